@@ -1,0 +1,120 @@
+"""tiebreak: Direct Preference Optimization, from a file of pairs to a model that is proven better.
+
+    import tiebreak
+
+    run = tiebreak.train("my.yaml")          # or tiebreak.train() for the bundled quickstart
+    run.verdict                              # 'pass', 'fail' or 'inconclusive'
+    run.samples[0]["after"]["text"]          # an answer to a prompt that was never trained on
+    tiebreak.export(run, "my-model")         # a folder that any serving stack loads
+
+Importing this module loads no torch; the verbs do, when they are called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tiebreak.config import Config, load_config
+from tiebreak.data.reader import PairFile, read_pairs
+from tiebreak.errors import TiebreakError
+from tiebreak.runs import Run, open_run
+
+if TYPE_CHECKING:
+    from tiebreak.artefact import Artefact
+    from tiebreak.conversation import Conversation
+
+__version__ = metadata.version("tiebreak")
+__all__ = [
+    "Config",
+    "PairFile",
+    "Run",
+    "TiebreakError",
+    "chat",
+    "check",
+    "evaluate",
+    "export",
+    "load_config",
+    "open_run",
+    "read_pairs",
+    "report",
+    "train",
+]
+
+QUICKSTART = Path(__file__).parent / "bundled" / "quickstart.yaml"
+
+
+def train(
+    config: Config | str | Path | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    *,
+    quiet: bool = False,
+) -> Run:
+    """Align a model: data, training, evaluation, verdict, report. Returns the run folder.
+
+    `config` is a YAML file or a `Config`; none means the bundled quickstart. `overrides` are dotted keys with values,
+    like `{"training.learning_rate": 5e-6}`.
+    """
+    from tiebreak import pipeline
+
+    if isinstance(config, Config) and not overrides:
+        settings = config
+    elif isinstance(config, Config):
+        raise TypeError("overrides go with a YAML file; change a Config with model_copy(update=…)")
+    else:
+        settings = load_config(config or QUICKSTART, overrides)
+    return pipeline.train(settings, _progress(quiet))
+
+
+def evaluate(run: Run | str | Path, *, data: str | None = None, quiet: bool = False) -> dict[str, Any]:
+    """Measure a trained run again, on its own held-out pairs or on another file of pairs."""
+    from tiebreak import pipeline
+
+    return pipeline.evaluate(_run(run), _progress(quiet), data=data)
+
+
+def report(run: Run | str | Path) -> Path:
+    """Write the run's HTML report and return its path."""
+    from tiebreak.reporting import write_report
+
+    return Path(write_report(_run(run)))
+
+
+def export(
+    run: Run | str | Path, out: str | Path, form: Literal["merged", "adapter"] | None = None, *, quiet: bool = False
+) -> Artefact:
+    """Write the trained model to a new folder, reload it and prove that it is the same model."""
+    from tiebreak import artefact, pipeline
+
+    trained, progress = _run(run), _progress(quiet)
+    return artefact.export(trained, pipeline.load_trained(trained, progress), out, form, progress)
+
+
+def chat(run: Run | str | Path, *, max_new_tokens: int = 256, temperature: float = 0.0) -> Conversation:
+    """Return a conversation with the trained model: `chat(run).ask("…")`."""
+    from tiebreak import pipeline
+    from tiebreak.conversation import Conversation
+
+    trained = _run(run)
+    policy = pipeline.load_trained(trained)
+    return Conversation(policy, trained.config.data, max_new_tokens=max_new_tokens, temperature=temperature)
+
+
+def check(path: str | Path, format: str = "auto", heldout_share: float = 0.1) -> dict[str, Any]:
+    """Return what a file of pairs holds: counts, reasons for dropped records, lengths, the split."""
+    from tiebreak import inspection
+
+    return inspection.check(str(path), format, heldout_share)
+
+
+def _run(run: Run | str | Path) -> Run:
+    return open_run(run.path if isinstance(run, Run) else run)
+
+
+def _progress(quiet: bool) -> Any:
+    from tiebreak.console import Console
+    from tiebreak.progress import Silent
+
+    return Silent() if quiet else Console()

@@ -1,0 +1,35 @@
+"""The command `tiebreak`: errors become one line and an exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from tiebreak.cli import app
+from tiebreak.console import printable
+from tiebreak.errors import EXIT_FAILURE, EXIT_INTERRUPTED, TiebreakError
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        app()
+    except TiebreakError as error:
+        _fail(type(error).__name__, str(error), error.exit_code)
+    except OSError as error:
+        # Of the machine, not of ours: a full disk, a read-only folder. Its own text names the file.
+        _fail("OSError", str(error), EXIT_FAILURE)
+    except KeyboardInterrupt:
+        _fail("Interrupted", "interrupted", EXIT_INTERRUPTED)
+
+
+def _fail(kind: str, message: str, exit_code: int) -> None:
+    line = printable(" ".join(message.split()))
+    if "--json" in sys.argv:
+        print(json.dumps({"error": kind, "message": line, "exit_code": exit_code}))  # noqa: T201 - the result
+    print(f"error: {line}", file=sys.stderr)  # noqa: T201 - the edge prints
+    sys.exit(exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,315 @@
+"""Every setting, its type, range, default and meaning: the only place that knows them.
+
+`load_config` reads YAML and applies overrides. Values are frozen, unknown keys are refused with the nearest name, and
+numbers like `5e-7` are numbers. The descriptions here feed `tiebreak config` and the documentation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from tiebreak.errors import ConfigError, nearest
+
+BUNDLED_PAIRS = "bundled"
+BUNDLED_MODEL = "smollm2-135m-instruct"
+
+LEARNING_RATES = {"none": 1e-6, "lora": 1e-5}
+SAFE_LEARNING_RATES = {"none": (1e-7, 5e-6), "lora": (1e-6, 1e-4)}
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses unknown keys and never guesses types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+
+
+class ModelConfig(Section):
+    """Which model is aligned and how it is computed."""
+
+    name: str = Field(BUNDLED_MODEL, description="Hub id, local folder, or bundled name of the model or adapter.")
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute; auto: CUDA, MPS, CPU.")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Arithmetic of the forward pass; auto: float32 on CPU, bfloat16 on GPUs."
+    )
+    chat_template: str | None = Field(None, description="File with a Jinja chat template, where the model has none.")
+
+
+class DataConfig(Section):
+    """Which pairs are learned from and which are held out."""
+
+    train: str = Field(BUNDLED_PAIRS, description="File of preference pairs (JSONL, may be gzipped), or 'bundled'.")
+    format: Literal["auto", "trl", "openai", "hh"] = Field("auto", description="Form of the rows; auto detects it.")
+    heldout: str | None = Field(None, description="File of held-out pairs; none: split off the training file.")
+    heldout_share: float = Field(0.1, gt=0, lt=1, description="Share of prompts held out, chosen by prompt hash.")
+    max_pairs: int | None = Field(None, ge=2, description="Use only the first N usable pairs of the training file.")
+    max_length: int = Field(1024, ge=8, description="Most tokens of prompt plus completion.")
+    truncation: Literal["drop", "prompt_start"] = Field(
+        "drop", description="A pair that is too long: drop it, or cut the oldest prompt tokens, equally for both sides."
+    )
+    max_dropped_share: float = Field(0.1, ge=0, le=1, description="Stop when more than this share is unusable.")
+
+
+class AdapterConfig(Section):
+    """What is trained: a low-rank adapter, or all weights."""
+
+    kind: Literal["lora", "none"] = Field("lora", description="lora, or none for full fine-tuning.")
+    rank: int = Field(16, ge=1, description="Rank of the update (LoRA, Hu et al. 2021).")
+    alpha: float = Field(32.0, gt=0, description="Scale of the update is alpha / rank.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input.")
+    target_modules: Annotated[tuple[str, ...], Field(strict=False)] | Literal["all-linear"] = Field(
+        "all-linear", description="Layers that get an adapter: names, or all-linear (all but the head)."
+    )
+
+
+class LossConfig(Section):
+    """The objective."""
+
+    name: Literal["dpo"] = Field("dpo", description="dpo (Rafailov et al. 2023, Eq. 7).")
+    beta: float = Field(0.1, gt=0, description="Strength of the pull to the reference; smaller moves further.")
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Assumed share of flipped labels (conservative DPO).")
+
+
+class TrainingConfig(Section):
+    """The optimizer and its steps."""
+
+    epochs: int = Field(1, ge=1, description="Passes over the training pairs.")
+    pairs_per_step: int = Field(
+        8, ge=1, description="Pairs behind one optimizer step, whatever fits in memory at once."
+    )
+    token_budget: int = Field(
+        2048, ge=8, description="Most tokens in one micro-batch; memory only, results do not change."
+    )
+    learning_rate: float | None = Field(None, gt=0, lt=1, description="Peak rate; none: 1e-5 for LoRA, 1e-6 for full.")
+    warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of steps over which the rate rises.")
+    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="How the rate falls after warm-up.")
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of AdamW, on matrices only.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm.")
+    gradient_checkpointing: bool = Field(False, description="Trade about a third more time for activation memory.")
+    shuffle: bool = Field(
+        True, description="New order of pairs each epoch, from the seed; false keeps the file's order."
+    )
+    seed: int = Field(0, ge=0, description="Seed of sample order, adapter initialisation and dropout.")
+
+
+class RuleConfig(Section):
+    """A rule that measures the preference on generated answers."""
+
+    name: str = Field("rule", description="What a match means, in words, for tables and reports.")
+    pattern: str = Field(description="Regular expression searched in each generated answer; a match counts as 1.")
+
+
+class EvaluationConfig(Section):
+    """What is measured before, during and after training."""
+
+    probes: int = Field(3, ge=0, description="How often held-out pairs are scored during training, evenly spaced.")
+    probe_pairs: int = Field(64, ge=1, description="Most held-out pairs scored at each probe; the end scores them all.")
+    num_samples: int = Field(8, ge=0, description="Held-out prompts answered by the model before and after.")
+    max_new_tokens: int = Field(128, ge=1, description="Most tokens of a sampled answer.")
+    rule: RuleConfig | None = Field(None, description="Rule that measures the preference on generated answers.")
+
+
+class OutputConfig(Section):
+    """Where results go."""
+
+    dir: str | None = Field(None, description="Run folder; none: runs/NAME_OF_THE_CONFIG_FILE.")
+    trackers: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        ("tensorboard",), description="Also log to these, through accelerate: tensorboard, wandb, mlflow, trackio, …"
+    )
+
+
+def _adapter_shorthand(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+class Config(Section):
+    """All settings of a run."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    adapter: Annotated[AdapterConfig, BeforeValidator(_adapter_shorthand)] = AdapterConfig()
+    loss: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    output: OutputConfig = OutputConfig()
+
+    @property
+    def learning_rate(self) -> float:
+        """The peak learning rate, after the default of the method."""
+        return self.training.learning_rate or LEARNING_RATES[self.adapter.kind]
+
+
+def warnings_of(config: Config) -> list[str]:
+    """Return what is allowed but rarely meant, one sentence each."""
+    low, high = SAFE_LEARNING_RATES[config.adapter.kind]
+    if low <= config.learning_rate <= high:
+        return []
+    method = "LoRA" if config.adapter.kind == "lora" else "full fine-tuning"
+    hazard = "gibberish and lost ability are likely" if config.learning_rate > high else "hardly anything is learned"
+    return [
+        f"training.learning_rate {config.learning_rate:g} is outside {low:g}..{high:g}, "
+        f"the range that works for DPO with {method}: {hazard}"
+    ]
+
+
+def leaves(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, pydantic field) for every setting."""
+    for name, field in section.model_fields.items():
+        nested = _section_of(field.annotation)
+        if nested is None:
+            yield prefix + name, field
+        else:
+            yield from leaves(nested, f"{prefix}{name}.")
+
+
+def _section_of(annotation: Any) -> type[Section] | None:
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, Section):
+            return candidate
+    return None
+
+
+# ---------------------------------------------------------------------------------------------------------- loading
+
+
+def load_config(path: Path | str | None = None, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Config:
+    """Return the settings of a YAML file with overrides on top.
+
+    `overrides` are `a.b=value` strings, or a mapping of dotted keys to values. `output.dir` defaults to a folder named
+    after the file. Raises ConfigError, naming the key.
+    """
+    tree = {} if path is None else _read_yaml(Path(path))
+    for key, value in _parsed(overrides):
+        _assign(tree, key, value)
+    config = build_config(tree, where=str(path) if path else "configuration")
+    if config.output.dir is None:
+        folder = Path("runs") / (Path(path).stem if path else "default")
+        config = config.model_copy(update={"output": config.output.model_copy(update={"dir": str(folder)})})
+    return config
+
+
+def build_config(tree: Mapping[str, Any], where: str = "configuration") -> Config:
+    """Return validated settings, or raise ConfigError with one line about the first fault."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_first_fault(error)}") from None
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    # A union adds the tried type to the location; only keys of ours are names a user knows.
+    key = ".".join(str(part) for part in fault["loc"] if str(part).isidentifier())
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key '{key}'.{_suggest(key)}"
+    if fault["type"] == "missing":
+        return f"'{key}' is missing; tiebreak config lists every key"
+    return f"{key}: found {fault['input']!r:.80}; {fault['msg'][0].lower()}{fault['msg'][1:]}"
+
+
+def _suggest(key: str) -> str:
+    keys = [name for name, _ in leaves()] + list(Config.model_fields)
+    same_name = [name for name in keys if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+    if same_name:
+        return f" Did you mean '{same_name[0]}'?"
+    siblings = [name for name in keys if name.rpartition(".")[0] == key.rpartition(".")[0]]
+    return nearest(key, siblings) or nearest(key, keys) or " Run 'tiebreak config' for the list."
+
+
+def _parsed(overrides: Sequence[str] | Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    if isinstance(overrides, Mapping):
+        yield from overrides.items()
+        return
+    for item in overrides:
+        key, equals, text = item.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {item}: wanted KEY=VALUE, for example training.learning_rate=5e-6")
+        yield key.strip(), _load_yaml(text, f"--set {key}")
+
+
+def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for name in parents:
+        branch = tree.setdefault(name, {})
+        if name == "adapter" and isinstance(branch, str):
+            branch = tree[name] = {"kind": branch}
+        if branch is None:
+            branch = tree[name] = {}
+        if not isinstance(branch, dict):
+            raise ConfigError(f"{key}: '{name}' is a value, not a section.{_suggest(key)}")
+        tree = branch
+    tree[last] = value
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; 'tiebreak config > my.yaml' writes one to start from") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text ({_one_line(error)})") from None
+    tree = _load_yaml(text, str(path))
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
+        raise ConfigError(f"{path}: wanted sections like 'model:' and 'data:', found {type(tree).__name__}")
+    return tree
+
+
+def _load_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader subclass
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: not valid YAML ({_one_line(error)})") from None
+    except RecursionError:
+        raise ConfigError(f"{where}: not valid YAML (nested too deeply)") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML with 1.2 numbers (5e-7 is a float) that refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if isinstance(key, str) and keys.count(key) > 1:
+                raise yaml.YAMLError(f"key '{key}' is given twice{node.start_mark}")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def dump_config(config: Config) -> str:
+    """Return the settings as YAML that `load_config` reads back to the same value."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def describe_config() -> str:
+    """Return a complete, commented YAML file of all defaults."""
+    lines: list[str] = []
+    for section, field in Config.model_fields.items():
+        nested = _section_of(field.annotation)
+        assert nested is not None  # noqa: S101 - every top-level field is a section
+        lines.append(f"{section}:  # {(nested.__doc__ or '').strip()}")
+        lines += [_described(name, leaf) for name, leaf in nested.model_fields.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _described(name: str, field: Any) -> str:
+    default = field.default
+    value = yaml.safe_dump(list(default) if isinstance(default, tuple) else default, default_flow_style=True)
+    return f"  {name}: {value.replace('...', '').strip()}  # {field.description}"

@@ -1,0 +1,143 @@
+"""What people see in a terminal: progress bars, warnings, tables.
+
+Owns the look. Everything that comes from data is cleaned of control characters and never read as markup.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import rich.box
+import rich.console
+from rich.columns import Columns
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from tiebreak.progress import Advance
+
+# Terminal escapes, NUL and other controls, and marks that reorder or hide text.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+_VERDICT_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
+_SHOWN_NUMBERS = {"loss": "loss {:.3f}", "rewards/accuracies": "acc {:.0%}", "rewards/margins": "margin {:+.2f}"}
+
+
+def printable(text: str) -> str:
+    """Return text that can do nothing to a terminal but be read."""
+    return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+class Console:
+    """Progress on standard error; implements `tiebreak.progress.Progress`."""
+
+    def __init__(self) -> None:
+        self._console = rich.console.Console(stderr=True, highlight=False)
+
+    def say(self, text: str) -> None:
+        """Print one sentence."""
+        self._console.print(Text(printable(text)))
+
+    def warn(self, text: str) -> None:
+        """Print one sentence that stands out."""
+        self._console.print(Text("warning: ", style="yellow").append(printable(text), style="default"))
+
+    @contextlib.contextmanager
+    def stage(self, name: str, total: int) -> Iterator[Advance]:
+        """Show a bar with the time left; where output is no terminal, a line at the end."""
+        columns = (TextColumn("{task.description:<24}"), BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn())
+        left, numbers = TimeRemainingColumn(), TextColumn("{task.fields[numbers]}")
+        with Progress(*columns, TextColumn("left"), left, numbers, console=self._console) as bars:
+            task = bars.add_task(name, total=total, numbers="")
+
+            def advance(amount: int = 1, numbers: Mapping[str, float] | None = None) -> None:
+                bars.update(task, advance=amount, numbers=_line(numbers or {}))
+
+            yield advance
+
+
+def _line(numbers: Mapping[str, float]) -> str:
+    return " · ".join(form.format(numbers[key]) for key, form in _SHOWN_NUMBERS.items() if key in numbers)
+
+
+def print_json(value: Any) -> None:
+    """Print a result for machines: one JSON document on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_text(text: str) -> None:
+    """Print a result for people, cleaned."""
+    sys.stdout.write(printable(text) + "\n")
+
+
+def print_evaluation(evaluation: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], num_samples: int = 3) -> None:
+    """Print the verdict, the before/after table and some answers side by side."""
+    from tiebreak.reporting.numbers import shown  # noqa: PLC0415 - plots load slowly, --help must not
+
+    out = _output()
+    table = Table(box=rich.box.SIMPLE_HEAD, title="Before and after, on prompts never trained on", title_justify="left")
+    table.add_column("")
+    table.add_column("before")
+    table.add_column("after")
+    for row in evaluation["table"]:
+        table.add_row(
+            *(
+                Text(printable(cell))
+                for cell in (row["name"], shown(row["before"], row["unit"]), shown(row["after"], row["unit"]))
+            )
+        )
+    out.print(table)
+    for sample in _telling(samples)[:num_samples]:
+        _print_sample(out, sample)
+    verdict = evaluation["verdict"]
+    out.print(
+        Text(verdict.upper(), style=_VERDICT_STYLES[verdict]).append(f": {evaluation['reason']}", style="default")
+    )
+
+
+def _telling(samples: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Put answers whose rule changed first, in their order; else keep the order."""
+    return sorted(samples, key=lambda s: s["before"].get("matches_rule") == s["after"].get("matches_rule"))
+
+
+def _print_sample(out: rich.console.Console, sample: Mapping[str, Any]) -> None:
+    out.print(Text(printable(sample["prompt"][-1]["content"]), style="bold"))
+    width = max(20, (out.width - 4) // 2)
+    sides = [
+        Panel(Text(printable(sample[side]["text"])), title=side, width=width, title_align="left", box=rich.box.ROUNDED)
+        for side in ("before", "after")
+    ]
+    out.print(Columns(sides, padding=(0, 1)))
+
+
+def print_check(found: Mapping[str, Any]) -> None:
+    """Print what a file of pairs holds."""
+    out = _output()
+    split = found["split"]
+    lines = [
+        f"{found['path']}: {found['num_records']} records in the '{found['format']}' form",
+        f"  {found['num_pairs']} usable pairs on {found['num_prompts']} prompts",
+        f"  {found['num_duplicates']} exact duplicates among them",
+        f"  {found['num_dropped']} dropped",
+    ]
+    for reason in found["dropped_by_reason"]:
+        lines.append(f"    {reason['count']:>6}  {reason['reason']}")
+        lines += [f"            {example}" for example in reason["examples"]]
+    for side, spread in found["words"].items():
+        lines.append(f"  {side:<9} {spread['mean']:>7} words on average, {spread['max']} at most")
+    lines += [
+        f"  chosen is the longer one in {found['chosen_longer_share']:.1%} of pairs",
+        f"  split at {split['heldout_share']:g}: {split['num_train_pairs']} pairs to train on, "
+        f"{split['num_heldout_pairs']} held out",
+    ]
+    for line in lines:
+        out.print(Text(printable(line)), soft_wrap=True)
+
+
+def _output() -> rich.console.Console:
+    return rich.console.Console(highlight=False)

@@ -1,0 +1,45 @@
+"""The verb chat: talk to a trained run, and to what it was before.
+
+Owns a conversation's state. The same rendering as training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tiebreak.config import DataConfig
+from tiebreak.engine.generate import generate
+from tiebreak.engine.models import Policy
+from tiebreak.records import Message
+
+
+class Conversation:
+    """Messages so far, answered by the policy or by its reference."""
+
+    def __init__(
+        self, policy: Policy, data: DataConfig, *, max_new_tokens: int = 256, temperature: float = 0.0
+    ) -> None:
+        self._policy = policy
+        self._renderer = policy.renderer(data)
+        self._sampling = policy.sampling(max_new_tokens, temperature)
+        self.messages: tuple[Message, ...] = ()
+
+    def ask(self, text: str) -> str:
+        """Return the policy's answer and keep both in the conversation."""
+        asked = (*self.messages, Message("user", text))
+        answer = self._answer(self._policy.model, asked)
+        self.messages = (*asked, Message("assistant", answer))
+        return answer
+
+    def before(self, text: str) -> str:
+        """Return what the reference would have answered; the conversation stays as it is."""
+        with self._policy.reference.model() as model:
+            return self._answer(model, (*self.messages, Message("user", text)))
+
+    def reset(self) -> None:
+        """Forget what was said."""
+        self.messages = ()
+
+    def _answer(self, model: object, messages: Sequence[Message]) -> str:
+        [answer] = generate(model, [self._renderer.prompt(messages)], self._sampling)  # type: ignore[arg-type]
+        return self._renderer.text(answer.ids)

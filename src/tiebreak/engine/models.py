@@ -1,0 +1,258 @@
+"""Models, tokenizers and adapters: from a name to a policy and its reference.
+
+Owns device, dtype, attention implementation and what is trainable. Nothing is unpickled and no code from a model
+repository runs: weights are safetensors, `trust_remote_code` is off.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+from torch import nn
+
+from tiebreak.config import AdapterConfig, Config, DataConfig, ModelConfig
+from tiebreak.data.render import Renderer
+from tiebreak.engine.bundled import Say
+from tiebreak.engine.generate import Sampling
+from tiebreak.engine.reference import REFERENCE_ADAPTER, AdapterOff, FrozenCopy, OtherAdapter, Reference
+from tiebreak.engine.scorer import PlainScorer, Scorer
+from tiebreak.engine.sources import Source, explained, refuse_pickle, resolve
+from tiebreak.errors import ModelError
+from tiebreak.fingerprint import derive_seed
+
+POLICY_ADAPTER = "default"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The model that is trained or was trained, with all that is needed to use it."""
+
+    model: Any
+    tokenizer: Any
+    reference: Reference
+    scorer: Scorer
+    device: torch.device
+    eos_ids: tuple[int, ...]
+    pad_id: int
+    source: Source
+
+    @property
+    def trainable(self) -> list[tuple[str, nn.Parameter]]:
+        """Names and parameters that the optimizer moves."""
+        return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether an adapter was trained, and not all weights."""
+        return isinstance(self.model, peft.PeftModel)
+
+    @property
+    def continues_adapter(self) -> bool:
+        """Whether training goes on with an adapter that the model came with."""
+        return isinstance(self.reference, OtherAdapter)
+
+    def renderer(self, data: DataConfig) -> Renderer:
+        """Return the renderer that matches this tokenizer."""
+        return Renderer(self.tokenizer, self.eos_ids, data)
+
+    def sampling(self, max_new_tokens: int, temperature: float = 0.0) -> Sampling:
+        """Return settings for generation that match this tokenizer."""
+        return Sampling(max_new_tokens, self.eos_ids, self.pad_id, temperature)
+
+    def save(self, folder: Path, adapter: str = POLICY_ADAPTER) -> None:
+        """Write the adapter, or all weights where there is none, and the tokenizer, as transformers loads them."""
+        if self.is_adapter:
+            self.model.save_pretrained(folder, selected_adapters=[adapter])
+            _flatten(folder, adapter)
+        else:
+            self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def load_policy(
+    config: Config, *, trained: Path | None = None, start: Path | None = None, say: Say = lambda _: None
+) -> Policy:
+    """Return the policy at its start, or as trained in a run folder, together with its reference.
+
+    `trained` holds what `Policy.save` wrote. `start` holds the adapter that training started from, where it was one.
+    """
+    source = resolve(config.model, say)
+    if start is not None:
+        source = Source(source.base, source.revision, str(start), source.identity)
+    device = _device(config.model)
+    dtype = _dtype(config.model, device)
+    tokenizer = _tokenizer(config.model, source, trained)
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    scorer = PlainScorer(pad_id=pad_id, device=device, dtype=dtype)
+    if config.adapter.kind == "lora":
+        model, reference = _with_adapter(_Loading(source, trained, scorer, dtype, device), config)
+    else:
+        # Full fine-tuning keeps fp32 weights: steps of 1e-6 would vanish in bf16. A frozen base may be narrow.
+        model, reference = _all_weights(_Loading(source, trained, scorer, torch.float32, device))
+    if config.training.gradient_checkpointing and trained is None:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return Policy(model, tokenizer, reference, scorer, device, _eos_ids(tokenizer, model), pad_id, source)
+
+
+def save_merged(policy: Policy, folder: Path) -> None:
+    """Write the weights with the adapter added into them; the policy itself stays as it is."""
+    # A copy, since merging and unmerging in place would leave rounding behind in the policy.
+    merged = copy.deepcopy(policy.model).merge_and_unload(adapter_names=[POLICY_ADAPTER])
+    merged.save_pretrained(folder)
+    policy.tokenizer.save_pretrained(folder)
+
+
+def load_artefact(folder: Path, policy: Policy) -> Any:
+    """Load what was exported as a stranger would, by the plain classes of transformers and peft."""
+    dtype = next(policy.model.parameters()).dtype
+    kind = (
+        peft.AutoPeftModelForCausalLM
+        if (folder / "adapter_config.json").exists()
+        else transformers.AutoModelForCausalLM
+    )
+    with explained(str(folder)):
+        return kind.from_pretrained(str(folder), dtype=dtype).to(policy.device)
+
+
+def quiet() -> None:
+    """Switch off the progress bars and advice of transformers; for programs that show their own."""
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+
+
+# ------------------------------------------------------------------------------------------------------ the three cases
+
+
+@dataclass(frozen=True)
+class _Loading:
+    """What both cases need: where weights come from, `dtype` they are kept in, and what scores them."""
+
+    source: Source
+    trained: Path | None
+    scorer: Scorer
+    dtype: torch.dtype
+    device: torch.device
+
+
+def _with_adapter(loading: _Loading, config: Config) -> tuple[Any, Reference]:
+    source, base = loading.source, _base(loading)
+    start = loading.trained or source.adapter
+    # fork_rng: the adapter's initialisation is ours alone and leaves the caller's random stream as it was.
+    with torch.random.fork_rng(devices=[]), explained(str(start or source.base)):
+        torch.manual_seed(derive_seed(config.training.seed, "adapter"))
+        if start:
+            refuse_pickle(str(start))
+            model = peft.PeftModel.from_pretrained(base, str(start), adapter_name=POLICY_ADAPTER, is_trainable=True)
+        else:
+            model = peft.get_peft_model(base, _lora(config.adapter), adapter_name=POLICY_ADAPTER)
+        if source.adapter:
+            model.load_adapter(source.adapter, adapter_name=REFERENCE_ADAPTER, is_trainable=False)
+            model.set_adapter(POLICY_ADAPTER)
+    model = model.to(loading.device)
+    reference = OtherAdapter if source.adapter else AdapterOff
+    return model, reference(model, loading.scorer, source.identity)
+
+
+def _all_weights(loading: _Loading) -> tuple[Any, Reference]:
+    source, begin = loading.source, _base(loading)
+    if source.adapter:
+        refuse_pickle(source.adapter)
+        with explained(source.adapter):
+            begin = peft.PeftModel.from_pretrained(begin, source.adapter).merge_and_unload()
+    model = _weights(str(loading.trained), None, loading.dtype) if loading.trained else copy.deepcopy(begin)
+    model = model.requires_grad_(True).to(loading.device)
+    return model, FrozenCopy(begin.to(loading.device), loading.scorer, source.identity)
+
+
+def _lora(adapter: AdapterConfig) -> peft.LoraConfig:
+    targets = adapter.target_modules
+    return peft.LoraConfig(
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,
+        lora_dropout=adapter.dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        task_type="CAUSAL_LM",
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------- the pieces
+
+
+def _base(loading: _Loading) -> Any:
+    return _weights(loading.source.base, loading.source.revision, loading.dtype).requires_grad_(False)
+
+
+def _weights(name: str, revision: str | None, dtype: torch.dtype) -> Any:
+    with explained(name):
+        return transformers.AutoModelForCausalLM.from_pretrained(
+            name,
+            revision=revision,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation="sdpa",
+        )
+
+
+def _tokenizer(config: ModelConfig, source: Source, trained: Path | None) -> Any:
+    where = trained or (source.adapter if _has_tokenizer(source.adapter) else source.base)
+    revision = None if trained else source.revision
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(where), revision=revision, trust_remote_code=False)
+    except Exception as error:  # noqa: BLE001 - transformers raises a dozen types for a missing tokenizer
+        cause = " ".join(str(error).split())[:120]
+        raise ModelError(f"{where}: holds no tokenizer that loads; add tokenizer.json ({cause})") from None
+    if config.chat_template:
+        tokenizer.chat_template = _template(config.chat_template)
+    if not tokenizer.chat_template:
+        raise ModelError(f"{where}: has no chat template; name a Jinja file as model.chat_template")
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"{where}: the tokenizer names no EOS token; set eos_token in tokenizer_config.json")
+    return tokenizer
+
+
+def _has_tokenizer(folder: str | None) -> bool:
+    return folder is not None and (Path(folder) / "tokenizer_config.json").exists()
+
+
+def _template(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"model.chat_template {path}: cannot be read ({error})") from None
+
+
+def _eos_ids(tokenizer: Any, model: Any) -> tuple[int, ...]:
+    """Return every id that ends a turn, the tokenizer's own first."""
+    also = model.generation_config.eos_token_id
+    others = also if isinstance(also, list) else [also]
+    return tuple(dict.fromkeys(i for i in (tokenizer.eos_token_id, *others) if i is not None))
+
+
+def _device(config: ModelConfig) -> torch.device:
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if config.device == "auto":
+        return torch.device(next(name for name, there in available.items() if there))
+    if not available[config.device]:
+        raise ModelError(f"model.device {config.device}: this machine has none that torch can use; try auto")
+    return torch.device(config.device)
+
+
+def _dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
+    named = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    return named.get(config.dtype, torch.float32 if device.type == "cpu" else torch.bfloat16)
+
+
+def _flatten(folder: Path, adapter: str) -> None:
+    """Peft writes every adapter but `default` into a folder of its own; lift it."""
+    nested = folder / adapter
+    if nested.is_dir():
+        for file in nested.iterdir():
+            file.replace(folder / file.name)
+        nested.rmdir()

@@ -1,0 +1,75 @@
+"""Every error that tiebreak raises on purpose, and the exit code of each.
+
+    TiebreakError
+    ├── ConfigError      a setting is unknown, of the wrong type or out of range        exit 2
+    ├── DataError        a file of pairs cannot be used                                 exit 2
+    │   └── RenderError  a pair cannot be turned into tokens                            exit 2
+    ├── ModelError       a model, tokenizer or adapter cannot be used                   exit 2
+    ├── RunError         a run folder is missing, unfinished or of another run          exit 2
+    ├── TrainingError    training stopped before it could do harm                       exit 1
+    └── ExportError      the written artefact differs from the trained model            exit 1
+
+A message is one line: where, what was found, what was wanted, what to do next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+EXIT_OK = 0
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+class TiebreakError(Exception):
+    """Base of every error raised on purpose; `str(error)` is one line for the user."""
+
+    exit_code = EXIT_FAILURE
+
+
+class ConfigError(TiebreakError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+    exit_code = EXIT_USAGE
+
+
+class DataError(TiebreakError):
+    """A file of preference pairs cannot be read or used."""
+
+    exit_code = EXIT_USAGE
+
+
+class RenderError(DataError):
+    """One pair cannot be turned into tokens; `reason` is the short code that reports count."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ModelError(TiebreakError):
+    """A model, tokenizer or adapter cannot be loaded or used."""
+
+    exit_code = EXIT_USAGE
+
+
+class RunError(TiebreakError):
+    """A run folder is missing, unfinished or belongs to another configuration."""
+
+    exit_code = EXIT_USAGE
+
+
+class TrainingError(TiebreakError):
+    """Training was stopped before the weights could take harm."""
+
+
+class ExportError(TiebreakError):
+    """The written artefact does not reproduce the trained model."""
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str:
+    """Return ' Did you mean …?' for the candidate closest to `word`, or '' where none is close."""
+    found = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.5)
+    return f" Did you mean '{found[0]}'?" if found else ""

@@ -1,0 +1,66 @@
+"""Answers of reference and policy to held-out prompts, side by side.
+
+Owns which prompts are answered and what is counted on the answers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from tiebreak.config import Config, RuleConfig
+from tiebreak.data.render import Renderer
+from tiebreak.engine.generate import Answer, generate
+from tiebreak.engine.models import Policy
+from tiebreak.errors import ConfigError
+from tiebreak.progress import Progress
+from tiebreak.records import Pair
+
+
+def choose_prompts(pairs: Sequence[Pair], num: int) -> list[Pair]:
+    """Return one pair for each of up to `num` different prompts, in an order set by the prompts' own hashes."""
+    by_prompt = {pair.prompt_id: pair for pair in reversed(pairs)}
+    return [by_prompt[prompt_id] for prompt_id in sorted(by_prompt)[:num]]
+
+
+def sample(policy: Policy, pairs: Sequence[Pair], config: Config, progress: Progress) -> list[dict[str, Any]]:
+    """Return a row for each chosen prompt with the greedy answers before (reference) and after (policy)."""
+    chosen = choose_prompts(pairs, config.evaluation.num_samples)
+    if not chosen:
+        return []
+    renderer = policy.renderer(config.data)
+    prompts = [renderer.prompt(pair.prompt, pair.tools) for pair in chosen]
+    sampling = policy.sampling(config.evaluation.max_new_tokens)
+    with progress.stage("answers before and after", 2 * len(prompts)) as advance:
+        with policy.reference.model() as reference:
+            before = generate(reference, prompts, sampling, progress=advance)
+        after = generate(policy.model, prompts, sampling, progress=advance)
+    rule = config.evaluation.rule
+    return [
+        {
+            "prompt_id": pair.prompt_id,
+            "prompt": [message.as_dict() for message in pair.prompt],
+            "chosen": pair.chosen.content,
+            "rejected": pair.rejected.content,
+            "before": _described(one, renderer, rule),
+            "after": _described(two, renderer, rule),
+        }
+        for pair, one, two in zip(chosen, before, after, strict=True)
+    ]
+
+
+def compiled_rule(rule: RuleConfig | None) -> re.Pattern[str] | None:
+    """Return the rule's pattern, or raise ConfigError."""
+    if rule is None:
+        return None
+    try:
+        return re.compile(rule.pattern)
+    except re.error as error:
+        raise ConfigError(f"evaluation.rule.pattern: not a regular expression ({error})") from None
+
+
+def _described(answer: Answer, renderer: Renderer, rule: RuleConfig | None) -> dict[str, Any]:
+    text, pattern = renderer.text(answer.ids), compiled_rule(rule)
+    matched = {} if pattern is None else {"matches_rule": pattern.search(text) is not None}
+    return {"text": text, "num_tokens": len(answer.ids), "finished": answer.finished} | matched

@@ -1,0 +1,1 @@
+"""Pure mathematics: losses, layouts, metrics, statistics. No I/O, no state, no transformers."""

@@ -1,0 +1,51 @@
+"""Intervals for means over pairs whose prompts repeat.
+
+Owns resampling. Pure: numbers and a seed in, numbers out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+NUM_RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its interval; `num` values in `num_clusters` independent groups."""
+
+    mean: float
+    low: float
+    high: float
+    num: int
+    num_clusters: int
+    confidence: float = 0.95
+
+
+def clustered_mean(values: Sequence[float], clusters: Sequence[str], seed: int, confidence: float = 0.95) -> Estimate:
+    """Return the mean with a percentile bootstrap interval that resamples whole clusters.
+
+    Pairs of one prompt are not independent, so prompts are drawn with replacement and bring all their pairs
+    (Cameron, Gelbach & Miller 2008, pairs cluster bootstrap; Efron & Tibshirani 1993, ch. 13 for percentiles).
+    """
+    if len(values) != len(clusters) or not values:
+        raise ValueError("values and clusters are of the same length, at least one")
+    _, index = np.unique(np.asarray(clusters), return_inverse=True)
+    sums = np.bincount(index, weights=np.asarray(values, dtype=np.float64))
+    counts = np.bincount(index).astype(np.float64)
+    means = _resampled_means(sums, counts, np.random.default_rng(seed))
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Estimate(float(np.mean(values)), float(low), float(high), len(values), len(sums), confidence)
+
+
+def _resampled_means(sums: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    num, per_chunk = len(sums), max(1, 4_000_000 // len(sums))
+    chunks = []
+    for start in range(0, NUM_RESAMPLES, per_chunk):
+        drawn = rng.integers(0, num, size=(min(per_chunk, NUM_RESAMPLES - start), num))
+        chunks.append(sums[drawn].sum(1) / counts[drawn].sum(1))
+    return np.concatenate(chunks)

@@ -1,0 +1,270 @@
+"""The main job, from a configuration to a judged and reported model: the verbs in their order.
+
+Owns the order, and when a run folder comes into being: only after configuration, data and model have proven usable.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tiebreak import runs
+from tiebreak.config import Config, dump_config, leaves, warnings_of
+from tiebreak.data.preparation import PreparedData, Side, prepare, read_split, render_side
+from tiebreak.data.reader import read_pairs
+from tiebreak.engine.memory import peak_memory_bytes
+from tiebreak.engine.models import Policy, load_policy
+from tiebreak.engine.reference import REFERENCE_ADAPTER
+from tiebreak.errors import DataError, RunError
+from tiebreak.evaluation.heldout import HeldoutPairs
+from tiebreak.evaluation.samples import compiled_rule, sample
+from tiebreak.evaluation.summary import summarise
+from tiebreak.fingerprint import fingerprint
+from tiebreak.progress import Progress, Silent
+from tiebreak.reporting import write_report
+from tiebreak.runs import Run
+from tiebreak.training.loop import Outcome
+from tiebreak.training.loop import train as train_policy
+from tiebreak.training.recorder import Recorder, check_trackers
+
+LIBRARIES = ("tiebreak", "torch", "transformers", "peft", "accelerate", "safetensors")
+
+
+def train(config: Config, progress: Progress | None = None) -> Run:
+    """Run the whole job and return its folder; a run that is already done is returned as it is.
+
+    Raises a TiebreakError before anything is written where configuration, data or model cannot be used.
+    """
+    progress = progress or Silent()
+    run = Run(config.output.dir or "runs/default")
+    if _already_done(run, config):
+        progress.say(f"{run.path} is already done with this configuration; nothing to do")
+        return run
+    _check_settings(config, progress)
+    began = time.perf_counter()
+    split = read_split(config.data)
+    policy = load_policy(config, say=progress.say)
+    data = prepare(config.data, split, policy.renderer(config.data))
+    _tell(data, policy, config, progress)
+    _set_aside(run, progress)
+    with runs.locked(run.path):
+        _begin(run, config, data, policy)
+        try:
+            outcome = _train(run, config, data, policy, progress)
+            _save_policy(run, policy, outcome)
+            evaluation = _measure(run, config, data.heldout, policy, progress)
+        except BaseException as error:
+            status = runs.INTERRUPTED if isinstance(error, KeyboardInterrupt) else runs.FAILED
+            run.update_manifest(status=status, error=str(error))
+            raise
+        run.update_manifest(
+            status=runs.INTERRUPTED if outcome.interrupted else runs.DONE,
+            finished=_now(),
+            total_seconds=round(time.perf_counter() - began, 1),
+            verdict=evaluation["verdict"],
+        )
+    write_report(run)
+    return run
+
+
+def evaluate(run: Run, progress: Progress | None = None, *, data: str | None = None) -> dict[str, Any]:
+    """Measure a trained run again, on its own held-out pairs or on another file; return evaluation.json.
+
+    On its own pairs, the run's evaluation and report are written anew. On another file nothing is written.
+    """
+    progress = progress or Silent()
+    config = run.config
+    policy = load_trained(run, progress)
+    renderer = policy.renderer(config.data)
+    pairs = read_pairs(data or run.path / "heldout_pairs.jsonl").pairs
+    side, dropped = render_side(pairs, renderer)
+    if not side.pairs:
+        raise DataError(f"{data}: no pair is left to measure on; the first: {dropped[0].source}: {dropped[0].detail}")
+    if data is not None:
+        if dropped:
+            progress.warn(f"{len(dropped)} pairs of {data} were not used; the first: {dropped[0].detail}")
+        return _evaluation(config, side, policy, progress)[0]
+    with runs.locked(run.path):
+        evaluation = _measure(run, config, side, policy, progress)
+        run.update_manifest(verdict=evaluation["verdict"])
+    write_report(run)
+    return evaluation
+
+
+def load_trained(run: Run, progress: Progress | None = None) -> Policy:
+    """Return the policy that a run trained, with the reference that it was trained against."""
+    start = run.path / "reference"
+    say = (progress or Silent()).say
+    return load_policy(run.config, trained=run.path / "policy", start=start if start.is_dir() else None, say=say)
+
+
+# ------------------------------------------------------------------------------------------------------------ beginning
+
+
+def _check_settings(config: Config, progress: Progress) -> None:
+    check_trackers(config.output.trackers)
+    compiled_rule(config.evaluation.rule)
+    for warning in warnings_of(config):
+        progress.warn(warning)
+
+
+def _already_done(run: Run, config: Config) -> bool:
+    if not (run.path / "run.json").exists():
+        if run.path.is_dir() and any(file.name != ".lock" for file in run.path.iterdir()):
+            raise RunError(f"{run.path}: is not empty and not a run; choose another output.dir")
+        return False
+    if run.manifest.get("status") != runs.DONE:
+        return False
+    before = run.config
+    if before == config:
+        return True
+    changed = ", ".join(key for key, _ in leaves() if _value(before, key) != _value(config, key))
+    raise RunError(f"{run.path}: holds a finished run with other settings ({changed}); choose another output.dir")
+
+
+def _value(config: Config, key: str) -> Any:
+    value: Any = config
+    for name in key.split("."):
+        value = getattr(value, name, None)
+    return value
+
+
+def _set_aside(run: Run, progress: Progress) -> None:
+    """Move an unfinished earlier attempt out of the way; nothing is deleted, nothing is resumed silently."""
+    if not (run.path / "run.json").exists():
+        return
+    with runs.locked(run.path):
+        number = 1
+        while (target := run.path.with_name(f"{run.path.name}.unfinished-{number}")).exists():
+            number += 1
+        run.path.rename(target)
+    progress.warn(f"an earlier attempt did not finish; it was moved to {target}, and training starts afresh")
+
+
+def _tell(data: PreparedData, policy: Policy, config: Config, progress: Progress) -> None:
+    report = data.report
+    forms = ", ".join(sorted({file["format"] for file in report["files"]}))
+    progress.say(
+        f"{report['num_records']} records ({forms}): {report['num_train_pairs']} pairs to train on, "
+        f"{report['num_heldout_pairs']} held out on {report['num_heldout_prompts']} prompts"
+    )
+    if report["num_dropped"]:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in report["dropped_by_reason"].items())
+        first = data.dropped[0]
+        progress.warn(f"{report['num_dropped']} records dropped ({reasons}); the first: {first.source}: {first.detail}")
+    if report["num_truncated_pairs"]:
+        progress.warn(
+            f"{report['num_truncated_pairs']} prompts cut at the start to data.max_length {config.data.max_length}"
+        )
+    if policy.continues_adapter:
+        progress.say("the model is an adapter: it is trained on as it is, and its start is the reference")
+    trainable, total = _num_parameters(policy)
+    progress.say(
+        f"{policy.source.identity}: {trainable:,} of {total:,} parameters train; reference: {policy.reference.identity}"
+    )
+
+
+def _begin(run: Run, config: Config, data: PreparedData, policy: Policy) -> None:
+    trainable, total = _num_parameters(policy)
+    runs.write_text(run.path / "config.yaml", dump_config(config))
+    runs.write_json(run.path / "data.json", data.report)
+    runs.write_jsonl(run.path / "dropped.jsonl", (item.as_dict() for item in data.dropped))
+    runs.write_jsonl(run.path / "heldout_pairs.jsonl", (pair.as_openai() for pair in data.heldout.pairs))
+    if policy.continues_adapter:
+        with runs.whole_folder(run.path / "reference") as folder:
+            policy.save(folder, REFERENCE_ADAPTER)
+    run.update_manifest(
+        schema=runs.SCHEMA,
+        status=runs.RUNNING,
+        started=_now(),
+        config_fingerprint=fingerprint(config.model_dump(mode="json")),
+        data_fingerprint=data.fingerprint,
+        model=policy.source.identity,
+        base_model=policy.source.base,
+        reference=policy.reference.identity,
+        method=config.adapter.kind,
+        num_parameters=total,
+        num_trainable_parameters=trainable,
+        learning_rate=config.learning_rate,
+        device=str(policy.device),
+        num_threads=torch.get_num_threads(),
+        versions={"python": platform.python_version()} | {name: _version(name) for name in LIBRARIES},
+    )
+
+
+# -------------------------------------------------------------------------------------------------- training, measuring
+
+
+def _train(run: Run, config: Config, data: PreparedData, policy: Policy, progress: Progress) -> Outcome:
+    heldout = HeldoutPairs(policy, data.heldout.tokenized, config)
+    with Recorder(run.path, config.output.trackers, _flat(config)) as recorder:
+        if config.evaluation.probes:
+            recorder.write({"step": 0, **heldout.probe()})
+        return train_policy(
+            policy, data.train.tokenized, config, probe=heldout.probe, recorder=recorder, progress=progress
+        )
+
+
+def _save_policy(run: Run, policy: Policy, outcome: Outcome) -> None:
+    with runs.whole_folder(run.path / "policy") as folder:
+        policy.save(folder)
+    run.update_manifest(
+        num_steps=outcome.num_steps,
+        num_steps_done=outcome.num_steps_done,
+        training_seconds=round(outcome.seconds, 1),
+        peak_memory_bytes=peak_memory_bytes(policy.device),
+    )
+
+
+def _measure(run: Run, config: Config, side: Side, policy: Policy, progress: Progress) -> dict[str, Any]:
+    evaluation, evidence, samples = _evaluation(config, side, policy, progress)
+    runs.write_jsonl(run.path / "evidence.jsonl", evidence)
+    runs.write_jsonl(run.path / "samples.jsonl", samples)
+    runs.write_json(run.path / "evaluation.json", evaluation)
+    return evaluation
+
+
+def _evaluation(
+    config: Config, side: Side, policy: Policy, progress: Progress
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+    evidence = HeldoutPairs(policy, side.tokenized, config).evidence(progress=progress)
+    samples = sample(policy, side.pairs, config, progress)
+    return summarise(evidence, samples, config), [row.as_dict() for row in evidence], samples
+
+
+# ---------------------------------------------------------------------------------------------------------- small facts
+
+
+def _num_parameters(policy: Policy) -> tuple[int, int]:
+    count: Callable[[Any], int] = lambda parameters: sum(p.numel() for p in parameters)  # noqa: E731
+    return count(p for _, p in policy.trainable), count(policy.model.parameters())
+
+
+def _flat(config: Config) -> dict[str, str | int | float | bool]:
+    values = {key: _value(config, key) for key, _ in leaves()}
+    return {key: v if isinstance(v, str | int | float | bool) else str(v) for key, v in values.items()}
+
+
+def _version(name: str) -> str:
+    return metadata.version(name)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def default_run(path: str | Path | None) -> Run:
+    """Return the run a command without a RUN argument means: the newest finished one under `runs/`."""
+    if path is not None:
+        return runs.open_run(path)
+    found = sorted(Path("runs").glob("*/run.json"), key=lambda file: file.stat().st_mtime)
+    if not found:
+        raise RunError("runs/: holds no run; name a run folder, or make one with 'tiebreak train'")
+    return runs.open_run(found[-1].parent)

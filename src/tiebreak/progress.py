@@ -1,0 +1,49 @@
+"""How long work tells about itself, without knowing who listens.
+
+Library code never prints; it takes a `Progress`. `Silent` is the default, the command line shows bars.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+
+class Advance(Protocol):
+    """Called when part of a stage is done."""
+
+    def __call__(self, amount: int = 1, numbers: Mapping[str, float] | None = None) -> None:
+        """Add `amount` to what is done and show some numbers beside it."""
+
+
+class Progress(Protocol):
+    """Somebody who wants to know."""
+
+    def say(self, text: str) -> None:
+        """Take one sentence of information."""
+
+    def warn(self, text: str) -> None:
+        """Take one sentence that should not be overlooked."""
+
+    def stage(self, name: str, total: int) -> contextlib.AbstractContextManager[Advance]:
+        """Open a stage of `total` units."""
+
+
+class Silent:
+    """Nobody listens."""
+
+    def say(self, text: str) -> None:
+        """Ignore it."""
+
+    def warn(self, text: str) -> None:
+        """Ignore it."""
+
+    @contextlib.contextmanager
+    def stage(self, name: str, total: int) -> Iterator[Advance]:  # noqa: ARG002 - the protocol's names
+        """Yield a call that does nothing."""
+
+        def advance(amount: int = 1, numbers: Mapping[str, float] | None = None) -> None:
+            pass
+
+        yield advance

@@ -1,0 +1,32 @@
+"""How numbers are shown to people, in the terminal, on the page and in the model card alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def shown(estimate: Mapping[str, Any], unit: str) -> str:
+    """Return a mean with its interval, like `72.5 % (61.0 … 83.1)`."""
+    mean, low, high = (estimate[key] for key in ("mean", "low", "high"))
+    if unit == "share":
+        mean, low, high = 100 * mean, 100 * low, 100 * high
+    digits = 1 if unit in ("share", "tokens") else 3
+    suffix = " %" if unit == "share" else ""
+    if low == high:
+        return f"{mean:.{digits}f}{suffix}"
+    return f"{mean:.{digits}f}{suffix} ({low:.{digits}f} … {high:.{digits}f})"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them, like `4 min 10 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def gibibytes(num_bytes: float) -> str:
+    """Return bytes in GiB, like `2.4 GiB`."""
+    return f"{num_bytes / 2**30:.1f} GiB"

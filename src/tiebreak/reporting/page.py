@@ -1,0 +1,52 @@
+"""One self-contained HTML page about a run: no scripts, no network, everything from data escaped.
+
+Owns the page. It reads the run folder and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from tiebreak.config import dump_config
+from tiebreak.reporting.figures import plots
+from tiebreak.reporting.numbers import duration, gibibytes, shown
+from tiebreak.runs import Run, read_jsonl, write_text
+
+
+def write_report(run: Run) -> str:
+    """Write report.html into the run folder and return its path."""
+    target = run.path / "report.html"
+    write_text(target, render_report(run))
+    return str(target)
+
+
+def render_report(run: Run) -> str:
+    """Return the page as text."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tiebreak.reporting"), autoescape=True, trim_blocks=True
+    )
+    environment.filters |= {"shown": shown, "duration": duration, "gibibytes": gibibytes}
+    drawn = plots(run.metrics, read_jsonl(run.path / "evidence.jsonl"))
+    return environment.get_template("report.html.j2").render(
+        name=run.path.resolve().name,
+        manifest=run.manifest,
+        data=run.data,
+        dropped=read_jsonl(run.path / "dropped.jsonl")[:20],
+        evaluation=run.evaluation,
+        samples=run.samples,
+        rule=run.config.evaluation.rule,
+        config=dump_config(run.config),
+        # The only markup that is trusted: drawn here, from numbers.
+        plots=[{"name": p.name, "caption": p.caption, "svg": Markup(p.svg)} for p in drawn],  # noqa: S704
+        speed=_speed(run.metrics),
+    )
+
+
+def _speed(metrics: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the median speed over the steps."""
+    keys = ("pairs_per_second", "unique_tokens_per_second")
+    columns = {key: sorted(row[key] for row in metrics if key in row) for key in keys}
+    return {key: values[len(values) // 2] for key, values in columns.items() if values}

@@ -1,0 +1,1 @@
+"""The verb train: from tokenised pairs to a better policy."""

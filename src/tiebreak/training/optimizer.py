@@ -1,0 +1,47 @@
+"""The optimizer and its learning rate.
+
+Owns which parameters decay and how the rate moves over the steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from tiebreak.config import Config
+
+
+def build_optimizer(parameters: Sequence[nn.Parameter], config: Config) -> torch.optim.AdamW:
+    """Return AdamW (Loshchilov & Hutter 2019); only matrices decay, biases and norms do not."""
+    decay = config.training.weight_decay
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate, betas=(0.9, 0.999), eps=1e-8)
+
+
+def rate_factor(step: int, num_steps: int, warmup_share: float, schedule: str) -> float:
+    """Return the share of the peak rate that step 0 .. num_steps − 1 uses.
+
+    Over the warm-up the factor rises in equal parts to 1; no step is spent at zero. Then it falls to reach 0 just after
+    the last step.
+    """
+    warmup = math.ceil(warmup_share * num_steps)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    progress = (step - warmup) / max(1, num_steps - warmup)
+    if schedule == "linear":
+        return 1 - progress
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * progress))
+    return 1.0
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every parameter group the same learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate

@@ -1,0 +1,65 @@
+"""Where the numbers of training go: metrics.jsonl, TensorBoard, and any tracker that accelerate speaks to.
+
+Owns the sinks. Knows nothing of what the numbers mean.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from accelerate.state import PartialState
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+from tiebreak.errors import ConfigError, nearest
+
+
+class Recorder:
+    """Writes each row to metrics.jsonl at once, and to every tracker."""
+
+    def __init__(self, folder: Path, trackers: Sequence[str] = (), settings: Mapping[str, Any] | None = None) -> None:
+        """`settings` are the flat hyper-parameters that trackers show beside the curves."""
+        self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+        self._trackers = [_tracker(name, folder) for name in trackers]
+        for tracker in self._trackers:
+            tracker.store_init_configuration(dict(settings or {}))
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Record one row; its `step` is the number of finished optimizer steps."""
+        self._file.write(json.dumps(row, allow_nan=False) + "\n")
+        self._file.flush()
+        values = {key: value for key, value in row.items() if key != "step"}
+        for tracker in self._trackers:
+            tracker.log(values, step=int(row["step"]))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._file.close()
+        for tracker in self._trackers:
+            tracker.finish()
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Raise ConfigError for a tracker that accelerate does not know."""
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            known = ", ".join(sorted(LOGGER_TYPE_TO_CLASS))
+            raise ConfigError(
+                f"output.trackers: '{name}' is not known; choose from {known}.{nearest(name, known.split(', '))}"
+            )
+
+
+def _tracker(name: str, folder: Path) -> Any:
+    PartialState()  # accelerate's trackers ask it whether this is the main process
+    kind = LOGGER_TYPE_TO_CLASS[name]
+    try:
+        tracker = kind("tensorboard", str(folder)) if kind.requires_logging_directory else kind(folder.name)
+        tracker.start()
+    except ImportError as error:
+        raise ConfigError(f"output.trackers: {name} is not installed ({error}); pip install {name}") from None
+    return tracker
