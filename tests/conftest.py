@@ -20,8 +20,9 @@ CHATML = (
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _two_threads():
-    torch.set_num_threads(2)
+def _one_thread():
+    # Tiny tensors gain nothing from a second thread, and wait for it where the machine is busy.
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -52,9 +53,14 @@ def tokenizer():
     raw.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=400,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
-    raw.train_from_iterator(["the cat sat on the mat and the dog ran to the park", "user assistant system yes no"], trainer)
+    raw.train_from_iterator(
+        ["the cat sat on the mat and the dog ran to the park", "user assistant system yes no"], trainer
+    )
     made = PreTrainedTokenizerFast(
         tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|endoftext|>", bos_token="<|im_start|>"
     )
@@ -85,4 +91,23 @@ def tiny_model(tmp_path_factory, tokenizer) -> Path:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_adapter(tmp_path_factory, tiny_model) -> Path:
+    """A folder with a LoRA adapter on the tiny model that changes what it says, as fine-tuning leaves one."""
+    import peft
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        config = peft.LoraConfig(r=3, lora_alpha=6, target_modules="all-linear", task_type="CAUSAL_LM")
+        adapter = peft.get_peft_model(base, config)
+        for name, parameter in adapter.named_parameters():
+            if ".lora_B." in name:
+                torch.nn.init.normal_(parameter, std=0.2)
+    folder = tmp_path_factory.mktemp("tiny") / "adapter"
+    adapter.save_pretrained(folder)
     return folder

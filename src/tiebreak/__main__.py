@@ -19,8 +19,10 @@ def main() -> None:
     except OSError as error:
         # Of the machine, not of ours: a full disk, a read-only folder. Its own text names the file.
         _fail("OSError", str(error), EXIT_FAILURE)
-    except KeyboardInterrupt:
-        _fail("Interrupted", "interrupted", EXIT_INTERRUPTED)
+    except SystemExit as stop:
+        if stop.code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into a silent exit
+            _fail("Interrupted", "interrupted; what was finished before is kept", EXIT_INTERRUPTED)
+        raise
 
 
 def _fail(kind: str, message: str, exit_code: int) -> None:

@@ -18,7 +18,7 @@ from tiebreak import runs
 from tiebreak.data.preparation import render_side
 from tiebreak.data.reader import read_pairs
 from tiebreak.engine.models import Policy, load_artefact, save_merged
-from tiebreak.errors import ExportError
+from tiebreak.errors import ConfigError, ExportError
 from tiebreak.fingerprint import file_digest
 from tiebreak.maths.losses import PairLogps
 from tiebreak.progress import Progress, Silent
@@ -55,14 +55,15 @@ def export(
     progress, target = progress or Silent(), Path(out)
     form = _form(form, policy)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ExportError(f"{target}: exists and is not empty; choose another --out")
+        raise ConfigError(f"{target}: exists and is not an empty folder; choose another --out")
     pairs = _checked_pairs(run, policy)
     expected = _score(policy, policy.model, pairs)
     with runs.whole_folder(target) as folder:
         progress.say(f"writing the {form} model")
         policy.save(folder) if form == "adapter" or not policy.is_adapter else save_merged(policy, folder)
         progress.say("loading it again and comparing log-probabilities")
-        difference, tolerance = _difference(expected, _score(policy, load_artefact(folder, policy), pairs), pairs)
+        difference = _difference(expected, _score(policy, load_artefact(folder, policy), pairs))
+        tolerance = _tolerance(policy, pairs)
         artefact = Artefact(str(target), form, len(pairs), difference, tolerance)
         if not difference <= tolerance:
             raise ExportError(
@@ -74,7 +75,7 @@ def export(
 
 def _form(form: Form | None, policy: Policy) -> Form:
     if form == "adapter" and not policy.is_adapter:
-        raise ExportError("--form adapter: the run trained all weights and has no adapter; use merged")
+        raise ConfigError("--form adapter: the run trained all weights and has no adapter; use merged")
     return form or "merged"
 
 
@@ -89,17 +90,21 @@ def _score(policy: Policy, model: Any, pairs: Sequence[TokenizedPair]) -> PairLo
         return policy.scorer(model.eval(), pairs)
 
 
-def _difference(expected: PairLogps, found: PairLogps, pairs: Sequence[TokenizedPair]) -> tuple[float, float]:
-    """Return the largest difference of a summed logp, and what rounding allows.
+def _difference(expected: PairLogps, found: PairLogps) -> float:
+    """Return the largest difference of a summed log-probability."""
+    sides = (expected.chosen - found.chosen, expected.rejected - found.rejected)
+    return float(torch.cat(sides).abs().max())
 
-    Merging an adapter adds its product to the weights and rounds once. In fp32 a token's log-probability then moves by
-    some 1e-5 nats, in bf16 by some 1e-2; a wrong merge or a lost adapter moves it by far more.
+
+def _tolerance(policy: Policy, pairs: Sequence[TokenizedPair]) -> float:
+    """Return what rounding may do to a summed log-probability.
+
+    Merging an adapter adds its product to the weights and rounds once. That moves a token's log-probability by some
+    1e-5 nats in fp32 and 1e-2 in bf16; a wrong merge or a lost adapter moves it by far more.
     """
-    difference = max(
-        float((expected.chosen - found.chosen).abs().max()), float((expected.rejected - found.rejected).abs().max())
-    )
-    longest = max(max(len(pair.chosen_ids), len(pair.rejected_ids)) for pair in pairs)
-    return difference, longest * 1e-4
+    weights = {parameter.dtype for parameter in policy.model.parameters()}
+    per_token = 1e-4 if weights == {torch.float32} else 3e-2
+    return per_token * max(max(len(pair.chosen_ids), len(pair.rejected_ids)) for pair in pairs)
 
 
 def _describe(folder: Path, run: Run, artefact: Artefact) -> None:

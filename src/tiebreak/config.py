@@ -26,7 +26,7 @@ SAFE_LEARNING_RATES = {"none": (1e-7, 5e-6), "lora": (1e-6, 1e-4)}
 class Section(BaseModel):
     """A frozen group of settings that refuses unknown keys and never guesses types."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class ModelConfig(Section):
@@ -46,7 +46,7 @@ class DataConfig(Section):
 
     train: str = Field(BUNDLED_PAIRS, description="File of preference pairs (JSONL, may be gzipped), or 'bundled'.")
     format: Literal["auto", "trl", "openai", "hh"] = Field("auto", description="Form of the rows; auto detects it.")
-    heldout: str | None = Field(None, description="File of held-out pairs; none: split off the training file.")
+    heldout: str | None = Field(None, description="File of held-out pairs; null: split off the training file.")
     heldout_share: float = Field(0.1, gt=0, lt=1, description="Share of prompts held out, chosen by prompt hash.")
     max_pairs: int | None = Field(None, ge=2, description="Use only the first N usable pairs of the training file.")
     max_length: int = Field(1024, ge=8, description="Most tokens of prompt plus completion.")
@@ -86,7 +86,7 @@ class TrainingConfig(Section):
     token_budget: int = Field(
         2048, ge=8, description="Most tokens in one micro-batch; memory only, results do not change."
     )
-    learning_rate: float | None = Field(None, gt=0, lt=1, description="Peak rate; none: 1e-5 for LoRA, 1e-6 for full.")
+    learning_rate: float | None = Field(None, gt=0, lt=1, description="Peak rate; null: 1e-5 for LoRA, 1e-6 for full.")
     warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of steps over which the rate rises.")
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="How the rate falls after warm-up.")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of AdamW, on matrices only.")
@@ -118,7 +118,7 @@ class EvaluationConfig(Section):
 class OutputConfig(Section):
     """Where results go."""
 
-    dir: str | None = Field(None, description="Run folder; none: runs/NAME_OF_THE_CONFIG_FILE.")
+    dir: str | None = Field(None, description="Run folder; null: runs/NAME_OF_THE_CONFIG_FILE.")
     trackers: Annotated[tuple[str, ...], Field(strict=False)] = Field(
         ("tensorboard",), description="Also log to these, through accelerate: tensorboard, wandb, mlflow, trackio, …"
     )
@@ -199,14 +199,16 @@ def build_config(tree: Mapping[str, Any], where: str = "configuration") -> Confi
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_first_fault(error)}") from None
+        raise ConfigError(f"{where}: {_one_line(_first_fault(error))}") from None
 
 
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors()[0]
-    # A union adds the tried type to the location; only keys of ours are names a user knows.
-    key = ".".join(str(part) for part in fault["loc"] if str(part).isidentifier())
-    if fault["type"] == "extra_forbidden":
+    *parents, last = ("", *map(str, fault["loc"]))
+    unknown = fault["type"] == "extra_forbidden"
+    # A union adds the tried type to the location; only keys of ours, and the unknown one, are names a user knows.
+    key = ".".join([name for name in parents if name.isidentifier()] + [last] * (unknown or last.isidentifier()))
+    if unknown:
         return f"unknown key '{key}'.{_suggest(key)}"
     if fault["type"] == "missing":
         return f"'{key}' is missing; tiebreak config lists every key"
@@ -259,20 +261,21 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise ConfigError(f"{path}: wanted sections like 'model:' and 'data:', found {type(tree).__name__}")
-    return tree
+    # A section whose lines are all commented out is None in YAML, and means its defaults.
+    return {key: {} if value is None else value for key, value in tree.items()}
 
 
 def _load_yaml(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader subclass
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, AttributeError) as error:  # the last two for dates like 2001-99-99
         raise ConfigError(f"{where}: not valid YAML ({_one_line(error)})") from None
     except RecursionError:
         raise ConfigError(f"{where}: not valid YAML (nested too deeply)") from None
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())
 
 
 class _Loader(yaml.SafeLoader):
@@ -286,16 +289,27 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes what the loader would change: the text '5e-7', and line breaks other than \\n."""
+
+
+def _quoted(to: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return to.represent_scalar("tag:yaml.org,2002:str", text, '"' if re.search("[\x85\u2028\u2029]", text) else None)
+
+
+_Dumper.add_representer(str, _quoted)
+
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+        list("-+.0123456789"),
+    )
 
 
 def dump_config(config: Config) -> str:
     """Return the settings as YAML that `load_config` reads back to the same value."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def describe_config() -> str:

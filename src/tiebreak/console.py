@@ -23,7 +23,9 @@ from rich.text import Text
 from tiebreak.progress import Advance
 
 # Terminal escapes, NUL and other controls, and marks that reorder or hide text.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
 _VERDICT_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 _SHOWN_NUMBERS = {"loss": "loss {:.3f}", "rewards/accuracies": "acc {:.0%}", "rewards/margins": "margin {:+.2f}"}
 
@@ -41,18 +43,20 @@ class Console:
 
     def say(self, text: str) -> None:
         """Print one sentence."""
-        self._console.print(Text(printable(text)))
+        self._console.print(Text(printable(text)), soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Print one sentence that stands out."""
-        self._console.print(Text("warning: ", style="yellow").append(printable(text), style="default"))
+        self._console.print(Text("warning: ", style="yellow").append(printable(text), style="default"), soft_wrap=True)
 
     @contextlib.contextmanager
     def stage(self, name: str, total: int) -> Iterator[Advance]:
         """Show a bar with the time left; where output is no terminal, a line at the end."""
-        columns = (TextColumn("{task.description:<24}"), BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn())
-        left, numbers = TimeRemainingColumn(), TextColumn("{task.fields[numbers]}")
-        with Progress(*columns, TextColumn("left"), left, numbers, console=self._console) as bars:
+        columns = (TextColumn("{task.description:<14}"), BarColumn(12), MofNCompleteColumn(), TimeElapsedColumn())
+        numbers = TextColumn("{task.fields[numbers]}")
+        with Progress(
+            *columns, TimeRemainingColumn(elapsed_when_finished=False), numbers, console=self._console
+        ) as bars:
             task = bars.add_task(name, total=total, numbers="")
 
             def advance(amount: int = 1, numbers: Mapping[str, float] | None = None) -> None:
@@ -67,7 +71,8 @@ def _line(numbers: Mapping[str, float]) -> str:
 
 def print_json(value: Any) -> None:
     """Print a result for machines: one JSON document on standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    sys.stdout.write(_UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
 
 
 def print_text(text: str) -> None:
@@ -95,9 +100,8 @@ def print_evaluation(evaluation: Mapping[str, Any], samples: Sequence[Mapping[st
     for sample in _telling(samples)[:num_samples]:
         _print_sample(out, sample)
     verdict = evaluation["verdict"]
-    out.print(
-        Text(verdict.upper(), style=_VERDICT_STYLES[verdict]).append(f": {evaluation['reason']}", style="default")
-    )
+    reason = printable(f": {evaluation['reason']}")
+    out.print(Text(verdict.upper(), style=_VERDICT_STYLES[verdict]).append(reason, style="default"))
 
 
 def _telling(samples: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -18,7 +18,7 @@ import torch
 from tiebreak import runs
 from tiebreak.config import Config, dump_config, leaves, warnings_of
 from tiebreak.data.preparation import PreparedData, Side, prepare, read_split, render_side
-from tiebreak.data.reader import read_pairs
+from tiebreak.data.reader import data_digest, read_pairs
 from tiebreak.engine.memory import peak_memory_bytes
 from tiebreak.engine.models import Policy, load_policy
 from tiebreak.engine.reference import REFERENCE_ADAPTER
@@ -57,9 +57,10 @@ def train(config: Config, progress: Progress | None = None) -> Run:
     with runs.locked(run.path):
         _begin(run, config, data, policy)
         try:
-            outcome = _train(run, config, data, policy, progress)
+            heldout = HeldoutPairs(policy, data.heldout.tokenized, config)
+            outcome = _train(run, config, data, policy, heldout, progress)
             _save_policy(run, policy, outcome)
-            evaluation = _measure(run, config, data.heldout, policy, progress)
+            evaluation = _measure(run, config, data.heldout, policy, heldout, progress)
         except BaseException as error:
             status = runs.INTERRUPTED if isinstance(error, KeyboardInterrupt) else runs.FAILED
             run.update_manifest(status=status, error=str(error))
@@ -87,12 +88,13 @@ def evaluate(run: Run, progress: Progress | None = None, *, data: str | None = N
     side, dropped = render_side(pairs, renderer)
     if not side.pairs:
         raise DataError(f"{data}: no pair is left to measure on; the first: {dropped[0].source}: {dropped[0].detail}")
+    heldout = HeldoutPairs(policy, side.tokenized, config)
     if data is not None:
         if dropped:
             progress.warn(f"{len(dropped)} pairs of {data} were not used; the first: {dropped[0].detail}")
-        return _evaluation(config, side, policy, progress)[0]
+        return _evaluation(config, side, policy, heldout, progress)[0]
     with runs.locked(run.path):
-        evaluation = _measure(run, config, side, policy, progress)
+        evaluation = _measure(run, config, side, policy, heldout, progress)
         run.update_manifest(verdict=evaluation["verdict"])
     write_report(run)
     return evaluation
@@ -116,6 +118,9 @@ def _check_settings(config: Config, progress: Progress) -> None:
 
 
 def _already_done(run: Run, config: Config) -> bool:
+    in_the_way = [path for path in (run.path, *run.path.parents) if path.exists() and not path.is_dir()]
+    if in_the_way:
+        raise RunError(f"output.dir {run.path}: {in_the_way[0]} is a file; choose another output.dir")
     if not (run.path / "run.json").exists():
         if run.path.is_dir() and any(file.name != ".lock" for file in run.path.iterdir()):
             raise RunError(f"{run.path}: is not empty and not a run; choose another output.dir")
@@ -124,9 +129,16 @@ def _already_done(run: Run, config: Config) -> bool:
         return False
     before = run.config
     if before == config:
+        _refuse_changed_data(run)
         return True
     changed = ", ".join(key for key, _ in leaves() if _value(before, key) != _value(config, key))
     raise RunError(f"{run.path}: holds a finished run with other settings ({changed}); choose another output.dir")
+
+
+def _refuse_changed_data(run: Run) -> None:
+    for file in run.data["files"]:
+        if data_digest(file["path"]) != file["sha256"]:
+            raise RunError(f"{run.path}: {file['path']} has changed since this run; choose another output.dir")
 
 
 def _value(config: Config, key: str) -> Any:
@@ -202,8 +214,9 @@ def _begin(run: Run, config: Config, data: PreparedData, policy: Policy) -> None
 # -------------------------------------------------------------------------------------------------- training, measuring
 
 
-def _train(run: Run, config: Config, data: PreparedData, policy: Policy, progress: Progress) -> Outcome:
-    heldout = HeldoutPairs(policy, data.heldout.tokenized, config)
+def _train(
+    run: Run, config: Config, data: PreparedData, policy: Policy, heldout: HeldoutPairs, progress: Progress
+) -> Outcome:
     with Recorder(run.path, config.output.trackers, _flat(config)) as recorder:
         if config.evaluation.probes:
             recorder.write({"step": 0, **heldout.probe()})
@@ -223,8 +236,10 @@ def _save_policy(run: Run, policy: Policy, outcome: Outcome) -> None:
     )
 
 
-def _measure(run: Run, config: Config, side: Side, policy: Policy, progress: Progress) -> dict[str, Any]:
-    evaluation, evidence, samples = _evaluation(config, side, policy, progress)
+def _measure(
+    run: Run, config: Config, side: Side, policy: Policy, heldout: HeldoutPairs, progress: Progress
+) -> dict[str, Any]:
+    evaluation, evidence, samples = _evaluation(config, side, policy, heldout, progress)
     runs.write_jsonl(run.path / "evidence.jsonl", evidence)
     runs.write_jsonl(run.path / "samples.jsonl", samples)
     runs.write_json(run.path / "evaluation.json", evaluation)
@@ -232,9 +247,9 @@ def _measure(run: Run, config: Config, side: Side, policy: Policy, progress: Pro
 
 
 def _evaluation(
-    config: Config, side: Side, policy: Policy, progress: Progress
+    config: Config, side: Side, policy: Policy, heldout: HeldoutPairs, progress: Progress
 ) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
-    evidence = HeldoutPairs(policy, side.tokenized, config).evidence(progress=progress)
+    evidence = heldout.evidence(progress=progress)
     samples = sample(policy, side.pairs, config, progress)
     return summarise(evidence, samples, config), [row.as_dict() for row in evidence], samples
 

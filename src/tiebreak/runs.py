@@ -47,6 +47,7 @@ def write_text(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         Path(name).chmod(0o644)
         Path(name).replace(path)
+        _sync(path.parent)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -66,7 +67,11 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read one JSON object a line; no file, no rows."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        # Not splitlines: it also breaks at U+2028 and its like, which JSON leaves inside text.
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path}: cannot be read ({error})") from None
 
 
 @contextlib.contextmanager
@@ -76,12 +81,28 @@ def whole_folder(target: Path) -> Iterator[Path]:
     building = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
         yield building
-        building.chmod(0o755)
+        _settle(building)
         if target.exists():
             target.rmdir() if not any(target.iterdir()) else shutil.rmtree(target)
         building.replace(target)
+        _sync(target.parent)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _settle(folder: Path) -> None:
+    """Let others read what was built (temporary folders and safetensors files begin as private), and reach the disk."""
+    for path in (*folder.rglob("*"), folder):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        _sync(path)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 class Run:
@@ -130,11 +151,13 @@ class Run:
 
     def _json(self, name: str) -> dict[str, Any]:
         try:
-            value: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
+            value = json.loads((self.path / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RunError(f"{self.path}: holds no {name}; 'tiebreak train' makes a run folder") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{self.path / name}: cannot be read ({error})") from None
+        if not isinstance(value, dict):
+            raise RunError(f"{self.path / name}: cannot be read (wanted a JSON object)")
         return value
 
     def update_manifest(self, **changes: Any) -> None:

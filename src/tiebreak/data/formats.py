@@ -6,6 +6,7 @@ with a short reason code that reports count.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -241,11 +242,15 @@ _MAY_FOLLOW = {"user": ("assistant",), "assistant": ("user", "tool"), "tool": ("
 
 
 def _check_text(pair: Pair) -> None:
-    for message in (*pair.prompt, pair.chosen, pair.rejected):
-        try:
-            message.content.encode()
-        except UnicodeEncodeError:
-            raise RowError("bad_unicode", "the text holds half of a surrogate pair, which is no character") from None
+    """Refuse what cannot be written again, in any field: half characters, numbers that JSON does not have."""
+    try:
+        json.dumps(pair.as_openai(), ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        raise RowError("bad_unicode", "the text holds half of a surrogate pair, which is no character") from None
+    except ValueError:
+        raise RowError("bad_json", "a field holds NaN or infinity, which JSON does not have") from None
+    except RecursionError:
+        raise RowError("bad_json", "nested too deeply") from None
 
 
 def _kind(value: Any) -> str:

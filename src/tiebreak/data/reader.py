@@ -6,8 +6,10 @@ or as a blank line; the counts add up.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -49,7 +51,7 @@ class PairFile:
 def read_pairs(path: str | Path, format: str = "auto", max_dropped_share: float = 1.0) -> PairFile:
     """Read every pair of a JSONL file, gzipped or not, whatever its name says.
 
-    `format` is a name of `FORMATS` or auto, which takes the form of the first readable row. Raises DataError where the
+    `format` is a name of `FORMATS` or auto, which takes the form of the first usable row. Raises DataError where the
     file is missing, holds no pair, or more than `max_dropped_share` of its records are unusable.
     """
     file = _locate(path)
@@ -60,13 +62,19 @@ def read_pairs(path: str | Path, format: str = "auto", max_dropped_share: float 
         for source, line in _lines(handle, file.name):
             try:
                 row = _parsed(line)
-                form = form or _detected(row)
-                pairs.append(read_row(row, form, source))
+                row_form = form or _detected(row)
+                pairs.append(read_row(row, row_form, source))
+                form = row_form
             except RowError as bad:
                 dropped.append(Dropped(source, bad.reason, bad.detail))
     found = PairFile(str(path), file_digest(file), form.name if form else "unknown", tuple(pairs), tuple(dropped))
     _refuse_unusable(found, max_dropped_share)
     return found
+
+
+def data_digest(path: str | Path) -> str:
+    """Return the SHA-256 of a file of pairs, by the names that `read_pairs` takes."""
+    return file_digest(_locate(path))
 
 
 def _locate(path: str | Path) -> Path:
@@ -91,14 +99,16 @@ def _known_format(name: str) -> Format | None:
     return FORMATS[name]
 
 
-def _opened(file: Path) -> IO[bytes]:
-    try:
-        handle = file.open("rb")
-        magic = handle.read(2)
-        handle.seek(0)
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror})") from None
-    return cast(IO[bytes], gzip.open(handle)) if magic == GZIP_MAGIC else handle
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[IO[bytes]]:
+    with contextlib.ExitStack() as opened:
+        try:
+            handle = opened.enter_context(file.open("rb"))
+            magic = handle.read(2)
+            handle.seek(0)
+        except OSError as error:
+            raise DataError(f"{file}: cannot be read ({error.strerror})") from None
+        yield cast(IO[bytes], gzip.GzipFile(fileobj=handle)) if magic == GZIP_MAGIC else handle
 
 
 def _lines(handle: IO[bytes], name: str) -> Iterator[tuple[Source, bytes]]:
@@ -113,7 +123,7 @@ def _lines(handle: IO[bytes], name: str) -> Iterator[tuple[Source, bytes]]:
                 line = line.removeprefix(b"\xef\xbb\xbf")
             if line.strip():
                 yield Source(name, number), line
-    except (OSError, EOFError) as error:  # gzip raises both for a damaged archive
+    except (OSError, EOFError, zlib.error) as error:  # gzip raises all three for a damaged archive
         raise DataError(f"{name}:{number + 1}: the file is damaged here ({error})") from None
 
 

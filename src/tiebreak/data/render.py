@@ -46,9 +46,9 @@ class Renderer:
         self._tokenizer = tokenizer
         self._eos_ids = tuple(eos_ids)
         self._data = data
-        added = list(tokenizer.added_tokens_decoder.values())
-        self._control = _pattern(token.content for token in added if token.special)
-        self._any_added = _pattern(token.content for token in added if token.content.strip())
+        added = tokenizer.added_tokens_decoder
+        self._control = _Breaker(token.content for i, token in added.items() if token.special or i in eos_ids)
+        self._any_added = _Breaker(token.content for token in added.values() if token.content.strip())
 
     def pair(self, pair: Pair) -> TokenizedPair:
         """Return the pair as ids, truncated if allowed; raises RenderError with a reason code."""
@@ -95,7 +95,7 @@ class Renderer:
             return str(
                 self._tokenizer.apply_chat_template(
                     [self._disarmed(message) for message in messages],
-                    tools=_broken(tools, self._any_added) or None,
+                    tools=self._any_added.broken(tools) or None,
                     tokenize=False,
                     add_generation_prompt=generation,
                 )
@@ -109,9 +109,9 @@ class Renderer:
         Added tokens that are not special, like `<think>`, are broken in what others write and kept where the model
         itself is the writer: there they are how it really writes.
         """
-        pattern = self._control if message.role == "assistant" else self._any_added
-        broken: dict[str, Any] = _broken(message.as_dict(), pattern)
-        return broken
+        breaker = self._control if message.role == "assistant" else self._any_added
+        broken: dict[str, Any] = breaker.broken(message.as_dict())
+        return broken | {"role": message.role, "content": breaker.closed(message.content)}
 
     def _encode(self, text: str, continuing: str = "") -> list[int]:
         """Return the ids of a text whose pieces, split at `_BREAK`, never join into a control token."""
@@ -122,7 +122,10 @@ class Renderer:
         return ids
 
     def _ids(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
+        try:
+            return list(self._tokenizer.encode(text, add_special_tokens=False))
+        except Exception as error:  # noqa: BLE001 - so may a tokenizer, on half a surrogate pair for one
+            raise RenderError("tokenizer", f"the tokenizer refuses the text: {_one_line(error)}") from None
 
     def _continuation(self, text: str, before: str) -> list[int]:
         """Return the ids of `text` as the continuation of another text, which keeps its own ids.
@@ -139,26 +142,36 @@ class Renderer:
         raise RenderError("seam", f"the tokenizer cannot continue the prompt at {text[:40]!r}")
 
 
-def _pattern(tokens: Iterable[str]) -> re.Pattern[str] | None:
-    longest_first = sorted((re.escape(token) for token in tokens if len(token) > 1), key=len, reverse=True)
-    return re.compile("|".join(longest_first)) if longest_first else None
+class _Breaker:
+    """Puts `_BREAK` into every spelling of some tokens."""
 
+    def __init__(self, tokens: Iterable[str]) -> None:
+        longest_first = sorted((token for token in tokens if len(token) > 1), key=len, reverse=True)
+        self._whole = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        self._begun = {token[:length] for token in longest_first for length in range(1, len(token))}
+        self._longest = len(longest_first[0]) if longest_first else 0
 
-def _broken(value: Any, pattern: re.Pattern[str] | None) -> Any:
-    if isinstance(value, str):
-        return _broken_text(value, pattern)
-    if isinstance(value, Mapping):
-        return {key: _broken(item, pattern) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_broken(item, pattern) for item in value]
-    return value
+    def broken(self, value: Any) -> Any:
+        """Return a value of JSON with the tokens broken in all its texts."""
+        if isinstance(value, str):
+            return self._broken_text(value)
+        if isinstance(value, Mapping):
+            return {self.broken(key): self.broken(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.broken(item) for item in value]
+        return value
 
+    def closed(self, text: str) -> str:
+        """Return a broken text that no token can reach out of: templates may write messages back to back."""
+        text = self._broken_text(text)
+        ends_begun = any(text[-length:] in self._begun for length in range(1, self._longest))
+        return text + _BREAK if ends_begun else text
 
-def _broken_text(text: str, pattern: re.Pattern[str] | None) -> str:
-    text = text.replace(_BREAK, "")
-    while pattern and (found := pattern.search(text)):
-        text = text[: found.start() + 1] + _BREAK + text[found.start() + 1 :]
-    return text
+    def _broken_text(self, text: str) -> str:
+        text = text.replace(_BREAK, "")
+        while self._whole and self._whole.search(text):  # again, since a broken token may hold a shorter one
+            text = self._whole.sub(lambda found: found[0][0] + _BREAK + found[0][1:], text)
+        return text
 
 
 def _seam_fault(prompt: str, full: str) -> str:

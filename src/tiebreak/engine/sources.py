@@ -45,6 +45,8 @@ def resolve(config: ModelConfig, say: Say = lambda _: None) -> Source:
     if not base:
         raise ModelError(f"{name}: adapter_config.json names no base model (base_model_name_or_path)")
     parent = resolve(ModelConfig(name=base, revision=kind.revision), say)
+    if parent.adapter:
+        raise ModelError(f"{name}: is an adapter on the adapter {base}; merge that one into its base model first")
     return Source(parent.base, parent.revision, name, _identity(config.name, name))
 
 

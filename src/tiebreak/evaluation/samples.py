@@ -32,7 +32,7 @@ def sample(policy: Policy, pairs: Sequence[Pair], config: Config, progress: Prog
     renderer = policy.renderer(config.data)
     prompts = [renderer.prompt(pair.prompt, pair.tools) for pair in chosen]
     sampling = policy.sampling(config.evaluation.max_new_tokens)
-    with progress.stage("answers before and after", 2 * len(prompts)) as advance:
+    with progress.stage("answers", 2 * len(prompts)) as advance:
         with policy.reference.model() as reference:
             before = generate(reference, prompts, sampling, progress=advance)
         after = generate(policy.model, prompts, sampling, progress=advance)

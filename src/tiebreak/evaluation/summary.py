@@ -7,56 +7,71 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from tiebreak.config import Config
+from tiebreak.config import Config, RuleConfig
 from tiebreak.evaluation.gate import decide
 from tiebreak.evaluation.heldout import Evidence
 from tiebreak.fingerprint import derive_seed
-from tiebreak.maths.stats import Estimate, clustered_mean
+from tiebreak.maths.stats import Estimate, clustered_mean, clustered_share
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One row of the table: a value for each pair or answer, before and after, and the prompt each belongs to."""
+
+    name: str
+    unit: str
+    prompts: Sequence[str]
+    before: Sequence[float]
+    after: Sequence[float]
+
+    def row(self, seed: int) -> dict[str, Any]:
+        """Return both means with their intervals."""
+        sides = {"before": self._estimate(self.before, seed), "after": self._estimate(self.after, seed)}
+        return {"name": self.name, "unit": self.unit, **{side: asdict(found) for side, found in sides.items()}}
+
+    def _estimate(self, values: Sequence[float], seed: int) -> Estimate:
+        return (clustered_share if self.unit == "share" else clustered_mean)(values, self.prompts, seed)
 
 
 def summarise(evidence: Sequence[Evidence], samples: Sequence[dict[str, Any]], config: Config) -> dict[str, Any]:
     """Return evaluation.json: counts, the before/after table and the verdict."""
+    seed = derive_seed(config.training.seed, "bootstrap")
     prompts = [row.prompt_id for row in evidence]
-    accuracy = _estimate([row.win for row in evidence], prompts, config)
-    margin = _estimate([row.margin for row in evidence], prompts, config)
-    before, after = _likelihood(evidence)
-    table = [
-        # Before training policy and reference are the same model: every pair is a tie.
-        _row("Held-out preference accuracy", "share", _exactly(0.5, evidence, prompts), accuracy),
-        _row("Reward margin (chosen − rejected)", "nats", _exactly(0.0, evidence, prompts), margin),
-        _row("DPO loss", "nats", _exactly(math.log(2), evidence, prompts), _losses(evidence, prompts, config)),
-        _row(
-            "Chosen likelier than rejected, per token",
-            "share",
-            _estimate(before, prompts, config),
-            _estimate(after, prompts, config),
-        ),
-        *_sample_rows(samples, config),
-    ]
+    measures = [*_pair_measures(evidence, prompts), *_answer_measures(samples, config.evaluation.rule)]
+    accuracy = clustered_share([row.win for row in evidence], prompts, seed)
     return {
         "num_heldout_pairs": len(evidence),
         "num_heldout_prompts": len(set(prompts)),
         "num_samples": len(samples),
-        "table": table,
+        "table": [measure.row(seed) for measure in measures],
         **decide(accuracy).as_dict(),
     }
 
 
-def _likelihood(evidence: Sequence[Evidence]) -> tuple[list[float], list[float]]:
+def _pair_measures(evidence: Sequence[Evidence], prompts: Sequence[str]) -> list[Measure]:
+    def at_start(value: float) -> list[float]:
+        # Before training policy and reference are the same model: every pair is a tie.
+        return [value] * len(evidence)
+
+    likelier = "Chosen likelier than rejected, per token"
+    return [
+        Measure("Held-out preference accuracy", "share", prompts, at_start(0.5), [row.win for row in evidence]),
+        Measure("Reward margin (chosen − rejected)", "nats", prompts, at_start(0.0), [row.margin for row in evidence]),
+        Measure("DPO loss", "nats", prompts, at_start(math.log(2)), [row.loss for row in evidence]),
+        Measure(likelier, "share", prompts, *_likelier(evidence)),
+    ]
+
+
+def _likelier(evidence: Sequence[Evidence]) -> tuple[list[float], list[float]]:
     """Say for each pair whether chosen has the higher mean log-probability per token, before and after."""
-    before = [
-        _prefers(
-            row.reference_chosen_logps / row.chosen_num_tokens, row.reference_rejected_logps / row.rejected_num_tokens
-        )
-        for row in evidence
-    ]
-    after = [
-        _prefers(row.policy_chosen_logps / row.chosen_num_tokens, row.policy_rejected_logps / row.rejected_num_tokens)
-        for row in evidence
-    ]
+    before, after = [], []
+    for row in evidence:
+        per_chosen, per_rejected = 1 / row.chosen_num_tokens, 1 / row.rejected_num_tokens
+        before.append(_prefers(row.reference_chosen_logps * per_chosen, row.reference_rejected_logps * per_rejected))
+        after.append(_prefers(row.policy_chosen_logps * per_chosen, row.policy_rejected_logps * per_rejected))
     return before, after
 
 
@@ -64,39 +79,15 @@ def _prefers(chosen: float, rejected: float) -> float:
     return 0.5 if chosen == rejected else float(chosen > rejected)
 
 
-def _losses(evidence: Sequence[Evidence], prompts: Sequence[str], config: Config) -> Estimate:
-    return _estimate([row.loss for row in evidence], prompts, config)
-
-
-def _sample_rows(samples: Sequence[dict[str, Any]], config: Config) -> list[dict[str, Any]]:
+def _answer_measures(samples: Sequence[dict[str, Any]], rule: RuleConfig | None) -> list[Measure]:
     """Return what can be counted on the answers themselves."""
     if not samples:
         return []
-    measures = [
-        ("Tokens in an answer", "tokens", "num_tokens"),
-        ("Answers that end by themselves", "share", "finished"),
-    ]
-    if config.evaluation.rule:
-        measures.insert(0, (f"Answers: {config.evaluation.rule.name}", "share", "matches_rule"))
+    counted = [("Tokens in an answer", "tokens", "num_tokens"), ("Answers that end by themselves", "share", "finished")]
+    if rule:
+        counted.insert(0, (f"Answers: {rule.name}", "share", "matches_rule"))
     prompts = [row["prompt_id"] for row in samples]
     return [
-        _row(
-            name,
-            unit,
-            _estimate([float(row["before"][key]) for row in samples], prompts, config),
-            _estimate([float(row["after"][key]) for row in samples], prompts, config),
-        )
-        for name, unit, key in measures
+        Measure(name, unit, prompts, *([float(row[side][key]) for row in samples] for side in ("before", "after")))
+        for name, unit, key in counted
     ]
-
-
-def _row(name: str, unit: str, before: Estimate, after: Estimate) -> dict[str, Any]:
-    return {"name": name, "unit": unit, "before": asdict(before), "after": asdict(after)}
-
-
-def _exactly(value: float, evidence: Sequence[Evidence], prompts: Sequence[str]) -> Estimate:
-    return Estimate(value, value, value, len(evidence), len(set(prompts)))
-
-
-def _estimate(values: Sequence[float], prompts: Sequence[str], config: Config) -> Estimate:
-    return clustered_mean(values, prompts, seed=derive_seed(config.training.seed, "bootstrap"))

@@ -19,13 +19,13 @@ from tiebreak.config import LossConfig
 class PairLogps:
     """Summed log-probabilities (nats, fp32) of both completions of each pair, with the tokens behind each sum."""
 
-    chosen: Float[Tensor, pairs]
-    rejected: Float[Tensor, pairs]
-    chosen_num_tokens: Int[Tensor, pairs]
-    rejected_num_tokens: Int[Tensor, pairs]
+    chosen: Float[Tensor, " pairs"]
+    rejected: Float[Tensor, " pairs"]
+    chosen_num_tokens: Int[Tensor, " pairs"]
+    rejected_num_tokens: Int[Tensor, " pairs"]
 
     @property
-    def gap(self) -> Float[Tensor, pairs]:
+    def gap(self) -> Float[Tensor, " pairs"]:
         """log π(chosen) − log π(rejected)."""
         return self.chosen - self.rejected
 
@@ -34,10 +34,12 @@ class PairLogps:
         return PairLogps(self.chosen.detach(), self.rejected.detach(), self.chosen_num_tokens, self.rejected_num_tokens)
 
 
-Objective = Callable[[PairLogps, PairLogps], Float[Tensor, "pairs"]]
+Objective = Callable[[PairLogps, PairLogps], Float[Tensor, " pairs"]]
 
 
-def dpo(policy: PairLogps, reference: PairLogps, *, beta: float, label_smoothing: float = 0.0) -> Float[Tensor, pairs]:
+def dpo(
+    policy: PairLogps, reference: PairLogps, *, beta: float, label_smoothing: float = 0.0
+) -> Float[Tensor, " pairs"]:
     """Direct preference optimization, Rafailov et al. 2023, Eq. 7.
 
     With `label_smoothing` ε, the conservative form of Mitchell 2023 ("A note on DPO with noisy preferences", Eq. 3):
@@ -47,14 +49,14 @@ def dpo(policy: PairLogps, reference: PairLogps, *, beta: float, label_smoothing
     return -(1 - label_smoothing) * logsigmoid(logits) - label_smoothing * logsigmoid(-logits)
 
 
-LOSSES: dict[str, Callable[..., Float[Tensor, pairs]]] = {"dpo": dpo}
+LOSSES: dict[str, Callable[..., Float[Tensor, " pairs"]]] = {"dpo": dpo}
 
 
 def objective(config: LossConfig) -> Objective:
     """Return the loss that a configuration names, its constants filled in."""
     loss = LOSSES[config.name]
 
-    def of_pairs(policy: PairLogps, reference: PairLogps) -> Float[Tensor, pairs]:
+    def of_pairs(policy: PairLogps, reference: PairLogps) -> Float[Tensor, " pairs"]:
         return loss(policy, reference, beta=config.beta, label_smoothing=config.label_smoothing)
 
     return of_pairs

@@ -40,7 +40,9 @@ class PairMetrics:
         return PairMetrics(torch.cat([part.values for part in parts]))
 
 
-def pair_metrics(losses: Float[Tensor, pairs], policy: PairLogps, reference: PairLogps, *, beta: float) -> PairMetrics:
+def pair_metrics(
+    losses: Float[Tensor, " pairs"], policy: PairLogps, reference: PairLogps, *, beta: float
+) -> PairMetrics:
     """Return the metrics of each pair. Implicit reward = beta × (log π − log π_ref), Rafailov et al. 2023, Eq. 5."""
     chosen = beta * (policy.chosen - reference.chosen)
     rejected = beta * (policy.rejected - reference.rejected)
@@ -48,6 +50,6 @@ def pair_metrics(losses: Float[Tensor, pairs], policy: PairLogps, reference: Pai
     return PairMetrics(torch.stack([column.detach().float() for column in columns], dim=1))
 
 
-def wins(margins: Float[Tensor, pairs]) -> Float[Tensor, pairs]:
+def wins(margins: Float[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
     """Return 1 where the margin is positive, 0 where it is negative, one half for a tie."""
     return (margins.sign() + 1) / 2

@@ -6,7 +6,7 @@ Owns resampling. Pure: numbers and a seed in, numbers out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,6 +40,21 @@ def clustered_mean(values: Sequence[float], clusters: Sequence[str], seed: int, 
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return Estimate(float(np.mean(values)), float(low), float(high), len(values), len(sums), confidence)
+
+
+def clustered_share(values: Sequence[float], clusters: Sequence[str], seed: int, confidence: float = 0.95) -> Estimate:
+    """Return `clustered_mean` of values in [0, 1], with an honest interval where all of them are 0, or all 1.
+
+    Resampling identical values gives an interval without width, as if nothing else could ever happen. There the exact
+    binomial bound over clusters takes its place (Clopper & Pearson 1934): with n of n, at least (alpha/2)^(1/n).
+    """
+    found = clustered_mean(values, clusters, seed, confidence)
+    bound = ((1 - confidence) / 2) ** (1 / found.num_clusters)
+    if found.mean == 1.0:
+        return replace(found, low=bound)
+    if found.mean == 0.0:
+        return replace(found, high=1 - bound)
+    return found
 
 
 def _resampled_means(sums: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -133,6 +133,7 @@ def _margins(axes: Axes, evidence: Rows) -> None:
 def _one(axes: Axes, rows: Rows, key: str, colour: str) -> None:
     axes.plot(_column(rows, "step"), _column(rows, key), color=colour, linewidth=1.6)
     axes.set_ylim(bottom=0)
+    axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 4))
     axes.set_xlabel("step")
 
 

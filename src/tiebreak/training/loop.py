@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,9 +71,10 @@ def train(
         try:
             for step in steps(pairs, config.training):
                 set_rate(optimizer, config.learning_rate * _factor(step, total, config))
-                row = _measured_step(policy, step, loss, optimizer, config)
-                done = step.index + 1
-                recorder.write(row)
+                with _interrupts_held():
+                    row = _measured_step(policy, step, loss, optimizer, config)
+                    done = step.index + 1
+                    recorder.write(row)
                 if done in probe_at:
                     recorder.write({"step": done, **probe()})
                 advance(1, row)
@@ -163,6 +166,22 @@ def _own_randomness(policy: Policy, config: Config) -> Iterator[None]:
     with torch.random.fork_rng(devices=[policy.device] if policy.device.type == "cuda" else []):
         torch.manual_seed(derive_seed(config.training.seed, "dropout"))
         yield
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back to the end of the block: an update cut in the middle would leave half of the weights moved."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread alone
+        return
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _require_finite(values: Tensor, pairs: Sequence[TokenizedPair], step: Step, what: str) -> None:

@@ -30,7 +30,8 @@ def rate_factor(step: int, num_steps: int, warmup_share: float, schedule: str) -
     Over the warm-up the factor rises in equal parts to 1; no step is spent at zero. Then it falls to reach 0 just after
     the last step.
     """
-    warmup = math.ceil(warmup_share * num_steps)
+    # Less a hair: 0.07 * 100 is 7.000000000000001, and means 7 steps.
+    warmup = math.ceil(warmup_share * num_steps - 1e-9)
     if step < warmup:
         return (step + 1) / (warmup + 1)
     progress = (step - warmup) / max(1, num_steps - warmup)

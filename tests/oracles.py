@@ -1,0 +1,162 @@
+"""Slow, obvious float64 loops written from the papers. Nothing of tiebreak is imported here."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def log_sigmoid(x: float) -> float:
+    return -math.log1p(math.exp(-x)) if x >= 0 else x - math.log1p(math.exp(x))
+
+
+def sequence_logp(logits: Sequence[Sequence[float]], ids: Sequence[int], num_prompt: int) -> tuple[float, int]:
+    """Sum over completion tokens t of log softmax(logits[t − 1])[ids[t]], and how many there are.
+
+    `logits` has one row for each position of `ids`: the one unpadded sequence prompt + completion.
+    """
+    total, count = 0.0, 0
+    for t in range(num_prompt, len(ids)):
+        row = logits[t - 1]
+        top = max(row)
+        log_partition = top + math.log(sum(math.exp(value - top) for value in row))
+        total += row[ids[t]] - log_partition
+        count += 1
+    return total, count
+
+
+def dpo_loss(chosen: float, rejected: float, ref_chosen: float, ref_rejected: float, beta: float) -> float:
+    """Rafailov et al. 2023, Eq. 7: −log sigmoid(β log π(y_w)/π_ref(y_w) − β log π(y_l)/π_ref(y_l))."""
+    return -log_sigmoid(beta * (chosen - ref_chosen) - beta * (rejected - ref_rejected))
+
+
+def dpo_gradient(
+    chosen: float, rejected: float, ref_chosen: float, ref_rejected: float, beta: float
+) -> tuple[float, float]:
+    """The equation after Eq. 7: −β sigmoid(r̂(y_l) − r̂(y_w)) times ∇ log π(y_w), and its negative times ∇ log π(y_l)."""
+    weight = sigmoid(beta * (rejected - ref_rejected) - beta * (chosen - ref_chosen))
+    return -beta * weight, beta * weight
+
+
+def conservative_dpo_loss(
+    chosen: float, rejected: float, ref_chosen: float, ref_rejected: float, beta: float, epsilon: float
+) -> float:
+    """Mitchell 2023, Eq. 3: (1 − ε) times the loss of the pair, plus ε times that of the pair flipped."""
+    kept = dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta)
+    flipped = dpo_loss(rejected, chosen, ref_rejected, ref_chosen, beta)
+    return (1 - epsilon) * kept + epsilon * flipped
+
+
+def conservative_dpo_gradient(
+    chosen: float, rejected: float, ref_chosen: float, ref_rejected: float, beta: float, epsilon: float
+) -> tuple[float, float]:
+    kept = dpo_gradient(chosen, rejected, ref_chosen, ref_rejected, beta)
+    flipped = dpo_gradient(rejected, chosen, ref_rejected, ref_chosen, beta)
+    return tuple((1 - epsilon) * a + epsilon * b for a, b in zip(kept, reversed(flipped), strict=True))  # type: ignore[return-value]
+
+
+def implicit_reward(logp: float, ref_logp: float, beta: float) -> float:
+    """Rafailov et al. 2023, below Eq. 7: r̂(x, y) = β log π(y|x) / π_ref(y|x)."""
+    return beta * (logp - ref_logp)
+
+
+def accuracy(margins: Sequence[float]) -> float:
+    """Share of pairs whose chosen completion has the higher reward; a tie is one half."""
+    points = 0.0
+    for margin in margins:
+        points += 1.0 if margin > 0 else 0.5 if margin == 0 else 0.0
+    return points / len(margins)
+
+
+def adamw(
+    weight: Sequence[float],
+    gradients: Sequence[Sequence[float]],
+    rates: Sequence[float],
+    decay: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    epsilon: float = 1e-8,
+) -> list[float]:
+    """Loshchilov & Hutter 2019, Algorithm 2, the decay multiplied by the rate of the step as PyTorch does."""
+    now, m, v = list(weight), [0.0] * len(weight), [0.0] * len(weight)
+    for t, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
+        for i, g in enumerate(gradient):
+            m[i] = betas[0] * m[i] + (1 - betas[0]) * g
+            v[i] = betas[1] * v[i] + (1 - betas[1]) * g * g
+            m_hat, v_hat = m[i] / (1 - betas[0] ** t), v[i] / (1 - betas[1] ** t)
+            now[i] -= rate * decay * now[i] + rate * m_hat / (math.sqrt(v_hat) + epsilon)
+    return now
+
+
+def rates(num_steps: int, num_warmup: int, peak: float, schedule: str) -> list[float]:
+    """Equal parts up to the peak, then a line or half a cosine that reaches zero one step after the last."""
+    found = [peak * (step + 1) / (num_warmup + 1) for step in range(num_warmup)]
+    left = num_steps - num_warmup
+    for step in range(left):
+        shapes = {"constant": 1.0, "linear": (left - step) / left, "cosine": (1 + math.cos(math.pi * step / left)) / 2}
+        found.append(peak * shapes[schedule])
+    return found
+
+
+def clipped(gradient: Sequence[float], limit: float) -> tuple[list[float], float]:
+    """Pascanu et al. 2013: scaled down to the limit where the norm is larger; and the norm before."""
+    norm = math.sqrt(sum(g * g for g in gradient))
+    return [g * min(1.0, limit / norm) for g in gradient], norm
+
+
+def cluster_bootstrap_means(values: Sequence[float], clusters: Sequence[str]) -> list[float]:
+    """The mean of every one of the k^k ways to draw k clusters with replacement, sorted."""
+    groups: dict[str, list[float]] = {}
+    for value, cluster in zip(values, clusters, strict=True):
+        groups.setdefault(cluster, []).append(value)
+    means = []
+    for drawn in itertools.product(groups.values(), repeat=len(groups)):
+        together = [value for group in drawn for value in group]
+        means.append(sum(together) / len(together))
+    return sorted(means)
+
+
+def dpo_step_gradient(
+    model: torch.nn.Module,
+    pairs: Sequence[tuple[Sequence[int], Sequence[int], Sequence[int]]],
+    reference: Sequence[tuple[float, float]],
+    beta: float,
+) -> tuple[float, dict[str, list[float]]]:
+    """Mean loss over (prompt, chosen, rejected) and its gradient, one unpadded sequence at a time.
+
+    The model gives only ∇ log π(y); the rest is the paper's expression for the gradient.
+    """
+    total, gradient = 0.0, {name: torch.zeros_like(p) for name, p in model.named_parameters() if p.requires_grad}
+    for (prompt, chosen, rejected), (ref_chosen, ref_rejected) in zip(pairs, reference, strict=True):
+        ours = [differentiable_logp(model, prompt, completion) for completion in (chosen, rejected)]
+        terms = (ours[0].item(), ours[1].item(), ref_chosen, ref_rejected, beta)
+        total += dpo_loss(*terms)
+        for logp, factor in zip(ours, dpo_gradient(*terms), strict=True):
+            model.zero_grad()
+            logp.backward()
+            for name, parameter in model.named_parameters():
+                if parameter.grad is not None and name in gradient:
+                    gradient[name] += factor * parameter.grad / len(pairs)
+    model.zero_grad()
+    return total / len(pairs), {name: g.flatten().tolist() for name, g in gradient.items()}
+
+
+def differentiable_logp(model: torch.nn.Module, prompt: Sequence[int], completion: Sequence[int]) -> torch.Tensor:
+    """log π(completion | prompt), one token at a time."""
+    ids = [*prompt, *completion]
+    logits = model(input_ids=torch.tensor([ids])).logits[0]
+    total: torch.Tensor | float = 0.0
+    for t in range(len(prompt), len(ids)):
+        total = total + torch.log_softmax(logits[t - 1], -1)[ids[t]]
+    return total  # type: ignore[return-value]
+
+
+def slope(function: Callable[[float], float], at: float, width: float = 1e-5) -> float:
+    """Central difference."""
+    return (function(at + width) - function(at - width)) / (2 * width)

@@ -1,0 +1,138 @@
+"""The house keeps its own rules: floors, readers of settings, honest help, a README that tells the truth."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+import tiebreak
+from tiebreak import config as settings
+from tiebreak.cli import app
+from tiebreak.maths.losses import LOSSES
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "src" / "tiebreak").rglob("*.py"))
+COMMANDS = ("train", "check", "evaluate", "report", "export", "chat", "config")
+
+
+def test_every_module_imports():
+    for module in pkgutil.walk_packages(tiebreak.__path__, "tiebreak."):
+        if module.name != "tiebreak.__main__":
+            importlib.import_module(module.name)
+
+
+def test_imports_only_go_down():
+    done = subprocess.run(
+        [Path(sys.executable).parent / "lint-imports"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("statement", ["import tiebreak", "import tiebreak.cli"])
+def test_the_package_and_its_help_load_no_torch(statement):
+    code = f"import sys; {statement}; sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'matplotlib')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_setting_has_a_reader_outside_the_configuration():
+    attributes = {
+        node.attr
+        for path in SOURCES
+        if path.name != "config.py"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute)
+    }
+    unread = [key for key, _ in settings.leaves() if key.rsplit(".", 1)[-1] not in attributes]
+    assert unread == []
+
+
+def test_every_setting_is_described_and_shown():
+    shown = settings.describe_config()
+    for key, field in settings.leaves():
+        assert field.description, key
+        if not key.startswith("evaluation.rule."):
+            assert field.description in shown, key
+
+
+def test_the_printed_defaults_are_the_defaults(tmp_path):
+    path = tmp_path / "all.yaml"
+    path.write_text(settings.describe_config(), encoding="utf-8")
+    assert settings.load_config(path, {"output.dir": "x"}) == settings.load_config(None, {"output.dir": "x"})
+
+
+def test_the_loss_table_and_the_configuration_name_the_same_losses():
+    assert set(LOSSES) == set(settings.LossConfig.model_fields["name"].annotation.__args__)
+
+
+def test_all_public_names_exist():
+    assert sorted(tiebreak.__all__) == tiebreak.__all__
+    for name in tiebreak.__all__:
+        assert getattr(tiebreak, name)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_examples_and_json(command):
+    shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+    assert shown.exit_code == 0
+    assert "Examples" in shown.output
+    assert "--json" in shown.output
+
+
+def test_the_readme_names_only_commands_and_files_that_exist():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    used = set(re.findall(r"^\s*tiebreak (\w+)", readme, re.MULTILINE))
+    assert used <= set(COMMANDS), used
+    made = set(re.findall(r"(?:^|`)make (\w+)", readme, re.MULTILINE))
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {"quickstart", "test"} <= made <= set(targets)
+    for link in re.findall(r"\]\(([^)#:]+)\)", readme):
+        assert (ROOT / link).exists(), link
+
+
+def test_the_readme_tree_names_every_module():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    missing = [path.name for path in SOURCES if path.name != "__init__.py" and path.name not in readme]
+    assert missing == []
+
+
+def test_functions_and_files_stay_small():
+    long_files = [path.name for path in SOURCES if len(path.read_text(encoding="utf-8").splitlines()) > 330]
+    assert long_files == []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 55, f"{path.name}: {node.name}"
+
+
+def test_no_path_of_a_machine_is_in_the_project():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    for name in listed:
+        path = ROOT / name
+        if path.is_file() and path.suffix in {".py", ".md", ".toml", ".yaml", ".yml", ".txt", ".json", ""}:
+            text = path.read_text(encoding="utf-8", errors="replace")
+            assert not re.search(r"/(work|home|root|Users)/\w", text), name
+
+
+def test_the_quickstart_is_valid_and_safe():
+    config = settings.load_config(tiebreak.QUICKSTART)
+    assert settings.warnings_of(config) == []
+    assert yaml.safe_load(tiebreak.QUICKSTART.read_text(encoding="utf-8"))["data"]["train"] == "bundled"
+
+
+def test_the_bundled_pairs_are_what_the_readme_says():
+    found = tiebreak.check("bundled")
+    assert found["num_dropped"] == 0
+    assert found["num_duplicates"] == 0
+    assert found["num_pairs"] >= 240
+    assert found["num_prompts"] >= 200
+    # The preference is the form of the answer: length must not give it away.
+    assert 0.2 < found["chosen_longer_share"] < 0.8

@@ -1,0 +1,137 @@
+"""What must hold whatever the numbers are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tiebreak.engine.models import load_policy
+from tiebreak.maths.losses import dpo, objective
+from tiebreak.maths.metrics import PAIR_METRICS, pair_metrics
+from tiebreak.training.loop import learn
+from tiebreak.training.optimizer import build_optimizer
+from tiebreak.training.steps import Step
+from tiny import disturb, logps, settings, token_pairs
+
+PAIRS = token_pairs(7)
+MARGIN, LOSS = PAIR_METRICS.index("rewards/margins"), PAIR_METRICS.index("loss")
+sides = st.lists(st.floats(-200, 0), min_size=4, max_size=4)
+
+
+@pytest.fixture(params=["lora", "none"])
+def policy(request, tiny_model):
+    """A policy that has moved away from its reference."""
+    return disturb(load_policy(settings(tiny_model, request.param)), 0.05)
+
+
+def _metrics(policy, pairs, beta=0.3):
+    ours, reference = policy.scorer(policy.model, pairs), policy.reference.logps(pairs)
+    losses = dpo(ours, reference, beta=beta)
+    policy.model.zero_grad()
+    losses.mean().backward()
+    gradient = torch.cat([p.grad.flatten() for _, p in policy.trainable])
+    return pair_metrics(losses, ours, reference, beta=beta).values, gradient
+
+
+def _close(one, two, share=1e-5):
+    return (one - two).abs().max().item() <= share * two.abs().max().item()
+
+
+def _swapped(pair):
+    return replace(pair, chosen_ids=pair.rejected_ids, rejected_ids=pair.chosen_ids)
+
+
+def test_swapping_chosen_and_rejected_mirrors_every_margin(policy):
+    straight, _ = _metrics(policy, PAIRS)
+    mirrored, _ = _metrics(policy, [_swapped(pair) for pair in PAIRS])
+    assert _close(mirrored[:, MARGIN], -straight[:, MARGIN])
+    accuracies = PAIR_METRICS.index("rewards/accuracies")
+    assert torch.equal(mirrored[:, accuracies], 1 - straight[:, accuracies])
+
+
+def test_at_the_start_a_swap_turns_the_gradient_around(tiny_model):
+    policy = load_policy(settings(tiny_model, "none"))
+    _, straight = _metrics(policy, PAIRS)
+    _, mirrored = _metrics(policy, [_swapped(pair) for pair in PAIRS])
+    assert straight.abs().max() > 0.01
+    assert _close(mirrored, -straight)
+
+
+@given(sides, sides, sides, sides, st.floats(0.01, 2))
+def test_a_swap_negates_the_logit_for_any_numbers(chosen, rejected, ref_chosen, ref_rejected, beta):
+    straight = dpo(logps(chosen, rejected), logps(ref_chosen, ref_rejected), beta=beta)
+    mirrored = dpo(logps(rejected, chosen), logps(ref_rejected, ref_chosen), beta=beta)
+    logits = [
+        beta * ((c - r) - (rc - rr)) for c, r, rc, rr in zip(chosen, rejected, ref_chosen, ref_rejected, strict=True)
+    ]
+    assert (mirrored - straight).tolist() == pytest.approx(logits, abs=1e-9)
+
+
+@given(sides, sides, sides, sides, st.floats(-500, 500))
+def test_a_constant_added_to_policy_and_reference_alike_changes_nothing(
+    chosen, rejected, ref_chosen, ref_rejected, shift
+):
+    found = []
+    for by in (0.0, shift):
+        policy = logps([x + by for x in chosen], rejected)
+        reference = logps([x + by for x in ref_chosen], ref_rejected)
+        policy.chosen.requires_grad_()
+        losses = dpo(policy, reference, beta=0.2, label_smoothing=0.1)
+        losses.sum().backward()
+        found.append(losses.tolist() + policy.chosen.grad.tolist())
+    assert found[0] == pytest.approx(found[1], abs=1e-10)
+
+
+def test_padding_changes_neither_losses_nor_gradients(policy):
+    long = token_pairs(1, seed=9)[0]
+    long = replace(long, chosen_ids=long.chosen_ids * 6)
+    losses, gradient = _metrics(policy, PAIRS)
+    padded = policy.scorer(policy.model, [*PAIRS, long])
+    reference = policy.reference.logps([*PAIRS, long])
+    again = dpo(padded, reference, beta=0.3)[:-1]
+    policy.model.zero_grad()
+    again.mean().backward()
+    assert _close(again.detach(), losses[:, LOSS])
+    assert _close(torch.cat([p.grad.flatten() for _, p in policy.trainable]), gradient)
+
+
+def test_splitting_a_batch_changes_neither_losses_nor_gradients(policy):
+    whole, gradient = _metrics(policy, PAIRS)
+    parts = [_metrics(policy, part) for part in (PAIRS[:1], PAIRS[1:5], PAIRS[5:])]
+    sizes = (1, 4, 2)
+    assert _close(torch.cat([values for values, _ in parts]), whole)
+    together = sum(size * part for size, (_, part) in zip(sizes, parts, strict=True)) / len(PAIRS)
+    assert _close(together, gradient)
+
+
+@pytest.mark.parametrize("case", ["lora", "adapter", "none"])
+@pytest.mark.parametrize("epsilon", [0.0, 0.2])
+def test_the_loss_at_the_start_is_ln_2_for_every_pair(case, epsilon, tiny_model, tiny_adapter):
+    config = settings(
+        tiny_adapter if case == "adapter" else tiny_model,
+        "none" if case == "none" else "lora",
+        loss__label_smoothing=epsilon,
+    )
+    policy = load_policy(config)
+    losses = objective(config.loss)(policy.scorer(policy.model, PAIRS), policy.reference.logps(PAIRS))
+    assert losses.tolist() == pytest.approx([math.log(2)] * len(PAIRS), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["lora", "none"])
+def test_the_order_of_pairs_within_a_step_does_not_change_its_gradient(kind, tiny_model):
+    found = []
+    for order in (PAIRS, PAIRS[::-1], PAIRS[3:] + PAIRS[:3]):
+        config = settings(tiny_model, kind, training__token_budget=70, training__max_grad_norm=1e9)
+        policy = load_policy(config)
+        optimizer = build_optimizer([p for _, p in policy.trainable], config)
+        metrics, norm = learn(policy, Step(0, 0, tuple(order)), objective(config.loss), optimizer, config)
+        found.append((metrics.means()["loss"], norm, torch.cat([p.grad.flatten() for _, p in policy.trainable])))
+    for loss, norm, gradient in found[1:]:
+        assert loss == pytest.approx(found[0][0], rel=1e-6)
+        assert norm == pytest.approx(found[0][1], rel=1e-5)
+        assert _close(gradient, found[0][2])

@@ -1,0 +1,183 @@
+"""The whole road in one go: a file of pairs becomes an exported model that is what it claims to be."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+import tiebreak
+from tiebreak.data.split import split
+from tiebreak.errors import RunError
+from tiebreak.records import Message, Pair
+
+WORDS = ("cat", "dog", "mat", "park", "sun", "tree", "road", "lake", "bird", "fish", "stone", "cloud")
+SHARE = 0.3
+
+
+def _write_pairs(path: Path, *, num_prompts: int = 160, shuffled: bool = False) -> Path:
+    """Pairs whose chosen side says yes and whose rejected side says no; `shuffled` flips half of either split.
+
+    Exactly half, so that there is nothing to be learned, not even which label happened to be more frequent.
+    """
+    source = random.Random(0)
+    pairs = []
+    for index in range(num_prompts):
+        prompt = Message("user", f"{index} is the {' '.join(source.choices(WORDS, k=3))} here")
+        sides = [Message("assistant", f"{word} the {source.choice(WORDS)}") for word in ("yes", "no")]
+        pairs.append(Pair((prompt,), *sides))
+    if shuffled:
+        pairs = [_flipped(pair) if i % 2 else pair for side in split(pairs, SHARE) for i, pair in enumerate(side)]
+    path.write_text("".join(json.dumps(pair.as_openai()) + "\n" for pair in pairs), encoding="utf-8")
+    return path
+
+
+def _flipped(pair: Pair) -> Pair:
+    return Pair(pair.prompt, pair.rejected, pair.chosen)
+
+
+def _settings(tiny_model: Path, pairs: Path, out: Path, **more: object) -> dict[str, object]:
+    return {
+        "model.name": str(tiny_model),
+        "data.train": str(pairs),
+        "data.heldout_share": SHARE,
+        "training.learning_rate": 5e-3,
+        "training.epochs": 2,
+        "adapter.rank": 4,
+        "evaluation.num_samples": 4,
+        "evaluation.max_new_tokens": 8,
+        "evaluation.rule": {"name": "says yes", "pattern": "yes"},
+        "output.dir": str(out),
+        "output.trackers": [],
+        **more,
+    }
+
+
+@pytest.fixture(scope="module")
+def planted(tiny_model, tmp_path_factory) -> tiebreak.Run:
+    folder = tmp_path_factory.mktemp("story")
+    config = folder / "story.yaml"
+    config.write_text("adapter: {kind: lora}\n")
+    settings = _settings(tiny_model, _write_pairs(folder / "pairs.jsonl"), folder / "run")
+    return tiebreak.train(config, settings, quiet=True)
+
+
+def test_a_planted_preference_passes_and_every_file_is_there(planted):
+    assert planted.verdict == "pass"
+    assert planted.evaluation["accuracy"]["low"] > 0.5
+    assert planted.manifest["status"] == "done"
+    for name in ("config.yaml", "data.json", "metrics.jsonl", "evidence.jsonl", "samples.jsonl", "report.html"):
+        assert (planted.path / name).stat().st_size > 0, name
+    data = planted.data
+    assert data["num_records"] == data["num_train_pairs"] + data["num_heldout_pairs"] + data["num_dropped"]
+    first = planted.metrics[1]
+    assert first["step"] == 1
+    assert first["loss"] == pytest.approx(0.693147, abs=1e-6)
+    assert first["rewards/margins"] == pytest.approx(0, abs=1e-6)
+
+
+def test_shuffled_labels_do_not_pass(tiny_model, tmp_path):
+    pairs = _write_pairs(tmp_path / "pairs.jsonl", shuffled=True)
+    run = tiebreak.train(None, _settings(tiny_model, pairs, tmp_path / "run"), quiet=True)
+    assert run.verdict != "pass"
+
+
+def test_the_same_settings_give_the_same_adapter_bit_for_bit(planted, tmp_path):
+    again = tiebreak.train(
+        planted.config.model_copy(
+            update={"output": planted.config.output.model_copy(update={"dir": str(tmp_path / "b")})}
+        ),
+        quiet=True,
+    )
+    weights = "policy/adapter_model.safetensors"
+    assert (again.path / weights).read_bytes() == (planted.path / weights).read_bytes()
+
+
+def test_a_done_run_is_not_done_twice_and_not_overwritten_by_another(planted):
+    before = (planted.path / "run.json").read_bytes()
+    assert tiebreak.train(planted.config, quiet=True).path == planted.path
+    assert (planted.path / "run.json").read_bytes() == before
+    other = planted.config.model_copy(update={"training": planted.config.training.model_copy(update={"seed": 1})})
+    with pytest.raises(RunError, match=r"training\.seed"):
+        tiebreak.train(other, quiet=True)
+
+
+def test_a_done_run_notices_that_its_data_changed(tiny_model, tmp_path):
+    pairs = _write_pairs(tmp_path / "pairs.jsonl", num_prompts=40)
+    settings = _settings(tiny_model, pairs, tmp_path / "run", **{"training.epochs": 1, "evaluation.num_samples": 0})
+    tiebreak.train(None, settings, quiet=True)
+    _write_pairs(pairs, num_prompts=41)
+    with pytest.raises(RunError, match="has changed since this run"):
+        tiebreak.train(None, settings, quiet=True)
+
+
+def test_an_unfinished_run_is_moved_aside_and_kept(planted, tiny_model, tmp_path):
+    pairs = _write_pairs(tmp_path / "pairs.jsonl", num_prompts=40)
+    settings = _settings(tiny_model, pairs, tmp_path / "run", **{"training.epochs": 1, "evaluation.num_samples": 0})
+    run = tiebreak.train(None, settings, quiet=True)
+    run.update_manifest(status="running")
+    again = tiebreak.train(None, settings, quiet=True)
+    assert again.manifest["status"] == "done"
+    assert (tmp_path / "run.unfinished-1" / "metrics.jsonl").exists()
+
+
+def test_evaluating_again_gives_the_same_numbers_and_other_pairs_can_be_measured(planted, tmp_path):
+    before = planted.evaluation
+    assert tiebreak.evaluate(planted, quiet=True) == before
+    flipped = tmp_path / "flipped.jsonl"
+    rows = [json.loads(line) for line in (planted.path / "heldout_pairs.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["preferred_output"], row["non_preferred_output"] = row["non_preferred_output"], row["preferred_output"]
+    flipped.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = tiebreak.evaluate(planted, data=str(flipped), quiet=True)
+    assert found["accuracy"]["mean"] == pytest.approx(1 - before["accuracy"]["mean"])
+    assert found["verdict"] == "fail"
+    assert planted.evaluation == before
+
+
+@pytest.mark.parametrize("form", ["merged", "adapter"])
+def test_the_export_answers_as_the_trained_model_does(planted, tmp_path, form):
+    import peft
+    import transformers
+
+    made = tiebreak.export(planted, tmp_path / form, form, quiet=True)
+    assert made.max_logps_difference <= made.tolerance
+    kind = peft.AutoPeftModelForCausalLM if form == "adapter" else transformers.AutoModelForCausalLM
+    model = kind.from_pretrained(tmp_path / form)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / form)
+    question = "5 is the cat here"
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    with torch.no_grad():
+        answered = model.generate(**ids, max_new_tokens=8, do_sample=False)[0, ids["input_ids"].shape[1] :]
+    plain = tokenizer.decode(answered, skip_special_tokens=True)
+    assert plain == tiebreak.chat(planted, max_new_tokens=8).ask(question)
+    assert "Verdict: pass" in (tmp_path / form / "README.md").read_text()
+
+
+def test_full_fine_tuning_takes_the_same_road(tiny_model, tmp_path):
+    pairs = _write_pairs(tmp_path / "pairs.jsonl")
+    run = tiebreak.train(None, _settings(tiny_model, pairs, tmp_path / "run", adapter="none"), quiet=True)
+    assert run.verdict == "pass"
+    assert "frozen copy" in run.manifest["reference"]
+    made = tiebreak.export(run, tmp_path / "out", quiet=True)
+    assert made.form == "merged"
+    assert made.max_logps_difference <= made.tolerance
+    assert tiebreak.evaluate(run, quiet=True)["accuracy"] == run.evaluation["accuracy"]
+
+
+def test_training_goes_on_from_an_adapter_with_that_adapter_as_reference(planted, tmp_path):
+    pairs = _write_pairs(tmp_path / "pairs.jsonl")
+    adapter = tmp_path / "sft"
+    tiebreak.export(planted, adapter, "adapter", quiet=True)
+    settings = _settings(adapter, pairs, tmp_path / "run", **{"training.epochs": 1})
+    run = tiebreak.train(None, settings, quiet=True)
+    assert "adapter as it was at the start" in run.manifest["reference"]
+    assert run.metrics[1]["loss"] == pytest.approx(0.693147, abs=1e-5)
+    # Measured later, the run still knows what it started from.
+    again = tiebreak.evaluate(run, quiet=True)
+    assert again["table"][1]["after"]["mean"] == pytest.approx(run.evaluation["table"][1]["after"]["mean"], abs=1e-6)

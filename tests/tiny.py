@@ -1,0 +1,75 @@
+"""Tiny pairs and policies that tests share. Token ids are drawn here, so nothing depends on a tokenizer."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tiebreak.config import Config, load_config
+from tiebreak.engine.models import Policy
+from tiebreak.maths.losses import PairLogps
+from tiebreak.records import TokenizedPair
+
+PAD, EOS = 0, 2
+
+
+def token_pairs(
+    num: int, *, vocabulary: int = 250, seed: int = 0, num_prompts: int | None = None
+) -> list[TokenizedPair]:
+    """Pairs of odd, unequal lengths; with `num_prompts`, some share their prompt."""
+    draw = random.Random(seed)
+    ids = lambda low, high: tuple(draw.randrange(3, vocabulary) for _ in range(draw.randint(low, high)))  # noqa: E731
+    prompts = [ids(1, 9) for _ in range(num_prompts or num)]
+    found = []
+    for index in range(num):
+        which = index % len(prompts)
+        chosen, rejected = (*ids(1, 11), EOS), (*ids(3, 7), EOS)
+        found.append(TokenizedPair(f"pair{index:03}{'0' * 20}", f"prompt{which}", prompts[which], chosen, rejected))
+    return found
+
+
+def settings(model: Path, adapter: str = "lora", **changes: Any) -> Config:
+    """A configuration for the tiny model; `changes` are dotted keys with '__' for the dot."""
+    base = {
+        "model.name": str(model),
+        "model.device": "cpu",
+        "adapter.kind": adapter,
+        "adapter.rank": 4,
+        "adapter.alpha": 8.0,
+        "loss.beta": 0.3,
+        "training.pairs_per_step": 5,
+        "training.token_budget": 64,
+        "training.learning_rate": 1e-3,
+        "training.warmup_share": 0.0,
+    }
+    return load_config(None, base | {key.replace("__", "."): value for key, value in changes.items()})
+
+
+def logps(chosen: Iterable[float], rejected: Iterable[float], dtype: torch.dtype = torch.float64) -> PairLogps:
+    """PairLogps of plain numbers, in float64 so that formulas can be compared closely."""
+    sides = [torch.tensor(list(side), dtype=dtype) for side in (chosen, rejected)]
+    count = torch.ones(len(sides[0]), dtype=torch.long)
+    return PairLogps(sides[0], sides[1], count, count)
+
+
+def disturb(policy: Policy, scale: float = 0.05) -> Policy:
+    """Move the policy, and not its reference, so that no pair is at a margin of zero."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(3)
+        for _, parameter in policy.trainable:
+            parameter.add_(scale * torch.randn_like(parameter))
+    return policy
+
+
+def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of every weight."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
+    """Whether two sets of weights are equal bit for bit."""
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)

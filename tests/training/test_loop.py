@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+import oracles
+from tiebreak.engine.models import load_policy
+from tiebreak.errors import TrainingError
+from tiebreak.maths.losses import objective
+from tiebreak.progress import Silent
+from tiebreak.training.loop import Outcome, check_start, learn, probe_steps, train
+from tiebreak.training.optimizer import build_optimizer
+from tiebreak.training.recorder import Recorder
+from tiebreak.training.steps import Step
+from tiny import disturb, same, settings, token_pairs, weights
+
+PAIRS = token_pairs(13)
+EVERY_STEP = {"training.pairs_per_step": 3, "training.shuffle": False, "evaluation.probes": 5}
+
+
+def _learn(policy, config, pairs=PAIRS):
+    optimizer = build_optimizer([p for _, p in policy.trainable], config)
+    policy.model.train()
+    return learn(policy, Step(0, 0, tuple(pairs)), objective(config.loss), optimizer, config)
+
+
+def _train(policy, config, folder, probe=dict, pairs=PAIRS):
+    folder.mkdir(exist_ok=True)
+    with Recorder(folder) as recorder:
+        return train(policy, pairs, config, probe=probe, recorder=recorder, progress=Silent())
+
+
+def _rows(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+# ------------------------------------------------------------------------------------------------------------ one step
+
+
+@pytest.mark.parametrize("kind", ["lora", "none"])
+def test_the_gradient_of_a_step_does_not_depend_on_the_token_budget(kind, tiny_model):
+    found = []
+    for budget in (8, 90, 100_000):
+        config = settings(tiny_model, kind, training__token_budget=budget, training__max_grad_norm=1e9)
+        policy = load_policy(config)
+        disturb(policy)
+        metrics, norm = _learn(policy, config)
+        found.append((metrics.means(), norm, {name: p.grad for name, p in policy.trainable}))
+        assert metrics.values.shape == (len(PAIRS), 7)
+    for means, norm, gradients in found[1:]:
+        assert means == pytest.approx(found[0][0], rel=1e-5, abs=1e-5)
+        assert norm == pytest.approx(found[0][1], rel=1e-5)
+        for name, gradient in gradients.items():
+            scale = found[0][2][name].abs().max().item()
+            assert (gradient - found[0][2][name]).abs().max().item() <= 1e-5 * scale, name
+
+
+def test_a_step_equals_the_float64_oracle(tiny_model):
+    limit, rate, decay = 0.5, 1e-3, 0.1
+    config = settings(
+        tiny_model, "none", training__max_grad_norm=limit, training__weight_decay=decay, training__learning_rate=rate
+    )
+    policy = load_policy(config)
+    disturb(policy)
+    exact = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float64, attn_implementation="eager").eval()
+    with torch.no_grad():
+        reference = [
+            tuple(float(oracles.differentiable_logp(exact, p.prompt_ids, c)) for c in (p.chosen_ids, p.rejected_ids))
+            for p in PAIRS
+        ]
+    started = {name: p.flatten().tolist() for name, p in policy.model.named_parameters()}
+    exact.load_state_dict(policy.model.state_dict())
+    rows = [(p.prompt_ids, p.chosen_ids, p.rejected_ids) for p in PAIRS]
+    loss, gradient = oracles.dpo_step_gradient(exact, rows, reference, beta=config.loss.beta)
+
+    metrics, norm = _learn(policy, config)
+
+    flat, expected_norm = oracles.clipped([g for values in gradient.values() for g in values], limit)
+    assert metrics.means()["loss"] == pytest.approx(loss, rel=1e-5)
+    assert norm == pytest.approx(expected_norm, rel=1e-5)
+    assert expected_norm > limit
+    top = max(map(abs, flat))
+    ours = torch.cat([p.grad.flatten() for _, p in policy.trainable]).double()
+    assert (ours - torch.tensor(flat, dtype=torch.float64)).abs().max().item() <= 1e-5 * top
+    for name, parameter in policy.trainable:
+        decays = decay if parameter.ndim >= 2 else 0.0
+        updated = oracles.adamw(started[name], [parameter.grad.double().flatten().tolist()], [rate], decays)
+        assert parameter.flatten().tolist() == pytest.approx(updated, rel=1e-5, abs=1e-6), name
+
+
+def test_the_norm_is_told_before_clipping_and_the_gradient_is_clipped(tiny_model):
+    config = settings(tiny_model, training__max_grad_norm=1e-3)
+    policy = load_policy(config)
+    _, norm = _learn(policy, config)
+    left = math.sqrt(sum(p.grad.double().square().sum().item() for _, p in policy.trainable))
+    assert norm > 1
+    assert left == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_step_of_fewer_pairs_divides_by_its_own_pairs(tiny_model):
+    config = settings(tiny_model, training__pairs_per_step=50, training__max_grad_norm=1e9)
+    norms = []
+    for pairs in (PAIRS[:2], [pair for pair in PAIRS[:2] for _ in range(4)]):
+        norms.append(_learn(load_policy(config), config, pairs)[1])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------------- stopping early
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_optimizer_and_names_the_pair(tiny_model, tmp_path):
+    config = settings(tiny_model, "none", **EVERY_STEP)
+    policy, poison = load_policy(config), PAIRS[7].chosen_ids[0]
+    poisoned = [p for p in PAIRS if poison in p.prompt_ids + p.chosen_ids + p.rejected_ids]
+    assert poisoned == [PAIRS[7]]
+    with torch.no_grad():
+        policy.model.get_input_embeddings().weight[poison] = float("nan")
+    kept = {}
+    with pytest.raises(TrainingError) as caught:
+        _train(policy, config, tmp_path, lambda: kept.update(weights(policy.model)) or {})
+    message = str(caught.value)
+    assert "step 3" in message
+    assert "loss is not finite for 1 pairs (pair00700000)" in message
+    assert [row["step"] for row in _rows(tmp_path) if "loss" in row] == [1, 2]
+    now = weights(policy.model)
+    assert all(torch.equal(now[name].nan_to_num(), kept[name].nan_to_num()) for name in kept)
+
+
+@pytest.mark.parametrize("kind", ["lora", "none"])
+def test_a_gradient_that_is_not_finite_stops_before_the_optimizer(kind, tiny_model):
+    config = settings(tiny_model, kind)
+    policy = load_policy(config)
+    before = weights(policy.model)
+    policy.trainable[3][1].register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(TrainingError, match=r"gradient norm is not finite for 13 pairs \(pair00000000, .*…\)"):
+        _learn(policy, config)
+    assert same(weights(policy.model), before)
+
+
+@pytest.mark.parametrize("kind", ["lora", "none"])
+@pytest.mark.parametrize("scale", [0.05, float("nan")])
+def test_training_does_not_start_where_policy_and_reference_differ(kind, scale, tiny_model, tmp_path):
+    config = settings(tiny_model, kind)
+    policy = load_policy(config)
+    disturb(policy, scale)
+    before = {name: tensor.nan_to_num() for name, tensor in weights(policy.model).items()}
+    with pytest.raises(TrainingError, match=r"instead of ln 2 = 0\.693147.*nothing was trained"):
+        _train(policy, config, tmp_path)
+    assert same({name: tensor.nan_to_num() for name, tensor in weights(policy.model).items()}, before)
+    assert _rows(tmp_path) == []
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("case", ["lora", "adapter", "none", "adapter merged"])
+def test_a_fresh_policy_passes_the_check_at_the_start(case, dtype, tiny_model, tiny_adapter):
+    kind, model = (
+        "none" if case in ("none", "adapter merged") else "lora",
+        tiny_adapter if "adapter" in case else tiny_model,
+    )
+    config = settings(model, kind, model__dtype=dtype, adapter__dropout=0.5, loss__label_smoothing=0.1)
+    policy = load_policy(config)
+    check_start(policy, PAIRS, objective(config.loss), config)
+    assert {p.grad for _, p in policy.trainable} == {None}
+
+
+def test_an_interrupt_between_steps_keeps_the_weights_of_the_last_whole_step(tiny_model, tmp_path):
+    config = settings(tiny_model, **EVERY_STEP)
+    policy, kept = load_policy(config), []
+
+    def probe():
+        kept.append(weights(policy.model))
+        if len(kept) == 2:
+            raise KeyboardInterrupt
+        return {}
+
+    outcome = _train(policy, config, tmp_path, probe)
+    assert (outcome.num_steps_done, outcome.num_steps, outcome.interrupted) == (2, 5, True)
+    assert same(weights(policy.model), kept[-1])
+
+
+@pytest.mark.parametrize("model", ["tiny_model", "tiny_adapter"])
+def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(model, tiny_model, tiny_adapter, tmp_path):
+    config = settings({"tiny_model": tiny_model, "tiny_adapter": tiny_adapter}[model], **EVERY_STEP)
+    whole = load_policy(config)
+    kept = []
+    _train(whole, config, tmp_path / "whole", lambda: kept.append(weights(whole.model)) or {})
+    cut, backwards = load_policy(config), []
+
+    def press(gradient):
+        backwards.append(None)
+        if len(backwards) == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    cut.trainable[0][1].register_hook(press)
+    handler = signal.getsignal(signal.SIGINT)
+    outcome = _train(cut, config, tmp_path / "cut")
+    assert outcome.interrupted
+    assert 0 < outcome.num_steps_done < 5
+    assert same(weights(cut.model), kept[outcome.num_steps_done - 1])
+    assert [row["step"] for row in _rows(tmp_path / "cut")][-1] == outcome.num_steps_done
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert [name for name, _ in cut.trainable] == [name for name, _ in whole.trainable]
+
+
+def test_training_works_outside_the_main_thread(tiny_model, tmp_path):
+    config, outcomes = settings(tiny_model, training__pairs_per_step=7), []
+    worker = threading.Thread(target=lambda: outcomes.append(_train(load_policy(config), config, tmp_path)))
+    worker.start()
+    worker.join()
+    assert [(outcome.num_steps_done, outcome.interrupted) for outcome in outcomes] == [(2, False)]
+
+
+# ---------------------------------------------------------------------------------------------------------- whole runs
+
+
+@pytest.mark.parametrize("kind", ["lora", "none"])
+def test_the_same_seed_gives_bit_equal_weights_whatever_the_caller_s_stream(kind, tiny_model, tmp_path):
+    found = []
+    for caller, seed in ((1, 4), (2, 4), (1, 5)):
+        torch.manual_seed(caller)
+        config = settings(tiny_model, kind, training__seed=seed, adapter__dropout=0.3, training__pairs_per_step=3)
+        policy = load_policy(config)
+        assert not _train(policy, config, tmp_path / f"{caller}-{seed}").interrupted
+        found.append(weights(policy.model))
+    assert same(found[0], found[1])
+    assert not same(found[0], found[2])
+
+
+def test_training_leaves_the_caller_s_random_stream_alone(tiny_model, tmp_path):
+    config = settings(tiny_model, adapter__dropout=0.3)
+    policy = load_policy(config)
+    torch.manual_seed(9)
+    before = torch.get_rng_state()
+    _train(policy, config, tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_every_step_is_recorded_with_the_rate_that_it_used(tiny_model, tmp_path):
+    config = settings(
+        tiny_model, training__epochs=2, training__pairs_per_step=3, training__warmup_share=0.2, evaluation__probes=3
+    )
+    policy = load_policy(config)
+    outcome = _train(policy, config, tmp_path, lambda: {"heldout/loss": 1.0})
+    rows, probes = ([row for row in _rows(tmp_path) if key in row] for key in ("loss", "heldout/loss"))
+    assert isinstance(outcome, Outcome)
+    assert outcome.num_steps_done == outcome.num_steps == 10
+    assert [row["step"] for row in rows] == list(range(1, 11))
+    assert [row["epoch"] for row in rows] == [1] * 5 + [2] * 5
+    assert [row["learning_rate"] for row in rows] == pytest.approx(oracles.rates(10, 2, 1e-3, "linear"))
+    assert [row["step"] for row in probes] == [3, 7, 10]
+    assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert rows[-1]["loss"] < 0.6
+    assert not policy.model.training
+
+
+def test_pairs_are_learned_the_way_their_labels_point(tiny_model, tmp_path):
+    config = settings(tiny_model, training__epochs=6, training__learning_rate=5e-3)
+    policy = load_policy(config)
+    _train(policy, config, tmp_path)
+    ours, reference = policy.scorer(policy.model, PAIRS).detach(), policy.reference.logps(PAIRS)
+    assert (ours.gap - reference.gap).min() > 0
+
+
+@pytest.mark.parametrize(
+    ("total", "probes", "expected"), [(10, 3, {3, 7, 10}), (10, 1, {10}), (10, 0, set()), (2, 5, {1, 2}), (1, 3, {1})]
+)
+def test_probes_are_spread_evenly_and_the_last_step_is_one(total, probes, expected):
+    assert probe_steps(total, probes) == expected
