@@ -14,7 +14,7 @@ from tiebreak.data.preparation import render_side
 from tiebreak.data.reader import read_pairs
 from tiebreak.engine.models import load_policy
 from tiebreak.engine.scorer import PlainScorer
-from tiebreak.errors import ExportError
+from tiebreak.errors import ConfigError, ExportError
 from tiebreak.fingerprint import file_digest
 from tiny import PAD, same, settings, weights
 
@@ -80,7 +80,7 @@ def test_a_merged_artefact_is_the_trained_model_to_plain_transformers(trained, p
 
 def test_an_adapter_artefact_is_the_trained_model_to_plain_peft(trained, policy, tmp_path):
     if not policy.is_adapter:
-        with pytest.raises(ExportError, match="has no adapter; use merged"):
+        with pytest.raises(ConfigError, match="has no adapter; use merged"):
             export(trained, policy, tmp_path / "out", "adapter")
         assert not (tmp_path / "out").exists()
         return
@@ -118,9 +118,9 @@ def test_an_artefact_says_what_it_is_made_of(trained, policy, tmp_path):
 
 def test_a_folder_with_something_in_it_is_never_written_to(trained, policy, tmp_path):
     (tmp_path / "note.txt").write_text("mine")
-    with pytest.raises(ExportError, match="not empty"):
+    with pytest.raises(ConfigError, match="not an empty folder"):
         export(trained, policy, tmp_path)
-    with pytest.raises(ExportError, match="not empty"):
+    with pytest.raises(ConfigError, match="not an empty folder"):
         export(trained, policy, tmp_path / "note.txt")
     assert [file.name for file in tmp_path.iterdir()] == ["note.txt"]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import oracles
-from tiebreak.maths.stats import NUM_RESAMPLES, clustered_mean
+from tiebreak.maths.stats import NUM_RESAMPLES, clustered_mean, clustered_share
 
 
 def test_the_mean_is_that_of_the_values_and_the_clusters_are_counted():
@@ -76,3 +76,18 @@ def test_nothing_has_no_mean():
         clustered_mean([], [], seed=0)
     with pytest.raises(ValueError, match="same length"):
         clustered_mean([1.0], ["a", "b"], seed=0)
+
+
+def test_a_share_without_a_counterexample_keeps_an_honest_interval():
+    prompts = [str(index) for index in range(68)]
+    won, lost = clustered_share([1.0] * 68, prompts, seed=0), clustered_share([0.0] * 68, prompts, seed=0)
+    # Clopper & Pearson 1934 with 68 of 68: 0.025^(1/68).
+    assert (won.low, won.high) == (pytest.approx(0.947208, abs=1e-6), 1.0)
+    assert (lost.low, lost.high) == (0.0, pytest.approx(1 - 0.947208, abs=1e-6))
+
+
+def test_a_share_with_counterexamples_and_a_share_of_ties_are_plain_means():
+    mixed, prompts = [1.0, 0.0, 1.0, 1.0, 0.5], list("abcde")
+    assert clustered_share(mixed, prompts, seed=3) == clustered_mean(mixed, prompts, seed=3)
+    ties = clustered_share([0.5] * 5, prompts, seed=3)
+    assert (ties.mean, ties.low, ties.high) == (0.5, 0.5, 0.5)

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import AutoModelForCausalLM
 
 import oracles
@@ -184,22 +185,26 @@ def test_an_interrupt_between_steps_keeps_the_weights_of_the_last_whole_step(tin
     assert same(weights(policy.model), kept[-1])
 
 
+@pytest.mark.parametrize("moment", ["in the backward pass", "right after the update"])
 @pytest.mark.parametrize("model", ["tiny_model", "tiny_adapter"])
-def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(model, tiny_model, tiny_adapter, tmp_path):
-    config = settings({"tiny_model": tiny_model, "tiny_adapter": tiny_adapter}[model], **EVERY_STEP)
-    whole = load_policy(config)
-    kept = []
+def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(model, moment, request, tmp_path):
+    config = settings(request.getfixturevalue(model), **EVERY_STEP)
+    whole, kept = load_policy(config), []
     _train(whole, config, tmp_path / "whole", lambda: kept.append(weights(whole.model)) or {})
-    cut, backwards = load_policy(config), []
+    cut, calls = load_policy(config), []
 
-    def press(gradient):
-        backwards.append(None)
-        if len(backwards) == 4:
+    def press(*_):
+        calls.append(None)
+        if len(calls) == 3:
             signal.raise_signal(signal.SIGINT)
 
-    cut.trainable[0][1].register_hook(press)
+    if moment == "in the backward pass":
+        hook = cut.trainable[0][1].register_hook(press)
+    else:
+        hook = register_optimizer_step_post_hook(press)
     handler = signal.getsignal(signal.SIGINT)
     outcome = _train(cut, config, tmp_path / "cut")
+    hook.remove()
     assert outcome.interrupted
     assert 0 < outcome.num_steps_done < 5
     assert same(weights(cut.model), kept[outcome.num_steps_done - 1])

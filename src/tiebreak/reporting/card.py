@@ -36,7 +36,7 @@ def model_card(run: Run, form: str) -> str:
             "|---|---|---|",
             *rows,
             "",
-            "Measured on held-out prompts. Intervals: 95 %, prompts resampled. The verdict covers this preference alone;",
+            "Measured on held-out prompts. Intervals: 95 %, prompts resampled. It covers this preference alone;",
             "it says nothing of other abilities or of safety.",
             "",
             "```python",
