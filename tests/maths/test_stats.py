@@ -81,9 +81,10 @@ def test_nothing_has_no_mean():
 def test_a_share_without_a_counterexample_keeps_an_honest_interval():
     prompts = [str(index) for index in range(68)]
     won, lost = clustered_share([1.0] * 68, prompts, seed=0), clustered_share([0.0] * 68, prompts, seed=0)
-    # Clopper & Pearson 1934 with 68 of 68: 0.025^(1/68).
-    assert (won.low, won.high) == (pytest.approx(0.947208, abs=1e-6), 1.0)
-    assert (lost.low, lost.high) == (0.0, pytest.approx(1 - 0.947208, abs=1e-6))
+    # Clopper & Pearson 1934: the share at which 68 wins of 68 still have a chance of 2.5 %.
+    assert won.low**68 == pytest.approx(0.025)
+    assert (won.mean, won.high) == (1.0, 1.0)
+    assert (lost.mean, lost.low, lost.high) == (0.0, 0.0, pytest.approx(1 - won.low))
 
 
 def test_a_share_with_counterexamples_and_a_share_of_ties_are_plain_means():
