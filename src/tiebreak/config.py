@@ -187,7 +187,8 @@ def load_config(path: Path | str | None = None, overrides: Sequence[str] | Mappi
     tree = {} if path is None else _read_yaml(Path(path))
     for key, value in _parsed(overrides):
         _assign(tree, key, value)
-    config = build_config(tree, where=str(path) if path else "configuration")
+    where = str(path) if path else "configuration"
+    config = build_config(tree, where=f"{where} with --set" if overrides else where)
     if config.output.dir is None:
         folder = Path("runs") / (Path(path).stem if path else "default")
         config = config.model_copy(update={"output": config.output.model_copy(update={"dir": str(folder)})})
