@@ -16,7 +16,7 @@ import rich.box
 import rich.console
 from rich.columns import Columns
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -52,11 +52,9 @@ class Console:
     @contextlib.contextmanager
     def stage(self, name: str, total: int) -> Iterator[Advance]:
         """Show a bar with the time left; where output is no terminal, a line at the end."""
-        columns = (TextColumn("{task.description:<14}"), BarColumn(12), MofNCompleteColumn(), TimeElapsedColumn())
-        numbers = TextColumn("{task.fields[numbers]}")
-        with Progress(
-            *columns, TimeRemainingColumn(elapsed_when_finished=False), numbers, console=self._console
-        ) as bars:
+        left = TimeRemainingColumn(compact=True, elapsed_when_finished=True)
+        columns = (TextColumn("{task.description:<14}"), BarColumn(10), MofNCompleteColumn(), left)
+        with Progress(*columns, TextColumn("{task.fields[numbers]}"), console=self._console) as bars:
             task = bars.add_task(name, total=total, numbers="")
 
             def advance(amount: int = 1, numbers: Mapping[str, float] | None = None) -> None:

@@ -11,11 +11,9 @@ def shown(estimate: Mapping[str, Any], unit: str) -> str:
     mean, low, high = (estimate[key] for key in ("mean", "low", "high"))
     if unit == "share":
         mean, low, high = 100 * mean, 100 * low, 100 * high
-    digits = 1 if unit in ("share", "tokens") else 3
-    suffix = " %" if unit == "share" else ""
-    if low == high:
-        return f"{mean:.{digits}f}{suffix}"
-    return f"{mean:.{digits}f}{suffix} ({low:.{digits}f} … {high:.{digits}f})"
+    digits, suffix = (1, " %") if unit == "share" else (1, "") if unit == "tokens" else (3, "")
+    text, least, most = (f"{value:.{digits}f}" for value in (mean, low, high))
+    return f"{text}{suffix}" if least == most else f"{text}{suffix} ({least} … {most})"
 
 
 def duration(seconds: float) -> str:
