@@ -185,6 +185,15 @@ def test_an_interrupt_between_steps_keeps_the_weights_of_the_last_whole_step(tin
     assert same(weights(policy.model), kept[-1])
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as in a terminal; a shell's background jobs, some CI among them, start with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("moment", ["in the backward pass", "right after the update"])
 @pytest.mark.parametrize("model", ["tiny_model", "tiny_adapter"])
 def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(model, moment, request, tmp_path):
