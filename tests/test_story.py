@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import tiebreak
 from tiebreak.data.split import split
@@ -181,3 +183,63 @@ def test_training_goes_on_from_an_adapter_with_that_adapter_as_reference(planted
     # Measured later, the run still knows what it started from.
     again = tiebreak.evaluate(run, quiet=True)
     assert again["table"][1]["after"]["mean"] == pytest.approx(run.evaluation["table"][1]["after"]["mean"], abs=1e-6)
+
+
+def test_pairs_whose_prompt_was_trained_on_are_counted_and_not_measured(planted, tmp_path):
+    pairs = _write_pairs(tmp_path / "pairs.jsonl")
+    found = tiebreak.evaluate(planted, data=str(pairs), quiet=True)
+    assert found["data"]["num_records"] == 160
+    assert found["data"]["dropped_by_reason"] == {"trained_prompt": planted.data["num_train_pairs"]}
+    assert found["num_heldout_pairs"] == planted.data["num_heldout_pairs"]
+    assert found["accuracy"] == planted.evaluation["accuracy"]
+
+
+@pytest.fixture
+def small(tiny_model, tmp_path) -> tiebreak.Run:
+    """A quick run on its own copy of the model."""
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    pairs = _write_pairs(tmp_path / "pairs.jsonl", num_prompts=40)
+    settings = _settings(model, pairs, tmp_path / "run", **{"training.epochs": 1, "evaluation.num_samples": 0})
+    return tiebreak.train(None, settings, quiet=True)
+
+
+def test_a_base_model_that_changed_after_training_is_noticed(small, tmp_path):
+    weights = tmp_path / "model" / "model.safetensors"
+    tensors = load_file(weights)
+    save_file({name: tensor + 0.01 for name, tensor in tensors.items()}, weights, metadata={"format": "pt"})
+    for verb in (
+        lambda: tiebreak.evaluate(small, quiet=True),
+        lambda: tiebreak.export(small, tmp_path / "out", quiet=True),
+    ):
+        with pytest.raises(RunError, match="was trained on the base model"):
+            verb()
+
+
+def test_a_run_cut_off_after_training_is_completed_by_evaluating_it(small, tmp_path):
+    before = small.evaluation
+    for name in ("evaluation.json", "evidence.jsonl", "report.html"):
+        (small.path / name).unlink()
+    small.update_manifest(status="failed", error="cut off")
+    with pytest.raises(RunError, match="'tiebreak evaluate RUN' makes it"):
+        tiebreak.export(small, tmp_path / "out", quiet=True)
+    assert tiebreak.evaluate(small, quiet=True) == before
+    assert small.manifest["status"] == "done"
+    assert (small.path / "report.html").exists()
+    assert tiebreak.export(small, tmp_path / "out", quiet=True).form == "merged"
+
+
+def test_a_configuration_made_in_python_runs_once_and_is_then_done(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    _write_pairs(tmp_path / "pairs.jsonl", num_prompts=40)
+    config = tiebreak.Config.model_validate(
+        {
+            "model": {"name": str(tiny_model)},
+            "data": {"train": "pairs.jsonl", "heldout_share": SHARE},
+            "evaluation": {"num_samples": 0},
+            "output": {"trackers": []},
+        }
+    )
+    run = tiebreak.train(config, quiet=True)
+    assert run.path == Path("runs/default")
+    finished = run.manifest["finished"]
+    assert tiebreak.train(config, quiet=True).manifest["finished"] == finished

@@ -62,7 +62,7 @@ def train(
     if isinstance(config, Config) and not overrides:
         settings = config
     elif isinstance(config, Config):
-        raise TypeError("overrides go with a YAML file; change a Config with model_copy(update=…)")
+        raise TypeError("overrides go with a YAML file; give a changed Config instead")
     else:
         settings = load_config(config or QUICKSTART, overrides)
     return pipeline.train(settings, _progress(quiet))
@@ -70,9 +70,9 @@ def train(
 
 def evaluate(run: Run | str | Path, *, data: str | None = None, quiet: bool = False) -> dict[str, Any]:
     """Measure a trained run again, on its own held-out pairs or on another file of pairs."""
-    from tiebreak import pipeline
+    from tiebreak import reevaluation
 
-    return pipeline.evaluate(_run(run), _progress(quiet), data=data)
+    return reevaluation.evaluate(_run(run), _progress(quiet), data=data)
 
 
 def report(run: Run | str | Path) -> Path:
@@ -86,19 +86,19 @@ def export(
     run: Run | str | Path, out: str | Path, form: Literal["merged", "adapter"] | None = None, *, quiet: bool = False
 ) -> Artefact:
     """Write the trained model to a new folder, reload it and prove that it is the same model."""
-    from tiebreak import artefact, pipeline
+    from tiebreak import artefact, reevaluation
 
     trained, progress = _run(run), _progress(quiet)
-    return artefact.export(trained, pipeline.load_trained(trained, progress), out, form, progress)
+    return artefact.export(trained, reevaluation.load_trained(trained, progress), out, form, progress)
 
 
 def chat(run: Run | str | Path, *, max_new_tokens: int = 256, temperature: float = 0.0) -> Conversation:
     """Return a conversation with the trained model: `chat(run).ask("…")`."""
-    from tiebreak import pipeline
+    from tiebreak import reevaluation
     from tiebreak.conversation import Conversation
 
     trained = _run(run)
-    policy = pipeline.load_trained(trained)
+    policy = reevaluation.load_trained(trained)
     return Conversation(policy, trained.config.data, max_new_tokens=max_new_tokens, temperature=temperature)
 
 

@@ -21,7 +21,7 @@ def main() -> None:
         _fail("OSError", str(error), EXIT_FAILURE)
     except SystemExit as stop:
         if stop.code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into a silent exit
-            _fail("Interrupted", "interrupted; what was finished before is kept", EXIT_INTERRUPTED)
+            print("error: interrupted; what was finished before is kept", file=sys.stderr)  # noqa: T201
         raise
 
 

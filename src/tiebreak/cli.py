@@ -149,6 +149,8 @@ def export(
         f"{made.path}: {made.form} model, the same log-probabilities as the trained one "
         f"(largest difference {made.max_logps_difference:.2g} nats over {made.num_checked_pairs} pairs)"
     )
+    if made.form == "adapter":
+        console.print_text(f"its base model, which whoever loads it needs: {trained.manifest['base_model']}")
 
 
 @app.command(

@@ -6,15 +6,14 @@ numbers like `5e-7` are numbers. The descriptions here feed `tiebreak config` an
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from tiebreak.errors import ConfigError, nearest
+from tiebreak.yaml_text import one_line, parse_yaml, write_yaml
 
 BUNDLED_PAIRS = "bundled"
 BUNDLED_MODEL = "smollm2-135m-instruct"
@@ -84,7 +83,7 @@ class TrainingConfig(Section):
         8, ge=1, description="Pairs behind one optimizer step, whatever fits in memory at once."
     )
     token_budget: int = Field(
-        2048, ge=8, description="Most tokens in one micro-batch; memory only, results do not change."
+        2048, ge=8, description="Most tokens in one micro-batch: memory and speed, not what is learned."
     )
     learning_rate: float | None = Field(None, gt=0, lt=1, description="Peak rate; null: 1e-5 for LoRA, 1e-6 for full.")
     warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of steps over which the rate rises.")
@@ -189,10 +188,15 @@ def load_config(path: Path | str | None = None, overrides: Sequence[str] | Mappi
         _assign(tree, key, value)
     where = str(path) if path else "configuration"
     config = build_config(tree, where=f"{where} with --set" if overrides else where)
-    if config.output.dir is None:
-        folder = Path("runs") / (Path(path).stem if path else "default")
-        config = config.model_copy(update={"output": config.output.model_copy(update={"dir": str(folder)})})
-    return config
+    return with_output_dir(config, Path(path).stem if path else "default")
+
+
+def with_output_dir(config: Config, name: str = "default") -> Config:
+    """Return the settings with `output.dir` filled in where it is null."""
+    if config.output.dir is not None:
+        return config
+    folder = str(Path("runs") / name)
+    return config.model_copy(update={"output": config.output.model_copy(update={"dir": folder})})
 
 
 def build_config(tree: Mapping[str, Any], where: str = "configuration") -> Config:
@@ -200,7 +204,7 @@ def build_config(tree: Mapping[str, Any], where: str = "configuration") -> Confi
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_one_line(_first_fault(error))}") from None
+        raise ConfigError(f"{where}: {one_line(_first_fault(error))}") from None
 
 
 def _first_fault(error: ValidationError) -> str:
@@ -233,7 +237,7 @@ def _parsed(overrides: Sequence[str] | Mapping[str, Any]) -> Iterator[tuple[str,
         key, equals, text = item.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"--set {item}: wanted KEY=VALUE, for example training.learning_rate=5e-6")
-        yield key.strip(), _load_yaml(text, f"--set {key}")
+        yield key.strip(), parse_yaml(text, f"--set {key}")
 
 
 def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
@@ -256,8 +260,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; 'tiebreak config > my.yaml' writes one to start from") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as UTF-8 text ({_one_line(error)})") from None
-    tree = _load_yaml(text, str(path))
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text ({one_line(error)})") from None
+    tree = parse_yaml(text, str(path))
     if tree is None:
         return {}
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
@@ -266,51 +270,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return {key: {} if value is None else value for key, value in tree.items()}
 
 
-def _load_yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader subclass
-    except (yaml.YAMLError, ValueError, AttributeError) as error:  # the last two for dates like 2001-99-99
-        raise ConfigError(f"{where}: not valid YAML ({_one_line(error)})") from None
-    except RecursionError:
-        raise ConfigError(f"{where}: not valid YAML (nested too deeply)") from None
-
-
-def _one_line(message: object) -> str:
-    return " ".join(str(message).split())
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML with 1.2 numbers (5e-7 is a float) that refuses a key given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if isinstance(key, str) and keys.count(key) > 1:
-                raise yaml.YAMLError(f"key '{key}' is given twice{node.start_mark}")
-        return super().construct_mapping(node, deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes what the loader would change: the text '5e-7', and line breaks other than \\n."""
-
-
-def _quoted(to: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return to.represent_scalar("tag:yaml.org,2002:str", text, '"' if re.search("[\x85\u2028\u2029]", text) else None)
-
-
-_Dumper.add_representer(str, _quoted)
-
-for _side in (_Loader, _Dumper):
-    _side.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-        list("-+.0123456789"),
-    )
-
-
 def dump_config(config: Config) -> str:
     """Return the settings as YAML that `load_config` reads back to the same value."""
-    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return write_yaml(config.model_dump(mode="json"))
 
 
 def describe_config() -> str:
@@ -326,5 +288,5 @@ def describe_config() -> str:
 
 def _described(name: str, field: Any) -> str:
     default = field.default
-    value = yaml.safe_dump(list(default) if isinstance(default, tuple) else default, default_flow_style=True)
-    return f"  {name}: {value.replace('...', '').strip()}  # {field.description}"
+    value = write_yaml(list(default) if isinstance(default, tuple) else default, inline=True)
+    return f"  {name}: {value}  # {field.description}"

@@ -83,7 +83,7 @@ def print_evaluation(evaluation: Mapping[str, Any], samples: Sequence[Mapping[st
     from tiebreak.reporting.numbers import shown  # noqa: PLC0415 - plots load slowly, --help must not
 
     out = _output()
-    table = Table(box=rich.box.SIMPLE_HEAD, title="Before and after, on prompts never trained on", title_justify="left")
+    table = Table(box=rich.box.SIMPLE_HEAD, title="Before and after, on held-out prompts", title_justify="left")
     table.add_column("")
     table.add_column("before")
     table.add_column("after")

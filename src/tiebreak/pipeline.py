@@ -10,27 +10,26 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from tiebreak import runs
-from tiebreak.config import Config, dump_config, leaves, warnings_of
-from tiebreak.data.preparation import PreparedData, Side, prepare, read_split, render_side
-from tiebreak.data.reader import data_digest, read_pairs
+from tiebreak.config import Config, dump_config, leaves, warnings_of, with_output_dir
+from tiebreak.data.preparation import PreparedData, prepare, read_split
+from tiebreak.data.reader import data_digest
 from tiebreak.engine.memory import peak_memory_bytes
 from tiebreak.engine.models import Policy, load_policy
 from tiebreak.engine.reference import REFERENCE_ADAPTER
-from tiebreak.errors import DataError, RunError
+from tiebreak.errors import RunError
 from tiebreak.evaluation.heldout import HeldoutPairs
-from tiebreak.evaluation.samples import compiled_rule, sample
-from tiebreak.evaluation.summary import summarise
+from tiebreak.evaluation.measuring import measure
+from tiebreak.evaluation.samples import compiled_rule
 from tiebreak.fingerprint import fingerprint
 from tiebreak.progress import Progress, Silent
 from tiebreak.reporting import write_report
 from tiebreak.runs import Run
-from tiebreak.training.loop import Outcome
+from tiebreak.training.loop import Outcome, interrupts_held
 from tiebreak.training.loop import train as train_policy
 from tiebreak.training.recorder import Recorder, check_trackers
 
@@ -43,9 +42,12 @@ def train(config: Config, progress: Progress | None = None) -> Run:
     Raises a TiebreakError before anything is written where configuration, data or model cannot be used.
     """
     progress = progress or Silent()
-    run = Run(config.output.dir or "runs/default")
+    config = with_output_dir(config)
+    run = Run(str(config.output.dir))
     if _already_done(run, config):
         progress.say(f"{run.path} is already done with this configuration; nothing to do")
+        if not (run.path / "report.html").exists():
+            write_report(run)
         return run
     _check_settings(config, progress)
     began = time.perf_counter()
@@ -60,7 +62,8 @@ def train(config: Config, progress: Progress | None = None) -> Run:
             heldout = HeldoutPairs(policy, data.heldout.tokenized, config)
             outcome = _train(run, config, data, policy, heldout, progress)
             _save_policy(run, policy, outcome)
-            evaluation = _measure(run, config, data.heldout, policy, heldout, progress)
+            measured = measure(policy, heldout, data.heldout.pairs, config, progress)
+            measured.write(run)
         except BaseException as error:
             status = runs.INTERRUPTED if isinstance(error, KeyboardInterrupt) else runs.FAILED
             run.update_manifest(status=status, error=str(error))
@@ -69,42 +72,10 @@ def train(config: Config, progress: Progress | None = None) -> Run:
             status=runs.INTERRUPTED if outcome.interrupted else runs.DONE,
             finished=_now(),
             total_seconds=round(time.perf_counter() - began, 1),
-            verdict=evaluation["verdict"],
+            verdict=measured.evaluation["verdict"],
         )
     write_report(run)
     return run
-
-
-def evaluate(run: Run, progress: Progress | None = None, *, data: str | None = None) -> dict[str, Any]:
-    """Measure a trained run again, on its own held-out pairs or on another file; return evaluation.json.
-
-    On its own pairs, the run's evaluation and report are written anew. On another file nothing is written.
-    """
-    progress = progress or Silent()
-    config = run.config
-    policy = load_trained(run, progress)
-    renderer = policy.renderer(config.data)
-    pairs = read_pairs(data or run.path / "heldout_pairs.jsonl").pairs
-    side, dropped = render_side(pairs, renderer)
-    if not side.pairs:
-        raise DataError(f"{data}: no pair is left to measure on; the first: {dropped[0].source}: {dropped[0].detail}")
-    heldout = HeldoutPairs(policy, side.tokenized, config)
-    if data is not None:
-        if dropped:
-            progress.warn(f"{len(dropped)} pairs of {data} were not used; the first: {dropped[0].detail}")
-        return _evaluation(config, side, policy, heldout, progress)[0]
-    with runs.locked(run.path):
-        evaluation = _measure(run, config, side, policy, heldout, progress)
-        run.update_manifest(verdict=evaluation["verdict"])
-    write_report(run)
-    return evaluation
-
-
-def load_trained(run: Run, progress: Progress | None = None) -> Policy:
-    """Return the policy that a run trained, with the reference that it was trained against."""
-    start = run.path / "reference"
-    say = (progress or Silent()).say
-    return load_policy(run.config, trained=run.path / "policy", start=start if start.is_dir() else None, say=say)
 
 
 # ------------------------------------------------------------------------------------------------------------ beginning
@@ -153,6 +124,8 @@ def _set_aside(run: Run, progress: Progress) -> None:
     if not (run.path / "run.json").exists():
         return
     with runs.locked(run.path):
+        if run.manifest.get("status") == runs.DONE:
+            raise RunError(f"{run.path}: another process has just finished this run; start again to see its result")
         number = 1
         while (target := run.path.with_name(f"{run.path.name}.unfinished-{number}")).exists():
             number += 1
@@ -176,7 +149,10 @@ def _tell(data: PreparedData, policy: Policy, config: Config, progress: Progress
             f"{report['num_truncated_pairs']} prompts cut at the start to data.max_length {config.data.max_length}"
         )
     if policy.continues_adapter:
-        progress.say("the model is an adapter: it is trained on as it is, and its start is the reference")
+        progress.say(
+            "the model is an adapter: it is trained on with its own rank and targets (other adapter settings have no "
+            "effect), and its start is the reference"
+        )
     trainable, total = _num_parameters(policy)
     progress.say(
         f"{policy.source.identity}: {trainable:,} of {total:,} parameters train; reference: {policy.reference.identity}"
@@ -188,6 +164,9 @@ def _begin(run: Run, config: Config, data: PreparedData, policy: Policy) -> None
     runs.write_text(run.path / "config.yaml", dump_config(config))
     runs.write_json(run.path / "data.json", data.report)
     runs.write_jsonl(run.path / "dropped.jsonl", (item.as_dict() for item in data.dropped))
+    runs.write_json(
+        run.path / "train_prompts.json", {"prompt_ids": sorted({pair.prompt_id for pair in data.train.pairs})}
+    )
     runs.write_jsonl(run.path / "heldout_pairs.jsonl", (pair.as_openai() for pair in data.heldout.pairs))
     if policy.continues_adapter:
         with runs.whole_folder(run.path / "reference") as folder:
@@ -200,6 +179,7 @@ def _begin(run: Run, config: Config, data: PreparedData, policy: Policy) -> None
         data_fingerprint=data.fingerprint,
         model=policy.source.identity,
         base_model=policy.source.base,
+        base_identity=policy.source.base_identity,
         reference=policy.reference.identity,
         method=config.adapter.kind,
         num_parameters=total,
@@ -226,32 +206,15 @@ def _train(
 
 
 def _save_policy(run: Run, policy: Policy, outcome: Outcome) -> None:
-    with runs.whole_folder(run.path / "policy") as folder:
-        policy.save(folder)
+    # The counts come first: whatever holds a policy/ says how much it was trained.
     run.update_manifest(
         num_steps=outcome.num_steps,
         num_steps_done=outcome.num_steps_done,
         training_seconds=round(outcome.seconds, 1),
         peak_memory_bytes=peak_memory_bytes(policy.device),
     )
-
-
-def _measure(
-    run: Run, config: Config, side: Side, policy: Policy, heldout: HeldoutPairs, progress: Progress
-) -> dict[str, Any]:
-    evaluation, evidence, samples = _evaluation(config, side, policy, heldout, progress)
-    runs.write_jsonl(run.path / "evidence.jsonl", evidence)
-    runs.write_jsonl(run.path / "samples.jsonl", samples)
-    runs.write_json(run.path / "evaluation.json", evaluation)
-    return evaluation
-
-
-def _evaluation(
-    config: Config, side: Side, policy: Policy, heldout: HeldoutPairs, progress: Progress
-) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
-    evidence = heldout.evidence(progress=progress)
-    samples = sample(policy, side.pairs, config, progress)
-    return summarise(evidence, samples, config), [row.as_dict() for row in evidence], samples
+    with interrupts_held(), runs.whole_folder(run.path / "policy") as folder:
+        policy.save(folder)
 
 
 # ---------------------------------------------------------------------------------------------------------- small facts
@@ -273,13 +236,3 @@ def _version(name: str) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def default_run(path: str | Path | None) -> Run:
-    """Return the run a command without a RUN argument means: the newest finished one under `runs/`."""
-    if path is not None:
-        return runs.open_run(path)
-    found = sorted(Path("runs").glob("*/run.json"), key=lambda file: file.stat().st_mtime)
-    if not found:
-        raise RunError("runs/: holds no run; name a run folder, or make one with 'tiebreak train'")
-    return runs.open_run(found[-1].parent)

@@ -6,6 +6,7 @@ Owns paths and file formats. A file appears whole or not at all: temporary file,
     config.yaml         the resolved configuration
     data.json           counts, reasons, lengths
     dropped.jsonl       every record that was not used: file, line, reason
+    train_prompts.json  hashes of the prompts that were trained on
     heldout_pairs.jsonl the held-out pairs as text, so that a run can be evaluated without its source file
     metrics.jsonl       one line each step, and the held-out probes
     policy/             the trained adapter or model, with its tokenizer
@@ -45,7 +46,7 @@ def write_text(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)
+        Path(name).chmod(0o666 & ~_umask())
         Path(name).replace(path)
         _sync(path.parent)
     except BaseException:
@@ -91,10 +92,16 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 
 def _settle(folder: Path) -> None:
-    """Let others read what was built (temporary folders and safetensors files begin as private), and reach the disk."""
+    """Give what was built the usual modes (temporary folders and safetensors files begin as private), and sync it."""
     for path in (*folder.rglob("*"), folder):
-        path.chmod(0o755 if path.is_dir() else 0o644)
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
         _sync(path)
+
+
+def _umask() -> int:
+    current = os.umask(0o077)  # the only way to read it is to set it
+    os.umask(current)
+    return current
 
 
 def _sync(path: Path) -> None:
@@ -135,6 +142,11 @@ class Run:
         return self._json("evaluation.json")
 
     @property
+    def train_prompt_ids(self) -> list[str]:
+        """Hashes of the prompts that were trained on."""
+        return [str(item) for item in self._json("train_prompts.json")["prompt_ids"]]
+
+    @property
     def verdict(self) -> str:
         """pass, fail or inconclusive."""
         return str(self.evaluation["verdict"])
@@ -153,7 +165,8 @@ class Run:
         try:
             value = json.loads((self.path / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise RunError(f"{self.path}: holds no {name}; 'tiebreak train' makes a run folder") from None
+            maker = "'tiebreak evaluate RUN' makes it" if name == "evaluation.json" else "'tiebreak train' makes a run"
+            raise RunError(f"{self.path}: holds no {name}; {maker}") from None
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{self.path / name}: cannot be read ({error})") from None
         if not isinstance(value, dict):

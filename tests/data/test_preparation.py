@@ -124,8 +124,17 @@ def test_real_pairs_are_all_accounted_for(stories, shared):
     from transformers import AutoTokenizer
 
     file = shared / "data" / "prefs" / "ultrafeedback_binarized_1200.jsonl.gz"
-    data = DataConfig(train=str(file), max_pairs=60, max_length=512)
+    data = DataConfig(train=str(file), max_pairs=60, max_length=512, max_dropped_share=1.0)
     found = prepared(AutoTokenizer.from_pretrained(str(stories)), data)
     assert account(found.report) == 1200
     assert found.report["num_beyond_max_pairs"] == 1193 - 60
     assert found.report["dropped_by_reason"]["too_long"] + len(found.train.pairs) + len(found.heldout.pairs) == 60
+
+
+def test_pairs_that_do_not_fit_count_towards_the_share_that_stops_a_run(stories, shared):
+    from transformers import AutoTokenizer
+
+    file = shared / "data" / "prefs" / "ultrafeedback_binarized_1200.jsonl.gz"
+    data = DataConfig(train=str(file), max_pairs=60, max_length=512)
+    with pytest.raises(DataError, match=r"max_dropped_share 0\.1; most often too_long"):
+        prepared(AutoTokenizer.from_pretrained(str(stories)), data)

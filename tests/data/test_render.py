@@ -320,3 +320,13 @@ def test_text_that_no_tokenizer_takes_is_a_render_error(tokenizer):
     with pytest.raises(RenderError, match="the tokenizer refuses the text") as refusal:
         renderer(tokenizer).prompt([user("half \ud800")])
     assert refusal.value.reason == "tokenizer"
+
+
+@pytest.mark.parametrize("arguments", ['{"city": "Rome"}', {"city": "Rome"}], ids=["as text", "as an object"])
+def test_tool_call_arguments_are_written_once_whatever_form_they_come_in(tokenizer, arguments):
+    calls = "{% for c in m.tool_calls or [] %}{{ c.function.name }}{{ c.function.arguments | tojson }}{% endfor %}"
+    template = "{% for m in messages %}{{ m.content }}" + calls + "<|im_end|>{% endfor %}"
+    chosen = Message("assistant", "", tool_calls=({"function": {"name": "weather", "arguments": arguments}},))
+    made = templated(tokenizer, template)
+    ids = renderer(made).pair(Pair((user("the cat"),), chosen, assistant("no"))).chosen_ids
+    assert decoded(made, ids) == 'weather{"city": "Rome"}<|im_end|>'

@@ -19,6 +19,8 @@ from tiebreak.errors import DataError, RenderError
 from tiebreak.fingerprint import fingerprint
 from tiebreak.records import Dropped, Pair, Source, TokenizedPair
 
+HELDOUT_PROMPT = "heldout_prompt"
+
 
 @dataclass(frozen=True)
 class Side:
@@ -72,7 +74,7 @@ def _without_prompts_of(heldout: Sequence[Pair], pairs: Sequence[Pair]) -> tuple
     taken = {pair.prompt_id for pair in heldout}
     kept = [pair for pair in pairs if pair.prompt_id not in taken]
     detail = "the prompt is also in the held-out file"
-    return kept, [_drop(pair, "heldout_prompt", detail) for pair in pairs if pair.prompt_id in taken]
+    return kept, [_drop(pair, HELDOUT_PROMPT, detail) for pair in pairs if pair.prompt_id in taken]
 
 
 def prepare(data: DataConfig, found: SplitPairs, renderer: Renderer) -> PreparedData:
@@ -81,6 +83,7 @@ def prepare(data: DataConfig, found: SplitPairs, renderer: Renderer) -> Prepared
     heldout, heldout_dropped = render_side(found.heldout, renderer)
     dropped = [*found.dropped, *train_dropped, *heldout_dropped]
     _refuse_empty(data, train, heldout, dropped)
+    _refuse_dropped_share(data, dropped, num_kept=len(train.pairs) + len(heldout.pairs))
     report = _report(data, found.files, train, heldout, dropped)
     ids = [[pair.pair_id for pair in side.pairs] for side in (train, heldout)]
     return PreparedData(train, heldout, tuple(dropped), report, fingerprint(ids))
@@ -109,6 +112,20 @@ def _refuse_empty(data: DataConfig, train: Side, heldout: Side, dropped: Sequenc
     if not heldout.pairs:
         remedy = "raise data.heldout_share, name a file as data.heldout, or bring more prompts"
         raise DataError(f"{data.train}: no pair is held out to measure on: {remedy}.{cause}")
+
+
+def _refuse_dropped_share(data: DataConfig, dropped: Sequence[Dropped], num_kept: int) -> None:
+    # Pairs on held-out prompts are sound; they are only not to be trained on.
+    unusable = [item for item in dropped if item.reason != HELDOUT_PROMPT]
+    share = len(unusable) / (len(dropped) + num_kept)
+    if share <= data.max_dropped_share:
+        return
+    reason, count = Counter(item.reason for item in unusable).most_common(1)[0]
+    example = next(item for item in unusable if item.reason == reason)
+    raise DataError(
+        f"{share:.0%} of the records would be dropped, more than data.max_dropped_share {data.max_dropped_share:g}; "
+        f"most often {reason} ({count}), as at {example.source}: {example.detail}"
+    )
 
 
 def _report(

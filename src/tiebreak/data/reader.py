@@ -175,5 +175,5 @@ def _refuse_unusable(found: PairFile, max_dropped_share: float) -> None:
         raise DataError(f"{first.source}: {first.detail} ({first.reason}; no record of the file is usable)")
     raise DataError(
         f"{first.source}: {first.detail} ({first.reason}); {len(found.dropped)} of {found.num_records} records are "
-        f"unusable, more than data.max_dropped_share {max_dropped_share:g}; 'tiebreak check {found.path}' lists them"
+        f"unusable, more than data.max_dropped_share {max_dropped_share:g}; see 'tiebreak check {found.path}'"
     )

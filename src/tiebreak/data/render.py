@@ -7,6 +7,7 @@ here, so the ids that are trained are the ids that generation will see. It takes
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -110,7 +111,7 @@ class Renderer:
         itself is the writer: there they are how it really writes.
         """
         breaker = self._control if message.role == "assistant" else self._any_added
-        broken: dict[str, Any] = breaker.broken(message.as_dict())
+        broken: dict[str, Any] = breaker.broken(_with_parsed_arguments(message.as_dict()))
         return broken | {"role": message.role, "content": breaker.closed(message.content)}
 
     def _encode(self, text: str, continuing: str = "") -> list[int]:
@@ -172,6 +173,27 @@ class _Breaker:
         while self._whole and self._whole.search(text):  # again, since a broken token may hold a shorter one
             text = self._whole.sub(lambda found: found[0][0] + _BREAK + found[0][1:], text)
         return text
+
+
+def _with_parsed_arguments(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message whose tool calls hold their arguments as objects.
+
+    OpenAI writes them as JSON text; chat templates write JSON themselves and would encode that text once more.
+    """
+    if "tool_calls" not in message:
+        return message
+    return message | {"tool_calls": [_parsed_call(call) for call in message["tool_calls"]]}
+
+
+def _parsed_call(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    function = call.get("function")
+    if not isinstance(function, Mapping) or not isinstance(function.get("arguments"), str):
+        return call
+    try:
+        arguments = json.loads(function["arguments"])
+    except ValueError:
+        return call
+    return {**call, "function": {**function, "arguments": arguments}} if isinstance(arguments, dict) else call
 
 
 def _seam_fault(prompt: str, full: str) -> str:

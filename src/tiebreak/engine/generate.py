@@ -63,7 +63,6 @@ def generate(
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
     *,
-    streamer: Any = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> list[Answer]:
     """Return one answer for each prompt, in order; prompts of similar length are batched together."""
@@ -71,13 +70,13 @@ def generate(
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     for start in range(0, len(order), MAX_BATCH):
         chosen = order[start : start + MAX_BATCH]
-        for index, answer in zip(chosen, _batch(model, [prompts[i] for i in chosen], sampling, streamer), strict=True):
+        for index, answer in zip(chosen, _batch(model, [prompts[i] for i in chosen], sampling), strict=True):
             answers[index] = answer
         progress(len(chosen))
     return [answer for answer in answers if answer is not None]
 
 
-def _batch(model: Any, prompts: Sequence[Sequence[int]], sampling: Sampling, streamer: Any) -> list[Answer]:
+def _batch(model: Any, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Answer]:
     device = next(model.parameters()).device
     width = max(map(len, prompts))
     padding = [[0] * (width - len(prompt)) for prompt in prompts]
@@ -88,7 +87,6 @@ def _batch(model: Any, prompts: Sequence[Sequence[int]], sampling: Sampling, str
             input_ids=torch.tensor(ids, device=device),
             attention_mask=torch.tensor(mask, device=device),
             generation_config=sampling.generation_config(),
-            streamer=streamer,
         )
     return [_answer(row, sampling.eos_ids) for row in rows[:, width:].tolist()]
 

@@ -23,7 +23,7 @@ from tiebreak.engine.bundled import Say
 from tiebreak.engine.generate import Sampling
 from tiebreak.engine.reference import REFERENCE_ADAPTER, AdapterOff, FrozenCopy, OtherAdapter, Reference
 from tiebreak.engine.scorer import PlainScorer, Scorer
-from tiebreak.engine.sources import Source, explained, refuse_pickle, resolve
+from tiebreak.engine.sources import Source, explained, resolve
 from tiebreak.errors import ModelError
 from tiebreak.fingerprint import derive_seed
 
@@ -42,6 +42,8 @@ class Policy:
     eos_ids: tuple[int, ...]
     pad_id: int
     source: Source
+    dtype: torch.dtype
+    """Of the arithmetic; weights may be wider."""
 
     @property
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
@@ -83,9 +85,7 @@ def load_policy(
 
     `trained` holds what `Policy.save` wrote. `start` holds the adapter that training started from, where it was one.
     """
-    source = resolve(config.model, say)
-    if start is not None:
-        source = Source(source.base, source.revision, str(start), source.identity)
+    source = resolve(config.model if start is None else ModelConfig(name=str(start)), say)
     device = _device(config.model)
     dtype = _dtype(config.model, device)
     tokenizer = _tokenizer(config.model, source, trained)
@@ -98,7 +98,7 @@ def load_policy(
         model, reference = _all_weights(_Loading(source, trained, scorer, torch.float32, device))
     if config.training.gradient_checkpointing and trained is None:
         _checkpoint_activations(model)
-    return Policy(model, tokenizer, reference, scorer, device, _eos_ids(tokenizer, model), pad_id, source)
+    return Policy(model, tokenizer, reference, scorer, device, _eos_ids(tokenizer, model), pad_id, source, dtype)
 
 
 def save_merged(policy: Policy, folder: Path) -> None:
@@ -150,10 +150,12 @@ def _with_adapter(loading: _Loading, config: Config) -> tuple[Any, Reference]:
     with torch.random.fork_rng(devices=[]), explained(str(start or source.base)):
         torch.manual_seed(derive_seed(config.training.seed, "adapter"))
         if start:
-            refuse_pickle(str(start))
             model = peft.PeftModel.from_pretrained(base, str(start), adapter_name=POLICY_ADAPTER, is_trainable=True)
         else:
-            model = peft.get_peft_model(base, _lora(config.adapter), adapter_name=POLICY_ADAPTER)
+            # The adapter remembers the revision of its base, for whoever loads it later.
+            model = peft.get_peft_model(
+                base, _lora(config.adapter), adapter_name=POLICY_ADAPTER, revision=source.revision
+            )
         if source.adapter:
             model.load_adapter(source.adapter, adapter_name=REFERENCE_ADAPTER, is_trainable=False)
             model.set_adapter(POLICY_ADAPTER)
@@ -165,7 +167,6 @@ def _with_adapter(loading: _Loading, config: Config) -> tuple[Any, Reference]:
 def _all_weights(loading: _Loading) -> tuple[Any, Reference]:
     source, begin = loading.source, _base(loading)
     if source.adapter:
-        refuse_pickle(source.adapter)
         with explained(source.adapter):
             begin = peft.PeftModel.from_pretrained(begin, source.adapter).merge_and_unload()
     model = _weights(str(loading.trained), None, loading.dtype) if loading.trained else copy.deepcopy(begin)
@@ -223,7 +224,7 @@ def _tokenizer(config: ModelConfig, source: Source, trained: Path | None) -> Any
     except Exception as error:  # noqa: BLE001 - transformers raises a dozen types for a missing tokenizer
         cause = " ".join(str(error).split())[:120]
         raise ModelError(f"{where}: holds no tokenizer that loads; add tokenizer.json ({cause})") from None
-    if config.chat_template:
+    if config.chat_template and trained is None:  # a trained policy was saved with the template it was trained with
         tokenizer.chat_template = _template(config.chat_template)
     if not tokenizer.chat_template:
         raise ModelError(f"{where}: has no chat template; name a Jinja file as model.chat_template")

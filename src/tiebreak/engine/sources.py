@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import huggingface_hub
 import peft
 from transformers.utils.peft_utils import find_adapter_config_file
 
@@ -26,7 +27,9 @@ class Source:
     base: str
     revision: str | None
     adapter: str | None
+    """A local folder: adapters of a hub are fetched whole, at their revision, without anything pickled."""
     identity: str
+    base_identity: str
 
 
 def resolve(config: ModelConfig, say: Say = lambda _: None) -> Source:
@@ -36,18 +39,26 @@ def resolve(config: ModelConfig, say: Say = lambda _: None) -> Source:
     with explained(name):
         adapter_file = find_adapter_config_file(name, revision=config.revision)
     if adapter_file is None:
-        return Source(name, config.revision, None, _identity(config.name, name))
+        identity = _identity(config.name, name)
+        return Source(name, config.revision, None, identity, identity)
     with explained(name):
-        kind = peft.PeftConfig.from_pretrained(name, revision=config.revision)
-    if kind.is_prompt_learning:
-        raise ModelError(f"{name}: is a {kind.peft_type} adapter; LoRA adapters can be continued, prompt tuning cannot")
+        folder = name if Path(name).is_dir() else _fetched_adapter(name, config.revision)
+        kind = peft.PeftConfig.from_pretrained(folder)
+    _refuse_pickle(folder)
+    if kind.peft_type != peft.PeftType.LORA:
+        raise ModelError(f"{name}: is a {kind.peft_type} adapter; only LoRA adapters can be continued")
     base = kind.base_model_name_or_path or ""
     if not base:
         raise ModelError(f"{name}: adapter_config.json names no base model (base_model_name_or_path)")
     parent = resolve(ModelConfig(name=base, revision=kind.revision), say)
     if parent.adapter:
         raise ModelError(f"{name}: is an adapter on the adapter {base}; merge that one into its base model first")
-    return Source(parent.base, parent.revision, name, _identity(config.name, name))
+    return Source(parent.base, parent.revision, folder, _identity(config.name, folder), parent.base_identity)
+
+
+def _fetched_adapter(name: str, revision: str | None) -> str:
+    wanted = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+    return str(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=wanted))
 
 
 def _identity(name: str, where: str) -> str:
@@ -71,9 +82,9 @@ def _refuse_missing(name: str) -> None:
         raise ModelError(f"'{name}': no such folder or bundled model.{close}")
 
 
-def refuse_pickle(adapter: str) -> None:
+def _refuse_pickle(adapter: str) -> None:
     """Raise ModelError for a folder whose adapter would have to be unpickled."""
-    if Path(adapter).is_dir() and not (Path(adapter) / "adapter_model.safetensors").exists():
+    if not (Path(adapter) / "adapter_model.safetensors").exists():
         raise ModelError(f"{adapter}: holds no adapter_model.safetensors; pickled weights are never loaded")
 
 

@@ -13,7 +13,7 @@ from tiebreak.maths.stats import Estimate
 Verdict = Literal["pass", "fail", "inconclusive"]
 CHANCE = 0.5
 MIN_PROMPTS = 20
-"""Fewer prompts than this never pass: a bootstrap of a handful of wins has an interval without width."""
+"""Fewer prompts than this never pass: resampling a handful says little about the prompts that were not asked."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import torch
 from tiebreak.config import Config
 from tiebreak.engine.models import Policy
 from tiebreak.engine.reference import evaluation_mode
+from tiebreak.errors import TrainingError
 from tiebreak.maths.losses import PairLogps, objective
 from tiebreak.maths.metrics import pair_metrics
 from tiebreak.progress import Progress, Silent
@@ -83,8 +84,9 @@ class HeldoutPairs:
         metrics = pair_metrics(self._loss(scores, reference), scores, reference, beta=self._config.loss.beta)
         columns = [metrics.values[:, 0], metrics.values[:, 3], metrics.values[:, 4]]
         columns += [scores.chosen, scores.rejected, reference.chosen, reference.rejected]
-        numbers = torch.stack([column.float().cpu() for column in columns], dim=1).tolist()
-        return [_evidence(pair, row) for pair, row in zip(pairs, numbers, strict=True)]
+        numbers = torch.stack([column.float().cpu() for column in columns], dim=1)
+        _require_finite(numbers, pairs)
+        return [_evidence(pair, row) for pair, row in zip(pairs, numbers.tolist(), strict=True)]
 
     def _reference_logps(self, pairs: Sequence[TokenizedPair]) -> PairLogps:
         missing = [pair for pair in pairs if pair.pair_id not in self._reference]
@@ -98,6 +100,15 @@ class HeldoutPairs:
             torch.cat([row.rejected for row in rows]),
             torch.cat([row.chosen_num_tokens for row in rows]),
             torch.cat([row.rejected_num_tokens for row in rows]),
+        )
+
+
+def _require_finite(numbers: torch.Tensor, pairs: Sequence[TokenizedPair]) -> None:
+    bad = [pair.pair_id[:12] for pair, ok in zip(pairs, numbers.isfinite().all(1).tolist(), strict=True) if not ok]
+    if bad:
+        raise TrainingError(
+            f"held-out log-probabilities are not finite for {len(bad)} pairs ({', '.join(bad[:4])}): the weights are "
+            "broken; lower training.learning_rate"
         )
 
 

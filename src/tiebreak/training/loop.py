@@ -71,7 +71,7 @@ def train(
         try:
             for step in steps(pairs, config.training):
                 set_rate(optimizer, config.learning_rate * _factor(step, total, config))
-                with _interrupts_held():
+                with interrupts_held():
                     row = _measured_step(policy, step, loss, optimizer, config)
                     done = step.index + 1
                     recorder.write(row)
@@ -79,7 +79,7 @@ def train(
                     recorder.write({"step": done, **probe()})
                 advance(1, row)
         except KeyboardInterrupt:
-            progress.warn(f"interrupted after step {done} of {total}; the weights of that step are kept")
+            progress.warn(f"interrupted after step {done} of {total}; saving and measuring it, Ctrl-C again ends that")
     policy.model.eval()
     return Outcome(done, total, time.perf_counter() - began)
 
@@ -117,7 +117,7 @@ def check_start(policy: Policy, pairs: Sequence[TokenizedPair], loss: Objective,
     gap = float((scores.gap - reference.gap).abs().max())
     mean_loss = float(loss(scores, reference).mean())
     nats = float(torch.stack([scores.chosen, scores.rejected]).abs().max())
-    precision = 1e-6 if _computes_in_fp32(policy, config) else 4e-3
+    precision = 1e-6 if policy.dtype == torch.float32 else 4e-3
     tolerance = precision * max(1.0, nats)
     if gap > tolerance or not abs(mean_loss - math.log(2)) <= 1e-6 + config.loss.beta * tolerance:
         raise TrainingError(
@@ -156,10 +156,6 @@ def _factor(step: Step, total: int, config: Config) -> float:
     return rate_factor(step.index, total, config.training.warmup_share, config.training.schedule)
 
 
-def _computes_in_fp32(policy: Policy, config: Config) -> bool:
-    return config.model.dtype == "float32" or (config.model.dtype == "auto" and policy.device.type == "cpu")
-
-
 @contextlib.contextmanager
 def _own_randomness(policy: Policy, config: Config) -> Iterator[None]:
     """Seed dropout from the configuration and leave the caller's random stream as it was."""
@@ -169,7 +165,7 @@ def _own_randomness(policy: Policy, config: Config) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
+def interrupts_held() -> Iterator[None]:
     """Hold Ctrl-C back to the end of the block: an update cut in the middle would leave half of the weights moved."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals reach the main thread alone

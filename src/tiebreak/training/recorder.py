@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from accelerate.state import PartialState
-from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
 from tiebreak.errors import ConfigError, nearest
 
@@ -22,8 +22,8 @@ class Recorder:
 
     def __init__(self, folder: Path, trackers: Sequence[str] = (), settings: Mapping[str, Any] | None = None) -> None:
         """`settings` are the flat hyper-parameters that trackers show beside the curves."""
-        self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
         self._trackers = [_tracker(name, folder) for name in trackers]
+        self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
         for tracker in self._trackers:
             tracker.store_init_configuration(dict(settings or {}))
 
@@ -45,13 +45,16 @@ class Recorder:
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Raise ConfigError for a tracker that accelerate does not know."""
+    """Raise ConfigError for a tracker that accelerate does not know, or that is not installed."""
+    installed = {str(name) for name in get_available_trackers()}
     for name in names:
         if name not in LOGGER_TYPE_TO_CLASS:
             known = ", ".join(sorted(LOGGER_TYPE_TO_CLASS))
             raise ConfigError(
                 f"output.trackers: '{name}' is not known; choose from {known}.{nearest(name, known.split(', '))}"
             )
+        if name not in installed:
+            raise ConfigError(f"output.trackers: {name} is not installed; pip install {name}, or leave it out")
 
 
 def _tracker(name: str, folder: Path) -> Any:
@@ -60,6 +63,7 @@ def _tracker(name: str, folder: Path) -> Any:
     try:
         tracker = kind("tensorboard", str(folder)) if kind.requires_logging_directory else kind(folder.name)
         tracker.start()
-    except ImportError as error:
-        raise ConfigError(f"output.trackers: {name} is not installed ({error}); pip install {name}") from None
+    except Exception as error:  # noqa: BLE001 - foreign services fail in ways of their own: no login, no network
+        cause = " ".join(str(error).split())[:200]
+        raise ConfigError(f"output.trackers: {name} does not start ({type(error).__name__}: {cause})") from None
     return tracker

@@ -1,0 +1,44 @@
+"""All that is measured on one set of held-out pairs, and the files it is kept in.
+
+Owns the order: evidence on pairs, answers, summary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tiebreak import runs
+from tiebreak.config import Config
+from tiebreak.engine.models import Policy
+from tiebreak.evaluation.heldout import Evidence, HeldoutPairs
+from tiebreak.evaluation.samples import sample
+from tiebreak.evaluation.summary import summarise
+from tiebreak.progress import Progress
+from tiebreak.records import Pair
+from tiebreak.runs import Run
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Before and after: the summary with its verdict, one row a pair, one row an answered prompt."""
+
+    evaluation: dict[str, Any]
+    evidence: Sequence[Evidence]
+    samples: Sequence[dict[str, Any]]
+
+    def write(self, run: Run) -> None:
+        """Keep everything in the run folder."""
+        runs.write_jsonl(run.path / "evidence.jsonl", (row.as_dict() for row in self.evidence))
+        runs.write_jsonl(run.path / "samples.jsonl", self.samples)
+        runs.write_json(run.path / "evaluation.json", self.evaluation)
+
+
+def measure(
+    policy: Policy, heldout: HeldoutPairs, pairs: Sequence[Pair], config: Config, progress: Progress
+) -> Measured:
+    """Measure policy against reference; `pairs` are the texts of the held-out pairs."""
+    evidence = heldout.evidence(progress=progress)
+    samples = sample(policy, pairs, config, progress)
+    return Measured(summarise(evidence, samples, config), evidence, samples)

@@ -1,0 +1,63 @@
+"""YAML in and out: safe, with the numbers of YAML 1.2, no key twice, and texts that come back as they were.
+
+Owns the dialect. Knows nothing of settings.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from tiebreak.errors import ConfigError
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Return the value of a YAML text; raises ConfigError that begins with `where`."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader subclass
+    except (yaml.YAMLError, ValueError, AttributeError) as error:  # the last two for dates like 2001-99-99
+        raise ConfigError(f"{where}: not valid YAML ({one_line(error)})") from None
+    except RecursionError:
+        raise ConfigError(f"{where}: not valid YAML (nested too deeply)") from None
+
+
+def one_line(message: object) -> str:
+    """Return a message without line breaks."""
+    return " ".join(str(message).split())
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML with 1.2 numbers (5e-7 is a float) that refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if isinstance(key, str) and keys.count(key) > 1:
+                raise yaml.YAMLError(f"key '{key}' is given twice{node.start_mark}")
+        return super().construct_mapping(node, deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what the loader would change: the text '5e-7', and line breaks other than \\n."""
+
+
+def _quoted(to: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return to.represent_scalar("tag:yaml.org,2002:str", text, '"' if re.search("[\x85\u2028\u2029]", text) else None)
+
+
+_Dumper.add_representer(str, _quoted)
+
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+        list("-+.0123456789"),
+    )
+
+
+def write_yaml(value: Any, *, inline: bool = False) -> str:
+    """Return YAML that `parse_yaml` reads back to the same value; `inline` is for a value on one line."""
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=inline)
+    return text.removesuffix("...\n").strip() if inline else text
