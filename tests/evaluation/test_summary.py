@@ -7,6 +7,7 @@ import pytest
 
 from tiebreak.config import RuleConfig
 from tiebreak.evaluation.heldout import Evidence
+from tiebreak.evaluation.samples import repetition
 from tiebreak.evaluation.summary import summarise
 from tiny import settings
 
@@ -29,7 +30,7 @@ def _evidence(index, *, margin, prompt=None, chosen=(-10.0, -8.0), rejected=(-9.
 
 
 def _sample(index, before, after):
-    keys = ("num_tokens", "finished", "matches_rule")
+    keys = ("num_tokens", "finished", "matches_rule", "repetition")
     sides = {"before": dict(zip(keys, before, strict=True)), "after": dict(zip(keys, after, strict=True))}
     return {"prompt_id": f"prompt{index}"} | sides
 
@@ -79,7 +80,10 @@ def test_pairs_of_one_prompt_count_as_one_group():
 
 def test_answers_are_counted_where_there_are_any_and_the_rule_where_there_is_one():
     evidence = [_evidence(i, margin=1.0) for i in range(3)]
-    samples = [_sample(0, (10, True, False), (4, True, True)), _sample(1, (20, False, False), (6, True, True))]
+    samples = [
+        _sample(0, (10, True, False, 0.0), (4, True, True, 0.5)),
+        _sample(1, (20, False, False, 0.25), (6, True, True, 0.75)),
+    ]
     named = CONFIG.model_copy(
         update={"evaluation": CONFIG.evaluation.model_copy(update={"rule": RuleConfig(name="short", pattern="x")})}
     )
@@ -88,6 +92,8 @@ def test_answers_are_counted_where_there_are_any_and_the_rule_where_there_is_one
     assert (plain["Tokens in an answer"]["before"]["mean"], plain["Tokens in an answer"]["after"]["mean"]) == (15, 5)
     ends = plain["Answers that end by themselves"]
     assert (ends["before"]["mean"], ends["after"]["mean"]) == (0.5, 1.0)
+    repeated = plain["Repeated word pairs in an answer"]
+    assert (repeated["before"]["mean"], repeated["after"]["mean"]) == (0.125, 0.625)
     assert ruled.keys() - plain.keys() == {"Answers: short"}
     assert ruled["Answers: short"]["after"]["mean"] == 1.0
 
@@ -97,3 +103,11 @@ def test_the_same_evidence_gives_the_same_document_and_it_is_json():
     one, two = (summarise(evidence, [], CONFIG) for _ in range(2))
     assert one == two
     assert json.loads(json.dumps(one, allow_nan=False)) == one
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [("", 0.0), ("one", 0.0), ("one two three", 0.0), ("add salt add salt", 1 / 3), ("no no no no no", 3 / 4)],
+)
+def test_repetition_is_the_share_of_word_pairs_that_stood_there_before(text, share):
+    assert repetition(text) == pytest.approx(share)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from tiebreak.config import Config, RuleConfig
@@ -63,4 +64,12 @@ def compiled_rule(rule: RuleConfig | None) -> re.Pattern[str] | None:
 def _described(answer: Answer, renderer: Renderer, rule: RuleConfig | None) -> dict[str, Any]:
     text, pattern = renderer.text(answer.ids), compiled_rule(rule)
     matched = {} if pattern is None else {"matches_rule": pattern.search(text) is not None}
-    return {"text": text, "num_tokens": len(answer.ids), "finished": answer.finished} | matched
+    counted = {"num_tokens": len(answer.ids), "finished": answer.finished, "repetition": repetition(text)}
+    return {"text": text, **counted, **matched}
+
+
+def repetition(text: str) -> float:
+    """Return the share of word pairs that stood in the text before: 1 − distinct-2 (Li et al. 2016)."""
+    words = text.split()
+    pairs = list(pairwise(words))
+    return 1 - len(set(pairs)) / len(pairs) if pairs else 0.0

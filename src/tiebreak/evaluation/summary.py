@@ -83,7 +83,11 @@ def _answer_measures(samples: Sequence[dict[str, Any]], rule: RuleConfig | None)
     """Return what can be counted on the answers themselves."""
     if not samples:
         return []
-    counted = [("Tokens in an answer", "tokens", "num_tokens"), ("Answers that end by themselves", "share", "finished")]
+    counted = [
+        ("Tokens in an answer", "tokens", "num_tokens"),
+        ("Answers that end by themselves", "share", "finished"),
+        ("Repeated word pairs in an answer", "share", "repetition"),
+    ]
     if rule:
         counted.insert(0, (f"Answers: {rule.name}", "share", "matches_rule"))
     prompts = [row["prompt_id"] for row in samples]
