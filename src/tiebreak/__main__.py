@@ -7,7 +7,7 @@ import sys
 
 from tiebreak.cli import app
 from tiebreak.console import printable
-from tiebreak.errors import EXIT_FAILURE, EXIT_INTERRUPTED, TiebreakError
+from tiebreak.errors import EXIT_FAILURE, EXIT_INTERRUPTED, TiebreakError, one_line
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def _fail(kind: str, message: str, exit_code: int) -> None:
-    line = printable(" ".join(message.split()))
+    line = printable(one_line(message))
     if "--json" in sys.argv:
         print(json.dumps({"error": kind, "message": line, "exit_code": exit_code}))  # noqa: T201 - the result
     print(f"error: {line}", file=sys.stderr)  # noqa: T201 - the edge prints

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from tiebreak.errors import ConfigError, nearest
-from tiebreak.yaml_text import one_line, parse_yaml, write_yaml
+from tiebreak.errors import ConfigError, nearest, one_line
+from tiebreak.yaml_text import parse_yaml, write_yaml
 
 BUNDLED_PAIRS = "bundled"
 BUNDLED_MODEL = "smollm2-135m-instruct"

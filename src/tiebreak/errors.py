@@ -68,6 +68,11 @@ class ExportError(TiebreakError):
     """The written artefact does not reproduce the trained model."""
 
 
+def one_line(message: object, limit: int | None = None) -> str:
+    """Return a message without line breaks, cut to `limit` characters."""
+    return " ".join(str(message).split())[:limit]
+
+
 def nearest(word: str, candidates: Iterable[str]) -> str:
     """Return ' Did you mean …?' for the candidate closest to `word`, or '' where none is close."""
     found = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.5)

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tiebreak.errors import ConfigError
+from tiebreak.errors import ConfigError, one_line
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -21,11 +21,6 @@ def parse_yaml(text: str, where: str) -> Any:
         raise ConfigError(f"{where}: not valid YAML ({one_line(error)})") from None
     except RecursionError:
         raise ConfigError(f"{where}: not valid YAML (nested too deeply)") from None
-
-
-def one_line(message: object) -> str:
-    """Return a message without line breaks."""
-    return " ".join(str(message).split())
 
 
 class _Loader(yaml.SafeLoader):

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from tiebreak.config import DataConfig
-from tiebreak.errors import RenderError
+from tiebreak.errors import RenderError, one_line
 from tiebreak.records import Message, Pair, TokenizedPair
 
 # Breaks control tokens inside content; of the Unicode private-use area, so no font, keyboard or tokenizer gives it.
@@ -102,7 +102,7 @@ class Renderer:
                 )
             )
         except Exception as error:  # noqa: BLE001 - a template is foreign code and may raise anything
-            raise RenderError("template", f"the chat template refuses the messages: {_one_line(error)}") from None
+            raise RenderError("template", f"the chat template refuses the messages: {_cause(error)}") from None
 
     def _disarmed(self, message: Message) -> dict[str, Any]:
         """Return the message with every control token in its content broken.
@@ -126,7 +126,7 @@ class Renderer:
         try:
             return list(self._tokenizer.encode(text, add_special_tokens=False))
         except Exception as error:  # noqa: BLE001 - so may a tokenizer, on half a surrogate pair for one
-            raise RenderError("tokenizer", f"the tokenizer refuses the text: {_one_line(error)}") from None
+            raise RenderError("tokenizer", f"the tokenizer refuses the text: {_cause(error)}") from None
 
     def _continuation(self, text: str, before: str) -> list[int]:
         """Return the ids of `text` as the continuation of another text, which keeps its own ids.
@@ -204,5 +204,5 @@ def _seam_fault(prompt: str, full: str) -> str:
     )
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+def _cause(error: Exception) -> str:
+    return one_line(error, 200) or type(error).__name__

@@ -24,7 +24,7 @@ from tiebreak.engine.generate import Sampling
 from tiebreak.engine.reference import REFERENCE_ADAPTER, AdapterOff, FrozenCopy, OtherAdapter, Reference
 from tiebreak.engine.scorer import PlainScorer, Scorer
 from tiebreak.engine.sources import Source, explained, resolve
-from tiebreak.errors import ModelError
+from tiebreak.errors import ModelError, one_line
 from tiebreak.fingerprint import derive_seed
 
 POLICY_ADAPTER = "default"
@@ -222,7 +222,7 @@ def _tokenizer(config: ModelConfig, source: Source, trained: Path | None) -> Any
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(where), revision=revision, trust_remote_code=False)
     except Exception as error:  # noqa: BLE001 - transformers raises a dozen types for a missing tokenizer
-        cause = " ".join(str(error).split())[:120]
+        cause = one_line(error, 120)
         raise ModelError(f"{where}: holds no tokenizer that loads; add tokenizer.json ({cause})") from None
     if config.chat_template and trained is None:  # a trained policy was saved with the template it was trained with
         tokenizer.chat_template = _template(config.chat_template)

@@ -16,7 +16,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from tiebreak.config import ModelConfig
 from tiebreak.engine.bundled import BUNDLED, Say, bundled_folder
-from tiebreak.errors import ModelError, nearest
+from tiebreak.errors import ModelError, nearest, one_line
 from tiebreak.fingerprint import file_digest, fingerprint
 
 
@@ -96,7 +96,7 @@ def explained(name: str) -> Iterator[None]:
     except ModelError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError) as error:
-        cause = " ".join(str(error).split())[:240]
+        cause = one_line(error, 240)
         raise ModelError(f"{name}: cannot be loaded: {cause}") from None
     except Exception as error:  # noqa: BLE001 - safetensors and hub clients have error types of their own
         raise ModelError(f"{name}: cannot be loaded: {type(error).__name__}: {str(error)[:200]}") from None

@@ -14,7 +14,7 @@ from typing import Any, Self
 from accelerate.state import PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
-from tiebreak.errors import ConfigError, nearest
+from tiebreak.errors import ConfigError, nearest, one_line
 
 
 class Recorder:
@@ -64,6 +64,6 @@ def _tracker(name: str, folder: Path) -> Any:
         tracker = kind("tensorboard", str(folder)) if kind.requires_logging_directory else kind(folder.name)
         tracker.start()
     except Exception as error:  # noqa: BLE001 - foreign services fail in ways of their own: no login, no network
-        cause = " ".join(str(error).split())[:200]
+        cause = one_line(error, 200)
         raise ConfigError(f"output.trackers: {name} does not start ({type(error).__name__}: {cause})") from None
     return tracker
