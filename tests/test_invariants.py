@@ -19,14 +19,21 @@ from tiebreak.training.steps import Step
 from tiny import disturb, logps, settings, token_pairs
 
 PAIRS = token_pairs(7)
+SHARING = token_pairs(7, seed=3, num_prompts=3)
+LAYOUTS = {"packed": "auto", "plain": "plain"}
 MARGIN, LOSS = PAIR_METRICS.index("rewards/margins"), PAIR_METRICS.index("loss")
 sides = st.lists(st.floats(-200, 0), min_size=4, max_size=4)
 
 
 @pytest.fixture(params=["lora", "none"])
-def policy(request, tiny_model):
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(params=["packed", "plain"])
+def policy(request, kind, tiny_model):
     """A policy that has moved away from its reference."""
-    return disturb(load_policy(settings(tiny_model, request.param)), 0.05)
+    return disturb(load_policy(settings(tiny_model, kind, model__layout=LAYOUTS[request.param])), 0.05)
 
 
 def _metrics(policy, pairs, beta=0.3):
@@ -87,7 +94,7 @@ def test_a_constant_added_to_policy_and_reference_alike_changes_nothing(
     assert found[0] == pytest.approx(found[1], abs=1e-10)
 
 
-def test_padding_changes_neither_losses_nor_gradients(policy):
+def test_a_much_longer_pair_beside_them_changes_neither_losses_nor_gradients(policy):
     long = token_pairs(1, seed=9)[0]
     long = replace(long, chosen_ids=long.chosen_ids * 6)
     losses, gradient = _metrics(policy, PAIRS)
@@ -109,29 +116,58 @@ def test_splitting_a_batch_changes_neither_losses_nor_gradients(policy):
     assert _close(together, gradient)
 
 
+@pytest.mark.parametrize("layout", ["packed", "plain"])
 @pytest.mark.parametrize("case", ["lora", "adapter", "none"])
 @pytest.mark.parametrize("epsilon", [0.0, 0.2])
-def test_the_loss_at_the_start_is_ln_2_for_every_pair(case, epsilon, tiny_model, tiny_adapter):
+def test_the_loss_at_the_start_is_ln_2_for_every_pair(case, epsilon, layout, tiny_model, tiny_adapter):
     config = settings(
         tiny_adapter if case == "adapter" else tiny_model,
         "none" if case == "none" else "lora",
         loss__label_smoothing=epsilon,
+        model__layout=LAYOUTS[layout],
     )
     policy = load_policy(config)
-    losses = objective(config.loss)(policy.scorer(policy.model, PAIRS), policy.reference.logps(PAIRS))
-    assert losses.tolist() == pytest.approx([math.log(2)] * len(PAIRS), abs=1e-6)
+    assert policy.scorer.layout == layout
+    losses = objective(config.loss)(policy.scorer(policy.model, SHARING), policy.reference.logps(SHARING))
+    assert losses.tolist() == pytest.approx([math.log(2)] * len(SHARING), abs=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["lora", "none"])
-def test_the_order_of_pairs_within_a_step_does_not_change_its_gradient(kind, tiny_model):
-    found = []
-    for order in (PAIRS, PAIRS[::-1], PAIRS[3:] + PAIRS[:3]):
-        config = settings(tiny_model, kind, training__token_budget=70, training__max_grad_norm=1e9)
-        policy = load_policy(config)
-        optimizer = build_optimizer([p for _, p in policy.trainable], config)
-        metrics, norm = learn(policy, Step(0, 0, tuple(order)), objective(config.loss), optimizer, config)
-        found.append((metrics.means()["loss"], norm, torch.cat([p.grad.flatten() for _, p in policy.trainable])))
-    for loss, norm, gradient in found[1:]:
-        assert loss == pytest.approx(found[0][0], rel=1e-6)
-        assert norm == pytest.approx(found[0][1], rel=1e-5)
-        assert _close(gradient, found[0][2])
+def _one_step(model, kind, layout, pairs, budget):
+    """Loss, gradient norm and gradient of one step, before the optimizer moves anything else."""
+    changes = {"model.layout": LAYOUTS[layout], "training.token_budget": budget, "training.max_grad_norm": 1e9}
+    config = settings(model, kind, **changes)
+    policy = disturb(load_policy(config))
+    assert policy.scorer.layout == layout
+    optimizer = build_optimizer([p for _, p in policy.trainable], config)
+    metrics, norm = learn(policy, Step(0, 0, tuple(pairs)), objective(config.loss), optimizer, config)
+    return metrics.means()["loss"], norm, torch.cat([p.grad.flatten() for _, p in policy.trainable])
+
+
+def _assert_same_step(found, wanted):
+    assert found[0] == pytest.approx(wanted[0], rel=1e-6)
+    assert found[1] == pytest.approx(wanted[1], rel=1e-5)
+    assert _close(found[2], wanted[2])
+
+
+@pytest.mark.parametrize("layout", ["packed", "plain"])
+def test_the_order_of_pairs_within_a_step_does_not_change_its_gradient(kind, layout, tiny_model):
+    orders = (SHARING, SHARING[::-1], SHARING[3:] + SHARING[:3])
+    wanted, *found = (_one_step(tiny_model, kind, layout, order, 70) for order in orders)
+    for step in found:
+        _assert_same_step(step, wanted)
+
+
+@pytest.mark.parametrize("layout", ["packed", "plain"])
+def test_the_token_budget_does_not_change_a_step_s_gradient(kind, layout, tiny_model):
+    wanted, *found = (_one_step(tiny_model, kind, layout, SHARING, budget) for budget in (100_000, 64, 41, 16))
+    for step in found:
+        _assert_same_step(step, wanted)
+
+
+def test_packed_and_plain_steps_have_the_same_loss_and_gradient(kind, tiny_model):
+    _assert_same_step(*(_one_step(tiny_model, kind, layout, SHARING, 60) for layout in LAYOUTS))
+
+
+def test_a_pair_that_stands_twice_in_a_step_counts_twice(kind, tiny_model):
+    twice = [*SHARING, SHARING[0]]
+    _assert_same_step(*(_one_step(tiny_model, kind, layout, twice, 1000) for layout in LAYOUTS))

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from tiebreak.config import Config, load_config
-from tiebreak.engine.models import Policy
-from tiebreak.maths.losses import PairLogps
+from tiebreak.engine.policy import Policy
+from tiebreak.maths.logps import PairLogps
 from tiebreak.records import TokenizedPair
 
 PAD, EOS = 0, 2
@@ -41,6 +41,7 @@ def settings(model: Path, adapter: str = "lora", **changes: Any) -> Config:
         "adapter.rank": 4,
         "adapter.alpha": 8.0,
         "loss.beta": 0.3,
+        "reference.store": "off",
         "training.pairs_per_step": 5,
         "training.token_budget": 64,
         "training.learning_rate": 1e-3,

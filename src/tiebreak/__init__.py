@@ -25,6 +25,7 @@ from tiebreak.runs import Run, open_run
 if TYPE_CHECKING:
     from tiebreak.artefact import Artefact
     from tiebreak.conversation import Conversation
+    from tiebreak.engine.planner import Plan
 
 __version__ = metadata.version("tiebreak")
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "export",
     "load_config",
     "open_run",
+    "plan",
     "read_pairs",
     "report",
     "train",
@@ -59,13 +61,27 @@ def train(
     """
     from tiebreak import pipeline
 
-    if isinstance(config, Config) and not overrides:
-        settings = config
-    elif isinstance(config, Config):
+    return pipeline.train(_settings(config, overrides), _progress(quiet))
+
+
+def plan(
+    config: Config | str | Path | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    *,
+    quiet: bool = False,
+) -> Plan:
+    """Load data and model, decide what fits in memory and how micro-batches are cut, and train nothing."""
+    from tiebreak import pipeline
+
+    return pipeline.plan(_settings(config, overrides), _progress(quiet))
+
+
+def _settings(config: Config | str | Path | None, overrides: Sequence[str] | Mapping[str, Any]) -> Config:
+    if not isinstance(config, Config):
+        return load_config(config or QUICKSTART, overrides)
+    if overrides:
         raise TypeError("overrides go with a YAML file; give a changed Config instead")
-    else:
-        settings = load_config(config or QUICKSTART, overrides)
-    return pipeline.train(settings, _progress(quiet))
+    return config
 
 
 def evaluate(run: Run | str | Path, *, data: str | None = None, quiet: bool = False) -> dict[str, Any]:

@@ -17,10 +17,11 @@ import torch
 from tiebreak import runs
 from tiebreak.data.preparation import render_side
 from tiebreak.data.reader import read_pairs
-from tiebreak.engine.models import Policy, load_artefact, save_merged
+from tiebreak.engine.models import load_artefact, save_merged
+from tiebreak.engine.policy import Policy
 from tiebreak.errors import ConfigError, ExportError
 from tiebreak.fingerprint import file_digest
-from tiebreak.maths.losses import PairLogps
+from tiebreak.maths.logps import PairLogps
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import TokenizedPair
 from tiebreak.reporting.card import model_card

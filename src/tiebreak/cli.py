@@ -68,7 +68,7 @@ def train(
 ) -> None:
     """Align a model on preference pairs, measure it, judge it, and write a report."""
     settings = load_config(config or tiebreak.QUICKSTART, overrides or ())
-    _hush()
+    _prepare_process()
     run = tiebreak.train(settings, quiet=quiet)
     if as_json:
         console.print_json({"run": str(run.path), **run.manifest, "evaluation": run.evaluation})
@@ -77,6 +77,24 @@ def train(
         console.print_text(f"\nreport: {run.path / 'report.html'}\nnext:   tiebreak export {run.path} --out my-model")
     if run.manifest["status"] == INTERRUPTED:
         raise typer.Exit(EXIT_INTERRUPTED)
+
+
+@app.command(epilog=_examples("tiebreak plan my.yaml", "tiebreak plan my.yaml --set data.max_length=4096 --json"))
+def plan(
+    config: Annotated[
+        str | None, typer.Argument(metavar="CONFIG", help="YAML file; without it, the bundled quickstart.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what fits in memory and how steps would be cut into micro-batches, without training."""
+    settings = load_config(config or tiebreak.QUICKSTART, overrides or ())
+    _prepare_process()
+    found = tiebreak.plan(settings, quiet=as_json)
+    if as_json:
+        console.print_json(found.as_dict())
 
 
 @app.command(
@@ -110,7 +128,7 @@ def evaluate(
 ) -> None:
     """Measure a trained run again and judge it, on its held-out pairs or on another file."""
     trained = open_run(run)
-    _hush()
+    _prepare_process()
     found = tiebreak.evaluate(trained, data=data, quiet=quiet)
     console.print_json(found) if as_json else console.print_evaluation(found, [] if data else trained.samples)
 
@@ -140,7 +158,7 @@ def export(
 ) -> None:
     """Write the trained model, load it again, and compare log-probabilities before saying done."""
     trained = open_run(run)
-    _hush()
+    _prepare_process()
     made = tiebreak.export(trained, out, form, quiet=quiet)
     if as_json:
         console.print_json(made.as_dict())
@@ -171,7 +189,7 @@ def chat(
     trained = open_run(run)
     if as_json and prompt is None:
         raise DataError("chat --json: needs --prompt TEXT")
-    _hush()
+    _prepare_process()
     talk = tiebreak.chat(trained, max_new_tokens=max_new_tokens, temperature=temperature)
     if prompt is not None:
         answers = _answers(talk, prompt, compare)
@@ -224,8 +242,10 @@ def _show(answers: dict[str, str]) -> None:
         console.print_text(f"{label}{text}\n")
 
 
-def _hush() -> None:
-    """Keep transformers' own bars and advice off the screen."""
+def _prepare_process() -> None:
+    """Keep transformers' own bars and advice off the screen, and freed memory in the process."""
+    from tiebreak.engine.memory import keep_freed_memory
     from tiebreak.engine.models import quiet
 
     quiet()
+    keep_freed_memory()

@@ -37,6 +37,9 @@ class ModelConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Arithmetic of the forward pass; auto: float32 on CPU, bfloat16 on GPUs."
     )
+    layout: Literal["auto", "plain"] = Field(
+        "auto", description="auto: pairs packed, each prompt once, where the model allows it; plain: padded rows."
+    )
     chat_template: str | None = Field(None, description="File with a Jinja chat template, where the model has none.")
 
 
@@ -75,6 +78,13 @@ class LossConfig(Section):
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Assumed share of flipped labels (conservative DPO).")
 
 
+class ReferenceConfig(Section):
+    """What the frozen reference says is kept, so that no run computes it twice."""
+
+    store: str = Field("auto", description="Folder of stored log-probabilities; auto: in the user's cache; off: none.")
+    spot_checks: int = Field(4, ge=0, description="Stored pairs that are computed again at each start, to compare.")
+
+
 class TrainingConfig(Section):
     """The optimizer and its steps."""
 
@@ -82,15 +92,17 @@ class TrainingConfig(Section):
     pairs_per_step: int = Field(
         8, ge=1, description="Pairs behind one optimizer step, whatever fits in memory at once."
     )
-    token_budget: int = Field(
-        2048, ge=8, description="Most tokens in one micro-batch: memory and speed, not what is learned."
+    token_budget: int | None = Field(
+        None, ge=8, description="Most tokens in one micro-batch: memory and speed, not what is learned; null: planned."
     )
     learning_rate: float | None = Field(None, gt=0, lt=1, description="Peak rate; null: 1e-5 for LoRA, 1e-6 for full.")
     warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of steps over which the rate rises.")
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="How the rate falls after warm-up.")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of AdamW, on matrices only.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm.")
-    gradient_checkpointing: bool = Field(False, description="Trade about a third more time for activation memory.")
+    gradient_checkpointing: bool | None = Field(
+        None, description="Compute activations twice to save memory; null: only where pairs do not fit otherwise."
+    )
     shuffle: bool = Field(
         True, description="New order of pairs each epoch, from the seed; false keeps the file's order."
     )
@@ -134,6 +146,7 @@ class Config(Section):
     data: DataConfig = DataConfig()
     adapter: Annotated[AdapterConfig, BeforeValidator(_adapter_shorthand)] = AdapterConfig()
     loss: LossConfig = LossConfig()
+    reference: ReferenceConfig = ReferenceConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     output: OutputConfig = OutputConfig()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from tiebreak.config import DataConfig
 from tiebreak.engine.generate import generate
-from tiebreak.engine.models import Policy
+from tiebreak.engine.policy import Policy
 from tiebreak.records import Message
 
 

@@ -19,7 +19,9 @@ from tiebreak.config import Config, dump_config, leaves, warnings_of, with_outpu
 from tiebreak.data.preparation import PreparedData, prepare, read_split
 from tiebreak.data.reader import data_digest
 from tiebreak.engine.memory import peak_memory_bytes
-from tiebreak.engine.models import Policy, load_policy
+from tiebreak.engine.models import load_policy
+from tiebreak.engine.planner import Plan, make_plan
+from tiebreak.engine.policy import Policy
 from tiebreak.engine.reference import REFERENCE_ADAPTER
 from tiebreak.errors import RunError
 from tiebreak.evaluation.heldout import HeldoutPairs
@@ -49,15 +51,11 @@ def train(config: Config, progress: Progress | None = None) -> Run:
         if not (run.path / "report.html").exists():
             write_report(run)
         return run
-    _check_settings(config, progress)
     began = time.perf_counter()
-    split = read_split(config.data)
-    policy = load_policy(config, say=progress.say)
-    data = prepare(config.data, split, policy.renderer(config.data))
-    _tell(data, policy, config, progress)
+    policy, data, memory = _ready(config, progress)
     _set_aside(run, progress)
     with runs.locked(run.path):
-        _begin(run, config, data, policy)
+        _begin(run, config, data, policy, memory)
         try:
             heldout = HeldoutPairs(policy, data.heldout.tokenized, config)
             outcome = _train(run, config, data, policy, heldout, progress)
@@ -68,6 +66,8 @@ def train(config: Config, progress: Progress | None = None) -> Run:
             status = runs.INTERRUPTED if isinstance(error, KeyboardInterrupt) else runs.FAILED
             run.update_manifest(status=status, error=str(error))
             raise
+        finally:
+            policy.reference.flush()
         run.update_manifest(
             status=runs.INTERRUPTED if outcome.interrupted else runs.DONE,
             finished=_now(),
@@ -78,7 +78,28 @@ def train(config: Config, progress: Progress | None = None) -> Run:
     return run
 
 
+def plan(config: Config, progress: Progress | None = None) -> Plan:
+    """Load data and model as `train` does, decide what fits in memory, and train nothing."""
+    _, _, memory = _ready(with_output_dir(config), progress or Silent())
+    return memory
+
+
 # ------------------------------------------------------------------------------------------------------------ beginning
+
+
+def _ready(config: Config, progress: Progress) -> tuple[Policy, PreparedData, Plan]:
+    """Prove that configuration, data and model can be used together, and set the policy up for its memory."""
+    _check_settings(config, progress)
+    split = read_split(config.data)
+    policy = load_policy(config, say=progress.say)
+    data = prepare(config.data, split, policy.renderer(config.data))
+    _tell(data, policy, config, progress)
+    pairs = (*data.train.tokenized, *data.heldout.tokenized)
+    memory = make_plan(policy, pairs, config.training.token_budget, config.training.gradient_checkpointing)
+    policy.budget.tokens = memory.token_budget
+    for line in memory.lines():
+        progress.say(line)
+    return policy, data, memory
 
 
 def _check_settings(config: Config, progress: Progress) -> None:
@@ -153,13 +174,15 @@ def _tell(data: PreparedData, policy: Policy, config: Config, progress: Progress
             "the model is an adapter: it is trained on with its own rank and targets (other adapter settings have no "
             "effect), and its start is the reference"
         )
+    if policy.plain_because:
+        progress.say(f"pairs are scored in padded rows, slower and with the same results: {policy.plain_because}")
     trainable, total = _num_parameters(policy)
     progress.say(
         f"{policy.source.identity}: {trainable:,} of {total:,} parameters train; reference: {policy.reference.identity}"
     )
 
 
-def _begin(run: Run, config: Config, data: PreparedData, policy: Policy) -> None:
+def _begin(run: Run, config: Config, data: PreparedData, policy: Policy, memory: Plan) -> None:
     trainable, total = _num_parameters(policy)
     runs.write_text(run.path / "config.yaml", dump_config(config))
     runs.write_json(run.path / "data.json", data.report)
@@ -181,6 +204,9 @@ def _begin(run: Run, config: Config, data: PreparedData, policy: Policy) -> None
         base_model=policy.source.base,
         base_identity=policy.source.base_identity,
         reference=policy.reference.identity,
+        layout=policy.scorer.layout,
+        plain_because=policy.plain_because,
+        plan=memory.as_dict(),
         method=config.adapter.kind,
         num_parameters=total,
         num_trainable_parameters=trainable,
@@ -197,12 +223,31 @@ def _begin(run: Run, config: Config, data: PreparedData, policy: Policy) -> None
 def _train(
     run: Run, config: Config, data: PreparedData, policy: Policy, heldout: HeldoutPairs, progress: Progress
 ) -> Outcome:
+    _ask_reference(policy, data, config, progress)
     with Recorder(run.path, config.output.trackers, _flat(config)) as recorder:
         if config.evaluation.probes:
             recorder.write({"step": 0, **heldout.probe()})
         return train_policy(
             policy, data.train.tokenized, config, probe=heldout.probe, recorder=recorder, progress=progress
         )
+
+
+def _ask_reference(policy: Policy, data: PreparedData, config: Config, progress: Progress) -> None:
+    """Verify what is stored; ask a frozen copy for all that is not, and let its weights go before training begins."""
+    pairs = (*data.train.tokenized, *data.heldout.tokenized)
+    finding = policy.reference.spot_check(pairs, config.reference.spot_checks, policy.dtype)
+    if finding:
+        progress.warn(finding)
+    missing = policy.reference.missing(pairs)
+    if len(missing) < len(pairs):
+        progress.say(f"reference: {len(pairs) - len(missing)} of {len(pairs)} pairs are stored from earlier runs")
+    if config.adapter.kind == "none" and missing:
+        with progress.stage("reference", len(missing)) as advance:
+            for group in policy.micro_batches(missing):
+                policy.reference.logps(group)
+                advance(len(group))
+        policy.reference.flush()
+    policy.reference.release()
 
 
 def _save_policy(run: Run, policy: Policy, outcome: Outcome) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 from tiebreak import runs
 from tiebreak.data.preparation import Side, render_side
 from tiebreak.data.reader import PairFile, read_pairs
-from tiebreak.engine.models import Policy, load_policy
+from tiebreak.engine.models import load_policy
+from tiebreak.engine.policy import Policy
 from tiebreak.errors import DataError, RunError
 from tiebreak.evaluation.heldout import HeldoutPairs
 from tiebreak.evaluation.measuring import Measured, measure

@@ -1,14 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from jaxtyping import TypeCheckError
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import oracles
-from tiebreak.engine.head import completion_logps
+from tiebreak.engine import head as under_test
+from tiebreak.engine.head import Head, plain_token_logps, token_logps
 
 ROWS, TIME, VOCABULARY = 3, 7, 5
 PROMPT, LENGTH = [2, 4, 2], [7, 5, 3]
+NUM_TOKENS = [length - prompt for prompt, length in zip(PROMPT, LENGTH, strict=True)]
+
+
+# ------------------------------------------------------------------------------------------------------ the plain form
 
 
 def _case(first: int = 1):
@@ -20,22 +28,22 @@ def _case(first: int = 1):
     return logits, ids, mask, first
 
 
-def test_sums_and_counts_equal_the_loop_over_tokens():
+def test_scored_tokens_come_row_after_row_and_sum_to_the_loop_over_tokens():
     logits, ids, mask, first = _case()
-    found, num_tokens = completion_logps(logits[:, first:-1], ids, mask, first)
+    found = plain_token_logps(logits[:, first:-1], ids, mask, first).split(NUM_TOKENS)
     for row in range(ROWS):
         length = LENGTH[row]
         expected = oracles.sequence_logp(
             logits[row, :length].double().tolist(), ids[row, :length].tolist(), PROMPT[row]
         )
-        assert found[row].item() == pytest.approx(expected[0], rel=1e-6)
-        assert num_tokens[row].item() == expected[1]
+        assert found[row].sum().item() == pytest.approx(expected[0], rel=1e-6)
+        assert found[row].numel() == expected[1]
 
 
 def test_the_gradient_is_one_hot_minus_softmax_at_scored_positions_and_zero_elsewhere():
     logits, ids, mask, first = _case()
     kept = logits[:, first:-1].clone().requires_grad_()
-    completion_logps(kept, ids, mask, first)[0].sum().backward()
+    plain_token_logps(kept, ids, mask, first).sum().backward()
     softmax = kept.detach().double().softmax(-1)
     for row in range(ROWS):
         for position in range(first, TIME - 1):
@@ -48,29 +56,206 @@ def test_the_gradient_is_one_hot_minus_softmax_at_scored_positions_and_zero_else
 
 def test_padding_may_hold_anything():
     logits, ids, mask, first = _case()
-    clean = completion_logps(logits[:, first:-1], ids, mask, first)[0]
+    clean = plain_token_logps(logits[:, first:-1], ids, mask, first)
     dirty = logits.clone()
     dirty[2, LENGTH[2] :] = float("-inf")
     dirty[1, LENGTH[1] :] = float("nan")
-    assert torch.equal(completion_logps(dirty[:, first:-1], ids, mask, first)[0], clean)
+    assert torch.equal(plain_token_logps(dirty[:, first:-1], ids, mask, first), clean)
 
 
 def test_a_narrow_model_gets_its_softmax_in_fp32():
     logits, ids, mask, first = _case()
     narrow = logits.bfloat16()
-    found, _ = completion_logps(narrow[:, first:-1], ids, mask, first)
+    found = plain_token_logps(narrow[:, first:-1], ids, mask, first)
     assert found.dtype == torch.float32
-    assert torch.equal(found, completion_logps(narrow.float()[:, first:-1], ids, mask, first)[0])
+    assert torch.equal(found, plain_token_logps(narrow.float()[:, first:-1], ids, mask, first))
 
 
 def test_large_scores_do_not_overflow():
     logits, ids, mask, first = _case()
-    found, _ = completion_logps(logits[:, first:-1] + 1e4, ids, mask, first)
-    expected, _ = completion_logps(logits[:, first:-1], ids, mask, first)
-    assert found.tolist() == pytest.approx(expected.tolist(), abs=0.05)  # 1e4 in fp32 is known to 1e-3, five tokens
+    found = plain_token_logps(logits[:, first:-1] + 1e4, ids, mask, first)
+    expected = plain_token_logps(logits[:, first:-1], ids, mask, first)
+    assert found.tolist() == pytest.approx(expected.tolist(), abs=0.01)  # 1e4 in fp32 is known to 1e-3
 
 
 def test_logits_of_other_rows_are_refused():
     logits, ids, mask, first = _case()
     with pytest.raises(TypeCheckError):
-        completion_logps(logits[:2, first:-1], ids, mask, first)
+        plain_token_logps(logits[:2, first:-1], ids, mask, first)
+
+
+# ------------------------------------------------------------------------------------ from hidden states, in one pass
+
+SCORED, HIDDEN, WORDS = 11, 6, 17
+HEADS = {
+    "plain": {},
+    "scale": {"scale": 0.25},
+    "softcap": {"softcap": 2.0},
+    "scale and softcap": {"scale": 1.5, "softcap": 3.0},
+}
+
+
+@pytest.fixture(params=[256, 4, 1], ids=lambda chunk: f"chunks of {chunk}")
+def chunk(request, monkeypatch):
+    monkeypatch.setattr(under_test, "CHUNK", request.param)
+    return request.param
+
+
+@pytest.fixture(params=["kept", "one kept", "computed again"])
+def memory(request, chunk, monkeypatch):
+    """How many chunks a trained head may keep for its backward pass."""
+    affordable = {"kept": 2**28, "one kept": 4 * WORDS * chunk, "computed again": 0}[request.param]
+    monkeypatch.setattr(under_test, "KEPT_BYTES", affordable)
+
+
+def _inputs(*, trained, bias=True, dtype=torch.float32, **settings):
+    """Hidden states, targets, a head, and a gradient that differs from token to token."""
+    draw = torch.Generator().manual_seed(0)
+    random = lambda *shape: torch.randn(*shape, generator=draw)  # noqa: E731
+    hidden = (2 * random(SCORED, HIDDEN)).to(dtype).requires_grad_()
+    weight, offset = random(WORDS, HIDDEN), random(WORDS)
+    head = Head(weight.requires_grad_(trained), offset.requires_grad_(trained) if bias else None, **settings)
+    return hidden, torch.randint(WORDS, (SCORED,), generator=draw), head, random(SCORED)
+
+
+def _plain_softmax(hidden, targets, head):
+    """The formula in float64, differentiated by autograd."""
+    logits = head.scale * (hidden @ head.weight.T + (0 if head.bias is None else head.bias))
+    logits = logits if head.softcap is None else head.softcap * torch.tanh(logits / head.softcap)
+    return torch.log_softmax(logits, -1)[torch.arange(len(targets)), targets]
+
+
+def _expected(hidden, targets, head, gradient):
+    wide = [None if x is None else x.detach().double().requires_grad_() for x in (hidden, head.weight, head.bias)]
+    values = _plain_softmax(wide[0], targets, replace(head, weight=wide[1], bias=wide[2]))
+    values.backward(gradient.double())
+    return values.detach(), *(None if x is None else x.grad for x in wide)
+
+
+def _assert_near(found, wanted, share=2e-6):
+    assert (found.double() - wanted).abs().max() <= share * wanted.abs().max()
+
+
+@pytest.mark.parametrize("settings", HEADS.values(), ids=HEADS)
+@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
+def test_a_frozen_head_gives_the_values_and_hidden_gradients_of_a_float64_softmax(settings, bias, chunk):
+    hidden, targets, head, gradient = _inputs(trained=False, bias=bias, **settings)
+    found = token_logps(hidden, targets, head)
+    found.backward(gradient)
+    values, by_hidden, _, _ = _expected(hidden, targets, head, gradient)
+    _assert_near(found.detach(), values)
+    _assert_near(hidden.grad, by_hidden)
+    assert head.weight.grad is None
+
+
+@pytest.mark.parametrize("settings", HEADS.values(), ids=HEADS)
+@pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
+def test_a_trained_head_gives_the_values_and_all_gradients_of_a_float64_softmax(settings, bias, memory):
+    hidden, targets, head, gradient = _inputs(trained=True, bias=bias, **settings)
+    found = token_logps(hidden, targets, head)
+    found.backward(gradient)
+    values, by_hidden, by_weight, by_bias = _expected(hidden, targets, head, gradient)
+    _assert_near(found.detach(), values)
+    _assert_near(hidden.grad, by_hidden)
+    _assert_near(head.weight.grad, by_weight)
+    if bias:
+        _assert_near(head.bias.grad, by_bias)
+
+
+@pytest.mark.parametrize("trained", ["weight", "bias"])
+def test_a_head_of_which_only_one_part_is_trained_gets_that_part_s_gradient(trained):
+    hidden, targets, head, gradient = _inputs(trained=True)
+    {"weight": head.bias, "bias": head.weight}[trained].requires_grad_(False)
+    token_logps(hidden, targets, head).backward(gradient)
+    _, _, by_weight, by_bias = _expected(hidden, targets, head, gradient)
+    _assert_near(getattr(head, trained).grad, {"weight": by_weight, "bias": by_bias}[trained])
+
+
+def test_frozen_and_trained_heads_say_the_same_to_the_bit(chunk):
+    found = []
+    for trained in (False, True):
+        hidden, targets, head, gradient = _inputs(trained=trained, softcap=3.0, scale=0.5)
+        found.append(token_logps(hidden, targets, head))
+        found[-1].backward(gradient)
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["frozen", "trained"])
+def test_without_gradients_the_values_are_the_same_and_have_no_history(trained):
+    hidden, targets, head, _ = _inputs(trained=trained, softcap=3.0)
+    with torch.no_grad():
+        found = token_logps(hidden, targets, head)
+    assert not found.requires_grad
+    assert torch.equal(found, token_logps(hidden, targets, head))
+
+
+def test_hidden_states_and_head_stay_as_they_are(chunk):
+    hidden, targets, head, gradient = _inputs(trained=True, softcap=3.0, scale=0.5)
+    before = [x.detach().clone() for x in (hidden, head.weight, head.bias, targets)]
+    token_logps(hidden, targets, head).backward(gradient)
+    assert all(
+        torch.equal(one, two) for one, two in zip(before, (hidden, head.weight, head.bias, targets), strict=True)
+    )
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["frozen", "trained"])
+def test_bf16_hidden_states_under_fp32_weights_give_fp32_values_and_gradients_of_each_one_s_dtype(trained, chunk):
+    hidden, targets, head, gradient = _inputs(trained=trained, dtype=torch.bfloat16)
+    found = token_logps(hidden, targets, head)
+    found.backward(gradient)
+    assert found.dtype == torch.float32
+    assert hidden.grad.dtype == torch.bfloat16
+    values, by_hidden, by_weight, by_bias = _expected(hidden, targets, head, gradient)
+    _assert_near(found.detach(), values, 0.01)
+    _assert_near(hidden.grad, by_hidden, 0.02)
+    if trained:
+        assert head.weight.grad.dtype == torch.float32
+        _assert_near(head.weight.grad, by_weight, 0.02)
+        _assert_near(head.bias.grad, by_bias, 0.02)
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["frozen", "trained"])
+def test_hidden_states_in_large_scores_do_not_overflow(trained):
+    hidden, targets, head, gradient = _inputs(trained=trained, scale=1e4)
+    found = token_logps(hidden, targets, head)
+    found.backward(gradient)
+    _assert_near(found.detach(), _expected(hidden, targets, head, gradient)[0])
+    assert hidden.grad.isfinite().all()
+
+
+class _LargestProduct(TorchDispatchMode):
+    """Remembers the rows of the largest matrix that was as wide as the vocabulary."""
+
+    rows = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        if isinstance(found, torch.Tensor) and found.ndim == 2 and found.shape[1] == WORDS:
+            self.rows = max(self.rows, found.shape[0])
+        return found
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["frozen", "trained"])
+def test_logits_of_more_than_one_chunk_are_never_held_at_once(trained, monkeypatch):
+    monkeypatch.setattr(under_test, "CHUNK", 4)
+    hidden, targets, head, gradient = _inputs(trained=trained)
+    with _LargestProduct() as seen:
+        token_logps(hidden, targets, head).backward(gradient)
+    assert 4 <= seen.rows < SCORED
+
+
+@pytest.mark.parametrize(("kept_chunks", "expected"), [(0, 0), (2, 2), (99, 3)])
+def test_a_trained_head_keeps_no_more_chunks_for_its_backward_pass_than_it_may(kept_chunks, expected, monkeypatch):
+    monkeypatch.setattr(under_test, "CHUNK", 4)
+    monkeypatch.setattr(under_test, "KEPT_BYTES", kept_chunks * 4 * WORDS * 4)
+    hidden, targets, head, _ = _inputs(trained=True)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tuple(tensor.shape)), lambda _: None):
+        token_logps(hidden, targets, head)
+    assert sum(shape[1:] == (WORDS,) for shape in kept) == expected
+
+
+def test_targets_of_other_positions_are_refused():
+    hidden, targets, head, _ = _inputs(trained=False)
+    with pytest.raises(TypeCheckError):
+        token_logps(hidden[1:], targets, head)

@@ -10,15 +10,15 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from tiebreak.engine.models import load_policy
 from tiebreak.engine.reference import REFERENCE_ADAPTER, AdapterOff, FrozenCopy, OtherAdapter
-from tiebreak.engine.scorer import PlainScorer
+from tiebreak.engine.scorer import PackedScorer
 from tiebreak.errors import ModelError
-from tiny import PAD, disturb, same, settings, token_pairs, weights
+from tiny import disturb, same, settings, token_pairs, weights
 
 PAIRS = token_pairs(5)
 
 
-def _plain_logps(model):
-    scorer = PlainScorer(pad_id=PAD, device=torch.device("cpu"), dtype=torch.float32)
+def _packed_logps(model):
+    scorer = PackedScorer(device=torch.device("cpu"), dtype=torch.float32)
     with torch.no_grad():
         return scorer(model.eval(), PAIRS)
 
@@ -30,12 +30,12 @@ def _ours(policy):
 
 @pytest.fixture
 def base_logps(tiny_model):
-    return _plain_logps(AutoModelForCausalLM.from_pretrained(tiny_model))
+    return _packed_logps(AutoModelForCausalLM.from_pretrained(tiny_model))
 
 
 @pytest.fixture
 def adapter_logps(tiny_adapter):
-    return _plain_logps(peft.AutoPeftModelForCausalLM.from_pretrained(tiny_adapter))
+    return _packed_logps(peft.AutoPeftModelForCausalLM.from_pretrained(tiny_adapter))
 
 
 # ---------------------------------------------------------------------------------------------------- the three cases
@@ -43,7 +43,7 @@ def adapter_logps(tiny_adapter):
 
 def test_a_fresh_adapter_is_exactly_the_base(tiny_model, base_logps):
     policy = load_policy(settings(tiny_model))
-    assert isinstance(policy.reference, AdapterOff)
+    assert isinstance(policy.reference.live, AdapterOff)
     for found in (_ours(policy), policy.reference.logps(PAIRS)):
         assert torch.equal(found.chosen, base_logps.chosen)
         assert torch.equal(found.rejected, base_logps.rejected)
@@ -52,7 +52,7 @@ def test_a_fresh_adapter_is_exactly_the_base(tiny_model, base_logps):
 
 def test_an_adapter_as_model_goes_on_as_it_is_and_its_start_is_the_reference(tiny_adapter, base_logps, adapter_logps):
     policy = load_policy(settings(tiny_adapter))
-    assert isinstance(policy.reference, OtherAdapter)
+    assert isinstance(policy.reference.live, OtherAdapter)
     assert policy.continues_adapter
     assert torch.equal(_ours(policy).chosen, adapter_logps.chosen)
     assert torch.equal(policy.reference.logps(PAIRS).chosen, adapter_logps.chosen)
@@ -62,7 +62,7 @@ def test_an_adapter_as_model_goes_on_as_it_is_and_its_start_is_the_reference(tin
 
 def test_full_training_of_an_adapter_merges_it_into_policy_and_reference(tiny_adapter, adapter_logps):
     policy = load_policy(settings(tiny_adapter, "none"))
-    assert isinstance(policy.reference, FrozenCopy)
+    assert isinstance(policy.reference.live, FrozenCopy)
     assert not policy.is_adapter
     assert _ours(policy).chosen.tolist() == pytest.approx(adapter_logps.chosen.tolist(), rel=1e-5)
     assert torch.equal(policy.reference.logps(PAIRS).chosen, _ours(policy).chosen)
@@ -175,7 +175,9 @@ def test_full_training_keeps_fp32_weights_and_a_frozen_base_may_be_narrow(tiny_m
 def test_activation_checkpointing_changes_no_gradient(kind, tiny_model):
     gradients = []
     for checkpointing in (False, True):
-        policy = load_policy(settings(tiny_model, kind, training__gradient_checkpointing=checkpointing))
+        policy = load_policy(settings(tiny_model, kind))
+        if checkpointing:
+            policy.checkpoint_activations()
         assert any(getattr(m, "gradient_checkpointing", False) for m in policy.model.modules()) is checkpointing
         policy.model.train()
         policy.scorer(policy.model, PAIRS).gap.sum().backward()

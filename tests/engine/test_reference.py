@@ -20,7 +20,7 @@ def case(request, tiny_model, tiny_adapter):
     model = tiny_adapter if request.param == "other adapter" else tiny_model
     config = settings(model, "none" if request.param == "frozen copy" else "lora", adapter__dropout=0.0)
     policy = load_policy(config)
-    assert type(policy.reference) is FORMS[request.param]
+    assert type(policy.reference.live) is FORMS[request.param]
     return policy, config
 
 

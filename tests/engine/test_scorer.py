@@ -14,7 +14,7 @@ from transformers import (
 
 import oracles
 from tiebreak.engine.models import load_policy
-from tiebreak.engine.scorer import PlainScorer
+from tiebreak.engine.scorer import PackedScorer, PlainScorer
 from tiebreak.maths.layout import lay_out
 from tiny import EOS, PAD, settings, token_pairs
 
@@ -53,9 +53,20 @@ def folder(request, tmp_path_factory, tokenizer):
     return path
 
 
+def _policy(folder, layout):
+    return load_policy(settings(folder, "none", model__layout={"packed": "auto"}.get(layout, layout)))
+
+
+@pytest.fixture(scope="module", params=["plain", "packed"])
+def policy(request, folder):
+    policy = _policy(folder, request.param)
+    assert policy.scorer.layout == request.param
+    return policy
+
+
 @pytest.fixture(scope="module")
-def policy(folder):
-    return load_policy(settings(folder, "none"))
+def plain(folder):
+    return _policy(folder, "plain")
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +111,7 @@ def test_gradients_equal_the_float64_oracle_in_training_mode_too(policy, exact):
     policy.model.zero_grad()
 
 
-def test_padding_and_the_other_pairs_of_a_batch_do_not_change_a_pair_s_scores(policy):
+def test_the_layout_and_the_other_pairs_of_a_batch_do_not_change_a_pair_s_scores(policy):
     pairs = token_pairs(6, seed=2)
     with torch.no_grad():
         together = policy.scorer(policy.model.eval(), pairs)
@@ -110,31 +121,35 @@ def test_padding_and_the_other_pairs_of_a_batch_do_not_change_a_pair_s_scores(po
             assert together.rejected[index].item() == pytest.approx(alone.rejected.item(), rel=1e-6)
 
 
-def test_what_the_padding_holds_does_not_matter(policy):
+def test_what_the_padding_holds_does_not_matter(plain):
     pairs = token_pairs(4)
     other = PlainScorer(pad_id=77, device=torch.device("cpu"), dtype=torch.float32)
     with torch.no_grad():
-        one, two = policy.scorer(policy.model.eval(), pairs), other(policy.model, pairs)
+        one, two = plain.scorer(plain.model.eval(), pairs), other(plain.model, pairs)
     assert torch.equal(one.chosen, two.chosen)
     assert torch.equal(one.rejected, two.rejected)
 
 
-def test_only_positions_that_predict_a_scored_token_get_vocabulary_scores(policy):
+def test_only_positions_that_may_predict_a_scored_token_get_vocabulary_scores(plain):
     pairs = [pair for pair in token_pairs(20) if len(pair.prompt_ids) > 3][:3]
     seen = []
-    head = policy.model.get_output_embeddings().register_forward_hook(lambda _m, _i, output: seen.append(output.shape))
+    head = plain.model.get_output_embeddings().register_forward_hook(lambda _m, _i, output: seen.append(output.shape))
     with torch.no_grad():
-        policy.scorer(policy.model.eval(), pairs)
+        plain.scorer(plain.model.eval(), pairs)
     head.remove()
     batch = lay_out(pairs, PAD)
     assert seen[0][1] == batch.input_ids.shape[1] - 1 - batch.first_scored
 
 
-def test_bf16_arithmetic_over_fp32_weights_gives_fp32_sums_near_the_truth(policy, exact):
-    pairs = token_pairs(3)
-    narrow = PlainScorer(pad_id=PAD, device=torch.device("cpu"), dtype=torch.bfloat16)
+@pytest.mark.parametrize("layout", ["plain", "packed"])
+def test_bf16_arithmetic_over_fp32_weights_gives_fp32_sums_near_the_truth(layout, plain, exact):
+    pairs, cpu = token_pairs(3), torch.device("cpu")
+    narrow = {
+        "plain": PlainScorer(pad_id=PAD, device=cpu, dtype=torch.bfloat16),
+        "packed": PackedScorer(device=cpu, dtype=torch.bfloat16),
+    }[layout]
     with torch.no_grad():
-        found = narrow(policy.model.eval(), pairs)
+        found = narrow(plain.model.eval(), pairs)
     assert found.chosen.dtype == torch.float32
     for index, pair in enumerate(pairs):
         total, count = _expected(exact, pair, pair.chosen_ids)
@@ -142,16 +157,36 @@ def test_bf16_arithmetic_over_fp32_weights_gives_fp32_sums_near_the_truth(policy
         assert found.chosen[index].item() != pytest.approx(total, rel=1e-7)
 
 
-def test_gradient_checkpointing_changes_no_number(folder):
+@pytest.mark.parametrize("layout", ["plain", "packed"])
+def test_gradient_checkpointing_changes_no_number(folder, layout):
     pairs, results = token_pairs(3), []
     for checkpointing in (False, True):
-        policy = load_policy(settings(folder, "none", training__gradient_checkpointing=checkpointing))
+        policy = _policy(folder, layout)
+        if checkpointing:
+            policy.checkpoint_activations()
         policy.model.train()
         scores = policy.scorer(policy.model, pairs)
         scores.gap.sum().backward()
         results.append((scores.gap.detach(), [p.grad for _, p in policy.trainable]))
     assert torch.equal(results[0][0], results[1][0])
     assert all(torch.equal(one, two) for one, two in zip(results[0][1], results[1][1], strict=True))
+
+
+def test_tokens_are_those_of_each_pair_in_order_and_sum_to_its_scores(policy):
+    pairs = token_pairs(6, num_prompts=2)
+    with torch.no_grad():
+        tokens, scores = policy.scorer.tokens(policy.model.eval(), pairs), policy.scorer(policy.model, pairs)
+    for index, (pair, (chosen, rejected)) in enumerate(zip(pairs, tokens.by_pair(), strict=True)):
+        assert (len(chosen), len(rejected)) == (len(pair.chosen_ids), len(pair.rejected_ids))
+        assert torch.equal(chosen.sum(), scores.chosen[index])
+        assert torch.equal(rejected.sum(), scores.rejected[index])
+
+
+def test_a_step_s_pairs_are_grouped_within_the_budget_and_none_is_lost(policy):
+    pairs = token_pairs(9, num_prompts=4)
+    groups = policy.scorer.micro_batches(pairs, 60)
+    assert sorted(pair.pair_id for group in groups for pair in group) == sorted(pair.pair_id for pair in pairs)
+    assert len(groups) > 1
 
 
 def test_scoring_leaves_weights_as_they_are(policy):

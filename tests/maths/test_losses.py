@@ -10,7 +10,8 @@ from jaxtyping import TypeCheckError
 
 import oracles
 from tiebreak.config import LossConfig
-from tiebreak.maths.losses import LOSSES, PairLogps, dpo, objective
+from tiebreak.maths.logps import PairLogps
+from tiebreak.maths.losses import LOSSES, dpo, objective
 from tiny import logps
 
 POLICY = [(-12.5, -3.25), (-700.0, -2.0), (-1.0, -900.0), (-5.0, -5.0), (-0.125, -0.5), (-44.0, -40.0), (-8.0, -8.5)]

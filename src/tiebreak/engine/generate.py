@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from transformers import GenerationConfig
 
+from tiebreak.engine.attention import use_plain_attention
 from tiebreak.engine.reference import evaluation_mode
 
 MAX_BATCH = 32
@@ -82,6 +83,7 @@ def _batch(model: Any, prompts: Sequence[Sequence[int]], sampling: Sampling) -> 
     padding = [[0] * (width - len(prompt)) for prompt in prompts]
     ids = [[sampling.pad_id] * len(pad) + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)]
     mask = [pad + [1] * len(prompt) for pad, prompt in zip(padding, prompts, strict=True)]
+    use_plain_attention(model)
     with evaluation_mode(model), torch.inference_mode():
         rows = model.generate(
             input_ids=torch.tensor(ids, device=device),

@@ -1,15 +1,34 @@
-"""How much memory this process holds.
+"""How much memory this process holds, and how the C library hands it back.
 
-Owns the question for every kind of device.
+Owns both questions for every kind of device.
 """
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import sys
 
 import psutil
 import torch
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h of glibc
+
+
+def keep_freed_memory() -> bool:
+    """Make this process keep the memory that tensors free, for the tensors of the next layer; return whether it does.
+
+    By default glibc gives every large block back to the system and asks for it again, zeroed page by page: a third of
+    the first forward pass on a CPU (docs/experiments.md). For programs, at their start; the setting is the process's.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:  # another C library than glibc
+        return False
+    settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1, M_TOP_PAD: 64 * 2**20}
+    results = [mallopt(name, value) for name, value in settings.items()]
+    return results == [1, 1, 1]
 
 
 def memory_bytes(device: torch.device) -> int:
@@ -25,3 +44,17 @@ def peak_memory_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory ran out, of a GPU or of the machine."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)
+    )
+
+
+def release_cached(device: torch.device) -> None:
+    """Give cached, unused blocks of a GPU back."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -8,74 +8,33 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import peft
+import platformdirs
 import torch
 import transformers
 from torch import nn
 
-from tiebreak.config import AdapterConfig, Config, DataConfig, ModelConfig
-from tiebreak.data.render import Renderer
+from tiebreak.config import AdapterConfig, Config, ModelConfig
+from tiebreak.engine.attention import use_plain_attention
 from tiebreak.engine.bundled import Say
-from tiebreak.engine.generate import Sampling
+from tiebreak.engine.compatibility import Choice, choose_scorer
+from tiebreak.engine.fused_lora import fuse, unfuse
+from tiebreak.engine.policy import POLICY_ADAPTER, Policy, TokenBudget
 from tiebreak.engine.reference import REFERENCE_ADAPTER, AdapterOff, FrozenCopy, OtherAdapter, Reference
-from tiebreak.engine.scorer import PlainScorer, Scorer
+from tiebreak.engine.scorer import PackedScorer, PlainScorer, Scorer
 from tiebreak.engine.sources import Source, explained, resolve
+from tiebreak.engine.store import SCHEMA, LogpStore
+from tiebreak.engine.stored_reference import StoredReference
 from tiebreak.errors import ModelError, one_line
 from tiebreak.fingerprint import derive_seed
 
-POLICY_ADAPTER = "default"
-
-
-@dataclass(frozen=True)
-class Policy:
-    """The model that is trained or was trained, with all that is needed to use it."""
-
-    model: Any
-    tokenizer: Any
-    reference: Reference
-    scorer: Scorer
-    device: torch.device
-    eos_ids: tuple[int, ...]
-    pad_id: int
-    source: Source
-    dtype: torch.dtype
-    """Of the arithmetic; weights may be wider."""
-
-    @property
-    def trainable(self) -> list[tuple[str, nn.Parameter]]:
-        """Names and parameters that the optimizer moves."""
-        return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
-
-    @property
-    def is_adapter(self) -> bool:
-        """Whether an adapter was trained, and not all weights."""
-        return isinstance(self.model, peft.PeftModel)
-
-    @property
-    def continues_adapter(self) -> bool:
-        """Whether training goes on with an adapter that the model came with."""
-        return isinstance(self.reference, OtherAdapter)
-
-    def renderer(self, data: DataConfig) -> Renderer:
-        """Return the renderer that matches this tokenizer."""
-        return Renderer(self.tokenizer, self.eos_ids, data)
-
-    def sampling(self, max_new_tokens: int, temperature: float = 0.0) -> Sampling:
-        """Return settings for generation that match this tokenizer."""
-        return Sampling(max_new_tokens, self.eos_ids, self.pad_id, temperature)
-
-    def save(self, folder: Path, adapter: str = POLICY_ADAPTER) -> None:
-        """Write the adapter, or all weights where there is none, and the tokenizer, as transformers loads them."""
-        if self.is_adapter:
-            self.model.save_pretrained(folder, selected_adapters=[adapter])
-            _flatten(folder, adapter)
-        else:
-            self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+DEFAULT_BUDGET = 1024
+"""Tokens of a micro-batch where nothing is trained, and so nothing is planned."""
 
 
 def load_policy(
@@ -90,22 +49,37 @@ def load_policy(
     dtype = _dtype(config.model, device)
     tokenizer = _tokenizer(config.model, source, trained)
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    scorer = PlainScorer(pad_id=pad_id, device=device, dtype=dtype)
     if config.adapter.kind == "lora":
-        model, reference = _with_adapter(_Loading(source, trained, scorer, dtype, device), config)
+        model, reference_of = _with_adapter(_Loading(source, trained, dtype, device), config)
     else:
         # Full fine-tuning keeps fp32 weights: steps of 1e-6 would vanish in bf16. A frozen base may be narrow.
-        model, reference = _all_weights(_Loading(source, trained, scorer, torch.float32, device))
+        model, reference_of = _all_weights(_Loading(source, trained, torch.float32, device))
+    choice = _scorer(model, config.model, pad_id, device, dtype)
+    policy = Policy(
+        model=model,
+        tokenizer=tokenizer,
+        reference=_remembered(reference_of(choice.scorer), config, dtype, device, say),
+        scorer=choice.scorer,
+        plain_because=choice.refusal,
+        device=device,
+        eos_ids=_eos_ids(tokenizer, model),
+        pad_id=pad_id,
+        source=source,
+        dtype=dtype,
+        budget=TokenBudget(config.training.token_budget or DEFAULT_BUDGET),
+    )
     if config.training.gradient_checkpointing and trained is None:
-        _checkpoint_activations(model)
-    return Policy(model, tokenizer, reference, scorer, device, _eos_ids(tokenizer, model), pad_id, source, dtype)
+        policy.checkpoint_activations()
+    return policy
 
 
 def save_merged(policy: Policy, folder: Path) -> None:
     """Write the weights with the adapter added into them; the policy itself stays as it is."""
     # A copy, since merging and unmerging in place would leave rounding behind in the policy.
-    merged = copy.deepcopy(policy.model).merge_and_unload(adapter_names=[POLICY_ADAPTER])
-    merged.save_pretrained(folder)
+    use_plain_attention(policy.model)  # a copy would not know what to switch back to
+    twin = copy.deepcopy(policy.model)
+    unfuse(twin)
+    twin.merge_and_unload(adapter_names=[POLICY_ADAPTER]).save_pretrained(folder)
     policy.tokenizer.save_pretrained(folder)
 
 
@@ -131,19 +105,20 @@ def quiet() -> None:
 
 # ------------------------------------------------------------------------------------------------------ the three cases
 
+ReferenceOf = Callable[[Scorer], Reference]
+
 
 @dataclass(frozen=True)
 class _Loading:
-    """What both cases need: where weights come from, `dtype` they are kept in, and what scores them."""
+    """What both cases need: where weights come from, and the `dtype` they are kept in."""
 
     source: Source
     trained: Path | None
-    scorer: Scorer
     dtype: torch.dtype
     device: torch.device
 
 
-def _with_adapter(loading: _Loading, config: Config) -> tuple[Any, Reference]:
+def _with_adapter(loading: _Loading, config: Config) -> tuple[Any, ReferenceOf]:
     source, base = loading.source, _base(loading)
     start = loading.trained or source.adapter
     # fork_rng: the adapter's initialisation is ours alone and leaves the caller's random stream as it was.
@@ -160,18 +135,25 @@ def _with_adapter(loading: _Loading, config: Config) -> tuple[Any, Reference]:
             model.load_adapter(source.adapter, adapter_name=REFERENCE_ADAPTER, is_trainable=False)
             model.set_adapter(POLICY_ADAPTER)
     model = model.to(loading.device)
-    reference = OtherAdapter if source.adapter else AdapterOff
-    return model, reference(model, loading.scorer, source.identity)
+    fuse(model)
+    kind = OtherAdapter if source.adapter else AdapterOff
+    return model, lambda scorer: kind(model, scorer, source.identity)
 
 
-def _all_weights(loading: _Loading) -> tuple[Any, Reference]:
-    source, begin = loading.source, _base(loading)
-    if source.adapter:
-        with explained(source.adapter):
-            begin = peft.PeftModel.from_pretrained(begin, source.adapter).merge_and_unload()
-    model = _weights(str(loading.trained), None, loading.dtype) if loading.trained else copy.deepcopy(begin)
+def _all_weights(loading: _Loading) -> tuple[Any, ReferenceOf]:
+    trained, identity = loading.trained, loading.source.identity
+    model = _weights(str(trained), None, loading.dtype) if trained else _start(loading)
     model = model.requires_grad_(True).to(loading.device)
-    return model, FrozenCopy(begin.to(loading.device), loading.scorer, source.identity)
+    return model, lambda scorer: FrozenCopy(lambda: _start(loading).to(loading.device), scorer, identity)
+
+
+def _start(loading: _Loading) -> Any:
+    """Return the weights that full fine-tuning starts from; an adapter that the model came with is merged."""
+    base, adapter = _base(loading), loading.source.adapter
+    if adapter is None:
+        return base
+    with explained(adapter):
+        return peft.PeftModel.from_pretrained(base, adapter).merge_and_unload()
 
 
 def _lora(adapter: AdapterConfig) -> peft.LoraConfig:
@@ -188,6 +170,25 @@ def _lora(adapter: AdapterConfig) -> peft.LoraConfig:
 # ----------------------------------------------------------------------------------------------------------- the pieces
 
 
+def _scorer(model: Any, config: ModelConfig, pad_id: int, device: torch.device, dtype: torch.dtype) -> Choice:
+    plain = PlainScorer(pad_id=pad_id, device=device, dtype=dtype)
+    if config.layout == "plain":
+        return Choice(plain, "model.layout says so")
+    return choose_scorer(model, plain, PackedScorer(device=device, dtype=dtype), dtype)
+
+
+def _remembered(live: Reference, config: Config, dtype: torch.dtype, device: torch.device, say: Say) -> StoredReference:
+    where = config.reference.store
+    folder = platformdirs.user_cache_path("tiebreak") / "reference" if where == "auto" else Path(where)
+
+    def open_store() -> LogpStore:
+        if where == "off":
+            return LogpStore(None, {})
+        return LogpStore(folder, {"weights": live.digest(), "dtype": str(dtype), "schema": SCHEMA}, say)
+
+    return StoredReference(live, open_store, device)
+
+
 def _base(loading: _Loading) -> Any:
     return _weights(loading.source.base, loading.source.revision, loading.dtype).requires_grad_(False)
 
@@ -202,18 +203,19 @@ def _weights(name: str, revision: str | None, dtype: torch.dtype) -> Any:
 
 
 def _without_dropout(model: Any) -> Any:
-    """Switch off dropout that a base model brings (GPT-2 has 0.1): its masks would depend on the micro-batches."""
+    """Switch off dropout and router noise that a base model brings: they would depend on the micro-batches.
+
+    Some models keep them in modules (GPT-2), others as a number that a layer reads (OPT, Mixtral's router).
+    """
     for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
+        numbers = [
+            key
+            for key, value in vars(module).items()
+            if ("drop" in key or "jitter" in key) and isinstance(value, float)
+        ]
+        for key in ["p"] if isinstance(module, nn.Dropout) else numbers:
+            setattr(module, key, 0.0)
     return model
-
-
-def _checkpoint_activations(model: Any) -> None:
-    with warnings.catch_warnings():
-        # transformers 5.23 warns of a new name that 5.0 lacks; remove when every supported version has it.
-        warnings.simplefilter("ignore", FutureWarning)
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def _tokenizer(config: ModelConfig, source: Source, trained: Path | None) -> Any:
@@ -263,12 +265,3 @@ def _device(config: ModelConfig) -> torch.device:
 def _dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
     named = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     return named.get(config.dtype, torch.float32 if device.type == "cpu" else torch.bfloat16)
-
-
-def _flatten(folder: Path, adapter: str) -> None:
-    """Peft writes every adapter but `default` into a folder of its own; lift it."""
-    nested = folder / adapter
-    if nested.is_dir():
-        for file in nested.iterdir():
-            file.replace(folder / file.name)
-        nested.rmdir()

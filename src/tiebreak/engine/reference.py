@@ -11,14 +11,16 @@ Owns what the reference is. The loop cannot tell which form it has:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from tiebreak.engine.attention import causal_model
 from tiebreak.engine.scorer import Scorer
-from tiebreak.maths.losses import PairLogps
+from tiebreak.engine.weights import weights_digest
+from tiebreak.maths.logps import PairLogps, TokenLogps
 from tiebreak.records import TokenizedPair
 
 REFERENCE_ADAPTER = "reference"
@@ -30,8 +32,18 @@ class Reference(Protocol):
     identity: str
     """What the reference is, in words for manifests and messages."""
 
+    @property
+    def live(self) -> Reference:
+        """The reference that computes, where this one remembers."""
+
+    def tokens(self, pairs: Sequence[TokenizedPair]) -> TokenLogps:
+        """Return the log-probability of every scored token, without a gradient."""
+
     def logps(self, pairs: Sequence[TokenizedPair]) -> PairLogps:
-        """Return the reference's log-probabilities, without a gradient."""
+        """Return the log-probabilities of whole completions, without a gradient."""
+
+    def digest(self) -> str:
+        """Return the fingerprint of the weights and settings that the values depend on."""
 
     def model(self) -> contextlib.AbstractContextManager[nn.Module]:
         """Yield the reference as a model in evaluation mode, for generation."""
@@ -45,10 +57,23 @@ class AdapterOff:
         self._scorer = scorer
         self.identity = f"{identity}, adapter switched off"
 
-    def logps(self, pairs: Sequence[TokenizedPair]) -> PairLogps:
+    @property
+    def live(self) -> Reference:
+        """Itself."""
+        return self
+
+    def tokens(self, pairs: Sequence[TokenizedPair]) -> TokenLogps:
         """Score with the adapter switched off."""
         with self.model() as model, torch.no_grad():
-            return self._scorer(model, pairs)
+            return self._scorer.tokens(model, pairs)
+
+    def logps(self, pairs: Sequence[TokenizedPair]) -> PairLogps:
+        """Return the sums of `tokens`."""
+        return self.tokens(pairs).summed()
+
+    def digest(self) -> str:
+        """Return the fingerprint of the base model."""
+        return weights_digest(self._policy, causal_model(self._policy).config)
 
     @contextlib.contextmanager
     def model(self) -> Iterator[nn.Module]:
@@ -65,10 +90,23 @@ class OtherAdapter:
         self._scorer = scorer
         self.identity = f"{identity}, adapter as it was at the start"
 
-    def logps(self, pairs: Sequence[TokenizedPair]) -> PairLogps:
+    @property
+    def live(self) -> Reference:
+        """Itself."""
+        return self
+
+    def tokens(self, pairs: Sequence[TokenizedPair]) -> TokenLogps:
         """Score with the starting adapter."""
         with self.model() as model, torch.no_grad():
-            return self._scorer(model, pairs)
+            return self._scorer.tokens(model, pairs)
+
+    def logps(self, pairs: Sequence[TokenizedPair]) -> PairLogps:
+        """Return the sums of `tokens`."""
+        return self.tokens(pairs).summed()
+
+    def digest(self) -> str:
+        """Return the fingerprint of the base model with the starting adapter."""
+        return weights_digest(self._policy, causal_model(self._policy).config, REFERENCE_ADAPTER)
 
     @contextlib.contextmanager
     def model(self) -> Iterator[nn.Module]:
@@ -86,21 +124,43 @@ class OtherAdapter:
 
 
 class FrozenCopy:
-    """A second model that no optimizer sees."""
+    """A second model that no optimizer sees; it is in memory only while it is needed."""
 
-    def __init__(self, copy: nn.Module, scorer: Scorer, identity: str) -> None:
-        self._copy = copy.requires_grad_(False).eval()
+    def __init__(self, load: Callable[[], nn.Module], scorer: Scorer, identity: str) -> None:
+        """`load` returns the weights as they were at the start, whenever it is called."""
+        self._load = load
+        self._copy: nn.Module | None = None
         self._scorer = scorer
         self.identity = f"{identity}, frozen copy"
 
-    def logps(self, pairs: Sequence[TokenizedPair]) -> PairLogps:
+    def release(self) -> None:
+        """Let go of the weights; they are loaded again when they are asked for."""
+        self._copy = None
+
+    @property
+    def live(self) -> Reference:
+        """Itself."""
+        return self
+
+    def tokens(self, pairs: Sequence[TokenizedPair]) -> TokenLogps:
         """Score with the copy."""
-        with torch.no_grad():
-            return self._scorer(self._copy, pairs)
+        with self.model() as model, torch.no_grad():
+            return self._scorer.tokens(model, pairs)
+
+    def logps(self, pairs: Sequence[TokenizedPair]) -> PairLogps:
+        """Return the sums of `tokens`."""
+        return self.tokens(pairs).summed()
+
+    def digest(self) -> str:
+        """Return the fingerprint of the copy."""
+        with self.model() as model:
+            return weights_digest(model, model.config)
 
     @contextlib.contextmanager
     def model(self) -> Iterator[nn.Module]:
         """Yield the copy."""
+        if self._copy is None:
+            self._copy = self._load().requires_grad_(False).eval()
         yield self._copy
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from tiebreak.config import Config
-from tiebreak.engine.models import Policy
+from tiebreak.engine.policy import Policy
 from tiebreak.engine.reference import evaluation_mode
 from tiebreak.errors import TrainingError
-from tiebreak.maths.losses import PairLogps, objective
+from tiebreak.maths.losses import objective
 from tiebreak.maths.metrics import pair_metrics
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import TokenizedPair
@@ -43,14 +43,13 @@ class Evidence:
 
 
 class HeldoutPairs:
-    """Held-out pairs whose reference log-probabilities are computed once and kept."""
+    """Held-out pairs, scored by policy and reference."""
 
     def __init__(self, policy: Policy, pairs: Sequence[TokenizedPair], config: Config) -> None:
         self._policy = policy
         self._pairs = tuple(pairs)
         self._config = config
         self._loss = objective(config.loss)
-        self._reference: dict[str, PairLogps] = {}
 
     def probe(self) -> Mapping[str, float]:
         """Return mean metrics of the first `evaluation.probe_pairs` pairs, their keys under `heldout/`."""
@@ -68,10 +67,9 @@ class HeldoutPairs:
     ) -> list[Evidence]:
         """Return one row for each pair, in the order given; all pairs where none are named."""
         wanted = self._pairs if pairs is None else tuple(pairs)
-        budget = self._config.training.token_budget
         found: dict[str, Evidence] = {}
         with (progress or Silent()).stage("held-out pairs", len(wanted)) as advance:
-            for group in self._policy.scorer.micro_batches(wanted, budget):
+            for group in self._policy.micro_batches(wanted):
                 found |= {row.pair_id: row for row in self._score(group)}
                 advance(len(group))
         return [found[pair.pair_id] for pair in wanted]
@@ -80,27 +78,13 @@ class HeldoutPairs:
         policy = self._policy
         with evaluation_mode(policy.model), torch.no_grad():
             scores = policy.scorer(policy.model, pairs)
-        reference = self._reference_logps(pairs)
+        reference = policy.reference.logps(pairs)
         metrics = pair_metrics(self._loss(scores, reference), scores, reference, beta=self._config.loss.beta)
         columns = [metrics.values[:, 0], metrics.values[:, 3], metrics.values[:, 4]]
         columns += [scores.chosen, scores.rejected, reference.chosen, reference.rejected]
         numbers = torch.stack([column.float().cpu() for column in columns], dim=1)
         _require_finite(numbers, pairs)
         return [_evidence(pair, row) for pair, row in zip(pairs, numbers.tolist(), strict=True)]
-
-    def _reference_logps(self, pairs: Sequence[TokenizedPair]) -> PairLogps:
-        missing = [pair for pair in pairs if pair.pair_id not in self._reference]
-        if missing:
-            fresh = self._policy.reference.logps(missing)
-            for index, pair in enumerate(missing):
-                self._reference[pair.pair_id] = _row(fresh, index)
-        rows = [self._reference[pair.pair_id] for pair in pairs]
-        return PairLogps(
-            torch.cat([row.chosen for row in rows]),
-            torch.cat([row.rejected for row in rows]),
-            torch.cat([row.chosen_num_tokens for row in rows]),
-            torch.cat([row.rejected_num_tokens for row in rows]),
-        )
 
 
 def _require_finite(numbers: torch.Tensor, pairs: Sequence[TokenizedPair]) -> None:
@@ -126,13 +110,6 @@ def _evidence(pair: TokenizedPair, numbers: Sequence[float]) -> Evidence:
         reference_rejected_logps=reference_rejected,
         chosen_num_tokens=len(pair.chosen_ids),
         rejected_num_tokens=len(pair.rejected_ids),
-    )
-
-
-def _row(logps: PairLogps, index: int) -> PairLogps:
-    here = slice(index, index + 1)
-    return PairLogps(
-        logps.chosen[here], logps.rejected[here], logps.chosen_num_tokens[here], logps.rejected_num_tokens[here]
     )
 
 

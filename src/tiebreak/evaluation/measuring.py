@@ -11,7 +11,7 @@ from typing import Any
 
 from tiebreak import runs
 from tiebreak.config import Config
-from tiebreak.engine.models import Policy
+from tiebreak.engine.policy import Policy
 from tiebreak.evaluation.heldout import Evidence, HeldoutPairs
 from tiebreak.evaluation.samples import sample
 from tiebreak.evaluation.summary import summarise

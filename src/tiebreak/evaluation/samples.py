@@ -13,7 +13,7 @@ from typing import Any
 from tiebreak.config import Config, RuleConfig
 from tiebreak.data.render import Renderer
 from tiebreak.engine.generate import Answer, generate
-from tiebreak.engine.models import Policy
+from tiebreak.engine.policy import Policy
 from tiebreak.errors import ConfigError
 from tiebreak.progress import Progress
 from tiebreak.records import Pair

@@ -6,33 +6,13 @@ Owns the formulas. Knows nothing of models, batches or reductions over pairs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from tiebreak.config import LossConfig
-
-
-@dataclass(frozen=True)
-class PairLogps:
-    """Summed log-probabilities (nats, fp32) of both completions of each pair, with the tokens behind each sum."""
-
-    chosen: Float[Tensor, " pairs"]
-    rejected: Float[Tensor, " pairs"]
-    chosen_num_tokens: Int[Tensor, " pairs"]
-    rejected_num_tokens: Int[Tensor, " pairs"]
-
-    @property
-    def gap(self) -> Float[Tensor, " pairs"]:
-        """log π(chosen) − log π(rejected)."""
-        return self.chosen - self.rejected
-
-    def detach(self) -> PairLogps:
-        """Return the same numbers without a gradient."""
-        return PairLogps(self.chosen.detach(), self.rejected.detach(), self.chosen_num_tokens, self.rejected_num_tokens)
-
+from tiebreak.maths.logps import PairLogps
 
 Objective = Callable[[PairLogps, PairLogps], Float[Tensor, " pairs"]]
 

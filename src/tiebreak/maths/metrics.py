@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tiebreak.maths.losses import PairLogps
+from tiebreak.maths.logps import PairLogps
 
 PAIR_METRICS = (
     "loss",

@@ -14,13 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
-from torch import Tensor
 
 from tiebreak.config import Config
-from tiebreak.engine.memory import memory_bytes
-from tiebreak.engine.models import Policy
+from tiebreak.engine.memory import is_out_of_memory, memory_bytes, release_cached
+from tiebreak.engine.policy import Policy
 from tiebreak.engine.reference import evaluation_mode
 from tiebreak.errors import TrainingError
 from tiebreak.fingerprint import derive_seed
@@ -72,9 +72,12 @@ def train(
             for step in steps(pairs, config.training):
                 set_rate(optimizer, config.learning_rate * _factor(step, total, config))
                 with interrupts_held():
+                    before = policy.budget.tokens
                     row = _measured_step(policy, step, loss, optimizer, config)
                     done = step.index + 1
                     recorder.write(row)
+                if policy.budget.tokens < before:
+                    progress.warn(f"out of memory in step {done}: done again with {policy.budget.tokens} tokens a time")
                 if done in probe_at:
                     recorder.write({"step": done, **probe()})
                 advance(1, row)
@@ -87,21 +90,50 @@ def train(
 def learn(
     policy: Policy, step: Step, loss: Objective, optimizer: torch.optim.Optimizer, config: Config
 ) -> tuple[PairMetrics, float]:
-    """Take one optimizer step; return the metrics of its pairs, and the gradient norm before clipping."""
-    optimizer.zero_grad(set_to_none=True)
-    metrics: list[PairMetrics] = []
-    for pairs in policy.scorer.micro_batches(step.pairs, config.training.token_budget):
-        reference = policy.reference.logps(pairs)
-        scores = policy.scorer(policy.model, pairs)
-        losses = loss(scores, reference)
-        _require_finite(losses, pairs, step, "loss")
-        (losses.sum() / len(step.pairs)).backward()  # type: ignore[no-untyped-call]
-        metrics.append(pair_metrics(losses, scores, reference, beta=config.loss.beta))
+    """Take one optimizer step; return the metrics of its pairs, and the gradient norm before clipping.
+
+    Where memory runs out, micro-batches of half the size carry the same pairs. The device is waited for once.
+    """
+    while True:
+        optimizer.zero_grad(set_to_none=True)
+        groups = policy.micro_batches(step.pairs)
+        try:
+            metrics = [_learn_group(policy, group, step, loss, config) for group in groups]
+            break
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        _halve_budget(policy, groups, step)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     norm = torch.nn.utils.clip_grad_norm_(parameters, config.training.max_grad_norm)
-    _require_finite(norm, step.pairs, step, "gradient norm")
+    measured = PairMetrics.concatenated(metrics)
+    *losses, norm_value = torch.cat([measured.values[:, 0], norm.detach().float().reshape(1)]).tolist()
+    _require_finite(losses, list(chain.from_iterable(groups)), step, "loss")
+    _require_finite([norm_value] * len(step.pairs), step.pairs, step, "gradient norm")
     optimizer.step()
-    return PairMetrics.concatenated(metrics), float(norm)
+    return measured, norm_value
+
+
+def _learn_group(
+    policy: Policy, pairs: Sequence[TokenizedPair], step: Step, loss: Objective, config: Config
+) -> PairMetrics:
+    """Add one micro-batch's share to the gradient of the step."""
+    reference = policy.reference.logps(pairs)
+    scores = policy.scorer(policy.model, pairs)
+    losses = loss(scores, reference)
+    (losses.sum() / len(step.pairs)).backward()  # type: ignore[no-untyped-call]
+    return pair_metrics(losses, scores, reference, beta=config.loss.beta)
+
+
+def _halve_budget(policy: Policy, groups: Sequence[Sequence[TokenizedPair]], step: Step) -> None:
+    largest = max(policy.scorer.num_tokens(group) for group in groups)
+    if all(len(group) == 1 for group in groups):
+        raise TrainingError(
+            f"step {step.index + 1}: out of memory with one pair at a time (up to {largest} tokens); lower "
+            "data.max_length or set training.gradient_checkpointing=true; nothing of this step was learned"
+        )
+    policy.budget.tokens = min(policy.budget.tokens, largest) // 2
+    release_cached(policy.device)
 
 
 def check_start(policy: Policy, pairs: Sequence[TokenizedPair], loss: Objective, config: Config) -> None:
@@ -111,9 +143,9 @@ def check_start(policy: Policy, pairs: Sequence[TokenizedPair], loss: Objective,
     layout agree bit for bit on a CPU; an adapter's detour through zero and bf16 kernels cost a little.
     """
     first = next(steps(pairs, config.training)).pairs
-    shown = policy.scorer.micro_batches(first, config.training.token_budget)[0]
+    shown = policy.micro_batches(first)[0]
     with evaluation_mode(policy.model), torch.no_grad():
-        reference, scores = policy.reference.logps(shown), policy.scorer(policy.model, shown)
+        reference, scores = policy.reference.live.logps(shown), policy.scorer(policy.model, shown)
     gap = float((scores.gap - reference.gap).abs().max())
     mean_loss = float(loss(scores, reference).mean())
     nats = float(torch.stack([scores.chosen, scores.rejected]).abs().max())
@@ -147,6 +179,7 @@ def _measured_step(
         "learning_rate": optimizer.param_groups[0]["lr"],
         "pairs_per_second": len(step.pairs) / seconds,
         "unique_tokens_per_second": step.num_unique_tokens / seconds,
+        "token_budget": policy.budget.tokens,
         "memory_bytes": memory_bytes(policy.device),
         "step_seconds": seconds,
     }
@@ -180,12 +213,11 @@ def interrupts_held() -> Iterator[None]:
         signal.raise_signal(signal.SIGINT)
 
 
-def _require_finite(values: Tensor, pairs: Sequence[TokenizedPair], step: Step, what: str) -> None:
+def _require_finite(values: Sequence[float], pairs: Sequence[TokenizedPair], step: Step, what: str) -> None:
     """Stop before the optimizer moves anything, and name the pairs."""
-    finite = torch.isfinite(values)
-    if bool(finite.all()):
+    bad = [pair for pair, value in zip(pairs, values, strict=True) if not math.isfinite(value)]
+    if not bad:
         return
-    bad = [p for p, ok in zip(pairs, finite.tolist(), strict=True) if not ok] if finite.ndim else list(pairs)
     named = ", ".join(pair.pair_id[:12] for pair in bad[:4]) + ("…" if len(bad) > 4 else "")
     raise TrainingError(
         f"step {step.index + 1}: the {what} is not finite for {len(bad)} pairs ({named}); the optimizer did not take "

@@ -1,0 +1,77 @@
+"""Whether cost stays proportional: the data path and a bounded number of steps at growing numbers of pairs.
+
+Owns how a file is made large: its pairs over and over, each with a number of its own at the end of the prompt, so that
+no two are the same pair or the same prompt. tiebreak only; runs inside processes of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+from contestant_tiebreak import configuration, take_steps, tokens_of_steps, with_prompts
+from jobs import Job, Result
+from machine import forget_peak, peak_rss_bytes, rss_bytes
+
+from tiebreak.config import DataConfig
+from tiebreak.data.preparation import prepare, read_split
+from tiebreak.engine.models import load_policy
+
+
+def run(job: Job) -> Result:
+    """Do a job of this file."""
+    return synthesized(job) if job.kind == "synthesize" else measured_at(job)
+
+
+def synthesized(job: Job) -> Result:
+    """Write a file of `num` different pairs."""
+    num, path = job.facts["num"], Path(job.facts["path"])
+    with path.open("w", encoding="utf-8") as sink:
+        for row in islice(_numbered(with_prompts(Path(job.settings.data), Path(job.scratch))), num):
+            sink.write(json.dumps(row) + "\n")
+    return {"file_bytes": path.stat().st_size}
+
+
+def _numbered(path: Path) -> Iterator[dict[str, Any]]:
+    found = read_split(DataConfig(train=str(path), max_dropped_share=1.0))
+    for index, pair in enumerate(cycle((*found.train, *found.heldout))):
+        row = pair.as_openai()
+        row["input"]["messages"][-1]["content"] += f" #{index:06}"
+        yield row
+
+
+def measured_at(job: Job) -> Result:
+    """Return seconds and memory of reading, rendering and a few steps, on a file of `num` pairs."""
+    config = configuration(
+        job, data__train=job.facts["path"], model__name=job.facts["base"], training__shuffle=True, training__epochs=1000
+    )
+    policy = load_policy(config)
+    before = rss_bytes()
+    forget_peak()
+    began = time.perf_counter()
+    found = read_split(config.data)
+    read = time.perf_counter()
+    data = prepare(config.data, found, policy.renderer(config.data))
+    rendered = time.perf_counter()
+    kept, peak = rss_bytes(), peak_rss_bytes()
+    pairs = data.train.tokenized
+    tokens = sum(pair.num_unique_tokens for pair in (*pairs, *data.heldout.tokenized))
+    seconds, _ = take_steps(policy, pairs, config, job.settings.scaling_steps, warmup=[])
+    return {
+        "num_pairs": job.facts["num"],
+        "num_train_pairs": len(pairs),
+        "unique_tokens": tokens,
+        "read_seconds": read - began,
+        "render_seconds": rendered - read,
+        "data_seconds_per_unique_token": (rendered - began) / tokens,
+        "step_seconds": seconds,
+        "step_seconds_per_unique_token": sum(seconds) / tokens_of_steps(pairs, config, len(seconds)),
+        "rss_before_data_bytes": before,
+        "rss_after_data_bytes": kept,
+        "data_path_peak_bytes": peak - before,
+        "peak_rss_bytes": peak_rss_bytes(),
+    }

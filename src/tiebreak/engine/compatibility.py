@@ -1,0 +1,189 @@
+"""Whether a model may be scored packed: asked of its configuration first, then of the model itself.
+
+Owns the choice between packed and plain. A model is packed only where nothing in it carries information along the row
+other than attention, and where a short check, repeated at every start, finds the same numbers in both layouts. Anything
+else is scored plainly, with one line that says why. Never silently wrong.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import peft
+import torch
+from torch import nn
+
+from tiebreak.engine.attention import causal_model
+from tiebreak.engine.head import head_of
+from tiebreak.engine.reference import evaluation_mode
+from tiebreak.engine.scorer import PackedScorer, PlainScorer, Scorer
+from tiebreak.errors import one_line
+from tiebreak.maths.logps import TokenLogps
+from tiebreak.records import TokenizedPair
+
+PACKABLE_LAYERS = {"full_attention", "sliding_attention", "attention"}
+# Relative to the mean |log p| of a token: the rounding of two ways to add the same numbers.
+TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 2e-2}
+LONGEST_PROBED_WINDOW = 128
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A scorer, and why it is not the packed one."""
+
+    scorer: Scorer
+    refusal: str | None
+
+
+def choose_scorer(model: Any, plain: PlainScorer, packed: PackedScorer, dtype: torch.dtype) -> Choice:
+    """Return the packed scorer where the model admits it, else the plain one with the reason in words."""
+    refusal = refused_by_design(model) or refused_by_check(model, plain, packed, dtype)
+    return Choice(plain if refusal else packed, refusal)
+
+
+# ---------------------------------------------------------------------------------------------------- the configuration
+
+
+def refused_by_design(model: Any) -> str | None:
+    """Return what in the architecture forbids packing, or None."""
+    return next((reason for reason in _reasons(model) if reason), None)
+
+
+def _reasons(model: Any) -> Iterator[str | None]:
+    causal = causal_model(model)
+    config = causal.config.get_text_config().to_dict()
+    kinds = (*(config.get("layer_types") or ()), *(config.get("layers_block_type") or ()))
+    layers = set(map(str, kinds)) - PACKABLE_LAYERS
+    yield f"its layers include {', '.join(sorted(layers))}" if layers else None
+    yield "it convolves along the row" if any(isinstance(m, nn.Conv1d) for m in causal.modules()) else None
+    yield "it has an encoder" if config.get("is_encoder_decoder") else None
+    yield "its attention is biased by distance (ALiBi)" if _has_alibi(config) else None
+    yield _rope_reason(config)
+    yield "it adds an auxiliary loss of its experts" if config.get("output_router_logits") else None
+    yield _dropout_reason(model)
+    if isinstance(model, peft.PeftModel) and any(c.is_prompt_learning for c in model.peft_config.values()):
+        yield "its adapter puts tokens before the prompt"
+    can_switch = causal._supports_attention_backend and causal._can_set_attn_implementation()
+    yield None if can_switch else "its attention cannot be exchanged in this version of transformers"
+    yield "its output head is not a plain projection" if head_of(causal) is None else None
+
+
+def _has_alibi(config: Mapping[str, Any]) -> bool:
+    nested = config.get("attn_config")
+    return bool(
+        config.get("alibi")
+        or config.get("position_embedding_type") == "alibi"
+        or (isinstance(nested, Mapping) and nested.get("alibi"))
+    )
+
+
+def _rope_reason(config: Mapping[str, Any]) -> str | None:
+    rope = config.get("rope_parameters") or {}
+    settings = [rope, *(value for value in rope.values() if isinstance(value, Mapping))]
+    if any("mrope_section" in setting for setting in settings):
+        return "its positions have several axes (M-RoPE)"
+    reads_longest = {str(setting.get("rope_type")) for setting in settings} & {"dynamic", "longrope"}
+    return f"its RoPE ({', '.join(sorted(reads_longest))}) depends on the longest row" if reads_longest else None
+
+
+def _dropout_reason(model: Any) -> str | None:
+    """Return where dropout is left: its masks depend on how a step is laid out."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout) and module.p > 0:
+            return f"dropout {module.p:g} is on in {name}; adapter.dropout 0 allows it"
+        for key, value in vars(module).items():
+            if "drop" in key and isinstance(value, float) and value > 0:
+                return f"dropout {value:g} is on in {name}"
+    return None
+
+
+# ------------------------------------------------------------------------------------------------------- the self-check
+
+
+def refused_by_check(model: Any, plain: PlainScorer, packed: PackedScorer, dtype: torch.dtype) -> str | None:
+    """Score a few short pairs in both layouts and disturb one of them; return what went wrong, or None."""
+    packed.windows.clear()
+    try:
+        with evaluation_mode(model), torch.no_grad():
+            return (
+                _difference(model, plain, packed, dtype)
+                or _lost_window(model, packed)
+                or _leak(model, packed, dtype)
+                or _randomness(model, packed)
+            )
+    except torch.OutOfMemoryError:
+        raise
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError, NotImplementedError) as error:
+        return f"the packed forward pass failed: {one_line(error, 160)}"
+
+
+def _difference(model: Any, plain: Scorer, packed: Scorer, dtype: torch.dtype) -> str | None:
+    pairs = probe_pairs(model)
+    wanted, found = (_flat(scorer.tokens(model, pairs)) for scorer in (plain, packed))
+    apart = _apart(wanted, found)
+    if apart <= TOLERANCE[dtype]:  # not "apart > …": a NaN is refused as well
+        return None
+    return f"packed and plain log-probabilities differ by {apart:.2g} of their size"
+
+
+def _lost_window(model: Any, packed: PackedScorer) -> str | None:
+    """Return a finding where a model slides its window by a mask alone, which packing does without (Qwen2-MoE)."""
+    config = causal_model(model).config.get_text_config().to_dict()
+    window, kinds = config.get("sliding_window"), config.get("layer_types") or ("sliding_attention",)
+    slides = window and config.get("use_sliding_window", True) and "sliding_attention" in kinds
+    return f"its sliding window of {window} does not reach the attention" if slides and not packed.windows else None
+
+
+def _randomness(model: Any, packed: PackedScorer) -> str | None:
+    """Return a finding where training computes other numbers than evaluation, as noisy routers do."""
+    pairs = probe_pairs(model)
+    still = _flat(packed.tokens(model, pairs))
+    model.train()
+    return None if torch.equal(still, _flat(packed.tokens(model, pairs))) else "its forward pass is random in training"
+
+
+def _leak(model: Any, packed: Scorer, dtype: torch.dtype) -> str | None:
+    """Return a finding unless other completions stay as they are, to the bit, when one completion changes."""
+    first, *others = probe_pairs(model)
+    ids = first.chosen_ids
+    moved = TokenizedPair("moved", first.prompt_id, first.prompt_ids, (ids[0] ^ 1, *ids[1:]), first.rejected_ids)
+    before, after = (packed.tokens(model, [pair, *others]) for pair in (first, moved))
+    num = len(ids)
+    one, two = (torch.cat([tokens.chosen[num:], tokens.rejected]) for tokens in (before, after))
+    # Experts get other numbers of tokens when one token changes, and matrix products of other shapes round differently.
+    same = torch.equal(one, two) or (_has_experts(model) and _apart(one, two) <= TOLERANCE[dtype])
+    return None if same else "changing one completion changes another"
+
+
+def probe_pairs(model: Any) -> list[TokenizedPair]:
+    """Return short pairs of random tokens: two with a shared prompt, one with another, one completion of one token."""
+    config = causal_model(model).config.get_text_config()
+    draw = random.Random(0)  # noqa: S311 - not for secrets
+
+    def ids(num: int) -> tuple[int, ...]:
+        return tuple(draw.randrange(4, config.vocab_size - 4) for _ in range(num))
+
+    window = config.to_dict().get("sliding_window") or 0
+    shared, other = ids(9 + (window if window <= LONGEST_PROBED_WINDOW else 0)), ids(5)
+    lengths = [(shared, 7, 4), (shared, 3, 6), (other, 6, 1)]
+    return [
+        TokenizedPair(f"probe{index}", "probe", prompt, ids(chosen), ids(rejected))
+        for index, (prompt, chosen, rejected) in enumerate(lengths)
+    ]
+
+
+def _flat(tokens: TokenLogps) -> torch.Tensor:
+    return torch.cat([tokens.chosen, tokens.rejected])
+
+
+def _apart(one: torch.Tensor, two: torch.Tensor) -> float:
+    """Return the mean difference relative to the mean size."""
+    return float((one - two).abs().mean() / one.abs().mean().clamp(min=1))
+
+
+def _has_experts(model: Any) -> bool:
+    config = causal_model(model).config.get_text_config().to_dict()
+    return any(config.get(key) for key in ("num_experts", "num_local_experts", "n_routed_experts"))

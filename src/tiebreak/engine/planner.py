@@ -1,0 +1,165 @@
+"""What fits in memory: how many tokens a micro-batch may hold, and whether activations have to be computed twice.
+
+Owns the estimate. The bytes that a forward pass keeps for its backward pass are counted, not guessed: autograd hands
+every kept tensor to a hook, on any device, so two short passes give the bytes of a token. What is chosen changes time
+and memory, never what is learned.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+
+from tiebreak.engine.attention import causal_model
+from tiebreak.engine.compatibility import probe_pairs
+from tiebreak.engine.head import CHUNK
+from tiebreak.engine.policy import Policy
+from tiebreak.errors import ModelError
+from tiebreak.records import TokenizedPair
+
+MOST_TOKENS = {"cpu": 1024, "cuda": 32768, "mps": 4096}
+"""More than this gains no speed (docs/experiments.md); less memory stays free for everything else."""
+USABLE = 0.8
+"""Share of the free memory that is planned with; the rest is for fragments and for other programs."""
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was chosen, and the numbers behind it, in bytes."""
+
+    token_budget: int
+    gradient_checkpointing: bool
+    longest_pair: int
+    """Tokens of the largest pair in this layout; it has to fit."""
+    available_bytes: int
+    optimizer_bytes: int
+    """Gradients and moments that training adds to the weights, which are in memory already."""
+    head_bytes: int
+    token_bytes: int
+    """Bytes of activations that one token keeps until its backward pass."""
+    reason: str
+
+    @property
+    def peak_bytes(self) -> int:
+        """The estimate of what training adds to what is in memory now."""
+        return self.optimizer_bytes + self.head_bytes + self.token_budget * self.token_bytes
+
+    def lines(self) -> list[str]:
+        """Return the plan in words."""
+        checkpointing = "activations computed twice" if self.gradient_checkpointing else "activations kept"
+        return [
+            f"memory: {_gib(self.available_bytes)} free; training adds about {_gib(self.peak_bytes)}: "
+            f"{_gib(self.optimizer_bytes)} gradients and optimizer, {_gib(self.head_bytes)} head, "
+            f"{self.token_bytes / 2**20:.2f} MiB a token",
+            f"micro-batches of at most {self.token_budget} tokens (longest pair {self.longest_pair}), {checkpointing}: "
+            f"{self.reason}",
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan for manifests and `--json`."""
+        return dataclasses.asdict(self) | {"peak_bytes": self.peak_bytes}
+
+
+def make_plan(
+    policy: Policy, pairs: Sequence[TokenizedPair], token_budget: int | None, checkpoint: bool | None
+) -> Plan:
+    """Return the plan for training on `pairs`; settings that are given are kept, those that are None are chosen.
+
+    Leaves the policy with activations checkpointed where the plan says so. Raises ModelError where not even the longest
+    pair fits.
+    """
+    longest = max(policy.scorer.num_tokens([pair]) for pair in pairs)
+    available, fixed = _available(policy.device), _optimizer_bytes(policy) + _head_bytes(policy)
+    room = int(available * USABLE) - fixed
+    per_token = _bytes_per_token(policy)
+    checkpointed = bool(checkpoint)
+    if checkpoint is None and per_token * longest > room:
+        policy.checkpoint_activations()
+        per_token, checkpointed = _bytes_per_token(policy) + per_token // _num_layers(policy), True
+    if per_token * longest > room:
+        _refuse(longest, available, fixed + per_token * longest)
+    budget, reason = _budget(room // per_token, longest, token_budget, policy.device)
+    head, optimizer = _head_bytes(policy), _optimizer_bytes(policy)
+    return Plan(budget, checkpointed, longest, available, optimizer, head, per_token, reason)
+
+
+def _budget(fits: int, longest: int, given: int | None, device: torch.device) -> tuple[int, str]:
+    if given is not None:
+        return given, "as training.token_budget says"
+    most = MOST_TOKENS[device.type]
+    if fits <= most:
+        return max(fits, longest), "all that fits"
+    if longest > most:
+        return longest, "the longest pair has to fit"
+    return most, f"more would fit ({fits}) and gain no speed"
+
+
+def _refuse(longest: int, available: int, needed: int) -> None:
+    raise ModelError(
+        f"the longest pair has {longest} tokens and needs about {_gib(needed)} with {_gib(available)} free; lower "
+        "data.max_length, take a smaller model, train an adapter, or free memory"
+    )
+
+
+def _bytes_per_token(policy: Policy) -> int:
+    """Return the slope between two short forward passes; what does not grow with tokens cancels."""
+    pair = probe_pairs(policy.model)[0]
+    short, long = [pair], [_longer(pair, causal_model(policy.model).config.get_text_config().max_position_embeddings)]
+    policy.model.train()
+    kept = [_kept_bytes(policy, some) for some in (short, long)]
+    policy.model.eval()
+    tokens = [policy.scorer.num_tokens(some) for some in (short, long)]
+    return max(1, (kept[1] - kept[0]) // (tokens[1] - tokens[0]))
+
+
+def _longer(pair: TokenizedPair, most: int) -> TokenizedPair:
+    """Return a pair with a prompt 64 tokens longer, or as long as the model allows."""
+    num = len(pair.prompt_ids) + min(64, most - pair.longest_row)
+    return dataclasses.replace(pair, prompt_ids=(pair.prompt_ids * num)[:num])
+
+
+def _kept_bytes(policy: Policy, pairs: Sequence[TokenizedPair]) -> int:
+    """Return the bytes that a forward pass keeps for its backward pass, each storage counted once."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in policy.model.parameters()}
+    storages: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storages.setdefault(tensor.untyped_storage().data_ptr(), tensor)  # held, so that no address comes twice
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        scores = policy.scorer(policy.model, pairs)
+    total = sum(t.untyped_storage().nbytes() for address, t in storages.items() if address not in weights)
+    del scores
+    return total
+
+
+def _optimizer_bytes(policy: Policy) -> int:
+    return sum(parameter.numel() * (parameter.element_size() + 8) for _, parameter in policy.trainable)
+
+
+def _head_bytes(policy: Policy) -> int:
+    """Return the bytes of one chunk of logits and of what the softmax makes of them, in fp32."""
+    return 3 * 4 * CHUNK * int(causal_model(policy.model).config.get_text_config().vocab_size)
+
+
+def _num_layers(policy: Policy) -> int:
+    return int(causal_model(policy.model).config.get_text_config().num_hidden_layers)
+
+
+def _available(device: torch.device) -> int:
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + unused
+    return int(psutil.virtual_memory().available)
+
+
+def _gib(num_bytes: int) -> str:
+    return f"{num_bytes / GIB:.1f} GiB"

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from itertools import chain
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tiebreak.maths.packing import Segment, num_packed, pack, packed_micro_batches
+from tiebreak.records import TokenizedPair
+from tiny import token_pairs
+
+
+def _pair(name, prompt, chosen, rejected):
+    return TokenizedPair(name, f"of {prompt}", prompt, chosen, rejected)
+
+
+# Few different tokens, prompts and completions, so that pairs share and completions begin alike.
+ids = st.lists(st.integers(3, 5), min_size=1, max_size=4).map(tuple)
+
+
+@st.composite
+def steps(draw):
+    """Pairs of a step, each with a name of its own."""
+    prompts = draw(st.lists(ids, min_size=1, max_size=3))
+    sides = st.tuples(st.sampled_from(prompts), ids, ids).filter(lambda side: side[1] != side[2])
+    return [_pair(f"pair{index}", *side) for index, side in enumerate(draw(st.lists(sides, min_size=1, max_size=8)))]
+
+
+def _contexts(packed):
+    """What each place of the row may look at, itself included: its prompt and its own completion up to itself."""
+    found, begin = [], 0
+    row = packed.input_ids.tolist()
+    for segment in packed.segments:
+        prompt = tuple(row[begin : begin + segment.prompt])
+        found += [prompt[: end + 1] for end in range(segment.prompt)]
+        begin += segment.prompt
+        for length in segment.completions:
+            found += [prompt + tuple(row[begin : begin + end + 1]) for end in range(length)]
+            begin += length
+    return found
+
+
+def _predictions(packed, scored):
+    """(tokens before, token) of some scored tokens, in order."""
+    contexts = _contexts(packed)
+    predictors, targets = packed.predictors[scored].tolist(), packed.targets[scored].tolist()
+    return [(contexts[where], target) for where, target in zip(predictors, targets, strict=True)]
+
+
+def _expected_predictions(pairs, side):
+    return [
+        (pair.prompt_ids + getattr(pair, side)[:t], token)
+        for pair in pairs
+        for t, token in enumerate(getattr(pair, side))
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------------- by example
+
+
+def test_the_layout_of_one_pair_spelled_out():
+    packed = pack([_pair("a", (10, 11, 12), (20, 21, 22), (30, 31, 32, 33))])
+    assert packed.input_ids.tolist() == [10, 11, 12, 20, 21, 30, 31, 32]
+    assert packed.position_ids.tolist() == [0, 1, 2, 3, 4, 3, 4, 5]
+    assert packed.segments == (Segment(3, (2, 3)),)
+    assert packed.predictors.tolist() == [2, 3, 4, 2, 5, 6, 7]
+    assert packed.targets.tolist() == [20, 21, 22, 30, 31, 32, 33]
+    assert packed.chosen_tokens.tolist() == [0, 1, 2]
+    assert packed.rejected_tokens.tolist() == [3, 4, 5, 6]
+
+
+def test_pairs_of_a_prompt_share_it_and_equal_completions_are_stored_once():
+    pairs = [
+        _pair("a", (10, 11), (20, 21), (30, 31, 32)),
+        _pair("b", (15,), (20, 21), (40, 41)),
+        _pair("c", (10, 11), (20, 21), (50, 51)),
+        _pair("d", (10, 11), (30, 31, 32), (20, 21)),
+    ]
+    packed = pack(pairs)
+    assert packed.input_ids.tolist() == [10, 11, 20, 30, 31, 50, 15, 20, 40]
+    assert packed.position_ids.tolist() == [0, 1, 2, 2, 3, 2, 0, 1, 1]
+    assert packed.segments == (Segment(2, (1, 2, 1)), Segment(1, (1, 1)))
+    assert packed.targets.tolist() == [20, 21, 30, 31, 32, 50, 51, 20, 21, 40, 41]
+    assert packed.predictors.tolist() == [1, 2, 1, 3, 4, 1, 5, 6, 7, 6, 8]
+    assert packed.chosen_tokens.tolist() == [0, 1, 7, 8, 0, 1, 2, 3, 4]
+    assert packed.rejected_tokens.tolist() == [2, 3, 4, 9, 10, 5, 6, 0, 1]
+
+
+def test_completions_of_one_token_take_no_place_in_the_row():
+    packed = pack([_pair("a", (10, 11), (20,), (30,))])
+    assert packed.input_ids.tolist() == [10, 11]
+    assert packed.segments == (Segment(2, (0, 0)),)
+    assert packed.predictors.tolist() == [1, 1]
+    assert packed.targets.tolist() == [20, 30]
+
+
+def test_completions_that_only_begin_alike_stay_apart():
+    packed = pack([_pair("a", (10,), (20, 21), (20, 21, 22))])
+    assert packed.input_ids.tolist() == [10, 20, 20, 21]
+    assert packed.segments == (Segment(1, (1, 2)),)
+
+
+def test_equal_tokens_of_different_prompts_are_not_shared():
+    packed = pack([_pair("a", (10, 20), (30, 31), (40,)), _pair("b", (10,), (20, 30, 31), (40,))])
+    assert packed.input_ids.tolist() == [10, 20, 30, 10, 20, 30]
+
+
+# --------------------------------------------------------------------------------------------------- whatever the pairs
+
+
+@given(steps())
+def test_every_token_of_every_pair_is_predicted_once_from_what_stands_before_it(pairs):
+    packed = pack(pairs)
+    assert packed.pairs == tuple(pairs)
+    assert _predictions(packed, packed.chosen_tokens) == _expected_predictions(pairs, "chosen_ids")
+    assert _predictions(packed, packed.rejected_tokens) == _expected_predictions(pairs, "rejected_ids")
+
+
+@given(steps())
+def test_a_token_s_position_is_the_number_of_tokens_that_it_sees(pairs):
+    packed = pack(pairs)
+    assert packed.position_ids.tolist() == [len(context) - 1 for context in _contexts(packed)]
+
+
+@given(steps())
+def test_each_prompt_and_each_completion_of_it_stands_in_the_row_once_and_nothing_else_does(pairs):
+    packed = pack(pairs)
+    prompts = {pair.prompt_ids for pair in pairs}
+    completions = {(pair.prompt_ids, ids) for pair in pairs for ids in (pair.chosen_ids, pair.rejected_ids)}
+    assert len(packed.segments) == len(prompts)
+    assert sum(len(segment.completions) for segment in packed.segments) == len(completions)
+    assert len(packed.input_ids) == sum(map(len, prompts)) + sum(len(ids) - 1 for _, ids in completions)
+    assert len(packed.targets) == sum(len(ids) for _, ids in completions)
+    used = {*packed.chosen_tokens.tolist(), *packed.rejected_tokens.tolist()}
+    assert used == set(range(len(packed.targets)))
+
+
+@given(steps())
+def test_the_segments_cover_the_row_and_num_packed_counts_it(pairs):
+    packed = pack(pairs)
+    assert sum(segment.num_tokens for segment in packed.segments) == len(packed.input_ids) == num_packed(pairs)
+    assert num_packed(pairs) <= sum(pair.num_unique_tokens - 2 for pair in pairs)
+
+
+# ------------------------------------------------------------------------------------------------------- micro-batches
+
+
+@given(steps(), st.integers(1, 40))
+def test_every_pair_of_a_step_is_in_exactly_one_group_that_fits(pairs, budget):
+    groups = packed_micro_batches(pairs, budget)
+    assert Counter(pair.pair_id for group in groups for pair in group) == Counter(pair.pair_id for pair in pairs)
+    for group in groups:
+        assert len(pack(group).input_ids) <= budget or len(group) == 1
+
+
+@given(steps(), st.integers(1, 40))
+def test_pairs_of_a_prompt_are_split_only_where_they_exceed_the_budget(pairs, budget):
+    groups = packed_micro_batches(pairs, budget)
+    for prompt in {pair.prompt_ids for pair in pairs}:
+        same = [pair for pair in pairs if pair.prompt_ids == prompt]
+        holding = sum(any(pair.prompt_ids == prompt for pair in group) for group in groups)
+        assert holding == 1 or num_packed(same) > budget
+
+
+@given(st.integers(1, 23), st.integers(10, 300), st.integers(0, 5))
+def test_no_two_groups_of_different_prompts_would_fit_into_one(num, budget, seed):
+    groups = packed_micro_batches(token_pairs(num, seed=seed), budget)
+    sizes = sorted(map(num_packed, groups))
+    assert len(sizes) == 1 or sizes[0] + sizes[1] > budget
+
+
+def _of_sizes(*sizes):
+    """Pairs of different prompts that pack to so many tokens."""
+    return [_pair(f"{index}", (*[3] * (size - 3), index), (20, 21), (30, 31)) for index, size in enumerate(sizes, 10)]
+
+
+def test_the_largest_go_first_each_into_the_first_group_with_room():
+    groups = packed_micro_batches(_of_sizes(4, 8, 5, 7, 6, 3), 12)
+    assert [[num_packed([pair]) for pair in group] for group in groups] == [[8, 4], [7, 5], [6, 3]]
+
+
+def test_a_pair_larger_than_the_budget_stands_alone_and_leaves_the_others_together():
+    groups = packed_micro_batches(_of_sizes(4, 30, 5), 10)
+    assert [[num_packed([pair]) for pair in group] for group in groups] == [[30], [5, 4]]
+
+
+def test_pairs_of_a_prompt_that_exceed_the_budget_are_cut_into_parts_that_fit():
+    pairs = [_pair(f"{index}", (10, 11, 12), (20, 21), (30 + index, 31)) for index in range(5)]
+    assert num_packed(pairs) == 3 + 1 + 5
+    assert [len(group) for group in packed_micro_batches(pairs, 9)] == [5]
+    groups = packed_micro_batches(pairs, 6)
+    assert [pair.pair_id for pair in chain(*groups)] == ["0", "1", "2", "3", "4"]
+    assert [num_packed(group) for group in groups] == [6, 6, 5]
+
+
+def test_equal_pairs_are_grouped_without_comparing_them():
+    pairs = [_pair("same", (10, 11), (20, 21), (30, 31))] * 3 + _of_sizes(5, 5)
+    assert sum(map(len, packed_micro_batches(pairs, 7))) == 5
+
+
+# ------------------------------------------------------------------------------------------------------------ refusals
+
+
+def test_segments_that_do_not_cover_the_row_are_refused():
+    packed = pack(token_pairs(2))
+    with pytest.raises(ValueError, match="segments do not cover the row"):
+        replace(packed, segments=packed.segments[:1])
+
+
+@pytest.mark.parametrize("side", ["chosen_tokens", "rejected_tokens"])
+def test_scored_tokens_that_are_not_those_of_the_pairs_are_refused(side):
+    packed = pack(token_pairs(2))
+    with pytest.raises(ValueError, match="not those of the pairs"):
+        replace(packed, **{side: getattr(packed, side)[:-1]})
+
+
+def test_no_pairs_make_no_groups():
+    assert packed_micro_batches([], 10) == []
+
+
+def test_every_column_is_whole_numbers():
+    packed = pack([_pair("a", (10,), (20,), (30,))])
+    columns = ("input_ids", "position_ids", "predictors", "targets", "chosen_tokens", "rejected_tokens")
+    assert {getattr(packed, name).dtype for name in columns} == {torch.int64}
