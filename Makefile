@@ -4,8 +4,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 INPUTS := pyproject.toml constraints.txt
 
+DATA   ?= hh
+
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint format clean
+.PHONY: help quickstart test bench lint format clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -15,6 +17,9 @@ quickstart: $(VENV)/.installed ## Align the bundled model on the bundled pairs (
 
 test: lint ## All checks and all tests
 	$(BIN)/python -m pytest
+
+bench: $(VENV)/.tested ## Speed and memory beside TRL on real pairs (DATA=hh, ultrafeedback, summedits or a file; half an hour)
+	$(BIN)/python benchmarks/throughput.py --data $(DATA)
 
 lint: $(VENV)/.tested ## Style, types, import floors
 	$(BIN)/ruff check .

@@ -78,7 +78,7 @@ def prepared(job: Job) -> Result:
         "base": str(policy.source.base),
         "rows": [row_of(pair) for pair in pairs],
         "recipe": recipe(config),
-        "shape": shape(str(policy.source.base)),
+        "shape": shape(str(policy.source.base)) | {"adapter": adapter_size(policy)},
         "data": {
             key: data.report[key]
             for key in ("num_records", "num_dropped", "prompt_tokens", "chosen_tokens", "rejected_tokens")
@@ -138,7 +138,17 @@ def shape(base: str) -> dict[str, int]:
         for parameter in module.parameters(recurse=False)
         if parameter.ndim >= 2
     )
-    return {"body": body, "vocabulary": head.weight.shape[0], "width": head.weight.shape[1]}
+    config = model.config.get_text_config()
+    heads = config.num_attention_heads * (
+        getattr(config, "head_dim", None) or head.weight.shape[1] // config.num_attention_heads
+    )
+    attention = config.num_hidden_layers * heads
+    return {"body": body, "vocabulary": head.weight.shape[0], "width": head.weight.shape[1], "attention": attention}
+
+
+def adapter_size(policy: Policy) -> int:
+    """Return the numbers in the adapter's matrices; 0 where all weights are trained."""
+    return sum(parameter.numel() for _, parameter in policy.trainable) if policy.is_adapter else 0
 
 
 # -------------------------------------------------------------------------------------------------------- the contest

@@ -23,11 +23,11 @@ REPEATS = 3
 
 def run(job: Job) -> Result:
     """Return GFLOP/s by size of the square matrices, and the best of them."""
-    rates = {str(size): _sgemm_gflops(size) for size in job.settings.sgemm_sizes}
+    rates = {str(size): sgemm_gflops(size) for size in job.settings.sgemm_sizes}
     return {"gflops_by_size": rates, "gflops": max(rates.values())}
 
 
-def _sgemm_gflops(size: int) -> float:
+def sgemm_gflops(size: int) -> float:
     """Return the best of a few products of two `size` × `size` fp32 matrices, 2 size³ operations each."""
     left, right = torch.randn(size, size), torch.randn(size, size)
     product = left @ right  # threads and buffers come up

@@ -22,6 +22,12 @@ N is the matrices of the blocks; embeddings, the head, biases, LoRA's own matric
     body   forward 2 N, backward 4 N (all weights) or 2 N (LoRA: input gradients only), live reference 2 N per token
     head   2 V d per scored position and product: 2 products with a frozen head, 3 with a trained one, 1 more for a
            live reference; the last position of a prompt predicts two tokens and counts once
+
+`all_operations` adds what that leaves out and is matrix products all the same:
+
+    LoRA       forward 2 A, backward 4 A per token for A numbers in the adapter
+    attention  4 w for each token and each token that it sees, w the width of all heads of all layers; twice that
+               backward, once more for a live reference
 """
 
 from __future__ import annotations
@@ -72,6 +78,20 @@ def operations(rows: Sequence[Row], pairs_per_step: int, shape: dict[str, int], 
     return body + head
 
 
+def all_operations(rows: Sequence[Row], pairs_per_step: int, shape: dict[str, int], *, lora: bool, live: bool) -> int:
+    """Return `operations` with those of LoRA's own matrices and of attention scores; see the module."""
+    tokens, _ = work_of(rows, pairs_per_step)
+    seen = sum(_seen(*(len(row[f"{part}_ids"]) for part in ("prompt", "chosen", "rejected"))) for row in rows)
+    attention = 4 * shape["attention"] * seen * (3 + live)
+    return operations(rows, pairs_per_step, shape, lora=lora, live=live) + 6 * shape["adapter"] * tokens + attention
+
+
+def _seen(prompt: int, chosen: int, rejected: int) -> int:
+    """Return how many (token, seen token) there are in a pair whose prompt stands once."""
+    completions = sum((num - 1) * prompt + (num - 1) * num // 2 for num in (chosen, rejected))
+    return prompt * (prompt + 1) // 2 + completions
+
+
 def summary(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return everything that is derived from the rounds; a figure whose contestants did not run is null."""
     names = list(dict.fromkeys(name for one in rounds for name in one["contestants"]))
@@ -110,6 +130,7 @@ def sgemm(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "arithmetic_gflops": {name: _median(_values(rounds, name, "arithmetic_gflops")) for name in OURS},
         "share": {name: _median(found) for name, found in shares.items()},
         "share_per_round": shares,
+        "share_all_products": {name: _median(_values(rounds, name, "sgemm_share_all_products")) for name in OURS},
     }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs import Job, JobError, Result, Row, Settings, call
-from reckoning import OURS, operations, rated, summary
+from reckoning import OURS, all_operations, operations, rated, summary
 
 
 def contest(settings: Settings, contestants: Sequence[str], folder: str) -> dict[str, Any]:
@@ -114,9 +114,13 @@ def _with_shares(
     for name in OURS:
         if name in found:
             lora, live = settings.method == "lora", name == "tiebreak"
-            needed = operations(taken, settings.pairs_per_step, job.facts["shape"], lora=lora, live=live)
-            rate = needed / sum(found[name]["step_seconds"]) / 1e9
-            found[name] |= {"arithmetic_gflops": rate, "sgemm_share": rate / gflops}
+            rate, all_rate = (
+                count(taken, settings.pairs_per_step, job.facts["shape"], lora=lora, live=live)
+                / (1e9 * sum(found[name]["step_seconds"]))
+                for count in (operations, all_operations)
+            )
+            shares = {"sgemm_share": rate / gflops, "sgemm_share_all_products": all_rate / gflops}
+            found[name] |= {"arithmetic_gflops": rate} | shares
     order = list(found)
     return {
         "round": number + 1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import platformdirs
 import pytest
 import torch
 from jaxtyping import install_import_hook
@@ -23,6 +24,21 @@ CHATML = (
 def _one_thread():
     # Tiny tensors gain nothing from a second thread, and wait for it where the machine is busy.
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory):
+    # What tests compute of references stays theirs, and what a user has computed is never found by a test.
+    before, models = os.environ.get("XDG_CACHE_HOME"), platformdirs.user_cache_path("tiebreak") / "models"
+    cache = tmp_path_factory.mktemp("cache")
+    os.environ["XDG_CACHE_HOME"] = str(cache)
+    (cache / "tiebreak").mkdir()
+    (cache / "tiebreak" / "models").symlink_to(models)
+    yield
+    if before is None:
+        del os.environ["XDG_CACHE_HOME"]
+    else:
+        os.environ["XDG_CACHE_HOME"] = before
 
 
 @pytest.fixture(scope="session")

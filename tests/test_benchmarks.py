@@ -15,7 +15,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 from jobs import Job, JobError, Settings, call  # noqa: E402
-from reckoning import operations, rated, summary, trajectory, work_of  # noqa: E402
+from reckoning import all_operations, operations, rated, summary, trajectory, work_of  # noqa: E402
 from rounds import warmup_of, window  # noqa: E402
 
 pytest.importorskip("trl", reason="the benchmark runs beside TRL, which pip install 'tiebreak[test]' brings")
@@ -42,6 +42,7 @@ def _result(rate, losses=(0.5,), tokens=10):
             "peak_rss_bytes": 100,
             "arithmetic_gflops": 5.0,
             "sgemm_share": 0.5,
+            "sgemm_share_all_products": 0.6,
         }
     )
 
@@ -94,6 +95,13 @@ def test_operations_count_each_prompt_of_a_step_once():
     assert operations(rows, 2, shape, lora=True, live=True) == 100 * 7 * 6 + 60 * 5 * 3
     assert operations(rows, 2, shape, lora=False, live=False) == 100 * 7 * 6 + 60 * 5 * 3
     assert operations(rows, 2, shape, lora=True, live=False) == 100 * 7 * 4 + 60 * 5 * 2
+
+
+def test_all_operations_add_the_adapter_and_what_attention_sees():
+    rows = [_row([1, 1, 1], [2, 2], [3], "a")]  # 3 prompt tokens see 1 + 2 + 3, the chosen one sees 3 and itself
+    shape = {"body": 100, "vocabulary": 10, "width": 3, "adapter": 5, "attention": 7}
+    rest = operations(rows, 2, shape, lora=True, live=True)
+    assert all_operations(rows, 2, shape, lora=True, live=True) == rest + 6 * 5 * 4 + 4 * 7 * 10 * 4
 
 
 def test_rounds_take_new_pairs_and_the_warm_up_takes_none_of_them():

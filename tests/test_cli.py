@@ -17,7 +17,7 @@ from tiebreak.__main__ import main
 from tiebreak.errors import EXIT_FAILURE, EXIT_USAGE
 from tiebreak.runs import Run, write_json, write_text
 
-COMMANDS = ["train", "check", "evaluate", "report", "export", "chat", "config"]
+COMMANDS = ["train", "plan", "check", "evaluate", "report", "export", "chat", "config"]
 ESCAPES = "\x1b[31mred\x1b]0;title\x07 \x9b31m \u202egnp \x00"
 
 
@@ -398,6 +398,20 @@ def test_a_template_that_raises_stops_before_a_run_folder_is_made(refused, tiny_
 
 def test_a_folder_that_is_no_run_is_left_alone(refused, tiny_model, pairs):
     assert "is not empty and not a run" in refused(*train_words(tiny_model, pairs, "output.dir=."))
+
+
+def test_a_plan_says_what_fits_and_makes_no_run(cli, tiny_model, pairs, here):
+    words = ("plan", "--set", f"model.name={tiny_model}", "--set", f"data.train={pairs}", "--set", "data.max_length=64")
+    before = sorted(here.rglob("*"))
+    code, out, err = cli(*words, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["token_budget"] >= found["longest_pair"] > 0
+    assert found["peak_bytes"] < found["available_bytes"]
+    code, out, err = cli(*words)
+    assert (code, out) == (0, "")
+    assert f"micro-batches of at most {found['token_budget']} tokens" in err
+    assert sorted(here.rglob("*")) == before
 
 
 def test_a_run_is_trained_judged_and_exported_once(cli, refused, tiny_model, pairs, here):

@@ -21,7 +21,7 @@ from tiebreak.maths.losses import LOSSES
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src" / "tiebreak").rglob("*.py"))
-COMMANDS = ("train", "check", "evaluate", "report", "export", "chat", "config")
+COMMANDS = ("train", "plan", "check", "evaluate", "report", "export", "chat", "config")
 
 
 def test_every_module_imports():

@@ -233,7 +233,7 @@ def _train(
 
 
 def _ask_reference(policy: Policy, data: PreparedData, config: Config, progress: Progress) -> None:
-    """Verify what is stored; ask a frozen copy for all that is not, and let its weights go before training begins."""
+    """Verify what is stored; ask a frozen copy for all that is not, so that its weights can go."""
     pairs = (*data.train.tokenized, *data.heldout.tokenized)
     finding = policy.reference.spot_check(pairs, config.reference.spot_checks, policy.dtype)
     if finding:
@@ -247,7 +247,6 @@ def _ask_reference(policy: Policy, data: PreparedData, config: Config, progress:
                 policy.reference.logps(group)
                 advance(len(group))
         policy.reference.flush()
-    policy.reference.release()
 
 
 def _save_policy(run: Run, policy: Policy, outcome: Outcome) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import replace
 from itertools import chain
@@ -226,3 +227,12 @@ def test_every_column_is_whole_numbers():
     packed = pack([_pair("a", (10,), (20,), (30,))])
     columns = ("input_ids", "position_ids", "predictors", "targets", "chosen_tokens", "rejected_tokens")
     assert {getattr(packed, name).dtype for name in columns} == {torch.int64}
+
+
+def test_a_whole_data_set_is_grouped_in_seconds():
+    pairs = token_pairs(20_000, num_prompts=7_000)
+    began = time.perf_counter()
+    groups = packed_micro_batches(pairs, 200)
+    assert time.perf_counter() - began < 20
+    assert sorted(p.pair_id for group in groups for p in group) == sorted(p.pair_id for p in pairs)
+    assert max(map(num_packed, groups)) <= 200

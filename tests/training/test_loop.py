@@ -4,6 +4,7 @@ import json
 import math
 import signal
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -42,6 +43,55 @@ def _rows(folder):
 
 
 # ------------------------------------------------------------------------------------------------------------ one step
+
+
+class _Small:
+    """A scorer on a device that holds no more than `most` tokens at once."""
+
+    def __init__(self, scorer, most):
+        self._scorer, self._most = scorer, most
+        self.micro_batches, self.num_tokens, self.layout = scorer.micro_batches, scorer.num_tokens, scorer.layout
+
+    def tokens(self, model, pairs):
+        if self.num_tokens(pairs) > self._most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return self._scorer.tokens(model, pairs)
+
+    def __call__(self, model, pairs):
+        return self.tokens(model, pairs).summed()
+
+
+def test_running_out_of_memory_redoes_the_step_with_the_same_pairs(tiny_model):
+    found = []
+    for most in (100_000, 60):
+        config = settings(tiny_model, training__token_budget=400, training__max_grad_norm=1e9)
+        policy = disturb(load_policy(config))
+        policy = replace(policy, scorer=_Small(policy.scorer, most))
+        metrics, norm = _learn(policy, config)
+        found.append((metrics.means(), norm, weights(policy.model)))
+    (means, norm, moved), (again, norm_again, moved_again) = found
+    assert policy.budget.tokens <= 60
+    assert again == pytest.approx(means, rel=1e-5, abs=1e-5)
+    assert norm_again == pytest.approx(norm, rel=1e-5)
+    assert all(torch.allclose(moved[name], moved_again[name], atol=1e-5) for name in moved)
+
+
+def test_a_pair_that_does_not_fit_alone_stops_with_one_line_and_moves_nothing(tiny_model):
+    config = settings(tiny_model, training__token_budget=400)
+    policy = load_policy(config)
+    policy = replace(policy, scorer=_Small(policy.scorer, 5))
+    before = weights(policy.model)
+    with pytest.raises(TrainingError, match=r"step 1: out of memory with one pair at a time.*data\.max_length"):
+        _learn(policy, config)
+    assert same(before, weights(policy.model))
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(tiny_model):
+    config = settings(tiny_model)
+    policy = load_policy(config)
+    policy = replace(policy, scorer=None)
+    with pytest.raises(AttributeError):
+        _learn(policy, config)
 
 
 @pytest.mark.parametrize("kind", ["lora", "none"])

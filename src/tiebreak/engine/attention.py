@@ -9,7 +9,9 @@ and `use_plain_attention` switch.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import chain
+from importlib.util import find_spec
+from inspect import signature
+from itertools import accumulate, chain
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,6 +24,8 @@ from transformers import AttentionInterface
 from tiebreak.maths.packing import Segment
 
 PACKED = "tiebreak_packed"
+MOST_HEAD_SIZE = 256
+"""Of `torch.nn.attention.varlen`."""
 _OWN_ATTENTION: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
@@ -33,16 +37,42 @@ class PackedLayout:
     windows: set[int]
     """The sliding windows that layers asked for; filled while they compute."""
     _masks: dict[tuple[Any, ...], Tensor | None] = field(default_factory=dict)
+    _starts: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     @property
-    def query_lengths(self) -> list[int]:
-        """Lengths of the runs of queries: prompt with first completion, then each further completion."""
-        return list(chain.from_iterable((s.prompt + s.completions[0], *s.completions[1:]) for s in self.segments))
+    def runs(self) -> list[tuple[int, int]]:
+        """(queries, keys) of every run: prompt with first completion, then each further completion behind its prompt.
 
-    @property
-    def key_lengths(self) -> list[int]:
-        """Lengths of the runs of keys: prompt, first completion, each further completion."""
-        return list(chain.from_iterable((s.prompt, *s.completions) for s in self.segments))
+        Completions of one token stand in the row with no token at all, and are no run of their own.
+        """
+        lengths = chain.from_iterable(
+            [(s.prompt + s.completions[0],) * 2, *((own, s.prompt + own) for own in s.completions[1:])]
+            for s in self.segments
+        )
+        return [(queries, keys) for queries, keys in lengths if queries]
+
+    def pieces(self, keys: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return for each run what it may look at: its prompt, and its own completion."""
+        # One split, not slices: the backward pass of a slice writes zeros the size of the whole row.
+        lengths = list(chain.from_iterable((s.prompt, *s.completions) for s in self.segments))
+        parts = iter(torch.split(keys, lengths, dim=2))
+        found = []
+        for segment in self.segments:
+            prompt = next(parts)
+            for index, own in enumerate([next(parts) for _ in segment.completions]):
+                if index == 0 or own.shape[2]:
+                    found.append((prompt, own))
+        return found
+
+    def starts(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return where each run begins among all queries and among all keys, and where the last one ends."""
+        if device not in self._starts:
+            queries, keys = (
+                torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
+                for lengths in zip(*self.runs, strict=True)
+            )
+            self._starts[device] = queries, keys
+        return self._starts[device]
 
     def mask(self, num_queries: int, num_keys: int, window: int | None, like: Tensor) -> Tensor | None:
         """Return what is added to scores where the queries are the last of the keys; None where causal says it all."""
@@ -78,17 +108,19 @@ def packed_attention(
         raise ValueError("packed attention knows no dropout, position bias or mask of the model's own")
     if sliding_window is not None:
         packed_layout.windows.add(sliding_window)
-    exact = softcap is not None or s_aux is not None
+    written_out = softcap is not None or s_aux is not None
+    if not written_out and _has_one_kernel(query):
+        return _in_one_call(query, key, value, packed_layout, scaling, sliding_window), None
     outputs = []
     runs = zip(
-        torch.split(query, packed_layout.query_lengths, dim=2),
-        _runs_of_keys(key, packed_layout),
-        _runs_of_keys(value, packed_layout),
+        torch.split(query, [queries for queries, _ in packed_layout.runs], dim=2),
+        (torch.cat(pieces, dim=2) for pieces in packed_layout.pieces(key)),
+        (torch.cat(pieces, dim=2) for pieces in packed_layout.pieces(value)),
         strict=True,
     )
     for queries, keys, values in runs:
         mask = packed_layout.mask(queries.shape[2], keys.shape[2], sliding_window, queries)
-        if exact:
+        if written_out:
             output = _written_out(queries, keys, values, mask, scaling, softcap, s_aux)
         else:
             output = scaled_dot_product_attention(
@@ -132,15 +164,30 @@ def _switch(model: Any, name: str) -> None:
         model.set_attn_implementation(name)
 
 
-def _runs_of_keys(keys: Tensor, layout: PackedLayout) -> list[Tensor]:
-    """Return for each run of queries what it may look at: its prompt, then the run's own completion."""
-    # One split, not slices: the backward pass of a slice writes zeros the size of the whole row.
-    pieces = iter(torch.split(keys, layout.key_lengths, dim=2))
-    runs = []
-    for segment in layout.segments:
-        prompt = next(pieces)
-        runs += [torch.cat([prompt, next(pieces)], dim=2) for _ in segment.completions]
-    return runs
+def _has_one_kernel(query: Tensor) -> bool:
+    """Whether torch's attention over runs of different lengths serves these queries: CUDA, 16 bits, small heads."""
+    narrow = query.dtype in (torch.float16, torch.bfloat16) and query.shape[-1] <= MOST_HEAD_SIZE
+    return query.is_cuda and narrow and find_spec("torch.nn.attention.varlen") is not None
+
+
+def _in_one_call(
+    query: Tensor, key: Tensor, value: Tensor, layout: PackedLayout, scaling: float | None, window: int | None
+) -> Tensor:
+    """Return [1, row, heads, head size] of all runs from one kernel; prompts stand in its keys once for each run."""
+    from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415 - absent from older torch
+
+    keys, values = (
+        torch.cat(list(chain.from_iterable(layout.pieces(x))), dim=2)[0].transpose(0, 1) for x in (key, value)
+    )
+    most_queries, most_keys = (max(lengths) for lengths in zip(*layout.runs, strict=True))
+    options: dict[str, Any] = {"scale": scaling, "window_size": (-1 if window is None else window - 1, 0)}
+    if "enable_gqa" in signature(varlen_attn).parameters:  # older ones take fewer key heads as they come
+        options["enable_gqa"] = key.shape[1] != query.shape[1]
+    starts = layout.starts(query.device)
+    queries = query[0].transpose(0, 1)
+    output = varlen_attn(queries, keys, values, *starts, most_queries, most_keys, **options)
+    assert isinstance(output, Tensor)  # noqa: S101 - a pair only where auxiliary results are asked for
+    return output.unsqueeze(0)
 
 
 def _causal_mask(num_queries: int, num_keys: int, window: int | None, like: Tensor) -> Tensor:

@@ -8,8 +8,9 @@ else is scored plainly, with one line that says why. Never silently wrong.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import peft
@@ -27,6 +28,7 @@ from tiebreak.records import TokenizedPair
 PACKABLE_LAYERS = {"full_attention", "sliding_attention", "attention"}
 # Relative to the mean |log p| of a token: the rounding of two ways to add the same numbers.
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 2e-2}
+GRADIENT_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
 LONGEST_PROBED_WINDOW = 128
 
 
@@ -112,6 +114,7 @@ def refused_by_check(model: Any, plain: PlainScorer, packed: PackedScorer, dtype
                 _difference(model, plain, packed, dtype)
                 or _lost_window(model, packed)
                 or _leak(model, packed, dtype)
+                or _other_gradient(model, plain, packed, dtype)
                 or _randomness(model, packed)
             )
     except torch.OutOfMemoryError:
@@ -127,6 +130,26 @@ def _difference(model: Any, plain: Scorer, packed: Scorer, dtype: torch.dtype) -
     if apart <= TOLERANCE[dtype]:  # not "apart > …": a NaN is refused as well
         return None
     return f"packed and plain log-probabilities differ by {apart:.2g} of their size"
+
+
+def _other_gradient(model: Any, plain: Scorer, packed: Scorer, dtype: torch.dtype) -> str | None:
+    """Return a finding where the gradients of the two layouts differ at the deepest weights that are trained."""
+    deepest = list(islice((parameter for parameter in model.parameters() if parameter.requires_grad), 4))
+    if not deepest:
+        return None
+    # One after the other: with activations checkpointed, the backward pass runs the layers as the last pass left them.
+    wanted, found = (_gradient(model, scorer, deepest) for scorer in (plain, packed))
+    apart = float((wanted - found).norm() / wanted.norm().clamp(min=torch.finfo(torch.float32).tiny))
+    if apart <= GRADIENT_TOLERANCE[dtype]:
+        return None
+    return f"packed and plain gradients differ by {apart:.2g} of their size"
+
+
+def _gradient(model: Any, scorer: Scorer, parameters: Sequence[nn.Parameter]) -> torch.Tensor:
+    with torch.enable_grad():
+        gap = scorer(model, probe_pairs(model)).gap.sum()
+        found = torch.autograd.grad(gap, parameters, allow_unused=True, materialize_grads=True)
+    return torch.cat([gradient.float().flatten() for gradient in found])
 
 
 def _lost_window(model: Any, packed: PackedScorer) -> str | None:

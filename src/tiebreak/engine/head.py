@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK = 256
+CHUNK = 128
 """Scored positions whose logits are held at once."""
 KEPT_BYTES = 256 * 2**20
 """A trainable head keeps the probabilities of this many bytes for its backward pass and computes the rest again."""

@@ -68,25 +68,29 @@ class Plan:
 
 
 def make_plan(
-    policy: Policy, pairs: Sequence[TokenizedPair], token_budget: int | None, checkpoint: bool | None
+    policy: Policy,
+    pairs: Sequence[TokenizedPair],
+    token_budget: int | None = None,
+    checkpoint: bool | None = None,
+    available_bytes: int | None = None,
 ) -> Plan:
     """Return the plan for training on `pairs`; settings that are given are kept, those that are None are chosen.
 
-    Leaves the policy with activations checkpointed where the plan says so. Raises ModelError where not even the longest
-    pair fits.
+    `available_bytes` is what is free on the device now, unless given. Leaves the policy with activations checkpointed
+    where the plan says so. Raises ModelError where not even the longest pair fits.
     """
     longest = max(policy.scorer.num_tokens([pair]) for pair in pairs)
-    available, fixed = _available(policy.device), _optimizer_bytes(policy) + _head_bytes(policy)
-    room = int(available * USABLE) - fixed
+    available = _available(policy.device) if available_bytes is None else available_bytes
+    optimizer, head = _optimizer_bytes(policy), _head_bytes(policy)
+    room = int(available * USABLE) - optimizer - head
     per_token = _bytes_per_token(policy)
     checkpointed = bool(checkpoint)
     if checkpoint is None and per_token * longest > room:
         policy.checkpoint_activations()
         per_token, checkpointed = _bytes_per_token(policy) + per_token // _num_layers(policy), True
     if per_token * longest > room:
-        _refuse(longest, available, fixed + per_token * longest)
+        _refuse(longest, available, optimizer + head + per_token * longest)
     budget, reason = _budget(room // per_token, longest, token_budget, policy.device)
-    head, optimizer = _head_bytes(policy), _optimizer_bytes(policy)
     return Plan(budget, checkpointed, longest, available, optimizer, head, per_token, reason)
 
 

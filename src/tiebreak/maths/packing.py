@@ -23,6 +23,7 @@ from torch import Tensor
 from tiebreak.records import TokenizedPair
 
 Ids = tuple[int, ...]
+FIRST_FIT_PAIRS = 1024
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,14 @@ def packed_micro_batches(pairs: Sequence[TokenizedPair], token_budget: int) -> l
     """Group the pairs of a step, first-fit-decreasing, so that no group packs to more than `token_budget` tokens.
 
     Pairs of one prompt stay together where they fit. A pair that is larger than the budget stands alone. The union is
-    exactly `pairs`: the budget bounds memory and never changes what a step learns from.
+    exactly `pairs`: the budget bounds memory and never changes what a step learns from. Cost: quadratic in the pairs of
+    a step; longer lists, as a whole data set to be scored, are grouped `FIRST_FIT_PAIRS` at a time.
     """
+    parts = (pairs[start : start + FIRST_FIT_PAIRS] for start in range(0, len(pairs), FIRST_FIT_PAIRS))
+    return [group for part in parts for group in _first_fit(part, token_budget)]
+
+
+def _first_fit(pairs: Sequence[TokenizedPair], token_budget: int) -> list[list[TokenizedPair]]:
     blocks = [block for same in _same_prompt(pairs) for block in _blocks(same, token_budget)]
     groups: list[list[TokenizedPair]] = []
     room: list[int] = []

@@ -62,6 +62,7 @@ def train(
     """Train `policy` in place on tokenised pairs; Ctrl-C ends it between two steps, with whole weights."""
     loss = objective(config.loss)
     check_start(policy, pairs, loss, config)
+    policy.reference.release()
     parameters = [parameter for _, parameter in policy.trainable]
     optimizer = build_optimizer(parameters, config)
     total, began, done = num_steps(len(pairs), config.training), time.perf_counter(), 0

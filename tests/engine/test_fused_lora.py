@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from peft.tuners.lora.layer import Linear
+
+from tiebreak.engine.fused_lora import FusedLora, fuse, unfuse
+from tiebreak.engine.models import load_policy
+from tiny import disturb, settings, token_pairs
+
+PAIRS = token_pairs(4)
+
+
+@pytest.fixture
+def policy(tiny_model):
+    return disturb(load_policy(settings(tiny_model)))
+
+
+def _fused(model):
+    return [layer for layer in model.modules() if type(layer) is Linear and layer.lora_variant]
+
+
+def _values_and_gradients(policy):
+    policy.model.train().zero_grad()
+    gap = policy.scorer(policy.model, PAIRS).gap
+    gap.sum().backward()
+    return gap.detach(), {name: p.grad.clone() for name, p in policy.trainable}
+
+
+def test_values_and_gradients_are_peft_s_own(policy):
+    assert _fused(policy.model)
+    gap, gradients = _values_and_gradients(policy)
+    unfuse(policy.model)
+    assert not _fused(policy.model)
+    expected, wanted = _values_and_gradients(policy)
+    assert torch.allclose(gap, expected, rtol=1e-6)
+    for name, gradient in gradients.items():
+        assert (gradient - wanted[name]).abs().max() <= 1e-5 * wanted[name].abs().max(), name
+
+
+def test_layers_with_dropout_and_other_variants_stay_as_they_are(tiny_model):
+    policy = load_policy(settings(tiny_model, adapter__dropout=0.1))
+    assert not _fused(policy.model)
+
+
+def test_fusing_twice_is_fusing_once(policy):
+    fuse(policy.model)
+    assert all(isinstance(v, FusedLora) for layer in _fused(policy.model) for v in layer.lora_variant.values())
+
+
+def test_a_fused_layer_merges_after_it_was_unfused(policy):
+    expected = policy.scorer(policy.model.eval(), PAIRS).detach()
+    merged = copy.deepcopy(policy.model)
+    unfuse(merged)
+    found = policy.scorer(merged.merge_and_unload(), PAIRS)
+    assert torch.allclose(found.chosen, expected.chosen, rtol=1e-5)
+
+
+def test_an_input_in_another_precision_takes_peft_s_form(policy):
+    layer = _fused(policy.model)[0]
+    x = torch.randn(1, 3, layer.in_features)
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = layer(x)
+    assert torch.allclose(narrow.float(), layer(x), rtol=0.05, atol=0.05)
