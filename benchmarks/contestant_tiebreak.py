@@ -166,6 +166,7 @@ def trained(job: Job) -> Result:
     if job.kind == "tiebreak_cached":
         for group in policy.micro_batches([*pairs, *warmup]):
             policy.reference.logps(group)
+        policy.reference.release()  # as `train` does before its first step
     seconds, losses = take_steps(policy, pairs, config, job.settings.steps, warmup)
     facts = {"layout": policy.scorer.layout, "plain_because": policy.plain_because, "token_budget": plan.token_budget}
     return measured(job, job.rows, seconds, losses, optimizer="AdamW", **facts)

@@ -35,7 +35,7 @@ def contest(settings: Settings, contestants: Sequence[str], folder: str) -> dict
         **summary(rounds),
         "rounds": rounds,
         "failures": failures,
-        "settings": asdict(settings),
+        "settings": named(settings),
         "recipe": facts["recipe"],
         "data": facts["data"] | {"num_pairs": len(rows)},
         "shape": facts["shape"],
@@ -59,7 +59,12 @@ def growth(settings: Settings, counts: Sequence[int], folder: str) -> dict[str, 
         found.append(one)
     settings = replace(settings, model=facts["base"])
     kept = {key: facts[key] for key in ("recipe", "shape", "versions", "machine")}
-    return {"scaling": found, "settings": asdict(settings), **kept}
+    return {"scaling": found, "settings": named(settings), **kept}
+
+
+def named(settings: Settings) -> dict[str, Any]:
+    """Return the settings with file names in place of the paths of this machine."""
+    return asdict(settings) | {"data": Path(settings.data).name, "model": Path(settings.model).name}
 
 
 def say(text: str) -> None:

@@ -9,6 +9,7 @@ and `use_plain_attention` switch.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.util import find_spec
 from inspect import signature
 from itertools import accumulate, chain
@@ -167,7 +168,12 @@ def _switch(model: Any, name: str) -> None:
 def _has_one_kernel(query: Tensor) -> bool:
     """Whether torch's attention over runs of different lengths serves these queries: CUDA, 16 bits, small heads."""
     narrow = query.dtype in (torch.float16, torch.bfloat16) and query.shape[-1] <= MOST_HEAD_SIZE
-    return query.is_cuda and narrow and find_spec("torch.nn.attention.varlen") is not None
+    return query.is_cuda and narrow and _torch_has_varlen()
+
+
+@cache
+def _torch_has_varlen() -> bool:
+    return find_spec("torch.nn.attention.varlen") is not None
 
 
 def _in_one_call(

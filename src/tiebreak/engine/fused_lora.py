@@ -1,8 +1,8 @@
 """The forward pass of a LoRA layer without its intermediate results.
 
-peft writes `result + B(A(x)) * scaling` as four operations that each fill a tensor of the layer's output; on a CPU that
-is a tenth of a training step. Here the product is added where the result lies, and its gradient is written out. Owns
-nothing else: weights, names, saving and merging stay peft's. It enters through peft's own seam for variants of LoRA.
+peft writes `result + B(A(x)) * scaling` as four operations that each fill a tensor of the layer's output: a fifth of a
+step's memory at its peak. Here the product is added where the result lies, and its gradient is written out. Owns
+nothing else: weights, names, saving and merging stay peft's. It enters through its own seam for variants of LoRA.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h of glibc
 def keep_freed_memory() -> bool:
     """Make this process keep the memory that tensors free, for the tensors of the next layer; return whether it does.
 
-    By default glibc gives every large block back to the system and asks for it again, zeroed page by page: a third of
-    the first forward pass on a CPU (docs/experiments.md). For programs, at their start; the setting is the process's.
+    By default glibc gives large blocks back to the system and asks for them again, zeroed page by page. For programs,
+    at their start; the setting is the process's.
     """
     if not sys.platform.startswith("linux"):
         return False
