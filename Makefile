@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 INPUTS := pyproject.toml constraints.txt
 
 DATA   ?= hh
+BENCH  ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test bench lint format clean
@@ -19,7 +20,7 @@ test: lint ## All checks and all tests
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/.tested ## Speed and memory beside TRL on real pairs (DATA=hh, ultrafeedback, summedits or a file; half an hour)
-	$(BIN)/python benchmarks/throughput.py --data $(DATA)
+	$(BIN)/python benchmarks/throughput.py --data $(DATA) $(BENCH)
 
 lint: $(VENV)/.tested ## Style, types, import floors
 	$(BIN)/ruff check .

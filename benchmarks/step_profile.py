@@ -90,7 +90,7 @@ def once(policy: Policy, step: Step, config: Config) -> tuple[float, float, floa
     loss, forward, backward, reference = objective(config.loss), 0.0, 0.0, 0.0
     for group in policy.micro_batches(step.pairs):
         times = [time.perf_counter()]
-        values = policy.reference.live.logps(group)
+        values = policy.reference.live.tokens(group).summed()
         times.append(time.perf_counter())
         total = loss(policy.scorer(policy.model, group), values).sum()
         times.append(time.perf_counter())

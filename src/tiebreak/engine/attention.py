@@ -8,6 +8,7 @@ and `use_plain_attention` switch.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
@@ -65,6 +66,12 @@ class PackedLayout:
                     found.append((prompt, own))
         return found
 
+    def cut(self, query: Tensor, key: Tensor, value: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield the queries of each run, and the keys and values that it may look at."""
+        queries = torch.split(query, [num for num, _ in self.runs], dim=2)
+        for part, keys, values in zip(queries, self.pieces(key), self.pieces(value), strict=True):
+            yield part, torch.cat(keys, dim=2), torch.cat(values, dim=2)
+
     def starts(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return where each run begins among all queries and among all keys, and where the last one ends."""
         if device not in self._starts:
@@ -113,26 +120,14 @@ def packed_attention(
     if not written_out and _has_one_kernel(query):
         return _in_one_call(query, key, value, packed_layout, scaling, sliding_window), None
     outputs = []
-    runs = zip(
-        torch.split(query, [queries for queries, _ in packed_layout.runs], dim=2),
-        (torch.cat(pieces, dim=2) for pieces in packed_layout.pieces(key)),
-        (torch.cat(pieces, dim=2) for pieces in packed_layout.pieces(value)),
-        strict=True,
-    )
-    for queries, keys, values in runs:
+    for queries, keys, values in packed_layout.cut(query, key, value):
         mask = packed_layout.mask(queries.shape[2], keys.shape[2], sliding_window, queries)
         if written_out:
             output = _written_out(queries, keys, values, mask, scaling, softcap, s_aux)
         else:
-            output = scaled_dot_product_attention(
-                queries,
-                keys,
-                values,
-                attn_mask=mask,
-                is_causal=mask is None,
-                scale=scaling,
-                enable_gqa=keys.shape[1] != queries.shape[1],
-            )
+            gqa = keys.shape[1] != queries.shape[1]
+            options: dict[str, Any] = {"is_causal": mask is None, "scale": scaling, "enable_gqa": gqa}
+            output = scaled_dot_product_attention(queries, keys, values, mask, **options)
         outputs.append(output.transpose(1, 2))
     return torch.cat(outputs, dim=1), None
 

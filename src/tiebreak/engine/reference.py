@@ -20,7 +20,7 @@ from torch import nn
 from tiebreak.engine.attention import causal_model
 from tiebreak.engine.scorer import Scorer
 from tiebreak.engine.weights import weights_digest
-from tiebreak.maths.logps import PairLogps, TokenLogps
+from tiebreak.maths.logps import TokenLogps
 from tiebreak.records import TokenizedPair
 
 REFERENCE_ADAPTER = "reference"
@@ -32,15 +32,8 @@ class Reference(Protocol):
     identity: str
     """What the reference is, in words for manifests and messages."""
 
-    @property
-    def live(self) -> Reference:
-        """The reference that computes, where this one remembers."""
-
     def tokens(self, pairs: Sequence[TokenizedPair]) -> TokenLogps:
         """Return the log-probability of every scored token, without a gradient."""
-
-    def logps(self, pairs: Sequence[TokenizedPair]) -> PairLogps:
-        """Return the log-probabilities of whole completions, without a gradient."""
 
     def digest(self) -> str:
         """Return the fingerprint of the weights and settings that the values depend on."""
@@ -57,19 +50,10 @@ class AdapterOff:
         self._scorer = scorer
         self.identity = f"{identity}, adapter switched off"
 
-    @property
-    def live(self) -> Reference:
-        """Itself."""
-        return self
-
     def tokens(self, pairs: Sequence[TokenizedPair]) -> TokenLogps:
         """Score with the adapter switched off."""
         with self.model() as model, torch.no_grad():
             return self._scorer.tokens(model, pairs)
-
-    def logps(self, pairs: Sequence[TokenizedPair]) -> PairLogps:
-        """Return the sums of `tokens`."""
-        return self.tokens(pairs).summed()
 
     def digest(self) -> str:
         """Return the fingerprint of the base model."""
@@ -90,19 +74,10 @@ class OtherAdapter:
         self._scorer = scorer
         self.identity = f"{identity}, adapter as it was at the start"
 
-    @property
-    def live(self) -> Reference:
-        """Itself."""
-        return self
-
     def tokens(self, pairs: Sequence[TokenizedPair]) -> TokenLogps:
         """Score with the starting adapter."""
         with self.model() as model, torch.no_grad():
             return self._scorer.tokens(model, pairs)
-
-    def logps(self, pairs: Sequence[TokenizedPair]) -> PairLogps:
-        """Return the sums of `tokens`."""
-        return self.tokens(pairs).summed()
 
     def digest(self) -> str:
         """Return the fingerprint of the base model with the starting adapter."""
@@ -137,19 +112,10 @@ class FrozenCopy:
         """Let go of the weights; they are loaded again when they are asked for."""
         self._copy = None
 
-    @property
-    def live(self) -> Reference:
-        """Itself."""
-        return self
-
     def tokens(self, pairs: Sequence[TokenizedPair]) -> TokenLogps:
         """Score with the copy."""
         with self.model() as model, torch.no_grad():
             return self._scorer.tokens(model, pairs)
-
-    def logps(self, pairs: Sequence[TokenizedPair]) -> PairLogps:
-        """Return the sums of `tokens`."""
-        return self.tokens(pairs).summed()
 
     def digest(self) -> str:
         """Return the fingerprint of the copy."""

@@ -146,7 +146,7 @@ def check_start(policy: Policy, pairs: Sequence[TokenizedPair], loss: Objective,
     first = next(steps(pairs, config.training)).pairs
     shown = policy.micro_batches(first)[0]
     with evaluation_mode(policy.model), torch.no_grad():
-        reference, scores = policy.reference.live.logps(shown), policy.scorer(policy.model, shown)
+        reference, scores = policy.reference.live.tokens(shown).summed(), policy.scorer(policy.model, shown)
     gap = float((scores.gap - reference.gap).abs().max())
     mean_loss = float(loss(scores, reference).mean())
     nats = float(torch.stack([scores.chosen, scores.rejected]).abs().max())
