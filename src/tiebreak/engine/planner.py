@@ -55,8 +55,8 @@ class Plan:
         """Return the plan in words."""
         checkpointing = "activations computed twice" if self.gradient_checkpointing else "activations kept"
         return [
-            f"memory: {_gib(self.available_bytes)} free; training adds about {_gib(self.peak_bytes)}: "
-            f"{_gib(self.optimizer_bytes)} gradients and optimizer, {_gib(self.head_bytes)} head, "
+            f"memory: {_size(self.available_bytes)} free; training adds about {_size(self.peak_bytes)}: "
+            f"{_size(self.optimizer_bytes)} gradients and optimizer, {_size(self.head_bytes)} head, "
             f"{self.token_bytes / 2**20:.2f} MiB a token",
             f"micro-batches of at most {self.token_budget} tokens (longest pair {self.longest_pair}), {checkpointing}: "
             f"{self.reason}",
@@ -107,7 +107,7 @@ def _budget(fits: int, longest: int, given: int | None, device: torch.device) ->
 
 def _refuse(longest: int, available: int, needed: int) -> None:
     raise ModelError(
-        f"the longest pair has {longest} tokens and needs about {_gib(needed)} with {_gib(available)} free; lower "
+        f"the longest pair has {longest} tokens and needs about {_size(needed)} with {_size(available)} free; lower "
         "data.max_length, take a smaller model, train an adapter, or free memory"
     )
 
@@ -165,5 +165,5 @@ def _available(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def _gib(num_bytes: int) -> str:
-    return f"{num_bytes / GIB:.1f} GiB"
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / GIB:.1f} GiB" if num_bytes >= GIB / 10 else f"{num_bytes / 2**20:.1f} MiB"
