@@ -21,7 +21,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tiebreak.config import Config, load_config
-from tiebreak.data.preparation import prepare, read_split
+from tiebreak.data.preparation import prepare
 from tiebreak.engine.memory import keep_freed_memory
 from tiebreak.engine.models import load_policy
 from tiebreak.engine.planner import make_plan
@@ -69,8 +69,8 @@ def prepared(job: Job) -> Result:
     train = with_prompts(Path(job.settings.data), Path(job.folder))
     config = configuration(job, data__train=str(train))
     policy = load_policy(config)
-    data = prepare(config.data, read_split(config.data), policy.renderer(config.data))
-    pairs = list(data.train.tokenized)
+    data = prepare(config.data, policy.renderer(config.data))
+    pairs = list(data.train)
     random.Random(ORDER_SEED).shuffle(pairs)
     if policy.is_adapter:
         policy.save(Path(job.folder) / "start")

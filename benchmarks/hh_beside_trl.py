@@ -18,7 +18,7 @@ import torch
 
 import tiebreak
 from tiebreak.config import Config
-from tiebreak.data.preparation import prepare, read_split
+from tiebreak.data.preparation import prepare
 from tiebreak.engine.models import load_policy
 from tiebreak.reporting.figures import plots
 from tiebreak.runs import read_jsonl, write_text
@@ -56,8 +56,8 @@ def main() -> None:
 def first_steps_through_trl(config: Config, num: int) -> Trace:
     """Take the first optimizer steps with TRL, from the same adapter, on the same ids in the same order."""
     policy = load_policy(config)
-    data = prepare(config.data, read_split(config.data), policy.renderer(config.data))
-    ordered = [pair for step in steps(data.train.tokenized, config.training) for pair in step.pairs]
+    data = prepare(config.data, policy.renderer(config.data))
+    ordered = [pair for step in steps(data.train, config.training) for pair in step.pairs]
     in_order = {"model.name": policy.source.base, "training.shuffle": False}
     theirs = tiebreak.load_config(HERE / "hh.yaml", in_order)
     with tempfile.TemporaryDirectory() as scratch:

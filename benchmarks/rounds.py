@@ -54,7 +54,7 @@ def growth(settings: Settings, counts: Sequence[int], folder: str) -> dict[str, 
         job = Job("synthesize", folder, settings, facts={"num": num, "path": str(path), "base": facts["base"]})
         call(job)
         one = call(replace(job, kind="scale"))
-        seconds = one["read_seconds"] + one["render_seconds"]
+        seconds = one["data_seconds"]
         say(f"{num} pairs: data {seconds:.1f} s, {one['data_path_peak_bytes'] / 2**20:.0f} MiB at its peak")
         found.append(one)
     settings = replace(settings, model=facts["base"])

@@ -17,8 +17,8 @@ from contestant_tiebreak import configuration, take_steps, tokens_of_steps, with
 from jobs import Job, Result
 from machine import forget_peak, peak_rss_bytes, rss_bytes
 
-from tiebreak.config import DataConfig
-from tiebreak.data.preparation import prepare, read_split
+from tiebreak.data.preparation import prepare
+from tiebreak.data.reader import read_pairs
 from tiebreak.engine.models import load_policy
 
 
@@ -37,8 +37,7 @@ def synthesized(job: Job) -> Result:
 
 
 def _numbered(path: Path) -> Iterator[dict[str, Any]]:
-    found = read_split(DataConfig(train=str(path), max_dropped_share=1.0))
-    for index, pair in enumerate(cycle((*found.train, *found.heldout))):
+    for index, pair in enumerate(cycle(read_pairs(path).pairs)):
         row = pair.as_openai()
         row["input"]["messages"][-1]["content"] += f" #{index:06}"
         yield row
@@ -53,21 +52,18 @@ def measured_at(job: Job) -> Result:
     before = rss_bytes()
     forget_peak()
     began = time.perf_counter()
-    found = read_split(config.data)
-    read = time.perf_counter()
-    data = prepare(config.data, found, policy.renderer(config.data))
-    rendered = time.perf_counter()
+    data = prepare(config.data, policy.renderer(config.data))
+    prepared = time.perf_counter()
     kept, peak = rss_bytes(), peak_rss_bytes()
-    pairs = data.train.tokenized
-    tokens = sum(pair.num_unique_tokens for pair in (*pairs, *data.heldout.tokenized))
+    pairs = data.train
+    tokens = int(pairs.lengths.unique.sum()) + sum(pair.num_unique_tokens for pair in data.heldout.tokenized)
     seconds, _ = take_steps(policy, pairs, config, job.settings.scaling_steps, warmup=[])
     return {
         "num_pairs": job.facts["num"],
         "num_train_pairs": len(pairs),
         "unique_tokens": tokens,
-        "read_seconds": read - began,
-        "render_seconds": rendered - read,
-        "data_seconds_per_unique_token": (rendered - began) / tokens,
+        "data_seconds": prepared - began,
+        "data_seconds_per_unique_token": (prepared - began) / tokens,
         "step_seconds": seconds,
         "step_seconds_per_unique_token": sum(seconds) / tokens_of_steps(pairs, config, len(seconds)),
         "rss_before_data_bytes": before,

@@ -23,7 +23,7 @@ from reckoning import operations
 from torch.profiler import ProfilerActivity, profile
 
 from tiebreak.config import Config, load_config
-from tiebreak.data.preparation import prepare, read_split
+from tiebreak.data.preparation import prepare
 from tiebreak.engine import head
 from tiebreak.engine.fused_lora import unfuse
 from tiebreak.engine.memory import keep_freed_memory, peak_memory_bytes
@@ -45,8 +45,8 @@ def main() -> None:
     if not options.fuse:
         unfuse(policy.model)
     policy.budget.tokens = options.budget
-    data = prepare(config.data, read_split(config.data), policy.renderer(config.data))
-    step = next(steps(data.train.tokenized, config.training))
+    data = prepare(config.data, policy.renderer(config.data))
+    step = next(steps(data.train, config.training))
     print(f"{policy.scorer.layout}, {step.num_unique_tokens} unique tokens, {torch.get_num_threads()} threads")
     policy.model.train()
     for _ in range(options.repeat):

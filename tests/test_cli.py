@@ -17,7 +17,7 @@ from tiebreak.__main__ import main
 from tiebreak.errors import EXIT_FAILURE, EXIT_USAGE
 from tiebreak.runs import Run, write_json, write_text
 
-COMMANDS = ["train", "plan", "check", "evaluate", "report", "export", "chat", "config"]
+COMMANDS = ["train", "plan", "check", "clean", "convert", "init", "evaluate", "report", "export", "chat", "config"]
 ESCAPES = "\x1b[31mred\x1b]0;title\x07 \x9b31m \u202egnp \x00"
 
 
@@ -98,12 +98,21 @@ finally:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["--version"], ["config"], ["check", "bundled"], ["train", "--help"]], ids=str
+    ("words", "loaded"),
+    [
+        (["--help"], []),
+        (["--version"], []),
+        (["config"], []),
+        (["train", "--help"], []),
+        (["check", "--help"], []),
+        (["check", "bundled", "--json"], ["numpy"]),
+    ],
+    ids=str,
 )
-def test_commands_that_compute_nothing_load_no_torch(words):
+def test_commands_that_compute_nothing_load_no_torch(words, loaded):
     done = subprocess.run([sys.executable, "-c", NO_TORCH, *words], capture_output=True, text=True, check=True)
-    assert done.stdout.endswith("loaded: []\n")
-    assert len(done.stdout) > len("loaded: []\n")
+    assert done.stdout.endswith(f"loaded: {loaded}\n")
+    assert len(done.stdout) > len(f"loaded: {loaded}\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -120,9 +129,7 @@ def test_the_help_lists_every_command(cli):
     assert all(command in out for command in COMMANDS)
 
 
-@pytest.mark.parametrize(
-    "words", [["trian"], ["check"], ["check", "--bogus", "a"], ["export", "runs/a"], ["check", "a", "--format", "x"]]
-)
+@pytest.mark.parametrize("words", [["trian"], ["check"], ["check", "--bogus", "a"], ["export", "runs/a"]])
 def test_a_wrong_call_is_a_usage_error(cli, here, words):
     code, out, err = cli(*words)
     assert code == EXIT_USAGE
@@ -145,12 +152,14 @@ def test_the_installed_command_ends_in_one_line(here):
 BAD_FILES = {
     "empty": (b"", "holds no record"),
     "blank": (b"\n\n", "holds no record"),
-    "wrong shape": (b'{"messages": [], "label": true}\n', ":1: found keys 'messages', 'label'; wanted one of"),
-    "not JSON": (b"{'prompt': 'a'}\n", ":1: not JSON at column 2"),
     "damaged gzip": (gzip.compress(json.dumps(row()).encode())[:-4], ":1: the file is damaged here"),
     "gzip of noise": (b"\x1f\x8b" + b"\x00" * 40, "the file is damaged here"),
-    "binary": (bytes(range(256)), ":1: "),
+}
+UNUSABLE_FILES = {
+    "wrong shape": (b'{"shape": [], "colour": true}\n', "found keys 'shape', 'colour'"),
+    "not JSON": (b"{'prompt': 'a'}\n", "not JSON at column 2"),
     "escapes": (json.dumps({ESCAPES: 1}).encode(), "found keys"),
+    "binary": (bytes(byte for byte in range(256) if byte != 10), "is not UTF-8"),
 }
 
 
@@ -164,28 +173,53 @@ def test_a_bad_file_of_pairs_is_refused(refused, here, content, words, flags):
     assert line.isprintable()
 
 
+@pytest.mark.parametrize(("content", "words"), UNUSABLE_FILES.values(), ids=UNUSABLE_FILES)
+def test_a_file_without_a_usable_record_is_an_error_that_the_doctor_explains(cli, here, content, words):
+    (here / "bad.jsonl").write_bytes(content)
+    code, out, _ = cli("check", "bad.jsonl", "--json")
+    found = json.loads(out)
+    assert code == EXIT_FAILURE
+    assert (found["num_records"], found["num_dropped"], found["num_pairs"]) == (1, 1, 0)
+    assert found["findings"][0]["code"] == "unusable"
+    example = found["findings"][0]["examples"][0]
+    assert (example["file"], example["line"]) == ("bad.jsonl", 1)
+    assert words in example["excerpt"]
+    code, out, _ = cli("check", "bad.jsonl")
+    assert code == EXIT_FAILURE
+    assert out.replace("\n", "").isprintable()
+
+
 def test_a_missing_file_is_refused_with_the_nearest_name(refused, pairs):
     assert refused("check", "pair.jsonl") == "error: pair.jsonl: no such file. Did you mean 'pairs.jsonl'?"
-    assert "is a folder" in refused("check", ".", "--json")
 
 
 def test_check_accounts_for_every_record(cli, here):
-    saved(here / "a.jsonl", [*map(row, range(9)), row(1), row(chosen=""), row(chosen="no"), []])
+    saved(here / "a.jsonl", [*map(row, range(17)), row(1), row(chosen=""), []])
     code, out, _ = cli("check", "a.jsonl", "--json")
     found = json.loads(out)
     assert code == 0
-    assert found["num_records"] == 13 == found["num_pairs"] + found["num_dropped"]
-    assert (found["num_pairs"], found["num_duplicates"], found["num_prompts"]) == (10, 1, 9)
-    assert {r["reason"]: r["count"] for r in found["dropped_by_reason"]} == {
-        "empty_completion": 1, "identical": 1, "not_an_object": 1,
-    }  # fmt: skip
-    assert found["dropped_by_reason"][0]["examples"] == ["a.jsonl:11: 'chosen' is empty"]
-    assert found["split"]["num_train_pairs"] + found["split"]["num_heldout_pairs"] == 10
-    assert found["words"]["prompt"] == {"mean": 3.0, "median": 3.0, "max": 3}
+    assert found["num_records"] == 20 == found["num_used_records"] + found["num_dropped"]
+    assert (found["num_pairs"], found["num_duplicates"], found["num_prompts"]) == (18, 1, 17)
+    assert found["dropped_by_reason"] == {"empty_completion": 1, "not_an_object": 1}
+    told = {finding["code"]: finding for finding in found["findings"]}
+    assert told["empty_completion"]["examples"][0] == {"file": "a.jsonl", "line": 19, "excerpt": "'chosen' is empty"}
+    assert (told["duplicate"]["count"], told["duplicate"]["examples"][0]["line"]) == (1, 18)
+    assert found["split"]["num_train_pairs"] + found["split"]["num_heldout_pairs"] == 18
+    assert found["words"]["prompt"]["max"] == 3
     code, out, _ = cli("check", "a.jsonl")
     assert code == 0
-    assert "13 records in the 'trl' form" in out
-    assert "a.jsonl:11: 'chosen' is empty" in out
+    assert "20 records" in out
+    assert "a.jsonl:19" in out
+
+
+def test_check_exits_with_1_where_training_would_be_wrong(cli, here):
+    turned = row(3, chosen=row(3)["rejected"], rejected=row(3)["chosen"])
+    saved(here / "a.jsonl", [*map(row, range(9)), turned])
+    code, out, _ = cli("check", "a.jsonl", "--json")
+    (finding,) = [one for one in json.loads(out)["findings"] if one["severity"] == "error"]
+    assert code == EXIT_FAILURE
+    assert (finding["code"], finding["count"]) == ("contradiction", 2)
+    assert [example["line"] for example in finding["examples"]] == [4, 10]
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]], ids=["text", "json"])
@@ -199,11 +233,11 @@ def test_escape_sequences_in_data_never_reach_the_terminal(cli, here, flags):
     ]
     saved(here / name, rows)
     code, out, err = cli("check", name, *flags)
-    assert code == 0
+    assert code == EXIT_FAILURE  # half of the records are unusable
     shown = (out + err).replace("\n", "")
     assert shown.isprintable()
     if flags:
-        assert json.loads(out)["path"] == name
+        assert json.loads(out)["files"][0]["path"] == name
 
 
 def test_hostile_answers_and_warnings_are_shown_as_text(capsys, here):
@@ -436,4 +470,4 @@ def test_a_run_is_trained_judged_and_exported_once(cli, refused, tiny_model, pai
 
 
 def test_a_fault_of_the_machine_is_one_line_too(refused):
-    assert "File name too long" in refused("check", "x" * 300, exit_code=EXIT_FAILURE)
+    assert "File name too long" in refused("check", "x" * 300)

@@ -17,7 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tiebreak.config import Config, load_config
+from tiebreak.config import Config, build_config, load_config
+from tiebreak.config_data import DataConfig
 from tiebreak.data.reader import PairFile, read_pairs
 from tiebreak.errors import TiebreakError
 from tiebreak.runs import Run, open_run
@@ -25,18 +26,25 @@ from tiebreak.runs import Run, open_run
 if TYPE_CHECKING:
     from tiebreak.artefact import Artefact
     from tiebreak.conversation import Conversation
+    from tiebreak.conversion import Conversion
+    from tiebreak.curation import Cleaned
+    from tiebreak.data.audit.report import AuditReport
     from tiebreak.engine.planner import Plan
 
 __version__ = metadata.version("tiebreak")
 __all__ = [
     "Config",
+    "DataConfig",
     "PairFile",
     "Run",
     "TiebreakError",
     "chat",
     "check",
+    "clean",
+    "convert",
     "evaluate",
     "export",
+    "init",
     "load_config",
     "open_run",
     "plan",
@@ -118,11 +126,61 @@ def chat(run: Run | str | Path, *, max_new_tokens: int = 256, temperature: float
     return Conversation(policy, trained.config.data, max_new_tokens=max_new_tokens, temperature=temperature)
 
 
-def check(path: str | Path, format: str = "auto", heldout_share: float = 0.1) -> dict[str, Any]:
-    """Return what a file of pairs holds: counts, reasons for dropped records, lengths, the split."""
+def check(
+    data: DataConfig | str | Path | Sequence[str | Path], *, model: str | None = None, quiet: bool = False
+) -> AuditReport:
+    """Return what the doctor finds in preference data: findings with examples, and the numbers behind them.
+
+    `data` is a file, a folder, a glob, several of them, or a `DataConfig`. With `model`, tokens are counted, too.
+    """
     from tiebreak import inspection
 
-    return inspection.check(str(path), format, heldout_share)
+    settings, progress = _data(data), _progress(quiet)
+    tokens = None if model is None else inspection.tokens_of(model, settings)
+    return inspection.check(settings, tokens, progress)
+
+
+def clean(
+    data: DataConfig | str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    actions: Mapping[str, str] | None = None,
+    to: str = "tiebreak",
+    quiet: bool = False,
+) -> Cleaned:
+    """Write the sound pairs to a new folder, the others beside them with their reasons, and a report of both."""
+    from tiebreak import curation
+
+    return curation.clean(_data(data), out, actions, to, _progress(quiet))
+
+
+def convert(data: DataConfig | str | Path | Sequence[str | Path], out: str | Path, *, to: str) -> Conversion:
+    """Write pairs of any form to a file of the form `to`: openai, trl, …"""
+    from tiebreak import conversion
+
+    return conversion.convert(_data(data), to, out)
+
+
+def init(
+    data: DataConfig | str | Path | Sequence[str | Path],
+    *,
+    model: str | None = None,
+    out: str | Path | None = None,
+    quiet: bool = False,
+) -> str:
+    """Return a commented configuration to start from, and write it to `out` where that is given."""
+    from tiebreak import starting
+
+    settings = _data(data)
+    return starting.init(check(settings, model=model, quiet=quiet).as_dict(), settings, model, out)
+
+
+def _data(data: DataConfig | str | Path | Sequence[str | Path]) -> DataConfig:
+    if isinstance(data, DataConfig):
+        return data
+    paths = [data] if isinstance(data, str | Path) else list(data)
+    named = [str(path) for path in paths]
+    return build_config({"data": {"train": named[0] if len(named) == 1 else named}}).data
 
 
 def _run(run: Run | str | Path) -> Run:

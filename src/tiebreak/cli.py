@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 import tiebreak
-from tiebreak import console
+from tiebreak import cli_data, console
+from tiebreak.cli_data import Json, Quiet, examples
 from tiebreak.config import describe_config, dump_config, load_config
 from tiebreak.errors import EXIT_INTERRUPTED, DataError
 from tiebreak.runs import INTERRUPTED, open_run
@@ -25,13 +26,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
+ConfigPath = Annotated[
+    str | None, typer.Argument(metavar="CONFIG", help="YAML file; without it, the bundled quickstart.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated.")
+]
 RunPath = Annotated[str, typer.Argument(metavar="RUN", help="Run folder that 'tiebreak train' made.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no advice.")]
-
-
-def _examples(*lines: str) -> str:
-    return "Examples:\n\n" + "\n\n".join(f"  $ {line}" for line in lines)
 
 
 def _version(wanted: bool) -> None:
@@ -49,7 +50,7 @@ def _main(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "tiebreak train",
         "tiebreak train my.yaml",
         "tiebreak train my.yaml --set training.learning_rate=5e-6 --set output.dir=runs/slower",
@@ -57,12 +58,8 @@ def _main(
     )
 )
 def train(
-    config: Annotated[
-        str | None, typer.Argument(metavar="CONFIG", help="YAML file; without it, the bundled quickstart.")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated.")
-    ] = None,
+    config: ConfigPath = None,
+    overrides: Overrides = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -79,14 +76,13 @@ def train(
         raise typer.Exit(EXIT_INTERRUPTED)
 
 
-@app.command(epilog=_examples("tiebreak plan my.yaml", "tiebreak plan my.yaml --set data.max_length=4096 --json"))
+cli_data.register(app)
+
+
+@app.command(epilog=examples("tiebreak plan my.yaml", "tiebreak plan my.yaml --set data.max_length=4096 --json"))
 def plan(
-    config: Annotated[
-        str | None, typer.Argument(metavar="CONFIG", help="YAML file; without it, the bundled quickstart.")
-    ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated.")
-    ] = None,
+    config: ConfigPath = None,
+    overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
     """Say what fits in memory and how steps would be cut into micro-batches, without training."""
@@ -98,27 +94,7 @@ def plan(
 
 
 @app.command(
-    epilog=_examples(
-        "tiebreak check pairs.jsonl",
-        "tiebreak check pairs.jsonl.gz --format hh --json",
-        "tiebreak check bundled",
-    )
-)
-def check(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="JSONL file of pairs, may be gzipped; or 'bundled'.")],
-    form: Annotated[
-        Literal["auto", "trl", "openai", "hh"], typer.Option("--format", help="Form of the rows; auto detects it.")
-    ] = "auto",
-    heldout_share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of prompts held out.")] = 0.1,
-    as_json: Json = False,
-) -> None:
-    """Say what a file of pairs holds and which records cannot be used, without training."""
-    found = tiebreak.check(file, form, heldout_share)
-    console.print_json(found) if as_json else console.print_check(found)
-
-
-@app.command(
-    epilog=_examples("tiebreak evaluate runs/quickstart", "tiebreak evaluate runs/quickstart --data other.jsonl --json")
+    epilog=examples("tiebreak evaluate runs/quickstart", "tiebreak evaluate runs/quickstart --data other.jsonl --json")
 )
 def evaluate(
     run: RunPath,
@@ -133,7 +109,7 @@ def evaluate(
     console.print_json(found) if as_json else console.print_evaluation(found, [] if data else trained.samples)
 
 
-@app.command(epilog=_examples("tiebreak report runs/quickstart"))
+@app.command(epilog=examples("tiebreak report runs/quickstart"))
 def report(run: RunPath, as_json: Json = False) -> None:
     """Write the run's report: one self-contained HTML page."""
     path = str(tiebreak.report(run))
@@ -141,7 +117,7 @@ def report(run: RunPath, as_json: Json = False) -> None:
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "tiebreak export runs/quickstart --out my-model",
         "tiebreak export runs/quickstart --out my-adapter --form adapter --json",
     )
@@ -172,7 +148,7 @@ def export(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "tiebreak chat runs/quickstart",
         'tiebreak chat runs/quickstart --compare --prompt "How do I fix a leaking tap?"',
     )
@@ -199,13 +175,11 @@ def chat(
 
 
 @app.command(
-    name="config", epilog=_examples("tiebreak config > my.yaml", "tiebreak config my.yaml --set training.epochs=2")
+    name="config", epilog=examples("tiebreak config > my.yaml", "tiebreak config my.yaml --set training.epochs=2")
 )
 def show_config(
     config: Annotated[str | None, typer.Argument(metavar="CONFIG", help="YAML file to check and resolve.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated.")
-    ] = None,
+    overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
     """Print every setting with its meaning and default, or the settings that a file resolves to."""

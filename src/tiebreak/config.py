@@ -10,22 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
+from tiebreak.config_data import DataConfig, Section
 from tiebreak.errors import ConfigError, nearest, one_line
 from tiebreak.yaml_text import parse_yaml, write_yaml
 
-BUNDLED_PAIRS = "bundled"
 BUNDLED_MODEL = "smollm2-135m-instruct"
 
 LEARNING_RATES = {"none": 1e-6, "lora": 1e-5}
 SAFE_LEARNING_RATES = {"none": (1e-7, 5e-6), "lora": (1e-6, 1e-4)}
-
-
-class Section(BaseModel):
-    """A frozen group of settings that refuses unknown keys and never guesses types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class ModelConfig(Section):
@@ -41,21 +35,6 @@ class ModelConfig(Section):
         "auto", description="auto: pairs packed, each prompt once, where the model allows it; plain: padded rows."
     )
     chat_template: str | None = Field(None, description="File with a Jinja chat template, where the model has none.")
-
-
-class DataConfig(Section):
-    """Which pairs are learned from and which are held out."""
-
-    train: str = Field(BUNDLED_PAIRS, description="File of preference pairs (JSONL, may be gzipped), or 'bundled'.")
-    format: Literal["auto", "trl", "openai", "hh"] = Field("auto", description="Form of the rows; auto detects it.")
-    heldout: str | None = Field(None, description="File of held-out pairs; null: split off the training file.")
-    heldout_share: float = Field(0.1, gt=0, lt=1, description="Share of prompts held out, chosen by prompt hash.")
-    max_pairs: int | None = Field(None, ge=2, description="Use only the first N usable pairs of the training file.")
-    max_length: int = Field(1024, ge=8, description="Most tokens of prompt plus completion.")
-    truncation: Literal["drop", "prompt_start"] = Field(
-        "drop", description="A pair that is too long: drop it, or cut the oldest prompt tokens, equally for both sides."
-    )
-    max_dropped_share: float = Field(0.1, ge=0, le=1, description="Stop when more than this share is unusable.")
 
 
 class AdapterConfig(Section):
@@ -221,16 +200,24 @@ def build_config(tree: Mapping[str, Any], where: str = "configuration") -> Confi
 
 
 def _first_fault(error: ValidationError) -> str:
-    fault = error.errors()[0]
-    *parents, last = ("", *map(str, fault["loc"]))
+    faults = error.errors()
+    # Of a value that may be this or that, the fault that goes deepest is about what was meant.
+    fault = max((one for one in faults if one["loc"][:2] == faults[0]["loc"][:2]), key=lambda one: len(one["loc"]))
+    *parents, last = ("", *(str(part) for part in fault["loc"] if not _is_type(part)))
     unknown = fault["type"] == "extra_forbidden"
-    # A union adds the tried type to the location; only keys of ours, and the unknown one, are names a user knows.
-    key = ".".join([name for name in parents if name.isidentifier()] + [last] * (unknown or last.isidentifier()))
+    # Only keys of ours, places in a list, and the unknown key are names a user knows.
+    known = [name for name in parents if name.isidentifier() or name.isdigit()]
+    key = ".".join(known + [last] * (unknown or last.isidentifier()))
     if unknown:
         return f"unknown key '{key}'.{_suggest(key)}"
     if fault["type"] == "missing":
         return f"'{key}' is missing; tiebreak config lists every key"
     return f"{key}: found {fault['input']!r:.80}; {fault['msg'][0].lower()}{fault['msg'][1:]}"
+
+
+def _is_type(part: int | str) -> bool:
+    """Say whether a part of a location is the type that was tried, which pydantic adds for unions."""
+    return isinstance(part, str) and (part == "str" or "[" in part)
 
 
 def _suggest(key: str) -> str:

@@ -50,11 +50,15 @@ class Console:
         self._console.print(Text("warning: ", style="yellow").append(printable(text), style="default"), soft_wrap=True)
 
     @contextlib.contextmanager
-    def stage(self, name: str, total: int) -> Iterator[Advance]:
+    def stage(self, name: str, total: int | None) -> Iterator[Advance]:
         """Show a bar with the time left; where output is no terminal, a line at the end."""
         left = TimeRemainingColumn(compact=True, elapsed_when_finished=True)
         columns = (TextColumn("{task.description:<14}"), BarColumn(10), MofNCompleteColumn(), left)
-        with Progress(*columns, TextColumn("{task.fields[numbers]}"), console=self._console) as bars:
+        # A stage of unknown length is short: it leaves nothing behind.
+        brief = total is None
+        hidden = brief and not self._console.is_terminal
+        numbers = TextColumn("{task.fields[numbers]}")
+        with Progress(*columns, numbers, console=self._console, transient=brief, disable=hidden) as bars:
             task = bars.add_task(name, total=total, numbers="")
 
             def advance(amount: int = 1, numbers: Mapping[str, float] | None = None) -> None:
@@ -115,30 +119,6 @@ def _print_sample(out: rich.console.Console, sample: Mapping[str, Any]) -> None:
         for side in ("before", "after")
     ]
     out.print(Columns(sides, padding=(0, 1)))
-
-
-def print_check(found: Mapping[str, Any]) -> None:
-    """Print what a file of pairs holds."""
-    out = _output()
-    split = found["split"]
-    lines = [
-        f"{found['path']}: {found['num_records']} records in the '{found['format']}' form",
-        f"  {found['num_pairs']} usable pairs on {found['num_prompts']} prompts",
-        f"  {found['num_duplicates']} exact duplicates among them",
-        f"  {found['num_dropped']} dropped",
-    ]
-    for reason in found["dropped_by_reason"]:
-        lines.append(f"    {reason['count']:>6}  {reason['reason']}")
-        lines += [f"            {example}" for example in reason["examples"]]
-    for side, spread in found["words"].items():
-        lines.append(f"  {side:<9} {spread['mean']:>7} words on average, {spread['max']} at most")
-    lines += [
-        f"  chosen is the longer one in {found['chosen_longer_share']:.1%} of pairs",
-        f"  split at {split['heldout_share']:g}: {split['num_train_pairs']} pairs to train on, "
-        f"{split['num_heldout_pairs']} held out",
-    ]
-    for line in lines:
-        out.print(Text(printable(line)), soft_wrap=True)
 
 
 def _output() -> rich.console.Console:

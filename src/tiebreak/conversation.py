@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tiebreak.config import DataConfig
+from tiebreak.config_data import DataConfig
 from tiebreak.engine.generate import generate
 from tiebreak.engine.policy import Policy
 from tiebreak.records import Message

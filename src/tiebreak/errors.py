@@ -47,6 +47,9 @@ class RenderError(DataError):
         super().__init__(message)
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[RenderError], tuple[str, str]]:
+        return RenderError, (self.reason, str(self))
+
 
 class ModelError(TiebreakError):
     """A model, tokenizer or adapter cannot be loaded or used."""

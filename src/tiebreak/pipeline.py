@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
@@ -16,8 +17,10 @@ import torch
 
 from tiebreak import runs
 from tiebreak.config import Config, dump_config, leaves, warnings_of, with_output_dir
-from tiebreak.data.preparation import PreparedData, prepare, read_split
+from tiebreak.data.audit.report import AuditReport
+from tiebreak.data.preparation import PreparedData, prepare
 from tiebreak.data.reader import data_digest
+from tiebreak.data.tokens import TokenTable
 from tiebreak.engine.memory import peak_memory_bytes
 from tiebreak.engine.models import load_policy
 from tiebreak.engine.planner import Plan, make_plan
@@ -28,12 +31,15 @@ from tiebreak.evaluation.heldout import HeldoutPairs
 from tiebreak.evaluation.measuring import measure
 from tiebreak.evaluation.samples import compiled_rule
 from tiebreak.fingerprint import fingerprint
+from tiebreak.inspection import check
 from tiebreak.progress import Progress, Silent
+from tiebreak.records import TokenizedPair
 from tiebreak.reporting import write_report
 from tiebreak.runs import Run
 from tiebreak.training.loop import Outcome, interrupts_held
 from tiebreak.training.loop import train as train_policy
 from tiebreak.training.recorder import Recorder, check_trackers
+from tiebreak.triage import heed
 
 LIBRARIES = ("tiebreak", "torch", "transformers", "peft", "accelerate", "safetensors")
 
@@ -52,10 +58,11 @@ def train(config: Config, progress: Progress | None = None) -> Run:
             write_report(run)
         return run
     began = time.perf_counter()
-    policy, data, memory = _ready(config, progress)
+    ready = _ready(config, progress)
+    policy, data = ready.policy, ready.data
     _set_aside(run, progress)
     with runs.locked(run.path):
-        _begin(run, config, data, policy, memory)
+        _begin(run, config, ready)
         try:
             heldout = HeldoutPairs(policy, data.heldout.tokenized, config)
             outcome = _train(run, config, data, policy, heldout, progress)
@@ -80,26 +87,39 @@ def train(config: Config, progress: Progress | None = None) -> Run:
 
 def plan(config: Config, progress: Progress | None = None) -> Plan:
     """Load data and model as `train` does, decide what fits in memory, and train nothing."""
-    _, _, memory = _ready(with_output_dir(config), progress or Silent())
-    return memory
+    return _ready(with_output_dir(config), progress or Silent()).memory
 
 
 # ------------------------------------------------------------------------------------------------------------ beginning
 
 
-def _ready(config: Config, progress: Progress) -> tuple[Policy, PreparedData, Plan]:
+@dataclass(frozen=True)
+class _Ready:
+    """All that a run stands on, proven usable together."""
+
+    policy: Policy
+    data: PreparedData
+    memory: Plan
+    audit: AuditReport
+
+
+def _ready(config: Config, progress: Progress) -> _Ready:
     """Prove that configuration, data and model can be used together, and set the policy up for its memory."""
     _check_settings(config, progress)
-    split = read_split(config.data)
+    audit = check(config.data, progress=progress)
+    heed(audit, config.data, progress)
     policy = load_policy(config, say=progress.say)
-    data = prepare(config.data, split, policy.renderer(config.data))
+    data = prepare(config.data, policy.renderer(config.data), progress)
     _tell(data, policy, config, progress)
-    pairs = (*data.train.tokenized, *data.heldout.tokenized)
-    memory = make_plan(policy, pairs, config.training.token_budget, config.training.gradient_checkpointing)
+    memory = make_plan(policy, _all_pairs(data), config.training.token_budget, config.training.gradient_checkpointing)
     policy.budget.tokens = memory.token_budget
     for line in memory.lines():
         progress.say(line)
-    return policy, data, memory
+    return _Ready(policy, data, memory, audit)
+
+
+def _all_pairs(data: PreparedData) -> Sequence[TokenizedPair]:
+    return TokenTable.joined((data.train, TokenTable.of(data.heldout.tokenized)))
 
 
 def _check_settings(config: Config, progress: Progress) -> None:
@@ -182,15 +202,15 @@ def _tell(data: PreparedData, policy: Policy, config: Config, progress: Progress
     )
 
 
-def _begin(run: Run, config: Config, data: PreparedData, policy: Policy, memory: Plan) -> None:
+def _begin(run: Run, config: Config, ready: _Ready) -> None:
+    policy, data = ready.policy, ready.data
     trainable, total = _num_parameters(policy)
     runs.write_text(run.path / "config.yaml", dump_config(config))
     runs.write_json(run.path / "data.json", data.report)
+    runs.write_json(run.path / "audit.json", ready.audit.as_dict())
     runs.write_jsonl(run.path / "dropped.jsonl", (item.as_dict() for item in data.dropped))
-    runs.write_json(
-        run.path / "train_prompts.json", {"prompt_ids": sorted({pair.prompt_id for pair in data.train.pairs})}
-    )
-    runs.write_jsonl(run.path / "heldout_pairs.jsonl", (pair.as_openai() for pair in data.heldout.pairs))
+    runs.write_json(run.path / "train_prompts.json", {"prompt_ids": data.train.prompt_ids()})
+    runs.write_jsonl(run.path / "heldout_pairs.jsonl", (pair.as_dict() for pair in data.heldout.pairs))
     if policy.continues_adapter:
         with runs.whole_folder(run.path / "reference") as folder:
             policy.save(folder, REFERENCE_ADAPTER)
@@ -206,7 +226,7 @@ def _begin(run: Run, config: Config, data: PreparedData, policy: Policy, memory:
         reference=policy.reference.identity,
         layout=policy.scorer.layout,
         plain_because=policy.plain_because,
-        plan=memory.as_dict(),
+        plan=ready.memory.as_dict(),
         method=config.adapter.kind,
         num_parameters=total,
         num_trainable_parameters=trainable,
@@ -227,14 +247,12 @@ def _train(
     with Recorder(run.path, config.output.trackers, _flat(config)) as recorder:
         if config.evaluation.probes:
             recorder.write({"step": 0, **heldout.probe()})
-        return train_policy(
-            policy, data.train.tokenized, config, probe=heldout.probe, recorder=recorder, progress=progress
-        )
+        return train_policy(policy, data.train, config, probe=heldout.probe, recorder=recorder, progress=progress)
 
 
 def _ask_reference(policy: Policy, data: PreparedData, config: Config, progress: Progress) -> None:
     """Verify what is stored; ask a frozen copy for all that is not, so that its weights can go."""
-    pairs = (*data.train.tokenized, *data.heldout.tokenized)
+    pairs = _all_pairs(data)
     finding = policy.reference.spot_check(pairs, config.reference.spot_checks, policy.dtype)
     if finding:
         progress.warn(finding)

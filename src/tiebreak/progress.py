@@ -26,8 +26,8 @@ class Progress(Protocol):
     def warn(self, text: str) -> None:
         """Take one sentence that should not be overlooked."""
 
-    def stage(self, name: str, total: int) -> contextlib.AbstractContextManager[Advance]:
-        """Open a stage of `total` units."""
+    def stage(self, name: str, total: int | None) -> contextlib.AbstractContextManager[Advance]:
+        """Open a stage of `total` units; None where nobody knows how many."""
 
 
 class Silent:
@@ -40,7 +40,7 @@ class Silent:
         """Ignore it."""
 
     @contextlib.contextmanager
-    def stage(self, name: str, total: int) -> Iterator[Advance]:  # noqa: ARG002 - the protocol's names
+    def stage(self, name: str, total: int | None) -> Iterator[Advance]:  # noqa: ARG002 - the protocol's names
         """Yield a call that does nothing."""
 
         def advance(amount: int = 1, numbers: Mapping[str, float] | None = None) -> None:

@@ -5,10 +5,11 @@ Frozen values; constructors refuse what must not exist. No I/O, no tokenizer, no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from tiebreak.fingerprint import fingerprint
 
@@ -43,6 +44,62 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Vote:
+    """What one annotator said of a pair."""
+
+    choice: Literal["chosen", "rejected", "tie"]
+    annotator: str = ""
+
+
+@dataclass(frozen=True)
+class Preference:
+    """What is known of the judgement behind a pair: scores, strength, weight, who voted how."""
+
+    chosen_score: float | None = None
+    rejected_score: float | None = None
+    margin: float | None = None
+    """How much better chosen is, in the unit of the scores; stated, or their difference."""
+    weight: float = 1.0
+    soft_label: float | None = None
+    """Probability that chosen is the better one (0..1)."""
+    votes: tuple[Vote, ...] = ()
+
+    def __post_init__(self) -> None:
+        numbers = (self.chosen_score, self.rejected_score, self.margin, self.weight, self.soft_label)
+        if not all(math.isfinite(number) for number in numbers if number is not None):
+            raise ValueError("scores, margin, weight and soft label are finite numbers")
+        if self.weight < 0 or not 0 <= (0.5 if self.soft_label is None else self.soft_label) <= 1:
+            raise ValueError("a weight is at least 0, a soft label between 0 and 1")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is stated, for JSON; {} where nothing is."""
+        return _stated(self)
+
+
+NOTHING_STATED = Preference()
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a pair comes from, as its file says: data set, licence, given split, group of related prompts."""
+
+    dataset: str | None = None
+    licence: str | None = None
+    split: str | None = None
+    group: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is stated, for JSON; {} where nothing is."""
+        return _stated(self)
+
+
+def _stated(value: Preference | Origin) -> dict[str, Any]:
+    defaults = {field.name: field.default for field in fields(value)}
+    stated = {name: item for name, item in asdict(value).items() if item != defaults[name]}
+    return {name: list(item) if isinstance(item, tuple) else item for name, item in stated.items()}
+
+
+@dataclass(frozen=True)
 class Pair:
     """A prompt and two completions, of which `chosen` is preferred over `rejected`."""
 
@@ -51,6 +108,8 @@ class Pair:
     rejected: Message
     tools: tuple[Mapping[str, Any], ...] = ()
     source: Source | None = None
+    preference: Preference = NOTHING_STATED
+    origin: Origin = Origin()
 
     def __post_init__(self) -> None:
         if not self.prompt:
@@ -68,8 +127,18 @@ class Pair:
         """Content hash of the prompt and both completions."""
         return fingerprint([self.prompt_id, self.chosen.as_dict(), self.rejected.as_dict()])
 
+    @property
+    def split_key(self) -> str:
+        """What decides on which side of a split the pair falls: its group where one is stated, else its prompt."""
+        return self.prompt_id if self.origin.group is None else fingerprint(["group", self.origin.group])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the whole pair for JSON: OpenAI's form, with `preference` and `origin` where anything is stated."""
+        extras = {"preference": self.preference.as_dict(), "origin": self.origin.as_dict()}
+        return self.as_openai() | {name: value for name, value in extras.items() if value}
+
     def as_openai(self) -> dict[str, Any]:
-        """Return the pair in OpenAI's preference fine-tuning form, which `tiebreak` reads back unchanged."""
+        """Return prompt and completions in OpenAI's preference fine-tuning form."""
         source: dict[str, Any] = {"messages": [m.as_dict() for m in self.prompt]}
         if self.tools:
             source["tools"] = list(self.tools)
@@ -81,16 +150,52 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Thumb:
+    """One completion with a verdict of its own and no partner: liked or not."""
+
+    prompt: tuple[Message, ...]
+    completion: Message
+    liked: bool
+    tools: tuple[Mapping[str, Any], ...] = ()
+    source: Source | None = None
+    origin: Origin = Origin()
+
+    @cached_property
+    def prompt_id(self) -> str:
+        """Content hash of the prompt and its tools, as of a pair."""
+        return fingerprint([[m.as_dict() for m in self.prompt], list(self.tools)])
+
+
+@dataclass(frozen=True)
 class Dropped:
     """A record that will not be used: where it stands, a short reason code, and the finding in words."""
 
     source: Source
     reason: str
     detail: str
+    preference: Preference = NOTHING_STATED
+    """What was known of the judgement, where it could be read; agreement and ties are counted over these, too. Of a
+    record that nobody won, the first completion stands for chosen."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row of `dropped.jsonl`."""
         return {"file": self.source.file, "line": self.source.line, "reason": self.reason, "detail": self.detail}
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of one record of a file: pairs, thumbs to be paired later, or the reason why it is dropped."""
+
+    source: Source
+    pairs: tuple[Pair, ...] = ()
+    thumbs: tuple[Thumb, ...] = ()
+    num_ties: int = 0
+    """Comparisons of the record that nobody won; they give no pair."""
+    dropped: Dropped | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.pairs or self.thumbs) == (self.dropped is not None):
+            raise ValueError("a record gives pairs or thumbs, or it is dropped")
 
 
 @dataclass(frozen=True)

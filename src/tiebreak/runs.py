@@ -5,6 +5,7 @@ Owns paths and file formats. A file appears whole or not at all: temporary file,
     run.json            manifest: status, fingerprints, versions, the verdict
     config.yaml         the resolved configuration
     data.json           counts, reasons, lengths
+    audit.json          what the doctor found in the data before training
     dropped.jsonl       every record that was not used: file, line, reason
     train_prompts.json  hashes of the prompts that were trained on
     heldout_pairs.jsonl the held-out pairs as text, so that a run can be evaluated without its source file
@@ -29,7 +30,7 @@ import socket
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tiebreak.config import Config, load_config
 from tiebreak.errors import RunError
@@ -38,12 +39,13 @@ SCHEMA = 1
 RUNNING, DONE, INTERRUPTED, FAILED = "running", "done", "interrupted", "failed"
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """Give a file to write to that appears at `path` whole, or not at all."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o666 & ~_umask())
@@ -52,6 +54,12 @@ def write_bytes(path: Path, content: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    with whole_file(path) as file:
+        file.write(content)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -66,7 +74,9 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON object a line."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+    with whole_file(path) as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import pytest
 
-from tiebreak.config import DataConfig
-from tiebreak.data.preparation import prepare, read_split, render_side
+from tiebreak.config_data import DataConfig
+from tiebreak.data.preparation import prepare, render_side
+from tiebreak.data.reader import read_pairs
 from tiebreak.data.render import Renderer
 from tiebreak.errors import DataError
 from tiebreak.records import Message, Pair
@@ -29,7 +31,7 @@ def train_file(tmp_path):
 
 
 def prepared(tokenizer, data: DataConfig):
-    return prepare(data, read_split(data), Renderer(tokenizer, (tokenizer.eos_token_id,), data))
+    return prepare(data, Renderer(tokenizer, (tokenizer.eos_token_id,), data))
 
 
 def account(report) -> int:
@@ -44,16 +46,18 @@ def test_every_record_is_accounted_for(tokenizer, train_file, max_pairs):
     found = prepared(tokenizer, data)
     assert found.report["num_records"] == 63 == account(found.report)
     assert sum(found.report["dropped_by_reason"].values()) == found.report["num_dropped"] == len(found.dropped)
-    assert found.report["num_beyond_max_pairs"] == max(0, 62 - (max_pairs or 62))
+    # 60 usable pairs, a broken record, then two pairs that are too long to render.
+    num_records_read = {10: 10, 30: 30, 61: 62}.get(max_pairs, 63)
+    assert found.report["num_beyond_max_pairs"] == 63 - num_records_read
 
 
 def test_the_report_states_what_the_sides_hold(tokenizer, train_file):
     found = prepared(tokenizer, DataConfig(train=train_file, heldout_share=0.3, max_length=128))
     report = found.report
     assert report["dropped_by_reason"] == {"too_long": 2, "bad_json": 1}
-    assert report["num_train_pairs"] == len(found.train.pairs) == len(found.train.tokenized)
+    assert report["num_train_pairs"] == len(found.train)
     assert report["num_heldout_pairs"] == len(found.heldout.pairs) == len(found.heldout.tokenized)
-    tokens = [*found.train.tokenized, *found.heldout.tokenized]
+    tokens = [*found.train, *found.heldout.tokenized]
     assert report["chosen_tokens"]["max"] == max(len(pair.chosen_ids) for pair in tokens)
     assert report["prompt_tokens"]["mean"] == pytest.approx(sum(len(pair.prompt_ids) for pair in tokens) / len(tokens))
     assert report["files"][0]["num_records"] == 63
@@ -61,11 +65,10 @@ def test_the_report_states_what_the_sides_hold(tokenizer, train_file):
 
 
 def test_tokens_and_texts_stay_in_the_same_order(tokenizer, train_file):
-    found = prepared(tokenizer, DataConfig(train=train_file, heldout_share=0.3, max_length=128))
-    for side in (found.train, found.heldout):
-        assert [pair.pair_id for pair in side.pairs] == [tokens.pair_id for tokens in side.tokenized]
-        assert [pair.prompt_id for pair in side.pairs] == [tokens.prompt_id for tokens in side.tokenized]
-        assert side.num_prompts == len(side.pairs)
+    side = prepared(tokenizer, DataConfig(train=train_file, heldout_share=0.3, max_length=128)).heldout
+    assert [pair.pair_id for pair in side.pairs] == [tokens.pair_id for tokens in side.tokenized]
+    assert [pair.prompt_id for pair in side.pairs] == [tokens.prompt_id for tokens in side.tokenized]
+    assert side.num_prompts == len(side.pairs)
 
 
 def test_truncated_pairs_are_counted(tokenizer, train_file):
@@ -80,8 +83,8 @@ def test_training_pairs_on_held_out_prompts_are_dropped(tokenizer, tmp_path):
     heldout = saved(tmp_path / "heldout.jsonl", rows(["the cat 3", "the cat 4", "the dog"]))
     found = prepared(tokenizer, DataConfig(train=train, heldout=heldout))
     assert found.report["dropped_by_reason"] == {"heldout_prompt": 4}
-    assert not {p.prompt_id for p in found.train.pairs} & {p.prompt_id for p in found.heldout.pairs}
-    assert (len(found.train.pairs), len(found.heldout.pairs)) == (16, 3)
+    assert not {p.prompt_id for p in found.train} & {p.prompt_id for p in found.heldout.pairs}
+    assert (len(found.train), len(found.heldout.pairs)) == (16, 3)
     assert found.report["num_records"] == 23 == account(found.report)
     assert [file["path"] for file in found.report["files"]] == [train, heldout]
 
@@ -102,9 +105,9 @@ def test_the_fingerprint_follows_the_pairs_and_not_the_file(tokenizer, tmp_path)
         (rows(["the cat"] * 3), {"heldout_share": 0.999}, "no pair is left to train on"),
         (rows(["the cat " * 99] * 3), {"max_length": 20}, r"The first dropped: a\.jsonl:1: \d+ tokens, more than"),
         (
-            [*rows(["the cat"] * 3), "{\n", "{\n"],
-            {},
-            "2 of 5 records are unusable, more than data.max_dropped_share 0.1",
+            [*rows(f"the cat {n}" for n in range(12)), *["{\n"] * 8],
+            {"heldout_share": 0.5},
+            "40% of the records would be dropped, more than data.max_dropped_share 0.1",
         ),
     ],
 )
@@ -127,8 +130,8 @@ def test_real_pairs_are_all_accounted_for(stories, shared):
     data = DataConfig(train=str(file), max_pairs=60, max_length=512, max_dropped_share=1.0)
     found = prepared(AutoTokenizer.from_pretrained(str(stories)), data)
     assert account(found.report) == 1200
-    assert found.report["num_beyond_max_pairs"] == 1193 - 60
-    assert found.report["dropped_by_reason"]["too_long"] + len(found.train.pairs) + len(found.heldout.pairs) == 60
+    assert found.report["num_beyond_max_pairs"] == 1200 - found.report["num_used_records"]
+    assert found.report["dropped_by_reason"]["too_long"] + len(found.train) + len(found.heldout.pairs) == 60
 
 
 def test_pairs_that_do_not_fit_count_towards_the_share_that_stops_a_run(stories, shared):
@@ -138,3 +141,46 @@ def test_pairs_that_do_not_fit_count_towards_the_share_that_stops_a_run(stories,
     data = DataConfig(train=str(file), max_pairs=60, max_length=512)
     with pytest.raises(DataError, match=r"max_dropped_share 0\.1; most often too_long"):
         prepared(AutoTokenizer.from_pretrained(str(stories)), data)
+
+
+def test_sources_are_mixed_by_weight(tokenizer, tmp_path):
+    one = saved(tmp_path / "one.jsonl", rows(f"the cat {n}" for n in range(400)))
+    other = saved(tmp_path / "other.jsonl", rows(f"the dog {n}" for n in range(100)))
+    mix = [{"path": one, "weight": 0.5}, {"path": other, "weight": 2.5}]
+    found = prepared(tokenizer, DataConfig(train=mix, heldout_share=0.2))
+    plain = prepared(tokenizer, DataConfig(train=[one, other], heldout_share=0.2))
+    times = Counter(pair.pair_id for pair in found.train)
+    halved = [times[pair_id] for pair_id in ids_of(one) & set(times)]
+    assert set(halved) == {1}
+    assert 0.35 < len(halved) / 320 < 0.65
+    assert {times[pair_id] for pair_id in ids_of(other) & set(times)} == {2, 3}
+    assert list(found.heldout.tokenized) == list(plain.heldout.tokenized)
+    assert [file["num_records"] for file in found.report["files"]] == [400, 100]
+
+
+def ids_of(path):
+    return {pair.pair_id for pair in read_pairs(path).pairs}
+
+
+def test_rows_of_a_group_stay_on_one_side(tokenizer, tmp_path):
+    made = [one | {"group": n // 10} for n, one in enumerate(rows(f"the cat {n}" for n in range(400)))]
+    found = prepared(tokenizer, DataConfig(train=saved(tmp_path / "a.jsonl", made), heldout_share=0.3))
+    held = {pair.origin.group for pair in found.heldout.pairs}
+    assert len(found.heldout.pairs) == 10 * len(held)
+    assert 0 < len(held) < 40
+
+
+def test_a_prompt_in_two_groups_is_never_on_both_sides(tokenizer, tmp_path):
+    made = [one | {"group": n} for n, one in enumerate(rows([f"the cat {n % 50}" for n in range(200)]))]
+    found = prepared(tokenizer, DataConfig(train=saved(tmp_path / "a.jsonl", made), heldout_share=0.3))
+    assert not {pair.prompt_id for pair in found.train} & {pair.prompt_id for pair in found.heldout.pairs}
+    assert found.report["dropped_by_reason"]["heldout_prompt"] == found.report["num_dropped"]
+    assert account(found.report) == 200
+
+
+def test_processes_change_nothing(tokenizer, train_file):
+    data = DataConfig(train=train_file, heldout_share=0.3, max_length=128)
+    renderer = Renderer(tokenizer, (tokenizer.eos_token_id,), data)
+    one, two = prepare(data, renderer, num_workers=1), prepare(data, renderer, num_workers=2)
+    assert (one.fingerprint, one.report, one.dropped) == (two.fingerprint, two.report, two.dropped)
+    assert list(one.train) == list(two.train)

@@ -1,23 +1,33 @@
 """The data of a run: read, split, rendered, every record accounted for.
 
-Owns the order of those stations and the counts that the report shows.
+Owns the order of those stations and the counts that the report shows. One pass; memory holds arrays of numbers, token
+ids and held-out texts go to unlinked temporary files once they are large.
 """
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from tiebreak.config import DataConfig
-from tiebreak.data.reader import PairFile, read_pairs
+import numpy as np
+from numpy.typing import NDArray
+
+from tiebreak.config_data import DataConfig
+from tiebreak.data.audit.rules import UNDECIDED
+from tiebreak.data.containers import Block
+from tiebreak.data.reader import HELDOUT, TRAIN, DataFile, open_data, read_block, settled
 from tiebreak.data.render import Renderer
-from tiebreak.data.split import split
+from tiebreak.data.split import is_heldout
+from tiebreak.data.spool import PairSink
+from tiebreak.data.tokens import TokenSink, TokenTable
+from tiebreak.data.workers import mapped, num_workers_for
 from tiebreak.errors import DataError, RenderError
-from tiebreak.fingerprint import fingerprint
-from tiebreak.records import Dropped, Pair, Source, TokenizedPair
+from tiebreak.fingerprint import file_digest, fingerprint, unit_interval
+from tiebreak.progress import Progress, Silent
+from tiebreak.records import Dropped, Pair, Record, Source, TokenizedPair
 
 HELDOUT_PROMPT = "heldout_prompt"
 
@@ -26,78 +36,52 @@ HELDOUT_PROMPT = "heldout_prompt"
 class Side:
     """Pairs of one side of the split, as text and as tokens, in the same order."""
 
-    pairs: tuple[Pair, ...]
-    tokenized: tuple[TokenizedPair, ...]
+    pairs: Sequence[Pair]
+    tokenized: Sequence[TokenizedPair]
 
     @property
     def num_prompts(self) -> int:
         """Different prompts."""
-        return len({pair.prompt_id for pair in self.pairs})
+        return len({pair.prompt_id for pair in self.tokenized})
 
 
 @dataclass(frozen=True)
 class PreparedData:
     """Both sides of the split and the account of how they came about."""
 
-    train: Side
+    train: TokenTable
     heldout: Side
     dropped: tuple[Dropped, ...]
     report: dict[str, Any]
     fingerprint: str
 
 
-@dataclass(frozen=True)
-class SplitPairs:
-    """The pairs of a run before any tokenizer has seen them."""
-
-    files: tuple[PairFile, ...]
-    train: tuple[Pair, ...]
-    heldout: tuple[Pair, ...]
-    dropped: tuple[Dropped, ...]
-
-
-def read_split(data: DataConfig) -> SplitPairs:
-    """Read and split the pairs of a run; needs no model."""
-    train_file = read_pairs(data.train, data.format, data.max_dropped_share)
-    pairs = train_file.pairs[: data.max_pairs]
-    if data.heldout is None:
-        train, heldout = split(pairs, data.heldout_share)
-        return SplitPairs((train_file,), tuple(train), tuple(heldout), train_file.dropped)
-    heldout_file = read_pairs(data.heldout, data.format, data.max_dropped_share)
-    train, leaked = _without_prompts_of(heldout_file.pairs, pairs)
-    dropped = (*train_file.dropped, *heldout_file.dropped, *leaked)
-    return SplitPairs((train_file, heldout_file), tuple(train), heldout_file.pairs, dropped)
+def prepare(
+    data: DataConfig, renderer: Renderer, progress: Progress | None = None, num_workers: int | None = None
+) -> PreparedData:
+    """Read, split and render the pairs of a run; raises DataError where a side of the split stays empty."""
+    progress, files = progress or Silent(), open_data(data)
+    num_workers = num_workers or num_workers_for(file.path for file in files)
+    with TokenSink() as train, TokenSink() as heldout, PairSink() as texts:
+        reading = _Reading(data, renderer, num_workers, _Sinks(train, heldout, texts))
+        # Held-out files first: training pairs on their prompts are left out.
+        for file in sorted(files, key=lambda file: file.side != HELDOUT):
+            with progress.stage(f"tokens {file.name}", None) as advance:
+                for part in reading.parts(file):
+                    advance(reading.take(part, file))
+        return reading.prepared(files)
 
 
-def _without_prompts_of(heldout: Sequence[Pair], pairs: Sequence[Pair]) -> tuple[list[Pair], list[Dropped]]:
-    """Drop training pairs whose prompt is held out: measured on them, anything looks good."""
-    taken = {pair.prompt_id for pair in heldout}
-    kept = [pair for pair in pairs if pair.prompt_id not in taken]
-    detail = "the prompt is also in the held-out file"
-    return kept, [_drop(pair, HELDOUT_PROMPT, detail) for pair in pairs if pair.prompt_id in taken]
-
-
-def prepare(data: DataConfig, found: SplitPairs, renderer: Renderer) -> PreparedData:
-    """Render the pairs of a run; raises DataError where a side of the split stays empty."""
-    train, train_dropped = render_side(found.train, renderer)
-    heldout, heldout_dropped = render_side(found.heldout, renderer)
-    dropped = [*found.dropped, *train_dropped, *heldout_dropped]
-    _refuse_empty(data, train, heldout, dropped)
-    _refuse_dropped_share(data, dropped, num_kept=len(train.pairs) + len(heldout.pairs))
-    report = _report(data, found.files, train, heldout, dropped)
-    ids = [[pair.pair_id for pair in side.pairs] for side in (train, heldout)]
-    return PreparedData(train, heldout, tuple(dropped), report, fingerprint(ids))
-
-
-def render_side(pairs: Sequence[Pair], renderer: Renderer) -> tuple[Side, list[Dropped]]:
+def render_side(pairs: Iterable[Pair], renderer: Renderer) -> tuple[Side, list[Dropped]]:
     """Return what can be rendered and what cannot, with the reason."""
     kept: list[tuple[Pair, TokenizedPair]] = []
     dropped: list[Dropped] = []
-    for pair in pairs:
-        try:
-            kept.append((pair, renderer.pair(pair)))
-        except RenderError as error:
-            dropped.append(_drop(pair, error.reason, str(error)))
+    pairs = list(pairs)
+    for pair, made in zip(pairs, renderer.pairs(pairs), strict=True):
+        if isinstance(made, RenderError):
+            dropped.append(_drop(pair, made.reason, str(made)))
+        else:
+            kept.append((pair, made))
     return Side(tuple(pair for pair, _ in kept), tuple(tokens for _, tokens in kept)), dropped
 
 
@@ -105,18 +89,190 @@ def _drop(pair: Pair, reason: str, detail: str) -> Dropped:
     return Dropped(pair.source or Source("(given in Python)", 0), reason, detail)
 
 
-def _refuse_empty(data: DataConfig, train: Side, heldout: Side, dropped: Sequence[Dropped]) -> None:
+# -------------------------------------------------------------------------------------------------------------- reading
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What became of some records: the training side as numbers only, the held-out side with its texts."""
+
+    num_records: int
+    num_used: int
+    num_pairs: int
+    train: TokenTable
+    lines: NDArray[np.int64]
+    heldout: TokenTable
+    texts: tuple[Pair, ...]
+    dropped: tuple[Dropped, ...]
+    waiting: tuple[Record, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What a worker needs to know to make a `_Part`."""
+
+    renderer: Renderer
+    heldout_share: float
+
+
+@dataclass(frozen=True)
+class _Sinks:
+    """Where pairs go: token ids of both sides, and the text of what is held out."""
+
+    train: TokenSink
+    heldout: TokenSink
+    texts: PairSink
+
+
+class _Reading:
+    """Collects parts of all files in their order; what grows with the pairs goes to the sinks."""
+
+    def __init__(self, data: DataConfig, renderer: Renderer, num_workers: int, sinks: _Sinks) -> None:
+        self._data = data
+        self._rules = _Rules(renderer, data.heldout_share)
+        self._num_workers = num_workers if data.max_pairs is None else 1
+        self._sinks = sinks
+        self._left = data.max_pairs
+        self._places: list[tuple[str, NDArray[np.int64]]] = []
+        self._dropped: list[Dropped] = []
+        self._counts: Counter[str] = Counter()
+        self._by_file: Counter[str] = Counter()
+
+    def parts(self, file: DataFile) -> Iterator[_Part]:
+        """Yield what becomes of the file's records, block by block; thumbs are paired at its end."""
+        waiting: list[Record] = []
+        blocks = ((block, file) for block in self._within_limit(file))
+        for part in mapped(partial(_block_part, self._rules), blocks, self._num_workers):
+            waiting += part.waiting
+            yield part
+        if waiting:
+            yield _part(list(settled(waiting, file.pairing)), file, self._rules)
+
+    def _within_limit(self, file: DataFile) -> Iterator[Block]:
+        """Yield blocks until `max_pairs` training pairs are read, the last one cut; the rest is only counted."""
+        for block in file.blocks():
+            kept = block if self._left is None or file.side == HELDOUT else self._cut(block, file, self._left)
+            self._counts["beyond"] += len(block) - len(kept)
+            if len(kept):
+                yield kept
+
+    def _cut(self, block: Block, file: DataFile, num_left: int) -> Block:
+        lines = set()
+        for record in read_block(block, file) if num_left > 0 else ():
+            lines.add(record.source.line)
+            num_left -= len(record.pairs)
+            if num_left <= 0:
+                break
+        self._left = num_left
+        return block.only(lines)
+
+    def take(self, part: _Part, file: DataFile) -> int:
+        """Add a part; return how many records it was made of."""
+        self._sinks.train.append(part.train)
+        self._sinks.heldout.append(part.heldout)
+        for pair in part.texts:
+            self._sinks.texts.append(pair)
+        self._places.append((file.name, part.lines))
+        self._dropped += part.dropped
+        self._counts.update(records=part.num_records, used=part.num_used, pairs=part.num_pairs)
+        self._by_file[file.name] += part.num_records
+        return part.num_records
+
+    def prepared(self, files: Sequence[DataFile]) -> PreparedData:
+        """Return all parts as one, without training pairs on held-out prompts."""
+        held = self._sinks.heldout.table()
+        heldout = Side(self._sinks.texts.spool(), held)
+        train, leaked = self._without_heldout_prompts(self._sinks.train.table(), held)
+        dropped = self._dropped + leaked
+        _refuse_empty(self._data, train, heldout, dropped)
+        _refuse_dropped_share(self._data, dropped, num_kept=len(train) + len(held))
+        report = {
+            "files": self._described(files),
+            "num_records": self._counts["records"] + self._counts["beyond"],
+            "num_used_records": self._counts["used"],
+            "num_pairs": self._counts["pairs"],
+            "num_beyond_max_pairs": self._counts["beyond"],
+            **_report(self._data, train, held, dropped),
+        }
+        return PreparedData(train, heldout, tuple(dropped), report, fingerprint([train.digest(), held.digest()]))
+
+    def _without_heldout_prompts(self, train: TokenTable, heldout: TokenTable) -> tuple[TokenTable, list[Dropped]]:
+        """Drop training pairs whose prompt is held out: measured on them, anything looks good."""
+        taken = set(heldout.prompt_ids())
+        out = np.array([train.prompt_id(row) in taken for row in range(len(train))], dtype=np.bool_)
+        if not out.any():
+            return train, []
+        names = [name for name, lines in self._places for _ in range(len(lines))]
+        lines = np.concatenate([lines for _, lines in self._places])
+        detail = "the prompt is also held out"
+        dropped = [
+            Dropped(Source(names[row], int(lines[row])), HELDOUT_PROMPT, detail) for row in np.flatnonzero(out).tolist()
+        ]
+        return train.selected(~out), dropped
+
+    def _described(self, files: Sequence[DataFile]) -> list[dict[str, Any]]:
+        return [
+            {
+                "path": file.spec,
+                "sha256": file_digest(file.path),
+                "format": file.form.name if file.form else "unknown",
+                "num_records": self._by_file[file.name],
+            }
+            for file in files
+        ]
+
+
+def _block_part(rules: _Rules, item: tuple[Block, DataFile]) -> _Part:
+    block, file = item
+    found = read_block(block, file)
+    part = _part([record for record in found if not record.thumbs], file, rules)
+    return replace(part, waiting=tuple(record for record in found if record.thumbs))
+
+
+def _part(found: Sequence[Record], file: DataFile, rules: _Rules) -> _Part:
+    pairs = [pair for record in found for pair in record.pairs]
+    side, unrendered = render_side(pairs, rules.renderer)
+    held = [_is_held_out(pair, file, rules.heldout_share) for pair in side.pairs]
+    both = list(zip(side.pairs, side.tokenized, held, strict=True))
+    train = [(pair, tokens) for pair, tokens, out in both if not out for _ in range(_times(pair, file.weight))]
+    return _Part(
+        num_records=len(found),
+        num_used=sum(record.dropped is None for record in found),
+        num_pairs=len(pairs),
+        train=TokenTable.of(tokens for _, tokens in train),
+        lines=np.array([pair.source.line if pair.source else 0 for pair, _ in train], dtype=np.int64),
+        heldout=TokenTable.of(tokens for _, tokens, out in both if out),
+        texts=tuple(pair for pair, _, out in both if out),
+        dropped=(*(record.dropped for record in found if record.dropped), *unrendered),
+    )
+
+
+def _is_held_out(pair: Pair, file: DataFile, share: float) -> bool:
+    return is_heldout(pair, share) if file.side is None else file.side != TRAIN
+
+
+def _times(pair: Pair, weight: float) -> int:
+    """Return how often a training pair is used: the whole part of the weight, and once more by its hash."""
+    whole = int(weight)
+    return whole + (weight > whole and unit_interval(fingerprint(["weight", pair.pair_id])) < weight - whole)
+
+
+# -------------------------------------------------------------------------------------------------------------- account
+
+
+def _refuse_empty(data: DataConfig, train: TokenTable, heldout: Side, dropped: Sequence[Dropped]) -> None:
     cause = f" The first dropped: {dropped[0].source}: {dropped[0].detail}." if dropped else ""
-    if not train.pairs:
-        raise DataError(f"{data.train}: no pair is left to train on.{cause}")
+    name = ", ".join(source.path for source in data.sources)
+    if not len(train):
+        raise DataError(f"{name}: no pair is left to train on.{cause}")
     if not heldout.pairs:
         remedy = "raise data.heldout_share, name a file as data.heldout, or bring more prompts"
-        raise DataError(f"{data.train}: no pair is held out to measure on: {remedy}.{cause}")
+        raise DataError(f"{name}: no pair is held out to measure on: {remedy}.{cause}")
 
 
 def _refuse_dropped_share(data: DataConfig, dropped: Sequence[Dropped], num_kept: int) -> None:
-    # Pairs on held-out prompts are sound; they are only not to be trained on.
-    unusable = [item for item in dropped if item.reason != HELDOUT_PROMPT]
+    # Pairs on held-out prompts, and records that nobody won, are sound; they are only not to be trained on.
+    unusable = [item for item in dropped if item.reason not in {HELDOUT_PROMPT, *UNDECIDED}]
     share = len(unusable) / (len(dropped) + num_kept)
     if share <= data.max_dropped_share:
         return
@@ -128,32 +284,24 @@ def _refuse_dropped_share(data: DataConfig, dropped: Sequence[Dropped], num_kept
     )
 
 
-def _report(
-    data: DataConfig, files: Sequence[PairFile], train: Side, heldout: Side, dropped: Sequence[Dropped]
-) -> dict[str, Any]:
-    tokens = (*train.tokenized, *heldout.tokenized)
-    num_records = sum(file.num_records for file in files)
-    num_unused = num_records - len(tokens) - len(dropped)
+def _report(data: DataConfig, train: TokenTable, heldout: TokenTable, dropped: Sequence[Dropped]) -> dict[str, Any]:
+    tables = (train, heldout)
+    lengths = [table.lengths for table in tables]
     return {
-        "files": [
-            {"path": f.path, "sha256": f.digest, "format": f.format, "num_records": f.num_records} for f in files
-        ],
-        "num_records": num_records,
-        "num_train_pairs": len(train.pairs),
+        "num_train_pairs": len(train),
         "num_train_prompts": train.num_prompts,
-        "num_heldout_pairs": len(heldout.pairs),
+        "num_heldout_pairs": len(heldout),
         "num_heldout_prompts": heldout.num_prompts,
         "num_dropped": len(dropped),
         "dropped_by_reason": dict(Counter(item.reason for item in dropped).most_common()),
-        "num_beyond_max_pairs": num_unused,
-        "num_truncated_pairs": sum(pair.num_truncated > 0 for pair in tokens),
+        "num_truncated_pairs": sum(int((table.num_truncated > 0).sum()) for table in tables),
         "truncation": data.truncation,
         "max_length": data.max_length,
-        "prompt_tokens": _spread([len(pair.prompt_ids) for pair in tokens]),
-        "chosen_tokens": _spread([len(pair.chosen_ids) for pair in tokens]),
-        "rejected_tokens": _spread([len(pair.rejected_ids) for pair in tokens]),
+        "prompt_tokens": _spread(np.concatenate([found.prompt for found in lengths])),
+        "chosen_tokens": _spread(np.concatenate([found.chosen for found in lengths])),
+        "rejected_tokens": _spread(np.concatenate([found.rejected for found in lengths])),
     }
 
 
-def _spread(lengths: Sequence[int]) -> dict[str, float]:
-    return {"mean": statistics.fmean(lengths), "median": statistics.median(lengths), "max": max(lengths)}
+def _spread(lengths: NDArray[np.int64]) -> dict[str, float]:
+    return {"mean": float(lengths.mean()), "median": float(np.median(lengths)), "max": int(lengths.max())}

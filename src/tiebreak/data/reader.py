@@ -1,46 +1,61 @@
-"""Files of preference pairs: bytes to records with line numbers.
+"""Sources of preference pairs: blocks of rows to records, each with its line, each used or dropped with a reason.
 
-Owns decompression, decoding, line limits and JSON. Every line of a file ends as a pair, as a `Dropped` with a reason,
-or as a blank line; the counts add up.
+Owns which form a file is read in, and the account: every record of a file gives pairs or is dropped with one reason,
+and the counts add up. It knows no container (`containers`) and no form (`formats`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import json
-import zlib
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib import resources
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, cast
 
-from tiebreak.config import BUNDLED_PAIRS
-from tiebreak.data.formats import FORMATS, Format, RowError, detect, read_row
+from tiebreak.config_data import DataConfig, SourceConfig
+from tiebreak.data.containers import Block, blocks, rows
+from tiebreak.data.formats import FORMATS, Format, Pairing, RowError, detect, read_row
+from tiebreak.data.formats.columns import columns_form
+from tiebreak.data.formats.pieces import keys_of, kind_of
+from tiebreak.data.formats.thumbs import paired_thumbs
+from tiebreak.data.locations import locate
 from tiebreak.errors import DataError, nearest
-from tiebreak.fingerprint import file_digest
-from tiebreak.records import Dropped, Pair, Source
+from tiebreak.fingerprint import file_digest, fingerprint
+from tiebreak.records import Dropped, Pair, Record, Source, Thumb
 
-MAX_LINE_BYTES = 16 * 2**20
-GZIP_MAGIC = b"\x1f\x8b"
+TRAIN, HELDOUT = "train", "heldout"
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file of a source, and how its rows are read; `form` is None where no row is in a known one."""
+
+    path: Path
+    name: str
+    form: Format | None
+    pairing: Pairing = Pairing()  # noqa: RUF009 - frozen
+    side: str | None = None
+    """TRAIN or HELDOUT where the configuration names files for both; else the rows themselves may say."""
+    weight: float = 1.0
+    """Times that each of its training pairs is used."""
+    spec: str = ""
+    """What the user named, where that names this file alone."""
+
+    def blocks(self) -> Iterator[Block]:
+        """Return the file's records in chunks, unread."""
+        return blocks(self.path, self.name)
 
 
 @dataclass(frozen=True)
 class PairFile:
-    """What a file held: `num_records` = pairs kept + records dropped."""
+    """What a source held: `num_records` = records that gave pairs + records dropped."""
 
     path: str
     digest: str
     format: str
     pairs: tuple[Pair, ...]
     dropped: tuple[Dropped, ...]
-
-    @property
-    def num_records(self) -> int:
-        """Lines that are not blank."""
-        return len(self.pairs) + len(self.dropped)
+    num_records: int
+    num_ties: int = 0
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -48,48 +63,48 @@ class PairFile:
         return dict(Counter(item.reason for item in self.dropped).most_common())
 
 
-def read_pairs(path: str | Path, format: str = "auto", max_dropped_share: float = 1.0) -> PairFile:
-    """Read every pair of a JSONL file, gzipped or not, whatever its name says.
+# ------------------------------------------------------------------------------------------------------------- opening
 
-    `format` is a name of `FORMATS` or auto, which takes the form of the first usable row. Raises DataError where the
-    file is missing, holds no pair, or more than `max_dropped_share` of its records are unusable.
+
+def open_data(data: DataConfig) -> list[DataFile]:
+    """Return every file of a run: those to train on, then those that are held out, where such are named."""
+    pairing, sides = Pairing(data.pairing, data.min_margin), (TRAIN, HELDOUT) if data.heldout else (None, HELDOUT)
+    return [
+        replace(file, side=side)
+        for side, sources in zip(sides, (data.sources, data.heldout_sources), strict=True)
+        for source in sources
+        for file in open_files(source, pairing)
+    ]
+
+
+def open_files(source: SourceConfig, pairing: Pairing = Pairing()) -> list[DataFile]:  # noqa: B008 - frozen
+    """Return the files that a source names, with the form of each.
+
+    Raises DataError where nothing is found, the form is unknown, or a mapping of columns makes no pair.
     """
-    file = _locate(path)
-    form = _known_format(format)
-    pairs: list[Pair] = []
-    dropped: list[Dropped] = []
-    with _opened(file) as handle:
-        for source, line in _lines(handle, file.name):
-            try:
-                row = _parsed(line)
-                row_form = form or _detected(row)
-                pairs.append(read_row(row, row_form, source))
-                form = row_form
-            except RowError as bad:
-                dropped.append(Dropped(source, bad.reason, bad.detail))
-    found = PairFile(str(path), file_digest(file), form.name if form else "unknown", tuple(pairs), tuple(dropped))
-    _refuse_unusable(found, max_dropped_share)
-    return found
+    stated = _stated_form(source.format, source.columns)
+    places = locate(source.path)
+    found = [
+        DataFile(
+            path,
+            name,
+            stated or _form_of(path, name),
+            pairing,
+            weight=source.weight,
+            spec=source.path if len(places) == 1 else str(path),
+        )
+        for path, name in places
+    ]
+    unknown = next((file for file in found if file.form is None), None)
+    return found if unknown is None or len(found) == 1 else [file for file in found if file.form] or found[:1]
 
 
-def data_digest(path: str | Path) -> str:
-    """Return the SHA-256 of a file of pairs, by the names that `read_pairs` takes."""
-    return file_digest(_locate(path))
-
-
-def _locate(path: str | Path) -> Path:
-    if str(path) == BUNDLED_PAIRS:
-        return cast(Path, resources.files("tiebreak") / "bundled" / "pairs.jsonl")
-    file = Path(path)
-    if file.is_dir():
-        raise DataError(f"{file}: is a folder; name one JSONL file of preference pairs")
-    if not file.exists():
-        near = nearest(file.name, [item.name for item in file.parent.iterdir()]) if file.parent.is_dir() else ""
-        raise DataError(f"{file}: no such file.{near}")
-    return file
-
-
-def _known_format(name: str) -> Format | None:
+def _stated_form(name: str, columns: Mapping[str, str] | None) -> Format | None:
+    if columns:
+        try:
+            return columns_form(columns)
+        except ValueError as error:
+            raise DataError(f"data.columns: {error}") from None
     if name == "auto":
         return None
     if name not in FORMATS:
@@ -99,81 +114,143 @@ def _known_format(name: str) -> Format | None:
     return FORMATS[name]
 
 
-@contextlib.contextmanager
-def _opened(file: Path) -> Iterator[IO[bytes]]:
-    with contextlib.ExitStack() as opened:
-        try:
-            handle = opened.enter_context(file.open("rb"))
-            magic = handle.read(2)
-            handle.seek(0)
-        except OSError as error:
-            raise DataError(f"{file}: cannot be read ({error.strerror})") from None
-        yield cast(IO[bytes], gzip.GzipFile(fileobj=handle)) if magic == GZIP_MAGIC else handle
+def _form_of(path: Path, name: str) -> Format | None:
+    """Return the form of the first row that can be read, or else of the first that is recognised."""
+    recognised: Format | None = None
+    for block in blocks(path, name):
+        for source, row in rows(block):
+            form = None if isinstance(row, RowError) else detect(row)
+            if form is None:
+                continue
+            recognised = recognised or form
+            try:
+                read_row(row, form, source)
+            except RowError as error:
+                if error.reason not in ("tie", "unpaired"):
+                    continue
+            return form
+    return recognised
 
 
-def _lines(handle: IO[bytes], name: str) -> Iterator[tuple[Source, bytes]]:
-    """Yield each line that is not blank; one that is too long comes cut, so that memory stays bounded."""
-    number = 0
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def records(file: DataFile) -> Iterator[Record]:
+    """Yield what became of each record of a file; thumbs come paired, after all others."""
+    return settled((record for block in file.blocks() for record in read_block(block, file)), file.pairing)
+
+
+def read_block(block: Block, file: DataFile) -> list[Record]:
+    """Return what became of each record of a block. Pure, so that worker processes can do it."""
+    return [_record(source, row, file) for source, row in rows(block)]
+
+
+def _record(source: Source, row: object, file: DataFile) -> Record:
     try:
-        while line := handle.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            if len(line) > MAX_LINE_BYTES:
-                _skip_rest_of_line(handle, line)
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            if line.strip():
-                yield Source(name, number), line
-    except (OSError, EOFError, zlib.error) as error:  # gzip raises all three for a damaged archive
-        raise DataError(f"{name}:{number + 1}: the file is damaged here ({error})") from None
+        if isinstance(row, RowError):
+            raise row
+        reading = read_row(row, file.form or _unknown(row), source, file.pairing)
+    except RowError as bad:
+        return Record(source, dropped=Dropped(source, bad.reason, bad.detail, bad.preference))
+    pairs = tuple(_on_side(pair, file.side) for pair in reading.pairs) if file.side else reading.pairs
+    return Record(source, pairs, reading.thumbs, reading.num_ties)
 
 
-def _skip_rest_of_line(handle: IO[bytes], line: bytes) -> None:
-    while line and not line.endswith(b"\n"):
-        line = handle.readline(MAX_LINE_BYTES)
+def _on_side(pair: Pair, side: str) -> Pair:
+    return replace(pair, origin=replace(pair.origin, split=side))
 
 
-def _parsed(line: bytes) -> Any:
-    if len(line) > MAX_LINE_BYTES:
-        raise RowError("line_too_long", f"the line is longer than {MAX_LINE_BYTES // 2**20} MiB")
-    try:
-        return json.loads(line.decode("utf-8"), object_pairs_hook=_unique_keys)
-    except UnicodeDecodeError as error:
-        raise RowError("bad_unicode", f"byte {error.start + 1} of the line is not UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise RowError("bad_json", f"not JSON at column {error.colno}: {error.msg}") from None
-    except RecursionError:
-        raise RowError("bad_json", "nested too deeply") from None
-    except ValueError:  # an integer with more digits than Python converts
-        raise RowError("bad_json", "holds a number that is too long") from None
-
-
-def _unique_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(items)
-    if len(row) < len(items):
-        twice = next(key for key, count in Counter(key for key, _ in items).items() if count > 1)
-        raise RowError("duplicate_key", f"key {twice!r:.60} is given twice")
-    return row
-
-
-def _detected(row: Any) -> Format:
+def _unknown(row: object) -> Format:
+    """Return the form of a row in a file of which no row could be read, so that the row's own fault is told."""
     form = detect(row)
     if form is not None:
         return form
-    found = f"keys {', '.join(map(repr, list(row)[:8]))}" if isinstance(row, dict) else f"a {type(row).__name__}"
-    forms = "; ".join(f"{known.name} {known.example}" for known in FORMATS.values())
-    raise RowError("unknown_format", f"found {found:.200}; wanted one of: {forms}")
+    found = f"keys {keys_of(row)}" if isinstance(row, Mapping) else kind_of(row)
+    raise RowError("unknown_format", f"found {found:.200}; docs/data.md shows every form, data.columns maps any other")
 
 
-def _refuse_unusable(found: PairFile, max_dropped_share: float) -> None:
-    if not found.num_records:
-        raise DataError(f"{found.path}: the file holds no record; wanted one preference pair per line")
-    share = len(found.dropped) / found.num_records
-    if found.pairs and share <= max_dropped_share:
+def settled(found: Iterable[Record], pairing: Pairing) -> Iterator[Record]:
+    """Yield records as they come, and at the end those whose thumbs had to wait for a partner."""
+    waiting: list[Record] = []
+    for record in found:
+        if record.thumbs:
+            waiting.append(record)
+        else:
+            yield record
+    yield from _settled_thumbs(waiting, pairing)
+
+
+def _settled_thumbs(waiting: Sequence[Record], pairing: Pairing) -> Iterator[Record]:
+    thumbs: list[Thumb] = [thumb for record in waiting for thumb in record.thumbs]
+    pairs, dropped, num_ties = paired_thumbs(thumbs, pairing)
+    made: dict[Source | None, list[Pair]] = {}
+    for pair in pairs:
+        made.setdefault(pair.source, []).append(pair)
+    alone = {item.source: item for item in dropped}
+    for number, record in enumerate(waiting):
+        own = (*record.pairs, *made.get(record.source, ()))
+        ties = record.num_ties + (num_ties if number == 0 else 0)
+        if not own and record.source in alone:
+            yield Record(record.source, num_ties=ties, dropped=alone[record.source])
+        else:
+            yield replace(record, pairs=own, num_ties=ties)
+
+
+# ----------------------------------------------------------------------------------------------------------- whole file
+
+
+def read_pairs(
+    path: str | Path,
+    format: str = "auto",
+    max_dropped_share: float = 1.0,
+    *,
+    columns: Mapping[str, str] | None = None,
+    pairing: Pairing = Pairing(),  # noqa: B008 - frozen
+) -> PairFile:
+    """Read every pair of a source into memory: a file, a folder, a glob, 'bundled' or a hub data set.
+
+    `format` is a name of `FORMATS` or auto, which takes the form of the first usable row of each file. Raises DataError
+    where nothing is found, no pair is in it, or more than `max_dropped_share` of its records are unusable.
+    """
+    source = SourceConfig(path=str(path), format=format, columns=dict(columns) if columns else None)
+    files = open_files(source, pairing)
+    found = [record for file in files for record in records(file)]
+    whole = PairFile(
+        str(path),
+        data_digest(str(path)),
+        forms_of(files),
+        tuple(pair for record in found for pair in record.pairs),
+        tuple(record.dropped for record in found if record.dropped),
+        len(found),
+        sum(record.num_ties for record in found),
+    )
+    refuse_unusable(whole.path, whole.num_records, len(whole.pairs), whole.dropped, max_dropped_share)
+    return whole
+
+
+def forms_of(files: Sequence[DataFile]) -> str:
+    """Return the forms in which files are read, in words."""
+    return ", ".join(dict.fromkeys(file.form.name if file.form else "unknown" for file in files))
+
+
+def data_digest(path: str) -> str:
+    """Return the digest of the bytes behind a source that `read_pairs` accepts; of several files, of all of them."""
+    digests = [file_digest(file) for file, _ in locate(path)]
+    return digests[0] if len(digests) == 1 else fingerprint(digests)
+
+
+def refuse_unusable(
+    path: str, num_records: int, num_pairs: int, dropped: Sequence[Dropped], max_dropped_share: float
+) -> None:
+    """Raise DataError where a source holds no pair, or too many of its records are dropped."""
+    if not num_records:
+        raise DataError(f"{path}: the file holds no record; wanted one preference pair per line")
+    if num_pairs and len(dropped) / num_records <= max_dropped_share:
         return
-    first = found.dropped[0]
-    if not found.pairs:
+    first = dropped[0]
+    if not num_pairs:
         raise DataError(f"{first.source}: {first.detail} ({first.reason}; no record of the file is usable)")
     raise DataError(
-        f"{first.source}: {first.detail} ({first.reason}); {len(found.dropped)} of {found.num_records} records are "
-        f"unusable, more than data.max_dropped_share {max_dropped_share:g}; see 'tiebreak check {found.path}'"
+        f"{first.source}: {first.detail} ({first.reason}); {len(dropped)} of {num_records} records are "
+        f"unusable, more than data.max_dropped_share {max_dropped_share:g}; see 'tiebreak check {path}'"
     )

@@ -7,36 +7,23 @@ here, so the ids that are trained are the ids that generation will see. It takes
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from tiebreak.config import DataConfig
+from tiebreak.config_data import DataConfig
+from tiebreak.data.encoding import Encoder, Tokenizer
 from tiebreak.errors import RenderError, one_line
 from tiebreak.records import Message, Pair, TokenizedPair
 
 # Breaks control tokens inside content; of the Unicode private-use area, so no font, keyboard or tokenizer gives it.
 _BREAK = "\uf8f5"
-# Texts that a continuation can be tokenised behind, for tokenizers that treat the start of a text specially.
-_ANCHORS = ("\n", ".", ":", "a")
 
 
-class Tokenizer(Protocol):
-    """What rendering needs of a tokenizer; transformers' tokenizers have it."""
-
-    def apply_chat_template(self, conversation: list[dict[str, Any]], **kwargs: Any) -> Any:
-        """Return the conversation as one text."""
-
-    def encode(self, text: str, **kwargs: Any) -> list[int]:
-        """Return token ids."""
-
-    def decode(self, token_ids: Sequence[int], **kwargs: Any) -> Any:
-        """Return text."""
-
-    @property
-    def added_tokens_decoder(self) -> Mapping[int, Any]:
-        """Id to added token (`content`, `special`)."""
+_Chat = list[dict[str, Any]]
+_Tools = list[dict[str, Any]] | None
 
 
 class Renderer:
@@ -45,6 +32,7 @@ class Renderer:
     def __init__(self, tokenizer: Tokenizer, eos_ids: Collection[int], data: DataConfig) -> None:
         """`eos_ids` end a turn; the first is appended where the template writes none."""
         self._tokenizer = tokenizer
+        self._encoder = Encoder(tokenizer)
         self._eos_ids = tuple(eos_ids)
         self._data = data
         added = tokenizer.added_tokens_decoder
@@ -53,9 +41,11 @@ class Renderer:
 
     def pair(self, pair: Pair) -> TokenizedPair:
         """Return the pair as ids, truncated if allowed; raises RenderError with a reason code."""
-        prompt = self._text(pair.prompt, pair.tools, generation=True)
-        chosen_ids = self._completion(pair, pair.chosen, prompt)
-        rejected_ids = self._completion(pair, pair.rejected, prompt)
+        messages, tools = self._disarmed(pair.prompt, pair.tools)
+        prompt = self._text(messages, tools, generation=True)
+        chosen_ids, rejected_ids = (
+            self._completion(messages, tools, completion, prompt) for completion in (pair.chosen, pair.rejected)
+        )
         if chosen_ids == rejected_ids:
             raise RenderError("identical_tokens", "both completions are the same after the chat template")
         whole = self._encode(prompt)
@@ -63,9 +53,17 @@ class Renderer:
         num_cut = len(whole) - len(kept)
         return TokenizedPair(pair.pair_id, pair.prompt_id, tuple(kept), chosen_ids, rejected_ids, num_cut)
 
+    def pairs(self, pairs: Iterable[Pair]) -> Iterator[TokenizedPair | RenderError]:
+        """Yield what `pair` returns or raises for each of many, in their order."""
+        for pair in pairs:
+            try:
+                yield self.pair(pair)
+            except RenderError as error:
+                yield error
+
     def prompt(self, prompt: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> tuple[int, ...]:
         """Return the ids that generation starts from, the assistant's header included."""
-        return tuple(self._encode(self._text(prompt, tools, generation=True)))
+        return tuple(self._encode(self._text(*self._disarmed(prompt, tools), generation=True)))
 
     def text(self, ids: Sequence[int]) -> str:
         """Return generated ids as text, without control tokens."""
@@ -79,68 +77,52 @@ class Renderer:
             raise RenderError("too_long", f"{longest} tokens, more than data.max_length {self._data.max_length}")
         return prompt_ids[-room:]
 
-    def _completion(self, pair: Pair, message: Message, prompt: str) -> tuple[int, ...]:
+    def _completion(self, messages: _Chat, tools: _Tools, completion: Message, prompt: str) -> tuple[int, ...]:
         """Return the scored ids: what the template writes after the prompt, to the first EOS and no further."""
-        full = self._text((*pair.prompt, message), pair.tools, generation=False)
+        last, _ = self._disarmed([completion], ())
+        full = self._text([*messages, *last], tools, generation=False)
         if not full.startswith(prompt):
             raise RenderError("seam", _seam_fault(prompt, full))
         ids = self._encode(full[len(prompt) :], continuing=prompt)
-        end = next((index for index, token in enumerate(ids) if token in self._eos_ids), None)
+        end = min((ids.index(eos) for eos in self._eos_ids if eos in ids), default=None)
         body = ids if end is None else ids[:end]
         if not body:
             raise RenderError("empty_completion", "the chat template leaves nothing of the completion")
         return (*body, self._eos_ids[0] if end is None else ids[end])
 
-    def _text(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], *, generation: bool) -> str:
-        try:
+    def _text(self, messages: _Chat, tools: _Tools, *, generation: bool) -> str:
+        with _template_errors():
             return str(
                 self._tokenizer.apply_chat_template(
-                    [self._disarmed(message) for message in messages],
-                    tools=self._any_added.broken(tools) or None,
-                    tokenize=False,
-                    add_generation_prompt=generation,
+                    messages, tools=tools, tokenize=False, add_generation_prompt=generation
                 )
             )
-        except Exception as error:  # noqa: BLE001 - a template is foreign code and may raise anything
-            raise RenderError("template", f"the chat template refuses the messages: {_cause(error)}") from None
 
-    def _disarmed(self, message: Message) -> dict[str, Any]:
-        """Return the message with every control token in its content broken.
+    def _disarmed(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> tuple[_Chat, _Tools]:
+        """Return messages and tools as templates take them, with every control token in their content broken.
 
         Added tokens that are not special, like `<think>`, are broken in what others write and kept where the model
         itself is the writer: there they are how it really writes.
         """
+        with _template_errors():
+            return [self._disarmed_message(message) for message in messages], self._any_added.broken(tools) or None
+
+    def _disarmed_message(self, message: Message) -> dict[str, Any]:
         breaker = self._control if message.role == "assistant" else self._any_added
+        content = breaker.closed(message.content)
+        if not (message.name or message.tool_calls or message.tool_call_id):
+            return {"role": message.role, "content": content}
         broken: dict[str, Any] = breaker.broken(_with_parsed_arguments(message.as_dict()))
-        return broken | {"role": message.role, "content": breaker.closed(message.content)}
+        return broken | {"role": message.role, "content": content}
 
     def _encode(self, text: str, continuing: str = "") -> list[int]:
         """Return the ids of a text whose pieces, split at `_BREAK`, never join into a control token."""
         ids: list[int] = []
         for piece in text.split(_BREAK):
-            ids += self._continuation(piece, continuing) if continuing else self._ids(piece)
+            before = continuing.rpartition(_BREAK)[2]
+            ids += self._encoder.continuation(piece, before) if continuing else self._encoder.ids(piece)
             continuing = continuing or piece
         return ids
-
-    def _ids(self, text: str) -> list[int]:
-        try:
-            return list(self._tokenizer.encode(text, add_special_tokens=False))
-        except Exception as error:  # noqa: BLE001 - so may a tokenizer, on half a surrogate pair for one
-            raise RenderError("tokenizer", f"the tokenizer refuses the text: {_cause(error)}") from None
-
-    def _continuation(self, text: str, before: str) -> list[int]:
-        """Return the ids of `text` as the continuation of another text, which keeps its own ids.
-
-        Tokenised on its own, a text may get a leading space (SentencePiece); tokenised together, a token may reach
-        over the seam. So it is tokenised behind an anchor whose ids stay the same with and without it.
-        """
-        if not text:
-            return []
-        for anchor in (before.rpartition(_BREAK)[2], *_ANCHORS):
-            head, joint = self._ids(anchor), self._ids(anchor + text)
-            if joint[: len(head)] == head:
-                return joint[len(head) :]
-        raise RenderError("seam", f"the tokenizer cannot continue the prompt at {text[:40]!r}")
 
 
 class _Breaker:
@@ -151,6 +133,7 @@ class _Breaker:
         self._whole = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
         self._begun = {token[:length] for token in longest_first for length in range(1, len(token))}
         self._longest = len(longest_first[0]) if longest_first else 0
+        self._firsts = {token[0] for token in longest_first}
 
     def broken(self, value: Any) -> Any:
         """Return a value of JSON with the tokens broken in all its texts."""
@@ -165,8 +148,12 @@ class _Breaker:
     def closed(self, text: str) -> str:
         """Return a broken text that no token can reach out of: templates may write messages back to back."""
         text = self._broken_text(text)
-        ends_begun = any(text[-length:] in self._begun for length in range(1, self._longest))
-        return text + _BREAK if ends_begun else text
+        return text + _BREAK if self._ends_begun(text) else text
+
+    def _ends_begun(self, text: str) -> bool:
+        if self._firsts.isdisjoint(text[1 - self._longest :]):
+            return False
+        return any(text[-length:] in self._begun for length in range(1, self._longest))
 
     def _broken_text(self, text: str) -> str:
         text = text.replace(_BREAK, "")
@@ -204,5 +191,10 @@ def _seam_fault(prompt: str, full: str) -> str:
     )
 
 
-def _cause(error: Exception) -> str:
-    return one_line(error, 200) or type(error).__name__
+@contextlib.contextmanager
+def _template_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - a template is foreign code and may raise anything
+        cause = one_line(error, 200) or type(error).__name__
+        raise RenderError("template", f"the chat template refuses the messages: {cause}") from None

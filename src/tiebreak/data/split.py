@@ -1,4 +1,4 @@
-"""Which pairs are held out: a pure hash of the prompt, so a prompt is never on both sides, in any run or order."""
+"""Which pairs are held out: a pure hash of prompt or group, so neither is on both sides, in any run or order."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tiebreak.records import Pair
 
 
 def is_heldout(pair: Pair, share: float) -> bool:
-    """Say whether a pair's prompt falls into the held-out share (0..1) of all prompts."""
-    return unit_interval(pair.prompt_id) < share
+    """Say whether a pair falls into the held-out share (0..1): by its group where one is stated, else by its prompt."""
+    return unit_interval(pair.split_key) < share
 
 
 def split(pairs: Sequence[Pair], share: float) -> tuple[list[Pair], list[Pair]]:

@@ -20,6 +20,8 @@ import transformers
 from torch import nn
 
 from tiebreak.config import AdapterConfig, Config, ModelConfig
+from tiebreak.config_data import DataConfig
+from tiebreak.data.render import Renderer
 from tiebreak.engine.attention import use_plain_attention
 from tiebreak.engine.bundled import Say
 from tiebreak.engine.compatibility import Choice, choose_scorer
@@ -62,7 +64,7 @@ def load_policy(
         scorer=choice.scorer,
         plain_because=choice.refusal,
         device=device,
-        eos_ids=_eos_ids(tokenizer, model),
+        eos_ids=_eos_ids(tokenizer, model.generation_config),
         pad_id=pad_id,
         source=source,
         dtype=dtype,
@@ -71,6 +73,14 @@ def load_policy(
     if config.training.gradient_checkpointing and trained is None:
         policy.checkpoint_activations()
     return policy
+
+
+def load_renderer(model: str, data: DataConfig, say: Say = lambda _: None) -> Renderer:
+    """Return what turns pairs into the tokens of a model, without loading its weights."""
+    config = ModelConfig(name=model)
+    source = resolve(config, say)
+    tokenizer = _tokenizer(config, source, None)
+    return Renderer(tokenizer, _eos_ids(tokenizer, _generation(source)), data)
 
 
 def save_merged(policy: Policy, folder: Path) -> None:
@@ -246,9 +256,17 @@ def _template(path: str) -> str:
         raise ModelError(f"model.chat_template {path}: cannot be read ({error})") from None
 
 
-def _eos_ids(tokenizer: Any, model: Any) -> tuple[int, ...]:
+def _generation(source: Source) -> Any:
+    """Return the generation settings beside the weights, where there are any."""
+    try:
+        return transformers.GenerationConfig.from_pretrained(str(source.base), revision=source.revision)
+    except OSError:
+        return transformers.GenerationConfig()
+
+
+def _eos_ids(tokenizer: Any, generation: Any) -> tuple[int, ...]:
     """Return every id that ends a turn, the tokenizer's own first."""
-    also = model.generation_config.eos_token_id
+    also = generation.eos_token_id
     others = also if isinstance(also, list) else [also]
     return tuple(dict.fromkeys(i for i in (tokenizer.eos_token_id, *others) if i is not None))
 

@@ -15,7 +15,7 @@ import peft
 import torch
 from torch import nn
 
-from tiebreak.config import DataConfig
+from tiebreak.config_data import DataConfig
 from tiebreak.data.render import Renderer
 from tiebreak.engine.generate import Sampling
 from tiebreak.engine.reference import OtherAdapter

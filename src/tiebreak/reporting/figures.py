@@ -1,6 +1,6 @@
-"""The plots of a run as inline SVG.
+"""The plots of a run as inline SVG, and the look that all our plots share.
 
-Owns what is drawn and how it looks. Pure: metric rows and evidence in, SVG text out.
+Owns what is drawn of a run, and how plots look. Pure: metric rows and evidence in, SVG text out.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -71,12 +71,17 @@ def plots(metrics: Rows, evidence: Rows) -> list[Plot]:
             ("Gradient norm", "Before clipping.", lambda a: _one(a, train, "grad_norm", TRAIN)),
             ("Learning rate", "As used by each step.", lambda a: _one(a, train, "learning_rate", HELDOUT)),
         ]
-    return [Plot(name, caption, _svg(name, draw)) for name, caption, draw in drawn]
+    return [Plot(name, caption, draw_svg(name, draw)) for name, caption, draw in drawn]
 
 
-def _svg(name: str, draw: Callable[[Axes], None]) -> str:
+def draw_svg(name: str, draw: Callable[[Axes], None], height: float = 2.7) -> str:
+    """Return what `draw` puts on the axes as SVG text under the title `name`; the same input gives the same text."""
+    # Slow to load, and the screens that borrow our numbers draw nothing.
+    import matplotlib as mpl  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=(4.6, 2.7), layout="constrained")
+        figure = Figure(figsize=(4.6, height), layout="constrained")
         axes = figure.add_subplot()
         axes.set_title(name)
         draw(axes)

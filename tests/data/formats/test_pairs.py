@@ -1,13 +1,16 @@
-"""Rows to pairs: what each form accepts, and that everything else is refused with a reason."""
+"""OpenAI's, HH-RLHF's, TRL's and our own form: what each accepts; everything else is refused with a reason."""
 
 from __future__ import annotations
+
+import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiebreak.data.formats import FORMATS, RowError, detect, read_row
-from tiebreak.records import Message, Pair, Source
+from tiebreak.records import Message, Origin, Pair, Preference, Source, Vote
 
 HERE = Source("rows.jsonl", 1)
 USER = {"role": "user", "content": "Why?"}
@@ -20,7 +23,8 @@ CALL = {"type": "function", "function": {"name": "look_up", "arguments": {"word"
 def read(row):
     form = detect(row)
     assert form is not None, "the row has no known form"
-    return read_row(row, form, HERE)
+    (pair,) = read_row(row, form, HERE).pairs
+    return pair
 
 
 def openai(**changes):
@@ -39,7 +43,13 @@ SAME_PAIR = {
         key: [{"role": "assistant", "content": [{"type": "text", "text": text}]}]
         for key, text in (("chosen", "Because."), ("rejected", "No."))
     }},
+    "one message a side": {"prompt": "Why?", "chosen": GOOD, "rejected": BAD},
+    "completions that go on from the prompt": {"prompt": [USER], "chosen": [GOOD], "rejected": [BAD]},
+    "a blank system text": TEXTS | {"system": " "},
     "openai": openai(),
+    "openai with one message a side": openai(preferred_output=GOOD, non_preferred_output=BAD),
+    "tiebreak": openai(origin={"split": "train"}),
+    "hh with a prompt": {"prompt": "\n\nHuman: Why?\n\nAssistant:", "chosen": " Because.", "rejected": " No."},
     "hh": {"chosen": "\n\nHuman: Why?\n\nAssistant: Because.", "rejected": "\n\nHuman: Why?\n\nAssistant: No."},
     "more keys than needed": TEXTS | {"id": 3, "score_chosen": float("nan"), "tools": None},
 }  # fmt: skip
@@ -56,7 +66,11 @@ def test_every_form_of_a_row_gives_the_same_pair(row):
 
 def test_each_form_is_detected_by_its_keys():
     found = {name: detect(row).name for name, row in SAME_PAIR.items()}
-    assert found == dict.fromkeys(SAME_PAIR, "trl") | {"openai": "openai", "hh": "hh"}
+    others = {
+        "openai": "openai", "openai with one message a side": "openai", "tiebreak": "tiebreak", "hh": "hh",
+        "hh with a prompt": "hh",
+    }  # fmt: skip
+    assert found == dict.fromkeys(SAME_PAIR, "trl") | others
     assert detect({"messages": []}) is None
     assert detect([1]) is None
 
@@ -105,7 +119,7 @@ REFUSED = {
     "chosen is null": (TEXTS | {"chosen": None}, "wrong_type"),
     "chosen is a number": (TEXTS | {"chosen": 3, "rejected": 4}, "wrong_type"),
     "chosen is true": (TEXTS | {"chosen": True, "rejected": False}, "wrong_type"),
-    "chosen is an object": (TEXTS | {"chosen": {"role": "assistant", "content": "a"}, "rejected": {}}, "wrong_type"),
+    "rejected is an empty object": (TEXTS | {"chosen": GOOD, "rejected": {}}, "unknown_role"),
     "chosen is a list of text": (TEXTS | {"chosen": ["a"], "rejected": ["b"]}, "wrong_type"),
     "sides of different types": (TEXTS | {"chosen": [GOOD]}, "wrong_type"),
     "prompt is a number": (TEXTS | {"prompt": 3}, "wrong_type"),
@@ -127,8 +141,21 @@ REFUSED = {
     "name is a number": (prompt(turn("user") | {"name": 5}), "wrong_type"),
     "tool_calls is text": (prompt(turn("user"), turn("assistant") | {"tool_calls": "x"}, turn("user")), "wrong_type"),
     "tools is text": (TEXTS | {"tools": "look_up"}, "wrong_type"),
+    "tools is the text of an object": (TEXTS | {"tools": "{}"}, "wrong_type"),
+    "pictures beside the text": (TEXTS | {"images": ["cat.png"]}, "wrong_type"),
+    "turns after the completions differ": (
+        {"prompt": [USER], "chosen": [turn("assistant"), USER, GOOD], "rejected": [turn("assistant", "y"), USER, BAD]},
+        "prompts_differ",
+    ),
+    "a score of our own that is text": (openai(preference={"chosen_score": "5"}), "wrong_type"),
+    "a weight of our own below zero": (openai(preference={"weight": -1}), "wrong_type"),
+    "a vote of our own for nobody": (openai(preference={"votes": [{"choice": "left"}]}), "wrong_type"),
+    "votes of our own that are text": (openai(preference={"votes": "left"}), "wrong_type"),
+    "a group of our own that is a number": (openai(origin={"group": 3}), "wrong_type"),
+    "half a surrogate pair in a group": (openai(origin={"group": "\ud800"}), "bad_unicode"),
     "prompt ends with an assistant turn": (prompt(turn("user"), turn("assistant")), "turn_order"),
-    "prompt begins with an assistant turn": (prompt(turn("assistant"), turn("user")), "turn_order"),
+    "only a greeting": (prompt(turn("assistant")), "turn_order"),
+    "two greetings": (prompt(turn("assistant"), turn("assistant"), turn("user")), "turn_order"),
     "two user turns in a row": (prompt(turn("user"), turn("user")), "turn_order"),
     "only a system message": (prompt(turn("system")), "turn_order"),
     "system message in the middle": (prompt(turn("user"), turn("system"), turn("user")), "turn_order"),
@@ -183,6 +210,56 @@ def test_a_row_in_another_form_than_its_file_is_refused():
     assert refusal.value.reason == "wrong_format"
 
 
+def test_a_prompt_may_begin_with_a_greeting_as_in_the_documents_of_together():
+    pair = read(prompt(turn("system"), turn("assistant", "How can I help?"), turn("user")))
+    assert [message.role for message in pair.prompt] == ["system", "assistant", "user"]
+
+
+def test_turns_that_both_completions_share_belong_to_the_prompt():
+    pair = read({"prompt": "Hi", "chosen": [turn("assistant"), USER, GOOD], "rejected": [turn("assistant"), USER, BAD]})
+    assert [message.content for message in pair.prompt] == ["Hi", "x", "Why?"]
+    assert (pair.chosen.content, pair.rejected.content) == ("Because.", "No.")
+
+
+def test_a_system_column_comes_before_a_prompt_without_a_system_message():
+    assert read(TEXTS | {"system": "Be brief."}).prompt == (Message("system", "Be brief."), Message("user", "Why?"))
+    own = prompt(turn("system", "Be kind."), USER) | {"system": "Be brief."}
+    assert read(own).prompt[0] == Message("system", "Be kind.")
+    whole = {"chosen": [USER, GOOD], "rejected": [USER, BAD], "system": "Be brief."}
+    assert [message.role for message in read(whole).prompt] == ["system", "user"]
+
+
+def test_tools_may_be_the_text_of_a_list():
+    assert read(TEXTS | {"tools": '[{"name": "look_up"}]'}).tools == ({"name": "look_up"},)
+    assert read(TEXTS | {"tools": ""}).tools == ()
+
+
+def test_our_own_form_gives_back_every_field():
+    votes = (Vote("chosen", "ann"), Vote("tie"), Vote("rejected", "bo"))
+    pair = Pair(
+        (Message("user", "Why?", name="Ann"),), Message("assistant", "Because."), Message("assistant", "No."),
+        ({"name": "look_up"},), HERE, Preference(4.5, 2, 2.5, 0.5, 0.75, votes), Origin("facts", "MIT", "test", "g 1"),
+    )  # fmt: skip
+    assert read(pair.as_dict()) == pair
+    assert read(json.loads(json.dumps(pair.as_dict()))) == pair
+    scored = replace(pair, preference=Preference(4.5, 2))
+    assert read(scored.as_dict()) == scored
+
+
+@pytest.mark.parametrize(("first", "then"), [("tiebreak", "openai"), ("openai", "tiebreak")])
+def test_a_file_may_hold_rows_with_and_without_what_we_write_beside_a_pair(first, then):
+    rows = {"openai": openai(), "tiebreak": openai(preference={"weight": 2.0})}
+    form = detect(rows[first])
+    assert form.name == first
+    assert [read_row(rows[name], form, HERE).pairs[0].preference.weight for name in ("openai", "tiebreak")] == [1, 2]
+
+
+def test_an_object_of_another_meaning_under_our_names_is_left_alone():
+    row = openai(preference={"winner": "a"}, origin="web")
+    assert detect(row).name == "openai"
+    assert read(row).preference == Preference()
+
+
 KEYS = [
     "prompt", "chosen", "rejected", "input", "messages", "preferred_output", "non_preferred_output", "tools", "role",
     "content", "tool_calls", "tool_call_id", "name", "type", "text",
@@ -227,6 +304,6 @@ def test_any_row_becomes_a_pair_or_a_row_error(row):
         assert refusal.reason.replace("_", "").isalpha()
         return
     assert isinstance(pair, Pair)
-    again = read_row(pair.as_openai(), FORMATS["openai"], HERE)
+    (again,) = read_row(pair.as_openai(), FORMATS["openai"], HERE).pairs
     assert again.pair_id == pair.pair_id
     assert again.prompt_id == pair.prompt_id

@@ -1,0 +1,225 @@
+"""Preferences of a prompt as a graph: repeats, contradictions, cycles, and how many prompts the pairs amount to.
+
+Owns what "A over B, B over C, C over A" means. Takes content hashes, a row a pair, and returns indices of rows; knows
+no text. Hashes are compared as they are: two completions are the same one when their keys are equal. A pair whose
+completions are equal is no preference and is left out of contradictions and cycles.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Keys = NDArray[np.uint64]
+Ints = NDArray[np.int64]
+
+MAX_EXACT = 200
+"""Completions of one cycle up to which pairs that also stand in a contradiction are looked at one by one."""
+
+
+def duplicates(prompt: Keys, chosen: Keys, rejected: Keys) -> Ints:
+    """Return the pairs that repeat an earlier one (same prompt, chosen, rejected), ascending; the first is kept."""
+    order = np.lexsort((rejected, chosen, prompt))
+    return np.sort(order[1:][~_starts(prompt[order], chosen[order], rejected[order])[1:]])
+
+
+@dataclass(frozen=True)
+class Contradictions:
+    """Pairs whose prompt also holds the opposite pair, row by row and group by group.
+
+    `num_same` and `num_opposite` are how many pairs say what the row says and the reverse, itself included: where
+    A > B stands twice and B > A once, the rows of A > B have 2 and 1.
+    """
+
+    pairs: Ints
+    groups: Ints
+    num_same: Ints
+    num_opposite: Ints
+
+    @property
+    def num_groups(self) -> int:
+        """How many couples of completions are contradicted."""
+        return int(self.groups[-1]) + 1 if len(self.groups) else 0
+
+
+def contradictions(prompt: Keys, chosen: Keys, rejected: Keys) -> Contradictions:
+    """Return the pairs of every 2-cycle (A > B and B > A on one prompt), groups in the order of their first pair."""
+    rows = np.flatnonzero(chosen != rejected)
+    low, high = np.minimum(chosen, rejected)[rows], np.maximum(chosen, rejected)[rows]
+    order = np.lexsort((rows, high, low, prompt[rows]))
+    rows = rows[order]
+    couple = np.cumsum(_starts(prompt[rows], low[order], high[order])) - 1
+    forward = (chosen[rows] == low[order]).astype(np.int64)
+    num_forward = np.bincount(couple, weights=forward).astype(np.int64)[couple]
+    num_backward = np.bincount(couple)[couple] - num_forward
+    both = (num_forward > 0) & (num_backward > 0)
+    same, opposite = (
+        np.where(forward, a, b)[both] for a, b in ((num_forward, num_backward), (num_backward, num_forward))
+    )
+    groups, order = _groups_by_first_pair(couple[both], rows[both])
+    return Contradictions(rows[both][order], groups, same[order], opposite[order])
+
+
+def _starts(*columns: NDArray[Any]) -> NDArray[np.bool_]:
+    """Mark the rows of sorted columns that differ from the row before."""
+    new = np.zeros(len(columns[0]), dtype=np.bool_)
+    new[:1] = True
+    for column in columns:
+        new[1:] |= column[1:] != column[:-1]
+    return new
+
+
+def _groups_by_first_pair(labels: Ints, pairs: Ints) -> tuple[Ints, Ints]:
+    """Number groups by their smallest pair; return (group of each row, order of rows by group and pair)."""
+    _, index = np.unique(labels, return_inverse=True)
+    first = np.full(int(index.max(initial=-1)) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first, index, pairs)
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    order = np.lexsort((pairs, rank[index]))
+    return rank[index][order], order
+
+
+@dataclass(frozen=True)
+class Cycles:
+    """Pairs on a directed cycle of three or more completions, by strongly connected component (`groups`)."""
+
+    pairs: Ints
+    groups: Ints
+
+    @property
+    def num_groups(self) -> int:
+        """How many separate knots of preferences there are."""
+        return int(self.groups[-1]) + 1 if len(self.groups) else 0
+
+
+def cycles(prompt: Keys, chosen: Keys, rejected: Keys) -> Cycles:
+    """Return every pair that lies on a cycle A > B > C > … > A of at least three completions of one prompt.
+
+    A pair does so where its chosen completion is reachable again from its rejected one without the reverse pair; a
+    mere 2-cycle is a contradiction and not listed. In components of more than MAX_EXACT completions the pairs that
+    also stand in a contradiction are left to that rule. Components: Pearce's algorithm in scipy, linear time.
+    """
+    rows = _several_per_prompt(prompt, np.flatnonzero(chosen != rejected))
+    source, target, num_nodes = _nodes(prompt[rows], chosen[rows], rejected[rows])
+    component = _components(source, target, num_nodes)
+    size = np.bincount(component, minlength=1)
+    inside = (component[source] == component[target]) & (size[component[source]] >= 3)
+    rows, source, target = rows[inside], source[inside], target[inside]
+    mutual = np.isin(source * num_nodes + target, target * num_nodes + source)
+    cyclic = ~mutual
+    _add_mutual(cyclic, mutual, source, target, component[source], size)
+    groups, order = _groups_by_first_pair(component[source[cyclic]], rows[cyclic])
+    return Cycles(rows[cyclic][order], groups)
+
+
+def _several_per_prompt(prompt: Keys, rows: Ints) -> Ints:
+    """Keep the rows of prompts with at least three pairs: fewer make no cycle of three."""
+    _, index, counts = np.unique(prompt[rows], return_inverse=True, return_counts=True)
+    return rows[counts[index] >= 3]
+
+
+def _nodes(prompt: Keys, chosen: Keys, rejected: Keys) -> tuple[Ints, Ints, int]:
+    """Number the completions of each prompt: a completion on two prompts is two nodes."""
+    prompts, completions = np.concatenate([prompt, prompt]), np.concatenate([chosen, rejected])
+    order = np.lexsort((completions, prompts))
+    node = np.empty(len(order), dtype=np.int64)
+    node[order] = np.cumsum(_starts(prompts[order], completions[order])) - 1
+    return node[: len(prompt)], node[len(prompt) :], int(node.max(initial=-1)) + 1
+
+
+def _components(source: Ints, target: Ints, num_nodes: int) -> Ints:
+    from scipy.sparse import csr_matrix  # noqa: PLC0415  loaded where it is used: `import tiebreak` stays fast
+    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
+
+    edges = csr_matrix((np.ones(len(source), dtype=np.int8), (source, target)), shape=(num_nodes, num_nodes))
+    found: Ints = connected_components(edges, directed=True, connection="strong")[1].astype(np.int64)
+    return found
+
+
+def _add_mutual(
+    cyclic: NDArray[np.bool_], mutual: NDArray[np.bool_], source: Ints, target: Ints, component: Ints, size: Ints
+) -> None:
+    """Mark in `cyclic` the mutual edges that close a longer cycle, too."""
+    wanted = np.isin(component, component[mutual]) & (size[component] <= MAX_EXACT)
+    edges = np.flatnonzero(wanted)
+    edges = edges[np.argsort(component[edges], kind="stable")]
+    for members in np.split(edges, np.flatnonzero(np.diff(component[edges])) + 1):
+        successors = _successors(source[members].tolist(), target[members].tolist())
+        for edge in members[mutual[members]]:
+            cyclic[edge] = _returns(successors, int(source[edge]), int(target[edge]))
+
+
+def _successors(sources: list[int], targets: list[int]) -> dict[int, set[int]]:
+    found: dict[int, set[int]] = {}
+    for source, target in zip(sources, targets, strict=True):
+        found.setdefault(source, set()).add(target)
+    return found
+
+
+def _returns(successors: dict[int, set[int]], source: int, target: int) -> bool:
+    """Is `source` reachable from `target` by more than the direct step back?"""
+    seen, frontier = {target}, successors.get(target, set()) - {source, target}
+    while frontier:
+        seen |= frontier
+        reached = set().union(*(successors.get(node, set()) for node in frontier))
+        if source in reached:
+            return True
+        frontier = reached - seen
+    return False
+
+
+def shortest_cycle(chosen: Keys, rejected: Keys, pairs: Ints) -> Ints:
+    """Return pairs that show a cycle in order (A > B, B > C, C > A): a shortest one of three or more.
+
+    It goes through the first pair. `pairs` is one group of `cycles`; empty where the first pair closes no such cycle.
+    """
+    edges = {(int(chosen[i]), int(rejected[i])): int(i) for i in reversed(pairs)}
+    start, goal = int(rejected[pairs[0]]), int(chosen[pairs[0]])
+    successors = _successors([a for a, _ in edges], [b for _, b in edges])
+    came_from, queue = {start: start}, deque([start])
+    while queue and goal not in came_from:
+        node = queue.popleft()
+        for after in sorted(successors.get(node, set()) - set(came_from) - ({goal} if node == start else set())):
+            came_from[after] = node
+            queue.append(after)
+    if goal not in came_from:
+        return np.zeros(0, dtype=np.int64)
+    path = [goal]
+    while path[-1] != start:
+        path.append(came_from[path[-1]])
+    steps = list(reversed(path))
+    back = [edges[a, b] for a, b in pairwise(steps)]
+    return np.array([int(pairs[0]), *back], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """How pairs spread over prompts; `effective` is how many prompts of one pair would weigh as much."""
+
+    num_pairs: int
+    num_prompts: int
+    effective: float
+    largest: int
+    histogram: tuple[tuple[int, int], ...]
+    """(pairs per prompt, number of such prompts), ascending."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields, for JSON."""
+        return {**vars(self), "histogram": [list(row) for row in self.histogram]}
+
+
+def clusters(prompt: Keys, weights: NDArray[np.float64] | None = None) -> Clusters:
+    """Count the pairs of each prompt; effective = (sum w)² / sum w² over prompts' pairs or weights (Kish 1965)."""
+    _, index, counts = np.unique(prompt, return_inverse=True, return_counts=True)
+    totals = counts.astype(np.float64) if weights is None else np.bincount(index, weights=weights)
+    squares = float((totals**2).sum())
+    sizes, nums = np.unique(counts, return_counts=True)
+    histogram = tuple((int(size), int(num)) for size, num in zip(sizes, nums, strict=True))
+    effective = float(totals.sum()) ** 2 / squares if squares else 0.0
+    return Clusters(len(prompt), len(counts), effective, int(counts.max(initial=0)), histogram)

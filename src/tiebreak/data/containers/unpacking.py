@@ -1,0 +1,104 @@
+"""A file to its plain bytes: opened once, unpacked where it is gzip or zstd, read in bounded chunks.
+
+Owns decompression, recognised by content and never by name. It knows nothing of what the bytes mean.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import stat
+import zlib
+from collections.abc import Generator, Iterator
+from io import FileIO
+from pathlib import Path
+
+from tiebreak.errors import DataError, one_line
+
+CHUNK_BYTES = 2**20
+_ZSTD_CHUNK_BYTES = 2**17
+
+_GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_ZSTD_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
+
+
+class Damaged(Exception):  # noqa: N818 - a finding, not a slip
+    """The bytes cannot be unpacked further; the reader of lines knows where that is."""
+
+
+def refuse_irregular(path: Path) -> None:
+    """Raise DataError where `path` is no ordinary file: a pipe would block, a device would never end."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({reason_of(error)})") from None
+    if not stat.S_ISREG(mode):
+        raise DataError(f"{path}: is {_irregular(mode)}, not a file")
+
+
+def reason_of(error: Exception) -> str:
+    """Return what the system or a library says of a failed call, in one printable line."""
+    said = one_line(getattr(error, "strerror", None) or error, 200)
+    return "".join(character if character.isprintable() else "?" for character in said)
+
+
+def is_packed(path: Path) -> bool:
+    """Whether the file is gzip or zstd, by its first bytes."""
+    with path.open("rb", buffering=0) as handle:
+        return _packing_of(handle) is not None
+
+
+def _packing_of(handle: FileIO) -> str | None:
+    start = os.pread(handle.fileno(), 4, 0)
+    if start.startswith(_GZIP):
+        return "gzip"
+    return "zstd" if start == _ZSTD or _ZSTD_SKIPPABLE.match(start) else None
+
+
+def chunks(path: Path) -> Generator[bytes, None, None]:
+    """Yield the bytes of a file, unpacked, a bounded piece at a time, so that no archive can fill the memory.
+
+    Raises DataError where it cannot be opened, Damaged where reading or unpacking fails.
+    """
+    refuse_irregular(path)
+    try:
+        handle = path.open("rb", buffering=0)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({reason_of(error)})") from None
+    with handle:
+        try:
+            yield from _OPENERS[_packing_of(handle)](handle)
+        except (OSError, EOFError, zlib.error) as error:  # a damaged archive raises any of the three
+            raise Damaged(reason_of(error)) from None
+
+
+def _plain(handle: FileIO) -> Iterator[bytes]:
+    while chunk := handle.read(CHUNK_BYTES):
+        yield chunk
+
+
+def _gunzipped(handle: FileIO) -> Iterator[bytes]:
+    with gzip.GzipFile(fileobj=handle) as unpacked:
+        # read1 gives what came before damage; read would lose it.
+        while chunk := unpacked.read1(CHUNK_BYTES):
+            yield chunk
+
+
+def _unzstd(handle: FileIO) -> Iterator[bytes]:
+    # Arrow's reader takes several frames and notices a cut file; the one of `zstandard` ends silently there.
+    import pyarrow as pa  # noqa: PLC0415 - heavy, and only zstd files need it
+
+    with pa.CompressedInputStream(pa.PythonFile(handle, mode="r"), "zstd") as unpacked:
+        while chunk := unpacked.read(_ZSTD_CHUNK_BYTES):
+            yield chunk
+
+
+_OPENERS = {None: _plain, "gzip": _gunzipped, "zstd": _unzstd}
+
+_IRREGULAR = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
+
+
+def _irregular(mode: int) -> str:
+    return next((what for test, what in _IRREGULAR if test(mode)), "a device")

@@ -1,0 +1,115 @@
+"""Text to ids, alone or behind other text: exactly what the tokenizer itself gives, sooner.
+
+Owns how a text continues another, and which work of a tokenizer is saved on the way: a text in front is read from its
+last control token on, and `words` remembers the ids of words. Where that is not known to give the same ids, nothing is
+saved. Knows nothing of messages, templates and pairs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from tiebreak.data.words import word_ids
+from tiebreak.errors import RenderError, one_line
+
+# Texts that a continuation can be tokenised behind, for tokenizers that treat the start of a text specially.
+_ANCHORS = ("\n", ".", ":", "a")
+_MOST_HEADS = 64
+_NEAR = 256
+
+
+class Tokenizer(Protocol):
+    """What rendering needs of a tokenizer; transformers' tokenizers have it."""
+
+    def apply_chat_template(self, conversation: list[dict[str, Any]], **kwargs: Any) -> Any:
+        """Return the conversation as one text."""
+
+    def encode(self, text: str, **kwargs: Any) -> list[int]:
+        """Return token ids."""
+
+    def decode(self, token_ids: Sequence[int], **kwargs: Any) -> Any:
+        """Return text."""
+
+    @property
+    def added_tokens_decoder(self) -> Mapping[int, Any]:
+        """Id to added token (`content`, `special`)."""
+
+
+class Encoder:
+    """Turns texts into the ids that the tokenizer gives for them."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._words = word_ids(tokenizer)
+        self._boundaries = _Boundaries(tokenizer)
+        self._heads: dict[str, list[int]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Encoder, (self._tokenizer,)  # another process remembers for itself
+
+    def ids(self, text: str) -> list[int]:
+        """Return the ids of a text; raises RenderError where the tokenizer refuses it."""
+        try:
+            if self._words is not None:
+                return self._words.ids(text)
+            return list(self._tokenizer.encode(text, add_special_tokens=False))
+        except Exception as error:  # noqa: BLE001 - a tokenizer may raise anything, on half a surrogate pair for one
+            cause = one_line(error, 200) or type(error).__name__
+            raise RenderError("tokenizer", f"the tokenizer refuses the text: {cause}") from None
+
+    def continuation(self, text: str, before: str) -> list[int]:
+        """Return the ids of `text` as the continuation of another text, which keeps its own ids.
+
+        Tokenised on its own, a text may get a leading space (SentencePiece); tokenised together, a token may reach
+        over the seam. So it is tokenised behind an anchor whose ids stay the same with and without it.
+        """
+        if not text:
+            return []
+        for anchor in (self._boundaries.last_of(before), *_ANCHORS):
+            head, joint = self._head(anchor), self.ids(anchor + text)
+            if joint[: len(head)] == head:
+                return joint[len(head) :]
+        raise RenderError("seam", f"the tokenizer cannot continue the prompt at {text[:40]!r}")
+
+    def _head(self, anchor: str) -> list[int]:
+        """Return the ids of an anchor; both completions have the same, and often all pairs of a file."""
+        if anchor not in self._heads:
+            if len(self._heads) >= _MOST_HEADS:
+                self._heads.clear()
+            self._heads[anchor] = self.ids(anchor)
+        return self._heads[anchor]
+
+
+class _Boundaries:
+    """Finds the last control token of a text: what lies before it has no say in the ids from there on.
+
+    A tokenizer written in Rust finds added tokens before anything else, from left to right and the longest first, and
+    treats what lies between two of them on its own. That holds for tokens that are looked for before the text is
+    normalised, and not only as whole words. Such a token is found wherever it stands unless another one that begins
+    before it takes part of it, or all; so it must not begin as one ends, nor be inside one.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        backend = getattr(tokenizer, "backend_tokenizer", None)  # only tokenizers that are written in Rust have one
+        added = {} if backend is None or backend.encode_special_tokens else backend.get_added_tokens_decoder()
+        self._tokens = [token.content for token in added.values() if not token.normalized]
+        ends = {content[start:] for content in self._tokens for start in range(1, len(content))}
+        whole = [token.content for token in added.values() if token.content and not token.single_word]
+        clear = [text for text in whole if not any(text[:length] in ends for length in range(1, len(text)))]
+        ordered = sorted(set(clear) & set(self._tokens), key=len, reverse=True)
+        self._clear = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        self._inside: dict[str, bool] = {}
+
+    def last_of(self, text: str) -> str:
+        """Return the text from its last control token on; all of it where none stands near its end."""
+        start = max(0, len(text) - _NEAR)
+        found = self._clear.finditer(text, start) if self._clear else ()
+        return text[max((match.start() for match in found if not self._is_inside(match[0])), default=0) :]
+
+    def _is_inside(self, content: str) -> bool:
+        """Say whether a token is a part of another one."""
+        if content not in self._inside:
+            self._inside[content] = any(content in other for other in self._tokens if other != content)
+        return self._inside[content]

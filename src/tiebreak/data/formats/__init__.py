@@ -1,0 +1,118 @@
+"""How a parsed row becomes pairs: one pure function for each form that people have, and one table of them.
+
+Owns the order in which forms are tried. It knows nothing of files, tokenizers or models. A row that cannot be used
+raises `RowError` with a short reason code that reports count.
+
+    form         what a form is                    pieces       texts, messages, tools: what rows are made of
+    checks       what no chat can be               annotations  what stands beside a pair
+    pairs        OpenAI, HH-RLHF, TRL              dialogues    ShareGPT, Axolotl, ms-swift
+    alpaca       LLaMA-Factory's Alpaca form       ratings      completions with scores
+    rankings     completions with ranks            votes        A/B comparisons
+    verdicts     words for who won                 candidates   names of columns of judged completions
+    pairing      judged completions to pairs       thumbs       single verdicts, and their partners
+    chatlogs     feedback inside dialogues         argilla, labelstudio   exports
+    columns      a mapping of the user's           guesses      telling names of columns
+    writing      pairs to rows of a form
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from tiebreak.data.formats import (
+    alpaca,
+    argilla,
+    chatlogs,
+    dialogues,
+    labelstudio,
+    pairs,
+    rankings,
+    ratings,
+    thumbs,
+    votes,
+)
+from tiebreak.data.formats.annotations import annotated
+from tiebreak.data.formats.checks import check_media, check_pair, check_thumb
+from tiebreak.data.formats.columns import columns_form
+from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
+from tiebreak.data.formats.guesses import guessed_columns
+from tiebreak.data.formats.pieces import keys_of, kind_of
+from tiebreak.records import Pair, Source, Thumb
+
+__all__ = ["FORMATS", "Format", "Pairing", "Reading", "Row", "RowError", "detect", "read_row"]
+
+# The most telling form first: the first that matches reads the row.
+FORMATS: dict[str, Format] = {
+    form.name: form
+    for form in (
+        pairs.TIEBREAK,
+        pairs.OPENAI,
+        dialogues.SHAREGPT,
+        dialogues.REJECTED_RESPONSE,
+        dialogues.AXOLOTL,
+        alpaca.ALPACA,
+        pairs.HH,
+        labelstudio.LABELSTUDIO,
+        labelstudio.LABELSTUDIO_MIN,
+        argilla.ARGILLA,
+        ratings.ULTRAFEEDBACK,
+        ratings.DISTILABEL,
+        ratings.RATINGS,
+        rankings.RANKING,
+        votes.ARENA,
+        votes.HELPSTEER,
+        votes.VOTES,
+        thumbs.THUMBS,
+        thumbs.DIALOGUE_THUMBS,
+        pairs.TRL,
+        chatlogs.CHATLOG,
+    )
+}
+
+
+def detect(row: Any, columns: Mapping[str, str] | None = None) -> Format | None:
+    """Return the form whose keys the row has, or None.
+
+    `columns` is the user's mapping (see `columns_form`) and then the form. Where no form is known, columns of telling
+    names are taken; the title of that form says which.
+    """
+    if not isinstance(row, Mapping):
+        return None
+    if columns:
+        return columns_form(columns)
+    form = next((form for form in FORMATS.values() if form.matches(row)), None)
+    guess = None if form else guessed_columns(row)
+    return columns_form(guess) if guess else form
+
+
+def read_row(row: Any, form: Format, source: Source, pairing: Pairing = Pairing()) -> Reading:  # noqa: B008 - frozen
+    """Return what one parsed row holds, or raise RowError."""
+    if not isinstance(row, Mapping):
+        raise RowError("not_an_object", f"a row is a JSON object, found {kind_of(row)}")
+    if not _fits(row, form):
+        raise RowError("wrong_format", f"not in the '{form.name}' form of the file: keys {keys_of(row)}")
+    check_media(row)
+    reading = form.read(row, pairing)
+    found = tuple(_finished(pair, row, source) for pair in reading.pairs)
+    return Reading(found, tuple(_judged(thumb, source) for thumb in reading.thumbs), reading.num_ties)
+
+
+def _fits(row: Row, form: Format) -> bool:
+    """Forms that one function reads are one family: rows of a file may be of any of them."""
+    return form.matches(row) or any(other.read is form.read and other.matches(row) for other in FORMATS.values())
+
+
+def _finished(pair: Pair, row: Row, source: Source) -> Pair:
+    found = replace(annotated(pair, row), source=source)
+    try:
+        check_pair(found)
+    except RowError as bad:
+        raise RowError(bad.reason, bad.detail, found.preference) from None
+    return found
+
+
+def _judged(thumb: Thumb, source: Source) -> Thumb:
+    check_thumb(thumb)
+    return replace(thumb, source=source)

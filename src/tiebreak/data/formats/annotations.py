@@ -1,0 +1,153 @@
+"""Columns that stand beside a pair in any form: scores, strength, weight, soft label, annotator, split, group, source.
+
+Owns their names. A column of the wrong type is left out: it may mean something else in that file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+from tiebreak.data.formats.form import Row, RowError
+from tiebreak.data.formats.pieces import kind_of
+from tiebreak.records import Origin, Pair, Preference, Vote
+
+NUMBERS: dict[str, tuple[str, ...]] = {
+    "chosen_score": (
+        "chosen_score", "score_chosen", "chosen_rating", "chosen-rating", "rating_chosen", "chosen_avg_rating",
+    ),
+    "rejected_score": (
+        "rejected_score", "score_rejected", "rejected_rating", "rejected-rating", "rating_rejected",
+        "rejected_avg_rating",
+    ),
+    "margin": ("margin", "score_margin", "preference_margin"),
+    "weight": ("weight", "sample_weight", "pair_weight"),
+    "soft_label": ("soft_label", "preference_probability", "p_chosen"),
+}  # fmt: skip
+TEXTS: dict[str, tuple[str, ...]] = {
+    "dataset": ("dataset", "source_dataset", "dataset_name", "source"),
+    "licence": ("licence", "license"),
+    "split": ("split",),
+    "group": ("group", "group_id", "cluster", "cluster_id"),
+}
+ANNOTATORS = ("annotator", "annotator_id", "rater", "rater_id", "worker_id")
+PREFERENCE_FIELDS = frozenset(field.name for field in fields(Preference))
+ORIGIN_FIELDS = frozenset(field.name for field in fields(Origin))
+LONGEST_NAME = 200
+_JUDGEMENTS = frozenset((*ANNOTATORS, *(column for columns in NUMBERS.values() for column in columns)))
+_ORIGINS = frozenset(column for columns in TEXTS.values() for column in columns)
+
+
+def annotated(pair: Pair, row: Row) -> Pair:
+    """Return the pair with what the row says beside it; what the form itself has read stays."""
+    columns = row.keys()
+    if not columns.isdisjoint(_JUDGEMENTS):
+        pair = replace(pair, preference=_preference(pair.preference, row))
+    return pair if columns.isdisjoint(_ORIGINS) else replace(pair, origin=_origin(pair.origin, row))
+
+
+def origin_of(row: Row) -> Origin:
+    """Return where the row says that it comes from."""
+    return _origin(Origin(), row)
+
+
+def number(value: Any) -> float | None:
+    """Return a finite number, told as one or as text (as in CSV), or None; true and false are no numbers."""
+    if isinstance(value, str):
+        value = _told_number(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def stated_preference(value: Row) -> Preference:
+    """Return the preference that `Preference.as_dict` wrote, or raise RowError."""
+    found = {name: item for name, item in value.items() if item is not None}
+    votes = found.pop("votes", [])
+    if not isinstance(votes, list) or not all(isinstance(vote, Mapping) for vote in votes):
+        raise RowError("wrong_type", f"'preference.votes' is a list of objects, found {kind_of(votes)}")
+    for name, item in found.items():
+        if isinstance(item, bool) or not isinstance(item, int | float):
+            raise RowError("wrong_type", f"'preference.{name}' is a number, found {kind_of(item)}")
+    try:
+        return Preference(**found, votes=tuple(map(_vote, votes)))
+    except (ValueError, OverflowError) as error:
+        raise RowError("wrong_type", f"'preference': {error}") from None
+
+
+def stated_origin(value: Row) -> Origin:
+    """Return the origin that `Origin.as_dict` wrote, or raise RowError."""
+    found = {name: item for name, item in value.items() if item is not None}
+    for name, item in found.items():
+        if not isinstance(item, str):
+            raise RowError("wrong_type", f"'origin.{name}' is text, found {kind_of(item)}")
+    return Origin(**found)
+
+
+def _vote(vote: Row) -> Vote:
+    choice, annotator = vote.get("choice"), vote.get("annotator", "")
+    if choice not in ("chosen", "rejected", "tie") or not isinstance(annotator, str):
+        raise RowError("wrong_type", "a vote has a choice (chosen, rejected, tie) and an annotator, which is text")
+    return Vote(choice, annotator)
+
+
+def _told_number(text: str) -> float | None:
+    """Return the number that a short text is; Python's own spelling with underscores is none."""
+    if not text or len(text) > 40 or "_" in text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _preference(known: Preference, row: Row) -> Preference:
+    found = {name: number(_first(row, columns)) for name, columns in NUMBERS.items()}
+    stated: dict[str, Any] = {
+        name: value for name, value in found.items() if value is not None and _is_default(known, name)
+    }
+    if stated.get("weight", 1.0) < 0:
+        del stated["weight"]
+    if not 0 <= stated.get("soft_label", 0.5) <= 1:
+        del stated["soft_label"]
+    if "margin" not in stated and known.margin is None and stated.keys() & {"chosen_score", "rejected_score"}:
+        stated.update(_difference(replace(known, **stated)))
+    annotator = _text(_first(row, ANNOTATORS))
+    if annotator is not None and not known.votes:
+        return replace(known, **stated, votes=(Vote("chosen", annotator),))
+    return replace(known, **stated)
+
+
+def _difference(scores: Preference) -> dict[str, float]:
+    if scores.chosen_score is None or scores.rejected_score is None:
+        return {}
+    margin = scores.chosen_score - scores.rejected_score
+    return {"margin": margin} if math.isfinite(margin) else {}
+
+
+def _origin(known: Origin, row: Row) -> Origin:
+    found = {name: _text(_first(row, columns)) for name, columns in TEXTS.items() if _is_default(known, name)}
+    stated = {name: value for name, value in found.items() if value is not None}
+    return replace(known, **stated) if stated else known
+
+
+def _is_default(known: Preference | Origin, name: str) -> bool:
+    return bool(getattr(known, name) == (1.0 if name == "weight" else None))
+
+
+def _first(row: Row, columns: Sequence[str]) -> Any:
+    return next((row[name] for name in columns if row.get(name) is not None), None)
+
+
+def _text(value: Any) -> str | None:
+    """Return a name: a number, or one short line of text (a longer one is a document, not a name)."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    text = str(value).strip()
+    return text if 0 < len(text) <= LONGEST_NAME and "\n" not in text else None

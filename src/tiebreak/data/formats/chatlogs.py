@@ -1,0 +1,144 @@
+"""Logs of chats whose turns carry what users did: thumbs, regenerated completions, edits.
+
+Owns these shapes. The kept completion is chosen over each that the user had regenerated, the edit over the original.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tiebreak.data.formats.annotations import origin_of
+from tiebreak.data.formats.candidates import completion, has_text, is_paired, sides_of, system_in
+from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
+from tiebreak.data.formats.pairing import weighed
+from tiebreak.data.formats.pieces import kind_of, message_of, prompt_of, tools_of, turns, with_system
+from tiebreak.data.formats.ratings import COMPLETIONS
+from tiebreak.data.formats.thumbs import DIALOGUE, LABELS
+from tiebreak.data.formats.verdicts import liked
+from tiebreak.records import Message, Pair, Thumb
+
+DIALOGUES = (*DIALOGUE, "turns")
+FEEDBACK = ("feedback", "rating", "thumb", "thumbs", "vote", "score", "annotation", "reaction")
+_WITHIN = (*FEEDBACK, "value", "type")
+ABANDONED = ("regenerations", "alternatives", "variants")
+EDITS = ("edited", "edit", "edited_content")
+ORIGINALS = ("original", "edited_from", "original_content")
+
+
+def _is_chatlog(row: Row) -> bool:
+    """Any list of turns, so that the rows of a log in which nobody judged anything are read as what they are."""
+    name = _dialogue(row)
+    others = (*LABELS, *COMPLETIONS, "data", "fields")
+    if name is None or is_paired(row) or sides_of(row) or any(row.get(other) is not None for other in others):
+        return False
+    return any(isinstance(turn, Mapping) and {"role", "from"} & turn.keys() for turn in row[name])
+
+
+def _dialogue(row: Row) -> str | None:
+    return next((name for name in DIALOGUES if isinstance(row.get(name), list)), None)
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """One turn: what the conversation went on with; of the assistant's, what else was said and how it was judged."""
+
+    kept: Message
+    original: Message
+    abandoned: tuple[Message, ...] = ()
+    judged: tuple[tuple[Message, bool], ...] = ()
+
+    @property
+    def is_edited(self) -> bool:
+        return self.original != self.kept and has_text(self.original)
+
+
+def _read_chatlog(row: Row, pairing: Pairing) -> Reading:
+    """Each turn of the assistant that users judged, after what was finally said before it.
+
+    With `all` the kept completion is paired with every abandoned one, which weigh 1 together; else with the last of
+    them, which the user saw right before. A thumb on an edited turn is on its original.
+    """
+    name = _dialogue(row) or DIALOGUES[0]
+    tools, origin = tools_of(row.get("tools")), origin_of(row)
+    before = with_system(system_in(row), [])
+    pairs: list[Pair] = []
+    thumbs: list[Thumb] = []
+    for index, item in enumerate(row[name]):
+        turn = _turn(item, f"{name}[{index}]")
+        if turn.judged or turn.abandoned or turn.is_edited:
+            prompt = prompt_of(turns(before))
+            thumbs += [Thumb(prompt, message, verdict, tools, None, origin) for message, verdict in turn.judged]
+            pairs += _pairs(prompt, turn, tools, takes_all=pairing.choose == "all")
+        before.append(turn.kept)
+    if not pairs and not thumbs:
+        raise RowError("no_completion", "no turn of the log has feedback, an alternative or an edit")
+    return Reading(tuple(pairs), tuple(thumbs))
+
+
+def _turn(item: Any, field: str) -> _Turn:
+    if not isinstance(item, Mapping):
+        raise RowError("wrong_type", f"'{field}' is a message, found {kind_of(item)}")
+    message = message_of(item, field)
+    if message.role != "assistant":
+        return _Turn(message, message)
+    kept, original = _edited(message, _text(item, EDITS)), _edited(message, _text(item, ORIGINALS))
+    others = _others(item, field)
+    judged = [(said, verdict) for said, told in ((original, item), *others) if (verdict := _verdict(told)) is not None]
+    abandoned = tuple(said for said, _ in others if said not in (kept, original))
+    return _Turn(kept, original, abandoned, tuple(judged))
+
+
+def _edited(message: Message, text: str | None) -> Message:
+    return message if text is None else replace(message, content=text)
+
+
+def _text(item: Row, names: Sequence[str]) -> str | None:
+    return next((item[name] for name in names if isinstance(item.get(name), str) and item[name].strip()), None)
+
+
+def _others(item: Row, field: str) -> list[tuple[Message, Row]]:
+    """Return the other completions of a turn, with what the log has on each of them."""
+    name = next((name for name in ABANDONED if item.get(name)), None)
+    told = item[name] if name else []
+    if not isinstance(told, list):
+        raise RowError("wrong_type", f"'{field}.{name}' is a list, found {kind_of(told)}")
+    found = [(completion(other, f"{field}.{name}"), other) for other in told if other is not None]
+    return [(said, other if isinstance(other, Mapping) else {}) for said, other in found if has_text(said)]
+
+
+def _pairs(
+    prompt: tuple[Message, ...], turn: _Turn, tools: tuple[Mapping[str, Any], ...], *, takes_all: bool
+) -> list[Pair]:
+    edits = [Pair(prompt, turn.kept, turn.original, tools)] if turn.is_edited else []
+    others = turn.abandoned if takes_all else turn.abandoned[-1:]
+    return edits + (weighed([Pair(prompt, turn.kept, other, tools) for other in others], 1.0) if others else [])
+
+
+def _verdict(item: Row) -> bool | None:
+    """Return the thumb on a completion; other words are comments, a number on another scale is refused."""
+    values = [_innermost(item.get(name)) for name in FEEDBACK]
+    verdicts = [verdict for value in values if (verdict := liked(value)) is not None]
+    if verdicts:
+        return verdicts[0]
+    numbers = [value for value in values if isinstance(value, int | float) and value != 0]
+    if numbers:
+        raise RowError("wrong_type", f"feedback on a turn is up or down, 1 or -1; found {numbers[0]!r:.40}")
+    return None
+
+
+def _innermost(value: Any) -> Any:
+    """Return what an object such as `{"rating": 1}` says."""
+    if not isinstance(value, Mapping):
+        return value
+    return next((value[name] for name in _WITHIN if value.get(name) is not None), None)
+
+
+CHATLOG = Format(
+    "chatlog",
+    "logs of chats with feedback, regenerated turns or edits",
+    '{"messages": [{"role": "user", …}, {"role": "assistant", "content": …, "feedback": "up"}]}',
+    _is_chatlog,
+    _read_chatlog,
+)

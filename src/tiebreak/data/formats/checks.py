@@ -1,0 +1,118 @@
+"""What no chat can be, whatever form it came in: the last look at a pair before it counts as read.
+
+Owns the refusals that hold for every form. It knows no form.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+from tiebreak.data.formats.form import Row, RowError
+from tiebreak.records import Message, Origin, Pair, Thumb
+
+MEDIA_COLUMNS = ("images", "videos", "audios")
+
+
+def check_media(row: Row) -> None:
+    """Refuse a row with pictures, video or sound: text alone would not be what was judged."""
+    for name in MEDIA_COLUMNS:
+        if isinstance(row.get(name), list) and row[name]:
+            raise RowError("wrong_type", f"the row has '{name}'; only text can be used")
+
+
+def check_pair(pair: Pair) -> None:
+    """Refuse what no chat can be: empty turns, turns out of order, completions without text or equal to each other."""
+    for name, message in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+        if _is_empty(message):
+            raise RowError("empty_completion", f"'{name}' is empty")
+    if pair.chosen == pair.rejected:
+        raise RowError("identical", "'chosen' and 'rejected' are the same")
+    _check_prompt(pair.prompt)
+    annotators = [vote.annotator for vote in pair.preference.votes]
+    _check_text([*pair.prompt, pair.chosen, pair.rejected], pair.tools, [*_stated(pair.origin), *annotators])
+
+
+def check_thumb(thumb: Thumb) -> None:
+    """Refuse what no chat can be, in a completion that is judged on its own."""
+    if _is_empty(thumb.completion):
+        raise RowError("empty_completion", "the completion is empty")
+    _check_prompt(thumb.prompt)
+    _check_text([*thumb.prompt, thumb.completion], thumb.tools, _stated(thumb.origin))
+
+
+def _stated(origin: Origin) -> list[str]:
+    return [name for name in (origin.dataset, origin.licence, origin.split, origin.group) if name]
+
+
+def _is_empty(message: Message) -> bool:
+    return not message.content.strip() and not message.tool_calls
+
+
+def _check_prompt(prompt: Sequence[Message]) -> None:
+    if any(_is_empty(message) for message in prompt if message.role != "tool"):
+        raise RowError("empty_turn", "a prompt message is empty")
+    _check_turns([message.role for message in prompt])
+    _check_tools(prompt)
+
+
+def _check_turns(roles: list[str]) -> None:
+    turns = [role for role in roles if role not in ("system", "developer")]
+    if roles[: len(roles) - len(turns)] != [role for role in roles if role in ("system", "developer")]:
+        raise RowError("turn_order", "a system message stands after the first turn")
+    if not turns or turns[0] == "tool" or turns[-1] not in ("user", "tool"):
+        raise RowError(
+            "turn_order",
+            "a prompt begins with a user turn or an assistant's greeting and ends with a user or tool turn; "
+            f"found {turns[:8]}",
+        )
+    for before, after in pairwise(turns):
+        if after not in _MAY_FOLLOW[before]:
+            raise RowError("turn_order", f"a prompt turn '{after}' follows '{before}'")
+
+
+_MAY_FOLLOW = {"user": ("assistant",), "assistant": ("user", "tool"), "tool": ("tool", "assistant", "user")}
+# How models write a call as text, where a file has it that way (Hermes, Llama, Mistral, ReAct, XML).
+_CALL_MARKS = ("<tool_call", "<function", "<|python_tag|>", "[TOOL_CALLS]", "Action:", "<invoke", "```")
+
+
+def _check_tools(prompt: Sequence[Message]) -> None:
+    """Refuse a tool message that answers no call: none was made, or none of this id."""
+    called: Message | None = None
+    known: set[Any] = set()
+    for message in prompt:
+        if message.role == "assistant":
+            called = message
+            known.update(call["id"] for call in message.tool_calls if isinstance(call.get("id"), str))
+        elif message.role == "tool" and called is not None:
+            if not called.tool_calls and not any(mark in called.content for mark in _CALL_MARKS):
+                raise RowError("tool_mismatch", "a tool message follows an assistant turn that calls no tool")
+            if message.tool_call_id is not None and known and message.tool_call_id not in known:
+                raise RowError("tool_mismatch", f"no call before it has the id {message.tool_call_id!r:.60}")
+
+
+def _check_text(messages: Sequence[Message], tools: Sequence[Row], names: Sequence[str]) -> None:
+    """Refuse what cannot be written again, in any field: half characters, numbers that JSON does not have."""
+    try:
+        for text in (*_texts(messages), *names):
+            text.encode()
+        for value in (tools, *(message.tool_calls for message in messages)):
+            if value:
+                json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        raise RowError("bad_unicode", "the text holds half of a surrogate pair, which is no character") from None
+    except ValueError:
+        raise RowError("bad_json", "a field holds NaN or infinity, which JSON does not have") from None
+    except RecursionError:
+        raise RowError("bad_json", "nested too deeply") from None
+
+
+def _texts(messages: Sequence[Message]) -> Iterator[str]:
+    for message in messages:
+        yield message.content
+        if message.name is not None:
+            yield message.name
+        if message.tool_call_id is not None:
+            yield message.tool_call_id

@@ -1,0 +1,59 @@
+"""What a form of row is: how it is recognised and read, and what reading gives.
+
+Owns the words that every form shares. It knows no form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tiebreak.records import NOTHING_STATED, Pair, Preference, Thumb
+
+Row = Mapping[str, Any]
+
+
+class RowError(Exception):
+    """A row that is not a usable pair: a reason code, and the finding in words."""
+
+    def __init__(self, reason: str, detail: str, preference: Preference = NOTHING_STATED) -> None:
+        super().__init__(reason, detail, preference)
+        self.reason = reason
+        self.detail = detail
+        self.preference = preference
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """How several judged completions of one prompt become pairs.
+
+    `best_worst` gives one pair a prompt; `best_random` pairs the best with one of the others, chosen by a hash of the
+    prompt; `all` gives every pair. A difference below `min_margin`, and one of zero, gives no pair.
+    """
+
+    choose: Literal["best_worst", "best_random", "all"] = "best_worst"
+    min_margin: float = 0.0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one row holds: pairs, completions judged on their own, comparisons that nobody won."""
+
+    pairs: tuple[Pair, ...] = ()
+    thumbs: tuple[Thumb, ...] = ()
+    num_ties: int = 0
+
+
+@dataclass(frozen=True)
+class Format:
+    """A form of row: its name, who uses it, an example for messages, how it is recognised and read."""
+
+    name: str
+    title: str
+    example: str
+    matches: Callable[[Row], bool]
+    read: Callable[[Row, Pairing], Reading]

@@ -1,0 +1,164 @@
+"""What the user names as data, to files: a path, a folder, a pattern, the bundled pairs, or a data set of the Hub.
+
+Owns which files belong to a name, their order and how they are called in messages. It opens none of them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+from tiebreak.config_data import BUNDLED_PAIRS
+from tiebreak.errors import DataError, nearest, one_line
+
+HUB = "hf:"
+_HUB_NAME = re.compile(r"hf:(?P<name>\w[\w.-]*(?:/\w[\w.-]*)?)(?::(?P<config>[^:@\s]+))?(?:@(?P<split>[\w.-]+))?")
+_DATA_FILE = re.compile(r"\.(jsonl?|ndjson|csv|tsv|parquet|arrow|feather)(\.(gz|gzip|zst|zstd))?$", re.IGNORECASE)
+_ABOUT_DATA = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
+_NO_SUCH = (FileNotFoundError, NotADirectoryError)
+
+Located = list[tuple[Path, str]]
+
+
+def locate(spec: str) -> Located:
+    """Return the files that a name stands for, each with its display name, in an order that is always the same.
+
+    A file · a folder: the data files below it, hidden ones and links to folders left out · a pattern with `*`, `?`,
+    `[…]` or `**` · `bundled` · `hf:owner/name[:config][@split]`: the files of one split (train, unless named) as they
+    lie on the Hub, loaded by the `datasets` library without running code of theirs. Raises DataError, in one line,
+    where nothing is found.
+    """
+    if spec == BUNDLED_PAIRS:
+        return [(cast(Path, resources.files("tiebreak") / "bundled" / "pairs.jsonl"), "pairs.jsonl")]
+    if spec.startswith(HUB):
+        return _from_hub(spec)
+    path = Path(spec)
+    mode = _mode(path)
+    if mode is None and re.search(r"[*?\[]", spec):
+        return _matching(spec)
+    if mode is None or not spec.strip():
+        raise DataError(f"{spec}: no such file.{_neighbour(path)}")
+    if stat.S_ISDIR(mode):
+        return _below(path)
+    if not stat.S_ISREG(mode):
+        raise DataError(f"{spec}: is a pipe, a socket or a device, not a file")
+    return [(path, _printable(path.name))]
+
+
+def _mode(path: Path) -> int | None:
+    """Return what a path leads to, None where it leads nowhere."""
+    try:
+        return path.stat().st_mode
+    except _NO_SUCH:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({_reason(error)})") from None
+
+
+def _neighbour(path: Path) -> str:
+    try:
+        if path.is_symlink():
+            return " It is a link that leads nowhere."
+        return nearest(path.name, sorted(item.name for item in path.parent.iterdir()))
+    except OSError:
+        return ""
+
+
+def _reason(error: Exception) -> str:
+    return one_line(getattr(error, "strerror", None) or error, 300)
+
+
+def _printable(name: str) -> str:
+    """Return a file name as text; bytes that are no UTF-8 become a replacement character."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+# ------------------------------------------------------------------------------------------------- folders and patterns
+
+
+def _below(folder: Path) -> Located:
+    files = sorted(_walked(folder), key=Path.as_posix)
+    found = [file for file in files if _DATA_FILE.search(file.name) and file.name not in _ABOUT_DATA]
+    if not found:
+        held = f"it holds {len(files)} other files" if files else "it is empty"
+        raise DataError(f"{folder}: no data file in this folder ({held}); wanted .jsonl, .json, .csv, .tsv, .parquet …")
+    return _named(found, folder)
+
+
+def _walked(folder: Path) -> Iterator[Path]:
+    """Yield the ordinary files below a folder; links to folders are not followed, so that no loop can catch us."""
+    for where, folders, names in os.walk(folder, onerror=_unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (path for name in names if not name.startswith(".") and (path := Path(where, name)).is_file())
+
+
+def _unreadable(error: OSError) -> None:
+    raise DataError(f"{error.filename}: cannot be read ({_reason(error)})")
+
+
+def _matching(spec: str) -> Located:
+    """Return the files that match a pattern: the data files among them or, where there is none, all of them."""
+    parts = Path(spec).parts
+    fixed = next(index for index, part in enumerate(parts) if re.search(r"[*?\[]", part))
+    folder, pattern = Path(*parts[:fixed]), "/".join(parts[fixed:])
+    try:
+        files = sorted({path for path in folder.glob(pattern) if path.is_file()}, key=Path.as_posix)
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise DataError(f"{spec}: is no pattern of files ({_reason(error)})") from None
+    shown = [file for file in files if not _is_hidden(file.relative_to(folder))]
+    found = [file for file in shown if _DATA_FILE.search(file.name) and file.name not in _ABOUT_DATA] or shown
+    if not found:
+        raise DataError(f"{spec}: no file matches this pattern")
+    return _named(found, folder)
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") and part != ".." for part in path.parts)
+
+
+def _named(files: list[Path], folder: Path) -> Located:
+    above = Path(os.path.abspath(folder)).name  # noqa: PTH100 - resolve() would name what a link leads to
+    return [(file, _printable(str(Path(above) / file.relative_to(folder)))) for file in files]
+
+
+# -------------------------------------------------------------------------------------------------------------- the Hub
+
+
+def _from_hub(spec: str) -> Located:
+    stated = _HUB_NAME.fullmatch(spec)
+    if stated is None:
+        raise DataError(f"{spec}: is no data set of the Hub; wanted hf:owner/name, hf:owner/name:config@split")
+    try:
+        import datasets  # noqa: PLC0415 - optional, and heavy
+    except ImportError:
+        raise DataError(f"{spec}: needs the library 'datasets'; pip install 'tiebreak[hub]'") from None
+    try:
+        builder = datasets.load_dataset_builder(stated["name"], stated["config"])
+        urls = _files_of_split(spec, builder.config.data_files or {}, stated["split"])
+        paths = datasets.DownloadManager().download(urls)
+    except DataError:
+        raise
+    except Exception as error:  # noqa: BLE001 - offline, gated, not found, no data: the library has no common error
+        raise DataError(f"{spec}: cannot be loaded from the Hub ({_reason(error)})") from None
+    return [(Path(path), f"{spec}/{name}") for path, name in zip(paths, _told_apart(urls), strict=True)]
+
+
+def _files_of_split(spec: str, files: dict[Any, Any], wanted: str | None) -> list[str]:
+    splits = {str(split): [str(file) for file in listed] for split, listed in files.items()}
+    if wanted is None:
+        wanted = next(iter(splits)) if len(splits) == 1 else "train"
+    if not splits.get(wanted):
+        raise DataError(f"{spec}: has no split '{wanted}'; choose from {', '.join(splits) or 'none'}")
+    return splits[wanted]
+
+
+def _told_apart(urls: list[str]) -> list[str]:
+    """Return the ends of addresses, from the first folder on in which they differ."""
+    parts = [_printable(url).split("/") for url in urls]
+    num_shared = len(os.path.commonprefix([folders[:-1] for folders in parts]))  # noqa: RUF071 - lists, not text
+    return ["/".join(folders[num_shared:]) for folders in parts]

@@ -1,0 +1,221 @@
+"""Tables to rows: CSV, TSV, Parquet, Arrow; a record that does not fit costs itself, and damage is told in one line."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import itertools
+import json
+import time
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet as pq
+
+from tiebreak.data.containers import MAX_LINE_BYTES, blocks, rows
+from tiebreak.data.formats import RowError
+from tiebreak.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Write bytes to a new file and return its path."""
+    folder, numbers = tmp_path_factory.mktemp("files"), itertools.count()
+
+    def save(content: bytes, name: str = "pairs.jsonl"):
+        path = folder / str(next(numbers)) / name
+        path.parent.mkdir()
+        path.write_bytes(content)
+        return path
+
+    return save
+
+
+def read(path, size: int = 256) -> list[tuple[int, object]]:
+    """Number and row of each record; a RowError as its reason."""
+    found = [(source, row) for block in blocks(path, path.name, size) for source, row in rows(block)]
+    assert all(source.file == path.name for source, _ in found)
+    return [(source.line, row.reason if isinstance(row, RowError) else row) for source, row in found]
+
+
+def zstd(content: bytes) -> bytes:
+    return pa.compress(content, codec="zstd", asbytes=True)
+
+
+def table(**columns) -> pa.Table:
+    return pa.table(columns)
+
+
+def as_parquet(made: pa.Table, **options) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(made, file, **options)
+    return file.getvalue()
+
+
+def as_arrow(made: pa.Table, new=pa.ipc.new_file, **options) -> bytes:
+    file = io.BytesIO()
+    with new(file, made.schema, **options) as writer:
+        writer.write_table(made, max_chunksize=2)
+    return file.getvalue()
+
+
+# ------------------------------------------------------------------------------------------------------- CSV and TSV
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstd], ids=["plain", "gzip", "zstd"])
+@pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])
+def test_a_table_is_read_back_as_it_was_written(saved, delimiter, pack):
+    written = [
+        {"prompt": 'a "b",\t;|', "chosen": "x\ny\r\n\n", "rejected": "é"},
+        {"prompt": "", "chosen": "1", "rejected": " "},
+    ]
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, written[0], delimiter=delimiter)
+    writer.writeheader()
+    writer.writerows(written)
+    found = read(saved(pack(b"\xef\xbb\xbf" + file.getvalue().encode()), "pairs"))
+    assert found == [(2, written[0]), (6, written[1])]
+
+
+def test_a_bad_record_of_a_table_costs_itself_only(saved):
+    content = b'a,b\n1,2\n1\n1,2,3\n\n1,\x00\n1,\xff\n"1" x,2\n1,"2\n2,3\n\xc3\xa9,"4\n4"\n'
+    assert read(saved(content, "x.csv")) == [
+        (2, {"a": "1", "b": "2"}), (3, "bad_row"), (4, "bad_row"), (6, "bad_row"), (7, "bad_unicode"), (8, "bad_row"),
+        (9, "bad_row"), (10, {"a": "2", "b": "3"}), (11, {"a": "é", "b": "4\n4"}),
+    ]  # fmt: skip
+
+
+def test_a_quote_that_is_never_closed_costs_one_line(saved):
+    content = b"a,b\n" + b'1,"2\n' + b"3,4\n" * 50_000
+    found = read(saved(content))
+    assert found[0] == (2, "bad_row")
+    assert found[1:] == [(number, {"a": "3", "b": "4"}) for number in range(3, 50_003)]
+
+
+def test_reading_a_table_is_linear_whatever_its_quotes_are(saved):
+    for line in (b'1,"2\n', b'1,""2\n', b'"""\n', b'",",\n', b'1,"2""\n', b'"\n'):
+        began = time.process_time()
+        found = read(saved(b"a,b\n" + line * 5_000 + b"1,2\n" * 50_000))
+        assert found
+        assert time.process_time() - began < 10
+
+
+def test_cells_are_capped_like_lines(saved):
+    limit = csv.field_size_limit()
+    wide = b"x" * 1_000_000
+    content = b"a,b\n1," + wide + b"\n1," + b"x" * MAX_LINE_BYTES + b"\n1,2\n"
+    assert read(saved(content)) == [
+        (2, {"a": "1", "b": wide.decode()}),
+        (3, "line_too_long"),
+        (4, {"a": "1", "b": "2"}),
+    ]
+    assert csv.field_size_limit() == limit
+
+
+def test_a_column_of_json_is_parsed_and_a_text_that_looks_like_json_is_not(saved):
+    messages = [{"role": "user", "content": "x"}]
+    file = io.StringIO(newline="")
+    csv.writer(file).writerows(
+        [["prompt", "tools", "chosen"], [json.dumps(messages), "", "[1, 2]"], [json.dumps(messages), "{}", "text"]]
+    )
+    assert [row for _, row in read(saved(file.getvalue().encode()))] == [
+        {"prompt": messages, "tools": "", "chosen": "[1, 2]"},
+        {"prompt": messages, "tools": {}, "chosen": "text"},
+    ]
+
+
+def test_tables_put_one_after_another_give_the_rows_of_both(saved):
+    assert read(saved(b"a,b\n1,2\na,b\n3,4\n")) == [
+        (2, {"a": "1", "b": "2"}),
+        (3, "bad_row"),
+        (4, {"a": "3", "b": "4"}),
+    ]
+
+
+def test_a_header_is_checked(saved):
+    with pytest.raises(DataError, match=r"^x\.csv:2: the header names the column 'a' twice$"):
+        read(saved(b"\na,b,a\n1,2,3\n", "x.csv"))
+    with pytest.raises(DataError, match=r"^x\.csv:1: the header is not UTF-8; save the file as UTF-8$"):
+        read(saved(b"a,\xe9\n1,2\n", "x.csv"))
+    assert read(saved(b"only\n1\n\n2\n", "x.csv")) == [(2, {"only": "1"}), (4, {"only": "2"})]
+    assert read(saved(b"a,b\n", "x.csv")) == []
+
+
+# --------------------------------------------------------------------------------------------------- Parquet and Arrow
+
+COLUMNS = table(
+    prompt=[[{"role": "user", "content": "é", "name": None}], [], None],
+    chosen=["a", "b\n", None],
+    score=[0.5, None, float("inf")],
+    index=pa.array(["x", "y", "x"]).dictionary_encode(),
+)
+WRITTEN = {
+    "parquet": as_parquet(COLUMNS),
+    "parquet in groups": as_parquet(COLUMNS, row_group_size=1, compression="zstd"),
+    "arrow file": as_arrow(COLUMNS),
+    "arrow file, packed": as_arrow(COLUMNS, options=pa.ipc.IpcWriteOptions(compression="lz4")),
+    "arrow stream": as_arrow(COLUMNS, new=pa.ipc.new_stream),
+}
+
+
+@pytest.mark.parametrize("size", [1, 2, 256])
+@pytest.mark.parametrize("content", WRITTEN.values(), ids=WRITTEN)
+def test_columns_become_rows_numbered_from_one(saved, content, size):
+    assert read(saved(content), size) == list(enumerate(COLUMNS.to_pylist(), 1))
+
+
+def test_rows_of_columns_are_json_values(saved):
+    made = table(
+        text=["a", "b"],
+        when=pa.array([1, 2], pa.timestamp("ns")),
+        day=[datetime(2024, 5, 6, tzinfo=UTC).date(), None],
+        price=[Decimal("1.50"), None],
+        raw=[b"caf\xc3\xa9", b"\xff"],
+        inner=[{"t": datetime(2024, 5, 6, tzinfo=UTC), "raw": [b"x"]}, None],
+        pairs=pa.array([[("k", 1)], []], pa.map_(pa.string(), pa.int64())),
+    )
+    for content in (as_parquet(made), as_arrow(made)):
+        (_, first), (_, second) = read(saved(content))
+        json.dumps([first, second], allow_nan=False)
+        assert first | {"when": None, "inner": None} == {
+            "text": "a", "when": None, "day": "2024-05-06", "price": "1.50", "raw": "café", "inner": None,
+            "pairs": [["k", 1]],
+        }  # fmt: skip
+        assert first["when"].startswith("1970-01-01T00:00:00")
+        assert first["inner"] == {"t": "2024-05-06T00:00:00+00:00", "raw": ["x"]}
+        assert second["raw"] is None
+
+
+def test_text_of_columns_that_is_no_utf8_costs_its_row_only(saved):
+    broken = pa.Array.from_buffers(pa.string(), 3, pa.array([b"a", b"\xff", b"c"]).buffers())
+    for content in (as_parquet(table(a=broken)), as_arrow(table(a=broken), new=pa.ipc.new_stream)):
+        assert read(saved(content)) == [(1, {"a": "a"}), (2, "bad_unicode"), (3, {"a": "c"})]
+
+
+def test_a_row_of_columns_is_capped_like_a_line(saved):
+    made = table(a=["x", "y" * (MAX_LINE_BYTES + 1), "z"])
+    for content in (as_parquet(made), as_arrow(made)):
+        assert read(saved(content)) == [(1, {"a": "x"}), (2, "line_too_long"), (3, {"a": "z"})]
+
+
+def test_a_column_that_is_given_twice_and_a_table_without_columns_are_refused(saved):
+    with pytest.raises(DataError, match=r"^pairs\.jsonl: the table has no column$"):
+        read(saved(as_arrow(pa.table({}))))
+    twice = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
+    with pytest.raises(DataError, match=r"^pairs\.jsonl: the column 'a' is given twice$"):
+        read(saved(as_arrow(twice)))
+
+
+@pytest.mark.parametrize("content", WRITTEN.values(), ids=WRITTEN)
+def test_cut_columns_are_refused(saved, content):
+    for kept in (13, len(content) // 2, len(content) - 9):
+        with pytest.raises(DataError, match=r"^pairs\.jsonl:\d: the file is damaged here \(.+\)$"):
+            read(saved(content[:kept]))
+
+
+def test_columns_in_an_archive_are_refused(saved):
+    with pytest.raises(DataError, match=r"^pairs\.jsonl: is arrow stream inside an archive; unpack it$"):
+        read(saved(gzip.compress(WRITTEN["arrow stream"])))

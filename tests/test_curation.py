@@ -1,0 +1,131 @@
+"""Clean: what is kept, what is set aside and why, and that every record and every pair is accounted for."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import tiebreak
+from tiebreak.errors import DataError
+
+
+def row(number: int, **changes) -> dict:
+    return {"prompt": f"Question {number}?", "chosen": f"Yes, {number}.", "rejected": f"No {number}"} | changes
+
+
+def swapped(one: dict) -> dict:
+    return one | {"chosen": one["rejected"], "rejected": one["chosen"]}
+
+
+ROWS = [
+    *map(row, range(20)),
+    swapped(row(3)),
+    row(4),
+    row(20, chosen="Look\u202e here", rejected="away"),
+    row(21, chosen="Same", rejected="same."),
+    row(22, score_chosen=2.0, score_rejected=8.0),
+    row(23, chosen=""),
+    row(24, rejected="only\u200b", chosen="only"),
+]
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in [*ROWS]) + "{\n", encoding="utf-8")
+    return path
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_kept_and_set_aside_add_up_to_what_was_read(file, tmp_path):
+    made = tiebreak.clean(file, tmp_path / "out", quiet=True)
+    kept, aside = lines(tmp_path / "out" / "kept.jsonl"), lines(tmp_path / "out" / "quarantined.jsonl")
+    assert (len(kept), len(aside)) == (made.num_kept, made.num_set_aside + made.num_dropped)
+    assert made.num_records == 28 == len(kept) + len(aside)
+    assert made.num_pairs == made.num_kept + made.num_set_aside
+    report = json.loads((tmp_path / "out" / "report.json").read_text())["cleaned"]
+    assert sum(entry["count"] for entry in report["by_code"].values() if entry["action"] != "fix") >= made.num_set_aside
+
+
+def test_every_pair_set_aside_has_line_codes_action_and_text(file, tmp_path):
+    tiebreak.clean(file, tmp_path / "out", quiet=True)
+    aside = {one["line"]: one for one in lines(tmp_path / "out" / "quarantined.jsonl")}
+    assert {line: (one["codes"], one["action"]) for line, one in aside.items()} == {
+        4: (["contradiction"], "quarantine"),
+        21: (["contradiction"], "quarantine"),
+        22: (["duplicate"], "reject"),
+        24: (["near_identical"], "quarantine"),
+        25: (["inverted_score"], "quarantine"),
+        26: (["empty_completion"], "reject"),
+        27: (["near_identical"], "quarantine"),
+        28: (["bad_json"], "reject"),
+    }
+    assert aside[4]["pair"]["preferred_output"][0]["content"] == "Yes, 3."
+    assert aside[26]["pair"] is None
+
+
+def test_hidden_characters_are_mended_and_what_they_hid_is_not_kept(file, tmp_path):
+    made = tiebreak.clean(file, tmp_path / "out", quiet=True)
+    texts = (tmp_path / "out" / "kept.jsonl").read_text(encoding="utf-8")
+    assert made.num_fixed == 1
+    assert "Look here" in texts
+    assert "\u202e" not in texts
+
+
+def test_what_is_kept_is_clean_in_the_doctors_eyes_and_reads_back(file, tmp_path):
+    tiebreak.clean(file, tmp_path / "out", quiet=True)
+    again = tiebreak.check(tmp_path / "out" / "kept.jsonl", quiet=True)
+    assert again.errors == []
+    assert {finding.code for finding in again.findings} <= {"few_prompts"}
+
+
+def test_an_action_of_ones_own_replaces_that_of_the_rule(file, tmp_path):
+    actions = {"contradiction": "warn", "duplicate": "quarantine", "hidden_text": "quarantine"}
+    made = tiebreak.clean(file, tmp_path / "out", actions=actions, quiet=True)
+    assert made.num_fixed == 0
+    assert "contradiction" not in made.by_code
+    assert made.by_code["duplicate"] == {"action": "quarantine", "count": 1}
+    assert made.by_code["hidden_text"] == {"action": "quarantine", "count": 2}
+
+
+@pytest.mark.parametrize(
+    ("actions", "words"),
+    [
+        ({"contradictions": "warn"}, "'contradictions' is no rule. Did you mean 'contradiction'"),
+        ({"contradiction": "fix"}, "can only reject, quarantine, warn"),
+        ({"shortcut": "reject"}, "can only warn"),
+        ({"bad_json": "warn"}, "can only reject"),
+    ],
+)
+def test_an_impossible_action_is_refused_before_anything_is_written(file, tmp_path, actions, words):
+    with pytest.raises(DataError, match=words):
+        tiebreak.clean(file, tmp_path / "out", actions=actions, quiet=True)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_named_file_gets_its_companions_beside_it(file, tmp_path):
+    tiebreak.clean(file, tmp_path / "new" / "kept.jsonl.gz", to="trl", quiet=True)
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        "kept.jsonl.gz", "kept.quarantined.jsonl", "kept.report.json",
+    ]  # fmt: skip
+    assert tiebreak.read_pairs(tmp_path / "new" / "kept.jsonl.gz").format == "trl"
+
+
+def test_nothing_is_overwritten(file, tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match="already exists"):
+        tiebreak.clean(file, tmp_path / "out", quiet=True)
+
+
+def test_scores_and_votes_come_through(tmp_path):
+    file = tmp_path / "votes.jsonl"
+    votes = {"prompt": "Why?", "response_a": "Because.", "response_b": "No.", "votes": [1, 1, 2], "group": "g"}
+    file.write_text(json.dumps(votes) + "\n" + json.dumps(row(1, score_chosen=3, score_rejected=1)) + "\n")
+    tiebreak.clean(tmp_path / "votes.jsonl", tmp_path / "out", quiet=True)
+    (kept,) = tiebreak.read_pairs(tmp_path / "out" / "kept.jsonl").pairs
+    assert [vote.choice for vote in kept.preference.votes] == ["chosen", "chosen", "rejected"]
+    assert kept.origin.group == "g"

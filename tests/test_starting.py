@@ -1,0 +1,76 @@
+"""Init: a configuration that trains, out of what the doctor saw."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import tiebreak
+from tiebreak.config import load_config, warnings_of
+from tiebreak.errors import DataError
+
+
+def write(path, count: int, **more):
+    rows = [{"prompt": f"Why {n}?", "chosen": f"Because {n}.", "rejected": "No."} | more for n in range(count)]
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("count", [3, 200, 3000])
+def test_the_configuration_loads_without_a_warning_and_names_the_data(tmp_path, count):
+    file, out = write(tmp_path / "pairs.jsonl", count), tmp_path / "my.yaml"
+    text = tiebreak.init(file, out=out, quiet=True)
+    config = load_config(out)
+    assert text == out.read_text(encoding="utf-8")
+    assert warnings_of(config) == []
+    assert (config.data.train, config.data.format) == (str(file), "trl")
+    assert 0.02 <= config.data.heldout_share <= 0.25
+    assert config.data.max_length == 128
+
+
+def test_more_pairs_mean_larger_steps_and_a_lower_rate(tmp_path):
+    few = load_config(_saved(tmp_path, "few", 100))
+    many = load_config(_saved(tmp_path, "many", 3000))
+    assert few.training.pairs_per_step < many.training.pairs_per_step
+    assert few.learning_rate > many.learning_rate
+    assert few.data.heldout_share > many.data.heldout_share
+
+
+def _saved(folder, name, count):
+    tiebreak.init(write(folder / f"{name}.jsonl", count), out=folder / f"{name}.yaml", quiet=True)
+    return folder / f"{name}.yaml"
+
+
+def test_errors_are_told_in_the_comments(tmp_path):
+    file = write(tmp_path / "pairs.jsonl", 30, score_chosen=1.0, score_rejected=2.0)
+    text = tiebreak.init(file, quiet=True)
+    assert "# inverted_score: 30 pairs" in text
+
+
+def test_columns_and_pairing_are_kept(tmp_path):
+    rows = [{"q": f"Why {n}?", "good": f"Because {n}.", "bad": "No."} for n in range(30)]
+    (tmp_path / "odd.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    columns = {"prompt": "q", "chosen": "good", "rejected": "bad"}
+    data = tiebreak.DataConfig(train=str(tmp_path / "odd.jsonl"), columns=columns, pairing="all", min_margin=0.5)
+    tiebreak.init(data, out=tmp_path / "my.yaml", quiet=True)
+    found = load_config(tmp_path / "my.yaml").data
+    assert (found.columns, found.pairing, found.min_margin) == (columns, "all", 0.5)
+
+
+def test_several_sources_are_listed(tmp_path):
+    files = [write(tmp_path / f"{name}.jsonl", 20) for name in "ab"]
+    tiebreak.init(files, out=tmp_path / "my.yaml", quiet=True)
+    assert [source.path for source in load_config(tmp_path / "my.yaml").data.sources] == [str(file) for file in files]
+
+
+def test_a_path_that_holds_a_line_break_or_a_colon_stays_one_value(tmp_path):
+    file = write(tmp_path / "a: #b\nmodel: x.jsonl", 20)
+    tiebreak.init(file, out=tmp_path / "my.yaml", quiet=True)
+    assert load_config(tmp_path / "my.yaml").data.train == str(file)
+
+
+def test_an_existing_file_is_not_overwritten(tmp_path):
+    file = write(tmp_path / "pairs.jsonl", 20)
+    with pytest.raises(DataError, match="already exists"):
+        tiebreak.init(file, out=file, quiet=True)
