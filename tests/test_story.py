@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import tiebreak
 from tiebreak.data.split import split
-from tiebreak.errors import RunError
+from tiebreak.errors import ConfigError, RunError
 from tiebreak.records import Message, Pair
 
 WORDS = ("cat", "dog", "mat", "park", "sun", "tree", "road", "lake", "bird", "fish", "stone", "cloud")
@@ -116,14 +116,36 @@ def test_a_done_run_notices_that_its_data_changed(tiny_model, tmp_path):
         tiebreak.train(None, settings, quiet=True)
 
 
-def test_an_unfinished_run_is_moved_aside_and_kept(planted, tiny_model, tmp_path):
+def test_an_unfinished_run_goes_on_or_is_moved_aside_and_kept(planted, tiny_model, tmp_path):
     pairs = _write_pairs(tmp_path / "pairs.jsonl", num_prompts=40)
     settings = _settings(tiny_model, pairs, tmp_path / "run", **{"training.epochs": 1, "evaluation.num_samples": 0})
     run = tiebreak.train(None, settings, quiet=True)
+    weights, metrics = (run.path / "policy" / "adapter_model.safetensors").read_bytes(), run.metrics
     run.update_manifest(status="running")
     again = tiebreak.train(None, settings, quiet=True)
-    assert again.manifest["status"] == "done"
+    assert (again.manifest["status"], again.manifest["num_attempts"]) == ("done", 2)
+    assert (run.path / "policy" / "adapter_model.safetensors").read_bytes() == weights
+    assert again.metrics == metrics
+    run.update_manifest(status="running")
+    afresh = tiebreak.train(None, settings, resume="never", quiet=True)
+    assert afresh.manifest["num_attempts"] == 1
     assert (tmp_path / "run.unfinished-1" / "metrics.jsonl").exists()
+
+
+def test_an_attempt_whose_settings_changed_is_refused_unless_that_is_accepted(planted, tiny_model, tmp_path):
+    pairs = _write_pairs(tmp_path / "pairs.jsonl", num_prompts=40)
+    settings = _settings(tiny_model, pairs, tmp_path / "run", **{"training.epochs": 1, "evaluation.num_samples": 0})
+    tiebreak.train(None, settings, quiet=True).update_manifest(status="running")
+    slower = settings | {"training.learning_rate": 1e-5}
+    with pytest.raises(RunError, match=r"the configuration \(training\.learning_rate\) changed .* --accept config"):
+        tiebreak.train(None, slower, quiet=True)
+    _write_pairs(pairs, num_prompts=41)
+    with pytest.raises(RunError, match=r"the data changed since this attempt began"):
+        tiebreak.train(None, settings, quiet=True)
+    again = tiebreak.train(None, slower, accept=["config", "data"], quiet=True)
+    assert again.manifest["accepted"] == ["config", "data"]
+    with pytest.raises(ConfigError, match=r"--accept cofnig: wanted one of config.*Did you mean 'config'"):
+        tiebreak.train(None, slower, accept=["cofnig"], quiet=True)
 
 
 def test_evaluating_again_gives_the_same_numbers_and_other_pairs_can_be_measured(planted, tmp_path):

@@ -12,7 +12,7 @@ Importing this module loads no torch; the verbs do, when they are called.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -60,16 +60,21 @@ def train(
     config: Config | str | Path | None = None,
     overrides: Sequence[str] | Mapping[str, Any] = (),
     *,
+    resume: Literal["auto", "never"] = "auto",
+    accept: Collection[str] = (),
     quiet: bool = False,
 ) -> Run:
     """Align a model: data, training, evaluation, verdict, report. Returns the run folder.
+
+    An attempt that was cut off goes on where it was; `accept` names what may have changed since (config, data,
+    template, tokenizer, model), and `resume="never"` starts afresh beside it.
 
     `config` is a YAML file or a `Config`; none means the bundled quickstart. `overrides` are dotted keys with values,
     like `{"training.learning_rate": 5e-6}`.
     """
     from tiebreak import pipeline
 
-    return pipeline.train(_settings(config, overrides), _progress(quiet))
+    return pipeline.train(_settings(config, overrides), _progress(quiet), resume=resume, accept=accept)
 
 
 def plan(

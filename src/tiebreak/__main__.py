@@ -7,7 +7,7 @@ import sys
 
 from tiebreak.cli import app
 from tiebreak.console import printable
-from tiebreak.errors import EXIT_FAILURE, EXIT_INTERRUPTED, TiebreakError, one_line
+from tiebreak.errors import EXIT_FAILURE, EXIT_INTERRUPTED, Preempted, TiebreakError, one_line
 
 
 def main() -> None:
@@ -19,6 +19,8 @@ def main() -> None:
     except OSError as error:
         # Of the machine, not of ours: a full disk, a read-only folder. Its own text names the file.
         _fail("OSError", str(error), EXIT_FAILURE)
+    except Preempted as stop:
+        _fail("Preempted", str(stop), stop.exit_code)
     except SystemExit as stop:
         if stop.code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into a silent exit
             print("error: interrupted; what was finished before is kept", file=sys.stderr)  # noqa: T201

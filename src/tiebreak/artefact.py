@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 
-from tiebreak import runs
+from tiebreak import faults, runs
 from tiebreak.data.preparation import render_side
 from tiebreak.data.reader import read_pairs
 from tiebreak.engine.models import load_artefact, save_merged
@@ -61,6 +61,7 @@ def export(
     pairs = _checked_pairs(run, policy)
     expected = _score(policy, policy.model, pairs)
     tolerance = _tolerance(policy, expected, pairs)
+    faults.point("export")
     with runs.whole_folder(target) as folder:
         progress.say(f"writing the {form} model")
         policy.save(folder) if form == "adapter" or not policy.is_adapter else save_merged(policy, folder)

@@ -5,16 +5,17 @@ Results go to standard output, prose and progress to standard error. Torch is lo
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Literal
 
 import typer
 
 import tiebreak
-from tiebreak import cli_data, console
+from tiebreak import cli_data, console, faults
 from tiebreak.cli_data import Json, Quiet, examples
 from tiebreak.config import describe_config, dump_config, load_config
-from tiebreak.errors import EXIT_INTERRUPTED, DataError
-from tiebreak.runs import INTERRUPTED, open_run
+from tiebreak.errors import DataError
+from tiebreak.runs import open_run
 
 app = typer.Typer(
     name="tiebreak",
@@ -43,10 +44,11 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _main(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback does the work
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-) -> None: ...
+) -> None:
+    faults.arm(os.environ.get(faults.VARIABLE))
 
 
 @app.command(
@@ -55,25 +57,34 @@ def _main(
         "tiebreak train my.yaml",
         "tiebreak train my.yaml --set training.learning_rate=5e-6 --set output.dir=runs/slower",
         "tiebreak train my.yaml --set adapter=none --json",
+        "tiebreak train my.yaml --resume never",
     )
 )
 def train(
     config: ConfigPath = None,
     overrides: Overrides = None,
+    resume: Annotated[
+        Literal["auto", "never"], typer.Option("--resume", help="auto: go on with an attempt that was cut off.")
+    ] = "auto",
+    accept: Annotated[
+        list[str] | None,
+        typer.Option("--accept", metavar="PART", help="Go on although config, data, template, … changed; repeatable."),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Align a model on preference pairs, measure it, judge it, and write a report."""
+    """Align a model on preference pairs, measure it, judge it, and write a report.
+
+    The same command starts, resumes after a crash or a signal (exit 75), and says so when all is done.
+    """
     settings = load_config(config or tiebreak.QUICKSTART, overrides or ())
     _prepare_process()
-    run = tiebreak.train(settings, quiet=quiet)
+    run = tiebreak.train(settings, resume=resume, accept=accept or (), quiet=quiet)
     if as_json:
         console.print_json({"run": str(run.path), **run.manifest, "evaluation": run.evaluation})
     else:
         console.print_evaluation(run.evaluation, run.samples)
         console.print_text(f"\nreport: {run.path / 'report.html'}\nnext:   tiebreak export {run.path} --out my-model")
-    if run.manifest["status"] == INTERRUPTED:
-        raise typer.Exit(EXIT_INTERRUPTED)
 
 
 cli_data.register(app)

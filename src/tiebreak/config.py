@@ -82,6 +82,14 @@ class TrainingConfig(Section):
     gradient_checkpointing: bool | None = Field(
         None, description="Compute activations twice to save memory; null: only where pairs do not fit otherwise."
     )
+    checkpoint_steps: int | None = Field(
+        None, ge=1, description="Steps between two checkpoints; null: ten a run. A run that was cut off goes on there."
+    )
+    keep_checkpoints: int = Field(2, ge=2, description="Newest checkpoints that are kept.")
+    on_divergence: Literal["stop", "rollback"] = Field(
+        "stop",
+        description="A loss that is not finite: stop, or go back to the last checkpoint with half the rate (3 times).",
+    )
     shuffle: bool = Field(
         True, description="New order of pairs each epoch, from the seed; false keeps the file's order."
     )

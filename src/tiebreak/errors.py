@@ -7,8 +7,10 @@
     ├── ModelError       a model, tokenizer or adapter cannot be used                   exit 2
     ├── RunError         a run folder is missing, unfinished or of another run          exit 2
     ├── TrainingError    training stopped before it could do harm                       exit 1
+    │   └── NotFinite    a loss or gradient is NaN or infinite                          exit 1
     └── ExportError      the written artefact differs from the trained model            exit 1
 
+Preempted (exit 75) stands beside the tree: a signal asked the run to end.
 A message is one line: where, what was found, what was wanted, what to do next.
 """
 
@@ -19,6 +21,7 @@ from collections.abc import Iterable
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
+EXIT_PREEMPTED = 75
 EXIT_INTERRUPTED = 130
 
 
@@ -26,6 +29,15 @@ class TiebreakError(Exception):
     """Base of every error raised on purpose; `str(error)` is one line for the user."""
 
     exit_code = EXIT_FAILURE
+
+
+class Preempted(BaseException):
+    """The run was asked to end by a signal, and has saved what it had; no error, so no handler of errors takes it."""
+
+    exit_code = EXIT_PREEMPTED
+
+    def __init__(self, asked_by: str) -> None:
+        super().__init__(f"stopped by {asked_by}; run the same command again to resume")
 
 
 class ConfigError(TiebreakError):
@@ -65,6 +77,10 @@ class RunError(TiebreakError):
 
 class TrainingError(TiebreakError):
     """Training was stopped before the weights could take harm."""
+
+
+class NotFinite(TrainingError):  # noqa: N818 - named for what was found
+    """A loss or a gradient is NaN or infinite; the optimizer has not moved."""
 
 
 class ExportError(TiebreakError):

@@ -5,9 +5,10 @@ Owns the order, and when a run folder comes into being: only after configuration
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 
-from tiebreak import runs
+from tiebreak import faults, runs
 from tiebreak.config import Config, dump_config, leaves, warnings_of, with_output_dir
 from tiebreak.data.audit.report import AuditReport
 from tiebreak.data.preparation import PreparedData, prepare
@@ -26,7 +27,7 @@ from tiebreak.engine.models import load_policy
 from tiebreak.engine.planner import Plan, make_plan
 from tiebreak.engine.policy import Policy
 from tiebreak.engine.reference import REFERENCE_ADAPTER
-from tiebreak.errors import RunError
+from tiebreak.errors import Preempted, RunError
 from tiebreak.evaluation.heldout import HeldoutPairs
 from tiebreak.evaluation.measuring import measure
 from tiebreak.evaluation.samples import compiled_rule
@@ -35,21 +36,29 @@ from tiebreak.inspection import check
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import TokenizedPair
 from tiebreak.reporting import write_report
+from tiebreak.resumption import Resume, check_names, has_begun, heed_drift, identity, set_aside, value_of
 from tiebreak.runs import Run
-from tiebreak.training.loop import Outcome, interrupts_held
+from tiebreak.training.checkpoint import Checkpoints
+from tiebreak.training.loop import Outcome
 from tiebreak.training.loop import train as train_policy
+from tiebreak.training.preemption import Stop, listening
 from tiebreak.training.recorder import Recorder, check_trackers
 from tiebreak.triage import heed
 
 LIBRARIES = ("tiebreak", "torch", "transformers", "peft", "accelerate", "safetensors")
 
 
-def train(config: Config, progress: Progress | None = None) -> Run:
+def train(
+    config: Config, progress: Progress | None = None, *, resume: Resume = "auto", accept: Collection[str] = ()
+) -> Run:
     """Run the whole job and return its folder; a run that is already done is returned as it is.
 
-    Raises a TiebreakError before anything is written where configuration, data or model cannot be used.
+    An attempt that was cut off goes on where it was, unless `resume` is never; `accept` names what may have changed
+    since. Raises a TiebreakError before anything is written where configuration, data or model cannot be used, and
+    Preempted where a signal ended it.
     """
     progress = progress or Silent()
+    check_names(accept)
     config = with_output_dir(config)
     run = Run(str(config.output.dir))
     if _already_done(run, config):
@@ -57,37 +66,52 @@ def train(config: Config, progress: Progress | None = None) -> Run:
         if not (run.path / "report.html").exists():
             write_report(run)
         return run
-    began = time.perf_counter()
-    ready = _ready(config, progress)
-    policy, data = ready.policy, ready.data
-    _set_aside(run, progress)
-    with runs.locked(run.path):
-        _begin(run, config, ready)
-        try:
-            heldout = HeldoutPairs(policy, data.heldout.tokenized, config)
-            outcome = _train(run, config, data, policy, heldout, progress)
-            _save_policy(run, policy, outcome)
-            measured = measure(policy, heldout, data.heldout.pairs, config, progress)
-            measured.write(run)
-        except BaseException as error:
-            status = runs.INTERRUPTED if isinstance(error, KeyboardInterrupt) else runs.FAILED
-            run.update_manifest(status=status, error=str(error))
-            raise
-        finally:
-            policy.reference.flush()
-        run.update_manifest(
-            status=runs.INTERRUPTED if outcome.interrupted else runs.DONE,
-            finished=_now(),
-            total_seconds=round(time.perf_counter() - began, 1),
-            verdict=measured.evaluation["verdict"],
-        )
-    write_report(run)
+    with listening() as stop:
+        began = time.perf_counter()
+        if resume == "never":
+            set_aside(run, progress)
+        ready = _ready(config, run, progress)
+        with runs.locked(run.path, progress.warn):
+            _begin(run, config, ready, accept, progress)
+            _carry_out(run, config, ready, stop, progress, began)
+        faults.point("report")
+        write_report(run)
     return run
+
+
+def _carry_out(run: Run, config: Config, ready: _Ready, stop: Stop, progress: Progress, began: float) -> None:
+    """Train, save, measure; the manifest says how it ended."""
+    policy, data = ready.policy, ready.data
+    try:
+        heldout = HeldoutPairs(policy, data.heldout.tokenized, config)
+        outcome = _train(run, config, ready, heldout, stop, progress)
+        with stop.held():
+            _save_policy(run, policy, outcome)
+        stop.check()
+        answers = run.path / ".answers.jsonl"
+        measured = measure(policy, heldout, data.heldout.pairs, config, progress, answers)
+        measured.write(run)
+        answers.unlink(missing_ok=True)
+    except BaseException as error:
+        ended = isinstance(error, KeyboardInterrupt | Preempted)
+        with contextlib.suppress(OSError):  # on a full disk the cause is worth more than the note
+            run.update_manifest(status=runs.INTERRUPTED if ended else runs.FAILED, error=str(error))
+        raise
+    finally:
+        policy.reference.flush()
+    run.update_manifest(
+        status=runs.DONE,
+        error=None,
+        finished=_now(),
+        total_seconds=round(time.perf_counter() - began, 1),
+        verdict=measured.evaluation["verdict"],
+    )
 
 
 def plan(config: Config, progress: Progress | None = None) -> Plan:
     """Load data and model as `train` does, decide what fits in memory, and train nothing."""
-    return _ready(with_output_dir(config), progress or Silent()).memory
+    config = with_output_dir(config)
+    return _ready(config, Run(str(config.output.dir)), progress or Silent()).memory
 
 
 # ------------------------------------------------------------------------------------------------------------ beginning
@@ -103,12 +127,13 @@ class _Ready:
     audit: AuditReport
 
 
-def _ready(config: Config, progress: Progress) -> _Ready:
+def _ready(config: Config, run: Run, progress: Progress) -> _Ready:
     """Prove that configuration, data and model can be used together, and set the policy up for its memory."""
     _check_settings(config, progress)
+    faults.point("audit")
     audit = check(config.data, progress=progress)
     heed(audit, config.data, progress)
-    policy = load_policy(config, say=progress.say)
+    policy = load_policy(_with_store(config, run), say=progress.say)
     data = prepare(config.data, policy.renderer(config.data), progress)
     _tell(data, policy, config, progress)
     memory = make_plan(policy, _all_pairs(data), config.training.token_budget, config.training.gradient_checkpointing)
@@ -116,6 +141,14 @@ def _ready(config: Config, progress: Progress) -> _Ready:
     for line in memory.lines():
         progress.say(line)
     return _Ready(policy, data, memory, audit)
+
+
+def _with_store(config: Config, run: Run) -> Config:
+    """Return settings with a store of the run's own where none is wanted: an attempt that goes on needs its values."""
+    if config.reference.store != "off":
+        return config
+    own = config.reference.model_copy(update={"store": str(run.path / "checkpoints" / "reference")})
+    return config.model_copy(update={"reference": own})
 
 
 def _all_pairs(data: PreparedData) -> Sequence[TokenizedPair]:
@@ -134,7 +167,7 @@ def _already_done(run: Run, config: Config) -> bool:
     if in_the_way:
         raise RunError(f"output.dir {run.path}: {in_the_way[0]} is a file; choose another output.dir")
     if not (run.path / "run.json").exists():
-        if run.path.is_dir() and any(file.name != ".lock" for file in run.path.iterdir()):
+        if run.path.is_dir() and any(not file.name.startswith(".") for file in run.path.iterdir()):
             raise RunError(f"{run.path}: is not empty and not a run; choose another output.dir")
         return False
     if run.manifest.get("status") != runs.DONE:
@@ -143,7 +176,7 @@ def _already_done(run: Run, config: Config) -> bool:
     if before == config:
         _refuse_changed_data(run)
         return True
-    changed = ", ".join(key for key, _ in leaves() if _value(before, key) != _value(config, key))
+    changed = ", ".join(key for key, _ in leaves() if value_of(before, key) != value_of(config, key))
     raise RunError(f"{run.path}: holds a finished run with other settings ({changed}); choose another output.dir")
 
 
@@ -151,27 +184,6 @@ def _refuse_changed_data(run: Run) -> None:
     for file in run.data["files"]:
         if data_digest(file["path"]) != file["sha256"]:
             raise RunError(f"{run.path}: {file['path']} has changed since this run; choose another output.dir")
-
-
-def _value(config: Config, key: str) -> Any:
-    value: Any = config
-    for name in key.split("."):
-        value = getattr(value, name, None)
-    return value
-
-
-def _set_aside(run: Run, progress: Progress) -> None:
-    """Move an unfinished earlier attempt out of the way; nothing is deleted, nothing is resumed silently."""
-    if not (run.path / "run.json").exists():
-        return
-    with runs.locked(run.path):
-        if run.manifest.get("status") == runs.DONE:
-            raise RunError(f"{run.path}: another process has just finished this run; start again to see its result")
-        number = 1
-        while (target := run.path.with_name(f"{run.path.name}.unfinished-{number}")).exists():
-            number += 1
-        run.path.rename(target)
-    progress.warn(f"an earlier attempt did not finish; it was moved to {target}, and training starts afresh")
 
 
 def _tell(data: PreparedData, policy: Policy, config: Config, progress: Progress) -> None:
@@ -202,9 +214,18 @@ def _tell(data: PreparedData, policy: Policy, config: Config, progress: Progress
     )
 
 
-def _begin(run: Run, config: Config, ready: _Ready) -> None:
+def _begin(run: Run, config: Config, ready: _Ready, accept: Collection[str], progress: Progress) -> None:
+    """Write what the run is of, or prove that it is still that; the manifest comes first: it makes a folder a run."""
     policy, data = ready.policy, ready.data
+    now, before = identity(config, data, policy), run.manifest if (run.path / "run.json").exists() else {}
+    accepted: list[str] = []
+    if has_begun(run):
+        accepted = heed_drift(run, now, config, accept, progress)
+    if has_begun(run) or before.get("identity") == now:
+        # Memory may be freer than it was; other micro-batches would change last bits.
+        policy.budget.tokens = int(before.get("plan", {}).get("token_budget", policy.budget.tokens))
     trainable, total = _num_parameters(policy)
+    run.update_manifest(status=runs.RUNNING)
     runs.write_text(run.path / "config.yaml", dump_config(config))
     runs.write_json(run.path / "data.json", data.report)
     runs.write_json(run.path / "audit.json", ready.audit.as_dict())
@@ -217,7 +238,10 @@ def _begin(run: Run, config: Config, ready: _Ready) -> None:
     run.update_manifest(
         schema=runs.SCHEMA,
         status=runs.RUNNING,
-        started=_now(),
+        started=before.get("started") or _now(),
+        num_attempts=int(before.get("num_attempts", 0)) + 1,
+        accepted=[*before.get("accepted", []), *accepted],
+        identity=now,
         config_fingerprint=fingerprint(config.model_dump(mode="json")),
         data_fingerprint=data.fingerprint,
         model=policy.source.identity,
@@ -226,7 +250,7 @@ def _begin(run: Run, config: Config, ready: _Ready) -> None:
         reference=policy.reference.identity,
         layout=policy.scorer.layout,
         plain_because=policy.plain_because,
-        plan=ready.memory.as_dict(),
+        plan=ready.memory.as_dict() | {"token_budget": policy.budget.tokens},
         method=config.adapter.kind,
         num_parameters=total,
         num_trainable_parameters=trainable,
@@ -240,14 +264,23 @@ def _begin(run: Run, config: Config, ready: _Ready) -> None:
 # -------------------------------------------------------------------------------------------------- training, measuring
 
 
-def _train(
-    run: Run, config: Config, data: PreparedData, policy: Policy, heldout: HeldoutPairs, progress: Progress
-) -> Outcome:
+def _train(run: Run, config: Config, ready: _Ready, heldout: HeldoutPairs, stop: Stop, progress: Progress) -> Outcome:
+    policy, data = ready.policy, ready.data
     _ask_reference(policy, data, config, progress)
+    versions = {name: _version(name) for name in LIBRARIES}
+    named = {"identity": run.manifest["identity"], "versions": versions, "dtype": str(policy.dtype), "world_size": 1}
+    checkpoints = Checkpoints(run.path, named, config.training.keep_checkpoints, progress.warn)
     with Recorder(run.path, config.output.trackers, _flat(config)) as recorder:
-        if config.evaluation.probes:
-            recorder.write({"step": 0, **heldout.probe()})
-        return train_policy(policy, data.train, config, probe=heldout.probe, recorder=recorder, progress=progress)
+        return train_policy(
+            policy,
+            data.train,
+            config,
+            probe=heldout.probe,
+            recorder=recorder,
+            progress=progress,
+            checkpoints=checkpoints,
+            stop=stop,
+        )
 
 
 def _ask_reference(policy: Policy, data: PreparedData, config: Config, progress: Progress) -> None:
@@ -262,6 +295,7 @@ def _ask_reference(policy: Policy, data: PreparedData, config: Config, progress:
     if config.adapter.kind == "none" and missing:
         with progress.stage("reference", len(missing)) as advance:
             for group in policy.micro_batches(missing):
+                faults.point("reference")
                 policy.reference.logps(group)
                 advance(len(group))
         policy.reference.flush()
@@ -269,13 +303,14 @@ def _ask_reference(policy: Policy, data: PreparedData, config: Config, progress:
 
 def _save_policy(run: Run, policy: Policy, outcome: Outcome) -> None:
     # The counts come first: whatever holds a policy/ says how much it was trained.
+    faults.point("policy")
     run.update_manifest(
         num_steps=outcome.num_steps,
-        num_steps_done=outcome.num_steps_done,
+        num_steps_done=outcome.num_steps,
         training_seconds=round(outcome.seconds, 1),
         peak_memory_bytes=peak_memory_bytes(policy.device),
     )
-    with interrupts_held(), runs.whole_folder(run.path / "policy") as folder:
+    with runs.whole_folder(run.path / "policy") as folder:
         policy.save(folder)
 
 
@@ -288,7 +323,7 @@ def _num_parameters(policy: Policy) -> tuple[int, int]:
 
 
 def _flat(config: Config) -> dict[str, str | int | float | bool]:
-    values = {key: _value(config, key) for key, _ in leaves()}
+    values = {key: value_of(config, key) for key, _ in leaves()}
     return {key: v if isinstance(v, str | int | float | bool) else str(v) for key, v in values.items()}
 
 

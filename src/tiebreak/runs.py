@@ -28,7 +28,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -207,8 +207,11 @@ def open_run(path: str | Path) -> Run:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; a second process gets a RunError that names the first."""
+def locked(folder: Path, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    """Hold the folder's lock; a second process gets a RunError that names the first.
+
+    The lock of a process that died is free; `say` is told whose it was.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a+") as handle:
         try:
@@ -218,7 +221,14 @@ def locked(folder: Path) -> Iterator[None]:
             owner = handle.read().strip() or "another process"
             raise RunError(f"{folder}: in use by {owner}; wait for it or choose another output.dir") from None
         handle.seek(0)
+        if left := handle.read().strip():
+            say(f"{folder}: {left} died without giving up this folder; taken over")
+        handle.seek(0)
         handle.truncate()
         handle.write(f"{socket.gethostname()} pid {os.getpid()}")
         handle.flush()
-        yield
+        try:
+            yield
+        finally:
+            handle.seek(0)
+            handle.truncate()

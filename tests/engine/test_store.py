@@ -216,9 +216,11 @@ def test_many_waiting_rows_are_written_without_being_asked(tmp_path, monkeypatch
     store = _open(tmp_path)
     for n in range(9):
         store.put(_key(n), _row(n))
+        store.flush_when_due()
     assert not _shards(tmp_path)
     for n in range(9, 25):
         store.put(_key(n), _row(n))
+        store.flush_when_due()
     assert len(_shards(tmp_path)) == 2
     assert len(store) == 25
     assert _serves(_open(tmp_path), range(20))
@@ -227,10 +229,12 @@ def test_many_waiting_rows_are_written_without_being_asked(tmp_path, monkeypatch
 def test_rows_that_wait_too_long_are_written_without_being_asked(tmp_path, monkeypatch):
     store = _open(tmp_path)
     store.put(_key(0), _row(0))
+    store.flush_when_due()
     assert not _shards(tmp_path)
     monkeypatch.setattr(module, "FLUSH_SECONDS", 0.01)
     time.sleep(0.02)
     store.put(_key(1), _row(1))
+    store.flush_when_due()
     assert _serves(_open(tmp_path), range(2))
 
 
@@ -457,15 +461,18 @@ def test_after_a_failure_only_an_explicit_flush_tries_again(tmp_path, monkeypatc
     store = _open(blocking, warned.append)
     for n in range(10):
         store.put(_key(n), _row(n))
+        store.flush_when_due()
     assert len(warned) == 1
     blocking.unlink()
     for n in range(10, 25):
         store.put(_key(n), _row(n))
+        store.flush_when_due()
     assert not blocking.exists()
     store.flush()
     assert _serves(_open(blocking), range(25))
     for n in range(25, 35):
         store.put(_key(n), _row(n))
+        store.flush_when_due()
     assert len(_shards(blocking)) == 2
     assert len(warned) == 1
 
@@ -516,6 +523,7 @@ def test_a_hundred_thousand_rows_open_in_seconds(tmp_path):
     keys = [hashlib.sha256(n.to_bytes(8, "little")).digest() for n in range(100_000)]
     for key in keys:
         store.put(key, row)
+        store.flush_when_due()
     store.flush()
     assert len(_shards(tmp_path)) >= 13
     start = time.perf_counter()

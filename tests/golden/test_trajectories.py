@@ -17,7 +17,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tiebreak.engine.models import load_policy
 from tiebreak.progress import Silent
+from tiebreak.training.checkpoint import Checkpoints
 from tiebreak.training.loop import train
+from tiebreak.training.preemption import Stop
 from tiebreak.training.recorder import Recorder
 from tiny import settings, token_pairs
 
@@ -56,7 +58,16 @@ def _trajectory(kind: str, model: Path, folder: Path) -> list[dict[str, float]]:
     if policy.is_adapter:
         _fill(policy.model)
     with Recorder(folder) as recorder:
-        train(policy, PAIRS, config, probe=dict, recorder=recorder, progress=Silent())
+        train(
+            policy,
+            PAIRS,
+            config,
+            probe=dict,
+            recorder=recorder,
+            progress=Silent(),
+            checkpoints=Checkpoints(folder, {}, 2),
+            stop=Stop(),
+        )
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{key: row[key] for key in ("loss", "grad_norm")} for row in rows if "loss" in row][:20]
 

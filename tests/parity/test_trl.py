@@ -8,7 +8,9 @@ import pytest
 
 from tiebreak.engine.models import load_policy
 from tiebreak.progress import Silent
+from tiebreak.training.checkpoint import Checkpoints
 from tiebreak.training.loop import train
+from tiebreak.training.preemption import Stop
 from tiebreak.training.recorder import Recorder
 from tiny import settings, token_pairs
 
@@ -42,7 +44,16 @@ def _ours(config, pairs, folder):
     if start:
         policy.save(start)
     with Recorder(folder) as recorder:
-        train(policy, pairs, config, probe=dict, recorder=recorder, progress=Silent())
+        train(
+            policy,
+            pairs,
+            config,
+            probe=dict,
+            recorder=recorder,
+            progress=Silent(),
+            checkpoints=Checkpoints(folder, {}, 2),
+            stop=Stop(),
+        )
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [row for row in rows if "loss" in row], dict(policy.trainable), start
 

@@ -12,12 +12,15 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import AutoModelForCausalLM
 
 import oracles
+from tiebreak import faults
 from tiebreak.engine.models import load_policy
-from tiebreak.errors import TrainingError
+from tiebreak.errors import NotFinite, Preempted, TrainingError
 from tiebreak.maths.losses import objective
 from tiebreak.progress import Silent
+from tiebreak.training.checkpoint import Checkpoints
 from tiebreak.training.loop import Outcome, check_start, learn, probe_steps, train
 from tiebreak.training.optimizer import build_optimizer
+from tiebreak.training.preemption import Stop, listening
 from tiebreak.training.recorder import Recorder
 from tiebreak.training.steps import Step
 from tiny import disturb, same, settings, token_pairs, weights
@@ -32,10 +35,19 @@ def _learn(policy, config, pairs=PAIRS):
     return learn(policy, Step(0, 0, tuple(pairs)), objective(config.loss), optimizer, config)
 
 
-def _train(policy, config, folder, probe=dict, pairs=PAIRS):
+def _train(policy, config, folder, probe=dict, pairs=PAIRS, stop=None):
     folder.mkdir(exist_ok=True)
     with Recorder(folder) as recorder:
-        return train(policy, pairs, config, probe=probe, recorder=recorder, progress=Silent())
+        return train(
+            policy,
+            pairs,
+            config,
+            probe=probe,
+            recorder=recorder,
+            progress=Silent(),
+            checkpoints=Checkpoints(folder, {}, 2),
+            stop=stop or Stop(),
+        )
 
 
 def _rows(folder):
@@ -220,21 +232,6 @@ def test_a_fresh_policy_passes_the_check_at_the_start(case, dtype, tiny_model, t
     assert {p.grad for _, p in policy.trainable} == {None}
 
 
-def test_an_interrupt_between_steps_keeps_the_weights_of_the_last_whole_step(tiny_model, tmp_path):
-    config = settings(tiny_model, **EVERY_STEP)
-    policy, kept = load_policy(config), []
-
-    def probe():
-        kept.append(weights(policy.model))
-        if len(kept) == 2:
-            raise KeyboardInterrupt
-        return {}
-
-    outcome = _train(policy, config, tmp_path, probe)
-    assert (outcome.num_steps_done, outcome.num_steps, outcome.interrupted) == (2, 5, True)
-    assert same(weights(policy.model), kept[-1])
-
-
 @pytest.fixture
 def ctrl_c():
     """Ctrl-C as in a terminal; a shell's background jobs, some CI among them, start with it ignored."""
@@ -244,32 +241,117 @@ def ctrl_c():
 
 
 @pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", ["in the backward pass", "right after the update"])
 @pytest.mark.parametrize("model", ["tiny_model", "tiny_adapter"])
-def test_ctrl_c_in_the_middle_of_a_step_waits_for_its_end(model, moment, request, tmp_path):
-    config = settings(request.getfixturevalue(model), **EVERY_STEP)
-    whole, kept = load_policy(config), []
-    _train(whole, config, tmp_path / "whole", lambda: kept.append(weights(whole.model)) or {})
-    cut, calls = load_policy(config), []
+def test_a_signal_in_the_middle_of_a_step_ends_the_run_after_it_and_nothing_is_lost(
+    model, moment, number, request, tmp_path
+):
+    config = settings(request.getfixturevalue(model), **EVERY_STEP, adapter__dropout=0.3)
+    whole, calls = load_policy(config), []
+    _train(whole, config, tmp_path / "whole")
+    cut = load_policy(config)
 
     def press(*_):
         calls.append(None)
         if len(calls) == 3:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
     if moment == "in the backward pass":
         hook = cut.trainable[0][1].register_hook(press)
     else:
         hook = register_optimizer_step_post_hook(press)
-    handler = signal.getsignal(signal.SIGINT)
-    outcome = _train(cut, config, tmp_path / "cut")
+    handler = signal.getsignal(number)
+    with listening() as stop, pytest.raises(Preempted, match="run the same command again"):
+        _train(cut, config, tmp_path / "cut", stop=stop)
     hook.remove()
-    assert outcome.interrupted
-    assert 0 < outcome.num_steps_done < 5
-    assert same(weights(cut.model), kept[outcome.num_steps_done - 1])
-    assert [row["step"] for row in _rows(tmp_path / "cut")][-1] == outcome.num_steps_done
-    assert signal.getsignal(signal.SIGINT) is handler
-    assert [name for name, _ in cut.trainable] == [name for name, _ in whole.trainable]
+    assert signal.getsignal(number) is handler
+    assert (tmp_path / "cut" / "checkpoints" / f"step-{len(_steps(tmp_path / 'cut')):08}").is_dir()
+    assert 0 < len(_steps(tmp_path / "cut")) < 5
+    resumed = load_policy(config)
+    _train(resumed, config, tmp_path / "cut")
+    assert same(weights(resumed.model), weights(whole.model))
+    assert _steps(tmp_path / "cut") == _steps(tmp_path / "whole")
+
+
+def _steps(folder):
+    return [(row["step"], row["loss"]) for row in _rows(folder) if "loss" in row]
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_a_second_signal_ends_at_once(tiny_model, tmp_path):
+    config = settings(tiny_model, **EVERY_STEP)
+
+    def probe():
+        signal.raise_signal(signal.SIGTERM)
+        return {}
+
+    def twice():
+        probe()
+        return probe()
+
+    with listening() as stop, pytest.raises(Preempted):
+        _train(load_policy(config), config, tmp_path / "once", probe, stop=stop)
+    with listening() as stop, stop.held(), pytest.raises(KeyboardInterrupt):
+        _train(load_policy(config), config, tmp_path / "twice", twice, stop=stop)
+
+
+@pytest.mark.parametrize("kind", ["lora", "none"])
+@pytest.mark.parametrize("last", range(1, 10))
+def test_training_that_goes_on_from_any_step_ends_with_the_same_bits(kind, last, tiny_model, tmp_path):
+    changes = {"training__epochs": 2, "training__pairs_per_step": 3, "training__checkpoint_steps": 1}
+    config, own = (
+        settings(tiny_model, kind, adapter__dropout=0.3, reference__store=str(tmp_path / name), **changes)
+        for name in ("store", "store of the whole")
+    )
+    whole, cut = load_policy(own), load_policy(config)
+    _train(whole, own, tmp_path / "whole")
+    done = []
+
+    def killed(*_):
+        done.append(None)
+        if len(done) == last:
+            raise SystemError("as if killed")
+
+    hook = register_optimizer_step_post_hook(killed)
+    with pytest.raises(SystemError):
+        _train(cut, config, tmp_path / "cut")
+    hook.remove()
+    resumed = load_policy(config)
+    _train(resumed, config, tmp_path / "cut")
+    assert same(weights(resumed.model), weights(whole.model))
+    assert _steps(tmp_path / "cut") == _steps(tmp_path / "whole")
+
+
+def test_a_loss_that_is_not_finite_goes_back_to_the_last_checkpoint_with_half_the_rate(tiny_model, tmp_path):
+    changes = {"training__on_divergence": "rollback", "training__checkpoint_steps": 1}
+    config = settings(tiny_model, **EVERY_STEP, **changes)
+    faults.arm("nan@step:gradient:3")
+    try:
+        _train(load_policy(config), config, tmp_path)
+    finally:
+        faults.arm(None)
+    rows = _rows(tmp_path)
+    (back,) = [row for row in rows if "rollback" in row]
+    assert back == {"step": 2, "rollback": 1, "rate_scale": 0.5}
+    assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4, 5]
+    (tmp_path / "plain").mkdir()
+    _train(load_policy(config), config, tmp_path / "plain")
+    rates, plain = (
+        [row["learning_rate"] for row in found if "loss" in row] for found in (rows, _rows(tmp_path / "plain"))
+    )
+    assert rates == pytest.approx([*plain[:2], *(rate / 2 for rate in plain[2:])])
+
+
+def test_a_loss_that_is_never_finite_stops_after_three_rollbacks(tiny_model, tmp_path):
+    config = settings(tiny_model, **EVERY_STEP, training__on_divergence="rollback", training__checkpoint_steps=1)
+    faults.arm(",".join(f"nan@step:gradient:{visit}" for visit in range(3, 9)))
+    try:
+        with pytest.raises(NotFinite, match="step 3: the loss is not finite"):
+            _train(load_policy(config), config, tmp_path)
+    finally:
+        faults.arm(None)
+    assert sum("rollback" in row for row in _rows(tmp_path)) == 1  # each one forgets the row of the one before
 
 
 def test_training_works_outside_the_main_thread(tiny_model, tmp_path):
@@ -277,7 +359,7 @@ def test_training_works_outside_the_main_thread(tiny_model, tmp_path):
     worker = threading.Thread(target=lambda: outcomes.append(_train(load_policy(config), config, tmp_path)))
     worker.start()
     worker.join()
-    assert [(outcome.num_steps_done, outcome.interrupted) for outcome in outcomes] == [(2, False)]
+    assert [outcome.num_steps for outcome in outcomes] == [2]
 
 
 # ---------------------------------------------------------------------------------------------------------- whole runs
@@ -290,7 +372,7 @@ def test_the_same_seed_gives_bit_equal_weights_whatever_the_caller_s_stream(kind
         torch.manual_seed(caller)
         config = settings(tiny_model, kind, training__seed=seed, adapter__dropout=0.3, training__pairs_per_step=3)
         policy = load_policy(config)
-        assert not _train(policy, config, tmp_path / f"{caller}-{seed}").interrupted
+        _train(policy, config, tmp_path / f"{caller}-{seed}")
         found.append(weights(policy.model))
     assert same(found[0], found[1])
     assert not same(found[0], found[2])
@@ -313,11 +395,11 @@ def test_every_step_is_recorded_with_the_rate_that_it_used(tiny_model, tmp_path)
     outcome = _train(policy, config, tmp_path, lambda: {"heldout/loss": 1.0})
     rows, probes = ([row for row in _rows(tmp_path) if key in row] for key in ("loss", "heldout/loss"))
     assert isinstance(outcome, Outcome)
-    assert outcome.num_steps_done == outcome.num_steps == 10
+    assert outcome.num_steps == 10
     assert [row["step"] for row in rows] == list(range(1, 11))
     assert [row["epoch"] for row in rows] == [1] * 5 + [2] * 5
     assert [row["learning_rate"] for row in rows] == pytest.approx(oracles.rates(10, 2, 1e-3, "linear"))
-    assert [row["step"] for row in probes] == [3, 7, 10]
+    assert [row["step"] for row in probes] == [0, 3, 7, 10]
     assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert rows[-1]["loss"] < 0.6
     assert not policy.model.training

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tiebreak import faults
 from tiebreak.config_data import DataConfig
 from tiebreak.data.audit.rules import UNDECIDED
 from tiebreak.data.containers import Block
@@ -168,6 +169,7 @@ class _Reading:
 
     def take(self, part: _Part, file: DataFile) -> int:
         """Add a part; return how many records it was made of."""
+        faults.point("tokens")
         self._sinks.train.append(part.train)
         self._sinks.heldout.append(part.heldout)
         for pair in part.texts:

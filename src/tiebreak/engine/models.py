@@ -19,9 +19,10 @@ import torch
 import transformers
 from torch import nn
 
-from tiebreak.config import AdapterConfig, Config, ModelConfig
+from tiebreak.config import AdapterConfig, Config, ModelConfig, build_config
 from tiebreak.config_data import DataConfig
 from tiebreak.data.render import Renderer
+from tiebreak.data.templates import fault_of
 from tiebreak.engine.attention import use_plain_attention
 from tiebreak.engine.bundled import Say
 from tiebreak.engine.compatibility import Choice, choose_scorer
@@ -29,11 +30,12 @@ from tiebreak.engine.fused_lora import fuse, unfuse
 from tiebreak.engine.policy import POLICY_ADAPTER, Policy, TokenBudget
 from tiebreak.engine.reference import REFERENCE_ADAPTER, AdapterOff, FrozenCopy, OtherAdapter, Reference
 from tiebreak.engine.scorer import PackedScorer, PlainScorer, Scorer
-from tiebreak.engine.sources import Source, explained, resolve
+from tiebreak.engine.sources import Source, explained, refuse_code, resolve
 from tiebreak.engine.store import SCHEMA, LogpStore
 from tiebreak.engine.stored_reference import StoredReference
 from tiebreak.errors import ModelError, one_line
 from tiebreak.fingerprint import derive_seed
+from tiebreak.secrecy import masked
 
 DEFAULT_BUDGET = 1024
 """Tokens of a micro-batch where nothing is trained, and so nothing is planned."""
@@ -47,6 +49,8 @@ def load_policy(
     `trained` holds what `Policy.save` wrote. `start` holds the adapter that training started from, where it was one.
     """
     source = resolve(config.model if start is None else ModelConfig(name=str(start)), say)
+    if trained is not None:
+        refuse_code(str(trained))  # a run folder may come from elsewhere, too
     device = _device(config.model)
     dtype = _dtype(config.model, device)
     tokenizer = _tokenizer(config.model, source, trained)
@@ -77,7 +81,7 @@ def load_policy(
 
 def load_renderer(model: str, data: DataConfig, say: Say = lambda _: None) -> Renderer:
     """Return what turns pairs into the tokens of a model, without loading its weights."""
-    config = ModelConfig(name=model)
+    config = build_config({"model": {"name": model}}).model
     source = resolve(config, say)
     tokenizer = _tokenizer(config, source, None)
     return Renderer(tokenizer, _eos_ids(tokenizer, _generation(source)), data)
@@ -102,7 +106,9 @@ def load_artefact(folder: Path, policy: Policy) -> Any:
         else transformers.AutoModelForCausalLM
     )
     with explained(str(folder)):
-        return kind.from_pretrained(str(folder), dtype=dtype).to(policy.device)
+        return kind.from_pretrained(str(folder), dtype=dtype, use_safetensors=True, trust_remote_code=False).to(
+            policy.device
+        )
 
 
 def quiet() -> None:
@@ -234,7 +240,7 @@ def _tokenizer(config: ModelConfig, source: Source, trained: Path | None) -> Any
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(where), revision=revision, trust_remote_code=False)
     except Exception as error:  # noqa: BLE001 - transformers raises a dozen types for a missing tokenizer
-        cause = one_line(error, 120)
+        cause = masked(one_line(error, 120))
         raise ModelError(f"{where}: holds no tokenizer that loads; add tokenizer.json ({cause})") from None
     if config.chat_template and trained is None:  # a trained policy was saved with the template it was trained with
         tokenizer.chat_template = _template(config.chat_template)
@@ -242,7 +248,17 @@ def _tokenizer(config: ModelConfig, source: Source, trained: Path | None) -> Any
         raise ModelError(f"{where}: has no chat template; name a Jinja file as model.chat_template")
     if tokenizer.eos_token_id is None:
         raise ModelError(f"{where}: the tokenizer names no EOS token; set eos_token in tokenizer_config.json")
+    _try_templates(tokenizer, config.chat_template or f"{where}")
     return tokenizer
+
+
+def _try_templates(tokenizer: Any, where: str) -> None:
+    """Raise ModelError for a chat template that takes more than any chat needs; tools may have one of their own."""
+    found = tokenizer.chat_template
+    for template in found.values() if isinstance(found, dict) else [found]:
+        tokens = {name: token for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
+        if fault := fault_of(template, tokens):
+            raise ModelError(f"{where}: the chat template {fault}; it is not used")
 
 
 def _has_tokenizer(folder: str | None) -> bool:
@@ -258,10 +274,11 @@ def _template(path: str) -> str:
 
 def _generation(source: Source) -> Any:
     """Return the generation settings beside the weights, where there are any."""
-    try:
-        return transformers.GenerationConfig.from_pretrained(str(source.base), revision=source.revision)
-    except OSError:
-        return transformers.GenerationConfig()
+    with explained(source.base):
+        try:
+            return transformers.GenerationConfig.from_pretrained(str(source.base), revision=source.revision)
+        except OSError:
+            return transformers.GenerationConfig()
 
 
 def _eos_ids(tokenizer: Any, generation: Any) -> tuple[int, ...]:

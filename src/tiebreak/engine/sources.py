@@ -6,9 +6,11 @@ Owns what a model name may mean, how weights are identified, and what is refused
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import peft
@@ -18,6 +20,10 @@ from tiebreak.config import ModelConfig
 from tiebreak.engine.bundled import BUNDLED, Say, bundled_folder
 from tiebreak.errors import ModelError, nearest, one_line
 from tiebreak.fingerprint import file_digest, fingerprint
+from tiebreak.secrecy import masked
+
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
+_SETTINGS = ("config.json", "tokenizer_config.json", "generation_config.json", "processor_config.json")
 
 
 @dataclass(frozen=True)
@@ -32,27 +38,34 @@ class Source:
     base_identity: str
 
 
-def resolve(config: ModelConfig, say: Say = lambda _: None) -> Source:
-    """Find out what a name means: a bundled model, a folder, or a hub id; and whether it is an adapter."""
+def resolve(config: ModelConfig, say: Say = lambda _: None, *, beneath: str | None = None) -> Source:
+    """Find out what a name means: a bundled model, a folder, or a hub id; and whether it is an adapter.
+
+    What would run code when it is loaded is refused: modules of its own, pickles. `beneath` is the adapter whose base
+    is looked for.
+    """
     name = str(bundled_folder(config.name, say)) if config.name in BUNDLED else config.name
     _refuse_missing(name)
     with explained(name):
         adapter_file = find_adapter_config_file(name, revision=config.revision)
     if adapter_file is None:
+        refuse_code(name, config.revision)
         identity = _identity(config.name, name)
         return Source(name, config.revision, None, identity, identity)
+    if beneath:
+        raise ModelError(f"{beneath}: is an adapter on the adapter {name}; merge that one into its base model first")
     with explained(name):
         folder = name if Path(name).is_dir() else _fetched_adapter(name, config.revision)
         kind = peft.PeftConfig.from_pretrained(folder)
-    _refuse_pickle(folder)
+    refuse_code(folder)
     if kind.peft_type != peft.PeftType.LORA:
         raise ModelError(f"{name}: is a {kind.peft_type} adapter; only LoRA adapters can be continued")
     base = kind.base_model_name_or_path or ""
     if not base:
         raise ModelError(f"{name}: adapter_config.json names no base model (base_model_name_or_path)")
-    parent = resolve(ModelConfig(name=base, revision=kind.revision), say)
-    if parent.adapter:
-        raise ModelError(f"{name}: is an adapter on the adapter {base}; merge that one into its base model first")
+    with explained(name):
+        found = ModelConfig(name=base, revision=kind.revision)
+    parent = resolve(found, say, beneath=name)
     return Source(parent.base, parent.revision, folder, _identity(config.name, folder), parent.base_identity)
 
 
@@ -82,10 +95,60 @@ def _refuse_missing(name: str) -> None:
         raise ModelError(f"'{name}': no such folder or bundled model.{close}")
 
 
-def _refuse_pickle(adapter: str) -> None:
-    """Raise ModelError for a folder whose adapter would have to be unpickled."""
-    if not (Path(adapter) / "adapter_model.safetensors").exists():
-        raise ModelError(f"{adapter}: holds no adapter_model.safetensors; pickled weights are never loaded")
+def refuse_code(name: str, revision: str | None = None) -> None:
+    """Raise ModelError for weights that bring code: modules of their own, a library to import, a pickle to open."""
+    folder = Path(name)
+    for file in _SETTINGS:
+        read = _settings(folder / file if folder.is_dir() else _fetched(name, file, revision))
+        if read.get("auto_map"):
+            raise ModelError(
+                f"{name}: {file} names Python files of its own (auto_map), and code of a model is never run; use a "
+                "model that transformers knows by itself, or a copy without auto_map if it does"
+            )
+    if not folder.is_dir():
+        return
+    if (folder / "adapter_config.json").exists():
+        _refuse_adapter_code(folder)
+    elif not list(folder.glob("*.safetensors")):
+        _refuse_pickles(folder)
+    index = _settings(folder / "model.safetensors.index.json").get("weight_map", {})
+    for shard in index.values() if isinstance(index, dict) else ():
+        if not str(shard).endswith(".safetensors") or Path(str(shard)).name != shard:
+            raise ModelError(f"{name}: model.safetensors.index.json names {str(shard)[:80]!r}, no safetensors beside it")
+
+
+def _refuse_adapter_code(folder: Path) -> None:
+    if _settings(folder / "adapter_config.json").get("megatron_config"):
+        raise ModelError(f"{folder}: adapter_config.json names a library to import (megatron_config); remove it")
+    if not (folder / "adapter_model.safetensors").exists():
+        raise ModelError(
+            f"{folder}: holds no adapter_model.safetensors; pickled weights are never loaded: convert them to "
+            "safetensors"
+        )
+
+
+def _refuse_pickles(folder: Path) -> None:
+    pickles = sorted(file.name for pattern in PICKLED for file in folder.glob(pattern))
+    if pickles:
+        raise ModelError(
+            f"{folder}: cannot be loaded: {pickles[0]} is pickled, and unpickling runs code; convert it to safetensors"
+        )
+
+
+def _fetched(name: str, file: str, revision: str | None) -> Path | None:
+    try:
+        return Path(huggingface_hub.hf_hub_download(name, file, revision=revision))
+    except Exception:  # noqa: BLE001 - what cannot be fetched is told when the weights are; no code runs there either
+        return None
+
+
+def _settings(path: Path | None) -> dict[str, Any]:
+    """Return a JSON object, {} where there is none: what is damaged is told by whoever loads it."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @contextlib.contextmanager
@@ -96,7 +159,7 @@ def explained(name: str) -> Iterator[None]:
     except ModelError:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError) as error:
-        cause = one_line(error, 240)
+        cause = masked(one_line(error, 240))
         raise ModelError(f"{name}: cannot be loaded: {cause}") from None
     except Exception as error:  # noqa: BLE001 - safetensors and hub clients have error types of their own
-        raise ModelError(f"{name}: cannot be loaded: {type(error).__name__}: {str(error)[:200]}") from None
+        raise ModelError(f"{name}: cannot be loaded: {type(error).__name__}: {masked(one_line(error, 200))}") from None

@@ -29,6 +29,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from tiebreak import faults
 from tiebreak.errors import one_line
 from tiebreak.fingerprint import fingerprint
 from tiebreak.runs import write_bytes, write_json
@@ -90,18 +91,21 @@ class LogpStore:
         return self._shards[shard].row(row)
 
     def put(self, key: bytes, token_logps: Tensor) -> None:
-        """Keep one row; a key that is already known keeps its first value.
-
-        Writes to disk when 8192 rows wait by now, or the first of them has for 30 seconds; the last ones need a flush.
-        Raises ValueError for what cannot be a row.
-        """
+        """Keep one row; a key that is already known keeps its first value. Raises ValueError for what is no row."""
         row = _checked(key, token_logps)
         if key in self:
             return
         if not self._buffer:
             self._buffered_since = time.monotonic()
         self._buffer[key] = row
-        waited = time.monotonic() - self._buffered_since
+
+    def flush_when_due(self) -> None:
+        """Write to disk when 8192 rows wait by now, or the first of them has for 30 seconds.
+
+        Called between micro-batches and not within one: values computed together are stored together, or a run that
+        was killed would compute some of them again in other company, with other last bits.
+        """
+        waited = time.monotonic() - self._buffered_since if self._buffer else 0.0
         # After a failure only an explicit flush tries again: a cache must not fight a checkpoint for the last bytes.
         if (len(self._buffer) >= FLUSH_ROWS or waited >= FLUSH_SECONDS) and not self._write_failed:
             self.flush()
@@ -116,6 +120,7 @@ class LogpStore:
             return
         shard = _Shard.of(self._buffer)
         try:
+            faults.point("store:flush")
             self._write(self._folder, shard)
         except OSError as error:
             if not self._write_failed:

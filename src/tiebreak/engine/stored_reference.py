@@ -108,6 +108,7 @@ class StoredReference:
             for ids, row in zip(_completions(pair), rows, strict=True):
                 if row.isfinite().all():  # what is not finite stops training with the pair's name, and is not kept
                     self._store.put(completion_key(pair.prompt_ids, ids), row)
+        self._store.flush_when_due()
         return found
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from tiebreak import faults
 from tiebreak.config import Config
 from tiebreak.engine.policy import Policy
 from tiebreak.engine.reference import evaluation_mode
@@ -70,6 +71,7 @@ class HeldoutPairs:
         found: dict[str, Evidence] = {}
         with (progress or Silent()).stage("held-out pairs", len(wanted)) as advance:
             for group in self._policy.micro_batches(wanted):
+                faults.point("evaluate")
                 found |= {row.pair_id: row for row in self._score(group)}
                 advance(len(group))
         return [found[pair.pair_id] for pair in wanted]

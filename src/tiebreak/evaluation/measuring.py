@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tiebreak import runs
@@ -36,9 +37,17 @@ class Measured:
 
 
 def measure(
-    policy: Policy, heldout: HeldoutPairs, pairs: Sequence[Pair], config: Config, progress: Progress
+    policy: Policy,
+    heldout: HeldoutPairs,
+    pairs: Sequence[Pair],
+    config: Config,
+    progress: Progress,
+    answers: Path | None = None,
 ) -> Measured:
-    """Measure policy against reference; `pairs` are the texts of the held-out pairs."""
+    """Measure policy against reference; `pairs` are the texts of the held-out pairs.
+
+    `answers` is a file in which generated answers survive a crash.
+    """
     evidence = heldout.evidence(progress=progress)
-    samples = sample(policy, pairs, config, progress)
+    samples = sample(policy, pairs, config, progress, answers)
     return Measured(summarise(evidence, samples, config), evidence, samples)

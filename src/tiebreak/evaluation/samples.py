@@ -8,13 +8,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from tiebreak.config import Config, RuleConfig
 from tiebreak.data.render import Renderer
+from tiebreak.engine.attention import causal_model
 from tiebreak.engine.generate import Answer, generate
-from tiebreak.engine.policy import Policy
+from tiebreak.engine.policy import POLICY_ADAPTER, Policy
+from tiebreak.engine.weights import weights_digest
 from tiebreak.errors import ConfigError
+from tiebreak.evaluation.answers import AnswerFile
 from tiebreak.progress import Progress
 from tiebreak.records import Pair
 
@@ -25,8 +29,13 @@ def choose_prompts(pairs: Sequence[Pair], num: int) -> list[Pair]:
     return [by_prompt[prompt_id] for prompt_id in sorted(by_prompt)[:num]]
 
 
-def sample(policy: Policy, pairs: Sequence[Pair], config: Config, progress: Progress) -> list[dict[str, Any]]:
-    """Return a row for each chosen prompt with the greedy answers before (reference) and after (policy)."""
+def sample(
+    policy: Policy, pairs: Sequence[Pair], config: Config, progress: Progress, kept_in: Path | None = None
+) -> list[dict[str, Any]]:
+    """Return a row for each chosen prompt with the greedy answers before (reference) and after (policy).
+
+    `kept_in` is a file in which answers survive a crash.
+    """
     chosen = choose_prompts(pairs, config.evaluation.num_samples)
     if not chosen:
         return []
@@ -35,8 +44,10 @@ def sample(policy: Policy, pairs: Sequence[Pair], config: Config, progress: Prog
     sampling = policy.sampling(config.evaluation.max_new_tokens)
     with progress.stage("answers", 2 * len(prompts)) as advance:
         with policy.reference.model() as reference:
-            before = generate(reference, prompts, sampling, progress=advance)
-        after = generate(policy.model, prompts, sampling, progress=advance)
+            known = AnswerFile(kept_in, policy.reference.digest(), sampling) if kept_in else None
+            before = generate(reference, prompts, sampling, progress=advance, kept=known)
+        known = AnswerFile(kept_in, _digest(policy), sampling) if kept_in else None
+        after = generate(policy.model, prompts, sampling, progress=advance, kept=known)
     rule = config.evaluation.rule
     return [
         {
@@ -49,6 +60,12 @@ def sample(policy: Policy, pairs: Sequence[Pair], config: Config, progress: Prog
         }
         for pair, one, two in zip(chosen, before, after, strict=True)
     ]
+
+
+def _digest(policy: Policy) -> str:
+    """Return the fingerprint of the policy's weights."""
+    adapter = POLICY_ADAPTER if policy.is_adapter else None
+    return weights_digest(policy.model, causal_model(policy.model).config, adapter)
 
 
 def compiled_rule(rule: RuleConfig | None) -> re.Pattern[str] | None:

@@ -9,45 +9,44 @@ from __future__ import annotations
 
 import contextlib
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 
 import torch
 
+from tiebreak import faults
 from tiebreak.config import Config
 from tiebreak.engine.memory import is_out_of_memory, memory_bytes, release_cached
 from tiebreak.engine.policy import Policy
 from tiebreak.engine.reference import evaluation_mode
-from tiebreak.errors import TrainingError
+from tiebreak.errors import NotFinite, TrainingError
 from tiebreak.fingerprint import derive_seed
 from tiebreak.maths.losses import Objective, objective
 from tiebreak.maths.metrics import PairMetrics, pair_metrics
-from tiebreak.progress import Progress
+from tiebreak.progress import Advance, Progress
 from tiebreak.records import TokenizedPair
+from tiebreak.training.checkpoint import Checkpoints, State, checkpoint_steps
 from tiebreak.training.optimizer import build_optimizer, rate_factor, set_rate
+from tiebreak.training.preemption import Stop
 from tiebreak.training.recorder import Recorder
-from tiebreak.training.steps import Step, num_steps, steps
+from tiebreak.training.steps import Step, num_steps, order_digest, steps
 
 Probe = Callable[[], Mapping[str, float]]
 """Measures the policy on held-out pairs; called between steps."""
 
 
+MAX_ROLLBACKS = 3
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """How training ended."""
+    """How much was trained, all attempts of a run together, and the seconds of this one."""
 
-    num_steps_done: int
     num_steps: int
     seconds: float
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether somebody stopped it before its last step."""
-        return self.num_steps_done < self.num_steps
 
 
 def train(
@@ -58,34 +57,113 @@ def train(
     probe: Probe,
     recorder: Recorder,
     progress: Progress,
+    checkpoints: Checkpoints,
+    stop: Stop,
 ) -> Outcome:
-    """Train `policy` in place on tokenised pairs; Ctrl-C ends it between two steps, with whole weights."""
-    loss = objective(config.loss)
-    check_start(policy, pairs, loss, config)
+    """Train `policy` in place on tokenised pairs, from the newest checkpoint on where there is one.
+
+    A signal ends it after the step that it falls into, with a checkpoint: Preempted is raised.
+    """
+    total, began = num_steps(len(pairs), config.training), time.perf_counter()
+    optimizer = build_optimizer([parameter for _, parameter in policy.trainable], config)
+    course = _Course(policy, pairs, config, objective(config.loss), optimizer, total, probe, recorder, checkpoints)
+    start = checkpoints.latest()
+    if start is None:
+        _first_look(course)
     policy.reference.release()
-    parameters = [parameter for _, parameter in policy.trainable]
-    optimizer = build_optimizer(parameters, config)
-    total, began, done = num_steps(len(pairs), config.training), time.perf_counter(), 0
-    probe_at = probe_steps(total, config.evaluation.probes)
     policy.model.train()
     with progress.stage("training", total) as advance, _own_randomness(policy, config):
-        try:
-            for step in steps(pairs, config.training):
-                set_rate(optimizer, config.learning_rate * _factor(step, total, config))
-                with interrupts_held():
-                    before = policy.budget.tokens
-                    row = _measured_step(policy, step, loss, optimizer, config)
-                    done = step.index + 1
-                    recorder.write(row)
-                if policy.budget.tokens < before:
-                    progress.warn(f"out of memory in step {done}: done again with {policy.budget.tokens} tokens a time")
-                if done in probe_at:
-                    recorder.write({"step": done, **probe()})
-                advance(1, row)
-        except KeyboardInterrupt:
-            progress.warn(f"interrupted after step {done} of {total}; saving and measuring it, Ctrl-C again ends that")
+        state = State(token_budget=policy.budget.tokens) if start is None else course.restored(start)
+        if start is not None:
+            progress.say(f"resuming after step {state.step} of {total}")
+            advance(state.step)
+        while state.step < total:
+            try:
+                state = _run(course, state, stop, advance, progress)
+            except NotFinite as error:
+                state = _rolled_back(course, state, error, progress)
     policy.model.eval()
-    return Outcome(done, total, time.perf_counter() - began)
+    return Outcome(total, time.perf_counter() - began)
+
+
+@dataclass(frozen=True)
+class _Course:
+    """What every step of a run needs."""
+
+    policy: Policy
+    pairs: Sequence[TokenizedPair]
+    config: Config
+    loss: Objective
+    optimizer: torch.optim.Optimizer
+    total: int
+    probe: Probe
+    recorder: Recorder
+    checkpoints: Checkpoints
+
+    def restored(self, path: Path) -> State:
+        """Go back to a checkpoint, with the rows of metrics that were written by then."""
+        state = self.checkpoints.restore(path, self.policy, self.optimizer)
+        self.policy.budget.tokens = state.token_budget
+        self.recorder.rewind(state.metrics_bytes)
+        return state
+
+    def save(self, state: State) -> None:
+        """Write a checkpoint; what the reference said by now goes to disk first, so that it is not asked anew."""
+        self.policy.reference.flush()
+        self.checkpoints.save(state, self.policy, self.optimizer)
+
+
+def _first_look(course: _Course) -> None:
+    """Prove that policy and reference agree, and measure held-out pairs before anything moves."""
+    course.recorder.rewind(0)
+    check_start(course.policy, course.pairs, course.loss, course.config)
+    if course.config.evaluation.probes:
+        course.recorder.write({"step": 0, **course.probe()})
+
+
+def _run(course: _Course, state: State, stop: Stop, advance: Advance, progress: Progress) -> State:
+    """Take steps to the last one, with checkpoints on the way; a signal waits for the end of its step."""
+    every = checkpoint_steps(course.total, course.config.training.checkpoint_steps)
+    probe_at = probe_steps(course.total, course.config.evaluation.probes)
+    for step in steps(course.pairs, course.config.training, state.step):
+        with stop.held():
+            state, row = _taken(course, step, state, progress)
+            if state.step in probe_at:
+                course.recorder.write({"step": state.step, **course.probe()})
+            state = replace(state, metrics_bytes=course.recorder.num_bytes)
+            if state.step % every == 0 or state.step == course.total or stop.asked_by:
+                course.save(state)
+        advance(1, row)
+        stop.check()
+    return state
+
+
+def _taken(course: _Course, step: Step, state: State, progress: Progress) -> tuple[State, dict[str, float]]:
+    """Take one step; return where training stands then, and the row of metrics that was recorded."""
+    faults.point("step:begin")
+    policy, config = course.policy, course.config
+    set_rate(course.optimizer, config.learning_rate * state.rate_scale * _factor(step, course.total, config))
+    before = policy.budget.tokens
+    row = _measured_step(policy, step, course.loss, course.optimizer, config)
+    faults.point("step:end")
+    course.recorder.write(row)
+    if policy.budget.tokens < before:
+        number = step.index + 1
+        progress.warn(f"out of memory in step {number}: done again with {policy.budget.tokens} tokens a time")
+    digest = order_digest(state.order_digest, step)
+    return replace(state, step=step.index + 1, token_budget=policy.budget.tokens, order_digest=digest), row
+
+
+def _rolled_back(course: _Course, state: State, error: NotFinite, progress: Progress) -> State:
+    """Go back to the last checkpoint with half the rate, where that is wanted and has not been tried too often."""
+    path = course.checkpoints.latest() if course.config.training.on_divergence == "rollback" else None
+    if path is None or state.num_rollbacks >= MAX_ROLLBACKS:
+        raise error
+    halved, tried = state.rate_scale / 2, state.num_rollbacks + 1
+    found = replace(course.restored(path), rate_scale=halved, num_rollbacks=tried)
+    progress.warn(f"{error}; back to step {found.step} with {halved:g} of the rate (rollback {tried})")
+    course.recorder.write({"step": found.step, "rollback": tried, "rate_scale": halved})
+    return found
 
 
 def learn(
@@ -100,6 +178,7 @@ def learn(
         groups = policy.micro_batches(step.pairs)
         try:
             metrics = [_learn_group(policy, group, step, loss, config) for group in groups]
+            spoilt = faults.point("step:gradient")
             break
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
@@ -109,6 +188,7 @@ def learn(
     norm = torch.nn.utils.clip_grad_norm_(parameters, config.training.max_grad_norm)
     measured = PairMetrics.concatenated(metrics)
     *losses, norm_value = torch.cat([measured.values[:, 0], norm.detach().float().reshape(1)]).tolist()
+    losses = [math.nan] * len(losses) if spoilt else losses
     _require_finite(losses, list(chain.from_iterable(groups)), step, "loss")
     _require_finite([norm_value] * len(step.pairs), step.pairs, step, "gradient norm")
     optimizer.step()
@@ -198,29 +278,13 @@ def _own_randomness(policy: Policy, config: Config) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back to the end of the block: an update cut in the middle would leave half of the weights moved."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals reach the main thread alone
-        return
-    held: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if held:
-        signal.raise_signal(signal.SIGINT)
-
-
 def _require_finite(values: Sequence[float], pairs: Sequence[TokenizedPair], step: Step, what: str) -> None:
     """Stop before the optimizer moves anything, and name the pairs."""
     bad = [pair for pair, value in zip(pairs, values, strict=True) if not math.isfinite(value)]
     if not bad:
         return
     named = ", ".join(pair.pair_id[:12] for pair in bad[:4]) + ("…" if len(bad) > 4 else "")
-    raise TrainingError(
+    raise NotFinite(
         f"step {step.index + 1}: the {what} is not finite for {len(bad)} pairs ({named}); the optimizer did not take "
-        "this step and nothing was saved; lower training.learning_rate, or look these pairs up in the data"
+        "this step; lower training.learning_rate, set training.on_divergence to rollback, or look these pairs up"
     )

@@ -23,17 +23,27 @@ class Recorder:
     def __init__(self, folder: Path, trackers: Sequence[str] = (), settings: Mapping[str, Any] | None = None) -> None:
         """`settings` are the flat hyper-parameters that trackers show beside the curves."""
         self._trackers = [_tracker(name, folder) for name in trackers]
-        self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
+        self._file = (folder / "metrics.jsonl").open("ab")
         for tracker in self._trackers:
             tracker.store_init_configuration(dict(settings or {}))
 
     def write(self, row: Mapping[str, float]) -> None:
         """Record one row; its `step` is the number of finished optimizer steps."""
-        self._file.write(json.dumps(row, allow_nan=False) + "\n")
+        self._file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
         self._file.flush()
         values = {key: value for key, value in row.items() if key != "step"}
         for tracker in self._trackers:
             tracker.log(values, step=int(row["step"]))
+
+    @property
+    def num_bytes(self) -> int:
+        """Length of metrics.jsonl."""
+        return self._file.tell()
+
+    def rewind(self, num_bytes: int) -> None:
+        """Forget the rows after the first `num_bytes`: their steps are taken again. Trackers keep what they got."""
+        self._file.truncate(num_bytes)
+        self._file.seek(num_bytes)
 
     def __enter__(self) -> Self:
         return self

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tiebreak.config import TrainingConfig
-from tiebreak.fingerprint import derive_seed
+from tiebreak.fingerprint import derive_seed, fingerprint
 from tiebreak.records import TokenizedPair
 
 
@@ -33,13 +33,19 @@ def num_steps(num_pairs: int, config: TrainingConfig) -> int:
     return config.epochs * -(-num_pairs // config.pairs_per_step)
 
 
-def steps(pairs: Sequence[TokenizedPair], config: TrainingConfig) -> Iterator[Step]:
-    """Yield every step of a run; each epoch takes every pair exactly once."""
+def steps(pairs: Sequence[TokenizedPair], config: TrainingConfig, first: int = 0) -> Iterator[Step]:
+    """Yield every step of a run from index `first` on; each epoch takes every pair exactly once."""
     index = 0
     for epoch in range(config.epochs):
         order = list(range(len(pairs)))
         if config.shuffle:
             random.Random(derive_seed(config.seed, "order", epoch)).shuffle(order)  # noqa: S311 - not for secrets
         for start in range(0, len(order), config.pairs_per_step):
-            yield Step(index, epoch, tuple(pairs[i] for i in order[start : start + config.pairs_per_step]))
+            if index >= first:
+                yield Step(index, epoch, tuple(pairs[i] for i in order[start : start + config.pairs_per_step]))
             index += 1
+
+
+def order_digest(before: str, step: Step) -> str:
+    """Return the digest of the sample order up to and with a step, from that of the order before it."""
+    return fingerprint([before, [pair.pair_id for pair in step.pairs]])

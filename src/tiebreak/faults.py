@@ -1,0 +1,122 @@
+"""Faults on purpose: named points in the work where a run can be made to die, so that recovery can be tested.
+
+    TIEBREAK_FAULT=kill@save:optimizer:2 tiebreak train my.yaml
+
+kills the process the second time that it is about to write an optimizer. Owns the points and what can happen there.
+Off unless armed; only the command line reads the environment. For whoever wants to know what a crash does to them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tiebreak.errors import ConfigError, nearest
+
+VARIABLE = "TIEBREAK_FAULT"
+POINTS = (
+    "audit",  # before the data are looked at
+    "tokens",  # before a block of pairs is rendered
+    "reference",  # before a micro-batch of the reference pass
+    "step:begin",  # before a step asks for its pairs
+    "step:gradient",  # after backward, before the optimizer moves anything
+    "step:end",  # after the optimizer moved
+    "save:begin",  # before a checkpoint's hidden folder is made
+    "save:policy",  # before each of its files
+    "save:optimizer",
+    "save:state",
+    "save:manifest",
+    "save:rename",  # before it becomes visible
+    "save:rotate",  # before older ones are removed
+    "store:flush",  # before a shard of reference log-probabilities is written
+    "policy",  # before the trained policy is written
+    "evaluate",  # before a micro-batch of held-out pairs is scored
+    "generate",  # before a batch of answers
+    "report",  # before the report is written
+    "export",  # before an artefact is written
+)
+
+
+def _killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _terminated() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _interrupted() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def _disk_full() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _out_of_memory() -> None:
+    raise MemoryError("planned by TIEBREAK_FAULT")
+
+
+ACTIONS: dict[str, Callable[[], None]] = {
+    "kill": _killed,
+    "term": _terminated,
+    "int": _interrupted,
+    "full": _disk_full,
+    "oom": _out_of_memory,
+    "nan": lambda: None,  # `is_hit` tells the place that asked
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens where: an action, a point, and at which visit of it."""
+
+    action: str
+    point: str
+    visit: int = 1
+
+
+class _Plan:
+    """What is armed in this process, and how often each point was visited."""
+
+    def __init__(self) -> None:
+        self.faults: tuple[Fault, ...] = ()
+        self.visits: Counter[str] = Counter()
+
+
+_PLAN = _Plan()
+
+
+def arm(spec: str | None) -> None:
+    """Arm faults like `kill@save:optimizer:2`, several with commas; None or '' disarms. Raises ConfigError."""
+    _PLAN.faults = tuple(map(_parsed, spec.split(","))) if spec else ()
+    _PLAN.visits.clear()
+
+
+def point(name: str) -> bool:
+    """Visit a point: do what is armed there, and say whether anything was."""
+    if not _PLAN.faults:
+        return False
+    _PLAN.visits[name] += 1
+    hit = [fault for fault in _PLAN.faults if fault.point == name and fault.visit == _PLAN.visits[name]]
+    for fault in hit:
+        ACTIONS[fault.action]()
+    return bool(hit)
+
+
+def _parsed(text: str) -> Fault:
+    action, at, place = text.strip().partition("@")
+    name, _, visit = place.rpartition(":")
+    if not visit.isdigit():
+        name, visit = place, "1"
+    if not at or action not in ACTIONS:
+        raise ConfigError(f"{VARIABLE}={text}: wanted ACTION@POINT:VISIT with an action of {', '.join(ACTIONS)}")
+    if name not in POINTS:
+        raise ConfigError(
+            f"{VARIABLE}={text}: '{name}' is no point.{nearest(name, POINTS)} There are {', '.join(POINTS)}"
+        )
+    return Fault(action, name, int(visit))

@@ -1,0 +1,62 @@
+"""Signals that ask a run to end: at once where nothing would be lost, after the step where weights move.
+
+Owns SIGTERM and SIGINT while a run is under way. The first one of a training step is remembered until the step is over
+and saved; the second one, and any that comes outside of steps, ends the work where it stands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+from tiebreak.errors import Preempted
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stop:
+    """Whether somebody asked the run to end."""
+
+    def __init__(self) -> None:
+        self.asked_by: str | None = None
+        self._held = 0
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Let a first signal wait for the end of the block, where `check` is called."""
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+
+    def check(self) -> None:
+        """Raise Preempted where the run was asked to end."""
+        if self.asked_by:
+            raise Preempted(self.asked_by)
+
+    def receive(self, number: int, _: FrameType | None = None) -> None:
+        """Take a signal: remember it in a held block, else end at once; a second one ends in any case."""
+        again, self.asked_by = self.asked_by is not None, signal.Signals(number).name
+        if again:
+            raise KeyboardInterrupt
+        if not self._held:
+            raise Preempted(self.asked_by)
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[Stop]:
+    """Take SIGTERM and SIGINT to the end of the block; outside the main thread, which gets them, nothing is taken."""
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, stop.receive) for number in _SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
