@@ -22,11 +22,12 @@ test: lint ## All checks and all tests
 bench: $(VENV)/.tested ## Speed and memory beside TRL on real pairs (DATA=hh, ultrafeedback, summedits or a file; half an hour)
 	$(BIN)/python benchmarks/throughput.py --data $(DATA) $(BENCH)
 
-lint: $(VENV)/.tested ## Style, types, import floors
+lint: $(VENV)/.tested ## Style, types, import floors, dependencies
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/dependencies.py
 
 format: $(VENV)/.tested ## Rewrite the code in the house style
 	$(BIN)/ruff check --fix .

@@ -129,11 +129,18 @@ def compare(arguments: argparse.Namespace) -> Result:
             order = arguments.contestants[:: -1 if index % 2 else 1]
             rounds.append({kind: _run(arguments, kind, files[_num(arguments, kind)], folder) for kind in order})
     return {
-        "settings": {key: value for key, value in vars(arguments).items() if key not in ("contestant", "file", "out")},
+        "settings": _named(vars(arguments)),
         "machine": {"logical_cpus": os.cpu_count(), "load_average": list(os.getloadavg())},
         "rounds": rounds,
         "summary": summary(rounds),
     }
+
+
+def _named(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings with file names in place of the paths of this machine."""
+    left_out = ("contestant", "file", "out", "data_dir", "scratch")
+    told = {key: value for key, value in arguments.items() if key not in left_out}
+    return told | {key: Path(str(told[key])).name for key in ("data", "model") if told.get(key)}
 
 
 def write_rows(arguments: argparse.Namespace, num: int, folder: Path) -> Path:

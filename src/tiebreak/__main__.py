@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 from tiebreak.cli import app
 from tiebreak.console import printable
 from tiebreak.errors import EXIT_FAILURE, EXIT_INTERRUPTED, Preempted, TiebreakError, one_line
+from tiebreak.secrecy import masked, secrets_of
 
 
 def main() -> None:
@@ -16,6 +18,10 @@ def main() -> None:
         app()
     except TiebreakError as error:
         _fail(type(error).__name__, str(error), error.exit_code)
+    except MemoryError:
+        _fail(
+            "MemoryError", "out of memory; what was saved before is whole: free some, then run it again", EXIT_FAILURE
+        )
     except OSError as error:
         # Of the machine, not of ours: a full disk, a read-only folder. Its own text names the file.
         _fail("OSError", str(error), EXIT_FAILURE)
@@ -28,7 +34,7 @@ def main() -> None:
 
 
 def _fail(kind: str, message: str, exit_code: int) -> None:
-    line = printable(one_line(message))
+    line = printable(one_line(masked(message, secrets_of(os.environ))))
     if "--json" in sys.argv:
         print(json.dumps({"error": kind, "message": line, "exit_code": exit_code}))  # noqa: T201 - the result
     print(f"error: {line}", file=sys.stderr)  # noqa: T201 - the edge prints

@@ -25,7 +25,9 @@ from tiebreak.maths.logps import PairLogps
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import TokenizedPair
 from tiebreak.reporting.card import model_card
+from tiebreak.reporting.sound import as_a_run_writes
 from tiebreak.runs import Run
+from tiebreak.secrecy import has_password, masked
 
 Form = Literal["merged", "adapter"]
 NUM_CHECKED_PAIRS = 8
@@ -55,6 +57,10 @@ def export(
     """
     progress, target = progress or Silent(), Path(out)
     form = _form(form, policy)
+    if str(out).encode("utf-8", "replace").decode() != str(out):
+        raise ConfigError(f"--out {str(out)!a}: is no UTF-8, and libraries cannot write there")
+    if has_password(str(out)):
+        raise ConfigError(f"--out {masked(str(out))}: a user or token before the host of an address would be written")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target}: exists and is not an empty folder; choose another --out")
     card = model_card(run, form)
@@ -73,7 +79,8 @@ def export(
                 f"{tolerance:.3g}; a merge in bf16 may round a small update away: --form adapter keeps it"
             )
         artefact = Artefact(str(target), form, len(pairs), difference, tolerance)
-        _describe(folder, run, artefact, card)
+        with as_a_run_writes(run.path):
+            _describe(folder, run, artefact, card)
     return artefact
 
 

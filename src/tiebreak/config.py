@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from reprlib import Repr
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from tiebreak.config_data import DataConfig, Section
 from tiebreak.errors import ConfigError, nearest, one_line
+from tiebreak.secrecy import masked
 from tiebreak.yaml_text import parse_yaml, write_yaml
 
 BUNDLED_MODEL = "smollm2-135m-instruct"
 
 LEARNING_RATES = {"none": 1e-6, "lora": 1e-5}
+_BRIEFLY = Repr()
+_BRIEFLY.maxstring = _BRIEFLY.maxother = 200
 SAFE_LEARNING_RATES = {"none": (1e-7, 5e-6), "lora": (1e-6, 1e-4)}
 
 
@@ -60,7 +64,10 @@ class LossConfig(Section):
 class ReferenceConfig(Section):
     """What the frozen reference says is kept, so that no run computes it twice."""
 
-    store: str = Field("auto", description="Folder of stored log-probabilities; auto: in the user's cache; off: none.")
+    # YAML reads a bare off as false.
+    store: Annotated[str, BeforeValidator(lambda value: "off" if value is False else value)] = Field(
+        "auto", description="Folder of stored log-probabilities; auto: in the user's cache; off: none."
+    )
     spot_checks: int = Field(4, ge=0, description="Stored pairs that are computed again at each start, to compare.")
 
 
@@ -188,7 +195,18 @@ def load_config(path: Path | str | None = None, overrides: Sequence[str] | Mappi
         _assign(tree, key, value)
     where = str(path) if path else "configuration"
     config = build_config(tree, where=f"{where} with --set" if overrides else where)
+    for text in _texts(config.model_dump()):
+        if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+            raise ConfigError(f"{where}: {ascii(text)[:80]} is no UTF-8, and could not be written down; rename it")
     return with_output_dir(config, Path(path).stem if path else "default")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
 
 
 def with_output_dir(config: Config, name: str = "default") -> Config:
@@ -220,7 +238,16 @@ def _first_fault(error: ValidationError) -> str:
         return f"unknown key '{key}'.{_suggest(key)}"
     if fault["type"] == "missing":
         return f"'{key}' is missing; tiebreak config lists every key"
-    return f"{key}: found {fault['input']!r:.80}; {fault['msg'][0].lower()}{fault['msg'][1:]}"
+    said = fault["msg"].removeprefix("Value error, ")
+    return f"{key}: found {_shown(fault['input'])}; {said[0].lower()}{said[1:]}"
+
+
+def _shown(value: Any) -> str:
+    """Return a value in at most 80 characters, however large it is: in YAML a list can hold another a billion times."""
+    try:
+        return masked(_BRIEFLY.repr(value))[:80]
+    except ValueError:  # a whole number of thousands of digits
+        return f"a very long {type(value).__name__}"
 
 
 def _is_type(part: int | str) -> bool:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from tiebreak.secrecy import has_password
 
 BUNDLED_PAIRS = "bundled"
 
@@ -16,6 +18,14 @@ class Section(BaseModel):
     """A frozen group of settings that refuses unknown keys and never guesses types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _holds_no_password(cls, value: Any) -> Any:
+        texts = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(text, str) and has_password(text) for text in texts):
+            raise ValueError("a user or token before the host of an address would be written into the run folder")
+        return value
 
 
 class SourceConfig(Section):

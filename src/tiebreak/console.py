@@ -20,11 +20,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from tiebreak.errors import one_line
 from tiebreak.progress import Advance
 
 # Terminal escapes, NUL and other controls, and marks that reorder or hide text.
 _UNPRINTABLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
+    "\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
 _VERDICT_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 _SHOWN_NUMBERS = {"loss": "loss {:.3f}", "rewards/accuracies": "acc {:.0%}", "rewards/margins": "margin {:+.2f}"}
@@ -35,6 +37,10 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
+def _one_printable_line(text: str) -> str:
+    return printable(one_line(text))
+
+
 class Console:
     """Progress on standard error; implements `tiebreak.progress.Progress`."""
 
@@ -43,23 +49,26 @@ class Console:
 
     def say(self, text: str) -> None:
         """Print one sentence."""
-        self._console.print(Text(printable(text)), soft_wrap=True)
+        self._console.print(Text(_one_printable_line(text)), soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Print one sentence that stands out."""
-        self._console.print(Text("warning: ", style="yellow").append(printable(text), style="default"), soft_wrap=True)
+        self._console.print(
+            Text("warning: ", style="yellow").append(_one_printable_line(text), style="default"), soft_wrap=True
+        )
 
     @contextlib.contextmanager
     def stage(self, name: str, total: int | None) -> Iterator[Advance]:
         """Show a bar with the time left; where output is no terminal, a line at the end."""
         left = TimeRemainingColumn(compact=True, elapsed_when_finished=True)
-        columns = (TextColumn("{task.description:<14}"), BarColumn(10), MofNCompleteColumn(), left)
+        # A name may come from a file's name: without markup=False its brackets would be styles and links.
+        columns = (TextColumn("{task.description:<14}", markup=False), BarColumn(10), MofNCompleteColumn(), left)
         # A stage of unknown length is short: it leaves nothing behind.
         brief = total is None
         hidden = brief and not self._console.is_terminal
         numbers = TextColumn("{task.fields[numbers]}")
         with Progress(*columns, numbers, console=self._console, transient=brief, disable=hidden) as bars:
-            task = bars.add_task(name, total=total, numbers="")
+            task = bars.add_task(_one_printable_line(name), total=total, numbers="")
 
             def advance(amount: int = 1, numbers: Mapping[str, float] | None = None) -> None:
                 bars.update(task, advance=amount, numbers=_line(numbers or {}))
@@ -74,7 +83,11 @@ def _line(numbers: Mapping[str, float]) -> str:
 def print_json(value: Any) -> None:
     """Print a result for machines: one JSON document on standard output."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    sys.stdout.write(_UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
+    sys.stdout.write(_UNPRINTABLE.sub(_json_escape, text) + "\n")
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    return "".join(f"\\u{unit:04x}" for unit in memoryview(found[0].encode("utf-16", "surrogatepass")).cast("H")[1:])
 
 
 def print_text(text: str) -> None:
@@ -84,9 +97,20 @@ def print_text(text: str) -> None:
 
 def print_evaluation(evaluation: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], num_samples: int = 3) -> None:
     """Print the verdict, the before/after table and some answers side by side."""
-    from tiebreak.reporting.numbers import shown  # noqa: PLC0415 - plots load slowly, --help must not
+    from tiebreak.reporting.sound import as_a_run_writes  # noqa: PLC0415 - plots load slowly, --help must not
 
-    out = _output()
+    with as_a_run_writes("this run"):  # both may come from its files
+        _print_evaluation(_output(), evaluation, samples, num_samples)
+
+
+def _print_evaluation(
+    out: rich.console.Console,
+    evaluation: Mapping[str, Any],
+    samples: Sequence[Mapping[str, Any]],
+    num_samples: int,
+) -> None:
+    from tiebreak.reporting.numbers import shown  # noqa: PLC0415 - as above
+
     table = Table(box=rich.box.SIMPLE_HEAD, title="Before and after, on held-out prompts", title_justify="left")
     table.add_column("")
     table.add_column("before")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -98,23 +99,24 @@ def arm(spec: str | None) -> None:
 
 
 def point(name: str) -> bool:
-    """Visit a point: do what is armed there, and say whether anything was."""
+    """Visit a point: do what is armed there; True where the place itself is asked to spoil its numbers (nan)."""
     if not _PLAN.faults:
         return False
     _PLAN.visits[name] += 1
     hit = [fault for fault in _PLAN.faults if fault.point == name and fault.visit == _PLAN.visits[name]]
     for fault in hit:
         ACTIONS[fault.action]()
-    return bool(hit)
+    return any(fault.action == "nan" for fault in hit)
 
 
 def _parsed(text: str) -> Fault:
     action, at, place = text.strip().partition("@")
     name, _, visit = place.rpartition(":")
-    if not visit.isdigit():
+    if not re.fullmatch(r"[0-9]{1,9}", visit):
         name, visit = place, "1"
-    if not at or action not in ACTIONS:
-        raise ConfigError(f"{VARIABLE}={text}: wanted ACTION@POINT:VISIT with an action of {', '.join(ACTIONS)}")
+    if not at or action not in ACTIONS or int(visit) < 1:
+        wanted = f"ACTION@POINT:VISIT with an action of {', '.join(ACTIONS)}, and a visit from 1 on"
+        raise ConfigError(f"{VARIABLE}={text}: wanted {wanted}")
     if name not in POINTS:
         raise ConfigError(
             f"{VARIABLE}={text}: '{name}' is no point.{nearest(name, POINTS)} There are {', '.join(POINTS)}"

@@ -8,11 +8,10 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import Any
 
 import torch
 
@@ -33,11 +32,13 @@ from tiebreak.evaluation.measuring import measure
 from tiebreak.evaluation.samples import compiled_rule
 from tiebreak.fingerprint import fingerprint
 from tiebreak.inspection import check
+from tiebreak.preamble import num_parameters, tell
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import TokenizedPair
 from tiebreak.reporting import write_report
 from tiebreak.resumption import Resume, check_names, has_begun, heed_drift, identity, set_aside, value_of
 from tiebreak.runs import Run
+from tiebreak.secrecy import masked
 from tiebreak.training.checkpoint import Checkpoints
 from tiebreak.training.loop import Outcome
 from tiebreak.training.loop import train as train_policy
@@ -95,7 +96,7 @@ def _carry_out(run: Run, config: Config, ready: _Ready, stop: Stop, progress: Pr
     except BaseException as error:
         ended = isinstance(error, KeyboardInterrupt | Preempted)
         with contextlib.suppress(OSError):  # on a full disk the cause is worth more than the note
-            run.update_manifest(status=runs.INTERRUPTED if ended else runs.FAILED, error=str(error))
+            run.update_manifest(status=runs.INTERRUPTED if ended else runs.FAILED, error=masked(str(error)))
         raise
     finally:
         policy.reference.flush()
@@ -135,7 +136,7 @@ def _ready(config: Config, run: Run, progress: Progress) -> _Ready:
     heed(audit, config.data, progress)
     policy = load_policy(_with_store(config, run), say=progress.say)
     data = prepare(config.data, policy.renderer(config.data), progress)
-    _tell(data, policy, config, progress)
+    tell(data, policy, config, progress)
     memory = make_plan(policy, _all_pairs(data), config.training.token_budget, config.training.gradient_checkpointing)
     policy.budget.tokens = memory.token_budget
     for line in memory.lines():
@@ -186,34 +187,6 @@ def _refuse_changed_data(run: Run) -> None:
             raise RunError(f"{run.path}: {file['path']} has changed since this run; choose another output.dir")
 
 
-def _tell(data: PreparedData, policy: Policy, config: Config, progress: Progress) -> None:
-    report = data.report
-    forms = ", ".join(sorted({file["format"] for file in report["files"]}))
-    progress.say(
-        f"{report['num_records']} records ({forms}): {report['num_train_pairs']} pairs to train on, "
-        f"{report['num_heldout_pairs']} held out on {report['num_heldout_prompts']} prompts"
-    )
-    if report["num_dropped"]:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in report["dropped_by_reason"].items())
-        first = data.dropped[0]
-        progress.warn(f"{report['num_dropped']} records dropped ({reasons}); the first: {first.source}: {first.detail}")
-    if report["num_truncated_pairs"]:
-        progress.warn(
-            f"{report['num_truncated_pairs']} prompts cut at the start to data.max_length {config.data.max_length}"
-        )
-    if policy.continues_adapter:
-        progress.say(
-            "the model is an adapter: it is trained on with its own rank and targets (other adapter settings have no "
-            "effect), and its start is the reference"
-        )
-    if policy.plain_because:
-        progress.say(f"pairs are scored in padded rows, slower and with the same results: {policy.plain_because}")
-    trainable, total = _num_parameters(policy)
-    progress.say(
-        f"{policy.source.identity}: {trainable:,} of {total:,} parameters train; reference: {policy.reference.identity}"
-    )
-
-
 def _begin(run: Run, config: Config, ready: _Ready, accept: Collection[str], progress: Progress) -> None:
     """Write what the run is of, or prove that it is still that; the manifest comes first: it makes a folder a run."""
     policy, data = ready.policy, ready.data
@@ -224,7 +197,8 @@ def _begin(run: Run, config: Config, ready: _Ready, accept: Collection[str], pro
     if has_begun(run) or before.get("identity") == now:
         # Memory may be freer than it was; other micro-batches would change last bits.
         policy.budget.tokens = int(before.get("plan", {}).get("token_budget", policy.budget.tokens))
-    trainable, total = _num_parameters(policy)
+    trainable, total = num_parameters(policy)
+    runs.sweep(run.path)
     run.update_manifest(status=runs.RUNNING)
     runs.write_text(run.path / "config.yaml", dump_config(config))
     runs.write_json(run.path / "data.json", data.report)
@@ -242,6 +216,7 @@ def _begin(run: Run, config: Config, ready: _Ready, accept: Collection[str], pro
         num_attempts=int(before.get("num_attempts", 0)) + 1,
         accepted=[*before.get("accepted", []), *accepted],
         identity=now,
+        identities=[*(one for one in before.get("identities", []) if one != now), now],
         config_fingerprint=fingerprint(config.model_dump(mode="json")),
         data_fingerprint=data.fingerprint,
         model=policy.source.identity,
@@ -269,7 +244,8 @@ def _train(run: Run, config: Config, ready: _Ready, heldout: HeldoutPairs, stop:
     _ask_reference(policy, data, config, progress)
     versions = {name: _version(name) for name in LIBRARIES}
     named = {"identity": run.manifest["identity"], "versions": versions, "dtype": str(policy.dtype), "world_size": 1}
-    checkpoints = Checkpoints(run.path, named, config.training.keep_checkpoints, progress.warn)
+    known = run.manifest["identities"]
+    checkpoints = Checkpoints(run.path, named, config.training.keep_checkpoints, progress.warn, known)
     with Recorder(run.path, config.output.trackers, _flat(config)) as recorder:
         return train_policy(
             policy,
@@ -307,6 +283,7 @@ def _save_policy(run: Run, policy: Policy, outcome: Outcome) -> None:
     run.update_manifest(
         num_steps=outcome.num_steps,
         num_steps_done=outcome.num_steps,
+        num_rollbacks=outcome.num_rollbacks,
         training_seconds=round(outcome.seconds, 1),
         peak_memory_bytes=peak_memory_bytes(policy.device),
     )
@@ -315,11 +292,6 @@ def _save_policy(run: Run, policy: Policy, outcome: Outcome) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------- small facts
-
-
-def _num_parameters(policy: Policy) -> tuple[int, int]:
-    count: Callable[[Any], int] = lambda parameters: sum(p.numel() for p in parameters)  # noqa: E731
-    return count(p for _, p in policy.trainable), count(policy.model.parameters())
 
 
 def _flat(config: Config) -> dict[str, str | int | float | bool]:

@@ -20,6 +20,7 @@ from tiebreak.evaluation.measuring import Measured, measure
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import Dropped, Pair, Source
 from tiebreak.reporting import write_report
+from tiebreak.reporting.sound import as_a_run_writes
 from tiebreak.runs import Run
 
 
@@ -56,7 +57,8 @@ def evaluate(run: Run, progress: Progress | None = None, *, data: str | None = N
         measured.write(run)
         finished = run.manifest.get("num_steps_done") == run.manifest.get("num_steps")
         status = {"status": runs.DONE, "error": None} if finished else {}
-        run.update_manifest(verdict=measured.evaluation["verdict"], **status)
+        with as_a_run_writes(run.path):
+            run.update_manifest(verdict=measured.evaluation["verdict"], **status)
         write_report(run)
     return measured.evaluation
 
@@ -83,7 +85,8 @@ def _on_other_pairs(run: Run, data: str, progress: Progress) -> dict[str, Any]:
 
 
 def _without_trained_prompts(run: Run, found: PairFile) -> tuple[list[Pair], Sequence[Dropped]]:
-    seen = set(run.train_prompt_ids)
+    with as_a_run_writes(run.path):
+        seen = set(run.train_prompt_ids)
     unseen = [pair for pair in found.pairs if pair.prompt_id not in seen]
     detail = "the run was trained on this prompt"
     nowhere = Source(found.path, 0)

@@ -106,6 +106,14 @@ def whole_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(building, ignore_errors=True)
 
 
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left half written in a folder whose lock is held."""
+    for left in folder.glob(".*.*"):
+        if left.name == ".answers.jsonl":
+            continue
+        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+
+
 def _settle(folder: Path) -> None:
     """Give what was built the usual modes (temporary folders and safetensors files begin as private), and sync it."""
     for path in (*folder.rglob("*"), folder):

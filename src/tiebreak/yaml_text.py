@@ -6,11 +6,14 @@ Owns the dialect. Knows nothing of settings.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Any
 
 import yaml
 
 from tiebreak.errors import ConfigError, one_line
+
+_MOST_KEYS = 10_000
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -27,11 +30,17 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML with 1.2 numbers (5e-7 is a float) that refuses a key given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if isinstance(key, str) and keys.count(key) > 1:
+        keys = (self.construct_object(key, deep=True) for key, _ in node.value)
+        for key, count in Counter(key for key in keys if isinstance(key, str)).items():
+            if count > 1:
                 raise yaml.YAMLError(f"key '{key}' is given twice{node.start_mark}")
         return super().construct_mapping(node, deep)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        # A mapping that merges (<<) one that merges others grows without end.
+        super().flatten_mapping(node)
+        if len(node.value) > _MOST_KEYS:
+            raise yaml.YAMLError(f"more than {_MOST_KEYS} keys in one mapping")
 
 
 class _Dumper(yaml.SafeDumper):

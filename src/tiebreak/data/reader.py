@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from tiebreak.config_data import DataConfig, SourceConfig
 from tiebreak.data.containers import Block, blocks, rows
 from tiebreak.data.formats import FORMATS, Format, Pairing, RowError, detect, read_row
@@ -21,6 +23,7 @@ from tiebreak.data.locations import locate
 from tiebreak.errors import DataError, nearest
 from tiebreak.fingerprint import file_digest, fingerprint
 from tiebreak.records import Dropped, Pair, Record, Source, Thumb
+from tiebreak.secrecy import masked
 
 TRAIN, HELDOUT = "train", "heldout"
 
@@ -212,7 +215,12 @@ def read_pairs(
     `format` is a name of `FORMATS` or auto, which takes the form of the first usable row of each file. Raises DataError
     where nothing is found, no pair is in it, or more than `max_dropped_share` of its records are unusable.
     """
-    source = SourceConfig(path=str(path), format=format, columns=dict(columns) if columns else None)
+    try:
+        source = SourceConfig(path=str(path), format=format, columns=dict(columns) if columns else None)
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        said = first["msg"].removeprefix("Value error, ")
+        raise DataError(f"{masked(str(path))}: {'.'.join(map(str, first['loc']))}: {said}") from None
     files = open_files(source, pairing)
     found = [record for file in files for record in records(file)]
     whole = PairFile(

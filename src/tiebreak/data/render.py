@@ -15,6 +15,7 @@ from typing import Any
 
 from tiebreak.config_data import DataConfig
 from tiebreak.data.encoding import Encoder, Tokenizer
+from tiebreak.data.templates import Exceeded, limited
 from tiebreak.errors import RenderError, one_line
 from tiebreak.records import Message, Pair, TokenizedPair
 
@@ -35,6 +36,7 @@ class Renderer:
         self._encoder = Encoder(tokenizer)
         self._eos_ids = tuple(eos_ids)
         self._data = data
+        self._exceeded: Exceeded | None = None
         added = tokenizer.added_tokens_decoder
         self._control = _Breaker(token.content for i, token in added.items() if token.special or i in eos_ids)
         self._any_added = _Breaker(token.content for token in added.values() if token.content.strip())
@@ -91,12 +93,20 @@ class Renderer:
         return (*body, self._eos_ids[0] if end is None else ids[end])
 
     def _text(self, messages: _Chat, tools: _Tools, *, generation: bool) -> str:
-        with _template_errors():
-            return str(
-                self._tokenizer.apply_chat_template(
-                    messages, tools=tools, tokenize=False, add_generation_prompt=generation
+        if self._exceeded:  # it would cost seconds again, for each pair of a file
+            raise RenderError("template", str(self._exceeded))
+        try:
+            with _template_errors():
+                return limited(
+                    self._tokenizer.apply_chat_template,
+                    messages,
+                    tools=tools,
+                    tokenize=False,
+                    add_generation_prompt=generation,
                 )
-            )
+        except Exceeded as error:
+            self._exceeded = error
+            raise RenderError("template", str(error)) from None
 
     def _disarmed(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> tuple[_Chat, _Tools]:
         """Return messages and tools as templates take them, with every control token in their content broken.
@@ -195,6 +205,8 @@ def _seam_fault(prompt: str, full: str) -> str:
 def _template_errors() -> Iterator[None]:
     try:
         yield
+    except Exceeded:
+        raise
     except Exception as error:  # noqa: BLE001 - a template is foreign code and may raise anything
         cause = one_line(error, 200) or type(error).__name__
         raise RenderError("template", f"the chat template refuses the messages: {cause}") from None

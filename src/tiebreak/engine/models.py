@@ -285,6 +285,8 @@ def _eos_ids(tokenizer: Any, generation: Any) -> tuple[int, ...]:
     """Return every id that ends a turn, the tokenizer's own first."""
     also = generation.eos_token_id
     others = also if isinstance(also, list) else [also]
+    if not all(one is None or type(one) is int for one in others):
+        raise ModelError(f"generation_config.json: eos_token_id is {str(also)[:60]}, wanted one or several token ids")
     return tuple(dict.fromkeys(i for i in (tokenizer.eos_token_id, *others) if i is not None))
 
 

@@ -98,7 +98,7 @@ def _refuse_missing(name: str) -> None:
 def refuse_code(name: str, revision: str | None = None) -> None:
     """Raise ModelError for weights that bring code: modules of their own, a library to import, a pickle to open."""
     folder = Path(name)
-    for file in _SETTINGS:
+    for file in _SETTINGS if folder.is_dir() else _SETTINGS[:2]:
         read = _settings(folder / file if folder.is_dir() else _fetched(name, file, revision))
         if read.get("auto_map"):
             raise ModelError(
@@ -114,7 +114,7 @@ def refuse_code(name: str, revision: str | None = None) -> None:
     index = _settings(folder / "model.safetensors.index.json").get("weight_map", {})
     for shard in index.values() if isinstance(index, dict) else ():
         if not str(shard).endswith(".safetensors") or Path(str(shard)).name != shard:
-            raise ModelError(f"{name}: model.safetensors.index.json names {str(shard)[:80]!r}, no safetensors beside it")
+            raise ModelError(f"{name}: model.safetensors.index.json names {str(shard)[:80]!r}, which is not beside it")
 
 
 def _refuse_adapter_code(folder: Path) -> None:

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 from tiebreak.config import dump_config
 from tiebreak.reporting.numbers import duration, shown
+from tiebreak.reporting.sound import as_a_run_writes
 from tiebreak.runs import Run
 
 
 def model_card(run: Run, form: str) -> str:
     """Return README.md of an artefact, in the form that model hubs read."""
+    with as_a_run_writes(run.path):
+        return _card(run, form)
+
+
+def _card(run: Run, form: str) -> str:
     manifest, evaluation, data = run.manifest, run.evaluation, run.data
     loader = "AutoPeftModelForCausalLM" if form == "adapter" else "AutoModelForCausalLM"
     package = "peft" if form == "adapter" else "transformers"

@@ -13,6 +13,8 @@ from markupsafe import Markup
 from tiebreak.config import dump_config
 from tiebreak.reporting.figures import plots
 from tiebreak.reporting.numbers import duration, gibibytes, shown
+from tiebreak.reporting.sound import as_a_run_writes
+from tiebreak.reporting.visible import harmless
 from tiebreak.runs import Run, read_jsonl, write_text
 
 
@@ -25,8 +27,16 @@ def write_report(run: Run) -> str:
 
 def render_report(run: Run) -> str:
     """Return the page as text."""
+    with as_a_run_writes(run.path):
+        return _rendered(run)
+
+
+def _rendered(run: Run) -> str:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tiebreak.reporting"), autoescape=True, trim_blocks=True
+        loader=jinja2.PackageLoader("tiebreak.reporting"),
+        autoescape=True,
+        trim_blocks=True,
+        finalize=lambda value: harmless(value) if type(value) is str else value,  # not Markup, which is ours
     )
     environment.filters |= {"shown": shown, "duration": duration, "gibibytes": gibibytes}
     drawn = plots(run.metrics, read_jsonl(run.path / "evidence.jsonl"))

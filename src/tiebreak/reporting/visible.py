@@ -5,6 +5,14 @@ Owns what a hidden character looks like on pages, plots and in excerpts. Escapin
 
 from __future__ import annotations
 
+import re
+
+# Controls, halves of characters, and marks that reorder text. Joiners stay: emoji and some scripts are made of them.
+_HARMFUL = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
+    "\U000e0000-\U000e007f]"
+)
+
 
 def visible(text: object, limit: int = 300) -> str:
     """Return text as one line of at most `limit` characters in which everything can be seen.
@@ -16,6 +24,11 @@ def visible(text: object, limit: int = 300) -> str:
     line = " ".join(raw[: 4 * limit].split())
     cut = line[: limit - 1] + "…" if len(line) > limit or len(raw) > 4 * limit else line
     return "".join(char if char.isprintable() else _escape(ord(char)) for char in cut)
+
+
+def harmless(text: str) -> str:
+    """Return text with its lines and its length, in which nothing but letters can reach the page."""
+    return _HARMFUL.sub(lambda found: _escape(ord(found[0])), text)
 
 
 def _escape(code: int) -> str:

@@ -28,13 +28,14 @@ from torch import Tensor
 from tiebreak import faults
 from tiebreak.engine.policy import Policy
 from tiebreak.errors import RunError, TrainingError, one_line
-from tiebreak.fingerprint import file_digest
+from tiebreak.fingerprint import file_digest, fingerprint
 from tiebreak.runs import whole_folder, write_json
 
 SCHEMA = 1
 POLICY, OPTIMIZER, RANDOM, STATE, MANIFEST = (
     "policy.safetensors", "optimizer.safetensors", "random.safetensors", "state.json", "manifest.json",
 )  # fmt: skip
+FILES = (POLICY, OPTIMIZER, RANDOM, STATE)
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 Say = Callable[[str], None]
@@ -45,6 +46,8 @@ class State:
     """Where training stands after `step` optimizer steps, besides weights, moments and random streams."""
 
     step: int = 0
+    epoch: int = 0
+    pairs_seen: int = 0
     rate_scale: float = 1.0
     """Factor on the learning rate; halved by each rollback."""
     num_rollbacks: int = 0
@@ -58,8 +61,16 @@ class State:
 class Checkpoints:
     """The checkpoints of one run."""
 
-    def __init__(self, run: Path, identity: Mapping[str, Any], keep: int, say: Say = lambda _: None) -> None:
-        """`identity` goes into each manifest: what the run is of."""
+    def __init__(
+        self,
+        run: Path,
+        identity: Mapping[str, Any],
+        keep: int,
+        say: Say = lambda _: None,
+        known: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """`identity` goes into each manifest: what the run is of. `known` are those that a checkpoint may have."""
+        self._known = list(known)
         self.folder = run / "checkpoints"
         self._quarantine = run / "quarantine"
         self._identity = dict(identity)
@@ -68,9 +79,9 @@ class Checkpoints:
 
     def save(self, state: State, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
         """Write a checkpoint, read it back, and remove those beyond the newest `keep`."""
-        faults.point("save:begin")
         target = self.folder / f"step-{state.step:08}"
         try:
+            faults.point("save:begin")
             with whole_folder(target) as hidden:
                 self._write(hidden, state, policy, optimizer)
                 faults.point("save:rename")
@@ -91,11 +102,11 @@ class Checkpoints:
         self._sweep()
         found = self._steps()
         for path in reversed(found):
-            fault = _fault_of(path)
+            fault = _fault_of(path) or self._foreign(path)
             if fault is None:
                 return path
             self._say(f"{path.name}: {fault}; moved to {self._set_aside(path)}, the next older one is tried")
-        if found:
+        if found or (self._quarantine.is_dir() and any(self._quarantine.iterdir())):
             raise RunError(
                 f"{self.folder}: no checkpoint is whole; they are in {self._quarantine}. Start afresh with "
                 "--resume never, which keeps this attempt beside the new one"
@@ -117,6 +128,11 @@ class Checkpoints:
         _set_random(load_file(path / RANDOM), policy)
         return State(**json.loads((path / STATE).read_text(encoding="utf-8")))
 
+    def _foreign(self, path: Path) -> str | None:
+        """Say where a checkpoint is of another run than this one, as far as that is known."""
+        of = json.loads((path / MANIFEST).read_text(encoding="utf-8")).get("identity")
+        return f"{MANIFEST} is of another run" if self._known and of not in self._known else None
+
     def _write(self, folder: Path, state: State, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
         faults.point("save:policy")
         save_file({name: _plain(p) for name, p in policy.trainable}, folder / POLICY)
@@ -129,9 +145,8 @@ class Checkpoints:
         files = {
             path.name: {"bytes": path.stat().st_size, "sha256": file_digest(path)} for path in sorted(folder.iterdir())
         }
-        write_json(
-            folder / MANIFEST, {"schema": SCHEMA, "step": state.step, **asdict(state), "files": files, **self._identity}
-        )
+        manifest = {"schema": SCHEMA, **asdict(state), "files": files, **self._identity}
+        write_json(folder / MANIFEST, manifest | {"digest": fingerprint(manifest)})
 
     def _unwritten(self, state: State, error: Exception) -> str:
         steps = self._steps()
@@ -161,18 +176,24 @@ def _fault_of(path: Path) -> str | None:
     """Return what is wrong with a checkpoint, None where it is whole."""
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["schema"] != SCHEMA:
-            return f"{MANIFEST} is of schema {manifest['schema']!r:.20}, this version reads {SCHEMA}"
-        for name in (POLICY, OPTIMIZER, RANDOM, STATE):
-            told, file = manifest["files"][name], path / name
-            if not file.is_file():
-                return f"{name} is missing"
-            if file.stat().st_size != told["bytes"] or file_digest(file) != told["sha256"]:
-                return f"{name} is not what was written ({file.stat().st_size} bytes)"
+        schema, digest = manifest["schema"], manifest.pop("digest", None)
+        if schema != SCHEMA:
+            return f"{MANIFEST} is of schema {schema!r:.20}, this version reads {SCHEMA}"
+        if digest != fingerprint(manifest) or path.name != f"step-{manifest['step']:08}":
+            return f"{MANIFEST} is not what was written"
+        faults_found = (_fault_of_file(path / name, manifest["files"][name]) for name in FILES)
+        return next((fault for fault in faults_found if fault), None)
     except FileNotFoundError:
         return f"{MANIFEST} is missing"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return f"{MANIFEST} cannot be read ({one_line(error, 80)})"
+
+
+def _fault_of_file(file: Path, told: Mapping[str, Any]) -> str | None:
+    if not file.is_file():
+        return f"{file.name} is missing"
+    if file.stat().st_size != told["bytes"] or file_digest(file) != told["sha256"]:
+        return f"{file.name} is not what was written ({file.stat().st_size} bytes)"
     return None
 
 

@@ -47,6 +47,7 @@ class Outcome:
 
     num_steps: int
     seconds: float
+    num_rollbacks: int = 0
 
 
 def train(
@@ -83,7 +84,7 @@ def train(
             except NotFinite as error:
                 state = _rolled_back(course, state, error, progress)
     policy.model.eval()
-    return Outcome(total, time.perf_counter() - began)
+    return Outcome(total, time.perf_counter() - began, state.num_rollbacks)
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ class _Course:
     def save(self, state: State) -> None:
         """Write a checkpoint; what the reference said by now goes to disk first, so that it is not asked anew."""
         self.policy.reference.flush()
+        self.recorder.sync()
         self.checkpoints.save(state, self.policy, self.optimizer)
 
 
@@ -151,7 +153,14 @@ def _taken(course: _Course, step: Step, state: State, progress: Progress) -> tup
         number = step.index + 1
         progress.warn(f"out of memory in step {number}: done again with {policy.budget.tokens} tokens a time")
     digest = order_digest(state.order_digest, step)
-    return replace(state, step=step.index + 1, token_budget=policy.budget.tokens, order_digest=digest), row
+    return replace(
+        state,
+        step=step.index + 1,
+        epoch=step.epoch + 1,
+        pairs_seen=state.pairs_seen + len(step.pairs),
+        token_budget=policy.budget.tokens,
+        order_digest=digest,
+    ), row
 
 
 def _rolled_back(course: _Course, state: State, error: NotFinite, progress: Progress) -> State:

@@ -6,6 +6,7 @@ Owns the sinks. Knows nothing of what the numbers mean.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +24,8 @@ class Recorder:
     def __init__(self, folder: Path, trackers: Sequence[str] = (), settings: Mapping[str, Any] | None = None) -> None:
         """`settings` are the flat hyper-parameters that trackers show beside the curves."""
         self._trackers = [_tracker(name, folder) for name in trackers]
-        self._file = (folder / "metrics.jsonl").open("ab")
+        self._path = folder / "metrics.jsonl"
+        self._file = self._path.open("ab")
         for tracker in self._trackers:
             tracker.store_init_configuration(dict(settings or {}))
 
@@ -41,9 +43,18 @@ class Recorder:
         return self._file.tell()
 
     def rewind(self, num_bytes: int) -> None:
-        """Forget the rows after the first `num_bytes`: their steps are taken again. Trackers keep what they got."""
-        self._file.truncate(num_bytes)
-        self._file.seek(num_bytes)
+        """Forget the rows after the first `num_bytes`: their steps are taken again. Trackers keep what they got.
+
+        Where the file is shorter, as after a power cut, whole rows are kept and the others are lost.
+        """
+        with self._path.open("rb") as file:
+            kept = file.read(num_bytes)
+        self._file.truncate(kept.rfind(b"\n") + 1)
+        self._file.seek(0, os.SEEK_END)
+
+    def sync(self) -> None:
+        """Wait until the rows are on the disk: a checkpoint counts on them."""
+        os.fsync(self._file.fileno())
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,40 @@
+"""Passwords and tokens that must not get into files, pages and messages.
+
+Owns which forms are recognised without knowing the secret: addresses with a user before the host, and tokens by their
+prefix. What people write in preference data is looked at by the doctor (`data.audit.secrets`), which owns its own,
+more careful forms. Linear in the length of a text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+MASK = "***"
+_IN_ADDRESS = re.compile(r"://[^/\s]*@")
+# As a path, an address has lost a slash.
+_IN_PATH = re.compile(r"(:/{1,2})[^/\s]*@")
+_TOKEN = re.compile(
+    r"\b(hf_|api_org_|sk-|gh[pousr]_|github_pat_|glpat-|xox[abeprs]-|pypi-|npm_|AKIA|ASIA|AIza)[\w-]{12,}|"
+    r"\b([Bb]earer|[Bb]asic) [\w.~+/=-]{12,}"
+)
+_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY|CREDENTIAL|_PAT$", re.IGNORECASE)
+_SHORTEST = 8
+
+
+def has_password(text: str) -> bool:
+    """Say whether a text is or holds an address with a user, password or token before the host."""
+    return _IN_ADDRESS.search(text) is not None
+
+
+def masked(text: str, known: Iterable[str] = ()) -> str:
+    """Return a text without the secrets that can be recognised, and without those that are `known`."""
+    for secret in sorted(known, key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    text = _IN_PATH.sub(f"\\1{MASK}@", text)
+    return _TOKEN.sub(lambda found: f"{found[1] or found[2] + ' '}{MASK}", text)
+
+
+def secrets_of(environment: Mapping[str, str]) -> list[str]:
+    """Return the values of an environment whose names say that they are secret; short ones are words, not secrets."""
+    return [value for name, value in environment.items() if _SECRET_NAME.search(name) and len(value) >= _SHORTEST]

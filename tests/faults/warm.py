@@ -1,0 +1,87 @@
+"""`python -m tiebreak`, again and again, without paying four seconds of imports each time.
+
+Started by the harness as a process of its own. It imports what a run imports, computes nothing, and forks for every
+job; the child is the command line with its own arguments, environment, folder, limits and signals. Forking is sound
+only where there is a single thread, which is checked before each fork.
+
+One JSON document a line: {"start": job} is answered with a process id, {"poll": id} with an exit code or null.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import runpy
+import signal
+import sys
+from pathlib import Path
+
+IMPORTS = (
+    "matplotlib.pyplot",
+    "tiebreak.pipeline",
+    "tiebreak.reporting.page",
+    "tiebreak.reevaluation",
+    "tiebreak.artefact",
+    "transformers.models.llama.modeling_llama",
+    "tiebreak.cli",
+)
+
+
+def serve() -> dict | None:
+    """Answer requests; return a job in the child that has to do it, None in the parent when nobody asks any more."""
+    ended: dict[int, int] = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "start" in request:
+            assert num_threads() == 1, "a fork would copy one thread of several"
+            answer = os.fork()
+            if answer == 0:
+                return request["start"]
+        else:
+            answer = exit_code(request["poll"], ended)
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+    return None
+
+
+def exit_code(pid: int, ended: dict[int, int]) -> int | None:
+    if pid not in ended:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found == 0:
+            return None
+        ended[pid] = os.waitstatus_to_exitcode(status)
+    return ended[pid]
+
+
+def num_threads() -> int:
+    tasks = Path("/proc/self/task")
+    return len(list(tasks.iterdir())) if tasks.is_dir() else 1
+
+
+def become(job: dict) -> None:
+    """Turn this process into the one that the job describes."""
+    os.chdir(job["folder"])
+    os.environ.clear()
+    os.environ.update(job["environment"])
+    new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    for number, (path, flags) in enumerate([(os.devnull, os.O_RDONLY), (job["out"], new), (job["err"], new)]):
+        os.dup2(os.open(path, flags), number)
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.default_int_handler if one == signal.SIGINT else signal.SIG_DFL)
+    if job["more_memory"] is not None:
+        size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + job["more_memory"]
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    sys.argv = ["tiebreak", *job["words"]]
+
+
+if __name__ == "__main__":
+    for name in IMPORTS:
+        importlib.import_module(name)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    todo = serve()
+    if todo is not None:
+        become(todo)
+        runpy.run_module("tiebreak", run_name="__main__", alter_sys=False)
