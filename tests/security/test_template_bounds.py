@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import resource
+import signal
 import threading
 import time
 
@@ -102,63 +104,81 @@ def test_a_bomb_for_some_pairs_only_ends_too(tokenizer, hasty):
         renderer.pair(Pair((Message("user", "boom"),), PAIR.chosen, PAIR.rejected))
 
 
-def test_it_works_in_any_thread_and_another_one_goes_on(hasty):
-    ended, worked = [], []
+def test_memory_is_bounded_in_one_step_and_in_any_thread(hasty):
+    """The kernel refuses it, so no step between two looks takes all that the machine has."""
+    ended = []
 
-    def spin():
+    def take():
         try:
-            limited(lambda: [None for _ in iter(int, 1)] and "")
+            limited(lambda: "x" * 2**29)
         except Exceeded as error:
             ended.append(str(error))
 
-    threads = [threading.Thread(target=spin) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
-        worked.append(limited(lambda: "fine"))
-    assert len(ended) == 3
-    assert set(worked) == {"fine"}
+    thread = threading.Thread(target=take)
+    thread.start()
+    thread.join()
+    take()
+    assert ended == ["the chat template takes more than 256 MiB of memory for one chat"] * 2
+    assert len("x" * 2**29) == 2**29, "the bound is gone when the rendering is"
 
 
-def test_the_watch_ends_when_there_is_nothing_to_watch():
-    assert limited(lambda: "x") == "x"
-    assert templates._watching
-    for _ in range(200):
-        if not templates._watching:
-            break
-        time.sleep(0.1)
-    assert not templates._watching
-    assert not templates._jobs
-    assert limited(lambda: "y") == "y"
+def test_a_lower_limit_of_the_user_stays(hasty):
+    own = (2**50, resource.getrlimit(resource.RLIMIT_AS)[1])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, own)
+    try:
+        assert int(limited(lambda: str(resource.getrlimit(resource.RLIMIT_AS)[0]))) < 2**50
+        assert resource.getrlimit(resource.RLIMIT_AS) == own
+        tight = (templates._mapped_bytes() + 2**27, own[1])
+        resource.setrlimit(resource.RLIMIT_AS, tight)
+        assert limited(lambda: str(resource.getrlimit(resource.RLIMIT_AS)[0])) == str(tight[0])
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_time_is_not_bounded_in_other_threads_and_nobody_else_is_stopped(monkeypatch):
+    monkeypatch.setattr(templates, "CPU_SECONDS", 0.05)
+    texts = []
+    thread = threading.Thread(target=lambda: texts.append(limited(_computing, 0.2)))
+    thread.start()
+    thread.join()
+    assert texts == ["text"]
+
+
+def _computing(seconds: float) -> str:
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
+    return "text"
 
 
 def test_a_stop_that_comes_at_the_last_moment_hits_nobody_else(monkeypatch):
-    """Renderings that end just when their time does: each is text or Exceeded, and nothing is thrown later."""
+    """Renderings that end just when their time does: each is text or Exceeded, and nothing is raised later."""
     monkeypatch.setattr(templates, "CPU_SECONDS", 0.02)
-    monkeypatch.setattr(templates, "_INTERVAL_SECONDS", 0.001)
-    outcomes = set()
+    monkeypatch.setattr(templates, "_AGAIN_SECONDS", 0.001)
+    outcomes = []
     for number in range(150):
-        until = time.thread_time() + 0.02 + 0.0001 * (number % 40)
         try:
-            outcomes.add(
-                limited(
-                    lambda until=until: "text" if [0 for _ in iter(lambda: time.thread_time() < until, False)] else ""
-                )
-            )
+            outcomes.append(limited(_computing, 0.016 + 0.0002 * (number % 40)))
         except Exceeded:
-            outcomes.add("stopped")
+            outcomes.append("stopped")
         for _ in range(2000):
             pass  # what came too late would be raised here
-    assert outcomes <= {"text", "stopped", ""}
-    assert not templates._jobs
-    assert not templates._overdue
+    assert set(outcomes) == {"text", "stopped"}
+    assert not templates._rendering
+    assert signal.getitimer(signal.ITIMER_PROF)[0] == 0
+
+
+def test_the_next_rendering_has_all_its_time(hasty):
+    for _ in range(4):
+        assert limited(_computing, 0.3) == "text"
 
 
 def test_a_template_s_own_error_and_an_interruption_pass_through():
     for error in (ValueError, KeyboardInterrupt, SystemExit):
         with pytest.raises(error):
             limited(_raiser(error))
-    assert not templates._jobs
+        assert not templates._rendering
 
 
 def _raiser(error):
@@ -166,29 +186,6 @@ def _raiser(error):
         raise error
 
     return render
-
-
-def test_a_forked_child_has_a_watch_of_its_own():
-    import os
-
-    limited(lambda: "parent")
-    with pytest.warns(DeprecationWarning) if hasattr(os, "sys") and os.sys.version_info >= (3, 12) else _nothing():
-        child = os.fork()
-    if not child:
-        try:
-            templates.CPU_SECONDS = 0.3
-            limited(lambda: [None for _ in iter(int, 1)] and "")
-        except Exceeded:
-            os._exit(7)
-        finally:
-            os._exit(8)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-
-
-def _nothing():
-    import contextlib
-
-    return contextlib.nullcontext()
 
 
 # ------------------------------------------------------------------------------------------------------------ the trial

@@ -1,27 +1,27 @@
 """Chat templates are programs by strangers: what one may cost, and how it is tried before it is trusted.
 
 Owns both bounds. `fault_of` tries a template in a process of its own that can be killed: that ends whatever a template
-does to every chat. `limited` watches each real rendering from a second thread and stops it between two steps of Python:
-that ends loops that write and loops that write nothing, for special chats only. Not covered: one single step in C that
-takes for ever, on special chats only. That nothing but text comes of a template is the sandbox of jinja, which
-transformers sets up.
+does to every chat. `limited` bounds each real rendering: the kernel refuses it more memory, and a timer stops it
+between two steps of Python, which ends loops for special chats only. Not covered: one single step in C that takes for
+ever, on special chats only. That nothing but text comes of a template is the sandbox of jinja, which transformers sets
+up.
 """
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import functools
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
-
-import psutil
 
 from tiebreak.data import template_probe
 
@@ -29,8 +29,8 @@ CPU_SECONDS = 5.0
 MEMORY_BYTES = 2**30
 OUTPUT_CHARACTERS = 2**28
 """Of one rendering; a line of a file of pairs is shorter, and tools are written once."""
-_INTERVAL_SECONDS = 0.05
-_IDLE_ROUNDS = 40
+_AGAIN_SECONDS = 0.5
+"""Between two stops of one rendering: the first is lost where it hits a destructor."""
 _TRIAL_SECONDS = 120.0
 """Of the clock, for a machine so busy that five seconds of computing take minutes."""
 
@@ -74,127 +74,82 @@ def _tried(template: str, tokens: tuple[tuple[str, str], ...]) -> str | None:
     return done.stdout.decode(errors="replace") or None
 
 
-# ------------------------------------------------------------------------------------------------------------ the watch
+# ----------------------------------------------------------------------------------------------------------- the bounds
 
 
 class _Ended(BaseException):
-    """Thrown into a rendering from outside; no handler of errors inside a template's machinery takes it."""
+    """Raised by the timer inside a rendering; no handler of errors inside a template's machinery takes it."""
 
 
-class _Job:
-    """A rendering that goes on, and what its thread had used when the watch first saw it."""
-
-    clock: int | None = None
-    seconds = 0.0
-    memory = 0
-    reason = ""
-
-    def look(self, thread: int) -> str:
-        """Return what it takes beyond its bounds; '' where nothing. Time is the thread's own, not the wall's."""
-        if self.clock is None:
-            self.clock = _clock_of(thread)
-            self.seconds, self.memory = time.clock_gettime(self.clock), _memory()
-            return ""
-        if time.clock_gettime(self.clock) - self.seconds > CPU_SECONDS:
-            self.seconds += CPU_SECONDS  # once more later, should what is thrown be lost in a destructor
-            return f"more than {CPU_SECONDS:g} seconds"
-        if _memory() - self.memory > MEMORY_BYTES:
-            self.memory += MEMORY_BYTES
-            return f"more than {MEMORY_BYTES // 2**20} MiB of memory"
-        return ""
-
-
-# Renderings by thread. Who takes a job out owns its end: the thread itself, or the watch, which then throws.
-_jobs: dict[int, _Job] = {}
-_overdue: dict[int, _Job] = {}
-_lock = threading.Lock()
-_watching = False
+_one_at_a_time = threading.Lock()  # limits and timer are those of the process
+_rendering = False
 
 
 def limited(render: Callable[..., str], *args: Any, **kwargs: Any) -> str:
-    """Return what `render` returns; raises Exceeded where that takes too much of anything. Works in every thread.
+    """Return what `render` returns; raises Exceeded where that takes too much of anything.
 
-    Cost: half a microsecond, and 20 looks a second by a thread that ends when nothing is rendered.
+    Time is that of computing, bounded in the main thread alone, where signals arrive; memory is bounded where the
+    kernel tells and bounds the address space (Linux). One rendering at a time. Cost: twenty microseconds.
     """
-    thread, job, text = threading.get_ident(), _Job(), ""
     try:
-        try:
-            _jobs[thread] = job
-            if not _watching:
-                _start()
+        with _one_at_a_time, _bounded_memory(), _bounded_time():
             text = render(*args, **kwargs)
-        finally:
-            if _jobs.pop(thread, None) is None:
-                _call_off(thread)
+        if len(text) <= OUTPUT_CHARACTERS:
+            return text
+        excess = f"writes {len(text):,} characters"
     except _Ended:
-        _call_off(thread)  # it may have come while the rendering finished
-    if job.reason:
-        raise Exceeded(f"the chat template takes {job.reason} for one chat")
-    if len(text) > OUTPUT_CHARACTERS:
-        raise Exceeded(f"the chat template writes {len(text):,} characters for one chat")
-    return text
+        _stop_timer()  # where it rang before that was done
+        excess = f"takes more than {CPU_SECONDS:g} seconds"
+    except MemoryError:
+        excess = f"takes more than {MEMORY_BYTES // 2**20} MiB of memory"
+    raise Exceeded(f"the chat template {excess} for one chat")
 
 
-def _call_off(thread: int) -> None:
-    """Take back what was thrown and has not arrived."""
-    _jobs.pop(thread, None)
-    with _lock:
-        _overdue.pop(thread, None)
-        _throw(thread, None)
+@contextlib.contextmanager
+def _bounded_time() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    global _rendering  # noqa: PLW0603 - what the signal's handler looks at
+    if signal.getsignal(signal.SIGPROF) is not _ring:
+        signal.signal(signal.SIGPROF, _ring)
+    _rendering = True
+    # What was stopped, swapped out or starved has not computed: the timer runs while this process does.
+    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS, _AGAIN_SECONDS)
+    try:
+        yield
+    finally:
+        _stop_timer()
 
 
-def _start() -> None:
-    global _watching  # noqa: PLW0603 - one watch for all threads of a process
-    _watching = True
-    threading.Thread(target=_watch, name="template watch", daemon=True).start()
+def _stop_timer() -> None:
+    global _rendering  # noqa: PLW0603
+    _rendering = False  # first: a signal may have come that Python has not looked at
+    signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def _watch() -> None:
-    global _watching  # noqa: PLW0603
-    idle = 0
-    while idle < _IDLE_ROUNDS:
-        time.sleep(_INTERVAL_SECONDS)
-        _look_at_all()
-        idle = 0 if _jobs or _overdue else idle + 1
-    _watching = False
-    if _jobs:  # one that began in between
-        _start()
+def _ring(_signal: int, _frame: FrameType | None) -> None:
+    if _rendering:
+        raise _Ended
 
 
-def _look_at_all() -> None:
-    with _lock:
-        for thread, job in list(_jobs.items()):
-            if (reason := job.look(thread)) and _jobs.pop(thread, None) is job:
-                job.reason = reason
-                _overdue[thread] = job
-                _throw(thread, _Ended)
-        for thread, job in _overdue.items():
-            if job.look(thread):
-                _throw(thread, _Ended)
+@contextlib.contextmanager
+def _bounded_memory() -> Iterator[None]:
+    """Have the kernel refuse more memory than the bound, so that not even one step of a template can take it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    mapped = _mapped_bytes()
+    if mapped is not None and not 0 <= soft < mapped + MEMORY_BYTES:  # less than 0: no limit
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY_BYTES, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def _throw(thread: int, kind: type[BaseException] | None) -> None:
-    """Have a thread raise before its next step in Python; None takes back what has not been raised yet."""
-    what = ctypes.py_object() if kind is None else ctypes.py_object(kind)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)
-
-
-def _clock_of(thread: int) -> int:
-    # What was stopped, swapped out or starved has not computed. macOS has only the clock of the wall.
-    named = getattr(time, "pthread_getcpuclockid", None)
-    return time.CLOCK_MONOTONIC if named is None else int(named(thread))
-
-
-def _memory() -> int:
-    return int(psutil.Process().memory_info().rss)
-
-
-def _after_fork() -> None:
-    """A forked child has no watch, and the lock as it happened to be held."""
-    global _lock, _watching
-    _lock, _watching = threading.Lock(), False
-    _jobs.clear()
-    _overdue.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+def _mapped_bytes() -> int | None:
+    """Return the size of this process's address space; None where the system does not tell, as macOS."""
+    try:
+        with Path("/proc/self/statm").open("rb", buffering=0) as sizes:
+            return int(sizes.read().split()[0]) * resource.getpagesize()
+    except OSError:
+        return None
