@@ -12,6 +12,7 @@ from tiebreak import inspection
 from tiebreak.config_data import DataConfig
 from tiebreak.data.audit.rules import FILE_RULES, READING_RULES, RULES
 from tiebreak.errors import DataError
+from tiebreak.progress import Silent
 
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath", "inlet", "jetty", "knoll", "larch"]
 
@@ -127,6 +128,56 @@ def test_several_files_are_one_data_set(tmp_path):
     (finding,) = [found for found in report.findings if found.code == "duplicate"]
     assert (finding.examples[0].file, finding.examples[0].line) == ("b.jsonl", 1)
     assert [file["num_records"] for file in report.files] == [120, 1]
+
+
+def test_files_of_one_name_are_told_apart(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    one = write(tmp_path / "one" / "pairs.jsonl", GOOD)
+    other = write(tmp_path / "two" / "pairs.jsonl", [row(300), row(3)])
+    report = tiebreak.check([one, other], quiet=True)
+    (finding,) = [found for found in report.findings if found.code == "duplicate"]
+    assert (finding.examples[0].file, finding.examples[0].line) == (str(other), 2)
+    assert finding.examples[0].excerpt.startswith("Question 3:")
+    assert [file["num_records"] for file in report.files] == [120, 2]
+
+
+def test_a_file_that_is_named_twice_is_all_duplicates(tmp_path):
+    file = write(tmp_path / "pairs.jsonl", GOOD)
+    report = tiebreak.check([file, file], quiet=True)
+    (finding,) = [found for found in report.findings if found.code == "duplicate"]
+    assert finding.count == 120
+    assert (finding.examples[0].file, finding.examples[0].line) == (f"{file} (2)", 1)
+    assert [one["num_records"] for one in report.files] == [120, 120]
+
+
+def test_an_example_shows_the_pair_that_it_names_where_thumbs_are_paired(tmp_path, monkeypatch):
+    monkeypatch.setattr(inspection, "NUM_SAMPLED", 1)
+    rows = [{"prompt": f"{said(n // 2)}?", "completion": said(n + 50), "label": n % 2 == 0} for n in range(60)]
+    rows[0]["completion"] = "left\u202eright"
+    report = tiebreak.check(write(tmp_path / "thumbs.jsonl", rows), quiet=True)
+    texts = inspection._texts(
+        inspection.open_data(DataConfig(train=report.files[0]["path"])),
+        _facts(tmp_path / "thumbs.jsonl"),
+        {0},
+        Silent(),
+    )
+    assert list(texts.words) == [0]
+    assert texts.words[0] == (rows[0]["completion"], rows[1]["completion"])
+
+
+def _facts(path):
+    files = inspection.open_data(DataConfig(train=str(path)))
+    return inspection._gathered(files, None, Silent(), 1)[0]
+
+
+def test_leaks_between_files_of_thumbs_are_found(tmp_path):
+    thumbs = [{"prompt": f"{said(n // 2)}?", "completion": said(n + 50), "label": n % 2 == 0} for n in range(60)]
+    train, heldout = write(tmp_path / "train.jsonl", thumbs), write(tmp_path / "test.jsonl", thumbs[:4])
+    report = inspection.check(DataConfig(train=str(train), heldout=str(heldout)))
+    assert report.as_dict()["given_splits"] == {"train": 30, "heldout": 2}
+    (finding,) = [one for one in report.findings if one.code == "leak"]
+    assert finding.count == 2
 
 
 def test_processes_change_nothing(tmp_path):

@@ -12,9 +12,8 @@ from typing import Any
 
 from tiebreak.config_data import DataConfig
 from tiebreak.data.formats import RowError
-from tiebreak.data.formats.form import Pairing
 from tiebreak.data.formats.writing import WRITERS, Writer
-from tiebreak.data.reader import forms_of, open_files, records, refuse_unusable
+from tiebreak.data.reader import forms_of, records, refuse_unusable, training_files
 from tiebreak.data.writer import Append, rows_to
 from tiebreak.errors import DataError, nearest
 from tiebreak.records import Dropped, Pair, Record
@@ -69,8 +68,7 @@ def convert(data: DataConfig, form: str, out: str | Path) -> Conversion:
     writer = writer_of(form)
     if target.exists():
         raise DataError(f"{target}: already exists; choose another name or remove it first")
-    pairing = Pairing(data.pairing, data.min_margin)
-    files = [file for source in data.sources for file in open_files(source, pairing)]
+    files = training_files(data)
     account = _Account(writer)
     with rows_to(target) as append:
         for file in files:

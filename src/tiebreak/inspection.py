@@ -167,15 +167,15 @@ class _Texts:
 
 def _texts(files: Sequence[DataFile], facts: Facts, wanted: set[int], progress: Progress) -> _Texts:
     found = _Texts({}, {})
-    rows = np.array(sorted(wanted), dtype=np.int64)
+    rows, named = np.array(sorted(wanted), dtype=np.int64), {file.name: file for file in files}
     with progress.stage("examples", None) as advance:
         for code, name in enumerate(facts.file_names):
             own = rows[facts.file[rows] == code]
             places: dict[int, list[int]] = {}
             for row in own.tolist():
                 places.setdefault(int(facts.line[row]), []).append(row)
-            for file in (file for file in files if file.name == name and places):
-                _read_texts(file, facts, places, found)
+            if places:
+                _read_texts(named[name], facts, places, found)
             advance(len(own))
     return found
 
@@ -185,17 +185,16 @@ def _read_texts(file: DataFile, facts: Facts, places: dict[int, list[int]], foun
     some = [read_block(block.only(places), file) for block in file.blocks()]
     waits = any(record.thumbs for block in some for record in block)
     for record in records(file) if waits else chain.from_iterable(some):
-        first = _first_row(facts, places.get(record.source.line, []))
+        if record.source.line not in places:
+            continue
+        first = _first_row(facts, places[record.source.line][0])
         for row, pair in enumerate(record.pairs, first):
             found.excerpts[row] = _excerpt(pair)
             found.words[row] = (pair.chosen.content, pair.rejected.content)
 
 
-def _first_row(facts: Facts, rows: Sequence[int]) -> int:
-    """Return the row of the first pair of a record of which some rows are known."""
-    if not rows:
-        return 0
-    first = rows[0]
+def _first_row(facts: Facts, first: int) -> int:
+    """Return the row of the first pair of a record of which one row is known."""
     while first and (facts.line[first - 1], facts.file[first - 1]) == (facts.line[first], facts.file[first]):
         first -= 1
     return first

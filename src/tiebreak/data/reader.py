@@ -70,14 +70,36 @@ class PairFile:
 
 
 def open_data(data: DataConfig) -> list[DataFile]:
-    """Return every file of a run: those to train on, then those that are held out, where such are named."""
+    """Return every file of a run: those to train on, then those that are held out, where such are named.
+
+    No two have the same name, so that file and line say where a record stands.
+    """
     pairing, sides = Pairing(data.pairing, data.min_margin), (TRAIN, HELDOUT) if data.heldout else (None, HELDOUT)
-    return [
-        replace(file, side=side)
-        for side, sources in zip(sides, (data.sources, data.heldout_sources), strict=True)
-        for source in sources
-        for file in open_files(source, pairing)
-    ]
+    return _told_apart(
+        [
+            replace(file, side=side)
+            for side, sources in zip(sides, (data.sources, data.heldout_sources), strict=True)
+            for source in sources
+            for file in open_files(source, pairing)
+        ]
+    )
+
+
+def training_files(data: DataConfig) -> list[DataFile]:
+    """Return the files to train on alone."""
+    return [file for file in open_data(data) if file.side != HELDOUT]
+
+
+def _told_apart(files: Sequence[DataFile]) -> list[DataFile]:
+    """Call files of one name by their paths, and a file that is named twice by which time it is."""
+    names = Counter(file.name for file in files)
+    found: list[DataFile] = []
+    times: Counter[str] = Counter()
+    for file in files:
+        name = file.name if names[file.name] == 1 else str(file.path)
+        times[name] += 1
+        found.append(replace(file, name=name if times[name] == 1 else f"{name} ({times[name]})"))
+    return found
 
 
 def open_files(source: SourceConfig, pairing: Pairing = Pairing()) -> list[DataFile]:  # noqa: B008 - frozen
@@ -155,12 +177,11 @@ def _record(source: Source, row: object, file: DataFile) -> Record:
         reading = read_row(row, file.form or _unknown(row), source, file.pairing)
     except RowError as bad:
         return Record(source, dropped=Dropped(source, bad.reason, bad.detail, bad.preference))
-    pairs = tuple(_on_side(pair, file.side) for pair in reading.pairs) if file.side else reading.pairs
-    return Record(source, pairs, reading.thumbs, reading.num_ties)
-
-
-def _on_side(pair: Pair, side: str) -> Pair:
-    return replace(pair, origin=replace(pair.origin, split=side))
+    if file.side is None:
+        return Record(source, reading.pairs, reading.thumbs, reading.num_ties)
+    pairs = tuple(replace(pair, origin=replace(pair.origin, split=file.side)) for pair in reading.pairs)
+    thumbs = tuple(replace(thumb, origin=replace(thumb.origin, split=file.side)) for thumb in reading.thumbs)
+    return Record(source, pairs, thumbs, reading.num_ties)
 
 
 def _unknown(row: object) -> Format:
