@@ -84,6 +84,11 @@ class DataConfig(Section):
         return tuple(self._completed(source) for source in self.train)
 
     @property
+    def train_paths(self) -> str:
+        """The places of the training pairs, as messages give them."""
+        return ", ".join(source.path for source in self.sources)
+
+    @property
     def heldout_sources(self) -> tuple[SourceConfig, ...]:
         """Where held-out pairs come from, where a file of them is named."""
         if self.heldout is None:

@@ -14,7 +14,7 @@ from tiebreak.config_data import DataConfig
 from tiebreak.data.formats import RowError
 from tiebreak.data.formats.writing import WRITERS, Writer
 from tiebreak.data.reader import forms_of, records, refuse_unusable, training_files
-from tiebreak.data.writer import Append, rows_to
+from tiebreak.data.writer import Append, require_new, rows_to
 from tiebreak.errors import DataError, nearest
 from tiebreak.records import Dropped, Pair, Record
 
@@ -66,15 +66,14 @@ def convert(data: DataConfig, form: str, out: str | Path) -> Conversion:
     """
     target = Path(out)
     writer = writer_of(form)
-    if target.exists():
-        raise DataError(f"{target}: already exists; choose another name or remove it first")
+    require_new(target)
     files = training_files(data)
     account = _Account(writer)
     with rows_to(target) as append:
         for file in files:
             for record in records(file):
                 account.take(record, append)
-        refuse_unusable(_named(data), account.num_records, account.num_pairs, account.dropped, 1.0)
+        refuse_unusable(data.train_paths, account.num_records, account.num_pairs, account.dropped, 1.0)
     return account.conversion(str(target), forms_of(files))
 
 
@@ -133,7 +132,3 @@ class _Account:
             left_out=dict(self.left_out),
             examples=tuple(self.examples),
         )
-
-
-def _named(data: DataConfig) -> str:
-    return ", ".join(source.path for source in data.sources)

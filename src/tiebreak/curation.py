@@ -20,7 +20,7 @@ from tiebreak.data.formats import RowError
 from tiebreak.data.formats.checks import check_pair
 from tiebreak.data.formats.writing import Writer
 from tiebreak.data.reader import records
-from tiebreak.data.writer import SUFFIXES, Append, rows_to
+from tiebreak.data.writer import SUFFIXES, Append, require_new, rows_to, writing
 from tiebreak.errors import DataError, nearest
 from tiebreak.inspection import Audit, audit
 from tiebreak.progress import Progress, Silent
@@ -82,7 +82,7 @@ def clean(
     chosen, writer, target = _chosen(actions or {}), writer_of(to), Path(out)
     names = _names(target)
     found = audit(data, progress=progress or Silent())
-    with tempfile.TemporaryDirectory(dir=_existing_parent(target), prefix=f".{target.name}.") as hidden:
+    with writing(target), tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as hidden:
         sorting = _Sorting(found, chosen, writer)
         sorting.run(Path(hidden), names)
         _publish(Path(hidden), target, names)
@@ -108,17 +108,8 @@ def _names(target: Path) -> dict[str, str]:
     stem = target.name.split(".")[0]
     names = (target.name, f"{stem}.{SET_ASIDE}", f"{stem}.{REPORT}") if as_file else (KEPT, SET_ASIDE, REPORT)
     for path in (target, *(target.parent / name for name in names if as_file)):
-        if path.exists():
-            raise DataError(f"{path}: already exists; choose another name or remove it first")
+        require_new(path)
     return dict(zip(("kept", "set_aside", "report"), names, strict=True))
-
-
-def _existing_parent(target: Path) -> Path:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{target}: cannot be written ({error.strerror})") from None
-    return target.parent
 
 
 def _publish(hidden: Path, target: Path, names: Mapping[str, str]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tiebreak.config import BUNDLED_MODEL, build_config
 from tiebreak.config_data import DataConfig
-from tiebreak.errors import DataError
+from tiebreak.data.writer import require_new, writing
 from tiebreak.runs import write_text
 from tiebreak.yaml_text import parse_yaml, write_yaml
 
@@ -48,13 +48,9 @@ def init(report: Mapping[str, Any], data: DataConfig, model: str | None, out: st
     build_config(parse_yaml(text, "init"), where="init")
     if out is not None:
         target = Path(out)
-        if target.exists():
-            raise DataError(f"{target}: already exists; choose another name or remove it first")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+        require_new(target)
+        with writing(target):
             write_text(target, text)
-        except OSError as error:
-            raise DataError(f"{target}: cannot be written ({error.strerror})") from None
     return text
 
 

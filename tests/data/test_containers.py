@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import itertools
 import json
 import pickle
 import subprocess
@@ -24,20 +23,6 @@ ROWS = [
     {"prompt": "", "chosen": "a,b;c\td", "rejected": "x", "score": 0.5, "tools": None},
 ]
 PLAIN = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """Write bytes to a new file and return its path."""
-    folder, numbers = tmp_path_factory.mktemp("files"), itertools.count()
-
-    def save(content: bytes, name: str = "pairs.jsonl"):
-        path = folder / str(next(numbers)) / name
-        path.parent.mkdir()
-        path.write_bytes(content)
-        return path
-
-    return save
 
 
 def read(path, size: int = 256) -> list[tuple[int, object]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import itertools
 import json
 import time
 from datetime import UTC, datetime
@@ -18,20 +17,6 @@ from pyarrow import parquet as pq
 from tiebreak.data.containers import MAX_LINE_BYTES, blocks, rows
 from tiebreak.data.formats import RowError
 from tiebreak.errors import DataError
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """Write bytes to a new file and return its path."""
-    folder, numbers = tmp_path_factory.mktemp("files"), itertools.count()
-
-    def save(content: bytes, name: str = "pairs.jsonl"):
-        path = folder / str(next(numbers)) / name
-        path.parent.mkdir()
-        path.write_bytes(content)
-        return path
-
-    return save
 
 
 def read(path, size: int = 256) -> list[tuple[int, object]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import itertools
 import json
 from collections import Counter
 
@@ -23,20 +22,6 @@ def line(prompt: str = "Why?", **more) -> bytes:
 
 
 GOOD = [line(f"Why {number}?") for number in range(3)]
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """Write bytes to a new file and return its path."""
-    folder, numbers = tmp_path_factory.mktemp("files"), itertools.count()
-
-    def save(content: bytes, name: str = "pairs.jsonl"):
-        path = folder / str(next(numbers)) / name
-        path.parent.mkdir()
-        path.write_bytes(content)
-        return path
-
-    return save
 
 
 # ----------------------------------------------------------------------------------------------------- what is accepted

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,11 @@ class PreparedData:
     dropped: tuple[Dropped, ...]
     report: dict[str, Any]
     fingerprint: str
+
+    @cached_property
+    def all_pairs(self) -> TokenTable:
+        """The pairs of both sides."""
+        return TokenTable.joined((self.train, TokenTable.of(self.heldout.tokenized)))
 
 
 def prepare(
@@ -264,7 +269,7 @@ def _times(pair: Pair, weight: float) -> int:
 
 def _refuse_empty(data: DataConfig, train: TokenTable, heldout: Side, dropped: Sequence[Dropped]) -> None:
     cause = f" The first dropped: {dropped[0].source}: {dropped[0].detail}." if dropped else ""
-    name = ", ".join(source.path for source in data.sources)
+    name = data.train_paths
     if not len(train):
         raise DataError(f"{name}: no pair is left to train on.{cause}")
     if not heldout.pairs:

@@ -67,7 +67,7 @@ class TokenTable(Sequence[TokenizedPair]):
     @classmethod
     def of(cls, pairs: Iterable[TokenizedPair], folder: Path | None = None) -> TokenTable:
         """Return pairs as a table; raises ValueError where an id is not 64 hexadecimal digits, as fingerprints are."""
-        return cls.joined(_in_blocks(pairs), folder)
+        return pairs if isinstance(pairs, cls) and not folder else cls.joined(_in_blocks(pairs), folder)
 
     @classmethod
     def joined(

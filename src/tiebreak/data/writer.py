@@ -1,7 +1,8 @@
 """Rows to a file: JSON lines, JSON or Parquet, by the name of the file; whole or not at all.
 
-Owns how rows are written. It knows no form: a row is what a writer of `formats` made of a pair. No CSV: a spreadsheet
-runs a text like `=cmd()` as a formula, and guarding it would change what models learn.
+Owns how rows are written, and that nothing of the user's is overwritten. It knows no form: a row is what a writer of
+`formats` made of a pair. No CSV: a spreadsheet runs a text like `=cmd()` as a formula, and guarding it would change
+what models learn.
 """
 
 from __future__ import annotations
@@ -21,6 +22,22 @@ ROWS_IN_MEMORY = 2048
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".json", ".parquet")
 
 
+def require_new(target: Path) -> None:
+    """Raise DataError where something stands at this path already."""
+    if target.exists():
+        raise DataError(f"{target}: already exists; choose another name or remove it first")
+
+
+@contextlib.contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Make the folder of a file; what goes wrong with the disk inside is a DataError of one line."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written ({one_line(error.strerror or error)})") from None
+
+
 @contextlib.contextmanager
 def rows_to(target: Path) -> Iterator[Append]:
     """Give a function that appends a row to a new file, which appears once all rows are written.
@@ -30,12 +47,8 @@ def rows_to(target: Path) -> Iterator[Append]:
     kind = next((suffix for suffix in reversed(SUFFIXES) if target.name.lower().endswith(suffix)), None)
     if kind is None:
         raise DataError(f"{target}: the name says no kind of file; wanted one that ends with {', '.join(SUFFIXES)}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(target) as file, _KINDS[kind](file) as append:
-            yield append
-    except OSError as error:
-        raise DataError(f"{target}: cannot be written ({one_line(error.strerror or error)})") from None
+    with writing(target), whole_file(target) as file, _KINDS[kind](file) as append:
+        yield append
 
 
 @contextlib.contextmanager

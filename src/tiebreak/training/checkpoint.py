@@ -231,8 +231,3 @@ def _set_random(streams: Mapping[str, Tensor], policy: Policy) -> None:
 def checkpoint_steps(total: int, every: int | None) -> int:
     """Return after how many steps a checkpoint is due: as asked, or ten times a run."""
     return every or max(1, -(-total // 10))
-
-
-def changed(before: Mapping[str, Any], now: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    """Return which of the named identities differ."""
-    return [name for name in names if before.get(name) != now.get(name)]
