@@ -26,18 +26,18 @@ def main() -> None:
         # Of the machine, not of ours: a full disk, a read-only folder. Its own text names the file.
         _fail("OSError", str(error), EXIT_FAILURE)
     except Preempted as stop:
-        _fail("Preempted", str(stop), stop.exit_code)
+        _fail("Preempted", str(stop), stop.exit_code, "stopped")
     except SystemExit as stop:
         if stop.code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into a silent exit
-            print("error: interrupted; what was finished before is kept", file=sys.stderr)  # noqa: T201
+            print("stopped: interrupted; what was finished before is kept", file=sys.stderr)  # noqa: T201
         raise
 
 
-def _fail(kind: str, message: str, exit_code: int) -> None:
+def _fail(kind: str, message: str, exit_code: int, what: str = "error") -> None:
     line = printable(one_line(masked(message, secrets_of(os.environ))))
     if "--json" in sys.argv:
         print(json.dumps({"error": kind, "message": line, "exit_code": exit_code}))  # noqa: T201 - the result
-    print(f"error: {line}", file=sys.stderr)  # noqa: T201 - the edge prints
+    print(f"{what}: {line}", file=sys.stderr)  # noqa: T201 - the edge prints
     sys.exit(exit_code)
 
 

@@ -155,7 +155,7 @@ def export(
         f"(largest difference {made.max_logps_difference:.2g} nats over {made.num_checked_pairs} pairs)"
     )
     if made.form == "adapter":
-        console.print_text(f"its base model, which whoever loads it needs: {trained.manifest['base_model']}")
+        console.print_text(f"its base model, which whoever loads it needs: {trained.manifest.get('base_model')}")
 
 
 @app.command(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -20,7 +20,6 @@ from tiebreak.config import Config, dump_config, leaves, warnings_of, with_outpu
 from tiebreak.data.audit.report import AuditReport
 from tiebreak.data.preparation import PreparedData, prepare
 from tiebreak.data.reader import data_digest
-from tiebreak.data.tokens import TokenTable
 from tiebreak.engine.memory import peak_memory_bytes
 from tiebreak.engine.models import load_policy
 from tiebreak.engine.planner import Plan, make_plan
@@ -34,8 +33,8 @@ from tiebreak.fingerprint import fingerprint
 from tiebreak.inspection import check
 from tiebreak.preamble import num_parameters, tell
 from tiebreak.progress import Progress, Silent
-from tiebreak.records import TokenizedPair
 from tiebreak.reporting import write_report
+from tiebreak.reporting.sound import as_a_run_writes
 from tiebreak.resumption import Resume, check_names, has_begun, heed_drift, identity, set_aside, value_of
 from tiebreak.runs import Run
 from tiebreak.secrecy import masked
@@ -137,7 +136,7 @@ def _ready(config: Config, run: Run, progress: Progress) -> _Ready:
     policy = load_policy(_with_store(config, run), say=progress.say)
     data = prepare(config.data, policy.renderer(config.data), progress)
     tell(data, policy, config, progress)
-    memory = make_plan(policy, _all_pairs(data), config.training.token_budget, config.training.gradient_checkpointing)
+    memory = make_plan(policy, data.all_pairs, config.training.token_budget, config.training.gradient_checkpointing)
     policy.budget.tokens = memory.token_budget
     for line in memory.lines():
         progress.say(line)
@@ -150,10 +149,6 @@ def _with_store(config: Config, run: Run) -> Config:
         return config
     own = config.reference.model_copy(update={"store": str(run.path / "checkpoints" / "reference")})
     return config.model_copy(update={"reference": own})
-
-
-def _all_pairs(data: PreparedData) -> Sequence[TokenizedPair]:
-    return TokenTable.joined((data.train, TokenTable.of(data.heldout.tokenized)))
 
 
 def _check_settings(config: Config, progress: Progress) -> None:
@@ -182,9 +177,11 @@ def _already_done(run: Run, config: Config) -> bool:
 
 
 def _refuse_changed_data(run: Run) -> None:
-    for file in run.data["files"]:
-        if data_digest(file["path"]) != file["sha256"]:
-            raise RunError(f"{run.path}: {file['path']} has changed since this run; choose another output.dir")
+    with as_a_run_writes(run.path):
+        known = {str(file["path"]): file["sha256"] for file in run.data["files"]}
+    for path, digest in known.items():
+        if data_digest(path) != digest:
+            raise RunError(f"{run.path}: {path} has changed since this run; choose another output.dir")
 
 
 def _begin(run: Run, config: Config, ready: _Ready, accept: Collection[str], progress: Progress) -> None:
@@ -261,7 +258,7 @@ def _train(run: Run, config: Config, ready: _Ready, heldout: HeldoutPairs, stop:
 
 def _ask_reference(policy: Policy, data: PreparedData, config: Config, progress: Progress) -> None:
     """Verify what is stored; ask a frozen copy for all that is not, so that its weights can go."""
-    pairs = _all_pairs(data)
+    pairs = data.all_pairs
     finding = policy.reference.spot_check(pairs, config.reference.spot_checks, policy.dtype)
     if finding:
         progress.warn(finding)
@@ -270,10 +267,12 @@ def _ask_reference(policy: Policy, data: PreparedData, config: Config, progress:
         progress.say(f"reference: {len(pairs) - len(missing)} of {len(pairs)} pairs are stored from earlier runs")
     if config.adapter.kind == "none" and missing:
         with progress.stage("reference", len(missing)) as advance:
-            for group in policy.micro_batches(missing):
-                faults.point("reference")
-                policy.reference.logps(group)
-                advance(len(group))
+            # Grouped as if nothing were stored: after a kill each pair is computed in the company that it had before.
+            for group in policy.micro_batches(pairs):
+                if asked := policy.reference.missing(group):
+                    faults.point("reference")
+                    policy.reference.logps(asked)
+                    advance(len(asked))
         policy.reference.flush()
 
 

@@ -41,7 +41,7 @@ class Ended:
     def error(self) -> str:
         """The one line about the failure; fails where there is none, or more, or a stack trace."""
         assert "Traceback" not in self.err, self.err
-        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        lines = [line for line in self.err.splitlines() if line.startswith(("error: ", "stopped: "))]
         assert len(lines) == 1, self.err
         return lines[0]
 

@@ -18,10 +18,11 @@ from tiebreak.errors import NotFinite, Preempted, TrainingError
 from tiebreak.maths.losses import objective
 from tiebreak.progress import Silent
 from tiebreak.training.checkpoint import Checkpoints
-from tiebreak.training.loop import Outcome, check_start, learn, probe_steps, train
+from tiebreak.training.loop import Outcome, learn, probe_steps, train
 from tiebreak.training.optimizer import build_optimizer
 from tiebreak.training.preemption import Stop, listening
 from tiebreak.training.recorder import Recorder
+from tiebreak.training.start_check import check_start
 from tiebreak.training.steps import Step
 from tiny import disturb, same, settings, token_pairs, weights
 
@@ -207,13 +208,15 @@ def test_a_gradient_that_is_not_finite_stops_before_the_optimizer(kind, tiny_mod
 
 
 @pytest.mark.parametrize("kind", ["lora", "none"])
-@pytest.mark.parametrize("scale", [0.05, float("nan")])
-def test_training_does_not_start_where_policy_and_reference_differ(kind, scale, tiny_model, tmp_path):
+@pytest.mark.parametrize(
+    ("scale", "words"), [(0.05, r"instead of ln 2 = 0\.693147"), (float("nan"), r"not finite for 4 of 4 pairs \(pair0")]
+)
+def test_training_does_not_start_where_policy_and_reference_differ(kind, scale, words, tiny_model, tmp_path):
     config = settings(tiny_model, kind)
     policy = load_policy(config)
     disturb(policy, scale)
     before = {name: tensor.nan_to_num() for name, tensor in weights(policy.model).items()}
-    with pytest.raises(TrainingError, match=r"instead of ln 2 = 0\.693147.*nothing was trained"):
+    with pytest.raises(TrainingError, match=rf"{words}.*nothing was trained"):
         _train(policy, config, tmp_path)
     assert same({name: tensor.nan_to_num() for name, tensor in weights(policy.model).items()}, before)
     assert _rows(tmp_path) == []

@@ -21,7 +21,6 @@ from tiebreak import faults
 from tiebreak.config import Config
 from tiebreak.engine.memory import is_out_of_memory, memory_bytes, release_cached
 from tiebreak.engine.policy import Policy
-from tiebreak.engine.reference import evaluation_mode
 from tiebreak.errors import NotFinite, TrainingError
 from tiebreak.fingerprint import derive_seed
 from tiebreak.maths.losses import Objective, objective
@@ -32,7 +31,8 @@ from tiebreak.training.checkpoint import Checkpoints, State, checkpoint_steps
 from tiebreak.training.optimizer import build_optimizer, rate_factor, set_rate
 from tiebreak.training.preemption import Stop
 from tiebreak.training.recorder import Recorder
-from tiebreak.training.steps import Step, num_steps, order_digest, steps
+from tiebreak.training.start_check import check_start
+from tiebreak.training.steps import Step, named, num_steps, order_digest, steps
 
 Probe = Callable[[], Mapping[str, float]]
 """Measures the policy on held-out pairs; called between steps."""
@@ -226,29 +226,6 @@ def _halve_budget(policy: Policy, groups: Sequence[Sequence[TokenizedPair]], ste
     release_cached(policy.device)
 
 
-def check_start(policy: Policy, pairs: Sequence[TokenizedPair], loss: Objective, config: Config) -> None:
-    """Stop unless policy and reference agree before the first step: loss ln 2, margin 0.
-
-    The tolerance is the rounding of a summed log-probability: two forward passes of the same weights in the same
-    layout agree bit for bit on a CPU; an adapter's detour through zero and bf16 kernels cost a little.
-    """
-    first = next(steps(pairs, config.training)).pairs
-    shown = policy.micro_batches(first)[0]
-    with evaluation_mode(policy.model), torch.no_grad():
-        reference, scores = policy.reference.live.tokens(shown).summed(), policy.scorer(policy.model, shown)
-    gap = float((scores.gap - reference.gap).abs().max())
-    mean_loss = float(loss(scores, reference).mean())
-    nats = float(torch.stack([scores.chosen, scores.rejected]).abs().max())
-    precision = 1e-6 if policy.dtype == torch.float32 else 4e-3
-    tolerance = precision * max(1.0, nats)
-    if gap > tolerance or not abs(mean_loss - math.log(2)) <= 1e-6 + config.loss.beta * tolerance:
-        raise TrainingError(
-            f"before the first step the loss is {mean_loss:.6f} instead of ln 2 = 0.693147 and the largest log-ratio "
-            f"gap {gap:.3g} nats instead of 0: policy and reference differ (reference: {policy.reference.identity}); "
-            "check model.name and the adapter it carries, nothing was trained"
-        )
-
-
 def probe_steps(total: int, probes: int) -> set[int]:
     """Return the steps after which held-out pairs are scored: evenly spaced, the last step among them."""
     return {round(total * (index + 1) / probes) for index in range(probes)} - {0}
@@ -292,8 +269,7 @@ def _require_finite(values: Sequence[float], pairs: Sequence[TokenizedPair], ste
     bad = [pair for pair, value in zip(pairs, values, strict=True) if not math.isfinite(value)]
     if not bad:
         return
-    named = ", ".join(pair.pair_id[:12] for pair in bad[:4]) + ("…" if len(bad) > 4 else "")
     raise NotFinite(
-        f"step {step.index + 1}: the {what} is not finite for {len(bad)} pairs ({named}); the optimizer did not take "
-        "this step; lower training.learning_rate, set training.on_divergence to rollback, or look these pairs up"
+        f"step {step.index + 1}: the {what} is not finite for {len(bad)} pairs ({named(bad)}); the optimizer did not "
+        "take this step; lower training.learning_rate, set training.on_divergence to rollback, or look these pairs up"
     )

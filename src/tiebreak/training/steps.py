@@ -49,3 +49,8 @@ def steps(pairs: Sequence[TokenizedPair], config: TrainingConfig, first: int = 0
 def order_digest(before: str, step: Step) -> str:
     """Return the digest of the sample order up to and with a step, from that of the order before it."""
     return fingerprint([before, [pair.pair_id for pair in step.pairs]])
+
+
+def named(pairs: Sequence[TokenizedPair]) -> str:
+    """Return the first few content hashes, as messages give them."""
+    return ", ".join(pair.pair_id[:12] for pair in pairs[:4]) + ("…" if len(pairs) > 4 else "")
