@@ -6,36 +6,28 @@ Owns the order, and when a run folder comes into being: only after configuration
 from __future__ import annotations
 
 import contextlib
-import platform
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import metadata
-
-import torch
 
 from tiebreak import faults, runs
-from tiebreak.config import Config, dump_config, leaves, warnings_of, with_output_dir
-from tiebreak.data.audit.report import AuditReport
+from tiebreak.config import Config, leaves, warnings_of, with_output_dir
 from tiebreak.data.preparation import PreparedData, prepare
 from tiebreak.data.reader import data_digest
 from tiebreak.engine.memory import peak_memory_bytes
 from tiebreak.engine.models import load_policy
 from tiebreak.engine.planner import Plan, make_plan
 from tiebreak.engine.policy import Policy
-from tiebreak.engine.reference import REFERENCE_ADAPTER
 from tiebreak.errors import Preempted, RunError
 from tiebreak.evaluation.heldout import HeldoutPairs
 from tiebreak.evaluation.measuring import measure
 from tiebreak.evaluation.samples import compiled_rule
-from tiebreak.fingerprint import fingerprint
 from tiebreak.inspection import check
-from tiebreak.preamble import num_parameters, tell
+from tiebreak.opening import Ready, begin, now, versions
+from tiebreak.preamble import tell
 from tiebreak.progress import Progress, Silent
 from tiebreak.reporting import write_report
 from tiebreak.reporting.sound import as_a_run_writes
-from tiebreak.resumption import Resume, check_names, has_begun, heed_drift, identity, set_aside, value_of
+from tiebreak.resumption import Resume, check_names, set_aside, value_of
 from tiebreak.runs import Run
 from tiebreak.secrecy import masked
 from tiebreak.training.checkpoint import Checkpoints
@@ -44,8 +36,6 @@ from tiebreak.training.loop import train as train_policy
 from tiebreak.training.preemption import Stop, listening
 from tiebreak.training.recorder import Recorder, check_trackers
 from tiebreak.triage import heed
-
-LIBRARIES = ("tiebreak", "torch", "transformers", "peft", "accelerate", "safetensors")
 
 
 def train(
@@ -72,14 +62,14 @@ def train(
             set_aside(run, progress)
         ready = _ready(config, run, progress)
         with runs.locked(run.path, progress.warn):
-            _begin(run, config, ready, accept, progress)
+            begin(run, config, ready, accept, progress)
             _carry_out(run, config, ready, stop, progress, began)
         faults.point("report")
         write_report(run)
     return run
 
 
-def _carry_out(run: Run, config: Config, ready: _Ready, stop: Stop, progress: Progress, began: float) -> None:
+def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Progress, began: float) -> None:
     """Train, save, measure; the manifest says how it ended."""
     policy, data = ready.policy, ready.data
     try:
@@ -102,7 +92,7 @@ def _carry_out(run: Run, config: Config, ready: _Ready, stop: Stop, progress: Pr
     run.update_manifest(
         status=runs.DONE,
         error=None,
-        finished=_now(),
+        finished=now(),
         total_seconds=round(time.perf_counter() - began, 1),
         verdict=measured.evaluation["verdict"],
     )
@@ -117,17 +107,7 @@ def plan(config: Config, progress: Progress | None = None) -> Plan:
 # ------------------------------------------------------------------------------------------------------------ beginning
 
 
-@dataclass(frozen=True)
-class _Ready:
-    """All that a run stands on, proven usable together."""
-
-    policy: Policy
-    data: PreparedData
-    memory: Plan
-    audit: AuditReport
-
-
-def _ready(config: Config, run: Run, progress: Progress) -> _Ready:
+def _ready(config: Config, run: Run, progress: Progress) -> Ready:
     """Prove that configuration, data and model can be used together, and set the policy up for its memory."""
     _check_settings(config, progress)
     faults.point("audit")
@@ -140,7 +120,7 @@ def _ready(config: Config, run: Run, progress: Progress) -> _Ready:
     policy.budget.tokens = memory.token_budget
     for line in memory.lines():
         progress.say(line)
-    return _Ready(policy, data, memory, audit)
+    return Ready(policy, data, memory, audit)
 
 
 def _with_store(config: Config, run: Run) -> Config:
@@ -184,63 +164,13 @@ def _refuse_changed_data(run: Run) -> None:
             raise RunError(f"{run.path}: {path} has changed since this run; choose another output.dir")
 
 
-def _begin(run: Run, config: Config, ready: _Ready, accept: Collection[str], progress: Progress) -> None:
-    """Write what the run is of, or prove that it is still that; the manifest comes first: it makes a folder a run."""
-    policy, data = ready.policy, ready.data
-    now, before = identity(config, data, policy), run.manifest if (run.path / "run.json").exists() else {}
-    accepted: list[str] = []
-    if has_begun(run):
-        accepted = heed_drift(run, now, config, accept, progress)
-    if has_begun(run) or before.get("identity") == now:
-        # Memory may be freer than it was; other micro-batches would change last bits.
-        policy.budget.tokens = int(before.get("plan", {}).get("token_budget", policy.budget.tokens))
-    trainable, total = num_parameters(policy)
-    runs.sweep(run.path)
-    run.update_manifest(status=runs.RUNNING)
-    runs.write_text(run.path / "config.yaml", dump_config(config))
-    runs.write_json(run.path / "data.json", data.report)
-    runs.write_json(run.path / "audit.json", ready.audit.as_dict())
-    runs.write_jsonl(run.path / "dropped.jsonl", (item.as_dict() for item in data.dropped))
-    runs.write_json(run.path / "train_prompts.json", {"prompt_ids": data.train.prompt_ids()})
-    runs.write_jsonl(run.path / "heldout_pairs.jsonl", (pair.as_dict() for pair in data.heldout.pairs))
-    if policy.continues_adapter:
-        with runs.whole_folder(run.path / "reference") as folder:
-            policy.save(folder, REFERENCE_ADAPTER)
-    run.update_manifest(
-        schema=runs.SCHEMA,
-        status=runs.RUNNING,
-        started=before.get("started") or _now(),
-        num_attempts=int(before.get("num_attempts", 0)) + 1,
-        accepted=[*before.get("accepted", []), *accepted],
-        identity=now,
-        identities=[*(one for one in before.get("identities", []) if one != now), now],
-        config_fingerprint=fingerprint(config.model_dump(mode="json")),
-        data_fingerprint=data.fingerprint,
-        model=policy.source.identity,
-        base_model=policy.source.base,
-        base_identity=policy.source.base_identity,
-        reference=policy.reference.identity,
-        layout=policy.scorer.layout,
-        plain_because=policy.plain_because,
-        plan=ready.memory.as_dict() | {"token_budget": policy.budget.tokens},
-        method=config.adapter.kind,
-        num_parameters=total,
-        num_trainable_parameters=trainable,
-        learning_rate=config.learning_rate,
-        device=str(policy.device),
-        num_threads=torch.get_num_threads(),
-        versions={"python": platform.python_version()} | {name: _version(name) for name in LIBRARIES},
-    )
-
-
 # -------------------------------------------------------------------------------------------------- training, measuring
 
 
-def _train(run: Run, config: Config, ready: _Ready, heldout: HeldoutPairs, stop: Stop, progress: Progress) -> Outcome:
+def _train(run: Run, config: Config, ready: Ready, heldout: HeldoutPairs, stop: Stop, progress: Progress) -> Outcome:
     policy, data = ready.policy, ready.data
     _ask_reference(policy, data, config, progress)
-    versions = {name: _version(name) for name in LIBRARIES}
-    named = {"identity": run.manifest["identity"], "versions": versions, "dtype": str(policy.dtype), "world_size": 1}
+    named = {"identity": run.manifest["identity"], "versions": versions(), "dtype": str(policy.dtype), "world_size": 1}
     known = run.manifest["identities"]
     checkpoints = Checkpoints(run.path, named, config.training.keep_checkpoints, progress.warn, known)
     with Recorder(run.path, config.output.trackers, _flat(config)) as recorder:
@@ -296,11 +226,3 @@ def _save_policy(run: Run, policy: Policy, outcome: Outcome) -> None:
 def _flat(config: Config) -> dict[str, str | int | float | bool]:
     values = {key: value_of(config, key) for key, _ in leaves()}
     return {key: v if isinstance(v, str | int | float | bool) else str(v) for key, v in values.items()}
-
-
-def _version(name: str) -> str:
-    return metadata.version(name)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
