@@ -96,5 +96,6 @@ class DataConfig(Section):
         return (SourceConfig(path=self.heldout, format=self.format, columns=self.columns),)
 
     def _completed(self, source: SourceConfig) -> SourceConfig:
-        form = self.format if source.format == "auto" else source.format
-        return source.model_copy(update={"format": form, "columns": source.columns or self.columns})
+        if source.columns or source.format != "auto":
+            return source
+        return source.model_copy(update={"format": self.format, "columns": self.columns})

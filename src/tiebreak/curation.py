@@ -8,14 +8,14 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tiebreak.config_data import DataConfig
 from tiebreak.conversion import writer_of
 from tiebreak.data.audit.rules import RULES, Action
-from tiebreak.data.audit.text import without_hidden
+from tiebreak.data.audit.text import visible
 from tiebreak.data.formats import RowError
 from tiebreak.data.formats.checks import check_pair
 from tiebreak.data.formats.writing import Writer
@@ -24,7 +24,7 @@ from tiebreak.data.writer import SUFFIXES, Append, require_new, rows_to, writing
 from tiebreak.errors import DataError, nearest
 from tiebreak.inspection import Audit, audit
 from tiebreak.progress import Progress, Silent
-from tiebreak.records import Dropped, Message, Pair, Record, Source
+from tiebreak.records import Dropped, Pair, Record, Source
 from tiebreak.runs import whole_folder, write_json
 
 KEPT, SET_ASIDE, REPORT = "kept.jsonl", "quarantined.jsonl", "report.json"
@@ -107,6 +107,8 @@ def _names(target: Path) -> dict[str, str]:
     as_file = any(target.name.lower().endswith(suffix) for suffix in SUFFIXES)
     stem = target.name.split(".")[0]
     names = (target.name, f"{stem}.{SET_ASIDE}", f"{stem}.{REPORT}") if as_file else (KEPT, SET_ASIDE, REPORT)
+    if len(set(names)) < len(names):
+        raise DataError(f"{target}: what is set aside would have this name; choose another")
     for path in (target, *(target.parent / name for name in names if as_file)):
         require_new(path)
     return dict(zip(("kept", "set_aside", "report"), names, strict=True))
@@ -161,13 +163,13 @@ class _Sorting:
     def _sort(self, pair: Pair, codes: Sequence[str], keep: Append, set_aside: Append) -> None:
         self._counts["pairs"] += 1
         action: Action = max((self._actions[code] for code in codes), key=STRENGTH.index, default="warn")
-        fixed = _mended(pair) if action == "fix" else pair
-        if fixed is None:
-            action, codes = "quarantine", [*codes, "identical"]
+        fixed, unusable = _mended(pair) if action == "fix" else (pair, ())
+        if unusable:
+            action, codes = "reject", [*codes, *unusable]
         if action in ("reject", "quarantine"):
             self._set_aside(pair, codes, action, set_aside)
             return
-        self._keep(fixed or pair, keep, codes if action == "fix" else ())
+        self._keep(fixed, keep, codes if action == "fix" else ())
 
     def _keep(self, pair: Pair, keep: Append, fixed_for: Sequence[str]) -> None:
         try:
@@ -212,16 +214,11 @@ class _Sorting:
         return Cleaned(kept=places["kept"], set_aside=places["set_aside"], report=places["report"], **numbers)
 
 
-def _mended(pair: Pair) -> Pair | None:
-    """Return the pair without hidden characters, or None where nothing usable is left of it."""
-    prompt, chosen, rejected = tuple(map(_visible, pair.prompt)), _visible(pair.chosen), _visible(pair.rejected)
-    mended = replace(pair, prompt=prompt, chosen=chosen, rejected=rejected)
+def _mended(pair: Pair) -> tuple[Pair, tuple[str, ...]]:
+    """Return the pair without hidden characters, and by which rule it is unusable then."""
+    mended = visible(pair)
     try:
         check_pair(mended)
-    except RowError:
-        return None
-    return mended
-
-
-def _visible(message: Message) -> Message:
-    return replace(message, content=without_hidden(message.content))
+    except RowError as error:
+        return pair, (error.reason,)
+    return mended, ()

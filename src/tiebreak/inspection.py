@@ -104,7 +104,9 @@ def audit(
         files=tuple(_described(file, facts) for file in files),
         counts=measuring.counts(facts),
         findings=tuple(sorted(findings, key=_gravity)),
-        measurements=measuring.measurements(facts, measured, noise, data.heldout_share)
+        measurements=measuring.measurements(
+            facts, measured, noise, data.heldout_share, HELDOUT if data.heldout else None
+        )
         | {"tokens": counted.as_dict(tokens.model, data.max_length) if counted and tokens else None},
     )
     return Audit(report, tuple(hits), tuple(file for file in files if file.side != HELDOUT))

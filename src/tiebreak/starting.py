@@ -92,11 +92,13 @@ def _troubles(report: Mapping[str, Any]) -> Iterator[str]:
 def _data(report: Mapping[str, Any], data: DataConfig) -> Iterator[str]:
     if isinstance(data.train, str):
         yield _set("train", data.train)
-        form = report["files"][0]["format"]
-        detected = form != "columns" and len({file["format"] for file in report["files"]}) == 1
-        yield _set("format", form if detected else "auto")
     else:
         yield _set("train", [source.model_dump(exclude_defaults=True) for source in data.train])
+    if data.heldout:
+        yield _set("heldout", data.heldout, "measured on and never trained on")
+    forms = {file["format"] for file in report["files"]}
+    detected = isinstance(data.train, str) and len(forms) == 1 and forms != {"columns"}
+    yield _set("format", forms.pop() if detected else data.format)
     if data.columns:
         yield _set("columns", data.columns)
     if data.pairing != "best_worst":
@@ -105,7 +107,8 @@ def _data(report: Mapping[str, Any], data: DataConfig) -> Iterator[str]:
         yield _set("min_margin", data.min_margin)
     yield _set("max_length", *_max_length(report))
     yield _set("truncation", "drop", "a longer pair is left out; prompt_start cuts the oldest prompt tokens instead")
-    yield _set("heldout_share", *_heldout_share(report))
+    if not data.heldout:
+        yield _set("heldout_share", *_heldout_share(report))
 
 
 def _max_length(report: Mapping[str, Any]) -> tuple[int, str]:
@@ -142,7 +145,7 @@ def _loss(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _training(report: Mapping[str, Any]) -> Iterator[str]:
-    pairs = report["num_pairs"]
+    pairs = report["split"]["num_train_pairs"] if report["split"]["heldout_share"] is None else report["num_pairs"]
     scale = next(scale for scale in _SCALES if pairs <= scale.up_to)
     steps = math.ceil(pairs * scale.epochs / scale.pairs_per_step)
     yield _set("learning_rate", scale.learning_rate, "within 1e-6..1e-4, the range that works for DPO with LoRA")

@@ -36,9 +36,9 @@ def _refusal(errors: Sequence[Finding], data: DataConfig) -> str:
     detail = f" ({worst.detail})" if worst.detail else ""
     found = f"{worst.count} {worst.of}: {RULES[worst.code].title}{detail}{where}"
     more = f" (and {', '.join(finding.code for finding in errors[1:])})" if errors[1:] else ""
-    name = data.sources[0].path
+    name = " ".join(source.path for source in data.sources)
     codes = ", ".join(finding.code for finding in errors)
     return (
-        f"{name}: {worst.code}: {found}{more}; see 'tiebreak check {name}', mend with 'tiebreak clean {name} OUT', or "
-        f"go on with data.allow: [{codes}]"
+        f"{data.train_paths}: {worst.code}: {found}{more}; see 'tiebreak check {name}', mend with "
+        f"'tiebreak clean {name} OUT', or go on with data.allow: [{codes}]"
     )

@@ -109,7 +109,7 @@ def open_files(source: SourceConfig, pairing: Pairing = Pairing()) -> list[DataF
     """
     stated = _stated_form(source.format, source.columns)
     places = locate(source.path)
-    found = [
+    return [
         DataFile(
             path,
             name,
@@ -120,8 +120,6 @@ def open_files(source: SourceConfig, pairing: Pairing = Pairing()) -> list[DataF
         )
         for path, name in places
     ]
-    unknown = next((file for file in found if file.form is None), None)
-    return found if unknown is None or len(found) == 1 else [file for file in found if file.form] or found[:1]
 
 
 def _stated_form(name: str, columns: Mapping[str, str] | None) -> Format | None:

@@ -7,6 +7,7 @@ its pipe does, so even a parent that is killed leaves none behind. Knows nothing
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import pickle
@@ -15,10 +16,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
@@ -29,6 +31,7 @@ Result = TypeVar("Result")
 
 WORTH_BYTES = 32 * 2**20
 """Files smaller than this, packed or not, are read by one process."""
+_Todo = queue.SimpleQueue[tuple[Future[Any], Any] | None]
 IN_FLIGHT = 2
 """Items for each worker that are taken ahead of the first result: one at work, one that waits."""
 # The first thing down the pipe is where to import from; -P keeps the current folder out of it until then.
@@ -56,42 +59,36 @@ def mapped(function: Callable[[Item], Result], items: Iterable[Item], num_worker
 
 def _in_processes(function: Callable[[Item], Result], items: Iterable[Item], num_workers: int) -> Iterator[Result]:
     start = pickle.dumps(sys.path) + _framed(function)
-    idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+    todo: _Todo = queue.SimpleQueue()
     results: deque[Future[Result]] = deque()
-    with contextlib.ExitStack() as opened:
-        threads = opened.enter_context(ThreadPoolExecutor(num_workers))
-        workers: list[_Worker] = []
-        opened.callback(_end, workers, results)  # before the threads, which wait for the workers
+    workers: list[_Worker] = []
+    try:
         for item in items:
             if len(workers) < num_workers:
-                workers.append(_Worker(start))
-                idle.put(workers[-1])
-            results.append(threads.submit(_by_one, idle, item))
+                workers.append(_Worker(start, todo))
+            results.append(Future())
+            todo.put((results[-1], item))
             if len(results) >= IN_FLIGHT * num_workers:
                 yield results.popleft().result()
         while results:
             yield results.popleft().result()
-
-
-def _by_one(idle: queue.SimpleQueue[_Worker], item: Any) -> Any:
-    worker = idle.get()
-    try:
-        return worker.result(item)
     finally:
-        idle.put(worker)
+        for result in results:
+            result.cancel()
+        for worker in workers:
+            worker.kill()
+            todo.put(None)  # whichever thread takes it
+        for worker in workers:
+            worker.end()
 
 
-def _end(workers: Iterable[_Worker], results: Iterable[Future[Any]]) -> None:
-    for result in results:
-        result.cancel()
-    for worker in workers:
-        worker.end()
+_open: set[_Worker] = set()
 
 
 class _Worker:
-    """A process that holds the function and gives a result for an item."""
+    """A process that holds the function and gives a result for an item, and the thread that hands it one by one."""
 
-    def __init__(self, start: bytes) -> None:
+    def __init__(self, start: bytes, todo: _Todo) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
         # In a process group of its own Ctrl-C does not reach it; this process does, and ends it.
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own words
@@ -102,6 +99,21 @@ class _Worker:
             process_group=0,
         )
         self._start = start
+        self._todo = todo
+        # A daemon: an interpreter that ends waits for no other thread, and this one may wait for its worker for long.
+        self._thread = threading.Thread(target=self._work_off, daemon=True)
+        _open.add(self)
+        self._thread.start()
+
+    def _work_off(self) -> None:
+        while (job := self._todo.get()) is not None:
+            result, item = job
+            if not result.set_running_or_notify_cancel():
+                continue
+            try:
+                result.set_result(self.result(item))
+            except Exception as error:  # noqa: BLE001 - raised where the result is waited for
+                result.set_exception(error)
 
     def result(self, item: Any) -> Any:
         """Return the function of the item, or raise what it raised."""
@@ -116,12 +128,17 @@ class _Worker:
         return found
 
     def end(self) -> None:
-        """End the process, whatever it is at."""
-        self._process.kill()
+        """Wait until process and thread have ended, and let go of the pipes."""
         self._process.wait()
+        self._thread.join()
+        _open.discard(self)
         for pipe in (self._process.stdin, self._process.stdout, self._errors):
             with contextlib.suppress(OSError):  # what could not be written to it any more
                 cast(IO[bytes], pipe).close()
+
+    def kill(self) -> None:
+        """End the process and wait for nothing."""
+        self._process.kill()
 
     def _send(self, message: bytes) -> None:
         pipe = cast(IO[bytes], self._process.stdin)
@@ -138,6 +155,13 @@ class _Worker:
         else:
             cause = f"with status {status}" + (f": {one_line(said[-1], 200)}" if said else "")
         return TiebreakError(f"a worker process ended {cause}")
+
+
+@atexit.register
+def _end_all() -> None:
+    """End what is still at work: whoever was interrupted over a result holds the generator, and never closes it."""
+    for worker in list(_open):
+        worker.kill()
 
 
 def serve() -> None:

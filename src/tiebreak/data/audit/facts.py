@@ -18,12 +18,14 @@ from tiebreak.data.audit import near
 from tiebreak.data.audit.columns import Growing, Names
 from tiebreak.data.audit.features import features_of
 from tiebreak.data.audit.table import CODED, COLUMNS, MAX_KEPT, Facts, Floats, Keys, Mark
-from tiebreak.data.audit.text import TEXT_RULES, flaws
+from tiebreak.data.audit.text import TEXT_RULES, flaws, visible
 from tiebreak.data.audit.wordhashes import key, normalised, words
 from tiebreak.fingerprint import unit_interval
 from tiebreak.records import Dropped, Message, Pair, Record, Source, Vote
 
 __all__ = ["Facts", "Mark", "facts_of", "merged", "message_text", "prompt_text"]
+
+_HIDDEN = np.uint16(1 << TEXT_RULES.index("hidden_text"))
 
 # ------------------------------------------------------------------------------------------------------ of one block
 
@@ -37,11 +39,15 @@ def facts_of(records: Sequence[Record]) -> Facts:
     marks = _marks(pairs, sources)
     kept_marks, num_marks = _capped(marks, lambda mark: (mark.code, mark.kind))
     names = {name: Names() for name in CODED.values()}
+    flags = _flags(marks, len(pairs))
+    # What differs in hidden characters alone is the same: mending would make it so.
+    clear = [_clear(pair) if hides else pair for pair, hides in zip(pairs, flags & _HIDDEN != 0, strict=True)]
     columns = {
         **_text_columns(pairs),
         **_stated_columns(pairs, sources, names),
+        **_keys_of(clear),
         **_votes(records, names["annotator_names"]),
-        "flags": _flags(marks, len(pairs)),
+        "flags": flags,
     }
     arrays: dict[str, Any] = {name: np.asarray(columns[name], dtype) for name, (dtype, _) in COLUMNS.items()}
     tables: dict[str, Any] = {name: found.known for name, found in names.items()}
@@ -100,10 +106,23 @@ def _text_columns(pairs: Sequence[Pair]) -> dict[str, Any]:
     return {
         **{f"{side}_words": found[side].counts for side in texts},
         **{f"{side}_characters": [len(text) for text in texts[side]] for side in texts},
-        **{f"{side}_key": [_key(text) for text in texts[side]] for side in ("chosen", "rejected")},
         **{f"{side}_norm": _keys([key(normal) for normal in normals[side]]) for side in ("chosen", "rejected")},
         "features": chosen - rejected,
         "pair_signatures": np.concatenate([near.signatures_of(found[side]) for side in texts], axis=1),
+    }
+
+
+def _clear(pair: Pair) -> Pair:
+    shown = visible(pair)
+    return pair if message_text(shown.chosen) == message_text(shown.rejected) else shown
+
+
+def _keys_of(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Return what tells whether two prompts or two completions are the same."""
+    return {
+        "prompt_key": _keys([int(pair.prompt_id[:16], 16) for pair in pairs]),
+        "chosen_key": [_key(message_text(pair.chosen)) for pair in pairs],
+        "rejected_key": [_key(message_text(pair.rejected)) for pair in pairs],
     }
 
 
@@ -117,13 +136,11 @@ def _keys(values: Sequence[int]) -> Keys:
 
 def _stated_columns(pairs: Sequence[Pair], sources: Sequence[Source], names: Mapping[str, Names]) -> dict[str, Any]:
     origins = [pair.origin for pair in pairs]
-    ids = [pair.prompt_id for pair in pairs]
     groups = [-1 if origin.group is None else _key(origin.group) >> 1 for origin in origins]
     scores = ("chosen_score", "rejected_score", "margin", "soft_label", "weight")
     return {
         "file": names["file_names"].codes(source.file for source in sources),
         "line": [source.line for source in sources],
-        "prompt_key": _keys([int(prompt_id[:16], 16) for prompt_id in ids]),
         "group": groups,
         "split": names["split_names"].codes(origin.split for origin in origins),
         "dataset": names["dataset_names"].codes(origin.dataset for origin in origins),

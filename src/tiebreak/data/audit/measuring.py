@@ -128,10 +128,13 @@ def counts(facts: Facts) -> dict[str, Any]:
     }
 
 
-def measurements(facts: Facts, measured: Measured, noise: LabelNoise, share: float) -> dict[str, Any]:
-    """Return everything else that the report holds."""
+def measurements(
+    facts: Facts, measured: Measured, noise: LabelNoise, share: float, named: str | None
+) -> dict[str, Any]:
+    """Return everything else that the report holds; `named` is the split that is held out in place of a `share`."""
     spread = graph.clusters(facts.prompt_key)
-    held = int((facts.split_position < share).sum())
+    given = _named_counts(facts.split, facts.split_names)
+    held = given.get(named, 0) if named else int((facts.split_position < share).sum())
     longer = facts.chosen_characters > facts.rejected_characters
     return {
         "words": {side: _spread(getattr(facts, f"{side}_words")) for side in ("prompt", "chosen", "rejected")},
@@ -147,11 +150,11 @@ def measurements(facts: Facts, measured: Measured, noise: LabelNoise, share: flo
         },
         "licences": dict(measured.licences),
         "split": {
-            "heldout_share": share,
+            "heldout_share": None if named else share,
             "num_train_pairs": facts.num_pairs - held,
             "num_heldout_pairs": held,
         },
-        "given_splits": _named_counts(facts.split, facts.split_names),
+        "given_splits": given,
     }
 
 
@@ -182,7 +185,10 @@ def _histograms(facts: Facts, spread: graph.Clusters) -> dict[str, Any]:
 
 
 def _margin_histogram(margins: NDArray[Any]) -> dict[str, Any]:
-    edges = np.histogram_bin_edges(margins, bins=30)
+    low, high = float(margins.min()), float(margins.max())
+    # Margins that are all but equal, as 32-bit scores with one step, have no room for 30 bins between them.
+    room = 1e-3 * max(1.0, abs(low), abs(high)) if high - low <= 1e-6 * max(abs(low), abs(high)) else 0.0
+    edges = np.linspace(low - room, high + room, 31)
     return {"edges": edges.tolist(), "counts": _counted(margins, edges)}
 
 

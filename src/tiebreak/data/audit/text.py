@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
 
 from tiebreak.data.audit.controls import Hit, control_tokens, hidden_text, role_headers, shown, without_hidden
 from tiebreak.data.audit.personal import personal_data
 from tiebreak.data.audit.secrets import secrets
+from tiebreak.records import Message, Pair
 
-__all__ = ["MAX_EXCERPT", "TEXT_RULES", "Flaw", "flaws", "masked", "without_hidden"]
+__all__ = ["MAX_EXCERPT", "TEXT_RULES", "Flaw", "flaws", "masked", "visible", "without_hidden"]
 
 TEXT_RULES = ("control_token", "role_header", "hidden_text", "secret", "personal_data")
 """Codes that `flaws` gives."""
@@ -57,6 +59,16 @@ def masked(text: str) -> str:
             pieces += [text[at:start], text[start : start + 2], "…"]
             at = end
     return "".join(pieces) + text[at:]
+
+
+def visible(pair: Pair) -> Pair:
+    """Return a pair without its hidden characters, whatever is left of it then."""
+    prompt, chosen, rejected = tuple(map(_visible, pair.prompt)), _visible(pair.chosen), _visible(pair.rejected)
+    return replace(pair, prompt=prompt, chosen=chosen, rejected=rejected)
+
+
+def _visible(message: Message) -> Message:
+    return replace(message, content=without_hidden(message.content))
 
 
 def _unmasked(text: str, prompt: str | None) -> Iterator[tuple[str, Hit]]:

@@ -146,7 +146,12 @@ def _first(row: Row, columns: Sequence[str]) -> Any:
 
 
 def _text(value: Any) -> str | None:
-    """Return a name: a number, or one short line of text (a longer one is a document, not a name)."""
+    """Return a name: a number, or one short line of text (a longer one is a document, not a name).
+
+    A whole number stays one where a gap in its column has made it 3.0, as pandas does.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     text = str(value).strip()

@@ -289,6 +289,6 @@ WRITERS: dict[str, Writer] = {
         Writer("rejected_response", "ms-swift", _rejected_response, _ALL - {"votes", "call_ids"}),
         Writer("axolotl", "Axolotl", _axolotl, _ALL - {"votes"}),
         Writer("thumbs", "TRL's unpaired form (KTO), two rows a pair", _thumbs, _ALL - {"preference", "votes"}),
-        Writer("flat", "a table: CSV, TSV, Parquet", _flat, _TEXT | {"system"}),
+        Writer("flat", "one table, a column for each thing said", _flat, _TEXT | {"system"}),
     )
 }
