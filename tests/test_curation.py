@@ -129,3 +129,44 @@ def test_scores_and_votes_come_through(tmp_path):
     (kept,) = tiebreak.read_pairs(tmp_path / "out" / "kept.jsonl").pairs
     assert [vote.choice for vote in kept.preference.votes] == ["chosen", "chosen", "rejected"]
     assert kept.origin.group == "g"
+
+
+def saved(path, rows):
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
+    return path
+
+
+def test_mending_makes_no_contradiction(tmp_path):
+    asked = {"prompt": "Which city is the capital?", "chosen": "Rome.", "rejected": "Milan"}
+    rows = [asked, swapped(asked) | {"rejected": "Rome.\u200b"}, row(1)]
+    made = tiebreak.clean(saved(tmp_path / "a.jsonl", rows), tmp_path / "out", quiet=True)
+    assert made.by_code == {"contradiction": {"action": "quarantine", "count": 2}}
+    assert [one["line"] for one in lines(tmp_path / "out" / "quarantined.jsonl")] == [1, 2]
+    again = tiebreak.check(tmp_path / "out" / "kept.jsonl", quiet=True)
+    assert (again.errors, again.counts["num_pairs"]) == ([], 1)
+
+
+def test_a_completion_of_hidden_characters_alone_is_set_aside_as_empty(tmp_path):
+    file = saved(tmp_path / "a.jsonl", [row(1), row(2, chosen="\u200b")])
+    made = tiebreak.clean(file, tmp_path / "out", quiet=True)
+    (aside,) = lines(tmp_path / "out" / "quarantined.jsonl")
+    assert (made.num_kept, aside["line"], aside["action"]) == (1, 2, "reject")
+    assert aside["codes"] == ["hidden_text", "empty_completion"]
+    assert made.by_code == {"empty_completion": {"action": "reject", "count": 1}}
+
+
+def test_a_name_that_what_is_set_aside_would_have_is_refused_before_anything_is_written(file, tmp_path):
+    with pytest.raises(DataError, match=r"x\.quarantined\.jsonl: what is set aside would have this name"):
+        tiebreak.clean(file, tmp_path / "x.quarantined.jsonl", quiet=True)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_thumbs_of_a_ranking_are_refused_and_of_one_pair_twice_are_written_once(tmp_path):
+    ranking = [row(1, chosen="a", rejected="b"), row(1, chosen="b", rejected="c")]
+    with pytest.raises(DataError, match=r"a\.jsonl:2: .*both liked and disliked"):
+        tiebreak.clean(saved(tmp_path / "a.jsonl", ranking), tmp_path / "out", to="thumbs", quiet=True)
+    assert not (tmp_path / "out").exists()
+    best = [row(1, chosen="a", rejected="b"), row(1, chosen="a", rejected="c")]
+    made = tiebreak.clean(saved(tmp_path / "b.jsonl", best), tmp_path / "out", to="thumbs", quiet=True)
+    assert (made.num_kept, made.left_out) == (2, {"pairing": 2})
+    assert len(lines(tmp_path / "out" / "kept.jsonl")) == 3

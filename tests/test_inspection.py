@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 
@@ -13,6 +14,7 @@ from tiebreak.config_data import DataConfig
 from tiebreak.data.audit.rules import FILE_RULES, READING_RULES, RULES
 from tiebreak.errors import DataError
 from tiebreak.progress import Silent
+from tiebreak.reporting.audit_page import write_audit_page
 
 WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath", "inlet", "jetty", "knoll", "larch"]
 
@@ -209,6 +211,37 @@ def test_too_many_unusable_records_are_an_error_and_ties_are_not(tmp_path):
     report = tiebreak.check(write(tmp_path / "ties.jsonl", [*won, *ties]), quiet=True)
     assert report.errors == []
     assert report.counts["dropped_by_reason"] == {"tie": 9}
+
+
+SCORES = {
+    "32-bit scores with one step": [
+        {"score_chosen": 4.099999904632568, "score_rejected": 4.0},
+        {"score_chosen": 0.8999999761581421, "score_rejected": 0.800000011920929},
+    ],
+    "one large margin": [{"margin": 5000000}],
+    "one huge margin": [{"margin": 1e300}],
+}
+
+
+@pytest.mark.parametrize("scores", SCORES.values(), ids=SCORES)
+def test_margins_that_are_all_but_equal_are_drawn(tmp_path, scores):
+    rows = [row(n, **beside) for n, beside in enumerate(scores)]
+    report = tiebreak.check(write(tmp_path / "pairs.jsonl", rows), quiet=True).as_dict()
+    drawn = report["histograms"]["margin"]
+    assert sum(drawn["counts"]) == len(rows)
+    assert all(low < high for low, high in itertools.pairwise(drawn["edges"]))
+    page = write_audit_page(report, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+
+
+def test_records_of_a_file_of_unknown_form_are_counted_beside_the_others(tmp_path):
+    (tmp_path / "data").mkdir()
+    write(tmp_path / "data" / "good.jsonl", GOOD)
+    write(tmp_path / "data" / "odd.jsonl", [{"x": 1}, {"y": 2}, {"z": 3}])
+    report = tiebreak.check(tmp_path / "data", quiet=True)
+    assert (report.counts["num_records"], report.counts["num_pairs"], report.counts["num_dropped"]) == (123, 120, 3)
+    assert report.counts["dropped_by_reason"] == {"unknown_format": 3}
+    assert [(file["format"], file["num_records"]) for file in report.files] == [("trl", 120), ("unknown", 3)]
 
 
 @pytest.mark.parametrize("max_length", [16, 64])

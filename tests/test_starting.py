@@ -74,3 +74,22 @@ def test_an_existing_file_is_not_overwritten(tmp_path):
     file = write(tmp_path / "pairs.jsonl", 20)
     with pytest.raises(DataError, match="already exists"):
         tiebreak.init(file, out=file, quiet=True)
+
+
+def test_a_held_out_file_is_named_and_nothing_is_split_off(tmp_path):
+    train, heldout = write(tmp_path / "p.jsonl", 20), write(tmp_path / "h.jsonl", 5)
+    data = tiebreak.DataConfig(train=str(train), heldout=str(heldout))
+    text = tiebreak.init(data, out=tmp_path / "my.yaml", quiet=True)
+    assert f"  heldout: {heldout}" in text
+    assert "heldout_share" not in text
+    found = load_config(tmp_path / "my.yaml").data
+    assert (found.train, found.heldout) == (str(train), str(heldout))
+
+
+def test_the_split_of_given_files_is_theirs(tmp_path):
+    rows = [{"prompt": f"How {n}?", "chosen": f"So {n}.", "rejected": "No."} for n in range(5)]
+    (tmp_path / "h.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    train = write(tmp_path / "p.jsonl", 20)
+    data = tiebreak.DataConfig(train=str(train), heldout=str(tmp_path / "h.jsonl"))
+    split = tiebreak.check(data, quiet=True).as_dict()["split"]
+    assert (split["heldout_share"], split["num_train_pairs"], split["num_heldout_pairs"]) == (None, 20, 5)

@@ -76,3 +76,16 @@ def test_prompts_of_a_held_out_file_do_not_stop_training_which_leaves_them_out(t
     heldout.write_text(json.dumps(row(5, chosen="So.")) + "\n")
     (warning,) = heard(tmp_path, GOOD, heldout=str(heldout))
     assert warning.startswith("leak: 1 pairs")
+
+
+def test_a_refusal_names_every_source(tmp_path):
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for file, rows in zip(files, (GOOD, CONTRADICTED[-1:]), strict=True):
+        file.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
+    data = DataConfig(train=tuple(map(str, files)))
+    with pytest.raises(DataError) as refusal:
+        heed(check(data), data, Heard())
+    line = str(refusal.value)
+    assert line.startswith(f"{files[0]}, {files[1]}: contradiction: ")
+    assert f"'tiebreak check {files[0]} {files[1]}'" in line
+    assert f"'tiebreak clean {files[0]} {files[1]} OUT'" in line

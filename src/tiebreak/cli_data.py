@@ -14,6 +14,7 @@ import tiebreak
 from tiebreak import console
 from tiebreak.config import build_config
 from tiebreak.config_data import DataConfig
+from tiebreak.data.writer import writing
 from tiebreak.errors import EXIT_FAILURE, DataError
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
@@ -96,20 +97,25 @@ def check(
     """Find what would ruin a run: contradictions, leaks, shortcuts, noise, broken records. Exit 1 on errors."""
     data = _data(files, form, columns, pairing, min_margin, heldout, heldout_share, max_length)
     report = tiebreak.check(data, model=model, quiet=quiet or as_json)
-    if html is not None:
-        from tiebreak.reporting.audit_page import write_audit_page
-
-        write_audit_page(report.as_dict(), html)
-    if as_json:
-        console.print_json(report.as_dict())
-    else:
+    if not as_json:
         from tiebreak.console_audit import print_audit
 
         print_audit(report.as_dict())
-        if html is not None:
-            console.print_text(f"page: {html}")
+    if html is not None:  # after the findings, which stay where no page can be written; --json prints one document
+        _write_page(report.as_dict(), html)
+    if as_json:
+        console.print_json(report.as_dict())
+    elif html is not None:
+        console.print_text(f"page: {html}")
     if report.errors:
         raise typer.Exit(EXIT_FAILURE)
+
+
+def _write_page(report: dict[str, Any], page: Path) -> None:
+    from tiebreak.reporting.audit_page import write_audit_page
+
+    with writing(page):
+        write_audit_page(report, page)
 
 
 def clean(

@@ -1,21 +1,24 @@
 """The verb convert: pairs of any form to a file of one form.
 
-Owns the account of what was written and what the form could not carry. It knows no form and no container.
+Owns the account of what was written and what the form could not carry, and what of a file stands in it already. It
+knows no form and no container.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tiebreak.config_data import DataConfig
 from tiebreak.data.formats import RowError
-from tiebreak.data.formats.writing import WRITERS, Writer
+from tiebreak.data.formats.writing import BESIDE, WRITERS, Writer, WrittenRow
 from tiebreak.data.reader import forms_of, records, refuse_unusable, training_files
 from tiebreak.data.writer import Append, require_new, rows_to
 from tiebreak.errors import DataError, nearest
+from tiebreak.fingerprint import fingerprint
 from tiebreak.records import Dropped, Pair, Record
 
 NUM_EXAMPLES = 3
@@ -36,7 +39,7 @@ class Conversion:
     num_not_expressible: int
     dropped_by_reason: dict[str, int]
     left_out: dict[str, int]
-    """Pairs whose tools, preference or origin the form has no place for."""
+    """Pairs that lose something beside them, by its name in `BESIDE`."""
     examples: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -53,14 +56,14 @@ class Conversion:
             lines.append(f"  {self.num_not_expressible:>7}  pairs that {self.form} cannot express, left out:")
             lines += [f"           {example}" for example in self.examples]
         lines += [
-            f"  {count:>7}  pairs lose their {name}: {self.form} has no place for it"
+            f"  {count:>7}  pairs lose their {name} ({BESIDE[name]}): {self.form} has no place for it"
             for name, count in self.left_out.items()
         ]
         return [*lines, f"{self.path}: {self.num_written} pairs in {self.num_rows} rows ({self.form})"]
 
 
 def convert(data: DataConfig, form: str, out: str | Path) -> Conversion:
-    """Read the training pairs of `data` and write them in another form; raises DataError where none can be read.
+    """Read the training pairs of `data` and write them in another form; raises DataError where none can be.
 
     The file appears whole or not at all. Pairs that the form cannot express are counted and left out.
     """
@@ -74,6 +77,7 @@ def convert(data: DataConfig, form: str, out: str | Path) -> Conversion:
             for record in records(file):
                 account.take(record, append)
         refuse_unusable(data.train_paths, account.num_records, account.num_pairs, account.dropped, 1.0)
+        account.refuse_empty()
     return account.conversion(str(target), forms_of(files))
 
 
@@ -86,14 +90,53 @@ def writer_of(form: str) -> Writer:
     return WRITERS[form]
 
 
+class Sheet:
+    """The rows of one file: what a writer says of each pair, given what the file says already.
+
+    Where completions stand alone (thumbs), one cannot be both liked and disliked, and no row is written twice.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._left_out: Counter[str] = Counter()
+        self._num_pairs: Counter[str] = Counter()
+        self._liked: dict[str, bool] = {}
+        self._written: set[str] = set()
+
+    def write(self, pair: Pair) -> list[WrittenRow]:
+        """Return the rows that a pair adds, or raise RowError `not_expressible`."""
+        rows = self._writer.write(pair)
+        if "pairing" not in self._writer.carries:
+            rows = self._judged(pair, rows)
+        self._left_out.update(self._writer.left_out(pair))
+        return rows
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Pairs that lost something beside them, by its name in `BESIDE`; only a pair alone on its prompt is sure."""
+        num_paired_anew = sum(count for count in self._num_pairs.values() if count > 1)
+        return dict(self._left_out) | ({"pairing": num_paired_anew} if num_paired_anew else {})
+
+    def _judged(self, pair: Pair, rows: Sequence[WrittenRow]) -> list[WrittenRow]:
+        chosen, rejected = (fingerprint([pair.prompt_id, side.as_dict()]) for side in (pair.chosen, pair.rejected))
+        if not self._liked.get(chosen, True) or self._liked.get(rejected, False):
+            detail = f"in the '{self._writer.name}' form one completion would be both liked and disliked"
+            raise RowError("not_expressible", detail)
+        self._liked |= {chosen: True, rejected: False}
+        self._num_pairs[pair.prompt_id] += 1
+        new = {name: row for row in rows if (name := fingerprint(row)) not in self._written}
+        self._written.update(new)
+        return list(new.values())
+
+
 class _Account:
     """Counts what goes by, so that in = out + dropped + not expressible."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
+        self._sheet = Sheet(writer)
         self.num_records = self.num_pairs = self.num_rows = self.num_unwritten = 0
         self.dropped: list[Dropped] = []
-        self.left_out: Counter[str] = Counter()
         self.examples: list[str] = []
 
     def take(self, record: Record, append: Append) -> None:
@@ -106,16 +149,23 @@ class _Account:
 
     def _write(self, pair: Pair, append: Append) -> None:
         try:
-            rows = self._writer.write(pair)
+            rows = self._sheet.write(pair)
         except RowError as error:
             self.num_unwritten += 1
             if len(self.examples) < NUM_EXAMPLES:
                 self.examples.append(f"{pair.source}: {error.detail}")
             return
-        self.left_out.update(self._writer.left_out(pair))
         self.num_rows += len(rows)
         for row in rows:
             append(row)
+
+    def refuse_empty(self) -> None:
+        """Raise DataError where not one pair could be written."""
+        if self.num_unwritten == self.num_pairs:
+            raise DataError(
+                f"{self.examples[0]} (not_expressible; no pair of {self.num_pairs} can be written as "
+                f"'{self._writer.name}'; choose another form)"
+            )
 
     def conversion(self, path: str, read_as: str) -> Conversion:
         return Conversion(
@@ -129,6 +179,6 @@ class _Account:
             num_rows=self.num_rows,
             num_not_expressible=self.num_unwritten,
             dropped_by_reason=dict(Counter(item.reason for item in self.dropped).most_common()),
-            left_out=dict(self.left_out),
+            left_out=self._sheet.left_out,
             examples=tuple(self.examples),
         )

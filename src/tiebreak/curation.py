@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak.config_data import DataConfig
-from tiebreak.conversion import writer_of
+from tiebreak.conversion import Sheet, writer_of
 from tiebreak.data.audit.rules import RULES, Action
 from tiebreak.data.audit.text import visible
 from tiebreak.data.formats import RowError
 from tiebreak.data.formats.checks import check_pair
-from tiebreak.data.formats.writing import Writer
+from tiebreak.data.formats.writing import BESIDE, Writer
 from tiebreak.data.reader import records
 from tiebreak.data.writer import SUFFIXES, Append, require_new, rows_to, writing
 from tiebreak.errors import DataError, nearest
@@ -63,7 +63,10 @@ class Cleaned:
         ]
         lines += [f"  {entry['count']:>7}  {code} ({entry['action']})" for code, entry in self.by_code.items()]
         lines += [f"  {count:>7}  {reason} (dropped)" for reason, count in self.dropped_by_reason.items()]
-        lines += [f"  {count:>7}  pairs lose their {name} in this form" for name, count in self.left_out.items()]
+        lines += [
+            f"  {count:>7}  pairs lose their {name} ({BESIDE[name]}) in this form"
+            for name, count in self.left_out.items()
+        ]
         return [*lines, f"kept:      {self.kept}", f"set aside: {self.set_aside}", f"report:    {self.report}"]
 
 
@@ -131,12 +134,12 @@ class _Sorting:
     def __init__(self, found: Audit, actions: Mapping[str, Action], writer: Writer) -> None:
         self._found = found
         self._actions = actions
-        self._writer = writer
+        self._form = writer.name
+        self._sheet = Sheet(writer)
         self._codes = found.codes_by_pair()
         self._counts: Counter[str] = Counter()
         self._by_code: Counter[tuple[str, Action]] = Counter()
         self._dropped: Counter[str] = Counter()
-        self._left_out: Counter[str] = Counter()
 
     def run(self, folder: Path, names: Mapping[str, str]) -> None:
         """Write kept and set-aside pairs and the doctor's report with the account."""
@@ -165,31 +168,33 @@ class _Sorting:
         action: Action = max((self._actions[code] for code in codes), key=STRENGTH.index, default="warn")
         fixed, unusable = _mended(pair) if action == "fix" else (pair, ())
         if unusable:
-            action, codes = "reject", [*codes, *unusable]
-        if action in ("reject", "quarantine"):
-            self._set_aside(pair, codes, action, set_aside)
-            return
-        self._keep(fixed, keep, codes if action == "fix" else ())
+            self._set_aside(pair, [*self._of(codes, "fix"), *unusable], "reject", set_aside)
+        elif action in ("reject", "quarantine"):
+            self._set_aside(pair, self._of(codes, "reject", "quarantine"), action, set_aside)
+        else:
+            self._keep(fixed, keep, self._of(codes, "fix"))
+
+    def _of(self, codes: Sequence[str], *actions: Action) -> list[str]:
+        return [code for code in codes if self._actions[code] in actions]
 
     def _keep(self, pair: Pair, keep: Append, fixed_for: Sequence[str]) -> None:
         try:
-            rows = self._writer.write(pair)
+            rows = self._sheet.write(pair)
         except RowError as error:
-            raise DataError(f"{pair.source}: {error.detail}; the form {self._writer.name} cannot hold it") from None
+            raise DataError(f"{pair.source}: {error.detail}; the form {self._form} cannot hold it") from None
         self._counts["kept"] += 1
         self._counts["fixed"] += bool(fixed_for)
-        self._by_code.update((code, "fix") for code in fixed_for if self._actions[code] == "fix")
-        self._left_out.update(self._writer.left_out(pair))
+        self._by_code.update((code, "fix") for code in fixed_for)
         for row in rows:
             keep(row)
 
     def _set_aside(self, pair: Pair, codes: Sequence[str], action: Action, set_aside: Append) -> None:
         self._counts["set_aside"] += 1
-        acting = [code for code in codes if self._actions[code] in ("reject", "quarantine")]
+        acting = self._of(codes, "reject", "quarantine")  # a flaw whose mending left nothing was not mended
         self._by_code.update((code, self._actions[code]) for code in acting)
         source = pair.source or Source("", 0)
-        row = {"file": source.file, "line": source.line, "codes": acting, "action": action}
-        set_aside(row | {"detail": "; ".join(RULES[code].title for code in acting), "pair": pair.as_dict()})
+        row = {"file": source.file, "line": source.line, "codes": list(codes), "action": action}
+        set_aside(row | {"detail": "; ".join(RULES[code].title for code in codes), "pair": pair.as_dict()})
 
     def _numbers(self) -> dict[str, Any]:
         return {
@@ -203,7 +208,7 @@ class _Sorting:
             "by_code": {
                 code: {"action": action, "count": count} for (code, action), count in self._by_code.most_common()
             },
-            "left_out": dict(self._left_out),
+            "left_out": self._sheet.left_out,
         }
 
     def account(self, target: Path, names: Mapping[str, str]) -> Cleaned:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet as pq
 
+import tiebreak
 from tiebreak.data.containers import MAX_LINE_BYTES, blocks, rows
 from tiebreak.data.formats import RowError
 from tiebreak.errors import DataError
@@ -110,6 +111,57 @@ def test_a_column_of_json_is_parsed_and_a_text_that_looks_like_json_is_not(saved
         {"prompt": messages, "tools": "", "chosen": "[1, 2]"},
         {"prompt": messages, "tools": {}, "chosen": "text"},
     ]
+
+
+def unfolded(saved, **columns):
+    """What becomes of the cells of columns that are all JSON."""
+    file = io.StringIO(newline="")
+    cells = zip(*columns.values(), strict=True)
+    csv.writer(file).writerows([[*columns], *([json.dumps(value) for value in row] for row in cells)])
+    found = [row for _, row in read(saved(file.getvalue().encode()))]
+    return {name: [row[name] for row in found] for name in columns}
+
+
+PLAIN_COLUMNS = (
+    "prompt", "chosen", "rejected", "completion", "response", "question", "answer", "instruction", "input", "output",
+    "system", "response_a", "response-1", "answer2", "Completion B", "chosen_response", "preferred_output",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("values", [[{"n": 0}, {"n": 1}], [[1], []], [[], []], [["a", "b"], [{"role": "x"}]]])
+@pytest.mark.parametrize("name", PLAIN_COLUMNS)
+def test_completions_that_are_json_themselves_stay_text(saved, name, values):
+    assert unfolded(saved, **{name: values, "other": values}) == {
+        name: [json.dumps(value) for value in values],
+        "other": values,
+    }
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [[{"role": "user", "content": "x"}], [], [{"role": "assistant", "content": None, "tool_calls": []}]],
+        [{"from": "gpt", "value": "x"}] * 3,
+        [{"messages": [{"role": "user", "content": "x"}], "tools": []}] * 3,
+    ],
+)
+@pytest.mark.parametrize("name", PLAIN_COLUMNS)
+def test_messages_are_unfolded_in_any_column(saved, name, values):
+    assert unfolded(saved, **{name: values, "more": [1, 2, 3]})[name] == values
+
+
+@pytest.mark.parametrize("name", ["completions", "responses", "ratings", "tools", "conversations", "conversation_a"])
+def test_columns_of_lists_are_unfolded(saved, name):
+    assert unfolded(saved, **{name: [["a"], []], "more": [1, 2]})[name] == [["a"], []]
+
+
+def test_a_table_of_function_calls_is_read_as_texts(tmp_path):
+    lines = ["prompt,chosen,rejected", 'a,"{""n"": 0}",[1]', 'b,"{""n"": 1}",[2]']
+    (tmp_path / "a.csv").write_text("\n".join(lines) + "\n")
+    found = tiebreak.read_pairs(tmp_path / "a.csv")
+    assert [(pair.chosen.content, pair.rejected.content) for pair in found.pairs] == [
+        ('{"n": 0}', "[1]"), ('{"n": 1}', "[2]"),
+    ]  # fmt: skip
 
 
 def test_tables_put_one_after_another_give_the_rows_of_both(saved):

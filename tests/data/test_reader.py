@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 from collections import Counter
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
+from tiebreak.config_data import DataConfig
 from tiebreak.data.containers import MAX_LINE_BYTES
-from tiebreak.data.reader import read_pairs
+from tiebreak.data.reader import open_data, read_pairs, records
 from tiebreak.errors import DataError
 
 HH = {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c"}
@@ -282,3 +286,26 @@ def test_every_real_file_is_read_in_its_own_form(shared, file, form, num_records
     found = read_pairs(shared / "data" / file)
     assert (found.format, found.num_records, len(found.pairs)) == (form, num_records, num_pairs)
     assert sum(found.reasons.values()) == len(found.dropped) <= num_records - 1
+
+
+# --------------------------------------------------------------------------------------------------------------- groups
+
+
+def test_a_group_that_a_gap_has_made_a_fraction_is_the_same_group(saved):
+    table = io.BytesIO()
+    columns = {"prompt": ["a", "b"], "chosen": ["c", "c"], "rejected": ["d", "d"], "group": [1.0, None]}
+    parquet.write_table(pa.table(columns), table)
+    for content in (table.getvalue(), line(group=1.0) + line("b"), line(group=1) + line("b")):
+        assert [pair.origin.group for pair in read_pairs(saved(content)).pairs] == ["1", None]
+
+
+# -------------------------------------------------------------------------------------------------------------- sources
+
+
+def test_a_source_with_a_form_of_its_own_is_not_read_by_the_columns_of_all(saved):
+    odd = saved(b'{"q": "a", "good": "b", "bad": "c"}\n')
+    columns = {"prompt": "q", "chosen": "good", "rejected": "bad"}
+    sources = [{"path": str(odd)}, {"path": str(saved(line())), "format": "trl"}]
+    files = open_data(DataConfig(train=sources, columns=columns))
+    assert [file.form.name for file in files] == ["columns", "trl"]
+    assert [len(record.pairs) for file in files for record in records(file)] == [1, 1]

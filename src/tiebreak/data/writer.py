@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +20,7 @@ from tiebreak.runs import whole_file
 
 Append = Callable[[Mapping[str, Any]], None]
 ROWS_IN_MEMORY = 2048
+IN_MEMORY_BYTES = 32 * 2**20
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".json", ".parquet")
 
 
@@ -89,43 +91,92 @@ def _parquet(file: IO[bytes]) -> Iterator[Append]:
     import pyarrow as pa  # noqa: PLC0415 - loads slowly
     from pyarrow import parquet  # noqa: PLC0415
 
-    waiting: list[Mapping[str, Any]] = []
-    made: list[Any] = []
-
-    def flush() -> None:
-        names = dict.fromkeys(name for row in waiting for name in row)
-        whole = [{name: row.get(name) for name in names} for row in waiting]
+    # A table has one schema, and any row may be the first to have a field: rows wait until all of them are known.
+    with tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES) as lines:
+        yield lambda row: _set_down(lines, _with_tools_as_text(row))
         try:
-            table = pa.Table.from_pylist(whole, schema=made[0].schema if made else None)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            schema = _schema(lines)
+            with parquet.ParquetWriter(file, schema) as opened:
+                for rows in _batches(lines):
+                    opened.write_table(_table(rows, schema))
+        except (pa.ArrowException, OverflowError) as error:
             raise DataError(f"{_SHAPES} ({one_line(error, 120)})") from None
-        # What the shape of the first rows has no place for, pyarrow leaves out without a word.
-        if _stated(table.to_pylist()) != _stated(waiting):
-            raise DataError(_SHAPES)
-        if not made:
-            made.append(opened.enter_context(parquet.ParquetWriter(file, table.schema)))
-        made[0].write_table(table)
-        waiting.clear()
-
-    def append(row: Mapping[str, Any]) -> None:
-        waiting.append(row)
-        if len(waiting) >= ROWS_IN_MEMORY:
-            flush()
-
-    with contextlib.ExitStack() as opened:
-        yield append
-        if waiting or not made:
-            flush()
 
 
-_SHAPES = "rows of different shapes cannot be one Parquet file; write .jsonl instead"
+_SHAPES = "these rows would not come back the same from one Parquet file; write .jsonl instead"
+
+
+def _set_down(lines: IO[bytes], row: Mapping[str, Any]) -> None:
+    try:
+        lines.write(_line(row))
+    except OSError as error:
+        place, cause = tempfile.gettempdir(), one_line(error.strerror or error)
+        remedy = "make room there, or name another folder in TMPDIR"
+        raise DataError(f"{place}: cannot hold temporary data ({cause}); {remedy}") from None
+
+
+def _batches(lines: IO[bytes]) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows that wait, as many at once as may be in memory."""
+    lines.seek(0)
+    rows: list[dict[str, Any]] = []
+    num_bytes = 0
+    for line in lines:
+        rows.append(json.loads(line))
+        num_bytes += len(line)
+        if len(rows) >= ROWS_IN_MEMORY or num_bytes >= IN_MEMORY_BYTES:
+            yield rows
+            rows, num_bytes = [], 0
+    if rows:
+        yield rows
+
+
+def _schema(lines: IO[bytes]) -> Any:
+    """Return the schema that has a place for every field of any row."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    schema = pa.schema([])
+    for rows in _batches(lines):
+        names = dict.fromkeys(name for row in rows for name in row)
+        found = pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows]).schema
+        schema = pa.unify_schemas([schema, found], promote_options="permissive")
+    return schema
+
+
+def _table(rows: list[dict[str, Any]], schema: Any) -> Any:
+    import pyarrow as pa  # noqa: PLC0415
+
+    table = pa.Table.from_pylist(rows, schema=schema)
+    # A struct has the fields of all rows, and a column one kind of number: what that changes is not written.
+    if _stated(table.to_pylist()) != _stated(rows):
+        raise DataError(_SHAPES)
+    return table
+
+
+def _with_tools_as_text(value: Any) -> Any:
+    """Return a row with every list of tools as its JSON text: as a struct, each tool would have the fields of all."""
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        name: json.dumps(item, ensure_ascii=False, allow_nan=False)
+        if name == "tools" and isinstance(item, list)
+        else _with_tools_as_text(item)
+        for name, item in value.items()
+    }
 
 
 def _stated(value: Any) -> Any:
-    """Return a value without the fields that a column holds for other rows."""
+    """Return a value without the fields that a column holds for other rows; calls to the last null and digit."""
     if isinstance(value, Mapping):
-        return {name: _stated(item) for name, item in value.items() if item is not None}
+        return {
+            name: _canonical(item) if name == "tool_calls" else _stated(item)
+            for name, item in value.items()
+            if item is not None
+        }
     return [_stated(item) for item in value] if isinstance(value, list) else value
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 _KINDS: dict[str, Callable[[IO[bytes]], contextlib.AbstractContextManager[Append]]] = dict(

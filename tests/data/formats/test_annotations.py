@@ -66,3 +66,8 @@ def test_a_stated_margin_is_kept_beside_scores():
 )  # fmt: skip
 def test_a_number_is_finite_and_may_be_text(value, found):
     assert number(value) == found
+
+
+@pytest.mark.parametrize("group", [1, 1.0, "1", " 1 "])
+def test_a_number_that_names_a_group_is_one_name_however_it_is_written(group):
+    assert read(ROWS["trl"] | {"group": group}).origin.group == "1"

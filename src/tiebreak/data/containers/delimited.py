@@ -7,8 +7,9 @@ an unbalanced quote costs only its first line: reading goes on at the next one.
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -23,6 +24,15 @@ NUM_SAMPLED = 100
 """Records that decide which columns hold JSON."""
 
 SAMPLED_BYTES = 4 * 2**20
+
+_PLAIN = re.compile(
+    r"(?:.*[-_ ])?"
+    r"(?:prompt|instruction|question|query|problem|document|article|post|context|input|system|system[-_ ]message"
+    r"|chosen|rejected|accepted|preferred|dispreferred|completion|response|answer|reply|output|generation|solution|text)"
+    r"(?:[-_ ]?(?:\d{1,3}|[ab])|[-_ ][a-z])?",
+    re.I,
+)
+"""Columns of what was asked and answered: JSON there is the text itself, unless it is messages."""
 
 _Record = tuple[int, "list[str] | RowError", int]
 
@@ -49,7 +59,7 @@ def records(stream: Iterable[bytes], name: str) -> Iterator[Numbered]:
         delimiter, names = _header(lines, name)
         found = _records(lines, delimiter, names)
         sample = _sample(found)
-        structured = _structured(sample, len(names))
+        structured = _structured(sample, names)
         for number, cells, weight in chain(sample, found):
             yield number, cells if isinstance(cells, RowError) else _row(cells, names, structured), weight
     except Damaged as error:
@@ -126,18 +136,34 @@ def _fitting(cells: list[str], names: list[str]) -> list[str] | RowError:
 # -------------------------------------------------------------------------------------------------------- cells to rows
 
 
-def _structured(sample: Sequence[_Record], width: int) -> frozenset[int]:
+def _structured(sample: Sequence[_Record], names: Sequence[str]) -> frozenset[int]:
     """Return the columns whose cells are all JSON lists or objects, where there is one at all.
 
-    A whole column is asked, not a cell: a completion that happens to be JSON stays text like its neighbours.
+    A whole column is asked, not a cell: a completion that happens to be JSON stays text like its neighbours. Where all
+    completions are JSON, as where models call functions, they are text as well: there, only messages are unfolded.
     """
     rows = [cells for _, cells, _ in sample if not isinstance(cells, RowError)]
-    columns = ([row[index] for row in rows if row[index]] for index in range(width))
-    return frozenset(index for index, column in enumerate(columns) if column and all(map(_is_json, column)))
+    columns = ([_value(row[index]) for row in rows if row[index]] for index in range(len(names)))
+    return frozenset(
+        index for index, (name, column) in enumerate(zip(names, columns, strict=True)) if _unfolds(name, column)
+    )
 
 
-def _is_json(cell: str) -> bool:
-    return not isinstance(_value(cell), str)
+def _unfolds(name: str, column: Sequence[Any]) -> bool:
+    if not _PLAIN.fullmatch(name):
+        return bool(column) and not any(isinstance(value, str) for value in column)
+    return any(column) and all(map(_is_messages, column))
+
+
+def _is_messages(value: Any) -> bool:
+    """Whether the value is a message, a list of messages, or an object with one under `messages`."""
+    if isinstance(value, list):
+        return all(isinstance(item, Mapping) and _is_messages(item) for item in value)
+    has = value.keys() if isinstance(value, Mapping) else frozenset()
+    return "messages" in has or {"from", "value"} <= has or ("role" in has and not has.isdisjoint(_SAID))
+
+
+_SAID = ("content", "tool_calls")
 
 
 def _value(cell: str) -> Any:

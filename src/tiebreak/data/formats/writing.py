@@ -1,7 +1,8 @@
 """Pairs to rows: one pure function for each form that others read, and one table of them.
 
 Owns what a form can say. What a form cannot say is either left out and counted (scores, names), or it is so much part
-of the pair that the pair is refused (tools, earlier turns): a row written here reads back as the same pair.
+of the pair that the pair is refused (tools, earlier turns): a row written here reads back as the same pair. Only
+thumbs are paired anew when they are read: what becomes of pairs that share a prompt, the writer of a file must see to.
 """
 
 from __future__ import annotations
@@ -34,12 +35,16 @@ BESIDE = {
     "names": "names of speakers",
     "call_ids": "ids of tool calls",
     "blanks": "blanks around the texts",
+    "pairing": "who was compared with whom",
 }
 
 
 @dataclass(frozen=True)
 class Writer:
-    """A form to write: the rows of one pair, and which of `NEEDED` and `BESIDE` they carry."""
+    """A form to write: the rows of one pair, and which of `NEEDED` and `BESIDE` they carry.
+
+    A form that does not carry `pairing` has a row for each completion, that of chosen first.
+    """
 
     name: str
     title: str
@@ -63,7 +68,7 @@ class Writer:
 
 
 def traits(pair: Pair) -> frozenset[str]:
-    """Return which of `NEEDED` and `BESIDE` a pair has."""
+    """Return which of `NEEDED` and `BESIDE` a pair has by itself; `pairing` is only of pairs that share a prompt."""
     messages, roles = (*pair.prompt, pair.chosen, pair.rejected), [message.role for message in pair.prompt]
     has = {
         "system": "system" in roles,
@@ -273,7 +278,7 @@ def _thumbs(pair: Pair) -> list[WrittenRow]:
 
 
 _ALL = frozenset((*NEEDED, *BESIDE))
-_TEXT = frozenset(("preference", "origin", "blanks"))
+_TEXT = frozenset(("preference", "origin", "blanks", "pairing"))
 WRITERS: dict[str, Writer] = {
     writer.name: writer
     for writer in (
@@ -281,14 +286,14 @@ WRITERS: dict[str, Writer] = {
         Writer("tiebreak", "OpenAI's form with all that tiebreak knows", _tiebreak, _ALL),
         Writer("trl", "TRL, conversational", _trl, _ALL - {"votes"}),
         Writer("trl_text", "TRL, plain text", _trl_text, _TEXT),
-        Writer("hh", "Anthropic HH-RLHF", _hh, frozenset(("history",))),
+        Writer("hh", "Anthropic HH-RLHF", _hh, frozenset(("history", "pairing"))),
         Writer(
             "sharegpt", "LLaMA-Factory (ShareGPT form)", _sharegpt, _TEXT | {"system", "history", "tools", "tool_calls"}
         ),
         Writer("alpaca", "LLaMA-Factory (Alpaca form)", _alpaca, _TEXT | {"system", "history", "tools"}),
         Writer("rejected_response", "ms-swift", _rejected_response, _ALL - {"votes", "call_ids"}),
         Writer("axolotl", "Axolotl", _axolotl, _ALL - {"votes"}),
-        Writer("thumbs", "TRL's unpaired form (KTO), two rows a pair", _thumbs, _ALL - {"preference", "votes"}),
+        Writer("thumbs", "TRL, unpaired (KTO)", _thumbs, _ALL - {"preference", "votes", "pairing"}),
         Writer("flat", "one table, a column for each thing said", _flat, _TEXT | {"system"}),
     )
 }
