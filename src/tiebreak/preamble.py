@@ -26,6 +26,8 @@ def tell(data: PreparedData, policy: Policy, config: Config, progress: Progress)
         reasons = ", ".join(f"{count} {reason}" for reason, count in report["dropped_by_reason"].items())
         first = data.dropped[0]
         progress.warn(f"{report['num_dropped']} records dropped ({reasons}); the first: {first.source}: {first.detail}")
+    if report["num_weighted_pairs"]:
+        progress.say(f"{report['num_weighted_pairs']} pairs have a weight other than 1: their loss is multiplied by it")
     if report["num_truncated_pairs"]:
         progress.warn(
             f"{report['num_truncated_pairs']} prompts cut at the start to data.max_length {config.data.max_length}"

@@ -209,6 +209,8 @@ class TokenizedPair:
     rejected_ids: tuple[int, ...]
     num_truncated: int = 0
     """Prompt tokens cut off at the start to fit `data.max_length`."""
+    weight: float = 1.0
+    """Factor on the pair's loss."""
 
     def __post_init__(self) -> None:
         if not (self.prompt_ids and self.chosen_ids and self.rejected_ids):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tiebreak import faults
 from tiebreak.config_data import DataConfig
-from tiebreak.data.audit.rules import UNDECIDED
+from tiebreak.data.account import HELDOUT_PROMPT, Side, account_of, refuse_dropped_share, refuse_empty
 from tiebreak.data.containers import Block
 from tiebreak.data.reader import HELDOUT, TRAIN, DataFile, open_data, read_block, settled
 from tiebreak.data.render import Renderer
@@ -25,25 +25,10 @@ from tiebreak.data.split import is_heldout
 from tiebreak.data.spool import PairSink
 from tiebreak.data.tokens import TokenSink, TokenTable
 from tiebreak.data.workers import mapped, num_workers_for
-from tiebreak.errors import DataError, RenderError
+from tiebreak.errors import RenderError
 from tiebreak.fingerprint import file_digest, fingerprint, unit_interval
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import Dropped, Pair, Record, Source, TokenizedPair
-
-HELDOUT_PROMPT = "heldout_prompt"
-
-
-@dataclass(frozen=True)
-class Side:
-    """Pairs of one side of the split, as text and as tokens, in the same order."""
-
-    pairs: Sequence[Pair]
-    tokenized: Sequence[TokenizedPair]
-
-    @property
-    def num_prompts(self) -> int:
-        """Different prompts."""
-        return len({pair.prompt_id for pair in self.tokenized})
 
 
 @dataclass(frozen=True)
@@ -105,6 +90,7 @@ class _Part:
     num_records: int
     num_used: int
     num_pairs: int
+    num_kept: int
     train: TokenTable
     lines: NDArray[np.int64]
     heldout: TokenTable
@@ -119,6 +105,7 @@ class _Rules:
 
     renderer: Renderer
     heldout_share: float
+    heldout_groups: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -143,16 +130,29 @@ class _Reading:
         self._dropped: list[Dropped] = []
         self._counts: Counter[str] = Counter()
         self._by_file: Counter[str] = Counter()
+        self._groups: set[str] = set()
 
     def parts(self, file: DataFile) -> Iterator[_Part]:
         """Yield what becomes of the file's records, block by block; thumbs are paired at its end."""
         waiting: list[Record] = []
         blocks = ((block, file) for block in self._within_limit(file))
-        for part in mapped(partial(_block_part, self._rules), blocks, self._num_workers):
+        # Held-out files come first, so every group of theirs is known by now.
+        rules = replace(self._rules, heldout_groups=frozenset(self._groups) if file.side == TRAIN else frozenset())
+        for part in mapped(partial(_block_part, rules), blocks, self._num_workers):
             waiting += part.waiting
             yield part
         if waiting:
-            yield _part(list(settled(waiting, file.pairing)), file, self._rules)
+            paired = list(settled(waiting, file.pairing))
+            yield _part(list(self._limited(paired)) if file.side != HELDOUT else paired, file, rules)
+
+    def _limited(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Yield records until `max_pairs` training pairs are read; the rest is only counted."""
+        for record in records:
+            if self._left is not None and self._left <= 0:
+                self._counts["beyond"] += 1
+                continue
+            self._left = None if self._left is None else self._left - len(record.pairs)
+            yield record
 
     def _within_limit(self, file: DataFile) -> Iterator[Block]:
         """Yield blocks until `max_pairs` training pairs are read, the last one cut; the rest is only counted."""
@@ -179,9 +179,11 @@ class _Reading:
         self._sinks.heldout.append(part.heldout)
         for pair in part.texts:
             self._sinks.texts.append(pair)
+            if pair.origin.group is not None:
+                self._groups.add(pair.origin.group)
         self._places.append((file.name, part.lines))
         self._dropped += part.dropped
-        self._counts.update(records=part.num_records, used=part.num_used, pairs=part.num_pairs)
+        self._counts.update(records=part.num_records, used=part.num_used, pairs=part.num_pairs, kept=part.num_kept)
         self._by_file[file.name] += part.num_records
         return part.num_records
 
@@ -191,15 +193,15 @@ class _Reading:
         heldout = Side(self._sinks.texts.spool(), held)
         train, leaked = self._without_heldout_prompts(self._sinks.train.table(), held)
         dropped = self._dropped + leaked
-        _refuse_empty(self._data, train, heldout, dropped)
-        _refuse_dropped_share(self._data, dropped, num_kept=len(train) + len(held))
+        refuse_empty(self._data, train, heldout, dropped)
+        refuse_dropped_share(self._data, dropped, num_sound=self._counts["kept"])
         report = {
             "files": self._described(files),
             "num_records": self._counts["records"] + self._counts["beyond"],
             "num_used_records": self._counts["used"],
             "num_pairs": self._counts["pairs"],
             "num_beyond_max_pairs": self._counts["beyond"],
-            **_report(self._data, train, held, dropped),
+            **account_of(self._data, train, held, dropped),
         }
         return PreparedData(train, heldout, tuple(dropped), report, fingerprint([train.digest(), held.digest()]))
 
@@ -212,9 +214,9 @@ class _Reading:
         names = [name for name, lines in self._places for _ in range(len(lines))]
         lines = np.concatenate([lines for _, lines in self._places])
         detail = "the prompt is also held out"
-        dropped = [
-            Dropped(Source(names[row], int(lines[row])), HELDOUT_PROMPT, detail) for row in np.flatnonzero(out).tolist()
-        ]
+        # A source's weight may repeat a pair; it is dropped once.
+        once = {(names[row], int(lines[row]), train.pair_id(row)) for row in np.flatnonzero(out).tolist()}
+        dropped = [Dropped(Source(name, line), HELDOUT_PROMPT, detail) for name, line, _ in sorted(once)]
         return train.selected(~out), dropped
 
     def _described(self, files: Sequence[DataFile]) -> list[dict[str, Any]]:
@@ -238,7 +240,8 @@ def _block_part(rules: _Rules, item: tuple[Block, DataFile]) -> _Part:
 
 def _part(found: Sequence[Record], file: DataFile, rules: _Rules) -> _Part:
     pairs = [pair for record in found for pair in record.pairs]
-    side, unrendered = render_side(pairs, rules.renderer)
+    apart = [pair for pair in pairs if pair.origin.group not in rules.heldout_groups]
+    side, unrendered = render_side(apart, rules.renderer)
     held = [_is_held_out(pair, file, rules.heldout_share) for pair in side.pairs]
     both = list(zip(side.pairs, side.tokenized, held, strict=True))
     train = [(pair, tokens) for pair, tokens, out in both if not out for _ in range(_times(pair, file.weight))]
@@ -250,8 +253,19 @@ def _part(found: Sequence[Record], file: DataFile, rules: _Rules) -> _Part:
         lines=np.array([pair.source.line if pair.source else 0 for pair, _ in train], dtype=np.int64),
         heldout=TokenTable.of(tokens for _, tokens, out in both if out),
         texts=tuple(pair for pair, _, out in both if out),
-        dropped=(*(record.dropped for record in found if record.dropped), *unrendered),
+        num_kept=len(side.pairs),
+        dropped=(
+            *(record.dropped for record in found if record.dropped),
+            *unrendered,
+            *_in_heldout_group(pairs, rules),
+        ),
     )
+
+
+def _in_heldout_group(pairs: Sequence[Pair], rules: _Rules) -> Iterator[Dropped]:
+    for pair in pairs:
+        if pair.origin.group in rules.heldout_groups:
+            yield _drop(pair, HELDOUT_PROMPT, "its group is also held out")
 
 
 def _is_held_out(pair: Pair, file: DataFile, share: float) -> bool:
@@ -262,53 +276,3 @@ def _times(pair: Pair, weight: float) -> int:
     """Return how often a training pair is used: the whole part of the weight, and once more by its hash."""
     whole = int(weight)
     return whole + (weight > whole and unit_interval(fingerprint(["weight", pair.pair_id])) < weight - whole)
-
-
-# -------------------------------------------------------------------------------------------------------------- account
-
-
-def _refuse_empty(data: DataConfig, train: TokenTable, heldout: Side, dropped: Sequence[Dropped]) -> None:
-    cause = f" The first dropped: {dropped[0].source}: {dropped[0].detail}." if dropped else ""
-    name = data.train_paths
-    if not len(train):
-        raise DataError(f"{name}: no pair is left to train on.{cause}")
-    if not heldout.pairs:
-        remedy = "raise data.heldout_share, name a file as data.heldout, or bring more prompts"
-        raise DataError(f"{name}: no pair is held out to measure on: {remedy}.{cause}")
-
-
-def _refuse_dropped_share(data: DataConfig, dropped: Sequence[Dropped], num_kept: int) -> None:
-    # Pairs on held-out prompts, and records that nobody won, are sound; they are only not to be trained on.
-    unusable = [item for item in dropped if item.reason not in {HELDOUT_PROMPT, *UNDECIDED}]
-    share = len(unusable) / (len(dropped) + num_kept)
-    if share <= data.max_dropped_share:
-        return
-    reason, count = Counter(item.reason for item in unusable).most_common(1)[0]
-    example = next(item for item in unusable if item.reason == reason)
-    raise DataError(
-        f"{share:.0%} of the records would be dropped, more than data.max_dropped_share {data.max_dropped_share:g}; "
-        f"most often {reason} ({count}), as at {example.source}: {example.detail}"
-    )
-
-
-def _report(data: DataConfig, train: TokenTable, heldout: TokenTable, dropped: Sequence[Dropped]) -> dict[str, Any]:
-    tables = (train, heldout)
-    lengths = [table.lengths for table in tables]
-    return {
-        "num_train_pairs": len(train),
-        "num_train_prompts": train.num_prompts,
-        "num_heldout_pairs": len(heldout),
-        "num_heldout_prompts": heldout.num_prompts,
-        "num_dropped": len(dropped),
-        "dropped_by_reason": dict(Counter(item.reason for item in dropped).most_common()),
-        "num_truncated_pairs": sum(int((table.num_truncated > 0).sum()) for table in tables),
-        "truncation": data.truncation,
-        "max_length": data.max_length,
-        "prompt_tokens": _spread(np.concatenate([found.prompt for found in lengths])),
-        "chosen_tokens": _spread(np.concatenate([found.chosen for found in lengths])),
-        "rejected_tokens": _spread(np.concatenate([found.rejected for found in lengths])),
-    }
-
-
-def _spread(lengths: NDArray[np.int64]) -> dict[str, float]:
-    return {"mean": float(lengths.mean()), "median": float(np.median(lengths)), "max": int(lengths.max())}

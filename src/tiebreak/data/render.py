@@ -52,8 +52,8 @@ class Renderer:
             raise RenderError("identical_tokens", "both completions are the same after the chat template")
         whole = self._encode(prompt)
         kept = self._fitted(whole, room=self._data.max_length - max(len(chosen_ids), len(rejected_ids)))
-        num_cut = len(whole) - len(kept)
-        return TokenizedPair(pair.pair_id, pair.prompt_id, tuple(kept), chosen_ids, rejected_ids, num_cut)
+        num_cut, weight = len(whole) - len(kept), pair.preference.weight
+        return TokenizedPair(pair.pair_id, pair.prompt_id, tuple(kept), chosen_ids, rejected_ids, num_cut, weight)
 
     def pairs(self, pairs: Iterable[Pair]) -> Iterator[TokenizedPair | RenderError]:
         """Yield what `pair` returns or raises for each of many, in their order."""

@@ -29,6 +29,7 @@ _ROW = np.dtype(
         ("chosen", "i4"),
         ("rejected", "i4"),
         ("num_truncated", "i4"),
+        ("weight", "f4"),
         ("pair_id", "V32"),
         ("prompt_id", "V32"),
     ]
@@ -57,7 +58,7 @@ class TokenLengths:
 class TokenTable(Sequence[TokenizedPair]):
     """Tokenised pairs in flat arrays; an item is made when it is asked for, a slice shares the arrays.
 
-    Made by `of` and `joined`. Costs 88 bytes a pair and 4 a token, in memory or, from 32 MiB on, in a file.
+    Made by `of` and `joined`. Costs 96 bytes a pair and 4 a token, in memory or, from 32 MiB on, in a file.
     """
 
     def __init__(self, ids: NDArray[np.int32], rows: NDArray[Any]) -> None:
@@ -90,6 +91,11 @@ class TokenTable(Sequence[TokenizedPair]):
         return self._rows["num_truncated"].astype(np.int64)
 
     @property
+    def weights(self) -> NDArray[np.float32]:
+        """Factor on the loss of every pair."""
+        return np.asarray(self._rows["weight"])
+
+    @property
     def num_prompts(self) -> int:
         """Different prompts."""
         return len(np.unique(self._rows["prompt_id"].copy().view("S32")))
@@ -99,8 +105,9 @@ class TokenTable(Sequence[TokenizedPair]):
         return [bytes(name).hex() for name in np.unique(self._rows["prompt_id"]).tolist()]
 
     def digest(self) -> str:
-        """Return the digest of the ids of all pairs in their order."""
-        return hashlib.sha256(self._rows["pair_id"].tobytes()).hexdigest()
+        """Return the digest of the ids and weights of all pairs in their order."""
+        ids, weights = self._rows["pair_id"].tobytes(), self._rows["weight"].tobytes()
+        return hashlib.sha256(ids + weights).hexdigest()
 
     def ids_digest(self) -> str:
         """Return the digest of all token ids and of how they are cut into pairs."""
@@ -142,11 +149,11 @@ class TokenTable(Sequence[TokenizedPair]):
         return f"TokenTable({len(self)} pairs)"
 
     def _made(self, row: np.void) -> TokenizedPair:
-        start, prompt, chosen, rejected, num_truncated, pair_id, prompt_id = row.item()
+        start, prompt, chosen, rejected, num_truncated, weight, pair_id, prompt_id = row.item()
         ids = tuple(self._ids[start : start + prompt + chosen + rejected].tolist())
         end = prompt + chosen
         names = bytes(pair_id).hex(), bytes(prompt_id).hex()
-        return TokenizedPair(*names, ids[:prompt], ids[prompt:end], ids[end:], num_truncated)
+        return TokenizedPair(*names, ids[:prompt], ids[prompt:end], ids[end:], num_truncated, weight)
 
     def _own_rows(self) -> NDArray[Any]:
         """Return a copy of the rows whose ids stand one after the other from 0 on."""
@@ -200,7 +207,8 @@ def _in_memory(pairs: Sequence[TokenizedPair]) -> TokenTable:
         rows[side] = [len(getattr(pair, f"{side}_ids")) for pair in pairs]
     for name in ("pair_id", "prompt_id"):
         rows[name] = np.frombuffer(b"".join(_digest(getattr(pair, name)) for pair in pairs), "V32")
-    rows["num_truncated"] = [pair.num_truncated for pair in pairs]
+    for name in ("num_truncated", "weight"):
+        rows[name] = [getattr(pair, name) for pair in pairs]
     sizes = rows["prompt"].astype(np.int64) + rows["chosen"] + rows["rejected"]
     rows["start"] = np.cumsum(sizes) - sizes
     every = chain.from_iterable(chain(pair.prompt_ids, pair.chosen_ids, pair.rejected_ids) for pair in pairs)

@@ -1,0 +1,84 @@
+"""What became of the records of a run: the counts that the report shows, and when too much of them is lost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiebreak.config_data import DataConfig
+from tiebreak.data.audit.rules import UNDECIDED
+from tiebreak.data.tokens import TokenTable
+from tiebreak.errors import DataError
+from tiebreak.records import Dropped, Pair, TokenizedPair
+
+HELDOUT_PROMPT = "heldout_prompt"
+
+
+@dataclass(frozen=True)
+class Side:
+    """Pairs of one side of the split, as text and as tokens, in the same order."""
+
+    pairs: Sequence[Pair]
+    tokenized: Sequence[TokenizedPair]
+
+    @property
+    def num_prompts(self) -> int:
+        """Different prompts."""
+        return len({pair.prompt_id for pair in self.tokenized})
+
+
+def refuse_empty(data: DataConfig, train: TokenTable, heldout: Side, dropped: Sequence[Dropped]) -> None:
+    """Stop where a side of the split is empty."""
+    cause = f" The first dropped: {dropped[0].source}: {dropped[0].detail}." if dropped else ""
+    name = data.train_paths
+    if not len(train):
+        raise DataError(f"{name}: no pair is left to train on.{cause}")
+    if not heldout.pairs:
+        remedy = "raise data.heldout_share, name a file as data.heldout, or bring more prompts"
+        raise DataError(f"{name}: no pair is held out to measure on: {remedy}.{cause}")
+
+
+def refuse_dropped_share(data: DataConfig, dropped: Sequence[Dropped], num_sound: int) -> None:
+    """Stop where too many records are unusable; how often a source's weight repeats the others is no matter here."""
+    # Pairs on held-out prompts, and records that nobody won, are sound; they are only not to be trained on.
+    unusable = [item for item in dropped if item.reason not in {HELDOUT_PROMPT, *UNDECIDED}]
+    undecided = sum(item.reason in UNDECIDED for item in dropped)
+    share = len(unusable) / max(len(unusable) + undecided + num_sound, 1)
+    if share <= data.max_dropped_share:
+        return
+    reason, count = Counter(item.reason for item in unusable).most_common(1)[0]
+    example = next(item for item in unusable if item.reason == reason)
+    raise DataError(
+        f"{share:.0%} of the records would be dropped, more than data.max_dropped_share {data.max_dropped_share:g}; "
+        f"most often {reason} ({count}), as at {example.source}: {example.detail}"
+    )
+
+
+def account_of(data: DataConfig, train: TokenTable, heldout: TokenTable, dropped: Sequence[Dropped]) -> dict[str, Any]:
+    """Return the counts of both sides for data.json."""
+    tables = (train, heldout)
+    lengths = [table.lengths for table in tables]
+    return {
+        "num_train_pairs": len(train),
+        "num_train_prompts": train.num_prompts,
+        "num_heldout_pairs": len(heldout),
+        "num_weighted_pairs": int((train.weights != 1).sum()),
+        "num_heldout_prompts": heldout.num_prompts,
+        "num_dropped": len(dropped),
+        "dropped_by_reason": dict(Counter(item.reason for item in dropped).most_common()),
+        "num_truncated_pairs": sum(int((table.num_truncated > 0).sum()) for table in tables),
+        "truncation": data.truncation,
+        "max_length": data.max_length,
+        "prompt_tokens": _spread(np.concatenate([found.prompt for found in lengths])),
+        "chosen_tokens": _spread(np.concatenate([found.chosen for found in lengths])),
+        "rejected_tokens": _spread(np.concatenate([found.rejected for found in lengths])),
+    }
+
+
+def _spread(lengths: NDArray[np.int64]) -> dict[str, float]:
+    return {"mean": float(lengths.mean()), "median": float(np.median(lengths)), "max": int(lengths.max())}
