@@ -2,17 +2,18 @@ from __future__ import annotations
 
 import json
 import random
+from pathlib import Path
 
 import peft
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tiebreak import pipeline, reevaluation
-from tiebreak.artefact import NUM_CHECKED_PAIRS, export
+from tiebreak import pipeline, reevaluation, runs
+from tiebreak.artefact import NUM_CHECKED_PAIRS, _held, _sweep, export
 from tiebreak.data.preparation import render_side
 from tiebreak.data.reader import read_pairs
-from tiebreak.engine.models import load_policy
+from tiebreak.engine.models import load_artefact, load_policy
 from tiebreak.engine.scorer import PlainScorer
 from tiebreak.errors import ConfigError, ExportError
 from tiebreak.fingerprint import file_digest
@@ -123,6 +124,60 @@ def test_a_folder_with_something_in_it_is_never_written_to(trained, policy, tmp_
     with pytest.raises(ConfigError, match="not an empty folder"):
         export(trained, policy, tmp_path / "note.txt")
     assert [file.name for file in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_a_folder_that_cannot_be_replaced_is_refused_before_anything_is_written(trained, policy, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(runs, "whole_folder", pytest.fail)
+    for out in (".", "", str(here), "../here"):
+        with pytest.raises(ConfigError, match="the folder that this command runs in, which cannot be replaced"):
+            export(trained, policy, out)
+    with pytest.raises(ConfigError, match="loop: is a link that leads to itself"):
+        export(trained, policy, tmp_path / "loop")
+    with pytest.raises(ConfigError, match="file is a file; choose another"):
+        export(trained, policy, tmp_path / "file" / "out")
+    (tmp_path / "mount").mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "mount")
+    with pytest.raises(ConfigError, match="mount: is a mount point"):
+        export(trained, policy, tmp_path / "mount")
+
+
+def test_a_link_stays_a_link_and_what_it_leads_to_holds_the_artefact(trained, policy, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for link, place in (("link", "empty"), ("ahead", "made")):
+        (tmp_path / link).symlink_to(place)
+        assert export(trained, policy, tmp_path / link).path == str(tmp_path / link)
+        assert (tmp_path / link).is_symlink()
+        assert (tmp_path / place / "tiebreak.json").exists()
+
+
+def test_what_killed_exports_left_is_removed_by_the_next_to_that_folder_alone(trained, policy, tmp_path):
+    ours, others = ".out.abc_de12", (".out.2.abc_de12", ".outer.abc_de12", ".out.notes", "x.out.abc_de12")
+    for name in (ours, ".out.live5678", *others):
+        (tmp_path / f"{name}{runs.PART}").mkdir()
+        (tmp_path / f"{name}{runs.PART}" / "model.safetensors").write_bytes(b"half")
+    (tmp_path / ".out.abc_de12").mkdir()
+    with _held(tmp_path / f".out.live5678{runs.PART}"):
+        export(trained, policy, tmp_path / "out")
+    left = {".out.abc_de12", "out", *(f"{name}{runs.PART}" for name in (".out.live5678", *others))}
+    assert {path.name for path in tmp_path.iterdir()} == left
+
+
+def test_a_folder_that_is_being_built_is_no_leftover(trained, policy, tmp_path, monkeypatch):
+    seen = []
+
+    def meanwhile(folder, policy):
+        _sweep(tmp_path / "out")  # as another export to the same folder does
+        seen.append((folder / "model.safetensors").exists())
+        return load_artefact(folder, policy)
+
+    monkeypatch.setattr("tiebreak.artefact.load_artefact", meanwhile)
+    export(trained, policy, tmp_path / "out")
+    assert seen == [True]
 
 
 @pytest.mark.parametrize("damage", ["moved", "NaN", "NaN on one side"])

@@ -14,6 +14,7 @@ import pytest
 
 from tiebreak import console
 from tiebreak.__main__ import main
+from tiebreak.config import load_config
 from tiebreak.errors import EXIT_FAILURE, EXIT_USAGE
 from tiebreak.runs import Run, write_json, write_text
 
@@ -222,6 +223,48 @@ def test_check_exits_with_1_where_training_would_be_wrong(cli, here):
     assert [example["line"] for example in finding["examples"]] == [4, 10]
 
 
+def test_findings_are_shown_where_their_page_cannot_be_written(cli, refused, here):
+    saved(here / "a.jsonl", map(row, range(9)))
+    (here / "file").write_text("")
+    code, out, err = cli("check", "a.jsonl", "--html", "file/x.html")
+    assert (code, err) == (EXIT_USAGE, "error: file/x.html: cannot be written (File exists)\n")
+    assert "9 records" in out
+    told = refused("check", "a.jsonl", "--json", "--html", "file/x.html")
+    assert told == "error: file/x.html: cannot be written (File exists)"
+
+
+def test_the_folder_of_a_page_is_made(cli, here):
+    saved(here / "a.jsonl", map(row, range(9)))
+    code, out, _ = cli("check", "a.jsonl", "--html", "new/folder/x.html")
+    assert (code, out.splitlines()[-1]) == (0, "page: new/folder/x.html")
+    assert (here / "new" / "folder" / "x.html").is_file()
+
+
+def test_a_configuration_for_a_held_out_file_is_one_to_start_from(cli, here):
+    saved(here / "p.jsonl", map(row, range(9)))
+    saved(here / "h.jsonl", map(row, range(20, 23)))
+    code, out, _ = cli("init", "p.jsonl", "--heldout", "h.jsonl")
+    (here / "my.yaml").write_text(out, encoding="utf-8")
+    found = load_config(here / "my.yaml").data
+    assert (code, found.train, found.heldout) == (0, "p.jsonl", "h.jsonl")
+    assert "heldout_share" not in out
+
+
+def test_a_conversion_that_can_say_no_pair_is_refused(refused, here):
+    saved(
+        here / "a.jsonl",
+        [
+            row(
+                prompt=[{"role": "developer", "content": "x"}, {"role": "user", "content": "y"}],
+                chosen=[{"role": "assistant", "content": "a"}],
+                rejected=[{"role": "assistant", "content": "b"}],
+            )
+        ],
+    )
+    line = refused("convert", "a.jsonl", "b.jsonl", "--to", "hh")
+    assert line.startswith("error: a.jsonl:1: the 'hh' form has no place for a developer message")
+
+
 @pytest.mark.parametrize("flags", [[], ["--json"]], ids=["text", "json"])
 def test_escape_sequences_in_data_never_reach_the_terminal(cli, here, flags):
     name = "a\x1b[2J\x9b1m\u202e.jsonl"
@@ -285,6 +328,40 @@ def test_the_printed_configuration_is_one_to_start_from(cli, here):
     write_text(here / "my.yaml", resolved)
     _, out, _ = cli("config", "my.yaml", "--json")
     assert json.loads(out)["loss"]["beta"] == 0.3
+
+
+# ------------------------------------------------------------------------------------------------------------ encodings
+
+
+def in_a_shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    script = command.replace("tiebreak", f"{sys.executable} -m tiebreak")
+    done = subprocess.run(
+        ["/bin/sh", "-c", script], capture_output=True, check=False, env=dict(os.environ) | environment
+    )
+    out, err = (shown.decode("utf-8", "replace") for shown in (done.stdout, done.stderr))
+    return subprocess.CompletedProcess(script, done.returncode, out, err)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_text_that_the_terminal_lacks_is_escaped(here, encoding):
+    value = "été \N{CJK UNIFIED IDEOGRAPH-4F60} \N{GRINNING FACE}"
+    done = in_a_shell(f"tiebreak config --set 'output.dir={value}' --json", PYTHONIOENCODING=encoding, PYTHONUTF8="0")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["output"]["dir"] == value
+    shown = in_a_shell(f"tiebreak config --set 'output.dir={value}'", PYTHONIOENCODING=encoding)
+    expected = value.encode(encoding, "backslashreplace").decode("utf-8", "replace")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert f"dir: {expected}" in shown.stdout
+    refused = in_a_shell(f"tiebreak check '{value}.jsonl'", PYTHONIOENCODING=encoding)
+    assert refused.returncode == EXIT_USAGE
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_the_caller_closed_is_no_fault(here, closed):
+    done = in_a_shell(f"tiebreak config --json {closed}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bool(done.stdout) is (">&-" not in closed.replace("2>&-", ""))
+    assert in_a_shell(f"tiebreak check absent.jsonl {closed}").returncode == EXIT_USAGE
 
 
 # ----------------------------------------------------------------------------------------------------------------- runs
@@ -448,7 +525,7 @@ def test_a_plan_says_what_fits_and_makes_no_run(cli, tiny_model, pairs, here):
     assert sorted(here.rglob("*")) == before
 
 
-def test_a_run_is_trained_judged_and_exported_once(cli, refused, tiny_model, pairs, here):
+def test_a_run_is_trained_judged_and_exported_once(cli, refused, tiny_model, pairs, here, monkeypatch):
     """One small run, and what is refused afterwards."""
     words = train_words(tiny_model, pairs)
     code, out, err = cli(*words, "--json")
@@ -462,6 +539,21 @@ def test_a_run_is_trained_judged_and_exported_once(cli, refused, tiny_model, pai
     taken.mkdir()
     (taken / "mine.txt").write_text("mine")
     assert "taken: exists and is not an empty folder" in refused("export", "runs/my", "--out", "taken", "-q")
+    empty = here / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    with monkeypatch.context() as patch:
+        patch.setattr("tiebreak.reevaluation.load_trained", pytest.fail)  # refused before a model is loaded for nothing
+        assert "the folder that this command runs in" in refused("export", "../runs/my", "--out", ".", "--json")
+        for temperature in ("inf", "1e-40"):
+            line = refused("chat", "../runs/my", "-p", "Hi", "--temperature", temperature, "--json")
+            assert f"temperature {temperature}: wanted 0, which is greedy" in line
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("TIEBREAK_FAULT", "int@export")
+    code, out, err = cli("export", "runs/my", "--out", "made", "--quiet", "--json")
+    told = {"error": "Interrupted", "message": "interrupted; what was finished before is kept", "exit_code": 130}
+    assert (code, json.loads(out), err) == (130, told, f"stopped: {told['message']}\n")
+    monkeypatch.delenv("TIEBREAK_FAULT")
     code, out, _ = cli("export", "runs/my", "--out", "made", "--quiet", "--json")
     assert code == 0
     assert json.loads(out)["form"] == "merged"

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
-from tiebreak.conversation import Conversation
+from tiebreak.conversation import HIGHEST, LOWEST, Conversation
 from tiebreak.engine.generate import generate
 from tiebreak.engine.models import load_policy
+from tiebreak.errors import ConfigError
 from tiebreak.records import Message
 from tiny import disturb, settings
 
@@ -71,6 +74,20 @@ def test_a_temperature_draws_different_answers(policy, tiny_model):
             warm.reset()
             answers.add(warm.ask("the cat sat"))
     assert len(answers) > 1
+
+
+@pytest.mark.parametrize("temperature", [float("inf"), float("nan"), -1.0, 1e-40, 1e300])
+def test_a_temperature_that_nothing_can_be_drawn_with_is_refused(policy, tiny_model, temperature):
+    with pytest.raises(
+        ConfigError, match=re.escape(f"temperature {temperature}: wanted 0, which is greedy, or a number from")
+    ):
+        Conversation(policy, settings(tiny_model).data, temperature=temperature)
+
+
+@pytest.mark.parametrize("temperature", [LOWEST, HIGHEST])
+def test_answers_can_be_drawn_with_every_temperature_that_is_taken(policy, tiny_model, temperature):
+    with torch.random.fork_rng(devices=[]):
+        Conversation(policy, settings(tiny_model).data, max_new_tokens=3, temperature=temperature).ask("the cat sat")
 
 
 def test_control_tokens_in_a_message_stay_text(talk, policy, tokenizer):

@@ -23,6 +23,14 @@ def _disarmed():
     faults.arm(None)
 
 
+def _fires(name):
+    """Visit a point; say whether its armed lack of memory came."""
+    try:
+        return faults.point(name)
+    except MemoryError:
+        return True
+
+
 def test_nothing_happens_where_nothing_is_armed():
     faults.arm(None)
     assert not any(faults.point(name) for name in faults.POINTS)
@@ -36,27 +44,27 @@ def test_a_fault_fires_at_its_visit_and_only_there():
 
 
 def test_without_a_visit_it_is_the_first():
-    faults.arm("nan@save:policy")
-    assert [faults.point("save:policy") for _ in range(2)] == [True, False]
+    faults.arm("oom@save:policy")
+    assert [_fires("save:policy") for _ in range(2)] == [True, False]
 
 
 def test_visits_of_other_points_do_not_count():
-    faults.arm("nan@step:end:2")
-    seen = [faults.point(name) for name in ("step:begin", "step:end", "step:begin", "step:begin", "step:end")]
+    faults.arm("oom@step:end:2")
+    seen = [_fires(name) for name in ("step:begin", "step:end", "step:begin", "step:begin", "step:end")]
     assert seen == [False, False, False, False, True]
 
 
 def test_several_faults_each_have_their_place():
-    faults.arm("nan@step:begin:1, nan@step:begin:3,nan@audit")
-    assert [faults.point("step:begin") for _ in range(4)] == [True, False, True, False]
-    assert faults.point("audit")
+    faults.arm("oom@step:begin:1, oom@step:begin:3,oom@audit")
+    assert [_fires("step:begin") for _ in range(4)] == [True, False, True, False]
+    assert _fires("audit")
 
 
 def test_arming_again_forgets_what_was_armed_and_what_was_visited():
-    faults.arm("nan@audit:2")
+    faults.arm("oom@audit:2")
     faults.point("audit")
-    faults.arm("nan@audit:2")
-    assert [faults.point("audit") for _ in range(3)] == [False, True, False]
+    faults.arm("oom@audit:2")
+    assert [_fires("audit") for _ in range(3)] == [False, True, False]
     faults.arm(None)
     assert not faults.point("audit")
 
@@ -91,11 +99,26 @@ def test_a_kill_leaves_no_time_for_anything():
     assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGKILL, "alive\n", "")
 
 
-@pytest.mark.parametrize("action", faults.ACTIONS)
+@pytest.mark.parametrize("action", set(faults.ACTIONS) - {"nan"})
 @pytest.mark.parametrize("name", faults.POINTS)
-def test_every_action_can_be_armed_at_every_point(action, name):
+def test_every_action_but_nan_can_be_armed_at_every_point(action, name):
     faults.arm(f"{action}@{name}:7")
     assert not faults.point(name)
+
+
+@pytest.mark.parametrize("name", faults.POINTS)
+def test_nan_can_be_armed_only_where_numbers_can_be_spoilt(name):
+    if name == "step:gradient":
+        faults.arm(f"nan@{name}")
+        assert faults.point(name)
+        return
+    with pytest.raises(ConfigError, match=f"no number can be spoilt at '{name}'; nan is for step:gradient"):
+        faults.arm(f"nan@{name}:2")
+
+
+def test_the_places_that_heed_a_point_are_those_where_nan_can_be_armed():
+    text = "".join(path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py") if path.name != "faults.py")
+    assert set(re.findall(r"\S[ (]faults\.point\(\s*\"([^\"]+)\"", text)) == set(faults.NAN_POINTS)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +149,7 @@ def test_what_cannot_be_meant_is_refused_in_one_line(text, words):
 def test_what_is_refused_arms_nothing():
     faults.arm(None)
     with pytest.raises(ConfigError):
-        faults.arm("nan@audit,kill@nowhere")
+        faults.arm("oom@audit,kill@nowhere")
     assert not faults.point("audit")
 
 
@@ -138,7 +161,7 @@ def test_every_point_is_visited_somewhere_and_every_visit_has_a_point():
 
 
 def test_only_the_command_line_reads_the_environment(monkeypatch):
-    monkeypatch.setenv(faults.VARIABLE, "nan@audit")
+    monkeypatch.setenv(faults.VARIABLE, "oom@audit")
     assert not faults.point("audit")
 
 

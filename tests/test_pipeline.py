@@ -29,6 +29,9 @@ class Remembered:
         self.asked.append(list(pairs))
         self.known |= set(pairs)
 
+    def pin(self, pairs):
+        pass
+
     def flush(self):
         pass
 
@@ -38,7 +41,7 @@ def _asked(reference) -> list[list]:
         reference=reference, dtype=None, micro_batches=lambda pairs: packed_micro_batches(pairs, token_budget=60)
     )
     data = SimpleNamespace(all_pairs=PAIRS)
-    pipeline._ask_reference(policy, data, Config.model_validate({"adapter": {"kind": "none"}}), Silent())
+    pipeline._ask_reference(policy, data, Config.model_validate({"adapter": {"kind": "none"}}), Silent(), afresh=True)
     return reference.asked
 
 

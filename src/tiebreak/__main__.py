@@ -7,13 +7,14 @@ import os
 import sys
 
 from tiebreak.cli import app
-from tiebreak.console import printable
+from tiebreak.console import printable, take_any_text
 from tiebreak.errors import EXIT_FAILURE, EXIT_INTERRUPTED, Preempted, TiebreakError, one_line
 from tiebreak.secrecy import masked, secrets_of
 
 
 def main() -> None:
     """Run the command line and exit."""
+    take_any_text()
     try:
         app()
     except TiebreakError as error:
@@ -29,7 +30,7 @@ def main() -> None:
         _fail("Preempted", str(stop), stop.exit_code, "stopped")
     except SystemExit as stop:
         if stop.code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into a silent exit
-            print("stopped: interrupted; what was finished before is kept", file=sys.stderr)  # noqa: T201
+            _fail("Interrupted", "interrupted; what was finished before is kept", EXIT_INTERRUPTED, "stopped")
         raise
 
 

@@ -6,8 +6,13 @@ log-probabilities for held-out pairs.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
-from collections.abc import Sequence
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -55,33 +60,74 @@ def export(
 
     `form` merged holds all weights; adapter holds the adapter alone and names its base. The default is merged.
     """
-    progress, target = progress or Silent(), Path(out)
+    progress, target = progress or Silent(), checked_target(out)
     form = _form(form, policy)
-    if str(out).encode("utf-8", "replace").decode() != str(out):
-        raise ConfigError(f"--out {str(out)!a}: is no UTF-8, and libraries cannot write there")
-    if has_password(str(out)):
-        raise ConfigError(f"--out {masked(str(out))}: a user or token before the host of an address would be written")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ConfigError(f"{target}: exists and is not an empty folder; choose another --out")
     card = model_card(run, form)
     pairs = _checked_pairs(run, policy)
     expected = _score(policy, policy.model, pairs)
     tolerance = _tolerance(policy, expected, pairs)
     faults.point("export")
-    with runs.whole_folder(target) as folder:
+    _sweep(target)
+    with runs.whole_folder(target) as folder, _held(folder):
         progress.say(f"writing the {form} model")
         policy.save(folder) if form == "adapter" or not policy.is_adapter else save_merged(policy, folder)
         progress.say("loading it again and comparing log-probabilities")
         difference = _difference(expected, _score(policy, load_artefact(folder, policy), pairs))
         if not difference <= tolerance:
             raise ExportError(
-                f"{target}: not written: the reloaded {form} model differs by {difference:.3g} nats, more than "
+                f"{out}: not written: the reloaded {form} model differs by {difference:.3g} nats, more than "
                 f"{tolerance:.3g}; a merge in bf16 may round a small update away: --form adapter keeps it"
             )
-        artefact = Artefact(str(target), form, len(pairs), difference, tolerance)
+        artefact = Artefact(str(out), form, len(pairs), difference, tolerance)
         with as_a_run_writes(run.path):
             _describe(folder, run, artefact, card)
     return artefact
+
+
+def checked_target(out: str | Path) -> Path:
+    """Return the folder that `out` leads to; raises ConfigError where an artefact could not take its place."""
+    if str(out).encode("utf-8", "replace").decode() != str(out):
+        raise ConfigError(f"--out {str(out)!a}: is no UTF-8, and libraries cannot write there")
+    if has_password(str(out)):
+        raise ConfigError(f"--out {masked(str(out))}: a user or token before the host of an address would be written")
+    target = Path(os.path.realpath(out))  # a link stays a link, and what it leads to is replaced
+    if fault := _in_the_way(target):
+        raise ConfigError(f"{out or '.'}: {fault}; choose another --out")
+    return target
+
+
+def _in_the_way(target: Path) -> str | None:
+    if target.is_symlink():
+        return "is a link that leads to itself"
+    if target.exists():
+        if not target.is_dir() or any(target.iterdir()):
+            return "exists and is not an empty folder"
+        if target.samefile(os.curdir):
+            return "is the folder that this command runs in, which cannot be replaced"
+        return "is a mount point, which cannot be replaced" if target.is_mount() else None
+    above = next(parent for parent in target.parents if parent.exists())
+    return None if above.is_dir() else f"{above} is a file"
+
+
+def _sweep(target: Path) -> None:
+    """Remove what exports to this very folder left beside it when they were killed; a live one holds its own."""
+    ours = re.compile(rf"\.{re.escape(target.name)}\.[a-z0-9_]{{8}}{re.escape(runs.PART)}")
+    for left in target.parent.iterdir() if target.parent.is_dir() else ():
+        if ours.fullmatch(left.name) and left.is_dir() and not left.is_symlink():
+            with contextlib.suppress(OSError), _held(left, or_fail=True):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _held(folder: Path, *, or_fail: bool = False) -> Iterator[None]:
+    """Lock a folder that is being built or swept; a file system without locks is no error, but nothing is swept."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.nullcontext() if or_fail else contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _form(form: Form | None, policy: Policy) -> Form:

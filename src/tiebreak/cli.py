@@ -146,6 +146,9 @@ def export(
     """Write the trained model, load it again, and compare log-probabilities before saying done."""
     trained = open_run(run)
     _prepare_process()
+    from tiebreak.artefact import checked_target
+
+    checked_target(out)  # before a model is loaded for nothing
     made = tiebreak.export(trained, out, form, quiet=quiet)
     if as_json:
         console.print_json(made.as_dict())
@@ -177,6 +180,9 @@ def chat(
     if as_json and prompt is None:
         raise DataError("chat --json: needs --prompt TEXT")
     _prepare_process()
+    from tiebreak.conversation import check_temperature
+
+    check_temperature(temperature)  # before a model is loaded for nothing
     talk = tiebreak.chat(trained, max_new_tokens=max_new_tokens, temperature=temperature)
     if prompt is not None:
         answers = _answers(talk, prompt, compare)

@@ -6,7 +6,9 @@ Owns the look. Everything that comes from data is cleaned of control characters 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +32,19 @@ _UNPRINTABLE = re.compile(
 )
 _VERDICT_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 _SHOWN_NUMBERS = {"loss": "loss {:.3f}", "rewards/accuracies": "acc {:.0%}", "rewards/margins": "margin {:+.2f}"}
+
+
+def take_any_text() -> None:
+    """Let standard output and error take every character, escaped where their encoding lacks it, or nothing at all.
+
+    A stream that the caller closed is None in Python; what is written there then vanishes.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - for as long as the process lives
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def printable(text: str) -> str:
@@ -81,8 +96,9 @@ def _line(numbers: Mapping[str, float]) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print a result for machines: one JSON document on standard output."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    """Print a result for machines: one JSON document on standard output, with escapes where its encoding is narrow."""
+    wide = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    text = json.dumps(value, indent=2, ensure_ascii=not wide)
     sys.stdout.write(_UNPRINTABLE.sub(_json_escape, text) + "\n")
 
 

@@ -10,7 +10,19 @@ from collections.abc import Sequence
 from tiebreak.config_data import DataConfig
 from tiebreak.engine.generate import generate
 from tiebreak.engine.policy import Policy
+from tiebreak.errors import ConfigError
 from tiebreak.records import Message
+
+LOWEST, HIGHEST = 1e-6, 1e6
+"""Between these, logits divided by a temperature neither overflow nor vanish."""
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise ConfigError for a temperature that answers cannot be drawn with."""
+    if not (temperature == 0 or LOWEST <= temperature <= HIGHEST):
+        raise ConfigError(
+            f"temperature {temperature}: wanted 0, which is greedy, or a number from {LOWEST:g} to {HIGHEST:g}"
+        )
 
 
 class Conversation:
@@ -19,6 +31,7 @@ class Conversation:
     def __init__(
         self, policy: Policy, data: DataConfig, *, max_new_tokens: int = 256, temperature: float = 0.0
     ) -> None:
+        check_temperature(temperature)
         self._policy = policy
         self._renderer = policy.renderer(data)
         self._sampling = policy.sampling(max_new_tokens, temperature)

@@ -40,6 +40,8 @@ POINTS = (
     "report",  # before the report is written
     "export",  # before an artefact is written
 )
+NAN_POINTS = ("step:gradient",)
+"""Where there are numbers to spoil: the places that heed what `point` returns."""
 
 
 def _killed() -> None:
@@ -68,7 +70,7 @@ ACTIONS: dict[str, Callable[[], None]] = {
     "int": _interrupted,
     "full": _disk_full,
     "oom": _out_of_memory,
-    "nan": lambda: None,  # `is_hit` tells the place that asked
+    "nan": lambda: None,  # `point` tells the place that asked
 }
 
 
@@ -121,4 +123,6 @@ def _parsed(text: str) -> Fault:
         raise ConfigError(
             f"{VARIABLE}={text}: '{name}' is no point.{nearest(name, POINTS)} There are {', '.join(POINTS)}"
         )
+    if action == "nan" and name not in NAN_POINTS:
+        raise ConfigError(f"{VARIABLE}={text}: no number can be spoilt at '{name}'; nan is for {', '.join(NAN_POINTS)}")
     return Fault(action, name, int(visit))

@@ -7,6 +7,7 @@ here that it is still the same run.
 from __future__ import annotations
 
 import platform
+import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,9 +23,11 @@ from tiebreak.data.preparation import PreparedData
 from tiebreak.engine.planner import Plan
 from tiebreak.engine.policy import Policy
 from tiebreak.engine.reference import REFERENCE_ADAPTER
+from tiebreak.errors import RunError
 from tiebreak.fingerprint import fingerprint
 from tiebreak.preamble import num_parameters
 from tiebreak.progress import Progress
+from tiebreak.reporting.sound import as_a_run_writes
 from tiebreak.resumption import has_begun, heed_drift, identity
 from tiebreak.runs import Run
 
@@ -43,25 +46,51 @@ class Ready:
 
 def begin(run: Run, config: Config, ready: Ready, accept: Collection[str], progress: Progress) -> None:
     """Write what the run is of, or prove that it is still that; the manifest comes first: it makes a folder a run."""
-    policy = ready.policy
-    known, before = identity(config, ready.data, policy), run.manifest if (run.path / "run.json").exists() else {}
-    accepted = heed_drift(run, known, config, accept, progress) if has_begun(run) else []
-    if has_begun(run) or before.get("identity") == known:
-        # Memory may be freer than it was; other micro-batches would change last bits.
-        policy.budget.tokens = int(before.get("plan", {}).get("token_budget", policy.budget.tokens))
+    known = identity(config, ready.data, ready.policy)
+    with as_a_run_writes(run.path):
+        history, trained = _heed_history(run, known, config, ready, accept, progress)
     runs.sweep(run.path)
     run.update_manifest(status=runs.RUNNING)
-    _write_inputs(run, config, ready)
-    run.update_manifest(
-        schema=runs.SCHEMA,
-        status=runs.RUNNING,
-        started=before.get("started") or now(),
-        num_attempts=int(before.get("num_attempts", 0)) + 1,
-        accepted=[*before.get("accepted", []), *accepted],
-        identity=known,
-        identities=[*(one for one in before.get("identities", []) if one != known), known],
-        **_facts(config, ready),
-    )
+    _write_inputs(run, ready, trained)
+    run.update_manifest(schema=runs.SCHEMA, status=runs.RUNNING, identity=known, **history, **_facts(config, ready))
+    # Last: were it there before the identity, a change that was cut off here could not be told by its settings.
+    runs.write_text(run.path / "config.yaml", dump_config(config))
+
+
+def _heed_history(
+    run: Run, known: dict[str, str], config: Config, ready: Ready, accept: Collection[str], progress: Progress
+) -> tuple[dict[str, Any], set[str]]:
+    """Return what the manifest keeps of earlier attempts, and the prompts that they trained on.
+
+    Raises RunError where something changed that was not accepted, or where prompts changed sides.
+    """
+    before, begun = run.manifest if (run.path / "run.json").exists() else {}, has_begun(run)
+    accepted = heed_drift(run, known, config, accept, progress) if begun else []
+    same = before.get("identity") == known
+    if begun or same:
+        # Memory may be freer than it was; other micro-batches would change last bits.
+        ready.policy.budget.tokens = int(before.get("plan", {}).get("token_budget", ready.policy.budget.tokens))
+    trained = set(run.train_prompt_ids) if begun else set()
+    _refuse_turned_sides(run, trained, ready.data)
+    if not same:  # weights of other settings must not pass for this run's
+        shutil.rmtree(run.path / "policy", ignore_errors=True)
+    kept = {} if same else {"num_steps": None, "num_steps_done": None}
+    return kept | {
+        "started": before.get("started") or now(),
+        "num_attempts": int(before.get("num_attempts", 0)) + 1,
+        "accepted": [*before.get("accepted", []), *accepted],
+        "identities": [*(one for one in before.get("identities", []) if one != known), known],
+    }, trained
+
+
+def _refuse_turned_sides(run: Run, trained: set[str], data: PreparedData) -> None:
+    """Held out is held out in every attempt: what one has trained on, the next cannot measure on."""
+    held = {pair.prompt_id for pair in data.heldout.tokenized}
+    if turned := held & trained:
+        raise RunError(
+            f"{run.path}: {len(turned)} of {len(held)} held-out prompts were trained on by an earlier attempt; put "
+            "data and data.heldout_share back, or start afresh with --resume never"
+        )
 
 
 def versions() -> dict[str, str]:
@@ -74,13 +103,12 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _write_inputs(run: Run, config: Config, ready: Ready) -> None:
+def _write_inputs(run: Run, ready: Ready, trained: Collection[str]) -> None:
     data, policy = ready.data, ready.policy
-    runs.write_text(run.path / "config.yaml", dump_config(config))
     runs.write_json(run.path / "data.json", data.report)
     runs.write_json(run.path / "audit.json", ready.audit.as_dict())
     runs.write_jsonl(run.path / "dropped.jsonl", (item.as_dict() for item in data.dropped))
-    runs.write_json(run.path / "train_prompts.json", {"prompt_ids": data.train.prompt_ids()})
+    runs.write_json(run.path / "train_prompts.json", {"prompt_ids": sorted({*data.train.prompt_ids(), *trained})})
     runs.write_jsonl(run.path / "heldout_pairs.jsonl", (pair.as_dict() for pair in data.heldout.pairs))
     if policy.continues_adapter:
         with runs.whole_folder(run.path / "reference") as folder:

@@ -27,7 +27,7 @@ from tiebreak.preamble import tell
 from tiebreak.progress import Progress, Silent
 from tiebreak.reporting import write_report
 from tiebreak.reporting.sound import as_a_run_writes
-from tiebreak.resumption import Resume, check_names, set_aside, value_of
+from tiebreak.resumption import Resume, asked_for, governing, set_aside, value_of
 from tiebreak.runs import Run
 from tiebreak.secrecy import masked
 from tiebreak.training.checkpoint import Checkpoints
@@ -47,8 +47,7 @@ def train(
     since. Raises a TiebreakError before anything is written where configuration, data or model cannot be used, and
     Preempted where a signal ended it.
     """
-    progress = progress or Silent()
-    check_names(accept)
+    progress, accept = progress or Silent(), asked_for(resume, accept)
     config = with_output_dir(config)
     run = Run(str(config.output.dir))
     if _already_done(run, config):
@@ -58,9 +57,9 @@ def train(
         return run
     with listening() as stop:
         began = time.perf_counter()
+        ready = _ready(config, run, progress)
         if resume == "never":
             set_aside(run, progress)
-        ready = _ready(config, run, progress)
         with runs.locked(run.path, progress.warn):
             begin(run, config, ready, accept, progress)
             _carry_out(run, config, ready, stop, progress, began)
@@ -148,11 +147,11 @@ def _already_done(run: Run, config: Config) -> bool:
         return False
     if run.manifest.get("status") != runs.DONE:
         return False
-    before = run.config
-    if before == config:
+    before, now = governing(run.config), governing(config)
+    if before == now:
         _refuse_changed_data(run)
         return True
-    changed = ", ".join(key for key, _ in leaves() if value_of(before, key) != value_of(config, key))
+    changed = ", ".join(key for key in now if before[key] != now[key])
     raise RunError(f"{run.path}: holds a finished run with other settings ({changed}); choose another output.dir")
 
 
@@ -169,10 +168,13 @@ def _refuse_changed_data(run: Run) -> None:
 
 def _train(run: Run, config: Config, ready: Ready, heldout: HeldoutPairs, stop: Stop, progress: Progress) -> Outcome:
     policy, data = ready.policy, ready.data
-    _ask_reference(policy, data, config, progress)
     named = {"identity": run.manifest["identity"], "versions": versions(), "dtype": str(policy.dtype), "world_size": 1}
     known = run.manifest["identities"]
     checkpoints = Checkpoints(run.path, named, config.training.keep_checkpoints, progress.warn, known)
+    start = checkpoints.latest()
+    if start is not None:
+        checkpoints.restore_reference(start, policy)
+    _ask_reference(policy, data, config, progress, afresh=start is None)
     with Recorder(run.path, config.output.trackers, _flat(config)) as recorder:
         return train_policy(
             policy,
@@ -186,12 +188,14 @@ def _train(run: Run, config: Config, ready: Ready, heldout: HeldoutPairs, stop: 
         )
 
 
-def _ask_reference(policy: Policy, data: PreparedData, config: Config, progress: Progress) -> None:
+def _ask_reference(policy: Policy, data: PreparedData, config: Config, progress: Progress, *, afresh: bool) -> None:
     """Verify what is stored; ask a frozen copy for all that is not, so that its weights can go."""
     pairs = data.all_pairs
     finding = policy.reference.spot_check(pairs, config.reference.spot_checks, policy.dtype)
     if finding:
         progress.warn(finding)
+    if afresh or finding:
+        policy.reference.pin(pairs)
     missing = policy.reference.missing(pairs)
     if len(missing) < len(pairs):
         progress.say(f"reference: {len(pairs) - len(missing)} of {len(pairs)} pairs are stored from earlier runs")

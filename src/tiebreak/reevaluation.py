@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tiebreak import runs
-from tiebreak.data.preparation import Side, render_side
+from tiebreak.data.account import Side
+from tiebreak.data.preparation import render_side
 from tiebreak.data.reader import PairFile, read_pairs
 from tiebreak.engine.models import load_policy
 from tiebreak.engine.policy import Policy
@@ -55,7 +56,7 @@ def evaluate(run: Run, progress: Progress | None = None, *, data: str | None = N
         side, _ = render_side(read_pairs(run.path / "heldout_pairs.jsonl").pairs, policy.renderer(run.config.data))
         measured = _measured(run, policy, side, progress)
         measured.write(run)
-        finished = run.manifest.get("num_steps_done") == run.manifest.get("num_steps")
+        finished = run.manifest.get("num_steps_done") == run.manifest.get("num_steps") is not None
         status = {"status": runs.DONE, "error": None} if finished else {}
         with as_a_run_writes(run.path):
             run.update_manifest(verdict=measured.evaluation["verdict"], **status)

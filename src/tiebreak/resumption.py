@@ -6,7 +6,8 @@ Owns the identity of a run and the refusal of drift. What a checkpoint holds is 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 from tiebreak import runs
 from tiebreak.config import Config, leaves
@@ -26,9 +27,8 @@ _FREE = ("output.", "reference.", "training.checkpoint_steps", "training.keep_ch
 
 def identity(config: Config, data: PreparedData, policy: Policy) -> dict[str, str]:
     """Return what a run is of, each part as a fingerprint or a name that holds one."""
-    governing = {key: value_of(config, key) for key, _ in leaves() if not key.startswith(_FREE)}
     return {
-        "config": fingerprint({key: _plain(value) for key, value in governing.items()}),
+        "config": fingerprint(governing(config)),
         "data": data.fingerprint,
         "template": fingerprint(policy.tokenizer.chat_template),
         "tokenizer": data.train.ids_digest(),
@@ -37,18 +37,27 @@ def identity(config: Config, data: PreparedData, policy: Policy) -> dict[str, st
     }
 
 
-def check_names(accept: Collection[str]) -> None:
-    """Raise ConfigError for a part that does not exist."""
-    for name in accept:
+def governing(config: Config) -> dict[str, Any]:
+    """Return the settings that weights depend on, as plain values by dotted key."""
+    return {key: _plain(value_of(config, key)) for key, _ in leaves() if not key.startswith(_FREE)}
+
+
+def asked_for(resume: str, accept: Collection[str]) -> tuple[str, ...]:
+    """Return the parts that may have changed; raises ConfigError for one that does not exist, or another `resume`."""
+    names = (accept,) if isinstance(accept, str) else tuple(accept)
+    for name in names:
         if name not in PARTS:
             raise ConfigError(f"--accept {name}: wanted one of {', '.join(PARTS)}.{nearest(name, PARTS)}")
+    if resume not in get_args(Resume):
+        raise ConfigError(f"--resume {resume}: wanted one of {', '.join(get_args(Resume))}")
+    return names
 
 
 def heed_drift(
     run: Run, now: Mapping[str, str], config: Config, accept: Collection[str], progress: Progress
 ) -> list[str]:
     """Refuse to go on where something changed that nobody accepted; return what was accepted, by name."""
-    before: Mapping[str, str] = run.manifest.get("identity") or {}
+    before: Mapping[str, str] = dict(run.manifest.get("identity") or {})
     drifted = [name for name in PARTS if before.get(name) != now.get(name)]
     # A template changes the tokens, too; it alone is to blame then.
     blamed = [name for name in drifted if not (name == "tokenizer" and {"template", "data", "config"} & set(drifted))]
@@ -70,10 +79,14 @@ def set_aside(run: Run, progress: Progress) -> None:
     with runs.locked(run.path, progress.warn):
         if run.manifest.get("status") == runs.DONE:
             raise RunError(f"{run.path}: another process has just finished this run; start again to see its result")
+        place = run.path.resolve()
+        if Path.cwd().is_relative_to(place):
+            raise RunError(f"{run.path}: is where this command runs; call it from another folder to start afresh")
         number = 1
-        while (target := run.path.with_name(f"{run.path.name}.unfinished-{number}")).exists():
+        while (target := place.with_name(f"{place.name}.unfinished-{number}")).exists():
             number += 1
-        run.path.rename(target)
+        place.rename(target)
+        place.mkdir()  # where a link leads here, it leads somewhere still
     progress.warn(f"an earlier attempt did not finish; it was moved to {target}, and training starts afresh")
 
 
@@ -101,6 +114,6 @@ def _told(names: Collection[str], run: Run, config: Config) -> str:
 
 
 def _config_told(run: Run, config: Config) -> str:
-    before = run.config
-    keys = [key for key, _ in leaves() if value_of(before, key) != value_of(config, key) and not key.startswith(_FREE)]
-    return f"the configuration ({', '.join(keys)})"
+    before, now = governing(run.config), governing(config)
+    keys = [key for key in now if before[key] != now[key]]
+    return f"the configuration ({', '.join(keys)})" if keys else "the configuration"

@@ -36,13 +36,15 @@ from tiebreak.config import Config, load_config
 from tiebreak.errors import RunError
 
 SCHEMA = 1
+PART = ".tiebreak-part"
+"""Ends the hidden names of what is being written, so that nothing of anybody else's is taken for a leftover."""
 RUNNING, DONE, INTERRUPTED, FAILED = "running", "done", "interrupted", "failed"
 
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """Give a file to write to that appears at `path` whole, or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -94,7 +96,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 def whole_folder(target: Path) -> Iterator[Path]:
     """Yield a hidden folder that becomes `target` when the block ends well, and vanishes when it does not."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    building = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=PART))
     try:
         yield building
         _settle(building)
@@ -106,11 +108,9 @@ def whole_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what a killed process left half written in a folder whose lock is held."""
-    for left in folder.glob(".*.*"):
-        if left.name == ".answers.jsonl":
-            continue
+def sweep(folder: Path, name: str = "*") -> None:
+    """Remove what a killed process left half written, of one name or of all, where nobody writes now."""
+    for left in folder.glob(f".{name}.*{PART}"):
         shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
 

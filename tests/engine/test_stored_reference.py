@@ -96,6 +96,7 @@ def test_a_starting_adapter_is_another_reference_than_its_base(tiny_adapter, fil
 def test_a_store_that_was_tampered_with_is_found_by_the_spot_check_and_set_aside(tiny_model, filled):
     policy = _load(tiny_model, filled)
     assert policy.reference.spot_check(PAIRS, 4, policy.dtype) is None
+    policy = _load(tiny_model, filled)
     for row in policy.reference._store._shards:
         row.logps.mul_(1.01)
     assert "set aside" in policy.reference.spot_check(PAIRS, 4, policy.dtype)

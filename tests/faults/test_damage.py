@@ -11,7 +11,14 @@ from harness import Case, assert_finished_like, assert_resumes
 
 from tiebreak.errors import EXIT_USAGE
 
-FILES = ["policy.safetensors", "optimizer.safetensors", "random.safetensors", "state.json", "manifest.json"]
+FILES = [
+    "policy.safetensors",
+    "optimizer.safetensors",
+    "random.safetensors",
+    "reference.safetensors",
+    "state.json",
+    "manifest.json",
+]
 
 
 def _flipped(path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from harness import NUM_STEPS, Case, assert_finished_like, assert_nothing_hidden, assert_nothing_partial, assert_resumes
 
 from tiebreak.faults import POINTS
+from tiebreak.runs import PART
 
 # A checkpoint is due after steps 2, 4, … 12; there are several micro-batches in a step, one block of pairs in the data.
 LORA = [
@@ -91,11 +92,11 @@ def test_where_nothing_is_stored_of_the_reference_a_killed_run_still_ends_the_sa
 
 
 def test_what_a_kill_within_a_write_leaves_behind_is_removed(halted, undisturbed):
-    # Named as tempfile names them: no fault point lies inside of a write.
-    for name in ("checkpoints/.step-00000008.k3v9w1ab", ".policy.x81hd0_z"):
+    # Named as a write names them: no fault point lies inside of one.
+    for name in (f"checkpoints/.step-00000008.k3v9w1ab{PART}", f".policy.x81hd0_z{PART}"):
         (halted.run / name).mkdir()
         (halted.run / name / "policy.safetensors").write_bytes(b"\x00" * 100)
-    for name in (".run.json.a8k2m1xx", ".data.json.zz81m2ab"):
+    for name in (f".run.json.a8k2m1xx{PART}", f".data.json.zz81m2ab{PART}"):
         (halted.run / name).write_text("{")
     assert_resumes(halted, undisturbed)
 

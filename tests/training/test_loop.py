@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 import threading
 from dataclasses import replace
@@ -14,7 +15,7 @@ from transformers import AutoModelForCausalLM
 import oracles
 from tiebreak import faults
 from tiebreak.engine.models import load_policy
-from tiebreak.errors import NotFinite, Preempted, TrainingError
+from tiebreak.errors import NotFinite, Preempted, RunError, TrainingError
 from tiebreak.maths.losses import objective
 from tiebreak.progress import Silent
 from tiebreak.training.checkpoint import Checkpoints
@@ -299,16 +300,11 @@ def test_a_second_signal_ends_at_once(tiny_model, tmp_path):
         _train(load_policy(config), config, tmp_path / "twice", twice, stop=stop)
 
 
-@pytest.mark.parametrize("kind", ["lora", "none"])
-@pytest.mark.parametrize("last", range(1, 10))
-def test_training_that_goes_on_from_any_step_ends_with_the_same_bits(kind, last, tiny_model, tmp_path):
-    changes = {"training__epochs": 2, "training__pairs_per_step": 3, "training__checkpoint_steps": 1}
-    config, own = (
-        settings(tiny_model, kind, adapter__dropout=0.3, reference__store=str(tmp_path / name), **changes)
-        for name in ("store", "store of the whole")
-    )
-    whole, cut = load_policy(own), load_policy(config)
-    _train(whole, own, tmp_path / "whole")
+TWICE = {"training__epochs": 2, "training__pairs_per_step": 3, "training__checkpoint_steps": 1}
+
+
+def _cut_off(config, folder, last: int) -> None:
+    """Train until the last step named is taken, and end as if killed."""
     done = []
 
     def killed(*_):
@@ -317,13 +313,79 @@ def test_training_that_goes_on_from_any_step_ends_with_the_same_bits(kind, last,
             raise SystemError("as if killed")
 
     hook = register_optimizer_step_post_hook(killed)
+    policy = load_policy(config)
+    policy.reference.pin(PAIRS)
     with pytest.raises(SystemError):
-        _train(cut, config, tmp_path / "cut")
+        _train(policy, config, folder)
     hook.remove()
+
+
+@pytest.mark.parametrize("kind", ["lora", "none"])
+@pytest.mark.parametrize("last", range(1, 10))
+def test_training_that_goes_on_from_any_step_ends_with_the_same_bits(kind, last, tiny_model, tmp_path):
+    config, own = (
+        settings(tiny_model, kind, adapter__dropout=0.3, reference__store=str(tmp_path / name), **TWICE)
+        for name in ("store", "store of the whole")
+    )
+    whole = load_policy(own)
+    _train(whole, own, tmp_path / "whole")
+    _cut_off(config, tmp_path / "cut", last)
     resumed = load_policy(config)
     _train(resumed, config, tmp_path / "cut")
     assert same(weights(resumed.model), weights(whole.model))
     assert _steps(tmp_path / "cut") == _steps(tmp_path / "whole")
+
+
+def _filled(store, config, by: float) -> None:
+    """Put values into a store that are off by a little, as those of another micro-batch are in their last bits."""
+    policy = load_policy(config)
+    policy.reference.logps(PAIRS)
+    for row in policy.reference._store._buffer.values():
+        row.add_(by)
+    policy.reference.flush()
+
+
+def _lose(store, config) -> None:
+    shutil.rmtree(store)
+
+
+def _share(store, config) -> None:
+    shutil.rmtree(store)
+    _filled(store, config, by=2e-3)
+
+
+@pytest.mark.parametrize("happening", [_lose, _share])
+@pytest.mark.parametrize("kind", ["lora", "none"])
+@pytest.mark.parametrize("last", [3, 6, 8])
+def test_what_becomes_of_the_reference_store_meanwhile_changes_no_bit(kind, last, happening, tiny_model, tmp_path):
+    config, own = (
+        settings(tiny_model, kind, reference__store=str(tmp_path / name), **TWICE) for name in ("store", "other store")
+    )
+    _filled(tmp_path / "store", config, by=1e-3)
+    _filled(tmp_path / "other store", own, by=1e-3)
+    whole = load_policy(own)
+    whole.reference.pin(PAIRS)
+    _train(whole, own, tmp_path / "whole")
+    _cut_off(config, tmp_path / "cut", last)
+    happening(tmp_path / "store", config)
+    resumed = load_policy(config)
+    _train(resumed, config, tmp_path / "cut")
+    assert same(weights(resumed.model), weights(whole.model))
+
+
+def test_a_checkpoint_beyond_the_last_step_is_refused(tiny_model, tmp_path):
+    _cut_off(settings(tiny_model, **TWICE), tmp_path, 8)
+    shorter = settings(tiny_model, **TWICE | {"training__epochs": 1})
+    with pytest.raises(RunError, match=r"of step 7 and this configuration has 5 steps; .*--resume never"):
+        _train(load_policy(shorter), shorter, tmp_path)
+
+
+def test_a_weight_multiplies_the_loss_of_its_pair(tiny_model):
+    config = settings(tiny_model, "none", training__max_grad_norm=1e9, training__pairs_per_step=50)
+    assert _learn(load_policy(config), config, [replace(PAIRS[0], weight=0.0)])[1] == 0
+    twice = [replace(PAIRS[0], weight=2.0), replace(PAIRS[1], weight=0.0)]
+    norms = [_learn(load_policy(config), config, pairs)[1] for pairs in ([PAIRS[0]], twice)]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
 
 
 def test_a_loss_that_is_not_finite_goes_back_to_the_last_checkpoint_with_half_the_rate(tiny_model, tmp_path):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from tiebreak.engine.attention import use_plain_attention
 from tiebreak.engine.bundled import Say
 from tiebreak.engine.compatibility import Choice, choose_scorer
 from tiebreak.engine.fused_lora import fuse, unfuse
+from tiebreak.engine.loading import load_adapter, load_as_a_stranger, load_model, quietly
 from tiebreak.engine.policy import POLICY_ADAPTER, Policy, TokenBudget
 from tiebreak.engine.reference import REFERENCE_ADAPTER, AdapterOff, FrozenCopy, OtherAdapter, Reference
 from tiebreak.engine.scorer import PackedScorer, PlainScorer, Scorer
@@ -56,10 +57,10 @@ def load_policy(
     tokenizer = _tokenizer(config.model, source, trained)
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     if config.adapter.kind == "lora":
-        model, reference_of = _with_adapter(_Loading(source, trained, dtype, device), config)
+        model, reference_of = _with_adapter(_Loading(source, trained, dtype, device, say), config)
     else:
         # Full fine-tuning keeps fp32 weights: steps of 1e-6 would vanish in bf16. A frozen base may be narrow.
-        model, reference_of = _all_weights(_Loading(source, trained, torch.float32, device))
+        model, reference_of = _all_weights(_Loading(source, trained, torch.float32, device, say))
     choice = _scorer(model, config.model, pad_id, device, dtype)
     policy = Policy(
         model=model,
@@ -93,22 +94,14 @@ def save_merged(policy: Policy, folder: Path) -> None:
     use_plain_attention(policy.model)  # a copy would not know what to switch back to
     twin = copy.deepcopy(policy.model)
     unfuse(twin)
-    twin.merge_and_unload(adapter_names=[POLICY_ADAPTER]).save_pretrained(folder)
-    policy.tokenizer.save_pretrained(folder)
+    with quietly():
+        twin.merge_and_unload(adapter_names=[POLICY_ADAPTER]).save_pretrained(folder)
+        policy.tokenizer.save_pretrained(folder)
 
 
 def load_artefact(folder: Path, policy: Policy) -> Any:
     """Load what was exported as a stranger would, by the plain classes of transformers and peft."""
-    dtype = next(policy.model.parameters()).dtype
-    kind = (
-        peft.AutoPeftModelForCausalLM
-        if (folder / "adapter_config.json").exists()
-        else transformers.AutoModelForCausalLM
-    )
-    with explained(str(folder)):
-        return kind.from_pretrained(str(folder), dtype=dtype, use_safetensors=True, trust_remote_code=False).to(
-            policy.device
-        )
+    return load_as_a_stranger(folder, next(policy.model.parameters()).dtype).to(policy.device)
 
 
 def quiet() -> None:
@@ -132,23 +125,24 @@ class _Loading:
     trained: Path | None
     dtype: torch.dtype
     device: torch.device
+    say: Say
 
 
 def _with_adapter(loading: _Loading, config: Config) -> tuple[Any, ReferenceOf]:
     source, base = loading.source, _base(loading)
     start = loading.trained or source.adapter
     # fork_rng: the adapter's initialisation is ours alone and leaves the caller's random stream as it was.
-    with torch.random.fork_rng(devices=[]), explained(str(start or source.base)):
+    with torch.random.fork_rng(devices=[]), explained(str(start or source.base)), quietly():
         torch.manual_seed(derive_seed(config.training.seed, "adapter"))
         if start:
-            model = peft.PeftModel.from_pretrained(base, str(start), adapter_name=POLICY_ADAPTER, is_trainable=True)
+            model = load_adapter(base, str(start), POLICY_ADAPTER, is_trainable=True, say=loading.say)
         else:
             # The adapter remembers the revision of its base, for whoever loads it later.
             model = peft.get_peft_model(
                 base, _lora(config.adapter), adapter_name=POLICY_ADAPTER, revision=source.revision
             )
         if source.adapter:
-            model.load_adapter(source.adapter, adapter_name=REFERENCE_ADAPTER, is_trainable=False)
+            load_adapter(model, source.adapter, REFERENCE_ADAPTER, is_trainable=False)
             model.set_adapter(POLICY_ADAPTER)
     model = model.to(loading.device)
     fuse(model)
@@ -158,9 +152,10 @@ def _with_adapter(loading: _Loading, config: Config) -> tuple[Any, ReferenceOf]:
 
 def _all_weights(loading: _Loading) -> tuple[Any, ReferenceOf]:
     trained, identity = loading.trained, loading.source.identity
-    model = _weights(str(trained), None, loading.dtype) if trained else _start(loading)
+    model = _weights(loading, str(trained), None) if trained else _start(loading)
     model = model.requires_grad_(True).to(loading.device)
-    return model, lambda scorer: FrozenCopy(lambda: _start(loading).to(loading.device), scorer, identity)
+    again = replace(loading, say=lambda _: None)  # what there is to say about these weights has been said
+    return model, lambda scorer: FrozenCopy(lambda: _start(again).to(loading.device), scorer, identity)
 
 
 def _start(loading: _Loading) -> Any:
@@ -168,8 +163,9 @@ def _start(loading: _Loading) -> Any:
     base, adapter = _base(loading), loading.source.adapter
     if adapter is None:
         return base
+    adapted = load_adapter(base, adapter, POLICY_ADAPTER, is_trainable=False, say=loading.say)
     with explained(adapter):
-        return peft.PeftModel.from_pretrained(base, adapter).merge_and_unload()
+        return adapted.merge_and_unload()
 
 
 def _lora(adapter: AdapterConfig) -> peft.LoraConfig:
@@ -206,16 +202,11 @@ def _remembered(live: Reference, config: Config, dtype: torch.dtype, device: tor
 
 
 def _base(loading: _Loading) -> Any:
-    return _weights(loading.source.base, loading.source.revision, loading.dtype).requires_grad_(False)
+    return _weights(loading, loading.source.base, loading.source.revision).requires_grad_(False)
 
 
-def _weights(name: str, revision: str | None, dtype: torch.dtype) -> Any:
-    with explained(name):
-        # No attention is named: transformers takes SDPA where the model allows it, and Gemma 2 does not.
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            name, revision=revision, dtype=dtype, use_safetensors=True, trust_remote_code=False
-        )
-    return _without_dropout(model)
+def _weights(loading: _Loading, name: str, revision: str | None) -> Any:
+    return _without_dropout(load_model(name, revision, loading.dtype, loading.say))
 
 
 def _without_dropout(model: Any) -> Any:

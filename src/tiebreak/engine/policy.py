@@ -18,6 +18,7 @@ from torch import nn
 from tiebreak.config_data import DataConfig
 from tiebreak.data.render import Renderer
 from tiebreak.engine.generate import Sampling
+from tiebreak.engine.loading import quietly
 from tiebreak.engine.reference import OtherAdapter
 from tiebreak.engine.scorer import Scorer
 from tiebreak.engine.sources import Source
@@ -88,12 +89,13 @@ class Policy:
 
     def save(self, folder: Path, adapter: str = POLICY_ADAPTER) -> None:
         """Write the adapter, or all weights where there is none, and the tokenizer, as transformers loads them."""
-        if self.is_adapter:
-            self.model.save_pretrained(folder, selected_adapters=[adapter])
-            _flatten(folder, adapter)
-        else:
-            self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        with quietly():
+            if self.is_adapter:
+                self.model.save_pretrained(folder, selected_adapters=[adapter])
+                _flatten(folder, adapter)
+            else:
+                self.model.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
 
 
 def _flatten(folder: Path, adapter: str) -> None:

@@ -23,6 +23,8 @@ from tiebreak.fingerprint import file_digest, fingerprint
 from tiebreak.secrecy import masked
 
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
+_COMPUTED_WITH = ("config.json", "adapter_config.json", "generation_config.json")
+"""What says how weights are used: a scale, an epsilon, the ids that end a turn."""
 _SETTINGS = ("config.json", "tokenizer_config.json", "generation_config.json", "processor_config.json")
 
 
@@ -75,10 +77,12 @@ def _fetched_adapter(name: str, revision: str | None) -> str:
 
 
 def _identity(name: str, where: str) -> str:
-    """Name weights by content where they are local, else by hub id."""
-    files = sorted(Path(where).glob("*.safetensors")) if Path(where).is_dir() else []
-    if not files:
+    """Name a model by its content where it is local, weights and settings, else by hub id."""
+    folder = Path(where)
+    if not folder.is_dir():
         return name
+    settings = (folder / file for file in _COMPUTED_WITH)
+    files = sorted([*folder.glob("*.safetensors"), *(file for file in settings if file.is_file())])
     return f"{name} sha256:{fingerprint([[file.name, file_digest(file)] for file in files])[:16]}"
 
 

@@ -20,23 +20,20 @@ import itertools
 import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
 from tiebreak import faults
+from tiebreak.engine.shard import KEY_BYTES, Shard
 from tiebreak.errors import one_line
 from tiebreak.fingerprint import fingerprint
 from tiebreak.runs import write_bytes, write_json
 
 SCHEMA = 1
 """For the identity: raised when a key or a shard comes to mean something else."""
-KEY_BYTES = 32
 FLUSH_ROWS = 8192
 FLUSH_SECONDS = 30.0
 SWEEP_SECONDS = 24 * 3600.0
@@ -68,7 +65,7 @@ class LogpStore:
         self._identity = dict(identity)
         self._folder = folder and folder / fingerprint(self._identity)[:32]
         self._warn = warn
-        self._shards: list[_Shard] = []
+        self._shards: list[Shard] = []
         self._index: dict[bytes, tuple[int, int]] = {}
         self._buffer: dict[bytes, Tensor] = {}
         self._buffered_since = 0.0
@@ -118,7 +115,7 @@ class LogpStore:
         """
         if not self._buffer or self._folder is None:
             return
-        shard = _Shard.of(self._buffer)
+        shard = Shard.of(self._buffer)
         try:
             faults.point("store:flush")
             self._write(self._folder, shard)
@@ -173,71 +170,23 @@ class LogpStore:
             self._warn(f"{path}: cannot be read ({one_line(error)}); its rows are computed again")
             return
         try:
-            self._add(_Shard.read(content, path.stem))
+            self._add(Shard.read(content, path.stem))
         except ValueError as error:
             aside = _quarantine(path)
             self._warn(f"{path}: {error}; {aside}, its rows are computed again")
 
-    def _add(self, shard: _Shard) -> None:
+    def _add(self, shard: Shard) -> None:
         number = len(self._shards)
         self._shards.append(shard)
         for row, key in enumerate(shard.row_keys()):
             self._index.setdefault(key, (number, row))
 
-    def _write(self, folder: Path, shard: _Shard) -> None:
+    def _write(self, folder: Path, shard: Shard) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "identity.json").exists():
             write_json(folder / "identity.json", self._identity)
         content = shard.to_bytes()
         write_bytes(folder / f"{hashlib.sha256(content).hexdigest()}.safetensors", content)
-
-
-@dataclass(frozen=True, eq=False)
-class _Shard:
-    """Rows of different lengths, end to end; one that is not consistent cannot be built."""
-
-    logps: Tensor
-    offsets: Tensor
-    keys: Tensor
-
-    def __post_init__(self) -> None:
-        rows = len(self.keys)
-        if (self.logps.dtype, self.offsets.dtype, self.keys.dtype) != (torch.float32, torch.int64, torch.uint8):
-            raise ValueError("has tensors of other types than float32, int64 and uint8")
-        if self.logps.dim() != 1 or self.offsets.shape != (rows + 1,) or self.keys.shape != (rows, KEY_BYTES):
-            raise ValueError("has tensors whose shapes do not fit each other")
-        if rows == 0 or self.offsets[0] != 0 or self.offsets[-1] != len(self.logps) or (self.offsets.diff() <= 0).any():
-            raise ValueError("has offsets that do not divide its tokens into rows")
-        if not self.logps.isfinite().all():
-            raise ValueError("has values that are not finite")
-
-    @classmethod
-    def of(cls, rows: Mapping[bytes, Tensor]) -> _Shard:
-        lengths = torch.tensor([0, *(len(row) for row in rows.values())])
-        keys = torch.frombuffer(bytearray(b"".join(rows)), dtype=torch.uint8)
-        return cls(torch.cat(list(rows.values())), lengths.cumsum(0), keys.view(-1, KEY_BYTES))
-
-    @classmethod
-    def read(cls, content: bytes, wanted_digest: str) -> _Shard:
-        """Return the shard that these bytes hold, or raise ValueError."""
-        if hashlib.sha256(content).hexdigest() != wanted_digest:
-            raise ValueError("its bytes do not have the SHA-256 that is its name")
-        try:
-            tensors = load(content)
-            return cls(tensors["logps"], tensors["offsets"], tensors["keys"])
-        except (SafetensorError, KeyError, TypeError) as error:
-            raise ValueError(f"is no shard ({one_line(error)})") from None
-
-    def to_bytes(self) -> bytes:
-        return bytes(save({"logps": self.logps, "offsets": self.offsets, "keys": self.keys}))
-
-    def row(self, number: int) -> Tensor:
-        start, stop = self.offsets[number : number + 2].tolist()
-        return self.logps[start:stop].clone()
-
-    def row_keys(self) -> list[bytes]:
-        joined = self.keys.numpy().tobytes()
-        return [joined[start : start + KEY_BYTES] for start in range(0, len(joined), KEY_BYTES)]
 
 
 def _checked(key: bytes, token_logps: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ or sweep comes first; some are computed again at every start and compared.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tiebreak.engine.reference import FrozenCopy, Reference
+from tiebreak.engine.shard import Shard
 from tiebreak.engine.store import LogpStore, completion_key
 from tiebreak.maths.logps import PairLogps, TokenLogps
 from tiebreak.records import TokenizedPair
@@ -34,6 +35,8 @@ class StoredReference:
         self.identity = live.identity
         self._open_store = open_store
         self._device = device
+        self._own: dict[bytes, Tensor] = {}
+        self._sealed = False
         self.num_live = 0
         """Pairs that the live reference was asked for."""
 
@@ -61,6 +64,23 @@ class StoredReference:
         """Return the pairs that the store does not know."""
         return [pair for pair in pairs if self._stored(pair) is None]
 
+    def pin(self, pairs: Sequence[TokenizedPair]) -> None:
+        """Take the stored values of a run's pairs for its own; from now on what others store changes nothing.
+
+        The last bits of a value depend on the micro-batch that it was computed in. So a run that goes on must find the
+        values that it had, and no others: they are in its checkpoints.
+        """
+        self.missing(pairs)
+        self._sealed = True
+
+    def rows(self) -> dict[str, Tensor]:
+        """Return the run's own values as tensors for a file."""
+        return Shard.of(self._own).tensors() if self._own else {}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take for the run's own what `rows` returned when a checkpoint was written."""
+        self._own, self._sealed = Shard(**tensors).rows() if tensors else {}, True
+
     def flush(self) -> None:
         """Write what was computed since the last time."""
         if "_store" in vars(self):
@@ -82,6 +102,7 @@ class StoredReference:
         apart = float((one - two).abs().mean() / two.abs().mean().clamp(min=1))
         if apart <= TOLERANCE[dtype]:  # not "apart > …": a NaN is a difference
             return None
+        self._own.clear()
         where = self._store.forget()
         return (
             f"stored reference log-probabilities differ from the model's by {apart:.2g} of their size; "
@@ -93,11 +114,20 @@ class StoredReference:
         return self._open_store()
 
     def _stored(self, pair: TokenizedPair) -> Rows | None:
-        chosen, rejected = (self._store.get(completion_key(pair.prompt_ids, ids)) for ids in _completions(pair))
+        chosen, rejected = (self._row(completion_key(pair.prompt_ids, ids)) for ids in _completions(pair))
         # Lengths are compared although they are part of the key: a wrong row must not become a wrong sum.
         if chosen is None or rejected is None or [len(chosen), len(rejected)] != [len(c) for c in _completions(pair)]:
             return None
         return chosen, rejected
+
+    def _row(self, key: bytes) -> Tensor | None:
+        if key not in self._own and not self._sealed and (stored := self._store.get(key)) is not None:
+            self._own[key] = stored
+        return self._own.get(key)
+
+    def _keep(self, key: bytes, row: Tensor) -> None:
+        self._store.put(key, row)
+        self._own.setdefault(key, row)
 
     def _ask(self, pairs: Sequence[TokenizedPair]) -> list[Rows]:
         if not pairs:
@@ -107,7 +137,7 @@ class StoredReference:
         for pair, rows in zip(pairs, found, strict=True):
             for ids, row in zip(_completions(pair), rows, strict=True):
                 if row.isfinite().all():  # what is not finite stops training with the pair's name, and is not kept
-                    self._store.put(completion_key(pair.prompt_ids, ids), row)
+                    self._keep(completion_key(pair.prompt_ids, ids), row)
         self._store.flush_when_due()
         return found
 

@@ -26,7 +26,7 @@ def weights_digest(model: Any, config: Any, adapter: str | None = None) -> str:
     """
     tensors = sorted((name, _digest(tensor)) for name, tensor in _tensors(model, adapter))
     lora = {} if adapter is None else model.peft_config[adapter].to_dict()
-    scale = [lora.get(key) for key in ("r", "lora_alpha", "use_rslora")]
+    scale = [lora.get(key) for key in ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern")]
     settings = {key: value for key, value in config.to_dict().items() if key not in IRRELEVANT}
     return fingerprint([tensors, scale, repr(sorted(settings.items()))])
 

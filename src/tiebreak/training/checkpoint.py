@@ -4,6 +4,7 @@
         policy.safetensors      the parameters that train
         optimizer.safetensors   AdamW's moments, by parameter
         random.safetensors      the states of the random streams
+        reference.safetensors   what the reference has said of the run's pairs by now
         state.json              step, rate, budget, digest of the sample order, length of metrics.jsonl
         manifest.json           written last: schema, sizes and SHA-256 of all files, identities, versions
 
@@ -14,6 +15,7 @@ loaded; what fails is moved to RUN/quarantine. Nothing is pickled.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -31,12 +33,15 @@ from tiebreak.errors import RunError, TrainingError, one_line
 from tiebreak.fingerprint import file_digest, fingerprint
 from tiebreak.runs import whole_folder, write_json
 
-SCHEMA = 1
-POLICY, OPTIMIZER, RANDOM, STATE, MANIFEST = (
-    "policy.safetensors", "optimizer.safetensors", "random.safetensors", "state.json", "manifest.json",
+SCHEMA = 2
+POLICY, OPTIMIZER, RANDOM, REFERENCE, STATE, MANIFEST = (
+    "policy.safetensors", "optimizer.safetensors", "random.safetensors", "reference.safetensors", "state.json",
+    "manifest.json",
 )  # fmt: skip
-FILES = (POLICY, OPTIMIZER, RANDOM, STATE)
+FILES = (POLICY, OPTIMIZER, RANDOM, REFERENCE, STATE)
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+_NAME = re.compile(r"step-\d{8,}")
 
 Say = Callable[[str], None]
 
@@ -126,7 +131,12 @@ class Checkpoints:
                     if f"{name}.{key}" in moments
                 }
         _set_random(load_file(path / RANDOM), policy)
+        self.restore_reference(path, policy)
         return State(**json.loads((path / STATE).read_text(encoding="utf-8")))
+
+    def restore_reference(self, path: Path, policy: Policy) -> None:
+        """Give the reference what it had said by a verified checkpoint, and nothing that was stored since."""
+        policy.reference.restore(load_file(path / REFERENCE))
 
     def _foreign(self, path: Path) -> str | None:
         """Say where a checkpoint is of another run than this one, as far as that is known."""
@@ -139,6 +149,7 @@ class Checkpoints:
         faults.point("save:optimizer")
         save_file(_moments(policy, optimizer), folder / OPTIMIZER)
         save_file(_random(policy), folder / RANDOM)
+        save_file(policy.reference.rows(), folder / REFERENCE)
         faults.point("save:state")
         write_json(folder / STATE, asdict(state))
         faults.point("save:manifest")
@@ -157,7 +168,8 @@ class Checkpoints:
         )
 
     def _steps(self) -> list[Path]:
-        return sorted(self.folder.glob("step-*")) if self.folder.is_dir() else []
+        found = self.folder.glob("step-*") if self.folder.is_dir() else ()
+        return sorted(path for path in found if path.is_dir() and _NAME.fullmatch(path.name))
 
     def _sweep(self) -> None:
         """Remove what a killed process left half written; the run's lock is held, so nobody writes there now."""

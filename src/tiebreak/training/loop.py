@@ -1,8 +1,9 @@
 """The training loop. Read this file first.
 
 A step takes its pairs, in micro-batches that fit, asks the reference and the policy what they say about each pair, and
-goes down the gradient of the mean loss over the pairs of the step. Owns the reduction: losses are summed over
-micro-batches and divided once, by the pairs of the step, so no result depends on how a step was cut.
+goes down the gradient of the mean loss over the pairs of the step. Owns the reduction: losses, each times the weight of
+its pair, are summed over micro-batches and divided once, by the pairs of the step, so no result depends on how a step
+was cut. What is recorded counts pairs, not weights.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tiebreak import faults
 from tiebreak.config import Config
 from tiebreak.engine.memory import is_out_of_memory, memory_bytes, release_cached
 from tiebreak.engine.policy import Policy
-from tiebreak.errors import NotFinite, TrainingError
+from tiebreak.errors import NotFinite, RunError, TrainingError
 from tiebreak.fingerprint import derive_seed
 from tiebreak.maths.losses import Objective, objective
 from tiebreak.maths.metrics import PairMetrics, pair_metrics
@@ -75,6 +76,11 @@ def train(
     policy.model.train()
     with progress.stage("training", total) as advance, _own_randomness(policy, config):
         state = State(token_budget=policy.budget.tokens) if start is None else course.restored(start)
+        if state.step > total:
+            raise RunError(
+                f"the newest checkpoint is of step {state.step} and this configuration has {total} steps; put "
+                "training.epochs, training.pairs_per_step or the data back, or start afresh with --resume never"
+            )
         if start is not None:
             progress.say(f"resuming after step {state.step} of {total}")
             advance(state.step)
@@ -211,7 +217,8 @@ def _learn_group(
     reference = policy.reference.logps(pairs)
     scores = policy.scorer(policy.model, pairs)
     losses = loss(scores, reference)
-    (losses.sum() / len(step.pairs)).backward()  # type: ignore[no-untyped-call]
+    weights = losses.new_tensor([pair.weight for pair in pairs])
+    ((weights * losses).sum() / len(step.pairs)).backward()  # type: ignore[no-untyped-call]
     return pair_metrics(losses, scores, reference, beta=config.loss.beta)
 
 

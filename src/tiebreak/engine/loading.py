@@ -1,0 +1,109 @@
+"""Weights into a model, all of them or none: libraries fill what a file lacks with random numbers.
+
+Owns every call that reads weights of a model or an adapter. What lacks a tensor is refused; what nobody reads is told.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+from transformers.utils import logging
+
+from tiebreak.engine.bundled import Say
+from tiebreak.engine.sources import explained
+from tiebreak.errors import ModelError
+
+
+def load_model(name: str, revision: str | None, dtype: torch.dtype, say: Say = lambda _: None) -> Any:
+    """Return a causal language model with every weight read from safetensors, or raise ModelError."""
+    with explained(name), quietly():
+        # No attention is named: transformers takes SDPA where the model allows it, and Gemma 2 does not.
+        model, found = transformers.AutoModelForCausalLM.from_pretrained(
+            name,
+            revision=revision,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused here, by name: transformers points to a report that nobody sees
+        )
+    if misfits := sorted(key for key, *_ in found["mismatched_keys"]):
+        raise ModelError(f"{name}: cannot be used: {_counted(misfits)} of another shape than config.json asks for")
+    # Tied tensors, and those that the architecture declares it can do without, transformers has taken out itself.
+    _judge(name, sorted(found["missing_keys"]), sorted(found["unexpected_keys"]), say)
+    return model
+
+
+def load_adapter(base: Any, folder: str, adapter: str, *, is_trainable: bool, say: Say = lambda _: None) -> Any:
+    """Return the base model, or the adapted one, with the LoRA adapter of a folder added under a name."""
+    with explained(folder), quietly():
+        if isinstance(base, peft.PeftModel):
+            base.load_adapter(folder, adapter_name=adapter, is_trainable=is_trainable)
+            model = base
+        else:
+            model = peft.PeftModel.from_pretrained(base, folder, adapter_name=adapter, is_trainable=is_trainable)
+        _judge_adapter(model, folder, adapter, say)
+    return model
+
+
+def load_as_a_stranger(folder: Path, dtype: torch.dtype) -> Any:
+    """Load an exported folder by the plain classes of transformers and peft, and nothing of ours."""
+    if not (folder / "adapter_config.json").exists():
+        return load_model(str(folder), None, dtype)
+    with explained(str(folder)), quietly():
+        model = peft.AutoPeftModelForCausalLM.from_pretrained(
+            str(folder), dtype=dtype, use_safetensors=True, trust_remote_code=False
+        )
+        _judge_adapter(model, str(folder), "default", lambda _: None)
+    return model
+
+
+def _judge_adapter(model: Any, folder: str, adapter: str, say: Say) -> None:
+    # peft keeps to itself what its loading lacked. Adapters are small, so they are set once more, and the answer read.
+    tensors = peft.load_peft_weights(folder, device="cpu")
+    found = peft.set_peft_model_state_dict(model, tensors, adapter_name=adapter)
+    # Those of the base model and of other adapters count as missing, too.
+    missing = [key for key in found.missing_keys if "lora_" in key and f".{adapter}" in key]
+    unread = found.unexpected_keys
+    missing, unread = (sorted(key.replace(f".{adapter}", "") for key in keys) for keys in (missing, unread))
+    _judge(folder, missing, unread, say)
+
+
+def _judge(name: str, missing: Sequence[str], unread: Sequence[str], say: Say) -> None:
+    if missing:
+        raise ModelError(
+            f"{name}: cannot be used: its weights lack {_counted(missing)}, and random numbers would stand in; fetch "
+            "or save it again, whole"
+        )
+    if unread:
+        say(f"{name}: the model has no place for {_counted(unread)}; not used")
+
+
+def _counted(names: Sequence[str]) -> str:
+    return f"1 tensor ({names[0]})" if len(names) == 1 else f"{len(names)} tensors (the first: {names[0]})"
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Keep the progress bars and advice of transformers off the screen for a while; what matters is said by us."""
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            # peft 0.21 asks transformers 5.23 by an old name. Remove when peft uses the new one.
+            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+            # Told by `_judge_adapter`, as an error.
+            warnings.filterwarnings("ignore", message="Found missing adapter keys")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
