@@ -96,6 +96,7 @@ def check(
 ) -> None:
     """Find what would ruin a run: contradictions, leaks, shortcuts, noise, broken records. Exit 1 on errors."""
     data = _data(files, form, columns, pairing, min_margin, heldout, heldout_share, max_length)
+    _quiet_tokenizer(model)
     report = tiebreak.check(data, model=model, quiet=quiet or as_json)
     if not as_json:
         from tiebreak.console_audit import print_audit
@@ -171,6 +172,7 @@ def init(
 ) -> None:
     """Write a commented configuration out of what the doctor sees in the data, ready to train."""
     data = _data(files, form, columns, pairing, min_margin, heldout)
+    _quiet_tokenizer(model)
     text = tiebreak.init(data, model=model, out=out, quiet=quiet or as_json)
     if as_json:
         console.print_json({"config": text, "path": None if out is None else str(out)})
@@ -178,6 +180,14 @@ def init(
         console.print_text(text.rstrip("\n"))
     else:
         console.print_text(f"{out}: written; next: tiebreak train {out}")
+
+
+def _quiet_tokenizer(model: str | None) -> None:
+    """Keep transformers' advice about long texts off the screen: counting tokens runs none of them through a model."""
+    if model:
+        from tiebreak.engine.models import quiet
+
+        quiet()
 
 
 def _data(
