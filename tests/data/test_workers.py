@@ -217,11 +217,6 @@ for _ in mapped(time.sleep, [0.0, 0.0, SECONDS, SECONDS], 2):
 """
 
 
-def _interruptible() -> None:
-    """Undo what a shell does to tests that it runs in the background: they, and what they start, ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def started(tmp_path, seconds: int) -> subprocess.Popen:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.replace("SECONDS", str(seconds)), encoding="utf-8")
@@ -230,7 +225,6 @@ def started(tmp_path, seconds: int) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=_interruptible,  # noqa: PLW1509 - before any thread of a test could hold a lock
     )
     said = [process.stdout.readline() for _ in range(3)]
     assert said == ["running\n", "done\n", "done\n"]  # the script ran once: no worker ran it again
