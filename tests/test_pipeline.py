@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import pytest
+
 from tiebreak import pipeline
 from tiebreak.config import Config
+from tiebreak.errors import ConfigError
 from tiebreak.maths.packing import packed_micro_batches
 from tiebreak.progress import Silent
+from tiebreak.resumption import asked_for
 from tiny import token_pairs
 
 PAIRS = token_pairs(13)
@@ -60,3 +64,16 @@ def test_what_earlier_runs_stored_is_not_asked_again():
     asked = [pair for group in _asked(Remembered(known)) for pair in group]
     assert set(asked) == set(PAIRS) - set(known)
     assert len(asked) == len(set(asked))
+
+
+def test_what_may_have_changed_is_named_by_one_word_or_several():
+    assert asked_for("auto", "data") == ("data",)
+    assert asked_for("never", ["data", "config"]) == ("data", "config")
+
+
+@pytest.mark.parametrize(
+    ("resume", "accept", "words"), [("nver", (), "--resume nver: wanted one of auto, never"), ("auto", "dta", "'data'")]
+)
+def test_a_word_that_is_mistyped_is_no_leave(resume, accept, words):
+    with pytest.raises(ConfigError, match=words):
+        asked_for(resume, accept)
