@@ -76,11 +76,6 @@ def train(
     policy.model.train()
     with progress.stage("training", total) as advance, _own_randomness(policy, config):
         state = State(token_budget=policy.budget.tokens) if start is None else course.restored(start)
-        if state.step > total:
-            raise RunError(
-                f"the newest checkpoint is of step {state.step} and this configuration has {total} steps; put "
-                "training.epochs, training.pairs_per_step or the data back, or start afresh with --resume never"
-            )
         if start is not None:
             progress.say(f"resuming after step {state.step} of {total}")
             advance(state.step)
@@ -110,6 +105,11 @@ class _Course:
     def restored(self, path: Path) -> State:
         """Go back to a checkpoint, with the rows of metrics that were written by then."""
         state = self.checkpoints.restore(path, self.policy, self.optimizer)
+        if state.step > self.total:
+            raise RunError(
+                f"the newest checkpoint is of step {state.step} and this configuration has {self.total} steps; put "
+                "training.epochs, training.pairs_per_step or the data back, or start afresh with --resume never"
+            )
         self.policy.budget.tokens = state.token_budget
         self.recorder.rewind(state.metrics_bytes)
         return state
