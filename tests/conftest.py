@@ -134,3 +134,13 @@ def tiny_adapter(tmp_path_factory, tiny_model) -> Path:
     folder = tmp_path_factory.mktemp("tiny") / "adapter"
     adapter.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """An empty working folder, so that whatever a command leaves behind is seen."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "200")
+    return folder

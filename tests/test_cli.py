@@ -23,16 +23,6 @@ ESCAPES = "\x1b[31mred\x1b]0;title\x07 \x9b31m \u202egnp \x00"
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch) -> Path:
-    """An empty working folder, so that whatever a command leaves behind is seen."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("COLUMNS", "200")
-    return folder
-
-
-@pytest.fixture
 def cli(here, monkeypatch, capsys):
     """Run the command line in this process; return (exit code, stdout, stderr)."""
 

@@ -118,15 +118,17 @@ def export(
     from tiebreak import artefact, reevaluation
 
     trained, progress = _run(run), _progress(quiet)
+    artefact.checked_target(out)  # before a model is loaded for nothing
     return artefact.export(trained, reevaluation.load_trained(trained, progress), out, form, progress)
 
 
 def chat(run: Run | str | Path, *, max_new_tokens: int = 256, temperature: float = 0.0) -> Conversation:
     """Return a conversation with the trained model: `chat(run).ask("…")`."""
     from tiebreak import reevaluation
-    from tiebreak.conversation import Conversation
+    from tiebreak.conversation import Conversation, check_temperature
 
     trained = _run(run)
+    check_temperature(temperature)  # before a model is loaded for nothing
     policy = reevaluation.load_trained(trained)
     return Conversation(policy, trained.config.data, max_new_tokens=max_new_tokens, temperature=temperature)
 

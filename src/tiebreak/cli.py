@@ -146,9 +146,6 @@ def export(
     """Write the trained model, load it again, and compare log-probabilities before saying done."""
     trained = open_run(run)
     _prepare_process()
-    from tiebreak.artefact import checked_target
-
-    checked_target(out)  # before a model is loaded for nothing
     made = tiebreak.export(trained, out, form, quiet=quiet)
     if as_json:
         console.print_json(made.as_dict())
@@ -180,9 +177,6 @@ def chat(
     if as_json and prompt is None:
         raise DataError("chat --json: needs --prompt TEXT")
     _prepare_process()
-    from tiebreak.conversation import check_temperature
-
-    check_temperature(temperature)  # before a model is loaded for nothing
     talk = tiebreak.chat(trained, max_new_tokens=max_new_tokens, temperature=temperature)
     if prompt is not None:
         answers = _answers(talk, prompt, compare)
@@ -235,8 +229,8 @@ def _show(answers: dict[str, str]) -> None:
 
 def _prepare_process() -> None:
     """Keep transformers' own bars and advice off the screen, and freed memory in the process."""
+    from tiebreak.engine.loading import quiet
     from tiebreak.engine.memory import keep_freed_memory
-    from tiebreak.engine.models import quiet
 
     quiet()
     keep_freed_memory()

@@ -185,7 +185,7 @@ def init(
 def _quiet_tokenizer(model: str | None) -> None:
     """Keep transformers' advice about long texts off the screen: counting tokens runs none of them through a model."""
     if model:
-        from tiebreak.engine.models import quiet
+        from tiebreak.engine.loading import quiet
 
         quiet()
 

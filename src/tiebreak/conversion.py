@@ -15,7 +15,7 @@ from typing import Any
 from tiebreak.config_data import DataConfig
 from tiebreak.data.formats import RowError
 from tiebreak.data.formats.writing import BESIDE, WRITERS, Writer, WrittenRow
-from tiebreak.data.reader import forms_of, records, refuse_unusable, training_files
+from tiebreak.data.reader import forms_of, open_data, records, refuse_unusable, training_files
 from tiebreak.data.writer import Append, require_new, rows_to
 from tiebreak.errors import DataError, nearest
 from tiebreak.fingerprint import fingerprint
@@ -70,7 +70,7 @@ def convert(data: DataConfig, form: str, out: str | Path) -> Conversion:
     target = Path(out)
     writer = writer_of(form)
     require_new(target)
-    files = training_files(data)
+    files = training_files(open_data(data))
     account = _Account(writer)
     with rows_to(target) as append:
         for file in files:

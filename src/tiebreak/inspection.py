@@ -32,7 +32,7 @@ from tiebreak.data.audit.rules import RULES, SEVERITIES, UNDECIDED
 from tiebreak.data.audit.text import masked
 from tiebreak.data.audit.tokens import TokenCounts, count_tokens, token_hits
 from tiebreak.data.containers import Block
-from tiebreak.data.reader import HELDOUT, DataFile, open_data, read_block, records, settled
+from tiebreak.data.reader import HELDOUT, DataFile, open_data, read_block, records, settled, training_files
 from tiebreak.data.render import Renderer
 from tiebreak.data.workers import mapped, num_workers_for
 from tiebreak.errors import DataError, one_line
@@ -109,7 +109,7 @@ def audit(
         )
         | {"tokens": counted.as_dict(tokens.model, data.max_length) if counted and tokens else None},
     )
-    return Audit(report, tuple(hits), tuple(file for file in files if file.side != HELDOUT))
+    return Audit(report, tuple(hits), training_files(files))
 
 
 def _gravity(finding: Finding) -> tuple[int, int]:

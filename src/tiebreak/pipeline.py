@@ -184,6 +184,7 @@ def _train(run: Run, config: Config, ready: Ready, heldout: HeldoutPairs, stop: 
             recorder=recorder,
             progress=progress,
             checkpoints=checkpoints,
+            start=start,
             stop=stop,
         )
 

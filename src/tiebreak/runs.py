@@ -108,9 +108,9 @@ def whole_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def sweep(folder: Path, name: str = "*") -> None:
-    """Remove what a killed process left half written, of one name or of all, where nobody writes now."""
-    for left in folder.glob(f".{name}.*{PART}"):
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left half written in a folder whose lock is held."""
+    for left in folder.glob(f".*{PART}"):
         shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
 

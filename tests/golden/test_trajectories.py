@@ -66,6 +66,7 @@ def _trajectory(kind: str, model: Path, folder: Path) -> list[dict[str, float]]:
             recorder=recorder,
             progress=Silent(),
             checkpoints=Checkpoints(folder, {}, 2),
+            start=None,
             stop=Stop(),
         )
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

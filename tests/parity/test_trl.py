@@ -52,6 +52,7 @@ def _ours(config, pairs, folder):
             recorder=recorder,
             progress=Silent(),
             checkpoints=Checkpoints(folder, {}, 2),
+            start=None,
             stop=Stop(),
         )
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -53,16 +53,6 @@ def command():
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch) -> Path:
-    """An empty working folder."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("COLUMNS", "200")
-    return folder
-
-
-@pytest.fixture
 def pairs(tmp_path) -> Path:
     return save_rows(tmp_path / "pairs.jsonl", some_rows())
 

@@ -39,6 +39,7 @@ def _learn(policy, config, pairs=PAIRS):
 
 def _train(policy, config, folder, probe=dict, pairs=PAIRS, stop=None):
     folder.mkdir(exist_ok=True)
+    checkpoints = Checkpoints(folder, {}, 2)
     with Recorder(folder) as recorder:
         return train(
             policy,
@@ -47,7 +48,8 @@ def _train(policy, config, folder, probe=dict, pairs=PAIRS, stop=None):
             probe=probe,
             recorder=recorder,
             progress=Silent(),
-            checkpoints=Checkpoints(folder, {}, 2),
+            checkpoints=checkpoints,
+            start=checkpoints.latest(),
             stop=stop or Stop(),
         )
 

@@ -85,9 +85,9 @@ def open_data(data: DataConfig) -> list[DataFile]:
     )
 
 
-def training_files(data: DataConfig) -> list[DataFile]:
-    """Return the files to train on alone."""
-    return [file for file in open_data(data) if file.side != HELDOUT]
+def training_files(files: Iterable[DataFile]) -> tuple[DataFile, ...]:
+    """Return those to train on."""
+    return tuple(file for file in files if file.side != HELDOUT)
 
 
 def _told_apart(files: Sequence[DataFile]) -> list[DataFile]:

@@ -90,16 +90,21 @@ def _counted(names: Sequence[str]) -> str:
     return f"1 tensor ({names[0]})" if len(names) == 1 else f"{len(names)} tensors (the first: {names[0]})"
 
 
+def quiet() -> None:
+    """Switch off the progress bars and advice of transformers; for programs that show their own."""
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    # peft 0.21 asks transformers 5.23 by an old name. Remove when peft uses the new one.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+
+
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
     """Keep the progress bars and advice of transformers off the screen for a while; what matters is said by us."""
     bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
     try:
         with warnings.catch_warnings():
-            # peft 0.21 asks transformers 5.23 by an old name. Remove when peft uses the new one.
-            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+            quiet()
             # Told by `_judge_adapter`, as an error.
             warnings.filterwarnings("ignore", message="Found missing adapter keys")
             yield

@@ -7,7 +7,6 @@ repository runs: weights are safetensors, `trust_remote_code` is off.
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,14 +101,6 @@ def save_merged(policy: Policy, folder: Path) -> None:
 def load_artefact(folder: Path, policy: Policy) -> Any:
     """Load what was exported as a stranger would, by the plain classes of transformers and peft."""
     return load_as_a_stranger(folder, next(policy.model.parameters()).dtype).to(policy.device)
-
-
-def quiet() -> None:
-    """Switch off the progress bars and advice of transformers; for programs that show their own."""
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    # peft 0.21 asks transformers 5.23 by an old name. Remove when peft uses the new one.
-    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
 # ------------------------------------------------------------------------------------------------------ the three cases

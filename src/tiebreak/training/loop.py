@@ -60,16 +60,16 @@ def train(
     recorder: Recorder,
     progress: Progress,
     checkpoints: Checkpoints,
+    start: Path | None,
     stop: Stop,
 ) -> Outcome:
-    """Train `policy` in place on tokenised pairs, from the newest checkpoint on where there is one.
+    """Train `policy` in place on tokenised pairs, from the verified checkpoint `start` on where there is one.
 
     A signal ends it after the step that it falls into, with a checkpoint: Preempted is raised.
     """
     total, began = num_steps(len(pairs), config.training), time.perf_counter()
     optimizer = build_optimizer([parameter for _, parameter in policy.trainable], config)
     course = _Course(policy, pairs, config, objective(config.loss), optimizer, total, probe, recorder, checkpoints)
-    start = checkpoints.latest()
     if start is None:
         _first_look(course)
     policy.reference.release()
