@@ -93,12 +93,13 @@ def _round(
     settings = job.settings
     taken = window(rows, number, settings.steps * settings.pairs_per_step)
     pool = window(rows, number, min(settings.group_pool, len(rows)))
-    num = max(1, settings.pairs_per_step // 2)  # half a step: enough to have asked the system for memory once
     found: dict[str, Result] = {}
     for name in names:
         mine = pool if name == "trl_tuned_grouped" else taken
         try:
-            found[name] = rated(call(replace(job, kind=name, rows=mine, warmup=warmup_of(rows, mine, num))))
+            found[name] = rated(
+                call(replace(job, kind=name, rows=mine, warmup=warmup_of(rows, mine, settings.pairs_per_step)))
+            )
         except JobError as failure:
             failures[name] = str(failure)
             say(f"round {number + 1}: {failure}")

@@ -26,8 +26,10 @@ from tiebreak.config import Config, load_config
 from tiebreak.data.preparation import prepare
 from tiebreak.engine import head
 from tiebreak.engine.fused_lora import unfuse
+from tiebreak.engine.loading import quiet
 from tiebreak.engine.memory import keep_freed_memory, peak_memory_bytes
-from tiebreak.engine.models import load_policy, quiet
+from tiebreak.engine.models import load_policy
+from tiebreak.engine.planner import MOST_TOKENS
 from tiebreak.engine.policy import Policy
 from tiebreak.maths.losses import objective
 from tiebreak.training.steps import Step, steps
@@ -108,7 +110,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", required=True, help="file of pairs")
     parser.add_argument("--adapter", choices=("lora", "none"), default="lora")
     parser.add_argument("--max-length", type=int, default=512)
-    parser.add_argument("--budget", type=int, default=1024, help="tokens of a micro-batch")
+    parser.add_argument("--budget", type=int, default=MOST_TOKENS["cpu"], help="tokens of a micro-batch")
     parser.add_argument("--chunk", type=int, default=head.CHUNK, help="scored positions whose logits are held at once")
     parser.add_argument("--repeat", type=int, default=4)
     parser.add_argument("--keep-memory", action=argparse.BooleanOptionalAction, default=True)

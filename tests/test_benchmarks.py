@@ -67,6 +67,13 @@ def pair_file(tmp_path_factory) -> Path:
     return path
 
 
+def test_every_script_still_finds_what_it_imports():
+    names = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
+    code = f"import importlib; [importlib.import_module(name) for name in {names}]"
+    done = subprocess.run([sys.executable, "-c", code], cwd=BENCHMARKS, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_ratio_is_the_median_of_the_rounds_own_ratios():
     rounds = [_round(tiebreak=_result(ours), trl_default=_result(theirs)) for ours, theirs in [(8, 2), (9, 1), (2, 1)]]
     found = summary(rounds)

@@ -64,3 +64,37 @@ def test_an_input_in_another_precision_takes_peft_s_form(policy):
     with torch.autocast("cpu", torch.bfloat16):
         narrow = layer(x)
     assert torch.allclose(narrow.float(), layer(x), rtol=0.05, atol=0.05)
+
+
+def test_a_second_adapter_at_work_keeps_its_gradients(policy):
+    first = next(iter(policy.model.peft_config))
+    policy.model.add_adapter("second", policy.model.peft_config[first])
+    fuse(policy.model)
+    policy.model.base_model.set_adapter([first, "second"])
+    for name, parameter in policy.model.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+        if "lora_B.second" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    trained = [(name, p) for name, p in policy.model.named_parameters() if p.requires_grad]
+    found = []
+    for change in (lambda _: None, unfuse):
+        change(policy.model)
+        policy.model.train().zero_grad()
+        policy.scorer(policy.model, PAIRS).gap.sum().backward()
+        found.append({name: p.grad.clone() for name, p in trained})
+    assert any("second" in name for name in found[0])
+    for name, gradient in found[0].items():
+        assert (gradient - found[1][name]).abs().max() <= 1e-5 * found[1][name].abs().max(), name
+
+
+def test_a_base_that_is_trained_as_well_keeps_its_gradient(policy):
+    layer = _fused(policy.model)[0]
+    layer.base_layer.weight.requires_grad_(True)
+    x = torch.randn(1, 5, layer.in_features)
+    found = []
+    for change in (lambda _: None, unfuse):
+        change(policy.model)
+        layer.zero_grad()
+        layer(x).square().sum().backward()
+        found.append(layer.base_layer.weight.grad.clone())
+    assert torch.allclose(*found, rtol=1e-5, atol=1e-6)

@@ -61,7 +61,7 @@ def test_what_is_given_is_kept(policy):
 
 
 def test_a_pair_longer_than_the_usual_micro_batch_still_fits(policy):
-    long = type(PAIRS[0])("long", "long", tuple(range(3, 250)) * 6, (5, 2), (6, 7, 2))
+    long = type(PAIRS[0])("long", "long", tuple(range(3, 250)) * 7, (5, 2), (6, 7, 2))
     plan = make_plan(policy, [*PAIRS, long], available_bytes=PLENTY)
     assert plan.token_budget == plan.longest_pair == policy.scorer.num_tokens([long])
 

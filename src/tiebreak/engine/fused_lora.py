@@ -14,6 +14,8 @@ from peft.tuners.lora.layer import Linear, LoraVariant
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from tiebreak.engine.products import FastLinear, times_weight
+
 
 def fuse(model: nn.Module) -> None:
     """Give every plain LoRA layer the fused forward pass; layers with dropout or another variant stay as they are."""
@@ -46,27 +48,44 @@ class FusedLora(LoraVariant):  # type: ignore[misc]
         plain = down.bias is None and up.bias is None and x.dtype == result.dtype == down.weight.dtype
         if not plain:  # arithmetic in another dtype than the weights': the casts are autocast's business
             return result + scaling * up(down(x))  # type: ignore[no-any-return]
-        added: Tensor = _AddedInPlace.apply(x, result, down.weight, up.weight, scaling)  # type: ignore[no-untyped-call]
+        base = _frozen_weight(module, x)
+        if base is not None:
+            result = result.detach()  # what the layer itself passes back is written out below, too
+        added: Tensor = _AddedInPlace.apply(x, result, base, down.weight, up.weight, scaling)  # type: ignore[no-untyped-call]
         return added
+
+
+def _frozen_weight(module: Any, x: Tensor) -> Tensor | None:
+    """Return the weight below the adapter, where that is a plain matrix, frozen, and no other adapter is at work."""
+    base = module.get_base_layer()
+    if type(base) not in (nn.Linear, FastLinear) or len(module.active_adapters) > 1:
+        return None
+    trained = any(parameter.requires_grad for parameter in base.parameters())
+    return None if trained or base.weight.dtype != x.dtype else base.weight
 
 
 class _AddedInPlace(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, result: Tensor, down: Tensor, up: Tensor, scaling: float) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1])
-        narrow = rows @ down.T
+    def forward(
+        ctx: Any, x: Tensor, result: Tensor, base: Tensor | None, down: Tensor, up: Tensor, scaling: float
+    ) -> Tensor:
+        rows = x.flatten(end_dim=-2)
+        narrow = times_weight(rows, down)
         result.view(-1, result.shape[-1]).addmm_(narrow, up.T, alpha=scaling)
         ctx.mark_dirty(result)
-        ctx.save_for_backward(rows, narrow, down, up)
+        ctx.save_for_backward(rows, narrow, base, down, up)
         ctx.scaling = scaling
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        rows, narrow, down, up = ctx.saved_tensors
-        by_result = gradient.reshape(-1, gradient.shape[-1])
-        by_narrow = (by_result @ up).mul_(ctx.scaling)
-        by_x = (by_narrow @ down).view(*gradient.shape[:-1], -1) if ctx.needs_input_grad[0] else None
+        rows, narrow, base, down, up = ctx.saved_tensors
+        by_result = gradient.flatten(end_dim=-2)
+        by_narrow = times_weight(by_result, up.T).mul_(ctx.scaling)
+        by_x = None
+        if ctx.needs_input_grad[0]:
+            by_x = by_narrow @ down if base is None else times_weight(by_result, base.T).addmm_(by_narrow, down)
+            by_x = by_x.view(*gradient.shape[:-1], -1)
         by_up = (by_result.T @ narrow).mul_(ctx.scaling)
-        return by_x, gradient, by_narrow.T @ rows, by_up, None
+        return by_x, None if base is not None else gradient, None, by_narrow.T @ rows, by_up, None

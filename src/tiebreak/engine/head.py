@@ -17,6 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from tiebreak.engine.products import times_weight
+
 CHUNK = 128
 """Scored positions whose logits are held at once."""
 KEPT_BYTES = 256 * 2**20
@@ -36,7 +38,7 @@ class Head:
 
     def logits(self, hidden: Float[Tensor, "scored hidden"]) -> Float[Tensor, "scored vocabulary"]:
         """Return the model's logits in fp32."""
-        logits = torch.nn.functional.linear(hidden, self.weight, self.bias).float()
+        logits = times_weight(hidden, self.weight, self.bias).float()
         if self.scale != 1.0:
             logits = logits.mul_(self.scale)
         return logits if self.softcap is None else logits.div_(self.softcap).tanh_().mul_(self.softcap)
@@ -118,7 +120,7 @@ class _FrozenHead(torch.autograd.Function):
             found[part] = _picked(logps, targets[part])
             if slopes_by_hidden is not None:
                 slopes = _slopes(logps, logits, targets[part], head)
-                torch.mm(slopes.to(hidden.dtype), head.weight, out=slopes_by_hidden[part])
+                slopes_by_hidden[part] = times_weight(slopes.to(hidden.dtype), head.weight.T)
         if slopes_by_hidden is not None:
             ctx.save_for_backward(slopes_by_hidden)
         return found
@@ -163,7 +165,7 @@ class _TrainedHead(torch.autograd.Function):
                 logits = ctx.head.logits(hidden[part])
                 slopes = _slopes(logits.log_softmax(-1), logits, targets[part], ctx.head)
             slopes = (slopes * gradient[part].unsqueeze(1)).to(hidden.dtype)
-            torch.mm(slopes, weight, out=by_hidden[part])
+            by_hidden[part] = times_weight(slopes, weight.T)
             by_weight.addmm_(slopes.T, hidden[part])
             if by_bias is not None:
                 by_bias += slopes.sum(0)

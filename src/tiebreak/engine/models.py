@@ -27,7 +27,9 @@ from tiebreak.engine.bundled import Say
 from tiebreak.engine.compatibility import Choice, choose_scorer
 from tiebreak.engine.fused_lora import fuse, unfuse
 from tiebreak.engine.loading import load_adapter, load_as_a_stranger, load_model, quietly
+from tiebreak.engine.planner import MOST_TOKENS
 from tiebreak.engine.policy import POLICY_ADAPTER, Policy, TokenBudget
+from tiebreak.engine.products import speed_up
 from tiebreak.engine.reference import REFERENCE_ADAPTER, AdapterOff, FrozenCopy, OtherAdapter, Reference
 from tiebreak.engine.scorer import PackedScorer, PlainScorer, Scorer
 from tiebreak.engine.sources import Source, explained, refuse_code, resolve
@@ -37,8 +39,9 @@ from tiebreak.errors import ModelError, one_line
 from tiebreak.fingerprint import derive_seed
 from tiebreak.secrecy import masked
 
-DEFAULT_BUDGET = 1024
-"""Tokens of a micro-batch where nothing is trained, and so nothing is planned."""
+DEFAULT_BUDGET = MOST_TOKENS["cpu"]
+"""Tokens of a micro-batch where nothing is trained and so nothing is planned. On a CPU they are those of training, as a
+rule, so that evaluating again rounds alike."""
 
 
 def load_policy(
@@ -197,7 +200,9 @@ def _base(loading: _Loading) -> Any:
 
 
 def _weights(loading: _Loading, name: str, revision: str | None) -> Any:
-    return _without_dropout(load_model(name, revision, loading.dtype, loading.say))
+    model = _without_dropout(load_model(name, revision, loading.dtype, loading.say))
+    speed_up(model, model.get_output_embeddings())
+    return model
 
 
 def _without_dropout(model: Any) -> Any:

@@ -23,7 +23,7 @@ from tiebreak.engine.policy import Policy
 from tiebreak.errors import ModelError
 from tiebreak.records import TokenizedPair
 
-MOST_TOKENS = {"cpu": 1024, "cuda": 32768, "mps": 4096}
+MOST_TOKENS = {"cpu": 1536, "cuda": 32768, "mps": 4096}
 """More than this gains no speed (docs/experiments.md); less memory stays free for everything else."""
 USABLE = 0.8
 """Share of the free memory that is planned with; the rest is for fragments and for other programs."""

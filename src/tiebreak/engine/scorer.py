@@ -15,6 +15,7 @@ import torch
 
 from tiebreak.engine.attention import PackedLayout, causal_model, use_packed_attention, use_plain_attention
 from tiebreak.engine.head import Head, head_of, plain_token_logps, token_logps
+from tiebreak.engine.products import filling
 from tiebreak.maths.layout import lay_out, micro_batches
 from tiebreak.maths.logps import PairLogps, TokenLogps
 from tiebreak.maths.packing import num_packed, pack, packed_micro_batches
@@ -105,7 +106,7 @@ class PackedScorer:
         """Return the log-probability of every scored token; cost grows with the unique tokens."""
         causal = causal_model(model)
         use_packed_attention(causal)
-        batch = pack(pairs)
+        batch = pack(pairs, filling(num_packed(pairs), self._device, self._dtype))
         with _arithmetic(self._device, self._dtype):
             hidden = causal.base_model(
                 input_ids=batch.input_ids.unsqueeze(0).to(self._device),

@@ -62,8 +62,11 @@ class PackedPairs:
             raise ValueError("the scored tokens are not those of the pairs")
 
 
-def pack(pairs: Sequence[TokenizedPair]) -> PackedPairs:
-    """Return the packed layout of some pairs; pairs of the same prompt share it, equal completions are scored once."""
+def pack(pairs: Sequence[TokenizedPair], filling: int = 0) -> PackedPairs:
+    """Return the packed layout of some pairs; pairs of the same prompt share it, equal completions are scored once.
+
+    `filling` tokens stand behind them as a segment of their own, which nothing else sees and nothing is read from.
+    """
     ids: list[int] = []
     positions: list[int] = []
     predictors: list[int] = []
@@ -82,6 +85,10 @@ def pack(pairs: Sequence[TokenizedPair]) -> PackedPairs:
             predictors += [last, *range(begin, len(ids))]
             targets += completion
         segments.append(Segment(len(prompt), tuple(len(completion) - 1 for completion in completions)))
+    if filling:
+        ids += [0] * filling
+        positions += range(filling)
+        segments.append(Segment(filling, (0,)))
     chosen = chain.from_iterable(scored_at[pair.prompt_ids, pair.chosen_ids] for pair in pairs)
     rejected = chain.from_iterable(scored_at[pair.prompt_ids, pair.rejected_ids] for pair in pairs)
     columns = (ids, positions, predictors, targets, list(chosen), list(rejected))

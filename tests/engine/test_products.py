@@ -1,0 +1,140 @@
+"""Whatever library computes a product, values and gradients are those of torch's own linear layer."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import linear
+
+from tiebreak.engine import products
+from tiebreak.engine.models import load_policy
+from tiebreak.engine.products import BLOCK, FastLinear, filling, speed_up, times_weight
+from tiny import disturb, settings, token_pairs
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def onednn(monkeypatch):
+    """As on an AMD processor, on any whose torch has the operator."""
+    if not products._agrees():
+        pytest.skip("this build of torch has no such operator")
+    calls = []
+    kept = products._onednn
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(products, "_onednn", lambda *given: calls.append(given[0].shape) or kept(*given))
+    return calls
+
+
+@pytest.fixture
+def fresh_choice():
+    products.onednn_is_faster.cache_clear()
+    yield
+    products.onednn_is_faster.cache_clear()
+
+
+def _close(found, wanted):
+    return torch.allclose(found, wanted, rtol=1e-5, atol=1e-5 * wanted.abs().max().item())
+
+
+@pytest.mark.parametrize("num_rows", [1, BLOCK - 1, BLOCK, 3 * BLOCK, 3 * BLOCK + 7])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_a_product_is_torch_s_linear(onednn, num_rows, turned, with_bias):
+    generator = torch.Generator().manual_seed(num_rows)
+    rows, bias = torch.randn(num_rows, 40, generator=generator), torch.randn(56, generator=generator)
+    weight = torch.randn(40, 56, generator=generator).T if turned else torch.randn(56, 40, generator=generator)
+    found = times_weight(rows, weight, bias if with_bias else None)
+    assert _close(found, linear(rows, weight, bias if with_bias else None))
+    assert bool(onednn) == (num_rows % BLOCK == 0)
+
+
+@pytest.mark.parametrize("trained", [(), ("weight",), ("bias",), ("weight", "bias")])
+@pytest.mark.parametrize("shape", [(1, 2 * BLOCK), (2, BLOCK // 2), (BLOCK,)])
+def test_a_layer_has_torch_s_gradients(onednn, trained, shape):
+    torch.manual_seed(0)
+    plain = nn.Linear(24, 36)
+    for name, parameter in plain.named_parameters():
+        parameter.requires_grad_(name in trained)
+    fast = copy.deepcopy(plain)
+    speed_up(fast, None)
+    assert type(fast) is FastLinear
+    found, wanted = [], []
+    for layer, results in ((fast, found), (plain, wanted)):
+        x = torch.linspace(-1, 1, 24 * torch.Size(shape).numel()).view(*shape, 24).requires_grad_()
+        out = layer(x)
+        out.square().sum().backward()
+        results += [out.detach(), x.grad, *(parameter.grad for _, parameter in layer.named_parameters())]
+    assert onednn
+    assert len(found) == len(wanted) == 4
+    for one, two in zip(found, wanted, strict=True):
+        assert (one is None and two is None) or _close(one, two)
+
+
+def test_other_precisions_and_autocast_stay_torch_s(onednn):
+    layer = nn.Linear(8, 8)
+    speed_up(layer, None)
+    x = torch.randn(BLOCK, 8)
+    assert layer.double()(x.double()).dtype == torch.float64
+    assert layer.bfloat16()(x.bfloat16()).dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer.float()(x).dtype == torch.bfloat16
+    assert not onednn
+
+
+def test_where_it_is_no_faster_nothing_changes(monkeypatch):
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: False)
+    model = nn.Sequential(nn.Linear(4, 4))
+    speed_up(model, None)
+    assert type(model[0]) is nn.Linear
+    assert filling(1000, CPU, torch.float32) == 0
+
+
+def _gone(*_):
+    raise AttributeError("no such operator")
+
+
+@pytest.mark.parametrize("broken", [_gone, lambda rows, weight, bias: linear(rows, weight, bias) * 1.01])
+def test_an_operator_that_is_gone_or_computes_otherwise_is_not_used(monkeypatch, fresh_choice, broken):
+    monkeypatch.setattr(products, "_is_amd", lambda: True)
+    monkeypatch.setattr(products, "_onednn", broken)
+    assert not products.onednn_is_faster()
+
+
+def test_other_makers_processors_keep_mkl(monkeypatch, fresh_choice):
+    monkeypatch.setattr(products, "_is_amd", lambda: False)
+    assert not products.onednn_is_faster()
+
+
+@pytest.mark.parametrize(("num_rows", "wanted"), [(1530, 6), (1536, 0), (970, 0), (1000, 24), (63, 1), (61, 0), (1, 0)])
+def test_rows_are_filled_up_where_that_is_cheap(onednn, num_rows, wanted):
+    assert filling(num_rows, CPU, torch.float32) == wanted
+    assert filling(num_rows, CPU, torch.bfloat16) == 0
+    assert filling(num_rows, torch.device("cuda"), torch.float32) == 0
+
+
+@pytest.mark.parametrize("adapter", ["lora", "none"])
+def test_a_filled_row_of_fast_products_trains_as_a_plain_one(tiny_model, monkeypatch, onednn, adapter):
+    pairs = token_pairs(6)
+    monkeypatch.setattr(products, "DEAREST_FILLING", 1e9)  # a short row is filled up, too
+    policies = [disturb(load_policy(settings(tiny_model, adapter)))]
+    assert any(type(module) is FastLinear for module in policies[0].model.modules())
+    found = _values_and_gradients(policies[0], pairs)
+    assert any(shape[0] % BLOCK == 0 for shape in onednn)
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: False)
+    num = len(onednn)
+    wanted = _values_and_gradients(disturb(load_policy(settings(tiny_model, adapter, model__layout="plain"))), pairs)
+    assert len(onednn) == num
+    assert found.keys() == wanted.keys()
+    for name, one in found.items():
+        assert (one - wanted[name]).abs().max() <= 2e-5 * wanted[name].abs().max(), name
+
+
+def _values_and_gradients(policy, pairs):
+    policy.model.train().zero_grad()
+    gap = policy.scorer(policy.model, pairs).gap
+    gap.sum().backward()
+    return {"gap": gap.detach()} | {name: p.grad.clone() for name, p in policy.trainable}
