@@ -88,7 +88,8 @@ def test_an_adapter_artefact_is_the_trained_model_to_plain_peft(trained, policy,
     artefact = export(trained, policy, tmp_path / "out", "adapter")
     model = peft.AutoPeftModelForCausalLM.from_pretrained(tmp_path / "out")
     assert artefact.form == "adapter"
-    assert artefact.max_logps_difference == 0
+    # Not 0: a stranger's products may come from another library, which rounds otherwise (docs/decisions/0015).
+    assert artefact.max_logps_difference <= 2e-5
     assert torch.equal(_logps(model, policy, trained), _logps(policy.model, policy, trained))
     assert not (tmp_path / "out" / "model.safetensors").exists()
 

@@ -5,6 +5,8 @@ Owns its text.
 
 from __future__ import annotations
 
+from typing import Any
+
 from tiebreak.config import dump_config
 from tiebreak.reporting.numbers import duration, shown
 from tiebreak.reporting.sound import as_a_run_writes
@@ -18,25 +20,39 @@ def model_card(run: Run, form: str) -> str:
 
 
 def _card(run: Run, form: str) -> str:
-    manifest, evaluation, data = run.manifest, run.evaluation, run.data
-    loader = "AutoPeftModelForCausalLM" if form == "adapter" else "AutoModelForCausalLM"
-    package = "peft" if form == "adapter" else "transformers"
+    package, loader = ("peft", "AutoPeft") if form == "adapter" else ("transformers", "Auto")
+    parts = [
+        _front_matter(package),
+        _title(run, form),
+        _measured(run.evaluation),
+        _usage(package, f"{loader}ModelForCausalLM"),
+        _provenance(run),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front_matter(package: str) -> str:
+    """Return what model hubs read, and no person."""
+    return f"---\nlibrary_name: {package}\ntags: [dpo, preference-optimization, tiebreak]\n---"
+
+
+def _title(run: Run, form: str) -> str:
+    manifest = run.manifest
+    return f"""# {run.path.resolve().name}
+
+`{manifest["model"]}`, aligned by Direct Preference Optimization with tiebreak {manifest["versions"]["tiebreak"]} \
+({manifest["method"]}, {form})."""
+
+
+def _measured(evaluation: dict[str, Any]) -> str:
+    reason = evaluation["reason"]
     rows = [
-        f"| {r['name']} | {shown(r['before'], r['unit'])} | {shown(r['after'], r['unit'])} |"
-        for r in evaluation["table"]
+        f"| {row['name']} | {shown(row['before'], row['unit'])} | {shown(row['after'], row['unit'])} |"
+        for row in evaluation["table"]
     ]
     return "\n".join(
         [
-            "---",
-            f"library_name: {package}",
-            "tags: [dpo, preference-optimization, tiebreak]",
-            "---",
-            f"# {run.path.resolve().name}",
-            "",
-            f"`{manifest['model']}`, aligned by Direct Preference Optimization with tiebreak "
-            f"{manifest['versions']['tiebreak']} ({manifest['method']}, {form}).",
-            "",
-            f"**Verdict: {evaluation['verdict']}.** {evaluation['reason'][0].upper()}{evaluation['reason'][1:]}.",
+            f"**Verdict: {evaluation['verdict']}.** {reason[0].upper()}{reason[1:]}.",
             "",
             f"| {evaluation['num_heldout_pairs']} pairs, {evaluation['num_samples']} answers | before | after |",
             "|---|---|---|",
@@ -44,27 +60,31 @@ def _card(run: Run, form: str) -> str:
             "",
             "Measured on held-out prompts. Intervals: 95 %, prompts resampled. It covers this preference alone;",
             "it says nothing of other abilities or of safety.",
-            "",
-            "```python",
-            f"from {package} import {loader}",
-            "from transformers import AutoTokenizer",
-            "",
-            f'model = {loader}.from_pretrained("THIS_FOLDER")',
-            'tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")',
-            "```",
-            "",
-            "## How it was made",
-            "",
-            f"- Reference: {manifest['reference']}",
-            f"- Data: {data['num_train_pairs']} training pairs on {data['num_train_prompts']} prompts, fingerprint "
-            f"`{manifest['data_fingerprint'][:16]}`",
-            f"- {manifest['num_steps_done']} of {manifest['num_steps']} steps in "
-            f"{duration(manifest['training_seconds'])} on {manifest['device']}",
-            f"- {manifest['num_trainable_parameters']:,} of {manifest['num_parameters']:,} parameters trained",
-            "",
-            "```yaml",
-            dump_config(run.config).rstrip(),
-            "```",
-            "",
         ]
     )
+
+
+def _usage(package: str, loader: str) -> str:
+    return f"""```python
+from {package} import {loader}
+from transformers import AutoTokenizer
+
+model = {loader}.from_pretrained("THIS_FOLDER")
+tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
+```"""
+
+
+def _provenance(run: Run) -> str:
+    manifest, data = run.manifest, run.data
+    return f"""## How it was made
+
+- Reference: {manifest["reference"]}
+- Data: {data["num_train_pairs"]} training pairs on {data["num_train_prompts"]} prompts, fingerprint \
+`{manifest["data_fingerprint"][:16]}`
+- {manifest["num_steps_done"]} of {manifest["num_steps"]} steps in {duration(manifest["training_seconds"])} on \
+{manifest["device"]}
+- {manifest["num_trainable_parameters"]:,} of {manifest["num_parameters"]:,} parameters trained
+
+```yaml
+{dump_config(run.config).rstrip()}
+```"""
