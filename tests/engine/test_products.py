@@ -120,9 +120,9 @@ def test_rows_are_filled_up_where_that_is_cheap(onednn, num_rows, wanted):
 def test_a_filled_row_of_fast_products_trains_as_a_plain_one(tiny_model, monkeypatch, onednn, adapter):
     pairs = token_pairs(6)
     monkeypatch.setattr(products, "DEAREST_FILLING", 1e9)  # a short row is filled up, too
-    policies = [disturb(load_policy(settings(tiny_model, adapter)))]
-    assert any(type(module) is FastLinear for module in policies[0].model.modules())
-    found = _values_and_gradients(policies[0], pairs)
+    policy = disturb(load_policy(settings(tiny_model, adapter)))
+    assert any(type(module) is FastLinear for module in policy.model.modules())
+    found = _values_and_gradients(policy, pairs)
     assert any(shape[0] % BLOCK == 0 for shape in onednn)
     monkeypatch.setattr(products, "onednn_is_faster", lambda: False)
     num = len(onednn)

@@ -236,3 +236,14 @@ def test_a_whole_data_set_is_grouped_in_seconds():
     assert time.perf_counter() - began < 20
     assert sorted(p.pair_id for group in groups for p in group) == sorted(p.pair_id for p in pairs)
     assert max(map(num_packed, groups)) <= 200
+
+
+def test_filling_stands_behind_the_pairs_and_moves_nothing():
+    packed = pack(token_pairs(3))
+    filled = packed.filled(5)
+    assert packed.filled(0) is packed
+    assert filled.segments == (*packed.segments, Segment(5, (0,)))
+    assert filled.input_ids.tolist() == [*packed.input_ids.tolist(), 0, 0, 0, 0, 0]
+    assert filled.position_ids.tolist() == [*packed.position_ids.tolist(), 0, 1, 2, 3, 4]
+    for name in ("predictors", "targets", "chosen_tokens", "rejected_tokens"):
+        assert getattr(filled, name) is getattr(packed, name)

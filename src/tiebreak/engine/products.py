@@ -27,7 +27,7 @@ DEAREST_FILLING = 0.04
 
 def filling(num_rows: int, device: torch.device, dtype: torch.dtype) -> int:
     """Return how many rows to add to `num_rows` so that products become faster; 0 where they would not."""
-    if device.type != "cpu" or dtype != torch.float32 or not onednn_is_faster():
+    if not _is_served(device, dtype):
         return 0
     missing = -num_rows % BLOCK
     return missing if missing <= DEAREST_FILLING * num_rows else 0
@@ -85,9 +85,13 @@ class _Product(torch.autograd.Function):
 
 
 def _by_onednn(rows: Tensor, weight: Tensor) -> bool:
-    wide = rows.dtype == weight.dtype == torch.float32 and rows.device.type == "cpu"
     num = rows.numel() // max(1, rows.shape[-1])
-    return wide and num > 0 and num % BLOCK == 0 and onednn_is_faster() and not torch.is_autocast_enabled("cpu")
+    fits = num > 0 and num % BLOCK == 0 and rows.dtype == weight.dtype
+    return fits and _is_served(rows.device, rows.dtype) and not torch.is_autocast_enabled("cpu")
+
+
+def _is_served(device: torch.device, dtype: torch.dtype) -> bool:
+    return device.type == "cpu" and dtype == torch.float32 and onednn_is_faster()
 
 
 @cache

@@ -106,7 +106,8 @@ class PackedScorer:
         """Return the log-probability of every scored token; cost grows with the unique tokens."""
         causal = causal_model(model)
         use_packed_attention(causal)
-        batch = pack(pairs, filling(num_packed(pairs), self._device, self._dtype))
+        batch = pack(pairs)
+        batch = batch.filled(filling(batch.input_ids.numel(), self._device, self._dtype))
         with _arithmetic(self._device, self._dtype):
             hidden = causal.base_model(
                 input_ids=batch.input_ids.unsqueeze(0).to(self._device),

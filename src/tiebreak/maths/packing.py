@@ -13,7 +13,7 @@ A completion attends to its prompt and to itself. Knows nothing of models; atten
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import torch
@@ -61,12 +61,20 @@ class PackedPairs:
         if (self.chosen_tokens.numel(), self.rejected_tokens.numel()) != wanted:
             raise ValueError("the scored tokens are not those of the pairs")
 
+    def filled(self, num: int) -> PackedPairs:
+        """Return the row with `num` tokens behind it: a segment that nothing else sees and nothing is read from."""
+        if num == 0:
+            return self
+        return replace(
+            self,
+            segments=(*self.segments, Segment(num, (0,))),
+            input_ids=torch.cat([self.input_ids, self.input_ids.new_zeros(num)]),
+            position_ids=torch.cat([self.position_ids, torch.arange(num)]),
+        )
 
-def pack(pairs: Sequence[TokenizedPair], filling: int = 0) -> PackedPairs:
-    """Return the packed layout of some pairs; pairs of the same prompt share it, equal completions are scored once.
 
-    `filling` tokens stand behind them as a segment of their own, which nothing else sees and nothing is read from.
-    """
+def pack(pairs: Sequence[TokenizedPair]) -> PackedPairs:
+    """Return the packed layout of some pairs; pairs of the same prompt share it, equal completions are scored once."""
     ids: list[int] = []
     positions: list[int] = []
     predictors: list[int] = []
@@ -85,10 +93,6 @@ def pack(pairs: Sequence[TokenizedPair], filling: int = 0) -> PackedPairs:
             predictors += [last, *range(begin, len(ids))]
             targets += completion
         segments.append(Segment(len(prompt), tuple(len(completion) - 1 for completion in completions)))
-    if filling:
-        ids += [0] * filling
-        positions += range(filling)
-        segments.append(Segment(filling, (0,)))
     chosen = chain.from_iterable(scored_at[pair.prompt_ids, pair.chosen_ids] for pair in pairs)
     rejected = chain.from_iterable(scored_at[pair.prompt_ids, pair.rejected_ids] for pair in pairs)
     columns = (ids, positions, predictors, targets, list(chosen), list(rejected))
