@@ -55,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         work(Path(arguments.worker))
         return 0
     settings = settings_of(arguments)
+    if fault := _fault(settings, arguments.out):
+        print(f"error: {fault}", file=sys.stderr)
+        return 2
     with tempfile.TemporaryDirectory(prefix="tiebreak-benchmark-") as folder:
         try:
             if arguments.scaling:
@@ -93,6 +96,15 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         sgemm_sizes=tuple(arguments.sgemm),
         threads=arguments.threads,
     )
+
+
+def _fault(settings: Settings, out: str | None) -> str | None:
+    """Return what would end the benchmark only after minutes of work, or None."""
+    if not Path(settings.data).is_file():
+        return f"{settings.data}: no such file; --data names one, --data-dir the folder of {', '.join(DATA)}"
+    if out and not Path(out).parent.is_dir():
+        return f"{out}: its folder does not exist"
+    return None
 
 
 def _show(result: dict[str, Any]) -> None:

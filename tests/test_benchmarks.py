@@ -173,3 +173,11 @@ def test_the_command_prints_one_json_object(pair_file, tiny_model, tmp_path):
     assert result["sgemm"]["share"]["tiebreak"] > 0
     assert result["unique_tokens_per_second"]["tiebreak"] > 0
     assert result["ratios"]["trl_default"] is None
+
+
+@pytest.mark.parametrize("faulty", [("--data", "absent.jsonl"), ("--data", __file__, "--out", "absent/result.json")])
+def test_what_cannot_work_is_said_in_one_line_before_anything_runs(faulty):
+    code = [sys.executable, str(BENCHMARKS / "throughput.py"), *faulty]
+    done = subprocess.run(code, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith(f"error: {faulty[-1]}: ")
