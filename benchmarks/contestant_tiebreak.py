@@ -23,14 +23,14 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from tiebreak.config import Config, load_config
 from tiebreak.data.preparation import prepare
 from tiebreak.engine.memory import keep_freed_memory
+from tiebreak.engine.model import Policy
 from tiebreak.engine.models import load_policy
 from tiebreak.engine.planner import make_plan
-from tiebreak.engine.policy import Policy
 from tiebreak.maths.losses import objective
 from tiebreak.records import TokenizedPair
-from tiebreak.training.loop import learn
 from tiebreak.training.optimizer import build_optimizer, rate_factor, set_rate
-from tiebreak.training.steps import Step, steps
+from tiebreak.training.order import Step, steps
+from tiebreak.training.step import learn
 
 ORDER_SEED = 0
 

@@ -20,9 +20,9 @@ import tiebreak
 from tiebreak.config import Config
 from tiebreak.data.preparation import prepare
 from tiebreak.engine.models import load_policy
+from tiebreak.files import read_jsonl, write_text
 from tiebreak.reporting.figures import plots
-from tiebreak.runs import read_jsonl, write_text
-from tiebreak.training.steps import steps
+from tiebreak.training.order import steps
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests" / "parity"))

@@ -32,10 +32,10 @@ from typing import Any
 import numpy as np
 from scipy.sparse import diags
 
-from tiebreak.data.audit.crossfit import sigmoid
-from tiebreak.data.audit.margins import Margins, fit_margins, side_by_side
-from tiebreak.data.audit.noise import label_noise, lapse_rate
-from tiebreak.data.audit.words import word_differences
+from tiebreak.doctor.labels.crossfit import sigmoid
+from tiebreak.doctor.labels.margins import Margins, fit_margins, side_by_side
+from tiebreak.doctor.labels.noise import label_noise, lapse_rate
+from tiebreak.doctor.texts.vocabulary import word_differences
 
 Row = dict[str, Any]
 _WORD = re.compile(r"\w+")

@@ -54,10 +54,10 @@ def prepare_with_tiebreak(path: Path, model: str, max_length: int, workers: int,
     """Return what tiebreak takes for a file, from its path to both sides of the split as tokens."""
     from transformers import AutoTokenizer  # noqa: PLC0415 - a contestant loads what it needs, and no more
 
-    from tiebreak.config_data import DataConfig  # noqa: PLC0415
+    from tiebreak.config import DataConfig  # noqa: PLC0415
     from tiebreak.data.preparation import prepare  # noqa: PLC0415
     from tiebreak.data.render import Renderer  # noqa: PLC0415
-    from tiebreak.inspection import check  # noqa: PLC0415
+    from tiebreak.verbs.check import check  # noqa: PLC0415
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     data = DataConfig(train=str(path), max_length=max_length, max_dropped_share=1.0)

@@ -28,11 +28,11 @@ from tiebreak.engine import head
 from tiebreak.engine.fused_lora import unfuse
 from tiebreak.engine.loading import quiet
 from tiebreak.engine.memory import keep_freed_memory, peak_memory_bytes
+from tiebreak.engine.model import Policy
 from tiebreak.engine.models import load_policy
 from tiebreak.engine.planner import MOST_TOKENS
-from tiebreak.engine.policy import Policy
 from tiebreak.maths.losses import objective
-from tiebreak.training.steps import Step, steps
+from tiebreak.training.order import Step, steps
 
 
 def main() -> None:

@@ -16,11 +16,12 @@ from typer.testing import CliRunner
 
 import tiebreak
 from tiebreak import config as settings
-from tiebreak.cli import app
+from tiebreak.cli.app import app
 from tiebreak.maths.losses import LOSSES
 
 ROOT = Path(__file__).parents[1]
-SOURCES = sorted((ROOT / "src" / "tiebreak").rglob("*.py"))
+PACKAGE = ROOT / "src" / "tiebreak"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
 COMMANDS = (
     "train", "plan", "check", "clean", "convert", "init", "evaluate", "report", "export", "chat", "config",
 )  # fmt: skip
@@ -39,7 +40,7 @@ def test_imports_only_go_down():
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("statement", ["import tiebreak", "import tiebreak.cli"])
+@pytest.mark.parametrize("statement", ["import tiebreak", "import tiebreak.cli.app"])
 def test_the_package_and_its_help_load_no_torch(statement):
     code = f"import sys; {statement}; sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'matplotlib')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -49,7 +50,7 @@ def test_every_setting_has_a_reader_outside_the_configuration():
     attributes = {
         node.attr
         for path in SOURCES
-        if path.name != "config.py"
+        if path.parent.name != "config"
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute)
     }
@@ -100,19 +101,38 @@ def test_the_readme_names_only_commands_and_files_that_exist():
         assert (ROOT / link).exists(), link
 
 
-def test_the_readme_or_the_package_names_every_module():
+def test_every_package_names_its_files_and_the_readme_every_room():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    missing = [
-        str(path)
-        for path in SOURCES
-        if path.name not in ("__init__.py", "__main__.py") and path.name not in readme and not _in_its_package(path)
-    ]
-    assert missing == []
+    for path in SOURCES:
+        package = path.parent / "__init__.py"
+        if path.parent == PACKAGE:
+            continue
+        told = ast.get_docstring(ast.parse(package.read_text(encoding="utf-8"))) or ""
+        if path.name != "__init__.py":
+            assert re.search(rf"\b{path.stem}\b", told), f"{package} does not name {path.name}"
+    rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    for room in rooms:
+        assert re.search(rf"^  {room}/ ", readme, re.MULTILINE), f"README.md does not name {room}/"
 
 
-def _in_its_package(path: Path) -> bool:
-    docstring = ast.get_docstring(ast.parse((path.parent / "__init__.py").read_text(encoding="utf-8"))) or ""
-    return bool(re.search(rf"\b{path.stem}\b", docstring))
+def test_the_root_of_the_package_stays_a_hall():
+    assert len([path for path in PACKAGE.iterdir() if path.is_file()]) <= 12
+
+
+def test_no_room_is_called_by_what_it_is_made_of():
+    vague = {"utils", "helpers", "common", "manager", "handler", "base", "misc"}
+    assert not vague & {path.stem for path in SOURCES} | vague & {path.parent.name for path in SOURCES}
+
+
+def test_a_command_a_function_and_a_file_have_one_name():
+    verbs = {path.stem for path in (PACKAGE / "verbs").glob("*.py")} - {"__init__"}
+    # The command config prints settings; what a program wants of them is load_config.
+    assert verbs == set(COMMANDS) - {"config"}
+    for verb in verbs:
+        module = importlib.import_module(f"tiebreak.verbs.{verb}")
+        assert callable(getattr(tiebreak, verb)), verb
+        assert verb in tiebreak.__all__
+        assert verb == "chat" or callable(getattr(module, verb)), verb
 
 
 def test_functions_and_files_stay_small():

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tiebreak.engine.models import load_policy
 from tiebreak.maths.losses import dpo, objective
 from tiebreak.maths.metrics import PAIR_METRICS, pair_metrics
-from tiebreak.training.loop import learn
 from tiebreak.training.optimizer import build_optimizer
-from tiebreak.training.steps import Step
+from tiebreak.training.order import Step
+from tiebreak.training.step import learn
 from tiny import disturb, logps, settings, token_pairs
 
 PAIRS = token_pairs(7)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from tiebreak.config import Config, load_config
-from tiebreak.engine.policy import Policy
+from tiebreak.engine.model import Policy
 from tiebreak.maths.logps import PairLogps
 from tiebreak.records import TokenizedPair
 

@@ -17,19 +17,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tiebreak.config import Config, build_config, load_config
-from tiebreak.config_data import DataConfig
+from tiebreak.config import Config, DataConfig, build_config, load_config
 from tiebreak.data.reader import PairFile, read_pairs
 from tiebreak.errors import TiebreakError
 from tiebreak.runs import Run, open_run
 
 if TYPE_CHECKING:
-    from tiebreak.artefact import Artefact
-    from tiebreak.conversation import Conversation
-    from tiebreak.conversion import Conversion
-    from tiebreak.curation import Cleaned
-    from tiebreak.data.audit.report import AuditReport
+    from tiebreak.doctor.report import AuditReport
     from tiebreak.engine.planner import Plan
+    from tiebreak.verbs.chat import Conversation
+    from tiebreak.verbs.clean import Cleaned
+    from tiebreak.verbs.convert import Conversion
+    from tiebreak.verbs.export import Artefact
 
 __version__ = metadata.version("tiebreak")
 __all__ = [
@@ -72,9 +71,9 @@ def train(
     `config` is a YAML file or a `Config`; none means the bundled quickstart. `overrides` are dotted keys with values,
     like `{"training.learning_rate": 5e-6}`.
     """
-    from tiebreak import pipeline
+    from tiebreak.verbs import train as verb
 
-    return pipeline.train(_settings(config, overrides), _progress(quiet), resume=resume, accept=accept)
+    return verb.train(_settings(config, overrides), _progress(quiet), resume=resume, accept=accept)
 
 
 def plan(
@@ -84,9 +83,9 @@ def plan(
     quiet: bool = False,
 ) -> Plan:
     """Load data and model, decide what fits in memory and how micro-batches are cut, and train nothing."""
-    from tiebreak import pipeline
+    from tiebreak.verbs import plan as verb
 
-    return pipeline.plan(_settings(config, overrides), _progress(quiet))
+    return verb.plan(_settings(config, overrides), _progress(quiet))
 
 
 def _settings(config: Config | str | Path | None, overrides: Sequence[str] | Mapping[str, Any]) -> Config:
@@ -99,37 +98,38 @@ def _settings(config: Config | str | Path | None, overrides: Sequence[str] | Map
 
 def evaluate(run: Run | str | Path, *, data: str | None = None, quiet: bool = False) -> dict[str, Any]:
     """Measure a trained run again, on its own held-out pairs or on another file of pairs."""
-    from tiebreak import reevaluation
+    from tiebreak.verbs import evaluate as verb
 
-    return reevaluation.evaluate(_run(run), _progress(quiet), data=data)
+    return verb.evaluate(_run(run), _progress(quiet), data=data)
 
 
 def report(run: Run | str | Path) -> Path:
     """Write the run's HTML report and return its path."""
-    from tiebreak.reporting import write_report
+    from tiebreak.verbs import report as verb
 
-    return Path(write_report(_run(run)))
+    return verb.report(_run(run))
 
 
 def export(
     run: Run | str | Path, out: str | Path, form: Literal["merged", "adapter"] | None = None, *, quiet: bool = False
 ) -> Artefact:
     """Write the trained model to a new folder, reload it and prove that it is the same model."""
-    from tiebreak import artefact, reevaluation
+    from tiebreak.training.trained import load_trained
+    from tiebreak.verbs import export as verb
 
     trained, progress = _run(run), _progress(quiet)
-    artefact.checked_target(out)  # before a model is loaded for nothing
-    return artefact.export(trained, reevaluation.load_trained(trained, progress), out, form, progress)
+    verb.checked_target(out)  # before a model is loaded for nothing
+    return verb.export(trained, load_trained(trained, progress), out, form, progress)
 
 
 def chat(run: Run | str | Path, *, max_new_tokens: int = 256, temperature: float = 0.0) -> Conversation:
     """Return a conversation with the trained model: `chat(run).ask("…")`."""
-    from tiebreak import reevaluation
-    from tiebreak.conversation import Conversation, check_temperature
+    from tiebreak.training.trained import load_trained
+    from tiebreak.verbs.chat import Conversation, check_temperature
 
     trained = _run(run)
     check_temperature(temperature)  # before a model is loaded for nothing
-    policy = reevaluation.load_trained(trained)
+    policy = load_trained(trained)
     return Conversation(policy, trained.config.data, max_new_tokens=max_new_tokens, temperature=temperature)
 
 
@@ -140,11 +140,9 @@ def check(
 
     `data` is a file, a folder, a glob, several of them, or a `DataConfig`. With `model`, tokens are counted, too.
     """
-    from tiebreak import inspection
+    from tiebreak.verbs import check as verb
 
-    settings, progress = _data(data), _progress(quiet)
-    tokens = None if model is None else inspection.tokens_of(model, settings)
-    return inspection.check(settings, tokens, progress)
+    return verb.check(_data(data), model, _progress(quiet))
 
 
 def clean(
@@ -156,16 +154,16 @@ def clean(
     quiet: bool = False,
 ) -> Cleaned:
     """Write the sound pairs to a new folder, the others beside them with their reasons, and a report of both."""
-    from tiebreak import curation
+    from tiebreak.verbs import clean as verb
 
-    return curation.clean(_data(data), out, actions, to, _progress(quiet))
+    return verb.clean(_data(data), out, actions, to, _progress(quiet))
 
 
 def convert(data: DataConfig | str | Path | Sequence[str | Path], out: str | Path, *, to: str) -> Conversion:
     """Write pairs of any form to a file of the form `to`: openai, trl, …"""
-    from tiebreak import conversion
+    from tiebreak.verbs import convert as verb
 
-    return conversion.convert(_data(data), to, out)
+    return verb.convert(_data(data), to, out)
 
 
 def init(
@@ -176,10 +174,10 @@ def init(
     quiet: bool = False,
 ) -> str:
     """Return a commented configuration to start from, and write it to `out` where that is given."""
-    from tiebreak import starting
+    from tiebreak.verbs import init as verb
 
     settings = _data(data)
-    return starting.init(check(settings, model=model, quiet=quiet).as_dict(), settings, model, out)
+    return verb.init(check(settings, model=model, quiet=quiet).as_dict(), settings, model, out)
 
 
 def _data(data: DataConfig | str | Path | Sequence[str | Path]) -> DataConfig:
@@ -195,7 +193,7 @@ def _run(run: Run | str | Path) -> Run:
 
 
 def _progress(quiet: bool) -> Any:
-    from tiebreak.console import Console
     from tiebreak.progress import Silent
+    from tiebreak.reporting.console import Console
 
     return Silent() if quiet else Console()

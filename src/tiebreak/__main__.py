@@ -6,9 +6,9 @@ import json
 import os
 import sys
 
-from tiebreak.cli import app
-from tiebreak.console import printable, take_any_text
+from tiebreak.cli.app import app
 from tiebreak.errors import EXIT_FAILURE, EXIT_INTERRUPTED, Preempted, TiebreakError, one_line
+from tiebreak.reporting.console import printable, take_any_text
 from tiebreak.secrecy import masked, secrets_of
 
 

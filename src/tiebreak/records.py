@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from tiebreak.fingerprint import fingerprint
 
+UNDECIDED = frozenset({"tie", "unpaired"})
+"""Reasons of records that are sound and give no pair: they do not count as unusable."""
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 

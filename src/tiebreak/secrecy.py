@@ -1,7 +1,7 @@
 """Passwords and tokens that must not get into files, pages and messages.
 
 Owns which forms are recognised without knowing the secret: addresses with a user before the host, and tokens by their
-prefix. What people write in preference data is looked at by the doctor (`data.audit.secrets`), which owns its own,
+prefix. What people write in preference data is looked at by the doctor (`doctor.texts.secrets`), which owns its own,
 more careful forms. Linear in the length of a text.
 """
 

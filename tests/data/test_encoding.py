@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from tiebreak.config_data import DataConfig
+from tiebreak.config import DataConfig
 from tiebreak.data import words
 from tiebreak.data.encoding import Encoder
 from tiebreak.data.render import Renderer

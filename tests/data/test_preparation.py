@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from tiebreak.config_data import DataConfig
+from tiebreak.config import DataConfig
 from tiebreak.data.preparation import prepare, render_side
 from tiebreak.data.reader import read_pairs
 from tiebreak.data.render import Renderer

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tiebreak.config_data import DataConfig, SourceConfig
+from tiebreak.config import DataConfig, SourceConfig
 from tiebreak.data.preparation import prepare
 from tiebreak.data.render import Renderer
 from tiebreak.errors import DataError

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from tiebreak.config_data import DataConfig
+from tiebreak.config import DataConfig
 from tiebreak.data.containers import MAX_LINE_BYTES
 from tiebreak.data.reader import open_data, read_pairs, records
 from tiebreak.errors import DataError

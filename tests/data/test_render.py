@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiebreak.config_data import DataConfig
+from tiebreak.config import DataConfig
 from tiebreak.data.render import Renderer
 from tiebreak.errors import RenderError
 from tiebreak.records import Message, Pair

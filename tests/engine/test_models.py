@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from tiebreak.engine.models import load_policy
-from tiebreak.engine.reference import REFERENCE_ADAPTER, AdapterOff, FrozenCopy, OtherAdapter
+from tiebreak.engine.reference.kinds import REFERENCE_ADAPTER, AdapterOff, FrozenCopy, OtherAdapter
 from tiebreak.engine.scorer import PackedScorer
 from tiebreak.errors import ModelError
 from tiny import disturb, same, settings, token_pairs, weights

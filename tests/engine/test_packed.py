@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from families import CPU, DECODER, EXPERTS, HEADS_OF_8, PACKABLE, PACKED, PLAIN, SLIDING, build
+from tiebreak.engine.answers.local import Sampling, generate
 from tiebreak.engine.compatibility import choose_scorer
-from tiebreak.engine.generate import Sampling, generate
 from tiebreak.engine.scorer import PackedScorer
 from tiebreak.records import TokenizedPair
 from tiny import EOS, PAD, same, token_pairs, weights

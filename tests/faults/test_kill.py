@@ -11,7 +11,7 @@ import pytest
 from harness import NUM_STEPS, Case, assert_finished_like, assert_nothing_hidden, assert_nothing_partial, assert_resumes
 
 from tiebreak.faults import POINTS
-from tiebreak.runs import PART
+from tiebreak.files import PART
 
 # A checkpoint is due after steps 2, 4, … 12; there are several micro-batches in a step, one block of pairs in the data.
 LORA = [

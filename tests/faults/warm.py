@@ -20,12 +20,12 @@ from pathlib import Path
 
 IMPORTS = (
     "matplotlib.pyplot",
-    "tiebreak.pipeline",
+    "tiebreak.verbs.train",
     "tiebreak.reporting.page",
-    "tiebreak.reevaluation",
-    "tiebreak.artefact",
+    "tiebreak.verbs.evaluate",
+    "tiebreak.verbs.export",
     "transformers.models.llama.modeling_llama",
-    "tiebreak.cli",
+    "tiebreak.cli.app",
 )
 
 

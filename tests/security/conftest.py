@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tiebreak import pipeline
 from tiebreak.__main__ import main
+from tiebreak.verbs import train
 from tiny import settings
 
 Answer = tuple[int, str, str]
@@ -62,7 +62,7 @@ def finished(tmp_path_factory, tiny_model) -> Path:
     """The folder of a run that is done; copy it before you spoil it."""
     folder = tmp_path_factory.mktemp("finished")
     pairs = save_rows(folder / "pairs.jsonl", some_rows())
-    return pipeline.train(train_settings(tiny_model, pairs, folder / "run")).path
+    return train.train(train_settings(tiny_model, pairs, folder / "run")).path
 
 
 @pytest.fixture

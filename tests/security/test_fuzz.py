@@ -12,8 +12,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tiebreak.config import Config, leaves, load_config
-from tiebreak.config_data import DataConfig
+from tiebreak.config import Config, DataConfig, leaves, load_config
 from tiebreak.data.reader import PairFile, read_pairs
 from tiebreak.data.render import Renderer
 from tiebreak.errors import ConfigError, DataError, RenderError

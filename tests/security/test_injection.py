@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import tiebreak
-from tiebreak import console
 from tiebreak.data.formats import FORMATS
+from tiebreak.reporting import console
 from tiebreak.reporting.page import render_report
 from tiebreak.runs import Run
 
@@ -214,7 +214,7 @@ def test_only_markup_of_our_own_is_trusted():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Markup")
     ]
-    assert sorted(calls) == [("audit_page.py", "plot.svg"), ("page.py", "p.svg")]
+    assert sorted(calls) == [("page.py", "p.svg"), ("page.py", "plot.svg")]
 
 
 # ----------------------------------------------------------------------------------------------- trackers, logs, tables

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiebreak.config import build_config, leaves, load_config
-from tiebreak.config_data import Section
+from tiebreak.config import Section, build_config, leaves, load_config
 from tiebreak.errors import ConfigError
 from tiebreak.secrecy import has_password, masked, secrets_of
 

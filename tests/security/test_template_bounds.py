@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tiebreak.config_data import DataConfig
+from tiebreak.config import DataConfig
 from tiebreak.data import template_probe, templates
 from tiebreak.data.render import Renderer
 from tiebreak.data.templates import Exceeded, fault_of, limited

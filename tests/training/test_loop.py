@@ -19,12 +19,13 @@ from tiebreak.errors import NotFinite, Preempted, RunError, TrainingError
 from tiebreak.maths.losses import objective
 from tiebreak.progress import Silent
 from tiebreak.training.checkpoint import Checkpoints
-from tiebreak.training.loop import Outcome, learn, probe_steps, train
+from tiebreak.training.loop import Outcome, probe_steps, train
 from tiebreak.training.optimizer import build_optimizer
+from tiebreak.training.order import Step
 from tiebreak.training.preemption import Stop, listening
 from tiebreak.training.recorder import Recorder
 from tiebreak.training.start_check import check_start
-from tiebreak.training.steps import Step
+from tiebreak.training.step import learn
 from tiny import disturb, same, settings, token_pairs, weights
 
 PAIRS = token_pairs(13)

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tiebreak.config_data import DataConfig
-from tiebreak.data.audit.rules import UNDECIDED
+from tiebreak.config import DataConfig
 from tiebreak.data.tokens import TokenTable
 from tiebreak.errors import DataError
-from tiebreak.records import Dropped, Pair, TokenizedPair
+from tiebreak.records import UNDECIDED, Dropped, Pair, TokenizedPair
 
 HELDOUT_PROMPT = "heldout_prompt"
 

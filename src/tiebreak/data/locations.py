@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
-from tiebreak.config_data import BUNDLED_PAIRS
+from tiebreak.config import BUNDLED_PAIRS
 from tiebreak.errors import DataError, nearest, one_line
 
 HUB = "hf:"

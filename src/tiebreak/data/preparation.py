@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiebreak import faults
-from tiebreak.config_data import DataConfig
+from tiebreak.config import DataConfig
 from tiebreak.data.account import HELDOUT_PROMPT, Side, account_of, refuse_dropped_share, refuse_empty
 from tiebreak.data.containers import Block
 from tiebreak.data.reader import HELDOUT, TRAIN, DataFile, open_data, read_block, settled

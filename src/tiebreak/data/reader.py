@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from tiebreak.config_data import DataConfig, SourceConfig
+from tiebreak.config import DataConfig, SourceConfig
 from tiebreak.data.containers import Block, blocks, rows
 from tiebreak.data.formats import FORMATS, Format, Pairing, RowError, detect, read_row
 from tiebreak.data.formats.columns import columns_form

@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tiebreak.config_data import DataConfig
+from tiebreak.config import DataConfig
 from tiebreak.data.encoding import Encoder, Tokenizer
 from tiebreak.data.templates import Exceeded, limited
 from tiebreak.errors import RenderError, one_line

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tiebreak.errors import DataError, one_line
-from tiebreak.runs import whole_file
+from tiebreak.files import whole_file
 
 Append = Callable[[Mapping[str, Any]], None]
 ROWS_IN_MEMORY = 2048

@@ -1,1 +1,11 @@
-"""The only floor that knows transformers and peft: models, scoring, references, generation."""
+"""The only floor that knows transformers and peft.
+
+model          a model with all that is needed to use it      models         from a name to a policy
+sources        what a model name means                        loading        weights into a model, all or none
+bundled        the model that comes with tiebreak             weights        weights by content
+scorer         what a model says about pairs                  head           hidden states to log-probabilities
+attention      attention over packed rows                     compatibility  which models may be packed
+fused_lora     a LoRA layer without intermediate results      products       matrix products on a CPU: which library
+planner        what fits in memory                            memory         how much is in use
+reference/     the frozen side                                answers/       answers to prompts
+"""

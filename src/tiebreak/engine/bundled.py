@@ -24,8 +24,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tiebreak.config import BUNDLED_MODEL
 from tiebreak.errors import ModelError, one_line
+from tiebreak.files import whole_folder
 from tiebreak.fingerprint import file_digest
-from tiebreak.runs import whole_folder
 from tiebreak.secrecy import masked
 
 Say = Callable[[str], None]

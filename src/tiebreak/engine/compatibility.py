@@ -19,7 +19,7 @@ from torch import nn
 
 from tiebreak.engine.attention import causal_model
 from tiebreak.engine.head import head_of
-from tiebreak.engine.reference import evaluation_mode
+from tiebreak.engine.reference.kinds import evaluation_mode
 from tiebreak.engine.scorer import PackedScorer, PlainScorer, Scorer
 from tiebreak.errors import one_line
 from tiebreak.maths.logps import TokenLogps

@@ -18,8 +18,7 @@ import torch
 import transformers
 from torch import nn
 
-from tiebreak.config import AdapterConfig, Config, ModelConfig, build_config
-from tiebreak.config_data import DataConfig
+from tiebreak.config import AdapterConfig, Config, DataConfig, ModelConfig, build_config
 from tiebreak.data.render import Renderer
 from tiebreak.data.templates import fault_of
 from tiebreak.engine.attention import use_plain_attention
@@ -27,14 +26,14 @@ from tiebreak.engine.bundled import Say
 from tiebreak.engine.compatibility import Choice, choose_scorer
 from tiebreak.engine.fused_lora import fuse, unfuse
 from tiebreak.engine.loading import load_adapter, load_as_a_stranger, load_model, quietly
+from tiebreak.engine.model import POLICY_ADAPTER, Policy, TokenBudget
 from tiebreak.engine.planner import MOST_TOKENS
-from tiebreak.engine.policy import POLICY_ADAPTER, Policy, TokenBudget
 from tiebreak.engine.products import speed_up
-from tiebreak.engine.reference import REFERENCE_ADAPTER, AdapterOff, FrozenCopy, OtherAdapter, Reference
+from tiebreak.engine.reference.kinds import REFERENCE_ADAPTER, AdapterOff, FrozenCopy, OtherAdapter, Reference
+from tiebreak.engine.reference.store import SCHEMA, LogpStore
+from tiebreak.engine.reference.stored import StoredReference
 from tiebreak.engine.scorer import PackedScorer, PlainScorer, Scorer
 from tiebreak.engine.sources import Source, explained, refuse_code, resolve
-from tiebreak.engine.store import SCHEMA, LogpStore
-from tiebreak.engine.stored_reference import StoredReference
 from tiebreak.errors import ModelError, one_line
 from tiebreak.fingerprint import derive_seed
 from tiebreak.secrecy import masked

@@ -19,7 +19,7 @@ from torch import Tensor
 from tiebreak.engine.attention import causal_model
 from tiebreak.engine.compatibility import probe_pairs
 from tiebreak.engine.head import CHUNK
-from tiebreak.engine.policy import Policy
+from tiebreak.engine.model import Policy
 from tiebreak.errors import ModelError
 from tiebreak.records import TokenizedPair
 

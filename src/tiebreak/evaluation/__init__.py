@@ -1,1 +1,6 @@
-"""The verb evaluate: what changed between reference and policy, on prompts that were never trained on."""
+"""What changed between reference and policy, on prompts that were never trained on.
+
+heldout    held-out pairs under reference and policy      samples     answers before and after
+measuring  all that is measured, and its files            measures    the before/after table
+gate       the verdict
+"""

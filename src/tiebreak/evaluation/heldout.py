@@ -13,8 +13,8 @@ import torch
 
 from tiebreak import faults
 from tiebreak.config import Config
-from tiebreak.engine.policy import Policy
-from tiebreak.engine.reference import evaluation_mode
+from tiebreak.engine.model import Policy
+from tiebreak.engine.reference.kinds import evaluation_mode
 from tiebreak.errors import TrainingError
 from tiebreak.maths.losses import objective
 from tiebreak.maths.metrics import pair_metrics

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiebreak import runs
+from tiebreak import files
 from tiebreak.config import Config
-from tiebreak.engine.policy import Policy
+from tiebreak.engine.model import Policy
 from tiebreak.evaluation.heldout import Evidence, HeldoutPairs
+from tiebreak.evaluation.measures import summarise
 from tiebreak.evaluation.samples import sample
-from tiebreak.evaluation.summary import summarise
 from tiebreak.progress import Progress
 from tiebreak.records import Pair
 from tiebreak.runs import Run
@@ -31,9 +31,9 @@ class Measured:
 
     def write(self, run: Run) -> None:
         """Keep everything in the run folder."""
-        runs.write_jsonl(run.path / "evidence.jsonl", (row.as_dict() for row in self.evidence))
-        runs.write_jsonl(run.path / "samples.jsonl", self.samples)
-        runs.write_json(run.path / "evaluation.json", self.evaluation)
+        files.write_jsonl(run.evidence_file, (row.as_dict() for row in self.evidence))
+        files.write_jsonl(run.samples_file, self.samples)
+        files.write_json(run.evaluation_file, self.evaluation)
 
 
 def measure(

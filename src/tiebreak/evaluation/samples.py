@@ -13,12 +13,12 @@ from typing import Any
 
 from tiebreak.config import Config, RuleConfig
 from tiebreak.data.render import Renderer
+from tiebreak.engine.answers.kept import AnswerFile
+from tiebreak.engine.answers.local import Answer, generate
 from tiebreak.engine.attention import causal_model
-from tiebreak.engine.generate import Answer, generate
-from tiebreak.engine.policy import POLICY_ADAPTER, Policy
+from tiebreak.engine.model import POLICY_ADAPTER, Policy
 from tiebreak.engine.weights import weights_digest
 from tiebreak.errors import ConfigError
-from tiebreak.evaluation.answers import AnswerFile
 from tiebreak.progress import Progress
 from tiebreak.records import Pair
 

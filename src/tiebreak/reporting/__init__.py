@@ -1,5 +1,6 @@
-"""The verb report: a run on one self-contained page, and in one model card."""
+"""What people see of a run: terminal, page, plots, model card.
 
-from tiebreak.reporting.page import write_report
-
-__all__ = ["write_report"]
+console    progress, warnings, tables on a terminal          page       the HTML report of a run
+figures    plots as inline SVG, and the look of all plots    card       the model card of an export
+numbers    how numbers are shown                             visible    hidden characters made visible
+"""

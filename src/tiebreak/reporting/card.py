@@ -9,8 +9,7 @@ from typing import Any
 
 from tiebreak.config import dump_config
 from tiebreak.reporting.numbers import duration, shown
-from tiebreak.reporting.sound import as_a_run_writes
-from tiebreak.runs import Run
+from tiebreak.runs import Run, as_a_run_writes
 
 
 def model_card(run: Run, form: str) -> str:

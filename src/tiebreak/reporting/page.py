@@ -11,16 +11,16 @@ import jinja2
 from markupsafe import Markup
 
 from tiebreak.config import dump_config
+from tiebreak.files import read_jsonl, write_text
 from tiebreak.reporting.figures import plots
 from tiebreak.reporting.numbers import duration, gibibytes, shown
-from tiebreak.reporting.sound import as_a_run_writes
 from tiebreak.reporting.visible import harmless
-from tiebreak.runs import Run, read_jsonl, write_text
+from tiebreak.runs import Run, as_a_run_writes
 
 
 def write_report(run: Run) -> str:
     """Write report.html into the run folder and return its path."""
-    target = run.path / "report.html"
+    target = run.report_file
     write_text(target, render_report(run))
     return str(target)
 
@@ -28,7 +28,10 @@ def write_report(run: Run) -> str:
 def render_report(run: Run) -> str:
     """Return the page as text."""
     with as_a_run_writes(run.path):
-        return _rendered(run)
+        try:
+            return _rendered(run)
+        except jinja2.TemplateError as error:  # what the template reads is not there
+            raise ValueError(str(error)) from None
 
 
 def _rendered(run: Run) -> str:
@@ -39,12 +42,12 @@ def _rendered(run: Run) -> str:
         finalize=lambda value: harmless(value) if type(value) is str else value,  # not Markup, which is ours
     )
     environment.filters |= {"shown": shown, "duration": duration, "gibibytes": gibibytes}
-    drawn = plots(run.metrics, read_jsonl(run.path / "evidence.jsonl"))
+    drawn = plots(run.metrics, read_jsonl(run.evidence_file))
     return environment.get_template("report.html.j2").render(
         name=run.path.resolve().name,
         manifest=run.manifest,
         data=run.data,
-        dropped=read_jsonl(run.path / "dropped.jsonl")[:20],
+        dropped=read_jsonl(run.dropped_file)[:20],
         evaluation=run.evaluation,
         samples=run.samples,
         rule=run.config.evaluation.rule,

@@ -1,1 +1,9 @@
-"""The verb train: from tokenised pairs to a better policy."""
+"""From tokenised pairs to a better policy. Read `loop` first.
+
+loop           the training loop                             step           one optimizer step
+order          which pairs are learned from at which step    start_check    what must hold before the first step
+optimizer      AdamW and the learning rate                   recorder       metrics.jsonl, TensorBoard, other trackers
+checkpoint     what training needs to go on                  preemption     signals that ask a run to end
+opening        what a run stands on, its first files         preamble       what a run says before it trains
+resumption     whether an attempt may go on                  trained        a trained policy out of a run folder
+"""

@@ -28,10 +28,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tiebreak import faults
-from tiebreak.engine.policy import Policy
+from tiebreak.engine.model import Policy
 from tiebreak.errors import RunError, TrainingError, one_line
+from tiebreak.files import whole_folder, write_json
 from tiebreak.fingerprint import file_digest, fingerprint
-from tiebreak.runs import whole_folder, write_json
 
 SCHEMA = 2
 POLICY, OPTIMIZER, RANDOM, REFERENCE, STATE, MANIFEST = (

@@ -1,39 +1,35 @@
 """The training loop. Read this file first.
 
-A step takes its pairs, in micro-batches that fit, asks the reference and the policy what they say about each pair, and
-goes down the gradient of the mean loss over the pairs of the step. Owns the reduction: losses, each times the weight of
-its pair, are summed over micro-batches and divided once, by the pairs of the step, so no result depends on how a step
-was cut. What is recorded counts pairs, not weights.
+Owns the course of a run: the start check, steps to the last one, probes and checkpoints on the way, signals, and going
+back where a loss is not finite. What a step does is told by `step`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 
 import torch
 
 from tiebreak import faults
 from tiebreak.config import Config
-from tiebreak.engine.memory import is_out_of_memory, memory_bytes, release_cached
-from tiebreak.engine.policy import Policy
-from tiebreak.errors import NotFinite, RunError, TrainingError
+from tiebreak.engine.memory import memory_bytes
+from tiebreak.engine.model import Policy
+from tiebreak.errors import NotFinite, RunError
 from tiebreak.fingerprint import derive_seed
 from tiebreak.maths.losses import Objective, objective
-from tiebreak.maths.metrics import PairMetrics, pair_metrics
 from tiebreak.progress import Advance, Progress
 from tiebreak.records import TokenizedPair
 from tiebreak.training.checkpoint import Checkpoints, State, checkpoint_steps
 from tiebreak.training.optimizer import build_optimizer, rate_factor, set_rate
+from tiebreak.training.order import Step, num_steps, order_digest, steps
 from tiebreak.training.preemption import Stop
 from tiebreak.training.recorder import Recorder
 from tiebreak.training.start_check import check_start
-from tiebreak.training.steps import Step, named, num_steps, order_digest, steps
+from tiebreak.training.step import learn
 
 Probe = Callable[[], Mapping[str, float]]
 """Measures the policy on held-out pairs; called between steps."""
@@ -181,58 +177,6 @@ def _rolled_back(course: _Course, state: State, error: NotFinite, progress: Prog
     return found
 
 
-def learn(
-    policy: Policy, step: Step, loss: Objective, optimizer: torch.optim.Optimizer, config: Config
-) -> tuple[PairMetrics, float]:
-    """Take one optimizer step; return the metrics of its pairs, and the gradient norm before clipping.
-
-    Where memory runs out, micro-batches of half the size carry the same pairs. The device is waited for once.
-    """
-    while True:
-        optimizer.zero_grad(set_to_none=True)
-        groups = policy.micro_batches(step.pairs)
-        try:
-            metrics = [_learn_group(policy, group, step, loss, config) for group in groups]
-            spoilt = faults.point("step:gradient")
-            break
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-        _halve_budget(policy, groups, step)
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = torch.nn.utils.clip_grad_norm_(parameters, config.training.max_grad_norm)
-    measured = PairMetrics.concatenated(metrics)
-    *losses, norm_value = torch.cat([measured.values[:, 0], norm.detach().float().reshape(1)]).tolist()
-    losses = [math.nan] * len(losses) if spoilt else losses
-    _require_finite(losses, list(chain.from_iterable(groups)), step, "loss")
-    _require_finite([norm_value] * len(step.pairs), step.pairs, step, "gradient norm")
-    optimizer.step()
-    return measured, norm_value
-
-
-def _learn_group(
-    policy: Policy, pairs: Sequence[TokenizedPair], step: Step, loss: Objective, config: Config
-) -> PairMetrics:
-    """Add one micro-batch's share to the gradient of the step."""
-    reference = policy.reference.logps(pairs)
-    scores = policy.scorer(policy.model, pairs)
-    losses = loss(scores, reference)
-    weights = losses.new_tensor([pair.weight for pair in pairs])
-    ((weights * losses).sum() / len(step.pairs)).backward()  # type: ignore[no-untyped-call]
-    return pair_metrics(losses, scores, reference, beta=config.loss.beta)
-
-
-def _halve_budget(policy: Policy, groups: Sequence[Sequence[TokenizedPair]], step: Step) -> None:
-    largest = max(policy.scorer.num_tokens(group) for group in groups)
-    if all(len(group) == 1 for group in groups):
-        raise TrainingError(
-            f"step {step.index + 1}: out of memory with one pair at a time (up to {largest} tokens); lower "
-            "data.max_length or set training.gradient_checkpointing=true; nothing of this step was learned"
-        )
-    policy.budget.tokens = min(policy.budget.tokens, largest) // 2
-    release_cached(policy.device)
-
-
 def probe_steps(total: int, probes: int) -> set[int]:
     """Return the steps after which held-out pairs are scored: evenly spaced, the last step among them."""
     return {round(total * (index + 1) / probes) for index in range(probes)} - {0}
@@ -269,14 +213,3 @@ def _own_randomness(policy: Policy, config: Config) -> Iterator[None]:
     with torch.random.fork_rng(devices=[policy.device] if policy.device.type == "cuda" else []):
         torch.manual_seed(derive_seed(config.training.seed, "dropout"))
         yield
-
-
-def _require_finite(values: Sequence[float], pairs: Sequence[TokenizedPair], step: Step, what: str) -> None:
-    """Stop before the optimizer moves anything, and name the pairs."""
-    bad = [pair for pair, value in zip(pairs, values, strict=True) if not math.isfinite(value)]
-    if not bad:
-        return
-    raise NotFinite(
-        f"step {step.index + 1}: the {what} is not finite for {len(bad)} pairs ({named(bad)}); the optimizer did not "
-        "take this step; lower training.learning_rate, set training.on_divergence to rollback, or look these pairs up"
-    )

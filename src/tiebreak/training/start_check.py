@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import torch
 
 from tiebreak.config import Config
-from tiebreak.engine.policy import Policy
-from tiebreak.engine.reference import evaluation_mode
+from tiebreak.engine.model import Policy
+from tiebreak.engine.reference.kinds import evaluation_mode
 from tiebreak.errors import TrainingError
 from tiebreak.maths.logps import PairLogps
 from tiebreak.maths.losses import Objective
 from tiebreak.records import TokenizedPair
-from tiebreak.training.steps import named, steps
+from tiebreak.training.order import named, steps
 
 
 def check_start(policy: Policy, pairs: Sequence[TokenizedPair], loss: Objective, config: Config) -> None:

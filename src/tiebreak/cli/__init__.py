@@ -1,0 +1,4 @@
+"""The edge: parse, call one verb, print, exit.
+
+app     the application, and the commands about runs        data    the commands about preference data
+"""

@@ -1,0 +1,238 @@
+"""The command line: parse, call one verb, print, exit.
+
+Results go to standard output, prose and progress to standard error. Torch is loaded only by the commands that compute.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any, Literal
+
+import typer
+
+import tiebreak
+from tiebreak import faults
+from tiebreak.cli import data
+from tiebreak.cli.data import Json, Quiet, examples
+from tiebreak.config import describe_config, dump_config, load_config
+from tiebreak.errors import DataError
+from tiebreak.reporting import console
+from tiebreak.runs import open_run
+
+app = typer.Typer(
+    name="tiebreak",
+    help="Direct Preference Optimization: from a file of preference pairs to a model that is proven better.",
+    epilog="Start with:  tiebreak train   (aligns the bundled 135M model on the bundled pairs, a few minutes on a CPU)",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigPath = Annotated[
+    str | None, typer.Argument(metavar="CONFIG", help="YAML file; without it, the bundled quickstart.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated.")
+]
+RunPath = Annotated[str, typer.Argument(metavar="RUN", help="Run folder that 'tiebreak train' made.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.print_text(tiebreak.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[  # noqa: ARG001 - its callback does the work
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    faults.arm(os.environ.get(faults.VARIABLE))
+
+
+@app.command(
+    epilog=examples(
+        "tiebreak train",
+        "tiebreak train my.yaml",
+        "tiebreak train my.yaml --set training.learning_rate=5e-6 --set output.dir=runs/slower",
+        "tiebreak train my.yaml --set adapter=none --json",
+        "tiebreak train my.yaml --resume never",
+    )
+)
+def train(
+    config: ConfigPath = None,
+    overrides: Overrides = None,
+    resume: Annotated[
+        Literal["auto", "never"], typer.Option("--resume", help="auto: go on with an attempt that was cut off.")
+    ] = "auto",
+    accept: Annotated[
+        list[str] | None,
+        typer.Option("--accept", metavar="PART", help="Go on although config, data, template, … changed; repeatable."),
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Align a model on preference pairs, measure it, judge it, and write a report.
+
+    The same command starts, resumes after a crash or a signal (exit 75), and says so when all is done.
+    """
+    settings = load_config(config or tiebreak.QUICKSTART, overrides or ())
+    _prepare_process()
+    run = tiebreak.train(settings, resume=resume, accept=accept or (), quiet=quiet)
+    if as_json:
+        console.print_json({"run": str(run.path), **run.manifest, "evaluation": run.evaluation})
+    else:
+        console.print_evaluation(run.evaluation, run.samples)
+        console.print_text(f"\nreport: {run.path / 'report.html'}\nnext:   tiebreak export {run.path} --out my-model")
+
+
+data.register(app)
+
+
+@app.command(epilog=examples("tiebreak plan my.yaml", "tiebreak plan my.yaml --set data.max_length=4096 --json"))
+def plan(
+    config: ConfigPath = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Say what fits in memory and how steps would be cut into micro-batches, without training."""
+    settings = load_config(config or tiebreak.QUICKSTART, overrides or ())
+    _prepare_process()
+    found = tiebreak.plan(settings, quiet=as_json)
+    if as_json:
+        console.print_json(found.as_dict())
+
+
+@app.command(
+    epilog=examples("tiebreak evaluate runs/quickstart", "tiebreak evaluate runs/quickstart --data other.jsonl --json")
+)
+def evaluate(
+    run: RunPath,
+    data: Annotated[str | None, typer.Option(metavar="FILE", help="Measure on these pairs instead.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a trained run again and judge it, on its held-out pairs or on another file."""
+    trained = open_run(run)
+    _prepare_process()
+    found = tiebreak.evaluate(trained, data=data, quiet=quiet)
+    console.print_json(found) if as_json else console.print_evaluation(found, [] if data else trained.samples)
+
+
+@app.command(epilog=examples("tiebreak report runs/quickstart"))
+def report(run: RunPath, as_json: Json = False) -> None:
+    """Write the run's report: one self-contained HTML page."""
+    path = str(tiebreak.report(run))
+    console.print_json({"report": path}) if as_json else console.print_text(path)
+
+
+@app.command(
+    epilog=examples(
+        "tiebreak export runs/quickstart --out my-model",
+        "tiebreak export runs/quickstart --out my-adapter --form adapter --json",
+    )
+)
+def export(
+    run: RunPath,
+    out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="New folder for the model.")],
+    form: Annotated[
+        Literal["merged", "adapter"] | None,
+        typer.Option("--form", help="All weights in one (default), or the adapter."),
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the trained model, load it again, and compare log-probabilities before saying done."""
+    trained = open_run(run)
+    _prepare_process()
+    made = tiebreak.export(trained, out, form, quiet=quiet)
+    if as_json:
+        console.print_json(made.as_dict())
+        return
+    console.print_text(
+        f"{made.path}: {made.form} model, the same log-probabilities as the trained one "
+        f"(largest difference {made.max_logps_difference:.2g} nats over {made.num_checked_pairs} pairs)"
+    )
+    if made.form == "adapter":
+        console.print_text(f"its base model, which whoever loads it needs: {trained.manifest.get('base_model')}")
+
+
+@app.command(
+    epilog=examples(
+        "tiebreak chat runs/quickstart",
+        'tiebreak chat runs/quickstart --compare --prompt "How do I fix a leaking tap?"',
+    )
+)
+def chat(
+    run: RunPath,
+    prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="Ask this and exit.")] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="Also show what the reference answers.")] = False,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Talk to the trained model."""
+    trained = open_run(run)
+    if as_json and prompt is None:
+        raise DataError("chat --json: needs --prompt TEXT")
+    _prepare_process()
+    talk = tiebreak.chat(trained, max_new_tokens=max_new_tokens, temperature=temperature)
+    if prompt is not None:
+        answers = _answers(talk, prompt, compare)
+        console.print_json({"prompt": prompt, **answers}) if as_json else _show(answers)
+        return
+    _talk(talk, compare)
+
+
+@app.command(
+    name="config", epilog=examples("tiebreak config > my.yaml", "tiebreak config my.yaml --set training.epochs=2")
+)
+def show_config(
+    config: Annotated[str | None, typer.Argument(metavar="CONFIG", help="YAML file to check and resolve.")] = None,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Print every setting with its meaning and default, or the settings that a file resolves to."""
+    settings = load_config(config, overrides or ())
+    if as_json:
+        console.print_json(settings.model_dump(mode="json"))
+    else:
+        console.print_text((dump_config(settings) if config or overrides else describe_config()).rstrip("\n"))
+
+
+def _talk(talk: Any, compare: bool) -> None:
+    console.Console().say("/reset starts over, /quit or Ctrl-D ends")
+    while True:
+        try:
+            text = input("you> ").strip()
+        except EOFError:
+            return
+        if text == "/quit":
+            return
+        if text == "/reset":
+            talk.reset()
+        elif text:
+            _show(_answers(talk, text, compare))
+
+
+def _answers(talk: Any, text: str, compare: bool) -> dict[str, str]:
+    before = {"before": talk.before(text)} if compare else {}
+    return before | {"answer": talk.ask(text)}
+
+
+def _show(answers: dict[str, str]) -> None:
+    for name, text in answers.items():
+        label = f"[{name}]\n" if len(answers) > 1 else ""
+        console.print_text(f"{label}{text}\n")
+
+
+def _prepare_process() -> None:
+    """Keep transformers' own bars and advice off the screen, and freed memory in the process."""
+    from tiebreak.engine.loading import quiet
+    from tiebreak.engine.memory import keep_freed_memory
+
+    quiet()
+    keep_freed_memory()

@@ -1,0 +1,222 @@
+"""The commands about data: check, clean, convert, init. Parse, call one verb, print, exit.
+
+Owns their options. The other commands are in `cli`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+import tiebreak
+from tiebreak.config import DataConfig, build_config
+from tiebreak.data.writer import writing
+from tiebreak.errors import EXIT_FAILURE, DataError
+from tiebreak.reporting import console
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no advice.")]
+Files = Annotated[
+    list[str],
+    typer.Argument(metavar="FILE...", help="Preference pairs: files, folders, globs, hf:OWNER/NAME@SPLIT, 'bundled'."),
+]
+Form = Annotated[str, typer.Option("--format", metavar="FORM", help="Form of the rows; auto detects it.")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--column", "-c", metavar="OURS=THEIRS", help="Which column is what: prompt=question; repeatable."),
+]
+Choose = Annotated[
+    Literal["best_worst", "best_random", "all"],
+    typer.Option("--pairing", help="How several judged completions of a prompt become pairs."),
+]
+MinMargin = Annotated[float, typer.Option(min=0.0, help="Least difference of two scores that makes a pair.")]
+HeldoutShare = Annotated[float, typer.Option(min=0.001, max=0.999, help="Share of prompts held out.")]
+Heldout = Annotated[
+    str | None, typer.Option("--heldout", metavar="FILE", help="Held-out pairs: look for leaks between the two.")
+]
+Model = Annotated[
+    str | None, typer.Option("--model", "-m", metavar="M", help="Also count tokens with this model's tokenizer.")
+]
+MaxLength = Annotated[int, typer.Option(min=8, help="Most tokens of prompt plus completion, with --model.")]
+
+
+def examples(*lines: str) -> str:
+    """Return the examples under a command's help."""
+    return "Examples:\n\n" + "\n\n".join(f"  $ {line}" for line in lines)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command(
+        epilog=examples(
+            "tiebreak check pairs.jsonl",
+            "tiebreak check 'data/*.parquet' --model HuggingFaceTB/SmolLM2-135M-Instruct --html doctor.html",
+            "tiebreak check odd.jsonl --column prompt=question --column chosen=good --column rejected=bad",
+            "tiebreak check train.jsonl --heldout test.jsonl --json",
+        )
+    )(check)
+    app.command(
+        epilog=examples(
+            "tiebreak clean pairs.jsonl cleaned",
+            "tiebreak clean pairs.jsonl cleaned --do contradiction=reject --do near_duplicate=warn",
+        )
+    )(clean)
+    app.command(
+        epilog=examples(
+            "tiebreak convert pairs.jsonl openai.jsonl --to openai",
+            "tiebreak convert ratings.parquet pairs.jsonl.gz --to trl --pairing all --min-margin 1",
+        )
+    )(convert)
+    app.command(
+        epilog=examples(
+            "tiebreak init pairs.jsonl > my.yaml",
+            "tiebreak init pairs.jsonl --model HuggingFaceTB/SmolLM2-135M-Instruct --out my.yaml",
+        )
+    )(init)
+
+
+def check(
+    files: Files,
+    form: Form = "auto",
+    columns: Columns = None,
+    pairing: Choose = "best_worst",
+    min_margin: MinMargin = 0.0,
+    heldout: Heldout = None,
+    heldout_share: HeldoutShare = 0.1,
+    model: Model = None,
+    max_length: MaxLength = 1024,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="PAGE", help="Also write the findings as a page with plots.")
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find what would ruin a run: contradictions, leaks, shortcuts, noise, broken records. Exit 1 on errors."""
+    data = _data(files, form, columns, pairing, min_margin, heldout, heldout_share, max_length)
+    _quiet_tokenizer(model)
+    report = tiebreak.check(data, model=model, quiet=quiet or as_json)
+    if not as_json:
+        from tiebreak.doctor.screen import print_audit
+
+        print_audit(report.as_dict())
+    if html is not None:  # after the findings, which stay where no page can be written; --json prints one document
+        _write_page(report.as_dict(), html)
+    if as_json:
+        console.print_json(report.as_dict())
+    elif html is not None:
+        console.print_text(f"page: {html}")
+    if report.errors:
+        raise typer.Exit(EXIT_FAILURE)
+
+
+def _write_page(report: dict[str, Any], page: Path) -> None:
+    from tiebreak.doctor.page import write_audit_page
+
+    with writing(page):
+        write_audit_page(report, page)
+
+
+def clean(
+    files: Files,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder, or the name of the file of kept pairs.")],
+    do: Annotated[
+        list[str] | None,
+        typer.Option("--do", metavar="CODE=ACTION", help="reject, quarantine, fix or warn; repeatable."),
+    ] = None,
+    to: Annotated[str, typer.Option("--to", metavar="FORM", help="Form of the kept pairs.")] = "tiebreak",
+    form: Form = "auto",
+    columns: Columns = None,
+    pairing: Choose = "best_worst",
+    min_margin: MinMargin = 0.0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Keep what is sound, set the rest aside with its reasons, and account for every pair."""
+    data = _data(files, form, columns, pairing, min_margin)
+    made = tiebreak.clean(data, out, actions=_assignments("--do", do), to=to, quiet=quiet or as_json)
+    console.print_json(made.as_dict()) if as_json else console.print_text("\n".join(made.lines()))
+
+
+def convert(
+    files: Files,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New .jsonl, .jsonl.gz, .jsonl.zst, .json or .parquet.")],
+    to: Annotated[str, typer.Option("--to", metavar="FORM", help="openai, trl, …; docs/data.md shows them all.")],
+    form: Form = "auto",
+    columns: Columns = None,
+    pairing: Choose = "best_worst",
+    min_margin: MinMargin = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Write pairs of any form in another one."""
+    data = _data(files, form, columns, pairing, min_margin)
+    made = tiebreak.convert(data, out, to=to)
+    console.print_json(made.as_dict()) if as_json else console.print_text("\n".join(made.lines()))
+
+
+def init(
+    files: Files,
+    model: Model = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="CONFIG", help="New file; without it, standard output.")
+    ] = None,
+    form: Form = "auto",
+    columns: Columns = None,
+    pairing: Choose = "best_worst",
+    min_margin: MinMargin = 0.0,
+    heldout: Heldout = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a commented configuration out of what the doctor sees in the data, ready to train."""
+    data = _data(files, form, columns, pairing, min_margin, heldout)
+    _quiet_tokenizer(model)
+    text = tiebreak.init(data, model=model, out=out, quiet=quiet or as_json)
+    if as_json:
+        console.print_json({"config": text, "path": None if out is None else str(out)})
+    elif out is None:
+        console.print_text(text.rstrip("\n"))
+    else:
+        console.print_text(f"{out}: written; next: tiebreak train {out}")
+
+
+def _quiet_tokenizer(model: str | None) -> None:
+    """Keep transformers' advice about long texts off the screen: counting tokens runs none of them through a model."""
+    if model:
+        from tiebreak.engine.loading import quiet
+
+        quiet()
+
+
+def _data(
+    files: list[str],
+    form: str,
+    columns: list[str] | None,
+    pairing: str,
+    min_margin: float,
+    heldout: str | None = None,
+    heldout_share: float = 0.1,
+    max_length: int = 1024,
+) -> DataConfig:
+    tree: dict[str, Any] = {
+        "train": files[0] if len(files) == 1 else files,
+        "format": form,
+        "columns": _assignments("--column", columns) or None,
+        "pairing": pairing,
+        "min_margin": min_margin,
+        "heldout": heldout,
+        "heldout_share": heldout_share,
+        "max_length": max_length,
+    }
+    return build_config({"data": tree}, where="command line").data
+
+
+def _assignments(option: str, items: list[str] | None) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for item in items or ():
+        key, equals, value = item.partition("=")
+        if not (equals and key.strip() and value.strip()):
+            raise DataError(f"{option} {item}: wanted NAME=VALUE")
+        found[key.strip()] = value.strip()
+    return found

@@ -1,0 +1,51 @@
+"""Every setting: what it means, how it is loaded, how it is written down.
+
+section      what a group of settings is
+settings     the groups of a run, and `Config`, which holds them all
+data         the settings of preference data        objectives   those of the loss
+loading      YAML and overrides to a `Config`       describe     a `Config` to YAML, with what each setting means
+yaml_text    the dialect of YAML
+"""
+
+from tiebreak.config.data import BUNDLED_PAIRS, DataConfig, SourceConfig
+from tiebreak.config.describe import describe_config, dump_config
+from tiebreak.config.loading import build_config, load_config, with_output_dir
+from tiebreak.config.objectives import LossConfig
+from tiebreak.config.section import Section
+from tiebreak.config.settings import (
+    BUNDLED_MODEL,
+    AdapterConfig,
+    Config,
+    EvaluationConfig,
+    ModelConfig,
+    OutputConfig,
+    ReferenceConfig,
+    RuleConfig,
+    TrainingConfig,
+    leaves,
+    warnings_of,
+)
+
+__all__ = [
+    "BUNDLED_MODEL",
+    "BUNDLED_PAIRS",
+    "AdapterConfig",
+    "Config",
+    "DataConfig",
+    "EvaluationConfig",
+    "LossConfig",
+    "ModelConfig",
+    "OutputConfig",
+    "ReferenceConfig",
+    "RuleConfig",
+    "Section",
+    "SourceConfig",
+    "TrainingConfig",
+    "build_config",
+    "describe_config",
+    "dump_config",
+    "leaves",
+    "load_config",
+    "warnings_of",
+    "with_output_dir",
+]

@@ -1,0 +1,87 @@
+"""The settings of preference data: sources, forms, columns, pairing, split, limits.
+
+Owns these settings alone; `settings` holds all others.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from tiebreak.config.section import Section
+
+BUNDLED_PAIRS = "bundled"
+
+
+class SourceConfig(Section):
+    """One of several sources that are mixed."""
+
+    path: str = Field(description="File, folder, glob, hub data set or 'bundled'.")
+    weight: float = Field(1.0, gt=0, description="Times that each training pair is used; 0.5 takes every second one.")
+    format: str = Field("auto", description="Form of the rows; auto detects it.")
+    columns: dict[str, str] | None = Field(None, description="Which column is what, as data.columns.")
+
+
+def _as_source(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
+def _as_mix(value: Any) -> Any:
+    return [_as_source(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+Mix = Annotated[tuple[SourceConfig, ...], BeforeValidator(_as_mix), Field(strict=False, min_length=1)]
+
+
+class DataConfig(Section):
+    """Which pairs are learned from and which are held out."""
+
+    train: str | Mix = Field(
+        BUNDLED_PAIRS,
+        description="Preference pairs: file, folder, glob, hf:OWNER/NAME@SPLIT or 'bundled'; or a list to mix, "
+        "each with path and weight.",
+    )
+    format: str = Field("auto", description="Form of the rows, as docs/data.md names it; auto detects it.")
+    columns: dict[str, str] | None = Field(
+        None, description="Which column is what, where no form fits: {prompt: question, chosen: better, …}."
+    )
+    pairing: Literal["best_worst", "best_random", "all"] = Field(
+        "best_worst", description="How several judged completions of a prompt become pairs."
+    )
+    min_margin: float = Field(0.0, ge=0, description="Least difference of two scores that makes a pair of them.")
+    allow: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        (), description="Codes of the doctor's errors ('tiebreak check') that training accepts."
+    )
+    heldout: str | None = Field(None, description="File of held-out pairs; null: split off the training file.")
+    heldout_share: float = Field(0.1, gt=0, lt=1, description="Share of prompts held out, chosen by prompt hash.")
+    max_pairs: int | None = Field(None, ge=2, description="Use only the first N usable pairs of the training file.")
+    max_length: int = Field(1024, ge=8, description="Most tokens of prompt plus completion.")
+    truncation: Literal["drop", "prompt_start"] = Field(
+        "drop", description="A pair that is too long: drop it, or cut the oldest prompt tokens, equally for both sides."
+    )
+    max_dropped_share: float = Field(0.1, ge=0, le=1, description="Stop when more than this share is unusable.")
+
+    @property
+    def sources(self) -> tuple[SourceConfig, ...]:
+        """Where training pairs come from, each with its own form."""
+        if isinstance(self.train, str):
+            return (SourceConfig(path=self.train, format=self.format, columns=self.columns),)
+        return tuple(self._completed(source) for source in self.train)
+
+    @property
+    def train_paths(self) -> str:
+        """The places of the training pairs, as messages give them."""
+        return ", ".join(source.path for source in self.sources)
+
+    @property
+    def heldout_sources(self) -> tuple[SourceConfig, ...]:
+        """Where held-out pairs come from, where a file of them is named."""
+        if self.heldout is None:
+            return ()
+        return (SourceConfig(path=self.heldout, format=self.format, columns=self.columns),)
+
+    def _completed(self, source: SourceConfig) -> SourceConfig:
+        if source.columns or source.format != "auto":
+            return source
+        return source.model_copy(update={"format": self.format, "columns": self.columns})

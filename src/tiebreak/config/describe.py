@@ -1,0 +1,34 @@
+"""Settings as YAML: those of a run, and all of them with what they mean.
+
+Owns what `tiebreak config` prints.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tiebreak.config.section import section_of
+from tiebreak.config.settings import Config
+from tiebreak.config.yaml_text import write_yaml
+
+
+def dump_config(config: Config) -> str:
+    """Return the settings as YAML that `load_config` reads back to the same value."""
+    return write_yaml(config.model_dump(mode="json"))
+
+
+def describe_config() -> str:
+    """Return a complete, commented YAML file of all defaults."""
+    lines: list[str] = []
+    for section, field in Config.model_fields.items():
+        nested = section_of(field.annotation)
+        assert nested is not None  # noqa: S101 - every top-level field is a section
+        lines.append(f"{section}:  # {(nested.__doc__ or '').strip()}")
+        lines += [_described(name, leaf) for name, leaf in nested.model_fields.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _described(name: str, field: Any) -> str:
+    default = field.default
+    value = write_yaml(list(default) if isinstance(default, tuple) else default, inline=True)
+    return f"  {name}: {value}  # {field.description}"

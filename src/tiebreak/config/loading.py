@@ -1,0 +1,142 @@
+"""How settings are loaded: YAML, overrides on top, one line about the first fault.
+
+Owns dotted keys and the words of a refusal. Which settings there are is known to `settings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from reprlib import Repr
+from typing import Any
+
+from pydantic import ValidationError
+
+from tiebreak.config.settings import Config, leaves
+from tiebreak.config.yaml_text import parse_yaml
+from tiebreak.errors import ConfigError, nearest, one_line
+from tiebreak.secrecy import masked
+
+_BRIEFLY = Repr()
+_BRIEFLY.maxstring = _BRIEFLY.maxother = 200
+
+
+def load_config(path: Path | str | None = None, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Config:
+    """Return the settings of a YAML file with overrides on top.
+
+    `overrides` are `a.b=value` strings, or a mapping of dotted keys to values. `output.dir` defaults to a folder named
+    after the file. Raises ConfigError, naming the key.
+    """
+    tree = {} if path is None else _read_yaml(Path(path))
+    for key, value in _parsed(overrides):
+        _assign(tree, key, value)
+    where = str(path) if path else "configuration"
+    config = build_config(tree, where=f"{where} with --set" if overrides else where)
+    for text in _texts(config.model_dump()):
+        if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+            raise ConfigError(f"{where}: {ascii(text)[:80]} is no UTF-8, and could not be written down; rename it")
+    return with_output_dir(config, Path(path).stem if path else "default")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
+
+
+def with_output_dir(config: Config, name: str = "default") -> Config:
+    """Return the settings with `output.dir` filled in where it is null."""
+    if config.output.dir is not None:
+        return config
+    folder = str(Path("runs") / name)
+    return config.model_copy(update={"output": config.output.model_copy(update={"dir": folder})})
+
+
+def build_config(tree: Mapping[str, Any], where: str = "configuration") -> Config:
+    """Return validated settings, or raise ConfigError with one line about the first fault."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {one_line(_first_fault(error))}") from None
+
+
+def _first_fault(error: ValidationError) -> str:
+    faults = error.errors()
+    # Of a value that may be this or that, the fault that goes deepest is about what was meant.
+    fault = max((one for one in faults if one["loc"][:2] == faults[0]["loc"][:2]), key=lambda one: len(one["loc"]))
+    *parents, last = ("", *(str(part) for part in fault["loc"] if not _is_type(part)))
+    unknown = fault["type"] == "extra_forbidden"
+    # Only keys of ours, places in a list, and the unknown key are names a user knows.
+    known = [name for name in parents if name.isidentifier() or name.isdigit()]
+    key = ".".join(known + [last] * (unknown or last.isidentifier()))
+    if unknown:
+        return f"unknown key '{key}'.{_suggest(key)}"
+    if fault["type"] == "missing":
+        return f"'{key}' is missing; tiebreak config lists every key"
+    said = fault["msg"].removeprefix("Value error, ")
+    return f"{key}: found {_shown(fault['input'])}; {said[0].lower()}{said[1:]}"
+
+
+def _shown(value: Any) -> str:
+    """Return a value in at most 80 characters, however large it is: in YAML a list can hold another a billion times."""
+    try:
+        return masked(_BRIEFLY.repr(value))[:80]
+    except ValueError:  # a whole number of thousands of digits
+        return f"a very long {type(value).__name__}"
+
+
+def _is_type(part: int | str) -> bool:
+    """Say whether a part of a location is the type that was tried, which pydantic adds for unions."""
+    return isinstance(part, str) and (part == "str" or "[" in part)
+
+
+def _suggest(key: str) -> str:
+    keys = [name for name, _ in leaves()] + list(Config.model_fields)
+    same_name = [name for name in keys if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+    if same_name:
+        return f" Did you mean '{same_name[0]}'?"
+    siblings = [name for name in keys if name.rpartition(".")[0] == key.rpartition(".")[0]]
+    return nearest(key, siblings) or nearest(key, keys) or " Run 'tiebreak config' for the list."
+
+
+def _parsed(overrides: Sequence[str] | Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    if isinstance(overrides, Mapping):
+        yield from overrides.items()
+        return
+    for item in overrides:
+        key, equals, text = item.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {item}: wanted KEY=VALUE, for example training.learning_rate=5e-6")
+        yield key.strip(), parse_yaml(text, f"--set {key}")
+
+
+def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for name in parents:
+        branch = tree.setdefault(name, {})
+        if name == "adapter" and isinstance(branch, str):
+            branch = tree[name] = {"kind": branch}
+        if branch is None:
+            branch = tree[name] = {}
+        if not isinstance(branch, dict):
+            raise ConfigError(f"{key}: '{name}' is a value, not a section.{_suggest(key)}")
+        tree = branch
+    tree[last] = value
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; 'tiebreak config > my.yaml' writes one to start from") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text ({one_line(error)})") from None
+    tree = parse_yaml(text, str(path))
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
+        raise ConfigError(f"{path}: wanted sections like 'model:' and 'data:', found {type(tree).__name__}")
+    # A section whose lines are all commented out is None in YAML, and means its defaults.
+    return {key: {} if value is None else value for key, value in tree.items()}

@@ -1,0 +1,161 @@
+"""Every setting of a run, its type, range, default and meaning: the only place that knows them.
+
+Values are frozen. The descriptions feed `tiebreak config` and the documentation. Those of data and of objectives have
+files of their own; how settings are loaded is known to `loading`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field
+
+from tiebreak.config.data import DataConfig
+from tiebreak.config.objectives import LossConfig
+from tiebreak.config.section import Section, section_of
+
+BUNDLED_MODEL = "smollm2-135m-instruct"
+
+LEARNING_RATES = {"none": 1e-6, "lora": 1e-5}
+SAFE_LEARNING_RATES = {"none": (1e-7, 5e-6), "lora": (1e-6, 1e-4)}
+
+
+class ModelConfig(Section):
+    """Which model is aligned and how it is computed."""
+
+    name: str = Field(BUNDLED_MODEL, description="Hub id, local folder, or bundled name of the model or adapter.")
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute; auto: CUDA, MPS, CPU.")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Arithmetic of the forward pass; auto: float32 on CPU, bfloat16 on GPUs."
+    )
+    layout: Literal["auto", "plain"] = Field(
+        "auto", description="auto: pairs packed, each prompt once, where the model allows it; plain: padded rows."
+    )
+    chat_template: str | None = Field(None, description="File with a Jinja chat template, where the model has none.")
+
+
+class AdapterConfig(Section):
+    """What is trained: a low-rank adapter, or all weights."""
+
+    kind: Literal["lora", "none"] = Field("lora", description="lora, or none for full fine-tuning.")
+    rank: int = Field(16, ge=1, description="Rank of the update (LoRA, Hu et al. 2021).")
+    alpha: float = Field(32.0, gt=0, description="Scale of the update is alpha / rank.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input.")
+    target_modules: Annotated[tuple[str, ...], Field(strict=False)] | Literal["all-linear"] = Field(
+        "all-linear", description="Layers that get an adapter: names, or all-linear (all but the head)."
+    )
+
+
+class ReferenceConfig(Section):
+    """What the frozen reference says is kept, so that no run computes it twice."""
+
+    # YAML reads a bare off as false.
+    store: Annotated[str, BeforeValidator(lambda value: "off" if value is False else value)] = Field(
+        "auto", description="Folder of stored log-probabilities; auto: in the user's cache; off: none."
+    )
+    spot_checks: int = Field(4, ge=0, description="Stored pairs that are computed again at each start, to compare.")
+
+
+class TrainingConfig(Section):
+    """The optimizer and its steps."""
+
+    epochs: int = Field(1, ge=1, description="Passes over the training pairs.")
+    pairs_per_step: int = Field(
+        8, ge=1, description="Pairs behind one optimizer step, whatever fits in memory at once."
+    )
+    token_budget: int | None = Field(
+        None, ge=8, description="Most tokens in one micro-batch: memory and speed, not what is learned; null: planned."
+    )
+    learning_rate: float | None = Field(None, gt=0, lt=1, description="Peak rate; null: 1e-5 for LoRA, 1e-6 for full.")
+    warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of steps over which the rate rises.")
+    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="How the rate falls after warm-up.")
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of AdamW, on matrices only.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm.")
+    gradient_checkpointing: bool | None = Field(
+        None, description="Compute activations twice to save memory; null: only where pairs do not fit otherwise."
+    )
+    checkpoint_steps: int | None = Field(
+        None, ge=1, description="Steps between two checkpoints; null: ten a run. A run that was cut off goes on there."
+    )
+    keep_checkpoints: int = Field(2, ge=2, description="Newest checkpoints that are kept.")
+    on_divergence: Literal["stop", "rollback"] = Field(
+        "stop",
+        description="A loss that is not finite: stop, or go back to the last checkpoint with half the rate (3 times).",
+    )
+    shuffle: bool = Field(
+        True, description="New order of pairs each epoch, from the seed; false keeps the file's order."
+    )
+    seed: int = Field(0, ge=0, description="Seed of sample order, adapter initialisation and dropout.")
+
+
+class RuleConfig(Section):
+    """A rule that measures the preference on generated answers."""
+
+    name: str = Field("rule", description="What a match means, in words, for tables and reports.")
+    pattern: str = Field(description="Regular expression searched in each generated answer; a match counts as 1.")
+
+
+class EvaluationConfig(Section):
+    """What is measured before, during and after training."""
+
+    probes: int = Field(3, ge=0, description="How often held-out pairs are scored during training, evenly spaced.")
+    probe_pairs: int = Field(64, ge=1, description="Most held-out pairs scored at each probe; the end scores them all.")
+    num_samples: int = Field(8, ge=0, description="Held-out prompts answered by the model before and after.")
+    max_new_tokens: int = Field(128, ge=1, description="Most tokens of a sampled answer.")
+    rule: RuleConfig | None = Field(None, description="Rule that measures the preference on generated answers.")
+
+
+class OutputConfig(Section):
+    """Where results go."""
+
+    dir: str | None = Field(None, description="Run folder; null: runs/NAME_OF_THE_CONFIG_FILE.")
+    trackers: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        ("tensorboard",), description="Also log to these, through accelerate: tensorboard, wandb, mlflow, trackio, …"
+    )
+
+
+def _adapter_shorthand(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+class Config(Section):
+    """All settings of a run."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    adapter: Annotated[AdapterConfig, BeforeValidator(_adapter_shorthand)] = AdapterConfig()
+    loss: LossConfig = LossConfig()
+    reference: ReferenceConfig = ReferenceConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    output: OutputConfig = OutputConfig()
+
+    @property
+    def learning_rate(self) -> float:
+        """The peak learning rate, after the default of the method."""
+        return self.training.learning_rate or LEARNING_RATES[self.adapter.kind]
+
+
+def warnings_of(config: Config) -> list[str]:
+    """Return what is allowed but rarely meant, one sentence each."""
+    low, high = SAFE_LEARNING_RATES[config.adapter.kind]
+    if low <= config.learning_rate <= high:
+        return []
+    method = "LoRA" if config.adapter.kind == "lora" else "full fine-tuning"
+    hazard = "gibberish and lost ability are likely" if config.learning_rate > high else "hardly anything is learned"
+    return [
+        f"training.learning_rate {config.learning_rate:g} is outside {low:g}..{high:g}, "
+        f"the range that works for DPO with {method}: {hazard}"
+    ]
+
+
+def leaves(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, pydantic field) for every setting."""
+    for name, field in section.model_fields.items():
+        nested = section_of(field.annotation)
+        if nested is None:
+            yield prefix + name, field
+        else:
+            yield from leaves(nested, f"{prefix}{name}.")

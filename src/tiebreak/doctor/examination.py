@@ -1,0 +1,251 @@
+"""The doctor's look at preference data, before any model is trained on it.
+
+Owns the order: facts of every pair in one pass, then the rules, then the texts of a few pairs in a second pass. Memory
+grows by some hundred bytes a pair and not with its text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from tiebreak.config import DataConfig
+from tiebreak.data.containers import Block
+from tiebreak.data.reader import HELDOUT, DataFile, open_data, read_block, records, settled, training_files
+from tiebreak.data.render import Renderer
+from tiebreak.data.workers import mapped, num_workers_for
+from tiebreak.doctor import measurements
+from tiebreak.doctor.facts import Facts, facts_of, merged
+from tiebreak.doctor.findings import (
+    Hit,
+    agreement_hits,
+    few_prompts,
+    licence_hits,
+    noise_hits,
+    pair_hits,
+    shortcut_hits,
+)
+from tiebreak.doctor.labels.crossfit import subsample
+from tiebreak.doctor.report import AuditReport, Example, Finding
+from tiebreak.doctor.rules import RULES, SEVERITIES
+from tiebreak.doctor.texts.flaws import masked
+from tiebreak.doctor.token_counts import TokenCounts, count_tokens, token_hits
+from tiebreak.errors import DataError, one_line
+from tiebreak.fingerprint import file_digest
+from tiebreak.progress import Progress, Silent
+from tiebreak.records import UNDECIDED, Dropped, Pair, Record
+
+NUM_EXAMPLES = 3
+NUM_SAMPLED = 4_000
+MAX_SHOWN = 2000
+"""Pairs whose words the label-noise estimate reads."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The doctor's report, and which pairs each rule speaks of (numbered in the order of reading)."""
+
+    report: AuditReport
+    hits: tuple[Hit, ...]
+    files: tuple[DataFile, ...]
+
+    def codes_by_pair(self) -> dict[int, list[str]]:
+        """Return the codes of the rules that each pair breaks, pairs without any left out."""
+        found: dict[int, list[str]] = {}
+        for hit in self.hits:
+            for pair in hit.pairs.tolist():
+                found.setdefault(pair, []).append(hit.code)
+        return found
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """With which tokenizer to count, and what it is called in the report."""
+
+    model: str
+    renderer: Renderer
+
+
+def audit(
+    data: DataConfig, tokens: Tokens | None = None, progress: Progress | None = None, num_workers: int | None = None
+) -> Audit:
+    """Look at every pair of `data`: facts, rules, examples. Raises DataError where nothing can be read at all."""
+    progress = progress or Silent()
+    files = open_data(data)
+    facts, counted = _gathered(files, tokens, progress, num_workers or num_workers_for(file.path for file in files))
+    if not facts.num_records:
+        raise DataError(f"{files[0].name}: the file holds no record; wanted one preference pair per line")
+    hits = [*pair_hits(facts), *few_prompts(facts)]
+    hits += token_hits(counted, data.max_length, data.truncation) if counted else ()
+    measured = measurements.measure(facts)
+    hits += shortcut_hits(measured.shortcut)
+    hits += agreement_hits(measured.alpha, measured.annotators, facts.annotator_names)
+    hits += licence_hits(measured.licences, facts.num_pairs)
+    sampled = subsample(facts.prompt_key, NUM_SAMPLED) if facts.num_pairs else np.zeros(0, dtype=np.int64)
+    wanted = {row for hit in hits for row in _shown(hit)}
+    texts = _texts(files, facts, wanted | set(sampled.tolist()), progress)
+    noise = measurements.noise_of(facts, sampled, [texts.words[row] for row in sampled.tolist()])
+    hits += noise_hits(noise, sampled, facts.num_pairs)
+    findings = [*_dropped(facts, data.max_dropped_share), *(_finding(hit, facts, texts.excerpts) for hit in hits)]
+    report = AuditReport(
+        files=tuple(_described(file, facts) for file in files),
+        counts=measurements.counts(facts),
+        findings=tuple(sorted(findings, key=_gravity)),
+        measurements=measurements.measurements(
+            facts, measured, noise, data.heldout_share, HELDOUT if data.heldout else None
+        )
+        | {"tokens": counted.as_dict(tokens.model, data.max_length) if counted and tokens else None},
+    )
+    return Audit(report, tuple(hits), training_files(files))
+
+
+def _gravity(finding: Finding) -> tuple[int, int]:
+    return SEVERITIES.index(finding.grade), list(RULES).index(finding.code)
+
+
+# ----------------------------------------------------------------------------------------------------------- first pass
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a worker brings back of one block; records with thumbs wait for the rest of the file."""
+
+    facts: Facts
+    tokens: TokenCounts | None
+    waiting: tuple[Record, ...]
+
+
+def _gathered(
+    files: Sequence[DataFile], tokens: Tokens | None, progress: Progress, num_workers: int
+) -> tuple[Facts, TokenCounts | None]:
+    renderer = tokens.renderer if tokens else None
+    parts: list[_Look] = []
+    for file in files:
+        waiting: list[Record] = []
+        with progress.stage(f"reading {file.name}", None) as advance:
+            for look in mapped(partial(_look, renderer), ((block, file) for block in file.blocks()), num_workers):
+                parts.append(replace(look, waiting=()))
+                waiting += look.waiting
+                advance(look.facts.num_records + len(look.waiting))
+        parts.append(_looked(list(settled(waiting, file.pairing)), renderer))
+    counted = [part.tokens for part in parts if part.tokens]
+    return merged([part.facts for part in parts]), TokenCounts.merged(counted) if counted else None
+
+
+def _look(renderer: Renderer | None, item: tuple[Block, DataFile]) -> _Look:
+    found = read_block(*item)
+    looked = _looked([record for record in found if not record.thumbs], renderer)
+    return replace(looked, waiting=tuple(record for record in found if record.thumbs))
+
+
+def _looked(found: Sequence[Record], renderer: Renderer | None) -> _Look:
+    pairs = [pair for record in found for pair in record.pairs]
+    return _Look(facts_of(found), count_tokens(pairs, renderer) if renderer else None, ())
+
+
+# ---------------------------------------------------------------------------------------------------------- second pass
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """Of some pairs: a line to recognise them by, and both completions."""
+
+    excerpts: dict[int, str]
+    words: dict[int, tuple[str, str]]
+
+
+def _texts(files: Sequence[DataFile], facts: Facts, wanted: set[int], progress: Progress) -> _Texts:
+    found = _Texts({}, {})
+    rows, named = np.array(sorted(wanted), dtype=np.int64), {file.name: file for file in files}
+    with progress.stage("examples", None) as advance:
+        for code, name in enumerate(facts.file_names):
+            own = rows[facts.file[rows] == code]
+            places: dict[int, list[int]] = {}
+            for row in own.tolist():
+                places.setdefault(int(facts.line[row]), []).append(row)
+            if places:
+                _read_texts(named[name], facts, places, found)
+            advance(len(own))
+    return found
+
+
+def _read_texts(file: DataFile, facts: Facts, places: dict[int, list[int]], found: _Texts) -> None:
+    """Take the texts of some pairs, by line; thumbs need the whole file to find their partners."""
+    some = [read_block(block.only(places), file) for block in file.blocks()]
+    waits = any(record.thumbs for block in some for record in block)
+    for record in records(file) if waits else chain.from_iterable(some):
+        if record.source.line not in places:
+            continue
+        first = _first_row(facts, places[record.source.line][0])
+        for row, pair in enumerate(record.pairs, first):
+            found.excerpts[row] = _excerpt(pair)
+            found.words[row] = (pair.chosen.content, pair.rejected.content)
+
+
+def _first_row(facts: Facts, first: int) -> int:
+    """Return the row of the first pair of a record of which one row is known."""
+    while first and (facts.line[first - 1], facts.file[first - 1]) == (facts.line[first], facts.file[first]):
+        first -= 1
+    return first
+
+
+def _excerpt(pair: Pair) -> str:
+    prompt, chosen, rejected = pair.prompt[-1].content, pair.chosen.content, pair.rejected.content
+    return f"{_short(prompt, 60)} | chosen: {_short(chosen, 40)} | rejected: {_short(rejected, 40)}"
+
+
+def _short(text: str, limit: int) -> str:
+    line = one_line(masked(text[:MAX_SHOWN]))
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def _shown(hit: Hit) -> list[int]:
+    rows = hit.shown if len(hit.shown) else hit.pairs
+    found: list[int] = rows[:NUM_EXAMPLES].tolist()
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------- findings
+
+
+def _finding(hit: Hit, facts: Facts, excerpts: dict[int, str]) -> Finding:
+    examples = [
+        Example(facts.file_names[facts.file[row]], int(facts.line[row]), hit.excerpts.get(row) or excerpts[row])
+        for row in _shown(hit)
+    ]
+    share = hit.count / hit.total if hit.total else 0.0
+    return Finding(hit.code, hit.count, hit.of, share, tuple(examples), hit.detail, hit.severity)
+
+
+def _dropped(facts: Facts, max_dropped_share: float) -> Iterator[Finding]:
+    """Yield one finding for each reason that records were dropped for, and one more where they are too many."""
+    broken = {reason: count for reason, count in facts.num_dropped.items() if reason not in UNDECIDED}
+    if not facts.num_pairs:
+        count, detail = sum(facts.num_dropped.values()), "no pair is left"
+        yield Finding("unusable", count, "records", 1.0, _examples(facts.dropped), detail)
+    elif (share := sum(broken.values()) / facts.num_records) > max_dropped_share:
+        shown = _examples([item for item in facts.dropped if item.reason in broken])
+        detail = f"more than data.max_dropped_share {max_dropped_share:g}"
+        yield Finding("unusable", sum(broken.values()), "records", share, shown, detail)
+    for reason, count in facts.num_dropped.items():
+        shown = _examples([item for item in facts.dropped if item.reason == reason])
+        yield Finding(reason, count, "records", count / facts.num_records, shown)
+
+
+def _examples(dropped: Sequence[Dropped]) -> tuple[Example, ...]:
+    return tuple(Example(item.source.file, item.source.line, item.detail) for item in dropped[:NUM_EXAMPLES])
+
+
+def _described(file: DataFile, facts: Facts) -> dict[str, Any]:
+    return {
+        "path": file.spec,
+        "sha256": file_digest(file.path),
+        "format": file.form.name if file.form else "unknown",
+        "title": file.form.title if file.form else "unknown",
+        "num_records": facts.num_records_by_file.get(file.name, 0),
+    }

@@ -1,0 +1,261 @@
+"""The plots of the doctor's report as inline SVG.
+
+Owns what is drawn of an audit; how it looks is `figures`' own. Pure: the report as plain JSON in, SVG text out. What
+the report does not hold, or holds in a shape that cannot be drawn, is left out. Names from data are made harmless here,
+because SVG text is trusted by the page.
+"""
+
+from __future__ import annotations
+
+import functools
+import html
+import itertools
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tiebreak.doctor.sentences import is_number
+from tiebreak.reporting.figures import CHOSEN, HELDOUT, INK, MUTED, REJECTED, TRAIN, Plot, draw_svg
+from tiebreak.reporting.visible import visible
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Report = Mapping[str, Any]
+Draw = Callable[["Axes"], None]
+
+MAX_ROWS = 16
+MAX_TICKS = 8
+MAX_POWERS = 20
+SIDES = (("prompt", TRAIN), ("chosen", CHOSEN), ("rejected", REJECTED))
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts between ascending edges."""
+
+    edges: tuple[float, ...]
+    counts: tuple[float, ...]
+
+    def place(self, value: float) -> float:
+        """Where a value lies on an axis on which all bars have the same width."""
+        return float(np.interp(value, self.edges, range(len(self.edges))))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A named share with its interval, as one row of a plot."""
+
+    name: str
+    share: float
+    low: float
+    high: float
+    colour: str
+
+
+def audit_plots(report: Report) -> list[Plot]:
+    """Return every plot that the report holds numbers for."""
+    parts = (_lengths, _difference, _margins, _prompts, _shortcut, _agreement, _tokens)
+    return [plot for part in parts for plot in part(report)]
+
+
+def _plot(name: str, caption: str, draw: Draw, height: float = 2.7) -> Plot:
+    with warnings.catch_warnings():
+        # Names may hold letters that the font for measuring lacks; the browser has its own fonts.
+        warnings.simplefilter("ignore", UserWarning)
+        svg = draw_svg(name, draw, height)
+    label = html.escape(f"{name}: {caption}")
+    return Plot(name, caption, _without_idle_ids(svg).replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1))
+
+
+def _without_idle_ids(svg: str) -> str:
+    """Remove ids that nothing refers to: they repeat from plot to plot, and a page may have an id only once."""
+    used = set(re.findall(r"#(\w+)", svg))
+    return re.sub(r' id="([\w.]+)"', lambda found: found[0] if found[1] in used else "", svg)
+
+
+def _histogram(found: Any, key: str = "counts") -> Histogram | None:
+    """Return the counts under `key` if there are any and they fit their edges."""
+    found = found if isinstance(found, Mapping) else {}
+    edges, counts = found.get("edges") or (), found.get(key) or ()
+    listed = isinstance(edges, list | tuple) and isinstance(counts, list | tuple)
+    whole = listed and len(edges) == len(counts) + 1 and all(is_number(value) for value in (*edges, *counts))
+    if not whole or sum(counts) <= 0 or any(right <= left for left, right in itertools.pairwise(edges)):
+        return None
+    return Histogram(tuple(edges), tuple(counts))
+
+
+def _lengths(report: Report) -> Iterator[Plot]:
+    found = (report.get("histograms") or {}).get("words")
+    sides = [(side, colour, drawn) for side, colour in SIDES if (drawn := _histogram(found, side))]
+
+    def draw(axes: Axes) -> None:
+        for side, colour, drawn in sides:
+            axes.stairs(drawn.counts, range(len(drawn.edges)), color=colour, linewidth=1.7, label=side)
+        _edge_ticks(axes, sides[0][2])
+        axes.set_xlabel("words")
+        axes.set_ylabel("pairs")
+        axes.set_ylim(bottom=0)
+        _legend_above(axes, len(sides))
+
+    if sides:
+        yield _plot("Lengths", "Words in the prompt and in both completions; bars of equal width.", draw)
+
+
+def _difference(report: Report) -> Iterator[Plot]:
+    drawn = _histogram((report.get("histograms") or {}).get("length_difference"))
+    if drawn is None:
+        return
+
+    def draw(axes: Axes) -> None:
+        _two_sided(axes, drawn)
+        powers = range(math.ceil(drawn.edges[0]), math.floor(drawn.edges[-1]) + 1)[:MAX_POWERS]
+        axes.set_xticks(powers, [_ratio(power) for power in powers])
+        axes.set_xlabel("words of chosen ÷ words of rejected")
+
+    yield _plot("Length difference", "Left of the line the rejected completion is the longer one.", draw)
+
+
+def _margins(report: Report) -> Iterator[Plot]:
+    drawn = _histogram((report.get("histograms") or {}).get("margin"))
+    if drawn is None:
+        return
+
+    def draw(axes: Axes) -> None:
+        _two_sided(axes, drawn)
+        axes.set_xlabel("margin as stated in the file")
+
+    yield _plot("Margins", "Score of chosen minus score of rejected. Left of the line they contradict the label.", draw)
+
+
+def _prompts(report: Report) -> Iterator[Plot]:
+    drawn = _histogram((report.get("histograms") or {}).get("pairs_per_prompt"))
+    if drawn is None or sum(value > 0 for value in drawn.counts) < 2:
+        return
+
+    def draw(axes: Axes) -> None:
+        bars = axes.bar(range(len(drawn.counts)), drawn.counts, color=HELDOUT, width=0.8)
+        axes.bar_label(bars, fmt="{:,.0f}", fontsize=8, color=MUTED)
+        names = [_span(left, right) for left, right in itertools.pairwise(drawn.edges)]
+        axes.set_xticks(range(len(names)), names)
+        axes.margins(y=0.12)
+        axes.set_xlabel("pairs on one prompt")
+        axes.set_ylabel("prompts")
+
+    yield _plot("Pairs per prompt", "Pairs of one prompt are no independent evidence.", draw)
+
+
+def _tokens(report: Report) -> Iterator[Plot]:
+    found = report.get("tokens") or {}
+    drawn, limit = _histogram(found.get("histogram")), found.get("max_length")
+    if drawn is None:
+        return
+
+    def draw(axes: Axes) -> None:
+        axes.stairs(drawn.counts, range(len(drawn.edges)), fill=True, color=TRAIN)
+        if is_number(limit):
+            axes.axvline(drawn.place(limit), color=REJECTED, linestyle="--", label=f"max_length {limit:,}")
+            _legend_above(axes, 1)
+        _edge_ticks(axes, drawn)
+        axes.set_xlabel("tokens of a row: prompt and the longer completion")
+        axes.set_ylabel("pairs")
+
+    yield _plot("Tokens", "Bars of equal width. What lies right of the line is cut or dropped.", draw)
+
+
+def _shortcut(report: Report) -> Iterator[Plot]:
+    found = report.get("shortcut") or {}
+    models = [("length alone", found.get("length")), ("all ten features", found.get("features"))]
+    rows = [row for name, one in models if (row := _row(name, one, "accuracy", HELDOUT))]
+    single = [row for one in found.get("by_feature") or () if (row := _row(_name(one), one, "accuracy", TRAIN))]
+    rows += sorted(single, key=lambda row: -row.share)[: MAX_ROWS - len(rows)]
+    if rows:
+        caption = "Held-out pairs told right by their surface alone. Dashed: chance. Lines: 95 % intervals."
+        draw = functools.partial(_forest, rows=rows, label="accuracy", chance=0.5)
+        yield _plot("Shortcuts", caption, draw, _height(rows))
+
+
+def _agreement(report: Report) -> Iterator[Plot]:
+    people = (report.get("agreement") or {}).get("annotators") or ()
+    known = [row for one in people if one and (row := _row(_name(one), one, "agreement", _colour(one)))]
+    rows = sorted(known, key=lambda row: row.share)[:MAX_ROWS]
+    if rows:
+        which = f" The {MAX_ROWS} lowest." if len(known) > MAX_ROWS else ""
+        caption = f"How often an annotator votes as the others do; orange: unreliable. Lines: intervals.{which}"
+        draw = functools.partial(_forest, rows=rows, label="agreement")
+        yield _plot("Agreement of annotators", caption, draw, _height(rows))
+
+
+def _colour(annotator: Mapping[str, Any]) -> str:
+    return REJECTED if annotator.get("unreliable") else HELDOUT
+
+
+def _name(found: Any) -> str:
+    return visible(found.get("name"), 18).replace("_", " ") if isinstance(found, Mapping) else ""
+
+
+def _row(name: str, found: Any, key: str, colour: str) -> Row | None:
+    """Return the row if its share is known; where the interval is not, it has no width."""
+    found = found if isinstance(found, Mapping) else {}
+    share = found.get(key)
+    if not is_number(share):
+        return None
+    low, high = (found.get(end) if is_number(found.get(end)) else share for end in ("low", "high"))
+    return Row(name, share, min(low, share), max(high, share), colour)
+
+
+def _height(rows: Sequence[Row]) -> float:
+    return max(2.0, 0.9 + 0.2 * len(rows))
+
+
+def _forest(axes: Axes, rows: Sequence[Row], label: str, chance: float | None = None) -> None:
+    """Draw one line a row, the first on top: a dot at the share, a line for its interval."""
+    for place, row in enumerate(reversed(rows)):
+        axes.plot([row.low, row.high], [place, place], color=row.colour, linewidth=2.2, alpha=0.6)
+        axes.plot([row.share], [place], "o", color=row.colour, markersize=5)
+    axes.set_yticks(range(len(rows)), [row.name for row in reversed(rows)], parse_math=False, color=INK)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.set_xlabel(label)
+    if chance is not None:
+        axes.axvline(chance, color=MUTED, linewidth=0.9, linestyle="--")
+
+
+def _two_sided(axes: Axes, drawn: Histogram) -> None:
+    """Draw bars in the colour of the side that they speak for, and the line between the sides."""
+    bars = list(itertools.pairwise(drawn.edges))
+    colours = [MUTED if left < 0 < right else REJECTED if left < 0 else CHOSEN for left, right in bars]
+    widths = [right - left for left, right in bars]
+    axes.bar(drawn.edges[:-1], drawn.counts, widths, align="edge", color=colours, edgecolor="white", linewidth=0.6)
+    if drawn.edges[0] <= 0 <= drawn.edges[-1]:
+        axes.axvline(0, color=INK, linewidth=0.9)
+    axes.set_ylabel("pairs")
+
+
+def _edge_ticks(axes: Axes, drawn: Histogram) -> None:
+    places = range(0, len(drawn.edges), math.ceil(len(drawn.edges) / MAX_TICKS))
+    axes.set_xticks(places, [_plain(drawn.edges[place]) for place in places])
+
+
+def _legend_above(axes: Axes, num_columns: int) -> None:
+    """Put the legend beside the title, where it hides no bar."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.3, ncols=num_columns, columnspacing=1.2)
+
+
+def _plain(edge: float) -> str:
+    return f"{edge:,g}" if abs(edge) < 1e6 else f"{edge:.0e}"
+
+
+def _ratio(power: int) -> str:
+    """Name a power of two as people say it: a quarter, one, four times."""
+    return f"{2**power}" if power >= 0 else f"1/{2**-power}"
+
+
+def _span(left: float, right: float) -> str:
+    """Name the whole numbers from `left` up to, but not with, `right`."""
+    return _plain(left) if right - left <= 1 else f"{_plain(left)}–{_plain(right - 1)}"

@@ -1,0 +1,290 @@
+"""The numbers behind the findings: lengths, shortcuts, agreement, label noise, spread over prompts.
+
+Owns what is measured and how it is told in the report. Pure: facts in, numbers out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiebreak.doctor.facts import Facts
+from tiebreak.doctor.labels import graph
+from tiebreak.doctor.labels.agreement import Alpha, Ratings, cohen, fleiss, krippendorff, rating_table
+from tiebreak.doctor.labels.annotators import Annotators, annotator_reliability
+from tiebreak.doctor.labels.margins import Margins, fit_margins, side_by_side
+from tiebreak.doctor.labels.noise import (
+    MIN_CLUSTERS,
+    MIN_PAIRS,
+    LabelNoise,
+    NoiseEstimate,
+    from_repeats,
+    from_scores,
+    from_votes,
+    label_noise,
+)
+from tiebreak.doctor.labels.shortcut import Shortcut, TooFew, find_shortcuts
+from tiebreak.doctor.texts.features import NAMES
+from tiebreak.doctor.texts.vocabulary import word_differences
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What findings and report both need."""
+
+    shortcut: Shortcut | TooFew
+    ratings: Ratings | None
+    alpha: Alpha | None
+    annotators: Annotators | None
+    licences: Mapping[str, int]
+
+
+def measure(facts: Facts) -> Measured:
+    """Measure shortcuts, agreement and licences of all pairs."""
+    shortcut = find_shortcuts(facts.features, NAMES, clusters_of(facts), length=NAMES.index("log_length"))
+    ratings = None
+    if len(facts.vote_item):
+        ratings = rating_table(facts.vote_item, facts.vote_annotator, facts.vote_value)
+    several = ratings is not None and len(ratings.items) > ratings.num_items
+    return Measured(
+        shortcut,
+        ratings,
+        krippendorff(ratings) if ratings is not None and several else None,
+        annotator_reliability(ratings) if ratings is not None and several and len(ratings.names) else None,
+        _named_counts(facts.licence, facts.licence_names),
+    )
+
+
+def noise_of(facts: Facts, rows: Ints, texts: Sequence[tuple[str, str]]) -> LabelNoise:
+    """Estimate the share of flipped labels; `rows` are the pairs whose completions `texts` are (chosen, rejected)."""
+    wins, losses = _votes_for(facts)
+    # Without a vote the same pair again is a copy, and no second judgement.
+    judged = np.flatnonzero(wins + losses)
+    return label_noise(
+        len(rows),
+        margins=_margins(facts, rows, texts),
+        repeats=from_repeats(*(key[judged] for key in (facts.prompt_key, facts.chosen_key, facts.rejected_key))),
+        votes=_on(rows, from_votes(wins, losses)),
+        scores=from_scores(facts.chosen_score.astype(np.float64), facts.rejected_score.astype(np.float64)),
+    )
+
+
+def _margins(facts: Facts, rows: Ints, texts: Sequence[tuple[str, str]]) -> Margins | None:
+    clusters = clusters_of(facts)[rows]
+    if len(rows) < MIN_PAIRS or len(np.unique(clusters)) < MIN_CLUSTERS:
+        return None
+    return fit_margins(side_by_side(facts.features[rows], word_differences(texts)), clusters)
+
+
+def _votes_for(facts: Facts) -> tuple[Ints, Ints]:
+    """Return how many votes each pair has for chosen and for rejected."""
+    cast = (facts.vote_item >= 0) & (facts.vote_value != 0.5)
+    items, first = facts.vote_item[cast], facts.vote_value[cast] == 1
+    turned = (facts.chosen_key > facts.rejected_key)[items]
+    num = facts.num_pairs
+    wins = np.bincount(items[first != turned], minlength=num)
+    return wins, np.bincount(items[first == turned], minlength=num)
+
+
+def _on(rows: Ints, found: tuple[NoiseEstimate, NDArray[np.float64]] | None) -> Any:
+    return None if found is None else (found[0], found[1][rows])
+
+
+def clusters_of(facts: Facts) -> NDArray[np.uint64]:
+    """Return what may not be on both sides of a split: the group where one is stated, else the prompt."""
+    groups = facts.group.astype(np.int64).astype(np.uint64)
+    return np.where(facts.group >= 0, groups, facts.prompt_key)
+
+
+def _named_counts(codes: NDArray[Any], names: Sequence[str]) -> dict[str, int]:
+    counted = Counter(codes[codes >= 0].tolist())
+    return {names[code]: count for code, count in counted.most_common()}
+
+
+# --------------------------------------------------------------------------------------------------------- for reports
+
+
+def counts(facts: Facts) -> dict[str, Any]:
+    """Return the counts that head the report: records = used + dropped."""
+    num_dropped = sum(facts.num_dropped.values())
+    duplicates = graph.duplicates(facts.prompt_key, facts.chosen_key, facts.rejected_key)
+    return {
+        "num_records": facts.num_records,
+        "num_used_records": facts.num_records - num_dropped,
+        "num_dropped": num_dropped,
+        "num_pairs": facts.num_pairs,
+        "num_prompts": len(np.unique(facts.prompt_key)),
+        "num_groups": len(np.unique(facts.group[facts.group >= 0])),
+        "num_ties": facts.num_ties,
+        "num_duplicates": len(duplicates),
+        "dropped_by_reason": dict(facts.num_dropped),
+    }
+
+
+def measurements(
+    facts: Facts, measured: Measured, noise: LabelNoise, share: float, named: str | None
+) -> dict[str, Any]:
+    """Return everything else that the report holds; `named` is the split that is held out in place of a `share`."""
+    spread = graph.clusters(facts.prompt_key)
+    given = _named_counts(facts.split, facts.split_names)
+    held = given.get(named, 0) if named else int((facts.split_position < share).sum())
+    longer = facts.chosen_characters > facts.rejected_characters
+    return {
+        "words": {side: _spread(getattr(facts, f"{side}_words")) for side in ("prompt", "chosen", "rejected")},
+        "histograms": _histograms(facts, spread),
+        "chosen_longer_share": round(float(longer.mean()), 4) if facts.num_pairs else 0.0,
+        "shortcut": _shortcut(measured.shortcut),
+        "agreement": _agreement(measured, facts.annotator_names),
+        "label_noise": _noise(noise),
+        "prompts": {
+            "num_prompts": spread.num_prompts,
+            "effective": round(spread.effective, 1),
+            "largest": spread.largest,
+        },
+        "licences": dict(measured.licences),
+        "split": {
+            "heldout_share": None if named else share,
+            "num_train_pairs": facts.num_pairs - held,
+            "num_heldout_pairs": held,
+        },
+        "given_splits": given,
+    }
+
+
+def _spread(values: NDArray[Any]) -> dict[str, float]:
+    if not len(values):
+        return {"mean": 0.0, "median": 0.0, "p99": 0.0, "max": 0}
+    return {
+        "mean": round(float(values.mean()), 1),
+        "median": float(np.median(values)),
+        "p99": float(np.percentile(values, 99)),
+        "max": int(values.max()),
+    }
+
+
+def _histograms(facts: Facts, spread: graph.Clusters) -> dict[str, Any]:
+    sides = {side: getattr(facts, f"{side}_words") for side in ("prompt", "chosen", "rejected")}
+    longest = max((int(values.max(initial=1)) for values in sides.values()), default=1)
+    edges = np.unique(np.concatenate([[0], np.geomspace(1, longest + 1, 24).astype(np.int64)]))
+    ratio = np.log2((facts.chosen_words + 1) / (facts.rejected_words + 1))
+    halves = np.linspace(-4, 4, 33)
+    margins = facts.margin[~np.isnan(facts.margin)]
+    return {
+        "words": {"edges": edges.tolist()} | {side: _counted(values, edges) for side, values in sides.items()},
+        "length_difference": {"edges": halves.tolist(), "counts": _counted(np.clip(ratio, -4, 4), halves)},
+        "margin": _margin_histogram(margins) if len(margins) else None,
+        "pairs_per_prompt": _per_prompt(spread),
+    }
+
+
+def _margin_histogram(margins: NDArray[Any]) -> dict[str, Any]:
+    low, high = float(margins.min()), float(margins.max())
+    # Margins that are all but equal, as 32-bit scores with one step, have no room for 30 bins between them.
+    room = 1e-3 * max(1.0, abs(low), abs(high)) if high - low <= 1e-6 * max(abs(low), abs(high)) else 0.0
+    edges = np.linspace(low - room, high + room, 31)
+    return {"edges": edges.tolist(), "counts": _counted(margins, edges)}
+
+
+def _per_prompt(spread: graph.Clusters) -> dict[str, Any]:
+    edges = np.array([1, 2, 3, 4, 6, 11, 21, 51, max(52, spread.largest + 1)])
+    sizes, nums = np.array(spread.histogram, dtype=np.int64).reshape(-1, 2).T
+    return {"edges": edges.tolist(), "counts": np.histogram(sizes, edges, weights=nums)[0].astype(int).tolist()}
+
+
+def _counted(values: NDArray[Any], edges: NDArray[Any]) -> list[int]:
+    found: list[int] = np.histogram(values, edges)[0].tolist()
+    return found
+
+
+def _shortcut(found: Shortcut | TooFew) -> dict[str, Any]:
+    if isinstance(found, TooFew):
+        return {"note": found.reason}
+    return {
+        "length": _share(found.length),
+        "features": _share(found.together),
+        "num_pairs": found.num_pairs,
+        "num_clusters": found.together.num_clusters,
+        "by_feature": [
+            {"name": row.name, "accuracy": round(row.alone.value, 4), "coefficient": round(row.coefficient, 3)}
+            for row in found.rows
+        ],
+        "note": f"measured on {found.num_pairs} of {found.num_given} pairs"
+        if found.num_pairs < found.num_given
+        else "",
+    }
+
+
+def _share(share: Any) -> dict[str, float]:
+    return {"accuracy": round(share.value, 4), "low": round(share.low, 4), "high": round(share.high, 4)}
+
+
+def _noise(found: LabelNoise) -> dict[str, Any] | None:
+    surest = found.surest
+    if surest is None:
+        return None
+    told = [
+        {"name": one.source, "estimate": one.value, "low": one.low, "high": one.high, "num": one.num, "note": one.note}
+        for one in found.estimates
+    ]
+    rounded = [{key: _rounded(v) if isinstance(v, float) else v for key, v in row.items()} for row in told]
+    whole = {"estimate": surest.value, "low": surest.low, "high": surest.high}
+    return {key: _rounded(value) for key, value in whole.items()} | {"sources": rounded}
+
+
+def _agreement(measured: Measured, names: Sequence[str]) -> dict[str, Any] | None:
+    ratings, alpha = measured.ratings, measured.alpha
+    if ratings is None:
+        return None
+    by_item = ratings.counts()
+    kappa, people = fleiss(ratings), measured.annotators
+    return {
+        "num_annotators": len(ratings.names),
+        "num_items": ratings.num_items,
+        "num_votes": len(ratings.items),
+        "num_tie_votes": int(by_item[:, np.isclose(ratings.values, 0.5)].sum()),
+        "unanimous_share": round(float((by_item.max(axis=1) == by_item.sum(axis=1)).mean()), 4),
+        "krippendorff_alpha": _rounded(alpha.value) if alpha else None,
+        "low": _rounded(alpha.low) if alpha else None,
+        "high": _rounded(alpha.high) if alpha else None,
+        "fleiss_kappa": _rounded(kappa),
+        "cohen_kappa": _couples(ratings, names),
+        "annotators": _people(people, names) if people is not None else [],
+    }
+
+
+def _couples(ratings: Ratings, names: Sequence[str], limit: int = 20) -> list[dict[str, Any]]:
+    if not len(ratings.names):
+        return []
+    found = cohen(ratings)
+    rows = zip(
+        found.first.tolist(), found.second.tolist(), found.kappa.tolist(), found.num_shared.tolist(), strict=True
+    )
+    made = [{"a": names[a], "b": names[b], "kappa": _rounded(kappa), "num_items": n} for a, b, kappa, n in rows]
+    return sorted(made, key=lambda row: -row["num_items"])[:limit]
+
+
+def _people(people: Annotators, names: Sequence[str], limit: int = 50) -> list[dict[str, Any]]:
+    order = np.argsort(people.agreement, kind="stable")[:limit].tolist()
+    return [
+        {
+            "name": names[int(people.names[row])],
+            "num_votes": int(people.num_votes[row]),
+            "agreement": _rounded(people.agreement[row]),
+            "low": _rounded(people.low[row]),
+            "high": _rounded(people.high[row]),
+            "unreliable": bool(people.unreliable[row]),
+        }
+        for row in order
+    ]
+
+
+def _rounded(value: float | None) -> float | None:
+    """Return four decimals, and None for what could not be measured, which JSON has no number for."""
+    return None if value is None or np.isnan(value) else round(float(value), 4)

@@ -1,0 +1,123 @@
+"""The doctor's report on one self-contained HTML page: no scripts, no network, everything from data escaped.
+
+Owns the page. It takes the report as plain JSON, so that a saved one can be shown again; null and absent parts are left
+out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from tiebreak.doctor import sentences as words
+from tiebreak.doctor.figures import audit_plots
+from tiebreak.doctor.rules import SEVERITIES
+from tiebreak.files import write_text
+from tiebreak.reporting.visible import visible
+
+MAX_TEXT = 400
+MAX_ROWS = 50
+
+
+def write_audit_page(report: Mapping[str, Any], target: Path) -> Path:
+    """Write the page whole or not at all and return where it is."""
+    write_text(target, render_audit_page(report))
+    return target
+
+
+def render_audit_page(report: Mapping[str, Any]) -> str:
+    """Return the page as text."""
+    measured = words.measurements(report)
+    template = _environment().get_template("audit.html.j2")
+    return template.render(
+        report=report,
+        name=_name(report),
+        clean=words.is_clean(report),
+        verdict=words.verdict(report),
+        steps=words.next_steps(report),
+        totals=words.totals(report),
+        tiles=_tiles(report),
+        findings=[found for severity in SEVERITIES for found in words.of_severity(report, severity)],
+        measurements=measured,
+        intervals=any(" … " in one.text for one in measured),
+        # The only markup that is trusted: drawn here, from numbers and cleaned names.
+        plots=[{"caption": plot.caption, "svg": Markup(plot.svg)} for plot in audit_plots(report)],  # noqa: S704
+        cleaning=words.CLEANING,
+        max_rows=MAX_ROWS,
+    )
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tiebreak.reporting"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_harmless,
+    )
+    environment.filters |= {
+        "count": words.count,
+        "percent": words.percent,
+        "amount": words.amount,
+        "estimated": words.estimated,
+        "width": _width,
+        "columns": _columns,
+        "first": lambda values, limit: list(islice(values or (), limit)),
+    }
+    return environment
+
+
+def _harmless(value: Any) -> Any:
+    """Make whatever the template prints visible; it is escaped after that."""
+    return value if isinstance(value, Markup) else visible(words.NOTHING if value is None else value, MAX_TEXT)
+
+
+def _name(report: Mapping[str, Any]) -> str:
+    """Return what the page is about: the file, or how many there are."""
+    files: Sequence[Mapping[str, Any]] = report.get("files") or ()
+    return visible(files[0].get("path") or "", 120) if len(files) == 1 else words.numbered(len(files), "file")
+
+
+def _tiles(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the key numbers and what they say; only what was measured."""
+    shortcut, agreement = report.get("shortcut") or {}, report.get("agreement") or {}
+    tiles = [
+        (report.get("num_pairs"), words.count, f"usable pairs, {words.numbered(report.get('num_prompts'), 'prompt')}"),
+        (report.get("num_dropped"), words.count, f"of {words.numbered(report.get('num_records'), 'record')} dropped"),
+        (report.get("chosen_longer_share"), words.percent, "of pairs prefer the longer completion"),
+        ((shortcut.get("length") or {}).get("accuracy"), words.percent, "held-out accuracy of length alone"),
+        (agreement.get("krippendorff_alpha"), _coefficient, "Krippendorff's alpha of the annotators"),
+        ((report.get("label_noise") or {}).get("high"), _at_most, "of labels are turned round (95 %)"),
+        *_fit(report.get("tokens") or {}),
+    ]
+    return [(shown(value), label) for value, shown, label in tiles if words.is_number(value)]
+
+
+def _fit(tokens: Mapping[str, Any]) -> list[tuple[Any, Any, str]]:
+    """Return the share of pairs that the chosen length holds."""
+    limit = tokens.get("max_length")
+    shares = [row.get("share") for row in tokens.get("fits") or () if row.get("max_length") == limit]
+    return [(share, words.percent, f"of pairs fit in {words.count(limit)} tokens") for share in shares[:1]]
+
+
+def _at_most(share: float) -> str:
+    return f"≤ {words.percent(share)}"
+
+
+def _coefficient(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _columns(spreads: Sequence[tuple[str, Mapping[str, Any] | None]]) -> list[str]:
+    """Return what is known of lengths, in the order of a table's columns."""
+    return [key for key in ("mean", "median", "p95", "p99", "max") if any(key in (one or {}) for _, one in spreads)]
+
+
+def _width(share: Any) -> str:
+    """Return a share as the width of a bar, never more than the whole."""
+    return f"{100 * min(1.0, max(0.0, share)) if words.is_number(share) else 0:.1f}%"

@@ -1,0 +1,102 @@
+"""What the doctor says: findings with counts and examples, and the measurements behind them.
+
+Owns the shape of the report, in Python and as JSON. It finds nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tiebreak.doctor.rules import RULES, SEVERITIES, Action, Severity
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Example:
+    """Where to look: file, line, and a few words of what stands there."""
+
+    file: str
+    line: int
+    excerpt: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the example for JSON."""
+        return {"file": self.file, "line": self.line, "excerpt": self.excerpt}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One rule that found something: how much, of what, where, and what to do."""
+
+    code: str
+    count: int
+    of: Literal["records", "pairs", "prompts", "annotators", "files"]
+    share: float
+    """`count` over all there are of that kind (0..1)."""
+    examples: tuple[Example, ...] = ()
+    detail: str = ""
+    """What was measured, in words, where a count does not say it."""
+    severity: Severity | None = None
+    """Where it differs from the rule's own."""
+
+    @property
+    def grade(self) -> Severity:
+        """How grave the finding is."""
+        return self.severity or RULES[self.code].severity
+
+    @property
+    def action(self) -> Action:
+        """What `clean` does about it unless told otherwise."""
+        return RULES[self.code].action
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the finding for JSON, with the words of its rule."""
+        rule = RULES[self.code]
+        return {
+            "code": self.code,
+            "severity": self.grade,
+            "title": rule.title,
+            "count": self.count,
+            "of": self.of,
+            "share": round(self.share, 6),
+            "detail": self.detail,
+            "examples": [example.as_dict() for example in self.examples],
+            "remedy": rule.remedy,
+            "action": self.action,
+        }
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """Everything that the doctor found in some files of preference data."""
+
+    files: tuple[Mapping[str, Any], ...]
+    """Each with path, sha256, format, title, num_records."""
+    counts: Mapping[str, Any]
+    """num_records = num_used_records + num_dropped; num_pairs, num_prompts, num_groups, num_ties, num_duplicates, …"""
+    findings: tuple[Finding, ...]
+    measurements: Mapping[str, Any] = field(default_factory=dict)
+    """words, histograms, shortcut, agreement, label_noise, prompts, licences, split; tokens where a model was named."""
+
+    def of_severity(self, severity: Severity) -> list[Finding]:
+        """Return the findings of one severity."""
+        return [finding for finding in self.findings if finding.grade == severity]
+
+    @property
+    def errors(self) -> list[Finding]:
+        """Findings that would ruin a run."""
+        return self.of_severity("error")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report for JSON."""
+        return {
+            "schema": SCHEMA,
+            "files": [dict(file) for file in self.files],
+            **self.counts,
+            "severities": {severity: len(self.of_severity(severity)) for severity in SEVERITIES},
+            "findings": [finding.as_dict() for finding in self.findings],
+            **self.measurements,
+        }

@@ -1,0 +1,262 @@
+"""What the doctor's numbers say in words: the verdict, what to do next, and one sentence for each measurement.
+
+Owns these words, for the screen and the page alike. Pure: the report as plain JSON in, text out. Whatever is absent or
+null is left out. Names from data are cut and made visible; who shows them still has to escape them.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from tiebreak.doctor.rules import SEVERITIES
+from tiebreak.reporting.numbers import shown
+from tiebreak.reporting.visible import visible
+
+Report = Mapping[str, Any]
+
+NOTHING = "–"
+NOUNS = {"error": "error", "warning": "warning", "info": "note"}
+CLEANING = {
+    "reject": "clean drops them",
+    "quarantine": "clean sets them aside",
+    "fix": "clean mends them",
+    "warn": "clean leaves them",
+}
+MAX_LISTED = 12
+MAX_NAME = 40
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command to type next, and what it is good for."""
+
+    command: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measured thing: its name and a sentence."""
+
+    name: str
+    text: str
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value of the report is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def count(value: Any) -> str:
+    """Return a number as people read it, like `1,193` or `950.2`."""
+    if not is_number(value):
+        return NOTHING
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}".removesuffix(".0")
+
+
+def percent(share: Any) -> str:
+    """Return a share like `12.5 %`; neither a little nor nearly all is rounded away."""
+    if not is_number(share):
+        return NOTHING
+    if 0 < share < 0.0005:
+        return "< 0.1 %"
+    return "> 99.9 %" if 0.9995 <= share < 1 else f"{100 * share:.1f} %"
+
+
+def estimated(found: Mapping[str, Any] | None, key: str, unit: str = "share") -> str:
+    """Return the number under `key` with the interval beside it; nothing where it is not known."""
+    found = found or {}
+    mean = found.get(key)
+    if not is_number(mean):
+        return ""
+    low, high = (found.get(end) if is_number(found.get(end)) else mean for end in ("low", "high"))
+    return shown({"mean": mean, "low": low, "high": high}, unit)
+
+
+def of_severity(report: Report, severity: str) -> list[Mapping[str, Any]]:
+    """Return the findings of one severity, in the report's order; what has no known one is info."""
+    known = (f.get("severity") if f.get("severity") in SEVERITIES else "info" for f in report.get("findings") or ())
+    return [found for found, own in zip(report.get("findings") or (), known, strict=True) if own == severity]
+
+
+def is_clean(report: Report) -> bool:
+    """Whether nothing was found that would ruin a run."""
+    return not of_severity(report, "error") and report.get("verdict") != "errors"
+
+
+def verdict(report: Report) -> str:
+    """Return the verdict in one line."""
+    errors, warnings = of_severity(report, "error"), of_severity(report, "warning")
+    if not is_clean(report):
+        return f"{numbered(len(errors), 'error')}: {listed(_codes(errors))}"
+    read = f"; {numbered(len(warnings), 'warning')} to read" if warnings else ""
+    return f"clean: nothing that would ruin a run{read}"
+
+
+def next_steps(report: Report) -> list[Step]:
+    """Return the commands that follow from the verdict."""
+    name = source_name(report)
+    errors = of_severity(report, "error")
+    start = Step(f"tiebreak init {name}", "a starting configuration from what was measured here")
+    clean = Step(f"tiebreak clean {name} OUT", "writes what can be kept, and beside it what was set aside and why")
+    if not is_clean(report):
+        mended = any(found.get("action") != "warn" for found in errors)
+        return [
+            clean if mended else Step(f"tiebreak check {name}", "again, once the file is repaired"),
+            *_allow(errors),
+        ]
+    mendable = any(found.get("action") != "warn" for found in of_severity(report, "warning"))
+    return [start, clean] if mendable else [start]
+
+
+def _codes(findings: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [visible(found.get("code"), MAX_NAME) for found in findings]
+
+
+def _allow(errors: Sequence[Mapping[str, Any]]) -> list[Step]:
+    """Return the setting that trains on the file as it is; records that cannot be read have a setting of their own."""
+    codes = [code for code in _codes(errors) if code != "unusable"]
+    return (
+        [Step(f"data.allow: [{', '.join(codes)}]", "in the configuration trains on them all the same")] if codes else []
+    )
+
+
+def source_name(report: Report) -> str:
+    """Return the one file of the report as it is typed in a shell; FILE where it cannot be typed, or is not one."""
+    files: Sequence[Mapping[str, Any]] = report.get("files") or ()
+    name = str(files[0].get("path") or "") if len(files) == 1 else ""
+    return shlex.quote(name) if name and name == visible(name) else "FILE"
+
+
+def numbered(number: Any, noun: str) -> str:
+    """Return `1 pair`, `2 pairs`."""
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def amount(found: Mapping[str, Any]) -> str:
+    """Return how much a finding found, like `4 pairs (0.3 %)`."""
+    many = numbered(found.get("count"), visible(found.get("of") or "records", MAX_NAME).removesuffix("s"))
+    return f"{many} ({percent(found['share'])})" if is_number(found.get("share")) else many
+
+
+def listed(names: Sequence[str], limit: int = MAX_LISTED) -> str:
+    """Return names with commas; only the first `limit` of many."""
+    more = len(names) - limit
+    return ", ".join([*names[:limit], *([f"and {more:,} more"] if more > 0 else [])])
+
+
+def counted(shares: Mapping[str, Any] | None, limit: int = MAX_LISTED) -> str:
+    """Return `train 1,000, eval 193` of a table of counts."""
+    return listed([f"{visible(name, MAX_NAME)} {count(number)}" for name, number in (shares or {}).items()], limit)
+
+
+def totals(report: Report) -> list[str]:
+    """Return what became of the records, as clauses."""
+    groups, dropped = report.get("num_groups"), report.get("num_dropped")
+    pairs = f"{numbered(report.get('num_pairs'), 'pair')} on {numbered(report.get('num_prompts'), 'prompt')}"
+    clauses = [pairs + (f" in {numbered(groups, 'group')}" if groups else "")]
+    clauses.append(f"{numbered(report.get('num_records'), 'record')}, {count(dropped)} dropped")
+    reasons = counted(report.get("dropped_by_reason"))
+    clauses[-1] += f" ({reasons})" if reasons and dropped else ""
+    return clauses + [
+        f"{numbered(report[key], noun)}"
+        for key, noun in (("num_ties", "tie"), ("num_duplicates", "exact duplicate"))
+        if report.get(key)
+    ]
+
+
+def measurements(report: Report) -> list[Measurement]:
+    """Return one sentence for everything that was measured, in the order in which people ask."""
+    parts = (_words, _lengths, _shortcut, _agreement, _noise, _prompts, _split, _licences, _tokens)
+    return [Measurement(name, text) for part in parts for name, text in part(report) if text]
+
+
+def _words(report: Report) -> Iterator[tuple[str, str]]:
+    sides = {side: spread for side, spread in (report.get("words") or {}).items() if spread}
+    middle, most = (counted({side: spread.get(key) for side, spread in sides.items()}) for key in ("median", "max"))
+    yield "words", f"median: {middle}; longest: {most}" if sides else ""
+
+
+def _lengths(report: Report) -> Iterator[tuple[str, str]]:
+    share = report.get("chosen_longer_share")
+    yield "longer", f"the chosen completion is the longer one in {percent(share)} of pairs" if is_number(share) else ""
+
+
+def _shortcut(report: Report) -> Iterator[tuple[str, str]]:
+    found = report.get("shortcut") or {}
+    length, features = (estimated(found.get(key), "accuracy") for key in ("length", "features"))
+    yield "length alone", f"{length}: the number DPO must beat" if length else ""
+    best = strongest_feature(report)
+    yield "ten features", features + (f", most by {best}" if best else "") if features else ""
+    yield "shortcut", visible(found.get("note") or "")
+
+
+def strongest_feature(report: Report) -> str:
+    """Return the surface feature that tells best which side is chosen, with its accuracy."""
+    rows = [
+        row for row in (report.get("shortcut") or {}).get("by_feature") or () if is_number((row or {}).get("accuracy"))
+    ]
+    best = max(rows, key=lambda row: abs(row["accuracy"] - 0.5), default=None)
+    return f"{visible(best.get('name'), MAX_NAME).replace('_', ' ')} ({percent(best['accuracy'])})" if best else ""
+
+
+def _agreement(report: Report) -> Iterator[tuple[str, str]]:
+    found = report.get("agreement") or {}
+    alpha = estimated(found, "krippendorff_alpha", "")
+    who = f"{numbered(found.get('num_annotators'), 'annotator')}, {numbered(found.get('num_items'), 'pair')}"
+    whole = f"; unanimous in {percent(found['unanimous_share'])}" if is_number(found.get("unanimous_share")) else ""
+    yield "agreement", f"Krippendorff's alpha {alpha} of {who}{whole}" if alpha else f"{who}{whole}" if found else ""
+
+
+def _noise(report: Report) -> Iterator[tuple[str, str]]:
+    found = report.get("label_noise") or {}
+    low, high = found.get("low"), found.get("high")
+    told = is_number(low) and is_number(high)
+    yield "label noise", f"between {percent(low)} and {percent(high)} of the labels are turned round" if told else ""
+
+
+def _prompts(report: Report) -> Iterator[tuple[str, str]]:
+    found = report.get("prompts") or {}
+    worth, num, most = (found.get(key) for key in ("effective", "num_prompts", "largest"))
+    clustered = is_number(most) and most > 1
+    weigh = f"{numbered(num, 'prompt')}, the largest with {numbered(most, 'pair')}"
+    yield "prompts", f"{weigh}; as telling as {count(worth)} with equally many" if clustered else ""
+
+
+def _split(report: Report) -> Iterator[tuple[str, str]]:
+    found = report.get("split") or {}
+    train, heldout = found.get("num_train_pairs"), found.get("num_heldout_pairs")
+    share = f" at data.heldout_share {found['heldout_share']:g}" if is_number(found.get("heldout_share")) else ""
+    yield "split", f"{numbered(train, 'pair')} to train on, {count(heldout)} held out{share}" if found else ""
+    yield "given splits", counted(report.get("given_splits"))
+
+
+def _licences(report: Report) -> Iterator[tuple[str, str]]:
+    yield "licences", counted(report.get("licences"), 6)
+
+
+def _tokens(report: Report) -> Iterator[tuple[str, str]]:
+    found = report.get("tokens") or {}
+    sides = {side: found[side].get("median") for side in ("prompt", "chosen", "rejected") if found.get(side)}
+    row = found.get("row") or {}
+    longest = f"; longest row {count(row['max'])}" if is_number(row.get("max")) else ""
+    model = f" with {visible(found['model'], 2 * MAX_NAME)}" if found.get("model") else ""
+    yield "tokens", f"median: {counted(sides)}{longest}{model}" if sides else ""
+    yield "max_length", "; ".join(part for part in (_fits(found), _cut(found)) if part)
+
+
+def _fits(found: Mapping[str, Any]) -> str:
+    """Return which length holds what share of the pairs."""
+    rows = [row for row in found.get("fits") or () if is_number((row or {}).get("share"))]
+    return listed([f"{row.get('max_length')} fits {percent(row['share'])}" for row in rows])
+
+
+def _cut(found: Mapping[str, Any]) -> str:
+    """Return what the chosen length costs."""
+    kinds = (("num_too_long", "too long"), ("num_truncated", "cut"))
+    costs = [f"{numbered(found[key], 'pair')} {words}" for key, words in kinds if found.get(key)]
+    return f"at {found.get('max_length')} {listed(costs)}" if costs else ""

@@ -1,0 +1,99 @@
+"""Ten numbers about the surface of a completion: how far they alone tell chosen from rejected is the shortcut baseline.
+
+Owns what a feature is. None of them looks at meaning: a data set whose labels they predict teaches them first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiebreak.doctor.texts.phrases import agrees, first_person, refuses
+from tiebreak.doctor.texts.scripts import other_script_share
+from tiebreak.doctor.texts.wordhashes import Words, ngrams, normalised, words
+from tiebreak.records import Pair
+
+DESCRIPTIONS = {
+    "log_length": "log of 1 + characters",
+    "list_items": "log of 1 + lines that begin with a bullet or a number",
+    "markdown": "log of 1 + headings, bold or italic spans, code fences and table rows",
+    "refusal": "1 where the first 240 characters hold a phrase of refusal, else 0",
+    "first_person": "1 where it opens with 'I' or 'My', else 0",
+    "agreement": "1 where it opens with assent such as 'Sure' or 'Here is', else 0",
+    "questions": "log of 1 + question marks",
+    "other_script": "share of letters (0..1) that are not of the script of most letters of the prompt",
+    "repetition": "share of runs of three words (0..1) that stand in the completion before",
+    "unfinished": "1 where it ends with a letter, a digit or a comma, as a text that was cut does, else 0",
+}
+NAMES = tuple(DESCRIPTIONS)
+NUM_FEATURES = len(NAMES)
+
+_LIST_ITEM = re.compile(r"\n[ \t]{0,12}(?:[-*+•–]|\d{1,3}[.)])[ \t]")
+_HEADING = re.compile(r"\n#{1,6}[ \t]")
+_TABLE_ROW = re.compile(r"\n[ \t]{0,4}\|")
+
+Features = NDArray[np.float32]
+
+
+def features(prompt: str, completion: str) -> Features:
+    """Return the ten features of one completion, in the order of NAMES."""
+    return np.asarray(features_of([prompt], [completion], words([normalised(completion)]))[0])
+
+
+def differences(pairs: Sequence[Pair]) -> Features:
+    """Return features of chosen minus those of rejected, [pairs, 10]; the prompt is its last message."""
+    prompts = [pair.prompt[-1].content for pair in pairs]
+    sides = [[pair.chosen.content for pair in pairs], [pair.rejected.content for pair in pairs]]
+    chosen, rejected = (features_of(prompts, side, words([normalised(text) for text in side])) for side in sides)
+    return np.asarray(chosen - rejected)
+
+
+def features_of(prompts: Sequence[str], completions: Sequence[str], found: Words) -> Features:
+    """Return the features of completions whose words are known, [completions, 10]."""
+    surfaces = [_surface(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
+    table = np.array(surfaces, np.float32).reshape(len(surfaces), NUM_FEATURES)
+    counts = [NAMES.index(name) for name in ("log_length", "list_items", "markdown", "questions")]
+    table[:, counts] = np.log1p(table[:, counts])
+    table[:, NAMES.index("repetition")] = _repetitions(found)
+    return table
+
+
+def _surface(prompt: str, completion: str) -> tuple[float, ...]:
+    """Return one row: lengths and numbers as counts, repetition left at 0."""
+    last = completion.rstrip()[-1:]
+    return (
+        len(completion),
+        _num_list_items(completion),
+        _num_marks(completion),
+        refuses(completion),
+        first_person(completion),
+        agrees(completion),
+        completion.count("?"),
+        other_script_share(prompt, completion),
+        0.0,
+        last.isalnum() or last == ",",
+    )
+
+
+def _num_list_items(text: str) -> int:
+    return len(_LIST_ITEM.findall("\n" + text))
+
+
+def _num_marks(text: str) -> int:
+    marks = text.count("**") // 2 + text.count("```") // 2
+    lines = "\n" + text
+    marks += len(_HEADING.findall(lines)) if "#" in text else 0
+    return marks + (len(_TABLE_ROW.findall(lines)) if "|" in text else 0)
+
+
+def _repetitions(found: Words) -> NDArray[np.float64]:
+    """Return for each text the share of its runs of three words that repeat an earlier one of the same text."""
+    hashes, starts = ngrams(found, 3)
+    totals = np.diff(np.append(starts, len(hashes)))
+    texts = np.repeat(np.arange(len(starts), dtype=np.uint64), totals)
+    keys = np.sort((texts << np.uint64(32)) | hashes)
+    repeated = (keys[1:][keys[1:] == keys[:-1]] >> np.uint64(32)).astype(np.int64)
+    return np.asarray(np.bincount(repeated, minlength=len(starts)) / np.maximum(totals, 1))

@@ -1,0 +1,94 @@
+"""What is wrong with one text: control tokens, role headers, hidden characters, secrets, personal data.
+
+Owns which rules look at which text and how a finding is shown: at most 60 characters, in which whatever is secret or
+personal is masked and whatever is hidden is spelled out. The forms themselves are in `controls`, `secrets`, `personal`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import NamedTuple
+
+from tiebreak.doctor.texts.controls import Hit, control_tokens, hidden_text, role_headers, shown, without_hidden
+from tiebreak.doctor.texts.personal import personal_data
+from tiebreak.doctor.texts.secrets import secrets
+from tiebreak.records import Message, Pair
+
+__all__ = ["MAX_EXCERPT", "TEXT_RULES", "Flaw", "flaws", "masked", "visible", "without_hidden"]
+
+TEXT_RULES = ("control_token", "role_header", "hidden_text", "secret", "personal_data")
+"""Codes that `flaws` gives."""
+MAX_EXCERPT = 60
+_CONTEXT = 16
+
+
+class Flaw(NamedTuple):
+    """One thing that a text should not hold: rule code, kind of thing, where, and how to show it."""
+
+    code: str
+    kind: str
+    start: int
+    excerpt: str
+
+
+def flaws(text: str, *, prompt: str | None = None) -> list[Flaw]:
+    """Return the first flaw of each code and kind, in the order of the text; linear in its length.
+
+    A completion is given with its `prompt`, so that a dialogue that was asked for is none that runs on.
+    """
+    masked = [("secret", hit) for hit in secrets(text)] + [("personal_data", hit) for hit in personal_data(text)]
+    firsts: dict[tuple[str, str], Hit] = {}
+    for code, hit in chain(masked, _unmasked(text, prompt)):
+        firsts.setdefault((code, hit.kind), hit)
+    if not firsts:
+        return []
+    spans = sorted((hit.start, hit.end) for _, hit in masked)
+    found = sorted(firsts.items(), key=lambda item: item[1].start)
+    return [Flaw(code, kind, hit.start, _excerpt(text, hit, spans)) for (code, kind), hit in found]
+
+
+def masked(text: str) -> str:
+    """Return a text in which two characters are left of everything secret or personal."""
+    spans = sorted((hit.start, hit.end) for find in (secrets, personal_data) for hit in find(text))
+    pieces, at = [], 0
+    for start, end in spans:
+        if start >= at:
+            pieces += [text[at:start], text[start : start + 2], "…"]
+            at = end
+    return "".join(pieces) + text[at:]
+
+
+def visible(pair: Pair) -> Pair:
+    """Return a pair without its hidden characters, whatever is left of it then."""
+    prompt, chosen, rejected = tuple(map(_visible, pair.prompt)), _visible(pair.chosen), _visible(pair.rejected)
+    return replace(pair, prompt=prompt, chosen=chosen, rejected=rejected)
+
+
+def _visible(message: Message) -> Message:
+    return replace(message, content=without_hidden(message.content))
+
+
+def _unmasked(text: str, prompt: str | None) -> Iterator[tuple[str, Hit]]:
+    for hit in control_tokens(text):
+        yield "control_token", hit
+    for hit in hidden_text(text):
+        yield "hidden_text", hit
+    for hit in role_headers(text, prompt) if prompt is not None else ():
+        yield "role_header", hit
+
+
+def _excerpt(text: str, hit: Hit, masked: Sequence[tuple[int, int]]) -> str:
+    """Return the surroundings of a hit on one line; two characters are left of each span in `masked`."""
+    start, end = max(hit.start - _CONTEXT, 0), min(hit.start + MAX_EXCERPT, len(text))
+    pieces, at = [], start
+    first = bisect_left(masked, start, key=lambda span: span[1])
+    for left, right in masked[first : first + MAX_EXCERPT]:
+        if left >= end:
+            break
+        pieces += [text[at : max(left, at)], text[left : left + 2], "…"]
+        at = right
+    line = " ".join(shown("".join(pieces) + text[at:end]).split())
+    return line if len(line) <= MAX_EXCERPT else line[: MAX_EXCERPT - 1] + "…"

@@ -1,0 +1,44 @@
+"""What training does about the doctor's findings: it refuses errors, and tells of warnings.
+
+Owns which findings stop a run. What is found, and how grave it is, is the doctor's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tiebreak.config import DataConfig
+from tiebreak.doctor.report import AuditReport, Finding
+from tiebreak.doctor.rules import READING_RULES, RULES
+from tiebreak.errors import ConfigError, DataError, nearest
+from tiebreak.progress import Progress
+
+
+def heed(audit: AuditReport, data: DataConfig, progress: Progress) -> None:
+    """Refuse data that the doctor finds an error in, unless the configuration allows that error by its code."""
+    unknown = [code for code in data.allow if code not in RULES]
+    if unknown:
+        raise ConfigError(f"data.allow: '{unknown[0]}' is no rule of the doctor.{nearest(unknown[0], RULES)}")
+    # Preparation leaves out what is held out, so a prompt in both files does no harm here.
+    harmless = {"leak"} if data.heldout else set()
+    errors = [finding for finding in audit.errors if finding.code not in {*data.allow, *harmless}]
+    if errors:
+        raise DataError(_refusal(errors, data))
+    told = [finding for finding in audit.findings if finding.grade != "info" and finding.code not in READING_RULES]
+    for finding in told:
+        detail = f" ({finding.detail})" if finding.detail else ""
+        progress.warn(f"{finding.code}: {finding.count} {finding.of}: {RULES[finding.code].title}{detail}")
+
+
+def _refusal(errors: Sequence[Finding], data: DataConfig) -> str:
+    worst = errors[0]
+    where = "".join(f"; {example.file}:{example.line}: {example.excerpt}" for example in worst.examples[:1])
+    detail = f" ({worst.detail})" if worst.detail else ""
+    found = f"{worst.count} {worst.of}: {RULES[worst.code].title}{detail}{where}"
+    more = f" (and {', '.join(finding.code for finding in errors[1:])})" if errors[1:] else ""
+    name = " ".join(source.path for source in data.sources)
+    codes = ", ".join(finding.code for finding in errors)
+    return (
+        f"{data.train_paths}: {worst.code}: {found}{more}; see 'tiebreak check {name}', mend with "
+        f"'tiebreak clean {name} OUT', or go on with data.allow: [{codes}]"
+    )

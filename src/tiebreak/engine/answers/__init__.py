@@ -1,0 +1,4 @@
+"""Answers of models to prompts.
+
+local    by a model in this process        kept     remembered over a crash
+"""

@@ -1,0 +1,144 @@
+"""How files are written: whole or not at all, and by one process at a time.
+
+Owns temporary names, fsync and rename, and locks. Knows nothing of what the files mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from tiebreak.errors import RunError
+
+PART = ".tiebreak-part"
+"""Ends the hidden names of what is being written, so that nothing of anybody else's is taken for a leftover."""
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """Give a file to write to that appears at `path` whole, or not at all."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o666 & ~_umask())
+        Path(name).replace(path)
+        _sync(path.parent)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    with whole_file(path) as file:
+        file.write(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one JSON document, readable by people."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object a line."""
+    with whole_file(path) as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read one JSON object a line; no file, no rows."""
+    if not path.exists():
+        return []
+    try:
+        # Not splitlines: it also breaks at U+2028 and its like, which JSON leaves inside text.
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{path}: cannot be read ({error})") from None
+
+
+@contextlib.contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Yield a hidden folder that becomes `target` when the block ends well, and vanishes when it does not."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=PART))
+    try:
+        yield building
+        _settle(building)
+        if target.exists():
+            target.rmdir() if not any(target.iterdir()) else shutil.rmtree(target)
+        building.replace(target)
+        _sync(target.parent)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left half written in a folder whose lock is held."""
+    for left in folder.glob(f".*{PART}"):
+        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def _settle(folder: Path) -> None:
+    """Give what was built the usual modes (temporary folders and safetensors files begin as private), and sync it."""
+    for path in (*folder.rglob("*"), folder):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
+        _sync(path)
+
+
+def _umask() -> int:
+    current = os.umask(0o077)  # the only way to read it is to set it
+    os.umask(current)
+    return current
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(folder: Path, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    """Hold the folder's lock; a second process gets a RunError that names the first.
+
+    The lock of a process that died is free; `say` is told whose it was.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.seek(0)
+            owner = handle.read().strip() or "another process"
+            raise RunError(f"{folder}: in use by {owner}; wait for it or choose another output.dir") from None
+        handle.seek(0)
+        if left := handle.read().strip():
+            say(f"{folder}: {left} died without giving up this folder; taken over")
+        handle.seek(0)
+        handle.truncate()
+        handle.write(f"{socket.gethostname()} pid {os.getpid()}")
+        handle.flush()
+        try:
+            yield
+        finally:
+            handle.seek(0)
+            handle.truncate()

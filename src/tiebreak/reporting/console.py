@@ -1,0 +1,165 @@
+"""What people see in a terminal: progress bars, warnings, tables.
+
+Owns the look. Everything that comes from data is cleaned of control characters and never read as markup.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import rich.box
+import rich.console
+from rich.columns import Columns
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from tiebreak.errors import one_line
+from tiebreak.progress import Advance
+
+# Terminal escapes, NUL and other controls, and marks that reorder or hide text.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
+    "\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+_VERDICT_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
+_SHOWN_NUMBERS = {"loss": "loss {:.3f}", "rewards/accuracies": "acc {:.0%}", "rewards/margins": "margin {:+.2f}"}
+
+
+def take_any_text() -> None:
+    """Let standard output and error take every character, escaped where their encoding lacks it, or nothing at all.
+
+    A stream that the caller closed is None in Python; what is written there then vanishes.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - for as long as the process lives
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def printable(text: str) -> str:
+    """Return text that can do nothing to a terminal but be read."""
+    return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def _one_printable_line(text: str) -> str:
+    return printable(one_line(text))
+
+
+class Console:
+    """Progress on standard error; implements `tiebreak.progress.Progress`."""
+
+    def __init__(self) -> None:
+        self._console = rich.console.Console(stderr=True, highlight=False)
+
+    def say(self, text: str) -> None:
+        """Print one sentence."""
+        self._console.print(Text(_one_printable_line(text)), soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Print one sentence that stands out."""
+        self._console.print(
+            Text("warning: ", style="yellow").append(_one_printable_line(text), style="default"), soft_wrap=True
+        )
+
+    @contextlib.contextmanager
+    def stage(self, name: str, total: int | None) -> Iterator[Advance]:
+        """Show a bar with the time left; where output is no terminal, a line at the end."""
+        left = TimeRemainingColumn(compact=True, elapsed_when_finished=True)
+        # A name may come from a file's name: without markup=False its brackets would be styles and links.
+        columns = (TextColumn("{task.description:<14}", markup=False), BarColumn(10), MofNCompleteColumn(), left)
+        # A stage of unknown length is short: it leaves nothing behind.
+        brief = total is None
+        hidden = brief and not self._console.is_terminal
+        numbers = TextColumn("{task.fields[numbers]}")
+        with Progress(*columns, numbers, console=self._console, transient=brief, disable=hidden) as bars:
+            task = bars.add_task(_one_printable_line(name), total=total, numbers="")
+
+            def advance(amount: int = 1, numbers: Mapping[str, float] | None = None) -> None:
+                bars.update(task, advance=amount, numbers=_line(numbers or {}))
+
+            yield advance
+
+
+def _line(numbers: Mapping[str, float]) -> str:
+    return " · ".join(form.format(numbers[key]) for key, form in _SHOWN_NUMBERS.items() if key in numbers)
+
+
+def print_json(value: Any) -> None:
+    """Print a result for machines: one JSON document on standard output, with escapes where its encoding is narrow."""
+    wide = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    text = json.dumps(value, indent=2, ensure_ascii=not wide)
+    sys.stdout.write(_UNPRINTABLE.sub(_json_escape, text) + "\n")
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    return "".join(f"\\u{unit:04x}" for unit in memoryview(found[0].encode("utf-16", "surrogatepass")).cast("H")[1:])
+
+
+def print_text(text: str) -> None:
+    """Print a result for people, cleaned."""
+    sys.stdout.write(printable(text) + "\n")
+
+
+def print_evaluation(evaluation: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], num_samples: int = 3) -> None:
+    """Print the verdict, the before/after table and some answers side by side."""
+    from tiebreak.runs import as_a_run_writes  # noqa: PLC0415 - plots load slowly, --help must not
+
+    with as_a_run_writes("this run"):  # both may come from its files
+        _print_evaluation(_output(), evaluation, samples, num_samples)
+
+
+def _print_evaluation(
+    out: rich.console.Console,
+    evaluation: Mapping[str, Any],
+    samples: Sequence[Mapping[str, Any]],
+    num_samples: int,
+) -> None:
+    from tiebreak.reporting.numbers import shown  # noqa: PLC0415 - as above
+
+    table = Table(box=rich.box.SIMPLE_HEAD, title="Before and after, on held-out prompts", title_justify="left")
+    table.add_column("")
+    table.add_column("before")
+    table.add_column("after")
+    for row in evaluation["table"]:
+        table.add_row(
+            *(
+                Text(printable(cell))
+                for cell in (row["name"], shown(row["before"], row["unit"]), shown(row["after"], row["unit"]))
+            )
+        )
+    out.print(table)
+    for sample in _telling(samples)[:num_samples]:
+        _print_sample(out, sample)
+    verdict = evaluation["verdict"]
+    reason = printable(f": {evaluation['reason']}")
+    out.print(Text(verdict.upper(), style=_VERDICT_STYLES[verdict]).append(reason, style="default"))
+
+
+def _telling(samples: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Put answers whose rule changed first, in their order; else keep the order."""
+    return sorted(samples, key=lambda s: s["before"].get("matches_rule") == s["after"].get("matches_rule"))
+
+
+def _print_sample(out: rich.console.Console, sample: Mapping[str, Any]) -> None:
+    out.print(Text(printable(sample["prompt"][-1]["content"]), style="bold"))
+    width = max(20, (out.width - 4) // 2)
+    sides = [
+        Panel(Text(printable(sample[side]["text"])), title=side, width=width, title_align="left", box=rich.box.ROUNDED)
+        for side in ("before", "after")
+    ]
+    out.print(Columns(sides, padding=(0, 1)))
+
+
+def _output() -> rich.console.Console:
+    return rich.console.Console(highlight=False)

@@ -1,0 +1,169 @@
+"""How a run comes into being: configuration, data and model proven usable together, and the first files of its folder.
+
+Owns those files and the facts of the manifest that are known before a step is taken. An attempt that goes on proves
+here that it is still the same run. What the doctor found is handed in.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+import torch
+
+from tiebreak import files, runs
+from tiebreak.config import Config, dump_config, warnings_of
+from tiebreak.data.preparation import PreparedData, prepare
+from tiebreak.doctor.report import AuditReport
+from tiebreak.engine.model import Policy
+from tiebreak.engine.models import load_policy
+from tiebreak.engine.planner import Plan, make_plan
+from tiebreak.engine.reference.kinds import REFERENCE_ADAPTER
+from tiebreak.errors import RunError
+from tiebreak.evaluation.samples import compiled_rule
+from tiebreak.fingerprint import fingerprint
+from tiebreak.progress import Progress
+from tiebreak.runs import Run, as_a_run_writes
+from tiebreak.training.preamble import num_parameters, tell
+from tiebreak.training.recorder import check_trackers
+from tiebreak.training.resumption import heed_drift, identity
+
+LIBRARIES = ("tiebreak", "torch", "transformers", "peft", "accelerate", "safetensors")
+
+
+@dataclass(frozen=True)
+class Ready:
+    """All that a run stands on, proven usable together."""
+
+    policy: Policy
+    data: PreparedData
+    memory: Plan
+    audit: AuditReport
+
+
+def check_settings(config: Config, progress: Progress) -> None:
+    """Refuse settings that could not be carried out, and tell of those that are rarely meant."""
+    check_trackers(config.output.trackers)
+    compiled_rule(config.evaluation.rule)
+    for warning in warnings_of(config):
+        progress.warn(warning)
+
+
+def made_ready(config: Config, run: Run, audit: AuditReport, progress: Progress) -> Ready:
+    """Prove that configuration, data and model can be used together, and set the policy up for its memory."""
+    policy = load_policy(_with_store(config, run), say=progress.say)
+    data = prepare(config.data, policy.renderer(config.data), progress)
+    tell(data, policy, config, progress)
+    memory = make_plan(policy, data.all_pairs, config.training.token_budget, config.training.gradient_checkpointing)
+    policy.budget.tokens = memory.token_budget
+    for line in memory.lines():
+        progress.say(line)
+    return Ready(policy, data, memory, audit)
+
+
+def _with_store(config: Config, run: Run) -> Config:
+    """Return settings with a store of the run's own where none is wanted: an attempt that goes on needs its values."""
+    if config.reference.store != "off":
+        return config
+    own = config.reference.model_copy(update={"store": str(run.checkpoints_folder / "reference")})
+    return config.model_copy(update={"reference": own})
+
+
+def begin(run: Run, config: Config, ready: Ready, accept: Collection[str], progress: Progress) -> None:
+    """Write what the run is of, or prove that it is still that; the manifest comes first: it makes a folder a run."""
+    known = identity(config, ready.data, ready.policy)
+    with as_a_run_writes(run.path):
+        history, trained = _heed_history(run, known, config, ready, accept, progress)
+    files.sweep(run.path)
+    run.update_manifest(status=runs.RUNNING)
+    _write_inputs(run, ready, trained)
+    run.update_manifest(schema=runs.SCHEMA, status=runs.RUNNING, identity=known, **history, **_facts(config, ready))
+    # Last: were it there before the identity, a change that was cut off here could not be told by its settings.
+    files.write_text(run.config_file, dump_config(config))
+
+
+def _heed_history(
+    run: Run, known: dict[str, str], config: Config, ready: Ready, accept: Collection[str], progress: Progress
+) -> tuple[dict[str, Any], set[str]]:
+    """Return what the manifest keeps of earlier attempts, and the prompts that they trained on.
+
+    Raises RunError where something changed that was not accepted, or where prompts changed sides.
+    """
+    before, begun = run.manifest if run.manifest_file.exists() else {}, run.has_begun
+    accepted = heed_drift(run, known, config, accept, progress) if begun else []
+    same = before.get("identity") == known
+    if begun or same:
+        # Memory may be freer than it was; other micro-batches would change last bits.
+        ready.policy.budget.tokens = int(before.get("plan", {}).get("token_budget", ready.policy.budget.tokens))
+    trained = set(run.train_prompt_ids) if begun else set()
+    _refuse_turned_sides(run, trained, ready.data)
+    if not same:  # weights of other settings must not pass for this run's
+        shutil.rmtree(run.policy_folder, ignore_errors=True)
+    kept = {} if same else {"num_steps": None, "num_steps_done": None}
+    return kept | {
+        "started": before.get("started") or now(),
+        "num_attempts": int(before.get("num_attempts", 0)) + 1,
+        "accepted": [*before.get("accepted", []), *accepted],
+        "identities": [*(one for one in before.get("identities", []) if one != known), known],
+    }, trained
+
+
+def _refuse_turned_sides(run: Run, trained: set[str], data: PreparedData) -> None:
+    """Held out is held out in every attempt: what one has trained on, the next cannot measure on."""
+    held = {pair.prompt_id for pair in data.heldout.tokenized}
+    if turned := held & trained:
+        raise RunError(
+            f"{run.path}: {len(turned)} of {len(held)} held-out prompts were trained on by an earlier attempt; put "
+            "data and data.heldout_share back, or start afresh with --resume never"
+        )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what a run's numbers depend on."""
+    return {name: metadata.version(name) for name in LIBRARIES}
+
+
+def now() -> str:
+    """Return the time, UTC, as manifests give it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _write_inputs(run: Run, ready: Ready, trained: Collection[str]) -> None:
+    data, policy = ready.data, ready.policy
+    files.write_json(run.data_file, data.report)
+    files.write_json(run.audit_file, ready.audit.as_dict())
+    files.write_jsonl(run.dropped_file, (item.as_dict() for item in data.dropped))
+    files.write_json(run.train_prompts_file, {"prompt_ids": sorted({*data.train.prompt_ids(), *trained})})
+    files.write_jsonl(run.heldout_pairs_file, (pair.as_dict() for pair in data.heldout.pairs))
+    if policy.continues_adapter:
+        with files.whole_folder(run.start_folder) as folder:
+            policy.save(folder, REFERENCE_ADAPTER)
+
+
+def _facts(config: Config, ready: Ready) -> Mapping[str, Any]:
+    """Return what made the run, and on what."""
+    policy = ready.policy
+    trainable, total = num_parameters(policy)
+    return {
+        "config_fingerprint": fingerprint(config.model_dump(mode="json")),
+        "data_fingerprint": ready.data.fingerprint,
+        "model": policy.source.identity,
+        "base_model": policy.source.base,
+        "base_identity": policy.source.base_identity,
+        "reference": policy.reference.identity,
+        "layout": policy.scorer.layout,
+        "plain_because": policy.plain_because,
+        "plan": ready.memory.as_dict() | {"token_budget": policy.budget.tokens},
+        "method": config.adapter.kind,
+        "num_parameters": total,
+        "num_trainable_parameters": trainable,
+        "learning_rate": config.learning_rate,
+        "device": str(policy.device),
+        "num_threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version()} | versions(),
+    }

@@ -1,0 +1,144 @@
+"""Whether an attempt that was cut off may go on: what it was of, and what has changed since.
+
+Owns the identity of a run and the refusal of drift. What a checkpoint holds is the business of `training.checkpoint`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from tiebreak import files, runs
+from tiebreak.config import Config, leaves
+from tiebreak.data.preparation import PreparedData
+from tiebreak.data.reader import data_digest
+from tiebreak.engine.model import Policy
+from tiebreak.errors import ConfigError, RunError, nearest
+from tiebreak.fingerprint import fingerprint
+from tiebreak.progress import Progress
+from tiebreak.runs import Run, as_a_run_writes
+
+Resume = Literal["auto", "never"]
+PARTS = ("config", "data", "template", "tokenizer", "model")
+"""What must be the same when an attempt goes on; a change of each can be accepted by its name."""
+# Settings that move no weight: where results go, how often they are saved, where the reference is remembered.
+_FREE = ("output.", "reference.", "training.checkpoint_steps", "training.keep_checkpoints")
+
+
+def identity(config: Config, data: PreparedData, policy: Policy) -> dict[str, str]:
+    """Return what a run is of, each part as a fingerprint or a name that holds one."""
+    return {
+        "config": fingerprint(governing(config)),
+        "data": data.fingerprint,
+        "template": fingerprint(policy.tokenizer.chat_template),
+        "tokenizer": data.train.ids_digest(),
+        "model": f"{policy.source.identity} {policy.source.base_identity}",
+        "reference": policy.reference.identity,
+    }
+
+
+def governing(config: Config) -> dict[str, Any]:
+    """Return the settings that weights depend on, as plain values by dotted key."""
+    return {key: _plain(value_of(config, key)) for key, _ in leaves() if not key.startswith(_FREE)}
+
+
+def asked_for(resume: str, accept: Collection[str]) -> tuple[str, ...]:
+    """Return the parts that may have changed; raises ConfigError for one that does not exist, or another `resume`."""
+    names = (accept,) if isinstance(accept, str) else tuple(accept)
+    for name in names:
+        if name not in PARTS:
+            raise ConfigError(f"--accept {name}: wanted one of {', '.join(PARTS)}.{nearest(name, PARTS)}")
+    if resume not in get_args(Resume):
+        raise ConfigError(f"--resume {resume}: wanted one of {', '.join(get_args(Resume))}")
+    return names
+
+
+def heed_drift(
+    run: Run, now: Mapping[str, str], config: Config, accept: Collection[str], progress: Progress
+) -> list[str]:
+    """Refuse to go on where something changed that nobody accepted; return what was accepted, by name."""
+    before: Mapping[str, str] = dict(run.manifest.get("identity") or {})
+    drifted = [name for name in PARTS if before.get(name) != now.get(name)]
+    # A template changes the tokens, too; it alone is to blame then.
+    blamed = [name for name in drifted if not (name == "tokenizer" and {"template", "data", "config"} & set(drifted))]
+    refused = [name for name in blamed if name not in accept]
+    if refused:
+        raise RunError(
+            f"{run.path}: {_told(refused, run, config)} changed since this attempt began; put it back, go on with "
+            f"{' '.join(f'--accept {name}' for name in refused)}, or start afresh with --resume never"
+        )
+    if blamed:
+        progress.warn(f"going on although {_told(blamed, run, config)} changed since this attempt began")
+    return blamed
+
+
+def set_aside(run: Run, progress: Progress) -> None:
+    """Move an unfinished earlier attempt out of the way; nothing is deleted."""
+    if not run.manifest_file.exists():
+        return
+    with files.locked(run.path, progress.warn):
+        if run.manifest.get("status") == runs.DONE:
+            raise RunError(f"{run.path}: another process has just finished this run; start again to see its result")
+        place = run.path.resolve()
+        if Path.cwd().is_relative_to(place):
+            raise RunError(f"{run.path}: is where this command runs; call it from another folder to start afresh")
+        number = 1
+        while (target := place.with_name(f"{place.name}.unfinished-{number}")).exists():
+            number += 1
+        place.rename(target)
+        place.mkdir()  # where a link leads here, it leads somewhere still
+    progress.warn(f"an earlier attempt did not finish; it was moved to {target}, and training starts afresh")
+
+
+def already_done(run: Run, config: Config) -> bool:
+    """Say whether a run is done with this very configuration and data; raises RunError where its folder is taken."""
+    in_the_way = [path for path in (run.path, *run.path.parents) if path.exists() and not path.is_dir()]
+    if in_the_way:
+        raise RunError(f"output.dir {run.path}: {in_the_way[0]} is a file; choose another output.dir")
+    if not run.manifest_file.exists():
+        if run.path.is_dir() and any(not file.name.startswith(".") for file in run.path.iterdir()):
+            raise RunError(f"{run.path}: is not empty and not a run; choose another output.dir")
+        return False
+    if run.manifest.get("status") != runs.DONE:
+        return False
+    before, now = governing(run.config), governing(config)
+    if before != now:
+        changed = ", ".join(key for key in now if before[key] != now[key])
+        raise RunError(f"{run.path}: holds a finished run with other settings ({changed}); choose another output.dir")
+    with as_a_run_writes(run.path):
+        known = {str(file["path"]): file["sha256"] for file in run.data["files"]}
+    for path, digest in known.items():
+        if data_digest(path) != digest:
+            raise RunError(f"{run.path}: {path} has changed since this run; choose another output.dir")
+    return True
+
+
+def flat(config: Config) -> dict[str, str | int | float | bool]:
+    """Return the settings by dotted key, as trackers show them."""
+    values = {key: value_of(config, key) for key, _ in leaves()}
+    return {key: v if isinstance(v, str | int | float | bool) else str(v) for key, v in values.items()}
+
+
+def value_of(config: Config, key: str) -> Any:
+    """Return the value of a dotted key."""
+    value: Any = config
+    for name in key.split("."):
+        value = getattr(value, name, None)
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def _told(names: Collection[str], run: Run, config: Config) -> str:
+    return " and ".join(_config_told(run, config) if name == "config" else f"the {name}" for name in names)
+
+
+def _config_told(run: Run, config: Config) -> str:
+    before, now = governing(run.config), governing(config)
+    keys = [key for key in now if before[key] != now[key]]
+    return f"the configuration ({', '.join(keys)})" if keys else "the configuration"

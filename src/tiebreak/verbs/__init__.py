@@ -1,0 +1,8 @@
+"""The verbs: each is a command, a function of `tiebreak` and a file here, all of one name.
+
+train        data, training, evaluation, verdict, report      plan      what fits in memory, nothing trained
+evaluate     a finished run measured again                    report    a run on one page
+export       a folder that any serving stack loads            chat      talk to a trained run
+check        the doctor's look at preference data             clean     what is sound kept, the rest set aside
+convert      one form of pairs to another                     init      a configuration to start from
+"""

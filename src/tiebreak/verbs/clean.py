@@ -1,0 +1,229 @@
+"""The verb clean: keep what is sound, set the rest aside with its reasons, account for every pair.
+
+Owns what each action does to a pair, and the report whose counts add up. What is wrong is the doctor's to say.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tiebreak.config import DataConfig
+from tiebreak.data.formats import RowError
+from tiebreak.data.formats.checks import check_pair
+from tiebreak.data.formats.writing import BESIDE, Writer
+from tiebreak.data.reader import records
+from tiebreak.data.writer import SUFFIXES, Append, require_new, rows_to, writing
+from tiebreak.doctor.examination import Audit, audit
+from tiebreak.doctor.rules import RULES, Action
+from tiebreak.doctor.texts.flaws import visible
+from tiebreak.errors import DataError, nearest
+from tiebreak.files import whole_folder, write_json
+from tiebreak.progress import Progress, Silent
+from tiebreak.records import Dropped, Pair, Record, Source
+from tiebreak.verbs.convert import Sheet, writer_of
+
+KEPT, SET_ASIDE, REPORT = "kept.jsonl", "quarantined.jsonl", "report.json"
+STRENGTH: tuple[Action, ...] = ("warn", "fix", "quarantine", "reject")
+"""Where several rules speak of one pair, the strongest action is taken."""
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What became of every record: num_records = num_used_records + num_dropped, num_pairs = kept + set aside."""
+
+    kept: str
+    set_aside: str
+    report: str
+    num_records: int
+    num_dropped: int
+    num_pairs: int
+    num_kept: int
+    num_set_aside: int
+    num_fixed: int
+    dropped_by_reason: dict[str, int]
+    by_code: dict[str, dict[str, Any]]
+    """For each code that a pair was fixed or set aside for: the action, and how many pairs."""
+    left_out: dict[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the account for JSON."""
+        return dict(vars(self)) | {"num_used_records": self.num_records - self.num_dropped}
+
+    def lines(self) -> list[str]:
+        """Return the account in words."""
+        lines = [
+            f"{self.num_records} records: {self.num_pairs} pairs, {self.num_dropped} records dropped",
+            f"{self.num_pairs} pairs: {self.num_kept} kept ({self.num_fixed} of them mended), "
+            f"{self.num_set_aside} set aside",
+        ]
+        lines += [f"  {entry['count']:>7}  {code} ({entry['action']})" for code, entry in self.by_code.items()]
+        lines += [f"  {count:>7}  {reason} (dropped)" for reason, count in self.dropped_by_reason.items()]
+        lines += [
+            f"  {count:>7}  pairs lose their {name} ({BESIDE[name]}) in this form"
+            for name, count in self.left_out.items()
+        ]
+        return [*lines, f"kept:      {self.kept}", f"set aside: {self.set_aside}", f"report:    {self.report}"]
+
+
+def clean(
+    data: DataConfig,
+    out: str | Path,
+    actions: Mapping[str, str] | None = None,
+    to: str = "tiebreak",
+    progress: Progress | None = None,
+) -> Cleaned:
+    """Audit the training pairs of `data`, act on what was found, and write kept and set-aside pairs with a report.
+
+    `out` is a new folder, or the name of the file of kept pairs, beside which the other two then stand. `actions` are
+    rule code to action, over the rules' own. Raises DataError where `out` exists or an action is not one of a rule's.
+    """
+    chosen, writer, target = _chosen(actions or {}), writer_of(to), Path(out)
+    names = _names(target)
+    found = audit(data, progress=progress or Silent())
+    with writing(target), tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as hidden:
+        sorting = _Sorting(found, chosen, writer)
+        sorting.run(Path(hidden), names)
+        _publish(Path(hidden), target, names)
+    return sorting.account(target, names)
+
+
+def _chosen(wanted: Mapping[str, str]) -> dict[str, Action]:
+    """Return the action of every rule; raises DataError where a wanted one is not possible."""
+    chosen: dict[str, Action] = {code: rule.action for code, rule in RULES.items()}
+    for code, action in wanted.items():
+        if code not in RULES:
+            raise DataError(f"--do {code}={action}: '{code}' is no rule.{nearest(code, RULES)}")
+        possible = {name: name for name in RULES[code].actions}
+        if action not in possible:
+            raise DataError(f"--do {code}={action}: rule '{code}' can only {', '.join(possible)}")
+        chosen[code] = possible[action]
+    return chosen
+
+
+def _names(target: Path) -> dict[str, str]:
+    """Return the file names by purpose: in a new folder, or beside a named file of kept pairs."""
+    as_file = any(target.name.lower().endswith(suffix) for suffix in SUFFIXES)
+    stem = target.name.split(".")[0]
+    names = (target.name, f"{stem}.{SET_ASIDE}", f"{stem}.{REPORT}") if as_file else (KEPT, SET_ASIDE, REPORT)
+    if len(set(names)) < len(names):
+        raise DataError(f"{target}: what is set aside would have this name; choose another")
+    for path in (target, *(target.parent / name for name in names if as_file)):
+        require_new(path)
+    return dict(zip(("kept", "set_aside", "report"), names, strict=True))
+
+
+def _publish(hidden: Path, target: Path, names: Mapping[str, str]) -> None:
+    """Put finished files in place: a folder at once; beside a file, the file of kept pairs last."""
+    if names["kept"] != target.name:
+        with whole_folder(target) as folder:
+            for name in names.values():
+                (hidden / name).replace(folder / name)
+        return
+    for name in reversed(list(names.values())):
+        (hidden / name).replace(target.parent / name)
+
+
+class _Sorting:
+    """One pass over the records in the doctor's order, each pair to its pile."""
+
+    def __init__(self, found: Audit, actions: Mapping[str, Action], writer: Writer) -> None:
+        self._found = found
+        self._actions = actions
+        self._form = writer.name
+        self._sheet = Sheet(writer)
+        self._codes = found.codes_by_pair()
+        self._counts: Counter[str] = Counter()
+        self._by_code: Counter[tuple[str, Action]] = Counter()
+        self._dropped: Counter[str] = Counter()
+
+    def run(self, folder: Path, names: Mapping[str, str]) -> None:
+        """Write kept and set-aside pairs and the doctor's report with the account."""
+        with rows_to(folder / names["kept"]) as keep, rows_to(folder / names["set_aside"]) as set_aside:
+            number = 0
+            for record in self._records():
+                self._counts["records"] += 1
+                if record.dropped:
+                    self._drop(record.dropped, set_aside)
+                for pair in record.pairs:
+                    self._sort(pair, self._codes.get(number, ()), keep, set_aside)
+                    number += 1
+        write_json(folder / names["report"], self._found.report.as_dict() | {"cleaned": self._numbers()})
+
+    def _records(self) -> Iterator[Record]:
+        for file in self._found.files:
+            yield from records(file)
+
+    def _drop(self, dropped: Dropped, set_aside: Append) -> None:
+        self._dropped[dropped.reason] += 1
+        row = {"file": dropped.source.file, "line": dropped.source.line, "codes": [dropped.reason]}
+        set_aside(row | {"action": "reject", "detail": dropped.detail, "pair": None})
+
+    def _sort(self, pair: Pair, codes: Sequence[str], keep: Append, set_aside: Append) -> None:
+        self._counts["pairs"] += 1
+        action: Action = max((self._actions[code] for code in codes), key=STRENGTH.index, default="warn")
+        fixed, unusable = _mended(pair) if action == "fix" else (pair, ())
+        if unusable:
+            self._set_aside(pair, [*self._of(codes, "fix"), *unusable], "reject", set_aside)
+        elif action in ("reject", "quarantine"):
+            self._set_aside(pair, self._of(codes, "reject", "quarantine"), action, set_aside)
+        else:
+            self._keep(fixed, keep, self._of(codes, "fix"))
+
+    def _of(self, codes: Sequence[str], *actions: Action) -> list[str]:
+        return [code for code in codes if self._actions[code] in actions]
+
+    def _keep(self, pair: Pair, keep: Append, fixed_for: Sequence[str]) -> None:
+        try:
+            rows = self._sheet.write(pair)
+        except RowError as error:
+            raise DataError(f"{pair.source}: {error.detail}; the form {self._form} cannot hold it") from None
+        self._counts["kept"] += 1
+        self._counts["fixed"] += bool(fixed_for)
+        self._by_code.update((code, "fix") for code in fixed_for)
+        for row in rows:
+            keep(row)
+
+    def _set_aside(self, pair: Pair, codes: Sequence[str], action: Action, set_aside: Append) -> None:
+        self._counts["set_aside"] += 1
+        acting = self._of(codes, "reject", "quarantine")  # a flaw whose mending left nothing was not mended
+        self._by_code.update((code, self._actions[code]) for code in acting)
+        source = pair.source or Source("", 0)
+        row = {"file": source.file, "line": source.line, "codes": list(codes), "action": action}
+        set_aside(row | {"detail": "; ".join(RULES[code].title for code in codes), "pair": pair.as_dict()})
+
+    def _numbers(self) -> dict[str, Any]:
+        return {
+            "num_records": self._counts["records"],
+            "num_dropped": self._dropped.total(),
+            "num_pairs": self._counts["pairs"],
+            "num_kept": self._counts["kept"],
+            "num_set_aside": self._counts["set_aside"],
+            "num_fixed": self._counts["fixed"],
+            "dropped_by_reason": dict(self._dropped.most_common()),
+            "by_code": {
+                code: {"action": action, "count": count} for (code, action), count in self._by_code.most_common()
+            },
+            "left_out": self._sheet.left_out,
+        }
+
+    def account(self, target: Path, names: Mapping[str, str]) -> Cleaned:
+        """Return what was done and where it stands."""
+        base = target.parent if names["kept"] == target.name else target
+        places = {purpose: str(base / name) for purpose, name in names.items()}
+        numbers: dict[str, Any] = self._numbers()
+        return Cleaned(kept=places["kept"], set_aside=places["set_aside"], report=places["report"], **numbers)
+
+
+def _mended(pair: Pair) -> tuple[Pair, tuple[str, ...]]:
+    """Return the pair without hidden characters, and by which rule it is unusable then."""
+    mended = visible(pair)
+    try:
+        check_pair(mended)
+    except RowError as error:
+        return pair, (error.reason,)
+    return mended, ()

@@ -1,0 +1,184 @@
+"""The verb convert: pairs of any form to a file of one form.
+
+Owns the account of what was written and what the form could not carry, and what of a file stands in it already. It
+knows no form and no container.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tiebreak.config import DataConfig
+from tiebreak.data.formats import RowError
+from tiebreak.data.formats.writing import BESIDE, WRITERS, Writer, WrittenRow
+from tiebreak.data.reader import forms_of, open_data, records, refuse_unusable, training_files
+from tiebreak.data.writer import Append, require_new, rows_to
+from tiebreak.errors import DataError, nearest
+from tiebreak.fingerprint import fingerprint
+from tiebreak.records import Dropped, Pair, Record
+
+NUM_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was read, what was written, and what stayed behind: num_pairs = num_written + num_not_expressible."""
+
+    path: str
+    form: str
+    read_as: str
+    num_records: int
+    num_dropped: int
+    num_pairs: int
+    num_written: int
+    num_rows: int
+    num_not_expressible: int
+    dropped_by_reason: dict[str, int]
+    left_out: dict[str, int]
+    """Pairs that lose something beside them, by its name in `BESIDE`."""
+    examples: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the account for JSON."""
+        return asdict(self) | {"examples": list(self.examples)}
+
+    def lines(self) -> list[str]:
+        """Return the account in words."""
+        lines = [
+            f"{self.num_records} records ({self.read_as}): {self.num_pairs} pairs, {self.num_dropped} records dropped"
+        ]
+        lines += [f"  {count:>7}  {reason} (dropped)" for reason, count in self.dropped_by_reason.items()]
+        if self.num_not_expressible:
+            lines.append(f"  {self.num_not_expressible:>7}  pairs that {self.form} cannot express, left out:")
+            lines += [f"           {example}" for example in self.examples]
+        lines += [
+            f"  {count:>7}  pairs lose their {name} ({BESIDE[name]}): {self.form} has no place for it"
+            for name, count in self.left_out.items()
+        ]
+        return [*lines, f"{self.path}: {self.num_written} pairs in {self.num_rows} rows ({self.form})"]
+
+
+def convert(data: DataConfig, form: str, out: str | Path) -> Conversion:
+    """Read the training pairs of `data` and write them in another form; raises DataError where none can be.
+
+    The file appears whole or not at all. Pairs that the form cannot express are counted and left out.
+    """
+    target = Path(out)
+    writer = writer_of(form)
+    require_new(target)
+    files = training_files(open_data(data))
+    account = _Account(writer)
+    with rows_to(target) as append:
+        for file in files:
+            for record in records(file):
+                account.take(record, append)
+        refuse_unusable(data.train_paths, account.num_records, account.num_pairs, account.dropped, 1.0)
+        account.refuse_empty()
+    return account.conversion(str(target), forms_of(files))
+
+
+def writer_of(form: str) -> Writer:
+    """Return the writer of a form, or raise DataError with the forms there are."""
+    if form not in WRITERS:
+        raise DataError(
+            f"--to {form}: is no form that can be written; choose {', '.join(WRITERS)}.{nearest(form, WRITERS)}"
+        )
+    return WRITERS[form]
+
+
+class Sheet:
+    """The rows of one file: what a writer says of each pair, given what the file says already.
+
+    Where completions stand alone (thumbs), one cannot be both liked and disliked, and no row is written twice.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._left_out: Counter[str] = Counter()
+        self._num_pairs: Counter[str] = Counter()
+        self._liked: dict[str, bool] = {}
+        self._written: set[str] = set()
+
+    def write(self, pair: Pair) -> list[WrittenRow]:
+        """Return the rows that a pair adds, or raise RowError `not_expressible`."""
+        rows = self._writer.write(pair)
+        if "pairing" not in self._writer.carries:
+            rows = self._judged(pair, rows)
+        self._left_out.update(self._writer.left_out(pair))
+        return rows
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Pairs that lost something beside them, by its name in `BESIDE`; only a pair alone on its prompt is sure."""
+        num_paired_anew = sum(count for count in self._num_pairs.values() if count > 1)
+        return dict(self._left_out) | ({"pairing": num_paired_anew} if num_paired_anew else {})
+
+    def _judged(self, pair: Pair, rows: Sequence[WrittenRow]) -> list[WrittenRow]:
+        chosen, rejected = (fingerprint([pair.prompt_id, side.as_dict()]) for side in (pair.chosen, pair.rejected))
+        if not self._liked.get(chosen, True) or self._liked.get(rejected, False):
+            detail = f"in the '{self._writer.name}' form one completion would be both liked and disliked"
+            raise RowError("not_expressible", detail)
+        self._liked |= {chosen: True, rejected: False}
+        self._num_pairs[pair.prompt_id] += 1
+        new = {name: row for row in rows if (name := fingerprint(row)) not in self._written}
+        self._written.update(new)
+        return list(new.values())
+
+
+class _Account:
+    """Counts what goes by, so that in = out + dropped + not expressible."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._sheet = Sheet(writer)
+        self.num_records = self.num_pairs = self.num_rows = self.num_unwritten = 0
+        self.dropped: list[Dropped] = []
+        self.examples: list[str] = []
+
+    def take(self, record: Record, append: Append) -> None:
+        self.num_records += 1
+        if record.dropped:
+            self.dropped.append(record.dropped)
+        for pair in record.pairs:
+            self.num_pairs += 1
+            self._write(pair, append)
+
+    def _write(self, pair: Pair, append: Append) -> None:
+        try:
+            rows = self._sheet.write(pair)
+        except RowError as error:
+            self.num_unwritten += 1
+            if len(self.examples) < NUM_EXAMPLES:
+                self.examples.append(f"{pair.source}: {error.detail}")
+            return
+        self.num_rows += len(rows)
+        for row in rows:
+            append(row)
+
+    def refuse_empty(self) -> None:
+        """Raise DataError where not one pair could be written."""
+        if self.num_unwritten == self.num_pairs:
+            raise DataError(
+                f"{self.examples[0]} (not_expressible; no pair of {self.num_pairs} can be written as "
+                f"'{self._writer.name}'; choose another form)"
+            )
+
+    def conversion(self, path: str, read_as: str) -> Conversion:
+        return Conversion(
+            path=path,
+            form=self._writer.name,
+            read_as=read_as,
+            num_records=self.num_records,
+            num_dropped=len(self.dropped),
+            num_pairs=self.num_pairs,
+            num_written=self.num_pairs - self.num_unwritten,
+            num_rows=self.num_rows,
+            num_not_expressible=self.num_unwritten,
+            dropped_by_reason=dict(Counter(item.reason for item in self.dropped).most_common()),
+            left_out=self._sheet.left_out,
+            examples=tuple(self.examples),
+        )

@@ -1,0 +1,83 @@
+"""The verb evaluate: measure a finished run again, on its own held-out pairs or on others.
+
+Owns which pairs a trained policy may be judged on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from tiebreak import files, runs
+from tiebreak.data.account import Side
+from tiebreak.data.preparation import render_side
+from tiebreak.data.reader import PairFile, read_pairs
+from tiebreak.engine.model import Policy
+from tiebreak.errors import DataError
+from tiebreak.evaluation.heldout import HeldoutPairs
+from tiebreak.evaluation.measuring import Measured, measure
+from tiebreak.progress import Progress, Silent
+from tiebreak.records import Dropped, Pair, Source
+from tiebreak.reporting.page import write_report
+from tiebreak.runs import Run, as_a_run_writes
+from tiebreak.training.trained import load_trained
+
+
+def evaluate(run: Run, progress: Progress | None = None, *, data: str | None = None) -> dict[str, Any]:
+    """Measure a trained run again; return evaluation.json.
+
+    On its own held-out pairs, the run's evaluation and report are written anew. On another file nothing is written;
+    pairs whose prompt was trained on are left out, and the result says what was used.
+    """
+    progress = progress or Silent()
+    if data is not None:
+        return _on_other_pairs(run, data, progress)
+    with files.locked(run.path):
+        policy = load_trained(run, progress)
+        side, _ = render_side(read_pairs(run.heldout_pairs_file).pairs, policy.renderer(run.config.data))
+        measured = _measured(run, policy, side, progress)
+        measured.write(run)
+        finished = run.manifest.get("num_steps_done") == run.manifest.get("num_steps") is not None
+        status = {"status": runs.DONE, "error": None} if finished else {}
+        with as_a_run_writes(run.path):
+            run.update_manifest(verdict=measured.evaluation["verdict"], **status)
+        write_report(run)
+    return measured.evaluation
+
+
+def _on_other_pairs(run: Run, data: str, progress: Progress) -> dict[str, Any]:
+    found = read_pairs(data, max_dropped_share=run.config.data.max_dropped_share)
+    unseen, trained_on = _without_trained_prompts(run, found)
+    policy = load_trained(run, progress)
+    side, unrendered = render_side(unseen, policy.renderer(run.config.data))
+    dropped = [*found.dropped, *trained_on, *unrendered]
+    if dropped:
+        progress.warn(f"{len(dropped)} of {found.num_records} records not used; the first: {dropped[0].detail}")
+    if not side.pairs:
+        raise DataError(f"{data}: no pair is left to measure on; the first dropped: {dropped[0].detail}")
+    account = {
+        "path": found.path,
+        "sha256": found.digest,
+        "format": found.format,
+        "num_records": found.num_records,
+        "num_dropped": len(dropped),
+        "dropped_by_reason": dict(Counter(item.reason for item in dropped).most_common()),
+    }
+    return {**_measured(run, policy, side, progress).evaluation, "data": account}
+
+
+def _without_trained_prompts(run: Run, found: PairFile) -> tuple[list[Pair], Sequence[Dropped]]:
+    with as_a_run_writes(run.path):
+        seen = set(run.train_prompt_ids)
+    unseen = [pair for pair in found.pairs if pair.prompt_id not in seen]
+    detail = "the run was trained on this prompt"
+    nowhere = Source(found.path, 0)
+    return unseen, [
+        Dropped(pair.source or nowhere, "trained_prompt", detail) for pair in found.pairs if pair.prompt_id in seen
+    ]
+
+
+def _measured(run: Run, policy: Policy, side: Side, progress: Progress) -> Measured:
+    heldout = HeldoutPairs(policy, side.tokenized, run.config)
+    return measure(policy, heldout, side.pairs, run.config, progress)

@@ -1,0 +1,174 @@
+"""The verb export: a folder that any serving stack loads, proven to be the trained model before it is called done.
+
+Owns what an artefact holds. It is loaded again with nothing but transformers and peft, and has to give the same
+log-probabilities for held-out pairs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from tiebreak import faults, files
+from tiebreak.data.preparation import render_side
+from tiebreak.data.reader import read_pairs
+from tiebreak.engine.model import Policy
+from tiebreak.engine.models import load_artefact, save_merged
+from tiebreak.errors import ConfigError, ExportError
+from tiebreak.fingerprint import file_digest
+from tiebreak.maths.logps import PairLogps
+from tiebreak.progress import Progress, Silent
+from tiebreak.records import TokenizedPair
+from tiebreak.reporting.card import model_card
+from tiebreak.runs import Run, as_a_run_writes
+from tiebreak.secrecy import has_password, masked
+
+Form = Literal["merged", "adapter"]
+NUM_CHECKED_PAIRS = 8
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """What was written and how closely it reproduces the trained model (largest difference of a summed logp, nats)."""
+
+    path: str
+    form: Form
+    num_checked_pairs: int
+    max_logps_difference: float
+    tolerance: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        return asdict(self)
+
+
+def export(
+    run: Run, policy: Policy, out: str | Path, form: Form | None = None, progress: Progress | None = None
+) -> Artefact:
+    """Write the trained policy to a new folder; raises ExportError where the reloaded model differs.
+
+    `form` merged holds all weights; adapter holds the adapter alone and names its base. The default is merged.
+    """
+    progress, target = progress or Silent(), checked_target(out)
+    form = _form(form, policy)
+    card = model_card(run, form)
+    pairs = _checked_pairs(run, policy)
+    expected = _score(policy, policy.model, pairs)
+    tolerance = _tolerance(policy, expected, pairs)
+    faults.point("export")
+    _sweep(target)
+    with files.whole_folder(target) as folder, _held(folder):
+        progress.say(f"writing the {form} model")
+        policy.save(folder) if form == "adapter" or not policy.is_adapter else save_merged(policy, folder)
+        progress.say("loading it again and comparing log-probabilities")
+        difference = _difference(expected, _score(policy, load_artefact(folder, policy), pairs))
+        if not difference <= tolerance:
+            raise ExportError(
+                f"{out}: not written: the reloaded {form} model differs by {difference:.3g} nats, more than "
+                f"{tolerance:.3g}; a merge in bf16 may round a small update away: --form adapter keeps it"
+            )
+        artefact = Artefact(str(out), form, len(pairs), difference, tolerance)
+        with as_a_run_writes(run.path):
+            _describe(folder, run, artefact, card)
+    return artefact
+
+
+def checked_target(out: str | Path) -> Path:
+    """Return the folder that `out` leads to; raises ConfigError where an artefact could not take its place."""
+    if str(out).encode("utf-8", "replace").decode() != str(out):
+        raise ConfigError(f"--out {str(out)!a}: is no UTF-8, and libraries cannot write there")
+    if has_password(str(out)):
+        raise ConfigError(f"--out {masked(str(out))}: a user or token before the host of an address would be written")
+    target = Path(os.path.realpath(out))  # a link stays a link, and what it leads to is replaced
+    if fault := _in_the_way(target):
+        raise ConfigError(f"{out or '.'}: {fault}; choose another --out")
+    return target
+
+
+def _in_the_way(target: Path) -> str | None:
+    if target.is_symlink():
+        return "is a link that leads to itself"
+    if target.exists():
+        if not target.is_dir() or any(target.iterdir()):
+            return "exists and is not an empty folder"
+        if target.samefile(os.curdir):
+            return "is the folder that this command runs in, which cannot be replaced"
+        return "is a mount point, which cannot be replaced" if target.is_mount() else None
+    above = next(parent for parent in target.parents if parent.exists())
+    return None if above.is_dir() else f"{above} is a file"
+
+
+def _sweep(target: Path) -> None:
+    """Remove what exports to this very folder left beside it when they were killed; a live one holds its own."""
+    ours = re.compile(rf"\.{re.escape(target.name)}\.[a-z0-9_]{{8}}{re.escape(files.PART)}")
+    for left in target.parent.iterdir() if target.parent.is_dir() else ():
+        if ours.fullmatch(left.name) and left.is_dir() and not left.is_symlink():
+            with contextlib.suppress(OSError), _held(left, or_fail=True):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _held(folder: Path, *, or_fail: bool = False) -> Iterator[None]:
+    """Lock a folder that is being built or swept; a file system without locks is no error, but nothing is swept."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.nullcontext() if or_fail else contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _form(form: Form | None, policy: Policy) -> Form:
+    if form == "adapter" and not policy.is_adapter:
+        raise ConfigError("--form adapter: the run trained all weights and has no adapter; use merged")
+    return form or "merged"
+
+
+def _checked_pairs(run: Run, policy: Policy) -> list[TokenizedPair]:
+    pairs = read_pairs(run.heldout_pairs_file).pairs
+    side, _ = render_side(pairs[:NUM_CHECKED_PAIRS], policy.renderer(run.config.data))
+    return list(side.tokenized)
+
+
+def _score(policy: Policy, model: Any, pairs: Sequence[TokenizedPair]) -> PairLogps:
+    with torch.no_grad():
+        return policy.scorer(model.eval(), pairs)
+
+
+def _difference(expected: PairLogps, found: PairLogps) -> float:
+    """Return the largest difference of a summed log-probability."""
+    sides = (expected.chosen - found.chosen, expected.rejected - found.rejected)
+    return float(torch.cat(sides).abs().max())
+
+
+def _tolerance(policy: Policy, expected: PairLogps, pairs: Sequence[TokenizedPair]) -> float:
+    """Return how far a summed log-probability may be off.
+
+    In fp32, merging an adapter moves a token's log-probability by some 1e-5 nats; 1e-4 is allowed. Narrower weights
+    round more coarsely, which is fine as long as it is small beside what training did: a fifth of the mean distance
+    between policy and reference. A lost adapter is off by all of it.
+    """
+    rounding = 1e-4 * max(max(len(pair.chosen_ids), len(pair.rejected_ids)) for pair in pairs)
+    if policy.dtype == torch.float32:
+        return rounding
+    reference = policy.reference.logps(pairs)
+    moved = torch.cat((expected.chosen - reference.chosen, expected.rejected - reference.rejected)).abs().mean()
+    return max(rounding, 0.2 * float(moved))
+
+
+def _describe(folder: Path, run: Run, artefact: Artefact, card: str) -> None:
+    files.write_text(folder / "README.md", card)
+    digests = {file.name: file_digest(file) for file in sorted(folder.iterdir()) if file.is_file()}
+    made_of = {"artefact": artefact.as_dict(), "run": run.manifest, "files_sha256": digests}
+    (folder / "tiebreak.json").write_text(json.dumps(made_of, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,166 @@
+"""The verb init: a commented configuration to start from, out of what the doctor saw.
+
+Owns the choice of starting values and the reasons that stand beside them. It reads only the report.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tiebreak.config import BUNDLED_MODEL, DataConfig, build_config
+from tiebreak.config.yaml_text import parse_yaml, write_yaml
+from tiebreak.data.writer import require_new, writing
+from tiebreak.files import write_text
+
+# Tokens of a word, for a first guess where no tokenizer is named: English prose takes 1.3, code and lists more.
+TOKENS_PER_WORD = 1.5
+LENGTH_STEP = 64
+WANTED_HELDOUT = 400
+"""Prompts that give a held-out accuracy an interval of about five points either way: 0.98 / sqrt(400)."""
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """What goes with a number of training pairs: larger sets take larger steps, and need no high rate."""
+
+    up_to: float
+    pairs_per_step: int
+    learning_rate: float
+    epochs: int
+
+
+_SCALES = (
+    _Scale(1_000, 4, 5e-5, 2),
+    _Scale(10_000, 8, 2e-5, 1),
+    _Scale(100_000, 32, 1e-5, 1),
+    _Scale(math.inf, 64, 5e-6, 1),
+)
+
+
+def init(report: Mapping[str, Any], data: DataConfig, model: str | None, out: str | Path | None = None) -> str:
+    """Return the configuration, proven to load, and write it to `out` where that is given."""
+    text = starting_config(report, data, model)
+    build_config(parse_yaml(text, "init"), where="init")
+    if out is not None:
+        target = Path(out)
+        require_new(target)
+        with writing(target):
+            write_text(target, text)
+    return text
+
+
+def starting_config(report: Mapping[str, Any], data: DataConfig, model: str | None) -> str:
+    """Return a YAML configuration with its reasons as comments, ready for `tiebreak train`."""
+    return "\n".join(_lines(report, data, model)) + "\n"
+
+
+def _lines(report: Mapping[str, Any], data: DataConfig, model: str | None) -> Iterator[str]:
+    forms = ", ".join(dict.fromkeys(file["format"] for file in report["files"]))
+    yield _comment(
+        f"Written by 'tiebreak init': {report['num_pairs']} pairs on {report['num_prompts']} prompts ({forms})."
+    )
+    yield from _troubles(report)
+    yield "model:"
+    yield _set("name", model or BUNDLED_MODEL, "" if model else "the bundled 135M model; name your own")
+    yield "data:"
+    yield from _data(report, data)
+    yield "adapter:"
+    yield _set("kind", "lora", "trains a small update beside the frozen weights; none: all weights")
+    yield _set("rank", 16)
+    yield "loss:"
+    yield from _loss(report)
+    yield "training:"
+    yield from _training(report)
+    yield "evaluation:"
+    yield _set("num_samples", 16, "held-out prompts answered before and after, to read")
+
+
+def _troubles(report: Mapping[str, Any]) -> Iterator[str]:
+    found = [finding for finding in report["findings"] if finding["severity"] == "error"]
+    if not found:
+        return
+    yield _comment("'tiebreak train' refuses these until they are cleaned ('tiebreak clean') or allowed (data.allow):")
+    for finding in found:
+        yield _comment(f"{finding['code']}: {finding['count']} {finding['of']}, {finding['title']}")
+
+
+def _data(report: Mapping[str, Any], data: DataConfig) -> Iterator[str]:
+    if isinstance(data.train, str):
+        yield _set("train", data.train)
+    else:
+        yield _set("train", [source.model_dump(exclude_defaults=True) for source in data.train])
+    if data.heldout:
+        yield _set("heldout", data.heldout, "measured on and never trained on")
+    forms = {file["format"] for file in report["files"]}
+    detected = isinstance(data.train, str) and len(forms) == 1 and forms != {"columns"}
+    yield _set("format", forms.pop() if detected else data.format)
+    if data.columns:
+        yield _set("columns", data.columns)
+    if data.pairing != "best_worst":
+        yield _set("pairing", data.pairing)
+    if data.min_margin:
+        yield _set("min_margin", data.min_margin)
+    yield _set("max_length", *_max_length(report))
+    yield _set("truncation", "drop", "a longer pair is left out; prompt_start cuts the oldest prompt tokens instead")
+    if not data.heldout:
+        yield _set("heldout_share", *_heldout_share(report))
+
+
+def _max_length(report: Mapping[str, Any]) -> tuple[int, str]:
+    tokens = report.get("tokens")
+    if tokens:
+        longest = tokens["row"]["p99"]
+        return _rounded(longest), f"99 % of pairs have at most {longest:.0f} tokens with this tokenizer"
+    words = report["words"]
+    longest = TOKENS_PER_WORD * (words["prompt"]["p99"] + max(words["chosen"]["p99"], words["rejected"]["p99"]))
+    return _rounded(longest), "guessed from words; 'tiebreak init FILE --model M' counts tokens"
+
+
+def _rounded(tokens: float) -> int:
+    """Round up to a multiple of LENGTH_STEP, with room for the template."""
+    return max(2, math.ceil((tokens + 16) / LENGTH_STEP)) * LENGTH_STEP
+
+
+def _heldout_share(report: Mapping[str, Any]) -> tuple[float, str]:
+    prompts = max(report.get("num_groups") or report["num_prompts"], 1)
+    share = round(min(0.25, max(0.02, WANTED_HELDOUT / prompts)), 3)
+    kept = round(share * prompts)
+    points = 98 / math.sqrt(max(kept, 1))
+    return share, f"about {kept} prompts: an accuracy is known to about ±{points:.0f} points"
+
+
+def _loss(report: Mapping[str, Any]) -> Iterator[str]:
+    yield _set("name", "dpo")
+    yield _set("beta", 0.1, "the usual start; smaller moves further from the reference")
+    noise = report.get("label_noise")
+    if noise and noise["low"] > 0.05:
+        share = round(min(noise["estimate"], 0.4), 2)
+        interval = f"{noise['low']:.0%} … {noise['high']:.0%}"
+        yield _set("label_smoothing", share, f"about {noise['estimate']:.0%} of labels look flipped ({interval})")
+
+
+def _training(report: Mapping[str, Any]) -> Iterator[str]:
+    pairs = report["split"]["num_train_pairs"] if report["split"]["heldout_share"] is None else report["num_pairs"]
+    scale = next(scale for scale in _SCALES if pairs <= scale.up_to)
+    steps = math.ceil(pairs * scale.epochs / scale.pairs_per_step)
+    yield _set("learning_rate", scale.learning_rate, "within 1e-6..1e-4, the range that works for DPO with LoRA")
+    yield _set("pairs_per_step", scale.pairs_per_step, f"about {steps} steps in all")
+    yield _set("epochs", scale.epochs)
+
+
+def _set(name: str, value: Any, reason: str = "") -> str:
+    line = f"  {name}: {write_yaml(value, inline=True)}"
+    return f"{line}  # {_plain(reason)}" if reason else line
+
+
+def _comment(text: str) -> str:
+    return f"# {_plain(text)}"
+
+
+def _plain(text: str) -> str:
+    """Keep a comment on its line, whatever a path or a title holds."""
+    return " ".join(text.split())

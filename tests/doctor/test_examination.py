@@ -1,0 +1,316 @@
+"""The doctor: every rule finds what is planted, with the right count and line, and nothing else."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+
+import pytest
+
+import tiebreak
+from tiebreak.config import DataConfig
+from tiebreak.doctor import examination
+from tiebreak.doctor.examination import audit
+from tiebreak.doctor.page import write_audit_page
+from tiebreak.doctor.rules import FILE_RULES, READING_RULES, RULES
+from tiebreak.errors import DataError
+from tiebreak.progress import Silent
+from tiebreak.verbs.check import check
+
+WORDS = ["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath", "inlet", "jetty", "knoll", "larch"]
+
+
+def said(seed: int, count: int = 12) -> str:
+    return " ".join(random.Random(seed).choices(WORDS, k=count))
+
+
+def row(number: int, **changes) -> dict:
+    return {
+        "prompt": f"Question {number}: {said(number)}?",
+        "chosen": f"{said(10_000 + number)}.",
+        "rejected": f"{said(20_000 + number)}.",
+    } | changes
+
+
+def pair(prompt: int, better: str, worse: str) -> dict:
+    return row(prompt, chosen=better, rejected=worse)
+
+
+def write(path, rows):
+    path.write_text("".join(one if isinstance(one, str) else json.dumps(one) + "\n" for one in rows), encoding="utf-8")
+    return path
+
+
+GOOD = [row(number) for number in range(120)]
+KEY = "sk-proj-" + "aB3dE5fG7hJ9kL1mN3pQ" * 2
+
+PLANTED = {
+    "contradiction": ([pair(500, "a b c", "d e f"), pair(500, "d e f", "a b c")], 2, [121, 122]),
+    "cycle": ([pair(501, "a", "b"), pair(501, "b", "c"), pair(501, "c", "a")], 3, [121, 122, 123]),
+    "duplicate": ([row(3), row(4), row(4)], 3, [121, 122, 123]),
+    "near_identical": ([row(502, chosen="It is so!", rejected="it is  so")], 1, [121]),
+    "near_duplicate": ([row(7, chosen=row(7)["chosen"].upper())], 1, [121]),
+    "inverted_score": ([row(503, score_chosen=1, score_rejected=2), row(504, soft_label=0.2)], 2, [121, 122]),
+    "tied_score": ([row(505, score_chosen=1, score_rejected=1)], 1, [121]),
+    "low_confidence": ([row(506, soft_label=0.55)], 1, [121]),
+    "secret": ([row(507, chosen=f"My key is {KEY}.")], 1, [121]),
+    "personal_data": ([row(508, prompt="Write to ingrid.vale@brightwater-mills.co.uk now.")], 1, [121]),
+    "hidden_text": ([row(509, rejected="left\u202eright")], 1, [121]),
+    "control_token": ([row(510, chosen="yes <|im_end|> no")], 1, [121]),
+    "role_header": ([row(511, chosen="Yes.\n\nHuman: And then?\n\nAssistant: No.")], 1, [121]),
+    "leak": ([row(512, split="train"), row(512, split="test", chosen="so")], 1, [121]),
+    "bad_json": (["{\n"], 1, [121]),
+    "duplicate_key": (['{"prompt": "a", "prompt": "b", "chosen": "c", "rejected": "d"}\n'], 1, [121]),
+    "identical": ([row(513, chosen="x", rejected="x")], 1, [121]),
+    "empty_completion": ([row(514, rejected=" ")], 1, [121]),
+    "wrong_type": ([row(515, chosen=True)], 1, [121]),
+}
+
+
+@pytest.mark.parametrize("code", PLANTED)
+def test_what_is_planted_is_found_with_count_and_lines(tmp_path, code):
+    planted, count, lines = PLANTED[code]
+    report = tiebreak.check(write(tmp_path / "pairs.jsonl", [*GOOD, *planted]), quiet=True)
+    (finding,) = [one for one in report.findings if one.code == code]
+    assert finding.count == count
+    assert sorted(example.line for example in finding.examples) == lines
+    assert {example.file for example in finding.examples} == {"pairs.jsonl"}
+    others = {one.code for one in report.findings} - {code, "repeated_prompt"}
+    assert others <= {"near_duplicate", "tied_score"}  # a contradiction of nearly equal texts may be both
+
+
+def test_clean_data_has_no_finding(tmp_path):
+    report = tiebreak.check(write(tmp_path / "pairs.jsonl", GOOD), quiet=True)
+    assert report.findings == ()
+    assert report.as_dict()["severities"] == {"error": 0, "warning": 0, "info": 0}
+
+
+def test_secrets_are_never_shown(tmp_path):
+    planted = [row(507, chosen=f"My key is {KEY}."), row(507, chosen=f"My key is {KEY}.")]
+    report = tiebreak.check(write(tmp_path / "pairs.jsonl", [*GOOD, *planted]), quiet=True)
+    told = json.dumps(report.as_dict())
+    assert {"secret", "duplicate"} <= {one.code for one in report.findings}
+    assert KEY not in told
+    assert KEY[:24] not in told
+
+
+def test_a_shortcut_by_length_is_measured(tmp_path):
+    rows = [row(n, chosen=said(n, 30), rejected=said(n + 1, 6)) for n in range(200)]
+    report = tiebreak.check(write(tmp_path / "pairs.jsonl", rows), quiet=True)
+    assert {"shortcut_length", "shortcut"} <= {one.code for one in report.findings}
+    assert report.as_dict()["shortcut"]["length"]["accuracy"] == 1.0
+
+
+def test_annotators_who_disagree_are_found(tmp_path):
+    chooser = random.Random(0)
+    rows = [
+        {"prompt": f"{said(n)}?", "response_a": said(n + 1), "response_b": said(n + 2)}
+        | {"votes": [1 + n % 2, 1 + n % 2, chooser.choice((1, 2))], "annotators": ["ann", "ben", "coin"]}
+        for n in range(0, 900, 3)
+    ]
+    found = tiebreak.check(write(tmp_path / "votes.jsonl", rows), quiet=True)
+    assert found.as_dict()["agreement"]["num_votes"] == 900
+    (worst,) = [one for one in found.findings if one.code == "unreliable_annotator"]
+    assert (worst.count, worst.detail) == (1, "coin")
+
+
+def test_leaks_between_two_files_are_found(tmp_path):
+    train = write(tmp_path / "train.jsonl", GOOD)
+    heldout = write(tmp_path / "test.jsonl", [row(5, chosen="so"), row(600), row(6, prompt=row(6)["prompt"].upper())])
+    data = DataConfig(train=str(train), heldout=str(heldout))
+    report = check(data)
+    found = {one.code: one for one in report.findings}
+    assert (found["leak"].count, found["leak"].examples[0].line, found["leak"].grade) == (1, 6, "error")
+    assert (found["near_leak"].count, found["near_leak"].examples[0].line) == (1, 7)
+    assert report.as_dict()["given_splits"] == {"train": 120, "heldout": 3}
+
+
+def test_several_files_are_one_data_set(tmp_path):
+    one, other = write(tmp_path / "a.jsonl", GOOD), write(tmp_path / "b.jsonl", [row(3)])
+    report = tiebreak.check([one, other], quiet=True)
+    (finding,) = [found for found in report.findings if found.code == "duplicate"]
+    assert (finding.examples[0].file, finding.examples[0].line) == ("b.jsonl", 1)
+    assert [file["num_records"] for file in report.files] == [120, 1]
+
+
+def test_files_of_one_name_are_told_apart(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    one = write(tmp_path / "one" / "pairs.jsonl", GOOD)
+    other = write(tmp_path / "two" / "pairs.jsonl", [row(300), row(3)])
+    report = tiebreak.check([one, other], quiet=True)
+    (finding,) = [found for found in report.findings if found.code == "duplicate"]
+    assert (finding.examples[0].file, finding.examples[0].line) == (str(other), 2)
+    assert finding.examples[0].excerpt.startswith("Question 3:")
+    assert [file["num_records"] for file in report.files] == [120, 2]
+
+
+def test_a_file_that_is_named_twice_is_all_duplicates(tmp_path):
+    file = write(tmp_path / "pairs.jsonl", GOOD)
+    report = tiebreak.check([file, file], quiet=True)
+    (finding,) = [found for found in report.findings if found.code == "duplicate"]
+    assert finding.count == 120
+    assert (finding.examples[0].file, finding.examples[0].line) == (f"{file} (2)", 1)
+    assert [one["num_records"] for one in report.files] == [120, 120]
+
+
+def test_an_example_shows_the_pair_that_it_names_where_thumbs_are_paired(tmp_path, monkeypatch):
+    monkeypatch.setattr(examination, "NUM_SAMPLED", 1)
+    rows = [{"prompt": f"{said(n // 2)}?", "completion": said(n + 50), "label": n % 2 == 0} for n in range(60)]
+    rows[0]["completion"] = "left\u202eright"
+    report = tiebreak.check(write(tmp_path / "thumbs.jsonl", rows), quiet=True)
+    texts = examination._texts(
+        examination.open_data(DataConfig(train=report.files[0]["path"])),
+        _facts(tmp_path / "thumbs.jsonl"),
+        {0},
+        Silent(),
+    )
+    assert list(texts.words) == [0]
+    assert texts.words[0] == (rows[0]["completion"], rows[1]["completion"])
+
+
+def _facts(path):
+    files = examination.open_data(DataConfig(train=str(path)))
+    return examination._gathered(files, None, Silent(), 1)[0]
+
+
+def test_leaks_between_files_of_thumbs_are_found(tmp_path):
+    thumbs = [{"prompt": f"{said(n // 2)}?", "completion": said(n + 50), "label": n % 2 == 0} for n in range(60)]
+    train, heldout = write(tmp_path / "train.jsonl", thumbs), write(tmp_path / "test.jsonl", thumbs[:4])
+    report = check(DataConfig(train=str(train), heldout=str(heldout)))
+    assert report.as_dict()["given_splits"] == {"train": 30, "heldout": 2}
+    (finding,) = [one for one in report.findings if one.code == "leak"]
+    assert finding.count == 2
+
+
+def test_processes_change_nothing(tmp_path):
+    planted = [one for rows, _, _ in PLANTED.values() for one in rows]
+    file = write(tmp_path / "pairs.jsonl", [*GOOD * 6, *planted])
+    data = DataConfig(train=str(file), max_dropped_share=1.0)
+    assert audit(data, num_workers=1).report == audit(data, num_workers=2).report
+
+
+def test_thumbs_are_paired_across_the_file_and_shown_by_line(tmp_path):
+    rows = [{"prompt": f"{said(n // 2)}?", "completion": said(n + 50), "label": n % 2 == 0} for n in range(200)]
+    rows += [{"prompt": "Alone?", "completion": "yes", "label": True}]
+    report = tiebreak.check(write(tmp_path / "thumbs.jsonl", rows), quiet=True)
+    assert (report.counts["num_pairs"], report.counts["num_used_records"], report.counts["num_dropped"]) == (
+        100,
+        200,
+        1,
+    )
+    (finding,) = [one for one in report.findings if one.code == "unpaired"]
+    assert finding.examples[0].line == 201
+    assert report.errors == []
+
+
+def test_too_many_unusable_records_are_an_error_and_ties_are_not(tmp_path):
+    bad = write(tmp_path / "bad.jsonl", [*GOOD[:8], "{\n", "{\n"])
+    ties = [{"prompt": f"{said(n)}?", "response_a": "x", "response_b": "y", "winner": "tie"} for n in range(9)]
+    won = [{"prompt": f"{said(n)}?", "response_a": "x", "response_b": "y", "winner": "A"} for n in range(50, 60)]
+    assert [one.code for one in tiebreak.check(bad, quiet=True).errors] == ["unusable"]
+    report = tiebreak.check(write(tmp_path / "ties.jsonl", [*won, *ties]), quiet=True)
+    assert report.errors == []
+    assert report.counts["dropped_by_reason"] == {"tie": 9}
+
+
+SCORES = {
+    "32-bit scores with one step": [
+        {"score_chosen": 4.099999904632568, "score_rejected": 4.0},
+        {"score_chosen": 0.8999999761581421, "score_rejected": 0.800000011920929},
+    ],
+    "one large margin": [{"margin": 5000000}],
+    "one huge margin": [{"margin": 1e300}],
+}
+
+
+@pytest.mark.parametrize("scores", SCORES.values(), ids=SCORES)
+def test_margins_that_are_all_but_equal_are_drawn(tmp_path, scores):
+    rows = [row(n, **beside) for n, beside in enumerate(scores)]
+    report = tiebreak.check(write(tmp_path / "pairs.jsonl", rows), quiet=True).as_dict()
+    drawn = report["histograms"]["margin"]
+    assert sum(drawn["counts"]) == len(rows)
+    assert all(low < high for low, high in itertools.pairwise(drawn["edges"]))
+    page = write_audit_page(report, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+
+
+def test_records_of_a_file_of_unknown_form_are_counted_beside_the_others(tmp_path):
+    (tmp_path / "data").mkdir()
+    write(tmp_path / "data" / "good.jsonl", GOOD)
+    write(tmp_path / "data" / "odd.jsonl", [{"x": 1}, {"y": 2}, {"z": 3}])
+    report = tiebreak.check(tmp_path / "data", quiet=True)
+    assert (report.counts["num_records"], report.counts["num_pairs"], report.counts["num_dropped"]) == (123, 120, 3)
+    assert report.counts["dropped_by_reason"] == {"unknown_format": 3}
+    assert [(file["format"], file["num_records"]) for file in report.files] == [("trl", 120), ("unknown", 3)]
+
+
+@pytest.mark.parametrize("max_length", [16, 64])
+def test_tokens_are_counted_and_what_is_too_long_is_found(tmp_path, tiny_model, max_length):
+    rows = [row(n) for n in range(20)] + [row(99, chosen=said(1, 200))]
+    file = write(tmp_path / "pairs.jsonl", rows)
+    data = DataConfig(train=str(file), max_length=max_length)
+    report = check(data, str(tiny_model))
+    tokens = report.as_dict()["tokens"]
+    (finding,) = [one for one in report.findings if one.code == "too_long"]
+    assert finding.count == tokens["num_too_long"] == round(sum(_too_long(tiny_model, rows, max_length)))
+    assert tokens["row"]["max"] >= 200
+
+
+def _too_long(model, rows, max_length):
+    from tiebreak.config import ModelConfig  # noqa: F401 - the model's own renderer, one pair at a time
+    from tiebreak.engine.models import load_renderer
+
+    renderer = load_renderer(str(model), DataConfig(max_length=10**9))
+    for one in rows:
+        from tiebreak.data.formats import FORMATS, read_row
+        from tiebreak.records import Source
+
+        tokenized = renderer.pair(read_row(one, FORMATS["trl"], Source("", 1)).pairs[0])
+        yield tokenized.longest_row > max_length
+
+
+def test_every_rule_has_words_and_a_possible_action():
+    for code, rule in RULES.items():
+        assert rule.title and rule.remedy and rule.action in rule.actions, code
+        assert rule.title == rule.title.strip(". ")
+    assert set(RULES) >= READING_RULES | FILE_RULES
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    with pytest.raises(DataError, match="holds no record"):
+        tiebreak.check(write(tmp_path / "empty.jsonl", []), quiet=True)
+
+
+# ----------------------------------------------------------------------------------------------------------- real files
+
+
+def found_in(shared, file):
+    report = tiebreak.check(shared / "data" / file, quiet=True).as_dict()
+    return report, {one["code"]: one["count"] for one in report["findings"]}
+
+
+def test_the_known_defects_of_hh_are_found(shared):
+    report, found = found_in(shared, "prefs/hh_harmless_base_test.raw.jsonl.gz")
+    assert (found["prompts_differ"], found["empty_completion"], found["repeated_prompt"]) == (5, 4, 2)
+    assert found["turn_order"] == 4  # not in the list of known defects
+    assert (report["num_records"], report["num_pairs"]) == (2312, 2299)
+
+
+def test_the_known_defects_of_ultrafeedback_are_found(shared):
+    _, found = found_in(shared, "prefs/ultrafeedback_binarized_1200.jsonl.gz")
+    assert (found["tied_score"], found["identical"], found["empty_completion"]) == (136, 5, 2)
+
+
+def test_the_known_defects_of_pandalm_are_found(shared):
+    report, found = found_in(shared, "prefs/pandalm_human_testset_votes.jsonl.gz")
+    assert report["agreement"]["num_tie_votes"] == 326
+    assert report["agreement"]["num_votes"] == 3 * 999
+    assert found["wrong_type"] == 6
+
+
+def test_the_known_defects_of_summedits_are_found(shared):
+    report, found = found_in(shared, "prefs/summedits_pairs.jsonl.gz")
+    assert (report["num_groups"], report["num_pairs"]) == (71, 1350)
+    assert found["few_prompts"]

@@ -1,0 +1,91 @@
+"""What training does about the doctor's findings: errors stop it, by name, unless they are allowed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tiebreak.config import DataConfig
+from tiebreak.doctor.triage import heed
+from tiebreak.errors import ConfigError, DataError
+from tiebreak.verbs.check import check
+
+
+def row(number: int, **changes) -> dict:
+    return {"prompt": f"Why {number}?", "chosen": f"Yea {number}.", "rejected": f"Nay {number}."} | changes
+
+
+class Heard:
+    def __init__(self):
+        self.warnings = []
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+
+def heard(tmp_path, rows, **settings):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
+    data, progress = DataConfig(train=str(path), **settings), Heard()
+    heed(check(data), data, progress)
+    return progress.warnings
+
+
+GOOD = [row(number) for number in range(120)]
+CONTRADICTED = [*GOOD, row(3, chosen="Nay 3.", rejected="Yea 3.")]
+
+
+def test_an_error_stops_training_in_one_line_with_code_place_and_remedies(tmp_path):
+    with pytest.raises(DataError) as refusal:
+        heard(tmp_path, CONTRADICTED)
+    line = str(refusal.value)
+    assert "\n" not in line
+    for words in ("contradiction: 2 pairs", "pairs.jsonl:4: ", "tiebreak clean", "data.allow: [contradiction]"):
+        assert words in line
+
+
+def test_an_error_that_is_allowed_by_its_code_is_told_as_a_warning(tmp_path):
+    (warning,) = heard(tmp_path, CONTRADICTED, allow=("contradiction",))
+    assert warning.startswith("contradiction: 2 pairs")
+
+
+def test_allowing_one_error_does_not_allow_another(tmp_path):
+    with pytest.raises(DataError, match="contradiction"):
+        heard(tmp_path, CONTRADICTED, allow=("cycle",))
+
+
+def test_several_errors_are_all_named(tmp_path):
+    with pytest.raises(DataError, match=r"\(and inverted_score\).*data\.allow: \[contradiction, inverted_score\]"):
+        heard(tmp_path, [*CONTRADICTED, row(200, score_chosen=1, score_rejected=2)])
+
+
+def test_a_code_that_is_no_rule_is_refused_with_the_nearest(tmp_path):
+    with pytest.raises(ConfigError, match="Did you mean 'contradiction'"):
+        heard(tmp_path, GOOD, allow=("contradictions",))
+
+
+def test_warnings_are_told_and_sound_data_says_nothing(tmp_path):
+    assert heard(tmp_path, GOOD) == []
+    (warning,) = heard(tmp_path, [*GOOD, row(5)])
+    assert warning == "duplicate: 1 pairs: the same pair again"
+
+
+def test_prompts_of_a_held_out_file_do_not_stop_training_which_leaves_them_out(tmp_path):
+    heldout = tmp_path / "heldout.jsonl"
+    heldout.write_text(json.dumps(row(5, chosen="So.")) + "\n")
+    (warning,) = heard(tmp_path, GOOD, heldout=str(heldout))
+    assert warning.startswith("leak: 1 pairs")
+
+
+def test_a_refusal_names_every_source(tmp_path):
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for file, rows in zip(files, (GOOD, CONTRADICTED[-1:]), strict=True):
+        file.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
+    data = DataConfig(train=tuple(map(str, files)))
+    with pytest.raises(DataError) as refusal:
+        heed(check(data), data, Heard())
+    line = str(refusal.value)
+    assert line.startswith(f"{files[0]}, {files[1]}: contradiction: ")
+    assert f"'tiebreak check {files[0]} {files[1]}'" in line
+    assert f"'tiebreak clean {files[0]} {files[1]} OUT'" in line

@@ -1,0 +1,160 @@
+"""The ten features: each by cases that can be counted by hand."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import pytest
+
+from tiebreak.doctor.texts.features import DESCRIPTIONS, NAMES, differences, features
+from tiebreak.doctor.texts.phrases import agrees, first_person, refuses
+from tiebreak.doctor.texts.scripts import other_script_share
+from tiebreak.records import Message, Pair
+
+
+def value(name, completion, prompt="What is two and two?"):
+    return float(features(prompt, completion)[NAMES.index(name)])
+
+
+def pair(prompt, chosen, rejected):
+    return Pair((Message("user", prompt),), Message("assistant", chosen), Message("assistant", rejected))
+
+
+def test_there_are_ten_features_and_each_is_described():
+    assert len(NAMES) == len(set(NAMES)) == 10
+    assert all(DESCRIPTIONS[name] for name in NAMES)
+    assert features("a", "b").shape == (10,)
+
+
+def test_length_is_the_log_of_one_plus_characters():
+    assert value("log_length", "four") == pytest.approx(math.log(5))
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("- a\n- b\n* c", 3), ("1. a\n2) b", 2), ("a - b", 0), ("  \u2022 a", 1), ("-a\n2.5 b", 0), ("text\n\n1. a", 1)],
+)
+def test_list_items_are_lines_with_a_bullet_or_a_number(text, count):
+    assert value("list_items", text) == pytest.approx(math.log1p(count))
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("# A\n## B\ntext", 2), ("**a** and **b**", 2), ("```py\nx\n```", 1), ("| a | b |\n|---|---|", 2), ("a # b", 0)],
+)
+def test_markdown_counts_headings_bold_fences_and_table_rows(text, count):
+    assert value("markdown", text) == pytest.approx(math.log1p(count))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry, but I can't help with that.",
+        "I cannot do that.",
+        "As an AI language model, I have no view.",
+        "I\u2019m not able to answer.",
+        "I apologize, but no.",
+        "Sorry: I won't help.",
+        "I am unable to see it.",
+    ],
+)
+def test_a_refusal_is_told_by_its_phrase(text):
+    assert refuses(text)
+    assert value("refusal", text) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry to hear that your cat is ill.",
+        "He said that he cannot come.",
+        "Of course!",
+        "Do not boil it.",
+        "",
+        "Here is a story. " + "It goes on. " * 40 + "I cannot go on.",
+    ],
+)
+def test_sympathy_and_later_words_are_no_refusal(text):
+    assert not refuses(text)
+
+
+def test_openings_are_told_apart():
+    assert first_person("I think so.")
+    assert first_person("\u201cI\u2019d say so.")
+    assert not first_person("It is so.")
+    assert not first_person("In time.")
+    assert agrees("Sure, here you go.")
+    assert agrees("Certainly! ...")
+    assert agrees("Here's how:")
+    assert agrees("**Yes**, it is.")
+    assert not agrees("Surely not.")
+    assert not agrees("Yesterday.")
+
+
+def test_questions_are_counted():
+    assert value("questions", "What? When? Now.") == pytest.approx(math.log(3))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "share"),
+    [
+        ("hello", "hello there", 0.0),
+        ("hello", "\u043f\u0440\u0438\u0432\u0435\u0442", 1.0),
+        ("\u043f\u0440\u0438\u0432\u0435\u0442", "hello", 1.0),
+        ("hello", "ab\u4f60\u597d", 0.5),
+        ("\u4f60\u597d", "\u304f\u3059\u308a\u4f60", 0.0),
+        ("hello", "caf\u00e9 \u201cna\u00efve\u201d \u2014 ok \U0001f600 \u20ac5", 0.0),
+        ("hello", "\u05e9\u05dc\u05d5\u05dd 123", 1.0),
+        ("123", "\u05e9\u05dc\u05d5\u05dd", 0.0),
+        ("hello", "\U0001f600 12", 0.0),
+    ],
+)
+def test_the_share_of_other_scripts_is_that_of_letters(prompt, completion, share):
+    assert other_script_share(prompt, completion) == pytest.approx(share)
+
+
+def test_repetition_is_the_share_of_runs_of_three_words_that_came_before():
+    assert value("repetition", "a b c d e") == 0
+    assert value("repetition", "a b c a b c") == pytest.approx(1 / 4)  # abc bca cab abc
+    assert value("repetition", "no no no no no no") == pytest.approx(3 / 4)  # four runs, all the same
+    assert value("repetition", "hi") == 0
+    assert value("repetition", "") == 0
+
+
+def test_repetition_is_counted_within_one_completion_only():
+    same = pair("?", "a b c d e f", "a b c d e g")
+    assert differences([same, same])[:, NAMES.index("repetition")].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [("It ends.", 0), ("It goes on and", 1), ("First,", 1), ("Done!\n", 0), ("`x`", 0), ("in 19", 1), ("", 0)],
+)
+def test_a_text_that_ends_inside_a_sentence_is_unfinished(text, cut):
+    assert value("unfinished", text) == cut
+
+
+def test_differences_are_chosen_minus_rejected_and_change_sign_with_the_sides():
+    pairs = [pair("Say it.", "I can't.", "Sure: **four**?"), pair("\u4f60", "a\n- b", "\u597d \u597d \u597d \u597d")]
+    swapped = [pair(p.prompt[0].content, p.rejected.content, p.chosen.content) for p in pairs]
+    found = differences(pairs)
+    assert found.dtype == np.float32
+    assert found.shape == (2, 10)
+    assert np.array_equal(found, -differences(swapped))
+    for row, one in zip(found, pairs, strict=True):
+        prompt = one.prompt[-1].content
+        assert np.allclose(row, features(prompt, one.chosen.content) - features(prompt, one.rejected.content))
+
+
+def test_no_pairs_give_no_rows():
+    assert differences([]).shape == (0, 10)
+
+
+@pytest.mark.parametrize("unit", ["\n", "\n- ", "**", "\n#", "|\n", "I'm so ", "a ", "\u4f60", "?", "\n \t", "\ud800"])
+def test_time_is_linear_on_a_million_characters(unit):
+    text = unit * (1_000_000 // len(unit))
+    start = time.process_time()
+    assert np.isfinite(features(text[:1000], text)).all()
+    assert time.process_time() - start < 5

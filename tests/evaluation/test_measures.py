@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from tiebreak.config import RuleConfig
+from tiebreak.evaluation.heldout import Evidence
+from tiebreak.evaluation.measures import summarise
+from tiebreak.evaluation.samples import repetition
+from tiny import settings
+
+
+def _evidence(index, *, margin, prompt=None, chosen=(-10.0, -8.0), rejected=(-9.0, -9.0), tokens=(5, 5)):
+    win = 0.5 if margin == 0 else float(margin > 0)
+    return Evidence(
+        pair_id=f"pair{index}",
+        prompt_id=prompt or f"prompt{index}",
+        loss=math.log1p(math.exp(-margin)),
+        margin=margin,
+        win=win,
+        policy_chosen_logps=chosen[1],
+        policy_rejected_logps=rejected[1],
+        reference_chosen_logps=chosen[0],
+        reference_rejected_logps=rejected[0],
+        chosen_num_tokens=tokens[0],
+        rejected_num_tokens=tokens[1],
+    )
+
+
+def _sample(index, before, after):
+    keys = ("num_tokens", "finished", "matches_rule", "repetition")
+    sides = {"before": dict(zip(keys, before, strict=True)), "after": dict(zip(keys, after, strict=True))}
+    return {"prompt_id": f"prompt{index}"} | sides
+
+
+def _table(summary):
+    return {row["name"]: row for row in summary["table"]}
+
+
+CONFIG = settings("any")
+
+
+def test_the_table_has_the_means_of_the_evidence_and_chance_before():
+    margins = [0.5, -0.25, 0.0, 1.5, 0.75]
+    summary = summarise([_evidence(i, margin=margin) for i, margin in enumerate(margins)], [], CONFIG)
+    table = _table(summary)
+    accuracy, margin, loss = (
+        table[name] for name in ("Held-out preference accuracy", "Reward margin (chosen − rejected)", "DPO loss")
+    )
+    assert accuracy["after"]["mean"] == pytest.approx(3.5 / 5)
+    assert margin["after"]["mean"] == pytest.approx(0.5)
+    assert loss["after"]["mean"] == pytest.approx(sum(math.log1p(math.exp(-m)) for m in margins) / 5)
+    for row, before in ((accuracy, 0.5), (margin, 0.0), (loss, math.log(2))):
+        assert [row["before"][key] for key in ("mean", "low", "high")] == [before] * 3
+        assert row["after"]["low"] <= row["after"]["mean"] <= row["after"]["high"]
+    assert summary["accuracy"] == accuracy["after"]
+
+
+def test_likelihood_is_compared_per_token_and_a_tie_is_one_half():
+    evidence = [
+        # Longer and less likely in sum, but likelier per token: −12/6 against −9/3.
+        _evidence(0, margin=1.0, chosen=(-12.0, -12.0), rejected=(-9.0, -9.0), tokens=(6, 3)),
+        _evidence(1, margin=1.0, chosen=(-12.0, -6.0), rejected=(-6.0, -3.0), tokens=(4, 2)),
+        _evidence(2, margin=1.0, chosen=(-8.0, -4.0), rejected=(-6.0, -6.0), tokens=(4, 4)),
+    ]
+    row = _table(summarise(evidence, [], CONFIG))["Chosen likelier than rejected, per token"]
+    assert row["before"]["mean"] == pytest.approx((1 + 0.5 + 0) / 3)
+    assert row["after"]["mean"] == pytest.approx((1 + 0.5 + 1) / 3)
+
+
+def test_pairs_of_one_prompt_count_as_one_group():
+    one_prompt = summarise([_evidence(i, margin=1.0, prompt=f"prompt{i % 19}") for i in range(60)], [], CONFIG)
+    enough = summarise([_evidence(i, margin=1.0, prompt=f"prompt{i % 20}") for i in range(60)], [], CONFIG)
+    assert (one_prompt["num_heldout_pairs"], one_prompt["num_heldout_prompts"]) == (60, 19)
+    assert one_prompt["verdict"] == "inconclusive"
+    assert enough["verdict"] == "pass"
+
+
+def test_answers_are_counted_where_there_are_any_and_the_rule_where_there_is_one():
+    evidence = [_evidence(i, margin=1.0) for i in range(3)]
+    samples = [
+        _sample(0, (10, True, False, 0.0), (4, True, True, 0.5)),
+        _sample(1, (20, False, False, 0.25), (6, True, True, 0.75)),
+    ]
+    named = CONFIG.model_copy(
+        update={"evaluation": CONFIG.evaluation.model_copy(update={"rule": RuleConfig(name="short", pattern="x")})}
+    )
+    assert len(_table(summarise(evidence, [], named))) == 4
+    plain, ruled = (_table(summarise(evidence, samples, config)) for config in (CONFIG, named))
+    assert (plain["Tokens in an answer"]["before"]["mean"], plain["Tokens in an answer"]["after"]["mean"]) == (15, 5)
+    ends = plain["Answers that end by themselves"]
+    assert (ends["before"]["mean"], ends["after"]["mean"]) == (0.5, 1.0)
+    repeated = plain["Repeated word pairs in an answer"]
+    assert (repeated["before"]["mean"], repeated["after"]["mean"]) == (0.125, 0.625)
+    assert ruled.keys() - plain.keys() == {"Answers: short"}
+    assert ruled["Answers: short"]["after"]["mean"] == 1.0
+
+
+def test_the_same_evidence_gives_the_same_document_and_it_is_json():
+    evidence = [_evidence(i, margin=math.sin(i)) for i in range(30)]
+    one, two = (summarise(evidence, [], CONFIG) for _ in range(2))
+    assert one == two
+    assert json.loads(json.dumps(one, allow_nan=False)) == one
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [("", 0.0), ("one", 0.0), ("one two three", 0.0), ("add salt add salt", 1 / 3), ("no no no no no", 3 / 4)],
+)
+def test_repetition_is_the_share_of_word_pairs_that_stood_there_before(text, share):
+    assert repetition(text) == pytest.approx(share)

@@ -1,0 +1,154 @@
+"""Files: whole or absent, and one writer."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tiebreak.errors import RunError
+from tiebreak.files import locked, read_jsonl, whole_folder, write_json, write_jsonl, write_text
+
+
+def names(folder) -> set[str]:
+    return {file.name for file in folder.iterdir()}
+
+
+# --------------------------------------------------------------------------------------------------------- whole or not
+
+
+def test_a_file_is_written_whole_and_readable_by_others(tmp_path):
+    write_text(tmp_path / "a.txt", "é\n")
+    assert (tmp_path / "a.txt").read_bytes() == "é\n".encode()
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o644
+    write_text(tmp_path / "a.txt", "new")
+    assert names(tmp_path) == {"a.txt"}
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: write_text(path, "half \ud800"),
+        lambda path: write_json(path, {"loss": float("nan")}),
+        lambda path: write_json(path, {"path": object()}),
+        lambda path: write_jsonl(path, iter([{"step": 1}, {"loss": float("inf")}])),
+        lambda path: write_jsonl(path, ({"step": 1 // number} for number in (1, 0))),
+    ],
+    ids=["half a character", "NaN", "an object", "infinity", "an error while making rows"],
+)
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, write):
+    write_text(tmp_path / "a.json", "old")
+    with pytest.raises((ValueError, TypeError, ZeroDivisionError)):
+        write(tmp_path / "a.json")
+    assert names(tmp_path) == {"a.json"}
+    assert (tmp_path / "a.json").read_text() == "old"
+
+
+def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path):
+    write_text(tmp_path / "a.txt", "old")
+    code = (
+        "import os, sys; from pathlib import Path; from tiebreak import files\n"
+        "os.fsync = lambda _: os._exit(9)\n"
+        "files.write_text(Path(sys.argv[1]), 'new')"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.txt")], check=False)
+    assert killed.returncode == 9
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert all(name == "a.txt" or name.startswith(".a.txt.") for name in names(tmp_path))
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+BREAKS = st.sampled_from(["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c", "\r", "\r\n", "\n"])
+
+
+@settings(deadline=None)
+@given(rows=st.lists(st.dictionaries(TEXTS, TEXTS | BREAKS | st.integers() | st.booleans()), max_size=5))
+def test_rows_are_read_back_as_written(tmp_path_factory, rows):
+    path = tmp_path_factory.getbasetemp() / "rows.jsonl"
+    write_jsonl(path, rows)
+    assert read_jsonl(path) == rows
+
+
+def test_no_file_means_no_rows(tmp_path):
+    assert read_jsonl(tmp_path / "metrics.jsonl") == []
+
+
+def test_damaged_rows_are_a_run_error(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st')
+    with pytest.raises(RunError, match=r"metrics\.jsonl: cannot be read"):
+        read_jsonl(tmp_path / "metrics.jsonl")
+
+
+def test_a_folder_appears_whole(tmp_path):
+    target = tmp_path / "deep" / "policy"
+    with whole_folder(target) as folder:
+        (folder / "weights").write_text("new")
+        assert not target.exists()
+    assert names(target) == {"weights"}
+    assert names(target.parent) == {"policy"}
+    assert target.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_a_folder_that_fails_leaves_what_was_there_before(tmp_path, error):
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy" / "weights").write_text("old")
+    with pytest.raises(error), whole_folder(tmp_path / "policy") as folder:
+        (folder / "weights").write_text("new")
+        raise error
+    assert names(tmp_path) == {"policy"}
+    assert (tmp_path / "policy" / "weights").read_text() == "old"
+
+
+def test_a_whole_folder_replaces_the_old_one(tmp_path):
+    for text in ("old", "new"):
+        with whole_folder(tmp_path / "policy") as folder:
+            (folder / text).write_text(text)
+    assert names(tmp_path / "policy") == {"new"}
+    assert names(tmp_path) == {"policy"}
+
+
+# ----------------------------------------------------------------------------------------------------------- one writer
+
+HOLD = """
+import sys
+from tiebreak.files import locked
+with locked(__import__("pathlib").Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the lock of a run folder."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_folder_in_use_names_the_process_that_holds_it(tmp_path, holder):
+    with pytest.raises(RunError, match=rf"in use by \S+ pid {holder.pid}; wait for it or choose another output\.dir"):
+        locked(tmp_path / "run").__enter__()
+    assert names(tmp_path / "run") == {".lock"}
+
+
+def test_the_lock_of_a_dead_process_is_free(tmp_path, holder):
+    holder.kill()
+    holder.wait()
+    with locked(tmp_path / "run"):
+        assert (tmp_path / "run" / ".lock").read_text().endswith(f"pid {os.getpid()}")
+
+
+def test_a_lock_is_given_back_also_after_an_error(tmp_path):
+    for _ in range(2):
+        with pytest.raises(RuntimeError), locked(tmp_path / "new" / "run"):
+            raise RuntimeError
+    with locked(tmp_path / "new" / "run"), pytest.raises(RunError, match="in use by"):
+        locked(tmp_path / "new" / "run").__enter__()

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tiebreak.config import TrainingConfig
+from tiebreak.training.order import num_steps, steps
+from tiny import token_pairs
+
+PAIRS = token_pairs(23)
+
+
+def _order(**changes):
+    return [[pair.pair_id for pair in step.pairs] for step in steps(PAIRS, TrainingConfig(pairs_per_step=4, **changes))]
+
+
+@given(st.integers(1, 23), st.integers(1, 9), st.integers(1, 4), st.integers(0, 3), st.booleans())
+def test_every_epoch_takes_every_pair_exactly_once(num, per_step, epochs, seed, shuffle):
+    config = TrainingConfig(pairs_per_step=per_step, epochs=epochs, seed=seed, shuffle=shuffle)
+    found = list(steps(PAIRS[:num], config))
+    assert len(found) == num_steps(num, config)
+    assert [step.index for step in found] == list(range(len(found)))
+    for epoch in range(epochs):
+        taken = [pair.pair_id for step in found if step.epoch == epoch for pair in step.pairs]
+        assert sorted(taken) == sorted(pair.pair_id for pair in PAIRS[:num])
+    assert all(len(step.pairs) <= per_step for step in found)
+
+
+def test_the_last_step_of_an_epoch_may_hold_fewer_pairs():
+    assert [len(step) for step in _order(epochs=2)] == [4, 4, 4, 4, 4, 3] * 2
+
+
+def test_the_order_is_set_by_seed_and_epoch_alone():
+    assert _order(seed=1, epochs=2) == _order(seed=1, epochs=2)
+    assert _order(seed=1) != _order(seed=2)
+    both = _order(seed=1, epochs=2)
+    assert both[:6] == _order(seed=1)
+    assert both[:6] != both[6:]
+
+
+def test_without_shuffling_the_file_s_order_is_kept_in_every_epoch():
+    flat = [pair_id for step in _order(shuffle=False, epochs=2) for pair_id in step]
+    assert flat == [pair.pair_id for pair in PAIRS] * 2
+
+
+def test_a_prompt_counts_once_among_the_unique_tokens():
+    [step] = steps(PAIRS[:2], TrainingConfig(pairs_per_step=2))
+    expected = sum(len(p.prompt_ids) + len(p.chosen_ids) + len(p.rejected_ids) for p in PAIRS[:2])
+    assert step.num_unique_tokens == expected
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_longer_file_s_shuffle_moves_nearly_every_pair(seed):
+    flat = [pair_id for step in _order(seed=seed) for pair_id in step]
+    assert sum(a == b.pair_id for a, b in zip(flat, PAIRS, strict=True)) < 6

@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tiebreak import files
+from tiebreak.data.preparation import render_side
+from tiebreak.data.reader import read_pairs
+from tiebreak.engine import products
+from tiebreak.engine.models import load_artefact, load_policy
+from tiebreak.engine.scorer import PlainScorer
+from tiebreak.errors import ConfigError, ExportError
+from tiebreak.fingerprint import file_digest
+from tiebreak.training.trained import load_trained
+from tiebreak.verbs import train
+from tiebreak.verbs.export import NUM_CHECKED_PAIRS, _held, _sweep, export
+from tiny import PAD, same, settings, weights
+
+WORDS = ["the", "cat", "sat", "on", "mat", "and", "dog", "ran", "to", "park", "user"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Pairs of a few words: the chosen completion says yes, the rejected one no."""
+    draw, path = random.Random(0), tmp_path_factory.mktemp("data") / "pairs.jsonl"
+    rows = []
+    for _ in range(40):
+        prompt, tail = (" ".join(draw.choices(WORDS, k=draw.randint(2, 6))) for _ in range(2))
+        rows.append({"prompt": prompt, "chosen": f"yes {tail}", "rejected": f"no {tail}"})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module", params=["lora", "none", "adapter", "adapter merged"])
+def trained(request, tiny_model, tiny_adapter, data, tmp_path_factory):
+    """A finished run of each kind."""
+    model = tiny_adapter if "adapter" in request.param else tiny_model
+    config = settings(
+        model,
+        "none" if request.param in ("none", "adapter merged") else "lora",
+        data__train=str(data),
+        data__heldout_share=0.3,
+        training__learning_rate=5e-3,
+        evaluation__num_samples=0,
+        evaluation__probes=0,
+        output__dir=str(tmp_path_factory.mktemp("runs") / "run"),
+        output__trackers=[],
+    )
+    return train.train(config)
+
+
+@pytest.fixture(scope="module")
+def policy(trained):
+    return load_trained(trained)
+
+
+def _logps(model, policy, run):
+    pairs = read_pairs(run.path / "heldout_pairs.jsonl").pairs
+    side, _ = render_side(pairs, policy.renderer(run.config.data))
+    scorer = PlainScorer(pad_id=PAD, device=torch.device("cpu"), dtype=torch.float32)
+    with torch.no_grad():
+        found = scorer(model.eval(), side.tokenized)
+    return torch.cat([found.chosen, found.rejected])
+
+
+def test_a_merged_artefact_is_the_trained_model_to_plain_transformers(trained, policy, tmp_path):
+    artefact = export(trained, policy, tmp_path / "out")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    ours = _logps(policy.model, policy, trained)
+    assert artefact.form == "merged"
+    assert not isinstance(model, peft.PeftModel)
+    assert _logps(model, policy, trained).tolist() == pytest.approx(ours.tolist(), abs=1e-3)
+    with policy.reference.model() as reference:
+        before = _logps(reference, policy, trained)
+    assert (ours - before).abs().max() > 0.1
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == policy.tokenizer.chat_template
+
+
+def test_an_adapter_artefact_is_the_trained_model_to_plain_peft(trained, policy, tmp_path, monkeypatch):
+    if not policy.is_adapter:
+        with pytest.raises(ConfigError, match="has no adapter; use merged"):
+            export(trained, policy, tmp_path / "out", "adapter")
+        assert not (tmp_path / "out").exists()
+        return
+    # Equal to the bit by the same library of products: a stranger's are always torch's own (docs/decisions/0015).
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: False)
+    artefact = export(trained, policy, tmp_path / "out", "adapter")
+    model = peft.AutoPeftModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert artefact.form == "adapter"
+    assert artefact.max_logps_difference == 0
+    assert torch.equal(_logps(model, policy, trained), _logps(policy.model, policy, trained))
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_exporting_leaves_policy_and_run_as_they_were(trained, policy, tmp_path):
+    state, trainable = weights(policy.model), [name for name, _ in policy.trainable]
+    digests = {file: file_digest(file) for file in trained.path.rglob("*") if file.is_file()}
+    export(trained, policy, tmp_path / "out")
+    assert same(weights(policy.model), state)
+    assert [name for name, _ in policy.trainable] == trainable
+    assert {file: file_digest(file) for file in trained.path.rglob("*") if file.is_file()} == digests
+
+
+def test_an_artefact_says_what_it_is_made_of(trained, policy, tmp_path):
+    artefact = export(trained, policy, tmp_path / "out")
+    made_of = json.loads((tmp_path / "out" / "tiebreak.json").read_text())
+    assert made_of["artefact"] == artefact.as_dict()
+    assert made_of["run"]["data_fingerprint"] == trained.manifest["data_fingerprint"]
+    for name, digest in made_of["files_sha256"].items():
+        assert file_digest(tmp_path / "out" / name) == digest
+    assert {"model.safetensors", "README.md", "tokenizer.json"} <= made_of["files_sha256"].keys()
+    assert 0 < artefact.num_checked_pairs <= NUM_CHECKED_PAIRS
+    assert artefact.max_logps_difference <= artefact.tolerance
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"Verdict: {trained.verdict}" in card
+    assert "AutoModelForCausalLM" in card
+
+
+def test_a_folder_with_something_in_it_is_never_written_to(trained, policy, tmp_path):
+    (tmp_path / "note.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="not an empty folder"):
+        export(trained, policy, tmp_path)
+    with pytest.raises(ConfigError, match="not an empty folder"):
+        export(trained, policy, tmp_path / "note.txt")
+    assert [file.name for file in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_a_folder_that_cannot_be_replaced_is_refused_before_anything_is_written(trained, policy, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(files, "whole_folder", pytest.fail)
+    for out in (".", "", str(here), "../here"):
+        with pytest.raises(ConfigError, match="the folder that this command runs in, which cannot be replaced"):
+            export(trained, policy, out)
+    with pytest.raises(ConfigError, match="loop: is a link that leads to itself"):
+        export(trained, policy, tmp_path / "loop")
+    with pytest.raises(ConfigError, match="file is a file; choose another"):
+        export(trained, policy, tmp_path / "file" / "out")
+    (tmp_path / "mount").mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "mount")
+    with pytest.raises(ConfigError, match="mount: is a mount point"):
+        export(trained, policy, tmp_path / "mount")
+
+
+def test_a_link_stays_a_link_and_what_it_leads_to_holds_the_artefact(trained, policy, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for link, place in (("link", "empty"), ("ahead", "made")):
+        (tmp_path / link).symlink_to(place)
+        assert export(trained, policy, tmp_path / link).path == str(tmp_path / link)
+        assert (tmp_path / link).is_symlink()
+        assert (tmp_path / place / "tiebreak.json").exists()
+
+
+def test_what_killed_exports_left_is_removed_by_the_next_to_that_folder_alone(trained, policy, tmp_path):
+    ours, others = ".out.abc_de12", (".out.2.abc_de12", ".outer.abc_de12", ".out.notes", "x.out.abc_de12")
+    for name in (ours, ".out.live5678", *others):
+        (tmp_path / f"{name}{files.PART}").mkdir()
+        (tmp_path / f"{name}{files.PART}" / "model.safetensors").write_bytes(b"half")
+    (tmp_path / ".out.abc_de12").mkdir()
+    with _held(tmp_path / f".out.live5678{files.PART}"):
+        export(trained, policy, tmp_path / "out")
+    left = {".out.abc_de12", "out", *(f"{name}{files.PART}" for name in (".out.live5678", *others))}
+    assert {path.name for path in tmp_path.iterdir()} == left
+
+
+def test_a_folder_that_is_being_built_is_no_leftover(trained, policy, tmp_path, monkeypatch):
+    seen = []
+
+    def meanwhile(folder, policy):
+        _sweep(tmp_path / "out")  # as another export to the same folder does
+        seen.append((folder / "model.safetensors").exists())
+        return load_artefact(folder, policy)
+
+    monkeypatch.setattr("tiebreak.verbs.export.load_artefact", meanwhile)
+    export(trained, policy, tmp_path / "out")
+    assert seen == [True]
+
+
+@pytest.mark.parametrize("damage", ["moved", "NaN", "NaN on one side"])
+def test_a_corrupted_export_is_refused_and_not_left_behind(damage, trained, policy, tmp_path):
+    """What is written differs from what was trained."""
+    broken = load_trained(trained)
+    undo = _spoil(broken, damage, trained)
+    with pytest.raises(ExportError, match=r"not written: the reloaded (merged|adapter) model differs by (nan|\d)"):
+        export(trained, broken, tmp_path / "out")
+    undo()
+    assert list(tmp_path.iterdir()) == []
+
+
+def _spoil(policy, damage, run):
+    """Make the policy in memory another one than its weights say; return how to undo it."""
+    pairs = read_pairs(run.path / "heldout_pairs.jsonl").pairs[:NUM_CHECKED_PAIRS]
+    side, _ = render_side(pairs, policy.renderer(run.config.data))
+    marker = side.tokenized[0].rejected_ids[0]
+
+    def hook(_module, inputs, output):
+        if damage == "moved":
+            return output * 1.01
+        if damage == "NaN":
+            return output * float("nan")
+        return torch.where((inputs[0] == marker).unsqueeze(-1), float("nan"), output)
+
+    assert not any(marker in pair.prompt_ids + pair.chosen_ids for pair in side.tokenized)
+    # Only the live model has the hook: what is saved, and merged copies of it, are loaded anew without.
+    handle = policy.model.get_input_embeddings().register_forward_hook(hook)
+    return handle.remove
+
+
+def test_a_narrow_adapter_policy_exports_too(tiny_model, data, tmp_path):
+    config = settings(
+        tiny_model,
+        model__dtype="bfloat16",
+        data__train=str(data),
+        data__heldout_share=0.3,
+        training__learning_rate=5e-3,
+        evaluation__num_samples=0,
+        evaluation__probes=0,
+        output__dir=str(tmp_path / "run"),
+        output__trackers=[],
+    )
+    run = train.train(config)
+    policy = load_trained(run)
+    for form in ("adapter", "merged"):
+        artefact = export(run, policy, tmp_path / form, form)
+        assert artefact.max_logps_difference <= artefact.tolerance
+
+
+def test_a_fresh_policy_reads_the_artefact_as_its_model(trained, policy, tmp_path):
+    export(trained, policy, tmp_path / "out")
+    again = load_policy(settings(tmp_path / "out"))
+    ours = _logps(policy.model, policy, trained)
+    assert _logps(again.model, policy, trained).tolist() == pytest.approx(ours.tolist(), abs=1e-3)
