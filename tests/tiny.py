@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,14 @@ import torch
 
 from tiebreak.config import Config, load_config
 from tiebreak.engine.model import Policy
+from tiebreak.engine.models import load_policy
 from tiebreak.maths.logps import PairLogps
+from tiebreak.progress import Silent
 from tiebreak.records import TokenizedPair
+from tiebreak.training.checkpoint import Checkpoints
+from tiebreak.training.loop import Outcome, Probe, train
+from tiebreak.training.preemption import Stop
+from tiebreak.training.recorder import Recorder
 
 PAD, EOS = 0, 2
 
@@ -48,6 +56,52 @@ def settings(model: Path, adapter: str = "lora", **changes: Any) -> Config:
         "training.warmup_share": 0.0,
     }
     return load_config(None, base | {key.replace("__", "."): value for key, value in changes.items()})
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A run that came to its end."""
+
+    policy: Policy
+    folder: Path
+    outcome: Outcome
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What was recorded of each step."""
+        return [row for row in recorded(self.folder) if "loss" in row]
+
+
+def run(
+    config: Config,
+    pairs: Sequence[TokenizedPair],
+    folder: Path,
+    *,
+    policy: Policy | None = None,
+    probe: Probe = dict,
+    stop: Stop | None = None,
+) -> Ran:
+    """Train on the pairs into a folder, from its newest checkpoint on where it holds one."""
+    policy = policy or load_policy(config)
+    folder.mkdir(exist_ok=True)
+    checkpoints = Checkpoints(folder, {}, 2)
+    with Recorder(folder) as recorder:
+        outcome = train(
+            policy,
+            pairs,
+            config,
+            probe=probe,
+            recorder=recorder,
+            progress=Silent(),
+            checkpoints=checkpoints,
+            start=checkpoints.latest(),
+            stop=stop or Stop(),
+        )
+    return Ran(policy, folder, outcome)
+
+
+def recorded(folder: Path) -> list[dict[str, Any]]:
+    """All rows of a run's metrics, of steps and of probes."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def logps(chosen: Iterable[float], rejected: Iterable[float], dtype: torch.dtype = torch.float64) -> PairLogps:

@@ -16,12 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tiebreak.engine.models import load_policy
-from tiebreak.progress import Silent
-from tiebreak.training.checkpoint import Checkpoints
-from tiebreak.training.loop import train
-from tiebreak.training.preemption import Stop
-from tiebreak.training.recorder import Recorder
-from tiny import settings, token_pairs
+from tiny import run, settings, token_pairs
 
 HERE = Path(__file__).parent
 RATES = {"lora": 1e-3, "none": 3e-4}
@@ -57,20 +52,8 @@ def _trajectory(kind: str, model: Path, folder: Path) -> list[dict[str, float]]:
     policy = load_policy(config)
     if policy.is_adapter:
         _fill(policy.model)
-    with Recorder(folder) as recorder:
-        train(
-            policy,
-            PAIRS,
-            config,
-            probe=dict,
-            recorder=recorder,
-            progress=Silent(),
-            checkpoints=Checkpoints(folder, {}, 2),
-            start=None,
-            stop=Stop(),
-        )
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: row[key] for key in ("loss", "grad_norm")} for row in rows if "loss" in row][:20]
+    rows = run(config, PAIRS, folder, policy=policy).rows()
+    return [{key: row[key] for key in ("loss", "grad_norm")} for row in rows][:20]
 
 
 @pytest.mark.parametrize("kind", ["lora", "none"])

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from tiebreak.engine.models import load_policy
-from tiebreak.progress import Silent
-from tiebreak.training.checkpoint import Checkpoints
-from tiebreak.training.loop import train
-from tiebreak.training.preemption import Stop
-from tiebreak.training.recorder import Recorder
-from tiny import settings, token_pairs
+from tiny import run, settings, token_pairs
 
 pytest.importorskip("trl", reason="parity is measured against TRL, which pip install 'tiebreak[test]' brings")
 
@@ -43,20 +36,7 @@ def _ours(config, pairs, folder):
     start = folder / "start" if policy.is_adapter else None
     if start:
         policy.save(start)
-    with Recorder(folder) as recorder:
-        train(
-            policy,
-            pairs,
-            config,
-            probe=dict,
-            recorder=recorder,
-            progress=Silent(),
-            checkpoints=Checkpoints(folder, {}, 2),
-            start=None,
-            stop=Stop(),
-        )
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [row for row in rows if "loss" in row], dict(policy.trainable), start
+    return run(config, pairs, folder, policy=policy).rows(), dict(policy.trainable), start
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import signal
@@ -17,16 +16,13 @@ from tiebreak import faults
 from tiebreak.engine.models import load_policy
 from tiebreak.errors import NotFinite, Preempted, RunError, TrainingError
 from tiebreak.maths.losses import objective
-from tiebreak.progress import Silent
-from tiebreak.training.checkpoint import Checkpoints
-from tiebreak.training.loop import Outcome, probe_steps, train
+from tiebreak.training.loop import Outcome, probe_steps
 from tiebreak.training.optimizer import build_optimizer
 from tiebreak.training.order import Step
-from tiebreak.training.preemption import Stop, listening
-from tiebreak.training.recorder import Recorder
+from tiebreak.training.preemption import listening
 from tiebreak.training.start_check import check_start
 from tiebreak.training.step import learn
-from tiny import disturb, same, settings, token_pairs, weights
+from tiny import disturb, recorded, run, same, settings, token_pairs, weights
 
 PAIRS = token_pairs(13)
 EVERY_STEP = {"training.pairs_per_step": 3, "training.shuffle": False, "evaluation.probes": 5}
@@ -39,24 +35,7 @@ def _learn(policy, config, pairs=PAIRS):
 
 
 def _train(policy, config, folder, probe=dict, pairs=PAIRS, stop=None):
-    folder.mkdir(exist_ok=True)
-    checkpoints = Checkpoints(folder, {}, 2)
-    with Recorder(folder) as recorder:
-        return train(
-            policy,
-            pairs,
-            config,
-            probe=probe,
-            recorder=recorder,
-            progress=Silent(),
-            checkpoints=checkpoints,
-            start=checkpoints.latest(),
-            stop=stop or Stop(),
-        )
-
-
-def _rows(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return run(config, pairs, folder, policy=policy, probe=probe, stop=stop).outcome
 
 
 # ------------------------------------------------------------------------------------------------------------ one step
@@ -195,7 +174,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_optimizer_and_names_the_pair
     message = str(caught.value)
     assert "step 3" in message
     assert "loss is not finite for 1 pairs (pair00700000)" in message
-    assert [row["step"] for row in _rows(tmp_path) if "loss" in row] == [1, 2]
+    assert [row["step"] for row in recorded(tmp_path) if "loss" in row] == [1, 2]
     now = weights(policy.model)
     assert all(torch.equal(now[name].nan_to_num(), kept[name].nan_to_num()) for name in kept)
 
@@ -223,7 +202,7 @@ def test_training_does_not_start_where_policy_and_reference_differ(kind, scale, 
     with pytest.raises(TrainingError, match=rf"{words}.*nothing was trained"):
         _train(policy, config, tmp_path)
     assert same({name: tensor.nan_to_num() for name, tensor in weights(policy.model).items()}, before)
-    assert _rows(tmp_path) == []
+    assert recorded(tmp_path) == []
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -282,7 +261,7 @@ def test_a_signal_in_the_middle_of_a_step_ends_the_run_after_it_and_nothing_is_l
 
 
 def _steps(folder):
-    return [(row["step"], row["loss"]) for row in _rows(folder) if "loss" in row]
+    return [(row["step"], row["loss"]) for row in recorded(folder) if "loss" in row]
 
 
 @pytest.mark.usefixtures("ctrl_c")
@@ -399,14 +378,14 @@ def test_a_loss_that_is_not_finite_goes_back_to_the_last_checkpoint_with_half_th
         _train(load_policy(config), config, tmp_path)
     finally:
         faults.arm(None)
-    rows = _rows(tmp_path)
+    rows = recorded(tmp_path)
     (back,) = [row for row in rows if "rollback" in row]
     assert back == {"step": 2, "rollback": 1, "rate_scale": 0.5}
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4, 5]
     (tmp_path / "plain").mkdir()
     _train(load_policy(config), config, tmp_path / "plain")
     rates, plain = (
-        [row["learning_rate"] for row in found if "loss" in row] for found in (rows, _rows(tmp_path / "plain"))
+        [row["learning_rate"] for row in found if "loss" in row] for found in (rows, recorded(tmp_path / "plain"))
     )
     assert rates == pytest.approx([*plain[:2], *(rate / 2 for rate in plain[2:])])
 
@@ -419,7 +398,7 @@ def test_a_loss_that_is_never_finite_stops_after_three_rollbacks(tiny_model, tmp
             _train(load_policy(config), config, tmp_path)
     finally:
         faults.arm(None)
-    assert sum("rollback" in row for row in _rows(tmp_path)) == 1  # each one forgets the row of the one before
+    assert sum("rollback" in row for row in recorded(tmp_path)) == 1  # each one forgets the row of the one before
 
 
 def test_training_works_outside_the_main_thread(tiny_model, tmp_path):
@@ -461,7 +440,7 @@ def test_every_step_is_recorded_with_the_rate_that_it_used(tiny_model, tmp_path)
     )
     policy = load_policy(config)
     outcome = _train(policy, config, tmp_path, lambda: {"heldout/loss": 1.0})
-    rows, probes = ([row for row in _rows(tmp_path) if key in row] for key in ("loss", "heldout/loss"))
+    rows, probes = ([row for row in recorded(tmp_path) if key in row] for key in ("loss", "heldout/loss"))
     assert isinstance(outcome, Outcome)
     assert outcome.num_steps == 10
     assert [row["step"] for row in rows] == list(range(1, 11))
