@@ -10,6 +10,7 @@ import json
 import random
 import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,16 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from tiebreak.config import Config, load_config
 from tiebreak.data.preparation import prepare
 from tiebreak.engine.memory import keep_freed_memory
-from tiebreak.engine.model import Policy
-from tiebreak.engine.models import load_policy
+from tiebreak.engine.model import Model
 from tiebreak.engine.planner import make_plan
-from tiebreak.maths.losses import objective
+from tiebreak.engine.ranks import Alone
+from tiebreak.maths.objectives import Objective
+from tiebreak.progress import Silent
 from tiebreak.records import TokenizedPair
 from tiebreak.training.optimizer import build_optimizer, rate_factor, set_rate
 from tiebreak.training.order import Step, steps
 from tiebreak.training.step import learn
+from tiebreak.training.trained import Loaded, load
 
 ORDER_SEED = 0
 
@@ -68,7 +71,7 @@ def prepared(job: Job) -> Result:
     """
     train = with_prompts(Path(job.settings.data), Path(job.folder))
     config = configuration(job, data__train=str(train))
-    policy = load_policy(config)
+    policy = load(config).policy
     data = prepare(config.data, policy.renderer(config.data))
     pairs = list(data.train)
     random.Random(ORDER_SEED).shuffle(pairs)
@@ -105,7 +108,7 @@ def with_prompts(path: Path, folder: Path) -> Path:
 def row_of(pair: TokenizedPair) -> Row:
     """Return what crosses to another process of a tokenised pair."""
     ids = {key: list(getattr(pair, key)) for key in ("prompt_ids", "chosen_ids", "rejected_ids")}
-    return {"pair_id": pair.pair_id, "prompt_id": pair.prompt_id, **ids}
+    return {"pair_id": pair.example_id, "prompt_id": pair.prompt_id, **ids}
 
 
 def pair_of(row: Row) -> TokenizedPair:
@@ -146,7 +149,7 @@ def shape(base: str) -> dict[str, int]:
     return {"body": body, "vocabulary": head.weight.shape[0], "width": head.weight.shape[1], "attention": attention}
 
 
-def adapter_size(policy: Policy) -> int:
+def adapter_size(policy: Model) -> int:
     """Return the numbers in the adapter's matrices; 0 where all weights are trained."""
     return sum(parameter.numel() for _, parameter in policy.trainable) if policy.is_adapter else 0
 
@@ -158,35 +161,37 @@ def trained(job: Job) -> Result:
     """Take the steps: with a live reference, or with one that was asked before the clock started."""
     keep_freed_memory()  # as the command line does
     config = configuration(job, model__name=job.facts["base"])
-    policy = load_policy(config)
+    loaded = load(config)
+    policy, reference, budget = loaded.policy, loaded.reference, loaded.budget
     pairs = [pair_of(row) for row in job.rows]
     warmup = [pair_of(row) for row in job.warmup]
     plan = make_plan(policy, [*pairs, *warmup], None, None)
-    policy.budget.tokens = plan.token_budget
+    budget.tokens = plan.token_budget
     if job.kind == "tiebreak_cached":
-        for group in policy.micro_batches([*pairs, *warmup]):
-            policy.reference.logps(group)
-        policy.reference.release()  # as `train` does before its first step
-    seconds, losses = take_steps(policy, pairs, config, job.settings.steps, warmup)
+        for group in budget.cut([*pairs, *warmup]):
+            reference.logps(group)
+        reference.begin([*pairs, *warmup], budget.cut, Silent())  # as `train` does before its first step
+    seconds, losses = take_steps(loaded, pairs, config, job.settings.steps, warmup)
     facts = {"layout": policy.scorer.layout, "plain_because": policy.plain_because, "token_budget": plan.token_budget}
     return measured(job, job.rows, seconds, losses, optimizer="AdamW", **facts)
 
 
 def take_steps(
-    policy: Policy, pairs: Sequence[TokenizedPair], config: Config, num: int, warmup: Sequence[TokenizedPair]
+    loaded: Loaded, pairs: Sequence[TokenizedPair], config: Config, num: int, warmup: Sequence[TokenizedPair]
 ) -> tuple[list[float], list[float]]:
     """Return seconds and loss of each of `num` optimizer steps; `warmup` goes before them, at a rate of zero."""
-    loss = objective(config.loss)
-    parameters = [parameter for _, parameter in policy.trainable]
-    optimizer = build_optimizer(parameters, config)
-    policy.model.train()
+    parameters = [parameter for _, parameter in loaded.policy.trainable]
+    optimizer = build_optimizer(parameters, config.training, config.learning_rate)
+    taken = partial(learn, loaded.policy, loaded.reference, Objective.of(config.loss))
+    means = {"budget": loaded.budget, "ranks": Alone(), "max_grad_norm": config.training.max_grad_norm}
+    loaded.policy.network.train()
     if warmup:
-        learn(policy, Step(0, 0, tuple(warmup)), loss, torch.optim.SGD(parameters, lr=0.0), config)
+        taken(Step(0, 0, tuple(warmup)), torch.optim.SGD(parameters, lr=0.0), **means)
     seconds, losses = [], []
     for step in islice(steps(pairs, config.training), num):
         set_rate(optimizer, config.learning_rate * rate_factor(step.index, num, 0.0, config.training.schedule))
         began = time.perf_counter()
-        metrics, _ = learn(policy, step, loss, optimizer, config)
+        metrics, _ = taken(step, optimizer, **means)
         losses.append(metrics.means()["loss"])
         seconds.append(time.perf_counter() - began)
     return seconds, losses

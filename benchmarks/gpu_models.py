@@ -221,8 +221,8 @@ class Answer:
 
 def _parity(family: str, dtype: torch.dtype, setting: Setting, _: float) -> Found:
     model, pairs = _tiny_policy(family, dtype, setting), _odd_pairs()
-    plain = PlainScorer(pad_id=0, device=setting.device, dtype=dtype)
-    packed = PackedScorer(device=setting.device, dtype=dtype)
+    plain = PlainScorer(model, pad_id=0, device=setting.device, dtype=dtype)
+    packed = PackedScorer(model, device=setting.device, dtype=dtype)
     choice = choose_scorer(model, plain, packed, dtype)
     one, two = _answer(model, plain, pairs), _answer(model, packed, pairs)
     apart = {"logps_max_difference_nats": float((one.logps - two.logps).abs().max())} | _distances(two, one)
@@ -233,8 +233,8 @@ def _parity(family: str, dtype: torch.dtype, setting: Setting, _: float) -> Foun
     )
     figures: Found = {"num_scored_tokens": one.logps.numel(), "num_lora_weights": one.gradient.numel(), **apart}
     if dtype != FP32:
-        exact_scorer = PlainScorer(pad_id=0, device=setting.device, dtype=FP32)
-        exact = _answer(_tiny_policy(family, dtype, setting).float(), exact_scorer, pairs)
+        wide = _tiny_policy(family, dtype, setting).float()
+        exact = _answer(wide, PlainScorer(wide, pad_id=0, device=setting.device, dtype=FP32), pairs)
         to_fp32 = {"plain": _distances(one, exact), "packed": _distances(two, exact)}
         passed = passed and all(
             to_fp32["packed"][key] <= FARTHER * value + ALLOWANCE for key, value in to_fp32["plain"].items()
@@ -267,11 +267,10 @@ def _odd_pairs() -> list[TokenizedPair]:
 
 def _answer(model: Any, scorer: Scorer, pairs: list[TokenizedPair]) -> Answer:
     weights = trained_weights(model)
-    tokens = scorer.tokens(model, pairs)
-    scores = tokens.summed()
-    gradients = torch.autograd.grad(-logsigmoid(BETA * scores.gap).mean(), weights)
-    logps = torch.cat([tokens.chosen, tokens.rejected]).detach().float()
-    return Answer(logps, torch.cat([gradient.flatten().float() for gradient in gradients]))
+    tokens = scorer.tokens(pairs)
+    gaps = tokens.summed().paired().gap
+    gradients = torch.autograd.grad(-logsigmoid(BETA * gaps).mean(), weights)
+    return Answer(tokens.values.detach().float(), torch.cat([gradient.flatten().float() for gradient in gradients]))
 
 
 def _distances(one: Answer, other: Answer) -> Found:

@@ -48,7 +48,7 @@ from torch.nn.functional import logsigmoid
 
 from tiebreak.engine.scorer import PackedScorer
 from tiebreak.maths.packing import num_packed
-from tiebreak.records import TokenizedPair
+from tiebreak.records import TokenizedPair, num_unique_tokens
 
 PAIRS_PER_STEP = 64
 MOST_STEPS = 6
@@ -111,7 +111,8 @@ class Subject:
 def _subject(shape: str, setting: Setting) -> Subject:
     base = shaped(shape, setting)
     sizes = counted(base)
-    return Subject(adapted(base, setting).train(), PackedScorer(device=setting.device, dtype=BF16), sizes)
+    model = adapted(base, setting).train()
+    return Subject(model, PackedScorer(model, device=setting.device, dtype=BF16), sizes)
 
 
 def counted(model: Any) -> dict[str, int]:
@@ -153,7 +154,7 @@ def _ours(shape: str, data: str, setting: Setting, seconds: float) -> Found:
 
 def _live(subject: Subject, pairs: Pairs) -> Tensor:
     with torch.no_grad(), subject.model.disable_adapter():
-        return subject.scorer(subject.model, pairs).gap
+        return subject.scorer.tokens(pairs).summed().paired().gap
 
 
 def _remembered(subject: Subject, steps: Sequence[Pairs], budget: int, setting: Setting) -> tuple[Reference, float]:
@@ -162,18 +163,18 @@ def _remembered(subject: Subject, steps: Sequence[Pairs], budget: int, setting: 
     began = time.perf_counter()
     known: dict[str, Tensor] = {}
     for batch in subject.scorer.micro_batches(pairs, budget):
-        known |= zip((pair.pair_id for pair in batch), _live(subject, batch), strict=True)
+        known |= zip((pair.example_id for pair in batch), _live(subject, batch), strict=True)
     setting.wait()
     rate = len(pairs) / (time.perf_counter() - began)
-    return lambda asked: torch.stack([known[pair.pair_id] for pair in asked]), rate
+    return lambda asked: torch.stack([known[pair.example_id] for pair in asked]), rate
 
 
 def learn(subject: Subject, pairs: Pairs, optimizer: torch.optim.Optimizer, reference: Reference, budget: int) -> float:
-    """Take one optimizer step, as `tiebreak.training.loop.learn` does; return the gradient's norm."""
+    """Take one optimizer step, as `tiebreak.training.step.learn` does; return the gradient's norm."""
     optimizer.zero_grad(set_to_none=True)
     for batch in subject.scorer.micro_batches(pairs, budget):
         gap = reference(batch)
-        losses = -logsigmoid(BETA * (subject.scorer(subject.model, batch).gap - gap))
+        losses = -logsigmoid(BETA * (subject.scorer.tokens(batch).summed().paired().gap - gap))
         if not bool(torch.isfinite(losses).all()):
             raise FloatingPointError("a loss is not finite")
         (losses.sum() / len(pairs)).backward()
@@ -188,7 +189,7 @@ def chosen_budget(
 ) -> int:
     """Return the tokens of a micro-batch that fit, judged by a step in small ones; everything is warm afterwards."""
     matmul_tflops(setting)
-    whole = sum(pair.num_unique_tokens for pair in step)
+    whole = sum(map(num_unique_tokens, step))
     if setting.device.type != "cuda":
         learn(subject, step, optimizer, live, 64)
         return whole
@@ -201,7 +202,7 @@ def chosen_budget(
     total = torch.cuda.get_device_properties(setting.device).total_memory
     fits = int((ROOM * total - resting) / per_token)
     # Equal shares, with room for one pair that does not fit: no small rest at the end.
-    even = whole // math.ceil(whole / fits) + max(pair.num_unique_tokens for pair in step)
+    even = whole // math.ceil(whole / fits) + max(map(num_unique_tokens, step))
     return max(PROBE_TOKENS, min(fits, even, LARGEST_BUDGET))
 
 
@@ -278,7 +279,7 @@ def rates(timing: Timing, done: Pairs, num: int) -> Found:
     return {
         "pairs_per_second": len(done) / total,
         "pairs_per_second_of_median_step": num / statistics.median(timing.seconds),
-        "unique_tokens_per_second": sum(pair.num_unique_tokens for pair in done) / total,
+        "unique_tokens_per_second": sum(map(num_unique_tokens, done)) / total,
         "step_seconds": timing.seconds,
         **timing.peak,
         "peak_rss_bytes": peak_rss_bytes(),

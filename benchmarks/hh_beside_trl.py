@@ -19,10 +19,10 @@ import torch
 import tiebreak
 from tiebreak.config import Config
 from tiebreak.data.preparation import prepare
-from tiebreak.engine.models import load_policy
 from tiebreak.files import read_jsonl, write_text
 from tiebreak.reporting.figures import plots
 from tiebreak.training.order import steps
+from tiebreak.training.trained import load
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests" / "parity"))
@@ -55,9 +55,9 @@ def main() -> None:
 
 def first_steps_through_trl(config: Config, num: int) -> Trace:
     """Take the first optimizer steps with TRL, from the same adapter, on the same ids in the same order."""
-    policy = load_policy(config)
+    policy = load(config).policy
     data = prepare(config.data, policy.renderer(config.data))
-    ordered = [pair for step in steps(data.train, config.training) for pair in step.pairs]
+    ordered = [pair for step in steps(data.train, config.training) for pair in step.examples]
     in_order = {"model.name": policy.source.base, "training.shuffle": False}
     theirs = tiebreak.load_config(HERE / "hh.yaml", in_order)
     with tempfile.TemporaryDirectory() as scratch:

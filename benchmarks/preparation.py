@@ -70,7 +70,7 @@ def prepare_with_tiebreak(path: Path, model: str, max_length: int, workers: int,
     return {
         "num_records": found.report["num_records"],
         "num_kept": found.report["num_train_pairs"] + found.report["num_heldout_pairs"],
-        "num_tokens": int(found.train.lengths.unique.sum()),
+        "num_tokens": int(found.train.num_unique_tokens.sum()),
         "seconds": done - began,
         "parts": {"audit": audited - began, "prepare": done - audited},
     }

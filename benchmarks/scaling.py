@@ -19,7 +19,8 @@ from machine import forget_peak, peak_rss_bytes, rss_bytes
 
 from tiebreak.data.preparation import prepare
 from tiebreak.data.reader import read_pairs
-from tiebreak.engine.models import load_policy
+from tiebreak.records import num_unique_tokens
+from tiebreak.training.trained import load
 
 
 def run(job: Job) -> Result:
@@ -48,16 +49,16 @@ def measured_at(job: Job) -> Result:
     config = configuration(
         job, data__train=job.facts["path"], model__name=job.facts["base"], training__shuffle=True, training__epochs=1000
     )
-    policy = load_policy(config)
+    loaded = load(config)
     before = rss_bytes()
     forget_peak()
     began = time.perf_counter()
-    data = prepare(config.data, policy.renderer(config.data))
+    data = prepare(config.data, loaded.policy.renderer(config.data))
     prepared = time.perf_counter()
     kept, peak = rss_bytes(), peak_rss_bytes()
     pairs = data.train
-    tokens = int(pairs.lengths.unique.sum()) + sum(pair.num_unique_tokens for pair in data.heldout.tokenized)
-    seconds, _ = take_steps(policy, pairs, config, job.settings.scaling_steps, warmup=[])
+    tokens = int(pairs.num_unique_tokens.sum()) + sum(map(num_unique_tokens, data.heldout.tokenized))
+    seconds, _ = take_steps(loaded, pairs, config, job.settings.scaling_steps, warmup=[])
     return {
         "num_pairs": job.facts["num"],
         "num_train_pairs": len(pairs),

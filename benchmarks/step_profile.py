@@ -28,11 +28,9 @@ from tiebreak.engine import head
 from tiebreak.engine.fused_lora import unfuse
 from tiebreak.engine.loading import quiet
 from tiebreak.engine.memory import keep_freed_memory, peak_memory_bytes
-from tiebreak.engine.model import Policy
-from tiebreak.engine.models import load_policy
 from tiebreak.engine.planner import MOST_TOKENS
-from tiebreak.maths.losses import objective
 from tiebreak.training.order import Step, steps
+from tiebreak.training.trained import Loaded, load
 
 
 def main() -> None:
@@ -43,19 +41,20 @@ def main() -> None:
         keep_freed_memory()
     head.CHUNK = options.chunk
     config = load_config(None, settings(options))
-    policy = load_policy(config)
+    loaded = load(config)
+    policy = loaded.policy
     if not options.fuse:
-        unfuse(policy.model)
-    policy.budget.tokens = options.budget
+        unfuse(policy.network)
+    loaded.budget.tokens = options.budget
     data = prepare(config.data, policy.renderer(config.data))
     step = next(steps(data.train, config.training))
     print(f"{policy.scorer.layout}, {step.num_unique_tokens} unique tokens, {torch.get_num_threads()} threads")
-    policy.model.train()
+    policy.network.train()
     for _ in range(options.repeat):
-        print(measured(policy, step, config), flush=True)
+        print(measured(loaded, step, config), flush=True)
     if options.ops:
         with profile(activities=[ProfilerActivity.CPU]) as seen:
-            once(policy, step, config)
+            once(loaded, step, config)
         print(seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=60))
 
 
@@ -71,37 +70,38 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def measured(policy: Policy, step: Step, config: Config) -> str:
+def measured(loaded: Loaded, step: Step, config: Config) -> str:
     """Return one line about one repetition."""
     gflops = sgemm_gflops(2048)
     before = resource.getrusage(resource.RUSAGE_SELF)
-    forward, backward, reference = once(policy, step, config)
+    forward, backward, reference = once(loaded, step, config)
     after = resource.getrusage(resource.RUSAGE_SELF)
-    rows, lora = [row_of(pair) for pair in step.pairs], config.adapter.kind == "lora"
-    needed = operations(rows, len(rows), shape(policy.source.base), lora=lora, live=False)
+    rows, lora = [row_of(pair) for pair in step.examples], config.adapter.kind == "lora"
+    needed = operations(rows, len(rows), shape(loaded.policy.source.base), lora=lora, live=False)
     return (
         f"forward {forward:.2f} s, backward {backward:.2f} s, reference {reference:.2f} s; "
         f"{after.ru_minflt - before.ru_minflt} page faults, {after.ru_stime - before.ru_stime:.2f} s in the system; "
         f"policy at {needed / (forward + backward) / 1e9 / gflops:.2f} of {gflops:.0f} GFLOP/s; "
-        f"peak {peak_memory_bytes(policy.device) / 2**30:.2f} GiB"
+        f"peak {peak_memory_bytes(loaded.policy.device) / 2**30:.2f} GiB"
     )
 
 
-def once(policy: Policy, step: Step, config: Config) -> tuple[float, float, float]:
+def once(loaded: Loaded, step: Step, config: Config) -> tuple[float, float, float]:
     """Return seconds of forward, backward and reference for the pairs of a step; the weights stay."""
-    loss, forward, backward, reference = objective(config.loss), 0.0, 0.0, 0.0
-    for group in policy.micro_batches(step.pairs):
+    objective, forward, backward, reference = Objective.of(config.loss), 0.0, 0.0, 0.0
+    for group in loaded.budget.cut(step.examples):
         times = [time.perf_counter()]
-        values = policy.reference.live.tokens(group).summed()
+        with loaded.reference.model() as frozen, torch.no_grad():
+            values = frozen.score(group).summed()
         times.append(time.perf_counter())
-        total = loss(policy.scorer(policy.model, group), values).sum()
+        total = objective(loaded.policy.score(group).summed(), values).losses.sum()
         times.append(time.perf_counter())
         total.backward()
         times.append(time.perf_counter())
         reference, forward, backward = (
             one + two - three for one, two, three in zip((reference, forward, backward), times[1:], times, strict=False)
         )
-    policy.model.zero_grad(set_to_none=True)
+    loaded.policy.network.zero_grad(set_to_none=True)
     return forward, backward, reference
 
 

@@ -1,19 +1,20 @@
-"""Tiny random models of many families, with weights so wide that every token feels its context."""
+"""Tiny random models of many families, with weights so wide that every token feels its context; what scores them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from tiebreak.engine.compatibility import Choice, choose_scorer
 from tiebreak.engine.models import _without_dropout
 from tiebreak.engine.scorer import PackedScorer, PlainScorer
+from tiebreak.records import Ids
 from tiny import EOS, PAD
 
 CPU = torch.device("cpu")
-PLAIN = PlainScorer(pad_id=PAD, device=CPU, dtype=torch.float32)
-PACKED = PackedScorer(device=CPU, dtype=torch.float32)
 
 SMALL: dict[str, Any] = {
     "vocab_size": 250,
@@ -108,7 +109,7 @@ PACKABLE: dict[str, dict[str, Any]] = {
 
 
 def build(kind: str, **settings: Any) -> Any:
-    """A model as `load_policy` would hold it: without dropout, in evaluation mode."""
+    """A model as a policy would hold it: without dropout, in evaluation mode."""
     return _without_dropout(raw(kind, **settings)).eval()
 
 
@@ -117,3 +118,29 @@ def raw(kind: str, **settings: Any) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **settings))
+
+
+def plain(network: Any, dtype: torch.dtype = torch.float32) -> PlainScorer:
+    """The plain scorer of a network."""
+    return PlainScorer(network, pad_id=PAD, device=CPU, dtype=dtype)
+
+
+def packed(network: Any, dtype: torch.dtype = torch.float32) -> PackedScorer:
+    """The packed scorer of a network."""
+    return PackedScorer(network, device=CPU, dtype=dtype)
+
+
+def chosen_scorer(network: Any, dtype: torch.dtype = torch.float32) -> Choice:
+    """The scorer that a network gets, and why it is not the packed one."""
+    return choose_scorer(network, plain(network, dtype), packed(network, dtype), dtype)
+
+
+@dataclass(frozen=True)
+class Bare:
+    """An example of as many completions as it is given, without sides."""
+
+    example_id: str
+    prompt_ids: Ids
+    completions: tuple[Ids, ...]
+    prompt_id: str = "prompt"
+    weight: float = 1.0

@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 import tiebreak
 from tiebreak import config as settings
 from tiebreak.cli.app import app
-from tiebreak.maths.losses import LOSSES
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "tiebreak"
@@ -70,10 +69,6 @@ def test_the_printed_defaults_are_the_defaults(tmp_path):
     path = tmp_path / "all.yaml"
     path.write_text(settings.describe_config(), encoding="utf-8")
     assert settings.load_config(path, {"output.dir": "x"}) == settings.load_config(None, {"output.dir": "x"})
-
-
-def test_the_loss_table_and_the_configuration_name_the_same_losses():
-    assert set(LOSSES) == set(settings.LossConfig.model_fields["name"].annotation.__args__)
 
 
 def test_all_public_names_exist():

@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiebreak.data.formats import FORMATS, read_row
-from tiebreak.records import Dropped, Message, Pair, Source, TokenizedPair
+from tiebreak.records import Dropped, Message, Pair, Source, TokenizedPair, longest_row, num_unique_tokens
 
 WHY = (Message("user", "Why?"),)
 YES, NO = Message("assistant", "yes"), Message("assistant", "no")
 
 
 def tokenized(**changes) -> TokenizedPair:
-    fields = {"pair_id": "a", "prompt_id": "b", "prompt_ids": (1, 2), "chosen_ids": (3, 0), "rejected_ids": (4, 5, 0)}
-    return TokenizedPair(**fields | changes)
+    ids = {"prompt_ids": (1, 2), "chosen_ids": (3, 0), "rejected_ids": (4, 5, 0)}
+    return TokenizedPair("a", "b", **ids | changes)
 
 
 def test_a_pair_needs_a_prompt_and_two_assistant_messages():
@@ -37,8 +37,8 @@ def test_a_tokenized_pair_needs_tokens_everywhere_and_two_different_completions(
 
 
 def test_a_tokenized_pair_counts_the_prompt_once():
-    assert tokenized().num_unique_tokens == 7
-    assert tokenized().longest_row == 5
+    assert num_unique_tokens(tokenized()) == 7
+    assert longest_row(tokenized()) == 5
 
 
 def test_records_are_frozen():

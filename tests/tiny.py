@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,24 @@ from typing import Any
 import torch
 
 from tiebreak.config import Config, load_config
-from tiebreak.engine.model import Policy
-from tiebreak.engine.models import load_policy
+from tiebreak.engine.model import Model
+from tiebreak.engine.ranks import Alone, Ranks
+from tiebreak.engine.reference.kinds import Reference
+from tiebreak.evaluation.watching import Seen, Watcher
 from tiebreak.maths.logps import PairLogps
+from tiebreak.maths.metrics import Metrics
+from tiebreak.maths.objectives import Objective
 from tiebreak.progress import Silent
-from tiebreak.records import TokenizedPair
+from tiebreak.records import Example, TokenizedPair
+from tiebreak.runs import Run
 from tiebreak.training.checkpoint import Checkpoints
-from tiebreak.training.loop import Outcome, Probe, train
+from tiebreak.training.loop import Course, Outcome, train
+from tiebreak.training.optimizer import build_optimizer
+from tiebreak.training.order import Step
 from tiebreak.training.preemption import Stop
 from tiebreak.training.recorder import Recorder
+from tiebreak.training.step import learn
+from tiebreak.training.trained import Loaded, load
 
 PAD, EOS = 0, 2
 
@@ -62,7 +71,7 @@ def settings(model: Path, adapter: str = "lora", **changes: Any) -> Config:
 class Ran:
     """A run that came to its end."""
 
-    policy: Policy
+    loaded: Loaded
     folder: Path
     outcome: Outcome
 
@@ -71,32 +80,81 @@ class Ran:
         return [row for row in recorded(self.folder) if "loss" in row]
 
 
+@dataclass(frozen=True)
+class Always:
+    """A watcher that looks after the steps named, all by default, and sees what a function says."""
+
+    seen: Callable[[], Mapping[str, float]]
+    steps: Collection[int] | None = None
+
+    def due(self, step: int) -> bool:
+        return self.steps is None or step in self.steps
+
+    def look(self, step: int) -> Seen:
+        return Seen(self.seen())
+
+
 def run(
     config: Config,
-    pairs: Sequence[TokenizedPair],
+    pairs: Sequence[Example],
     folder: Path,
     *,
-    policy: Policy | None = None,
-    probe: Probe = dict,
+    loaded: Loaded | None = None,
+    watchers: Sequence[Watcher] = (),
     stop: Stop | None = None,
+    objective: Objective | None = None,
+    ranks: Ranks | None = None,
 ) -> Ran:
     """Train on the pairs into a folder, from its newest checkpoint on where it holds one."""
-    policy = policy or load_policy(config)
+    loaded, opened = loaded or load(config), Run(folder)
     folder.mkdir(exist_ok=True)
-    checkpoints = Checkpoints(folder, {}, 2)
-    with Recorder(folder) as recorder:
-        outcome = train(
-            policy,
-            pairs,
-            config,
-            probe=probe,
+    checkpoints = Checkpoints(opened, {}, 2)
+    with Recorder(opened) as recorder:
+        course = Course(
+            policy=loaded.policy,
+            reference=loaded.reference,
+            objective=objective or Objective.of(config.loss),
+            examples=pairs,
+            settings=config.training,
+            rate=config.learning_rate,
+            budget=loaded.budget,
+            ranks=ranks or Alone(),
+            watchers=watchers,
             recorder=recorder,
-            progress=Silent(),
             checkpoints=checkpoints,
-            start=checkpoints.latest(),
-            stop=stop or Stop(),
+            asked=pairs,
+            parts=[loaded.reference.own(opened.values_folder)],
         )
-    return Ran(policy, folder, outcome)
+        outcome = train(course, Silent(), start=checkpoints.latest(), stop=stop or Stop())
+    return Ran(loaded, folder, outcome)
+
+
+def step(
+    loaded: Loaded, config: Config, pairs: Sequence[Example], objective: Objective | None = None
+) -> tuple[Metrics, float]:
+    """Take one optimizer step on all the pairs; return their metrics and the gradient norm."""
+    optimizer = build_optimizer([p for _, p in loaded.policy.trainable], config.training, config.learning_rate)
+    loaded.policy.network.train()
+    return learn(
+        loaded.policy,
+        loaded.reference,
+        objective or Objective.of(config.loss),
+        Step(0, 0, tuple(pairs)),
+        optimizer,
+        budget=loaded.budget,
+        ranks=Alone(),
+        max_grad_norm=config.training.max_grad_norm,
+    )
+
+
+def scores(policy: Model, pairs: Sequence[Example]) -> PairLogps:
+    """What a model says about pairs, with a gradient."""
+    return policy.score(pairs).summed().paired()
+
+
+def said(reference: Reference, pairs: Sequence[Example]) -> PairLogps:
+    """What a reference says about pairs."""
+    return reference.logps(pairs).summed().paired()
 
 
 def recorded(folder: Path) -> list[dict[str, Any]]:
@@ -111,13 +169,13 @@ def logps(chosen: Iterable[float], rejected: Iterable[float], dtype: torch.dtype
     return PairLogps(sides[0], sides[1], count, count)
 
 
-def disturb(policy: Policy, scale: float = 0.05) -> Policy:
+def disturb(loaded: Loaded, scale: float = 0.05) -> Loaded:
     """Move the policy, and not its reference, so that no pair is at a margin of zero."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(3)
-        for _, parameter in policy.trainable:
+        for _, parameter in loaded.policy.trainable:
             parameter.add_(scale * torch.randn_like(parameter))
-    return policy
+    return loaded
 
 
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -129,8 +129,7 @@ def chat(run: Run | str | Path, *, max_new_tokens: int = 256, temperature: float
 
     trained = _run(run)
     check_temperature(temperature)  # before a model is loaded for nothing
-    policy = load_trained(trained)
-    return Conversation(policy, trained.config.data, max_new_tokens=max_new_tokens, temperature=temperature)
+    return Conversation(load_trained(trained), max_new_tokens=max_new_tokens, temperature=temperature)
 
 
 def check(

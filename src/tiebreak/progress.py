@@ -40,7 +40,7 @@ class Silent:
         """Ignore it."""
 
     @contextlib.contextmanager
-    def stage(self, name: str, total: int | None) -> Iterator[Advance]:  # noqa: ARG002 - the protocol's names
+    def stage(self, name: str, total: int | None) -> Iterator[Advance]:
         """Yield a call that does nothing."""
 
         def advance(amount: int = 1, numbers: Mapping[str, float] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The nouns that stations hand to each other: messages, pairs, dropped records, tokenised pairs.
+"""The nouns that stations hand to each other: messages, pairs, dropped records, examples as token ids.
 
 Frozen values; constructors refuse what must not exist. No I/O, no tokenizer, no torch.
 """
@@ -9,12 +9,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from tiebreak.fingerprint import fingerprint
 
 UNDECIDED = frozenset({"tie", "unpaired"})
 """Reasons of records that are sound and give no pair: they do not count as unusable."""
+Ids = tuple[int, ...]
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -200,15 +201,40 @@ class Record:
             raise ValueError("a record gives pairs or thumbs, or it is dropped")
 
 
+@runtime_checkable
+class Example(Protocol):
+    """What one loss is of, as token ids: a prompt, and completions that are scored; nobody here knows their sides."""
+
+    @property
+    def example_id(self) -> str:
+        """Content hash."""
+
+    @property
+    def prompt_id(self) -> str:
+        """Content hash of the prompt."""
+
+    @property
+    def prompt_ids(self) -> Ids:
+        """At least one token."""
+
+    @property
+    def completions(self) -> tuple[Ids, ...]:
+        """At least one, each of at least one token; each is scored once, however many examples it is in."""
+
+    @property
+    def weight(self) -> float:
+        """Factor on the loss."""
+
+
 @dataclass(frozen=True)
 class TokenizedPair:
     """A pair as token ids: one prompt, two completions that each end with exactly one EOS."""
 
-    pair_id: str
+    example_id: str
     prompt_id: str
-    prompt_ids: tuple[int, ...]
-    chosen_ids: tuple[int, ...]
-    rejected_ids: tuple[int, ...]
+    prompt_ids: Ids
+    chosen_ids: Ids
+    rejected_ids: Ids
     num_truncated: int = 0
     """Prompt tokens cut off at the start to fit `data.max_length`."""
     weight: float = 1.0
@@ -221,11 +247,16 @@ class TokenizedPair:
             raise ValueError("the two completions are the same tokens")
 
     @property
-    def num_unique_tokens(self) -> int:
-        """Tokens of the prompt, counted once, and of both completions."""
-        return len(self.prompt_ids) + len(self.chosen_ids) + len(self.rejected_ids)
+    def completions(self) -> tuple[Ids, ...]:
+        """Chosen, then rejected: the order in which an objective of pairs finds them again."""
+        return self.chosen_ids, self.rejected_ids
 
-    @property
-    def longest_row(self) -> int:
-        """Tokens of the longer of prompt + chosen and prompt + rejected."""
-        return len(self.prompt_ids) + max(len(self.chosen_ids), len(self.rejected_ids))
+
+def num_unique_tokens(example: Example) -> int:
+    """Return the tokens of the prompt, counted once, and of all completions."""
+    return len(example.prompt_ids) + sum(map(len, example.completions))
+
+
+def longest_row(example: Example) -> int:
+    """Return the tokens of the prompt with its longest completion."""
+    return len(example.prompt_ids) + max(map(len, example.completions))

@@ -53,6 +53,8 @@ class Run:
     """One line each step, and the held-out probes."""
     checkpoints_folder = _Place("checkpoints")
     """What training needs to go on."""
+    values_folder = _Place("checkpoints/values")
+    """What the reference said, in shards that checkpoints name."""
     quarantine_folder = _Place("quarantine")
     """Checkpoints that were not whole."""
     policy_folder = _Place("policy")

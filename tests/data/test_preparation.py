@@ -66,7 +66,7 @@ def test_the_report_states_what_the_sides_hold(tokenizer, train_file):
 
 def test_tokens_and_texts_stay_in_the_same_order(tokenizer, train_file):
     side = prepared(tokenizer, DataConfig(train=train_file, heldout_share=0.3, max_length=128)).heldout
-    assert [pair.pair_id for pair in side.pairs] == [tokens.pair_id for tokens in side.tokenized]
+    assert [pair.pair_id for pair in side.pairs] == [tokens.example_id for tokens in side.tokenized]
     assert [pair.prompt_id for pair in side.pairs] == [tokens.prompt_id for tokens in side.tokenized]
     assert side.num_prompts == len(side.pairs)
 
@@ -149,7 +149,7 @@ def test_sources_are_mixed_by_weight(tokenizer, tmp_path):
     mix = [{"path": one, "weight": 0.5}, {"path": other, "weight": 2.5}]
     found = prepared(tokenizer, DataConfig(train=mix, heldout_share=0.2))
     plain = prepared(tokenizer, DataConfig(train=[one, other], heldout_share=0.2))
-    times = Counter(pair.pair_id for pair in found.train)
+    times = Counter(pair.example_id for pair in found.train)
     halved = [times[pair_id] for pair_id in ids_of(one) & set(times)]
     assert set(halved) == {1}
     assert 0.35 < len(halved) / 320 < 0.65

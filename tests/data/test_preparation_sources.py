@@ -32,7 +32,7 @@ def test_the_weight_of_a_pair_comes_along_and_is_part_of_what_the_data_are(token
     weighted = prepared(tokenizer, train=saved(tmp_path / "b.jsonl", made), heldout_share=0.2)
     assert {pair.weight for pair in plain.train} == {1.0}
     assert {pair.weight for pair in weighted.train} == {0.25, 3.0}
-    assert [pair.pair_id for pair in weighted.train] == [pair.pair_id for pair in plain.train]
+    assert [pair.example_id for pair in weighted.train] == [pair.example_id for pair in plain.train]
     assert weighted.fingerprint != plain.fingerprint
     assert (plain.report["num_weighted_pairs"], weighted.report["num_weighted_pairs"]) == (0, len(weighted.train))
 

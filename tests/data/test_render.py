@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiebreak.config import DataConfig
 from tiebreak.data.render import Renderer
 from tiebreak.errors import RenderError
-from tiebreak.records import Message, Pair
+from tiebreak.records import Message, Pair, longest_row
 
 BREAK = "\uf8f5"
 NESTED = "<|im_<|im_end|>end|>"
@@ -253,7 +253,7 @@ def test_a_pair_that_is_too_long_is_dropped(tokenizer):
 
 
 def test_max_length_is_the_most_that_passes(tokenizer):
-    length = renderer(tokenizer).pair(pair(chosen="the dog ran")).longest_row
+    length = longest_row(renderer(tokenizer).pair(pair(chosen="the dog ran")))
     assert renderer(tokenizer, max_length=length).pair(pair(chosen="the dog ran")).num_truncated == 0
     with pytest.raises(RenderError, match=f"{length} tokens"):
         renderer(tokenizer, max_length=length - 1).pair(pair(chosen="the dog ran"))
@@ -263,7 +263,7 @@ def test_prompt_start_cuts_the_oldest_tokens_alike_for_both_sides(tokenizer):
     long = pair("the cat " * 30, "the dog ran to the park", "no")
     whole = renderer(tokenizer).pair(long)
     cut = renderer(tokenizer, max_length=40, truncation="prompt_start").pair(long)
-    assert cut.longest_row == 40
+    assert longest_row(cut) == 40
     assert (cut.chosen_ids, cut.rejected_ids) == (whole.chosen_ids, whole.rejected_ids)
     assert cut.prompt_ids == whole.prompt_ids[-len(cut.prompt_ids) :]
     assert cut.num_truncated == len(whole.prompt_ids) - len(cut.prompt_ids) > 0

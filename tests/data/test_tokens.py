@@ -8,14 +8,15 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiebreak.data.scratch import Scratch
+from tiebreak.data.scratch import Rows, Scratch
 from tiebreak.data.tokens import BLOCK, TokenSink, TokenTable
 from tiebreak.errors import TiebreakError
-from tiebreak.records import TokenizedPair
+from tiebreak.records import TokenizedPair, num_unique_tokens
 
 
 def named(name: object) -> str:
@@ -71,7 +72,7 @@ def test_a_slice_holds_what_a_tuple_would(cut):
     part = TokenTable.of(numbered(10))[cut]
     assert isinstance(part, TokenTable)
     assert list(part) == numbered(10)[cut]
-    assert part.lengths.prompt.tolist() == [len(item.prompt_ids) for item in numbered(10)[cut]]
+    assert part.prompt_lengths.tolist() == [len(item.prompt_ids) for item in numbered(10)[cut]]
 
 
 def test_pairs_are_selected_by_place_or_by_mask():
@@ -91,16 +92,15 @@ def test_parts_of_tables_join_in_their_order():
 
 def test_lengths_need_no_pair():
     pairs, table = numbered(30), TokenTable.of(numbered(30))
-    assert table.lengths.chosen.tolist() == [len(item.chosen_ids) for item in pairs]
-    assert table.lengths.rejected.tolist() == [len(item.rejected_ids) for item in pairs]
-    assert table.lengths.unique.tolist() == [item.num_unique_tokens for item in pairs]
-    assert table.lengths.longest_row.tolist() == [item.longest_row for item in pairs]
+    assert table.completion_lengths(0).tolist() == [len(item.chosen_ids) for item in pairs]
+    assert table.completion_lengths(1).tolist() == [len(item.rejected_ids) for item in pairs]
+    assert table.num_unique_tokens.tolist() == [num_unique_tokens(item) for item in pairs]
     assert table.num_truncated.tolist() == [item.num_truncated for item in pairs]
 
 
 def test_names_and_prompts_need_no_pair():
     pairs, table = numbered(9), TokenTable.of(numbered(9))
-    assert [table.pair_id(index) for index in range(9)] == [item.pair_id for item in pairs]
+    assert [table.example_id(index) for index in range(9)] == [item.example_id for item in pairs]
     assert [table.prompt_id(index) for index in range(9)] == [item.prompt_id for item in pairs]
     assert table.num_prompts == 5
     assert table[:2].num_prompts == 1
@@ -120,10 +120,15 @@ def test_a_name_that_is_no_fingerprint_is_refused(name):
         TokenTable.of([TokenizedPair(name, named(1), (1,), (2,), (3,))])
 
 
-def test_the_arrays_cannot_be_written_to():
-    table = TokenTable.joined([TokenTable.of(numbered(3))])
-    with pytest.raises(ValueError, match="read-only"):
-        table._ids[0] = 7
+def test_digests_are_of_what_a_table_holds_and_not_of_where_it_lies(tmp_path):
+    pairs = numbered(30)
+    table, other = TokenTable.of(pairs), on_disk(pairs, tmp_path, 100)
+    part, again = TokenTable.of([*pairs[5:], *pairs[:5]]), other.selected([*range(5, 30), *range(5)])
+    assert (table.digest(), table.ids_digest()) == (other.digest(), other.ids_digest())
+    assert (part.digest(), part.ids_digest()) == (again.digest(), again.ids_digest())
+    assert part.ids_digest() != table.ids_digest()
+    recut = TokenTable.of([pair(0, (1, 2, 3), (4,), (5,))]), TokenTable.of([pair(0, (1, 2), (3, 4), (5,))])
+    assert recut[0].ids_digest() != recut[1].ids_digest()
 
 
 def test_a_table_crosses_to_another_process():
@@ -144,7 +149,7 @@ def test_a_table_on_disk_reads_like_one_in_memory(tmp_path, in_memory_bytes):
     table = on_disk(pairs, tmp_path, in_memory_bytes)
     assert list(table) == pairs
     assert list(table[10:20]) == pairs[10:20]
-    assert table.lengths.unique.tolist() == [item.num_unique_tokens for item in pairs]
+    assert table.num_unique_tokens.tolist() == [num_unique_tokens(item) for item in pairs]
     assert list(TokenTable.joined([table[5:], table[:5]])) == [*pairs[5:], *pairs[:5]]
 
 
@@ -188,15 +193,26 @@ def test_a_folder_that_is_missing_is_an_error_of_ours(tmp_path):
         on_disk(numbered(3), tmp_path / "missing")
 
 
+NUMBERS = pa.schema([("number", pa.int32())])
+
+
 @settings(max_examples=60)
-@given(st.lists(st.lists(st.integers(0, 255), max_size=20), max_size=9), st.integers(0, 60))
+@given(st.lists(st.lists(st.integers(0, 255), max_size=20), max_size=9), st.integers(0, 200))
 def test_scratch_returns_what_was_appended(parts, in_memory_bytes):
-    with Scratch(np.uint8, in_memory_bytes=in_memory_bytes) as scratch:
+    with Scratch(NUMBERS, in_memory_bytes=in_memory_bytes) as scratch:
         for part in parts:
-            scratch.append(np.array(part, np.uint8))
-        found = scratch.array()
-    assert found.tolist() == [number for part in parts for number in part]
-    assert scratch.size == sum(map(len, parts))
+            scratch.append(pa.RecordBatch.from_pydict({"number": part}, NUMBERS))
+        found = scratch.table()
+    assert found["number"].to_pylist() == [number for part in parts for number in part]
+
+
+def test_rows_say_where_they_stand_and_come_as_batches_of_their_own():
+    table = pa.concat_tables([pa.table({"number": pa.array(part, pa.int32())}) for part in ([0, 1], [2], [3, 4, 5])])
+    rows = Rows(table).chosen([5, 0, 2])
+    assert [rows.located(index) for index in range(3)] == [(2, 2), (0, 0), (1, 0)]
+    assert [number for batch in rows.batches() for number in batch["number"].to_pylist()] == [5, 0, 2]
+    assert not rows.is_whole()
+    assert Rows(table).is_whole()
 
 
 @pytest.mark.parametrize("in_memory_bytes", [0, 10**6])

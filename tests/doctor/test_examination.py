@@ -265,10 +265,10 @@ def _too_long(model, rows, max_length):
     renderer = load_renderer(str(model), DataConfig(max_length=10**9))
     for one in rows:
         from tiebreak.data.formats import FORMATS, read_row
-        from tiebreak.records import Source
+        from tiebreak.records import Source, longest_row
 
         tokenized = renderer.pair(read_row(one, FORMATS["trl"], Source("", 1)).pairs[0])
-        yield tokenized.longest_row > max_length
+        yield longest_row(tokenized) > max_length
 
 
 def test_every_rule_has_words_and_a_possible_action():

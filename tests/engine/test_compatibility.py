@@ -5,11 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from families import CPU, DECODER, EXPERTS, GPT, HEADS_OF_8, PACKABLE, PACKED, PLAIN, SMALL, build, raw
+from families import DECODER, EXPERTS, GPT, HEADS_OF_8, PACKABLE, SMALL, build, chosen_scorer, packed, plain, raw
 from tiebreak.engine.compatibility import choose_scorer, probe_pairs, refused_by_check, refused_by_design
-from tiebreak.engine.models import load_policy
-from tiebreak.engine.scorer import PackedScorer, PlainScorer
-from tiny import PAD, settings, token_pairs
+from tiebreak.records import longest_row
+from tiny import load, settings, token_pairs
 
 LLAMA = PACKABLE["llama"]
 MAMBA = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8}
@@ -82,8 +81,9 @@ BY_DESIGN = {
 
 
 def _refusal(model):
-    choice = choose_scorer(model, PLAIN, PACKED, torch.float32)
-    assert (choice.scorer is PLAIN) is (choice.refusal is not None)
+    slow, fast = plain(model), packed(model)
+    choice = choose_scorer(model, slow, fast, torch.float32)
+    assert choice.scorer is (fast if choice.refusal is None else slow)
     assert "\n" not in (choice.refusal or "")
     return choice.refusal
 
@@ -102,7 +102,8 @@ def test_an_architecture_that_cannot_be_packed_is_refused_with_its_reason(case):
 @pytest.mark.parametrize("case", ["lightning attention", "granite with mamba", "jamba", "short convolutions"])
 def test_the_self_check_alone_would_catch_a_hybrid(case):
     kind, config, _ = BY_DESIGN[case]
-    assert "differ by" in refused_by_check(build(kind, **config), PLAIN, PACKED, torch.float32)
+    model = build(kind, **config)
+    assert "differ by" in refused_by_check(model, plain(model), packed(model), torch.float32)
 
 
 def test_positions_of_several_axes_are_refused():
@@ -130,7 +131,8 @@ def test_a_router_that_is_random_in_training_is_refused_or_its_noise_is_off(kind
     if _refusal(model) is None:
         pairs = token_pairs(3)
         with torch.no_grad():
-            assert torch.equal(PACKED(model.train(), pairs).chosen, PACKED(model.eval(), pairs).chosen)
+            training = packed(model.train()).tokens(pairs).values
+            assert torch.equal(training, packed(model.eval()).tokens(pairs).values)
 
 
 def test_dropout_of_an_adapter_is_refused_with_the_setting_that_allows_packing():
@@ -213,9 +215,9 @@ def test_an_attention_that_ignores_the_layout_is_caught():
 def test_a_model_whose_forward_drops_or_masks_the_layout_is_refused_and_scored_plainly(kind):
     model, pairs = build(kind, **DECODER), token_pairs(2)
     with torch.no_grad():
-        wanted = PLAIN(model, pairs)
+        wanted = plain(model).tokens(pairs).values
         assert "the packed forward pass failed" in _refusal(model)
-        assert torch.equal(PLAIN(model, pairs).chosen, wanted.chosen)
+        assert torch.equal(plain(model).tokens(pairs).values, wanted)
 
 
 def test_a_model_whose_numbers_are_not_finite_is_refused():
@@ -238,7 +240,7 @@ def test_the_probe_shares_a_prompt_outgrows_a_short_window_and_has_a_completion_
     pairs = probe_pairs(build("mistral", **PACKABLE["mistral"]))
     assert len({pair.prompt_ids for pair in pairs}) == len(pairs) - 1
     assert min(len(pair.rejected_ids) for pair in pairs) == 1
-    assert max(pair.longest_row for pair in pairs) > 2 * 6
+    assert max(map(longest_row, pairs)) > 2 * 6
     assert pairs == probe_pairs(build("mistral", **PACKABLE["mistral"]))
 
 
@@ -246,17 +248,15 @@ def test_the_probe_shares_a_prompt_outgrows_a_short_window_and_has_a_completion_
 @pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
 def test_bf16_arithmetic_is_packed_too(kind, weights):
     model = build(kind, **PACKABLE[kind]).to(weights)
-    plain = PlainScorer(pad_id=PAD, device=CPU, dtype=torch.bfloat16)
-    packed = PackedScorer(device=CPU, dtype=torch.bfloat16)
-    assert choose_scorer(model, plain, packed, torch.bfloat16).refusal is None
+    assert chosen_scorer(model, torch.bfloat16).refusal is None
 
 
-# ------------------------------------------------------------------------------------------------------- in load_policy
+# ------------------------------------------------------------------------------------------------------- when loading
 
 
 def test_a_policy_says_why_its_pairs_are_not_packed(tiny_model):
     packed, asked, dropout = (
-        load_policy(settings(tiny_model, **changes))
+        load(settings(tiny_model, **changes)).policy
         for changes in ({}, {"model__layout": "plain"}, {"adapter__dropout": 0.1})
     )
     assert (packed.scorer.layout, packed.plain_because) == ("packed", None)

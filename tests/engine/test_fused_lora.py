@@ -7,15 +7,14 @@ import torch
 from peft.tuners.lora.layer import Linear
 
 from tiebreak.engine.fused_lora import FusedLora, fuse, unfuse
-from tiebreak.engine.models import load_policy
-from tiny import disturb, settings, token_pairs
+from tiny import disturb, load, scores, settings, token_pairs
 
 PAIRS = token_pairs(4)
 
 
 @pytest.fixture
 def policy(tiny_model):
-    return disturb(load_policy(settings(tiny_model)))
+    return disturb(load(settings(tiny_model))).policy
 
 
 def _fused(model):
@@ -23,17 +22,17 @@ def _fused(model):
 
 
 def _values_and_gradients(policy):
-    policy.model.train().zero_grad()
-    gap = policy.scorer(policy.model, PAIRS).gap
+    policy.network.train().zero_grad()
+    gap = scores(policy, PAIRS).gap
     gap.sum().backward()
     return gap.detach(), {name: p.grad.clone() for name, p in policy.trainable}
 
 
 def test_values_and_gradients_are_peft_s_own(policy):
-    assert _fused(policy.model)
+    assert _fused(policy.network)
     gap, gradients = _values_and_gradients(policy)
-    unfuse(policy.model)
-    assert not _fused(policy.model)
+    unfuse(policy.network)
+    assert not _fused(policy.network)
     expected, wanted = _values_and_gradients(policy)
     assert torch.allclose(gap, expected, rtol=1e-6)
     for name, gradient in gradients.items():
@@ -41,25 +40,26 @@ def test_values_and_gradients_are_peft_s_own(policy):
 
 
 def test_layers_with_dropout_and_other_variants_stay_as_they_are(tiny_model):
-    policy = load_policy(settings(tiny_model, adapter__dropout=0.1))
-    assert not _fused(policy.model)
+    policy = load(settings(tiny_model, adapter__dropout=0.1)).policy
+    assert not _fused(policy.network)
 
 
 def test_fusing_twice_is_fusing_once(policy):
-    fuse(policy.model)
-    assert all(isinstance(v, FusedLora) for layer in _fused(policy.model) for v in layer.lora_variant.values())
+    fuse(policy.network)
+    assert all(isinstance(v, FusedLora) for layer in _fused(policy.network) for v in layer.lora_variant.values())
 
 
 def test_a_fused_layer_merges_after_it_was_unfused(policy):
-    expected = policy.scorer(policy.model.eval(), PAIRS).detach()
-    merged = copy.deepcopy(policy.model)
+    policy.network.eval()
+    expected = scores(policy, PAIRS)
+    merged = copy.deepcopy(policy.network)
     unfuse(merged)
-    found = policy.scorer(merged.merge_and_unload(), PAIRS)
+    found = scores(policy.with_network(merged.merge_and_unload()), PAIRS)
     assert torch.allclose(found.chosen, expected.chosen, rtol=1e-5)
 
 
 def test_an_input_in_another_precision_takes_peft_s_form(policy):
-    layer = _fused(policy.model)[0]
+    layer = _fused(policy.network)[0]
     x = torch.randn(1, 3, layer.in_features)
     with torch.autocast("cpu", torch.bfloat16):
         narrow = layer(x)
@@ -67,20 +67,20 @@ def test_an_input_in_another_precision_takes_peft_s_form(policy):
 
 
 def test_a_second_adapter_at_work_keeps_its_gradients(policy):
-    first = next(iter(policy.model.peft_config))
-    policy.model.add_adapter("second", policy.model.peft_config[first])
-    fuse(policy.model)
-    policy.model.base_model.set_adapter([first, "second"])
-    for name, parameter in policy.model.named_parameters():
+    first = next(iter(policy.network.peft_config))
+    policy.network.add_adapter("second", policy.network.peft_config[first])
+    fuse(policy.network)
+    policy.network.base_model.set_adapter([first, "second"])
+    for name, parameter in policy.network.named_parameters():
         parameter.requires_grad_("lora_" in name)
         if "lora_B.second" in name:
             torch.nn.init.normal_(parameter, std=0.05)
-    trained = [(name, p) for name, p in policy.model.named_parameters() if p.requires_grad]
+    trained = [(name, p) for name, p in policy.network.named_parameters() if p.requires_grad]
     found = []
     for change in (lambda _: None, unfuse):
-        change(policy.model)
-        policy.model.train().zero_grad()
-        policy.scorer(policy.model, PAIRS).gap.sum().backward()
+        change(policy.network)
+        policy.network.train().zero_grad()
+        scores(policy, PAIRS).gap.sum().backward()
         found.append({name: p.grad.clone() for name, p in trained})
     assert any("second" in name for name in found[0])
     for name, gradient in found[0].items():
@@ -88,12 +88,12 @@ def test_a_second_adapter_at_work_keeps_its_gradients(policy):
 
 
 def test_a_base_that_is_trained_as_well_keeps_its_gradient(policy):
-    layer = _fused(policy.model)[0]
+    layer = _fused(policy.network)[0]
     layer.base_layer.weight.requires_grad_(True)
     x = torch.randn(1, 5, layer.in_features)
     found = []
     for change in (lambda _: None, unfuse):
-        change(policy.model)
+        change(policy.network)
         layer.zero_grad()
         layer(x).square().sum().backward()
         found.append(layer.base_layer.weight.grad.clone())

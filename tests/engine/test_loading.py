@@ -11,9 +11,9 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from tiebreak.engine.models import load_artefact, load_policy, save_merged
+from tiebreak.engine.models import load_artefact, save_merged
 from tiebreak.errors import ModelError
-from tiny import settings
+from tiny import load, settings
 
 MODEL, ADAPTER = "model.safetensors", "adapter_model.safetensors"
 QUERY = "model.layers.1.self_attn.q_proj.weight"
@@ -40,9 +40,14 @@ def _changed(file, **changes):
 
 def _refused(*given, **options):
     with pytest.raises(ModelError) as caught:
-        load_policy(*given, **options)
+        load(*given, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def _digest(reference):
+    with reference.model() as model:
+        return model.digest()
 
 
 @pytest.mark.parametrize("kind", ["lora", "none"])
@@ -67,7 +72,7 @@ def test_what_the_architecture_ties_or_makes_itself_is_not_missed(tmp_path, toke
     tokenizer.save_pretrained(tmp_path)
     assert "lm_head.weight" not in load_file(tmp_path / MODEL)
     said = []
-    load_policy(settings(tmp_path, "none"), say=said.append)
+    load(settings(tmp_path, "none"), say=said.append)
     assert said == []
     _rewrite(tmp_path / MODEL, ["transformer.wte.weight"])
     assert "lack 2 tensors" in _refused(settings(tmp_path, "none"))
@@ -76,8 +81,8 @@ def test_what_the_architecture_ties_or_makes_itself_is_not_missed(tmp_path, toke
 def test_tensors_that_the_model_has_no_place_for_are_told_once(model):
     _rewrite(model / MODEL, **{"model.extra.weight": torch.zeros(2)})
     said = []
-    policy = load_policy(settings(model, "none"), say=said.append)
-    policy.reference.digest()  # loads the frozen copy
+    reference = load(settings(model, "none"), say=said.append).reference
+    _digest(reference)  # loads the frozen copy
     assert said == [f"{model}: the model has no place for 1 tensor (model.extra.weight); not used"]
 
 
@@ -93,7 +98,7 @@ def test_a_starting_adapter_that_lacks_tensors_is_refused(kind, adapter):
 def test_tensors_of_an_adapter_that_are_not_used_are_told_as_they_stand_in_the_file(adapter):
     _rewrite(adapter / ADAPTER, **{"base_model.model.model.extra.lora_A.weight": torch.zeros(3, 2)})
     said = []
-    load_policy(settings(adapter), say=said.append)
+    load(settings(adapter), say=said.append)
     assert len(said) == 1
     assert "no place for 1 tensor (base_model.model.model.extra.lora_A.weight)" in said[0]
 
@@ -101,7 +106,7 @@ def test_tensors_of_an_adapter_that_are_not_used_are_told_as_they_stand_in_the_f
 @pytest.mark.parametrize(("kind", "file"), [("lora", ADAPTER), ("none", MODEL)])
 def test_a_trained_policy_that_lacks_a_tensor_is_refused(kind, file, tiny_model, tmp_path):
     config = settings(tiny_model, kind)
-    load_policy(config).save(tmp_path / "policy")
+    load(config).policy.save(tmp_path / "policy")
     lost = sorted(load_file(tmp_path / "policy" / file))[2]
     _rewrite(tmp_path / "policy" / file, [lost])
     assert f"lack 1 tensor ({lost})" in _refused(config, trained=tmp_path / "policy")
@@ -109,7 +114,7 @@ def test_a_trained_policy_that_lacks_a_tensor_is_refused(kind, file, tiny_model,
 
 @pytest.mark.parametrize(("form", "file"), [("adapter", ADAPTER), ("merged", MODEL)])
 def test_an_artefact_that_lacks_a_tensor_is_refused(form, file, tiny_model, tmp_path):
-    policy = load_policy(settings(tiny_model))
+    policy = load(settings(tiny_model)).policy
     policy.save(tmp_path) if form == "adapter" else save_merged(policy, tmp_path)
     load_artefact(tmp_path, policy)
     _rewrite(tmp_path / file, sorted(load_file(tmp_path / file))[:1])
@@ -124,7 +129,7 @@ def test_loading_shows_nothing_and_leaves_the_caller_s_logging_as_it_was(given, 
     logging.set_verbosity_warning()
     logging.enable_progress_bar()
     try:
-        load_policy(settings(request.getfixturevalue(given)))
+        load(settings(request.getfixturevalue(given)))
         assert capfd.readouterr() == ("", "")
         assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (logging.WARNING, True)
     finally:
@@ -136,32 +141,32 @@ def test_loading_shows_nothing_and_leaves_the_caller_s_logging_as_it_was(given, 
 
 
 def test_a_model_s_settings_are_part_of_its_identity_and_of_its_reference_s(model):
-    before = load_policy(settings(model))
+    before = load(settings(model))
     _changed(model / "config.json", rms_norm_eps=0.1)
-    after = load_policy(settings(model))
-    assert after.source.identity != before.source.identity
-    assert after.source.base_identity != before.source.base_identity
+    after = load(settings(model))
+    assert after.policy.source.identity != before.policy.source.identity
+    assert after.policy.source.base_identity != before.policy.source.base_identity
     assert after.reference.identity != before.reference.identity
-    assert after.reference.digest() != before.reference.digest()  # what the store goes by
+    assert _digest(after.reference) != _digest(before.reference)  # what the store goes by
 
 
 def test_the_ids_that_end_a_turn_are_part_of_a_model_s_identity(model):
-    before = load_policy(settings(model)).source.identity
+    before = load(settings(model)).policy.source.identity
     _changed(model / "generation_config.json", eos_token_id=[2, 0])
-    assert load_policy(settings(model)).source.identity != before
+    assert load(settings(model)).policy.source.identity != before
 
 
 def test_an_adapter_s_settings_are_part_of_its_identity_and_of_its_reference_s(adapter):
-    before = load_policy(settings(adapter))
+    before = load(settings(adapter))
     _changed(adapter / "adapter_config.json", lora_alpha=12)
-    after = load_policy(settings(adapter))
-    assert after.source.identity != before.source.identity
-    assert after.source.base_identity == before.source.base_identity
+    after = load(settings(adapter))
+    assert after.policy.source.identity != before.policy.source.identity
+    assert after.policy.source.base_identity == before.policy.source.base_identity
     assert after.reference.identity != before.reference.identity
-    assert after.reference.digest() != before.reference.digest()
+    assert _digest(after.reference) != _digest(before.reference)
 
 
 def test_a_copy_of_a_model_has_the_same_content_under_another_name(model, tmp_path):
-    one, two = (load_policy(settings(folder)) for folder in (model, shutil.copytree(model, tmp_path / "copy")))
-    assert one.source.identity.split()[1:] == two.source.identity.split()[1:]
-    assert one.reference.digest() == two.reference.digest()
+    one, two = (load(settings(folder)) for folder in (model, shutil.copytree(model, tmp_path / "copy")))
+    assert one.policy.source.identity.split()[1:] == two.policy.source.identity.split()[1:]
+    assert _digest(one.reference) == _digest(two.reference)

@@ -8,24 +8,24 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from tiebreak.engine.models import load_policy
-from tiebreak.engine.reference.kinds import REFERENCE_ADAPTER, AdapterOff, FrozenCopy, OtherAdapter
+from tiebreak.engine.reference.kinds import REFERENCE_ADAPTER
 from tiebreak.engine.scorer import PackedScorer
 from tiebreak.errors import ModelError
-from tiny import disturb, same, settings, token_pairs, weights
+from tiny import disturb, load, said, same, scores, settings, token_pairs, weights
 
 PAIRS = token_pairs(5)
 
 
-def _packed_logps(model):
-    scorer = PackedScorer(device=torch.device("cpu"), dtype=torch.float32)
+def _packed_logps(network):
+    scorer = PackedScorer(network.eval(), device=torch.device("cpu"), dtype=torch.float32)
     with torch.no_grad():
-        return scorer(model.eval(), PAIRS)
+        return scorer.tokens(PAIRS).summed().paired()
 
 
-def _ours(policy):
+def _ours(loaded):
+    loaded.policy.network.eval()
     with torch.no_grad():
-        return policy.scorer(policy.model.eval(), PAIRS)
+        return scores(loaded.policy, PAIRS)
 
 
 @pytest.fixture
@@ -42,60 +42,64 @@ def adapter_logps(tiny_adapter):
 
 
 def test_a_fresh_adapter_is_exactly_the_base(tiny_model, base_logps):
-    policy = load_policy(settings(tiny_model))
-    assert isinstance(policy.reference.live, AdapterOff)
-    for found in (_ours(policy), policy.reference.logps(PAIRS)):
+    loaded = load(settings(tiny_model))
+    assert loaded.reference.identity.endswith("adapter switched off")
+    assert not loaded.policy.continues_adapter
+    for found in (_ours(loaded), said(loaded.reference, PAIRS)):
         assert torch.equal(found.chosen, base_logps.chosen)
         assert torch.equal(found.rejected, base_logps.rejected)
-    assert {name.split(".")[-3] for name, _ in policy.trainable} == {"lora_A", "lora_B"}
+    assert {name.split(".")[-3] for name, _ in loaded.policy.trainable} == {"lora_A", "lora_B"}
 
 
 def test_an_adapter_as_model_goes_on_as_it_is_and_its_start_is_the_reference(tiny_adapter, base_logps, adapter_logps):
-    policy = load_policy(settings(tiny_adapter))
-    assert isinstance(policy.reference.live, OtherAdapter)
-    assert policy.continues_adapter
-    assert torch.equal(_ours(policy).chosen, adapter_logps.chosen)
-    assert torch.equal(policy.reference.logps(PAIRS).chosen, adapter_logps.chosen)
+    loaded = load(settings(tiny_adapter))
+    assert loaded.reference.identity.endswith("adapter as it was at the start")
+    assert loaded.policy.continues_adapter
+    assert torch.equal(_ours(loaded).chosen, adapter_logps.chosen)
+    assert torch.equal(said(loaded.reference, PAIRS).chosen, adapter_logps.chosen)
     assert (adapter_logps.chosen - base_logps.chosen).abs().min() > 0.1
-    assert {name.split(".")[-2] for name, _ in policy.trainable} == {"default"}
+    assert {name.split(".")[-2] for name, _ in loaded.policy.trainable} == {"default"}
 
 
 def test_full_training_of_an_adapter_merges_it_into_policy_and_reference(tiny_adapter, adapter_logps):
-    policy = load_policy(settings(tiny_adapter, "none"))
-    assert isinstance(policy.reference.live, FrozenCopy)
-    assert not policy.is_adapter
-    assert _ours(policy).chosen.tolist() == pytest.approx(adapter_logps.chosen.tolist(), rel=1e-5)
-    assert torch.equal(policy.reference.logps(PAIRS).chosen, _ours(policy).chosen)
-    assert not any("lora" in name for name, _ in policy.model.named_parameters())
+    loaded = load(settings(tiny_adapter, "none"))
+    assert loaded.reference.identity.endswith("frozen copy")
+    assert not loaded.policy.is_adapter
+    assert not loaded.policy.continues_adapter
+    assert _ours(loaded).chosen.tolist() == pytest.approx(adapter_logps.chosen.tolist(), rel=1e-5)
+    assert torch.equal(said(loaded.reference, PAIRS).chosen, _ours(loaded).chosen)
+    assert not any("lora" in name for name, _ in loaded.policy.network.named_parameters())
 
 
 def test_full_training_moves_every_weight_and_none_of_the_reference(tiny_model):
-    policy = load_policy(settings(tiny_model, "none"))
-    assert len(policy.trainable) == len(list(policy.model.parameters()))
-    with policy.reference.model() as reference:
-        assert not any(p.requires_grad for p in reference.parameters())
-        ours = {p.data_ptr() for p in policy.model.parameters()}
-        assert ours.isdisjoint(p.data_ptr() for p in reference.parameters())
+    loaded = load(settings(tiny_model, "none"))
+    network = loaded.policy.network
+    assert len(loaded.policy.trainable) == len(list(network.parameters()))
+    with loaded.reference.model() as reference:
+        assert not any(p.requires_grad for p in reference.network.parameters())
+        ours = {p.data_ptr() for p in network.parameters()}
+        assert ours.isdisjoint(p.data_ptr() for p in reference.network.parameters())
 
 
 def test_tied_embeddings_stay_tied_in_the_policy_and_apart_from_the_reference(tmp_path, tokenizer):
     model = GPT2LMHeadModel(GPT2Config(vocab_size=250, n_embd=16, n_layer=1, n_head=2, n_positions=32))
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    policy = load_policy(settings(tmp_path, "none"))
-    assert policy.model.lm_head.weight is policy.model.transformer.wte.weight
-    with policy.reference.model() as reference:
-        assert reference.lm_head.weight is not policy.model.lm_head.weight
+    loaded = load(settings(tmp_path, "none"))
+    network = loaded.policy.network
+    assert network.lm_head.weight is network.transformer.wte.weight
+    with loaded.reference.model() as reference:
+        assert reference.network.lm_head.weight is not network.lm_head.weight
 
 
 def test_dropout_that_a_base_model_brings_is_off(tmp_path, tokenizer):
     config = GPT2Config(vocab_size=250, n_embd=16, n_layer=1, n_head=2, n_positions=32, resid_pdrop=0.5)
     GPT2LMHeadModel(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    policy = load_policy(settings(tmp_path, "none"))
-    policy.model.train()
-    assert torch.equal(policy.scorer(policy.model, PAIRS).chosen, policy.reference.logps(PAIRS).chosen)
-    policy.save(tmp_path / "out")
+    loaded = load(settings(tmp_path, "none"))
+    loaded.policy.network.train()
+    assert torch.equal(scores(loaded.policy, PAIRS).chosen, said(loaded.reference, PAIRS).chosen)
+    loaded.policy.save(tmp_path / "out")
     assert json.loads((tmp_path / "out" / "config.json").read_text())["resid_pdrop"] == 0.5
 
 
@@ -105,35 +109,36 @@ def test_dropout_that_a_base_model_brings_is_off(tmp_path, tokenizer):
 @pytest.mark.parametrize("kind", ["lora", "none"])
 def test_a_saved_policy_loads_as_the_same_policy_with_the_same_reference(kind, tiny_model, tmp_path):
     config = settings(tiny_model, kind)
-    policy = load_policy(config)
-    disturb(policy)
-    policy.save(tmp_path / "policy")
-    again = load_policy(config, trained=tmp_path / "policy")
-    assert torch.equal(_ours(again).chosen, _ours(policy).chosen)
-    assert torch.equal(again.reference.logps(PAIRS).chosen, policy.reference.logps(PAIRS).chosen)
-    assert not torch.equal(_ours(again).chosen, again.reference.logps(PAIRS).chosen)
+    loaded = disturb(load(config))
+    loaded.policy.save(tmp_path / "policy")
+    again = load(config, trained=tmp_path / "policy")
+    assert torch.equal(_ours(again).chosen, _ours(loaded).chosen)
+    assert torch.equal(said(again.reference, PAIRS).chosen, said(loaded.reference, PAIRS).chosen)
+    assert not torch.equal(_ours(again).chosen, said(again.reference, PAIRS).chosen)
 
 
 def test_a_continued_adapter_keeps_its_start_as_reference_even_when_the_start_s_folder_is_gone(tiny_adapter, tmp_path):
     moved = shutil.copytree(tiny_adapter, tmp_path / "sft")
     config = settings(moved)
-    policy = load_policy(config)
-    disturb(policy)
-    policy.save(tmp_path / "policy")
-    policy.save(tmp_path / "reference", REFERENCE_ADAPTER)
+    loaded = disturb(load(config))
+    loaded.policy.save(tmp_path / "policy")
+    with loaded.reference.model() as start:
+        start.save(tmp_path / "reference")
     (moved / "adapter_model.safetensors").write_bytes(b"")
-    again = load_policy(config, trained=tmp_path / "policy", start=tmp_path / "reference")
-    assert torch.equal(_ours(again).chosen, _ours(policy).chosen)
-    assert torch.equal(again.reference.logps(PAIRS).chosen, policy.reference.logps(PAIRS).chosen)
+    again = load(config, trained=tmp_path / "policy", start=tmp_path / "reference")
+    assert torch.equal(_ours(again).chosen, _ours(loaded).chosen)
+    assert torch.equal(said(again.reference, PAIRS).chosen, said(loaded.reference, PAIRS).chosen)
 
 
 def test_saving_either_adapter_writes_one_flat_folder(tiny_adapter, tmp_path):
-    policy = load_policy(settings(tiny_adapter))
-    for adapter in ("default", REFERENCE_ADAPTER):
-        policy.save(tmp_path / adapter, adapter)
-        files = {file.name for file in (tmp_path / adapter).iterdir()}
-        assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json"} <= files
-        assert not any(file.is_dir() for file in (tmp_path / adapter).iterdir())
+    loaded = load(settings(tiny_adapter))
+    with loaded.reference.model() as reference:
+        assert (loaded.policy.adapter, reference.adapter) == ("default", REFERENCE_ADAPTER)
+        for model in (loaded.policy, reference):
+            model.save(tmp_path / model.adapter)
+            files = {file.name for file in (tmp_path / model.adapter).iterdir()}
+            assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json"} <= files
+            assert not any(file.is_dir() for file in (tmp_path / model.adapter).iterdir())
 
 
 # ------------------------------------------------------------------------------------------------ randomness, settings
@@ -141,46 +146,46 @@ def test_saving_either_adapter_writes_one_flat_folder(tiny_adapter, tmp_path):
 
 def test_the_seed_alone_decides_how_an_adapter_starts(tiny_model):
     torch.manual_seed(1)
-    one = load_policy(settings(tiny_model, training__seed=5))
+    one = load(settings(tiny_model, training__seed=5)).policy
     torch.manual_seed(2)
-    two, other = (load_policy(settings(tiny_model, training__seed=seed)) for seed in (5, 6))
-    assert same(weights(one.model), weights(two.model))
-    assert not same(weights(one.model), weights(other.model))
+    two, other = (load(settings(tiny_model, training__seed=seed)).policy for seed in (5, 6))
+    assert same(weights(one.network), weights(two.network))
+    assert not same(weights(one.network), weights(other.network))
 
 
 @pytest.mark.parametrize("kind", ["lora", "none"])
 def test_loading_leaves_the_caller_s_random_stream_alone(kind, tiny_model):
     torch.manual_seed(9)
     before = torch.get_rng_state()
-    load_policy(settings(tiny_model, kind))
+    load(settings(tiny_model, kind))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_adapter_settings_reach_the_adapter(tiny_model):
     changes = {"adapter.rank": 3, "adapter.alpha": 12.0, "adapter.target_modules": ["q_proj"]}
-    policy = load_policy(settings(tiny_model, **changes))
+    policy = load(settings(tiny_model, **changes)).policy
     shapes = {name.split(".")[-4]: tuple(p.shape) for name, p in policy.trainable if "lora_A" in name}
     assert shapes == {"q_proj": (3, 32)}
-    assert policy.model.peft_config["default"].lora_alpha == 12.0
+    assert policy.network.peft_config["default"].lora_alpha == 12.0
 
 
 def test_full_training_keeps_fp32_weights_and_a_frozen_base_may_be_narrow(tiny_model):
-    full, lora = (load_policy(settings(tiny_model, kind, model__dtype="bfloat16")) for kind in ("none", "lora"))
-    assert {p.dtype for p in full.model.parameters()} == {torch.float32}
+    full, lora = (load(settings(tiny_model, kind, model__dtype="bfloat16")).policy for kind in ("none", "lora"))
+    assert {p.dtype for p in full.network.parameters()} == {torch.float32}
     assert {p.dtype for _, p in lora.trainable} == {torch.float32}
-    assert {p.dtype for p in lora.model.parameters() if not p.requires_grad} == {torch.bfloat16}
+    assert {p.dtype for p in lora.network.parameters() if not p.requires_grad} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("kind", ["lora", "none"])
 def test_activation_checkpointing_changes_no_gradient(kind, tiny_model):
     gradients = []
     for checkpointing in (False, True):
-        policy = load_policy(settings(tiny_model, kind))
+        policy = load(settings(tiny_model, kind)).policy
         if checkpointing:
             policy.checkpoint_activations()
-        assert any(getattr(m, "gradient_checkpointing", False) for m in policy.model.modules()) is checkpointing
-        policy.model.train()
-        policy.scorer(policy.model, PAIRS).gap.sum().backward()
+        assert any(getattr(m, "gradient_checkpointing", False) for m in policy.network.modules()) is checkpointing
+        policy.network.train()
+        scores(policy, PAIRS).gap.sum().backward()
         gradients.append([p.grad for _, p in policy.trainable])
     assert all(torch.equal(one, two) for one, two in zip(*gradients, strict=True))
 
@@ -188,7 +193,7 @@ def test_activation_checkpointing_changes_no_gradient(kind, tiny_model):
 def test_every_id_that_ends_a_turn_counts_and_the_tokenizer_s_own_is_first(tiny_model, tmp_path):
     folder = shutil.copytree(tiny_model, tmp_path / "model")
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [0, 2]}))
-    assert load_policy(settings(folder)).eos_ids == (2, 0)
+    assert load(settings(folder)).policy.eos_ids == (2, 0)
 
 
 # --------------------------------------------------------------------------------------------------------------- errors
@@ -196,13 +201,13 @@ def test_every_id_that_ends_a_turn_counts_and_the_tokenizer_s_own_is_first(tiny_
 
 def _refused(config):
     with pytest.raises(ModelError) as caught:
-        load_policy(config)
+        load(config)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("./no/such/folder", "no such folder"),
         ("/no/such/folder", "no such folder"),
@@ -210,8 +215,8 @@ def _refused(config):
         (" ", "no such folder"),
     ],
 )
-def test_a_name_that_is_nothing_is_refused_in_one_line(name, said):
-    assert said in _refused(settings(name))
+def test_a_name_that_is_nothing_is_refused_in_one_line(name, message):
+    assert message in _refused(settings(name))
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
@@ -268,7 +273,7 @@ def test_a_tokenizer_that_is_missing_or_has_no_template_is_named(tiny_model, tmp
     template = tmp_path / "mine.jinja"
     template.write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
     named = settings(folder, model__chat_template=str(template))
-    assert load_policy(named).tokenizer.chat_template == template.read_text()
+    assert load(named).policy.tokenizer.chat_template == template.read_text()
     assert "cannot be read" in _refused(settings(folder, model__chat_template=str(tmp_path / "none.jinja")))
     for file in folder.glob("token*"):
         file.unlink()

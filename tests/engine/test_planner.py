@@ -3,10 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tiebreak.engine.models import load_policy
 from tiebreak.engine.planner import MOST_TOKENS, USABLE, make_plan
 from tiebreak.errors import ModelError
-from tiny import settings, token_pairs
+from tiny import load, scores, settings, token_pairs
 
 PAIRS = token_pairs(12, num_prompts=5)
 PLENTY = 2**36
@@ -14,7 +13,7 @@ PLENTY = 2**36
 
 @pytest.fixture(params=["lora", "none"])
 def policy(request, tiny_model):
-    return load_policy(settings(tiny_model, request.param, training__token_budget=None))
+    return load(settings(tiny_model, request.param, training__token_budget=None)).policy
 
 
 def _for(tokens: float, plan) -> int:
@@ -37,7 +36,7 @@ def test_with_less_memory_a_micro_batch_is_what_fits(policy):
 
 
 def test_activations_are_computed_twice_only_where_the_longest_pair_does_not_fit_otherwise(tiny_model):
-    policy = load_policy(settings(tiny_model, training__token_budget=None))
+    policy = load(settings(tiny_model, training__token_budget=None)).policy
     roomy = make_plan(policy, PAIRS, available_bytes=PLENTY)
     longest = roomy.longest_pair
     assert not make_plan(policy, PAIRS, available_bytes=_for(longest + 0.5, roomy)).gradient_checkpointing
@@ -45,8 +44,8 @@ def test_activations_are_computed_twice_only_where_the_longest_pair_does_not_fit
     assert plan.gradient_checkpointing
     assert plan.token_bytes < roomy.token_bytes
     assert plan.token_budget >= longest
-    policy.model.train()
-    policy.scorer(policy.model, PAIRS).gap.sum().backward()
+    policy.network.train()
+    scores(policy, PAIRS).gap.sum().backward()
 
 
 def test_a_pair_that_cannot_fit_is_refused_with_what_to_do(policy):
@@ -67,25 +66,25 @@ def test_a_pair_longer_than_the_usual_micro_batch_still_fits(policy):
 
 
 def test_the_bytes_of_a_token_foretell_what_a_larger_pass_keeps(policy):
-    plan, weights = make_plan(policy, PAIRS, available_bytes=PLENTY), list(policy.model.parameters())
+    plan, weights = make_plan(policy, PAIRS, available_bytes=PLENTY), list(policy.network.parameters())
     known = {w.untyped_storage().data_ptr() for w in weights}
     kept: dict[int, torch.Tensor] = {}
-    policy.model.train()
+    policy.network.train()
     with torch.autograd.graph.saved_tensors_hooks(
         lambda t: kept.setdefault(t.untyped_storage().data_ptr(), t) is None or t, lambda t: t
     ):
-        scores = policy.scorer(policy.model, PAIRS)
+        passed = scores(policy, PAIRS)
     found = sum(t.untyped_storage().nbytes() for at, t in kept.items() if at not in known)
-    del scores
+    del passed
     tokens = policy.scorer.num_tokens(PAIRS)
     # Scored positions, dense here, keep a little more than the prompt's that the estimate is made from.
     assert plan.token_bytes * tokens == pytest.approx(found, rel=0.35)
 
 
 def test_planning_leaves_no_gradient_and_no_change(policy):
-    before = {name: p.detach().clone() for name, p in policy.model.named_parameters()}
+    before = {name: p.detach().clone() for name, p in policy.network.named_parameters()}
     make_plan(policy, PAIRS, available_bytes=PLENTY)
-    assert all(p.grad is None and torch.equal(before[n], p) for n, p in policy.model.named_parameters())
+    assert all(p.grad is None and torch.equal(before[n], p) for n, p in policy.network.named_parameters())
 
 
 def test_the_plan_says_in_words_what_was_chosen_and_why(policy):

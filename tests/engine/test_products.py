@@ -10,9 +10,8 @@ from torch import nn
 from torch.nn.functional import linear
 
 from tiebreak.engine import products
-from tiebreak.engine.models import load_policy
 from tiebreak.engine.products import BLOCK, FastLinear, filling, speed_up, times_weight
-from tiny import disturb, settings, token_pairs
+from tiny import disturb, load, scores, settings, token_pairs
 
 CPU = torch.device("cpu")
 
@@ -120,13 +119,14 @@ def test_rows_are_filled_up_where_that_is_cheap(onednn, num_rows, wanted):
 def test_a_filled_row_of_fast_products_trains_as_a_plain_one(tiny_model, monkeypatch, onednn, adapter):
     pairs = token_pairs(6)
     monkeypatch.setattr(products, "DEAREST_FILLING", 1e9)  # a short row is filled up, too
-    policy = disturb(load_policy(settings(tiny_model, adapter)))
-    assert any(type(module) is FastLinear for module in policy.model.modules())
+    policy = disturb(load(settings(tiny_model, adapter))).policy
+    assert any(type(module) is FastLinear for module in policy.network.modules())
     found = _values_and_gradients(policy, pairs)
     assert any(shape[0] % BLOCK == 0 for shape in onednn)
     monkeypatch.setattr(products, "onednn_is_faster", lambda: False)
     num = len(onednn)
-    wanted = _values_and_gradients(disturb(load_policy(settings(tiny_model, adapter, model__layout="plain"))), pairs)
+    plain = disturb(load(settings(tiny_model, adapter, model__layout="plain"))).policy
+    wanted = _values_and_gradients(plain, pairs)
     assert len(onednn) == num
     assert found.keys() == wanted.keys()
     for name, one in found.items():
@@ -134,7 +134,7 @@ def test_a_filled_row_of_fast_products_trains_as_a_plain_one(tiny_model, monkeyp
 
 
 def _values_and_gradients(policy, pairs):
-    policy.model.train().zero_grad()
-    gap = policy.scorer(policy.model, pairs).gap
+    policy.network.train().zero_grad()
+    gap = scores(policy, pairs).gap
     gap.sum().backward()
     return {"gap": gap.detach()} | {name: p.grad.clone() for name, p in policy.trainable}

@@ -5,9 +5,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import oracles
-from tiebreak.engine.models import load_policy
-from tiebreak.evaluation.heldout import HeldoutPairs
-from tiny import disturb, settings, token_pairs
+from tiebreak.evaluation.heldout import HeldoutPairs, Probe, probe_steps
+from tiebreak.maths.objectives import Objective
+from tiny import disturb, load, settings, token_pairs
 
 PAIRS = token_pairs(11, num_prompts=6)
 
@@ -15,15 +15,23 @@ PAIRS = token_pairs(11, num_prompts=6)
 @pytest.fixture(params=["lora", "none"])
 def case(request, tiny_model):
     config = settings(tiny_model, request.param, evaluation__probe_pairs=5)
-    return disturb(load_policy(config)), config
+    return disturb(load(config)), config
+
+
+def _heldout(loaded, config, pairs=PAIRS):
+    return HeldoutPairs(loaded.policy, loaded.reference, Objective.of(config.loss), pairs, loaded.budget.cut)
+
+
+def _probe(loaded, config):
+    return dict(Probe(_heldout(loaded, config), config.evaluation, 10).look(0).row)
 
 
 def test_evidence_equals_the_float64_oracle(tiny_model):
     config = settings(tiny_model, "none", loss__label_smoothing=0.1)
-    policy = disturb(load_policy(config))
+    loaded = disturb(load(config))
     exact = [AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float64).eval() for _ in range(2)]
-    exact[0].load_state_dict(policy.model.state_dict())
-    for pair, row in zip(PAIRS, HeldoutPairs(policy, PAIRS, config).evidence(), strict=True):
+    exact[0].load_state_dict(loaded.policy.network.state_dict())
+    for pair, row in zip(PAIRS, _heldout(loaded, config).evidence(), strict=True):
         with torch.no_grad():
             ours, reference = (
                 [
@@ -35,7 +43,7 @@ def test_evidence_equals_the_float64_oracle(tiny_model):
         margin = oracles.implicit_reward(ours[0], reference[0], 0.3) - oracles.implicit_reward(
             ours[1], reference[1], 0.3
         )
-        assert (row.pair_id, row.prompt_id) == (pair.pair_id, pair.prompt_id)
+        assert (row.pair_id, row.prompt_id) == (pair.example_id, pair.prompt_id)
         assert (row.chosen_num_tokens, row.rejected_num_tokens) == (len(pair.chosen_ids), len(pair.rejected_ids))
         assert [row.policy_chosen_logps, row.policy_rejected_logps] == pytest.approx(ours, rel=2e-6)
         assert [row.reference_chosen_logps, row.reference_rejected_logps] == pytest.approx(reference, rel=2e-6)
@@ -45,17 +53,15 @@ def test_evidence_equals_the_float64_oracle(tiny_model):
 
 
 def test_evidence_comes_in_the_order_asked_for(case):
-    heldout = HeldoutPairs(case[0], PAIRS, case[1])
-    backwards = heldout.evidence(PAIRS[::-1])
-    assert [row.pair_id for row in backwards] == [pair.pair_id for pair in PAIRS[::-1]]
-    straight = {row.pair_id: row for row in heldout.evidence()}
+    backwards = _heldout(*case, PAIRS[::-1]).evidence()
+    assert [row.pair_id for row in backwards] == [pair.example_id for pair in PAIRS[::-1]]
+    straight = {row.pair_id: row for row in _heldout(*case).evidence()}
     for row in backwards:
         assert row.margin == pytest.approx(straight[row.pair_id].margin, abs=1e-5)
 
 
 def test_a_probe_is_the_mean_of_the_first_pairs_under_heldout_names(case):
-    heldout = HeldoutPairs(case[0], PAIRS, case[1])
-    rows, probe = heldout.evidence(PAIRS[:5]), heldout.probe()
+    rows, probe = _heldout(*case).evidence(5), _probe(*case)
     assert probe == pytest.approx(
         {
             "heldout/loss": sum(row.loss for row in rows) / 5,
@@ -68,11 +74,11 @@ def test_a_probe_is_the_mean_of_the_first_pairs_under_heldout_names(case):
 
 
 def test_what_is_kept_of_the_reference_equals_a_recomputation(case):
-    policy, config = case
-    heldout = HeldoutPairs(policy, PAIRS, config)
-    heldout.probe()
-    disturb(policy)  # only the policy moves
-    kept, fresh = heldout.evidence(), HeldoutPairs(policy, PAIRS, config).evidence()
+    loaded, config = case
+    heldout = _heldout(loaded, config)
+    _probe(loaded, config)
+    disturb(loaded)  # only the policy moves
+    kept, fresh = heldout.evidence(), _heldout(loaded, config).evidence()
     for one, two in zip(kept, fresh, strict=True):
         assert one.reference_chosen_logps == pytest.approx(two.reference_chosen_logps, rel=1e-6)
         assert one.policy_chosen_logps == pytest.approx(two.policy_chosen_logps, rel=1e-6)
@@ -80,13 +86,14 @@ def test_what_is_kept_of_the_reference_equals_a_recomputation(case):
 
 
 def test_measuring_leaves_no_trace_in_a_policy_that_is_training(case):
-    policy, config = case
-    policy.model.train()
+    loaded, config = case
+    policy = loaded.policy
+    policy.network.train()
     before = [(name, parameter.clone()) for name, parameter in policy.trainable]
     torch.manual_seed(2)
     state = torch.get_rng_state()
-    HeldoutPairs(policy, PAIRS, config).probe()
-    assert policy.model.training
+    _probe(loaded, config)
+    assert policy.network.training
     assert torch.equal(torch.get_rng_state(), state)
     for (name, then), (also, now) in zip(before, policy.trainable, strict=True):
         assert name == also
@@ -96,12 +103,26 @@ def test_measuring_leaves_no_trace_in_a_policy_that_is_training(case):
 
 def test_dropout_is_off_while_measuring(tiny_model):
     config = settings(tiny_model, adapter__dropout=0.5)
-    policy = disturb(load_policy(config))
-    policy.model.train()
-    heldout = HeldoutPairs(policy, PAIRS, config)
+    loaded = disturb(load(config))
+    loaded.policy.network.train()
+    heldout = _heldout(loaded, config)
     assert heldout.evidence() == heldout.evidence()
 
 
 def test_before_training_every_pair_is_a_tie(tiny_model):
     config = settings(tiny_model)
-    assert {row.win for row in HeldoutPairs(load_policy(config), PAIRS, config).evidence()} == {0.5}
+    assert {row.win for row in _heldout(load(config), config).evidence()} == {0.5}
+
+
+@pytest.mark.parametrize(
+    ("total", "probes", "expected"), [(10, 3, {3, 7, 10}), (10, 1, {10}), (10, 0, set()), (2, 5, {1, 2}), (1, 3, {1})]
+)
+def test_probes_are_spread_evenly_and_the_last_step_is_one(total, probes, expected):
+    assert probe_steps(total, probes) == expected
+
+
+@pytest.mark.parametrize(("probes", "due"), [(0, []), (2, [0, 5, 10])])
+def test_a_probe_is_due_before_the_first_step_too_unless_none_is_wanted(tiny_model, probes, due):
+    config = settings(tiny_model, evaluation__probes=probes)
+    probe = Probe(None, config.evaluation, 10)
+    assert [step for step in range(11) if probe.due(step)] == due

@@ -9,6 +9,7 @@ from tiebreak.config import RuleConfig
 from tiebreak.evaluation.heldout import Evidence
 from tiebreak.evaluation.measures import summarise
 from tiebreak.evaluation.samples import repetition
+from tiebreak.maths.objectives import Objective
 from tiny import settings
 
 
@@ -42,9 +43,13 @@ def _table(summary):
 CONFIG = settings("any")
 
 
+def _summary(evidence, samples, config):
+    return summarise(evidence, samples, Objective.of(config.loss), config.evaluation.rule, config.training.seed)
+
+
 def test_the_table_has_the_means_of_the_evidence_and_chance_before():
     margins = [0.5, -0.25, 0.0, 1.5, 0.75]
-    summary = summarise([_evidence(i, margin=margin) for i, margin in enumerate(margins)], [], CONFIG)
+    summary = _summary([_evidence(i, margin=margin) for i, margin in enumerate(margins)], [], CONFIG)
     table = _table(summary)
     accuracy, margin, loss = (
         table[name] for name in ("Held-out preference accuracy", "Reward margin (chosen − rejected)", "DPO loss")
@@ -65,14 +70,14 @@ def test_likelihood_is_compared_per_token_and_a_tie_is_one_half():
         _evidence(1, margin=1.0, chosen=(-12.0, -6.0), rejected=(-6.0, -3.0), tokens=(4, 2)),
         _evidence(2, margin=1.0, chosen=(-8.0, -4.0), rejected=(-6.0, -6.0), tokens=(4, 4)),
     ]
-    row = _table(summarise(evidence, [], CONFIG))["Chosen likelier than rejected, per token"]
+    row = _table(_summary(evidence, [], CONFIG))["Chosen likelier than rejected, per token"]
     assert row["before"]["mean"] == pytest.approx((1 + 0.5 + 0) / 3)
     assert row["after"]["mean"] == pytest.approx((1 + 0.5 + 1) / 3)
 
 
 def test_pairs_of_one_prompt_count_as_one_group():
-    one_prompt = summarise([_evidence(i, margin=1.0, prompt=f"prompt{i % 19}") for i in range(60)], [], CONFIG)
-    enough = summarise([_evidence(i, margin=1.0, prompt=f"prompt{i % 20}") for i in range(60)], [], CONFIG)
+    one_prompt = _summary([_evidence(i, margin=1.0, prompt=f"prompt{i % 19}") for i in range(60)], [], CONFIG)
+    enough = _summary([_evidence(i, margin=1.0, prompt=f"prompt{i % 20}") for i in range(60)], [], CONFIG)
     assert (one_prompt["num_heldout_pairs"], one_prompt["num_heldout_prompts"]) == (60, 19)
     assert one_prompt["verdict"] == "inconclusive"
     assert enough["verdict"] == "pass"
@@ -87,8 +92,8 @@ def test_answers_are_counted_where_there_are_any_and_the_rule_where_there_is_one
     named = CONFIG.model_copy(
         update={"evaluation": CONFIG.evaluation.model_copy(update={"rule": RuleConfig(name="short", pattern="x")})}
     )
-    assert len(_table(summarise(evidence, [], named))) == 4
-    plain, ruled = (_table(summarise(evidence, samples, config)) for config in (CONFIG, named))
+    assert len(_table(_summary(evidence, [], named))) == 4
+    plain, ruled = (_table(_summary(evidence, samples, config)) for config in (CONFIG, named))
     assert (plain["Tokens in an answer"]["before"]["mean"], plain["Tokens in an answer"]["after"]["mean"]) == (15, 5)
     ends = plain["Answers that end by themselves"]
     assert (ends["before"]["mean"], ends["after"]["mean"]) == (0.5, 1.0)
@@ -100,7 +105,7 @@ def test_answers_are_counted_where_there_are_any_and_the_rule_where_there_is_one
 
 def test_the_same_evidence_gives_the_same_document_and_it_is_json():
     evidence = [_evidence(i, margin=math.sin(i)) for i in range(30)]
-    one, two = (summarise(evidence, [], CONFIG) for _ in range(2))
+    one, two = (_summary(evidence, [], CONFIG) for _ in range(2))
     assert one == two
     assert json.loads(json.dumps(one, allow_nan=False)) == one
 

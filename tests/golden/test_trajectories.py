@@ -15,8 +15,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tiebreak.engine.models import load_policy
-from tiny import run, settings, token_pairs
+from tiny import load, run, settings, token_pairs
 
 HERE = Path(__file__).parent
 RATES = {"lora": 1e-3, "none": 3e-4}
@@ -49,10 +48,10 @@ def _trajectory(kind: str, model: Path, folder: Path) -> list[dict[str, float]]:
     base.save_pretrained(folder / "base")
     AutoTokenizer.from_pretrained(model).save_pretrained(folder / "base")
     config = settings(folder / "base", kind, training__learning_rate=RATES[kind], **SETTINGS)
-    policy = load_policy(config)
-    if policy.is_adapter:
-        _fill(policy.model)
-    rows = run(config, PAIRS, folder, policy=policy).rows()
+    loaded = load(config)
+    if loaded.policy.is_adapter:
+        _fill(loaded.policy.network)
+    rows = run(config, PAIRS, folder, loaded=loaded).rows()
     return [{key: row[key] for key in ("loss", "grad_norm")} for row in rows][:20]
 
 

@@ -5,23 +5,36 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiebreak.maths.layout import lay_out, micro_batches
-from tiebreak.records import TokenizedPair
+from families import Bare
+from tiebreak.maths.layout import lay_out, micro_batches, num_padded
+from tiebreak.records import TokenizedPair, longest_row
 from tiny import PAD, token_pairs
 
+ONE_AND_FOUR = [
+    Bare("one", (5, 6), ((7, 8, 9),)),
+    Bare("four", (5,), ((7,), (8, 9), (7, 8, 9, 10, 11), (PAD,))),
+    *token_pairs(1),
+]
 
-def test_rows_hold_prompt_and_completion_and_then_padding():
-    pairs = token_pairs(3)
-    batch = lay_out(pairs, PAD)
-    rows = [(p.prompt_ids, p.chosen_ids) for p in pairs] + [(p.prompt_ids, p.rejected_ids) for p in pairs]
+
+@pytest.mark.parametrize("examples", [token_pairs(3), ONE_AND_FOUR], ids=["pairs", "one and four"])
+def test_rows_hold_prompt_and_completion_and_then_padding(examples):
+    batch = lay_out(examples, PAD)
+    rows = [(e.prompt_ids, completion) for e in examples for completion in e.completions]
     width = max(len(prompt) + len(completion) for prompt, completion in rows)
-    assert batch.input_ids.shape == (6, width)
+    assert batch.input_ids.shape == (len(rows), width)
+    assert batch.num_tokens == tuple(len(completion) for _, completion in rows)
     for index, (prompt, completion) in enumerate(rows):
         length, padding = len(prompt) + len(completion), width - len(prompt) - len(completion)
         assert batch.input_ids[index].tolist() == [*prompt, *completion, *[PAD] * padding]
         assert batch.attention_mask[index].tolist() == [1] * length + [0] * padding
         scored = [False] * len(prompt) + [True] * len(completion) + [False] * padding
         assert batch.completion_mask[index].tolist() == scored
+
+
+def test_rows_of_a_pair_are_its_chosen_and_then_its_rejected_completion():
+    batch = lay_out([TokenizedPair("a", "p", (5,), (6,), (7,)), TokenizedPair("b", "q", (8,), (9,), (10,))], PAD)
+    assert batch.input_ids.tolist() == [[5, 6], [5, 7], [8, 9], [8, 10]]
 
 
 def test_a_pad_id_inside_a_completion_is_scored_all_the_same():
@@ -43,8 +56,9 @@ def test_nothing_before_the_first_scored_position_is_predicted():
 def test_moving_a_batch_keeps_its_numbers():
     batch = lay_out(token_pairs(2), PAD)
     moved = batch.to(torch.device("cpu"))
-    assert moved.pairs == batch.pairs
+    assert (moved.num_tokens, moved.first_scored) == (batch.num_tokens, batch.first_scored)
     assert torch.equal(moved.input_ids, batch.input_ids)
+    assert torch.equal(moved.attention_mask, batch.attention_mask)
     assert torch.equal(moved.completion_mask, batch.completion_mask)
 
 
@@ -52,17 +66,24 @@ def test_moving_a_batch_keeps_its_numbers():
 def test_every_pair_of_a_step_is_in_exactly_one_group_that_fits(num, budget, seed):
     pairs = token_pairs(num, seed=seed)
     groups = micro_batches(pairs, budget)
-    assert sorted(pair.pair_id for group in groups for pair in group) == sorted(pair.pair_id for pair in pairs)
+    assert sorted(pair.example_id for group in groups for pair in group) == sorted(pair.example_id for pair in pairs)
     for group in groups:
         padded = lay_out(group, PAD).input_ids.numel()
         assert padded <= budget or len(group) == 1
-    widths = [pair.longest_row for group in groups for pair in group]
+    widths = [longest_row(pair) for group in groups for pair in group]
     assert widths == sorted(widths, reverse=True)
 
 
 def test_a_pair_larger_than_the_budget_stands_alone():
     pairs = token_pairs(4)
     assert [len(group) for group in micro_batches(pairs, 8)] == [1, 1, 1, 1]
+
+
+def test_a_micro_batch_is_measured_by_all_of_its_completions():
+    assert num_padded(ONE_AND_FOUR) == lay_out(ONE_AND_FOUR, PAD).input_ids.numel()
+    groups = micro_batches(ONE_AND_FOUR, 24)
+    assert all(num_padded(group) <= 24 or len(group) == 1 for group in groups)
+    assert sorted(e.example_id for group in groups for e in group) == sorted(e.example_id for e in ONE_AND_FOUR)
 
 
 def test_a_pair_without_a_scored_token_cannot_be_built():

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 import oracles
-from tiebreak.maths.losses import dpo
-from tiebreak.maths.metrics import PAIR_METRICS, PairMetrics, pair_metrics, wins
+from tiebreak.maths.logps import Logps
+from tiebreak.maths.metrics import Metrics, pair_metrics, wins
+from tiebreak.maths.objectives.pairwise import dpo
 from tiny import logps
 
 POLICY = ([-10.0, -7.0, -3.0, -20.0, -1.0], [-11.0, -7.0, -1.0, -18.0, -6.0])
@@ -14,9 +15,9 @@ BETA = 0.25
 
 
 def _metrics():
-    policy, reference = logps(*POLICY), logps(*REFERENCE)
-    policy.chosen.requires_grad_()
-    return pair_metrics(dpo(policy, reference, beta=BETA), policy, reference, beta=BETA)
+    sums = torch.tensor([number for pair in zip(*POLICY, strict=True) for number in pair], dtype=torch.float64)
+    policy = Logps(sums.requires_grad_(), torch.ones(len(sums), dtype=torch.long))
+    return pair_metrics(dpo(policy.paired(), logps(*REFERENCE), beta=BETA, label_smoothing=0.0), policy)
 
 
 def test_each_column_is_what_its_name_says():
@@ -33,7 +34,7 @@ def test_each_column_is_what_its_name_says():
             "logps/chosen": chosen,
             "logps/rejected": rejected,
         }
-        assert dict(zip(PAIR_METRICS, found, strict=True)) == pytest.approx(expected, rel=1e-6)
+        assert dict(zip(_metrics().names, found, strict=True)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_means_count_a_tie_as_one_half():
@@ -50,9 +51,14 @@ def test_wins_know_three_outcomes():
 
 def test_micro_batches_of_unequal_size_weigh_by_their_pairs():
     whole = _metrics()
-    parts = [PairMetrics(whole.values[:1]), PairMetrics(whole.values[1:])]
-    assert PairMetrics.concatenated(parts).means() == whole.means()
+    parts = [Metrics(whole.names, whole.values[:1]), Metrics(whole.names, whole.values[1:])]
+    assert Metrics.concatenated(parts).means() == whole.means()
 
 
 def test_metrics_hold_no_graph():
     assert not _metrics().values.requires_grad
+
+
+def test_a_metric_is_had_by_its_name():
+    found = _metrics()
+    assert torch.equal(found["rewards/margins"], found["rewards/chosen"] - found["rewards/rejected"])

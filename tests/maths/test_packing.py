@@ -10,8 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from families import Bare
 from tiebreak.maths.packing import Segment, num_packed, pack, packed_micro_batches
-from tiebreak.records import TokenizedPair
+from tiebreak.records import TokenizedPair, num_unique_tokens
 from tiny import token_pairs
 
 
@@ -31,6 +32,17 @@ def steps(draw):
     return [_pair(f"pair{index}", *side) for index, side in enumerate(draw(st.lists(sides, min_size=1, max_size=8)))]
 
 
+@st.composite
+def mixed(draw):
+    """Examples of a step, each of one to four completions."""
+    prompts = draw(st.lists(ids, min_size=1, max_size=3))
+    drawn = st.tuples(st.sampled_from(prompts), st.lists(ids, min_size=1, max_size=4).map(tuple))
+    return [Bare(f"example{index}", *one) for index, one in enumerate(draw(st.lists(drawn, min_size=1, max_size=8)))]
+
+
+examples = steps() | mixed()
+
+
 def _contexts(packed):
     """What each place of the row may look at, itself included: its prompt and its own completion up to itself."""
     found, begin = [], 0
@@ -45,18 +57,19 @@ def _contexts(packed):
     return found
 
 
-def _predictions(packed, scored):
-    """(tokens before, token) of some scored tokens, in order."""
-    contexts = _contexts(packed)
+def _predictions(packed):
+    """(tokens before, token) of every scored token, completion after completion."""
+    contexts, scored = _contexts(packed), packed.completion_tokens
     predictors, targets = packed.predictors[scored].tolist(), packed.targets[scored].tolist()
     return [(contexts[where], target) for where, target in zip(predictors, targets, strict=True)]
 
 
-def _expected_predictions(pairs, side):
+def _expected_predictions(examples):
     return [
-        (pair.prompt_ids + getattr(pair, side)[:t], token)
-        for pair in pairs
-        for t, token in enumerate(getattr(pair, side))
+        (example.prompt_ids + completion[:t], token)
+        for example in examples
+        for completion in example.completions
+        for t, token in enumerate(completion)
     ]
 
 
@@ -70,8 +83,8 @@ def test_the_layout_of_one_pair_spelled_out():
     assert packed.segments == (Segment(3, (2, 3)),)
     assert packed.predictors.tolist() == [2, 3, 4, 2, 5, 6, 7]
     assert packed.targets.tolist() == [20, 21, 22, 30, 31, 32, 33]
-    assert packed.chosen_tokens.tolist() == [0, 1, 2]
-    assert packed.rejected_tokens.tolist() == [3, 4, 5, 6]
+    assert packed.completion_tokens.tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert packed.num_tokens == (3, 4)
 
 
 def test_pairs_of_a_prompt_share_it_and_equal_completions_are_stored_once():
@@ -87,8 +100,24 @@ def test_pairs_of_a_prompt_share_it_and_equal_completions_are_stored_once():
     assert packed.segments == (Segment(2, (1, 2, 1)), Segment(1, (1, 1)))
     assert packed.targets.tolist() == [20, 21, 30, 31, 32, 50, 51, 20, 21, 40, 41]
     assert packed.predictors.tolist() == [1, 2, 1, 3, 4, 1, 5, 6, 7, 6, 8]
-    assert packed.chosen_tokens.tolist() == [0, 1, 7, 8, 0, 1, 2, 3, 4]
-    assert packed.rejected_tokens.tolist() == [2, 3, 4, 9, 10, 5, 6, 0, 1]
+    chosen, rejected = [[0, 1], [7, 8], [0, 1], [2, 3, 4]], [[2, 3, 4], [9, 10], [5, 6], [0, 1]]
+    rows = [row for pair in zip(chosen, rejected, strict=True) for row in pair]
+    assert packed.completion_tokens.tolist() == [*chain(*rows)]
+    assert packed.num_tokens == tuple(map(len, rows))
+
+
+def test_a_completion_that_several_examples_hold_is_stored_once_whatever_else_they_hold():
+    examples = [
+        Bare("one", (10, 11), ((20, 21),)),
+        Bare("four", (10, 11), ((30,), (20, 21), (40, 41, 42), (20, 21))),
+        Bare("other prompt", (10,), ((20, 21),)),
+    ]
+    packed = pack(examples)
+    assert packed.input_ids.tolist() == [10, 11, 20, 40, 41, 10, 20]
+    assert packed.segments == (Segment(2, (1, 0, 2)), Segment(1, (1,)))
+    assert packed.targets.tolist() == [20, 21, 30, 40, 41, 42, 20, 21]
+    assert packed.completion_tokens.tolist() == [0, 1, 2, 0, 1, 3, 4, 5, 0, 1, 6, 7]
+    assert packed.num_tokens == (2, 1, 2, 3, 2, 2)
 
 
 def test_completions_of_one_token_take_no_place_in_the_row():
@@ -113,57 +142,63 @@ def test_equal_tokens_of_different_prompts_are_not_shared():
 # --------------------------------------------------------------------------------------------------- whatever the pairs
 
 
-@given(steps())
-def test_every_token_of_every_pair_is_predicted_once_from_what_stands_before_it(pairs):
-    packed = pack(pairs)
-    assert packed.pairs == tuple(pairs)
-    assert _predictions(packed, packed.chosen_tokens) == _expected_predictions(pairs, "chosen_ids")
-    assert _predictions(packed, packed.rejected_tokens) == _expected_predictions(pairs, "rejected_ids")
+@given(examples)
+def test_every_token_of_every_pair_is_predicted_once_from_what_stands_before_it(examples):
+    packed = pack(examples)
+    assert packed.num_tokens == tuple(len(completion) for e in examples for completion in e.completions)
+    assert _predictions(packed) == _expected_predictions(examples)
 
 
 @given(steps())
-def test_a_token_s_position_is_the_number_of_tokens_that_it_sees(pairs):
+def test_the_completions_of_a_pair_come_chosen_before_rejected(pairs):
     packed = pack(pairs)
+    rows = [packed.targets[at].tolist() for at in packed.completion_tokens.split(list(packed.num_tokens))]
+    assert rows[0::2] == [list(pair.chosen_ids) for pair in pairs]
+    assert rows[1::2] == [list(pair.rejected_ids) for pair in pairs]
+
+
+@given(examples)
+def test_a_token_s_position_is_the_number_of_tokens_that_it_sees(examples):
+    packed = pack(examples)
     assert packed.position_ids.tolist() == [len(context) - 1 for context in _contexts(packed)]
 
 
-@given(steps())
-def test_each_prompt_and_each_completion_of_it_stands_in_the_row_once_and_nothing_else_does(pairs):
-    packed = pack(pairs)
-    prompts = {pair.prompt_ids for pair in pairs}
-    completions = {(pair.prompt_ids, ids) for pair in pairs for ids in (pair.chosen_ids, pair.rejected_ids)}
+@given(examples)
+def test_each_prompt_and_each_completion_of_it_stands_in_the_row_once_and_nothing_else_does(examples):
+    packed = pack(examples)
+    prompts = {example.prompt_ids for example in examples}
+    completions = {(example.prompt_ids, ids) for example in examples for ids in example.completions}
     assert len(packed.segments) == len(prompts)
     assert sum(len(segment.completions) for segment in packed.segments) == len(completions)
     assert len(packed.input_ids) == sum(map(len, prompts)) + sum(len(ids) - 1 for _, ids in completions)
     assert len(packed.targets) == sum(len(ids) for _, ids in completions)
-    used = {*packed.chosen_tokens.tolist(), *packed.rejected_tokens.tolist()}
-    assert used == set(range(len(packed.targets)))
+    assert set(packed.completion_tokens.tolist()) == set(range(len(packed.targets)))
 
 
-@given(steps())
-def test_the_segments_cover_the_row_and_num_packed_counts_it(pairs):
-    packed = pack(pairs)
-    assert sum(segment.num_tokens for segment in packed.segments) == len(packed.input_ids) == num_packed(pairs)
-    assert num_packed(pairs) <= sum(pair.num_unique_tokens - 2 for pair in pairs)
+@given(examples)
+def test_the_segments_cover_the_row_and_num_packed_counts_it(examples):
+    packed = pack(examples)
+    assert sum(segment.num_tokens for segment in packed.segments) == len(packed.input_ids) == num_packed(examples)
+    assert num_packed(examples) <= sum(num_unique_tokens(e) - len(e.completions) for e in examples)
 
 
 # ------------------------------------------------------------------------------------------------------- micro-batches
 
 
-@given(steps(), st.integers(1, 40))
-def test_every_pair_of_a_step_is_in_exactly_one_group_that_fits(pairs, budget):
-    groups = packed_micro_batches(pairs, budget)
-    assert Counter(pair.pair_id for group in groups for pair in group) == Counter(pair.pair_id for pair in pairs)
+@given(examples, st.integers(1, 40))
+def test_every_pair_of_a_step_is_in_exactly_one_group_that_fits(examples, budget):
+    groups = packed_micro_batches(examples, budget)
+    assert Counter(e.example_id for group in groups for e in group) == Counter(e.example_id for e in examples)
     for group in groups:
         assert len(pack(group).input_ids) <= budget or len(group) == 1
 
 
-@given(steps(), st.integers(1, 40))
-def test_pairs_of_a_prompt_are_split_only_where_they_exceed_the_budget(pairs, budget):
-    groups = packed_micro_batches(pairs, budget)
-    for prompt in {pair.prompt_ids for pair in pairs}:
-        same = [pair for pair in pairs if pair.prompt_ids == prompt]
-        holding = sum(any(pair.prompt_ids == prompt for pair in group) for group in groups)
+@given(examples, st.integers(1, 40))
+def test_pairs_of_a_prompt_are_split_only_where_they_exceed_the_budget(examples, budget):
+    groups = packed_micro_batches(examples, budget)
+    for prompt in {example.prompt_ids for example in examples}:
+        same = [example for example in examples if example.prompt_ids == prompt]
+        holding = sum(any(example.prompt_ids == prompt for example in group) for group in groups)
         assert holding == 1 or num_packed(same) > budget
 
 
@@ -194,7 +229,7 @@ def test_pairs_of_a_prompt_that_exceed_the_budget_are_cut_into_parts_that_fit():
     assert num_packed(pairs) == 3 + 1 + 5
     assert [len(group) for group in packed_micro_batches(pairs, 9)] == [5]
     groups = packed_micro_batches(pairs, 6)
-    assert [pair.pair_id for pair in chain(*groups)] == ["0", "1", "2", "3", "4"]
+    assert [pair.example_id for pair in chain(*groups)] == ["0", "1", "2", "3", "4"]
     assert [num_packed(group) for group in groups] == [6, 6, 5]
 
 
@@ -212,11 +247,11 @@ def test_segments_that_do_not_cover_the_row_are_refused():
         replace(packed, segments=packed.segments[:1])
 
 
-@pytest.mark.parametrize("side", ["chosen_tokens", "rejected_tokens"])
-def test_scored_tokens_that_are_not_those_of_the_pairs_are_refused(side):
+@pytest.mark.parametrize("what", ["completion_tokens", "num_tokens"])
+def test_scored_tokens_that_are_not_those_of_the_pairs_are_refused(what):
     packed = pack(token_pairs(2))
-    with pytest.raises(ValueError, match="not those of the pairs"):
-        replace(packed, **{side: getattr(packed, side)[:-1]})
+    with pytest.raises(ValueError, match="not those of the completions"):
+        replace(packed, **{what: getattr(packed, what)[:-1]})
 
 
 def test_no_pairs_make_no_groups():
@@ -225,7 +260,7 @@ def test_no_pairs_make_no_groups():
 
 def test_every_column_is_whole_numbers():
     packed = pack([_pair("a", (10,), (20,), (30,))])
-    columns = ("input_ids", "position_ids", "predictors", "targets", "chosen_tokens", "rejected_tokens")
+    columns = ("input_ids", "position_ids", "predictors", "targets", "completion_tokens")
     assert {getattr(packed, name).dtype for name in columns} == {torch.int64}
 
 
@@ -234,7 +269,7 @@ def test_a_whole_data_set_is_grouped_in_seconds():
     began = time.perf_counter()
     groups = packed_micro_batches(pairs, 200)
     assert time.perf_counter() - began < 20
-    assert sorted(p.pair_id for group in groups for p in group) == sorted(p.pair_id for p in pairs)
+    assert sorted(p.example_id for group in groups for p in group) == sorted(p.example_id for p in pairs)
     assert max(map(num_packed, groups)) <= 200
 
 
@@ -245,5 +280,5 @@ def test_filling_stands_behind_the_pairs_and_moves_nothing():
     assert filled.segments == (*packed.segments, Segment(5, (0,)))
     assert filled.input_ids.tolist() == [*packed.input_ids.tolist(), 0, 0, 0, 0, 0]
     assert filled.position_ids.tolist() == [*packed.position_ids.tolist(), 0, 1, 2, 3, 4]
-    for name in ("predictors", "targets", "chosen_tokens", "rejected_tokens"):
+    for name in ("predictors", "targets", "completion_tokens", "num_tokens"):
         assert getattr(filled, name) is getattr(packed, name)

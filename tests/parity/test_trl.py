@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tiebreak.engine.models import load_policy
-from tiny import run, settings, token_pairs
+from tiny import load, run, settings, token_pairs
 
 pytest.importorskip("trl", reason="parity is measured against TRL, which pip install 'tiebreak[test]' brings")
 
@@ -32,11 +31,12 @@ CASES = {
 
 
 def _ours(config, pairs, folder):
-    policy = load_policy(config)
+    loaded = load(config)
+    policy = loaded.policy
     start = folder / "start" if policy.is_adapter else None
     if start:
         policy.save(start)
-    return run(config, pairs, folder, policy=policy).rows(), dict(policy.trainable), start
+    return run(config, pairs, folder, loaded=loaded).rows(), dict(policy.trainable), start
 
 
 @pytest.mark.parametrize("case", CASES)

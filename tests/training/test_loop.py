@@ -13,29 +13,27 @@ from transformers import AutoModelForCausalLM
 
 import oracles
 from tiebreak import faults
-from tiebreak.engine.models import load_policy
 from tiebreak.errors import NotFinite, Preempted, RunError, TrainingError
-from tiebreak.maths.losses import objective
-from tiebreak.training.loop import Outcome, probe_steps
-from tiebreak.training.optimizer import build_optimizer
-from tiebreak.training.order import Step
+from tiebreak.evaluation.watching import Seen
+from tiebreak.maths.objectives import Objective
+from tiebreak.training.budget import Budget
+from tiebreak.training.loop import Outcome
 from tiebreak.training.preemption import listening
 from tiebreak.training.start_check import check_start
-from tiebreak.training.step import learn
-from tiny import disturb, recorded, run, same, settings, token_pairs, weights
+from tiebreak.training.trained import Loaded
+from tiny import Always, disturb, load, recorded, run, said, same, scores, settings, step, token_pairs, weights
 
 PAIRS = token_pairs(13)
 EVERY_STEP = {"training.pairs_per_step": 3, "training.shuffle": False, "evaluation.probes": 5}
 
 
-def _learn(policy, config, pairs=PAIRS):
-    optimizer = build_optimizer([p for _, p in policy.trainable], config)
-    policy.model.train()
-    return learn(policy, Step(0, 0, tuple(pairs)), objective(config.loss), optimizer, config)
+def _learn(loaded, config, pairs=PAIRS):
+    return step(loaded, config, pairs)
 
 
-def _train(policy, config, folder, probe=dict, pairs=PAIRS, stop=None):
-    return run(config, pairs, folder, policy=policy, probe=probe, stop=stop).outcome
+def _train(loaded, config, folder, probe=None, pairs=PAIRS, stop=None):
+    watchers = [Always(probe)] if probe else []
+    return run(config, pairs, folder, loaded=loaded, watchers=watchers, stop=stop).outcome
 
 
 # ------------------------------------------------------------------------------------------------------------ one step
@@ -48,25 +46,27 @@ class _Small:
         self._scorer, self._most = scorer, most
         self.micro_batches, self.num_tokens, self.layout = scorer.micro_batches, scorer.num_tokens, scorer.layout
 
-    def tokens(self, model, pairs):
+    def tokens(self, pairs):
         if self.num_tokens(pairs) > self._most:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return self._scorer.tokens(model, pairs)
+        return self._scorer.tokens(pairs)
 
-    def __call__(self, model, pairs):
-        return self.tokens(model, pairs).summed()
+
+def _scored_by(loaded, scorer):
+    policy = replace(loaded.policy, scorer=scorer)
+    return Loaded(policy, loaded.reference, Budget(policy, loaded.budget.tokens))
 
 
 def test_running_out_of_memory_redoes_the_step_with_the_same_pairs(tiny_model):
     found = []
     for most in (100_000, 60):
         config = settings(tiny_model, training__token_budget=400, training__max_grad_norm=1e9)
-        policy = disturb(load_policy(config))
-        policy = replace(policy, scorer=_Small(policy.scorer, most))
-        metrics, norm = _learn(policy, config)
-        found.append((metrics.means(), norm, weights(policy.model)))
+        loaded = disturb(load(config))
+        loaded = _scored_by(loaded, _Small(loaded.policy.scorer, most))
+        metrics, norm = _learn(loaded, config)
+        found.append((metrics.means(), norm, weights(loaded.policy.network)))
     (means, norm, moved), (again, norm_again, moved_again) = found
-    assert policy.budget.tokens <= 60
+    assert loaded.budget.tokens <= 60
     assert again == pytest.approx(means, rel=1e-5, abs=1e-5)
     assert norm_again == pytest.approx(norm, rel=1e-5)
     assert all(torch.allclose(moved[name], moved_again[name], atol=1e-5) for name in moved)
@@ -74,20 +74,20 @@ def test_running_out_of_memory_redoes_the_step_with_the_same_pairs(tiny_model):
 
 def test_a_pair_that_does_not_fit_alone_stops_with_one_line_and_moves_nothing(tiny_model):
     config = settings(tiny_model, training__token_budget=400)
-    policy = load_policy(config)
-    policy = replace(policy, scorer=_Small(policy.scorer, 5))
-    before = weights(policy.model)
+    loaded = load(config)
+    loaded = _scored_by(loaded, _Small(loaded.policy.scorer, 5))
+    before = weights(loaded.policy.network)
     with pytest.raises(TrainingError, match=r"step 1: out of memory with one pair at a time.*data\.max_length"):
-        _learn(policy, config)
-    assert same(before, weights(policy.model))
+        _learn(loaded, config)
+    assert same(before, weights(loaded.policy.network))
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(tiny_model):
     config = settings(tiny_model)
-    policy = load_policy(config)
-    policy = replace(policy, scorer=None)
+    loaded = load(config)
+    loaded = Loaded(replace(loaded.policy, scorer=None), loaded.reference, loaded.budget)
     with pytest.raises(AttributeError):
-        _learn(policy, config)
+        _learn(loaded, config)
 
 
 @pytest.mark.parametrize("kind", ["lora", "none"])
@@ -95,10 +95,10 @@ def test_the_gradient_of_a_step_does_not_depend_on_the_token_budget(kind, tiny_m
     found = []
     for budget in (8, 90, 100_000):
         config = settings(tiny_model, kind, training__token_budget=budget, training__max_grad_norm=1e9)
-        policy = load_policy(config)
-        disturb(policy)
-        metrics, norm = _learn(policy, config)
-        found.append((metrics.means(), norm, {name: p.grad for name, p in policy.trainable}))
+        loaded = load(config)
+        disturb(loaded)
+        metrics, norm = _learn(loaded, config)
+        found.append((metrics.means(), norm, {name: p.grad for name, p in loaded.policy.trainable}))
         assert metrics.values.shape == (len(PAIRS), 7)
     for means, norm, gradients in found[1:]:
         assert means == pytest.approx(found[0][0], rel=1e-5, abs=1e-5)
@@ -113,29 +113,29 @@ def test_a_step_equals_the_float64_oracle(tiny_model):
     config = settings(
         tiny_model, "none", training__max_grad_norm=limit, training__weight_decay=decay, training__learning_rate=rate
     )
-    policy = load_policy(config)
-    disturb(policy)
+    loaded = load(config)
+    disturb(loaded)
     exact = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float64, attn_implementation="eager").eval()
     with torch.no_grad():
         reference = [
             tuple(float(oracles.differentiable_logp(exact, p.prompt_ids, c)) for c in (p.chosen_ids, p.rejected_ids))
             for p in PAIRS
         ]
-    started = {name: p.flatten().tolist() for name, p in policy.model.named_parameters()}
-    exact.load_state_dict(policy.model.state_dict())
+    started = {name: p.flatten().tolist() for name, p in loaded.policy.network.named_parameters()}
+    exact.load_state_dict(loaded.policy.network.state_dict())
     rows = [(p.prompt_ids, p.chosen_ids, p.rejected_ids) for p in PAIRS]
     loss, gradient = oracles.dpo_step_gradient(exact, rows, reference, beta=config.loss.beta)
 
-    metrics, norm = _learn(policy, config)
+    metrics, norm = _learn(loaded, config)
 
     flat, expected_norm = oracles.clipped([g for values in gradient.values() for g in values], limit)
     assert metrics.means()["loss"] == pytest.approx(loss, rel=1e-5)
     assert norm == pytest.approx(expected_norm, rel=1e-5)
     assert expected_norm > limit
     top = max(map(abs, flat))
-    ours = torch.cat([p.grad.flatten() for _, p in policy.trainable]).double()
+    ours = torch.cat([p.grad.flatten() for _, p in loaded.policy.trainable]).double()
     assert (ours - torch.tensor(flat, dtype=torch.float64)).abs().max().item() <= 1e-5 * top
-    for name, parameter in policy.trainable:
+    for name, parameter in loaded.policy.trainable:
         decays = decay if parameter.ndim >= 2 else 0.0
         updated = oracles.adamw(started[name], [parameter.grad.double().flatten().tolist()], [rate], decays)
         assert parameter.flatten().tolist() == pytest.approx(updated, rel=1e-5, abs=1e-6), name
@@ -143,9 +143,9 @@ def test_a_step_equals_the_float64_oracle(tiny_model):
 
 def test_the_norm_is_told_before_clipping_and_the_gradient_is_clipped(tiny_model):
     config = settings(tiny_model, training__max_grad_norm=1e-3)
-    policy = load_policy(config)
-    _, norm = _learn(policy, config)
-    left = math.sqrt(sum(p.grad.double().square().sum().item() for _, p in policy.trainable))
+    loaded = load(config)
+    _, norm = _learn(loaded, config)
+    left = math.sqrt(sum(p.grad.double().square().sum().item() for _, p in loaded.policy.trainable))
     assert norm > 1
     assert left == pytest.approx(1e-3, rel=1e-3)
 
@@ -154,7 +154,7 @@ def test_a_step_of_fewer_pairs_divides_by_its_own_pairs(tiny_model):
     config = settings(tiny_model, training__pairs_per_step=50, training__max_grad_norm=1e9)
     norms = []
     for pairs in (PAIRS[:2], [pair for pair in PAIRS[:2] for _ in range(4)]):
-        norms.append(_learn(load_policy(config), config, pairs)[1])
+        norms.append(_learn(load(config), config, pairs)[1])
     assert norms[0] == pytest.approx(norms[1], rel=1e-5)
 
 
@@ -163,45 +163,45 @@ def test_a_step_of_fewer_pairs_divides_by_its_own_pairs(tiny_model):
 
 def test_a_loss_that_is_not_finite_stops_before_the_optimizer_and_names_the_pair(tiny_model, tmp_path):
     config = settings(tiny_model, "none", **EVERY_STEP)
-    policy, poison = load_policy(config), PAIRS[7].chosen_ids[0]
+    loaded, poison = load(config), PAIRS[7].chosen_ids[0]
     poisoned = [p for p in PAIRS if poison in p.prompt_ids + p.chosen_ids + p.rejected_ids]
     assert poisoned == [PAIRS[7]]
     with torch.no_grad():
-        policy.model.get_input_embeddings().weight[poison] = float("nan")
+        loaded.policy.network.get_input_embeddings().weight[poison] = float("nan")
     kept = {}
     with pytest.raises(TrainingError) as caught:
-        _train(policy, config, tmp_path, lambda: kept.update(weights(policy.model)) or {})
+        _train(loaded, config, tmp_path, lambda: kept.update(weights(loaded.policy.network)) or {})
     message = str(caught.value)
     assert "step 3" in message
     assert "loss is not finite for 1 pairs (pair00700000)" in message
     assert [row["step"] for row in recorded(tmp_path) if "loss" in row] == [1, 2]
-    now = weights(policy.model)
+    now = weights(loaded.policy.network)
     assert all(torch.equal(now[name].nan_to_num(), kept[name].nan_to_num()) for name in kept)
 
 
 @pytest.mark.parametrize("kind", ["lora", "none"])
 def test_a_gradient_that_is_not_finite_stops_before_the_optimizer(kind, tiny_model):
     config = settings(tiny_model, kind)
-    policy = load_policy(config)
-    before = weights(policy.model)
-    policy.trainable[3][1].register_hook(lambda gradient: gradient * float("inf"))
+    loaded = load(config)
+    before = weights(loaded.policy.network)
+    loaded.policy.trainable[3][1].register_hook(lambda gradient: gradient * float("inf"))
     with pytest.raises(TrainingError, match=r"gradient norm is not finite for 13 pairs \(pair00000000, .*…\)"):
-        _learn(policy, config)
-    assert same(weights(policy.model), before)
+        _learn(loaded, config)
+    assert same(weights(loaded.policy.network), before)
 
 
 @pytest.mark.parametrize("kind", ["lora", "none"])
 @pytest.mark.parametrize(
-    ("scale", "words"), [(0.05, r"instead of ln 2 = 0\.693147"), (float("nan"), r"not finite for 4 of 4 pairs \(pair0")]
+    ("scale", "words"), [(0.05, r"instead of 0\.693147"), (float("nan"), r"not finite for 4 of 4 pairs \(pair0")]
 )
 def test_training_does_not_start_where_policy_and_reference_differ(kind, scale, words, tiny_model, tmp_path):
     config = settings(tiny_model, kind)
-    policy = load_policy(config)
-    disturb(policy, scale)
-    before = {name: tensor.nan_to_num() for name, tensor in weights(policy.model).items()}
+    loaded = load(config)
+    disturb(loaded, scale)
+    before = {name: tensor.nan_to_num() for name, tensor in weights(loaded.policy.network).items()}
     with pytest.raises(TrainingError, match=rf"{words}.*nothing was trained"):
-        _train(policy, config, tmp_path)
-    assert same({name: tensor.nan_to_num() for name, tensor in weights(policy.model).items()}, before)
+        _train(loaded, config, tmp_path)
+    assert same({name: tensor.nan_to_num() for name, tensor in weights(loaded.policy.network).items()}, before)
     assert recorded(tmp_path) == []
 
 
@@ -213,9 +213,9 @@ def test_a_fresh_policy_passes_the_check_at_the_start(case, dtype, tiny_model, t
         tiny_adapter if "adapter" in case else tiny_model,
     )
     config = settings(model, kind, model__dtype=dtype, adapter__dropout=0.5, loss__label_smoothing=0.1)
-    policy = load_policy(config)
-    check_start(policy, PAIRS, objective(config.loss), config)
-    assert {p.grad for _, p in policy.trainable} == {None}
+    loaded = load(config)
+    check_start(loaded.policy, loaded.reference, Objective.of(config.loss), PAIRS[:8], loaded.budget.cut)
+    assert {p.grad for _, p in loaded.policy.trainable} == {None}
 
 
 @pytest.fixture
@@ -234,9 +234,9 @@ def test_a_signal_in_the_middle_of_a_step_ends_the_run_after_it_and_nothing_is_l
     model, moment, number, request, tmp_path
 ):
     config = settings(request.getfixturevalue(model), **EVERY_STEP, adapter__dropout=0.3)
-    whole, calls = load_policy(config), []
+    whole, calls = load(config), []
     _train(whole, config, tmp_path / "whole")
-    cut = load_policy(config)
+    cut = load(config)
 
     def press(*_):
         calls.append(None)
@@ -244,7 +244,7 @@ def test_a_signal_in_the_middle_of_a_step_ends_the_run_after_it_and_nothing_is_l
             signal.raise_signal(number)
 
     if moment == "in the backward pass":
-        hook = cut.trainable[0][1].register_hook(press)
+        hook = cut.policy.trainable[0][1].register_hook(press)
     else:
         hook = register_optimizer_step_post_hook(press)
     handler = signal.getsignal(number)
@@ -254,9 +254,9 @@ def test_a_signal_in_the_middle_of_a_step_ends_the_run_after_it_and_nothing_is_l
     assert signal.getsignal(number) is handler
     assert (tmp_path / "cut" / "checkpoints" / f"step-{len(_steps(tmp_path / 'cut')):08}").is_dir()
     assert 0 < len(_steps(tmp_path / "cut")) < 5
-    resumed = load_policy(config)
+    resumed = load(config)
     _train(resumed, config, tmp_path / "cut")
-    assert same(weights(resumed.model), weights(whole.model))
+    assert same(weights(resumed.policy.network), weights(whole.policy.network))
     assert _steps(tmp_path / "cut") == _steps(tmp_path / "whole")
 
 
@@ -277,9 +277,9 @@ def test_a_second_signal_ends_at_once(tiny_model, tmp_path):
         return probe()
 
     with listening() as stop, pytest.raises(Preempted):
-        _train(load_policy(config), config, tmp_path / "once", probe, stop=stop)
+        _train(load(config), config, tmp_path / "once", probe, stop=stop)
     with listening() as stop, stop.held(), pytest.raises(KeyboardInterrupt):
-        _train(load_policy(config), config, tmp_path / "twice", twice, stop=stop)
+        _train(load(config), config, tmp_path / "twice", twice, stop=stop)
 
 
 TWICE = {"training__epochs": 2, "training__pairs_per_step": 3, "training__checkpoint_steps": 1}
@@ -295,10 +295,9 @@ def _cut_off(config, folder, last: int) -> None:
             raise SystemError("as if killed")
 
     hook = register_optimizer_step_post_hook(killed)
-    policy = load_policy(config)
-    policy.reference.pin(PAIRS)
+    loaded = load(config)
     with pytest.raises(SystemError):
-        _train(policy, config, folder)
+        _train(loaded, config, folder)
     hook.remove()
 
 
@@ -309,22 +308,22 @@ def test_training_that_goes_on_from_any_step_ends_with_the_same_bits(kind, last,
         settings(tiny_model, kind, adapter__dropout=0.3, reference__store=str(tmp_path / name), **TWICE)
         for name in ("store", "store of the whole")
     )
-    whole = load_policy(own)
+    whole = load(own)
     _train(whole, own, tmp_path / "whole")
     _cut_off(config, tmp_path / "cut", last)
-    resumed = load_policy(config)
+    resumed = load(config)
     _train(resumed, config, tmp_path / "cut")
-    assert same(weights(resumed.model), weights(whole.model))
+    assert same(weights(resumed.policy.network), weights(whole.policy.network))
     assert _steps(tmp_path / "cut") == _steps(tmp_path / "whole")
 
 
 def _filled(store, config, by: float) -> None:
     """Put values into a store that are off by a little, as those of another micro-batch are in their last bits."""
-    policy = load_policy(config)
-    policy.reference.logps(PAIRS)
-    for row in policy.reference._store._buffer.values():
+    loaded = load(config)
+    loaded.reference.logps(PAIRS)
+    for row in loaded.reference._store._buffer.values():
         row.add_(by)
-    policy.reference.flush()
+    loaded.reference.flush()
 
 
 def _lose(store, config) -> None:
@@ -345,28 +344,27 @@ def test_what_becomes_of_the_reference_store_meanwhile_changes_no_bit(kind, last
     )
     _filled(tmp_path / "store", config, by=1e-3)
     _filled(tmp_path / "other store", own, by=1e-3)
-    whole = load_policy(own)
-    whole.reference.pin(PAIRS)
+    whole = load(own)
     _train(whole, own, tmp_path / "whole")
     _cut_off(config, tmp_path / "cut", last)
     happening(tmp_path / "store", config)
-    resumed = load_policy(config)
+    resumed = load(config)
     _train(resumed, config, tmp_path / "cut")
-    assert same(weights(resumed.model), weights(whole.model))
+    assert same(weights(resumed.policy.network), weights(whole.policy.network))
 
 
 def test_a_checkpoint_beyond_the_last_step_is_refused(tiny_model, tmp_path):
     _cut_off(settings(tiny_model, **TWICE), tmp_path, 8)
     shorter = settings(tiny_model, **TWICE | {"training__epochs": 1})
     with pytest.raises(RunError, match=r"of step 7 and this configuration has 5 steps; .*--resume never"):
-        _train(load_policy(shorter), shorter, tmp_path)
+        _train(load(shorter), shorter, tmp_path)
 
 
 def test_a_weight_multiplies_the_loss_of_its_pair(tiny_model):
     config = settings(tiny_model, "none", training__max_grad_norm=1e9, training__pairs_per_step=50)
-    assert _learn(load_policy(config), config, [replace(PAIRS[0], weight=0.0)])[1] == 0
+    assert _learn(load(config), config, [replace(PAIRS[0], weight=0.0)])[1] == 0
     twice = [replace(PAIRS[0], weight=2.0), replace(PAIRS[1], weight=0.0)]
-    norms = [_learn(load_policy(config), config, pairs)[1] for pairs in ([PAIRS[0]], twice)]
+    norms = [_learn(load(config), config, pairs)[1] for pairs in ([PAIRS[0]], twice)]
     assert norms[0] == pytest.approx(norms[1], rel=1e-5)
 
 
@@ -375,7 +373,7 @@ def test_a_loss_that_is_not_finite_goes_back_to_the_last_checkpoint_with_half_th
     config = settings(tiny_model, **EVERY_STEP, **changes)
     faults.arm("nan@step:gradient:3")
     try:
-        _train(load_policy(config), config, tmp_path)
+        _train(load(config), config, tmp_path)
     finally:
         faults.arm(None)
     rows = recorded(tmp_path)
@@ -383,7 +381,7 @@ def test_a_loss_that_is_not_finite_goes_back_to_the_last_checkpoint_with_half_th
     assert back == {"step": 2, "rollback": 1, "rate_scale": 0.5}
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4, 5]
     (tmp_path / "plain").mkdir()
-    _train(load_policy(config), config, tmp_path / "plain")
+    _train(load(config), config, tmp_path / "plain")
     rates, plain = (
         [row["learning_rate"] for row in found if "loss" in row] for found in (rows, recorded(tmp_path / "plain"))
     )
@@ -395,7 +393,7 @@ def test_a_loss_that_is_never_finite_stops_after_three_rollbacks(tiny_model, tmp
     faults.arm(",".join(f"nan@step:gradient:{visit}" for visit in range(3, 9)))
     try:
         with pytest.raises(NotFinite, match="step 3: the loss is not finite"):
-            _train(load_policy(config), config, tmp_path)
+            _train(load(config), config, tmp_path)
     finally:
         faults.arm(None)
     assert sum("rollback" in row for row in recorded(tmp_path)) == 1  # each one forgets the row of the one before
@@ -403,7 +401,7 @@ def test_a_loss_that_is_never_finite_stops_after_three_rollbacks(tiny_model, tmp
 
 def test_training_works_outside_the_main_thread(tiny_model, tmp_path):
     config, outcomes = settings(tiny_model, training__pairs_per_step=7), []
-    worker = threading.Thread(target=lambda: outcomes.append(_train(load_policy(config), config, tmp_path)))
+    worker = threading.Thread(target=lambda: outcomes.append(_train(load(config), config, tmp_path)))
     worker.start()
     worker.join()
     assert [outcome.num_steps for outcome in outcomes] == [2]
@@ -418,19 +416,19 @@ def test_the_same_seed_gives_bit_equal_weights_whatever_the_caller_s_stream(kind
     for caller, seed in ((1, 4), (2, 4), (1, 5)):
         torch.manual_seed(caller)
         config = settings(tiny_model, kind, training__seed=seed, adapter__dropout=0.3, training__pairs_per_step=3)
-        policy = load_policy(config)
-        _train(policy, config, tmp_path / f"{caller}-{seed}")
-        found.append(weights(policy.model))
+        loaded = load(config)
+        _train(loaded, config, tmp_path / f"{caller}-{seed}")
+        found.append(weights(loaded.policy.network))
     assert same(found[0], found[1])
     assert not same(found[0], found[2])
 
 
 def test_training_leaves_the_caller_s_random_stream_alone(tiny_model, tmp_path):
     config = settings(tiny_model, adapter__dropout=0.3)
-    policy = load_policy(config)
+    loaded = load(config)
     torch.manual_seed(9)
     before = torch.get_rng_state()
-    _train(policy, config, tmp_path)
+    _train(loaded, config, tmp_path)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -438,8 +436,10 @@ def test_every_step_is_recorded_with_the_rate_that_it_used(tiny_model, tmp_path)
     config = settings(
         tiny_model, training__epochs=2, training__pairs_per_step=3, training__warmup_share=0.2, evaluation__probes=3
     )
-    policy = load_policy(config)
-    outcome = _train(policy, config, tmp_path, lambda: {"heldout/loss": 1.0})
+    loaded = load(config)
+    outcome = run(
+        config, PAIRS, tmp_path, loaded=loaded, watchers=[Always(lambda: {"heldout/loss": 1.0}, {0, 3, 7, 10})]
+    ).outcome
     rows, probes = ([row for row in recorded(tmp_path) if key in row] for key in ("loss", "heldout/loss"))
     assert isinstance(outcome, Outcome)
     assert outcome.num_steps == 10
@@ -449,19 +449,60 @@ def test_every_step_is_recorded_with_the_rate_that_it_used(tiny_model, tmp_path)
     assert [row["step"] for row in probes] == [0, 3, 7, 10]
     assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert rows[-1]["loss"] < 0.6
-    assert not policy.model.training
+    assert not loaded.policy.network.training
 
 
 def test_pairs_are_learned_the_way_their_labels_point(tiny_model, tmp_path):
     config = settings(tiny_model, training__epochs=6, training__learning_rate=5e-3)
-    policy = load_policy(config)
-    _train(policy, config, tmp_path)
-    ours, reference = policy.scorer(policy.model, PAIRS).detach(), policy.reference.logps(PAIRS)
+    loaded = load(config)
+    _train(loaded, config, tmp_path)
+    ours, reference = scores(loaded.policy, PAIRS), said(loaded.reference, PAIRS)
     assert (ours.gap - reference.gap).min() > 0
 
 
-@pytest.mark.parametrize(
-    ("total", "probes", "expected"), [(10, 3, {3, 7, 10}), (10, 1, {10}), (10, 0, set()), (2, 5, {1, 2}), (1, 3, {1})]
-)
-def test_probes_are_spread_evenly_and_the_last_step_is_one(total, probes, expected):
-    assert probe_steps(total, probes) == expected
+class _Enough:
+    """A watcher that has seen enough after some steps."""
+
+    def __init__(self, after):
+        self._after = after
+
+    def due(self, step):
+        return step >= self._after
+
+    def look(self, step):
+        return Seen({"heldout/loss": 0.5}, stop="held-out loss rises")
+
+
+def test_a_watcher_can_end_training_and_a_run_that_goes_on_stays_ended(tiny_model, tmp_path):
+    config = settings(tiny_model, **EVERY_STEP)
+    ran = run(config, PAIRS, tmp_path, watchers=[_Enough(2)])
+    assert (ran.outcome.num_steps, ran.outcome.num_steps_done) == (5, 2)
+    assert [row["step"] for row in recorded(tmp_path)] == [1, 2, 2]
+    again = run(config, PAIRS, tmp_path)
+    assert again.outcome.num_steps_done == 2
+    assert same(weights(again.loaded.policy.network), weights(ran.loaded.policy.network))
+
+
+class _Twins:
+    """Two ranks that happen to be alike: what one does is written by nobody, and what is added up comes twice."""
+
+    rank, size, writes = 1, 2, False
+
+    def deal(self, examples):
+        return examples
+
+    def total(self, values):
+        return 2 * values
+
+    def gather(self, rows):
+        return torch.cat([rows, rows])
+
+    def any(self, flag):
+        return flag
+
+
+def test_a_rank_that_does_not_write_leaves_no_checkpoint_and_tells_of_all_examples(tiny_model, tmp_path):
+    config = settings(tiny_model, **EVERY_STEP)
+    ran = run(config, PAIRS, tmp_path, ranks=_Twins())
+    assert not (tmp_path / "checkpoints" / "step-00000005").exists()
+    assert ran.outcome.num_steps_done == 5

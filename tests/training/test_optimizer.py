@@ -18,7 +18,7 @@ def test_updates_equal_the_paper_and_only_matrices_decay(decay):
     torch.manual_seed(0)
     matrix, vector = (nn.Parameter(torch.randn(shape, dtype=torch.float64)) for shape in ((3, 5), (7,)))
     started = matrix.flatten().tolist(), vector.tolist()
-    optimizer = build_optimizer([matrix, vector], settings("any", training__weight_decay=decay))
+    optimizer = build_optimizer([matrix, vector], settings("any", training__weight_decay=decay).training, 1e-3)
     rates, gradients = [1e-3, 5e-3, 2e-3, 1e-3], [[], []]
     for rate in rates:
         set_rate(optimizer, rate)
@@ -42,7 +42,7 @@ def test_the_peak_rate_is_the_configured_one_or_the_default_of_the_method():
         (settings("any", **default), 1e-5),
         (settings("any", "none", **default), 1e-6),
     ):
-        assert build_optimizer(parameter, config).param_groups[0]["lr"] == rate
+        assert build_optimizer(parameter, config.training, config.learning_rate).param_groups[0]["lr"] == rate
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])

@@ -12,7 +12,8 @@ PAIRS = token_pairs(23)
 
 
 def _order(**changes):
-    return [[pair.pair_id for pair in step.pairs] for step in steps(PAIRS, TrainingConfig(pairs_per_step=4, **changes))]
+    settings = TrainingConfig(pairs_per_step=4, **changes)
+    return [[pair.example_id for pair in step.examples] for step in steps(PAIRS, settings)]
 
 
 @given(st.integers(1, 23), st.integers(1, 9), st.integers(1, 4), st.integers(0, 3), st.booleans())
@@ -22,9 +23,9 @@ def test_every_epoch_takes_every_pair_exactly_once(num, per_step, epochs, seed, 
     assert len(found) == num_steps(num, config)
     assert [step.index for step in found] == list(range(len(found)))
     for epoch in range(epochs):
-        taken = [pair.pair_id for step in found if step.epoch == epoch for pair in step.pairs]
-        assert sorted(taken) == sorted(pair.pair_id for pair in PAIRS[:num])
-    assert all(len(step.pairs) <= per_step for step in found)
+        taken = [pair.example_id for step in found if step.epoch == epoch for pair in step.examples]
+        assert sorted(taken) == sorted(pair.example_id for pair in PAIRS[:num])
+    assert all(len(step.examples) <= per_step for step in found)
 
 
 def test_the_last_step_of_an_epoch_may_hold_fewer_pairs():
@@ -41,7 +42,7 @@ def test_the_order_is_set_by_seed_and_epoch_alone():
 
 def test_without_shuffling_the_file_s_order_is_kept_in_every_epoch():
     flat = [pair_id for step in _order(shuffle=False, epochs=2) for pair_id in step]
-    assert flat == [pair.pair_id for pair in PAIRS] * 2
+    assert flat == [pair.example_id for pair in PAIRS] * 2
 
 
 def test_a_prompt_counts_once_among_the_unique_tokens():
@@ -53,4 +54,4 @@ def test_a_prompt_counts_once_among_the_unique_tokens():
 @pytest.mark.parametrize("seed", range(3))
 def test_a_longer_file_s_shuffle_moves_nearly_every_pair(seed):
     flat = [pair_id for step in _order(seed=seed) for pair_id in step]
-    assert sum(a == b.pair_id for a, b in zip(flat, PAIRS, strict=True)) < 6
+    assert sum(a == b.example_id for a, b in zip(flat, PAIRS, strict=True)) < 6

@@ -13,14 +13,14 @@ from tiebreak import files
 from tiebreak.data.preparation import render_side
 from tiebreak.data.reader import read_pairs
 from tiebreak.engine import products
-from tiebreak.engine.models import load_artefact, load_policy
+from tiebreak.engine.models import load_artefact
 from tiebreak.engine.scorer import PlainScorer
 from tiebreak.errors import ConfigError, ExportError
 from tiebreak.fingerprint import file_digest
 from tiebreak.training.trained import load_trained
 from tiebreak.verbs import train
 from tiebreak.verbs.export import NUM_CHECKED_PAIRS, _held, _sweep, export
-from tiny import PAD, same, settings, weights
+from tiny import PAD, load, same, settings, weights
 
 WORDS = ["the", "cat", "sat", "on", "mat", "and", "dog", "ran", "to", "park", "user"]
 
@@ -56,59 +56,58 @@ def trained(request, tiny_model, tiny_adapter, data, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def policy(trained):
+def loaded(trained):
     return load_trained(trained)
 
 
-def _logps(model, policy, run):
+def _logps(network, policy, run):
     pairs = read_pairs(run.path / "heldout_pairs.jsonl").pairs
     side, _ = render_side(pairs, policy.renderer(run.config.data))
-    scorer = PlainScorer(pad_id=PAD, device=torch.device("cpu"), dtype=torch.float32)
+    scorer = PlainScorer(network.eval(), pad_id=PAD, device=torch.device("cpu"), dtype=torch.float32)
     with torch.no_grad():
-        found = scorer(model.eval(), side.tokenized)
-    return torch.cat([found.chosen, found.rejected])
+        return scorer.tokens(side.tokenized).summed().sums
 
 
-def test_a_merged_artefact_is_the_trained_model_to_plain_transformers(trained, policy, tmp_path):
-    artefact = export(trained, policy, tmp_path / "out")
+def test_a_merged_artefact_is_the_trained_model_to_plain_transformers(trained, loaded, tmp_path):
+    artefact = export(trained, loaded, tmp_path / "out")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
-    ours = _logps(policy.model, policy, trained)
+    ours = _logps(loaded.policy.network, loaded.policy, trained)
     assert artefact.form == "merged"
     assert not isinstance(model, peft.PeftModel)
-    assert _logps(model, policy, trained).tolist() == pytest.approx(ours.tolist(), abs=1e-3)
-    with policy.reference.model() as reference:
-        before = _logps(reference, policy, trained)
+    assert _logps(model, loaded.policy, trained).tolist() == pytest.approx(ours.tolist(), abs=1e-3)
+    with loaded.reference.model() as reference:
+        before = _logps(reference.network, loaded.policy, trained)
     assert (ours - before).abs().max() > 0.1
-    assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == policy.tokenizer.chat_template
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == loaded.policy.tokenizer.chat_template
 
 
-def test_an_adapter_artefact_is_the_trained_model_to_plain_peft(trained, policy, tmp_path, monkeypatch):
-    if not policy.is_adapter:
+def test_an_adapter_artefact_is_the_trained_model_to_plain_peft(trained, loaded, tmp_path, monkeypatch):
+    if not loaded.policy.is_adapter:
         with pytest.raises(ConfigError, match="has no adapter; use merged"):
-            export(trained, policy, tmp_path / "out", "adapter")
+            export(trained, loaded, tmp_path / "out", "adapter")
         assert not (tmp_path / "out").exists()
         return
     # Equal to the bit by the same library of products: a stranger's are always torch's own (docs/decisions/0015).
     monkeypatch.setattr(products, "onednn_is_faster", lambda: False)
-    artefact = export(trained, policy, tmp_path / "out", "adapter")
+    artefact = export(trained, loaded, tmp_path / "out", "adapter")
     model = peft.AutoPeftModelForCausalLM.from_pretrained(tmp_path / "out")
     assert artefact.form == "adapter"
     assert artefact.max_logps_difference == 0
-    assert torch.equal(_logps(model, policy, trained), _logps(policy.model, policy, trained))
+    assert torch.equal(_logps(model, loaded.policy, trained), _logps(loaded.policy.network, loaded.policy, trained))
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
-def test_exporting_leaves_policy_and_run_as_they_were(trained, policy, tmp_path):
-    state, trainable = weights(policy.model), [name for name, _ in policy.trainable]
+def test_exporting_leaves_policy_and_run_as_they_were(trained, loaded, tmp_path):
+    state, trainable = weights(loaded.policy.network), [name for name, _ in loaded.policy.trainable]
     digests = {file: file_digest(file) for file in trained.path.rglob("*") if file.is_file()}
-    export(trained, policy, tmp_path / "out")
-    assert same(weights(policy.model), state)
-    assert [name for name, _ in policy.trainable] == trainable
+    export(trained, loaded, tmp_path / "out")
+    assert same(weights(loaded.policy.network), state)
+    assert [name for name, _ in loaded.policy.trainable] == trainable
     assert {file: file_digest(file) for file in trained.path.rglob("*") if file.is_file()} == digests
 
 
-def test_an_artefact_says_what_it_is_made_of(trained, policy, tmp_path):
-    artefact = export(trained, policy, tmp_path / "out")
+def test_an_artefact_says_what_it_is_made_of(trained, loaded, tmp_path):
+    artefact = export(trained, loaded, tmp_path / "out")
     made_of = json.loads((tmp_path / "out" / "tiebreak.json").read_text())
     assert made_of["artefact"] == artefact.as_dict()
     assert made_of["run"]["data_fingerprint"] == trained.manifest["data_fingerprint"]
@@ -122,16 +121,16 @@ def test_an_artefact_says_what_it_is_made_of(trained, policy, tmp_path):
     assert "AutoModelForCausalLM" in card
 
 
-def test_a_folder_with_something_in_it_is_never_written_to(trained, policy, tmp_path):
+def test_a_folder_with_something_in_it_is_never_written_to(trained, loaded, tmp_path):
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(ConfigError, match="not an empty folder"):
-        export(trained, policy, tmp_path)
+        export(trained, loaded, tmp_path)
     with pytest.raises(ConfigError, match="not an empty folder"):
-        export(trained, policy, tmp_path / "note.txt")
+        export(trained, loaded, tmp_path / "note.txt")
     assert [file.name for file in tmp_path.iterdir()] == ["note.txt"]
 
 
-def test_a_folder_that_cannot_be_replaced_is_refused_before_anything_is_written(trained, policy, tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_replaced_is_refused_before_anything_is_written(trained, loaded, tmp_path, monkeypatch):
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
@@ -140,39 +139,39 @@ def test_a_folder_that_cannot_be_replaced_is_refused_before_anything_is_written(
     monkeypatch.setattr(files, "whole_folder", pytest.fail)
     for out in (".", "", str(here), "../here"):
         with pytest.raises(ConfigError, match="the folder that this command runs in, which cannot be replaced"):
-            export(trained, policy, out)
+            export(trained, loaded, out)
     with pytest.raises(ConfigError, match="loop: is a link that leads to itself"):
-        export(trained, policy, tmp_path / "loop")
+        export(trained, loaded, tmp_path / "loop")
     with pytest.raises(ConfigError, match="file is a file; choose another"):
-        export(trained, policy, tmp_path / "file" / "out")
+        export(trained, loaded, tmp_path / "file" / "out")
     (tmp_path / "mount").mkdir()
     monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "mount")
     with pytest.raises(ConfigError, match="mount: is a mount point"):
-        export(trained, policy, tmp_path / "mount")
+        export(trained, loaded, tmp_path / "mount")
 
 
-def test_a_link_stays_a_link_and_what_it_leads_to_holds_the_artefact(trained, policy, tmp_path):
+def test_a_link_stays_a_link_and_what_it_leads_to_holds_the_artefact(trained, loaded, tmp_path):
     (tmp_path / "empty").mkdir()
     for link, place in (("link", "empty"), ("ahead", "made")):
         (tmp_path / link).symlink_to(place)
-        assert export(trained, policy, tmp_path / link).path == str(tmp_path / link)
+        assert export(trained, loaded, tmp_path / link).path == str(tmp_path / link)
         assert (tmp_path / link).is_symlink()
         assert (tmp_path / place / "tiebreak.json").exists()
 
 
-def test_what_killed_exports_left_is_removed_by_the_next_to_that_folder_alone(trained, policy, tmp_path):
+def test_what_killed_exports_left_is_removed_by_the_next_to_that_folder_alone(trained, loaded, tmp_path):
     ours, others = ".out.abc_de12", (".out.2.abc_de12", ".outer.abc_de12", ".out.notes", "x.out.abc_de12")
     for name in (ours, ".out.live5678", *others):
         (tmp_path / f"{name}{files.PART}").mkdir()
         (tmp_path / f"{name}{files.PART}" / "model.safetensors").write_bytes(b"half")
     (tmp_path / ".out.abc_de12").mkdir()
     with _held(tmp_path / f".out.live5678{files.PART}"):
-        export(trained, policy, tmp_path / "out")
+        export(trained, loaded, tmp_path / "out")
     left = {".out.abc_de12", "out", *(f"{name}{files.PART}" for name in (".out.live5678", *others))}
     assert {path.name for path in tmp_path.iterdir()} == left
 
 
-def test_a_folder_that_is_being_built_is_no_leftover(trained, policy, tmp_path, monkeypatch):
+def test_a_folder_that_is_being_built_is_no_leftover(trained, loaded, tmp_path, monkeypatch):
     seen = []
 
     def meanwhile(folder, policy):
@@ -181,15 +180,15 @@ def test_a_folder_that_is_being_built_is_no_leftover(trained, policy, tmp_path, 
         return load_artefact(folder, policy)
 
     monkeypatch.setattr("tiebreak.verbs.export.load_artefact", meanwhile)
-    export(trained, policy, tmp_path / "out")
+    export(trained, loaded, tmp_path / "out")
     assert seen == [True]
 
 
 @pytest.mark.parametrize("damage", ["moved", "NaN", "NaN on one side"])
-def test_a_corrupted_export_is_refused_and_not_left_behind(damage, trained, policy, tmp_path):
+def test_a_corrupted_export_is_refused_and_not_left_behind(damage, trained, loaded, tmp_path):
     """What is written differs from what was trained."""
     broken = load_trained(trained)
-    undo = _spoil(broken, damage, trained)
+    undo = _spoil(broken.policy, damage, trained)
     with pytest.raises(ExportError, match=r"not written: the reloaded (merged|adapter) model differs by (nan|\d)"):
         export(trained, broken, tmp_path / "out")
     undo()
@@ -211,7 +210,7 @@ def _spoil(policy, damage, run):
 
     assert not any(marker in pair.prompt_ids + pair.chosen_ids for pair in side.tokenized)
     # Only the live model has the hook: what is saved, and merged copies of it, are loaded anew without.
-    handle = policy.model.get_input_embeddings().register_forward_hook(hook)
+    handle = policy.network.get_input_embeddings().register_forward_hook(hook)
     return handle.remove
 
 
@@ -228,14 +227,14 @@ def test_a_narrow_adapter_policy_exports_too(tiny_model, data, tmp_path):
         output__trackers=[],
     )
     run = train.train(config)
-    policy = load_trained(run)
+    loaded = load_trained(run)
     for form in ("adapter", "merged"):
-        artefact = export(run, policy, tmp_path / form, form)
+        artefact = export(run, loaded, tmp_path / form, form)
         assert artefact.max_logps_difference <= artefact.tolerance
 
 
-def test_a_fresh_policy_reads_the_artefact_as_its_model(trained, policy, tmp_path):
-    export(trained, policy, tmp_path / "out")
-    again = load_policy(settings(tmp_path / "out"))
-    ours = _logps(policy.model, policy, trained)
-    assert _logps(again.model, policy, trained).tolist() == pytest.approx(ours.tolist(), abs=1e-3)
+def test_a_fresh_policy_reads_the_artefact_as_its_model(trained, loaded, tmp_path):
+    export(trained, loaded, tmp_path / "out")
+    again = load(settings(tmp_path / "out"))
+    ours = _logps(loaded.policy.network, loaded.policy, trained)
+    assert _logps(again.policy.network, loaded.policy, trained).tolist() == pytest.approx(ours.tolist(), abs=1e-3)

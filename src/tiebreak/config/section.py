@@ -5,7 +5,8 @@ Owns these rules alone.
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
@@ -26,9 +27,10 @@ class Section(BaseModel):
         return value
 
 
-def section_of(annotation: Any) -> type[Section] | None:
-    """Return the section that a field holds, where it holds one."""
-    for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, Section):
-            return candidate
-    return None
+def sections_of(annotation: Any) -> list[type[Section]]:
+    """Return the sections that a field may hold: none for a value, several for a union of them."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    if get_origin(annotation) in (Union, UnionType):
+        return [section for inner in get_args(annotation) for section in sections_of(inner)]
+    return []

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from tiebreak.config.data import DataConfig
 from tiebreak.config.objectives import LossConfig
-from tiebreak.config.section import Section, section_of
+from tiebreak.config.section import Section, sections_of
 
 BUNDLED_MODEL = "smollm2-135m-instruct"
 
@@ -152,10 +152,9 @@ def warnings_of(config: Config) -> list[str]:
 
 
 def leaves(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (dotted key, pydantic field) for every setting."""
+    """Yield (dotted key, pydantic field) for every setting, once, whatever sections of a union have it."""
     for name, field in section.model_fields.items():
-        nested = section_of(field.annotation)
-        if nested is None:
+        sections = sections_of(field.annotation)
+        if not sections:
             yield prefix + name, field
-        else:
-            yield from leaves(nested, f"{prefix}{name}.")
+        yield from {key: leaf for one in sections for key, leaf in leaves(one, f"{prefix}{name}.")}.items()

@@ -61,7 +61,6 @@ def refuse_dropped_share(data: DataConfig, dropped: Sequence[Dropped], num_sound
 def account_of(data: DataConfig, train: TokenTable, heldout: TokenTable, dropped: Sequence[Dropped]) -> dict[str, Any]:
     """Return the counts of both sides for data.json."""
     tables = (train, heldout)
-    lengths = [table.lengths for table in tables]
     return {
         "num_train_pairs": len(train),
         "num_train_prompts": train.num_prompts,
@@ -73,9 +72,9 @@ def account_of(data: DataConfig, train: TokenTable, heldout: TokenTable, dropped
         "num_truncated_pairs": sum(int((table.num_truncated > 0).sum()) for table in tables),
         "truncation": data.truncation,
         "max_length": data.max_length,
-        "prompt_tokens": _spread(np.concatenate([found.prompt for found in lengths])),
-        "chosen_tokens": _spread(np.concatenate([found.chosen for found in lengths])),
-        "rejected_tokens": _spread(np.concatenate([found.rejected for found in lengths])),
+        "prompt_tokens": _spread(np.concatenate([table.prompt_lengths for table in tables])),
+        "chosen_tokens": _spread(np.concatenate([table.completion_lengths(0) for table in tables])),
+        "rejected_tokens": _spread(np.concatenate([table.completion_lengths(1) for table in tables])),
     }
 
 

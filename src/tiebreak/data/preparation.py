@@ -215,7 +215,7 @@ class _Reading:
         lines = np.concatenate([lines for _, lines in self._places])
         detail = "the prompt is also held out"
         # A source's weight may repeat a pair; it is dropped once.
-        once = {(names[row], int(lines[row]), train.pair_id(row)) for row in np.flatnonzero(out).tolist()}
+        once = {(names[row], int(lines[row]), train.example_id(row)) for row in np.flatnonzero(out).tolist()}
         dropped = [Dropped(Source(name, line), HELDOUT_PROMPT, detail) for name, line, _ in sorted(once)]
         return train.selected(~out), dropped
 

@@ -1,33 +1,35 @@
 """Pairs as text by the million: JSON lines that read like a tuple of `Pair`.
 
-Owns how pairs are kept between reading and measuring, losslessly and, once they are many, in a file without a name.
+Owns how pairs are kept between reading and measuring, losslessly and, once they are many, in a mapped file.
 The form is private to the process; what users read and write is the business of `formats`.
 """
 
 from __future__ import annotations
 
 import json
-import operator
-from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, SupportsIndex, overload
 
-import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from tiebreak.data.scratch import IN_MEMORY_BYTES, Scratch
+from tiebreak.data.scratch import IN_MEMORY_BYTES, Rows, Scratch
 from tiebreak.records import Message, Origin, Pair, Preference, Source, Vote
+
+SCHEMA = pa.schema([("line", pa.large_binary())])
+BLOCK = 256
+"""Pairs that become a batch at once, or fewer that are longer than this together."""
+BLOCK_BYTES = 2**20
 
 
 class PairSpool(Sequence[Pair]):
     """Pairs kept as text; an item is made when it is asked for, a slice shares the text. Made by `of`."""
 
-    def __init__(self, text: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
-        self._text = text
-        self._starts = starts
-        self._ends = ends
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
 
     @classmethod
     def of(cls, pairs: Iterable[Pair], folder: Path | None = None, in_memory_bytes: int = IN_MEMORY_BYTES) -> PairSpool:
@@ -39,12 +41,10 @@ class PairSpool(Sequence[Pair]):
 
     def selected(self, indices: Sequence[int] | NDArray[Any]) -> PairSpool:
         """Return the pairs at some places in the order given, or where a mask is true; the text is shared."""
-        found = np.asarray(indices)
-        places = found if found.dtype == np.bool_ else found.astype(np.int64)
-        return PairSpool(self._text, self._starts[places], self._ends[places])
+        return PairSpool(self._rows.chosen(indices))
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self._rows)
 
     @overload
     def __getitem__(self, index: SupportsIndex) -> Pair: ...
@@ -52,39 +52,55 @@ class PairSpool(Sequence[Pair]):
     def __getitem__(self, index: slice) -> PairSpool: ...
     def __getitem__(self, index: SupportsIndex | slice) -> Pair | PairSpool:
         if isinstance(index, slice):
-            return PairSpool(self._text, self._starts[index], self._ends[index])
-        place = operator.index(index)
-        return pair_of(self._text[self._starts[place] : self._ends[place]].tobytes())
+            return PairSpool(self._rows.chosen(index))
+        batch, row = self._rows.located(index)
+        return pair_of(self._lines[batch][row].as_py())
 
     def __iter__(self) -> Iterator[Pair]:
         return (self[place] for place in range(len(self)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PairSpool, (self._rows,)
+
     def __repr__(self) -> str:
         return f"PairSpool({len(self)} pairs)"
+
+    @cached_property
+    def _lines(self) -> list[pa.LargeBinaryArray]:
+        return [batch["line"] for batch in self._rows.table.to_batches()]
 
 
 class PairSink:
     """Takes pairs one by one, keeps them out of memory, and is a spool in the end; used in a `with`."""
 
     def __init__(self, folder: Path | None = None, in_memory_bytes: int = IN_MEMORY_BYTES) -> None:
-        self._text = Scratch(np.uint8, folder, in_memory_bytes)
-        self._ends = array("q")
+        self._scratch = Scratch(SCHEMA, folder, in_memory_bytes)
+        self._lines: list[bytes] = []
+        self._num_bytes = 0
 
     def __enter__(self) -> Self:
+        self._scratch.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._text.close()
+    def __exit__(self, *error: object) -> None:
+        self._scratch.__exit__(*error)
 
     def append(self, pair: Pair) -> None:
         """Add a pair; raises TiebreakError where the disk is full."""
-        self._text.append(np.frombuffer(line_of(pair), np.uint8))
-        self._ends.append(self._text.size)
+        line = line_of(pair)
+        self._lines.append(line)
+        self._num_bytes += len(line)
+        if len(self._lines) >= BLOCK or self._num_bytes >= BLOCK_BYTES:
+            self._settle()
 
     def spool(self) -> PairSpool:
         """Return all pairs in their order, after which none can be added."""
-        ends = np.array(self._ends, np.int64)
-        return PairSpool(self._text.array(), np.append(0, ends)[: len(ends)], ends)
+        self._settle()
+        return PairSpool(Rows(self._scratch.table()))
+
+    def _settle(self) -> None:
+        self._scratch.append(pa.RecordBatch.from_arrays([pa.array(self._lines, pa.large_binary())], schema=SCHEMA))
+        self._lines, self._num_bytes = [], 0
 
 
 def line_of(pair: Pair) -> bytes:

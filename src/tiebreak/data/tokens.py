@@ -1,74 +1,59 @@
-"""Tokenised pairs by the million: flat arrays that read like a tuple of `TokenizedPair`.
+"""Examples as token ids by the million: an Arrow table that reads like a tuple of `TokenizedPair`.
 
-Owns how token ids are kept after rendering: all ids in one array, one fixed row of lengths and names for each pair,
-both mapped from files without a name once they are large. Knows no tokenizer and no text.
+Owns how token ids are kept after rendering: of each example its prompt and all its completions in one list, and their
+lengths in another, however many completions there are. Knows no tokenizer and no text.
 """
 
 from __future__ import annotations
 
 import hashlib
-import operator
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain, islice
+from functools import cached_property
+from itertools import accumulate, chain, islice, pairwise
 from pathlib import Path
 from typing import Any, Self, SupportsIndex, overload
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from tiebreak.data.scratch import IN_MEMORY_BYTES, Scratch
-from tiebreak.records import TokenizedPair
+from tiebreak.data.scratch import IN_MEMORY_BYTES, Rows, Scratch
+from tiebreak.records import TokenizedPair, num_unique_tokens
 
 BLOCK = 1024
-"""Pairs that become arrays at once."""
-_ROW = np.dtype(
+"""Examples that become a batch at once."""
+SCHEMA = pa.schema(
     [
-        ("start", "i8"),
-        ("prompt", "i4"),
-        ("chosen", "i4"),
-        ("rejected", "i4"),
-        ("num_truncated", "i4"),
-        ("weight", "f4"),
-        ("pair_id", "V32"),
-        ("prompt_id", "V32"),
+        ("example_id", pa.binary(32)),
+        ("prompt_id", pa.binary(32)),
+        ("ids", pa.list_(pa.int32())),
+        ("lengths", pa.list_(pa.int32())),
+        ("num_truncated", pa.int32()),
+        ("weight", pa.float32()),
     ]
 )
-
-
-@dataclass(frozen=True)
-class TokenLengths:
-    """Numbers of tokens, one entry for each pair."""
-
-    prompt: NDArray[np.int64]
-    chosen: NDArray[np.int64]
-    rejected: NDArray[np.int64]
-
-    @property
-    def unique(self) -> NDArray[np.int64]:
-        """Tokens of the prompt, counted once, and of both completions."""
-        return self.prompt + self.chosen + self.rejected
-
-    @property
-    def longest_row(self) -> NDArray[np.int64]:
-        """Tokens of the longer of prompt + chosen and prompt + rejected."""
-        return self.prompt + np.maximum(self.chosen, self.rejected)
+"""`lengths` are those of the prompt, and of each completion; `ids` are all of them, end to end."""
 
 
 class TokenTable(Sequence[TokenizedPair]):
-    """Tokenised pairs in flat arrays; an item is made when it is asked for, a slice shares the arrays.
+    """Examples in a table; an item is made when it is asked for, a slice shares the table.
 
-    Made by `of` and `joined`. Costs 96 bytes a pair and 4 a token, in memory or, from 32 MiB on, in a file.
+    Made by `of` and `joined`. Costs some 100 bytes an example and 4 a token, in memory or, from 32 MiB on, in a file.
     """
 
-    def __init__(self, ids: NDArray[np.int32], rows: NDArray[Any]) -> None:
-        self._ids = ids
+    def __init__(self, rows: Rows) -> None:
         self._rows = rows
 
     @classmethod
-    def of(cls, pairs: Iterable[TokenizedPair], folder: Path | None = None) -> TokenTable:
-        """Return pairs as a table; raises ValueError where an id is not 64 hexadecimal digits, as fingerprints are."""
-        return pairs if isinstance(pairs, cls) and not folder else cls.joined(_in_blocks(pairs), folder)
+    def of(cls, examples: Iterable[TokenizedPair], folder: Path | None = None) -> TokenTable:
+        """Return examples as a table; raises ValueError where an id is no fingerprint of 64 hexadecimal digits."""
+        if isinstance(examples, cls) and not folder:
+            return examples
+        with TokenSink(folder) as sink:
+            source = iter(examples)
+            while block := list(islice(source, BLOCK)):
+                sink.add(_batch(block))
+            return sink.table()
 
     @classmethod
     def joined(
@@ -81,54 +66,68 @@ class TokenTable(Sequence[TokenizedPair]):
             return sink.table()
 
     @property
-    def lengths(self) -> TokenLengths:
-        """Numbers of tokens of every pair, without making one."""
-        return TokenLengths(*(self._rows[side].astype(np.int64) for side in ("prompt", "chosen", "rejected")))
+    def num_unique_tokens(self) -> NDArray[np.int64]:
+        """Tokens of the prompt, counted once, and of all completions, an entry for each example."""
+        return self._of_rows(np.concatenate([batch.ids_at[1:] - batch.ids_at[:-1] for batch in self._batches]))
+
+    @property
+    def prompt_lengths(self) -> NDArray[np.int64]:
+        """Tokens of the prompt, an entry for each example."""
+        return self._lengths(0)
+
+    def completion_lengths(self, place: int) -> NDArray[np.int64]:
+        """Return the tokens of the completion at a place, an entry for each example; each has to have one there."""
+        return self._lengths(place + 1)
 
     @property
     def num_truncated(self) -> NDArray[np.int64]:
-        """Prompt tokens cut off, one entry for each pair."""
-        return self._rows["num_truncated"].astype(np.int64)
+        """Prompt tokens cut off, an entry for each example."""
+        return self._of_rows(np.concatenate([batch.num_truncated for batch in self._batches]))
 
     @property
     def weights(self) -> NDArray[np.float32]:
-        """Factor on the loss of every pair."""
-        return np.asarray(self._rows["weight"])
+        """Factor on the loss of every example."""
+        return np.concatenate([batch.weight for batch in self._batches])[self._rows.places]
 
     @property
     def num_prompts(self) -> int:
         """Different prompts."""
-        return len(np.unique(self._rows["prompt_id"].copy().view("S32")))
+        return len(self._different_prompts)
 
     def prompt_ids(self) -> list[str]:
         """Return the content hashes of all different prompts, sorted."""
-        return [bytes(name).hex() for name in np.unique(self._rows["prompt_id"]).tolist()]
+        return [bytes(name).hex() for name in self._different_prompts.tolist()]
 
     def digest(self) -> str:
-        """Return the digest of the ids and weights of all pairs in their order."""
-        ids, weights = self._rows["pair_id"].tobytes(), self._rows["weight"].tobytes()
-        return hashlib.sha256(ids + weights).hexdigest()
+        """Return the digest of the ids and weights of all examples in their order."""
+        names = np.concatenate([batch.example_id for batch in self._batches])[self._rows.places]
+        return hashlib.sha256(names.tobytes() + self.weights.tobytes()).hexdigest()
 
     def ids_digest(self) -> str:
-        """Return the digest of all token ids and of how they are cut into pairs."""
-        lengths = self.lengths
-        whole = hashlib.sha256()
-        for column in (self._own_ids(), lengths.prompt, lengths.chosen, lengths.rejected):
-            whole.update(np.ascontiguousarray(column).data)
-        return whole.hexdigest()
+        """Return the digest of all token ids and of how they are cut into prompts and completions."""
+        columns = [hashlib.sha256() for _ in range(3)]  # one each, or the digest would be of the batches, too
+        for own in map(_Batch, self._rows.batches()):
+            for column, values in zip(columns, (own.ids, own.lengths, np.diff(own.lengths_at)), strict=True):
+                column.update(np.ascontiguousarray(values).data)
+        return hashlib.sha256(b"".join(column.digest() for column in columns)).hexdigest()
 
-    def pair_id(self, index: int) -> str:
-        """Return the content hash of a pair, without making the pair."""
-        return bytes(self._rows[index]["pair_id"]).hex()
+    def example_id(self, index: int) -> str:
+        """Return the content hash of an example, without making it."""
+        batch, row = self._rows.located(index)
+        return bytes(self._batches[batch].example_id[row]).hex()
 
     def prompt_id(self, index: int) -> str:
-        """Return the content hash of a pair's prompt, without making the pair."""
-        return bytes(self._rows[index]["prompt_id"]).hex()
+        """Return the content hash of an example's prompt, without making it."""
+        batch, row = self._rows.located(index)
+        return bytes(self._batches[batch].prompt_id[row]).hex()
 
     def selected(self, indices: Sequence[int] | NDArray[Any]) -> TokenTable:
-        """Return the pairs at some places in the order given, or where a mask is true; the ids are shared."""
-        chosen = np.asarray(indices)
-        return TokenTable(self._ids, self._rows[chosen if chosen.dtype == np.bool_ else chosen.astype(np.int64)])
+        """Return the examples at some places in the order given, or where a mask is true; the table is shared."""
+        return TokenTable(self._rows.chosen(indices))
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the examples as batches of the schema."""
+        return self._rows.batches()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -139,80 +138,110 @@ class TokenTable(Sequence[TokenizedPair]):
     def __getitem__(self, index: slice) -> TokenTable: ...
     def __getitem__(self, index: SupportsIndex | slice) -> TokenizedPair | TokenTable:
         if isinstance(index, slice):
-            return TokenTable(self._ids, self._rows[index])
-        return self._made(self._rows[operator.index(index)])
+            return TokenTable(self._rows.chosen(index))
+        return self._made(*self._rows.located(index))
 
     def __iter__(self) -> Iterator[TokenizedPair]:
-        return map(self._made, self._rows)
+        return (self._made(*self._rows.batch_of(place)) for place in self._rows.places.tolist())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TokenTable, (self._rows,)
 
     def __repr__(self) -> str:
-        return f"TokenTable({len(self)} pairs)"
+        return f"TokenTable({len(self)} examples)"
 
-    def _made(self, row: np.void) -> TokenizedPair:
-        start, prompt, chosen, rejected, num_truncated, weight, pair_id, prompt_id = row.item()
-        ids = tuple(self._ids[start : start + prompt + chosen + rejected].tolist())
-        end = prompt + chosen
-        names = bytes(pair_id).hex(), bytes(prompt_id).hex()
-        return TokenizedPair(*names, ids[:prompt], ids[prompt:end], ids[end:], num_truncated, weight)
+    def _made(self, number: int, row: int) -> TokenizedPair:
+        batch = self._batches[number]
+        ids = batch.ids[batch.ids_at[row] : batch.ids_at[row + 1]].tolist()
+        lengths = batch.lengths[batch.lengths_at[row] : batch.lengths_at[row + 1]].tolist()
+        prompt, chosen, rejected = (tuple(ids[a:b]) for a, b in pairwise(accumulate(lengths, initial=0)))
+        names = bytes(batch.example_id[row]).hex(), bytes(batch.prompt_id[row]).hex()
+        return TokenizedPair(*names, prompt, chosen, rejected, int(batch.num_truncated[row]), float(batch.weight[row]))
 
-    def _own_rows(self) -> NDArray[Any]:
-        """Return a copy of the rows whose ids stand one after the other from 0 on."""
-        rows = self._rows.copy()
-        rows["start"] = np.cumsum(self.lengths.unique) - self.lengths.unique
-        return rows
+    def _lengths(self, place: int) -> NDArray[np.int64]:
+        return self._of_rows(np.concatenate([batch.lengths[batch.lengths_at[:-1] + place] for batch in self._batches]))
 
-    def _own_ids(self) -> NDArray[np.int32]:
-        """Return the ids of these rows alone, one after the other."""
-        starts, sizes = self._rows["start"], self.lengths.unique
-        if len(starts) and (starts[1:] == starts[:-1] + sizes[:-1]).all():
-            return self._ids[starts[0] : starts[-1] + sizes[-1]]
-        return np.concatenate([self._ids[:0], *(self._ids[a : a + n] for a, n in zip(starts, sizes, strict=True))])
+    def _of_rows(self, column: NDArray[Any]) -> NDArray[np.int64]:
+        return column[self._rows.places].astype(np.int64)
+
+    @cached_property
+    def _batches(self) -> list[_Batch]:
+        return [_Batch(batch) for batch in self._rows.table.to_batches()] or [_Batch(_batch([]))]
+
+    @cached_property
+    def _different_prompts(self) -> NDArray[Any]:
+        return np.unique(np.concatenate([batch.prompt_id for batch in self._batches])[self._rows.places])
 
 
 class TokenSink:
     """Takes tables one after the other, keeps them out of memory, and is one table in the end; used in a `with`."""
 
     def __init__(self, folder: Path | None = None, in_memory_bytes: int = IN_MEMORY_BYTES) -> None:
-        self._ids = Scratch(np.int32, folder, in_memory_bytes)
-        self._rows = Scratch(_ROW, folder, in_memory_bytes)
+        self._scratch = Scratch(SCHEMA, folder, in_memory_bytes)
 
     def __enter__(self) -> Self:
+        self._scratch.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._ids.close()
-        self._rows.close()
+    def __exit__(self, *error: object) -> None:
+        self._scratch.__exit__(*error)
 
     def append(self, table: TokenTable) -> None:
-        """Add the pairs of a table; raises TiebreakError where the disk is full."""
-        rows = table._own_rows()
-        rows["start"] += self._ids.size
-        self._ids.append(table._own_ids())
-        self._rows.append(rows)
+        """Add the examples of a table; raises TiebreakError where the disk is full."""
+        for batch in table.batches():
+            self.add(batch)
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Add a batch of the schema; raises TiebreakError where the disk is full."""
+        self._scratch.append(batch)
 
     def table(self) -> TokenTable:
-        """Return all pairs in their order, after which none can be added."""
-        return TokenTable(self._ids.array(), self._rows.array())
+        """Return all examples in their order, after which none can be added."""
+        return TokenTable(Rows(self._scratch.table()))
 
 
-def _in_blocks(pairs: Iterable[TokenizedPair]) -> Iterator[TokenTable]:
-    source = iter(pairs)
-    while block := list(islice(source, BLOCK)):
-        yield _in_memory(block)
+class _Batch:
+    """The columns of a batch as arrays that share its memory: `*_at` say where the list of each row begins."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self.example_id, self.prompt_id = _names(batch["example_id"]), _names(batch["prompt_id"])
+        (self.ids, self.ids_at), (self.lengths, self.lengths_at) = _list(batch["ids"]), _list(batch["lengths"])
+        self.num_truncated = batch["num_truncated"].to_numpy()
+        self.weight = batch["weight"].to_numpy()
 
 
-def _in_memory(pairs: Sequence[TokenizedPair]) -> TokenTable:
-    rows = np.zeros(len(pairs), _ROW)
-    for side in ("prompt", "chosen", "rejected"):
-        rows[side] = [len(getattr(pair, f"{side}_ids")) for pair in pairs]
-    for name in ("pair_id", "prompt_id"):
-        rows[name] = np.frombuffer(b"".join(_digest(getattr(pair, name)) for pair in pairs), "V32")
-    for name in ("num_truncated", "weight"):
-        rows[name] = [getattr(pair, name) for pair in pairs]
-    sizes = rows["prompt"].astype(np.int64) + rows["chosen"] + rows["rejected"]
-    rows["start"] = np.cumsum(sizes) - sizes
-    every = chain.from_iterable(chain(pair.prompt_ids, pair.chosen_ids, pair.rejected_ids) for pair in pairs)
-    return TokenTable(np.fromiter(every, np.int32, count=int(sizes.sum())), rows)
+def _names(column: pa.FixedSizeBinaryArray) -> NDArray[Any]:
+    # V32, since numpy's own texts lose zero bytes at their end.
+    if not len(column):
+        return np.zeros(0, "V32")
+    return np.frombuffer(column.buffers()[1], "V32")[column.offset : column.offset + len(column)]
+
+
+def _list(column: pa.ListArray) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return the values of all rows, and where each row begins and the last one ends."""
+    starts = column.offsets.to_numpy()
+    first, last = (int(starts[0]), int(starts[-1])) if len(starts) else (0, 0)
+    return column.values.to_numpy()[first:last], starts - first if len(starts) else np.zeros(1, np.int32)
+
+
+def _batch(examples: Sequence[TokenizedPair]) -> pa.RecordBatch:
+    parts = [(example.prompt_ids, *example.completions) for example in examples]
+    every = chain.from_iterable(chain.from_iterable(parts))
+    sizes = np.array([num_unique_tokens(example) for example in examples], np.int64)
+    columns = [
+        pa.array([_digest(example.example_id) for example in examples], pa.binary(32)),
+        pa.array([_digest(example.prompt_id) for example in examples], pa.binary(32)),
+        _listed(np.fromiter(every, np.int32, count=int(sizes.sum())), sizes),
+        _listed(np.array([len(part) for some in parts for part in some], np.int32), np.array(list(map(len, parts)))),
+        pa.array([example.num_truncated for example in examples], pa.int32()),
+        pa.array([example.weight for example in examples], pa.float32()),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+
+
+def _listed(values: NDArray[np.int32], sizes: NDArray[np.int64]) -> pa.ListArray:
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes, dtype=np.int64)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
 
 
 def _digest(name: str) -> bytes:

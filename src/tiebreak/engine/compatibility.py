@@ -19,11 +19,10 @@ from torch import nn
 
 from tiebreak.engine.attention import causal_model
 from tiebreak.engine.head import head_of
-from tiebreak.engine.reference.kinds import evaluation_mode
+from tiebreak.engine.model import evaluation_mode
 from tiebreak.engine.scorer import PackedScorer, PlainScorer, Scorer
 from tiebreak.errors import one_line
-from tiebreak.maths.logps import TokenLogps
-from tiebreak.records import TokenizedPair
+from tiebreak.records import Example, TokenizedPair
 
 PACKABLE_LAYERS = {"full_attention", "sliding_attention", "attention"}
 # Relative to the mean |log p| of a token: the rounding of two ways to add the same numbers.
@@ -125,7 +124,7 @@ def refused_by_check(model: Any, plain: PlainScorer, packed: PackedScorer, dtype
 
 def _difference(model: Any, plain: Scorer, packed: Scorer, dtype: torch.dtype) -> str | None:
     pairs = probe_pairs(model)
-    wanted, found = (_flat(scorer.tokens(model, pairs)) for scorer in (plain, packed))
+    wanted, found = (scorer.tokens(pairs).values for scorer in (plain, packed))
     apart = _apart(wanted, found)
     if apart <= TOLERANCE[dtype]:  # not "apart > …": a NaN is refused as well
         return None
@@ -137,18 +136,19 @@ def _other_gradient(model: Any, plain: Scorer, packed: Scorer, dtype: torch.dtyp
     deepest = list(islice((parameter for parameter in model.parameters() if parameter.requires_grad), 4))
     if not deepest:
         return None
+    pairs = probe_pairs(model)
     # One after the other: with activations checkpointed, the backward pass runs the layers as the last pass left them.
-    wanted, found = (_gradient(model, scorer, deepest) for scorer in (plain, packed))
+    wanted, found = (_gradient(scorer, pairs, deepest) for scorer in (plain, packed))
     apart = float((wanted - found).norm() / wanted.norm().clamp(min=torch.finfo(torch.float32).tiny))
     if apart <= GRADIENT_TOLERANCE[dtype]:
         return None
     return f"packed and plain gradients differ by {apart:.2g} of their size"
 
 
-def _gradient(model: Any, scorer: Scorer, parameters: Sequence[nn.Parameter]) -> torch.Tensor:
+def _gradient(scorer: Scorer, pairs: Sequence[Example], parameters: Sequence[nn.Parameter]) -> torch.Tensor:
     with torch.enable_grad():
-        gap = scorer(model, probe_pairs(model)).gap.sum()
-        found = torch.autograd.grad(gap, parameters, allow_unused=True, materialize_grads=True)
+        gaps = scorer.tokens(pairs).summed().paired().gap
+        found = torch.autograd.grad(gaps.sum(), parameters, allow_unused=True, materialize_grads=True)
     return torch.cat([gradient.float().flatten() for gradient in found])
 
 
@@ -163,9 +163,9 @@ def _lost_window(model: Any, packed: PackedScorer) -> str | None:
 def _randomness(model: Any, packed: PackedScorer) -> str | None:
     """Return a finding where training computes other numbers than evaluation, as noisy routers do."""
     pairs = probe_pairs(model)
-    still = _flat(packed.tokens(model, pairs))
+    still = packed.tokens(pairs).values
     model.train()
-    return None if torch.equal(still, _flat(packed.tokens(model, pairs))) else "its forward pass is random in training"
+    return None if torch.equal(still, packed.tokens(pairs).values) else "its forward pass is random in training"
 
 
 def _leak(model: Any, packed: Scorer, dtype: torch.dtype) -> str | None:
@@ -173,9 +173,7 @@ def _leak(model: Any, packed: Scorer, dtype: torch.dtype) -> str | None:
     first, *others = probe_pairs(model)
     ids = first.chosen_ids
     moved = TokenizedPair("moved", first.prompt_id, first.prompt_ids, (ids[0] ^ 1, *ids[1:]), first.rejected_ids)
-    before, after = (packed.tokens(model, [pair, *others]) for pair in (first, moved))
-    num = len(ids)
-    one, two = (torch.cat([tokens.chosen[num:], tokens.rejected]) for tokens in (before, after))
+    one, two = (packed.tokens([pair, *others]).values[len(ids) :] for pair in (first, moved))
     # Experts get other numbers of tokens when one token changes, and matrix products of other shapes round differently.
     same = torch.equal(one, two) or (_has_experts(model) and _apart(one, two) <= TOLERANCE[dtype])
     return None if same else "changing one completion changes another"
@@ -196,10 +194,6 @@ def probe_pairs(model: Any) -> list[TokenizedPair]:
         TokenizedPair(f"probe{index}", "probe", prompt, ids(chosen), ids(rejected))
         for index, (prompt, chosen, rejected) in enumerate(lengths)
     ]
-
-
-def _flat(tokens: TokenLogps) -> torch.Tensor:
-    return torch.cat([tokens.chosen, tokens.rejected])
 
 
 def _apart(one: torch.Tensor, two: torch.Tensor) -> float:

@@ -1,13 +1,16 @@
-"""A model that is trained or was trained, with all that is needed to use it.
+"""A model: weights with their tokenizer, and all that is needed to use them.
 
-Owns what goes together: weights, tokenizer, reference, scorer, and how much of a step fits in memory at once.
+Owns what goes together. Policy, reference, an exported artefact: all are Models, told apart by their weights and by the
+adapter that is at work on them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,91 +20,125 @@ from torch import nn
 
 from tiebreak.config import DataConfig
 from tiebreak.data.render import Renderer
-from tiebreak.engine.answers.local import Sampling
+from tiebreak.engine.answers.answerer import Answer, Chat, Done, Sampling, nothing
+from tiebreak.engine.answers.local import generate
+from tiebreak.engine.attention import causal_model, use_plain_attention
 from tiebreak.engine.loading import quietly
-from tiebreak.engine.reference.kinds import OtherAdapter
-from tiebreak.engine.reference.stored import StoredReference
 from tiebreak.engine.scorer import Scorer
 from tiebreak.engine.sources import Source
-from tiebreak.records import TokenizedPair
+from tiebreak.engine.weights import weights_digest
+from tiebreak.fingerprint import fingerprint
+from tiebreak.maths.logps import TokenLogps
+from tiebreak.records import Example
 
 POLICY_ADAPTER = "default"
 
 
-@dataclass
-class TokenBudget:
-    """Most tokens in one micro-batch; the one thing about a policy that changes when memory turns out to be short."""
-
-    tokens: int
-
-
 @dataclass(frozen=True)
-class Policy:
-    """The model that is trained or was trained, with all that is needed to use it."""
+class Model:
+    """Weights with their tokenizer."""
 
-    model: Any
+    network: Any
+    """Of transformers, or of peft where there is an adapter."""
+    adapter: str | None
+    """The adapter that is at work; None where there is none or where it is switched off."""
     tokenizer: Any
-    reference: StoredReference
     scorer: Scorer
     plain_because: str | None
-    """Why pairs are not packed; None where they are."""
+    """Why examples are not packed; None where they are."""
     device: torch.device
     eos_ids: tuple[int, ...]
     pad_id: int
     source: Source
     dtype: torch.dtype
     """Of the arithmetic; weights may be wider."""
-    budget: TokenBudget
+
+    def score(self, examples: Sequence[Example]) -> TokenLogps:
+        """Return the log-probability of every scored token, with a gradient where the weights have one."""
+        return self.scorer.tokens(examples)
+
+    def answer(self, chats: Sequence[Chat], sampling: Sampling, done: Done = nothing) -> list[Answer]:
+        """Return one answer for each chat, in order; `done` is told each batch as it is made."""
+        renderer = self._renderer
+        prompts = [renderer.prompt(chat.messages, chat.tools) for chat in chats]
+        use_plain_attention(self.network)
+
+        def told(made: Sequence[tuple[int, tuple[int, ...], bool]]) -> None:
+            done([(index, Answer(renderer.text(ids), ids, finished)) for index, ids, finished in made])
+
+        with evaluation_mode(self.network):
+            found = generate(self.network, prompts, sampling, self.eos_ids, self.pad_id, told)
+        return [Answer(renderer.text(ids), ids, finished) for ids, finished in found]
+
+    def digest(self) -> str:
+        """Return the fingerprint of the weights at work, whatever their folder or name."""
+        return weights_digest(self.network, causal_model(self.network).config, self.adapter)
 
     @property
-    def trainable(self) -> list[tuple[str, nn.Parameter]]:
-        """Names and parameters that the optimizer moves."""
-        return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+    def identity(self) -> str:
+        """What answers depend on besides chat and sampling: weights, template, and what ends a turn."""
+        return fingerprint([self.digest(), self.tokenizer.chat_template, list(self.eos_ids)])
 
-    @property
-    def is_adapter(self) -> bool:
-        """Whether an adapter was trained, and not all weights."""
-        return isinstance(self.model, peft.PeftModel)
+    def save(self, folder: Path) -> None:
+        """Write the adapter, or all weights where there is none, and the tokenizer, as transformers loads them."""
+        with quietly():
+            if self.adapter is None:
+                self.network.save_pretrained(folder)
+            else:
+                self.network.save_pretrained(folder, selected_adapters=[self.adapter])
+                if (nested := folder / self.adapter).is_dir():
+                    # peft writes every adapter but `default` into a folder of its own; lift it.
+                    for file in nested.iterdir():
+                        file.replace(folder / file.name)
+                    nested.rmdir()
+            self.tokenizer.save_pretrained(folder)
 
-    @property
-    def continues_adapter(self) -> bool:
-        """Whether training goes on with an adapter that the model came with."""
-        return isinstance(self.reference.live, OtherAdapter)
+    def with_network(self, network: Any) -> Model:
+        """Return the same model with other weights of the same make, and no adapter of ours on them."""
+        return replace(self, network=network, adapter=None, scorer=self.scorer.of(network))
 
     def renderer(self, data: DataConfig) -> Renderer:
         """Return the renderer that matches this tokenizer."""
         return Renderer(self.tokenizer, self.eos_ids, data)
 
-    def sampling(self, max_new_tokens: int, temperature: float = 0.0) -> Sampling:
-        """Return settings for generation that match this tokenizer."""
-        return Sampling(max_new_tokens, self.eos_ids, self.pad_id, temperature)
+    @cached_property
+    def _renderer(self) -> Renderer:
+        return self.renderer(DataConfig())  # its limits are for completions; a prompt has none
 
-    def micro_batches(self, pairs: Sequence[TokenizedPair]) -> list[list[TokenizedPair]]:
-        """Group pairs so that each group fits in memory."""
-        return self.scorer.micro_batches(pairs, self.budget.tokens)
+    @property
+    def trainable(self) -> list[tuple[str, nn.Parameter]]:
+        """Names and parameters that the optimizer moves."""
+        return [(name, p) for name, p in self.network.named_parameters() if p.requires_grad]
+
+    @property
+    def num_parameters(self) -> tuple[int, int]:
+        """How many parameters train, and how many there are."""
+        return sum(p.numel() for _, p in self.trainable), sum(p.numel() for p in self.network.parameters())
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether an adapter is trained, and not all weights."""
+        return isinstance(self.network, peft.PeftModel)
+
+    @property
+    def continues_adapter(self) -> bool:
+        """Whether training goes on with an adapter that the model came with."""
+        return self.is_adapter and self.source.adapter is not None
 
     def checkpoint_activations(self) -> None:
         """Keep only the inputs of layers for the backward pass, and compute the rest again."""
         with warnings.catch_warnings():
             # transformers 5.23 warns of a new name that 5.0 lacks; remove when every supported version has it.
             warnings.simplefilter("ignore", FutureWarning)
-            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-
-    def save(self, folder: Path, adapter: str = POLICY_ADAPTER) -> None:
-        """Write the adapter, or all weights where there is none, and the tokenizer, as transformers loads them."""
-        with quietly():
-            if self.is_adapter:
-                self.model.save_pretrained(folder, selected_adapters=[adapter])
-                _flatten(folder, adapter)
-            else:
-                self.model.save_pretrained(folder)
-            self.tokenizer.save_pretrained(folder)
+            self.network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
-def _flatten(folder: Path, adapter: str) -> None:
-    """Peft writes every adapter but `default` into a folder of its own; lift it."""
-    nested = folder / adapter
-    if nested.is_dir():
-        for file in nested.iterdir():
-            file.replace(folder / file.name)
-        nested.rmdir()
+@contextlib.contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Switch dropout off for a while."""
+    was_training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(was_training)

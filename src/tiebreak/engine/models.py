@@ -18,7 +18,7 @@ import torch
 import transformers
 from torch import nn
 
-from tiebreak.config import AdapterConfig, Config, DataConfig, ModelConfig, build_config
+from tiebreak.config import AdapterConfig, DataConfig, ModelConfig, ReferenceConfig, build_config
 from tiebreak.data.render import Renderer
 from tiebreak.data.templates import fault_of
 from tiebreak.engine.attention import use_plain_attention
@@ -26,59 +26,57 @@ from tiebreak.engine.bundled import Say
 from tiebreak.engine.compatibility import Choice, choose_scorer
 from tiebreak.engine.fused_lora import fuse, unfuse
 from tiebreak.engine.loading import load_adapter, load_as_a_stranger, load_model, quietly
-from tiebreak.engine.model import POLICY_ADAPTER, Policy, TokenBudget
-from tiebreak.engine.planner import MOST_TOKENS
+from tiebreak.engine.model import POLICY_ADAPTER, Model
 from tiebreak.engine.products import speed_up
 from tiebreak.engine.reference.kinds import REFERENCE_ADAPTER, AdapterOff, FrozenCopy, OtherAdapter, Reference
 from tiebreak.engine.reference.store import SCHEMA, LogpStore
-from tiebreak.engine.reference.stored import StoredReference
-from tiebreak.engine.scorer import PackedScorer, PlainScorer, Scorer
+from tiebreak.engine.reference.stored import Stored
+from tiebreak.engine.scorer import PackedScorer, PlainScorer
 from tiebreak.engine.sources import Source, explained, refuse_code, resolve
 from tiebreak.errors import ModelError, one_line
 from tiebreak.fingerprint import derive_seed
 from tiebreak.secrecy import masked
 
-DEFAULT_BUDGET = MOST_TOKENS["cpu"]
-"""Tokens of a micro-batch where nothing is trained and so nothing is planned. On a CPU they are those of training, as a
-rule, so that evaluating again rounds alike."""
 
+def load(
+    config: ModelConfig,
+    adapter: AdapterConfig,
+    store: ReferenceConfig,
+    *,
+    seed: int,
+    trained: Path | None = None,
+    start: Path | None = None,
+    say: Say = lambda _: None,
+) -> tuple[Model, Stored]:
+    """Return the policy at its start, or as trained in a run folder, and its reference.
 
-def load_policy(
-    config: Config, *, trained: Path | None = None, start: Path | None = None, say: Say = lambda _: None
-) -> Policy:
-    """Return the policy at its start, or as trained in a run folder, together with its reference.
-
-    `trained` holds what `Policy.save` wrote. `start` holds the adapter that training started from, where it was one.
+    `trained` holds what `Model.save` wrote. `start` holds the adapter that training started from, where it was one.
+    `seed` draws a new adapter.
     """
-    source = resolve(config.model if start is None else ModelConfig(name=str(start)), say)
+    source = resolve(config if start is None else ModelConfig(name=str(start)), say)
     if trained is not None:
         refuse_code(str(trained))  # a run folder may come from elsewhere, too
-    device = _device(config.model)
-    dtype = _dtype(config.model, device)
-    tokenizer = _tokenizer(config.model, source, trained)
+    device = _device(config)
+    dtype = _dtype(config, device)
+    tokenizer = _tokenizer(config, source, trained)
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    if config.adapter.kind == "lora":
-        model, reference_of = _with_adapter(_Loading(source, trained, dtype, device, say), config)
-    else:
-        # Full fine-tuning keeps fp32 weights: steps of 1e-6 would vanish in bf16. A frozen base may be narrow.
-        model, reference_of = _all_weights(_Loading(source, trained, torch.float32, device, say))
-    choice = _scorer(model, config.model, pad_id, device, dtype)
-    policy = Policy(
-        model=model,
+    # Full fine-tuning keeps fp32 weights: steps of 1e-6 would vanish in bf16. A frozen base may be narrow.
+    loading = _Loading(source, trained, dtype if adapter.kind == "lora" else torch.float32, device, say)
+    network, reference_of = _with_adapter(loading, adapter, seed) if adapter.kind == "lora" else _all_weights(loading)
+    choice = _scorer(network, config, pad_id, device, dtype)
+    policy = Model(
+        network=network,
+        adapter=POLICY_ADAPTER if adapter.kind == "lora" else None,
         tokenizer=tokenizer,
-        reference=_remembered(reference_of(choice.scorer), config, dtype, device, say),
         scorer=choice.scorer,
         plain_because=choice.refusal,
         device=device,
-        eos_ids=_eos_ids(tokenizer, model.generation_config),
+        eos_ids=_eos_ids(tokenizer, network.generation_config),
         pad_id=pad_id,
         source=source,
         dtype=dtype,
-        budget=TokenBudget(config.training.token_budget or DEFAULT_BUDGET),
     )
-    if config.training.gradient_checkpointing and trained is None:
-        policy.checkpoint_activations()
-    return policy
+    return policy, _remembered(reference_of(policy), store, policy, say)
 
 
 def load_renderer(model: str, data: DataConfig, say: Say = lambda _: None) -> Renderer:
@@ -89,25 +87,26 @@ def load_renderer(model: str, data: DataConfig, say: Say = lambda _: None) -> Re
     return Renderer(tokenizer, _eos_ids(tokenizer, _generation(source)), data)
 
 
-def save_merged(policy: Policy, folder: Path) -> None:
+def save_merged(policy: Model, folder: Path) -> None:
     """Write the weights with the adapter added into them; the policy itself stays as it is."""
     # A copy, since merging and unmerging in place would leave rounding behind in the policy.
-    use_plain_attention(policy.model)  # a copy would not know what to switch back to
-    twin = copy.deepcopy(policy.model)
+    use_plain_attention(policy.network)  # a copy would not know what to switch back to
+    twin = copy.deepcopy(policy.network)
     unfuse(twin)
     with quietly():
         twin.merge_and_unload(adapter_names=[POLICY_ADAPTER]).save_pretrained(folder)
         policy.tokenizer.save_pretrained(folder)
 
 
-def load_artefact(folder: Path, policy: Policy) -> Any:
+def load_artefact(folder: Path, policy: Model) -> Model:
     """Load what was exported as a stranger would, by the plain classes of transformers and peft."""
-    return load_as_a_stranger(folder, next(policy.model.parameters()).dtype).to(policy.device)
+    network = load_as_a_stranger(folder, next(policy.network.parameters()).dtype).to(policy.device)
+    return policy.with_network(network.eval())
 
 
 # ------------------------------------------------------------------------------------------------------ the three cases
 
-ReferenceOf = Callable[[Scorer], Reference]
+ReferenceOf = Callable[[Model], Reference]
 
 
 @dataclass(frozen=True)
@@ -121,34 +120,30 @@ class _Loading:
     say: Say
 
 
-def _with_adapter(loading: _Loading, config: Config) -> tuple[Any, ReferenceOf]:
+def _with_adapter(loading: _Loading, adapter: AdapterConfig, seed: int) -> tuple[Any, ReferenceOf]:
     source, base = loading.source, _base(loading)
     start = loading.trained or source.adapter
     # fork_rng: the adapter's initialisation is ours alone and leaves the caller's random stream as it was.
     with torch.random.fork_rng(devices=[]), explained(str(start or source.base)), quietly():
-        torch.manual_seed(derive_seed(config.training.seed, "adapter"))
+        torch.manual_seed(derive_seed(seed, "adapter"))
         if start:
             model = load_adapter(base, str(start), POLICY_ADAPTER, is_trainable=True, say=loading.say)
         else:
             # The adapter remembers the revision of its base, for whoever loads it later.
-            model = peft.get_peft_model(
-                base, _lora(config.adapter), adapter_name=POLICY_ADAPTER, revision=source.revision
-            )
+            model = peft.get_peft_model(base, _lora(adapter), adapter_name=POLICY_ADAPTER, revision=source.revision)
         if source.adapter:
             load_adapter(model, source.adapter, REFERENCE_ADAPTER, is_trainable=False)
             model.set_adapter(POLICY_ADAPTER)
     model = model.to(loading.device)
     fuse(model)
-    kind = OtherAdapter if source.adapter else AdapterOff
-    return model, lambda scorer: kind(model, scorer, source.identity)
+    return model, OtherAdapter if source.adapter else AdapterOff
 
 
 def _all_weights(loading: _Loading) -> tuple[Any, ReferenceOf]:
-    trained, identity = loading.trained, loading.source.identity
-    model = _weights(loading, str(trained), None) if trained else _start(loading)
+    model = _weights(loading, str(loading.trained), None) if loading.trained else _start(loading)
     model = model.requires_grad_(True).to(loading.device)
     again = replace(loading, say=lambda _: None)  # what there is to say about these weights has been said
-    return model, lambda scorer: FrozenCopy(lambda: _start(again).to(loading.device), scorer, identity)
+    return model, lambda policy: FrozenCopy(policy, lambda: _start(again).to(loading.device))
 
 
 def _start(loading: _Loading) -> Any:
@@ -175,23 +170,24 @@ def _lora(adapter: AdapterConfig) -> peft.LoraConfig:
 # ----------------------------------------------------------------------------------------------------------- the pieces
 
 
-def _scorer(model: Any, config: ModelConfig, pad_id: int, device: torch.device, dtype: torch.dtype) -> Choice:
-    plain = PlainScorer(pad_id=pad_id, device=device, dtype=dtype)
+def _scorer(network: Any, config: ModelConfig, pad_id: int, device: torch.device, dtype: torch.dtype) -> Choice:
+    plain = PlainScorer(network, pad_id=pad_id, device=device, dtype=dtype)
     if config.layout == "plain":
         return Choice(plain, "model.layout says so")
-    return choose_scorer(model, plain, PackedScorer(device=device, dtype=dtype), dtype)
+    return choose_scorer(network, plain, PackedScorer(network, device=device, dtype=dtype), dtype)
 
 
-def _remembered(live: Reference, config: Config, dtype: torch.dtype, device: torch.device, say: Say) -> StoredReference:
-    where = config.reference.store
-    folder = platformdirs.user_cache_path("tiebreak") / "reference" if where == "auto" else Path(where)
+def _remembered(asked: Reference, config: ReferenceConfig, policy: Model, say: Say) -> Stored:
+    folder = platformdirs.user_cache_path("tiebreak") / "reference" if config.store == "auto" else Path(config.store)
 
     def open_store() -> LogpStore:
-        if where == "off":
+        if config.store == "off":
             return LogpStore(None, {})
-        return LogpStore(folder, {"weights": live.digest(), "dtype": str(dtype), "schema": SCHEMA}, say)
+        with asked.model() as model:
+            weights = model.digest()
+        return LogpStore(folder, {"weights": weights, "dtype": str(policy.dtype), "schema": SCHEMA}, say)
 
-    return StoredReference(live, open_store, device)
+    return Stored(asked, open_store, device=policy.device, dtype=policy.dtype, spot_checks=config.spot_checks)
 
 
 def _base(loading: _Loading) -> Any:

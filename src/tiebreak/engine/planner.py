@@ -19,9 +19,9 @@ from torch import Tensor
 from tiebreak.engine.attention import causal_model
 from tiebreak.engine.compatibility import probe_pairs
 from tiebreak.engine.head import CHUNK
-from tiebreak.engine.model import Policy
+from tiebreak.engine.model import Model
 from tiebreak.errors import ModelError
-from tiebreak.records import TokenizedPair
+from tiebreak.records import Example, TokenizedPair, longest_row
 
 MOST_TOKENS = {"cpu": 1536, "cuda": 32768, "mps": 4096}
 """More than this gains no speed (docs/experiments.md); less memory stays free for everything else."""
@@ -68,18 +68,18 @@ class Plan:
 
 
 def make_plan(
-    policy: Policy,
-    pairs: Sequence[TokenizedPair],
+    policy: Model,
+    examples: Sequence[Example],
     token_budget: int | None = None,
     checkpoint: bool | None = None,
     available_bytes: int | None = None,
 ) -> Plan:
-    """Return the plan for training on `pairs`; settings that are given are kept, those that are None are chosen.
+    """Return the plan for training on `examples`; settings that are given are kept, those that are None are chosen.
 
     `available_bytes` is what is free on the device now, unless given. Leaves the policy with activations checkpointed
     where the plan says so. Raises ModelError where not even the longest pair fits.
     """
-    longest = max(policy.scorer.num_tokens([pair]) for pair in pairs)
+    longest = max(policy.scorer.num_tokens([example]) for example in examples)
     available = _available(policy.device) if available_bytes is None else available_bytes
     optimizer, head = _optimizer_bytes(policy), _head_bytes(policy)
     room = int(available * USABLE) - optimizer - head
@@ -112,26 +112,26 @@ def _refuse(longest: int, available: int, needed: int) -> None:
     )
 
 
-def _bytes_per_token(policy: Policy) -> int:
+def _bytes_per_token(policy: Model) -> int:
     """Return the slope between two short forward passes; what does not grow with tokens cancels."""
-    pair = probe_pairs(policy.model)[0]
-    short, long = [pair], [_longer(pair, causal_model(policy.model).config.get_text_config().max_position_embeddings)]
-    policy.model.train()
+    pair = probe_pairs(policy.network)[0]
+    short, long = [pair], [_longer(pair, causal_model(policy.network).config.get_text_config().max_position_embeddings)]
+    policy.network.train()
     kept = [_kept_bytes(policy, some) for some in (short, long)]
-    policy.model.eval()
+    policy.network.eval()
     tokens = [policy.scorer.num_tokens(some) for some in (short, long)]
     return max(1, (kept[1] - kept[0]) // (tokens[1] - tokens[0]))
 
 
 def _longer(pair: TokenizedPair, most: int) -> TokenizedPair:
     """Return a pair with a prompt 64 tokens longer, or as long as the model allows."""
-    num = len(pair.prompt_ids) + min(64, most - pair.longest_row)
+    num = len(pair.prompt_ids) + min(64, most - longest_row(pair))
     return dataclasses.replace(pair, prompt_ids=(pair.prompt_ids * num)[:num])
 
 
-def _kept_bytes(policy: Policy, pairs: Sequence[TokenizedPair]) -> int:
+def _kept_bytes(policy: Model, pairs: Sequence[Example]) -> int:
     """Return the bytes that a forward pass keeps for its backward pass, each storage counted once."""
-    weights = {parameter.untyped_storage().data_ptr() for parameter in policy.model.parameters()}
+    weights = {parameter.untyped_storage().data_ptr() for parameter in policy.network.parameters()}
     storages: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -139,23 +139,23 @@ def _kept_bytes(policy: Policy, pairs: Sequence[TokenizedPair]) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        scores = policy.scorer(policy.model, pairs)
+        scores = policy.score(pairs).summed()
     total = sum(t.untyped_storage().nbytes() for address, t in storages.items() if address not in weights)
     del scores
     return total
 
 
-def _optimizer_bytes(policy: Policy) -> int:
+def _optimizer_bytes(policy: Model) -> int:
     return sum(parameter.numel() * (parameter.element_size() + 8) for _, parameter in policy.trainable)
 
 
-def _head_bytes(policy: Policy) -> int:
+def _head_bytes(policy: Model) -> int:
     """Return the bytes of one chunk of logits and of what the softmax makes of them, in fp32."""
-    return 3 * 4 * CHUNK * int(causal_model(policy.model).config.get_text_config().vocab_size)
+    return 3 * 4 * CHUNK * int(causal_model(policy.network).config.get_text_config().vocab_size)
 
 
-def _num_layers(policy: Policy) -> int:
-    return int(causal_model(policy.model).config.get_text_config().num_hidden_layers)
+def _num_layers(policy: Model) -> int:
+    return int(causal_model(policy.network).config.get_text_config().num_hidden_layers)
 
 
 def _available(device: torch.device) -> int:

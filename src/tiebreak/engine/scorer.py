@@ -1,44 +1,49 @@
-"""What a model says about pairs: the log-probability of every scored token.
+"""What a model says about completions: the log-probability of every scored token.
 
-Owns the forward pass. `Scorer` is the seam: the loop, the reference and the evaluation hand over pairs; how the tokens
-are laid out is the scorer's secret. `PlainScorer` is the slow, obvious form. `PackedScorer` computes each prompt once
-and pads nothing, and equals it in values and gradients.
+Owns the forward pass. `Scorer` is the seam: the step, the reference and the evaluation hand over examples; how the
+tokens are laid out is the scorer's secret. `PlainScorer` is the slow, obvious form. `PackedScorer` computes each prompt
+once and pads nothing, and equals it in values and gradients.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
+from torch import Tensor, nn
 
 from tiebreak.engine.attention import PackedLayout, causal_model, use_packed_attention, use_plain_attention
-from tiebreak.engine.head import Head, head_of, plain_token_logps, token_logps
+from tiebreak.engine.head import head_of, plain_token_logps, token_logps
 from tiebreak.engine.products import filling
-from tiebreak.maths.layout import lay_out, micro_batches
-from tiebreak.maths.logps import PairLogps, TokenLogps
-from tiebreak.maths.packing import num_packed, pack, packed_micro_batches
-from tiebreak.records import TokenizedPair
+from tiebreak.maths.layout import lay_out, micro_batches, num_padded
+from tiebreak.maths.logps import TokenLogps
+from tiebreak.maths.packing import PackedRow, num_packed, pack, packed_micro_batches
+from tiebreak.records import Example
+
+E = TypeVar("E", bound=Example)
+Cut = Callable[[Sequence[Example]], Sequence[Sequence[Example]]]
+"""Groups examples so that each group fits in memory."""
 
 
 class Scorer(Protocol):
-    """Scores pairs under a model; log-probabilities have a gradient where the model has one."""
+    """Scores examples under one network; log-probabilities have a gradient where the network has one."""
 
     layout: str
     """The name of the layout, for manifests."""
 
-    def micro_batches(self, pairs: Sequence[TokenizedPair], token_budget: int) -> list[list[TokenizedPair]]:
-        """Group the pairs of a step so that each group costs at most `token_budget` tokens in this layout."""
+    def micro_batches(self, examples: Sequence[E], token_budget: int) -> list[list[E]]:
+        """Group the examples of a step so that each group costs at most `token_budget` tokens in this layout."""
 
-    def num_tokens(self, pairs: Sequence[TokenizedPair]) -> int:
-        """Return the tokens that one micro-batch of these pairs costs in this layout."""
+    def num_tokens(self, examples: Sequence[Example]) -> int:
+        """Return the tokens that one micro-batch of these examples costs in this layout."""
 
-    def tokens(self, model: Any, pairs: Sequence[TokenizedPair]) -> TokenLogps:
+    def tokens(self, examples: Sequence[Example]) -> TokenLogps:
         """Return the log-probability of every scored token."""
 
-    def __call__(self, model: Any, pairs: Sequence[TokenizedPair]) -> PairLogps:
-        """Return the log-probabilities of whole completions, in the order of `pairs`."""
+    def of(self, network: Any) -> Scorer:
+        """Return the same scorer for another network of the same make."""
 
 
 class PlainScorer:
@@ -46,89 +51,101 @@ class PlainScorer:
 
     layout = "plain"
 
-    def __init__(self, *, pad_id: int, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, network: Any, *, pad_id: int, device: torch.device, dtype: torch.dtype) -> None:
         """`dtype` is that of the arithmetic; weights of another dtype are cast on the way."""
+        self._network = network
         self._pad_id = pad_id
         self._device = device
         self._dtype = dtype
 
-    def micro_batches(self, pairs: Sequence[TokenizedPair], token_budget: int) -> list[list[TokenizedPair]]:
+    def of(self, network: Any) -> PlainScorer:
+        """Return the same scorer for another network."""
+        return PlainScorer(network, pad_id=self._pad_id, device=self._device, dtype=self._dtype)
+
+    def micro_batches(self, examples: Sequence[E], token_budget: int) -> list[list[E]]:
         """Group by padded size, longest first."""
-        return micro_batches(pairs, token_budget)
+        return micro_batches(examples, token_budget)
 
-    def num_tokens(self, pairs: Sequence[TokenizedPair]) -> int:
+    def num_tokens(self, examples: Sequence[Example]) -> int:
         """Return the size of the padded rectangle."""
-        return 2 * len(pairs) * max(pair.longest_row for pair in pairs)
+        return num_padded(examples)
 
-    def tokens(self, model: Any, pairs: Sequence[TokenizedPair]) -> TokenLogps:
+    def tokens(self, examples: Sequence[Example]) -> TokenLogps:
         """Return the log-probability of every scored token; cost grows with the padded size."""
-        use_plain_attention(model)
-        batch = lay_out(pairs, self._pad_id).to(self._device)
-        first = batch.first_scored
-        positions = torch.arange(first, batch.input_ids.shape[1] - 1, device=self._device)
+        use_plain_attention(self._network)
+        batch = lay_out(examples, self._pad_id).to(self._device)
+        positions = torch.arange(batch.first_scored, batch.input_ids.shape[1] - 1, device=self._device)
         with _arithmetic(self._device, self._dtype):
-            logits = model(
+            logits = self._network(
                 input_ids=batch.input_ids,
                 attention_mask=batch.attention_mask,
                 logits_to_keep=positions,
                 use_cache=False,
             ).logits
-        values = plain_token_logps(logits, batch.input_ids, batch.completion_mask, first)
-        num_chosen = sum(len(pair.chosen_ids) for pair in pairs)
-        return TokenLogps(tuple(pairs), values[:num_chosen], values[num_chosen:])
-
-    def __call__(self, model: Any, pairs: Sequence[TokenizedPair]) -> PairLogps:
-        """Return `PairLogps`, in the order of `pairs`."""
-        return self.tokens(model, pairs).summed()
+        values = plain_token_logps(logits, batch.input_ids, batch.completion_mask, batch.first_scored)
+        return TokenLogps(values, batch.num_tokens)
 
 
 class PackedScorer:
-    """All pairs in one row, each prompt once, through the model's backbone and our head (see `maths.packing`)."""
+    """All examples in one row, each prompt once, through the model's backbone and our head (see `maths.packing`)."""
 
     layout = "packed"
 
-    def __init__(self, *, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, network: Any, *, device: torch.device, dtype: torch.dtype) -> None:
         """`dtype` is that of the arithmetic; weights of another dtype are cast on the way."""
+        self._scored = BackboneAndHead(causal_model(network), dtype)
         self._device = device
         self._dtype = dtype
         self.windows: set[int] = set()
-        """The sliding windows that a model's layers asked for so far."""
+        """The sliding windows that the network's layers asked for so far."""
 
-    def micro_batches(self, pairs: Sequence[TokenizedPair], token_budget: int) -> list[list[TokenizedPair]]:
+    def of(self, network: Any) -> PackedScorer:
+        """Return the same scorer for another network."""
+        return PackedScorer(network, device=self._device, dtype=self._dtype)
+
+    def micro_batches(self, examples: Sequence[E], token_budget: int) -> list[list[E]]:
         """Group by packed size, first-fit-decreasing."""
-        return packed_micro_batches(pairs, token_budget)
+        return packed_micro_batches(examples, token_budget)
 
-    def num_tokens(self, pairs: Sequence[TokenizedPair]) -> int:
+    def num_tokens(self, examples: Sequence[Example]) -> int:
         """Return the length of the row."""
-        return num_packed(pairs)
+        return num_packed(examples)
 
-    def tokens(self, model: Any, pairs: Sequence[TokenizedPair]) -> TokenLogps:
+    def tokens(self, examples: Sequence[Example]) -> TokenLogps:
         """Return the log-probability of every scored token; cost grows with the unique tokens."""
-        causal = causal_model(model)
-        use_packed_attention(causal)
-        batch = pack(pairs)
-        batch = batch.filled(filling(batch.input_ids.numel(), self._device, self._dtype))
+        use_packed_attention(self._scored.causal)
+        row = pack(examples)
+        row = row.filled(filling(row.input_ids.numel(), self._device, self._dtype)).to(self._device)
         with _arithmetic(self._device, self._dtype):
-            hidden = causal.base_model(
-                input_ids=batch.input_ids.unsqueeze(0).to(self._device),
-                position_ids=batch.position_ids.unsqueeze(0).to(self._device),
-                use_cache=False,
-                packed_layout=PackedLayout(batch.segments, self.windows),
-            ).last_hidden_state
-        scored = hidden[0].index_select(0, batch.predictors.to(self._device)).to(self._dtype)
-        values = token_logps(scored, batch.targets.to(self._device), _head(causal))
-        sides = (values.index_select(0, at.to(self._device)) for at in (batch.chosen_tokens, batch.rejected_tokens))
-        return TokenLogps(batch.pairs, *sides)
-
-    def __call__(self, model: Any, pairs: Sequence[TokenizedPair]) -> PairLogps:
-        """Return `PairLogps`, in the order of `pairs`."""
-        return self.tokens(model, pairs).summed()
+            values = self._scored(row, PackedLayout(row.segments, self.windows))
+        return TokenLogps(values.index_select(0, row.completion_tokens), row.num_tokens)
 
 
-def _head(causal: Any) -> Head:
-    head = head_of(causal)
-    assert head is not None, "the self-check lets no model without a plain head come here"  # noqa: S101
-    return head
+class BackboneAndHead(nn.Module):
+    """A packed row to the log-probabilities of its scored tokens: one forward pass, for whoever wraps it.
+
+    Backbone and head are one module, so that what shards or replicates weights sees them used within its own forward.
+    """
+
+    def __init__(self, causal: Any, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.causal = causal
+        self._dtype = dtype
+
+    def forward(self, row: PackedRow, layout: PackedLayout) -> Tensor:
+        """Return [scored]; the row is on the module's device."""
+        hidden = self.causal.base_model(
+            input_ids=row.input_ids.unsqueeze(0),
+            position_ids=row.position_ids.unsqueeze(0),
+            use_cache=False,
+            packed_layout=layout,
+        ).last_hidden_state
+        # The head computes in the dtype of the arithmetic whatever autocast says: its softmax is fp32.
+        with torch.autocast(hidden.device.type, enabled=False):
+            scored = hidden[0].index_select(0, row.predictors).to(self._dtype)
+            head = head_of(self.causal)
+            assert head is not None, "the self-check lets no model without a plain head come here"  # noqa: S101
+            return token_logps(scored, row.targets, head)
 
 
 def _arithmetic(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:

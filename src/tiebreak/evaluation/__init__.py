@@ -2,5 +2,5 @@
 
 heldout    held-out pairs under reference and policy      samples     answers before and after
 measuring  all that is measured, and its files            measures    the before/after table
-gate       the verdict
+gate       the verdict                                    watching    who looks on while a run trains
 """

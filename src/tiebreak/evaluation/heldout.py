@@ -5,21 +5,23 @@ Owns what is measured on pairs. Same scorer, same rendering as training.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
 from tiebreak import faults
-from tiebreak.config import Config
-from tiebreak.engine.model import Policy
-from tiebreak.engine.reference.kinds import evaluation_mode
+from tiebreak.config import EvaluationConfig
+from tiebreak.engine.model import Model, evaluation_mode
+from tiebreak.engine.reference.kinds import Reference
+from tiebreak.engine.scorer import Cut
 from tiebreak.errors import TrainingError
-from tiebreak.maths.losses import objective
-from tiebreak.maths.metrics import pair_metrics
+from tiebreak.evaluation.watching import Seen
+from tiebreak.maths.metrics import LOSS, pair_metrics
+from tiebreak.maths.objectives import Objective
 from tiebreak.progress import Progress, Silent
-from tiebreak.records import TokenizedPair
+from tiebreak.records import Example, TokenizedPair
 
 
 @dataclass(frozen=True)
@@ -46,75 +48,76 @@ class Evidence:
 class HeldoutPairs:
     """Held-out pairs, scored by policy and reference."""
 
-    def __init__(self, policy: Policy, pairs: Sequence[TokenizedPair], config: Config) -> None:
+    def __init__(
+        self, policy: Model, reference: Reference, objective: Objective, pairs: Sequence[TokenizedPair], cut: Cut
+    ) -> None:
         self._policy = policy
+        self._reference = reference
+        self._objective = objective
         self._pairs = tuple(pairs)
-        self._config = config
-        self._loss = objective(config.loss)
+        self._cut = cut
 
-    def probe(self) -> Mapping[str, float]:
-        """Return mean metrics of the first `evaluation.probe_pairs` pairs, their keys under `heldout/`."""
-        rows = self.evidence(self._pairs[: self._config.evaluation.probe_pairs])
-        return {
-            "heldout/loss": _mean(row.loss for row in rows),
-            "heldout/rewards/margins": _mean(row.margin for row in rows),
-            "heldout/rewards/accuracies": _mean(row.win for row in rows),
-            "heldout/logps/chosen": _mean(row.policy_chosen_logps for row in rows),
-            "heldout/logps/rejected": _mean(row.policy_rejected_logps for row in rows),
-        }
-
-    def evidence(
-        self, pairs: Sequence[TokenizedPair] | None = None, progress: Progress | None = None
-    ) -> list[Evidence]:
-        """Return one row for each pair, in the order given; all pairs where none are named."""
-        wanted = self._pairs if pairs is None else tuple(pairs)
+    def evidence(self, num: int | None = None, progress: Progress | None = None) -> list[Evidence]:
+        """Return one row for each of the first `num` pairs, all of them by default, in their order."""
+        wanted = self._pairs[:num]
         found: dict[str, Evidence] = {}
         with (progress or Silent()).stage("held-out pairs", len(wanted)) as advance:
-            for group in self._policy.micro_batches(wanted):
+            for group in self._cut(wanted):
                 faults.point("evaluate")
                 found |= {row.pair_id: row for row in self._score(group)}
                 advance(len(group))
-        return [found[pair.pair_id] for pair in wanted]
+        return [found[pair.example_id] for pair in wanted]
 
-    def _score(self, pairs: Sequence[TokenizedPair]) -> list[Evidence]:
-        policy = self._policy
-        with evaluation_mode(policy.model), torch.no_grad():
-            scores = policy.scorer(policy.model, pairs)
-        reference = policy.reference.logps(pairs)
-        metrics = pair_metrics(self._loss(scores, reference), scores, reference, beta=self._config.loss.beta)
-        columns = [metrics.values[:, 0], metrics.values[:, 3], metrics.values[:, 4]]
-        columns += [scores.chosen, scores.rejected, reference.chosen, reference.rejected]
+    def _score(self, pairs: Sequence[Example]) -> list[Evidence]:
+        with evaluation_mode(self._policy.network), torch.no_grad():
+            said = self._policy.score(pairs).summed()
+        frozen = self._reference.logps(pairs).summed()
+        metrics = pair_metrics(self._objective(said, frozen), said)
+        policy, reference = said.paired(), frozen.paired()
+        columns = [metrics[name] for name in (LOSS, "rewards/margins", "rewards/accuracies")]
+        columns += [policy.chosen, policy.rejected, reference.chosen, reference.rejected]
         numbers = torch.stack([column.float().cpu() for column in columns], dim=1)
         _require_finite(numbers, pairs)
-        return [_evidence(pair, row) for pair, row in zip(pairs, numbers.tolist(), strict=True)]
+        return [
+            Evidence(pair.example_id, pair.prompt_id, *row, *map(len, pair.completions))
+            for pair, row in zip(pairs, numbers.tolist(), strict=True)
+        ]
 
 
-def _require_finite(numbers: torch.Tensor, pairs: Sequence[TokenizedPair]) -> None:
-    bad = [pair.pair_id[:12] for pair, ok in zip(pairs, numbers.isfinite().all(1).tolist(), strict=True) if not ok]
+class Probe:
+    """Watches held-out pairs while training goes on: before it, evenly spaced, and after the last step."""
+
+    def __init__(self, heldout: HeldoutPairs, settings: EvaluationConfig, total: int) -> None:
+        self._heldout = heldout
+        self._num_pairs = settings.probe_pairs
+        self._steps = {0, *probe_steps(total, settings.probes)} if settings.probes else set()
+
+    def due(self, step: int) -> bool:
+        """Say whether to look after that many steps."""
+        return step in self._steps
+
+    def look(self, step: int) -> Seen:
+        """Return mean metrics of the first pairs, their keys under `heldout/`."""
+        rows = self._heldout.evidence(self._num_pairs)
+        columns = {
+            "heldout/loss": [row.loss for row in rows],
+            "heldout/rewards/margins": [row.margin for row in rows],
+            "heldout/rewards/accuracies": [row.win for row in rows],
+            "heldout/logps/chosen": [row.policy_chosen_logps for row in rows],
+            "heldout/logps/rejected": [row.policy_rejected_logps for row in rows],
+        }
+        return Seen({name: sum(values) / len(values) for name, values in columns.items()})
+
+
+def probe_steps(total: int, probes: int) -> set[int]:
+    """Return the steps after which held-out pairs are scored: evenly spaced, the last step among them."""
+    return {round(total * (index + 1) / probes) for index in range(probes)} - {0}
+
+
+def _require_finite(numbers: torch.Tensor, pairs: Sequence[Example]) -> None:
+    bad = [pair.example_id[:12] for pair, ok in zip(pairs, numbers.isfinite().all(1).tolist(), strict=True) if not ok]
     if bad:
         raise TrainingError(
             f"held-out log-probabilities are not finite for {len(bad)} pairs ({', '.join(bad[:4])}): the weights are "
             "broken; lower training.learning_rate"
         )
-
-
-def _evidence(pair: TokenizedPair, numbers: Sequence[float]) -> Evidence:
-    loss, margin, win, chosen, rejected, reference_chosen, reference_rejected = numbers
-    return Evidence(
-        pair_id=pair.pair_id,
-        prompt_id=pair.prompt_id,
-        loss=loss,
-        margin=margin,
-        win=win,
-        policy_chosen_logps=chosen,
-        policy_rejected_logps=rejected,
-        reference_chosen_logps=reference_chosen,
-        reference_rejected_logps=reference_rejected,
-        chosen_num_tokens=len(pair.chosen_ids),
-        rejected_num_tokens=len(pair.rejected_ids),
-    )
-
-
-def _mean(values: Any) -> float:
-    listed = list(values)
-    return float(sum(listed) / len(listed))

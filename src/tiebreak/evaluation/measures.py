@@ -5,15 +5,19 @@ Owns which rows the table has and what each means. Pure: rows in, one JSON docum
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tiebreak.config import Config, RuleConfig
+import torch
+
+from tiebreak.config import RuleConfig
 from tiebreak.evaluation.gate import decide
 from tiebreak.evaluation.heldout import Evidence
 from tiebreak.fingerprint import derive_seed
+from tiebreak.maths.logps import Logps
+from tiebreak.maths.metrics import wins
+from tiebreak.maths.objectives import Objective
 from tiebreak.maths.stats import Estimate, clustered_mean, clustered_share
 
 
@@ -36,11 +40,17 @@ class Measure:
         return (clustered_share if self.unit == "share" else clustered_mean)(values, self.prompts, seed)
 
 
-def summarise(evidence: Sequence[Evidence], samples: Sequence[dict[str, Any]], config: Config) -> dict[str, Any]:
-    """Return evaluation.json: counts, the before/after table and the verdict."""
-    seed = derive_seed(config.training.seed, "bootstrap")
+def summarise(
+    evidence: Sequence[Evidence],
+    samples: Sequence[dict[str, Any]],
+    objective: Objective,
+    rule: RuleConfig | None,
+    seed: int,
+) -> dict[str, Any]:
+    """Return evaluation.json: counts, the before/after table and the verdict; `seed` is the run's."""
+    seed = derive_seed(seed, "bootstrap")
     prompts = [row.prompt_id for row in evidence]
-    measures = [*_pair_measures(evidence, prompts), *_answer_measures(samples, config.evaluation.rule)]
+    measures = [*_pair_measures(evidence, objective, prompts), *_answer_measures(samples, rule)]
     accuracy = clustered_share([row.win for row in evidence], prompts, seed)
     return {
         "num_heldout_pairs": len(evidence),
@@ -51,16 +61,22 @@ def summarise(evidence: Sequence[Evidence], samples: Sequence[dict[str, Any]], c
     }
 
 
-def _pair_measures(evidence: Sequence[Evidence], prompts: Sequence[str]) -> list[Measure]:
-    def at_start(value: float) -> list[float]:
-        # Before training policy and reference are the same model: every pair is a tie.
-        return [value] * len(evidence)
-
-    likelier = "Chosen likelier than rejected, per token"
+def _pair_measures(evidence: Sequence[Evidence], objective: Objective, prompts: Sequence[str]) -> list[Measure]:
+    # Before training the policy is the reference, so what it would have said is known without asking.
+    sums = torch.tensor(
+        [number for row in evidence for number in (row.reference_chosen_logps, row.reference_rejected_logps)],
+        dtype=torch.float64,
+    )
+    counts = torch.tensor([num for row in evidence for num in (row.chosen_num_tokens, row.rejected_num_tokens)])
+    start = objective.at_start(Logps(sums, counts))
+    margins = start.rewards[0::2] - start.rewards[1::2]
+    at_start = {"losses": start.losses.tolist(), "margins": margins.tolist(), "wins": wins(margins).tolist()}
+    likelier, loss = "Chosen likelier than rejected, per token", f"{objective.name.upper()} loss"
+    accuracy, margin = "Held-out preference accuracy", "Reward margin (chosen − rejected)"
     return [
-        Measure("Held-out preference accuracy", "share", prompts, at_start(0.5), [row.win for row in evidence]),
-        Measure("Reward margin (chosen − rejected)", "nats", prompts, at_start(0.0), [row.margin for row in evidence]),
-        Measure("DPO loss", "nats", prompts, at_start(math.log(2)), [row.loss for row in evidence]),
+        Measure(accuracy, "share", prompts, at_start["wins"], [row.win for row in evidence]),
+        Measure(margin, "nats", prompts, at_start["margins"], [row.margin for row in evidence]),
+        Measure(loss, "nats", prompts, at_start["losses"], [row.loss for row in evidence]),
         Measure(likelier, "share", prompts, *_likelier(evidence)),
     ]
 

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak import files
-from tiebreak.config import Config
-from tiebreak.engine.model import Policy
+from tiebreak.config import EvaluationConfig
+from tiebreak.data.account import Side
+from tiebreak.engine.model import Model
+from tiebreak.engine.reference.kinds import Reference
+from tiebreak.engine.scorer import Cut
 from tiebreak.evaluation.heldout import Evidence, HeldoutPairs
 from tiebreak.evaluation.measures import summarise
 from tiebreak.evaluation.samples import sample
+from tiebreak.maths.objectives import Objective
 from tiebreak.progress import Progress
-from tiebreak.records import Pair
 from tiebreak.runs import Run
 
 
@@ -37,17 +40,21 @@ class Measured:
 
 
 def measure(
-    policy: Policy,
-    heldout: HeldoutPairs,
-    pairs: Sequence[Pair],
-    config: Config,
+    policy: Model,
+    reference: Reference,
+    objective: Objective,
+    pairs: Side,
+    settings: EvaluationConfig,
+    *,
+    seed: int,
+    cut: Cut,
     progress: Progress,
     answers: Path | None = None,
 ) -> Measured:
-    """Measure policy against reference; `pairs` are the texts of the held-out pairs.
+    """Measure policy against reference on held-out pairs.
 
-    `answers` is a file in which generated answers survive a crash.
+    `seed` is the run's; `answers` is a file in which generated answers survive a crash.
     """
-    evidence = heldout.evidence(progress=progress)
-    samples = sample(policy, pairs, config, progress, answers)
-    return Measured(summarise(evidence, samples, config), evidence, samples)
+    evidence = HeldoutPairs(policy, reference, objective, pairs.tokenized, cut).evidence(progress=progress)
+    samples = sample(policy, reference, pairs.pairs, settings, progress, answers)
+    return Measured(summarise(evidence, samples, objective, settings.rule, seed), evidence, samples)

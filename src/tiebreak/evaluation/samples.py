@@ -11,13 +11,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tiebreak.config import Config, RuleConfig
-from tiebreak.data.render import Renderer
-from tiebreak.engine.answers.kept import AnswerFile
-from tiebreak.engine.answers.local import Answer, generate
-from tiebreak.engine.attention import causal_model
-from tiebreak.engine.model import POLICY_ADAPTER, Policy
-from tiebreak.engine.weights import weights_digest
+from tiebreak.config import EvaluationConfig, RuleConfig
+from tiebreak.engine.answers.answerer import Answer, Answerer, Chat, Sampling
+from tiebreak.engine.answers.kept import Kept
+from tiebreak.engine.model import Model
+from tiebreak.engine.reference.kinds import Reference
 from tiebreak.errors import ConfigError
 from tiebreak.progress import Progress
 from tiebreak.records import Pair
@@ -30,42 +28,42 @@ def choose_prompts(pairs: Sequence[Pair], num: int) -> list[Pair]:
 
 
 def sample(
-    policy: Policy, pairs: Sequence[Pair], config: Config, progress: Progress, kept_in: Path | None = None
+    policy: Model,
+    reference: Reference,
+    pairs: Sequence[Pair],
+    settings: EvaluationConfig,
+    progress: Progress,
+    kept_in: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Return a row for each chosen prompt with the greedy answers before (reference) and after (policy).
 
     `kept_in` is a file in which answers survive a crash.
     """
-    chosen = choose_prompts(pairs, config.evaluation.num_samples)
+    chosen = choose_prompts(pairs, settings.num_samples)
     if not chosen:
         return []
-    renderer = policy.renderer(config.data)
-    prompts = [renderer.prompt(pair.prompt, pair.tools) for pair in chosen]
-    sampling = policy.sampling(config.evaluation.max_new_tokens)
-    with progress.stage("answers", 2 * len(prompts)) as advance:
-        with policy.reference.model() as reference:
-            known = AnswerFile(kept_in, policy.reference.digest(), sampling) if kept_in else None
-            before = generate(reference, prompts, sampling, progress=advance, kept=known)
-        known = AnswerFile(kept_in, _digest(policy), sampling) if kept_in else None
-        after = generate(policy.model, prompts, sampling, progress=advance, kept=known)
-    rule = config.evaluation.rule
+    chats = [Chat(pair.prompt, pair.tools) for pair in chosen]
+    sampling = Sampling(settings.max_new_tokens)
+    with progress.stage("answers", 2 * len(chats)) as advance:
+
+        def answers(model: Model) -> list[Answer]:
+            answerer: Answerer = Kept(model, kept_in) if kept_in else model
+            return answerer.answer(chats, sampling, lambda made: advance(len(made)))
+
+        with reference.model() as frozen:
+            before = answers(frozen)
+        after = answers(policy)
     return [
         {
             "prompt_id": pair.prompt_id,
             "prompt": [message.as_dict() for message in pair.prompt],
             "chosen": pair.chosen.content,
             "rejected": pair.rejected.content,
-            "before": _described(one, renderer, rule),
-            "after": _described(two, renderer, rule),
+            "before": _described(one, settings.rule),
+            "after": _described(two, settings.rule),
         }
         for pair, one, two in zip(chosen, before, after, strict=True)
     ]
-
-
-def _digest(policy: Policy) -> str:
-    """Return the fingerprint of the policy's weights."""
-    adapter = POLICY_ADAPTER if policy.is_adapter else None
-    return weights_digest(policy.model, causal_model(policy.model).config, adapter)
 
 
 def compiled_rule(rule: RuleConfig | None) -> re.Pattern[str] | None:
@@ -78,11 +76,11 @@ def compiled_rule(rule: RuleConfig | None) -> re.Pattern[str] | None:
         raise ConfigError(f"evaluation.rule.pattern: not a regular expression ({error})") from None
 
 
-def _described(answer: Answer, renderer: Renderer, rule: RuleConfig | None) -> dict[str, Any]:
-    text, pattern = renderer.text(answer.ids), compiled_rule(rule)
-    matched = {} if pattern is None else {"matches_rule": pattern.search(text) is not None}
-    counted = {"num_tokens": len(answer.ids), "finished": answer.finished, "repetition": repetition(text)}
-    return {"text": text, **counted, **matched}
+def _described(answer: Answer, rule: RuleConfig | None) -> dict[str, Any]:
+    pattern = compiled_rule(rule)
+    matched = {} if pattern is None else {"matches_rule": pattern.search(answer.text) is not None}
+    counted = {"num_tokens": len(answer.ids), "finished": answer.finished, "repetition": repetition(answer.text)}
+    return {"text": answer.text, **counted, **matched}
 
 
 def repetition(text: str) -> float:

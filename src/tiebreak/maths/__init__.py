@@ -1,7 +1,7 @@
 """Pure functions: same input, same output, in milliseconds on a CPU.
 
-losses     objectives and their table                logps      log-probabilities by token and by completion
-packing    pairs to one packed row                   layout     pairs to padded rows, the oracle of the other
-metrics    rewards, margins, accuracies              stats      intervals by resampling
-intervals  intervals of shares by formula
+objectives/   objectives and their table              losses     what an objective answers
+logps         log-probabilities by token, by completion   metrics    what a step tells about itself
+packing       examples to one packed row              layout     examples to padded rows, the oracle of the other
+stats         intervals by resampling                 intervals  intervals of shares by formula
 """

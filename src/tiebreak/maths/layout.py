@@ -1,46 +1,46 @@
-"""How pairs become rectangles of token ids: which pairs share a micro-batch, where each token stands.
+"""How examples become rectangles of token ids: which ones share a micro-batch, where each token stands.
 
-Owns segment order, padding and the mask of scored positions. This is the plain layout: one right-padded row for each
+Owns row order, padding and the mask of scored positions. This is the plain layout: one right-padded row for each
 completion, the prompt repeated. It is the oracle for any denser one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from tiebreak.records import TokenizedPair
+from tiebreak.records import Example, longest_row
+
+E = TypeVar("E", bound=Example)
 
 
 @dataclass(frozen=True)
-class PairBatch:
-    """Pairs as rows: first the chosen side of every pair, then the rejected side, in the same order."""
+class PaddedRows:
+    """A row for each completion of each example, in their order."""
 
-    pairs: tuple[TokenizedPair, ...]
     input_ids: Int[Tensor, "rows time"]
     attention_mask: Int[Tensor, "rows time"]
     completion_mask: Bool[Tensor, "rows time"]
     """True where the token itself is scored; it is predicted one position earlier."""
+    first_scored: int
+    """The first position that predicts a scored token, over all rows."""
+    num_tokens: tuple[int, ...]
+    """Scored tokens of each row."""
 
-    def to(self, device: torch.device) -> PairBatch:
-        """Return the batch on a device."""
-        tensors = (self.input_ids, self.attention_mask, self.completion_mask)
-        return PairBatch(self.pairs, *(tensor.to(device, non_blocking=True) for tensor in tensors))
-
-    @property
-    def first_scored(self) -> int:
-        """The first position that predicts a scored token, over all rows."""
-        return min(len(pair.prompt_ids) for pair in self.pairs) - 1
+    def to(self, device: torch.device) -> PaddedRows:
+        """Return the rows on a device."""
+        names = ("input_ids", "attention_mask", "completion_mask")
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
 
-def lay_out(pairs: Sequence[TokenizedPair], pad_id: int) -> PairBatch:
-    """Return the plain layout of some pairs; padding never changes a result."""
-    rows = [(pair.prompt_ids, pair.chosen_ids) for pair in pairs]
-    rows += [(pair.prompt_ids, pair.rejected_ids) for pair in pairs]
+def lay_out(examples: Sequence[Example], pad_id: int) -> PaddedRows:
+    """Return the plain layout of some examples; padding never changes a result."""
+    rows = [(example.prompt_ids, completion) for example in examples for completion in example.completions]
     time = max(len(prompt) + len(completion) for prompt, completion in rows)
     input_ids = torch.full((len(rows), time), pad_id)
     lengths = torch.tensor([[len(prompt), len(prompt) + len(completion)] for prompt, completion in rows])
@@ -48,20 +48,26 @@ def lay_out(pairs: Sequence[TokenizedPair], pad_id: int) -> PairBatch:
         input_ids[row, : len(prompt) + len(completion)] = torch.tensor(prompt + completion)
     position = torch.arange(time)
     inside = position < lengths[:, 1:]
-    return PairBatch(tuple(pairs), input_ids, inside.long(), inside & (position >= lengths[:, :1]))
+    scored = inside & (position >= lengths[:, :1])
+    first = min(len(prompt) for prompt, _ in rows) - 1
+    return PaddedRows(input_ids, inside.long(), scored, first, tuple(len(completion) for _, completion in rows))
 
 
-def micro_batches(pairs: Sequence[TokenizedPair], token_budget: int) -> list[list[TokenizedPair]]:
-    """Group the pairs of a step so that no group pads to more than `token_budget` tokens.
+def num_padded(examples: Sequence[Example]) -> int:
+    """Return the size of the rectangle of some examples."""
+    return sum(len(example.completions) for example in examples) * max(map(longest_row, examples))
 
-    Pairs of similar length go together, longest first. A pair that is larger than the budget stands alone. The union
-    is exactly `pairs`: the budget bounds memory and never changes what a step learns from.
+
+def micro_batches(examples: Sequence[E], token_budget: int) -> list[list[E]]:
+    """Group the examples of a step so that no group pads to more than `token_budget` tokens.
+
+    Examples of similar length go together, longest first. One that is larger than the budget stands alone. The union is
+    exactly `examples`: the budget bounds memory and never changes what a step learns from.
     """
-    groups: list[list[TokenizedPair]] = []
-    for pair in sorted(pairs, key=lambda pair: pair.longest_row, reverse=True):
-        # The first pair of a group is its longest, so it sets the width of the rectangle.
-        if groups and 2 * (len(groups[-1]) + 1) * groups[-1][0].longest_row <= token_budget:
-            groups[-1].append(pair)
+    groups: list[list[E]] = []
+    for example in sorted(examples, key=longest_row, reverse=True):
+        if groups and num_padded([*groups[-1], example]) <= token_budget:
+            groups[-1].append(example)
         else:
-            groups.append([pair])
+            groups.append([example])
     return groups

@@ -1,6 +1,7 @@
-"""What a model says about pairs: log-probabilities by token and by completion.
+"""What a model says about completions: log-probabilities by token and by completion.
 
-Owns how tokens become a completion's sum. Sums and counts travel together, so a loss can divide once, last.
+Owns how tokens become a completion's sum. Sums and counts travel together, so a loss can divide once, last. Knows no
+sides: an objective takes the view of its examples, `paired` where they are pairs.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-
-from tiebreak.records import TokenizedPair
 
 
 @dataclass(frozen=True)
@@ -29,38 +28,46 @@ class PairLogps:
         """log π(chosen) − log π(rejected)."""
         return self.chosen - self.rejected
 
-    def detach(self) -> PairLogps:
+
+@dataclass(frozen=True)
+class Logps:
+    """Summed log-probabilities (nats, fp32) of completions, example after example, and the tokens behind each sum."""
+
+    sums: Float[Tensor, " completions"]
+    num_tokens: Int[Tensor, " completions"]
+
+    def paired(self) -> PairLogps:
+        """Return a view for examples of two completions each, chosen before rejected."""
+        return PairLogps(self.sums[0::2], self.sums[1::2], self.num_tokens[0::2], self.num_tokens[1::2])
+
+    def detach(self) -> Logps:
         """Return the same numbers without a gradient."""
-        return PairLogps(self.chosen.detach(), self.rejected.detach(), self.chosen_num_tokens, self.rejected_num_tokens)
+        return Logps(self.sums.detach(), self.num_tokens)
+
+    @staticmethod
+    def concatenated(parts: Sequence[Logps]) -> Logps:
+        """Return the completions of several micro-batches as one."""
+        return Logps(torch.cat([part.sums for part in parts]), torch.cat([part.num_tokens for part in parts]))
 
 
 @dataclass(frozen=True)
 class TokenLogps:
-    """Log-probabilities (nats, fp32) of every scored token: those of all chosen completions, and of all rejected."""
+    """Log-probabilities (nats, fp32) of every scored token: completion after completion, example after example."""
 
-    pairs: tuple[TokenizedPair, ...]
-    chosen: Float[Tensor, " chosen"]
-    rejected: Float[Tensor, " rejected"]
+    values: Float[Tensor, " tokens"]
+    num_tokens: tuple[int, ...]
+    """Of each completion."""
 
-    def summed(self) -> PairLogps:
+    def __post_init__(self) -> None:
+        if self.values.numel() != sum(self.num_tokens):
+            raise ValueError(f"{self.values.numel()} scored tokens, but the completions have {sum(self.num_tokens)}")
+
+    def rows(self) -> tuple[Float[Tensor, " completion"], ...]:
+        """Return the values of each completion."""
+        return torch.split(self.values, list(self.num_tokens))
+
+    def summed(self) -> Logps:
         """Return one sum for each completion, with its number of tokens."""
-        sides = (("chosen", self.chosen), ("rejected", self.rejected))
-        counts = [self._num_tokens(side) for side, _ in sides]
-        sums = [_sums(values, count) for (_, values), count in zip(sides, counts, strict=True)]
-        return PairLogps(*sums, *(torch.tensor(count, device=self.chosen.device) for count in counts))
-
-    def by_pair(self) -> list[tuple[Tensor, Tensor]]:
-        """Return (chosen, rejected) token log-probabilities of each pair."""
-        sides = (
-            torch.split(self.chosen, self._num_tokens("chosen")),
-            torch.split(self.rejected, self._num_tokens("rejected")),
-        )
-        return list(zip(*sides, strict=True))
-
-    def _num_tokens(self, side: str) -> list[int]:
-        return [len(getattr(pair, f"{side}_ids")) for pair in self.pairs]
-
-
-def _sums(values: Float[Tensor, " tokens"], num_tokens: Sequence[int]) -> Float[Tensor, " pairs"]:
-    # Run by run: torch adds a run pairwise, where segment_reduce adds one by one and a cumulative sum cancels.
-    return torch.stack([run.sum() for run in torch.split(values, list(num_tokens))])
+        # Run by run: torch adds a run pairwise, where segment_reduce adds one by one and a cumulative sum cancels.
+        sums = torch.stack([row.sum() for row in self.rows()])
+        return Logps(sums, torch.tensor(self.num_tokens, device=self.values.device))

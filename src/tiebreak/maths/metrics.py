@@ -1,53 +1,58 @@
 """What a step tells about itself, under the names that the field uses.
 
-Owns metric keys and their definitions. Pure: log-probabilities in, numbers out.
+Owns metric keys and their definitions. Pure: losses and log-probabilities in, numbers out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tiebreak.maths.logps import PairLogps
+from tiebreak.maths.logps import Logps
+from tiebreak.maths.losses import Losses
 
-PAIR_METRICS = (
-    "loss",
-    "rewards/chosen",
-    "rewards/rejected",
-    "rewards/margins",
-    "rewards/accuracies",
-    "logps/chosen",
-    "logps/rejected",
-)
+LOSS = "loss"
+"""The first metric of every objective."""
 
 
 @dataclass(frozen=True)
-class PairMetrics:
-    """One row of numbers for each pair; columns are `PAIR_METRICS`."""
+class Metrics:
+    """One row of numbers for each example."""
 
-    values: Float[Tensor, "pairs 7"]
+    names: tuple[str, ...]
+    values: Float[Tensor, "examples metrics"]
+
+    def __getitem__(self, name: str) -> Float[Tensor, " examples"]:
+        """Return one metric of every example."""
+        return self.values[:, self.names.index(name)]
 
     def means(self) -> dict[str, float]:
-        """Return the mean of each metric over the pairs, in one transfer from the device."""
-        return dict(zip(PAIR_METRICS, self.values.mean(0).tolist(), strict=True))
+        """Return the mean of each metric over the examples, in one transfer from the device."""
+        return dict(zip(self.names, self.values.mean(0).tolist(), strict=True))
 
     @staticmethod
-    def concatenated(parts: list[PairMetrics]) -> PairMetrics:
-        """Return the pairs of several micro-batches as one."""
-        return PairMetrics(torch.cat([part.values for part in parts]))
+    def concatenated(parts: Sequence[Metrics]) -> Metrics:
+        """Return the examples of several micro-batches as one."""
+        return Metrics(parts[0].names, torch.cat([part.values for part in parts]))
 
 
-def pair_metrics(
-    losses: Float[Tensor, " pairs"], policy: PairLogps, reference: PairLogps, *, beta: float
-) -> PairMetrics:
-    """Return the metrics of each pair. Implicit reward = beta × (log π − log π_ref), Rafailov et al. 2023, Eq. 5."""
-    chosen = beta * (policy.chosen - reference.chosen)
-    rejected = beta * (policy.rejected - reference.rejected)
-    columns = (losses, chosen, rejected, chosen - rejected, wins(chosen - rejected), policy.chosen, policy.rejected)
-    return PairMetrics(torch.stack([column.detach().float() for column in columns], dim=1))
+def pair_metrics(losses: Losses, policy: Logps) -> Metrics:
+    """Return the metrics of each pair."""
+    chosen, rejected, logps = losses.rewards[0::2], losses.rewards[1::2], policy.paired()
+    columns = {
+        LOSS: losses.losses,
+        "rewards/chosen": chosen,
+        "rewards/rejected": rejected,
+        "rewards/margins": chosen - rejected,
+        "rewards/accuracies": wins(chosen - rejected),
+        "logps/chosen": logps.chosen,
+        "logps/rejected": logps.rejected,
+    }
+    return Metrics(tuple(columns), torch.stack([column.detach().float() for column in columns.values()], dim=1))
 
 
 def wins(margins: Float[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:

@@ -1,4 +1,4 @@
-"""How pairs become one packed row: each prompt once, nothing padded, both completions behind it.
+"""How examples become one packed row: each prompt once, nothing padded, its completions behind it.
 
 Owns segment order, positions and which hidden state predicts which token. A segment is one prompt with all the
 completions that a micro-batch scores for it, each without its last token, which predicts nothing:
@@ -15,15 +15,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import TypeVar
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from tiebreak.records import TokenizedPair
+from tiebreak.records import Example, Ids
 
-Ids = tuple[int, ...]
-FIRST_FIT_PAIRS = 1024
+FIRST_FIT_EXAMPLES = 1024
+E = TypeVar("E", bound=Example)
 
 
 @dataclass(frozen=True)
@@ -40,28 +41,32 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class PackedPairs:
+class PackedRow:
     """A row of tokens, the segments in it, and for every scored token the position that predicts it."""
 
-    pairs: tuple[TokenizedPair, ...]
     segments: tuple[Segment, ...]
     input_ids: Int[Tensor, " row"]
     position_ids: Int[Tensor, " row"]
     predictors: Int[Tensor, " scored"]
     """Where in the row the hidden state stands that predicts a scored token; completion by completion."""
     targets: Int[Tensor, " scored"]
-    chosen_tokens: Int[Tensor, " chosen"]
-    """Indices into the scored tokens: the chosen completion of every pair, pair after pair."""
-    rejected_tokens: Int[Tensor, " rejected"]
+    completion_tokens: Int[Tensor, " tokens"]
+    """Indices into the scored tokens: every completion of every example; one that several examples hold comes again."""
+    num_tokens: tuple[int, ...]
+    """Of every completion of every example."""
 
     def __post_init__(self) -> None:
         if sum(segment.num_tokens for segment in self.segments) != self.input_ids.numel():
             raise ValueError("the segments do not cover the row")
-        wanted = (sum(len(p.chosen_ids) for p in self.pairs), sum(len(p.rejected_ids) for p in self.pairs))
-        if (self.chosen_tokens.numel(), self.rejected_tokens.numel()) != wanted:
-            raise ValueError("the scored tokens are not those of the pairs")
+        if self.completion_tokens.numel() != sum(self.num_tokens):
+            raise ValueError("the scored tokens are not those of the completions")
 
-    def filled(self, num: int) -> PackedPairs:
+    def to(self, device: torch.device) -> PackedRow:
+        """Return the row on a device."""
+        names = ("input_ids", "position_ids", "predictors", "targets", "completion_tokens")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
+    def filled(self, num: int) -> PackedRow:
         """Return the row with `num` tokens behind it: a segment that nothing else sees and nothing is read from."""
         if num == 0:
             return self
@@ -73,15 +78,15 @@ class PackedPairs:
         )
 
 
-def pack(pairs: Sequence[TokenizedPair]) -> PackedPairs:
-    """Return the packed layout of some pairs; pairs of the same prompt share it, equal completions are scored once."""
+def pack(examples: Sequence[Example]) -> PackedRow:
+    """Return the packed layout of some examples: those of one prompt share it, equal completions are scored once."""
     ids: list[int] = []
     positions: list[int] = []
     predictors: list[int] = []
     targets: list[int] = []
     scored_at: dict[tuple[Ids, Ids], range] = {}
     segments: list[Segment] = []
-    for prompt, completions in _by_prompt(pairs).items():
+    for prompt, completions in _by_prompt(examples).items():
         last = len(ids) + len(prompt) - 1
         ids += prompt
         positions += range(len(prompt))
@@ -93,26 +98,43 @@ def pack(pairs: Sequence[TokenizedPair]) -> PackedPairs:
             predictors += [last, *range(begin, len(ids))]
             targets += completion
         segments.append(Segment(len(prompt), tuple(len(completion) - 1 for completion in completions)))
-    chosen = chain.from_iterable(scored_at[pair.prompt_ids, pair.chosen_ids] for pair in pairs)
-    rejected = chain.from_iterable(scored_at[pair.prompt_ids, pair.rejected_ids] for pair in pairs)
-    columns = (ids, positions, predictors, targets, list(chosen), list(rejected))
-    return PackedPairs(tuple(pairs), tuple(segments), *(torch.tensor(column) for column in columns))
+    places = [scored_at[example.prompt_ids, completion] for example in examples for completion in example.completions]
+    return PackedRow(
+        segments=tuple(segments),
+        input_ids=torch.tensor(ids),
+        position_ids=torch.tensor(positions),
+        predictors=torch.tensor(predictors),
+        targets=torch.tensor(targets),
+        completion_tokens=torch.tensor(list(chain.from_iterable(places))),
+        num_tokens=tuple(map(len, places)),
+    )
 
 
-def packed_micro_batches(pairs: Sequence[TokenizedPair], token_budget: int) -> list[list[TokenizedPair]]:
-    """Group the pairs of a step, first-fit-decreasing, so that no group packs to more than `token_budget` tokens.
+def packed_micro_batches(examples: Sequence[E], token_budget: int) -> list[list[E]]:
+    """Group the examples of a step, first-fit-decreasing, so that no group packs to more than `token_budget` tokens.
 
-    Pairs of one prompt stay together where they fit. A pair that is larger than the budget stands alone. The union is
-    exactly `pairs`: the budget bounds memory and never changes what a step learns from. Cost: quadratic in the pairs of
-    a step; longer lists, as a whole data set to be scored, are grouped `FIRST_FIT_PAIRS` at a time.
+    Those of one prompt stay together where they fit. One that is larger than the budget stands alone. The union is
+    exactly `examples`: the budget bounds memory and never changes what a step learns from. Cost: quadratic in the
+    examples of a step; longer lists, as a whole data set to be scored, are grouped `FIRST_FIT_EXAMPLES` at a time.
     """
-    parts = (pairs[start : start + FIRST_FIT_PAIRS] for start in range(0, len(pairs), FIRST_FIT_PAIRS))
+    parts = (examples[start : start + FIRST_FIT_EXAMPLES] for start in range(0, len(examples), FIRST_FIT_EXAMPLES))
     return [group for part in parts for group in _first_fit(part, token_budget)]
 
 
-def _first_fit(pairs: Sequence[TokenizedPair], token_budget: int) -> list[list[TokenizedPair]]:
-    blocks = [block for same in _same_prompt(pairs) for block in _blocks(same, token_budget)]
-    groups: list[list[TokenizedPair]] = []
+def num_packed(examples: Sequence[Example]) -> int:
+    """Return the tokens that these examples occupy when packed."""
+    return sum(
+        len(prompt) + sum(len(completion) - 1 for completion in completions)
+        for prompt, completions in _by_prompt(examples).items()
+    )
+
+
+def _first_fit(examples: Sequence[E], token_budget: int) -> list[list[E]]:
+    same_prompt: dict[Ids, list[E]] = {}
+    for example in examples:
+        same_prompt.setdefault(example.prompt_ids, []).append(example)
+    blocks = [block for same in same_prompt.values() for block in _blocks(same, token_budget)]
+    groups: list[list[E]] = []
     room: list[int] = []
     for size, block in sorted(((num_packed(block), block) for block in blocks), key=lambda item: -item[0]):
         fits = next((index for index, left in enumerate(room) if size <= left), None)
@@ -125,34 +147,19 @@ def _first_fit(pairs: Sequence[TokenizedPair], token_budget: int) -> list[list[T
     return groups
 
 
-def num_packed(pairs: Sequence[TokenizedPair]) -> int:
-    """Return the tokens that these pairs occupy when packed."""
-    return sum(
-        len(prompt) + sum(len(completion) - 1 for completion in completions)
-        for prompt, completions in _by_prompt(pairs).items()
-    )
+def _blocks(examples: Sequence[E], token_budget: int) -> list[list[E]]:
+    """Cut the examples of one prompt where they exceed the budget; each block repeats the prompt."""
+    blocks: list[list[E]] = [[]]
+    for example in examples:
+        if blocks[-1] and num_packed([*blocks[-1], example]) > token_budget:
+            blocks.append([])
+        blocks[-1].append(example)
+    return blocks
 
 
-def _by_prompt(pairs: Sequence[TokenizedPair]) -> dict[Ids, list[Ids]]:
+def _by_prompt(examples: Sequence[Example]) -> dict[Ids, list[Ids]]:
     """Map each prompt to its different completions, both in order of appearance."""
     found: dict[Ids, dict[Ids, None]] = {}
-    for pair in pairs:
-        found.setdefault(pair.prompt_ids, {}).update({pair.chosen_ids: None, pair.rejected_ids: None})
+    for example in examples:
+        found.setdefault(example.prompt_ids, {}).update(dict.fromkeys(example.completions))
     return {prompt: list(completions) for prompt, completions in found.items()}
-
-
-def _same_prompt(pairs: Sequence[TokenizedPair]) -> list[list[TokenizedPair]]:
-    found: dict[Ids, list[TokenizedPair]] = {}
-    for pair in pairs:
-        found.setdefault(pair.prompt_ids, []).append(pair)
-    return list(found.values())
-
-
-def _blocks(pairs: Sequence[TokenizedPair], token_budget: int) -> list[list[TokenizedPair]]:
-    """Cut the pairs of one prompt where they exceed the budget; each block repeats the prompt."""
-    blocks: list[list[TokenizedPair]] = [[]]
-    for pair in pairs:
-        if blocks[-1] and num_packed([*blocks[-1], pair]) > token_budget:
-            blocks.append([])
-        blocks[-1].append(pair)
-    return blocks

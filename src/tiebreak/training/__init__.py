@@ -5,5 +5,6 @@ order          which pairs are learned from at which step    start_check    what
 optimizer      AdamW and the learning rate                   recorder       metrics.jsonl, TensorBoard, other trackers
 checkpoint     what training needs to go on                  preemption     signals that ask a run to end
 opening        what a run stands on, its first files         preamble       what a run says before it trains
-resumption     whether an attempt may go on                  trained        a trained policy out of a run folder
+resumption     whether an attempt may go on                  trained        policy and reference, as a run left them
+budget         tokens in memory at once                      parts          what a checkpoint is made of
 """

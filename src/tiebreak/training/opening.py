@@ -20,18 +20,16 @@ from tiebreak import files, runs
 from tiebreak.config import Config, dump_config, warnings_of
 from tiebreak.data.preparation import PreparedData, prepare
 from tiebreak.doctor.report import AuditReport
-from tiebreak.engine.model import Policy
-from tiebreak.engine.models import load_policy
 from tiebreak.engine.planner import Plan, make_plan
-from tiebreak.engine.reference.kinds import REFERENCE_ADAPTER
 from tiebreak.errors import RunError
 from tiebreak.evaluation.samples import compiled_rule
 from tiebreak.fingerprint import fingerprint
 from tiebreak.progress import Progress
 from tiebreak.runs import Run, as_a_run_writes
-from tiebreak.training.preamble import num_parameters, tell
+from tiebreak.training.preamble import tell
 from tiebreak.training.recorder import check_trackers
 from tiebreak.training.resumption import heed_drift, identity
+from tiebreak.training.trained import Loaded, load
 
 LIBRARIES = ("tiebreak", "torch", "transformers", "peft", "accelerate", "safetensors")
 
@@ -40,7 +38,7 @@ LIBRARIES = ("tiebreak", "torch", "transformers", "peft", "accelerate", "safeten
 class Ready:
     """All that a run stands on, proven usable together."""
 
-    policy: Policy
+    loaded: Loaded
     data: PreparedData
     memory: Plan
     audit: AuditReport
@@ -56,14 +54,15 @@ def check_settings(config: Config, progress: Progress) -> None:
 
 def made_ready(config: Config, run: Run, audit: AuditReport, progress: Progress) -> Ready:
     """Prove that configuration, data and model can be used together, and set the policy up for its memory."""
-    policy = load_policy(_with_store(config, run), say=progress.say)
+    loaded = load(_with_store(config, run), say=progress.say)
+    policy, settings = loaded.policy, config.training
     data = prepare(config.data, policy.renderer(config.data), progress)
-    tell(data, policy, config, progress)
-    memory = make_plan(policy, data.all_pairs, config.training.token_budget, config.training.gradient_checkpointing)
-    policy.budget.tokens = memory.token_budget
+    tell(data, policy, loaded.reference, config.data, progress)
+    memory = make_plan(policy, data.all_pairs, settings.token_budget, settings.gradient_checkpointing)
+    loaded.budget.tokens = memory.token_budget
     for line in memory.lines():
         progress.say(line)
-    return Ready(policy, data, memory, audit)
+    return Ready(loaded, data, memory, audit)
 
 
 def _with_store(config: Config, run: Run) -> Config:
@@ -76,7 +75,7 @@ def _with_store(config: Config, run: Run) -> Config:
 
 def begin(run: Run, config: Config, ready: Ready, accept: Collection[str], progress: Progress) -> None:
     """Write what the run is of, or prove that it is still that; the manifest comes first: it makes a folder a run."""
-    known = identity(config, ready.data, ready.policy)
+    known = identity(config, ready.data, ready.loaded.policy, ready.loaded.reference)
     with as_a_run_writes(run.path):
         history, trained = _heed_history(run, known, config, ready, accept, progress)
     files.sweep(run.path)
@@ -99,7 +98,8 @@ def _heed_history(
     same = before.get("identity") == known
     if begun or same:
         # Memory may be freer than it was; other micro-batches would change last bits.
-        ready.policy.budget.tokens = int(before.get("plan", {}).get("token_budget", ready.policy.budget.tokens))
+        budget = ready.loaded.budget
+        budget.tokens = int(before.get("plan", {}).get("token_budget", budget.tokens))
     trained = set(run.train_prompt_ids) if begun else set()
     _refuse_turned_sides(run, trained, ready.data)
     if not same:  # weights of other settings must not pass for this run's
@@ -115,7 +115,7 @@ def _heed_history(
 
 def _refuse_turned_sides(run: Run, trained: set[str], data: PreparedData) -> None:
     """Held out is held out in every attempt: what one has trained on, the next cannot measure on."""
-    held = {pair.prompt_id for pair in data.heldout.tokenized}
+    held = {example.prompt_id for example in data.heldout.tokenized}
     if turned := held & trained:
         raise RunError(
             f"{run.path}: {len(turned)} of {len(held)} held-out prompts were trained on by an earlier attempt; put "
@@ -134,31 +134,31 @@ def now() -> str:
 
 
 def _write_inputs(run: Run, ready: Ready, trained: Collection[str]) -> None:
-    data, policy = ready.data, ready.policy
+    data = ready.data
     files.write_json(run.data_file, data.report)
     files.write_json(run.audit_file, ready.audit.as_dict())
     files.write_jsonl(run.dropped_file, (item.as_dict() for item in data.dropped))
     files.write_json(run.train_prompts_file, {"prompt_ids": sorted({*data.train.prompt_ids(), *trained})})
     files.write_jsonl(run.heldout_pairs_file, (pair.as_dict() for pair in data.heldout.pairs))
-    if policy.continues_adapter:
-        with files.whole_folder(run.start_folder) as folder:
-            policy.save(folder, REFERENCE_ADAPTER)
+    if ready.loaded.policy.continues_adapter:
+        with files.whole_folder(run.start_folder) as folder, ready.loaded.reference.model() as start:
+            start.save(folder)
 
 
 def _facts(config: Config, ready: Ready) -> Mapping[str, Any]:
     """Return what made the run, and on what."""
-    policy = ready.policy
-    trainable, total = num_parameters(policy)
+    policy = ready.loaded.policy
+    trainable, total = policy.num_parameters
     return {
         "config_fingerprint": fingerprint(config.model_dump(mode="json")),
         "data_fingerprint": ready.data.fingerprint,
         "model": policy.source.identity,
         "base_model": policy.source.base,
         "base_identity": policy.source.base_identity,
-        "reference": policy.reference.identity,
+        "reference": ready.loaded.reference.identity,
         "layout": policy.scorer.layout,
         "plain_because": policy.plain_because,
-        "plan": ready.memory.as_dict() | {"token_budget": policy.budget.tokens},
+        "plan": ready.memory.as_dict() | {"token_budget": ready.loaded.budget.tokens},
         "method": config.adapter.kind,
         "num_parameters": total,
         "num_trainable_parameters": trainable,

@@ -11,17 +11,17 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from tiebreak.config import Config
+from tiebreak.config import TrainingConfig
 
 
-def build_optimizer(parameters: Sequence[nn.Parameter], config: Config) -> torch.optim.AdamW:
-    """Return AdamW (Loshchilov & Hutter 2019); only matrices decay, biases and norms do not."""
-    decay = config.training.weight_decay
+def build_optimizer(parameters: Sequence[nn.Parameter], config: TrainingConfig, rate: float) -> torch.optim.AdamW:
+    """Return AdamW (Loshchilov & Hutter 2019) at its peak `rate`; only matrices decay, biases and norms do not."""
+    decay = config.weight_decay
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate, betas=(0.9, 0.999), eps=1e-8)
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=rate, betas=(0.9, 0.999), eps=1e-8)
 
 
 def rate_factor(step: int, num_steps: int, warmup_share: float, schedule: str) -> float:

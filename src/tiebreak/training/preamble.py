@@ -5,16 +5,14 @@ Owns these sentences.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-from tiebreak.config import Config
+from tiebreak.config import DataConfig
 from tiebreak.data.preparation import PreparedData
-from tiebreak.engine.model import Policy
+from tiebreak.engine.model import Model
+from tiebreak.engine.reference.kinds import Reference
 from tiebreak.progress import Progress
 
 
-def tell(data: PreparedData, policy: Policy, config: Config, progress: Progress) -> None:
+def tell(data: PreparedData, policy: Model, reference: Reference, config: DataConfig, progress: Progress) -> None:
     """Tell all of it, one sentence each."""
     report = data.report
     forms = ", ".join(sorted({file["format"] for file in report["files"]}))
@@ -30,7 +28,7 @@ def tell(data: PreparedData, policy: Policy, config: Config, progress: Progress)
         progress.say(f"{report['num_weighted_pairs']} pairs have a weight other than 1: their loss is multiplied by it")
     if report["num_truncated_pairs"]:
         progress.warn(
-            f"{report['num_truncated_pairs']} prompts cut at the start to data.max_length {config.data.max_length}"
+            f"{report['num_truncated_pairs']} prompts cut at the start to data.max_length {config.max_length}"
         )
     if policy.continues_adapter:
         progress.say(
@@ -39,13 +37,7 @@ def tell(data: PreparedData, policy: Policy, config: Config, progress: Progress)
         )
     if policy.plain_because:
         progress.say(f"pairs are scored in padded rows, slower and with the same results: {policy.plain_because}")
-    trainable, total = num_parameters(policy)
+    trainable, total = policy.num_parameters
     progress.say(
-        f"{policy.source.identity}: {trainable:,} of {total:,} parameters train; reference: {policy.reference.identity}"
+        f"{policy.source.identity}: {trainable:,} of {total:,} parameters train; reference: {reference.identity}"
     )
-
-
-def num_parameters(policy: Policy) -> tuple[int, int]:
-    """Return how many parameters train, and how many there are."""
-    count: Callable[[Any], int] = lambda parameters: sum(p.numel() for p in parameters)  # noqa: E731
-    return count(p for _, p in policy.trainable), count(policy.model.parameters())

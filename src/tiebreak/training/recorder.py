@@ -16,15 +16,16 @@ from accelerate.state import PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
 from tiebreak.errors import ConfigError, nearest, one_line
+from tiebreak.runs import Run
 
 
 class Recorder:
     """Writes each row to metrics.jsonl at once, and to every tracker."""
 
-    def __init__(self, folder: Path, trackers: Sequence[str] = (), settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, run: Run, trackers: Sequence[str] = (), settings: Mapping[str, Any] | None = None) -> None:
         """`settings` are the flat hyper-parameters that trackers show beside the curves."""
-        self._trackers = [_tracker(name, folder) for name in trackers]
-        self._path = folder / "metrics.jsonl"
+        self._trackers = [_tracker(name, run.path) for name in trackers]
+        self._path = run.metrics_file
         self._file = self._path.open("ab")
         for tracker in self._trackers:
             tracker.store_init_configuration(dict(settings or {}))

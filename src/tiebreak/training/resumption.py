@@ -13,7 +13,8 @@ from tiebreak import files, runs
 from tiebreak.config import Config, leaves
 from tiebreak.data.preparation import PreparedData
 from tiebreak.data.reader import data_digest
-from tiebreak.engine.model import Policy
+from tiebreak.engine.model import Model
+from tiebreak.engine.reference.kinds import Reference
 from tiebreak.errors import ConfigError, RunError, nearest
 from tiebreak.fingerprint import fingerprint
 from tiebreak.progress import Progress
@@ -26,7 +27,7 @@ PARTS = ("config", "data", "template", "tokenizer", "model")
 _FREE = ("output.", "reference.", "training.checkpoint_steps", "training.keep_checkpoints")
 
 
-def identity(config: Config, data: PreparedData, policy: Policy) -> dict[str, str]:
+def identity(config: Config, data: PreparedData, policy: Model, reference: Reference) -> dict[str, str]:
     """Return what a run is of, each part as a fingerprint or a name that holds one."""
     return {
         "config": fingerprint(governing(config)),
@@ -34,7 +35,7 @@ def identity(config: Config, data: PreparedData, policy: Policy) -> dict[str, st
         "template": fingerprint(policy.tokenizer.chat_template),
         "tokenizer": data.train.ids_digest(),
         "model": f"{policy.source.identity} {policy.source.base_identity}",
-        "reference": policy.reference.identity,
+        "reference": reference.identity,
     }
 
 

@@ -2,52 +2,59 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 
-from tiebreak.config import Config
-from tiebreak.engine.model import Policy
-from tiebreak.engine.reference.kinds import evaluation_mode
+from tiebreak.engine.model import Model, evaluation_mode
+from tiebreak.engine.reference.kinds import Reference
+from tiebreak.engine.scorer import Cut
 from tiebreak.errors import TrainingError
-from tiebreak.maths.logps import PairLogps
-from tiebreak.maths.losses import Objective
-from tiebreak.records import TokenizedPair
-from tiebreak.training.order import named, steps
+from tiebreak.maths.logps import Logps
+from tiebreak.maths.objectives import Objective, slopes
+from tiebreak.records import Example
+from tiebreak.training.order import named
+
+PRECISION = {torch.float32: 1e-6, torch.bfloat16: 4e-3}
+"""Of a summed log-probability, relative to its size: two forward passes of the same weights in the same layout agree
+bit for bit on a CPU; an adapter's detour through zero and bf16 kernels cost a little."""
 
 
-def check_start(policy: Policy, pairs: Sequence[TokenizedPair], loss: Objective, config: Config) -> None:
-    """Stop unless policy and reference agree before the first step: loss ln 2, margin 0.
+def check_start(
+    policy: Model, reference: Reference, objective: Objective, examples: Sequence[Example], cut: Cut
+) -> None:
+    """Stop unless policy and reference agree on some examples: the loss is what it is where they are one model.
 
-    The tolerance is the rounding of a summed log-probability: two forward passes of the same weights in the same
-    layout agree bit for bit on a CPU; an adapter's detour through zero and bf16 kernels cost a little.
+    The tolerance is the rounding of a summed log-probability, carried into the loss by its own slope.
     """
-    first = next(steps(pairs, config.training)).pairs
-    shown = policy.micro_batches(first)[0]
-    with evaluation_mode(policy.model), torch.no_grad():
-        reference, scores = policy.reference.live.tokens(shown).summed(), policy.scorer(policy.model, shown)
-    _require_numbers(policy, shown, scores)
-    gap = float((scores.gap - reference.gap).abs().max())
-    mean_loss = float(loss(scores, reference).mean())
-    nats = float(torch.stack([scores.chosen, scores.rejected]).abs().max())
-    precision = 1e-6 if policy.dtype == torch.float32 else 4e-3
-    tolerance = precision * max(1.0, nats)
-    if gap > tolerance or not abs(mean_loss - math.log(2)) <= 1e-6 + config.loss.beta * tolerance:
+    shown = cut(examples)[0]
+    with evaluation_mode(policy.network), torch.no_grad():
+        said = policy.score(shown).summed()
+    _require_numbers(policy, shown, said)
+    if not objective.formula.asks_reference:
+        return
+    with reference.model() as frozen, torch.no_grad():
+        start = frozen.score(shown).summed()
+    apart = float((said.sums - start.sums).abs().max())
+    tolerance = PRECISION[policy.dtype] * max(1.0, float(said.sums.abs().max()))
+    wanted, found = (float(losses.losses.mean()) for losses in (objective.at_start(start), objective(said, start)))
+    by_sums, _ = slopes(objective, start, start, torch.ones(len(shown), device=start.sums.device))
+    bend = float(by_sums.abs().max()) * max(len(example.completions) for example in shown)
+    if apart > tolerance or not abs(found - wanted) <= 1e-6 + bend * tolerance:
         raise TrainingError(
-            f"before the first step the loss is {mean_loss:.6f} instead of ln 2 = 0.693147 and the largest log-ratio "
-            f"gap {gap:.3g} nats instead of 0: policy and reference differ (reference: {policy.reference.identity}); "
-            "check model.name and the adapter it carries, nothing was trained"
+            f"before the first step the loss is {found:.6f} instead of {wanted:.6f} and the largest difference of a "
+            f"log-probability {apart:.3g} nats instead of 0: policy and reference differ (reference: "
+            f"{reference.identity}); check model.name and the adapter it carries, nothing was trained"
         )
 
 
-def _require_numbers(policy: Policy, pairs: Sequence[TokenizedPair], scores: PairLogps) -> None:
+def _require_numbers(policy: Model, examples: Sequence[Example], said: Logps) -> None:
     """Stop where the model itself is broken: neither the data nor the settings can be at fault before a step."""
-    finite = (scores.chosen.isfinite() & scores.rejected.isfinite()).tolist()
-    bad = [pair for pair, number in zip(pairs, finite, strict=True) if not number]
+    finite = torch.split(said.sums.isfinite().cpu(), [len(example.completions) for example in examples])
+    bad = [example for example, numbers in zip(examples, finite, strict=True) if not numbers.all()]
     if bad:
         raise TrainingError(
-            f"before the first step the model's log-probabilities are not finite for {len(bad)} of {len(pairs)} pairs "
-            f"({named(bad)}): its weights hold NaN or overflow in {policy.dtype}; load it anew or take another "
+            f"before the first step the model's log-probabilities are not finite for {len(bad)} of {len(examples)} "
+            f"pairs ({named(bad)}): its weights hold NaN or overflow in {policy.dtype}; load it anew or take another "
             "model.dtype; nothing was trained"
         )

@@ -1,84 +1,115 @@
-"""One optimizer step: its pairs, in micro-batches that fit, down the gradient of their mean loss.
+"""One optimizer step: its examples, in micro-batches that fit, down the gradient of their mean loss.
 
-Owns the reduction: losses, each times the weight of its pair, are summed over micro-batches and divided once, by the
-pairs of the step, so no result depends on how a step was cut. What is recorded counts pairs, not weights.
+Owns the reduction: losses, each times the weight of its example, are summed over micro-batches and ranks and divided
+once, by the examples of the step, so no result depends on how a step was cut. What is recorded counts examples, not
+weights.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import chain
 
 import torch
+from torch import Tensor
 
 from tiebreak import faults
-from tiebreak.config import Config
-from tiebreak.engine.memory import is_out_of_memory, release_cached
-from tiebreak.engine.model import Policy
-from tiebreak.errors import NotFinite, TrainingError
-from tiebreak.maths.losses import Objective
-from tiebreak.maths.metrics import PairMetrics, pair_metrics
-from tiebreak.records import TokenizedPair
+from tiebreak.engine.memory import is_out_of_memory
+from tiebreak.engine.model import Model
+from tiebreak.engine.ranks import Ranks
+from tiebreak.engine.reference.kinds import Reference
+from tiebreak.errors import NotFinite
+from tiebreak.maths.logps import Logps
+from tiebreak.maths.losses import Losses
+from tiebreak.maths.metrics import LOSS, Metrics
+from tiebreak.maths.objectives import Objective, slopes
+from tiebreak.records import Example
+from tiebreak.training.budget import Budget
 from tiebreak.training.order import Step, named
 
 
 def learn(
-    policy: Policy, step: Step, loss: Objective, optimizer: torch.optim.Optimizer, config: Config
-) -> tuple[PairMetrics, float]:
-    """Take one optimizer step; return the metrics of its pairs, and the gradient norm before clipping.
+    policy: Model,
+    reference: Reference,
+    objective: Objective,
+    step: Step,
+    optimizer: torch.optim.Optimizer,
+    *,
+    budget: Budget,
+    ranks: Ranks,
+    max_grad_norm: float,
+) -> tuple[Metrics, float]:
+    """Take one optimizer step; return the metrics of its examples, and the gradient norm before clipping.
 
-    Where memory runs out, micro-batches of half the size carry the same pairs. The device is waited for once.
+    Where memory runs out, micro-batches of half the size carry the same examples. The device is waited for once. Raises
+    NotFinite, before the optimizer moves anything, where a loss or the norm is not a number.
     """
+    down = _coupled_gradient if objective.formula.coupled else _gradient
     while True:
         optimizer.zero_grad(set_to_none=True)
-        groups = policy.micro_batches(step.pairs)
+        groups = budget.cut(ranks.deal(step.examples))
+        ran_out = False
         try:
-            metrics = [_learn_group(policy, group, step, loss, config) for group in groups]
+            metrics = down(policy, reference, objective, groups, len(step.examples))
             spoilt = faults.point("step:gradient")
-            break
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-        _halve_budget(policy, groups, step)
+            ran_out = True
+        if not ranks.any(ran_out):
+            break
+        budget.halve(groups, step.index + 1)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = torch.nn.utils.clip_grad_norm_(parameters, config.training.max_grad_norm)
-    measured = PairMetrics.concatenated(metrics)
-    *losses, norm_value = torch.cat([measured.values[:, 0], norm.detach().float().reshape(1)]).tolist()
+    norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+    *losses, norm_value = torch.cat([metrics[LOSS], norm.detach().float().reshape(1)]).tolist()
     losses = [math.nan] * len(losses) if spoilt else losses
-    _require_finite(losses, list(chain.from_iterable(groups)), step, "loss")
-    _require_finite([norm_value] * len(step.pairs), step.pairs, step, "gradient norm")
+    dealt = [example for group in groups for example in group]
+    _require_finite(losses, dealt, step, ranks, "loss")
+    _require_finite([norm_value] * len(dealt), ranks.deal(step.examples), step, ranks, "gradient norm")
     optimizer.step()
-    return measured, norm_value
+    return Metrics(metrics.names, ranks.gather(metrics.values)), norm_value
 
 
-def _learn_group(
-    policy: Policy, pairs: Sequence[TokenizedPair], step: Step, loss: Objective, config: Config
-) -> PairMetrics:
-    """Add one micro-batch's share to the gradient of the step."""
-    reference = policy.reference.logps(pairs)
-    scores = policy.scorer(policy.model, pairs)
-    losses = loss(scores, reference)
-    weights = losses.new_tensor([pair.weight for pair in pairs])
-    ((weights * losses).sum() / len(step.pairs)).backward()  # type: ignore[no-untyped-call]
-    return pair_metrics(losses, scores, reference, beta=config.loss.beta)
+def _gradient(
+    policy: Model, reference: Reference, objective: Objective, groups: Sequence[Sequence[Example]], num: int
+) -> Metrics:
+    """Add the gradient of the mean loss over the `num` examples of a step, micro-batch after micro-batch."""
+    found = []
+    for group in groups:
+        frozen = reference.logps(group).summed() if objective.formula.asks_reference else None
+        said = policy.score(group).summed()
+        losses = objective(said, frozen)
+        ((_weights(group, said) * losses.losses).sum() / num).backward()  # type: ignore[no-untyped-call]
+        found.append(objective.formula.metrics(losses, said))
+    return Metrics.concatenated(found)
 
 
-def _halve_budget(policy: Policy, groups: Sequence[Sequence[TokenizedPair]], step: Step) -> None:
-    largest = max(policy.scorer.num_tokens(group) for group in groups)
-    if all(len(group) == 1 for group in groups):
-        raise TrainingError(
-            f"step {step.index + 1}: out of memory with one pair at a time (up to {largest} tokens); lower "
-            "data.max_length or set training.gradient_checkpointing=true; nothing of this step was learned"
-        )
-    policy.budget.tokens = min(policy.budget.tokens, largest) // 2
-    release_cached(policy.device)
+def _coupled_gradient(
+    policy: Model, reference: Reference, objective: Objective, groups: Sequence[Sequence[Example]], num: int
+) -> Metrics:
+    """Do the same where the loss of one example depends on the others: numbers first, then each group's own slopes.
+
+    Cost: one forward pass more. With adapter dropout its masks differ from those of the second pass.
+    """
+    examples = [example for group in groups for example in group]
+    frozen = reference.logps(examples).summed() if objective.formula.asks_reference else None
+    with torch.no_grad():
+        said = Logps.concatenated([policy.score(group).summed() for group in groups])
+    by_sums, losses = slopes(objective, said, frozen, _weights(examples, said))
+    own = torch.split(by_sums / num, [sum(len(example.completions) for example in group) for group in groups])
+    for group, slope in zip(groups, own, strict=True):
+        (policy.score(group).summed().sums * slope).sum().backward()  # type: ignore[no-untyped-call]
+    return objective.formula.metrics(Losses(losses.losses, losses.rewards), said)
 
 
-def _require_finite(values: Sequence[float], pairs: Sequence[TokenizedPair], step: Step, what: str) -> None:
-    """Stop before the optimizer moves anything, and name the pairs."""
-    bad = [pair for pair, value in zip(pairs, values, strict=True) if not math.isfinite(value)]
-    if not bad:
+def _weights(examples: Sequence[Example], said: Logps) -> Tensor:
+    return said.sums.new_tensor([example.weight for example in examples])
+
+
+def _require_finite(values: Sequence[float], examples: Sequence[Example], step: Step, ranks: Ranks, what: str) -> None:
+    """Stop before the optimizer moves anything, all ranks alike, and name the examples of this one."""
+    bad = [example for example, value in zip(examples, values, strict=True) if not math.isfinite(value)]
+    if not ranks.any(bool(bad)):
         return
     raise NotFinite(
         f"step {step.index + 1}: the {what} is not finite for {len(bad)} pairs ({named(bad)}); the optimizer did not "

@@ -1,26 +1,70 @@
-"""How a trained policy is loaded from a run folder."""
+"""Policy and reference: at their start, or as a run left them.
+
+Owns which sections of a configuration they are made of.
+"""
 
 from __future__ import annotations
 
-from tiebreak.engine.model import Policy
-from tiebreak.engine.models import load_policy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tiebreak.config import Config
+from tiebreak.engine import models
+from tiebreak.engine.model import Model
+from tiebreak.engine.reference.stored import Stored
 from tiebreak.errors import RunError
 from tiebreak.progress import Progress, Silent
 from tiebreak.runs import Run
+from tiebreak.training.budget import Budget
 
 
-def load_trained(run: Run, progress: Progress | None = None) -> Policy:
+@dataclass(frozen=True)
+class Loaded:
+    """A policy, what it is measured against, and how much of a step fits in memory."""
+
+    policy: Model
+    reference: Stored
+    budget: Budget
+
+
+def load(
+    config: Config,
+    *,
+    trained: Path | None = None,
+    start: Path | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Loaded:
+    """Return the policy at its start, or as trained in a folder, with its reference.
+
+    `trained` holds what `Model.save` wrote. `start` holds the adapter that training started from, where it was one.
+    """
+    policy, reference = models.load(
+        config.model,
+        config.adapter,
+        config.reference,
+        seed=config.training.seed,
+        trained=trained,
+        start=start,
+        say=say,
+    )
+    if config.training.gradient_checkpointing and trained is None:
+        policy.checkpoint_activations()
+    return Loaded(policy, reference, Budget(policy, config.training.token_budget))
+
+
+def load_trained(run: Run, progress: Progress | None = None) -> Loaded:
     """Return the policy that a run trained, with the reference that it was trained against.
 
     Raises RunError where the base model's weights are no longer those of the training.
     """
     start = run.start_folder
     say = (progress or Silent()).say
-    policy = load_policy(run.config, trained=run.policy_folder, start=start if start.is_dir() else None, say=say)
-    trained_on = run.manifest.get("base_identity")
-    if policy.source.base_identity != trained_on:
+    loaded = load(run.config, trained=run.policy_folder, start=start if start.is_dir() else None, say=say)
+    trained_on, source = run.manifest.get("base_identity"), loaded.policy.source
+    if source.base_identity != trained_on:
         raise RunError(
-            f"{run.path}: was trained on the base model {trained_on}, but {policy.source.base} now holds "
-            f"{policy.source.base_identity}; bring back the weights it was trained on"
+            f"{run.path}: was trained on the base model {trained_on}, but {source.base} now holds "
+            f"{source.base_identity}; bring back the weights it was trained on"
         )
-    return policy
+    return loaded

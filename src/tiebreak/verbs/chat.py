@@ -5,13 +5,10 @@ Owns a conversation's state. The same rendering as training.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from tiebreak.config import DataConfig
-from tiebreak.engine.answers.local import generate
-from tiebreak.engine.model import Policy
+from tiebreak.engine.answers.answerer import Chat, Sampling
 from tiebreak.errors import ConfigError
 from tiebreak.records import Message
+from tiebreak.training.trained import Loaded
 
 LOWEST, HIGHEST = 1e-6, 1e6
 """Between these, logits divided by a temperature neither overflow nor vanish."""
@@ -28,31 +25,25 @@ def check_temperature(temperature: float) -> None:
 class Conversation:
     """Messages so far, answered by the policy or by its reference."""
 
-    def __init__(
-        self, policy: Policy, data: DataConfig, *, max_new_tokens: int = 256, temperature: float = 0.0
-    ) -> None:
+    def __init__(self, loaded: Loaded, *, max_new_tokens: int = 256, temperature: float = 0.0) -> None:
         check_temperature(temperature)
-        self._policy = policy
-        self._renderer = policy.renderer(data)
-        self._sampling = policy.sampling(max_new_tokens, temperature)
+        self._loaded = loaded
+        self._sampling = Sampling(max_new_tokens, temperature)
         self.messages: tuple[Message, ...] = ()
 
     def ask(self, text: str) -> str:
         """Return the policy's answer and keep both in the conversation."""
         asked = (*self.messages, Message("user", text))
-        answer = self._answer(self._policy.model, asked)
-        self.messages = (*asked, Message("assistant", answer))
-        return answer
+        [answer] = self._loaded.policy.answer([Chat(asked)], self._sampling)
+        self.messages = (*asked, Message("assistant", answer.text))
+        return answer.text
 
     def before(self, text: str) -> str:
         """Return what the reference would have answered; the conversation stays as it is."""
-        with self._policy.reference.model() as model:
-            return self._answer(model, (*self.messages, Message("user", text)))
+        with self._loaded.reference.model() as reference:
+            [answer] = reference.answer([Chat((*self.messages, Message("user", text)))], self._sampling)
+        return answer.text
 
     def reset(self) -> None:
         """Forget what was said."""
         self.messages = ()
-
-    def _answer(self, model: object, messages: Sequence[Message]) -> str:
-        [answer] = generate(model, [self._renderer.prompt(messages)], self._sampling)  # type: ignore[arg-type]
-        return self._renderer.text(answer.ids)

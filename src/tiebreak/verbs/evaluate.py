@@ -13,15 +13,14 @@ from tiebreak import files, runs
 from tiebreak.data.account import Side
 from tiebreak.data.preparation import render_side
 from tiebreak.data.reader import PairFile, read_pairs
-from tiebreak.engine.model import Policy
 from tiebreak.errors import DataError
-from tiebreak.evaluation.heldout import HeldoutPairs
 from tiebreak.evaluation.measuring import Measured, measure
+from tiebreak.maths.objectives import Objective
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import Dropped, Pair, Source
 from tiebreak.reporting.page import write_report
 from tiebreak.runs import Run, as_a_run_writes
-from tiebreak.training.trained import load_trained
+from tiebreak.training.trained import Loaded, load_trained
 
 
 def evaluate(run: Run, progress: Progress | None = None, *, data: str | None = None) -> dict[str, Any]:
@@ -34,9 +33,9 @@ def evaluate(run: Run, progress: Progress | None = None, *, data: str | None = N
     if data is not None:
         return _on_other_pairs(run, data, progress)
     with files.locked(run.path):
-        policy = load_trained(run, progress)
-        side, _ = render_side(read_pairs(run.heldout_pairs_file).pairs, policy.renderer(run.config.data))
-        measured = _measured(run, policy, side, progress)
+        loaded = load_trained(run, progress)
+        side, _ = render_side(read_pairs(run.heldout_pairs_file).pairs, loaded.policy.renderer(run.config.data))
+        measured = _measured(run, loaded, side, progress)
         measured.write(run)
         finished = run.manifest.get("num_steps_done") == run.manifest.get("num_steps") is not None
         status = {"status": runs.DONE, "error": None} if finished else {}
@@ -49,8 +48,8 @@ def evaluate(run: Run, progress: Progress | None = None, *, data: str | None = N
 def _on_other_pairs(run: Run, data: str, progress: Progress) -> dict[str, Any]:
     found = read_pairs(data, max_dropped_share=run.config.data.max_dropped_share)
     unseen, trained_on = _without_trained_prompts(run, found)
-    policy = load_trained(run, progress)
-    side, unrendered = render_side(unseen, policy.renderer(run.config.data))
+    loaded = load_trained(run, progress)
+    side, unrendered = render_side(unseen, loaded.policy.renderer(run.config.data))
     dropped = [*found.dropped, *trained_on, *unrendered]
     if dropped:
         progress.warn(f"{len(dropped)} of {found.num_records} records not used; the first: {dropped[0].detail}")
@@ -64,7 +63,7 @@ def _on_other_pairs(run: Run, data: str, progress: Progress) -> dict[str, Any]:
         "num_dropped": len(dropped),
         "dropped_by_reason": dict(Counter(item.reason for item in dropped).most_common()),
     }
-    return {**_measured(run, policy, side, progress).evaluation, "data": account}
+    return {**_measured(run, loaded, side, progress).evaluation, "data": account}
 
 
 def _without_trained_prompts(run: Run, found: PairFile) -> tuple[list[Pair], Sequence[Dropped]]:
@@ -78,6 +77,15 @@ def _without_trained_prompts(run: Run, found: PairFile) -> tuple[list[Pair], Seq
     ]
 
 
-def _measured(run: Run, policy: Policy, side: Side, progress: Progress) -> Measured:
-    heldout = HeldoutPairs(policy, side.tokenized, run.config)
-    return measure(policy, heldout, side.pairs, run.config, progress)
+def _measured(run: Run, loaded: Loaded, side: Side, progress: Progress) -> Measured:
+    config = run.config
+    return measure(
+        loaded.policy,
+        loaded.reference,
+        Objective.of(config.loss),
+        side,
+        config.evaluation,
+        seed=config.training.seed,
+        cut=loaded.budget.cut,
+        progress=progress,
+    )

@@ -22,16 +22,17 @@ import torch
 from tiebreak import faults, files
 from tiebreak.data.preparation import render_side
 from tiebreak.data.reader import read_pairs
-from tiebreak.engine.model import Policy
+from tiebreak.engine.model import Model, evaluation_mode
 from tiebreak.engine.models import load_artefact, save_merged
 from tiebreak.errors import ConfigError, ExportError
 from tiebreak.fingerprint import file_digest
-from tiebreak.maths.logps import PairLogps
+from tiebreak.maths.logps import Logps
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import TokenizedPair
 from tiebreak.reporting.card import model_card
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.secrecy import has_password, masked
+from tiebreak.training.trained import Loaded
 
 Form = Literal["merged", "adapter"]
 NUM_CHECKED_PAIRS = 8
@@ -53,25 +54,25 @@ class Artefact:
 
 
 def export(
-    run: Run, policy: Policy, out: str | Path, form: Form | None = None, progress: Progress | None = None
+    run: Run, loaded: Loaded, out: str | Path, form: Form | None = None, progress: Progress | None = None
 ) -> Artefact:
     """Write the trained policy to a new folder; raises ExportError where the reloaded model differs.
 
     `form` merged holds all weights; adapter holds the adapter alone and names its base. The default is merged.
     """
-    progress, target = progress or Silent(), checked_target(out)
+    progress, target, policy = progress or Silent(), checked_target(out), loaded.policy
     form = _form(form, policy)
     card = model_card(run, form)
     pairs = _checked_pairs(run, policy)
-    expected = _score(policy, policy.model, pairs)
-    tolerance = _tolerance(policy, expected, pairs)
+    expected = _score(policy, pairs)
+    tolerance = _tolerance(loaded, expected, pairs)
     faults.point("export")
     _sweep(target)
     with files.whole_folder(target) as folder, _held(folder):
         progress.say(f"writing the {form} model")
         policy.save(folder) if form == "adapter" or not policy.is_adapter else save_merged(policy, folder)
         progress.say("loading it again and comparing log-probabilities")
-        difference = _difference(expected, _score(policy, load_artefact(folder, policy), pairs))
+        difference = float((expected.sums - _score(load_artefact(folder, policy), pairs).sums).abs().max())
         if not difference <= tolerance:
             raise ExportError(
                 f"{out}: not written: the reloaded {form} model differs by {difference:.3g} nats, more than "
@@ -129,41 +130,34 @@ def _held(folder: Path, *, or_fail: bool = False) -> Iterator[None]:
         os.close(handle)
 
 
-def _form(form: Form | None, policy: Policy) -> Form:
+def _form(form: Form | None, policy: Model) -> Form:
     if form == "adapter" and not policy.is_adapter:
         raise ConfigError("--form adapter: the run trained all weights and has no adapter; use merged")
     return form or "merged"
 
 
-def _checked_pairs(run: Run, policy: Policy) -> list[TokenizedPair]:
+def _checked_pairs(run: Run, policy: Model) -> list[TokenizedPair]:
     pairs = read_pairs(run.heldout_pairs_file).pairs
     side, _ = render_side(pairs[:NUM_CHECKED_PAIRS], policy.renderer(run.config.data))
     return list(side.tokenized)
 
 
-def _score(policy: Policy, model: Any, pairs: Sequence[TokenizedPair]) -> PairLogps:
-    with torch.no_grad():
-        return policy.scorer(model.eval(), pairs)
+def _score(model: Model, pairs: Sequence[TokenizedPair]) -> Logps:
+    with evaluation_mode(model.network), torch.no_grad():
+        return model.score(pairs).summed()
 
 
-def _difference(expected: PairLogps, found: PairLogps) -> float:
-    """Return the largest difference of a summed log-probability."""
-    sides = (expected.chosen - found.chosen, expected.rejected - found.rejected)
-    return float(torch.cat(sides).abs().max())
-
-
-def _tolerance(policy: Policy, expected: PairLogps, pairs: Sequence[TokenizedPair]) -> float:
+def _tolerance(loaded: Loaded, expected: Logps, pairs: Sequence[TokenizedPair]) -> float:
     """Return how far a summed log-probability may be off.
 
     In fp32, merging an adapter moves a token's log-probability by some 1e-5 nats; 1e-4 is allowed. Narrower weights
     round more coarsely, which is fine as long as it is small beside what training did: a fifth of the mean distance
     between policy and reference. A lost adapter is off by all of it.
     """
-    rounding = 1e-4 * max(max(len(pair.chosen_ids), len(pair.rejected_ids)) for pair in pairs)
-    if policy.dtype == torch.float32:
+    rounding = 1e-4 * int(expected.num_tokens.max())
+    if loaded.policy.dtype == torch.float32:
         return rounding
-    reference = policy.reference.logps(pairs)
-    moved = torch.cat((expected.chosen - reference.chosen, expected.rejected - reference.rejected)).abs().mean()
+    moved = (expected.sums - loaded.reference.logps(pairs).summed().sums).abs().mean()
     return max(rounding, 0.2 * float(moved))
 
 

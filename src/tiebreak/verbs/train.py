@@ -12,22 +12,23 @@ from collections.abc import Collection
 
 from tiebreak import faults, files, runs
 from tiebreak.config import Config, with_output_dir
-from tiebreak.data.preparation import PreparedData
 from tiebreak.doctor.examination import audit
 from tiebreak.doctor.triage import heed
 from tiebreak.engine.memory import peak_memory_bytes
-from tiebreak.engine.model import Policy
+from tiebreak.engine.ranks import Alone, Ranks
 from tiebreak.errors import Preempted
-from tiebreak.evaluation.heldout import HeldoutPairs
+from tiebreak.evaluation.heldout import HeldoutPairs, Probe
 from tiebreak.evaluation.measuring import measure
+from tiebreak.maths.objectives import Objective
 from tiebreak.progress import Progress, Silent
 from tiebreak.reporting.page import write_report
 from tiebreak.runs import Run
 from tiebreak.secrecy import masked
 from tiebreak.training.checkpoint import Checkpoints
-from tiebreak.training.loop import Outcome
+from tiebreak.training.loop import Course, Outcome
 from tiebreak.training.loop import train as train_policy
 from tiebreak.training.opening import Ready, begin, check_settings, made_ready, now, versions
+from tiebreak.training.order import num_steps
 from tiebreak.training.preemption import Stop, listening
 from tiebreak.training.recorder import Recorder
 from tiebreak.training.resumption import Resume, already_done, asked_for, flat, set_aside
@@ -69,23 +70,45 @@ def train(
 
 def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Progress, began: float) -> None:
     """Train, save, measure; the manifest says how it ended."""
-    policy, data = ready.policy, ready.data
+    policy, reference, budget = ready.loaded.policy, ready.loaded.reference, ready.loaded.budget
+    ranks, objective = Alone(), Objective.of(config.loss)
     try:
-        heldout = HeldoutPairs(policy, data.heldout.tokenized, config)
-        outcome = _train(run, config, ready, heldout, stop, progress)
+        outcome = _trained(run, config, ready, objective, ranks, stop, progress)
         with stop.held():
-            _save_policy(run, policy, outcome)
+            faults.point("policy")
+            if ranks.writes:
+                # The counts come first: whatever holds a policy/ says how much it was trained.
+                run.update_manifest(
+                    num_steps=outcome.num_steps,
+                    num_steps_done=outcome.num_steps_done,
+                    num_rollbacks=outcome.num_rollbacks,
+                    training_seconds=round(outcome.seconds, 1),
+                    peak_memory_bytes=peak_memory_bytes(policy.device),
+                )
+                with files.whole_folder(run.policy_folder) as folder:
+                    policy.save(folder)
         stop.check()
-        measured = measure(policy, heldout, data.heldout.pairs, config, progress, run.answers_file)
-        measured.write(run)
-        run.answers_file.unlink(missing_ok=True)
+        measured = measure(
+            policy,
+            reference,
+            objective,
+            ready.data.heldout,
+            config.evaluation,
+            seed=config.training.seed,
+            cut=budget.cut,
+            progress=progress,
+            answers=run.answers_file,
+        )
+        if ranks.writes:
+            measured.write(run)
+            run.answers_file.unlink(missing_ok=True)
     except BaseException as error:
         ended = isinstance(error, KeyboardInterrupt | Preempted)
         with contextlib.suppress(OSError):  # on a full disk the cause is worth more than the note
             run.update_manifest(status=runs.INTERRUPTED if ended else runs.FAILED, error=masked(str(error)))
         raise
     finally:
-        policy.reference.flush()
+        reference.flush()
     run.update_manifest(
         status=runs.DONE,
         error=None,
@@ -95,60 +118,31 @@ def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Pro
     )
 
 
-def _train(run: Run, config: Config, ready: Ready, heldout: HeldoutPairs, stop: Stop, progress: Progress) -> Outcome:
-    policy, data = ready.policy, ready.data
-    named = {"identity": run.manifest["identity"], "versions": versions(), "dtype": str(policy.dtype), "world_size": 1}
+def _trained(
+    run: Run, config: Config, ready: Ready, objective: Objective, ranks: Ranks, stop: Stop, progress: Progress
+) -> Outcome:
+    """Train from the newest whole checkpoint on, held-out pairs watched on the way."""
+    policy, reference, budget = ready.loaded.policy, ready.loaded.reference, ready.loaded.budget
+    settings, data = config.training, ready.data
+    of = {"identity": run.manifest["identity"], "versions": versions(), "dtype": str(policy.dtype)}
     known = run.manifest["identities"]
-    checkpoints = Checkpoints(run.path, named, config.training.keep_checkpoints, progress.warn, known)
+    checkpoints = Checkpoints(run, of | {"world_size": ranks.size}, settings.keep_checkpoints, progress.warn, known)
     start = checkpoints.latest()
-    if start is not None:
-        checkpoints.restore_reference(start, policy)
-    _ask_reference(policy, data, config, progress, afresh=start is None)
-    with Recorder(run.path, config.output.trackers, flat(config)) as recorder:
-        return train_policy(
-            policy,
-            data.train,
-            config,
-            probe=heldout.probe,
+    heldout = HeldoutPairs(policy, reference, objective, data.heldout.tokenized, budget.cut)
+    with Recorder(run, config.output.trackers, flat(config)) as recorder:
+        course = Course(
+            policy=policy,
+            reference=reference,
+            objective=objective,
+            examples=data.train,
+            settings=settings,
+            rate=config.learning_rate,
+            budget=budget,
+            ranks=ranks,
+            watchers=[Probe(heldout, config.evaluation, num_steps(len(data.train), settings))],
             recorder=recorder,
-            progress=progress,
             checkpoints=checkpoints,
-            start=start,
-            stop=stop,
+            asked=data.all_pairs,
+            parts=[reference.own(run.values_folder)],
         )
-
-
-def _ask_reference(policy: Policy, data: PreparedData, config: Config, progress: Progress, *, afresh: bool) -> None:
-    """Verify what is stored; ask a frozen copy for all that is not, so that its weights can go."""
-    pairs = data.all_pairs
-    finding = policy.reference.spot_check(pairs, config.reference.spot_checks, policy.dtype)
-    if finding:
-        progress.warn(finding)
-    if afresh or finding:
-        policy.reference.pin(pairs)
-    missing = policy.reference.missing(pairs)
-    if len(missing) < len(pairs):
-        progress.say(f"reference: {len(pairs) - len(missing)} of {len(pairs)} pairs are stored from earlier runs")
-    if config.adapter.kind == "none" and missing:
-        with progress.stage("reference", len(missing)) as advance:
-            # Grouped as if nothing were stored: after a kill each pair is computed in the company that it had before.
-            for group in policy.micro_batches(pairs):
-                if asked := policy.reference.missing(group):
-                    faults.point("reference")
-                    policy.reference.logps(asked)
-                    advance(len(asked))
-        policy.reference.flush()
-
-
-def _save_policy(run: Run, policy: Policy, outcome: Outcome) -> None:
-    # The counts come first: whatever holds a policy/ says how much it was trained.
-    faults.point("policy")
-    run.update_manifest(
-        num_steps=outcome.num_steps,
-        num_steps_done=outcome.num_steps,
-        num_rollbacks=outcome.num_rollbacks,
-        training_seconds=round(outcome.seconds, 1),
-        peak_memory_bytes=peak_memory_bytes(policy.device),
-    )
-    with files.whole_folder(run.policy_folder) as folder:
-        policy.save(folder)
+        return train_policy(course, progress, start=start, stop=stop)

@@ -1,4 +1,4 @@
-"""Answers survive a crash, belong to their weights and sampling, and a torn file costs only what it lost."""
+"""Answers survive a crash, belong to who answers and to sampling, and a torn file costs only what it lost."""
 
 from __future__ import annotations
 
@@ -6,41 +6,119 @@ import dataclasses
 
 import pytest
 
-from tiebreak.engine.answers.kept import AnswerFile
-from tiebreak.engine.answers.local import Answer, Sampling, generate
-from tiebreak.engine.models import load_policy
-from tiny import settings
+from tiebreak.engine.answers.answerer import Answer, Chat, Sampling, nothing
+from tiebreak.engine.answers.kept import Kept
+from tiebreak.records import Message
+from tiny import load, settings
 
-SAMPLING = Sampling(max_new_tokens=4, eos_ids=(2,), pad_id=0)
+SAMPLING = Sampling(max_new_tokens=4)
+
+
+def _chat(text):
+    return Chat((Message("user", text),))
+
+
+class Echo:
+    """Answers each chat with its last message, backwards, two at a time, and remembers what it was asked."""
+
+    def __init__(self, name="model"):
+        self.name = self.identity = name
+        self.asked = []
+
+    def answer(self, chats, sampling, done=nothing):
+        self.asked += chats
+        answers = [Answer(chat.messages[-1].content[::-1], (5, len(self.name)), True) for chat in chats]
+        made = list(enumerate(answers))
+        for start in range(0, len(made), 2):
+            done(made[start : start + 2])
+        return answers
+
+
+class Counted:
+    """Another answerer, and what it was asked."""
+
+    def __init__(self, answerer):
+        self.answerer = answerer
+        self.identity = answerer.identity
+        self.asked = []
+
+    def answer(self, chats, sampling, done=nothing):
+        self.asked += chats
+        return self.answerer.answer(chats, sampling, done)
+
+
+def _asked_again(path, chat, sampling=SAMPLING, name="model"):
+    """Whether an answerer of this name is asked, and does not find the answer in the file."""
+    answerer = Echo(name)
+    assert Kept(answerer, path).answer([chat], sampling) == Echo(name).answer([chat], sampling)
+    return answerer.asked == [chat]
 
 
 def test_an_answer_is_known_to_the_same_model_and_sampling_only(tmp_path):
-    path, answer = tmp_path / "answers.jsonl", Answer((5, 6), finished=True)
-    AnswerFile(path, "model", SAMPLING).put([((1, 2), answer)])
-    assert AnswerFile(path, "model", SAMPLING).get((1, 2)) == answer
-    assert AnswerFile(path, "model", SAMPLING).get((1, 3)) is None
-    assert AnswerFile(path, "other", SAMPLING).get((1, 2)) is None
-    assert AnswerFile(path, "model", dataclasses.replace(SAMPLING, max_new_tokens=5)).get((1, 2)) is None
+    path, chat = tmp_path / "answers.jsonl", _chat("one")
+    tools = ({"type": "function", "function": {"name": "look"}},)
+    assert _asked_again(path, chat)
+    assert not _asked_again(path, chat)
+    assert _asked_again(path, _chat("two"))
+    assert _asked_again(path, Chat((Message("system", "be brief"), *chat.messages)))
+    assert _asked_again(path, dataclasses.replace(chat, tools=tools))
+    assert _asked_again(path, chat, name="other")
+    assert _asked_again(path, chat, dataclasses.replace(SAMPLING, max_new_tokens=5))
+    assert _asked_again(path, chat, dataclasses.replace(SAMPLING, temperature=1.0))
+    assert not _asked_again(path, chat)
 
 
 @pytest.mark.parametrize("torn", [b"{", b'{"key": 1}\n', b"\xff\n", b"[]\n"])
 def test_a_torn_line_ends_what_is_known(tmp_path, torn):
-    path = tmp_path / "answers.jsonl"
-    AnswerFile(path, "model", SAMPLING).put([((1,), Answer((7,), finished=False))])
+    path, chat = tmp_path / "answers.jsonl", _chat("one")
+    Kept(Echo(), path).answer([chat], SAMPLING)
     whole = path.read_bytes()
     path.write_bytes(whole + torn)
-    assert AnswerFile(path, "model", SAMPLING).get((1,)) in (Answer((7,), finished=False), None)
+    # What is not UTF-8 loses the file; the answer is the right one in any case.
+    assert _asked_again(path, chat) is (torn == b"\xff\n")
     path.write_bytes(torn + whole)
-    assert AnswerFile(path, "model", SAMPLING).get((1,)) is None
+    assert _asked_again(path, chat)
 
 
 def test_only_what_is_missing_is_generated_and_the_result_is_the_same(tiny_model, tmp_path):
-    policy, prompts = load_policy(settings(tiny_model)), [(1, 3, 4), (1, 5), (1, 6, 7, 8)]
-    plain = generate(policy.model, prompts, SAMPLING)
-    path = tmp_path / "answers.jsonl"
-    kept = AnswerFile(path, "model", SAMPLING)
-    assert generate(policy.model, prompts, SAMPLING, kept=kept) == plain
-    told = []
-    again = AnswerFile(path, "model", SAMPLING)
-    assert generate(policy.model, prompts, SAMPLING, kept=again, progress=told.append) == plain
-    assert sum(told) == 3
+    policy, path = load(settings(tiny_model)).policy, tmp_path / "answers.jsonl"
+    chats = [_chat(text) for text in ("the cat", "yes", "the dog ran to the park")]
+    plain = policy.answer(chats, SAMPLING)
+    assert len(set(plain)) == 3
+    assert Kept(policy, path).answer(chats[1:2], SAMPLING) == plain[1:2]
+    for missing in (chats[0::2], []):
+        counted, told = Counted(policy), []
+        assert Kept(counted, path).answer(chats, SAMPLING, told.extend) == plain
+        assert counted.asked == missing
+        assert sorted(told, key=lambda one: one[0]) == list(enumerate(plain))
+
+
+def test_a_run_that_was_cut_off_between_batches_has_the_batches_before(tmp_path):
+    path, chats = tmp_path / "answers.jsonl", [_chat(text) for text in "abcde"]
+
+    def stop(made):
+        if made[0][0] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Kept(Echo(), path).answer(chats, SAMPLING, stop)
+    answerer = Echo()
+    assert Kept(answerer, path).answer(chats, SAMPLING) == Echo().answer(chats, SAMPLING)
+    assert answerer.asked == chats[4:]
+
+
+def test_a_file_that_cannot_be_written_costs_only_that_answers_are_made_again(tmp_path):
+    chats = [_chat(text) for text in "abc"]
+    assert Kept(Echo(), tmp_path).answer(chats, SAMPLING) == Echo().answer(chats, SAMPLING)
+
+
+def test_who_answers_is_who_is_remembered(tmp_path):
+    assert Kept(Echo("somebody"), tmp_path / "answers.jsonl").identity == "somebody"
+
+
+def test_another_chat_template_is_another_answerer(tiny_model):
+    one, two = (load(settings(tiny_model)).policy for _ in range(2))
+    assert one.identity == two.identity
+    two.tokenizer.chat_template = two.tokenizer.chat_template.replace("user", "you") + " "
+    assert one.identity != two.identity
+    assert one.digest() == two.digest()

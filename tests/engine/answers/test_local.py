@@ -6,11 +6,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from tiebreak.engine.answers.local import MAX_BATCH, Answer, Sampling, generate
-from tiebreak.engine.models import load_policy
-from tiny import EOS, PAD, settings
+from tiebreak.engine.answers.answerer import Chat, Sampling
+from tiebreak.engine.answers.local import MAX_BATCH, generate
+from tiebreak.records import Message
+from tiny import EOS, PAD, load, settings
 
-GREEDY = Sampling(max_new_tokens=7, eos_ids=(EOS,), pad_id=PAD)
+GREEDY = Sampling(max_new_tokens=7)
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +25,14 @@ def prompts():
     return [tuple(draw.randrange(3, 250) for _ in range(draw.randint(1, 13))) for _ in range(MAX_BATCH + 5)]
 
 
+def _generated(model, prompts, sampling=GREEDY, eos_ids=(EOS,), pad_id=PAD):
+    return generate(model, prompts, sampling, eos_ids, pad_id)
+
+
+def _chats(texts):
+    return [Chat((Message("user", text),)) for text in texts]
+
+
 def _by_hand(model, prompt, num, eos_ids=(EOS,)):
     """Greedy without cache, padding or transformers' generate."""
     ids = list(prompt)
@@ -31,33 +40,31 @@ def _by_hand(model, prompt, num, eos_ids=(EOS,)):
         with torch.no_grad():
             ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
         if ids[-1] in eos_ids:
-            return Answer(tuple(ids[len(prompt) : -1]), True)
-    return Answer(tuple(ids[len(prompt) :]), False)
+            return tuple(ids[len(prompt) : -1]), True
+    return tuple(ids[len(prompt) :]), False
 
 
 def test_a_batch_gives_each_prompt_the_greedy_answer_that_it_gets_alone(model, prompts):
-    together = generate(model, prompts, GREEDY)
+    together = _generated(model, prompts)
     assert together == [_by_hand(model, prompt, 7) for prompt in prompts]
     assert len(set(together)) > 20
 
 
 def test_left_padding_does_not_change_greedy_answers(model, prompts):
     short = min(prompts, key=len)
-    [alone] = generate(model, [short], GREEDY)
+    [alone] = _generated(model, [short])
     for pad_id in (PAD, 77):
-        long = Sampling(7, (EOS,), pad_id)
-        assert generate(model, [short, max(prompts, key=len)], long)[0] == alone
+        assert _generated(model, [short, max(prompts, key=len)], pad_id=pad_id)[0] == alone
 
 
 def test_an_answer_ends_before_its_first_eos_and_says_so(model, prompts):
-    whole = generate(model, prompts[:6], GREEDY)
-    eos_ids = (EOS, whole[0].ids[3])
-    ended = generate(model, prompts[:6], Sampling(7, eos_ids, PAD))
-    assert ended[0].finished
-    assert ended[0].ids == whole[0].ids[: whole[0].ids.index(eos_ids[1])]
+    (first, _), *_ = _generated(model, prompts[:6])
+    eos_ids = (EOS, first[3])
+    ended = _generated(model, prompts[:6], eos_ids=eos_ids)
+    assert ended[0] == (first[: first.index(eos_ids[1])], True)
     assert ended == [_by_hand(model, prompt, 7, eos_ids) for prompt in prompts[:6]]
-    for answer in ended:
-        assert answer.finished or len(answer.ids) == 7
+    for ids, finished in ended:
+        assert finished or len(ids) == 7
 
 
 def test_what_the_model_s_folder_suggests_does_not_change_answers(tiny_model, model, prompts):
@@ -71,12 +78,11 @@ def test_what_the_model_s_folder_suggests_does_not_change_answers(tiny_model, mo
         no_repeat_ngram_size=1,
         min_length=40,
     )
-    assert generate(advised, prompts[:9], GREEDY) == generate(model, prompts[:9], GREEDY)
+    assert _generated(advised, prompts[:9]) == _generated(model, prompts[:9])
     # Drawn answers would all be the greedy one under the folder's top_k.
-    drawn = Sampling(7, (EOS,), PAD, temperature=2.0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        assert generate(advised, prompts[:9], drawn) != generate(model, prompts[:9], GREEDY)
+        assert _generated(advised, prompts[:9], Sampling(7, temperature=2.0)) != _generated(model, prompts[:9])
 
 
 def test_a_temperature_draws_from_the_softmax_at_that_temperature(model, prompts):
@@ -85,9 +91,9 @@ def test_a_temperature_draws_from_the_softmax_at_that_temperature(model, prompts
         expected = (model(input_ids=torch.tensor([prompts[0]])).logits[0, -1] / temperature).softmax(-1)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        answers = generate(model, [prompts[0]] * num, Sampling(1, (EOS,), PAD, temperature))
+        answers = _generated(model, [prompts[0]] * num, Sampling(1, temperature))
     likely = int(expected.argmax())
-    share = sum(answer.ids == (likely,) for answer in answers) / num
+    share = sum(ids == (likely,) for ids, _ in answers) / num
     error = (expected[likely] * (1 - expected[likely]) / num).sqrt()
     assert abs(share - expected[likely]) < 4 * error
 
@@ -95,30 +101,57 @@ def test_a_temperature_draws_from_the_softmax_at_that_temperature(model, prompts
 def test_greedy_answers_draw_nothing_from_the_random_stream(model, prompts):
     torch.manual_seed(4)
     before = torch.get_rng_state()
-    generate(model, prompts[:2], GREEDY)
+    _generated(model, prompts[:2])
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_progress_counts_every_prompt_and_the_mode_is_given_back(model, prompts):
-    seen = []
-    model.train()
-    generate(model, prompts, Sampling(1, (EOS,), PAD), progress=seen.append)
-    assert seen == [MAX_BATCH, 5]
-    assert model.training
-    model.eval()
+def test_progress_counts_every_prompt_and_the_mode_is_given_back(tiny_model):
+    policy, told = load(settings(tiny_model)).policy, []
+    texts = [f"the cat sat {'on ' * (index % 7)}{index}" for index in range(MAX_BATCH + 5)]
+    policy.network.train()
+    answers = policy.answer(_chats(texts), Sampling(1), told.append)
+    assert [len(made) for made in told] == [MAX_BATCH, 5]
+    assert sorted((place for made in told for place, _ in made)) == list(range(len(texts)))
+    assert all(answers[place] == answer for made in told for place, answer in made)
+    assert policy.network.training
 
 
-def test_no_prompts_no_answers(model):
-    assert generate(model, [], GREEDY) == []
+def test_each_batch_is_told_with_the_places_of_its_prompts(model, prompts):
+    told = []
+    answers = generate(model, prompts, GREEDY, (EOS,), PAD, told.append)
+    assert [len(made) for made in told] == [MAX_BATCH, 5]
+    assert {place: (ids, finished) for made in told for place, ids, finished in made} == dict(enumerate(answers))
 
 
-def test_the_reference_answers_as_the_base_does_and_the_policy_can_train_afterwards(tiny_model, model, prompts):
-    policy = load_policy(settings(tiny_model))
+def test_no_prompts_no_answers(model, tiny_model):
+    assert _generated(model, []) == []
+    assert load(settings(tiny_model)).policy.answer([], GREEDY) == []
+
+
+def test_an_answer_is_what_follows_the_rendered_chat_as_text_and_as_ids(tiny_model, model, tokenizer):
+    policy = load(settings(tiny_model, "none")).policy
+    chats = [*_chats(["the cat", "yes"]), Chat((Message("system", "no"), Message("user", "the dog ran")))]
+    rows = [[message.as_dict() for message in chat.messages] for chat in chats]
+    texts = [tokenizer.apply_chat_template(row, tokenize=False, add_generation_prompt=True) for row in rows]
+    prompts = [tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+    found = policy.answer(chats, GREEDY)
+    assert [(answer.ids, answer.finished) for answer in found] == [_by_hand(model, prompt, 7) for prompt in prompts]
+    assert [answer.text for answer in found] == [
+        tokenizer.decode(answer.ids, skip_special_tokens=True) for answer in found
+    ]
+
+
+def test_the_reference_answers_as_the_base_does_and_the_policy_can_train_afterwards(tiny_model, model):
+    loaded = load(settings(tiny_model))
+    policy, chats = loaded.policy, _chats(["the cat sat", "yes", "no and no", "the dog ran to the park"])
     with torch.no_grad():
         for _, parameter in policy.trainable:
             parameter.add_(0.1)
-    with policy.reference.model() as reference:
-        assert generate(reference, prompts[:4], GREEDY) == generate(model, prompts[:4], GREEDY)
-    assert generate(policy.model, prompts[:4], GREEDY) != generate(model, prompts[:4], GREEDY)
-    policy.model(input_ids=torch.tensor([prompts[0]])).logits.sum().backward()
+    renderer = policy.renderer(settings(tiny_model).data)
+    prompts = [renderer.prompt(chat.messages) for chat in chats]
+    wanted = _generated(model, prompts)
+    with loaded.reference.model() as reference:
+        assert [(answer.ids, answer.finished) for answer in reference.answer(chats, GREEDY)] == wanted
+    assert [(answer.ids, answer.finished) for answer in policy.answer(chats, GREEDY)] != wanted
+    policy.network(input_ids=torch.tensor([prompts[0]])).logits.sum().backward()
     assert all(p.grad is not None for _, p in policy.trainable)

@@ -1,17 +1,24 @@
 from __future__ import annotations
 
+import copy
+import gc
+import weakref
+
 import pytest
 import torch
 
-from tiebreak.engine.models import load_policy
-from tiebreak.engine.reference.kinds import AdapterOff, FrozenCopy, OtherAdapter, evaluation_mode
-from tiebreak.maths.losses import objective
-from tiebreak.training.optimizer import build_optimizer
+from tiebreak.engine.model import evaluation_mode
+from tiebreak.engine.reference.kinds import FrozenCopy, Nothing
+from tiebreak.errors import TrainingError
+from tiebreak.progress import Silent
 from tiebreak.training.order import steps
-from tiebreak.training.step import learn
-from tiny import same, settings, token_pairs, weights
+from tiny import load, said, same, scores, settings, step, token_pairs, weights
 
-FORMS = {"adapter off": AdapterOff, "other adapter": OtherAdapter, "frozen copy": FrozenCopy}
+FORMS = {
+    "adapter off": "adapter switched off",
+    "other adapter": "adapter as it was at the start",
+    "frozen copy": "frozen copy",
+}
 
 
 @pytest.fixture(params=FORMS)
@@ -19,89 +26,132 @@ def case(request, tiny_model, tiny_adapter):
     """A policy with each form of reference, and its configuration."""
     model = tiny_adapter if request.param == "other adapter" else tiny_model
     config = settings(model, "none" if request.param == "frozen copy" else "lora", adapter__dropout=0.0)
-    policy = load_policy(config)
-    assert type(policy.reference.live) is FORMS[request.param]
-    return policy, config
+    loaded = load(config)
+    assert loaded.reference.identity == f"{loaded.policy.source.identity}, {FORMS[request.param]}"
+    with loaded.reference.model() as model:
+        assert (model.network is loaded.policy.network) is (request.param != "frozen copy")
+    return loaded, config
 
 
-def _train(policy, config, num=3):
-    optimizer = build_optimizer([p for _, p in policy.trainable], config)
-    policy.model.train()
-    for _, step in zip(range(num), steps(token_pairs(15), config.training), strict=False):
-        learn(policy, step, objective(config.loss), optimizer, config)
+def _train(loaded, config, num=3):
+    for _, one in zip(range(num), steps(token_pairs(15), config.training), strict=False):
+        step(loaded, config, one.examples)
+
+
+def _asked_afresh(reference, pairs):
+    """What is said by the model itself, whatever is stored of it."""
+    with reference.model() as model, torch.no_grad():
+        return model.score(pairs).values
 
 
 def test_a_reference_never_moves_while_the_policy_does(case):
-    policy, config = case
+    loaded, config = case
     pairs = token_pairs(7)
-    before = policy.reference.logps(pairs)
-    started = policy.scorer(policy.model, pairs).detach()
-    _train(policy, config)
-    after = policy.reference.logps(pairs)
-    moved = policy.scorer(policy.model, pairs).detach()
+    before, afresh = said(loaded.reference, pairs), _asked_afresh(loaded.reference, pairs)
+    started = scores(loaded.policy, pairs)
+    _train(loaded, config)
+    after = said(loaded.reference, pairs)
+    moved = scores(loaded.policy, pairs)
     assert torch.equal(before.chosen, after.chosen)
     assert torch.equal(before.rejected, after.rejected)
+    assert torch.equal(_asked_afresh(loaded.reference, pairs), afresh)
     assert (moved.gap - started.gap).abs().min() > 1e-3
 
 
 def test_a_reference_is_the_policy_at_its_start(case):
-    policy, _ = case
+    loaded, _ = case
     pairs = token_pairs(7)
-    reference, ours = policy.reference.logps(pairs), policy.scorer(policy.model.eval(), pairs)
+    loaded.policy.network.eval()
+    reference, ours = said(loaded.reference, pairs), scores(loaded.policy, pairs)
     assert reference.chosen.tolist() == pytest.approx(ours.chosen.tolist(), rel=1e-6)
     assert reference.rejected.tolist() == pytest.approx(ours.rejected.tolist(), rel=1e-6)
 
 
 def test_asking_the_reference_leaves_the_policy_as_it_was(case):
-    policy, _ = case
-    policy.model.train()
-    trainable, state = [name for name, _ in policy.trainable], weights(policy.model)
-    policy.scorer(policy.model, token_pairs(2)).gap.sum().backward()
+    loaded, _ = case
+    policy = loaded.policy
+    policy.network.train()
+    trainable, state = [name for name, _ in policy.trainable], weights(policy.network)
+    scores(policy, token_pairs(2)).gap.sum().backward()
     gradients = {name: p.grad.clone() for name, p in policy.trainable}
-    policy.reference.logps(token_pairs(3))
-    with policy.reference.model() as model:
-        assert not model.training
+    loaded.reference.logps(token_pairs(3))
+    with loaded.reference.model() as model:
+        assert not model.network.training
     assert [name for name, _ in policy.trainable] == trainable
-    assert policy.model.training
-    assert same(weights(policy.model), state)
+    assert policy.network.training
+    assert same(weights(policy.network), state)
     assert all(torch.equal(p.grad, gradients[name]) for name, p in policy.trainable)
 
 
 def test_an_error_inside_the_reference_leaves_the_policy_as_it_was(case):
-    policy, config = case
-    _train(policy, config, num=1)
-    trainable = [name for name, _ in policy.trainable]
-    before = policy.scorer(policy.model, token_pairs(2)).detach()
-    with pytest.raises(KeyboardInterrupt), policy.reference.model():
+    loaded, config = case
+    _train(loaded, config, num=1)
+    trainable = [name for name, _ in loaded.policy.trainable]
+    before = scores(loaded.policy, token_pairs(2))
+    with pytest.raises(KeyboardInterrupt), loaded.reference.model():
         raise KeyboardInterrupt
-    assert [name for name, _ in policy.trainable] == trainable
-    assert torch.equal(policy.scorer(policy.model, token_pairs(2)).chosen, before.chosen)
+    assert [name for name, _ in loaded.policy.trainable] == trainable
+    assert torch.equal(scores(loaded.policy, token_pairs(2)).chosen, before.chosen)
 
 
 def test_reference_logps_carry_no_gradient(case):
-    policy, _ = case
-    assert not policy.reference.logps(token_pairs(2)).gap.requires_grad
+    loaded, _ = case
+    assert not loaded.reference.logps(token_pairs(2)).values.requires_grad
+    assert not said(loaded.reference, token_pairs(2)).gap.requires_grad
 
 
 def test_the_optimizer_never_sees_a_reference_weight(case):
-    policy, config = case
-    frozen = weights(policy.model)
-    _train(policy, config)
-    moved = {name for name, tensor in weights(policy.model).items() if not torch.equal(tensor, frozen[name])}
+    loaded, config = case
+    network = loaded.policy.network
+    frozen = weights(network)
+    _train(loaded, config)
+    moved = {name for name, tensor in weights(network).items() if not torch.equal(tensor, frozen[name])}
     assert moved
-    assert moved <= {name for name, _ in policy.trainable}
+    assert moved <= {name for name, _ in loaded.policy.trainable}
     assert not any(".reference." in name for name in moved)
 
 
 def test_dropout_moves_the_policy_and_never_the_reference(tiny_model):
     config = settings(tiny_model, adapter__dropout=0.5)
-    policy = load_policy(config)
-    _train(policy, config)
+    loaded = load(config)
+    _train(loaded, config)
     pairs = token_pairs(4)
-    references = [policy.reference.logps(pairs) for _ in range(2)]
-    ours = [policy.scorer(policy.model, pairs).detach() for _ in range(2)]
+    references = [said(loaded.reference, pairs) for _ in range(2)]
+    ours = [scores(loaded.policy, pairs) for _ in range(2)]
     assert torch.equal(references[0].chosen, references[1].chosen)
+    assert torch.equal(*(_asked_afresh(loaded.reference, pairs) for _ in range(2)))
     assert not torch.equal(ours[0].chosen, ours[1].chosen)
+
+
+def test_a_frozen_copy_is_let_go_when_a_run_begins_and_comes_back_when_it_is_asked(tiny_model):
+    loaded, pairs = load(settings(tiny_model, "none")), token_pairs(3)
+    start, made = copy.deepcopy(loaded.policy.network), []
+
+    def again():
+        network = copy.deepcopy(start)
+        made.append(weakref.ref(network))
+        return network
+
+    reference = FrozenCopy(loaded.policy, again)
+    assert reference.dear
+    before = reference.logps(pairs)
+    assert torch.equal(reference.logps(pairs).values, before.values)
+    assert len(made) == 1
+    reference.begin(pairs, loaded.budget.cut, Silent())
+    gc.collect()
+    assert made[0]() is None
+    assert torch.equal(reference.logps(pairs).values, before.values)
+    assert len(made) == 2
+
+
+def test_no_reference_refuses_to_be_asked():
+    reference, pairs = Nothing(), token_pairs(2)
+    reference.begin(pairs, lambda examples: [examples], Silent())
+    reference.moved(1)
+    assert not reference.dear
+    for ask in (lambda: reference.logps(pairs), reference.model):
+        with pytest.raises(TrainingError, match="has no reference"):
+            ask()
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -1,4 +1,5 @@
 """Answers of models to prompts.
 
-local    by a model in this process        kept     remembered over a crash
+answerer    what an answer is and how it is asked for
+local       by a model in this process        kept     remembered over a crash
 """

@@ -1,7 +1,7 @@
 """Answers that were generated, kept until the evaluation is whole: a run that is cut off does not ask for them again.
 
-Owns the file and what makes an answer the same: model, sampling and prompt. Rows are appended batch by batch; a last
-line that was torn is forgotten.
+Owns the file and what makes an answer the same: who answers, sampling and chat. Rows are appended batch by batch; a
+last line that was torn is forgotten.
 """
 
 from __future__ import annotations
@@ -9,41 +9,51 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from tiebreak.engine.answers.local import Answer, Sampling
+from tiebreak.engine.answers.answerer import Answer, Answerer, Chat, Done, Sampling, nothing
 from tiebreak.fingerprint import fingerprint
 
 
-class AnswerFile:
-    """Answers of one model under one way of sampling."""
+class Kept:
+    """An answerer that remembers in a file what it was asked."""
 
-    def __init__(self, path: Path, model: str, sampling: Sampling) -> None:
-        """`model` names the weights by their content."""
+    def __init__(self, answerer: Answerer, path: Path) -> None:
+        self._answerer = answerer
         self._path = path
-        self._of = [model, sampling.max_new_tokens, list(sampling.eos_ids), sampling.temperature]
-        self._known = dict(_read(path))
+        self.identity = answerer.identity
+        """That of who answers."""
 
-    def get(self, prompt: Sequence[int]) -> Answer | None:
-        """Return the answer to a prompt, where it is known."""
-        return self._known.get(self._key(prompt))
+    def answer(self, chats: Sequence[Chat], sampling: Sampling, done: Done = nothing) -> list[Answer]:
+        """Return one answer for each chat, in order; what the file knows is not asked again.
 
-    def put(self, answers: Sequence[tuple[Sequence[int], Answer]]) -> None:
-        """Keep the answers of one batch; a full disk costs only that they are generated again."""
-        rows = [
-            {"key": self._key(prompt), "ids": answer.ids, "finished": answer.finished} for prompt, answer in answers
-        ]
-        with contextlib.suppress(OSError), self._path.open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(row) + "\n" for row in rows))
+        The file knows whole batches, so the others are batched as they would have been. A full disk costs only that
+        answers are generated again.
+        """
+        keys = [fingerprint([self.identity, asdict(sampling), chat.as_dict()]) for chat in chats]
+        kept = _read(self._path)
+        known = [(index, kept[key]) for index, key in enumerate(keys) if key in kept]
+        missing = [index for index, key in enumerate(keys) if key not in kept]
+        if known:
+            done(known)
 
-    def _key(self, prompt: Sequence[int]) -> str:
-        return fingerprint([*self._of, list(prompt)])
+        def keep(made: Sequence[tuple[int, Answer]]) -> None:
+            rows = [{"key": keys[missing[place]], **asdict(answer)} for place, answer in made]
+            with contextlib.suppress(OSError), self._path.open("a", encoding="utf-8") as file:
+                file.write("".join(json.dumps(row) + "\n" for row in rows))
+            done([(missing[place], answer) for place, answer in made])
+
+        fresh = self._answerer.answer([chats[index] for index in missing], sampling, keep) if missing else []
+        found = dict([*known, *zip(missing, fresh, strict=True)])
+        return [found[index] for index in range(len(chats))]
 
 
-def _read(path: Path) -> list[tuple[str, Answer]]:
-    found: list[tuple[str, Answer]] = []
+def _read(path: Path) -> dict[str, Answer]:
+    found: dict[str, Answer] = {}
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a torn line ends it
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
-            found.append((row["key"], Answer(tuple(map(int, row["ids"])), bool(row["finished"]))))
+            answer = Answer(str(row["text"]), tuple(map(int, row["ids"])), bool(row["finished"]))
+            found[str(row["key"])] = answer
     return found

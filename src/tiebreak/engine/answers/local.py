@@ -1,4 +1,4 @@
-"""Answers of a model to prompts.
+"""Answers of a model in this process.
 
 Owns how text is sampled: left padding, stopping, greedy or with a temperature. Prompts come as rendered ids.
 """
@@ -6,16 +6,13 @@ Owns how text is sampled: left padding, stopping, greedy or with a temperature. 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import nn
 from transformers import GenerationConfig
 
 from tiebreak import faults
-from tiebreak.engine.attention import use_plain_attention
-from tiebreak.engine.reference.kinds import evaluation_mode
+from tiebreak.engine.answers.answerer import Sampling
 
 MAX_BATCH = 32
 # transformers fills what is left out from the model's generation_config.json; these would change the answers.
@@ -28,92 +25,57 @@ PLAIN: dict[str, Any] = {
     "min_length": 0,
 }
 
-
-@dataclass(frozen=True)
-class Answer:
-    """Generated ids without the EOS; `finished` says whether there was one."""
-
-    ids: tuple[int, ...]
-    finished: bool
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How answers are drawn; temperature 0 is greedy."""
-
-    max_new_tokens: int
-    eos_ids: tuple[int, ...]
-    pad_id: int
-    temperature: float = 0.0
-
-    def generation_config(self) -> GenerationConfig:
-        """Return the settings for transformers, independent of what the model's own folder suggests."""
-        drawn: dict[str, Any] = {"do_sample": False, "temperature": 1.0, "top_k": 50}
-        if self.temperature > 0:
-            drawn = {"do_sample": True, "temperature": self.temperature, "top_k": 0}
-        return GenerationConfig(
-            max_new_tokens=self.max_new_tokens,
-            eos_token_id=list(self.eos_ids),
-            pad_token_id=self.pad_id,
-            **drawn,
-            **PLAIN,
-        )
-
-
-class Kept(Protocol):
-    """Answers that are known from before."""
-
-    def get(self, prompt: Sequence[int]) -> Answer | None:
-        """Return the answer to a prompt, where it is known."""
-
-    def put(self, answers: Sequence[tuple[Sequence[int], Answer]]) -> None:
-        """Take the answers of one batch."""
+Ids = tuple[int, ...]
 
 
 def generate(
-    model: nn.Module,
+    network: Any,
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
-    *,
-    progress: Callable[[int], None] = lambda _: None,
-    kept: Kept | None = None,
-) -> list[Answer]:
-    """Return one answer for each prompt, in order; prompts of similar length are batched together.
+    eos_ids: Sequence[int],
+    pad_id: int,
+    done: Callable[[Sequence[tuple[int, Ids, bool]]], None] = lambda _: None,
+) -> list[tuple[Ids, bool]]:
+    """Return for each prompt the ids without the EOS, and whether there was one.
 
-    What `kept` knows is not asked again. It knows whole batches, so the others are batched as they would have been.
+    Prompts of similar length are batched together; `done` is told each batch: place of the prompt, ids, finished.
     """
-    answers = [kept.get(prompt) if kept else None for prompt in prompts]
-    if num_known := sum(answer is not None for answer in answers):
-        progress(num_known)
-    order = sorted((i for i, known in enumerate(answers) if known is None), key=lambda index: len(prompts[index]))
+    found: dict[int, tuple[Ids, bool]] = {}
+    settings = generation_config(sampling, eos_ids, pad_id)
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     for start in range(0, len(order), MAX_BATCH):
         faults.point("generate")
         chosen = order[start : start + MAX_BATCH]
-        made = _batch(model, [prompts[i] for i in chosen], sampling)
-        for index, answer in zip(chosen, made, strict=True):
-            answers[index] = answer
-        if kept:
-            kept.put([(prompts[index], answer) for index, answer in zip(chosen, made, strict=True)])
-        progress(len(chosen))
-    return [answer for answer in answers if answer is not None]
+        made = _batch(network, [prompts[index] for index in chosen], settings)
+        found |= dict(zip(chosen, made, strict=True))
+        done([(index, *answer) for index, answer in zip(chosen, made, strict=True)])
+    return [found[index] for index in range(len(prompts))]
 
 
-def _batch(model: Any, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Answer]:
-    device = next(model.parameters()).device
+def generation_config(sampling: Sampling, eos_ids: Sequence[int], pad_id: int) -> GenerationConfig:
+    """Return the settings for transformers, independent of what the model's own folder suggests."""
+    drawn: dict[str, Any] = {"do_sample": False, "temperature": 1.0, "top_k": 50}
+    if sampling.temperature > 0:
+        drawn = {"do_sample": True, "temperature": sampling.temperature, "top_k": 0}
+    return GenerationConfig(
+        max_new_tokens=sampling.max_new_tokens, eos_token_id=list(eos_ids), pad_token_id=pad_id, **drawn, **PLAIN
+    )
+
+
+def _batch(network: Any, prompts: Sequence[Sequence[int]], settings: GenerationConfig) -> list[tuple[Ids, bool]]:
+    device = next(network.parameters()).device
     width = max(map(len, prompts))
     padding = [[0] * (width - len(prompt)) for prompt in prompts]
-    ids = [[sampling.pad_id] * len(pad) + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)]
+    ids = [[settings.pad_token_id] * len(pad) + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)]
     mask = [pad + [1] * len(prompt) for pad, prompt in zip(padding, prompts, strict=True)]
-    use_plain_attention(model)
-    with evaluation_mode(model), torch.inference_mode():
-        rows = model.generate(
+    with torch.inference_mode():
+        rows = network.generate(
             input_ids=torch.tensor(ids, device=device),
             attention_mask=torch.tensor(mask, device=device),
-            generation_config=sampling.generation_config(),
+            generation_config=settings,
         )
-    return [_answer(row, sampling.eos_ids) for row in rows[:, width:].tolist()]
-
-
-def _answer(ids: list[int], eos_ids: Sequence[int]) -> Answer:
-    end = next((index for index, token in enumerate(ids) if token in eos_ids), None)
-    return Answer(tuple(ids[:end]), end is not None)
+    found = []
+    for row in rows[:, width:].tolist():
+        end = next((index for index, token in enumerate(row) if token in settings.eos_token_id), None)
+        found.append((tuple(row[:end]), end is not None))
+    return found

@@ -1,6 +1,6 @@
 """What the policy is measured against.
 
-kinds    what the reference is: the adapter off, another adapter, a frozen copy
+kinds    what the reference is: the adapter off, another adapter, a frozen copy, nothing
 stored   a reference that remembers                store    token log-probabilities on disk
 shard    how rows of them are written
 """

@@ -1,141 +1,171 @@
 """The frozen model that the policy is measured against.
 
-Owns what the reference is. The loop cannot tell which form it has:
+Owns what the reference is. Nobody else can tell which form it has:
 
 - the policy with its adapter switched off, where a new adapter is trained on a base model;
 - the policy with another, frozen adapter, where training continues an adapter: the reference is then that adapter as
   it was at the start, and not the bare base model;
-- a frozen copy of the model, where all weights are trained.
+- a frozen copy of the model, where all weights are trained;
+- nothing, where the objective asks none.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import NoReturn, Protocol
 
 import torch
-from torch import nn
 
-from tiebreak.engine.attention import causal_model
-from tiebreak.engine.scorer import Scorer
-from tiebreak.engine.weights import weights_digest
+from tiebreak.engine.model import Model, evaluation_mode
+from tiebreak.engine.scorer import Cut
+from tiebreak.errors import TrainingError
 from tiebreak.maths.logps import TokenLogps
-from tiebreak.records import TokenizedPair
+from tiebreak.progress import Progress
+from tiebreak.records import Example
 
 REFERENCE_ADAPTER = "reference"
 
 
 class Reference(Protocol):
-    """A model that never moves."""
+    """What the policy is measured against; it never moves unless asked."""
 
     identity: str
     """What the reference is, in words for manifests and messages."""
+    dear: bool
+    """Whether asking it holds weights in memory that nothing else needs."""
 
-    def tokens(self, pairs: Sequence[TokenizedPair]) -> TokenLogps:
+    def logps(self, examples: Sequence[Example]) -> TokenLogps:
         """Return the log-probability of every scored token, without a gradient."""
 
-    def digest(self) -> str:
-        """Return the fingerprint of the weights and settings that the values depend on."""
+    def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
+        """Get ready for a run on these examples: what is dear to ask is asked now, and its weights let go."""
 
-    def model(self) -> contextlib.AbstractContextManager[nn.Module]:
-        """Yield the reference as a model in evaluation mode, for generation."""
+    def moved(self, step: int) -> None:
+        """Take notice that the policy took a step; a reference that follows it does so now."""
+
+    def model(self) -> AbstractContextManager[Model]:
+        """Yield the reference as a model, in evaluation mode: to be asked afresh, to answer, to be told by content."""
 
 
 class AdapterOff:
     """The policy's base model: its adapter switched off."""
 
-    def __init__(self, policy: Any, scorer: Scorer, identity: str) -> None:
+    dear = False
+
+    def __init__(self, policy: Model) -> None:
         self._policy = policy
-        self._scorer = scorer
-        self.identity = f"{identity}, adapter switched off"
+        self.identity = f"{policy.source.identity}, adapter switched off"
 
-    def tokens(self, pairs: Sequence[TokenizedPair]) -> TokenLogps:
+    def logps(self, examples: Sequence[Example]) -> TokenLogps:
         """Score with the adapter switched off."""
-        with self.model() as model, torch.no_grad():
-            return self._scorer.tokens(model, pairs)
+        return _scored(self, examples)
 
-    def digest(self) -> str:
-        """Return the fingerprint of the base model."""
-        return weights_digest(self._policy, causal_model(self._policy).config)
+    def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
+        """Do nothing: it is asked as training goes, at the price of a forward pass."""
+
+    def moved(self, step: int) -> None:
+        """Do nothing."""
 
     @contextlib.contextmanager
-    def model(self) -> Iterator[nn.Module]:
+    def model(self) -> Iterator[Model]:
         """Yield the policy without its adapter; afterwards it is as before."""
-        with evaluation_mode(self._policy), self._policy.disable_adapter():
-            yield self._policy
+        network = self._policy.network
+        with evaluation_mode(network), network.disable_adapter():
+            yield replace(self._policy, adapter=None)
 
 
 class OtherAdapter:
     """The policy's base model with the adapter that training started from."""
 
-    def __init__(self, policy: Any, scorer: Scorer, identity: str) -> None:
+    dear = False
+
+    def __init__(self, policy: Model) -> None:
         self._policy = policy
-        self._scorer = scorer
-        self.identity = f"{identity}, adapter as it was at the start"
+        self.identity = f"{policy.source.identity}, adapter as it was at the start"
 
-    def tokens(self, pairs: Sequence[TokenizedPair]) -> TokenLogps:
+    def logps(self, examples: Sequence[Example]) -> TokenLogps:
         """Score with the starting adapter."""
-        with self.model() as model, torch.no_grad():
-            return self._scorer.tokens(model, pairs)
+        return _scored(self, examples)
 
-    def digest(self) -> str:
-        """Return the fingerprint of the base model with the starting adapter."""
-        return weights_digest(self._policy, causal_model(self._policy).config, REFERENCE_ADAPTER)
+    def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
+        """Do nothing: it is asked as training goes, at the price of a forward pass."""
+
+    def moved(self, step: int) -> None:
+        """Do nothing."""
 
     @contextlib.contextmanager
-    def model(self) -> Iterator[nn.Module]:
+    def model(self) -> Iterator[Model]:
         """Yield the policy with the starting adapter active; afterwards it is as before.
 
         peft lets only the active adapter require gradients, so this must not surround a policy's backward pass.
         """
-        active = self._policy.active_adapter
-        with evaluation_mode(self._policy):
-            self._policy.set_adapter(REFERENCE_ADAPTER)
+        network = self._policy.network
+        active = network.active_adapter
+        with evaluation_mode(network):
+            network.set_adapter(REFERENCE_ADAPTER)
             try:
-                yield self._policy
+                yield replace(self._policy, adapter=REFERENCE_ADAPTER)
             finally:
-                self._policy.set_adapter(active)
+                network.set_adapter(active)
 
 
 class FrozenCopy:
     """A second model that no optimizer sees; it is in memory only while it is needed."""
 
-    def __init__(self, load: Callable[[], nn.Module], scorer: Scorer, identity: str) -> None:
-        """`load` returns the weights as they were at the start, whenever it is called."""
-        self._load = load
-        self._copy: nn.Module | None = None
-        self._scorer = scorer
-        self.identity = f"{identity}, frozen copy"
+    dear = True
 
-    def release(self) -> None:
+    def __init__(self, policy: Model, load: Callable[[], object]) -> None:
+        """`load` returns the network as it was at the start, whenever it is called."""
+        self._policy = policy
+        self._load = load
+        self._copy: Model | None = None
+        self.identity = f"{policy.source.identity}, frozen copy"
+
+    def logps(self, examples: Sequence[Example]) -> TokenLogps:
+        """Score with the copy."""
+        return _scored(self, examples)
+
+    def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
         """Let go of the weights; they are loaded again when they are asked for."""
         self._copy = None
 
-    def tokens(self, pairs: Sequence[TokenizedPair]) -> TokenLogps:
-        """Score with the copy."""
-        with self.model() as model, torch.no_grad():
-            return self._scorer.tokens(model, pairs)
-
-    def digest(self) -> str:
-        """Return the fingerprint of the copy."""
-        with self.model() as model:
-            return weights_digest(model, model.config)
+    def moved(self, step: int) -> None:
+        """Do nothing."""
 
     @contextlib.contextmanager
-    def model(self) -> Iterator[nn.Module]:
+    def model(self) -> Iterator[Model]:
         """Yield the copy."""
         if self._copy is None:
-            self._copy = self._load().requires_grad_(False).eval()
+            network = self._load()
+            network.requires_grad_(False).eval()  # type: ignore[attr-defined]
+            self._copy = self._policy.with_network(network)
         yield self._copy
 
 
-@contextlib.contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Switch dropout off for a while."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
+class Nothing:
+    """No reference, for objectives that ask none; whoever asks it has taken the wrong one."""
+
+    identity = "none"
+    dear = False
+
+    def logps(self, examples: Sequence[Example]) -> NoReturn:
+        """Refuse."""
+        raise TrainingError("this objective has no reference, and nobody may ask one")
+
+    def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
+        """Do nothing."""
+
+    def moved(self, step: int) -> None:
+        """Do nothing."""
+
+    def model(self) -> NoReturn:
+        """Refuse."""
+        raise TrainingError("this objective has no reference, and nobody may ask one")
+
+
+def _scored(reference: Reference, examples: Sequence[Example]) -> TokenLogps:
+    with reference.model() as model, torch.no_grad():
+        return model.score(examples)

@@ -1,10 +1,11 @@
-"""Rows of log-probabilities, end to end in three tensors: how the reference store and checkpoints write them."""
+"""Rows of log-probabilities, end to end in three tensors: how the reference store and a run keep them on disk."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -12,6 +13,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from tiebreak.errors import one_line
+from tiebreak.files import write_bytes
 
 KEY_BYTES = 32
 
@@ -53,13 +55,12 @@ class Shard:
         except (SafetensorError, KeyError, TypeError) as error:
             raise ValueError(f"is no shard ({one_line(error)})") from None
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return what the shard is written as."""
-        return {"logps": self.logps, "offsets": self.offsets, "keys": self.keys}
-
-    def to_bytes(self) -> bytes:
-        """Return the shard as a safetensors file."""
-        return bytes(save(self.tensors()))
+    def write(self, folder: Path) -> Path:
+        """Write the shard, whole or not at all, under the SHA-256 of its bytes; return where it is."""
+        content = bytes(save({"logps": self.logps, "offsets": self.offsets, "keys": self.keys}))
+        path = folder / f"{hashlib.sha256(content).hexdigest()}.safetensors"
+        write_bytes(path, content)
+        return path
 
     def rows(self) -> dict[bytes, Tensor]:
         """Return every row by its key."""

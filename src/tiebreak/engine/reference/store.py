@@ -29,7 +29,7 @@ from torch import Tensor
 from tiebreak import faults
 from tiebreak.engine.reference.shard import KEY_BYTES, Shard
 from tiebreak.errors import one_line
-from tiebreak.files import write_bytes, write_json
+from tiebreak.files import write_json
 from tiebreak.fingerprint import fingerprint
 
 SCHEMA = 1
@@ -185,8 +185,7 @@ class LogpStore:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "identity.json").exists():
             write_json(folder / "identity.json", self._identity)
-        content = shard.to_bytes()
-        write_bytes(folder / f"{hashlib.sha256(content).hexdigest()}.safetensors", content)
+        shard.write(folder)
 
 
 def _checked(key: bytes, token_logps: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""A reference that remembers: values of a live reference, kept in a store.
+"""A reference that remembers: values of another reference, kept in a store.
 
-Owns when the live reference is asked and when the store is believed. A value is asked for once, by whatever run, epoch
-or sweep comes first; some are computed again at every start and compared.
+Owns when the reference is asked and when the store is believed. A value is asked for once, by whatever run, epoch or
+sweep comes first; some are computed again at every start and compared.
 """
 
 from __future__ import annotations
@@ -10,137 +10,205 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
+from itertools import islice
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tiebreak.engine.reference.kinds import FrozenCopy, Reference
+from tiebreak import faults
+from tiebreak.engine.model import Model
+from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.reference.shard import Shard
 from tiebreak.engine.reference.store import LogpStore, completion_key
-from tiebreak.maths.logps import PairLogps, TokenLogps
-from tiebreak.records import TokenizedPair
+from tiebreak.engine.scorer import Cut
+from tiebreak.maths.logps import TokenLogps
+from tiebreak.progress import Progress
+from tiebreak.records import Example
 
-Rows = tuple[Tensor, Tensor]
 # Mean difference relative to the mean |log p| of a token: the same weights in another micro-batch round a little
 # differently; other weights or another template are off by far more.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 
 
-class StoredReference:
-    """Answers from the store where it can, and asks the live reference where it must."""
+class Stored:
+    """Answers from the store where it can, and asks the reference that it wraps where it must."""
 
-    def __init__(self, live: Reference, open_store: Callable[[], LogpStore], device: torch.device) -> None:
+    def __init__(
+        self, asked: Reference, open_store: Callable[[], LogpStore], *, device: torch.device, dtype: torch.dtype,
+        spot_checks: int,
+    ) -> None:  # fmt: skip
         """`open_store` is called when the first value is wanted: it takes a digest of all weights."""
-        self.live = live
-        self.identity = live.identity
+        self.identity = asked.identity
+        self.dear = False
+        self._asked = asked
         self._open_store = open_store
         self._device = device
+        self._dtype = dtype
+        self._spot_checks = spot_checks
         self._own: dict[bytes, Tensor] = {}
         self._sealed = False
-        self.num_live = 0
-        """Pairs that the live reference was asked for."""
+        self.num_asked = 0
+        """Examples that the wrapped reference was asked for."""
 
-    def tokens(self, pairs: Sequence[TokenizedPair]) -> TokenLogps:
+    def logps(self, examples: Sequence[Example]) -> TokenLogps:
         """Return the log-probability of every scored token, on the device."""
-        missing = list(dict.fromkeys(pair for pair in pairs if self._stored(pair) is None))
-        fresh = dict(zip(missing, self._ask(missing), strict=True))
-        rows = [fresh.get(pair) or self._stored(pair) for pair in pairs]
-        chosen, rejected = zip(*(row for row in rows if row is not None), strict=True)
-        return TokenLogps(tuple(pairs), torch.cat(chosen).to(self._device), torch.cat(rejected).to(self._device))
+        asked = set(self.missing(examples))
+        fresh = self._computed([example for example in dict.fromkeys(examples) if example in asked])
+        rows = [(fresh if example in asked else self._own)[key] for example in examples for key in _keys(example)]
+        return TokenLogps(torch.cat(rows).to(self._device), tuple(map(len, rows)))
 
-    def logps(self, pairs: Sequence[TokenizedPair]) -> PairLogps:
-        """Return the log-probabilities of whole completions."""
-        return self.tokens(pairs).summed()
-
-    def digest(self) -> str:
-        """Return the fingerprint of the live reference's weights."""
-        return self.live.digest()
-
-    def model(self) -> AbstractContextManager[nn.Module]:
-        """Yield the live reference as a model."""
-        return self.live.model()
-
-    def missing(self, pairs: Sequence[TokenizedPair]) -> list[TokenizedPair]:
-        """Return the pairs that the store does not know."""
-        return [pair for pair in pairs if self._stored(pair) is None]
-
-    def pin(self, pairs: Sequence[TokenizedPair]) -> None:
-        """Take the stored values of a run's pairs for its own; from now on what others store changes nothing.
+    def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
+        """Verify what is stored and take it for the run's own; ask a dear reference for all that is not.
 
         The last bits of a value depend on the micro-batch that it was computed in. So a run that goes on must find the
-        values that it had, and no others: they are in its checkpoints.
+        values that it had, and no others: from here on what others store changes nothing.
         """
-        self.missing(pairs)
-        self._sealed = True
+        finding = self._spot_check(examples)
+        if finding:
+            progress.warn(finding)
+        if finding or not self._sealed:
+            self._sealed = False
+            self.missing(examples)
+            self._sealed = True
+        missing = self.missing(examples)
+        if len(missing) < len(examples):
+            progress.say(
+                f"reference: {len(examples) - len(missing)} of {len(examples)} pairs are stored from earlier runs"
+            )
+        if self._asked.dear and missing:
+            with progress.stage("reference", len(missing)) as advance:
+                # Grouped as if nothing were stored: after a kill each is computed in the company that it had before.
+                for group in cut(examples):
+                    if asked := self.missing(group):
+                        faults.point("reference")
+                        self._computed(asked)
+                        advance(len(asked))
+            self.flush()
+        self._asked.begin(examples, cut, progress)
 
-    def rows(self) -> dict[str, Tensor]:
-        """Return the run's own values as tensors for a file."""
-        return Shard.of(self._own).tensors() if self._own else {}
+    def moved(self, step: int) -> None:
+        """Tell the wrapped reference."""
+        self._asked.moved(step)
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take for the run's own what `rows` returned when a checkpoint was written."""
-        self._own, self._sealed = Shard(**tensors).rows() if tensors else {}, True
+    def model(self) -> AbstractContextManager[Model]:
+        """Yield the wrapped reference as a model."""
+        return self._asked.model()
+
+    def missing(self, examples: Sequence[Example]) -> list[Example]:
+        """Return the examples of which some completion is not known."""
+        return [example for example in examples if not self._is_known(example)]
 
     def flush(self) -> None:
         """Write what was computed since the last time."""
         if "_store" in vars(self):
             self._store.flush()
 
-    def release(self) -> None:
-        """Let go of the weights of a frozen copy, where the reference is one."""
-        if isinstance(self.live, FrozenCopy):
-            self.live.release()
+    def own(self, folder: Path) -> OwnValues:
+        """Return the run's own values as the part of a checkpoint that keeps them in a folder of the run."""
+        return OwnValues(self, folder)
 
-    def spot_check(self, pairs: Sequence[TokenizedPair], num: int, dtype: torch.dtype) -> str | None:
-        """Compute `num` random stored pairs again; where they differ, empty the store and say what was found."""
-        known = [pair for pair in pairs if self._stored(pair) is not None]
-        if not known or not num:
+    @property
+    def own_rows(self) -> Mapping[bytes, Tensor]:
+        """The run's own values by their keys, in the order in which it came by them."""
+        return self._own
+
+    def take_own(self, rows: Mapping[bytes, Tensor]) -> None:
+        """Take these for the run's own values, and none that the store has come by since."""
+        self._own, self._sealed = dict(rows), True
+
+    @cached_property
+    def _store(self) -> LogpStore:
+        return self._open_store()
+
+    def _is_known(self, example: Example) -> bool:
+        known = []
+        for key, completion in zip(_keys(example), example.completions, strict=True):
+            row = self._own.get(key)
+            if row is None and not self._sealed:
+                row = self._store.get(key)
+            # Lengths are compared although they are part of the key: a wrong row must not become a wrong sum.
+            known.append(row is not None and len(row) == len(completion))
+            if row is not None and known[-1]:
+                self._own[key] = row
+        return all(known)
+
+    def _computed(self, examples: Sequence[Example]) -> dict[bytes, Tensor]:
+        """Ask the wrapped reference, and keep what it says."""
+        if not examples:
+            return {}
+        self.num_asked += len(examples)
+        rows = [row.cpu() for row in self._asked.logps(examples).rows()]
+        found = dict(zip((key for example in examples for key in _keys(example)), rows, strict=True))
+        for key, row in found.items():
+            if row.isfinite().all():  # what is not finite stops training with the example's name, and is not kept
+                self._store.put(key, row)
+                self._own.setdefault(key, row)
+        self._store.flush_when_due()
+        return found
+
+    def _spot_check(self, examples: Sequence[Example]) -> str | None:
+        """Compute some random stored examples again; where they differ, empty the store and say what was found."""
+        unknown = set(self.missing(examples))
+        known = [example for example in examples if example not in unknown]
+        if not known or not self._spot_checks:
             return None
-        drawn = random.SystemRandom().sample(known, min(num, len(known)))
-        stored, fresh = self.tokens(drawn), self.live.tokens(drawn)
-        one, two = (torch.cat([tokens.chosen, tokens.rejected]) for tokens in (stored, fresh))
-        apart = float((one - two).abs().mean() / two.abs().mean().clamp(min=1))
-        if apart <= TOLERANCE[dtype]:  # not "apart > …": a NaN is a difference
+        drawn = random.SystemRandom().sample(known, min(self._spot_checks, len(known)))
+        stored, fresh = self.logps(drawn).values, self._asked.logps(drawn).values
+        apart = float((stored - fresh).abs().mean() / fresh.abs().mean().clamp(min=1))
+        if apart <= TOLERANCE[self._dtype]:  # not "apart > …": a NaN is a difference
             return None
-        self._own.clear()
+        self._own = {}
         where = self._store.forget()
         return (
             f"stored reference log-probabilities differ from the model's by {apart:.2g} of their size; "
             f"they were set aside{f' in {where}' if where else ''} and are computed again"
         )
 
-    @cached_property
-    def _store(self) -> LogpStore:
-        return self._open_store()
 
-    def _stored(self, pair: TokenizedPair) -> Rows | None:
-        chosen, rejected = (self._row(completion_key(pair.prompt_ids, ids)) for ids in _completions(pair))
-        # Lengths are compared although they are part of the key: a wrong row must not become a wrong sum.
-        if chosen is None or rejected is None or [len(chosen), len(rejected)] != [len(c) for c in _completions(pair)]:
-            return None
-        return chosen, rejected
+class OwnValues:
+    """The part of a checkpoint that says what the reference had said by then: names of shards, and no values.
 
-    def _row(self, key: bytes) -> Tensor | None:
-        if key not in self._own and not self._sealed and (stored := self._store.get(key)) is not None:
-            self._own[key] = stored
-        return self._own.get(key)
+    A shard is written once, when a checkpoint first needs it, and never changed; so a run keeps each value once however
+    many checkpoints it has, and does not depend on the shared store.
+    """
 
-    def _keep(self, key: bytes, row: Tensor) -> None:
-        self._store.put(key, row)
-        self._own.setdefault(key, row)
+    name = "reference"
 
-    def _ask(self, pairs: Sequence[TokenizedPair]) -> list[Rows]:
-        if not pairs:
-            return []
-        self.num_live += len(pairs)
-        found = [(chosen.cpu(), rejected.cpu()) for chosen, rejected in self.live.tokens(pairs).by_pair()]
-        for pair, rows in zip(pairs, found, strict=True):
-            for ids, row in zip(_completions(pair), rows, strict=True):
-                if row.isfinite().all():  # what is not finite stops training with the pair's name, and is not kept
-                    self._keep(completion_key(pair.prompt_ids, ids), row)
-        self._store.flush_when_due()
-        return found
+    def __init__(self, reference: Stored, folder: Path) -> None:
+        self._reference = reference
+        self._folder = folder
+        self._shards: list[Path] = []
+        self._written: tuple[Mapping[bytes, Tensor], int] = ({}, 0)
+        """The rows that the shards hold: the first so many of these."""
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Write what is new as one more shard; return the digests of all of them."""
+        self._reference.flush()  # to the shared store first, so that what this run asked is not asked anew
+        rows, (before, num) = self._reference.own_rows, self._written
+        if rows is not before:  # set aside by a spot check, or this is the first checkpoint
+            self._shards, num = [], 0
+        if len(rows) > num:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._shards.append(Shard.of(dict(islice(rows.items(), num, None))).write(self._folder))
+        self._written = rows, len(rows)
+        joined = bytearray(b"".join(bytes.fromhex(path.stem) for path in self._shards))
+        return {"shards": torch.frombuffer(joined, dtype=torch.uint8).view(-1, 32)} if joined else {}
+
+    def beside(self) -> Sequence[Path]:
+        """Return the shards that the last tensors name; each is called by the SHA-256 of its bytes."""
+        return tuple(self._shards)
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take for the run's own what it had when the checkpoint was written; the shards have been verified."""
+        names = [bytes(row.tolist()).hex() for row in tensors.get("shards", ())]
+        self._shards = [self._folder / f"{name}.safetensors" for name in names]
+        rows: dict[bytes, Tensor] = {}
+        for path in self._shards:
+            rows |= Shard.read(path.read_bytes(), path.stem).rows()
+        self._reference.take_own(rows)
+        self._written = self._reference.own_rows, len(rows)
 
 
-def _completions(pair: TokenizedPair) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return pair.chosen_ids, pair.rejected_ids
+def _keys(example: Example) -> list[bytes]:
+    return [completion_key(example.prompt_ids, completion) for completion in example.completions]

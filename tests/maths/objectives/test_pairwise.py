@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
 import oracles
-from tiebreak.config import LossConfig
-from tiebreak.maths.logps import PairLogps
-from tiebreak.maths.losses import LOSSES, dpo, objective
+from tiebreak.maths.logps import Logps, PairLogps
+from tiebreak.maths.objectives.pairwise import dpo
 from tiny import logps
 
 POLICY = [(-12.5, -3.25), (-700.0, -2.0), (-1.0, -900.0), (-5.0, -5.0), (-0.125, -0.5), (-44.0, -40.0), (-8.0, -8.5)]
@@ -28,7 +27,7 @@ def _sides(rows):
 def test_losses_and_gradients_equal_the_papers_on_seven_pairs(beta, epsilon):
     policy, reference = _sides(POLICY), _sides(REFERENCE)
     policy.chosen.requires_grad_(), policy.rejected.requires_grad_()
-    losses = dpo(policy, reference, beta=beta, label_smoothing=epsilon)
+    losses = dpo(policy, reference, beta=beta, label_smoothing=epsilon).losses
     losses.sum().backward()
     for i, (ours, theirs) in enumerate(zip(POLICY, REFERENCE, strict=True)):
         expected = oracles.conservative_dpo_loss(*ours, *theirs, beta, epsilon)
@@ -51,14 +50,14 @@ def test_the_oracle_s_gradient_is_the_slope_of_the_oracle_s_loss(chosen, rejecte
 def test_a_pair_without_evidence_costs_ln_2():
     even = logps([-3.0, -100.0, 0.0], [-4.0, -100.0, -2.5])
     for epsilon in (0.0, 0.25):
-        losses = dpo(even, even, beta=0.7, label_smoothing=epsilon)
+        losses = dpo(even, even, beta=0.7, label_smoothing=epsilon).losses
         assert losses.tolist() == pytest.approx([math.log(2)] * 3, abs=1e-15)
 
 
 def test_extreme_margins_stay_finite_in_fp32_with_useful_gradients():
     policy = logps([-1e4, 0.0], [0.0, -1e4], torch.float32)
     policy.chosen.requires_grad_()
-    losses = dpo(policy, logps([0, 0], [0, 0], torch.float32), beta=1.0)
+    losses = dpo(policy, logps([0, 0], [0, 0], torch.float32), beta=1.0, label_smoothing=0.0).losses
     losses.sum().backward()
     assert losses.tolist() == [1e4, 0.0]
     assert policy.chosen.grad.tolist() == [-1.0, 0.0]
@@ -69,24 +68,25 @@ def test_conservative_dpo_is_least_where_the_margin_says_what_the_labels_deserve
     best = math.log(0.9 / 0.1)
     at = lambda margin: dpo(  # noqa: E731
         logps([margin], [0.0]), logps([0.0], [0.0]), beta=1.0, label_smoothing=0.1
-    ).item()
+    ).losses.item()
     assert at(best) < at(best - 0.01)
     assert at(best) < at(best + 0.01)
 
 
-def test_an_objective_is_the_table_s_row_with_its_constants():
-    made = objective(LossConfig(beta=0.3, label_smoothing=0.2))
-    policy, reference = _sides(POLICY), _sides(REFERENCE)
-    assert torch.equal(made(policy, reference), LOSSES["dpo"](policy, reference, beta=0.3, label_smoothing=0.2))
+def test_the_reward_of_a_completion_is_beta_times_its_logratio():
+    found = dpo(_sides(POLICY), _sides(REFERENCE), beta=0.3, label_smoothing=0.2).rewards
+    sides = [both for pair in zip(POLICY, REFERENCE, strict=True) for both in zip(*pair, strict=True)]
+    rewards = [oracles.implicit_reward(*both, 0.3) for both in sides]
+    assert found.tolist() == pytest.approx(rewards, rel=1e-12)
 
 
 def test_the_gap_is_chosen_minus_rejected_and_detaching_keeps_numbers_only():
-    policy = _sides(POLICY)
-    policy.chosen.requires_grad_()
-    loose = policy.detach()
-    assert policy.gap.tolist() == [chosen - rejected for chosen, rejected in POLICY]
+    sums = torch.tensor([number for pair in POLICY for number in pair], requires_grad=True)
+    policy = Logps(sums, torch.ones(2 * len(POLICY), dtype=torch.long))
+    loose = policy.detach().paired()
+    assert policy.paired().gap.tolist() == [chosen - rejected for chosen, rejected in torch.tensor(POLICY).tolist()]
     assert not loose.gap.requires_grad
-    assert torch.equal(loose.chosen, policy.chosen)
+    assert torch.equal(loose.chosen, policy.paired().chosen)
 
 
 def test_sides_of_unequal_length_are_refused():

@@ -1,0 +1,60 @@
+"""Whoever answers: a model in this process, a server, or either of them remembered.
+
+Owns what an answer is and how it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tiebreak.records import Message
+
+
+@dataclass(frozen=True)
+class Chat:
+    """Messages that the next answer follows."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[Mapping[str, Any], ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the chat for JSON."""
+        return {"messages": [message.as_dict() for message in self.messages], "tools": list(self.tools)}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are drawn; temperature 0 is greedy."""
+
+    max_new_tokens: int
+    temperature: float = 0.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was generated: as text, and as ids without the EOS; `finished` says whether there was one."""
+
+    text: str
+    ids: tuple[int, ...]
+    finished: bool
+
+
+Done = Callable[[Sequence[tuple[int, Answer]]], None]
+"""Is told the answers of each batch, with the places of their chats."""
+
+
+def nothing(_: Sequence[tuple[int, Answer]]) -> None:
+    """Take no notice."""
+
+
+class Answerer(Protocol):
+    """Answers chats."""
+
+    @property
+    def identity(self) -> str:
+        """What answers depend on besides chat and sampling, as a fingerprint."""
+
+    def answer(self, chats: Sequence[Chat], sampling: Sampling, done: Done = nothing) -> list[Answer]:
+        """Return one answer for each chat, in order; `done` is told each batch as it is made."""

@@ -1,0 +1,30 @@
+"""Whoever looks at a run while it trains: probes of held-out pairs, signals, early stopping.
+
+Owns what the training loop knows of them: when they are due, and what they saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a watcher saw after a step."""
+
+    row: Mapping[str, float]
+    """What is recorded."""
+    stop: str | None = None
+    """Why training should end here, where it should."""
+
+
+class Watcher(Protocol):
+    """Looks at a run between its steps."""
+
+    def due(self, step: int) -> bool:
+        """Say whether to look after that many steps; 0 is before the first."""
+
+    def look(self, step: int) -> Seen:
+        """Look; nothing of the run is changed by it."""

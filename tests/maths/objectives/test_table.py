@@ -1,0 +1,87 @@
+"""Promises of every objective, over the table: a new row is tested before it has a test of its own."""
+
+from __future__ import annotations
+
+import inspect
+from typing import get_args
+
+import pytest
+import torch
+
+from tiebreak.config import LossConfig, leaves
+from tiebreak.config.section import Section, sections_of
+from tiebreak.maths.logps import Logps
+from tiebreak.maths.objectives import OBJECTIVES, Objective
+
+SETTINGS = {get_args(section.model_fields["name"].annotation)[0]: section for section in sections_of(LossConfig)}
+every_objective = pytest.mark.parametrize("name", OBJECTIVES)
+
+
+def _objective(name: str) -> Objective:
+    return Objective.of(SETTINGS[name]())
+
+
+def _logps(seed: int, num: int = 10) -> Logps:
+    made = torch.Generator().manual_seed(seed)
+    sums = -30 * torch.rand(num, generator=made, dtype=torch.float64) - 1
+    return Logps(sums, torch.randint(1, 9, (num,), generator=made))
+
+
+def test_the_table_and_the_configuration_name_the_same_objectives():
+    assert set(OBJECTIVES) == set(SETTINGS)
+
+
+@every_objective
+def test_an_objective_s_settings_are_the_keyword_only_parameters_of_its_formula(name):
+    parameters = inspect.signature(OBJECTIVES[name].losses).parameters.values()
+    keywords = {one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
+    assert keywords == SETTINGS[name].model_fields.keys() - {"name"}
+    assert all(one.default is inspect.Parameter.empty for one in parameters)  # defaults stand in the configuration
+
+
+@every_objective
+def test_there_is_a_loss_for_each_example_and_a_reward_for_each_completion(name):
+    found = _objective(name)(_logps(0), _logps(1))
+    assert (len(found.losses), len(found.rewards)) == (5, 10)
+
+
+@every_objective
+def test_at_its_start_the_loss_is_that_of_the_reference_against_itself(name):
+    reference = _logps(1)
+    objective = _objective(name)
+    assert torch.equal(objective.at_start(reference).losses, objective(reference, reference).losses)
+
+
+@every_objective
+def test_adding_a_constant_to_policy_and_reference_alike_changes_no_loss(name):
+    objective, policy, reference = _objective(name), _logps(0), _logps(1)
+    if not objective.formula.asks_reference:
+        pytest.skip("asks no reference")
+    shifted = (Logps(one.sums + 3.5, one.num_tokens) for one in (policy, reference))
+    assert torch.allclose(objective(*shifted).losses, objective(policy, reference).losses, rtol=1e-12)
+
+
+@every_objective
+def test_examples_are_scored_alone_as_together_unless_the_row_says_that_they_are_coupled(name):
+    objective, policy, reference = _objective(name), _logps(0), _logps(1)
+    together = objective(policy, reference).losses
+    alone = [
+        objective(*(Logps(one.sums[at : at + 2], one.num_tokens[at : at + 2]) for one in (policy, reference))).losses
+        for at in range(0, 10, 2)
+    ]
+    assert torch.equal(torch.cat(alone), together) or objective.formula.coupled
+
+
+def test_settings_of_a_union_are_all_leaves_and_each_key_comes_once():
+    class One(Section):
+        name: str = "one"
+        beta: float = 0.1
+
+    class Two(Section):
+        name: str = "two"
+        tau: float = 0.2
+
+    class Both(Section):
+        loss: One | Two = One()
+
+    assert [key for key, _ in leaves(Both)] == ["loss.name", "loss.beta", "loss.tau"]
