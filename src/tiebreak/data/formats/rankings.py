@@ -18,11 +18,15 @@ RANKS = ("ranking", "ranks", "rank")
 
 
 def _is_ranking(row: Row) -> bool:
-    items = value_in(row, COMPLETIONS)
-    if not isinstance(items, list) or not has_prompt(row) or is_paired(row):
-        return False
-    has_ranks = bool(items) and all(isinstance(item, Mapping) and "rank" in item for item in items)
-    return has_ranks or value_in(row, RANKS) is not None
+    is_list = isinstance(value_in(row, COMPLETIONS), list)
+    has_ranks = value_in(row, RANKS) is not None or _has_ranks(row)
+    return is_list and has_ranks and has_prompt(row) and not is_paired(row)
+
+
+def _has_ranks(row: Row) -> bool:
+    found = value_in(row, COMPLETIONS)
+    items = found if isinstance(found, list) else []
+    return bool(items) and all(isinstance(item, Mapping) and "rank" in item for item in items)
 
 
 def _read_ranking(row: Row, pairing: Pairing) -> Reading:
@@ -30,11 +34,11 @@ def _read_ranking(row: Row, pairing: Pairing) -> Reading:
 
     A completion without a rank takes no part.
     """
-    if value_in(row, RANKS) is not None:
-        items, ranks, column = judged_lists(row, RANKS)
-    else:
+    if value_in(row, RANKS) is None and _has_ranks(row):
         column, items = column_in(row, COMPLETIONS)
         ranks = [item["rank"] for item in items]
+    else:
+        items, ranks, column = judged_lists(row, RANKS)
     found = [None if isinstance(rank, bool) else score_of(rank) for rank in ranks]
     for rank, score in zip(ranks, found, strict=True):
         if score is None and rank is not None:

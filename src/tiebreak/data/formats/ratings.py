@@ -90,11 +90,11 @@ def _is_judged(row: Row) -> bool:
 
 
 def _read_ratings(row: Row, pairing: Pairing) -> Reading:
-    if value_in(row, SCORES) is not None:
-        items, scores, column = judged_lists(row, SCORES)
-    else:
+    if value_in(row, SCORES) is None and _has_objects(row, *_SCORE):
         column, items = column_in(row, COMPLETIONS)
         scores = [value_in(item, _SCORE) for item in items]
+    else:
+        items, scores, column = judged_lists(row, SCORES)
     return _reading(row, items, [score_of(score) for score in scores], column, pairing)
 
 
