@@ -103,7 +103,7 @@ def _records(lines: _Lines, delimiter: str, names: list[str]) -> Iterator[_Recor
             found = too_long()
         except csv.Error as error:
             lines.give_back()
-            found = RowError("bad_row", f"not a record of a table: {error}")
+            found = RowError("bad_row", f"not a record of a table: {error}".replace("\t", "\\t"))
         finally:
             csv.field_size_limit(limit)  # the limit is the process's; others find it as it was
         if isinstance(found, list):
