@@ -89,6 +89,7 @@ def test_any_bytes_end_as_rows_or_one_line(place, pack, content, start):
 @packs
 @many
 @given(content=st.text(alphabet="{}[]\",:\\ \n\r\tu0aé\x00\ufeff;'", max_size=60))
+@example(content=':\t\n""0')  # the message names the delimiter, a tab
 def test_any_mixture_of_json_and_tables_ends_as_rows_or_one_line(place, pack, content):
     place.write_bytes(pack(content.encode()))
     whole = read(place)

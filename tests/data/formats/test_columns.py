@@ -71,6 +71,24 @@ def test_a_mapping_reads_columns_of_any_name(row, columns):
     assert only(row, columns) == ("Why?", "Because.", "No.")
 
 
+NULLS = {"completions": "ratings", "scores": "ratings", "ranking": "ranks", "completion": "thumb", "label": "thumb"}
+
+
+@pytest.mark.parametrize(("key", "of"), NULLS.items(), ids=NULLS)
+def test_null_in_a_mapped_column_costs_its_row_with_a_reason(key, of):
+    rows = {
+        "ratings": {"prompt": "Why?", "completions": ["No.", "Because."], "scores": [1, 2]},
+        "ranks": {"prompt": "Why?", "completions": ["No.", "Because."], "ranking": [2, 1]},
+        "thumb": {"prompt": "Why?", "completion": "Because.", "label": True},
+    }
+    columns = {name: name for name in rows[of]}
+    assert read(rows[of], columns)
+    with pytest.raises(RowError) as refusal:
+        read(rows[of] | {key: None}, columns)
+    assert refusal.value.reason in ("wrong_type", "no_completion")
+    assert f"'{key}'" in refusal.value.detail
+
+
 def test_a_mapping_of_one_verdict_gives_thumbs():
     columns = {"prompt": "q", "completion": "a", "label": "ok"}
     verdicts = [read({"q": "Why?", "a": "Because.", "ok": ok}, columns).thumbs[0].liked for ok in (True, 1, 0, "up")]

@@ -58,10 +58,18 @@ def records(stream: Iterable[bytes], name: str) -> Iterator[Numbered]:
     try:
         delimiter, names = _header(lines, name)
         found = _records(lines, delimiter, names)
-        sample = _sample(found)
+        sample: list[_Record] = []
+        num_bytes = 0
+        while len(sample) < NUM_SAMPLED and num_bytes <= SAMPLED_BYTES and (record := next(found, None)):
+            sample.append(record)
+            num_bytes += record[2]
         structured = _structured(sample, names)
         for number, cells, weight in chain(sample, found):
-            yield number, cells if isinstance(cells, RowError) else _row(cells, names, structured), weight
+            row: Any = cells
+            if not isinstance(cells, RowError):
+                values = (_value(cell) if index in structured else cell for index, cell in enumerate(cells))
+                row = dict(zip(names, values, strict=True))
+            yield number, row, weight
     except Damaged as error:
         raise DataError(f"{name}:{lines.number + 1}: the file is damaged here ({error})") from None
 
@@ -80,57 +88,37 @@ def _header(lines: _Lines, name: str) -> tuple[str, list[str]]:
     return delimiter, names
 
 
-def _sample(found: Iterator[_Record]) -> list[_Record]:
-    sample: list[_Record] = []
-    num_bytes = 0
-    for record in found:
-        sample.append(record)
-        num_bytes += record[2]
-        if len(sample) >= NUM_SAMPLED or num_bytes > SAMPLED_BYTES:
-            break
-    return sample
-
-
 def _records(lines: _Lines, delimiter: str, names: list[str]) -> Iterator[_Record]:
+    """Yield first line, cells and size of each record but blank ones; a RowError for cells that do not fit."""
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         lines.begin()
-        found = _next(reader, lines, names)
-        if found is None:
+        limit = csv.field_size_limit(MAX_LINE_BYTES)
+        try:
+            found: list[str] | RowError = next(reader)
+        except StopIteration:
             return
-        if found:
-            yield lines.first, found, lines.num_bytes
-
-
-def _next(reader: Any, lines: _Lines, names: list[str]) -> list[str] | RowError | None:
-    """Return the cells of the next record, [] for a blank line, None at the end."""
-    limit = csv.field_size_limit(MAX_LINE_BYTES)
-    try:
-        cells: list[str] = next(reader)
-    except StopIteration:
-        return None
-    except _TooLong:
-        lines.give_back()
-        return too_long()
-    except csv.Error as error:
-        lines.give_back()
-        return RowError("bad_row", f"not a record of a table: {error}")
-    finally:
-        csv.field_size_limit(limit)  # the limit is the process's; others find it as it was
-    if lines.broken:
-        return RowError("bad_unicode", "the record is not UTF-8")
-    blank = not cells or (len(cells) == 1 < len(names) and not cells[0].strip())
-    return [] if blank else _fitting(cells, names)
-
-
-def _fitting(cells: list[str], names: list[str]) -> list[str] | RowError:
-    if len(cells) != len(names):
-        return RowError("bad_row", f"found {len(cells)} cells, the header names {len(names)}")
-    if cells == names:  # as where tables were put one after another
-        return RowError("bad_row", "repeats the header")
-    if any("\0" in cell for cell in cells):
-        return RowError("bad_row", "holds a NUL byte")
-    return cells
+        except _TooLong:
+            lines.give_back()
+            found = too_long()
+        except csv.Error as error:
+            lines.give_back()
+            found = RowError("bad_row", f"not a record of a table: {error}".replace("\t", "\\t"))
+        finally:
+            csv.field_size_limit(limit)  # the limit is the process's; others find it as it was
+        if isinstance(found, list):
+            is_blank = not found or (len(found) == 1 < len(names) and not found[0].strip())
+            if lines.broken:
+                found = RowError("bad_unicode", "the record is not UTF-8")
+            elif is_blank:
+                continue
+            elif len(found) != len(names):
+                found = RowError("bad_row", f"found {len(found)} cells, the header names {len(names)}")
+            elif found == names:  # as where tables were put one after another
+                found = RowError("bad_row", "repeats the header")
+            elif any("\0" in cell for cell in found):
+                found = RowError("bad_row", "holds a NUL byte")
+        yield lines.first, found, lines.num_bytes
 
 
 # -------------------------------------------------------------------------------------------------------- cells to rows
@@ -143,16 +131,16 @@ def _structured(sample: Sequence[_Record], names: Sequence[str]) -> frozenset[in
     completions are JSON, as where models call functions, they are text as well: there, only messages are unfolded.
     """
     rows = [cells for _, cells, _ in sample if not isinstance(cells, RowError)]
-    columns = ([_value(row[index]) for row in rows if row[index]] for index in range(len(names)))
-    return frozenset(
-        index for index, (name, column) in enumerate(zip(names, columns, strict=True)) if _unfolds(name, column)
-    )
-
-
-def _unfolds(name: str, column: Sequence[Any]) -> bool:
-    if not _PLAIN.fullmatch(name):
-        return bool(column) and not any(isinstance(value, str) for value in column)
-    return any(column) and all(map(_is_messages, column))
+    structured = set()
+    for index, name in enumerate(names):
+        column = [_value(row[index]) for row in rows if row[index]]
+        if _PLAIN.fullmatch(name):
+            is_structured = any(column) and all(map(_is_messages, column))
+        else:
+            is_structured = bool(column) and not any(isinstance(value, str) for value in column)
+        if is_structured:
+            structured.add(index)
+    return frozenset(structured)
 
 
 def _is_messages(value: Any) -> bool:
@@ -173,11 +161,6 @@ def _value(cell: str) -> Any:
         return value_of(cell)
     except RowError:
         return cell
-
-
-def _row(cells: list[str], names: Sequence[str], structured: frozenset[int]) -> dict[str, Any]:
-    values = ((_value(cell) if index in structured else cell) for index, cell in enumerate(cells))
-    return dict(zip(names, values, strict=True))
 
 
 # ---------------------------------------------------------------------------------------------------------------- lines
@@ -203,13 +186,22 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
-        line = self._ahead.popleft() if self._ahead else self._decoded()
+        if self._ahead:
+            line = self._ahead.popleft()
+        else:
+            found = next(self._source)
+            if found is not None and self.number == 0:
+                found = found.removeprefix(BYTE_ORDER_MARK)
+            line = None if found is None else found.decode("utf-8", "surrogateescape") + "\n"
         self.number += 1
         self._taken.append(line)
         self.num_bytes += len(line or "")
         if line is None or self.num_bytes > MAX_LINE_BYTES:
             raise _TooLong
-        self.broken = self.broken or (not line.isascii() and _is_broken(line))
+        try:
+            line.encode("utf-8")
+        except UnicodeEncodeError:  # bytes that are not UTF-8 came through as halves of surrogate pairs
+            self.broken = True
         return line
 
     def begin(self) -> None:
@@ -222,17 +214,3 @@ class _Lines:
         again = self._taken[1:]
         self._ahead.extendleft(reversed(again))
         self.number -= len(again)
-
-    def _decoded(self) -> str | None:
-        line = next(self._source)
-        if line is not None and self.number == 0:
-            line = line.removeprefix(BYTE_ORDER_MARK)
-        return None if line is None else line.decode("utf-8", "surrogateescape") + "\n"
-
-
-def _is_broken(line: str) -> bool:
-    try:
-        line.encode("utf-8")
-    except UnicodeEncodeError:
-        return True
-    return False

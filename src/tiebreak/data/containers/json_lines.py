@@ -90,7 +90,10 @@ def value_of(text: str) -> Any:
     if text.count("{") + text.count("[") > MAX_DEPTH:
         _refuse_deep(value)
     if "\\u" in text and ("\\ud" in text or "\\uD" in text):  # one search for nearly all lines
-        _refuse_half_pairs(value)
+        try:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            raise RowError("bad_unicode", "holds half of a surrogate pair, which is no text") from None
     return value
 
 
@@ -118,10 +121,3 @@ def _refuse_deep(value: Any) -> None:
             return
         level = [child for item in inner for child in (item.values() if isinstance(item, dict) else item)]
     raise RowError("bad_json", "nested too deeply")
-
-
-def _refuse_half_pairs(value: Any) -> None:
-    try:
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError:
-        raise RowError("bad_unicode", "holds half of a surrogate pair, which is no text") from None

@@ -32,21 +32,18 @@ def records(stream: Iterator[bytes], name: str) -> Iterator[Numbered]:
     """Yield the JSON text of each record of a document; raise DataError where the document itself is broken."""
     text = _Text(stream)
     try:
-        for number, record in enumerate(_documents(text), 1):
-            yield number, record, len(record)
+        number = 0
+        is_list = text.peek() == b"["
+        while text.peek():
+            for record in _items(text) if is_list else _object(text):
+                number += 1
+                yield number, record, len(record)
+            if is_list and text.peek():
+                raise _Broken("something follows the end of the list")
     except _Broken as error:
         raise DataError(f"{name}: not JSON at line {text.line}: {error}") from None
     except Damaged as error:
         raise DataError(f"{name}:{text.line}: the file is damaged here ({error})") from None
-
-
-def _documents(text: _Text) -> Iterator[bytes]:
-    if text.peek() == b"[":
-        yield from _items(text)
-        if text.peek():
-            raise _Broken("something follows the end of the list")
-    while text.peek():
-        yield from _object(text)
 
 
 def _items(text: _Text) -> Iterator[bytes]:
@@ -143,7 +140,9 @@ class _Text:
                 depth += (kind in b"[{") - (kind in b"]}")
                 if not depth:
                     return at
-            self._more()
+            self._refuse_long(len(self._buffer) - self._at)
+            if not self._refill():
+                raise _Broken("the file is cut off within the record that begins here")
 
     def _scalar(self) -> int:
         while True:
@@ -152,11 +151,6 @@ class _Text:
             if end < len(self._buffer) or not self._refill():
                 return end - self._at
             self._refuse_long(len(self._buffer))
-
-    def _more(self) -> None:
-        self._refuse_long(len(self._buffer) - self._at)
-        if not self._refill():
-            raise _Broken("the file is cut off within the record that begins here")
 
     def _refuse_long(self, num_bytes: int) -> None:
         if num_bytes > MAX_LINE_BYTES:

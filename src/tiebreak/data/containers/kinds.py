@@ -69,68 +69,23 @@ def kind_of(head: bytes, whole: bool, name: str) -> Kind:
     text = head.removeprefix(BYTE_ORDER_MARK).decode("utf-8", "replace").lstrip()
     if text.startswith(("{", "[")):
         return _kind_of_json(text, whole)
-    return _kind_of_text(text, name)
-
-
-# ----------------------------------------------------------------------------------------------- JSON lines or one JSON
-
-
-def _kind_of_json(text: str, whole: bool) -> Kind:
-    """A value that spans lines is a document, and so is a list, or an object that lists records, that stands alone."""
-    try:
-        value, end = _PLAIN.raw_decode(text)
-    except json.JSONDecodeError as error:
-        return _kind_of_broken_json(text, whole, error)
-    except (RecursionError, ValueError):
-        return "json" if _opens_list(text) else "lines"
-    if "\n" in text[:end]:
-        return "json"
-    if text[end:].strip() or not whole:
-        return "lines"
-    listed = isinstance(value, dict) and any(isinstance(value.get(key), list) for key in RECORD_KEYS)
-    return "json" if listed or isinstance(value, list) else "lines"
-
-
-def _kind_of_broken_json(text: str, whole: bool, error: json.JSONDecodeError) -> Kind:
-    """Where it breaks tells a broken line from a broken document; at the end of `text`, it may only be cut there."""
-    lines_before = text.count("\n", 0, error.pos)
-    if not whole and (error.pos >= len(text) - 16 or error.msg.startswith("Unterminated string")):
-        return "json" if lines_before or text[0] == "[" or _OPENS_LIST.match(text) else "lines"
-    others = text.partition("\n")[2]
-    if _opens_list(text) or (text[0] == "[" and whole and not others.strip()):
-        return "json"
-    return "json" if lines_before >= 2 and not _is_object(others.lstrip("\r\n").partition("\n")[0]) else "lines"
-
-
-def _opens_list(text: str) -> bool:
-    """Whether the first line ends where a list begins: no line of JSON lines does."""
-    first = text.partition("\n")[0].rstrip()
-    return first == "[" or (first.endswith("[") and first[:-1].rstrip().endswith(":"))
-
-
-def _is_object(line: str) -> bool:
-    try:
-        return line.startswith("{") and isinstance(_PLAIN.decode(line), dict)
-    except (RecursionError, ValueError):
-        return False
-
-
-# ------------------------------------------------------------------------------------------- a table or something else
-
-
-def _kind_of_text(text: str, name: str) -> Kind:
     lines = text.split("\n")
-    if any(_is_object(line) for line in lines) or _is_value(lines[0]):
+    if _is_json(lines[0]) or any(_is_json(line, "{") for line in lines):
         return "lines"
-    if "\0" not in lines[0] and (header_of(lines[0]) or _is_named_table(name)):
+    is_named_table = re.search(r"\.(csv|tsv)\b", name, re.IGNORECASE) is not None
+    if "\0" not in lines[0] and (header_of(lines[0]) or is_named_table):
         return "table"
     if not text or _SUFFIX_OF_LINES.search(name):
         return "lines"
-    found = "binary data" if _is_binary(text) else "text that is neither JSON nor a table with a header"
+    is_binary = "\0" in text or text.count("\ufffd") > len(text) // 10
+    found = "binary data" if is_binary else "text that is neither JSON nor a table with a header"
     raise DataError(f"{name}: holds {found}; wanted {WANTED}")
 
 
-def _is_value(line: str) -> bool:
+def _is_json(line: str, begin: str = "") -> bool:
+    """Whether the line is a JSON value, one that begins like this."""
+    if not line.startswith(begin):
+        return False
     try:
         _PLAIN.decode(line)
     except (RecursionError, ValueError):
@@ -138,9 +93,35 @@ def _is_value(line: str) -> bool:
     return True
 
 
-def _is_named_table(name: str) -> bool:
-    return re.search(r"\.(csv|tsv)\b", name, re.IGNORECASE) is not None
+# ----------------------------------------------------------------------------------------------- JSON lines or one JSON
 
 
-def _is_binary(text: str) -> bool:
-    return "\0" in text or text.count("\ufffd") > len(text) // 10
+def _kind_of_json(text: str, whole: bool) -> Kind:
+    """A value that spans lines is a document, and so is a list, or an object that lists records, that stands alone.
+
+    Where a value breaks tells a broken line from a broken document; at the end of `text`, it may only be cut there.
+    """
+    try:
+        value, end = _PLAIN.raw_decode(text)
+    except json.JSONDecodeError as error:
+        lines_before = text.count("\n", 0, error.pos)
+        if not whole and (error.pos >= len(text) - 16 or error.msg.startswith("Unterminated string")):
+            is_document = lines_before > 0 or text[0] == "[" or _OPENS_LIST.match(text) is not None
+        else:
+            others = text.partition("\n")[2]
+            second = others.lstrip("\r\n").partition("\n")[0]
+            is_list = _opens_list(text) or (text[0] == "[" and whole and not others.strip())
+            is_document = is_list or (lines_before >= 2 and not _is_json(second, "{"))
+    except (RecursionError, ValueError):
+        is_document = _opens_list(text)
+    else:
+        listed = isinstance(value, dict) and any(isinstance(value.get(key), list) for key in RECORD_KEYS)
+        stands_alone = whole and not text[end:].strip()
+        is_document = "\n" in text[:end] or (stands_alone and (listed or isinstance(value, list)))
+    return "json" if is_document else "lines"
+
+
+def _opens_list(text: str) -> bool:
+    """Whether the first line ends where a list begins: no line of JSON lines does."""
+    first = text.partition("\n")[0].rstrip()
+    return first == "[" or (first.endswith("[") and first[:-1].rstrip().endswith(":"))

@@ -10,7 +10,8 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
+from functools import partial
 from io import FileIO
 from pathlib import Path
 
@@ -35,7 +36,11 @@ def refuse_irregular(path: Path) -> None:
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({reason_of(error)})") from None
     if not stat.S_ISREG(mode):
-        raise DataError(f"{path}: is {_irregular(mode)}, not a file")
+        what = next((what for test, what in _IRREGULAR if test(mode)), "a device")
+        raise DataError(f"{path}: is {what}, not a file")
+
+
+_IRREGULAR = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
 
 
 def reason_of(error: Exception) -> str:
@@ -69,36 +74,18 @@ def chunks(path: Path) -> Generator[bytes, None, None]:
         raise DataError(f"{path}: cannot be read ({reason_of(error)})") from None
     with handle:
         try:
-            yield from _OPENERS[_packing_of(handle)](handle)
+            packing = _packing_of(handle)
+            if packing == "gzip":
+                with gzip.GzipFile(fileobj=handle) as unpacked:
+                    # read1 gives what came before damage; read would lose it.
+                    yield from iter(partial(unpacked.read1, CHUNK_BYTES), b"")
+            elif packing == "zstd":
+                # Arrow's reader takes several frames and notices a cut file; that of `zstandard` ends silently there.
+                import pyarrow as pa  # noqa: PLC0415 - heavy, and only zstd files need it
+
+                with pa.CompressedInputStream(pa.PythonFile(handle, mode="r"), "zstd") as stream:
+                    yield from iter(partial(stream.read, _ZSTD_CHUNK_BYTES), b"")
+            else:
+                yield from iter(partial(handle.read, CHUNK_BYTES), b"")
         except (OSError, EOFError, zlib.error) as error:  # a damaged archive raises any of the three
             raise Damaged(reason_of(error)) from None
-
-
-def _plain(handle: FileIO) -> Iterator[bytes]:
-    while chunk := handle.read(CHUNK_BYTES):
-        yield chunk
-
-
-def _gunzipped(handle: FileIO) -> Iterator[bytes]:
-    with gzip.GzipFile(fileobj=handle) as unpacked:
-        # read1 gives what came before damage; read would lose it.
-        while chunk := unpacked.read1(CHUNK_BYTES):
-            yield chunk
-
-
-def _unzstd(handle: FileIO) -> Iterator[bytes]:
-    # Arrow's reader takes several frames and notices a cut file; the one of `zstandard` ends silently there.
-    import pyarrow as pa  # noqa: PLC0415 - heavy, and only zstd files need it
-
-    with pa.CompressedInputStream(pa.PythonFile(handle, mode="r"), "zstd") as unpacked:
-        while chunk := unpacked.read(_ZSTD_CHUNK_BYTES):
-            yield chunk
-
-
-_OPENERS = {None: _plain, "gzip": _gunzipped, "zstd": _unzstd}
-
-_IRREGULAR = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
-
-
-def _irregular(mode: int) -> str:
-    return next((what for test, what in _IRREGULAR if test(mode)), "a device")

@@ -39,7 +39,7 @@ from tiebreak.data.formats.columns import columns_form
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
 from tiebreak.data.formats.guesses import guessed_columns
 from tiebreak.data.formats.pieces import keys_of, kind_of
-from tiebreak.records import Pair, Source, Thumb
+from tiebreak.records import Source
 
 __all__ = ["FORMATS", "Format", "Pairing", "Reading", "Row", "RowError", "detect", "read_row"]
 
@@ -88,31 +88,24 @@ def detect(row: Any, columns: Mapping[str, str] | None = None) -> Format | None:
 
 
 def read_row(row: Any, form: Format, source: Source, pairing: Pairing = Pairing()) -> Reading:  # noqa: B008 - frozen
-    """Return what one parsed row holds, or raise RowError."""
+    """Return what one parsed row holds, or raise RowError.
+
+    Forms that one function reads are one family: the rows of a file may be of any of them.
+    """
     if not isinstance(row, Mapping):
         raise RowError("not_an_object", f"a row is a JSON object, found {kind_of(row)}")
-    if not _fits(row, form):
+    family = (other for other in FORMATS.values() if other.read is form.read)
+    if not form.matches(row) and not any(other.matches(row) for other in family):
         raise RowError("wrong_format", f"not in the '{form.name}' form of the file: keys {keys_of(row)}")
     check_media(row)
     reading = form.read(row, pairing)
-    found = tuple(_finished(pair, row, source) for pair in reading.pairs)
-    return Reading(found, tuple(_judged(thumb, source) for thumb in reading.thumbs), reading.num_ties)
-
-
-def _fits(row: Row, form: Format) -> bool:
-    """Forms that one function reads are one family: rows of a file may be of any of them."""
-    return form.matches(row) or any(other.read is form.read and other.matches(row) for other in FORMATS.values())
-
-
-def _finished(pair: Pair, row: Row, source: Source) -> Pair:
-    found = replace(annotated(pair, row), source=source)
-    try:
-        check_pair(found)
-    except RowError as bad:
-        raise RowError(bad.reason, bad.detail, found.preference) from None
-    return found
-
-
-def _judged(thumb: Thumb, source: Source) -> Thumb:
-    check_thumb(thumb)
-    return replace(thumb, source=source)
+    pairs = tuple(replace(annotated(pair, row), source=source) for pair in reading.pairs)
+    for pair in pairs:
+        try:
+            check_pair(pair)
+        except RowError as bad:
+            raise RowError(bad.reason, bad.detail, pair.preference) from None
+    for thumb in reading.thumbs:
+        check_thumb(thumb)
+    thumbs = tuple(replace(thumb, source=source) for thumb in reading.thumbs)
+    return Reading(pairs, thumbs, reading.num_ties)

@@ -6,12 +6,12 @@ Owns their names. A column of the wrong type is left out: it may mean something 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 from tiebreak.data.formats.form import Row, RowError
-from tiebreak.data.formats.pieces import kind_of
+from tiebreak.data.formats.pieces import kind_of, value_in
 from tiebreak.records import Origin, Pair, Preference, Vote
 
 NUMBERS: dict[str, tuple[str, ...]] = {
@@ -43,9 +43,27 @@ _ORIGINS = frozenset(column for columns in TEXTS.values() for column in columns)
 def annotated(pair: Pair, row: Row) -> Pair:
     """Return the pair with what the row says beside it; what the form itself has read stays."""
     columns = row.keys()
-    if not columns.isdisjoint(_JUDGEMENTS):
-        pair = replace(pair, preference=_preference(pair.preference, row))
-    return pair if columns.isdisjoint(_ORIGINS) else replace(pair, origin=_origin(pair.origin, row))
+    if not columns.isdisjoint(_ORIGINS):
+        pair = replace(pair, origin=_origin(pair.origin, row))
+    if columns.isdisjoint(_JUDGEMENTS):
+        return pair
+    known = pair.preference
+    found = {name: number(value_in(row, names)) for name, names in NUMBERS.items() if _is_default(known, name)}
+    stated: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
+    if stated.get("weight", 1.0) < 0:
+        del stated["weight"]
+    if not 0 <= stated.get("soft_label", 0.5) <= 1:
+        del stated["soft_label"]
+    if "margin" not in stated and known.margin is None and stated.keys() & {"chosen_score", "rejected_score"}:
+        scores = replace(known, **stated)
+        if scores.chosen_score is not None and scores.rejected_score is not None:
+            margin = scores.chosen_score - scores.rejected_score
+            if math.isfinite(margin):
+                stated["margin"] = margin
+    annotator = _text(value_in(row, ANNOTATORS))
+    if annotator is not None and not known.votes:
+        stated["votes"] = (Vote("chosen", annotator),)
+    return replace(pair, preference=replace(known, **stated))
 
 
 def origin_of(row: Row) -> Origin:
@@ -55,13 +73,13 @@ def origin_of(row: Row) -> Origin:
 
 def number(value: Any) -> float | None:
     """Return a finite number, told as one or as text (as in CSV), or None; true and false are no numbers."""
-    if isinstance(value, str):
-        value = _told_number(value)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, str) and (len(value) > 40 or "_" in value):  # Python itself would read 1_000
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         found = float(value)
-    except OverflowError:
+    except (ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None
 
@@ -75,8 +93,14 @@ def stated_preference(value: Row) -> Preference:
     for name, item in found.items():
         if isinstance(item, bool) or not isinstance(item, int | float):
             raise RowError("wrong_type", f"'preference.{name}' is a number, found {kind_of(item)}")
+    cast = []
+    for vote in votes:
+        choice, annotator = vote.get("choice"), vote.get("annotator", "")
+        if choice not in ("chosen", "rejected", "tie") or not isinstance(annotator, str):
+            raise RowError("wrong_type", "a vote has a choice (chosen, rejected, tie) and an annotator, which is text")
+        cast.append(Vote(choice, annotator))
     try:
-        return Preference(**found, votes=tuple(map(_vote, votes)))
+        return Preference(**found, votes=tuple(cast))
     except (ValueError, OverflowError) as error:
         raise RowError("wrong_type", f"'preference': {error}") from None
 
@@ -90,59 +114,14 @@ def stated_origin(value: Row) -> Origin:
     return Origin(**found)
 
 
-def _vote(vote: Row) -> Vote:
-    choice, annotator = vote.get("choice"), vote.get("annotator", "")
-    if choice not in ("chosen", "rejected", "tie") or not isinstance(annotator, str):
-        raise RowError("wrong_type", "a vote has a choice (chosen, rejected, tie) and an annotator, which is text")
-    return Vote(choice, annotator)
-
-
-def _told_number(text: str) -> float | None:
-    """Return the number that a short text is; Python's own spelling with underscores is none."""
-    if not text or len(text) > 40 or "_" in text:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def _preference(known: Preference, row: Row) -> Preference:
-    found = {name: number(_first(row, columns)) for name, columns in NUMBERS.items()}
-    stated: dict[str, Any] = {
-        name: value for name, value in found.items() if value is not None and _is_default(known, name)
-    }
-    if stated.get("weight", 1.0) < 0:
-        del stated["weight"]
-    if not 0 <= stated.get("soft_label", 0.5) <= 1:
-        del stated["soft_label"]
-    if "margin" not in stated and known.margin is None and stated.keys() & {"chosen_score", "rejected_score"}:
-        stated.update(_difference(replace(known, **stated)))
-    annotator = _text(_first(row, ANNOTATORS))
-    if annotator is not None and not known.votes:
-        return replace(known, **stated, votes=(Vote("chosen", annotator),))
-    return replace(known, **stated)
-
-
-def _difference(scores: Preference) -> dict[str, float]:
-    if scores.chosen_score is None or scores.rejected_score is None:
-        return {}
-    margin = scores.chosen_score - scores.rejected_score
-    return {"margin": margin} if math.isfinite(margin) else {}
-
-
 def _origin(known: Origin, row: Row) -> Origin:
-    found = {name: _text(_first(row, columns)) for name, columns in TEXTS.items() if _is_default(known, name)}
+    found = {name: _text(value_in(row, columns)) for name, columns in TEXTS.items() if _is_default(known, name)}
     stated = {name: value for name, value in found.items() if value is not None}
     return replace(known, **stated) if stated else known
 
 
 def _is_default(known: Preference | Origin, name: str) -> bool:
     return bool(getattr(known, name) == (1.0 if name == "weight" else None))
-
-
-def _first(row: Row, columns: Sequence[str]) -> Any:
-    return next((row[name] for name in columns if row.get(name) is not None), None)
 
 
 def _text(value: Any) -> str | None:

@@ -54,73 +54,45 @@ def _is_question(item: tuple[str, Any]) -> bool:
 def _read_argilla(row: Row, pairing: Pairing) -> Reading:
     """Rankings, ratings of single completions, and labels that name the better one, whichever the record has."""
     fields = row["fields"] if isinstance(row.get("fields"), Mapping) else row
-    names = [name for name in _completion_names(fields) if _has_text(fields[name], name)]
+    stated = {name: completion(fields[name], name) for name in _completion_names(fields) if fields[name] is not None}
+    completions = {name: message for name, message in stated.items() if has_text(message)}
     answers = list(_answers(row))
-    ranked = [ballot for answer in answers for ballot in _ranked(answer, names)]
-    ballots = ranked or _rated(answers, names)
+    ranked = [ballot for answer in answers for ballot in _ranked(answer, list(completions))]
+    ballots = ranked or _rated(answers, list(completions))
     if not ballots:
         raise RowError("no_completion", "no submitted response compares two completions")
-    completions = tuple(completion(fields[name], name) for name in names)
-    judged = Judged(_prompt(fields), completions, tuple(ballots), is_scored=not ranked, is_voted=True)
-    return pairs_of(judged, pairing)
+    prompt, messages = prompt_in(fields, FIELD_PROMPTS), tuple(completions.values())
+    return pairs_of(Judged(prompt, messages, tuple(ballots), is_scored=not ranked, is_voted=True), pairing)
 
 
 def _completion_names(fields: Row) -> list[str]:
     return [name for name in fields if _NUMBERED.fullmatch(name)]
 
 
-def _has_text(value: Any, name: str) -> bool:
-    return value is not None and has_text(completion(value, name))
-
-
-def _prompt(fields: Row) -> Any:
-    return prompt_in(fields, FIELD_PROMPTS)
-
-
 def _answers(row: Row) -> Iterator[_Answer]:
+    """Yield what annotators submitted, each question and each annotator on its own."""
     responses = row.get("responses")
-    if isinstance(responses, list):
-        yield from _whole_responses(responses)
+    if isinstance(responses, list):  # version 1: each response is one annotator's answers to all the questions
+        for place, response in enumerate(responses):
+            values = response.get("values") if isinstance(response, Mapping) and _is_submitted(response) else None
+            for question, answer in values.items() if isinstance(values, Mapping) else ():
+                value = answer.get("value") if isinstance(answer, Mapping) else answer
+                yield _Answer(question, value, name_of(response.get("user_id")), place)
         return
-    questions = responses if isinstance(responses, Mapping) else row
-    for name, value in questions.items():
-        if name.endswith(_FLAT) and isinstance(value, list):
-            yield from _flat_answers(row, name, value)
-        elif isinstance(responses, Mapping) or _is_question((name, value)):
-            yield from _listed_answers(name, value)
-
-
-def _whole_responses(responses: Sequence[Any]) -> Iterator[_Answer]:
-    """Version 1: each response is one annotator's answers to all the questions."""
-    for place, response in enumerate(responses):
-        values = response.get("values") if isinstance(response, Mapping) and _is_submitted(response) else None
-        for question, answer in values.items() if isinstance(values, Mapping) else ():
-            value = answer.get("value") if isinstance(answer, Mapping) else answer
-            yield _Answer(question, value, name_of(response.get("user_id")), place)
-
-
-def _listed_answers(question: str, value: Any) -> Iterator[_Answer]:
-    """Version 2, and version 1 on the Hub: a list of answers for each question, or the same as columns."""
-    if isinstance(value, Mapping):
-        columns = [items for items in value.values() if isinstance(items, list)]
-        value = [{name: items[place] for name, items in value.items() if isinstance(items, list) and place < len(items)}
-                 for place in range(max(map(len, columns), default=0))]  # fmt: skip
-    for place, answer in enumerate(value if isinstance(value, list) else ()):
-        if isinstance(answer, Mapping) and _is_submitted(answer):
-            yield _Answer(question, answer.get("value"), name_of(answer.get("user_id")), place)
-
-
-def _flat_answers(row: Row, name: str, values: Sequence[Any]) -> Iterator[_Answer]:
-    """Version 2, flat: values, annotators and states in three columns."""
-    users, states = row.get(f"{name}.users"), row.get(f"{name}.status")
-    for place, value in enumerate(values):
-        answer = {"user_id": _at(users, place), "status": _at(states, place)}
-        if _is_submitted(answer):
-            yield _Answer(name.removesuffix(_FLAT), value, name_of(answer["user_id"]), place)
-
-
-def _at(items: Any, place: int) -> Any:
-    return items[place] if isinstance(items, list) and place < len(items) else None
+    for name, value in (responses if isinstance(responses, Mapping) else row).items():
+        question, told = name, value
+        if name.endswith(_FLAT) and isinstance(value, list):  # version 2, flat: three columns beside each other
+            question = name.removesuffix(_FLAT)
+            told = {"value": value, "user_id": row.get(f"{name}.users"), "status": row.get(f"{name}.status")}
+        elif not isinstance(responses, Mapping) and not _is_question((name, value)):
+            continue
+        if isinstance(told, Mapping):  # columns, as version 1 has them on the Hub, too
+            columns = {key: items for key, items in told.items() if isinstance(items, list)}
+            told = [{key: items[place] for key, items in columns.items() if place < len(items)}
+                    for place in range(max(map(len, columns.values()), default=0))]  # fmt: skip
+        for place, answer in enumerate(told if isinstance(told, list) else ()):
+            if isinstance(answer, Mapping) and _is_submitted(answer):
+                yield _Answer(question, answer.get("value"), name_of(answer.get("user_id")), place)
 
 
 def _is_submitted(answer: Row) -> bool:
@@ -129,7 +101,7 @@ def _is_submitted(answer: Row) -> bool:
 
 
 def _ranked(answer: _Answer, names: Sequence[str]) -> list[Ballot]:
-    """Return the ballots of an answer that ranks completions or names the better one; none where it does neither."""
+    """Return the ballots of an answer that ranks completions or names the best one; none where it does neither."""
     value = answer.value
     if isinstance(value, str):
         return _named(answer, names)
@@ -153,12 +125,8 @@ def _named(answer: _Answer, names: Sequence[str]) -> list[Ballot]:
     best = same[0] if same else {"first": 0, "second": 1}.get(side or "")
     if best is None:
         return [Ballot(tuple(0.0 for _ in names), answer.annotator)] if side == "tie" else []
-    others = [place for place in range(len(names)) if place != best]
-    return [Ballot(_against(len(names), best, other), answer.annotator) for other in others]
-
-
-def _against(count: int, best: int, other: int) -> tuple[float | None, ...]:
-    return tuple({best: 1.0, other: 0.0}.get(place) for place in range(count))
+    duels = [{best: 1.0, other: 0.0} for other in range(len(names)) if other != best]
+    return [Ballot(tuple(map(duel.get, range(len(names)))), answer.annotator) for duel in duels]
 
 
 def _plain(name: Any) -> str:
@@ -166,25 +134,22 @@ def _plain(name: Any) -> str:
 
 
 def _rated(answers: Sequence[_Answer], names: Sequence[str]) -> list[Ballot]:
-    """Return a ballot for each annotator, of the ratings whose questions are of one completion."""
+    """Return a ballot for each annotator, of the ratings whose questions are of one completion.
+
+    Such a question is called `response-1`, `response-1-rating` or `rating_1`.
+    """
+    endings = [_plain(found.group()) if (found := _ENDING.search(name[:100])) else None for name in names]
     ballots: dict[str | int, list[float | None]] = {}
     for answer in answers:
-        place = next((place for place, name in enumerate(names) if _is_about(answer.question, name)), None)
-        if place is not None and isinstance(answer.value, int | float) and abs(answer.value) < 1e9:
+        question = _plain(answer.question)
+        about = _RATING.sub("", question)
+        known = [
+            about == _plain(name) or about == ending != question for name, ending in zip(names, endings, strict=True)
+        ]
+        if any(known) and isinstance(answer.value, int | float) and abs(answer.value) < 1e9:
             scores = ballots.setdefault(answer.annotator or answer.place, [None] * len(names))
-            scores[place] = float(answer.value)
+            scores[known.index(True)] = float(answer.value)
     return [Ballot(tuple(scores), key if isinstance(key, str) else "") for key, scores in ballots.items()]
-
-
-def _is_about(question: str, name: str) -> bool:
-    """Whether a question is of one completion: `response-1`, `response-1-rating`, `rating_1`."""
-    about = _RATING.sub("", _plain(question))
-    return about == _plain(name) or (about != _plain(question) and about == _ending(name) != "")
-
-
-def _ending(name: str) -> str:
-    found = _ENDING.search(name[:100])
-    return _plain(found.group()) if found else ""
 
 
 ARGILLA = Format(

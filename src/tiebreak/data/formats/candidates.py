@@ -11,12 +11,14 @@ from typing import Any
 
 from tiebreak.data.formats.form import Row, RowError
 from tiebreak.data.formats.pieces import (
+    column_in,
     completion_from,
     kind_of,
     optional_text,
     prompt_messages,
     prompt_of,
     text_of,
+    value_in,
     with_system,
 )
 from tiebreak.records import Message
@@ -48,18 +50,18 @@ def is_paired(row: Row) -> bool:
 
 def has_prompt(row: Row) -> bool:
     """Whether the row has a column for the prompt."""
-    return any(row.get(name) is not None for name in PROMPTS)
+    return value_in(row, PROMPTS) is not None
 
 
 def prompt_in(row: Row, names: Sequence[str] = PROMPTS) -> tuple[Message, ...]:
     """Return the prompt: text or messages; an instruction goes with its `input`, a `system` text comes first."""
-    name = next((name for name in names if row.get(name) is not None), None)
-    if name is None:
+    name, value = column_in(row, names)
+    if value is None:
         raise RowError("no_prompt", f"none of {', '.join(names)} is there")
-    messages = prompt_messages(row[name])
-    extra = optional_text(row, "input") if name == "instruction" and isinstance(row[name], str) else None
+    messages = prompt_messages(value)
+    extra = optional_text(row, "input") if name == "instruction" and isinstance(value, str) else None
     if extra and extra.strip():
-        messages = [Message("user", f"{row[name]}\n{extra}")]
+        messages = [Message("user", f"{value}\n{extra}")]
     return prompt_of(with_system(system_in(row), messages))
 
 

@@ -13,7 +13,7 @@ from tiebreak.data.formats.annotations import origin_of
 from tiebreak.data.formats.candidates import completion, has_text, is_paired, sides_of, system_in
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
 from tiebreak.data.formats.pairing import weighed
-from tiebreak.data.formats.pieces import kind_of, message_of, prompt_of, tools_of, turns, with_system
+from tiebreak.data.formats.pieces import kind_of, message_of, prompt_of, tools_of, turns, value_in, with_system
 from tiebreak.data.formats.ratings import COMPLETIONS
 from tiebreak.data.formats.thumbs import DIALOGUE, LABELS
 from tiebreak.data.formats.verdicts import liked
@@ -31,7 +31,7 @@ def _is_chatlog(row: Row) -> bool:
     """Any list of turns, so that the rows of a log in which nobody judged anything are read as what they are."""
     name = _dialogue(row)
     others = (*LABELS, *COMPLETIONS, "data", "fields")
-    if name is None or is_paired(row) or sides_of(row) or any(row.get(other) is not None for other in others):
+    if name is None or is_paired(row) or sides_of(row) or value_in(row, others) is not None:
         return False
     return any(isinstance(turn, Mapping) and {"role", "from"} & turn.keys() for turn in row[name])
 
@@ -70,7 +70,10 @@ def _read_chatlog(row: Row, pairing: Pairing) -> Reading:
         if turn.judged or turn.abandoned or turn.is_edited:
             prompt = prompt_of(turns(before))
             thumbs += [Thumb(prompt, message, verdict, tools, None, origin) for message, verdict in turn.judged]
-            pairs += _pairs(prompt, turn, tools, takes_all=pairing.choose == "all")
+            if turn.is_edited:
+                pairs.append(Pair(prompt, turn.kept, turn.original, tools))
+            others = turn.abandoned if pairing.choose == "all" else turn.abandoned[-1:]
+            pairs += weighed([Pair(prompt, turn.kept, other, tools) for other in others], 1.0)
         before.append(turn.kept)
     if not pairs and not thumbs:
         raise RowError("no_completion", "no turn of the log has feedback, an alternative or an edit")
@@ -84,10 +87,15 @@ def _turn(item: Any, field: str) -> _Turn:
     if message.role != "assistant":
         return _Turn(message, message)
     kept, original = _edited(message, _text(item, EDITS)), _edited(message, _text(item, ORIGINALS))
-    others = _others(item, field)
-    judged = [(said, verdict) for said, told in ((original, item), *others) if (verdict := _verdict(told)) is not None]
-    abandoned = tuple(said for said, _ in others if said not in (kept, original))
-    return _Turn(kept, original, abandoned, tuple(judged))
+    name = next((name for name in ABANDONED if item.get(name)), ABANDONED[0])
+    others = item.get(name) or []
+    if not isinstance(others, list):
+        raise RowError("wrong_type", f"'{field}.{name}' is a list, found {kind_of(others)}")
+    found = [(completion(other, f"{field}.{name}"), other) for other in others if other is not None]
+    told = [(said, other) for said, other in found if has_text(said)]
+    verdicts = [(said, _verdict(one)) for said, one in ((original, item), *told) if isinstance(one, Mapping)]
+    judged = tuple((said, verdict) for said, verdict in verdicts if verdict is not None)
+    return _Turn(kept, original, tuple(said for said, _ in told if said not in (kept, original)), judged)
 
 
 def _edited(message: Message, text: str | None) -> Message:
@@ -98,27 +106,13 @@ def _text(item: Row, names: Sequence[str]) -> str | None:
     return next((item[name] for name in names if isinstance(item.get(name), str) and item[name].strip()), None)
 
 
-def _others(item: Row, field: str) -> list[tuple[Message, Row]]:
-    """Return the other completions of a turn, with what the log has on each of them."""
-    name = next((name for name in ABANDONED if item.get(name)), None)
-    told = item[name] if name else []
-    if not isinstance(told, list):
-        raise RowError("wrong_type", f"'{field}.{name}' is a list, found {kind_of(told)}")
-    found = [(completion(other, f"{field}.{name}"), other) for other in told if other is not None]
-    return [(said, other if isinstance(other, Mapping) else {}) for said, other in found if has_text(said)]
-
-
-def _pairs(
-    prompt: tuple[Message, ...], turn: _Turn, tools: tuple[Mapping[str, Any], ...], *, takes_all: bool
-) -> list[Pair]:
-    edits = [Pair(prompt, turn.kept, turn.original, tools)] if turn.is_edited else []
-    others = turn.abandoned if takes_all else turn.abandoned[-1:]
-    return edits + (weighed([Pair(prompt, turn.kept, other, tools) for other in others], 1.0) if others else [])
-
-
 def _verdict(item: Row) -> bool | None:
-    """Return the thumb on a completion; other words are comments, a number on another scale is refused."""
-    values = [_innermost(item.get(name)) for name in FEEDBACK]
+    """Return the thumb on a completion, told alone or in an object such as `{"rating": 1}`.
+
+    Other words are comments; a number on another scale is refused.
+    """
+    told = [item.get(name) for name in FEEDBACK]
+    values = [value_in(value, _WITHIN) if isinstance(value, Mapping) else value for value in told]
     verdicts = [verdict for value in values if (verdict := liked(value)) is not None]
     if verdicts:
         return verdicts[0]
@@ -126,13 +120,6 @@ def _verdict(item: Row) -> bool | None:
     if numbers:
         raise RowError("wrong_type", f"feedback on a turn is up or down, 1 or -1; found {numbers[0]!r:.40}")
     return None
-
-
-def _innermost(value: Any) -> Any:
-    """Return what an object such as `{"rating": 1}` says."""
-    if not isinstance(value, Mapping):
-        return value
-    return next((value[name] for name in _WITHIN if value.get(name) is not None), None)
 
 
 CHATLOG = Format(

@@ -6,7 +6,7 @@ Owns the refusals that hold for every form. It knows no form.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -52,15 +52,12 @@ def _is_empty(message: Message) -> bool:
 
 
 def _check_prompt(prompt: Sequence[Message]) -> None:
+    """Refuse empty turns, turns out of order, and a tool message that answers no call: none, or none of its id."""
     if any(_is_empty(message) for message in prompt if message.role != "tool"):
         raise RowError("empty_turn", "a prompt message is empty")
-    _check_turns([message.role for message in prompt])
-    _check_tools(prompt)
-
-
-def _check_turns(roles: list[str]) -> None:
-    turns = [role for role in roles if role not in ("system", "developer")]
-    if roles[: len(roles) - len(turns)] != [role for role in roles if role in ("system", "developer")]:
+    roles = [message.role for message in prompt]
+    turns = [role for role in roles if role not in _SYSTEM]
+    if any(role not in _SYSTEM for role in roles[: len(roles) - len(turns)]):
         raise RowError("turn_order", "a system message stands after the first turn")
     if not turns or turns[0] == "tool" or turns[-1] not in ("user", "tool"):
         raise RowError(
@@ -71,15 +68,6 @@ def _check_turns(roles: list[str]) -> None:
     for before, after in pairwise(turns):
         if after not in _MAY_FOLLOW[before]:
             raise RowError("turn_order", f"a prompt turn '{after}' follows '{before}'")
-
-
-_MAY_FOLLOW = {"user": ("assistant",), "assistant": ("user", "tool"), "tool": ("tool", "assistant", "user")}
-# How models write a call as text, where a file has it that way (Hermes, Llama, Mistral, ReAct, XML).
-_CALL_MARKS = ("<tool_call", "<function", "<|python_tag|>", "[TOOL_CALLS]", "Action:", "<invoke", "```")
-
-
-def _check_tools(prompt: Sequence[Message]) -> None:
-    """Refuse a tool message that answers no call: none was made, or none of this id."""
     called: Message | None = None
     known: set[Any] = set()
     for message in prompt:
@@ -93,11 +81,19 @@ def _check_tools(prompt: Sequence[Message]) -> None:
                 raise RowError("tool_mismatch", f"no call before it has the id {message.tool_call_id!r:.60}")
 
 
+_SYSTEM = ("system", "developer")
+_MAY_FOLLOW = {"user": ("assistant",), "assistant": ("user", "tool"), "tool": ("tool", "assistant", "user")}
+# How models write a call as text, where a file has it that way (Hermes, Llama, Mistral, ReAct, XML).
+_CALL_MARKS = ("<tool_call", "<function", "<|python_tag|>", "[TOOL_CALLS]", "Action:", "<invoke", "```")
+
+
 def _check_text(messages: Sequence[Message], tools: Sequence[Row], names: Sequence[str]) -> None:
     """Refuse what cannot be written again, in any field: half characters, numbers that JSON does not have."""
     try:
-        for text in (*_texts(messages), *names):
-            text.encode()
+        said = (text for message in messages for text in (message.content, message.name, message.tool_call_id))
+        for text in (*said, *names):
+            if text is not None:
+                text.encode()
         for value in (tools, *(message.tool_calls for message in messages)):
             if value:
                 json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
@@ -107,12 +103,3 @@ def _check_text(messages: Sequence[Message], tools: Sequence[Row], names: Sequen
         raise RowError("bad_json", "a field holds NaN or infinity, which JSON does not have") from None
     except RecursionError:
         raise RowError("bad_json", "nested too deeply") from None
-
-
-def _texts(messages: Sequence[Message]) -> Iterator[str]:
-    for message in messages:
-        yield message.content
-        if message.name is not None:
-            yield message.name
-        if message.tool_call_id is not None:
-            yield message.tool_call_id

@@ -6,7 +6,7 @@ row becomes one in our own names, and the form for that reads it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,7 +20,6 @@ from tiebreak.data.formats.ratings import RATINGS
 from tiebreak.data.formats.thumbs import THUMBS
 from tiebreak.data.formats.votes import VOTES
 from tiebreak.errors import nearest
-from tiebreak.records import Message
 
 PROMPT_KEYS = ("prompt", "input", "system", "tools")
 SIDE_KEYS = (
@@ -57,28 +56,23 @@ def columns_form(mapping: Mapping[str, str]) -> Format:
     A dot reaches into an object or, with a number, into a list (`meta.score`, `answers.0`); a column of the very name
     comes first. Raises ValueError where a name is unknown or the names make no pair.
     """
-    combination = _combination(mapping)
-    named = ", ".join(f"{key}={column}" for key, column in mapping.items())
-    example = "{" + ", ".join(f'"{column}": …' for column in mapping.values()) + "}"
-    items = tuple(mapping.items())
-    return Format("columns", f"columns: {named}", example, _is_row, partial(_read_mapped, items, combination))
-
-
-def _combination(mapping: Mapping[str, str]) -> Combination:
     for key, column in mapping.items():
         if key not in KEYS:
             raise ValueError(f"columns: '{key}' is not known; choose from {', '.join(KEYS)}.{nearest(key, KEYS)}")
         if not column:
             raise ValueError(f"columns: '{key}' is the name of a column, found nothing")
-    found = next((item for item in COMBINATIONS if set(item.keys) <= mapping.keys()), None)
-    if found is None:
+    combination = next((item for item in COMBINATIONS if set(item.keys) <= mapping.keys()), None)
+    if combination is None:
         raise ValueError(f"columns: {_what_is_missing(mapping)}")
-    over = [key for key in mapping if key not in (*PROMPT_KEYS, *SIDE_KEYS, *found.keys)]
+    over = [key for key in mapping if key not in (*PROMPT_KEYS, *SIDE_KEYS, *combination.keys)]
     if over:
-        raise ValueError(f"columns: '{over[0]}' has no place beside {' and '.join(map(repr, found.keys))}")
-    if "prompt" not in mapping and found.form is not TRL:
+        raise ValueError(f"columns: '{over[0]}' has no place beside {' and '.join(map(repr, combination.keys))}")
+    if "prompt" not in mapping and combination.form is not TRL:
         raise ValueError("columns: 'prompt' is missing")
-    return found
+    named = ", ".join(f"{key}={column}" for key, column in mapping.items())
+    example = "{" + ", ".join(f'"{column}": …' for column in mapping.values()) + "}"
+    read = partial(_read_mapped, tuple(mapping.items()), combination)
+    return Format("columns", f"columns: {named}", example, _is_row, read)
 
 
 def _what_is_missing(mapping: Mapping[str, str]) -> str:
@@ -134,27 +128,23 @@ def _value(row: Any, path: str) -> Any:
 def _canonical(known: Row) -> dict[str, Any]:
     """Return the row in our own names: the whole prompt as messages, and verdicts in words that say one thing only."""
     row = {key: value for key, value in known.items() if key not in (*SIDE_KEYS, "input", "system", "a_is_better")}
-    if row.get("prompt") is not None:
-        row["prompt"] = [message.as_dict() for message in _prompt(known)]
+    prompt, extra = known.get("prompt"), known.get("input")
+    if prompt is not None:
+        if extra is not None and extra != "":
+            prompt = f"{text_of(prompt, 'prompt')}\n{text_of(extra, 'input')}"
+        messages = with_system(known.get("system"), prompt_messages(prompt))
+        row["prompt"] = [message.as_dict() for message in messages]
     elif "system" in known:
         row["system"] = known["system"]
     if "a_is_better" in known:
-        row["winner"] = _first_wins(known["a_is_better"])
+        told = known["a_is_better"]
+        said = told.strip().casefold() if isinstance(told, str) else told
+        if not isinstance(said, str | int | float) or said not in _WINNERS:
+            raise RowError("wrong_type", "'a_is_better' is true or false, 1 or 0")
+        row["winner"] = _WINNERS[said]
     if isinstance(known.get("label"), int | float) and known["label"] in (0, 1):
         row["label"] = bool(known["label"])
     return row
 
 
-def _prompt(known: Row) -> Sequence[Message]:
-    prompt, extra = known["prompt"], known.get("input")
-    if extra is not None and extra != "":
-        prompt = f"{text_of(prompt, 'prompt')}\n{text_of(extra, 'input')}"
-    return with_system(known.get("system"), prompt_messages(prompt))
-
-
-def _first_wins(value: Any) -> str:
-    if isinstance(value, int | float) and value in (0, 1):
-        return "a" if value else "b"
-    if isinstance(value, str) and value.strip().casefold() in ("0", "1", "true", "false"):
-        return "a" if value.strip().casefold() in ("1", "true") else "b"
-    raise RowError("wrong_type", "'a_is_better' is true or false, 1 or 0")
+_WINNERS: dict[str | float, str] = {0: "b", 1: "a", "0": "b", "1": "a", "false": "b", "true": "a"}

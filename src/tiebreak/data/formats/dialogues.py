@@ -6,11 +6,14 @@ Owns these shapes. Pure: a row in, pairs out, or RowError.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from functools import partial
 
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
 from tiebreak.data.formats.pieces import (
+    column_in,
     completion_from,
+    has_all,
     history_of,
     messages_of,
     prompt_messages,
@@ -19,6 +22,7 @@ from tiebreak.data.formats.pieces import (
     split_dialogues,
     text_of,
     tools_of,
+    value_in,
     with_system,
 )
 from tiebreak.records import Message, Pair
@@ -27,28 +31,17 @@ CONVERSATIONS = ("conversations", "conversation", "messages")
 REJECTED = ("rejected_messages", "rejected_message", "rejected_response")
 
 
-def _is_sharegpt(row: Row) -> bool:
-    return "conversations" in row and "chosen" in row and "rejected" in row
-
-
 def _is_axolotl(row: Row) -> bool:
     """A conversation and one message a side; sides that are whole dialogues are TRL's, which also has `messages`."""
-    has_sides = all(_is_one_message(row.get(side)) for side in ("chosen", "rejected"))
-    return has_sides and row.get("prompt") is None and isinstance(_conversation(row), list)
-
-
-def _is_one_message(value: Any) -> bool:
-    return isinstance(value, str | Mapping) or (isinstance(value, list) and len(value) == 1)
-
-
-def _conversation(row: Row) -> Any:
-    return next((row[name] for name in CONVERSATIONS if row.get(name) is not None), None)
+    sides = [row.get("chosen"), row.get("rejected")]
+    has_sides = all(isinstance(side, str | Mapping) or (isinstance(side, list) and len(side) == 1) for side in sides)
+    return has_sides and row.get("prompt") is None and isinstance(value_in(row, CONVERSATIONS), list)
 
 
 def _read_sides(row: Row, _: Pairing) -> Reading:
     """A conversation that ends with the user's turn, and the `chosen` and the `rejected` message that go on from it."""
     chosen, rejected = completion_from(row["chosen"], "chosen"), completion_from(row["rejected"], "rejected")
-    value = _conversation(row)
+    value = value_in(row, CONVERSATIONS)
     messages = prompt_messages(value) if isinstance(value, str) else messages_of(value, "conversations")
     if len(messages) > 1 and messages[-1] == chosen:
         messages = messages[:-1]  # some files end the conversation with the chosen completion
@@ -57,42 +50,32 @@ def _read_sides(row: Row, _: Pairing) -> Reading:
 
 
 def _is_rejected_response(row: Row) -> bool:
-    has_rejected = any(row.get(name) is not None for name in REJECTED)
+    has_rejected = value_in(row, REJECTED) is not None
     return has_rejected and (isinstance(row.get("messages"), list) or ("query" in row and "response" in row))
 
 
 def _read_rejected(row: Row, _: Pairing) -> Reading:
     """A conversation whose last assistant turn is chosen, and beside it the one that was rejected."""
-    dialogue = _chosen_dialogue(row)
-    name = next(name for name in REJECTED if row.get(name) is not None)
-    pair = split_dialogues(dialogue, _rejected_dialogue(row[name], name, dialogue))
-    return Reading((Pair(pair.prompt, pair.chosen, pair.rejected, tools_of(row.get("tools"))),))
-
-
-def _chosen_dialogue(row: Row) -> list[Message]:
     if row.get("messages") is not None:
-        return with_system(row.get("system"), messages_of(row["messages"], "messages"))
-    rounds = [*history_of(row.get("history")), Message("user", text_of(row.get("query"), "query"))]
-    return [*with_system(row.get("system"), rounds), completion_from(row.get("response"), "response")]
-
-
-def _rejected_dialogue(value: Any, field: str, chosen: list[Message]) -> list[Message]:
-    if isinstance(value, str | Mapping):
-        return [*chosen[:-1], completion_from(value, field)]
-    messages = messages_of(value, field)
-    if len(messages) == 1:
-        return [*chosen[:-1], *messages]
+        dialogue = with_system(row.get("system"), messages_of(row["messages"], "messages"))
+    else:
+        rounds = [*history_of(row.get("history")), Message("user", text_of(row.get("query"), "query"))]
+        dialogue = [*with_system(row.get("system"), rounds), completion_from(row.get("response"), "response")]
+    name, value = column_in(row, REJECTED)
+    messages = [completion_from(value, name)] if isinstance(value, str | Mapping) else messages_of(value, name)
     if not messages:
-        raise RowError("no_completion", f"'{field}' is empty")
-    same_prompt(messages[:-1], tuple(chosen[:-1]))
-    return [*chosen[:-1], messages[-1]]
+        raise RowError("no_completion", f"'{name}' is empty")
+    if len(messages) > 1:
+        same_prompt(messages[:-1], tuple(dialogue[:-1]))
+    pair = split_dialogues(dialogue, [*dialogue[:-1], messages[-1]])
+    return Reading((replace(pair, tools=tools_of(row.get("tools"))),))
 
 
 SHAREGPT = Format(
     "sharegpt",
     "LLaMA-Factory (ShareGPT form)",
     '{"conversations": [{"from": "human", "value": …}], "chosen": {"from": "gpt", "value": …}, "rejected": {…}}',
-    _is_sharegpt,
+    partial(has_all, columns=("conversations", "chosen", "rejected")),
     _read_sides,
 )
 AXOLOTL = Format(

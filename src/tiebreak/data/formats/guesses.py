@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tiebreak.data.formats.form import Row
+from tiebreak.data.formats.pieces import has_all
 
 PROMPTS = (
     "prompt", "question", "query", "instruction", "document", "context", "history", "input", "problem", "article",
@@ -25,6 +26,9 @@ CHOSEN_REJECTED = (
     ("good", "bad"), ("good_response", "bad_response"), ("win", "lose"), ("y_w", "y_l"),
     ("correct_answer", "incorrect_answer"), ("correct", "incorrect"),
 )  # fmt: skip
+_PAIRS = tuple({"chosen": chosen, "rejected": rejected} for chosen, rejected in CHOSEN_REJECTED)
+# Stanford Human Preferences (SHP): `labels` is 1 where the first of two comments is the better one, else 0.
+_SHP = {"completion_a": "human_ref_A", "completion_b": "human_ref_B", "a_is_better": "labels"}
 COMPLETIONS = ("completion", "solution", "response", "answer", "output", "generation")
 VERDICTS = ("is_correct", "correct", "is_good", "liked", "thumbs_up", "upvoted", "label")
 
@@ -34,10 +38,17 @@ def guessed_columns(row: Row) -> dict[str, str] | None:
 
     Two columns that could both be the prompt are no guess, but an instruction with its input is.
     """
-    found = _pair(row) or _first_better(row) or _verdict(row)
+    found = next((pair for pair in _PAIRS if all(_is_told(row.get(column)) for column in pair.values())), None)
+    if found is None and has_all(row, tuple(_SHP.values())):
+        found = _SHP
     if found is None:
-        return None
-    prompts = [name for name in PROMPTS if name not in found.values() and _may_be_prompt(row, name)]
+        completion = next((name for name in COMPLETIONS if isinstance(row.get(name), str)), None)
+        label = next((name for name in VERDICTS if isinstance(row.get(name), bool)), None)
+        if completion is None or label is None:
+            return None
+        found = {"completion": completion, "label": label}
+    free = [name for name in PROMPTS if name in row and name not in found.values()]
+    prompts = [name for name in free if row[name] is None or isinstance(row[name], str | list)]
     if prompts == ["instruction", "input"]:
         stated = {"prompt": "instruction", "input": "input"}
     elif len(prompts) == 1 and _is_told(row[prompts[0]]):
@@ -48,29 +59,6 @@ def guessed_columns(row: Row) -> dict[str, str] | None:
     return stated | ({"system": system} if system else {}) | found
 
 
-def _may_be_prompt(row: Row, name: str) -> bool:
-    return name in row and (row[name] is None or isinstance(row[name], str | list))
-
-
 def _is_told(value: Any) -> bool:
     """Text or messages; a list of texts is something else."""
     return isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, Mapping) for item in value))
-
-
-def _pair(row: Row) -> dict[str, str] | None:
-    for chosen, rejected in CHOSEN_REJECTED:
-        if chosen in row and rejected in row and _is_told(row[chosen]) and _is_told(row[rejected]):
-            return {"chosen": chosen, "rejected": rejected}
-    return None
-
-
-def _first_better(row: Row) -> dict[str, str] | None:
-    """Stanford Human Preferences (SHP): `labels` is 1 where the first of two comments is the better one, else 0."""
-    names = {"completion_a": "human_ref_A", "completion_b": "human_ref_B", "a_is_better": "labels"}
-    return names if all(column in row for column in names.values()) else None
-
-
-def _verdict(row: Row) -> dict[str, str] | None:
-    completion = next((name for name in COMPLETIONS if isinstance(row.get(name), str)), None)
-    label = next((name for name in VERDICTS if isinstance(row.get(name), bool)), None)
-    return {"completion": completion, "label": label} if completion and label else None

@@ -5,7 +5,7 @@ Owns these shapes. Cancelled annotations say nothing; several annotators of a ta
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from tiebreak.data.formats.candidates import PROMPTS, completion, has_text, is_paired, prompt_in, sides_of
@@ -27,29 +27,23 @@ def _is_labelstudio(row: Row) -> bool:
 
 def _read_labelstudio(row: Row, pairing: Pairing) -> Reading:
     """Tasks as Label Studio exports them; the templates for pairwise comparison, choices and rankings."""
-    data, results = row["data"], list(_results(row["annotations"]))
-    rankings = [(value, annotator) for value, annotator in results if "ranker" in value]
-    if rankings:
-        return _ranked(data, rankings, pairing)
-    ballots = [ballot(side, annotator) for value, annotator in results if (side := side_of(_selected(value)))]
-    return _compared(data, ballots, pairing)
-
-
-def _results(annotations: list[Any]) -> Iterator[tuple[Row, str]]:
-    """Yield the value of every result, with the one who gave it."""
-    for annotation in annotations:
-        if not isinstance(annotation, Mapping) or annotation.get("was_cancelled"):
-            continue
-        found = annotation.get("result")
-        for result in found if isinstance(found, list) else ():
+    data = row["data"]
+    rankings: list[tuple[Any, str]] = []
+    ballots: list[Ballot] = []
+    for annotation in row["annotations"]:
+        counts = isinstance(annotation, Mapping) and not annotation.get("was_cancelled")
+        results = annotation.get("result") if counts else None
+        for result in results if isinstance(results, list) else ():
             value = result.get("value") if isinstance(result, Mapping) else None
-            if isinstance(value, Mapping):
-                yield value, name_of(annotation.get("completed_by"))
-
-
-def _selected(value: Row) -> Any:
-    choices = value.get("choices")
-    return choices[0] if isinstance(choices, list) and len(choices) == 1 else value.get("selected")
+            if not isinstance(value, Mapping):
+                continue
+            annotator, choices = name_of(annotation.get("completed_by")), value.get("choices")
+            selected = choices[0] if isinstance(choices, list) and len(choices) == 1 else value.get("selected")
+            if "ranker" in value:
+                rankings.append((value["ranker"], annotator))
+            elif side := side_of(selected):
+                ballots.append(ballot(side, annotator))
+    return _ranked(data, rankings, pairing) if rankings else _compared(data, ballots, pairing)
 
 
 def _compared(data: Row, ballots: list[Ballot], pairing: Pairing) -> Reading:
@@ -71,35 +65,27 @@ def _prompt(data: Row) -> tuple[Message, ...]:
     return prompt_in(data, TEMPLATE_PROMPTS)
 
 
-def _ranked(data: Row, rankings: list[tuple[Row, str]], pairing: Pairing) -> Reading:
+def _ranked(data: Row, rankings: list[tuple[Any, str]], pairing: Pairing) -> Reading:
+    """Each annotator's order of the items, the best first; items that were left out are not compared."""
     name = next((name for name in LISTS if isinstance(data.get(name), list)), None)
     if name is None:
         raise RowError("no_completion", f"a ranking needs a list of completions: one of {', '.join(LISTS)}")
-    items = {_id_of(item, index): _item(item, f"{name}[{index}]") for index, item in enumerate(data[name])}
+    items: dict[str, Message] = {}
+    for index, item in enumerate(data[name]):
+        key, told = str(index), item
+        if isinstance(item, Mapping):  # an item of Label Studio's `List` has its text in `body`, or `html`
+            key = str(item.get("id", index))
+            told = next((item[part] for part in ("body", "html") if item.get(part)), item)
+        items[key] = completion(told, f"{name}[{index}]")
     items = {key: message for key, message in items.items() if has_text(message)}
-    ballots = tuple(_ranking(value["ranker"], list(items), annotator) for value, annotator in rankings)
-    return pairs_of(Judged(_prompt(data), tuple(items.values()), ballots, is_voted=True), pairing)
-
-
-def _id_of(item: Any, index: int) -> str:
-    return str(item["id"]) if isinstance(item, Mapping) and "id" in item else str(index)
-
-
-def _item(item: Any, field: str) -> Message:
-    """Return the completion in an item of Label Studio's `List`, which has its text in `body`, or `html`."""
-    body = (
-        next((item[name] for name in ("body", "html") if item.get(name)), item) if isinstance(item, Mapping) else item
-    )
-    return completion(body, field)
-
-
-def _ranking(value: Any, ids: list[str], annotator: str) -> Ballot:
-    """Return one person's order of the items, the best first; items that were left out are not compared."""
-    lists = list(value.values()) if isinstance(value, Mapping) else []
-    if len(lists) != 1 or not isinstance(lists[0], list):
-        raise RowError("wrong_type", "'ranker' is an object with one ordered list of ids; buckets have no order")
-    places = {str(item): float(-place) for place, item in enumerate(lists[0])}
-    return Ballot(tuple(places.get(item) for item in ids), annotator)
+    ballots = []
+    for ranker, annotator in rankings:
+        lists = list(ranker.values()) if isinstance(ranker, Mapping) else []
+        if len(lists) != 1 or not isinstance(lists[0], list):
+            raise RowError("wrong_type", "'ranker' is an object with one ordered list of ids; buckets have no order")
+        places = {str(item): float(-place) for place, item in enumerate(lists[0])}
+        ballots.append(Ballot(tuple(places.get(key) for key in items), annotator))
+    return pairs_of(Judged(_prompt(data), tuple(items.values()), tuple(ballots), is_voted=True), pairing)
 
 
 def _is_labelstudio_min(row: Row) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any
 
 from tiebreak.data.formats.form import Pairing, Reading, RowError
 from tiebreak.fingerprint import derive_seed
@@ -73,41 +73,39 @@ def pairs_of(judged: Judged, pairing: Pairing) -> Reading:
     it beats. With `all`, the pairs of a record weigh 1 together (Ouyang et al. 2022, Eq. 1). Raises RowError
     `no_completion`, `tie` or `identical` where there is no pair.
     """
+    if len(judged.completions) > MAX_COMPLETIONS:
+        raise RowError("too_many_completions", f"{len(judged.completions)} completions, more than {MAX_COMPLETIONS}")
     min_margin = pairing.min_margin if judged.is_scored else 0.0
-    contests = _contests(judged)
-    won = [outcome for contest in contests if (outcome := _outcome(contest, min_margin))]
+    couples = combinations(range(len(judged.completions)), 2)
+    compared = (_Contest(first, second, _margins(judged, first, second)) for first, second in couples)
+    contests = [contest for contest in compared if contest.margins]
+    won: list[_Won] = []
+    for contest in contests:
+        wins, losses, _ = _tally(contest, min_margin)
+        margin = contest.margin  # a majority against the mean decides nothing
+        if wins > losses and margin >= 0:
+            won.append(_Won(contest.first, contest.second, margin))
+        elif losses > wins and margin <= 0:
+            won.append(_Won(contest.second, contest.first, -margin))
     found = [item for item in won if judged.completions[item.winner] != judged.completions[item.loser]]
     if not found:
         raise _without_pair(judged, contests, min_margin, is_identical=bool(won))
     found.sort(key=lambda item: (item.winner, item.loser))
-    chosen = _chosen(judged, found, pairing)
+    chosen = found
+    if pairing.choose != "all":
+        chosen = [max(found, key=lambda item: item.margin)]
+    if pairing.choose == "best_random":
+        beaten = [item for item in found if item.winner == chosen[0].winner]
+        prompt_id = _pair(judged, chosen[0], min_margin).prompt_id
+        chosen = [beaten[derive_seed(0, prompt_id) % len(beaten)]]
     pairs = [_pair(judged, item, min_margin) for item in chosen]
     return Reading(tuple(weighed(pairs, 1.0)), num_ties=len(contests) - len(found))
-
-
-def _contests(judged: Judged) -> list[_Contest]:
-    if len(judged.completions) > MAX_COMPLETIONS:
-        raise RowError("too_many_completions", f"{len(judged.completions)} completions, more than {MAX_COMPLETIONS}")
-    couples = combinations(range(len(judged.completions)), 2)
-    contests = [_Contest(first, second, _margins(judged, first, second)) for first, second in couples]
-    return [contest for contest in contests if contest.margins]
 
 
 def _margins(judged: Judged, first: int, second: int) -> tuple[float, ...]:
     """Return how much better the first completion is than the second, for each ballot on both."""
     both = [(ballot.scores[first], ballot.scores[second]) for ballot in judged.ballots]
     return tuple(one - other for one, other in both if one is not None and other is not None)
-
-
-def _outcome(contest: _Contest, min_margin: float) -> _Won | None:
-    """Return who won: more wins than losses decide, ties count to neither; against the mean they decide nothing."""
-    wins, losses, _ = _tally(contest, min_margin)
-    margin = contest.margin
-    if wins > losses and margin >= 0:
-        return _Won(contest.first, contest.second, margin)
-    if losses > wins and margin <= 0:
-        return _Won(contest.second, contest.first, -margin)
-    return None
 
 
 def _tally(contest: _Contest, min_margin: float) -> tuple[int, int, int]:
@@ -119,16 +117,6 @@ def _tally(contest: _Contest, min_margin: float) -> tuple[int, int, int]:
 
 def _is_decided(margin: float, min_margin: float) -> bool:
     return margin != 0 and abs(margin) >= min_margin - _ROUNDING
-
-
-def _chosen(judged: Judged, found: Sequence[_Won], pairing: Pairing) -> Sequence[_Won]:
-    if pairing.choose == "all":
-        return found
-    widest = max(found, key=lambda item: item.margin)
-    if pairing.choose == "best_worst":
-        return [widest]
-    beaten = [item for item in found if item.winner == widest.winner]
-    return [beaten[derive_seed(0, _pair(judged, widest, 0.0).prompt_id) % len(beaten)]]
 
 
 def _pair(judged: Judged, won: _Won, min_margin: float) -> Pair:
@@ -143,22 +131,22 @@ def _pair(judged: Judged, won: _Won, min_margin: float) -> Pair:
     if judged.is_voted:
         margins = _margins(judged, won.winner, won.loser)
         votes = [
-            Vote(_choice(margin, min_margin), ballot.annotator) for margin, ballot in zip(margins, both, strict=True)
+            vote_of(margin if _is_decided(margin, min_margin) else 0.0, ballot.annotator)
+            for margin, ballot in zip(margins, both, strict=True)
         ]
         stated |= {"votes": tuple(votes), "soft_label": soft_label(votes)}
     completions = judged.completions[won.winner], judged.completions[won.loser]
     return Pair(judged.prompt, *completions, judged.tools, None, Preference(**stated))
 
 
-def _choice(margin: float, min_margin: float) -> Literal["chosen", "rejected", "tie"]:
-    if not _is_decided(margin, min_margin):
-        return "tie"
-    return "chosen" if margin > 0 else "rejected"
-
-
 def _mean_score(ballots: Sequence[Ballot], index: int) -> float:
     scores = [score for ballot in ballots if (score := ballot.scores[index]) is not None]
     return sum(scores) / len(scores)
+
+
+def vote_of(margin: float, annotator: str = "") -> Vote:
+    """Return the vote of one who found chosen better by `margin`: for it, against it, a tie at zero."""
+    return Vote("tie" if margin == 0 else "chosen" if margin > 0 else "rejected", annotator)
 
 
 def soft_label(votes: Sequence[Vote]) -> float:

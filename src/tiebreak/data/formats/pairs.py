@@ -16,13 +16,13 @@ from tiebreak.data.formats.guesses import guessed_columns
 from tiebreak.data.formats.pieces import (
     completion_from,
     completion_of,
+    has_all,
     kind_of,
     messages_of,
     prompt_messages,
     prompt_of,
     same_prompt,
     split_dialogues,
-    text_of,
     tools_of,
     with_system,
 )
@@ -30,7 +30,7 @@ from tiebreak.records import Message, Pair
 
 
 def _is_openai(row: Row) -> bool:
-    return "preferred_output" in row and "non_preferred_output" in row
+    return has_all(row, ("preferred_output", "non_preferred_output"))
 
 
 def _is_tiebreak(row: Row) -> bool:
@@ -92,7 +92,7 @@ def _hh_messages(text: str) -> list[Message]:
 
 
 def _is_trl(row: Row) -> bool:
-    if "chosen" not in row or "rejected" not in row:
+    if not has_all(row, ("chosen", "rejected")):
         return False
     is_text = isinstance(row["chosen"], str) and isinstance(row["rejected"], str)
     return not is_text or row.get("prompt") is not None or guessed_columns(row) is None
@@ -100,43 +100,40 @@ def _is_trl(row: Row) -> bool:
 
 def _read_trl(row: Row, _: Pairing) -> Reading:
     """TRL: `prompt`, `chosen`, `rejected` as text or messages; without a prompt, dialogues that share their start."""
-    if isinstance(row["chosen"], str) != isinstance(row["rejected"], str):
+    is_text = isinstance(row["chosen"], str)
+    if is_text != isinstance(row["rejected"], str):
         raise RowError("wrong_type", "'chosen' and 'rejected' are of different types")
-    pair = _text_pair(row) if isinstance(row["chosen"], str) else _message_pair(row)
+    if is_text:
+        if row.get("prompt") is None:
+            raise RowError("no_prompt", "plain text 'chosen' and 'rejected' need a 'prompt'; 'columns' can name it")
+        prompt = prompt_of(prompt_messages(row["prompt"]))
+        sides = Message("assistant", row["chosen"]), Message("assistant", row["rejected"])
+        pair = Pair(prompt, *sides, tools_of(row.get("tools")))
+    else:
+        pair = _message_pair(row)
     if row.get("system"):
         pair = replace(pair, prompt=tuple(with_system(row["system"], pair.prompt)))
     return Reading((pair,))
 
 
-def _text_pair(row: Row) -> Pair:
-    if row.get("prompt") is None:
-        raise RowError("no_prompt", "plain text 'chosen' and 'rejected' need a 'prompt'; 'columns' can name it")
-    chosen, rejected = (Message("assistant", text_of(row[name], name)) for name in ("chosen", "rejected"))
-    return Pair(prompt_of(prompt_messages(row["prompt"])), chosen, rejected, tools_of(row.get("tools")))
-
-
 def _message_pair(row: Row) -> Pair:
+    """Return the pair of two sides that go on from a stated prompt, or are whole dialogues, which may repeat it."""
     tools, prompt = tools_of(row.get("tools")), row.get("prompt")
-    chosen, rejected = (_side(row[name], name) for name in ("chosen", "rejected"))
-    stated = None if prompt is None or prompt == [] else prompt_messages(prompt)
-    if stated is None or len(chosen) > 1 or len(rejected) > 1:
-        return replace(_dialogue_pair(stated, chosen, rejected), tools=tools)
-    return Pair(prompt_of(stated), completion_of(chosen, "chosen"), completion_of(rejected, "rejected"), tools)
-
-
-def _side(value: Any, field: str) -> list[Message]:
-    return [completion_from(value, field)] if isinstance(value, Mapping) else messages_of(value, field)
-
-
-def _dialogue_pair(stated: list[Message] | None, chosen: list[Message], rejected: list[Message]) -> Pair:
-    """Both sides are whole dialogues, or go on from a stated prompt with turns that they share."""
-    goes_on = stated and chosen[:1] and chosen[0].role == "assistant" and stated[-1].role in ("user", "tool")
-    if stated and goes_on:
-        return split_dialogues([*stated, *chosen], [*stated, *rejected])
-    pair = split_dialogues(chosen, rejected)
-    if stated is not None:
-        same_prompt(stated, pair.prompt)
-    return pair
+    chosen, rejected = (
+        [completion_from(row[name], name)] if isinstance(row[name], Mapping) else messages_of(row[name], name)
+        for name in ("chosen", "rejected")
+    )
+    stated = [] if prompt is None else prompt_messages(prompt)
+    if stated and len(chosen) <= 1 and len(rejected) <= 1:
+        return Pair(tuple(stated), completion_of(chosen, "chosen"), completion_of(rejected, "rejected"), tools)
+    begins = chosen[0].role if chosen else None
+    if stated and begins == "assistant" and stated[-1].role in ("user", "tool"):
+        pair = split_dialogues([*stated, *chosen], [*stated, *rejected])
+    else:
+        pair = split_dialogues(chosen, rejected)
+        if stated:
+            same_prompt(stated, pair.prompt)
+    return replace(pair, tools=tools)
 
 
 TIEBREAK = Format(

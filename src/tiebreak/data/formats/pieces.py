@@ -1,4 +1,4 @@
-"""The pieces that rows of every form are made of: texts, messages, prompts, completions, tools.
+"""The pieces that rows of every form are made of: columns, texts, messages, prompts, completions, tools.
 
 Owns how a piece is read and what is said when it is of the wrong kind. It knows no form.
 """
@@ -12,6 +12,22 @@ from typing import Any
 
 from tiebreak.data.formats.form import Row, RowError
 from tiebreak.records import ROLES, Message, Pair
+
+
+def has_all(row: Row, columns: Sequence[str]) -> bool:
+    """Whether the row has each of these columns, be it null."""
+    return all(name in row for name in columns)
+
+
+def column_in(row: Row, names: Sequence[str]) -> tuple[str, Any]:
+    """Return the first of these columns that holds something (null is nothing), and what; else the first, and None."""
+    name = next((name for name in names if row.get(name) is not None), names[0])
+    return name, row.get(name)
+
+
+def value_in(row: Row, names: Sequence[str]) -> Any:
+    """Return what the first of these columns holds that holds something, None where none does."""
+    return column_in(row, names)[1]
 
 
 def split_dialogues(chosen: Sequence[Message], rejected: Sequence[Message]) -> Pair:
@@ -148,16 +164,13 @@ def text_of(value: Any, field: str) -> str:
     """Return text, or the joined text parts of a content list."""
     if isinstance(value, str):
         return value
-    if isinstance(value, list) and value and all(isinstance(part, Mapping) for part in value):
-        return "".join(_text_part(part, f"{field}[{index}]") for index, part in enumerate(value))
-    raise RowError("wrong_type", f"'{field}' is text, found {kind_of(value)}")
-
-
-def _text_part(part: Row, field: str) -> str:
-    text = part.get("text")
-    if part.get("type") == "text" and isinstance(text, str):
-        return text
-    raise RowError("wrong_type", f"'{field}' is a part of type {part.get('type')!r:.40}; only text can be used")
+    if not isinstance(value, list) or not value or not all(isinstance(part, Mapping) for part in value):
+        raise RowError("wrong_type", f"'{field}' is text, found {kind_of(value)}")
+    for index, part in enumerate(value):
+        if part.get("type") != "text" or not isinstance(part.get("text"), str):
+            kind = part.get("type")
+            raise RowError("wrong_type", f"'{field}[{index}]' is a part of type {kind!r:.40}; only text can be used")
+    return "".join(part["text"] for part in value)
 
 
 def optional_text(item: Row, key: str) -> str | None:
@@ -182,6 +195,11 @@ def kind_of(value: Any) -> str:
     """Return what a value is, in words for people."""
     names = {dict: "an object", list: "a list", str: "text", bool: "true/false", int: "a number", float: "a number"}
     return "nothing" if value is None else names.get(type(value), type(value).__name__)
+
+
+def shown(value: Any) -> str:
+    """Return a value as a message shows it: text and numbers cut short, of anything else its kind."""
+    return repr(value)[:40] if isinstance(value, str | int | float) else kind_of(value)
 
 
 def keys_of(row: Row) -> str:

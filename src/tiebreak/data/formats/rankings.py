@@ -7,48 +7,45 @@ ties. Numbers are never read as positions in the list.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from tiebreak.data.formats.candidates import has_prompt, is_paired, prompt_in, score_of
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of
-from tiebreak.data.formats.pieces import kind_of, tools_of
+from tiebreak.data.formats.pieces import column_in, kind_of, tools_of, value_in
 from tiebreak.data.formats.ratings import COMPLETIONS, judged_lists, usable
 
 RANKS = ("ranking", "ranks", "rank")
 
 
 def _is_ranking(row: Row) -> bool:
-    columns = [row[name] for name in COMPLETIONS if row.get(name) is not None]
-    if not columns or not isinstance(columns[0], list) or not has_prompt(row) or is_paired(row):
-        return False
-    return any(row.get(name) is not None for name in RANKS) or _has_ranks(columns[0])
+    is_list = isinstance(value_in(row, COMPLETIONS), list)
+    has_ranks = value_in(row, RANKS) is not None or _has_ranks(row)
+    return is_list and has_ranks and has_prompt(row) and not is_paired(row)
 
 
-def _has_ranks(items: list[Any]) -> bool:
+def _has_ranks(row: Row) -> bool:
+    found = value_in(row, COMPLETIONS)
+    items = found if isinstance(found, list) else []
     return bool(items) and all(isinstance(item, Mapping) and "rank" in item for item in items)
 
 
 def _read_ranking(row: Row, pairing: Pairing) -> Reading:
-    """Ranks beside the completions, or in each of them (Nectar)."""
-    if any(row.get(name) is not None for name in RANKS):
-        items, ranks, column = judged_lists(row, RANKS)
+    """Ranks beside the completions, or in each of them (Nectar); higher is better once they are turned round.
+
+    A completion without a rank takes no part.
+    """
+    if value_in(row, RANKS) is None and _has_ranks(row):
+        column, items = column_in(row, COMPLETIONS)
+        ranks = [item["rank"] for item in items]
     else:
-        column = next(name for name in COMPLETIONS if row.get(name) is not None)
-        items, ranks = row[column], [item["rank"] for item in row[column]]
-    completions, scores = usable(items, [_score(rank) for rank in ranks], column)
+        items, ranks, column = judged_lists(row, RANKS)
+    found = [None if isinstance(rank, bool) else score_of(rank) for rank in ranks]
+    for rank, score in zip(ranks, found, strict=True):
+        if score is None and rank is not None:
+            raise RowError("wrong_type", f"a rank is a number, 1 is the best; found {kind_of(rank)}")
+    completions, scores = usable(items, [None if score is None else -score for score in found], column)
     judged = Judged(prompt_in(row), tuple(completions), (Ballot(tuple(scores)),), tools_of(row.get("tools")))
     return pairs_of(judged, pairing)
-
-
-def _score(rank: Any) -> float | None:
-    """Return the rank turned round, so that higher is better; a completion without a rank takes no part."""
-    if rank is None:
-        return None
-    found = None if isinstance(rank, bool) else score_of(rank)
-    if found is None:
-        raise RowError("wrong_type", f"a rank is a number, 1 is the best; found {kind_of(rank)}")
-    return -found
 
 
 RANKING = Format(

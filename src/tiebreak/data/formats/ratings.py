@@ -11,7 +11,7 @@ from typing import Any
 from tiebreak.data.formats.candidates import completion, has_prompt, has_text, is_paired, prompt_in, score_of
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of
-from tiebreak.data.formats.pieces import kind_of, tools_of
+from tiebreak.data.formats.pieces import column_in, kind_of, tools_of, value_in
 from tiebreak.records import Message
 
 COMPLETIONS = ("completions", "responses", "candidates", "answers", "outputs", "generations")
@@ -20,10 +20,9 @@ _SCORE = ("score", "rating", "reward", "overall_score")
 
 
 def judged_lists(row: Row, names: Sequence[str]) -> tuple[list[Any], list[Any], str]:
-    """Return the list of completions, the list beside it that judges them, and the name of the latter."""
-    name = next(name for name in names if row.get(name) is not None)
-    column = next(name for name in COMPLETIONS if row.get(name) is not None)
-    items, verdicts = row[column], row[name]
+    """Return the list of completions, the list beside it that judges them, and the name of the former."""
+    name, verdicts = column_in(row, names)
+    column, items = column_in(row, COMPLETIONS)
     for field, value in ((column, items), (name, verdicts)):
         if not isinstance(value, list):
             raise RowError("wrong_type", f"'{field}' is a list, found {kind_of(value)}")
@@ -65,21 +64,15 @@ _ULTRAFEEDBACK = ("overall_score", "fine-grained_score", "annotations")
 
 def _read_ultrafeedback(row: Row, pairing: Pairing) -> Reading:
     """UltraFeedback (Cui et al. 2024): the overall score, else the fine-grained one, else the mean of the aspects."""
-    items = row["completions"]
-    return _reading(row, items, [_overall(item) for item in items], "completions", pairing)
-
-
-def _overall(item: Row) -> float | None:
-    stated = [score_of(item.get(name)) for name in ("overall_score", "fine-grained_score")]
-    aspects = item.get("annotations")
-    ratings = [_rating(aspect) for aspect in aspects.values()] if isinstance(aspects, Mapping) else []
-    known = [rating for rating in ratings if rating is not None]
-    mean = sum(known) / len(known) if known else None
-    return next((score for score in (*stated, mean) if score is not None), None)
-
-
-def _rating(aspect: Any) -> float | None:
-    return score_of(aspect.get("Rating")) if isinstance(aspect, Mapping) else None
+    scores: list[float | None] = []
+    for item in row["completions"]:
+        stated = [score_of(item.get(name)) for name in ("overall_score", "fine-grained_score")]
+        aspects = item["annotations"].values() if isinstance(item.get("annotations"), Mapping) else ()
+        ratings = [score_of(aspect.get("Rating")) for aspect in aspects if isinstance(aspect, Mapping)]
+        known = [rating for rating in ratings if rating is not None]
+        mean = sum(known) / len(known) if known else None
+        scores.append(next((score for score in (*stated, mean) if score is not None), None))
+    return _reading(row, row["completions"], scores, "completions", pairing)
 
 
 def _is_distilabel(row: Row) -> bool:
@@ -87,9 +80,9 @@ def _is_distilabel(row: Row) -> bool:
 
 
 def _is_ratings(row: Row) -> bool:
-    columns = [row[name] for name in COMPLETIONS if row.get(name) is not None]
-    has_scores = any(row.get(name) is not None for name in SCORES) or _has_objects(row, *_SCORE)
-    return bool(columns) and isinstance(columns[0], list) and has_scores and _is_judged(row) and not _is_distilabel(row)
+    has_scores = value_in(row, SCORES) is not None or _has_objects(row, *_SCORE)
+    is_list = isinstance(value_in(row, COMPLETIONS), list)
+    return is_list and has_scores and _is_judged(row) and not _is_distilabel(row)
 
 
 def _is_judged(row: Row) -> bool:
@@ -97,16 +90,12 @@ def _is_judged(row: Row) -> bool:
 
 
 def _read_ratings(row: Row, pairing: Pairing) -> Reading:
-    if any(row.get(name) is not None for name in SCORES):
+    if value_in(row, SCORES) is None and _has_objects(row, *_SCORE):
+        column, items = column_in(row, COMPLETIONS)
+        scores = [value_in(item, _SCORE) for item in items]
+    else:
         items, scores, column = judged_lists(row, SCORES)
-        return _reading(row, items, [score_of(score) for score in scores], column, pairing)
-    column = next(name for name in COMPLETIONS if row.get(name) is not None)
-    scores = [score_of(_first(item, _SCORE)) for item in row[column]]
-    return _reading(row, row[column], scores, column, pairing)
-
-
-def _first(item: Row, names: Sequence[str]) -> Any:
-    return next((item[name] for name in names if item.get(name) is not None), None)
+    return _reading(row, items, [score_of(score) for score in scores], column, pairing)
 
 
 ULTRAFEEDBACK = Format(

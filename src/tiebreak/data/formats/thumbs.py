@@ -7,16 +7,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import product
+from itertools import chain, product
 
 from tiebreak.data.formats.annotations import origin_of
 from tiebreak.data.formats.candidates import completion, has_prompt, is_paired, prompt_in, sides_of, system_in
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
 from tiebreak.data.formats.pairing import weighed
-from tiebreak.data.formats.pieces import kind_of, messages_of, prompt_of, tools_of, with_system
+from tiebreak.data.formats.pieces import (
+    column_in,
+    messages_of,
+    prompt_of,
+    shown,
+    tools_of,
+    value_in,
+    with_system,
+)
 from tiebreak.data.formats.verdicts import liked
 from tiebreak.fingerprint import fingerprint
-from tiebreak.records import Dropped, Message, Pair, Preference, Source, Thumb
+from tiebreak.records import Dropped, Message, Pair, Source, Thumb
 
 LABELS = ("label", "kto_tag", "liked", "thumb", "thumbs", "feedback", "desirable")
 COMPLETION = ("completion", "response", "output", "answer", "generation")
@@ -24,17 +32,17 @@ DIALOGUE = ("messages", "conversations", "conversation")
 
 
 def _is_labelled(row: Row) -> bool:
-    return any(row.get(name) is not None for name in LABELS) and not is_paired(row) and sides_of(row) is None
+    return value_in(row, LABELS) is not None and not is_paired(row) and sides_of(row) is None
 
 
 def _is_thumbs(row: Row) -> bool:
-    return _is_labelled(row) and has_prompt(row) and any(row.get(name) is not None for name in COMPLETION)
+    return _is_labelled(row) and has_prompt(row) and value_in(row, COMPLETION) is not None
 
 
 def _read_thumbs(row: Row, _: Pairing) -> Reading:
     """TRL's unpaired form (KTO, Ethayarajh et al. 2024): a prompt, a completion and a label."""
-    name = next(name for name in COMPLETION if row.get(name) is not None)
-    return _thumb(row, prompt_in(row), completion(row[name], name))
+    name, value = column_in(row, COMPLETION)
+    return _thumb(row, prompt_in(row), completion(value, name))
 
 
 def _is_labelled_dialogue(row: Row) -> bool:
@@ -51,18 +59,12 @@ def _read_labelled_dialogue(row: Row, _: Pairing) -> Reading:
 
 
 def _thumb(row: Row, prompt: tuple[Message, ...], judged: Message) -> Reading:
-    return Reading(thumbs=(Thumb(prompt, judged, _verdict(row), tools_of(row.get("tools")), origin=origin_of(row)),))
-
-
-def _verdict(row: Row) -> bool:
-    name = next(name for name in LABELS if row.get(name) is not None)
-    value = row[name]
-    is_zero = value in (0, "0") and not isinstance(value, bool)  # a label that is 0 or 1 says no, or yes
-    verdict = False if is_zero else liked(value)
+    name, label = column_in(row, LABELS)
+    is_zero = label in (0, "0") and not isinstance(label, bool)  # a label that is 0 or 1 says no, or yes
+    verdict = False if is_zero else liked(label)
     if verdict is None:
-        found = repr(value)[:40] if isinstance(value, str | int | float) else kind_of(value)
-        raise RowError("wrong_type", f"'{name}' is true or false, found {found}")
-    return verdict
+        raise RowError("wrong_type", f"'{name}' is true or false, found {shown(label)}")
+    return Reading(thumbs=(Thumb(prompt, judged, verdict, tools_of(row.get("tools")), origin=origin_of(row)),))
 
 
 def paired_thumbs(thumbs: Sequence[Thumb], pairing: Pairing) -> tuple[list[Pair], list[Dropped], int]:
@@ -74,47 +76,31 @@ def paired_thumbs(thumbs: Sequence[Thumb], pairing: Pairing) -> tuple[list[Pair]
     nothing, and its thumbs have the reason `contradictory_thumbs`. Thumbs without a partner have `unpaired`. A record
     is dropped where none of its thumbs is in a pair: every thumb's record is in a pair, or dropped, never both.
     """
-    groups = _by_prompt(thumbs)
-    contradicted = [same for group in groups for same in _contradicted(thumbs, group)]
-    contradictory = {index for same in contradicted for index in same}
-    matches = [
-        _matches(thumbs, [index for index in group if index not in contradictory], pairing.choose == "all")
-        for group in groups
-    ]
-    pairs = [pair for match in matches for pair in _pairs(thumbs, match)]
-    used = {index for match in matches for couple in match for index in couple}
-    return pairs, _dropped(thumbs, used, contradictory), len(contradicted)
-
-
-def _by_prompt(thumbs: Sequence[Thumb]) -> list[list[int]]:
     groups: dict[str, list[int]] = defaultdict(list)
     for index, thumb in enumerate(thumbs):
         groups[thumb.prompt_id].append(index)
-    return list(groups.values())
-
-
-def _contradicted(thumbs: Sequence[Thumb], group: Sequence[int]) -> list[list[int]]:
-    """Return, for each completion of a prompt that is both liked and disliked, its thumbs."""
-    same: dict[str, list[int]] = defaultdict(list)
-    for index in group:
-        same[fingerprint(thumbs[index].completion.as_dict())].append(index)
-    return [indices for indices in same.values() if len({thumbs[index].liked for index in indices}) > 1]
-
-
-def _matches(thumbs: Sequence[Thumb], group: Sequence[int], takes_all: bool) -> list[tuple[int, int]]:
-    liked_ones = [index for index in group if thumbs[index].liked]
-    disliked_ones = [index for index in group if not thumbs[index].liked]
-    return list(product(liked_ones, disliked_ones) if takes_all else zip(liked_ones, disliked_ones, strict=False))
-
-
-def _pairs(thumbs: Sequence[Thumb], match: Sequence[tuple[int, int]]) -> list[Pair]:
-    couples = [(thumbs[good], thumbs[bad]) for good, bad in match]
-    pairs = [
-        Pair(good.prompt, good.completion, bad.completion, good.tools, good.source, Preference(), good.origin)
-        for good, bad in couples
-    ]
-    one_to_one = min(len({good for good, _ in match}), len({bad for _, bad in match}))
-    return weighed(pairs, float(one_to_one))
+    pairs: list[Pair] = []
+    used: set[int] = set()
+    contradictory: set[int] = set()
+    num_ties = 0
+    for group in groups.values():
+        same: dict[str, list[int]] = defaultdict(list)
+        for index in group:
+            same[fingerprint(thumbs[index].completion.as_dict())].append(index)
+        both = [indices for indices in same.values() if len({thumbs[index].liked for index in indices}) > 1]
+        num_ties += len(both)
+        contradictory.update(chain.from_iterable(both))
+        clear = [index for index in group if index not in contradictory]
+        good, bad = ([index for index in clear if thumbs[index].liked is is_liked] for is_liked in (True, False))
+        match = list(product(good, bad) if pairing.choose == "all" else zip(good, bad, strict=False))
+        used.update(chain.from_iterable(match))
+        couples = [(thumbs[one], thumbs[other]) for one, other in match]
+        found = [
+            Pair(one.prompt, one.completion, other.completion, one.tools, one.source, origin=one.origin)
+            for one, other in couples
+        ]
+        pairs += weighed(found, float(min(len(good), len(bad))))
+    return pairs, _dropped(thumbs, used, contradictory), num_ties
 
 
 def _dropped(thumbs: Sequence[Thumb], used: set[int], contradictory: set[int]) -> list[Dropped]:
@@ -123,16 +109,15 @@ def _dropped(thumbs: Sequence[Thumb], used: set[int], contradictory: set[int]) -
     lost: dict[Source | int, Dropped] = {}
     for index, thumb in enumerate(thumbs):
         record = thumb.source or index
-        if record not in in_pairs and record not in lost:
-            lost[record] = Dropped(thumb.source or Source("", 0), *_reason(thumb, index in contradictory))
+        if record in in_pairs or record in lost:
+            continue
+        verdict, wanted = ("liked", "disliked") if thumb.liked else ("disliked", "liked")
+        reason, detail = "unpaired", f"{verdict}, and no {wanted} completion of its prompt is left to pair it with"
+        if index in contradictory:
+            reason = "contradictory_thumbs"
+            detail = "the same completion of this prompt is liked in one record, disliked in another"
+        lost[record] = Dropped(thumb.source or Source("", 0), reason, detail)
     return list(lost.values())
-
-
-def _reason(thumb: Thumb, is_contradictory: bool) -> tuple[str, str]:
-    if is_contradictory:
-        return "contradictory_thumbs", "the same completion of this prompt is liked in one record, disliked in another"
-    verdict, wanted = ("liked", "disliked") if thumb.liked else ("disliked", "liked")
-    return "unpaired", f"{verdict}, and no {wanted} completion of its prompt is left to pair it with"
 
 
 THUMBS = Format(

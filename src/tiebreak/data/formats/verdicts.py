@@ -9,7 +9,7 @@ import re
 from typing import Any, Literal
 
 from tiebreak.data.formats.form import RowError
-from tiebreak.data.formats.pieces import kind_of
+from tiebreak.data.formats.pieces import shown
 
 Side = Literal["first", "second", "tie"]
 
@@ -38,7 +38,8 @@ def side_of(value: Any) -> Side | None:
     between 1 and 2 leans to the nearer one (AlpacaEval's weighted preference); 1.5 is a tie.
     """
     if isinstance(value, str):
-        return _word_side(value)
+        word = re.sub(r"[^a-z0-9]", "", value.casefold()) if len(value) <= _LONGEST else ""
+        return _SIDES.get(word) or _SIDES.get(_NOUNS.sub("", word))
     if isinstance(value, bool) or not isinstance(value, int | float) or not (value == 0 or 1 <= value <= 2):
         return None
     if value in (0, 1.5):
@@ -46,19 +47,11 @@ def side_of(value: Any) -> Side | None:
     return "first" if value < 1.5 else "second"
 
 
-def _word_side(text: str) -> Side | None:
-    if len(text) > _LONGEST:
-        return None
-    word = re.sub(r"[^a-z0-9]", "", text.casefold())
-    return _SIDES.get(word) or _SIDES.get(_NOUNS.sub("", word))
-
-
 def stated_side(value: Any, field: str) -> Side:
     """Return which completion a verdict prefers, or refuse what is no verdict."""
     side = side_of(value)
     if side is None:
-        found = repr(value)[:40] if isinstance(value, str | int | float) else kind_of(value)
-        raise RowError("wrong_type", f"'{field}' is 1, 2 or 0, a, b or tie; found {found}")
+        raise RowError("wrong_type", f"'{field}' is 1, 2 or 0, a, b or tie; found {shown(value)}")
     return side
 
 

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from tiebreak.data.formats import detect, read_row
@@ -41,14 +42,14 @@ BESIDE = {
 
 @dataclass(frozen=True)
 class Writer:
-    """A form to write: the rows of one pair, and which of `NEEDED` and `BESIDE` they carry.
+    """A form to write: what builds the rows of one pair, and which of `NEEDED` and `BESIDE` they carry.
 
-    A form that does not carry `pairing` has a row for each completion, that of chosen first.
+    A form that does not carry `pairing` has a row for each completion, that of chosen first; any other has one row.
     """
 
     name: str
     title: str
-    build: Callable[[Pair], list[WrittenRow]]
+    builders: tuple[Callable[[Pair], WrittenRow], ...]
     carries: frozenset[str]
 
     def write(self, pair: Pair) -> list[WrittenRow]:
@@ -56,7 +57,7 @@ class Writer:
         lost = [words for name, words in NEEDED.items() if name in traits(pair) - self.carries]
         if lost:
             raise _not_expressible(f"the '{self.name}' form has no place for {' and '.join(lost)}")
-        rows = self.build(pair)
+        rows = [build(pair) for build in self.builders]
         if not all(_reads_back(row, pair, self.carries) for row in rows):
             raise _not_expressible(f"in the '{self.name}' form it would read back as another pair")
         return rows
@@ -70,24 +71,22 @@ class Writer:
 def traits(pair: Pair) -> frozenset[str]:
     """Return which of `NEEDED` and `BESIDE` a pair has by itself; `pairing` is only of pairs that share a prompt."""
     messages, roles = (*pair.prompt, pair.chosen, pair.rejected), [message.role for message in pair.prompt]
+    calls = [call for message in messages for call in message.tool_calls]
     has = {
         "system": "system" in roles,
         "developer": "developer" in roles,
         "history": sum(role not in ("system", "developer") for role in roles) > 1,
         "tools": bool(pair.tools),
-        "tool_calls": any(message.tool_calls or message.role == "tool" for message in messages),
+        "tool_calls": bool(calls) or "tool" in roles,
         "preference": replace(pair.preference, votes=()) != Preference(),
         "votes": bool(pair.preference.votes),
         "origin": pair.origin != Origin(),
         "names": any(message.name is not None for message in messages),
-        "call_ids": any(message.tool_call_id is not None or _has_ids(message) for message in messages),
+        "call_ids": any(message.tool_call_id is not None for message in messages)
+        or any("id" in call for call in calls),
         "blanks": any(message.content != message.content.strip() for message in messages),
     }
     return frozenset(name for name, is_there in has.items() if is_there)
-
-
-def _has_ids(message: Message) -> bool:
-    return any("id" in call for call in message.tool_calls)
 
 
 def _not_expressible(detail: str) -> RowError:
@@ -105,14 +104,13 @@ def _reads_back(row: WrittenRow, pair: Pair, carries: frozenset[str]) -> bool:
     if reading.pairs:
         (found,) = reading.pairs
         told, wanted = (*found.prompt, found.chosen, found.rejected), (*pair.prompt, pair.chosen, pair.rejected)
-        return found.tools == pair.tools and _same(told, wanted, carries)
-    (thumb,) = reading.thumbs
-    told, wanted = (*thumb.prompt, thumb.completion), (*pair.prompt, pair.chosen if thumb.liked else pair.rejected)
-    return thumb.tools == pair.tools and _same(told, wanted, carries)
-
-
-def _same(told: Sequence[Message], wanted: Sequence[Message], carries: frozenset[str]) -> bool:
-    return [_kept(message, carries) for message in told] == [_kept(message, carries) for message in wanted]
+        tools = found.tools
+    else:
+        (thumb,) = reading.thumbs
+        told, wanted = (*thumb.prompt, thumb.completion), (*pair.prompt, pair.chosen if thumb.liked else pair.rejected)
+        tools = thumb.tools
+    is_same = [_kept(message, carries) for message in told] == [_kept(message, carries) for message in wanted]
+    return is_same and tools == pair.tools
 
 
 def _kept(message: Message, carries: frozenset[str]) -> Message:
@@ -163,22 +161,14 @@ def _with_tools(row: WrittenRow, pair: Pair) -> WrittenRow:
     return row | ({"tools": list(pair.tools)} if pair.tools else {}) | _beside(pair)
 
 
-def _openai(pair: Pair) -> list[WrittenRow]:
-    return [pair.as_openai()]
-
-
-def _tiebreak(pair: Pair) -> list[WrittenRow]:
-    return [pair.as_dict()]
-
-
-def _trl(pair: Pair) -> list[WrittenRow]:
+def _trl(pair: Pair) -> WrittenRow:
     row = {"prompt": _dicts(pair.prompt), "chosen": _dicts([pair.chosen]), "rejected": _dicts([pair.rejected])}
-    return [_with_tools(row, pair)]
+    return _with_tools(row, pair)
 
 
-def _trl_text(pair: Pair) -> list[WrittenRow]:
+def _trl_text(pair: Pair) -> WrittenRow:
     row = {"prompt": pair.prompt[-1].content, "chosen": pair.chosen.content, "rejected": pair.rejected.content}
-    return [row | _beside(pair)]
+    return row | _beside(pair)
 
 
 FLAT_COLUMNS = (
@@ -187,34 +177,33 @@ FLAT_COLUMNS = (
 )  # fmt: skip
 
 
-def _flat(pair: Pair) -> list[WrittenRow]:
+def _flat(pair: Pair) -> WrittenRow:
     """Every column in every row, as a table has them; nothing stands where nothing is said."""
     system = next((message.content for message in pair.prompt if message.role == "system"), None)
-    (row,) = _trl_text(pair)
-    return [dict.fromkeys(FLAT_COLUMNS) | {"system": system} | row]
+    return dict.fromkeys(FLAT_COLUMNS) | {"system": system} | _trl_text(pair)
 
 
 _HH_NAMES = {"user": "Human", "assistant": "Assistant"}
 _HH_MARK = re.compile(r"\n\n(?:Human|Assistant):")
 
 
-def _hh(pair: Pair) -> list[WrittenRow]:
+def _hh(pair: Pair) -> WrittenRow:
     if any(_HH_MARK.search(message.content) for message in (*pair.prompt, pair.chosen, pair.rejected)):
         raise _not_expressible("a text holds the marks of turns, '\\n\\nHuman:' or '\\n\\nAssistant:'")
     start = "".join(f"\n\n{_HH_NAMES[message.role]}: {message.content}" for message in pair.prompt)
     sides = (("chosen", pair.chosen), ("rejected", pair.rejected))
-    return [{name: f"{start}\n\nAssistant: {side.content}" for name, side in sides}]
+    return {name: f"{start}\n\nAssistant: {side.content}" for name, side in sides}
 
 
 _SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
 
 
-def _sharegpt(pair: Pair) -> list[WrittenRow]:
+def _sharegpt(pair: Pair) -> WrittenRow:
     row: WrittenRow = {"conversations": [_spoken(message) for message in pair.prompt]}
     row |= {"chosen": _spoken(pair.chosen), "rejected": _spoken(pair.rejected)}
     if pair.tools:
         row["tools"] = json.dumps(pair.tools, ensure_ascii=False)  # LLaMA-Factory wants the text of the list
-    return [row | _beside(pair)]
+    return row | _beside(pair)
 
 
 def _spoken(message: Message) -> WrittenRow:
@@ -222,15 +211,11 @@ def _spoken(message: Message) -> WrittenRow:
         return {"from": _SPEAKERS[message.role], "value": message.content}
     if message.content:
         raise _not_expressible("a turn of the 'sharegpt' form has either text or tool calls")
-    return {"from": "function_call", "value": _calls_text(message)}
-
-
-def _calls_text(message: Message) -> str:
     calls = [_told_call(call) for call in message.tool_calls]
-    return json.dumps(calls[0] if len(calls) == 1 else calls, ensure_ascii=False)
+    return {"from": "function_call", "value": json.dumps(calls[0] if len(calls) == 1 else calls, ensure_ascii=False)}
 
 
-def _alpaca(pair: Pair) -> list[WrittenRow]:
+def _alpaca(pair: Pair) -> WrittenRow:
     system = next((message.content for message in pair.prompt if message.role == "system"), None)
     *earlier, last = [message for message in pair.prompt if message.role != "system"]
     if [message.role for message in earlier] != ["user", "assistant"] * (len(earlier) // 2):
@@ -242,17 +227,17 @@ def _alpaca(pair: Pair) -> list[WrittenRow]:
     if earlier:
         texts = [message.content for message in earlier]
         row["history"] = [list(both) for both in zip(texts[0::2], texts[1::2], strict=True)]
-    return [_with_tools(row, pair)]
+    return _with_tools(row, pair)
 
 
-def _rejected_response(pair: Pair) -> list[WrittenRow]:
+def _rejected_response(pair: Pair) -> WrittenRow:
     prompt = [turn for message in pair.prompt for turn in _swift_turns(message)]
     row: WrittenRow = {"messages": [*prompt, *_swift_turns(pair.chosen)]}
     if pair.rejected.tool_calls or pair.rejected.name:
         row["rejected_messages"] = [*prompt, *_swift_turns(pair.rejected)]
     else:
         row["rejected_response"] = pair.rejected.content
-    return [_with_tools(row, pair)]
+    return _with_tools(row, pair)
 
 
 def _swift_turns(message: Message) -> list[WrittenRow]:
@@ -265,35 +250,35 @@ def _swift_turns(message: Message) -> list[WrittenRow]:
     return ([text] if text else []) + calls
 
 
-def _axolotl(pair: Pair) -> list[WrittenRow]:
+def _axolotl(pair: Pair) -> WrittenRow:
     row = {"messages": _dicts(pair.prompt), "chosen": pair.chosen.as_dict(), "rejected": pair.rejected.as_dict()}
-    return [_with_tools(row, pair)]
+    return _with_tools(row, pair)
 
 
-def _thumbs(pair: Pair) -> list[WrittenRow]:
-    beside = _beside(replace(pair, preference=Preference()))
-    start: WrittenRow = {"prompt": _dicts(pair.prompt)} | ({"tools": list(pair.tools)} if pair.tools else {})
-    sides = ((pair.chosen, True), (pair.rejected, False))
-    return [start | {"completion": _dicts([side]), "label": liked} | beside for side, liked in sides]
+def _thumb(pair: Pair, *, liked: bool) -> WrittenRow:
+    row: WrittenRow = {"prompt": _dicts(pair.prompt)} | ({"tools": list(pair.tools)} if pair.tools else {})
+    row |= {"completion": _dicts([pair.chosen if liked else pair.rejected]), "label": liked}
+    return row | _beside(replace(pair, preference=Preference()))
 
 
 _ALL = frozenset((*NEEDED, *BESIDE))
 _TEXT = frozenset(("preference", "origin", "blanks", "pairing"))
+_TURNS = _TEXT | {"system", "history", "tools"}
+_STATED = frozenset(("preference", "votes", "origin"))
+_BOTH_THUMBS = (partial(_thumb, liked=True), partial(_thumb, liked=False))
 WRITERS: dict[str, Writer] = {
     writer.name: writer
     for writer in (
-        Writer("openai", "OpenAI, Azure, Together, Fireworks", _openai, _ALL - {"preference", "votes", "origin"}),
-        Writer("tiebreak", "OpenAI's form with all that tiebreak knows", _tiebreak, _ALL),
-        Writer("trl", "TRL, conversational", _trl, _ALL - {"votes"}),
-        Writer("trl_text", "TRL, plain text", _trl_text, _TEXT),
-        Writer("hh", "Anthropic HH-RLHF", _hh, frozenset(("history", "pairing"))),
-        Writer(
-            "sharegpt", "LLaMA-Factory (ShareGPT form)", _sharegpt, _TEXT | {"system", "history", "tools", "tool_calls"}
-        ),
-        Writer("alpaca", "LLaMA-Factory (Alpaca form)", _alpaca, _TEXT | {"system", "history", "tools"}),
-        Writer("rejected_response", "ms-swift", _rejected_response, _ALL - {"votes", "call_ids"}),
-        Writer("axolotl", "Axolotl", _axolotl, _ALL - {"votes"}),
-        Writer("thumbs", "TRL, unpaired (KTO)", _thumbs, _ALL - {"preference", "votes", "pairing"}),
-        Writer("flat", "one table, a column for each thing said", _flat, _TEXT | {"system"}),
+        Writer("openai", "OpenAI, Azure, Together, Fireworks", (Pair.as_openai,), _ALL - _STATED),
+        Writer("tiebreak", "OpenAI's form with all that tiebreak knows", (Pair.as_dict,), _ALL),
+        Writer("trl", "TRL, conversational", (_trl,), _ALL - {"votes"}),
+        Writer("trl_text", "TRL, plain text", (_trl_text,), _TEXT),
+        Writer("hh", "Anthropic HH-RLHF", (_hh,), frozenset(("history", "pairing"))),
+        Writer("sharegpt", "LLaMA-Factory (ShareGPT form)", (_sharegpt,), _TURNS | {"tool_calls"}),
+        Writer("alpaca", "LLaMA-Factory (Alpaca form)", (_alpaca,), _TURNS),
+        Writer("rejected_response", "ms-swift", (_rejected_response,), _ALL - {"votes", "call_ids"}),
+        Writer("axolotl", "Axolotl", (_axolotl,), _ALL - {"votes"}),
+        Writer("thumbs", "TRL, unpaired (KTO)", _BOTH_THUMBS, _ALL - {"preference", "votes", "pairing"}),
+        Writer("flat", "one table, a column for each thing said", (_flat,), _TEXT | {"system"}),
     )
 }
