@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tiebreak.engine.compatibility import Choice, choose_scorer
-from tiebreak.engine.models import _without_dropout
+from tiebreak.engine.models import without_noise
 from tiebreak.engine.scorer import PackedScorer, PlainScorer
 from tiebreak.records import Ids
 from tiny import EOS, PAD
@@ -110,7 +110,7 @@ PACKABLE: dict[str, dict[str, Any]] = {
 
 def build(kind: str, **settings: Any) -> Any:
     """A model as a policy would hold it: without dropout, in evaluation mode."""
-    return _without_dropout(raw(kind, **settings)).eval()
+    return without_noise(raw(kind, **settings)).eval()
 
 
 def raw(kind: str, **settings: Any) -> Any:

@@ -7,6 +7,6 @@ scorer         what a model says about pairs                  head           hid
 attention      attention over packed rows                     compatibility  which models may be packed
 fused_lora     a LoRA layer without intermediate results      products       matrix products on a CPU: which library
 planner        what fits in memory                            memory         how much is in use
-ranks          the processes of a run
+ranks          the processes of a run                         tokenizer      loaded, and what ends a turn
 reference/     the frozen side                                answers/       answers to prompts
 """

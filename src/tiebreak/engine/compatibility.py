@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 import peft
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tiebreak.engine.attention import causal_model
 from tiebreak.engine.head import head_of
@@ -61,8 +61,15 @@ def _reasons(model: Any) -> Iterator[str | None]:
     yield f"its layers include {', '.join(sorted(layers))}" if layers else None
     yield "it convolves along the row" if any(isinstance(m, nn.Conv1d) for m in causal.modules()) else None
     yield "it has an encoder" if config.get("is_encoder_decoder") else None
-    yield "its attention is biased by distance (ALiBi)" if _has_alibi(config) else None
-    yield _rope_reason(config)
+    nested = config.get("attn_config")
+    alibi = config.get("alibi") or (isinstance(nested, Mapping) and nested.get("alibi"))
+    biased = alibi or config.get("position_embedding_type") == "alibi"
+    yield "its attention is biased by distance (ALiBi)" if biased else None
+    rope = config.get("rope_parameters") or {}
+    settings = [rope, *(value for value in rope.values() if isinstance(value, Mapping))]
+    yield "its positions have several axes (M-RoPE)" if any("mrope_section" in one for one in settings) else None
+    longest = {str(setting.get("rope_type")) for setting in settings} & {"dynamic", "longrope"}
+    yield f"its RoPE ({', '.join(sorted(longest))}) depends on the longest row" if longest else None
     yield "it adds an auxiliary loss of its experts" if config.get("output_router_logits") else None
     yield _dropout_reason(model)
     if isinstance(model, peft.PeftModel) and any(c.is_prompt_learning for c in model.peft_config.values()):
@@ -70,24 +77,6 @@ def _reasons(model: Any) -> Iterator[str | None]:
     can_switch = causal._supports_attention_backend and causal._can_set_attn_implementation()
     yield None if can_switch else "its attention cannot be exchanged in this version of transformers"
     yield "its output head is not a plain projection" if head_of(causal) is None else None
-
-
-def _has_alibi(config: Mapping[str, Any]) -> bool:
-    nested = config.get("attn_config")
-    return bool(
-        config.get("alibi")
-        or config.get("position_embedding_type") == "alibi"
-        or (isinstance(nested, Mapping) and nested.get("alibi"))
-    )
-
-
-def _rope_reason(config: Mapping[str, Any]) -> str | None:
-    rope = config.get("rope_parameters") or {}
-    settings = [rope, *(value for value in rope.values() if isinstance(value, Mapping))]
-    if any("mrope_section" in setting for setting in settings):
-        return "its positions have several axes (M-RoPE)"
-    reads_longest = {str(setting.get("rope_type")) for setting in settings} & {"dynamic", "longrope"}
-    return f"its RoPE ({', '.join(sorted(reads_longest))}) depends on the longest row" if reads_longest else None
 
 
 def _dropout_reason(model: Any) -> str | None:
@@ -109,74 +98,66 @@ def refused_by_check(model: Any, plain: PlainScorer, packed: PackedScorer, dtype
     packed.windows.clear()
     try:
         with evaluation_mode(model), torch.no_grad():
-            return (
-                _difference(model, plain, packed, dtype)
-                or _lost_window(model, packed)
-                or _leak(model, packed, dtype)
-                or _other_gradient(model, plain, packed, dtype)
-                or _randomness(model, packed)
-            )
+            return next((finding for finding in _findings(model, plain, packed, dtype) if finding), None)
     except torch.OutOfMemoryError:
         raise
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError, NotImplementedError) as error:
         return f"the packed forward pass failed: {one_line(error, 160)}"
 
 
-def _difference(model: Any, plain: Scorer, packed: Scorer, dtype: torch.dtype) -> str | None:
+def _findings(model: Any, plain: PlainScorer, packed: PackedScorer, dtype: torch.dtype) -> Iterator[str | None]:
+    """Yield what each check finds, one after the other; the last one leaves the model in training mode."""
     pairs = probe_pairs(model)
-    wanted, found = (scorer.tokens(pairs).values for scorer in (plain, packed))
-    apart = _apart(wanted, found)
-    if apart <= TOLERANCE[dtype]:  # not "apart > …": a NaN is refused as well
-        return None
-    return f"packed and plain log-probabilities differ by {apart:.2g} of their size"
+    still = packed.tokens(pairs).values
+    apart = _apart(plain.tokens(pairs).values, still)
+    # Not "apart > …": a NaN is refused as well.
+    yield (
+        None if apart <= TOLERANCE[dtype] else f"packed and plain log-probabilities differ by {apart:.2g} of their size"
+    )
+    # A model may slide its window by a mask alone, which packing does without (Qwen2-MoE).
+    config = causal_model(model).config.get_text_config().to_dict()
+    window, kinds = config.get("sliding_window"), config.get("layer_types") or ("sliding_attention",)
+    slides = window and config.get("use_sliding_window", True) and "sliding_attention" in kinds
+    yield f"its sliding window of {window} does not reach the attention" if slides and not packed.windows else None
+    yield _leak(pairs, still, packed, config, dtype)
+    yield _other_gradient(model, pairs, plain, packed, dtype)
+    model.train()  # noisy routers compute other numbers then
+    yield None if torch.equal(still, packed.tokens(pairs).values) else "its forward pass is random in training"
 
 
-def _other_gradient(model: Any, plain: Scorer, packed: Scorer, dtype: torch.dtype) -> str | None:
+def _leak(
+    pairs: Sequence[TokenizedPair], before: Tensor, packed: Scorer, config: Mapping[str, Any], dtype: torch.dtype
+) -> str | None:
+    """Return a finding unless other completions stay as they are, to the bit, when one completion changes."""
+    first, *others = pairs
+    ids = first.chosen_ids
+    moved = replace(first, chosen_ids=(ids[0] ^ 1, *ids[1:]))
+    one, two = before[len(ids) :], packed.tokens([moved, *others]).values[len(ids) :]
+    # Experts get other numbers of tokens when one token changes, and matrix products of other shapes round differently.
+    experts = any(config.get(key) for key in ("num_experts", "num_local_experts", "n_routed_experts"))
+    same = torch.equal(one, two) or (experts and _apart(one, two) <= TOLERANCE[dtype])
+    return None if same else "changing one completion changes another"
+
+
+def _other_gradient(
+    model: Any, pairs: Sequence[Example], plain: Scorer, packed: Scorer, dtype: torch.dtype
+) -> str | None:
     """Return a finding where the gradients of the two layouts differ at the deepest weights that are trained."""
     deepest = list(islice((parameter for parameter in model.parameters() if parameter.requires_grad), 4))
     if not deepest:
         return None
-    pairs = probe_pairs(model)
+    gradients = []
     # One after the other: with activations checkpointed, the backward pass runs the layers as the last pass left them.
-    wanted, found = (_gradient(scorer, pairs, deepest) for scorer in (plain, packed))
-    apart = float((wanted - found).norm() / wanted.norm().clamp(min=torch.finfo(torch.float32).tiny))
+    for scorer in (plain, packed):
+        with torch.enable_grad():
+            gaps = scorer.tokens(pairs).summed().paired().gap
+            found = torch.autograd.grad(gaps.sum(), deepest, allow_unused=True, materialize_grads=True)
+        gradients.append(torch.cat([gradient.float().flatten() for gradient in found]))
+    wanted, found_too = gradients
+    apart = float((wanted - found_too).norm() / wanted.norm().clamp(min=torch.finfo(torch.float32).tiny))
     if apart <= GRADIENT_TOLERANCE[dtype]:
         return None
     return f"packed and plain gradients differ by {apart:.2g} of their size"
-
-
-def _gradient(scorer: Scorer, pairs: Sequence[Example], parameters: Sequence[nn.Parameter]) -> torch.Tensor:
-    with torch.enable_grad():
-        gaps = scorer.tokens(pairs).summed().paired().gap
-        found = torch.autograd.grad(gaps.sum(), parameters, allow_unused=True, materialize_grads=True)
-    return torch.cat([gradient.float().flatten() for gradient in found])
-
-
-def _lost_window(model: Any, packed: PackedScorer) -> str | None:
-    """Return a finding where a model slides its window by a mask alone, which packing does without (Qwen2-MoE)."""
-    config = causal_model(model).config.get_text_config().to_dict()
-    window, kinds = config.get("sliding_window"), config.get("layer_types") or ("sliding_attention",)
-    slides = window and config.get("use_sliding_window", True) and "sliding_attention" in kinds
-    return f"its sliding window of {window} does not reach the attention" if slides and not packed.windows else None
-
-
-def _randomness(model: Any, packed: PackedScorer) -> str | None:
-    """Return a finding where training computes other numbers than evaluation, as noisy routers do."""
-    pairs = probe_pairs(model)
-    still = packed.tokens(pairs).values
-    model.train()
-    return None if torch.equal(still, packed.tokens(pairs).values) else "its forward pass is random in training"
-
-
-def _leak(model: Any, packed: Scorer, dtype: torch.dtype) -> str | None:
-    """Return a finding unless other completions stay as they are, to the bit, when one completion changes."""
-    first, *others = probe_pairs(model)
-    ids = first.chosen_ids
-    moved = TokenizedPair("moved", first.prompt_id, first.prompt_ids, (ids[0] ^ 1, *ids[1:]), first.rejected_ids)
-    one, two = (packed.tokens([pair, *others]).values[len(ids) :] for pair in (first, moved))
-    # Experts get other numbers of tokens when one token changes, and matrix products of other shapes round differently.
-    same = torch.equal(one, two) or (_has_experts(model) and _apart(one, two) <= TOLERANCE[dtype])
-    return None if same else "changing one completion changes another"
 
 
 def probe_pairs(model: Any) -> list[TokenizedPair]:
@@ -199,8 +180,3 @@ def probe_pairs(model: Any) -> list[TokenizedPair]:
 def _apart(one: torch.Tensor, two: torch.Tensor) -> float:
     """Return the mean difference relative to the mean size."""
     return float((one - two).abs().mean() / one.abs().mean().clamp(min=1))
-
-
-def _has_experts(model: Any) -> bool:
-    config = causal_model(model).config.get_text_config().to_dict()
-    return any(config.get(key) for key in ("num_experts", "num_local_experts", "n_routed_experts"))

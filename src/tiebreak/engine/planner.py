@@ -21,7 +21,7 @@ from tiebreak.engine.compatibility import probe_pairs
 from tiebreak.engine.head import CHUNK
 from tiebreak.engine.model import Model
 from tiebreak.errors import ModelError
-from tiebreak.records import Example, TokenizedPair, longest_row
+from tiebreak.records import Example, longest_row
 
 MOST_TOKENS = {"cpu": 1536, "cuda": 32768, "mps": 4096}
 """More than this gains no speed (docs/experiments.md); less memory stays free for everything else."""
@@ -81,15 +81,20 @@ def make_plan(
     """
     longest = max(policy.scorer.num_tokens([example]) for example in examples)
     available = _available(policy.device) if available_bytes is None else available_bytes
-    optimizer, head = _optimizer_bytes(policy), _head_bytes(policy)
+    shape = causal_model(policy.network).config.get_text_config()
+    optimizer = sum(parameter.numel() * (parameter.element_size() + 8) for _, parameter in policy.trainable)
+    head = 3 * 4 * CHUNK * int(shape.vocab_size)  # a chunk of logits, and what the softmax makes of them, in fp32
     room = int(available * USABLE) - optimizer - head
-    per_token = _bytes_per_token(policy)
-    checkpointed = bool(checkpoint)
+    per_token, checkpointed = _bytes_per_token(policy), bool(checkpoint)
     if checkpoint is None and per_token * longest > room:
         policy.checkpoint_activations()
-        per_token, checkpointed = _bytes_per_token(policy) + per_token // _num_layers(policy), True
+        per_token, checkpointed = _bytes_per_token(policy) + per_token // int(shape.num_hidden_layers), True
     if per_token * longest > room:
-        _refuse(longest, available, optimizer + head + per_token * longest)
+        raise ModelError(
+            f"the longest pair has {longest} tokens and needs about {_size(optimizer + head + per_token * longest)} "
+            f"with {_size(available)} free; lower data.max_length, take a smaller model, train an adapter, or free "
+            "memory"
+        )
     budget, reason = _budget(room // per_token, longest, token_budget, policy.device)
     return Plan(budget, checkpointed, longest, available, optimizer, head, per_token, reason)
 
@@ -105,28 +110,17 @@ def _budget(fits: int, longest: int, given: int | None, device: torch.device) ->
     return most, f"more would fit ({fits}) and gain no speed"
 
 
-def _refuse(longest: int, available: int, needed: int) -> None:
-    raise ModelError(
-        f"the longest pair has {longest} tokens and needs about {_size(needed)} with {_size(available)} free; lower "
-        "data.max_length, take a smaller model, train an adapter, or free memory"
-    )
-
-
 def _bytes_per_token(policy: Model) -> int:
     """Return the slope between two short forward passes; what does not grow with tokens cancels."""
-    pair = probe_pairs(policy.network)[0]
-    short, long = [pair], [_longer(pair, causal_model(policy.network).config.get_text_config().max_position_embeddings)]
+    pair, most = probe_pairs(policy.network)[0], causal_model(policy.network).config.get_text_config()
+    # A prompt 64 tokens longer, or as long as the model allows.
+    num = len(pair.prompt_ids) + min(64, most.max_position_embeddings - longest_row(pair))
+    short, long = [pair], [dataclasses.replace(pair, prompt_ids=(pair.prompt_ids * num)[:num])]
     policy.network.train()
     kept = [_kept_bytes(policy, some) for some in (short, long)]
     policy.network.eval()
     tokens = [policy.scorer.num_tokens(some) for some in (short, long)]
     return max(1, (kept[1] - kept[0]) // (tokens[1] - tokens[0]))
-
-
-def _longer(pair: TokenizedPair, most: int) -> TokenizedPair:
-    """Return a pair with a prompt 64 tokens longer, or as long as the model allows."""
-    num = len(pair.prompt_ids) + min(64, most - longest_row(pair))
-    return dataclasses.replace(pair, prompt_ids=(pair.prompt_ids * num)[:num])
 
 
 def _kept_bytes(policy: Model, pairs: Sequence[Example]) -> int:
@@ -143,19 +137,6 @@ def _kept_bytes(policy: Model, pairs: Sequence[Example]) -> int:
     total = sum(t.untyped_storage().nbytes() for address, t in storages.items() if address not in weights)
     del scores
     return total
-
-
-def _optimizer_bytes(policy: Model) -> int:
-    return sum(parameter.numel() * (parameter.element_size() + 8) for _, parameter in policy.trainable)
-
-
-def _head_bytes(policy: Model) -> int:
-    """Return the bytes of one chunk of logits and of what the softmax makes of them, in fp32."""
-    return 3 * 4 * CHUNK * int(causal_model(policy.network).config.get_text_config().vocab_size)
-
-
-def _num_layers(policy: Model) -> int:
-    return int(causal_model(policy.network).config.get_text_config().num_hidden_layers)
 
 
 def _available(device: torch.device) -> int:

@@ -118,7 +118,10 @@ class LogpStore:
         shard = Shard.of(self._buffer)
         try:
             faults.point("store:flush")
-            self._write(self._folder, shard)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if not (self._folder / "identity.json").exists():
+                write_json(self._folder / "identity.json", self._identity)
+            shard.write(self._folder)
         except OSError as error:
             if not self._write_failed:
                 self._warn(
@@ -161,31 +164,19 @@ class LogpStore:
             self._warn(f"{self._folder}: cannot be read ({one_line(error)}); its rows are computed again")
             return
         for path in paths:
-            self._load(path)
-
-    def _load(self, path: Path) -> None:
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            self._warn(f"{path}: cannot be read ({one_line(error)}); its rows are computed again")
-            return
-        try:
-            self._add(Shard.read(content, path.stem))
-        except ValueError as error:
-            aside = _quarantine(path)
-            self._warn(f"{path}: {error}; {aside}, its rows are computed again")
+            try:
+                self._add(Shard.read(path.read_bytes(), path.stem))
+            except OSError as error:
+                self._warn(f"{path}: cannot be read ({one_line(error)}); its rows are computed again")
+            except ValueError as error:
+                aside = _quarantine(path)
+                self._warn(f"{path}: {error}; {aside}, its rows are computed again")
 
     def _add(self, shard: Shard) -> None:
         number = len(self._shards)
         self._shards.append(shard)
         for row, key in enumerate(shard.row_keys()):
             self._index.setdefault(key, (number, row))
-
-    def _write(self, folder: Path, shard: Shard) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / "identity.json").exists():
-            write_json(folder / "identity.json", self._identity)
-        shard.write(folder)
 
 
 def _checked(key: bytes, token_logps: Tensor) -> Tensor:

@@ -1,0 +1,65 @@
+"""The tokenizer of a model: loaded, given its template, and asked what ends a turn.
+
+Owns what a tokenizer must have to be used. Nothing is unpickled and no code from a model repository runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+from tiebreak.config import ModelConfig
+from tiebreak.data.templates import fault_of
+from tiebreak.engine.sources import Source, explained
+from tiebreak.errors import ModelError, one_line
+from tiebreak.secrecy import masked
+
+
+def load_tokenizer(config: ModelConfig, source: Source, trained: Path | None = None) -> Any:
+    """Return the tokenizer of a model, or the one that a trained policy was saved with; raises ModelError.
+
+    Its chat template has proven in a process of its own that it takes no more than a chat needs.
+    """
+    beside_adapter = source.adapter is not None and (Path(source.adapter) / "tokenizer_config.json").exists()
+    where = trained or (source.adapter if beside_adapter else source.base)
+    revision = None if trained else source.revision
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(where), revision=revision, trust_remote_code=False)
+    except Exception as error:  # noqa: BLE001 - transformers raises a dozen types for a missing tokenizer
+        cause = masked(one_line(error, 120))
+        raise ModelError(f"{where}: holds no tokenizer that loads; add tokenizer.json ({cause})") from None
+    if config.chat_template and trained is None:  # a trained policy was saved with the template it was trained with
+        try:
+            tokenizer.chat_template = Path(config.chat_template).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f"model.chat_template {config.chat_template}: cannot be read ({error})") from None
+    if not tokenizer.chat_template:
+        raise ModelError(f"{where}: has no chat template; name a Jinja file as model.chat_template")
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"{where}: the tokenizer names no EOS token; set eos_token in tokenizer_config.json")
+    found = tokenizer.chat_template  # tools may have one of their own
+    for template in found.values() if isinstance(found, dict) else [found]:
+        tokens = {name: token for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
+        if fault := fault_of(template, tokens):
+            raise ModelError(f"{config.chat_template or where}: the chat template {fault}; it is not used")
+    return tokenizer
+
+
+def eos_ids(tokenizer: Any, generation: Any) -> tuple[int, ...]:
+    """Return every id that ends a turn, the tokenizer's own first; `generation` holds a model's settings."""
+    also = generation.eos_token_id
+    others = also if isinstance(also, list) else [also]
+    if not all(one is None or type(one) is int for one in others):
+        raise ModelError(f"generation_config.json: eos_token_id is {str(also)[:60]}, wanted one or several token ids")
+    return tuple(dict.fromkeys(i for i in (tokenizer.eos_token_id, *others) if i is not None))
+
+
+def suggested_generation(source: Source) -> Any:
+    """Return the generation settings beside the weights, where there are any."""
+    with explained(source.base):
+        try:
+            return transformers.GenerationConfig.from_pretrained(str(source.base), revision=source.revision)
+        except OSError:
+            return transformers.GenerationConfig()
