@@ -6,18 +6,28 @@ INPUTS := pyproject.toml constraints.txt
 
 DATA   ?= hh
 BENCH  ?=
+JOBS   ?= 2
+PURE   := tests/config tests/maths tests/data/formats tests/test_house.py \
+          tests/test_records.py tests/test_fingerprint.py tests/test_files.py tests/test_runs.py
+SUITE  := $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=worksteal --durations=10
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test bench lint format clean
+.PHONY: help quickstart test test-quick test-all bench lint format clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 quickstart: $(VENV)/.installed ## Align the bundled model on the bundled pairs (minutes on two CPU cores)
 	$(BIN)/tiebreak train
 
-test: lint ## All checks and all tests
-	$(BIN)/python -m pytest
+test: lint ## All checks and all tests, in JOBS=2 processes (ten minutes on two CPU cores)
+	$(SUITE)
+
+test-quick: lint ## All checks, and the tests of words, forms and mathematics (a minute or two)
+	$(BIN)/python -m pytest --durations=10 $(PURE)
+
+test-all: lint ## All tests in their long form, with inputs drawn anew (hours)
+	TIEBREAK_LONG=1 $(SUITE)
 
 bench: $(VENV)/.tested ## Speed and memory beside TRL on real pairs (DATA=hh, ultrafeedback, summedits or a file; half an hour)
 	$(BIN)/python benchmarks/throughput.py --data $(DATA) $(BENCH)

@@ -6,10 +6,23 @@ import os
 import signal
 from pathlib import Path
 
+# Tiny arrays gain nothing from a second thread and spin while they wait for it: a busy machine takes twenty times as
+# long. The libraries read this once, when numpy and torch are first imported; processes that tests start inherit it.
+os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+import hypothesis
 import platformdirs
 import pytest
 import torch
 from jaxtyping import install_import_hook
+
+LONG = os.environ.get("TIEBREAK_LONG") == "1"
+
+# `make test` throws no dice: the same inputs each time, so that what passed here passes there. The long form draws anew
+# and prints how a failure is repeated; what it finds becomes an @example of its test.
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile("anew", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("anew" if LONG else "same")
 
 # Shapes in annotations are checked while tests run. It has to come before the first import of tiebreak.maths.
 install_import_hook(["tiebreak.maths", "tiebreak.engine.head"], "beartype.beartype")
@@ -29,8 +42,7 @@ def _interruptible():
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
-    # Tiny tensors gain nothing from a second thread, and wait for it where the machine is busy.
-    torch.set_num_threads(1)
+    assert torch.get_num_threads() == 1
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -6,7 +6,6 @@ import csv
 import gzip
 import io
 import json
-import time
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -15,6 +14,7 @@ import pytest
 from pyarrow import parquet as pq
 
 import tiebreak
+from bounds import hang_after
 from tiebreak.data.containers import MAX_LINE_BYTES, blocks, rows
 from tiebreak.data.formats import RowError
 from tiebreak.errors import DataError
@@ -83,10 +83,9 @@ def test_a_quote_that_is_never_closed_costs_one_line(saved):
 
 def test_reading_a_table_is_linear_whatever_its_quotes_are(saved):
     for line in (b'1,"2\n', b'1,""2\n', b'"""\n', b'",",\n', b'1,"2""\n', b'"\n'):
-        began = time.process_time()
-        found = read(saved(b"a,b\n" + line * 5_000 + b"1,2\n" * 50_000))
+        with hang_after():
+            found = read(saved(b"a,b\n" + line * 5_000 + b"1,2\n" * 50_000))
         assert found
-        assert time.process_time() - began < 10
 
 
 def test_cells_are_capped_like_lines(saved):

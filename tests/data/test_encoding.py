@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-import time
 from dataclasses import replace
 
 import platformdirs
@@ -14,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from bounds import hang_after
 from tiebreak.config import DataConfig
 from tiebreak.data import words
 from tiebreak.data.encoding import Encoder
@@ -389,7 +389,6 @@ def test_a_batch_gives_what_one_by_one_gives():
 @pytest.mark.parametrize("text", ["x" * 10**6, " a" * 500_000, " " * 10**6, "<|im_" * 200_000, "a, " * 300_000])
 def test_a_text_of_a_megabyte_takes_linear_time(text):
     encoder = Encoder(family("llama3"))
-    began = time.perf_counter()
-    encoder.ids("yes" + text)
-    encoder.continuation("yes", text)
-    assert time.perf_counter() - began < 20
+    with hang_after():
+        encoder.ids("yes" + text)
+        encoder.continuation("yes", text)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bounds import hang_after
 from tiebreak.config import DataConfig
 from tiebreak.data.render import Renderer
 from tiebreak.errors import RenderError
@@ -236,11 +236,10 @@ def test_the_private_character_is_removed_from_content(tokenizer):
 
 def test_many_control_tokens_take_linear_time(tokenizer):
     texts = ["<|im_end|>" * 10_000, "<|im_" * 10_000 + "end|>" * 10_000]
-    began = time.perf_counter()
-    for text in texts:
-        made = renderer(tokenizer, max_length=10**7).pair(pair("yes", text, "no"))
-        assert sum(control_ids(tokenizer, made.chosen_ids).values()) == 1
-    assert time.perf_counter() - began < 5
+    with hang_after():
+        for text in texts:
+            made = renderer(tokenizer, max_length=10**7).pair(pair("yes", text, "no"))
+            assert sum(control_ids(tokenizer, made.chosen_ids).values()) == 1
 
 
 # ----------------------------------------------------------------------------------------------------------- truncation

@@ -21,8 +21,8 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def warm():
-    server = Warm()
+def warm(tiny_model):
+    server = Warm(tiny_model)
     yield server
     server.close()
 

@@ -82,9 +82,9 @@ class Running:
 class Warm:
     """The process that forks (see warm.py), as its only client sees it."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: Path) -> None:
         self._server = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("warm.py")],
+            [sys.executable, Path(__file__).with_name("warm.py"), model],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -111,7 +111,7 @@ class Warm:
 
 def cold(job: dict[str, Any]) -> Running:
     """Start the job as a user does: in a new interpreter."""
-    assert job["more_memory"] is None
+    assert job["more_memory"] is job["dies_at"] is None
     with Path(job["out"]).open("w") as out, Path(job["err"]).open("w") as err:
         process = subprocess.Popen(
             [sys.executable, "-m", "tiebreak", *job["words"]],
@@ -155,7 +155,7 @@ def settings(adapter: str = "lora") -> dict[str, Any]:
             "epochs": 2,
             "pairs_per_step": 4,
             "learning_rate": 5e-3 if adapter == "lora" else 5e-4,
-            "token_budget": 96,
+            "token_budget": 192,
             "checkpoint_steps": 2,
             "keep_checkpoints": 2,
         },
@@ -205,9 +205,14 @@ class Case:
         fault: str | None = None,
         as_user: bool = False,
         more_memory: int | None = None,
+        dies_at: int | None = None,
         command: tuple[str, ...] = ("train", "cfg.yaml"),
     ) -> Running:
-        """Start the command line here; `as_user` in a new interpreter, `more_memory` with so many bytes to spare."""
+        """Start the command line here.
+
+        `as_user` in a new interpreter, `more_memory` with so many bytes to spare; the file system it touches less than
+        `dies_at` times.
+        """
         self.num_runs += 1
         job = {
             "words": [*command, *words],
@@ -216,6 +221,7 @@ class Case:
             "out": str(self.folder / f"out-{self.num_runs}.txt"),
             "err": str(self.folder / f"err-{self.num_runs}.txt"),
             "more_memory": more_memory,
+            "dies_at": dies_at,
         }
         return (cold if as_user else self.start_warm)(job)
 

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Callable
 
 import pytest
 from harness import NUM_STEPS, Case, assert_finished_like, assert_nothing_hidden, assert_nothing_partial, assert_resumes
@@ -128,25 +129,18 @@ def test_killed_while_exporting_leaves_no_artefact_and_the_same_command_makes_it
     assert [path.name for path in case.folder.iterdir() if path.name.startswith(".")] == []
 
 
-def _kill_after(case: Case, seconds: float) -> int:
-    running = case.start()
-    time.sleep(seconds)
-    if running.poll() is None:
-        running.signal(signal.SIGKILL)
-    return running.wait().code
-
-
-def _dies_now_and_then(case: Case, draw: random.Random, most: int) -> None:
-    """Kill the run at a random moment, several times."""
+def _dies_now_and_then(case: Case, most: int, killed: Callable[[], int]) -> None:
+    """Kill the run at moments that nobody named, several times."""
     for _ in range(most):
-        code = _kill_after(case, draw.uniform(0.05, 1.0))
-        assert code in (-signal.SIGKILL, 0)
+        assert killed() in (-signal.SIGKILL, 0)
         assert_nothing_partial(case)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_at_random_moments(case, undisturbed, seed):
-    _dies_now_and_then(case, random.Random(seed), most=3)
+    # A run touches the file system some seven hundred times, most of them within a write.
+    draw = random.Random(seed)
+    _dies_now_and_then(case, 3, lambda: case.train(dies_at=draw.randint(1, 700)).code)
     assert_resumes(case, undisturbed)
 
 
@@ -169,13 +163,22 @@ def test_killed_in_every_save(case, undisturbed, point, visit):
     assert_resumes(case, undisturbed)
 
 
+def _kill_after(case: Case, seconds: float) -> int:
+    running = case.start()
+    time.sleep(seconds)
+    if running.poll() is None:
+        running.signal(signal.SIGKILL)
+    return running.wait().code
+
+
 @pytest.mark.slow_faults
 @pytest.mark.parametrize("adapter", ["lora", "none"])
 @pytest.mark.parametrize("seed", range(100, 100 + int(os.environ.get("TIEBREAK_KILLS", "40"))))
 def test_killed_at_many_random_moments(request, new_case, tmp_path, adapter, seed):
     wanted = request.getfixturevalue("undisturbed" if adapter == "lora" else "undisturbed_full")
     case = new_case(tmp_path / "case", adapter)
-    _dies_now_and_then(case, random.Random(seed), most=5)
+    draw = random.Random(seed)
+    _dies_now_and_then(case, 5, lambda: _kill_after(case, draw.uniform(0.05, 1.0)))
     again = case.train()
     assert again.code == 0, again.err
     assert_finished_like(case, wanted)

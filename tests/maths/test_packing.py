@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import replace
 from itertools import chain
@@ -10,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bounds import num_lines
 from families import Bare
 from tiebreak.maths.packing import Segment, num_packed, pack, packed_micro_batches
 from tiebreak.records import TokenizedPair, num_unique_tokens
@@ -266,9 +266,10 @@ def test_every_column_is_whole_numbers():
 
 def test_a_whole_data_set_is_grouped_in_seconds():
     pairs = token_pairs(20_000, num_prompts=7_000)
-    began = time.perf_counter()
     groups = packed_micro_batches(pairs, 200)
-    assert time.perf_counter() - began < 20
+    eighth = token_pairs(2_500, num_prompts=875)
+    whole, part = (num_lines(lambda some=some: packed_micro_batches(some, 200)) for some in (pairs, eighth))
+    assert whole < 12 * part  # 8 times the pairs; quadratic were 64 times
     assert sorted(p.example_id for group in groups for p in group) == sorted(p.example_id for p in pairs)
     assert max(map(num_packed, groups)) <= 200
 

@@ -12,6 +12,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bounds import hang_after
 from tiebreak.config import Config, DataConfig, leaves, load_config
 from tiebreak.data.reader import PairFile, read_pairs
 from tiebreak.data.render import Renderer
@@ -123,16 +124,12 @@ def test_a_billion_laughs_are_refused_at_once(tmp_path, form, key):
     section, _, name = key.partition(".")
     path = tmp_path / "my.yaml"
     path.write_text(_laughs(30, form) + f"\n{section}: " + (f"{{{name}: *x29}}" if name else "*x29"))
-    _load_within(path, 20)
+    _refused(path)
 
 
-def _load_within(path: Path, seconds: float) -> None:
-    import time
-
-    began = time.process_time()
-    with pytest.raises(ConfigError) as refusal:
+def _refused(path: Path) -> None:
+    with hang_after(), pytest.raises(ConfigError) as refusal:
         load_config(path)
-    assert time.process_time() - began < seconds
     assert len(str(refusal.value)) < 2000
 
 
@@ -147,7 +144,7 @@ def _load_within(path: Path, seconds: float) -> None:
 def test_a_hostile_configuration_is_refused_at_once(tmp_path, text):
     path = tmp_path / "my.yaml"
     path.write_text(text)
-    _load_within(path, 10)
+    _refused(path)
 
 
 # ----------------------------------------------------------------------------------------------------------- run folder

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bounds import hang_after
 from tiebreak.config import Section, build_config, leaves, load_config
 from tiebreak.errors import ConfigError
 from tiebreak.secrecy import has_password, masked, secrets_of
@@ -171,7 +170,6 @@ def test_what_is_known_to_be_secret_is_masked_wherever_it_stands():
 
 
 def test_masking_takes_linear_time():
-    began = time.process_time()
     for text in (
         "://" * 300_000,
         "a" * 10**6,
@@ -180,6 +178,6 @@ def test_masking_takes_linear_time():
         "Bearer " * 150_000,
         "://a" * 250_000 + "@",
     ):
-        masked(text)
-        has_password(text)
-    assert time.process_time() - began < 5
+        with hang_after():
+            masked(text)
+            has_password(text)

@@ -31,6 +31,22 @@ def _learn(loaded, config, pairs=PAIRS):
     return step(loaded, config, pairs)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Weights and steps of a training that nobody disturbs; under one name it is trained once."""
+    found = {}
+
+    def trained(name, begin):
+        if name not in found:
+            folder = tmp_path_factory.mktemp("undisturbed")
+            loaded, config = begin(folder)
+            _train(loaded, config, folder / "run")
+            found[name] = weights(loaded.policy.network), _steps(folder / "run")
+        return found[name]
+
+    return trained
+
+
 def _train(loaded, config, folder, probe=None, pairs=PAIRS, stop=None):
     watchers = [Always(probe)] if probe else []
     return run(config, pairs, folder, loaded=loaded, watchers=watchers, stop=stop).outcome
@@ -231,11 +247,10 @@ def ctrl_c():
 @pytest.mark.parametrize("moment", ["in the backward pass", "right after the update"])
 @pytest.mark.parametrize("model", ["tiny_model", "tiny_adapter"])
 def test_a_signal_in_the_middle_of_a_step_ends_the_run_after_it_and_nothing_is_lost(
-    model, moment, number, request, tmp_path
+    model, moment, number, request, tmp_path, undisturbed
 ):
-    config = settings(request.getfixturevalue(model), **EVERY_STEP, adapter__dropout=0.3)
-    whole, calls = load(config), []
-    _train(whole, config, tmp_path / "whole")
+    config, calls = settings(request.getfixturevalue(model), **EVERY_STEP, adapter__dropout=0.3), []
+    whole, steps = undisturbed(model, lambda _: (load(config), config))
     cut = load(config)
 
     def press(*_):
@@ -256,8 +271,8 @@ def test_a_signal_in_the_middle_of_a_step_ends_the_run_after_it_and_nothing_is_l
     assert 0 < len(_steps(tmp_path / "cut")) < 5
     resumed = load(config)
     _train(resumed, config, tmp_path / "cut")
-    assert same(weights(resumed.policy.network), weights(whole.policy.network))
-    assert _steps(tmp_path / "cut") == _steps(tmp_path / "whole")
+    assert same(weights(resumed.policy.network), whole)
+    assert _steps(tmp_path / "cut") == steps
 
 
 def _steps(folder):
@@ -303,18 +318,20 @@ def _cut_off(config, folder, last: int) -> None:
 
 @pytest.mark.parametrize("kind", ["lora", "none"])
 @pytest.mark.parametrize("last", range(1, 10))
-def test_training_that_goes_on_from_any_step_ends_with_the_same_bits(kind, last, tiny_model, tmp_path):
-    config, own = (
-        settings(tiny_model, kind, adapter__dropout=0.3, reference__store=str(tmp_path / name), **TWICE)
-        for name in ("store", "store of the whole")
-    )
-    whole = load(own)
-    _train(whole, own, tmp_path / "whole")
+def test_training_that_goes_on_from_any_step_ends_with_the_same_bits(kind, last, tiny_model, tmp_path, undisturbed):
+    def set_up(folder):
+        return settings(tiny_model, kind, adapter__dropout=0.3, reference__store=str(folder / "store"), **TWICE)
+
+    def begin(folder):
+        return load(set_up(folder)), set_up(folder)
+
+    whole, steps = undisturbed(f"with dropout, {kind}", begin)
+    config = set_up(tmp_path)
     _cut_off(config, tmp_path / "cut", last)
     resumed = load(config)
     _train(resumed, config, tmp_path / "cut")
-    assert same(weights(resumed.policy.network), weights(whole.policy.network))
-    assert _steps(tmp_path / "cut") == _steps(tmp_path / "whole")
+    assert same(weights(resumed.policy.network), whole)
+    assert _steps(tmp_path / "cut") == steps
 
 
 def _filled(store, config, by: float) -> None:
@@ -338,19 +355,25 @@ def _share(store, config) -> None:
 @pytest.mark.parametrize("happening", [_lose, _share])
 @pytest.mark.parametrize("kind", ["lora", "none"])
 @pytest.mark.parametrize("last", [3, 6, 8])
-def test_what_becomes_of_the_reference_store_meanwhile_changes_no_bit(kind, last, happening, tiny_model, tmp_path):
-    config, own = (
-        settings(tiny_model, kind, reference__store=str(tmp_path / name), **TWICE) for name in ("store", "other store")
-    )
-    _filled(tmp_path / "store", config, by=1e-3)
-    _filled(tmp_path / "other store", own, by=1e-3)
-    whole = load(own)
-    _train(whole, own, tmp_path / "whole")
+def test_what_becomes_of_the_reference_store_meanwhile_changes_no_bit(
+    kind, last, happening, tiny_model, tmp_path, undisturbed
+):
+    def set_up(folder):
+        config = settings(tiny_model, kind, reference__store=str(folder / "store"), **TWICE)
+        _filled(folder / "store", config, by=1e-3)
+        return config
+
+    def begin(folder):
+        config = set_up(folder)
+        return load(config), config
+
+    whole, _ = undisturbed(f"with a filled store, {kind}", begin)
+    config = set_up(tmp_path)
     _cut_off(config, tmp_path / "cut", last)
     happening(tmp_path / "store", config)
     resumed = load(config)
     _train(resumed, config, tmp_path / "cut")
-    assert same(weights(resumed.policy.network), weights(whole.policy.network))
+    assert same(weights(resumed.policy.network), whole)
 
 
 def test_a_checkpoint_beyond_the_last_step_is_refused(tiny_model, tmp_path):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pickle
-import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bounds import hang_after
 from tiebreak.data.formats import FORMATS, Pairing, RowError, read_row
 from tiebreak.data.formats.candidates import completion, score_of, sides_of
 from tiebreak.records import Message, Source
@@ -84,16 +84,15 @@ def test_every_row_is_read_or_refused_with_a_reason(row, choose):
 
 def test_long_text_is_read_in_linear_time():
     long = "-_ a1 " * 200_000
-    began = time.perf_counter()
     for name in ("votes", "labelstudio_min", "thumbs"):
         row = {key: long if isinstance(value, str) and value else value for key, value in ROWS[name].items()}
         row |= {long: 1, "winner": long, "label": long}
-        with pytest.raises(RowError):
+        with hang_after(), pytest.raises(RowError):
             read_row(row, FORMATS[name], HERE)
     row = ROWS["argilla"] | {"fields": {"prompt": long, "response-1": "a", "response-2": "b", long: long}}
     row["responses"] = {long: [{"value": long}], "best": [{"value": "response-1"}]}
-    assert read_row(row, FORMATS["argilla"], HERE).pairs
-    assert time.perf_counter() - began < 5
+    with hang_after():
+        assert read_row(row, FORMATS["argilla"], HERE).pairs
 
 
 @pytest.mark.parametrize("value", ["a", {"text": "a"}, {"content": "a"}, {"role": "assistant", "content": "a"}])

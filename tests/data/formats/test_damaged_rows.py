@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import re
-import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bounds import hang_after
 from tiebreak.data.formats import FORMATS, Pairing, RowError, detect, read_row
 from tiebreak.data.formats.writing import WRITERS
 from tiebreak.records import Source
@@ -97,7 +97,6 @@ def test_a_mapping_of_any_columns_reads_or_refuses(row, keys, columns):
     "text", ["\n\nHuman:" * 110_000, "[" * 1_000_000, "a" * 1_000_000, "```" * 330_000, " " * 10**6]
 )
 def test_a_megabyte_of_anything_takes_a_moment(text):
-    start = time.perf_counter()
     for row in (
         {"prompt": text, "chosen": text, "rejected": "b"},
         {"chosen": "\n\nHuman: a" + text, "rejected": "\n\nHuman: a" + text + "c"},
@@ -105,7 +104,7 @@ def test_a_megabyte_of_anything_takes_a_moment(text):
         {"prompt": "a", "response_a": text, "response_b": "b", "winner": text},
         {"instruction": text, "input": text, "output": [text, "b"], "weight": text, "group": text},
     ):
-        form = detect(row)
-        if form:
-            outcome(row, form, Pairing())
-    assert time.perf_counter() - start < 5
+        with hang_after():
+            form = detect(row)
+            if form:
+                outcome(row, form, Pairing())

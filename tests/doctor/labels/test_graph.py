@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 
 import numpy as np
 import pytest
 
+from bounds import hang_after, num_lines
 from tiebreak.doctor.labels.graph import clusters, contradictions, cycles, duplicates, shortest_cycle
 
 A, B, C, D, E = (2**64 - 1 - i for i in range(5))  # keys above 2**63 stay what they are
@@ -104,11 +104,14 @@ def test_a_large_knot_is_taken_as_a_whole():
     # 5,000 completions in a ring, every neighbour mutual: linear time, and only the ring's own direction twice over.
     ring = np.arange(5000, dtype=np.uint64)
     after = np.roll(ring, -1)
-    started = time.process_time()
-    found = cycles(np.ones(5000, dtype=np.uint64), ring, after)
-    assert len(found.pairs) == 5000
-    assert cycles(np.ones(10_000, dtype=np.uint64), np.r_[ring, after], np.r_[after, ring]).num_groups == 0
-    assert time.process_time() - started < 2
+
+    def look():
+        found = cycles(np.ones(5000, dtype=np.uint64), ring, after)
+        assert len(found.pairs) == 5000
+        assert cycles(np.ones(10_000, dtype=np.uint64), np.r_[ring, after], np.r_[after, ring]).num_groups == 0
+
+    with hang_after():
+        assert num_lines(look) < 100 * 5000
 
 
 def test_pairs_per_prompt_are_counted_and_weighed():
@@ -130,9 +133,12 @@ def test_nothing_holds_nothing():
 def test_a_million_pairs_take_seconds():
     rng, num = np.random.default_rng(0), 1_000_000
     prompt, chosen, rejected = (rng.integers(0, top, num, dtype=np.uint64) for top in (250_000, 6, 6))
-    started = time.process_time()
-    assert len(duplicates(prompt, chosen, rejected)) > 0
-    found, knots = contradictions(prompt, chosen, rejected), cycles(prompt, chosen, rejected)
-    assert found.num_groups > 0
-    assert knots.num_groups > 0
-    assert time.process_time() - started < 30
+
+    def look():
+        assert len(duplicates(prompt, chosen, rejected)) > 0
+        found, knots = contradictions(prompt, chosen, rejected), cycles(prompt, chosen, rejected)
+        assert found.num_groups > 0
+        assert knots.num_groups > 0
+
+    with hang_after():
+        assert num_lines(look) < num  # all at once, but for the knots

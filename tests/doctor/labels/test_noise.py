@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 
 import numpy as np
 import pytest
 
+from bounds import hang_after
 from tiebreak.doctor.labels.crossfit import sigmoid
 from tiebreak.doctor.labels.margins import Margins, fit_margins, side_by_side
 from tiebreak.doctor.labels.noise import (
@@ -235,9 +235,8 @@ def test_word_columns_are_the_same_in_every_process():
 
 @pytest.mark.parametrize("text", ["a" * 1_000_000, " " * 1_000_000, "\x00\ud800" * 500_000, ". " * 500_000])
 def test_long_and_broken_texts_take_linear_time(text):
-    started = time.process_time()
-    assert word_differences([(text, "b")]).shape == (1, 2**16)
-    assert time.process_time() - started < 1
+    with hang_after():
+        assert word_differences([(text, "b")]).shape == (1, 2**16)
 
 
 def test_no_pairs_give_an_empty_matrix():

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
+from bounds import hang_after
 from tiebreak.doctor.labels.crossfit import fit_lbfgs, fit_newton, folds_of, sigmoid, subsample
 from tiebreak.doctor.labels.shortcut import MAX_PAIRS, Shortcut, TooFew, find_shortcuts
 from tiebreak.maths.intervals import clustered_ratio, clustered_share, wilson
@@ -161,9 +161,8 @@ def test_features_that_do_not_fit_are_refused():
 
 def test_a_million_pairs_take_seconds_and_say_that_they_were_thinned():
     features = _planted(1_000_000, [0.5] * 10)
-    started = time.process_time()
-    found = find_shortcuts(features, [str(i) for i in range(10)], np.arange(1_000_000) // 2)
-    assert time.process_time() - started < 20
+    with hang_after():
+        found = find_shortcuts(features, [str(i) for i in range(10)], np.arange(1_000_000) // 2)
     assert isinstance(found, Shortcut)
     assert MAX_PAIRS - 2 <= found.num_pairs <= MAX_PAIRS
     assert json.loads(json.dumps(found.as_dict()))["num_given"] == 1_000_000

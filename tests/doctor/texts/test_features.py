@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
 
 import numpy as np
 import pytest
 
+from bounds import hang_after
 from tiebreak.doctor.texts.features import DESCRIPTIONS, NAMES, differences, features
 from tiebreak.doctor.texts.phrases import agrees, first_person, refuses
 from tiebreak.doctor.texts.scripts import other_script_share
@@ -155,6 +155,5 @@ def test_no_pairs_give_no_rows():
 @pytest.mark.parametrize("unit", ["\n", "\n- ", "**", "\n#", "|\n", "I'm so ", "a ", "\u4f60", "?", "\n \t", "\ud800"])
 def test_time_is_linear_on_a_million_characters(unit):
     text = unit * (1_000_000 // len(unit))
-    start = time.process_time()
-    assert np.isfinite(features(text[:1000], text)).all()
-    assert time.process_time() - start < 5
+    with hang_after():
+        assert np.isfinite(features(text[:1000], text)).all()

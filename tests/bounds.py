@@ -1,0 +1,54 @@
+"""Bounds of work that no clock decides: what ends as a hang, and how much Python runs.
+
+A busy machine makes a test slow and never wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+
+@contextlib.contextmanager
+def hang_after(cpu_seconds: float = 60.0) -> Iterator[None]:
+    """Fail as a hang where the block computes for so long; what is meant takes a hundredth of it.
+
+    Counted is what this process computes, not what it waits: a wait without end is ended by pytest's own limit (see
+    faulthandler_timeout in pyproject.toml).
+    """
+
+    def ended(_number: int, _frame: FrameType | None) -> None:
+        raise AssertionError(f"hangs: still computing after {cpu_seconds} seconds of this process")
+
+    before = signal.signal(signal.SIGVTALRM, ended)
+    signal.setitimer(signal.ITIMER_VIRTUAL, cpu_seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+def num_lines(work: Callable[[], Any]) -> int:
+    """Return how many lines of Python ran: a few hundred for what libraries do at once, millions for a loop over rows.
+
+    The same number each time. What a library computes in C counts as the line that calls it.
+    """
+    count = 0
+
+    def trace(_frame: FrameType, event: str, _argument: Any) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count
