@@ -18,7 +18,6 @@ from tiebreak.engine.answers.local import Answer, generate
 from tiebreak.engine.attention import causal_model
 from tiebreak.engine.model import POLICY_ADAPTER, Policy
 from tiebreak.engine.weights import weights_digest
-from tiebreak.errors import ConfigError
 from tiebreak.progress import Progress
 from tiebreak.records import Pair
 
@@ -68,19 +67,9 @@ def _digest(policy: Policy) -> str:
     return weights_digest(policy.model, causal_model(policy.model).config, adapter)
 
 
-def compiled_rule(rule: RuleConfig | None) -> re.Pattern[str] | None:
-    """Return the rule's pattern, or raise ConfigError."""
-    if rule is None:
-        return None
-    try:
-        return re.compile(rule.pattern)
-    except re.error as error:
-        raise ConfigError(f"evaluation.rule.pattern: not a regular expression ({error})") from None
-
-
 def _described(answer: Answer, renderer: Renderer, rule: RuleConfig | None) -> dict[str, Any]:
-    text, pattern = renderer.text(answer.ids), compiled_rule(rule)
-    matched = {} if pattern is None else {"matches_rule": pattern.search(text) is not None}
+    text = renderer.text(answer.ids)
+    matched = {} if rule is None else {"matches_rule": re.search(rule.pattern, text) is not None}
     counted = {"num_tokens": len(answer.ids), "finished": answer.finished, "repetition": repetition(text)}
     return {"text": text, **counted, **matched}
 

@@ -25,7 +25,6 @@ from tiebreak.engine.models import load_policy
 from tiebreak.engine.planner import Plan, make_plan
 from tiebreak.engine.reference.kinds import REFERENCE_ADAPTER
 from tiebreak.errors import RunError
-from tiebreak.evaluation.samples import compiled_rule
 from tiebreak.fingerprint import fingerprint
 from tiebreak.progress import Progress
 from tiebreak.runs import Run, as_a_run_writes
@@ -49,7 +48,6 @@ class Ready:
 def check_settings(config: Config, progress: Progress) -> None:
     """Refuse settings that could not be carried out, and tell of those that are rarely meant."""
     check_trackers(config.output.trackers)
-    compiled_rule(config.evaluation.rule)
     for warning in warnings_of(config):
         progress.warn(warning)
 
