@@ -15,6 +15,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from tiebreak.errors import ConfigError, nearest
 
@@ -44,18 +45,6 @@ NAN_POINTS = ("step:gradient",)
 """Where there are numbers to spoil: the places that heed what `point` returns."""
 
 
-def _killed() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _terminated() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _interrupted() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
-
-
 def _disk_full() -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -65,9 +54,9 @@ def _out_of_memory() -> None:
 
 
 ACTIONS: dict[str, Callable[[], None]] = {
-    "kill": _killed,
-    "term": _terminated,
-    "int": _interrupted,
+    "kill": partial(signal.raise_signal, signal.SIGKILL),
+    "term": partial(signal.raise_signal, signal.SIGTERM),
+    "int": partial(signal.raise_signal, signal.SIGINT),
     "full": _disk_full,
     "oom": _out_of_memory,
     "nan": lambda: None,  # `point` tells the place that asked

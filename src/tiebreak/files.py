@@ -80,7 +80,10 @@ def whole_folder(target: Path) -> Iterator[Path]:
     building = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=PART))
     try:
         yield building
-        _settle(building)
+        # Temporary folders and safetensors files begin as private: give what was built the usual modes, and sync it.
+        for path in (*building.rglob("*"), building):
+            path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
+            _sync(path)
         if target.exists():
             target.rmdir() if not any(target.iterdir()) else shutil.rmtree(target)
         building.replace(target)
@@ -93,13 +96,6 @@ def sweep(folder: Path) -> None:
     """Remove what a killed process left half written in a folder whose lock is held."""
     for left in folder.glob(f".*{PART}"):
         shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
-
-
-def _settle(folder: Path) -> None:
-    """Give what was built the usual modes (temporary folders and safetensors files begin as private), and sync it."""
-    for path in (*folder.rglob("*"), folder):
-        path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
-        _sync(path)
 
 
 def _umask() -> int:

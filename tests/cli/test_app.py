@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tiebreak.__main__ import main
-from tiebreak.config import load_config
+from tiebreak.config import DataConfig, load_config
 from tiebreak.errors import EXIT_FAILURE, EXIT_USAGE
 from tiebreak.files import write_json, write_text
 from tiebreak.reporting import console
@@ -239,6 +239,28 @@ def test_a_configuration_for_a_held_out_file_is_one_to_start_from(cli, here):
     found = load_config(here / "my.yaml").data
     assert (code, found.train, found.heldout) == (0, "p.jsonl", "h.jsonl")
     assert "heldout_share" not in out
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--min-margin", "-1", "data.min_margin: found -1.0; input should be greater than or equal to 0"),
+        ("--heldout-share", "1", "data.heldout_share: found 1.0; input should be less than 1"),
+        ("--max-length", "3", "data.max_length: found 3; input should be greater than or equal to 8"),
+        ("--pairing", "some", "data.pairing: found 'some'; input should be 'best_worst', 'best_random' or 'all'"),
+    ],
+)
+def test_an_option_of_a_setting_has_the_range_of_the_setting(refused, pairs, option, value, told):
+    assert refused("check", "pairs.jsonl", option, value) == f"error: command line: {told}"
+
+
+def test_the_help_of_an_option_is_that_of_its_setting(cli):
+    _, out, _ = cli("check", "--help")
+    words = " ".join(out.replace("│", " ").split())
+    for name in ("format", "pairing", "min_margin", "heldout_share", "max_length"):
+        field = DataConfig.model_fields[name]
+        assert field.description in words
+        assert f"[default: ({field.default})]" in words
 
 
 def test_a_conversion_that_can_say_no_pair_is_refused(refused, here):
@@ -475,7 +497,7 @@ def test_an_adapter_without_safetensors_is_refused(refused, pairs, tiny_model, h
     ("change", "words"),
     [
         ("output.trackers=[nosuch]", "output.trackers: 'nosuch' is not known; choose from"),
-        ("evaluation.rule={pattern: '('}", "evaluation.rule.pattern: not a regular expression"),
+        ("evaluation.rule={pattern: '('}", "evaluation.rule.pattern: found '('; not a regular expression"),
         ("data.train=none.jsonl", "none.jsonl: no such file"),
         ("data.heldout=none.jsonl", "none.jsonl: no such file"),
         ("data.format=openai", "not in the 'openai' form"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -93,6 +95,8 @@ WRONG = {
     "adapter: {target_modules: [1]}": "adapter.target_modules: found 1",
     "evaluation: {rule: a}": "evaluation.rule: found 'a'",
     "evaluation: {rule: {name: a}}": "'evaluation.rule.pattern' is missing",
+    "evaluation: {rule: {pattern: a(}}": r"evaluation.rule.pattern: found 'a\('; not a regular expression \(missing \)",
+    "evaluation: {rule: {pattern: 'a{99999999999999999999}'}}": "evaluation.rule.pattern: found 'a{9+}'; not a regular",
     "output: {trackers: wandb}": "output.trackers: found 'wandb'",
     "1: 2": "wanted sections like 'model:' and 'data:'",
     "- model": "wanted sections like 'model:' and 'data:', found list",
@@ -259,7 +263,9 @@ CONFIGS = st.builds(
     ),
     loss=st.builds(LossConfig, beta=st.floats(0, exclude_min=True, allow_infinity=False)),
     training=st.builds(TrainingConfig, learning_rate=st.none() | st.floats(0, 1, exclude_min=True, exclude_max=True)),
-    evaluation=st.builds(EvaluationConfig, rule=st.none() | st.builds(RuleConfig, name=TEXT, pattern=TEXT)),
+    evaluation=st.builds(
+        EvaluationConfig, rule=st.none() | st.builds(RuleConfig, name=TEXT, pattern=TEXT.map(re.escape))
+    ),
     output=st.builds(OutputConfig, dir=TEXT, trackers=st.lists(TEXT, max_size=2).map(tuple)),
 )
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from tiebreak.data.split import is_heldout
-from tiebreak.doctor.facts import facts_of, merged
-from tiebreak.doctor.growing import Growing, Names
-from tiebreak.doctor.table import CODED, COLUMNS, MAX_KEPT, Facts
+from tiebreak.doctor.facts import CODED, COLUMNS, MAX_KEPT, Facts, Growing, Names, merged
+from tiebreak.doctor.intake import facts_of
 from tiebreak.doctor.texts import near
-from tiebreak.doctor.texts.features import differences
+from tiebreak.doctor.texts.features import features_of
+from tiebreak.doctor.texts.wordhashes import normalised, words
 from tiebreak.records import Dropped, Message, Origin, Pair, Preference, Record, Source, Thumb, Vote
 
 
@@ -140,9 +140,17 @@ def test_the_split_is_that_of_the_split(group):
 def test_features_and_signatures_are_those_of_their_modules():
     pairs = [one for found in many(40) for one in found.pairs]
     facts = facts_of(many(40))
-    assert np.array_equal(facts.features, differences(pairs))
-    assert np.array_equal(facts.prompt_signatures, near.signatures([one.prompt[0].content for one in pairs]))
-    assert np.array_equal(facts.pair_signatures[:, 64:], near.signatures([one.rejected.content for one in pairs]))
+    prompts = [one.prompt[0].content for one in pairs]
+    chosen, rejected = ([getattr(one, side).content for one in pairs] for side in ("chosen", "rejected"))
+    in_prompts, in_chosen, in_rejected = (
+        words([normalised(text) for text in texts]) for texts in (prompts, chosen, rejected)
+    )
+    wanted = features_of(prompts, chosen, in_chosen) - features_of(prompts, rejected, in_rejected)
+    assert np.array_equal(facts.features, wanted)
+    swapped = [record(pair(one.prompt[0].content, one.rejected.content, one.chosen.content)) for one in pairs]
+    assert np.array_equal(facts_of(swapped).features, -wanted)
+    assert np.array_equal(facts.prompt_signatures, near.signatures_of(in_prompts))
+    assert np.array_equal(facts.pair_signatures[:, 64:], near.signatures_of(in_rejected))
 
 
 def test_pairs_with_the_sides_swapped_are_no_near_duplicates():

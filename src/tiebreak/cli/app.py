@@ -184,7 +184,18 @@ def chat(
         answers = _answers(talk, prompt, compare)
         console.print_json({"prompt": prompt, **answers}) if as_json else _show(answers)
         return
-    _talk(talk, compare)
+    console.Console().say("/reset starts over, /quit or Ctrl-D ends")
+    while True:
+        try:
+            text = input("you> ").strip()
+        except EOFError:
+            return
+        if text == "/quit":
+            return
+        if text == "/reset":
+            talk.reset()
+        elif text:
+            _show(_answers(talk, text, compare))
 
 
 @app.command(
@@ -201,21 +212,6 @@ def show_config(
         console.print_json(settings.model_dump(mode="json"))
     else:
         console.print_text((dump_config(settings) if config or overrides else describe_config()).rstrip("\n"))
-
-
-def _talk(talk: Any, compare: bool) -> None:
-    console.Console().say("/reset starts over, /quit or Ctrl-D ends")
-    while True:
-        try:
-            text = input("you> ").strip()
-        except EOFError:
-            return
-        if text == "/quit":
-            return
-        if text == "/reset":
-            talk.reset()
-        elif text:
-            _show(_answers(talk, text, compare))
 
 
 def _answers(talk: Any, text: str, compare: bool) -> dict[str, str]:

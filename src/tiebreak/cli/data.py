@@ -6,7 +6,7 @@ Owns their options. The other commands are in `cli`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -22,24 +22,36 @@ Files = Annotated[
     list[str],
     typer.Argument(metavar="FILE...", help="Preference pairs: files, folders, globs, hf:OWNER/NAME@SPLIT, 'bundled'."),
 ]
-Form = Annotated[str, typer.Option("--format", metavar="FORM", help="Form of the rows; auto detects it.")]
+
+
+def _setting(flag: str, name: str, more: str = "", metavar: str | None = None) -> Any:
+    """Return the option of a setting of data: what it means, its choices and its default are the setting's own."""
+    field = DataConfig.model_fields[name]
+    choices = "|".join(map(str, get_args(field.annotation)))
+    return typer.Option(
+        flag,
+        metavar=metavar or (f"[{choices}]" if choices else None),
+        help=" ".join((field.description or "", more)).strip(),
+        show_default=str(field.default),
+    )
+
+
+# An option that is not given says nothing: the setting's default and range stand in the configuration.
+Form = Annotated[str | None, _setting("--format", "format", metavar="FORM")]
 Columns = Annotated[
     list[str] | None,
     typer.Option("--column", "-c", metavar="OURS=THEIRS", help="Which column is what: prompt=question; repeatable."),
 ]
-Choose = Annotated[
-    Literal["best_worst", "best_random", "all"],
-    typer.Option("--pairing", help="How several judged completions of a prompt become pairs."),
-]
-MinMargin = Annotated[float, typer.Option(min=0.0, help="Least difference of two scores that makes a pair.")]
-HeldoutShare = Annotated[float, typer.Option(min=0.001, max=0.999, help="Share of prompts held out.")]
+Choose = Annotated[str | None, _setting("--pairing", "pairing")]
+MinMargin = Annotated[float | None, _setting("--min-margin", "min_margin")]
+HeldoutShare = Annotated[float | None, _setting("--heldout-share", "heldout_share")]
 Heldout = Annotated[
     str | None, typer.Option("--heldout", metavar="FILE", help="Held-out pairs: look for leaks between the two.")
 ]
 Model = Annotated[
     str | None, typer.Option("--model", "-m", metavar="M", help="Also count tokens with this model's tokenizer.")
 ]
-MaxLength = Annotated[int, typer.Option(min=8, help="Most tokens of prompt plus completion, with --model.")]
+MaxLength = Annotated[int | None, _setting("--max-length", "max_length", "Counts with --model.")]
 
 
 def examples(*lines: str) -> str:
@@ -79,14 +91,14 @@ def register(app: typer.Typer) -> None:
 
 def check(
     files: Files,
-    form: Form = "auto",
+    form: Form = None,
     columns: Columns = None,
-    pairing: Choose = "best_worst",
-    min_margin: MinMargin = 0.0,
+    pairing: Choose = None,
+    min_margin: MinMargin = None,
     heldout: Heldout = None,
-    heldout_share: HeldoutShare = 0.1,
+    heldout_share: HeldoutShare = None,
     model: Model = None,
-    max_length: MaxLength = 1024,
+    max_length: MaxLength = None,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="PAGE", help="Also write the findings as a page with plots.")
     ] = None,
@@ -102,20 +114,16 @@ def check(
 
         print_audit(report.as_dict())
     if html is not None:  # after the findings, which stay where no page can be written; --json prints one document
-        _write_page(report.as_dict(), html)
+        from tiebreak.doctor.page import write_audit_page
+
+        with writing(html):
+            write_audit_page(report.as_dict(), html)
     if as_json:
         console.print_json(report.as_dict())
     elif html is not None:
         console.print_text(f"page: {html}")
     if report.errors:
         raise typer.Exit(EXIT_FAILURE)
-
-
-def _write_page(report: dict[str, Any], page: Path) -> None:
-    from tiebreak.doctor.page import write_audit_page
-
-    with writing(page):
-        write_audit_page(report, page)
 
 
 def clean(
@@ -126,10 +134,10 @@ def clean(
         typer.Option("--do", metavar="CODE=ACTION", help="reject, quarantine, fix or warn; repeatable."),
     ] = None,
     to: Annotated[str, typer.Option("--to", metavar="FORM", help="Form of the kept pairs.")] = "tiebreak",
-    form: Form = "auto",
+    form: Form = None,
     columns: Columns = None,
-    pairing: Choose = "best_worst",
-    min_margin: MinMargin = 0.0,
+    pairing: Choose = None,
+    min_margin: MinMargin = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -143,10 +151,10 @@ def convert(
     files: Files,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="New .jsonl, .jsonl.gz, .jsonl.zst, .json or .parquet.")],
     to: Annotated[str, typer.Option("--to", metavar="FORM", help="openai, trl, …; docs/data.md shows them all.")],
-    form: Form = "auto",
+    form: Form = None,
     columns: Columns = None,
-    pairing: Choose = "best_worst",
-    min_margin: MinMargin = 0.0,
+    pairing: Choose = None,
+    min_margin: MinMargin = None,
     as_json: Json = False,
 ) -> None:
     """Write pairs of any form in another one."""
@@ -161,10 +169,10 @@ def init(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="CONFIG", help="New file; without it, standard output.")
     ] = None,
-    form: Form = "auto",
+    form: Form = None,
     columns: Columns = None,
-    pairing: Choose = "best_worst",
-    min_margin: MinMargin = 0.0,
+    pairing: Choose = None,
+    min_margin: MinMargin = None,
     heldout: Heldout = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -191,15 +199,15 @@ def _quiet_tokenizer(model: str | None) -> None:
 
 def _data(
     files: list[str],
-    form: str,
+    form: str | None,
     columns: list[str] | None,
-    pairing: str,
-    min_margin: float,
+    pairing: str | None,
+    min_margin: float | None,
     heldout: str | None = None,
-    heldout_share: float = 0.1,
-    max_length: int = 1024,
+    heldout_share: float | None = None,
+    max_length: int | None = None,
 ) -> DataConfig:
-    tree: dict[str, Any] = {
+    given: dict[str, Any] = {
         "train": files[0] if len(files) == 1 else files,
         "format": form,
         "columns": _assignments("--column", columns) or None,
@@ -209,6 +217,7 @@ def _data(
         "heldout_share": heldout_share,
         "max_length": max_length,
     }
+    tree = {name: value for name, value in given.items() if value is not None}
     return build_config({"data": tree}, where="command line").data
 
 

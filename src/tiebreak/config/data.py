@@ -23,12 +23,10 @@ class SourceConfig(Section):
     columns: dict[str, str] | None = Field(None, description="Which column is what, as data.columns.")
 
 
-def _as_source(value: Any) -> Any:
-    return {"path": value} if isinstance(value, str) else value
-
-
 def _as_mix(value: Any) -> Any:
-    return [_as_source(item) for item in value] if isinstance(value, list | tuple) else value
+    if not isinstance(value, list | tuple):
+        return value
+    return [{"path": item} if isinstance(item, str) else item for item in value]
 
 
 Mix = Annotated[tuple[SourceConfig, ...], BeforeValidator(_as_mix), Field(strict=False, min_length=1)]
@@ -67,7 +65,11 @@ class DataConfig(Section):
         """Where training pairs come from, each with its own form."""
         if isinstance(self.train, str):
             return (SourceConfig(path=self.train, format=self.format, columns=self.columns),)
-        return tuple(self._completed(source) for source in self.train)
+        common = {"format": self.format, "columns": self.columns}
+        return tuple(
+            source if source.columns or source.format != "auto" else source.model_copy(update=common)
+            for source in self.train
+        )
 
     @property
     def train_paths(self) -> str:
@@ -80,8 +82,3 @@ class DataConfig(Section):
         if self.heldout is None:
             return ()
         return (SourceConfig(path=self.heldout, format=self.format, columns=self.columns),)
-
-    def _completed(self, source: SourceConfig) -> SourceConfig:
-        if source.columns or source.format != "auto":
-            return source
-        return source.model_copy(update={"format": self.format, "columns": self.columns})

@@ -5,8 +5,6 @@ Owns what `tiebreak config` prints.
 
 from __future__ import annotations
 
-from typing import Any
-
 from tiebreak.config.section import sections_of
 from tiebreak.config.settings import Config
 from tiebreak.config.yaml_text import write_yaml
@@ -23,11 +21,7 @@ def describe_config() -> str:
     for section, field in Config.model_fields.items():
         nested = sections_of(field.annotation)[0]  # of a union, the one that is the default
         lines.append(f"{section}:  # {(nested.__doc__ or '').strip()}")
-        lines += [_described(name, leaf) for name, leaf in nested.model_fields.items()]
+        for name, leaf in nested.model_fields.items():
+            default = list(leaf.default) if isinstance(leaf.default, tuple) else leaf.default
+            lines.append(f"  {name}: {write_yaml(default, inline=True)}  # {leaf.description}")
     return "\n".join(lines) + "\n"
-
-
-def _described(name: str, field: Any) -> str:
-    default = field.default
-    value = write_yaml(list(default) if isinstance(default, tuple) else default, inline=True)
-    return f"  {name}: {value}  # {field.description}"

@@ -59,24 +59,24 @@ def build_config(tree: Mapping[str, Any], where: str = "configuration") -> Confi
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {one_line(_first_fault(error))}") from None
-
-
-def _first_fault(error: ValidationError) -> str:
-    faults = error.errors()
+        faults = error.errors()
     # Of a value that may be this or that, the fault that goes deepest is about what was meant.
     fault = max((one for one in faults if one["loc"][:2] == faults[0]["loc"][:2]), key=lambda one: len(one["loc"]))
-    *parents, last = ("", *(str(part) for part in fault["loc"] if not _is_type(part)))
+    # For unions pydantic adds the type that was tried to the place: 'str', or one with brackets.
+    place = [str(part) for part in fault["loc"] if not (isinstance(part, str) and (part == "str" or "[" in part))]
+    *parents, last = ("", *place)
     unknown = fault["type"] == "extra_forbidden"
     # Only keys of ours, places in a list, and the unknown key are names a user knows.
     known = [name for name in parents if name.isidentifier() or name.isdigit()]
     key = ".".join(known + [last] * (unknown or last.isidentifier()))
     if unknown:
-        return f"unknown key '{key}'.{_suggest(key)}"
-    if fault["type"] == "missing":
-        return f"'{key}' is missing; tiebreak config lists every key"
-    said = fault["msg"].removeprefix("Value error, ")
-    return f"{key}: found {_shown(fault['input'])}; {said[0].lower()}{said[1:]}"
+        told = f"unknown key '{key}'.{_suggest(key)}"
+    elif fault["type"] == "missing":
+        told = f"'{key}' is missing; tiebreak config lists every key"
+    else:
+        said = fault["msg"].removeprefix("Value error, ")
+        told = f"{key}: found {_shown(fault['input'])}; {said[0].lower()}{said[1:]}"
+    raise ConfigError(f"{where}: {one_line(told)}")
 
 
 def _shown(value: Any) -> str:
@@ -85,11 +85,6 @@ def _shown(value: Any) -> str:
         return masked(_BRIEFLY.repr(value))[:80]
     except ValueError:  # a whole number of thousands of digits
         return f"a very long {type(value).__name__}"
-
-
-def _is_type(part: int | str) -> bool:
-    """Say whether a part of a location is the type that was tried, which pydantic adds for unions."""
-    return isinstance(part, str) and (part == "str" or "[" in part)
 
 
 def _suggest(key: str) -> str:

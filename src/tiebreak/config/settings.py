@@ -6,10 +6,11 @@ files of their own; how settings are loaded is known to `loading`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field, field_validator
 
 from tiebreak.config.data import DataConfig
 from tiebreak.config.objectives import LossConfig
@@ -95,6 +96,15 @@ class RuleConfig(Section):
 
     name: str = Field("rule", description="What a match means, in words, for tables and reports.")
     pattern: str = Field(description="Regular expression searched in each generated answer; a match counts as 1.")
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ValueError(f"not a regular expression ({error})") from None
+        return value
 
 
 class EvaluationConfig(Section):

@@ -2,7 +2,7 @@
 
 examination    the order: facts of every pair in one pass, rules, examples in a second pass
 rules          every rule: severity, action, words            findings        columns to hits
-facts, table   what is remembered of every pair in place of its text          growing   columns that grow
+facts          what is remembered of every pair               intake          records to facts
 texts          rules and numbers on one text                  labels          who agrees, what gives labels away, noise
 measurements   columns to numbers                             token_counts    lengths in tokens, with a model
 report         what is said, in Python and as JSON            triage          which findings stop a run

@@ -20,7 +20,7 @@ from tiebreak.data.reader import HELDOUT, DataFile, open_data, read_block, recor
 from tiebreak.data.render import Renderer
 from tiebreak.data.workers import mapped, num_workers_for
 from tiebreak.doctor import measurements
-from tiebreak.doctor.facts import Facts, facts_of, merged
+from tiebreak.doctor.facts import Facts, merged
 from tiebreak.doctor.findings import (
     Hit,
     agreement_hits,
@@ -30,6 +30,7 @@ from tiebreak.doctor.findings import (
     pair_hits,
     shortcut_hits,
 )
+from tiebreak.doctor.intake import facts_of
 from tiebreak.doctor.labels.crossfit import subsample
 from tiebreak.doctor.report import AuditReport, Example, Finding
 from tiebreak.doctor.rules import RULES, SEVERITIES
@@ -38,12 +39,13 @@ from tiebreak.doctor.token_counts import TokenCounts, count_tokens, token_hits
 from tiebreak.errors import DataError, one_line
 from tiebreak.fingerprint import file_digest
 from tiebreak.progress import Progress, Silent
-from tiebreak.records import UNDECIDED, Dropped, Pair, Record
+from tiebreak.records import UNDECIDED, Dropped, Record
 
 NUM_EXAMPLES = 3
 NUM_SAMPLED = 4_000
-MAX_SHOWN = 2000
 """Pairs whose words the label-noise estimate reads."""
+MAX_SHOWN = 2000
+"""Characters of a text that are looked at for an excerpt of it."""
 
 
 @dataclass(frozen=True)
@@ -165,38 +167,25 @@ def _texts(files: Sequence[DataFile], facts: Facts, wanted: set[int], progress: 
     with progress.stage("examples", None) as advance:
         for code, name in enumerate(facts.file_names):
             own = rows[facts.file[rows] == code]
-            places: dict[int, list[int]] = {}
+            places: dict[int, int] = {}
             for row in own.tolist():
-                places.setdefault(int(facts.line[row]), []).append(row)
-            if places:
-                _read_texts(named[name], facts, places, found)
+                places.setdefault(int(facts.line[row]), row)
+            blocks = named[name].blocks() if places else ()
+            some = [read_block(block.only(places), named[name]) for block in blocks]
+            # Thumbs need the whole file to find their partners.
+            waits = any(record.thumbs for block in some for record in block)
+            for record in records(named[name]) if waits else chain.from_iterable(some):
+                if (first := places.get(record.source.line)) is None:
+                    continue
+                while first and (facts.file[first - 1], facts.line[first - 1]) == (code, record.source.line):
+                    first -= 1  # to the first pair of the record
+                for row, pair in enumerate(record.pairs, first):
+                    chosen, rejected = pair.chosen.content, pair.rejected.content
+                    sides = f"chosen: {_short(chosen, 40)} | rejected: {_short(rejected, 40)}"
+                    found.excerpts[row] = f"{_short(pair.prompt[-1].content, 60)} | {sides}"
+                    found.words[row] = (chosen, rejected)
             advance(len(own))
     return found
-
-
-def _read_texts(file: DataFile, facts: Facts, places: dict[int, list[int]], found: _Texts) -> None:
-    """Take the texts of some pairs, by line; thumbs need the whole file to find their partners."""
-    some = [read_block(block.only(places), file) for block in file.blocks()]
-    waits = any(record.thumbs for block in some for record in block)
-    for record in records(file) if waits else chain.from_iterable(some):
-        if record.source.line not in places:
-            continue
-        first = _first_row(facts, places[record.source.line][0])
-        for row, pair in enumerate(record.pairs, first):
-            found.excerpts[row] = _excerpt(pair)
-            found.words[row] = (pair.chosen.content, pair.rejected.content)
-
-
-def _first_row(facts: Facts, first: int) -> int:
-    """Return the row of the first pair of a record of which one row is known."""
-    while first and (facts.line[first - 1], facts.file[first - 1]) == (facts.line[first], facts.file[first]):
-        first -= 1
-    return first
-
-
-def _excerpt(pair: Pair) -> str:
-    prompt, chosen, rejected = pair.prompt[-1].content, pair.chosen.content, pair.rejected.content
-    return f"{_short(prompt, 60)} | chosen: {_short(chosen, 40)} | rejected: {_short(rejected, 40)}"
 
 
 def _short(text: str, limit: int) -> str:

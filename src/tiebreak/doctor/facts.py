@@ -1,208 +1,217 @@
-"""What the audit remembers of every pair: columns of numbers in place of texts, so that memory stays flat.
+"""The table of facts: which columns there are, what they mean, how the tables of many blocks become one.
 
-Owns how a block of records becomes a table of facts, and how the tables of many blocks become one. Each block is looked
-at by itself, in any process; the few texts that a report shows are kept in marks, masked and cut.
+Owns the names. A pair takes about 360 bytes: 192 of signatures, 40 of features, the rest keys, lengths, scores, codes.
+How the columns of a block are filled is known to `intake`, what they say of the data to the rules.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tiebreak.doctor.growing import Growing, Names
-from tiebreak.doctor.table import CODED, COLUMNS, MAX_KEPT, Facts, Floats, Keys, Mark
 from tiebreak.doctor.texts import near
-from tiebreak.doctor.texts.features import features_of
-from tiebreak.doctor.texts.flaws import TEXT_RULES, flaws, visible
-from tiebreak.doctor.texts.wordhashes import key, normalised, words
-from tiebreak.fingerprint import unit_interval
-from tiebreak.records import Dropped, Message, Pair, Record, Source, Vote
+from tiebreak.doctor.texts.features import NUM_FEATURES
+from tiebreak.doctor.texts.flaws import TEXT_RULES
+from tiebreak.records import Dropped, Source
 
-__all__ = ["Facts", "Mark", "facts_of", "merged", "message_text", "prompt_text"]
+Ints = NDArray[np.int64]
+Codes = NDArray[np.int32]
+Keys = NDArray[np.uint64]
+Floats = NDArray[np.float32]
 
-_HIDDEN = np.uint16(1 << TEXT_RULES.index("hidden_text"))
-
-# ------------------------------------------------------------------------------------------------------ of one block
-
-
-def facts_of(records: Sequence[Record]) -> Facts:
-    """Return the facts of one block of records; pure, so that it may run in a worker process."""
-    pairs = [pair for record in records for pair in record.pairs]
-    sources = [pair.source or record.source for record in records for pair in record.pairs]
-    dropped = [record.dropped for record in records if record.dropped]
-    kept, num_dropped = _capped(dropped, lambda item: item.reason)
-    marks = _marks(pairs, sources)
-    kept_marks, num_marks = _capped(marks, lambda mark: (mark.code, mark.kind))
-    names = {name: Names() for name in CODED.values()}
-    flags = _flags(marks, len(pairs))
-    # What differs in hidden characters alone is the same: mending would make it so.
-    clear = [_clear(pair) if hides else pair for pair, hides in zip(pairs, flags & _HIDDEN != 0, strict=True)]
-    columns = {
-        **_text_columns(pairs),
-        **_stated_columns(pairs, sources, names),
-        **_keys_of(clear),
-        **_votes(records, names["annotator_names"]),
-        "flags": flags,
-    }
-    arrays: dict[str, Any] = {name: np.asarray(columns[name], dtype) for name, (dtype, _) in COLUMNS.items()}
-    tables: dict[str, Any] = {name: found.known for name, found in names.items()}
-    return Facts(
-        **arrays,
-        **tables,
-        num_records_by_file=dict(Counter(record.source.file for record in records)),
-        num_ties=sum(record.num_ties for record in records),
-        num_tied_dropped=sum(_is_tied(item) for item in dropped),
-        num_dropped=num_dropped,
-        dropped=kept,
-        num_marks=num_marks,
-        marks=kept_marks,
-    )
+MAX_KEPT = 100
+"""Dropped records kept of each reason, and marks of each kind; counts stay exact."""
 
 
-def _is_tied(item: Dropped) -> bool:
-    stated = item.preference
-    return stated.chosen_score is not None and stated.chosen_score == stated.rejected_score
+class Mark(NamedTuple):
+    """What a rule on single texts found: the row of the pair, where it stands, and a masked excerpt."""
+
+    code: str
+    kind: str
+    pair: int
+    source: Source
+    field: str
+    """prompt, chosen or rejected."""
+    excerpt: str
 
 
-def _capped(items: Iterable[Any], group: Any) -> tuple[tuple[Any, ...], dict[Any, int]]:
-    """Return the first MAX_KEPT items of each group, and how many there are of each."""
-    counts: Counter[Any] = Counter()
-    kept = []
-    for item in items:
-        counts[group(item)] += 1
-        if counts[group(item)] <= MAX_KEPT:
-            kept.append(item)
-    return tuple(kept), dict(counts)
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """One entry a pair in every column, in the order of reading; codes are positions in the names, -1 is not stated."""
+
+    file: Codes
+    line: Ints
+    prompt_key: Keys
+    """First 64 bits of `Pair.prompt_id`."""
+    chosen_key: Keys
+    """Content hash of the completion as it stands; equal completions have equal keys on both sides."""
+    rejected_key: Keys
+    chosen_norm: Keys
+    """The same after case, spacing and punctuation are taken away."""
+    rejected_norm: Keys
+    group: Ints
+    """63-bit hash of the group, -1 where none is stated."""
+    split: Codes
+    dataset: Codes
+    licence: Codes
+    prompt_words: Codes
+    chosen_words: Codes
+    rejected_words: Codes
+    prompt_characters: Codes
+    chosen_characters: Codes
+    rejected_characters: Codes
+    chosen_score: Floats
+    """NaN where none is stated, as in the next three."""
+    rejected_score: Floats
+    margin: Floats
+    soft_label: Floats
+    weight: Floats
+    split_position: NDArray[np.float64]
+    """Position of the split key in [0, 1): the pair is held out where it is below the held-out share."""
+    features: Floats
+    """[pairs, 10], chosen minus rejected."""
+    pair_signatures: near.Signatures
+    """[pairs, 96]: prompt, chosen and rejected side by side, so that near-duplicates are alike in each."""
+    flags: NDArray[np.uint16]
+    """Bit i is set where rule i of TEXT_RULES found something."""
+    vote_item: Ints
+    """One entry a vote: the row of the pair; below 0 for dropped records, one number each."""
+    vote_annotator: Codes
+    vote_value: Floats
+    """1 for one completion, 0 for the other, 0.5 for a tie. Which of the two is 1 goes by their keys and not by who
+    won, or agreement by chance would be overestimated."""
+    file_names: tuple[str, ...]
+    split_names: tuple[str, ...]
+    dataset_names: tuple[str, ...]
+    licence_names: tuple[str, ...]
+    annotator_names: tuple[str, ...]
+    num_records_by_file: Mapping[str, int]
+    num_tied_dropped: int
+    """Dropped records whose stated scores are equal."""
+    num_ties: int
+    """Comparisons that nobody won."""
+    num_dropped: Mapping[str, int]
+    """Dropped records by reason."""
+    dropped: tuple[Dropped, ...]
+    """The first MAX_KEPT of each reason."""
+    num_marks: Mapping[tuple[str, str], int]
+    """Texts with a flaw by rule code and kind."""
+    marks: tuple[Mark, ...]
+    """The first MAX_KEPT of each code and kind; `marked` names every pair."""
+
+    @property
+    def num_pairs(self) -> int:
+        """Rows."""
+        return len(self.line)
+
+    @property
+    def num_records(self) -> int:
+        """Records read, dropped ones included."""
+        return sum(self.num_records_by_file.values())
+
+    @property
+    def prompt_signatures(self) -> near.Signatures:
+        """The part of the signatures that speaks of prompts."""
+        return self.pair_signatures[:, : near.SLOTS]
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the columns."""
+        return sum(getattr(self, name).nbytes for name in COLUMNS)
+
+    def marked(self, code: str) -> Ints:
+        """Return the pairs in whose texts a rule of TEXT_RULES found something, ascending."""
+        return np.flatnonzero(self.flags & np.uint16(1 << TEXT_RULES.index(code)))
 
 
-def message_text(message: Message) -> str:
-    """Return what a message says: its content, and its tool calls as JSON."""
-    if not message.tool_calls:
-        return message.content
-    calls = json.dumps(list(message.tool_calls), sort_keys=True, ensure_ascii=False)
-    return f"{message.content}\n{calls}" if message.content else calls
-
-
-def prompt_text(pair: Pair) -> str:
-    """Return what the messages of a prompt say, one after the other."""
-    return "\n".join([message_text(message) for message in pair.prompt])
-
-
-def _text_columns(pairs: Sequence[Pair]) -> dict[str, Any]:
-    texts = {
-        "prompt": [prompt_text(pair) for pair in pairs],
-        "chosen": [message_text(pair.chosen) for pair in pairs],
-        "rejected": [message_text(pair.rejected) for pair in pairs],
-    }
-    normals = {side: [normalised(text) for text in side_texts] for side, side_texts in texts.items()}
-    found = {side: words(side_normals) for side, side_normals in normals.items()}
-    asked = [pair.prompt[-1].content for pair in pairs]
-    chosen, rejected = (features_of(asked, texts[side], found[side]) for side in ("chosen", "rejected"))
-    return {
-        **{f"{side}_words": found[side].counts for side in texts},
-        **{f"{side}_characters": [len(text) for text in texts[side]] for side in texts},
-        **{f"{side}_norm": _keys([key(normal) for normal in normals[side]]) for side in ("chosen", "rejected")},
-        "features": chosen - rejected,
-        "pair_signatures": np.concatenate([near.signatures_of(found[side]) for side in texts], axis=1),
-    }
-
-
-def _clear(pair: Pair) -> Pair:
-    shown = visible(pair)
-    return pair if message_text(shown.chosen) == message_text(shown.rejected) else shown
-
-
-def _keys_of(pairs: Sequence[Pair]) -> dict[str, Any]:
-    """Return what tells whether two prompts or two completions are the same."""
-    return {
-        "prompt_key": _keys([int(pair.prompt_id[:16], 16) for pair in pairs]),
-        "chosen_key": [_key(message_text(pair.chosen)) for pair in pairs],
-        "rejected_key": [_key(message_text(pair.rejected)) for pair in pairs],
-    }
-
-
-def _key(text: str) -> int:
-    return key(text.encode("utf-8", "surrogatepass"))
-
-
-def _keys(values: Sequence[int]) -> Keys:
-    return np.array(values, np.uint64)
-
-
-def _stated_columns(pairs: Sequence[Pair], sources: Sequence[Source], names: Mapping[str, Names]) -> dict[str, Any]:
-    origins = [pair.origin for pair in pairs]
-    groups = [-1 if origin.group is None else _key(origin.group) >> 1 for origin in origins]
-    scores = ("chosen_score", "rejected_score", "margin", "soft_label", "weight")
-    return {
-        "file": names["file_names"].codes(source.file for source in sources),
-        "line": [source.line for source in sources],
-        "group": groups,
-        "split": names["split_names"].codes(origin.split for origin in origins),
-        "dataset": names["dataset_names"].codes(origin.dataset for origin in origins),
-        "licence": names["licence_names"].codes(origin.licence for origin in origins),
-        "split_position": [unit_interval(pair.split_key) for pair in pairs],
-        **{name: _numbers([getattr(pair.preference, name) for pair in pairs]) for name in scores},
-    }
-
-
-def _numbers(values: Sequence[float | None]) -> Floats:
-    """Return numbers as 32-bit floats, the largest of them where a number is larger; None is NaN."""
-    limit = float(np.finfo(np.float32).max)
-    return np.clip(np.array(values, np.float64), -limit, limit).astype(np.float32)
-
-
-def _votes(records: Sequence[Record], annotators: Names) -> dict[str, Any]:
-    values = {"chosen": 1.0, "tie": 0.5, "rejected": 0.0}
-    voted = [(item, vote, turned) for item, votes, turned in _voted(records) for vote in votes]
-    return {
-        "vote_item": [item for item, _, _ in voted],
-        "vote_annotator": annotators.codes(vote.annotator or None for _, vote, _ in voted),
-        "vote_value": [1.0 - values[vote.choice] if turned else values[vote.choice] for _, vote, turned in voted],
-    }
-
-
-def _voted(records: Sequence[Record]) -> Iterator[tuple[int, tuple[Vote, ...], bool]]:
-    """Yield items that were voted on, with their votes, and whether the rejected completion counts as 1."""
-    num_pairs = num_unused = 0
-    for record in records:
-        for pair in record.pairs:
-            if pair.preference.votes:
-                yield num_pairs, pair.preference.votes, _turned(pair)
-            num_pairs += 1
-        if record.dropped and record.dropped.preference.votes:
-            num_unused += 1
-            # Its texts are gone; where it stands is as good as chance.
-            yield -num_unused, record.dropped.preference.votes, _key(str(record.source)) % 2 == 1
-
-
-def _turned(pair: Pair) -> bool:
-    return _key(message_text(pair.chosen)) > _key(message_text(pair.rejected))
-
-
-def _marks(pairs: Sequence[Pair], sources: Sequence[Source]) -> list[Mark]:
-    found: list[Mark] = []
-    for row, (pair, source) in enumerate(zip(pairs, sources, strict=True)):
-        prompt = prompt_text(pair)
-        completions = (("chosen", pair.chosen), ("rejected", pair.rejected))
-        texts = [("prompt", prompt, None), *((name, message_text(side), prompt) for name, side in completions)]
-        for name, text, asked in texts:
-            found += [Mark(code, kind, row, source, name, shown) for code, kind, _, shown in flaws(text, prompt=asked)]
-    return found
-
-
-def _flags(marks: Sequence[Mark], num_pairs: int) -> NDArray[np.uint16]:
-    flags = np.zeros(num_pairs, np.uint16)
-    for mark in marks:
-        flags[mark.pair] |= np.uint16(1 << TEXT_RULES.index(mark.code))
-    return flags
+_SIDES = ("prompt", "chosen", "rejected")
+COLUMNS: dict[str, tuple[Any, int]] = {
+    **dict.fromkeys(("file", "split", "dataset", "licence", "vote_annotator"), (np.int32, 0)),
+    **dict.fromkeys(("line", "group", "vote_item"), (np.int64, 0)),
+    **dict.fromkeys(("prompt_key", "chosen_key", "rejected_key", "chosen_norm", "rejected_norm"), (np.uint64, 0)),
+    **dict.fromkeys((f"{side}_{unit}" for side in _SIDES for unit in ("words", "characters")), (np.int32, 0)),
+    **dict.fromkeys(("chosen_score", "rejected_score", "margin", "soft_label", "weight"), (np.float32, 0)),
+    "split_position": (np.float64, 0),
+    "features": (np.float32, NUM_FEATURES),
+    "pair_signatures": (np.uint16, 3 * near.SLOTS),
+    "flags": (np.uint16, 0),
+    "vote_value": (np.float32, 0),
+}
+"""Type and width of every column; 0 is one number a row."""
+CODED = {
+    "file": "file_names",
+    "split": "split_names",
+    "dataset": "dataset_names",
+    "licence": "licence_names",
+    "vote_annotator": "annotator_names",
+}
+"""Columns of codes, and the names that they are positions in."""
 
 
 # --------------------------------------------------------------------------------------------------- of many blocks
+
+
+class Growing:
+    """A column to which blocks are appended in place; a quarter of its memory at most is not yet used."""
+
+    def __init__(self, dtype: Any, width: int = 0) -> None:
+        self._shape = (width,) if width else ()
+        self._values = np.empty((0, *self._shape), dtype)
+        self._length = 0
+
+    def append(self, values: NDArray[Any]) -> None:
+        """Add rows at the end."""
+        length = self._length + len(values)
+        if length > len(self._values):
+            # realloc: large arrays are moved by the page table, not copied, so no second copy is ever in memory.
+            self._values.resize((max(length, len(self._values) * 5 // 4, 1024), *self._shape), refcheck=False)
+        self._values[self._length : length] = values
+        self._length = length
+
+    def whole(self) -> NDArray[Any]:
+        """Return all rows; the column is used up by that."""
+        self._values.resize((self._length, *self._shape), refcheck=False)
+        return self._values
+
+
+class Names:
+    """Codes for texts, given in the order in which they come."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, int] = {}
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The text of each code."""
+        return tuple(self._codes)
+
+    def codes(self, texts: Iterable[str | None]) -> NDArray[np.int32]:
+        """Return the code of each text, -1 for None."""
+        return np.array([-1 if text is None else self._code(text) for text in texts], np.int32)
+
+    def recoded(self, codes: NDArray[np.int32], names: Sequence[str]) -> NDArray[np.int32]:
+        """Return codes that mean here what `codes` mean in `names`."""
+        ours = np.array([*(self._code(name) for name in names), -1], np.int32)  # the last one is that of -1
+        return np.asarray(ours[codes])
+
+    def _code(self, text: str) -> int:
+        return self._codes.setdefault(text, len(self._codes))
+
+
+def room(items: Iterable[Any], counts: Mapping[Any, int], group: Callable[[Any], Any]) -> list[Any]:
+    """Return the items for whose group there is room below MAX_KEPT, where `counts` of it have gone before."""
+    taken: Counter[Any] = Counter()
+    found = []
+    for item in items:
+        taken[group(item)] += 1
+        if counts.get(group(item), 0) + taken[group(item)] <= MAX_KEPT:
+            found.append(item)
+    return found
 
 
 def merged(blocks: Iterable[Facts]) -> Facts:
@@ -216,9 +225,15 @@ def merged(blocks: Iterable[Facts]) -> Facts:
     marks: list[Mark] = []
     num_ties = num_tied_dropped = num_pairs = num_unused_votes = 0
     for block in blocks:
-        _append(columns, names, block, num_pairs, num_unused_votes)
-        dropped += _room(block.dropped, num_dropped, lambda item: item.reason)
-        marks += [mark._replace(pair=mark.pair + num_pairs) for mark in _room(block.marks, num_marks, lambda m: m[:2])]
+        for name, column in columns.items():
+            values = getattr(block, name)
+            if name in CODED:
+                values = names[CODED[name]].recoded(values, getattr(block, CODED[name]))
+            elif name == "vote_item":
+                values = np.where(values < 0, values - num_unused_votes, values + num_pairs)
+            column.append(values)
+        dropped += room(block.dropped, num_dropped, lambda item: item.reason)
+        marks += [mark._replace(pair=mark.pair + num_pairs) for mark in room(block.marks, num_marks, lambda m: m[:2])]
         files.update(block.num_records_by_file)
         num_dropped.update(block.num_dropped)
         num_marks.update(block.num_marks)
@@ -239,26 +254,3 @@ def merged(blocks: Iterable[Facts]) -> Facts:
         num_marks=dict(num_marks),
         marks=tuple(marks),
     )
-
-
-def _append(
-    columns: Mapping[str, Growing], names: Mapping[str, Names], block: Facts, num_pairs: int, num_unused_votes: int
-) -> None:
-    for name, column in columns.items():
-        values = getattr(block, name)
-        if name in CODED:
-            values = names[CODED[name]].recoded(values, getattr(block, CODED[name]))
-        elif name == "vote_item":
-            values = np.where(values < 0, values - num_unused_votes, values + num_pairs)
-        column.append(values)
-
-
-def _room(items: Iterable[Any], counts: Mapping[Any, int], group: Any) -> list[Any]:
-    """Return the items for whose group there is room below MAX_KEPT, where `counts` have gone before."""
-    taken: Counter[Any] = Counter()
-    found = []
-    for item in items:
-        taken[group(item)] += 1
-        if counts.get(group(item), 0) + taken[group(item)] <= MAX_KEPT:
-            found.append(item)
-    return found

@@ -60,7 +60,7 @@ class Row:
 
 def audit_plots(report: Report) -> list[Plot]:
     """Return every plot that the report holds numbers for."""
-    parts = (_lengths, _difference, _margins, _prompts, _shortcut, _agreement, _tokens)
+    parts = (_lengths, _differences, _prompts, _shortcut, _agreement, _tokens)
     return [plot for part in parts for plot in part(report)]
 
 
@@ -69,14 +69,11 @@ def _plot(name: str, caption: str, draw: Draw, height: float = 2.7) -> Plot:
         # Names may hold letters that the font for measuring lacks; the browser has its own fonts.
         warnings.simplefilter("ignore", UserWarning)
         svg = draw_svg(name, draw, height)
-    label = html.escape(f"{name}: {caption}")
-    return Plot(name, caption, _without_idle_ids(svg).replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1))
-
-
-def _without_idle_ids(svg: str) -> str:
-    """Remove ids that nothing refers to: they repeat from plot to plot, and a page may have an id only once."""
+    # Ids that nothing refers to repeat from plot to plot, and a page may have an id only once.
     used = set(re.findall(r"#(\w+)", svg))
-    return re.sub(r' id="([\w.]+)"', lambda found: found[0] if found[1] in used else "", svg)
+    svg = re.sub(r' id="([\w.]+)"', lambda found: found[0] if found[1] in used else "", svg)
+    label = html.escape(f"{name}: {caption}")
+    return Plot(name, caption, svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1))
 
 
 def _histogram(found: Any, key: str = "counts") -> Histogram | None:
@@ -107,30 +104,26 @@ def _lengths(report: Report) -> Iterator[Plot]:
         yield _plot("Lengths", "Words in the prompt and in both completions; bars of equal width.", draw)
 
 
-def _difference(report: Report) -> Iterator[Plot]:
-    drawn = _histogram((report.get("histograms") or {}).get("length_difference"))
-    if drawn is None:
-        return
+def _differences(report: Report) -> Iterator[Plot]:
+    found = report.get("histograms") or {}
+    lengths, margins = _histogram(found.get("length_difference")), _histogram(found.get("margin"))
 
-    def draw(axes: Axes) -> None:
+    def draw_lengths(axes: Axes, drawn: Histogram) -> None:
         _two_sided(axes, drawn)
         powers = range(math.ceil(drawn.edges[0]), math.floor(drawn.edges[-1]) + 1)[:MAX_POWERS]
-        axes.set_xticks(powers, [_ratio(power) for power in powers])
+        axes.set_xticks(powers, [f"{2**power}" if power >= 0 else f"1/{2**-power}" for power in powers])
         axes.set_xlabel("words of chosen ÷ words of rejected")
 
-    yield _plot("Length difference", "Left of the line the rejected completion is the longer one.", draw)
-
-
-def _margins(report: Report) -> Iterator[Plot]:
-    drawn = _histogram((report.get("histograms") or {}).get("margin"))
-    if drawn is None:
-        return
-
-    def draw(axes: Axes) -> None:
+    def draw_margins(axes: Axes, drawn: Histogram) -> None:
         _two_sided(axes, drawn)
         axes.set_xlabel("margin as stated in the file")
 
-    yield _plot("Margins", "Score of chosen minus score of rejected. Left of the line they contradict the label.", draw)
+    if lengths:
+        caption = "Left of the line the rejected completion is the longer one."
+        yield _plot("Length difference", caption, functools.partial(draw_lengths, drawn=lengths))
+    if margins:
+        caption = "Score of chosen minus score of rejected. Left of the line they contradict the label."
+        yield _plot("Margins", caption, functools.partial(draw_margins, drawn=margins))
 
 
 def _prompts(report: Report) -> Iterator[Plot]:
@@ -141,7 +134,8 @@ def _prompts(report: Report) -> Iterator[Plot]:
     def draw(axes: Axes) -> None:
         bars = axes.bar(range(len(drawn.counts)), drawn.counts, color=HELDOUT, width=0.8)
         axes.bar_label(bars, fmt="{:,.0f}", fontsize=8, color=MUTED)
-        names = [_span(left, right) for left, right in itertools.pairwise(drawn.edges)]
+        spans = itertools.pairwise(drawn.edges)  # whole numbers, the right one not among them
+        names = [_plain(low) if high - low <= 1 else f"{_plain(low)}–{_plain(high - 1)}" for low, high in spans]
         axes.set_xticks(range(len(names)), names)
         axes.margins(y=0.12)
         axes.set_xlabel("pairs on one prompt")
@@ -182,17 +176,14 @@ def _shortcut(report: Report) -> Iterator[Plot]:
 
 def _agreement(report: Report) -> Iterator[Plot]:
     people = (report.get("agreement") or {}).get("annotators") or ()
-    known = [row for one in people if one and (row := _row(_name(one), one, "agreement", _colour(one)))]
+    coloured = [(one, REJECTED if one.get("unreliable") else HELDOUT) for one in people if one]
+    known = [row for one, colour in coloured if (row := _row(_name(one), one, "agreement", colour))]
     rows = sorted(known, key=lambda row: row.share)[:MAX_ROWS]
     if rows:
         which = f" The {MAX_ROWS} lowest." if len(known) > MAX_ROWS else ""
         caption = f"How often an annotator votes as the others do; orange: unreliable. Lines: intervals.{which}"
         draw = functools.partial(_forest, rows=rows, label="agreement")
         yield _plot("Agreement of annotators", caption, draw, _height(rows))
-
-
-def _colour(annotator: Mapping[str, Any]) -> str:
-    return REJECTED if annotator.get("unreliable") else HELDOUT
 
 
 def _name(found: Any) -> str:
@@ -249,13 +240,3 @@ def _legend_above(axes: Axes, num_columns: int) -> None:
 
 def _plain(edge: float) -> str:
     return f"{edge:,g}" if abs(edge) < 1e6 else f"{edge:.0e}"
-
-
-def _ratio(power: int) -> str:
-    """Name a power of two as people say it: a quarter, one, four times."""
-    return f"{2**power}" if power >= 0 else f"1/{2**-power}"
-
-
-def _span(left: float, right: float) -> str:
-    """Name the whole numbers from `left` up to, but not with, `right`."""
-    return _plain(left) if right - left <= 1 else f"{_plain(left)}–{_plain(right - 1)}"

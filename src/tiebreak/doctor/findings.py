@@ -112,14 +112,10 @@ def _leaks(facts: Facts) -> Iterator[Hit]:
     prompts = np.isin(facts.prompt_key, facts.prompt_key[stated & ~largest])
     groups = (facts.group >= 0) & np.isin(facts.group, facts.group[stated & ~largest])
     leaked = np.flatnonzero(largest & (prompts | groups))
-    yield from _on_pairs("leak", leaked, facts, detail=_names_of_splits(facts))
+    yield from _on_pairs("leak", leaked, facts, detail="given splits: " + ", ".join(facts.split_names))
     cluster = near.clusters(facts.prompt_signatures)
     alike = largest & np.isin(cluster, cluster[stated & ~largest])
     yield from _on_pairs("near_leak", np.setdiff1d(np.flatnonzero(alike), leaked), facts)
-
-
-def _names_of_splits(facts: Facts) -> str:
-    return "given splits: " + ", ".join(facts.split_names)
 
 
 def _marks(facts: Facts) -> Iterator[Hit]:

@@ -17,18 +17,18 @@ from tiebreak.doctor.facts import Facts
 from tiebreak.doctor.labels import graph
 from tiebreak.doctor.labels.agreement import Alpha, Ratings, cohen, fleiss, krippendorff, rating_table
 from tiebreak.doctor.labels.annotators import Annotators, annotator_reliability
-from tiebreak.doctor.labels.margins import Margins, fit_margins, side_by_side
+from tiebreak.doctor.labels.margins import fit_margins, side_by_side
 from tiebreak.doctor.labels.noise import (
     MIN_CLUSTERS,
     MIN_PAIRS,
     LabelNoise,
-    NoiseEstimate,
     from_repeats,
     from_scores,
     from_votes,
     label_noise,
 )
 from tiebreak.doctor.labels.shortcut import Shortcut, TooFew, find_shortcuts
+from tiebreak.doctor.report import rounded, spread
 from tiebreak.doctor.texts.features import NAMES
 from tiebreak.doctor.texts.vocabulary import word_differences
 
@@ -64,23 +64,20 @@ def measure(facts: Facts) -> Measured:
 
 def noise_of(facts: Facts, rows: Ints, texts: Sequence[tuple[str, str]]) -> LabelNoise:
     """Estimate the share of flipped labels; `rows` are the pairs whose completions `texts` are (chosen, rejected)."""
+    clusters, margins = clusters_of(facts)[rows], None
+    if len(rows) >= MIN_PAIRS and len(np.unique(clusters)) >= MIN_CLUSTERS:
+        margins = fit_margins(side_by_side(facts.features[rows], word_differences(texts)), clusters)
     wins, losses = _votes_for(facts)
     # Without a vote the same pair again is a copy, and no second judgement.
     judged = np.flatnonzero(wins + losses)
+    votes = from_votes(wins, losses)
     return label_noise(
         len(rows),
-        margins=_margins(facts, rows, texts),
+        margins=margins,
         repeats=from_repeats(*(key[judged] for key in (facts.prompt_key, facts.chosen_key, facts.rejected_key))),
-        votes=_on(rows, from_votes(wins, losses)),
+        votes=None if votes is None else (votes[0], votes[1][rows]),
         scores=from_scores(facts.chosen_score.astype(np.float64), facts.rejected_score.astype(np.float64)),
     )
-
-
-def _margins(facts: Facts, rows: Ints, texts: Sequence[tuple[str, str]]) -> Margins | None:
-    clusters = clusters_of(facts)[rows]
-    if len(rows) < MIN_PAIRS or len(np.unique(clusters)) < MIN_CLUSTERS:
-        return None
-    return fit_margins(side_by_side(facts.features[rows], word_differences(texts)), clusters)
 
 
 def _votes_for(facts: Facts) -> tuple[Ints, Ints]:
@@ -91,10 +88,6 @@ def _votes_for(facts: Facts) -> tuple[Ints, Ints]:
     num = facts.num_pairs
     wins = np.bincount(items[first != turned], minlength=num)
     return wins, np.bincount(items[first == turned], minlength=num)
-
-
-def _on(rows: Ints, found: tuple[NoiseEstimate, NDArray[np.float64]] | None) -> Any:
-    return None if found is None else (found[0], found[1][rows])
 
 
 def clusters_of(facts: Facts) -> NDArray[np.uint64]:
@@ -132,22 +125,18 @@ def measurements(
     facts: Facts, measured: Measured, noise: LabelNoise, share: float, named: str | None
 ) -> dict[str, Any]:
     """Return everything else that the report holds; `named` is the split that is held out in place of a `share`."""
-    spread = graph.clusters(facts.prompt_key)
+    prompts = graph.clusters(facts.prompt_key)
     given = _named_counts(facts.split, facts.split_names)
     held = given.get(named, 0) if named else int((facts.split_position < share).sum())
     longer = facts.chosen_characters > facts.rejected_characters
     return {
-        "words": {side: _spread(getattr(facts, f"{side}_words")) for side in ("prompt", "chosen", "rejected")},
-        "histograms": _histograms(facts, spread),
+        "words": {side: spread(getattr(facts, f"{side}_words")) for side in ("prompt", "chosen", "rejected")},
+        "histograms": _histograms(facts, prompts),
         "chosen_longer_share": round(float(longer.mean()), 4) if facts.num_pairs else 0.0,
-        "shortcut": _shortcut(measured.shortcut),
+        "shortcut": measured.shortcut.as_dict(),
         "agreement": _agreement(measured, facts.annotator_names),
-        "label_noise": _noise(noise),
-        "prompts": {
-            "num_prompts": spread.num_prompts,
-            "effective": round(spread.effective, 1),
-            "largest": spread.largest,
-        },
+        "label_noise": noise.as_dict(),
+        "prompts": prompts.as_dict(),
         "licences": dict(measured.licences),
         "split": {
             "heldout_share": None if named else share,
@@ -158,133 +147,48 @@ def measurements(
     }
 
 
-def _spread(values: NDArray[Any]) -> dict[str, float]:
-    if not len(values):
-        return {"mean": 0.0, "median": 0.0, "p99": 0.0, "max": 0}
-    return {
-        "mean": round(float(values.mean()), 1),
-        "median": float(np.median(values)),
-        "p99": float(np.percentile(values, 99)),
-        "max": int(values.max()),
-    }
-
-
-def _histograms(facts: Facts, spread: graph.Clusters) -> dict[str, Any]:
+def _histograms(facts: Facts, prompts: graph.Clusters) -> dict[str, Any]:
     sides = {side: getattr(facts, f"{side}_words") for side in ("prompt", "chosen", "rejected")}
     longest = max((int(values.max(initial=1)) for values in sides.values()), default=1)
-    edges = np.unique(np.concatenate([[0], np.geomspace(1, longest + 1, 24).astype(np.int64)]))
+    words = np.unique(np.concatenate([[0], np.geomspace(1, longest + 1, 24).astype(np.int64)]))
     ratio = np.log2((facts.chosen_words + 1) / (facts.rejected_words + 1))
     halves = np.linspace(-4, 4, 33)
     margins = facts.margin[~np.isnan(facts.margin)]
+    margin = None
+    if len(margins):
+        low, high = float(margins.min()), float(margins.max())
+        # Margins that are all but equal, as 32-bit scores with one step, have no room for 30 bins between them.
+        room = 1e-3 * max(1.0, abs(low), abs(high)) if high - low <= 1e-6 * max(abs(low), abs(high)) else 0.0
+        steps = np.linspace(low - room, high + room, 31)
+        margin = {"edges": steps.tolist(), "counts": _counted(margins, steps)}
+    numbers = np.array([1, 2, 3, 4, 6, 11, 21, 51, max(52, prompts.largest + 1)])
+    sizes, nums = np.array(prompts.histogram, dtype=np.int64).reshape(-1, 2).T
     return {
-        "words": {"edges": edges.tolist()} | {side: _counted(values, edges) for side, values in sides.items()},
+        "words": {"edges": words.tolist()} | {side: _counted(values, words) for side, values in sides.items()},
         "length_difference": {"edges": halves.tolist(), "counts": _counted(np.clip(ratio, -4, 4), halves)},
-        "margin": _margin_histogram(margins) if len(margins) else None,
-        "pairs_per_prompt": _per_prompt(spread),
+        "margin": margin,
+        "pairs_per_prompt": {"edges": numbers.tolist(), "counts": _counted(sizes, numbers, nums)},
     }
 
 
-def _margin_histogram(margins: NDArray[Any]) -> dict[str, Any]:
-    low, high = float(margins.min()), float(margins.max())
-    # Margins that are all but equal, as 32-bit scores with one step, have no room for 30 bins between them.
-    room = 1e-3 * max(1.0, abs(low), abs(high)) if high - low <= 1e-6 * max(abs(low), abs(high)) else 0.0
-    edges = np.linspace(low - room, high + room, 31)
-    return {"edges": edges.tolist(), "counts": _counted(margins, edges)}
-
-
-def _per_prompt(spread: graph.Clusters) -> dict[str, Any]:
-    edges = np.array([1, 2, 3, 4, 6, 11, 21, 51, max(52, spread.largest + 1)])
-    sizes, nums = np.array(spread.histogram, dtype=np.int64).reshape(-1, 2).T
-    return {"edges": edges.tolist(), "counts": np.histogram(sizes, edges, weights=nums)[0].astype(int).tolist()}
-
-
-def _counted(values: NDArray[Any], edges: NDArray[Any]) -> list[int]:
-    found: list[int] = np.histogram(values, edges)[0].tolist()
+def _counted(values: NDArray[Any], edges: NDArray[Any], weights: NDArray[np.int64] | None = None) -> list[int]:
+    found: list[int] = np.histogram(values, edges, weights=weights)[0].astype(np.int64).tolist()
     return found
 
 
-def _shortcut(found: Shortcut | TooFew) -> dict[str, Any]:
-    if isinstance(found, TooFew):
-        return {"note": found.reason}
-    return {
-        "length": _share(found.length),
-        "features": _share(found.together),
-        "num_pairs": found.num_pairs,
-        "num_clusters": found.together.num_clusters,
-        "by_feature": [
-            {"name": row.name, "accuracy": round(row.alone.value, 4), "coefficient": round(row.coefficient, 3)}
-            for row in found.rows
-        ],
-        "note": f"measured on {found.num_pairs} of {found.num_given} pairs"
-        if found.num_pairs < found.num_given
-        else "",
-    }
-
-
-def _share(share: Any) -> dict[str, float]:
-    return {"accuracy": round(share.value, 4), "low": round(share.low, 4), "high": round(share.high, 4)}
-
-
-def _noise(found: LabelNoise) -> dict[str, Any] | None:
-    surest = found.surest
-    if surest is None:
-        return None
-    told = [
-        {"name": one.source, "estimate": one.value, "low": one.low, "high": one.high, "num": one.num, "note": one.note}
-        for one in found.estimates
-    ]
-    rounded = [{key: _rounded(v) if isinstance(v, float) else v for key, v in row.items()} for row in told]
-    whole = {"estimate": surest.value, "low": surest.low, "high": surest.high}
-    return {key: _rounded(value) for key, value in whole.items()} | {"sources": rounded}
-
-
 def _agreement(measured: Measured, names: Sequence[str]) -> dict[str, Any] | None:
-    ratings, alpha = measured.ratings, measured.alpha
+    ratings, alpha, people = measured.ratings, measured.alpha, measured.annotators
     if ratings is None:
         return None
     by_item = ratings.counts()
-    kappa, people = fleiss(ratings), measured.annotators
     return {
         "num_annotators": len(ratings.names),
         "num_items": ratings.num_items,
         "num_votes": len(ratings.items),
         "num_tie_votes": int(by_item[:, np.isclose(ratings.values, 0.5)].sum()),
         "unanimous_share": round(float((by_item.max(axis=1) == by_item.sum(axis=1)).mean()), 4),
-        "krippendorff_alpha": _rounded(alpha.value) if alpha else None,
-        "low": _rounded(alpha.low) if alpha else None,
-        "high": _rounded(alpha.high) if alpha else None,
-        "fleiss_kappa": _rounded(kappa),
-        "cohen_kappa": _couples(ratings, names),
-        "annotators": _people(people, names) if people is not None else [],
+        **(alpha.as_dict() if alpha else dict.fromkeys(("krippendorff_alpha", "low", "high"))),
+        "fleiss_kappa": rounded(fleiss(ratings)),
+        "cohen_kappa": cohen(ratings).as_rows(names) if len(ratings.names) else [],
+        "annotators": people.as_rows(names) if people is not None else [],
     }
-
-
-def _couples(ratings: Ratings, names: Sequence[str], limit: int = 20) -> list[dict[str, Any]]:
-    if not len(ratings.names):
-        return []
-    found = cohen(ratings)
-    rows = zip(
-        found.first.tolist(), found.second.tolist(), found.kappa.tolist(), found.num_shared.tolist(), strict=True
-    )
-    made = [{"a": names[a], "b": names[b], "kappa": _rounded(kappa), "num_items": n} for a, b, kappa, n in rows]
-    return sorted(made, key=lambda row: -row["num_items"])[:limit]
-
-
-def _people(people: Annotators, names: Sequence[str], limit: int = 50) -> list[dict[str, Any]]:
-    order = np.argsort(people.agreement, kind="stable")[:limit].tolist()
-    return [
-        {
-            "name": names[int(people.names[row])],
-            "num_votes": int(people.num_votes[row]),
-            "agreement": _rounded(people.agreement[row]),
-            "low": _rounded(people.low[row]),
-            "high": _rounded(people.high[row]),
-            "unreliable": bool(people.unreliable[row]),
-        }
-        for row in order
-    ]
-
-
-def _rounded(value: float | None) -> float | None:
-    """Return four decimals, and None for what could not be measured, which JSON has no number for."""
-    return None if value is None or np.isnan(value) else round(float(value), 4)

@@ -33,10 +33,11 @@ def write_audit_page(report: Mapping[str, Any], target: Path) -> Path:
 def render_audit_page(report: Mapping[str, Any]) -> str:
     """Return the page as text."""
     measured = words.measurements(report)
+    files: Sequence[Mapping[str, Any]] = report.get("files") or ()
     template = _environment().get_template("audit.html.j2")
     return template.render(
         report=report,
-        name=_name(report),
+        name=visible(files[0].get("path") or "", 120) if len(files) == 1 else words.numbered(len(files), "file"),
         clean=words.is_clean(report),
         verdict=words.verdict(report),
         steps=words.next_steps(report),
@@ -77,40 +78,24 @@ def _harmless(value: Any) -> Any:
     return value if isinstance(value, Markup) else visible(words.NOTHING if value is None else value, MAX_TEXT)
 
 
-def _name(report: Mapping[str, Any]) -> str:
-    """Return what the page is about: the file, or how many there are."""
-    files: Sequence[Mapping[str, Any]] = report.get("files") or ()
-    return visible(files[0].get("path") or "", 120) if len(files) == 1 else words.numbered(len(files), "file")
-
-
 def _tiles(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the key numbers and what they say; only what was measured."""
-    shortcut, agreement = report.get("shortcut") or {}, report.get("agreement") or {}
+    shortcut, agreement, tokens = (report.get(name) or {} for name in ("shortcut", "agreement", "tokens"))
+    limit, noise = tokens.get("max_length"), report.get("label_noise") or {}
+    fit = next((row.get("share") for row in tokens.get("fits") or () if row.get("max_length") == limit), None)
+    length, longer = (shortcut.get("length") or {}).get("accuracy"), report.get("chosen_longer_share")
+    pairs, dropped = report.get("num_pairs"), report.get("num_dropped")
+    alpha, wrong = agreement.get("krippendorff_alpha"), noise.get("high")
     tiles = [
-        (report.get("num_pairs"), words.count, f"usable pairs, {words.numbered(report.get('num_prompts'), 'prompt')}"),
-        (report.get("num_dropped"), words.count, f"of {words.numbered(report.get('num_records'), 'record')} dropped"),
-        (report.get("chosen_longer_share"), words.percent, "of pairs prefer the longer completion"),
-        ((shortcut.get("length") or {}).get("accuracy"), words.percent, "held-out accuracy of length alone"),
-        (agreement.get("krippendorff_alpha"), _coefficient, "Krippendorff's alpha of the annotators"),
-        ((report.get("label_noise") or {}).get("high"), _at_most, "of labels are turned round (95 %)"),
-        *_fit(report.get("tokens") or {}),
+        (pairs, words.count(pairs), f"usable pairs, {words.numbered(report.get('num_prompts'), 'prompt')}"),
+        (dropped, words.count(dropped), f"of {words.numbered(report.get('num_records'), 'record')} dropped"),
+        (longer, words.percent(longer), "of pairs prefer the longer completion"),
+        (length, words.percent(length), "held-out accuracy of length alone"),
+        (alpha, f"{alpha:.2f}" if words.is_number(alpha) else "", "Krippendorff's alpha of the annotators"),
+        (wrong, f"≤ {words.percent(wrong)}", "of labels are turned round (95 %)"),
+        (fit, words.percent(fit), f"of pairs fit in {words.count(limit)} tokens"),
     ]
-    return [(shown(value), label) for value, shown, label in tiles if words.is_number(value)]
-
-
-def _fit(tokens: Mapping[str, Any]) -> list[tuple[Any, Any, str]]:
-    """Return the share of pairs that the chosen length holds."""
-    limit = tokens.get("max_length")
-    shares = [row.get("share") for row in tokens.get("fits") or () if row.get("max_length") == limit]
-    return [(share, words.percent, f"of pairs fit in {words.count(limit)} tokens") for share in shares[:1]]
-
-
-def _at_most(share: float) -> str:
-    return f"≤ {words.percent(share)}"
-
-
-def _coefficient(value: float) -> str:
-    return f"{value:.2f}"
+    return [(shown, label) for value, shown, label in tiles if words.is_number(value)]
 
 
 def _columns(spreads: Sequence[tuple[str, Mapping[str, Any] | None]]) -> list[str]:

@@ -1,13 +1,16 @@
 """What the doctor says: findings with counts and examples, and the measurements behind them.
 
-Owns the shape of the report, in Python and as JSON. It finds nothing itself.
+Owns the shape of the report, in Python and as JSON, and how its numbers are cut. It finds nothing itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tiebreak.doctor.rules import RULES, SEVERITIES, Action, Severity
 
@@ -100,3 +103,20 @@ class AuditReport:
             "findings": [finding.as_dict() for finding in self.findings],
             **self.measurements,
         }
+
+
+def rounded(value: float | None) -> float | None:
+    """Return four decimals, and None for what could not be measured, which JSON has no number for."""
+    return None if value is None or np.isnan(value) else round(float(value), 4)
+
+
+def spread(values: NDArray[Any], percents: Sequence[int] = (99,)) -> dict[str, float]:
+    """Return mean, median, some percentiles and the largest of some lengths; zeros where there is none."""
+    if not len(values):
+        return {"mean": 0.0, "median": 0.0, **{f"p{percent}": 0.0 for percent in percents}, "max": 0}
+    return {
+        "mean": round(float(values.mean()), 1),
+        "median": float(np.median(values)),
+        **{f"p{percent}": float(np.percentile(values, percent)) for percent in percents},
+        "max": int(values.max()),
+    }

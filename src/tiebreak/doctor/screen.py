@@ -5,7 +5,7 @@ Owns this screen. The words are `sentences`; everything from data is one cleaned
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,33 +39,16 @@ def print_audit(report: Mapping[str, Any]) -> None:
     """Print the report on standard output; without colour where that is no terminal."""
     out = rich.console.Console(highlight=False)
     for line in _screen(report, out.width):
-        _print(out, line)
-
-
-def _print(out: rich.console.Console, line: Line) -> None:
-    width = max(20, out.width - line.indent)
-    rows = [line.text] if line.whole else line.text.wrap(out, width, overflow="fold") or [Text()]
-    for number, row in enumerate(rows):
-        row.rstrip()
-        left = Text.assemble((f"  {line.label}" if line.label and not number else "", "dim"))
-        left.pad_right(line.indent - left.cell_len)
-        out.print(left.append_text(row), soft_wrap=True)
+        width = max(20, out.width - line.indent)
+        rows = [line.text] if line.whole else line.text.wrap(out, width, overflow="fold") or [Text()]
+        for number, row in enumerate(rows):
+            row.rstrip()
+            left = Text.assemble((f"  {line.label}" if line.label and not number else "", "dim"))
+            left.pad_right(line.indent - left.cell_len)
+            out.print(left.append_text(row), soft_wrap=True)
 
 
 def _screen(report: Mapping[str, Any], width: int) -> Iterator[Line]:
-    yield from _heading(report)
-    for severity in words.NOUNS:
-        found = words.of_severity(report, severity)
-        if found:
-            yield Line(Text())
-            yield Line(_text(words.numbered(len(found), words.NOUNS[severity]), STYLES[severity]))
-        for finding in found:
-            yield from _finding(finding, severity, width)
-    yield from _measured(words.measurements(report))
-    yield from _verdict(report)
-
-
-def _heading(report: Mapping[str, Any]) -> Iterator[Line]:
     files = report.get("files") or ()
     for file in files[:MAX_FILES]:
         form = file.get("title") or file.get("format") or "form unknown"
@@ -73,6 +56,25 @@ def _heading(report: Mapping[str, Any]) -> Iterator[Line]:
     if len(files) > MAX_FILES:
         yield Line(_text(f"and {len(files) - MAX_FILES:,} more files"))
     yield Line(_text(" · ".join(words.totals(report)), limit=1000))
+    for severity in words.NOUNS:
+        found = words.of_severity(report, severity)
+        if found:
+            yield Line(Text())
+            yield Line(_text(words.numbered(len(found), words.NOUNS[severity]), STYLES[severity]))
+        for finding in found:
+            yield from _finding(finding, severity, width)
+    if measured := words.measurements(report):
+        yield Line(Text())
+        yield Line(_text("measured", "bold"))
+        indent = 4 + max(len(one.name) for one in measured)
+        for one in measured:
+            yield Line(_text(one.text, limit=600), indent, label=one.name)
+    yield Line(Text())
+    for step in words.next_steps(report):
+        yield Line(_text(step.command, "bold", limit=5000), whole=True)
+        yield Line(_text(step.reason, "dim"), INDENT)
+    style = "bold green" if words.is_clean(report) else "bold red"
+    yield Line(_text(words.verdict(report), style, limit=1000))
 
 
 def _finding(found: Mapping[str, Any], severity: str, width: int) -> Iterator[Line]:
@@ -82,37 +84,13 @@ def _finding(found: Mapping[str, Any], severity: str, width: int) -> Iterator[Li
     if found.get("detail"):
         yield Line(_text(found["detail"], style, limit=400), INDENT)
     for example in (found.get("examples") or ())[:MAX_EXAMPLES]:
-        yield Line(_example(example, width, style), INDENT)
+        where = _text(f"{example.get('file')}:{example.get('line')}", f"{style} cyan")
+        text = Text.assemble(where, "  ", _text(example.get("excerpt") or "", style, limit=600))
+        text.truncate(max(20, MAX_EXCERPT_LINES * (width - INDENT - 2)), overflow="ellipsis")
+        yield Line(text, INDENT)
     if found.get("remedy"):
         mends = words.CLEANING.get(str(found.get("action"))) if found.get("action") != "warn" else None
         yield Line(_text(f"→ {found['remedy']}{f' ({mends})' if mends else ''}", style, limit=400), INDENT)
-
-
-def _example(example: Mapping[str, Any], width: int, style: str) -> Text:
-    """Return where and what, cut to a few lines of the terminal."""
-    where = _text(f"{example.get('file')}:{example.get('line')}", f"{style} cyan")
-    text = Text.assemble(where, "  ", _text(example.get("excerpt") or "", style, limit=600))
-    text.truncate(max(20, MAX_EXCERPT_LINES * (width - INDENT - 2)), overflow="ellipsis")
-    return text
-
-
-def _measured(measurements: Sequence[words.Measurement]) -> Iterator[Line]:
-    if not measurements:
-        return
-    yield Line(Text())
-    yield Line(_text("measured", "bold"))
-    indent = 4 + max(len(one.name) for one in measurements)
-    for one in measurements:
-        yield Line(_text(one.text, limit=600), indent, label=one.name)
-
-
-def _verdict(report: Mapping[str, Any]) -> Iterator[Line]:
-    yield Line(Text())
-    for step in words.next_steps(report):
-        yield Line(_text(step.command, "bold", limit=5000), whole=True)
-        yield Line(_text(step.reason, "dim"), INDENT)
-    style = "bold green" if words.is_clean(report) else "bold red"
-    yield Line(_text(words.verdict(report), style, limit=1000))
 
 
 def _text(value: object, style: str = "", limit: int = 300) -> Text:

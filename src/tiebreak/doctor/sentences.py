@@ -105,24 +105,18 @@ def next_steps(report: Report) -> list[Step]:
     clean = Step(f"tiebreak clean {name} OUT", "writes what can be kept, and beside it what was set aside and why")
     if not is_clean(report):
         mended = any(found.get("action") != "warn" for found in errors)
-        return [
-            clean if mended else Step(f"tiebreak check {name}", "again, once the file is repaired"),
-            *_allow(errors),
-        ]
+        steps = [clean if mended else Step(f"tiebreak check {name}", "again, once the file is repaired")]
+        # Records that cannot be read have a setting of their own.
+        codes = [code for code in _codes(errors) if code != "unusable"]
+        if codes:
+            steps.append(Step(f"data.allow: [{', '.join(codes)}]", "in the configuration trains on them all the same"))
+        return steps
     mendable = any(found.get("action") != "warn" for found in of_severity(report, "warning"))
     return [start, clean] if mendable else [start]
 
 
 def _codes(findings: Sequence[Mapping[str, Any]]) -> list[str]:
     return [visible(found.get("code"), MAX_NAME) for found in findings]
-
-
-def _allow(errors: Sequence[Mapping[str, Any]]) -> list[Step]:
-    """Return the setting that trains on the file as it is; records that cannot be read have a setting of their own."""
-    codes = [code for code in _codes(errors) if code != "unusable"]
-    return (
-        [Step(f"data.allow: [{', '.join(codes)}]", "in the configuration trains on them all the same")] if codes else []
-    )
 
 
 def source_name(report: Report) -> str:
@@ -171,22 +165,17 @@ def totals(report: Report) -> list[str]:
 
 def measurements(report: Report) -> list[Measurement]:
     """Return one sentence for everything that was measured, in the order in which people ask."""
-    parts = (_words, _lengths, _shortcut, _agreement, _noise, _prompts, _split, _licences, _tokens)
+    parts = (_completions, _labels, _prompts, _tokens)
     return [Measurement(name, text) for part in parts for name, text in part(report) if text]
 
 
-def _words(report: Report) -> Iterator[tuple[str, str]]:
+def _completions(report: Report) -> Iterator[tuple[str, str]]:
+    """Yield how long texts are, and what the surface of completions gives away."""
     sides = {side: spread for side, spread in (report.get("words") or {}).items() if spread}
     middle, most = (counted({side: spread.get(key) for side, spread in sides.items()}) for key in ("median", "max"))
     yield "words", f"median: {middle}; longest: {most}" if sides else ""
-
-
-def _lengths(report: Report) -> Iterator[tuple[str, str]]:
     share = report.get("chosen_longer_share")
     yield "longer", f"the chosen completion is the longer one in {percent(share)} of pairs" if is_number(share) else ""
-
-
-def _shortcut(report: Report) -> Iterator[tuple[str, str]]:
     found = report.get("shortcut") or {}
     length, features = (estimated(found.get(key), "accuracy") for key in ("length", "features"))
     yield "length alone", f"{length}: the number DPO must beat" if length else ""
@@ -204,59 +193,45 @@ def strongest_feature(report: Report) -> str:
     return f"{visible(best.get('name'), MAX_NAME).replace('_', ' ')} ({percent(best['accuracy'])})" if best else ""
 
 
-def _agreement(report: Report) -> Iterator[tuple[str, str]]:
+def _labels(report: Report) -> Iterator[tuple[str, str]]:
+    """Yield how far annotators agree, and how many labels look wrong."""
     found = report.get("agreement") or {}
     alpha = estimated(found, "krippendorff_alpha", "")
     who = f"{numbered(found.get('num_annotators'), 'annotator')}, {numbered(found.get('num_items'), 'pair')}"
     whole = f"; unanimous in {percent(found['unanimous_share'])}" if is_number(found.get("unanimous_share")) else ""
     yield "agreement", f"Krippendorff's alpha {alpha} of {who}{whole}" if alpha else f"{who}{whole}" if found else ""
-
-
-def _noise(report: Report) -> Iterator[tuple[str, str]]:
-    found = report.get("label_noise") or {}
-    low, high = found.get("low"), found.get("high")
+    noise = report.get("label_noise") or {}
+    low, high = noise.get("low"), noise.get("high")
     told = is_number(low) and is_number(high)
     yield "label noise", f"between {percent(low)} and {percent(high)} of the labels are turned round" if told else ""
 
 
 def _prompts(report: Report) -> Iterator[tuple[str, str]]:
+    """Yield how pairs lie on prompts, on the sides of the split, and under licences."""
     found = report.get("prompts") or {}
     worth, num, most = (found.get(key) for key in ("effective", "num_prompts", "largest"))
     clustered = is_number(most) and most > 1
     weigh = f"{numbered(num, 'prompt')}, the largest with {numbered(most, 'pair')}"
     yield "prompts", f"{weigh}; as telling as {count(worth)} with equally many" if clustered else ""
-
-
-def _split(report: Report) -> Iterator[tuple[str, str]]:
-    found = report.get("split") or {}
-    train, heldout = found.get("num_train_pairs"), found.get("num_heldout_pairs")
-    share = f" at data.heldout_share {found['heldout_share']:g}" if is_number(found.get("heldout_share")) else ""
-    yield "split", f"{numbered(train, 'pair')} to train on, {count(heldout)} held out{share}" if found else ""
+    split = report.get("split") or {}
+    train, heldout = split.get("num_train_pairs"), split.get("num_heldout_pairs")
+    share = f" at data.heldout_share {split['heldout_share']:g}" if is_number(split.get("heldout_share")) else ""
+    yield "split", f"{numbered(train, 'pair')} to train on, {count(heldout)} held out{share}" if split else ""
     yield "given splits", counted(report.get("given_splits"))
-
-
-def _licences(report: Report) -> Iterator[tuple[str, str]]:
     yield "licences", counted(report.get("licences"), 6)
 
 
 def _tokens(report: Report) -> Iterator[tuple[str, str]]:
+    """Yield how long pairs are in tokens, which length holds what share of them, and what the chosen one costs."""
     found = report.get("tokens") or {}
     sides = {side: found[side].get("median") for side in ("prompt", "chosen", "rejected") if found.get(side)}
     row = found.get("row") or {}
     longest = f"; longest row {count(row['max'])}" if is_number(row.get("max")) else ""
     model = f" with {visible(found['model'], 2 * MAX_NAME)}" if found.get("model") else ""
     yield "tokens", f"median: {counted(sides)}{longest}{model}" if sides else ""
-    yield "max_length", "; ".join(part for part in (_fits(found), _cut(found)) if part)
-
-
-def _fits(found: Mapping[str, Any]) -> str:
-    """Return which length holds what share of the pairs."""
     rows = [row for row in found.get("fits") or () if is_number((row or {}).get("share"))]
-    return listed([f"{row.get('max_length')} fits {percent(row['share'])}" for row in rows])
-
-
-def _cut(found: Mapping[str, Any]) -> str:
-    """Return what the chosen length costs."""
+    fits = listed([f"{row.get('max_length')} fits {percent(row['share'])}" for row in rows])
     kinds = (("num_too_long", "too long"), ("num_truncated", "cut"))
-    costs = [f"{numbered(found[key], 'pair')} {words}" for key, words in kinds if found.get(key)]
-    return f"at {found.get('max_length')} {listed(costs)}" if costs else ""
+    costs = listed([f"{numbered(found[key], 'pair')} {words}" for key, words in kinds if found.get(key)])
+    cut = f"at {found.get('max_length')} {costs}" if costs else ""
+    yield "max_length", "; ".join(part for part in (fits, cut) if part)

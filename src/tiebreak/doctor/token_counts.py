@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiebreak.doctor.findings import Hit
+from tiebreak.doctor.report import spread
 from tiebreak.errors import RenderError
 from tiebreak.records import Pair, TokenizedPair
 
@@ -77,30 +78,16 @@ class TokenCounts:
         if not len(rows):
             return report
         edges = np.unique(np.geomspace(max(rows.min(), 1), rows.max() + 1, 25).astype(np.int64))
+        # The usual limits that some pairs fit and some do not, with the next one that all fit.
+        limits = [size for size in _FITS if size >= rows.min() and size < 2 * rows.max()] or [_FITS[0]]
         return report | {
-            "prompt": _spread(self.prompt[self.rendered]),
-            "chosen": _spread(self.chosen[self.rendered]),
-            "rejected": _spread(self.rejected[self.rendered]),
-            "row": _spread(rows),
-            "fits": [{"max_length": size, "share": float((rows <= size).mean())} for size in _fitting(rows)],
+            "prompt": spread(self.prompt[self.rendered], (95, 99)),
+            "chosen": spread(self.chosen[self.rendered], (95, 99)),
+            "rejected": spread(self.rejected[self.rendered], (95, 99)),
+            "row": spread(rows, (95, 99)),
+            "fits": [{"max_length": size, "share": float((rows <= size).mean())} for size in limits],
             "histogram": {"edges": edges.tolist(), "counts": np.histogram(rows, edges)[0].tolist()},
         }
-
-
-def _fitting(rows: Ints) -> list[int]:
-    """Return the usual limits that some pairs fit and some do not, with the next one that all fit."""
-    return [size for size in _FITS if size >= rows.min() and size < 2 * rows.max()] or [_FITS[0]]
-
-
-def _spread(lengths: Ints) -> dict[str, float]:
-    p95, p99 = np.percentile(lengths, [95, 99])
-    return {
-        "mean": round(float(lengths.mean()), 1),
-        "median": float(np.median(lengths)),
-        "p95": float(p95),
-        "p99": float(p99),
-        "max": int(lengths.max()),
-    }
 
 
 def count_tokens(pairs: Sequence[Pair], renderer: PairRenderer) -> TokenCounts:

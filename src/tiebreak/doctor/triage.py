@@ -5,8 +5,6 @@ Owns which findings stop a run. What is found, and how grave it is, is the docto
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from tiebreak.config import DataConfig
 from tiebreak.doctor.report import AuditReport, Finding
 from tiebreak.doctor.rules import READING_RULES, RULES
@@ -23,22 +21,20 @@ def heed(audit: AuditReport, data: DataConfig, progress: Progress) -> None:
     harmless = {"leak"} if data.heldout else set()
     errors = [finding for finding in audit.errors if finding.code not in {*data.allow, *harmless}]
     if errors:
-        raise DataError(_refusal(errors, data))
+        worst = errors[0]
+        where = "".join(f"; {example.file}:{example.line}: {example.excerpt}" for example in worst.examples[:1])
+        more = f" (and {', '.join(finding.code for finding in errors[1:])})" if errors[1:] else ""
+        name = " ".join(source.path for source in data.sources)
+        codes = ", ".join(finding.code for finding in errors)
+        raise DataError(
+            f"{data.train_paths}: {_said(worst)}{where}{more}; see 'tiebreak check {name}', mend with "
+            f"'tiebreak clean {name} OUT', or go on with data.allow: [{codes}]"
+        )
     told = [finding for finding in audit.findings if finding.grade != "info" and finding.code not in READING_RULES]
     for finding in told:
-        detail = f" ({finding.detail})" if finding.detail else ""
-        progress.warn(f"{finding.code}: {finding.count} {finding.of}: {RULES[finding.code].title}{detail}")
+        progress.warn(_said(finding))
 
 
-def _refusal(errors: Sequence[Finding], data: DataConfig) -> str:
-    worst = errors[0]
-    where = "".join(f"; {example.file}:{example.line}: {example.excerpt}" for example in worst.examples[:1])
-    detail = f" ({worst.detail})" if worst.detail else ""
-    found = f"{worst.count} {worst.of}: {RULES[worst.code].title}{detail}{where}"
-    more = f" (and {', '.join(finding.code for finding in errors[1:])})" if errors[1:] else ""
-    name = " ".join(source.path for source in data.sources)
-    codes = ", ".join(finding.code for finding in errors)
-    return (
-        f"{data.train_paths}: {worst.code}: {found}{more}; see 'tiebreak check {name}', mend with "
-        f"'tiebreak clean {name} OUT', or go on with data.allow: [{codes}]"
-    )
+def _said(finding: Finding) -> str:
+    detail = f" ({finding.detail})" if finding.detail else ""
+    return f"{finding.code}: {finding.count} {finding.of}: {RULES[finding.code].title}{detail}"

@@ -16,7 +16,6 @@ from tiebreak.engine.answers.answerer import Answer, Answerer, Chat, Sampling
 from tiebreak.engine.answers.kept import Kept
 from tiebreak.engine.model import Model
 from tiebreak.engine.reference.kinds import Reference
-from tiebreak.errors import ConfigError
 from tiebreak.progress import Progress
 from tiebreak.records import Pair
 
@@ -66,19 +65,8 @@ def sample(
     ]
 
 
-def compiled_rule(rule: RuleConfig | None) -> re.Pattern[str] | None:
-    """Return the rule's pattern, or raise ConfigError."""
-    if rule is None:
-        return None
-    try:
-        return re.compile(rule.pattern)
-    except re.error as error:
-        raise ConfigError(f"evaluation.rule.pattern: not a regular expression ({error})") from None
-
-
 def _described(answer: Answer, rule: RuleConfig | None) -> dict[str, Any]:
-    pattern = compiled_rule(rule)
-    matched = {} if pattern is None else {"matches_rule": pattern.search(answer.text) is not None}
+    matched = {} if rule is None else {"matches_rule": re.search(rule.pattern, answer.text) is not None}
     counted = {"num_tokens": len(answer.ids), "finished": answer.finished, "repetition": repetition(answer.text)}
     return {"text": answer.text, **counted, **matched}
 

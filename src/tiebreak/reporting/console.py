@@ -86,13 +86,11 @@ class Console:
             task = bars.add_task(_one_printable_line(name), total=total, numbers="")
 
             def advance(amount: int = 1, numbers: Mapping[str, float] | None = None) -> None:
-                bars.update(task, advance=amount, numbers=_line(numbers or {}))
+                told = numbers or {}
+                shown = [form.format(told[key]) for key, form in _SHOWN_NUMBERS.items() if key in told]
+                bars.update(task, advance=amount, numbers=" · ".join(shown))
 
             yield advance
-
-
-def _line(numbers: Mapping[str, float]) -> str:
-    return " · ".join(form.format(numbers[key]) for key, form in _SHOWN_NUMBERS.items() if key in numbers)
 
 
 def print_json(value: Any) -> None:
@@ -113,42 +111,25 @@ def print_text(text: str) -> None:
 
 def print_evaluation(evaluation: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], num_samples: int = 3) -> None:
     """Print the verdict, the before/after table and some answers side by side."""
-    from tiebreak.runs import as_a_run_writes  # noqa: PLC0415 - plots load slowly, --help must not
+    from tiebreak.reporting.numbers import shown  # noqa: PLC0415 - plots load slowly, --help must not
+    from tiebreak.runs import as_a_run_writes  # noqa: PLC0415 - as above
 
+    out = rich.console.Console(highlight=False)
     with as_a_run_writes("this run"):  # both may come from its files
-        _print_evaluation(_output(), evaluation, samples, num_samples)
-
-
-def _print_evaluation(
-    out: rich.console.Console,
-    evaluation: Mapping[str, Any],
-    samples: Sequence[Mapping[str, Any]],
-    num_samples: int,
-) -> None:
-    from tiebreak.reporting.numbers import shown  # noqa: PLC0415 - as above
-
-    table = Table(box=rich.box.SIMPLE_HEAD, title="Before and after, on held-out prompts", title_justify="left")
-    table.add_column("")
-    table.add_column("before")
-    table.add_column("after")
-    for row in evaluation["table"]:
-        table.add_row(
-            *(
-                Text(printable(cell))
-                for cell in (row["name"], shown(row["before"], row["unit"]), shown(row["after"], row["unit"]))
-            )
-        )
-    out.print(table)
-    for sample in _telling(samples)[:num_samples]:
-        _print_sample(out, sample)
-    verdict = evaluation["verdict"]
-    reason = printable(f": {evaluation['reason']}")
-    out.print(Text(verdict.upper(), style=_VERDICT_STYLES[verdict]).append(reason, style="default"))
-
-
-def _telling(samples: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Put answers whose rule changed first, in their order; else keep the order."""
-    return sorted(samples, key=lambda s: s["before"].get("matches_rule") == s["after"].get("matches_rule"))
+        table = Table(box=rich.box.SIMPLE_HEAD, title="Before and after, on held-out prompts", title_justify="left")
+        for heading in ("", "before", "after"):
+            table.add_column(heading)
+        for row in evaluation["table"]:
+            cells = (row["name"], shown(row["before"], row["unit"]), shown(row["after"], row["unit"]))
+            table.add_row(*(Text(printable(cell)) for cell in cells))
+        out.print(table)
+        # Answers whose rule changed come first, in their order.
+        telling = sorted(samples, key=lambda s: s["before"].get("matches_rule") == s["after"].get("matches_rule"))
+        for sample in telling[:num_samples]:
+            _print_sample(out, sample)
+        verdict = evaluation["verdict"]
+        reason = printable(f": {evaluation['reason']}")
+        out.print(Text(verdict.upper(), style=_VERDICT_STYLES[verdict]).append(reason, style="default"))
 
 
 def _print_sample(out: rich.console.Console, sample: Mapping[str, Any]) -> None:
@@ -159,7 +140,3 @@ def _print_sample(out: rich.console.Console, sample: Mapping[str, Any]) -> None:
         for side in ("before", "after")
     ]
     out.print(Columns(sides, padding=(0, 1)))
-
-
-def _output() -> rich.console.Console:
-    return rich.console.Console(highlight=False)

@@ -60,8 +60,16 @@ def plots(metrics: Rows, evidence: Rows) -> list[Plot]:
     drawn: list[tuple[str, str, Callable[[Axes], None]]] = []
     if train:
         drawn += [
-            ("Loss", "Starts at ln 2 (dashed), where policy and reference agree.", lambda a: _loss(a, train, heldout)),
-            ("Preference accuracy", "Share of pairs whose margin is positive.", lambda a: _accuracy(a, train, heldout)),
+            (
+                "Loss",
+                "Starts at ln 2 (dashed), where policy and reference agree.",
+                lambda a: _both(a, train, heldout, "loss"),
+            ),
+            (
+                "Preference accuracy",
+                "Share of pairs whose margin is positive.",
+                lambda a: _both(a, train, heldout, "rewards/accuracies"),
+            ),
             ("Implicit rewards", "Training pairs. Both falling means displacement.", lambda a: _rewards(a, train)),
         ]
     if evidence:
@@ -91,19 +99,10 @@ def draw_svg(name: str, draw: Callable[[Axes], None], height: float = 2.7) -> st
     return body[body.index("<svg") :]
 
 
-def _loss(axes: Axes, train: Rows, heldout: Rows) -> None:
-    axes.axhline(math.log(2), color=MUTED, linewidth=0.9, linestyle="--")
-    _train_and_heldout(axes, train, heldout, "loss")
-
-
-def _accuracy(axes: Axes, train: Rows, heldout: Rows) -> None:
-    axes.axhline(0.5, color=MUTED, linewidth=0.9, linestyle="--")
-    _train_and_heldout(axes, train, heldout, "rewards/accuracies")
-    axes.set_ylim(-0.03, 1.03)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-
-
-def _train_and_heldout(axes: Axes, train: Rows, heldout: Rows, key: str) -> None:
+def _both(axes: Axes, train: Rows, heldout: Rows, key: str) -> None:
+    """Draw a number of every step and of the held-out pairs; dashed is what it is before the policy moves."""
+    is_share = key == "rewards/accuracies"
+    axes.axhline(0.5 if is_share else math.log(2), color=MUTED, linewidth=0.9, linestyle="--")
     x, y = _column(train, "step"), _column(train, key)
     axes.plot(x, y, ".", color=TRAIN, markersize=4, alpha=0.7, label="training step")
     if len(x) >= 10:
@@ -113,6 +112,9 @@ def _train_and_heldout(axes: Axes, train: Rows, heldout: Rows, key: str) -> None
         axes.plot(x, y, color=HELDOUT, marker="o", markersize=4.5, linewidth=1.8, label="held-out")
     axes.set_xlabel("step")
     axes.legend(loc="best")
+    if is_share:
+        axes.set_ylim(-0.03, 1.03)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
 
 
 def _rewards(axes: Axes, train: Rows) -> None:

@@ -27,14 +27,6 @@ def write_report(run: Run) -> str:
 
 def render_report(run: Run) -> str:
     """Return the page as text."""
-    with as_a_run_writes(run.path):
-        try:
-            return _rendered(run)
-        except jinja2.TemplateError as error:  # what the template reads is not there
-            raise ValueError(str(error)) from None
-
-
-def _rendered(run: Run) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tiebreak.reporting"),
         autoescape=True,
@@ -42,20 +34,25 @@ def _rendered(run: Run) -> str:
         finalize=lambda value: harmless(value) if type(value) is str else value,  # not Markup, which is ours
     )
     environment.filters |= {"shown": shown, "duration": duration, "gibibytes": gibibytes}
-    drawn = plots(run.metrics, read_jsonl(run.evidence_file))
-    return environment.get_template("report.html.j2").render(
-        name=run.path.resolve().name,
-        manifest=run.manifest,
-        data=run.data,
-        dropped=read_jsonl(run.dropped_file)[:20],
-        evaluation=run.evaluation,
-        samples=run.samples,
-        rule=run.config.evaluation.rule,
-        config=dump_config(run.config),
-        # The only markup that is trusted: drawn here, from numbers.
-        plots=[{"name": p.name, "caption": p.caption, "svg": Markup(p.svg)} for p in drawn],  # noqa: S704
-        speed=_speed(run.metrics),
-    )
+    template = environment.get_template("report.html.j2")
+    with as_a_run_writes(run.path):
+        drawn = plots(run.metrics, read_jsonl(run.evidence_file))
+        try:
+            return template.render(
+                name=run.path.resolve().name,
+                manifest=run.manifest,
+                data=run.data,
+                dropped=read_jsonl(run.dropped_file)[:20],
+                evaluation=run.evaluation,
+                samples=run.samples,
+                rule=run.config.evaluation.rule,
+                config=dump_config(run.config),
+                # The only markup that is trusted: drawn here, from numbers.
+                plots=[{"name": p.name, "caption": p.caption, "svg": Markup(p.svg)} for p in drawn],  # noqa: S704
+                speed=_speed(run.metrics),
+            )
+        except jinja2.TemplateError as error:  # what the template reads is not there
+            raise ValueError(str(error)) from None
 
 
 def _speed(metrics: list[dict[str, Any]]) -> dict[str, float]:

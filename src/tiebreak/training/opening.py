@@ -22,7 +22,6 @@ from tiebreak.data.preparation import PreparedData, prepare
 from tiebreak.doctor.report import AuditReport
 from tiebreak.engine.planner import Plan, make_plan
 from tiebreak.errors import RunError
-from tiebreak.evaluation.samples import compiled_rule
 from tiebreak.fingerprint import fingerprint
 from tiebreak.progress import Progress
 from tiebreak.runs import Run, as_a_run_writes
@@ -47,7 +46,6 @@ class Ready:
 def check_settings(config: Config, progress: Progress) -> None:
     """Refuse settings that could not be carried out, and tell of those that are rarely meant."""
     check_trackers(config.output.trackers)
-    compiled_rule(config.evaluation.rule)
     for warning in warnings_of(config):
         progress.warn(warning)
 

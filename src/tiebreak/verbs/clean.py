@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tiebreak.data.formats import RowError
 from tiebreak.data.formats.checks import check_pair
 from tiebreak.data.formats.writing import BESIDE, Writer
 from tiebreak.data.reader import records
+from tiebreak.data.sheets import Sheet, writer_of
 from tiebreak.data.writer import SUFFIXES, Append, require_new, rows_to, writing
 from tiebreak.doctor.examination import Audit, audit
 from tiebreak.doctor.rules import RULES, Action
@@ -24,8 +26,7 @@ from tiebreak.doctor.texts.flaws import visible
 from tiebreak.errors import DataError, nearest
 from tiebreak.files import whole_folder, write_json
 from tiebreak.progress import Progress, Silent
-from tiebreak.records import Dropped, Pair, Record, Source
-from tiebreak.verbs.convert import Sheet, writer_of
+from tiebreak.records import Pair, Source
 
 KEPT, SET_ASIDE, REPORT = "kept.jsonl", "quarantined.jsonl", "report.json"
 STRENGTH: tuple[Action, ...] = ("warn", "fix", "quarantine", "reject")
@@ -88,7 +89,13 @@ def clean(
     with writing(target), tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as hidden:
         sorting = _Sorting(found, chosen, writer)
         sorting.run(Path(hidden), names)
-        _publish(Path(hidden), target, names)
+        if names["kept"] == target.name:
+            for name in reversed(list(names.values())):  # the file of kept pairs last
+                (Path(hidden) / name).replace(target.parent / name)
+        else:
+            with whole_folder(target) as folder:
+                for name in names.values():
+                    (Path(hidden) / name).replace(folder / name)
     return sorting.account(target, names)
 
 
@@ -117,17 +124,6 @@ def _names(target: Path) -> dict[str, str]:
     return dict(zip(("kept", "set_aside", "report"), names, strict=True))
 
 
-def _publish(hidden: Path, target: Path, names: Mapping[str, str]) -> None:
-    """Put finished files in place: a folder at once; beside a file, the file of kept pairs last."""
-    if names["kept"] != target.name:
-        with whole_folder(target) as folder:
-            for name in names.values():
-                (hidden / name).replace(folder / name)
-        return
-    for name in reversed(list(names.values())):
-        (hidden / name).replace(target.parent / name)
-
-
 class _Sorting:
     """One pass over the records in the doctor's order, each pair to its pile."""
 
@@ -143,50 +139,46 @@ class _Sorting:
 
     def run(self, folder: Path, names: Mapping[str, str]) -> None:
         """Write kept and set-aside pairs and the doctor's report with the account."""
+        number = 0
         with rows_to(folder / names["kept"]) as keep, rows_to(folder / names["set_aside"]) as set_aside:
-            number = 0
-            for record in self._records():
+            for record in chain.from_iterable(map(records, self._found.files)):
                 self._counts["records"] += 1
-                if record.dropped:
-                    self._drop(record.dropped, set_aside)
+                if dropped := record.dropped:
+                    self._dropped[dropped.reason] += 1
+                    row = {"file": dropped.source.file, "line": dropped.source.line, "codes": [dropped.reason]}
+                    set_aside(row | {"action": "reject", "detail": dropped.detail, "pair": None})
                 for pair in record.pairs:
                     self._sort(pair, self._codes.get(number, ()), keep, set_aside)
                     number += 1
         write_json(folder / names["report"], self._found.report.as_dict() | {"cleaned": self._numbers()})
 
-    def _records(self) -> Iterator[Record]:
-        for file in self._found.files:
-            yield from records(file)
-
-    def _drop(self, dropped: Dropped, set_aside: Append) -> None:
-        self._dropped[dropped.reason] += 1
-        row = {"file": dropped.source.file, "line": dropped.source.line, "codes": [dropped.reason]}
-        set_aside(row | {"action": "reject", "detail": dropped.detail, "pair": None})
-
     def _sort(self, pair: Pair, codes: Sequence[str], keep: Append, set_aside: Append) -> None:
+        """Act on what the doctor found in a pair; what mending makes unusable is set aside as it was."""
         self._counts["pairs"] += 1
         action: Action = max((self._actions[code] for code in codes), key=STRENGTH.index, default="warn")
-        fixed, unusable = _mended(pair) if action == "fix" else (pair, ())
-        if unusable:
-            self._set_aside(pair, [*self._of(codes, "fix"), *unusable], "reject", set_aside)
-        elif action in ("reject", "quarantine"):
+        if action in ("reject", "quarantine"):
             self._set_aside(pair, self._of(codes, "reject", "quarantine"), action, set_aside)
-        else:
-            self._keep(fixed, keep, self._of(codes, "fix"))
-
-    def _of(self, codes: Sequence[str], *actions: Action) -> list[str]:
-        return [code for code in codes if self._actions[code] in actions]
-
-    def _keep(self, pair: Pair, keep: Append, fixed_for: Sequence[str]) -> None:
+            return
+        kept, mended = pair, self._of(codes, "fix")
+        if mended:
+            kept = visible(pair)
+            try:
+                check_pair(kept)
+            except RowError as error:
+                self._set_aside(pair, [*mended, error.reason], "reject", set_aside)
+                return
         try:
-            rows = self._sheet.write(pair)
+            rows = self._sheet.write(kept)
         except RowError as error:
             raise DataError(f"{pair.source}: {error.detail}; the form {self._form} cannot hold it") from None
         self._counts["kept"] += 1
-        self._counts["fixed"] += bool(fixed_for)
-        self._by_code.update((code, "fix") for code in fixed_for)
+        self._counts["fixed"] += bool(mended)
+        self._by_code.update((code, "fix") for code in mended)
         for row in rows:
             keep(row)
+
+    def _of(self, codes: Sequence[str], *actions: Action) -> list[str]:
+        return [code for code in codes if self._actions[code] in actions]
 
     def _set_aside(self, pair: Pair, codes: Sequence[str], action: Action, set_aside: Append) -> None:
         self._counts["set_aside"] += 1
@@ -217,13 +209,3 @@ class _Sorting:
         places = {purpose: str(base / name) for purpose, name in names.items()}
         numbers: dict[str, Any] = self._numbers()
         return Cleaned(kept=places["kept"], set_aside=places["set_aside"], report=places["report"], **numbers)
-
-
-def _mended(pair: Pair) -> tuple[Pair, tuple[str, ...]]:
-    """Return the pair without hidden characters, and by which rule it is unusable then."""
-    mended = visible(pair)
-    try:
-        check_pair(mended)
-    except RowError as error:
-        return pair, (error.reason,)
-    return mended, ()

@@ -7,19 +7,18 @@ knows no form and no container.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tiebreak.config import DataConfig
 from tiebreak.data.formats import RowError
-from tiebreak.data.formats.writing import BESIDE, WRITERS, Writer, WrittenRow
+from tiebreak.data.formats.writing import BESIDE, Writer
 from tiebreak.data.reader import forms_of, open_data, records, refuse_unusable, training_files
+from tiebreak.data.sheets import Sheet, writer_of
 from tiebreak.data.writer import Append, require_new, rows_to
-from tiebreak.errors import DataError, nearest
-from tiebreak.fingerprint import fingerprint
-from tiebreak.records import Dropped, Pair, Record
+from tiebreak.errors import DataError
+from tiebreak.records import Dropped, Record
 
 NUM_EXAMPLES = 3
 
@@ -81,54 +80,6 @@ def convert(data: DataConfig, form: str, out: str | Path) -> Conversion:
     return account.conversion(str(target), forms_of(files))
 
 
-def writer_of(form: str) -> Writer:
-    """Return the writer of a form, or raise DataError with the forms there are."""
-    if form not in WRITERS:
-        raise DataError(
-            f"--to {form}: is no form that can be written; choose {', '.join(WRITERS)}.{nearest(form, WRITERS)}"
-        )
-    return WRITERS[form]
-
-
-class Sheet:
-    """The rows of one file: what a writer says of each pair, given what the file says already.
-
-    Where completions stand alone (thumbs), one cannot be both liked and disliked, and no row is written twice.
-    """
-
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-        self._left_out: Counter[str] = Counter()
-        self._num_pairs: Counter[str] = Counter()
-        self._liked: dict[str, bool] = {}
-        self._written: set[str] = set()
-
-    def write(self, pair: Pair) -> list[WrittenRow]:
-        """Return the rows that a pair adds, or raise RowError `not_expressible`."""
-        rows = self._writer.write(pair)
-        if "pairing" not in self._writer.carries:
-            rows = self._judged(pair, rows)
-        self._left_out.update(self._writer.left_out(pair))
-        return rows
-
-    @property
-    def left_out(self) -> dict[str, int]:
-        """Pairs that lost something beside them, by its name in `BESIDE`; only a pair alone on its prompt is sure."""
-        num_paired_anew = sum(count for count in self._num_pairs.values() if count > 1)
-        return dict(self._left_out) | ({"pairing": num_paired_anew} if num_paired_anew else {})
-
-    def _judged(self, pair: Pair, rows: Sequence[WrittenRow]) -> list[WrittenRow]:
-        chosen, rejected = (fingerprint([pair.prompt_id, side.as_dict()]) for side in (pair.chosen, pair.rejected))
-        if not self._liked.get(chosen, True) or self._liked.get(rejected, False):
-            detail = f"in the '{self._writer.name}' form one completion would be both liked and disliked"
-            raise RowError("not_expressible", detail)
-        self._liked |= {chosen: True, rejected: False}
-        self._num_pairs[pair.prompt_id] += 1
-        new = {name: row for row in rows if (name := fingerprint(row)) not in self._written}
-        self._written.update(new)
-        return list(new.values())
-
-
 class _Account:
     """Counts what goes by, so that in = out + dropped + not expressible."""
 
@@ -145,19 +96,16 @@ class _Account:
             self.dropped.append(record.dropped)
         for pair in record.pairs:
             self.num_pairs += 1
-            self._write(pair, append)
-
-    def _write(self, pair: Pair, append: Append) -> None:
-        try:
-            rows = self._sheet.write(pair)
-        except RowError as error:
-            self.num_unwritten += 1
-            if len(self.examples) < NUM_EXAMPLES:
-                self.examples.append(f"{pair.source}: {error.detail}")
-            return
-        self.num_rows += len(rows)
-        for row in rows:
-            append(row)
+            try:
+                rows = self._sheet.write(pair)
+            except RowError as error:
+                self.num_unwritten += 1
+                if len(self.examples) < NUM_EXAMPLES:
+                    self.examples.append(f"{pair.source}: {error.detail}")
+                continue
+            self.num_rows += len(rows)
+            for row in rows:
+                append(row)
 
     def refuse_empty(self) -> None:
         """Raise DataError where not one pair could be written."""

@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiebreak.config import BUNDLED_MODEL, DataConfig, build_config
+from tiebreak.config import BUNDLED_MODEL, Config, DataConfig, build_config
 from tiebreak.config.yaml_text import parse_yaml, write_yaml
 from tiebreak.data.writer import require_new, writing
+from tiebreak.doctor.findings import NOISY
 from tiebreak.files import write_text
 
 # Tokens of a word, for a first guess where no tokenizer is named: English prose takes 1.3, code and lists more.
 TOKENS_PER_WORD = 1.5
 LENGTH_STEP = 64
+USUAL = Config()
+"""Where nothing in the data speaks for another value, a setting keeps its default."""
 WANTED_HELDOUT = 400
 """Prompts that give a held-out accuracy an interval of about five points either way: 0.98 / sqrt(400)."""
 
@@ -55,37 +58,31 @@ def init(report: Mapping[str, Any], data: DataConfig, model: str | None, out: st
 
 def starting_config(report: Mapping[str, Any], data: DataConfig, model: str | None) -> str:
     """Return a YAML configuration with its reasons as comments, ready for `tiebreak train`."""
-    return "\n".join(_lines(report, data, model)) + "\n"
-
-
-def _lines(report: Mapping[str, Any], data: DataConfig, model: str | None) -> Iterator[str]:
     forms = ", ".join(dict.fromkeys(file["format"] for file in report["files"]))
-    yield _comment(
-        f"Written by 'tiebreak init': {report['num_pairs']} pairs on {report['num_prompts']} prompts ({forms})."
-    )
-    yield from _troubles(report)
-    yield "model:"
-    yield _set("name", model or BUNDLED_MODEL, "" if model else "the bundled 135M model; name your own")
-    yield "data:"
-    yield from _data(report, data)
-    yield "adapter:"
-    yield _set("kind", "lora", "trains a small update beside the frozen weights; none: all weights")
-    yield _set("rank", 16)
-    yield "loss:"
-    yield from _loss(report)
-    yield "training:"
-    yield from _training(report)
-    yield "evaluation:"
-    yield _set("num_samples", 16, "held-out prompts answered before and after, to read")
-
-
-def _troubles(report: Mapping[str, Any]) -> Iterator[str]:
-    found = [finding for finding in report["findings"] if finding["severity"] == "error"]
-    if not found:
-        return
-    yield _comment("'tiebreak train' refuses these until they are cleaned ('tiebreak clean') or allowed (data.allow):")
-    for finding in found:
-        yield _comment(f"{finding['code']}: {finding['count']} {finding['of']}, {finding['title']}")
+    counted = f"{report['num_pairs']} pairs on {report['num_prompts']} prompts ({forms})"
+    lines = [_comment(f"Written by 'tiebreak init': {counted}.")]
+    if refused := [finding for finding in report["findings"] if finding["severity"] == "error"]:
+        cure = "until they are cleaned ('tiebreak clean') or allowed (data.allow)"
+        lines.append(_comment(f"'tiebreak train' refuses these {cure}:"))
+        lines += [_comment(f"{one['code']}: {one['count']} {one['of']}, {one['title']}") for one in refused]
+    lines.append("model:")
+    lines.append(_set("name", model or BUNDLED_MODEL, "" if model else "the bundled 135M model; name your own"))
+    lines += ["data:", *_data(report, data)]
+    lines.append("adapter:")
+    lines.append(_set("kind", "lora", "trains a small update beside the frozen weights; none: all weights"))
+    lines.append(_set("rank", USUAL.adapter.rank))
+    lines.append("loss:")
+    lines.append(_set("name", USUAL.loss.name))
+    lines.append(_set("beta", USUAL.loss.beta, "the usual start; smaller moves further from the reference"))
+    noise = report.get("label_noise")
+    if noise and noise["low"] > NOISY:
+        share, interval = round(min(noise["estimate"], 0.4), 2), f"{noise['low']:.0%} … {noise['high']:.0%}"
+        reason = f"about {noise['estimate']:.0%} of labels look flipped ({interval})"
+        lines.append(_set("label_smoothing", share, reason))
+    lines += ["training:", *_training(report)]
+    lines.append("evaluation:")
+    lines.append(_set("num_samples", 16, "held-out prompts answered before and after, to read"))
+    return "\n".join(lines) + "\n"
 
 
 def _data(report: Mapping[str, Any], data: DataConfig) -> Iterator[str]:
@@ -98,16 +95,21 @@ def _data(report: Mapping[str, Any], data: DataConfig) -> Iterator[str]:
     forms = {file["format"] for file in report["files"]}
     detected = isinstance(data.train, str) and len(forms) == 1 and forms != {"columns"}
     yield _set("format", forms.pop() if detected else data.format)
-    if data.columns:
-        yield _set("columns", data.columns)
-    if data.pairing != "best_worst":
-        yield _set("pairing", data.pairing)
-    if data.min_margin:
-        yield _set("min_margin", data.min_margin)
+    chosen = data.model_dump(include={"columns", "pairing", "min_margin"}, exclude_defaults=True)
+    for name, value in chosen.items():
+        yield _set(name, value)
     yield _set("max_length", *_max_length(report))
-    yield _set("truncation", "drop", "a longer pair is left out; prompt_start cuts the oldest prompt tokens instead")
+    yield _set(
+        "truncation",
+        USUAL.data.truncation,
+        "a longer pair is left out; prompt_start cuts the oldest prompt tokens instead",
+    )
     if not data.heldout:
-        yield _set("heldout_share", *_heldout_share(report))
+        prompts = max(report.get("num_groups") or report["num_prompts"], 1)
+        share = round(min(0.25, max(0.02, WANTED_HELDOUT / prompts)), 3)
+        kept = round(share * prompts)
+        points = 98 / math.sqrt(max(kept, 1))
+        yield _set("heldout_share", share, f"about {kept} prompts: an accuracy is known to about ±{points:.0f} points")
 
 
 def _max_length(report: Mapping[str, Any]) -> tuple[int, str]:
@@ -123,24 +125,6 @@ def _max_length(report: Mapping[str, Any]) -> tuple[int, str]:
 def _rounded(tokens: float) -> int:
     """Round up to a multiple of LENGTH_STEP, with room for the template."""
     return max(2, math.ceil((tokens + 16) / LENGTH_STEP)) * LENGTH_STEP
-
-
-def _heldout_share(report: Mapping[str, Any]) -> tuple[float, str]:
-    prompts = max(report.get("num_groups") or report["num_prompts"], 1)
-    share = round(min(0.25, max(0.02, WANTED_HELDOUT / prompts)), 3)
-    kept = round(share * prompts)
-    points = 98 / math.sqrt(max(kept, 1))
-    return share, f"about {kept} prompts: an accuracy is known to about ±{points:.0f} points"
-
-
-def _loss(report: Mapping[str, Any]) -> Iterator[str]:
-    yield _set("name", "dpo")
-    yield _set("beta", 0.1, "the usual start; smaller moves further from the reference")
-    noise = report.get("label_noise")
-    if noise and noise["low"] > 0.05:
-        share = round(min(noise["estimate"], 0.4), 2)
-        interval = f"{noise['low']:.0%} … {noise['high']:.0%}"
-        yield _set("label_smoothing", share, f"about {noise['estimate']:.0%} of labels look flipped ({interval})")
 
 
 def _training(report: Mapping[str, Any]) -> Iterator[str]:

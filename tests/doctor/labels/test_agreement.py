@@ -131,7 +131,8 @@ def test_cohen_compares_only_couples_who_share_enough_items():
     assert cohen(ratings, min_shared=10).num_shared.tolist() == [10, 10]
     every = cohen(ratings, min_shared=2)
     assert len(every.kappa) == 6
-    assert json.loads(json.dumps(every.as_dict(limit=2)))["num_couples"] == 6
+    rows = json.loads(json.dumps(every.as_rows("ABCDEFG", limit=2)))
+    assert [row["num_items"] for row in rows] == [10, 10]
 
 
 def test_a_repeated_rating_of_one_annotator_counts_once_and_the_unnamed_are_all_different():
@@ -191,8 +192,8 @@ def test_the_annotator_who_clicks_at_random_is_the_unreliable_one():
     assert found.num_votes.tolist() == [300] * 5
     assert found.agreement[2] == pytest.approx(0.5, abs=0.1)
     assert found.low[2] < 0.5 < found.agreement[0] < found.high[0]
-    row = json.loads(json.dumps(found.as_dict(limit=1)))["lowest"][0]
-    assert (row["names"], row["unreliable"], row["first_share"]) == (2, True, None)
+    (row,) = json.loads(json.dumps(found.as_rows("abcde", limit=1)))
+    assert (row["name"], row["num_votes"], row["unreliable"]) == ("c", 300, True)
 
 
 def test_equally_good_annotators_are_hardly_ever_called_unreliable():
@@ -210,6 +211,7 @@ def test_a_vote_is_compared_with_the_majority_of_the_others_only():
     assert found.num_compared.tolist() == [1, 0, 0]
     assert found.agreement[0] == 0
     assert np.isnan(found.agreement[1])
+    assert [row["agreement"] for row in json.loads(json.dumps(found.as_rows("abc")))] == [0.0, None, None]
 
 
 def test_leave_one_out_majorities_equal_a_plain_count():
@@ -225,18 +227,6 @@ def test_leave_one_out_majorities_equal_a_plain_count():
                 hits.append(counts.argmax() == ratings.categories[row])
         assert found.num_compared[who] == len(hits)
         assert found.agreement[who] == pytest.approx(np.mean(hits))
-
-
-def test_an_annotator_who_always_takes_the_first_completion_is_told():
-    items, people, values = _votes(200, [0.1, 0.1, 0.1])
-    rng = np.random.default_rng(1)
-    first = np.where(people == 1, 1.0, rng.integers(0, 2, len(items)).astype(float))
-    first[::7] = np.nan
-    order = rng.permutation(len(items))
-    found = annotator_reliability(rating_table(items[order], people[order], values[order]), first[order])
-    assert found.position_biased.tolist() == [False, True, False]
-    assert found.first_share[1] == 1
-    assert found.num_placed.sum() == np.isfinite(first).sum()
 
 
 def test_a_million_votes_take_seconds():

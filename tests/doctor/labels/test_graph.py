@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bounds import hang_after, num_lines
-from tiebreak.doctor.labels.graph import clusters, contradictions, cycles, duplicates, shortest_cycle
+from tiebreak.doctor.labels.graph import clusters, contradictions, cycles, duplicates
 
 A, B, C, D, E = (2**64 - 1 - i for i in range(5))  # keys above 2**63 stay what they are
 
@@ -92,14 +92,6 @@ def test_cyclic_pairs_are_those_of_an_exhaustive_search(seed):
     assert sorted(found.pairs.tolist()) == [i for i, row in enumerate(rows.tolist()) if tuple(row) in opposite]
 
 
-def test_a_cycle_is_shown_in_order():
-    prompt, chosen, rejected = _keys((1, A, B), (1, C, D), (1, D, A), (1, B, C), (1, C, B), (1, D, B))
-    found = cycles(prompt, chosen, rejected)
-    shown = shortest_cycle(chosen, rejected, found.pairs)
-    assert shown.tolist() == [0, 3, 1, 2]
-    assert rejected[shown].tolist() == np.roll(chosen[shown], -1).tolist()
-
-
 def test_a_large_knot_is_taken_as_a_whole():
     # 5,000 completions in a ring, every neighbour mutual: linear time, and only the ring's own direction twice over.
     ring = np.arange(5000, dtype=np.uint64)
@@ -119,9 +111,7 @@ def test_pairs_per_prompt_are_counted_and_weighed():
     assert (found.num_pairs, found.num_prompts, found.largest) == (5, 3, 3)
     assert found.effective == pytest.approx(25 / 11)
     assert found.histogram == ((1, 2), (3, 1))
-    even = clusters(np.array([1, 1, 1, 2, 3], dtype=np.uint64), np.array([1, 1, 1, 3, 3]) / 3)
-    assert even.effective == pytest.approx(3)
-    assert json.loads(json.dumps(found.as_dict()))["histogram"] == [[1, 2], [3, 1]]
+    assert json.loads(json.dumps(found.as_dict())) == {"num_prompts": 3, "effective": 2.3, "largest": 3}
 
 
 def test_nothing_holds_nothing():

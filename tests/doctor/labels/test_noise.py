@@ -158,7 +158,11 @@ def test_the_sources_stand_side_by_side_and_the_surest_is_named():
     found = label_noise(2000, margins=_margins(values), votes=votes, scores=scores)
     assert [estimate.source for estimate in found.estimates] == ["margins", "votes", "scores"]
     stated = json.loads(json.dumps(found.as_dict()))
-    assert stated["surest"] == "votes"  # the narrowest interval
+    assert found.surest.source == "votes"  # the narrowest interval
+    (votes_row,) = [row for row in stated["sources"] if row["name"] == "votes"]
+    assert [stated[name] for name in ("estimate", "low", "high")] == [
+        votes_row[name] for name in ("estimate", "low", "high")
+    ]
 
 
 def test_a_pairs_votes_and_its_margin_are_weighed_together():

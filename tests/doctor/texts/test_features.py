@@ -8,18 +8,22 @@ import numpy as np
 import pytest
 
 from bounds import hang_after
-from tiebreak.doctor.texts.features import DESCRIPTIONS, NAMES, differences, features
+from tiebreak.doctor.texts.features import DESCRIPTIONS, NAMES, features_of
 from tiebreak.doctor.texts.phrases import agrees, first_person, refuses
 from tiebreak.doctor.texts.scripts import other_script_share
-from tiebreak.records import Message, Pair
+from tiebreak.doctor.texts.wordhashes import normalised, words
+
+
+def table(prompts, completions):
+    return features_of(prompts, completions, words([normalised(text) for text in completions]))
+
+
+def features(prompt, completion):
+    return table([prompt], [completion])[0]
 
 
 def value(name, completion, prompt="What is two and two?"):
     return float(features(prompt, completion)[NAMES.index(name)])
-
-
-def pair(prompt, chosen, rejected):
-    return Pair((Message("user", prompt),), Message("assistant", chosen), Message("assistant", rejected))
 
 
 def test_there_are_ten_features_and_each_is_described():
@@ -124,8 +128,8 @@ def test_repetition_is_the_share_of_runs_of_three_words_that_came_before():
 
 
 def test_repetition_is_counted_within_one_completion_only():
-    same = pair("?", "a b c d e f", "a b c d e g")
-    assert differences([same, same])[:, NAMES.index("repetition")].tolist() == [0, 0]
+    same = ["a b c d e f", "a b c d e f"]
+    assert table(["?", "?"], same)[:, NAMES.index("repetition")].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -136,20 +140,17 @@ def test_a_text_that_ends_inside_a_sentence_is_unfinished(text, cut):
     assert value("unfinished", text) == cut
 
 
-def test_differences_are_chosen_minus_rejected_and_change_sign_with_the_sides():
-    pairs = [pair("Say it.", "I can't.", "Sure: **four**?"), pair("\u4f60", "a\n- b", "\u597d \u597d \u597d \u597d")]
-    swapped = [pair(p.prompt[0].content, p.rejected.content, p.chosen.content) for p in pairs]
-    found = differences(pairs)
+def test_a_row_is_that_of_its_own_completion():
+    prompts, completions = ["Say it.", "\u4f60", "\u4f60"], ["I can't.", "a\n- b", "\u597d \u597d \u597d \u597d"]
+    found = table(prompts, completions)
     assert found.dtype == np.float32
-    assert found.shape == (2, 10)
-    assert np.array_equal(found, -differences(swapped))
-    for row, one in zip(found, pairs, strict=True):
-        prompt = one.prompt[-1].content
-        assert np.allclose(row, features(prompt, one.chosen.content) - features(prompt, one.rejected.content))
+    assert found.shape == (3, 10)
+    for row, prompt, completion in zip(found, prompts, completions, strict=True):
+        assert np.array_equal(row, features(prompt, completion))
 
 
 def test_no_pairs_give_no_rows():
-    assert differences([]).shape == (0, 10)
+    assert table([], []).shape == (0, 10)
 
 
 @pytest.mark.parametrize("unit", ["\n", "\n- ", "**", "\n#", "|\n", "I'm so ", "a ", "\u4f60", "?", "\n \t", "\ud800"])

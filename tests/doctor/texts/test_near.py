@@ -12,10 +12,14 @@ import numpy as np
 import pytest
 
 from bounds import hang_after
-from tiebreak.doctor.texts.near import SHINGLE, SLOTS, clusters, signatures, similarities
+from tiebreak.doctor.texts.near import SHINGLE, SLOTS, clusters, signatures_of, similarities
 from tiebreak.doctor.texts.wordhashes import _MULTIPLIERS, mixed, ngrams, normalised, words
 
 VOCABULARY = [f"word{number}" for number in range(5000)]
+
+
+def signatures(texts):
+    return signatures_of(words([normalised(text) for text in texts]))
 
 
 def text_of(chooser, length):
@@ -161,7 +165,11 @@ def test_unrelated_texts_share_nothing():
 
 def test_signatures_are_the_same_in_every_process():
     texts = ["a b c d e f", "x", "\u4f60 y"]
-    code = f"from tiebreak.doctor.texts.near import signatures; print(signatures({texts!a}).tolist())"
+    code = (
+        "from tiebreak.doctor.texts.near import signatures_of; "
+        "from tiebreak.doctor.texts.wordhashes import normalised, words; "
+        f"print(signatures_of(words([normalised(text) for text in {texts!a}])).tolist())"
+    )
     printed = {
         subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True

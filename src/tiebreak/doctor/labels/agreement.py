@@ -6,11 +6,14 @@ disagrees with everybody else is told by `annotators`.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from tiebreak.doctor.report import rounded
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -58,7 +61,10 @@ def rating_table(items: ArrayLike, annotators: ArrayLike, values: ArrayLike) -> 
     item, annotator = np.asarray(items, dtype=np.int64), np.asarray(annotators, dtype=np.int64)
     if not item.shape == annotator.shape == given.shape or item.ndim != 1:
         raise ValueError("items, annotators and values are one-dimensional and of one length")
-    rows = _first_of_each(item, annotator, np.flatnonzero(~np.isnan(given)))
+    rows = np.flatnonzero(~np.isnan(given))
+    rows = rows[np.lexsort((rows, annotator[rows], item[rows]))]
+    again = (np.diff(item[rows]) == 0) & (np.diff(annotator[rows]) == 0) & (annotator[rows][1:] >= 0)
+    rows = rows[np.concatenate([[True], ~again])] if len(rows) else rows
     levels, categories = np.unique(given[rows], return_inverse=True)
     if len(levels) > MAX_CATEGORIES:
         raise ValueError(f"{len(levels)} different values; ratings have at most {MAX_CATEGORIES}")
@@ -91,13 +97,18 @@ class Couples:
         known = self.kappa[~np.isnan(self.kappa)]
         return float(known.mean()) if len(known) else None
 
-    def as_dict(self, limit: int = 20) -> dict[str, Any]:
-        """Return the mean and the `limit` couples of the lowest kappa, for JSON."""
-        worst = [i for i in np.argsort(self.kappa, kind="stable")[:limit] if not np.isnan(self.kappa[i])]
-        columns = {"first": self.first, "second": self.second, "num_shared": self.num_shared}
-        shares = {"observed": self.observed, "kappa": self.kappa}
-        rows = [{k: int(v[i]) for k, v in columns.items()} | {k: float(v[i]) for k, v in shares.items()} for i in worst]
-        return {"mean_kappa": self.mean_kappa, "num_couples": len(self.kappa), "lowest": rows}
+    def as_rows(self, names: Sequence[str], limit: int = 20) -> list[dict[str, Any]]:
+        """Return the `limit` couples who share most items, for JSON; `names` are those of the caller's codes."""
+        order = np.argsort(-self.num_shared, kind="stable")[:limit].tolist()
+        return [
+            {
+                "a": names[self.first[row]],
+                "b": names[self.second[row]],
+                "kappa": rounded(self.kappa[row]),
+                "num_items": int(self.num_shared[row]),
+            }
+            for row in order
+        ]
 
 
 def cohen(ratings: Ratings, min_shared: int = 10) -> Couples:
@@ -115,8 +126,11 @@ def cohen(ratings: Ratings, min_shared: int = 10) -> Couples:
     num_shared = shared[kept].astype(np.int64)
     alike = ratings.categories[left] == ratings.categories[right]
     observed = np.bincount(index, weights=alike, minlength=len(num_shared)) / num_shared
-    first, second = (_shares(index, ratings.categories[side], num_shared, width) for side in (left, right))
-    chance = (first * second).sum(1)
+    chance = np.ones((len(num_shared), width))
+    for side in (left, right):
+        chosen = np.bincount(index * width + ratings.categories[side], minlength=chance.size)
+        chance *= chosen.reshape(chance.shape) / num_shared[:, None]
+    chance = chance.sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
         kappa = np.where(chance < 1, (observed - chance) / (1 - chance), np.nan)
     people = ratings.names[couples[kept] // max(num_people, 1)], ratings.names[couples[kept] % max(num_people, 1)]
@@ -135,11 +149,6 @@ def _meetings(ratings: Ratings) -> tuple[Ints, Ints]:
         rights.append(named[meets + lag])
     empty = np.zeros(0, dtype=np.int64)
     return np.concatenate([empty, *lefts]), np.concatenate([empty, *rights])
-
-
-def _shares(index: Ints, categories: Ints, num_shared: Ints, width: int) -> Floats:
-    counts = np.bincount(index * width + categories, minlength=len(num_shared) * width)
-    return counts.reshape(len(num_shared), width) / num_shared[:, None]
 
 
 def fleiss(ratings: Ratings) -> float | None:
@@ -168,8 +177,8 @@ class Alpha:
     num_ratings: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields, for JSON."""
-        return asdict(self)
+        """Return the value and its interval, for JSON."""
+        return {"krippendorff_alpha": rounded(self.value), "low": rounded(self.low), "high": rounded(self.high)}
 
 
 def krippendorff(ratings: Ratings, level: Level = "nominal", seed: int = 0) -> Alpha | None:
@@ -182,11 +191,21 @@ def krippendorff(ratings: Ratings, level: Level = "nominal", seed: int = 0) -> A
     counts = counts[counts.sum(1) >= 2]
     if not len(counts):
         return None
-    sums = _unit_sums(counts, _places(counts.sum(0), ratings.values, level))
-    value = float(_alpha(sums.sum(0)[None])[0])
+    # Squared differences over all couples of m places are 2 (m sum|p|² − |sum p|²): no coincidence matrix is needed.
+    places = _places(counts.sum(0), ratings.values, level)
+    num = counts.sum(1).astype(np.float64)
+    squares, sums = counts @ (places**2).sum(1), counts @ places
+    observed = (num * squares - (sums**2).sum(1)) / (num - 1)
+    units = np.column_stack([observed, num, squares, sums])
+    value = float(_alpha(units.sum(0)[None])[0])
     if np.isnan(value):
         return None
-    low, high = np.nanquantile(_alpha(_resampled(sums, seed)), [0.025, 0.975])
+    rng = np.random.default_rng(seed)
+    if len(units) > MAX_GROUPS:
+        group = rng.permutation(len(units)) % MAX_GROUPS
+        units = np.column_stack([np.bincount(group, weights=column) for column in units.T])
+    weights = rng.multinomial(len(units), np.full(len(units), 1 / len(units)), size=NUM_RESAMPLES)
+    low, high = np.nanquantile(_alpha(weights @ units), [0.025, 0.975])
     return Alpha(value, float(low), float(high), level, len(counts), int(counts.sum()))
 
 
@@ -203,30 +222,11 @@ def _places(totals: Ints, values: Floats, level: Level) -> Floats:
     return np.asarray((line - line.mean()) / spread, dtype=np.float64)[:, None]
 
 
-def _unit_sums(counts: Ints, places: Floats) -> Floats:
-    """Return per item: its disagreement, number of ratings, sum of squares and sum of places.
-
-    Squared differences over all couples of m places are 2 (m sum|p|² − |sum p|²): no coincidence matrix is needed.
-    """
-    num = counts.sum(1).astype(np.float64)
-    squares, sums = counts @ (places**2).sum(1), counts @ places
-    observed = (num * squares - (sums**2).sum(1)) / (num - 1)
-    return np.column_stack([observed, num, squares, sums])
-
-
 def _alpha(totals: Floats) -> Floats:
+    """Return the alpha of each row: disagreement, number of ratings, sum of squares and sums of places."""
     observed, num, squares, sums = totals[:, 0], totals[:, 1], totals[:, 2], totals[:, 3:]
     expected = (num * squares - (sums**2).sum(1)) / (num - 1)
     nothing = expected <= 1e-12 * num
     value = 1 - observed / np.where(nothing, 1.0, expected)
     value[nothing] = np.nan
     return np.asarray(value, dtype=np.float64)
-
-
-def _resampled(sums: Floats, seed: int) -> Floats:
-    rng, num = np.random.default_rng(seed), len(sums)
-    if num > MAX_GROUPS:
-        group = rng.permutation(num) % MAX_GROUPS
-        sums = np.column_stack([np.bincount(group, weights=column) for column in sums.T])
-    weights = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=NUM_RESAMPLES)
-    return np.asarray(weights @ sums, dtype=np.float64)

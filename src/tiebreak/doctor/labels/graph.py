@@ -7,9 +7,7 @@ completions are equal is no preference and is left out of contradictions and cyc
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -105,9 +103,15 @@ def cycles(prompt: Keys, chosen: Keys, rejected: Keys) -> Cycles:
     mere 2-cycle is a contradiction and not listed. In components of more than MAX_EXACT completions the pairs that
     also stand in a contradiction are left to that rule. Components: Pearce's algorithm in scipy, linear time.
     """
-    rows = _several_per_prompt(prompt, np.flatnonzero(chosen != rejected))
+    from scipy.sparse import csr_matrix  # noqa: PLC0415  loaded where it is used: `import tiebreak` stays fast
+    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
+
+    rows = np.flatnonzero(chosen != rejected)
+    _, index, counts = np.unique(prompt[rows], return_inverse=True, return_counts=True)
+    rows = rows[counts[index] >= 3]  # fewer pairs of a prompt make no cycle of three
     source, target, num_nodes = _nodes(prompt[rows], chosen[rows], rejected[rows])
-    component = _components(source, target, num_nodes)
+    edges = csr_matrix((np.ones(len(source), dtype=np.int8), (source, target)), shape=(num_nodes, num_nodes))
+    component = connected_components(edges, directed=True, connection="strong")[1].astype(np.int64)
     size = np.bincount(component, minlength=1)
     inside = (component[source] == component[target]) & (size[component[source]] >= 3)
     rows, source, target = rows[inside], source[inside], target[inside]
@@ -116,12 +120,6 @@ def cycles(prompt: Keys, chosen: Keys, rejected: Keys) -> Cycles:
     _add_mutual(cyclic, mutual, source, target, component[source], size)
     groups, order = _groups_by_first_pair(component[source[cyclic]], rows[cyclic])
     return Cycles(rows[cyclic][order], groups)
-
-
-def _several_per_prompt(prompt: Keys, rows: Ints) -> Ints:
-    """Keep the rows of prompts with at least three pairs: fewer make no cycle of three."""
-    _, index, counts = np.unique(prompt[rows], return_inverse=True, return_counts=True)
-    return rows[counts[index] >= 3]
 
 
 def _nodes(prompt: Keys, chosen: Keys, rejected: Keys) -> tuple[Ints, Ints, int]:
@@ -133,15 +131,6 @@ def _nodes(prompt: Keys, chosen: Keys, rejected: Keys) -> tuple[Ints, Ints, int]
     return node[: len(prompt)], node[len(prompt) :], int(node.max(initial=-1)) + 1
 
 
-def _components(source: Ints, target: Ints, num_nodes: int) -> Ints:
-    from scipy.sparse import csr_matrix  # noqa: PLC0415  loaded where it is used: `import tiebreak` stays fast
-    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
-
-    edges = csr_matrix((np.ones(len(source), dtype=np.int8), (source, target)), shape=(num_nodes, num_nodes))
-    found: Ints = connected_components(edges, directed=True, connection="strong")[1].astype(np.int64)
-    return found
-
-
 def _add_mutual(
     cyclic: NDArray[np.bool_], mutual: NDArray[np.bool_], source: Ints, target: Ints, component: Ints, size: Ints
 ) -> None:
@@ -150,16 +139,11 @@ def _add_mutual(
     edges = np.flatnonzero(wanted)
     edges = edges[np.argsort(component[edges], kind="stable")]
     for members in np.split(edges, np.flatnonzero(np.diff(component[edges])) + 1):
-        successors = _successors(source[members].tolist(), target[members].tolist())
+        successors: dict[int, set[int]] = {}
+        for start, end in zip(source[members].tolist(), target[members].tolist(), strict=True):
+            successors.setdefault(start, set()).add(end)
         for edge in members[mutual[members]]:
             cyclic[edge] = _returns(successors, int(source[edge]), int(target[edge]))
-
-
-def _successors(sources: list[int], targets: list[int]) -> dict[int, set[int]]:
-    found: dict[int, set[int]] = {}
-    for source, target in zip(sources, targets, strict=True):
-        found.setdefault(source, set()).add(target)
-    return found
 
 
 def _returns(successors: dict[int, set[int]], source: int, target: int) -> bool:
@@ -174,30 +158,6 @@ def _returns(successors: dict[int, set[int]], source: int, target: int) -> bool:
     return False
 
 
-def shortest_cycle(chosen: Keys, rejected: Keys, pairs: Ints) -> Ints:
-    """Return pairs that show a cycle in order (A > B, B > C, C > A): a shortest one of three or more.
-
-    It goes through the first pair. `pairs` is one group of `cycles`; empty where the first pair closes no such cycle.
-    """
-    edges = {(int(chosen[i]), int(rejected[i])): int(i) for i in reversed(pairs)}
-    start, goal = int(rejected[pairs[0]]), int(chosen[pairs[0]])
-    successors = _successors([a for a, _ in edges], [b for _, b in edges])
-    came_from, queue = {start: start}, deque([start])
-    while queue and goal not in came_from:
-        node = queue.popleft()
-        for after in sorted(successors.get(node, set()) - set(came_from) - ({goal} if node == start else set())):
-            came_from[after] = node
-            queue.append(after)
-    if goal not in came_from:
-        return np.zeros(0, dtype=np.int64)
-    path = [goal]
-    while path[-1] != start:
-        path.append(came_from[path[-1]])
-    steps = list(reversed(path))
-    back = [edges[a, b] for a, b in pairwise(steps)]
-    return np.array([int(pairs[0]), *back], dtype=np.int64)
-
-
 @dataclass(frozen=True)
 class Clusters:
     """How pairs spread over prompts; `effective` is how many prompts of one pair would weigh as much."""
@@ -210,14 +170,14 @@ class Clusters:
     """(pairs per prompt, number of such prompts), ascending."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields, for JSON."""
-        return {**vars(self), "histogram": [list(row) for row in self.histogram]}
+        """Return how many prompts there are and how evenly pairs lie on them, for JSON."""
+        return {"num_prompts": self.num_prompts, "effective": round(self.effective, 1), "largest": self.largest}
 
 
-def clusters(prompt: Keys, weights: NDArray[np.float64] | None = None) -> Clusters:
-    """Count the pairs of each prompt; effective = (sum w)² / sum w² over prompts' pairs or weights (Kish 1965)."""
-    _, index, counts = np.unique(prompt, return_inverse=True, return_counts=True)
-    totals = counts.astype(np.float64) if weights is None else np.bincount(index, weights=weights)
+def clusters(prompt: Keys) -> Clusters:
+    """Count the pairs of each prompt; effective = (sum n)² / sum n² over prompts' numbers of pairs (Kish 1965)."""
+    _, counts = np.unique(prompt, return_counts=True)
+    totals = counts.astype(np.float64)
     squares = float((totals**2).sum())
     sizes, nums = np.unique(counts, return_counts=True)
     histogram = tuple((int(size), int(num)) for size, num in zip(sizes, nums, strict=True))

@@ -19,7 +19,7 @@ up as noise. Honest differences of taste count as noise wherever judgements are 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from tiebreak.doctor.labels.crossfit import Floats, Ints, fit_newton, sigmoid
 from tiebreak.doctor.labels.margins import Margins
+from tiebreak.doctor.report import rounded
 from tiebreak.maths.intervals import clustered_ratio, clustered_share
 
 MIN_PAIRS, MIN_CLUSTERS = 100, 20
@@ -50,8 +51,15 @@ class NoiseEstimate:
     note: str
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields, for JSON."""
-        return asdict(self)
+        """Return the estimate, for JSON."""
+        return {
+            "name": self.source,
+            "estimate": rounded(self.value),
+            "low": rounded(self.low),
+            "high": rounded(self.high),
+            "num": self.num,
+            "note": self.note,
+        }
 
 
 @dataclass(frozen=True)
@@ -71,13 +79,13 @@ class LabelNoise:
         judging = [found for found in self.estimates if found.source != "scores"]
         return min(judging, key=lambda found: found.high - found.low, default=None)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the estimates, for JSON; suspicion has an entry a pair and is left out."""
-        surest = self.surest
-        return {
-            "estimates": [found.as_dict() for found in self.estimates],
-            "surest": None if surest is None else surest.source,
-        }
+    def as_dict(self) -> dict[str, Any] | None:
+        """Return the surest estimate with all of them, for JSON; None where no source judges labels."""
+        if self.surest is None:
+            return None
+        surest = self.surest.as_dict()
+        whole = {name: surest[name] for name in ("estimate", "low", "high")}
+        return whole | {"sources": [found.as_dict() for found in self.estimates]}
 
 
 @dataclass(frozen=True)
@@ -96,9 +104,15 @@ def lapse_rate(margins: Margins) -> Lapse:
     deviation a factor of 2.7). The likelihood is tempered by the design effect of e's score over clusters where that
     is above 1, so that repeated prompts do not narrow the interval.
     """
-    centres, counts = _binned(margins.values)
     unit = max(float(fit_newton(margins.values[:, None], 1e-6)[0]), 1e-9)
-    likelihood, prior = _likelihood(centres * unit, counts), -0.5 * np.log(STEEPNESS) ** 2
+    # In bins of equal counts the likelihood hardly changes.
+    bins = np.array_split(np.sort(margins.values), min(NUM_BINS, len(margins.values)))
+    centres, counts = np.array([part.mean() for part in bins]) * unit, np.array([float(len(part)) for part in bins])
+    likelihood = np.empty((len(RATES), len(STEEPNESS)))
+    for row, rate in enumerate(RATES):  # steepness is the curve's slope at margin 0: (1 − 2e) s
+        agree = rate + (1 - 2 * rate) * sigmoid(np.outer(STEEPNESS / (1 - 2 * rate), centres))
+        likelihood[row] = np.log(np.maximum(agree, 1e-300)) @ counts
+    prior = -0.5 * np.log(STEEPNESS) ** 2
     rate, slope, _, _ = _summary(likelihood + prior)
     likelihood /= _design_effect(margins, rate, slope * unit)
     rate, slope, low, high = _summary(likelihood + prior)
@@ -106,21 +120,6 @@ def lapse_rate(margins: Margins) -> Lapse:
     if high - low > WIDE:
         note += "; it is hardly ever nearly sure, which leaves much open"
     return Lapse(NoiseEstimate("margins", rate, low, high, len(margins.values), note), slope * unit)
-
-
-def _binned(values: Floats) -> tuple[Floats, Floats]:
-    """Average the margins in bins of equal counts: the likelihood hardly changes."""
-    parts = np.array_split(np.sort(values), min(NUM_BINS, len(values)))
-    return np.array([part.mean() for part in parts]), np.array([len(part) for part in parts], dtype=np.float64)
-
-
-def _likelihood(centres: Floats, counts: Floats) -> Floats:
-    """Return the log-likelihood [rates, steepness]; steepness is the curve's slope at margin 0: (1 − 2e) s."""
-    rows = []
-    for rate in RATES:
-        agree = rate + (1 - 2 * rate) * sigmoid(np.outer(STEEPNESS / (1 - 2 * rate), centres))
-        rows.append(np.log(np.maximum(agree, 1e-300)) @ counts)
-    return np.array(rows)
 
 
 def _summary(log_posterior: Floats) -> tuple[float, float, float, float]:
@@ -200,7 +199,11 @@ def from_votes(wins: Ints, losses: Ints) -> tuple[NoiseEstimate, Floats] | None:
     likelihood = _vote_likelihood((wins + losses)[judged], np.minimum(wins, losses)[judged])
     best = float(VOTE_RATES[likelihood.argmax()])
     inside = VOTE_RATES[2 * (likelihood.max() - likelihood) <= CHI2_95]
-    wrong = [_wrong_given_votes(wins, losses, v) for v in (best, float(inside.min()), float(inside.max()))]
+    lead = (wins - losses).astype(np.float64)
+    wrong = [
+        np.where(wins + losses > 0, sigmoid(np.float64(math.log(rate / (1 - rate))) * lead), np.nan)
+        for rate in (best, float(inside.min()), float(inside.max()))
+    ]
     value, low, high = (float(np.mean(share[judged])) for share in wrong)
     note = f"one vote is wrong at {best:.1%}"
     return NoiseEstimate("votes", value, low, high, int(judged.sum()), note), wrong[0]
@@ -219,11 +222,6 @@ def _vote_likelihood(num: Ints, minority: Ints) -> Floats:
         chances = ways + np.logaddexp(k * wrong + (total - k) * right, (total - k) * wrong + k * right)
         found += count * (chances[:, small] - np.logaddexp.reduce(chances, axis=1))
     return found
-
-
-def _wrong_given_votes(wins: Ints, losses: Ints, rate: float) -> Floats:
-    wrong = sigmoid(np.float64(math.log(rate / (1 - rate))) * (wins - losses).astype(np.float64))
-    return np.where(wins + losses > 0, wrong, np.nan)
 
 
 def from_scores(chosen: Floats, rejected: Floats) -> NoiseEstimate | None:

@@ -35,8 +35,9 @@ class FeatureRow:
     """Share of pairs whose completions differ in it at all; the others count one half in the accuracy."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields, for JSON."""
-        return {**vars(self), "alone": self.alone.as_dict()}
+        """Return the accuracy and the weight, for JSON."""
+        accuracy, coefficient = round(self.alone.value, 4), round(self.coefficient, 3)
+        return {"name": self.name, "accuracy": accuracy, "coefficient": coefficient}
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,20 @@ class Shortcut:
     num_given: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields, for JSON."""
-        shares = {"length": self.length.as_dict(), "together": self.together.as_dict()}
-        return {**vars(self), **shares, "rows": [row.as_dict() for row in self.rows]}
+        """Return the accuracies, for JSON."""
+        length, features = (
+            {"accuracy": round(share.value, 4), "low": round(share.low, 4), "high": round(share.high, 4)}
+            for share in (self.length, self.together)
+        )
+        thinned = f"measured on {self.num_pairs} of {self.num_given} pairs" if self.num_pairs < self.num_given else ""
+        return {
+            "length": length,
+            "features": features,
+            "num_pairs": self.num_pairs,
+            "num_clusters": self.together.num_clusters,
+            "by_feature": [row.as_dict() for row in self.rows],
+            "note": thinned,
+        }
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,7 @@ class TooFew:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the reason, for JSON."""
-        return {"reason": self.reason}
+        return {"note": self.reason}
 
 
 def find_shortcuts(
@@ -84,41 +96,28 @@ def find_shortcuts(
     if len(rows) < MIN_PAIRS or num_clusters < MIN_CLUSTERS:
         wanted = f"at least {MIN_PAIRS} pairs in {MIN_CLUSTERS} clusters are needed"
         return TooFew(f"{len(rows)} pairs in {num_clusters} clusters: {wanted}")
-    scaled = _scaled(np.asarray(features[rows], dtype=np.float64))
-    folds = folds_of(kept, num_folds)
-    alone = [clustered_share(column, kept) for column in _alone(scaled, folds).T]
-    together = clustered_share(_together(scaled, folds), kept)
-    return Shortcut(alone[length], together, _rows(names, alone, scaled), len(rows), len(clusters))
-
-
-def _rows(names: Sequence[str], alone: list[Share], scaled: Floats) -> tuple[FeatureRow, ...]:
+    scaled = np.asarray(features[rows], dtype=np.float64)
+    if not np.isfinite(scaled).all():
+        raise ValueError("features are finite numbers")
+    size = np.sqrt((scaled**2).mean(0))
+    scaled = scaled / np.where(size > 0, size, 1.0)  # nothing is subtracted: a difference of 0 must stay 0
+    by_feature, by_all = _correct(scaled, folds_of(kept, num_folds))
+    alone = [clustered_share(column, kept) for column in by_feature.T]
     coefficients, different = fit_newton(scaled, RIDGE), (scaled != 0).mean(0)
     numbers = zip(names, alone, coefficients.tolist(), different.tolist(), strict=True)
-    return tuple(FeatureRow(*row) for row in numbers)
+    found = tuple(FeatureRow(*row) for row in numbers)
+    return Shortcut(alone[length], clustered_share(by_all, kept), found, len(rows), len(clusters))
 
 
-def _scaled(features: Floats) -> Floats:
-    """Divide by the root mean square; nothing is subtracted, for a difference of 0 must stay 0."""
-    if not np.isfinite(features).all():
-        raise ValueError("features are finite numbers")
-    size = np.sqrt((features**2).mean(0))
-    return features / np.where(size > 0, size, 1.0)
+def _correct(scaled: Floats, folds: Ints) -> tuple[Floats, Floats]:
+    """Return how right each feature's sign is, [pairs, k], and all features together, [pairs]; a tie is one half.
 
-
-def _alone(scaled: Floats, folds: Ints) -> Floats:
-    """Return correctness [pairs, k] of each sign; a direction that the other folds leave open is a tie."""
-    signs = np.sign(scaled)
-    correct = np.empty_like(signs)
-    totals = np.sign(scaled).sum(0)
+    A direction that the other folds leave open is a tie, too.
+    """
+    signs, together = np.sign(scaled), np.empty(len(scaled))
+    totals, alone = signs.sum(0), np.empty_like(signs)
     for fold in np.unique(folds):
         held = folds == fold
-        correct[held] = 0.5 + 0.5 * signs[held] * np.sign(totals - signs[held].sum(0))
-    return correct
-
-
-def _together(scaled: Floats, folds: Ints) -> Floats:
-    correct = np.empty(len(scaled))
-    for fold in np.unique(folds):
-        held = folds == fold
-        correct[held] = 0.5 + 0.5 * np.sign(scaled[held] @ fit_newton(scaled[~held], RIDGE))
-    return correct
+        alone[held] = 0.5 + 0.5 * signs[held] * np.sign(totals - signs[held].sum(0))
+        together[held] = 0.5 + 0.5 * np.sign(scaled[held] @ fit_newton(scaled[~held], RIDGE))
+    return alone, together

@@ -38,20 +38,17 @@ def control_tokens(text: str) -> Iterator[Hit]:
     """Yield the control strings of common chat models; the kind is the string itself."""
     strikes = 0
     for match in _ANGLED.finditer(text) if "<" in text else ():
-        found = match.group()
+        found, (start, end) = match.group(), match.span()
         strikes += found == "<s>"
-        if found not in ("<s>", "</s>") or _is_sentence_mark(text, match, strikes):
-            yield Hit(found, *match.span())
+        # HTML strikes texts out with these two, where `<s>` opens before `</s>` closes.
+        if found == "<s>":
+            is_mark = (start < 64 and not text[:start].strip()) or _AFTER_STRIKE.match(text, end) is not None
+        else:
+            is_mark = found != "</s>" or strikes == 0
+        if is_mark:
+            yield Hit(found, start, end)
     for match in _SQUARE.finditer(text) if "[" in text else ():
         yield Hit(match.group(), *match.span())
-
-
-def _is_sentence_mark(text: str, match: re.Match[str], strikes: int) -> bool:
-    """Say whether `<s>` or `</s>` is a model's mark and not HTML, where `<s>` opens before `</s>` closes."""
-    if match.group() == "</s>":
-        return strikes == 0
-    opens = match.start() < 64 and not text[: match.start()].strip()
-    return opens or _AFTER_STRIKE.match(text, match.end()) is not None
 
 
 # ----------------------------------------------------------------------------------------------------- role headers
@@ -118,7 +115,9 @@ def hidden_text(text: str) -> Iterator[Hit]:
         start, end = match.span()
         if end - start == 1 and _is_legitimate(text, start):
             continue
-        start = _after_flag(text, start)
+        # The tags that a flag emoji in front of a run needs are no part of it.
+        flag = _FLAG.match(text, start - 1) if start else None
+        start = flag.end() if flag else start
         for kind, characters in groupby(text[start:end], _hidden_kind):
             stop = start + len(list(characters))
             yield Hit(kind, start, stop)
@@ -158,9 +157,3 @@ def _is_legitimate(text: str, index: int) -> bool:
     if character == "\u200b":
         return bool(_UNSPACED.match(before) and _UNSPACED.match(after))
     return character in "\u200e\u200f\u061c" and _RIGHT_TO_LEFT.search(text, max(index - 64, 0), index + 64) is not None
-
-
-def _after_flag(text: str, start: int) -> int:
-    """Return where a run goes on after the tags that a flag emoji in front of it needs."""
-    flag = _FLAG.match(text, start - 1) if start else None
-    return flag.end() if flag else start

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from tiebreak.doctor.texts.phrases import agrees, first_person, refuses
 from tiebreak.doctor.texts.scripts import other_script_share
-from tiebreak.doctor.texts.wordhashes import Words, ngrams, normalised, words
-from tiebreak.records import Pair
+from tiebreak.doctor.texts.wordhashes import Words, ngrams
 
 DESCRIPTIONS = {
     "log_length": "log of 1 + characters",
@@ -38,19 +37,6 @@ _TABLE_ROW = re.compile(r"\n[ \t]{0,4}\|")
 Features = NDArray[np.float32]
 
 
-def features(prompt: str, completion: str) -> Features:
-    """Return the ten features of one completion, in the order of NAMES."""
-    return np.asarray(features_of([prompt], [completion], words([normalised(completion)]))[0])
-
-
-def differences(pairs: Sequence[Pair]) -> Features:
-    """Return features of chosen minus those of rejected, [pairs, 10]; the prompt is its last message."""
-    prompts = [pair.prompt[-1].content for pair in pairs]
-    sides = [[pair.chosen.content for pair in pairs], [pair.rejected.content for pair in pairs]]
-    chosen, rejected = (features_of(prompts, side, words([normalised(text) for text in side])) for side in sides)
-    return np.asarray(chosen - rejected)
-
-
 def features_of(prompts: Sequence[str], completions: Sequence[str], found: Words) -> Features:
     """Return the features of completions whose words are known, [completions, 10]."""
     surfaces = [_surface(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
@@ -63,11 +49,14 @@ def features_of(prompts: Sequence[str], completions: Sequence[str], found: Words
 
 def _surface(prompt: str, completion: str) -> tuple[float, ...]:
     """Return one row: lengths and numbers as counts, repetition left at 0."""
-    last = completion.rstrip()[-1:]
+    lines, last = "\n" + completion, completion.rstrip()[-1:]
+    marks = completion.count("**") // 2 + completion.count("```") // 2
+    marks += len(_HEADING.findall(lines)) if "#" in completion else 0
+    marks += len(_TABLE_ROW.findall(lines)) if "|" in completion else 0
     return (
         len(completion),
-        _num_list_items(completion),
-        _num_marks(completion),
+        len(_LIST_ITEM.findall(lines)),
+        marks,
         refuses(completion),
         first_person(completion),
         agrees(completion),
@@ -76,17 +65,6 @@ def _surface(prompt: str, completion: str) -> tuple[float, ...]:
         0.0,
         last.isalnum() or last == ",",
     )
-
-
-def _num_list_items(text: str) -> int:
-    return len(_LIST_ITEM.findall("\n" + text))
-
-
-def _num_marks(text: str) -> int:
-    marks = text.count("**") // 2 + text.count("```") // 2
-    lines = "\n" + text
-    marks += len(_HEADING.findall(lines)) if "#" in text else 0
-    return marks + (len(_TABLE_ROW.findall(lines)) if "|" in text else 0)
 
 
 def _repetitions(found: Words) -> NDArray[np.float64]:

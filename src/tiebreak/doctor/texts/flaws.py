@@ -7,9 +7,8 @@ personal is masked and whatever is hidden is spelled out. The forms themselves a
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
 from typing import NamedTuple
 
 from tiebreak.doctor.texts.controls import Hit, control_tokens, hidden_text, role_headers, shown, without_hidden
@@ -41,7 +40,9 @@ def flaws(text: str, *, prompt: str | None = None) -> list[Flaw]:
     """
     masked = [("secret", hit) for hit in secrets(text)] + [("personal_data", hit) for hit in personal_data(text)]
     firsts: dict[tuple[str, str], Hit] = {}
-    for code, hit in chain(masked, _unmasked(text, prompt)):
+    plain = [("control_token", hit) for hit in control_tokens(text)] + [("hidden_text", h) for h in hidden_text(text)]
+    turns = [("role_header", hit) for hit in role_headers(text, prompt)] if prompt is not None else []
+    for code, hit in (*masked, *plain, *turns):
         firsts.setdefault((code, hit.kind), hit)
     if not firsts:
         return []
@@ -69,15 +70,6 @@ def visible(pair: Pair) -> Pair:
 
 def _visible(message: Message) -> Message:
     return replace(message, content=without_hidden(message.content))
-
-
-def _unmasked(text: str, prompt: str | None) -> Iterator[tuple[str, Hit]]:
-    for hit in control_tokens(text):
-        yield "control_token", hit
-    for hit in hidden_text(text):
-        yield "hidden_text", hit
-    for hit in role_headers(text, prompt) if prompt is not None else ():
-        yield "role_header", hit
 
 
 def _excerpt(text: str, hit: Hit, masked: Sequence[tuple[int, int]]) -> str:

@@ -7,14 +7,14 @@ Owns what "nearly the same" means: the Jaccard similarity of the sets of runs of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash
 
-from tiebreak.doctor.texts.wordhashes import Hashes, Offsets, Words, ngrams, normalised, words
+from tiebreak.doctor.texts.wordhashes import Hashes, Offsets, Words, ngrams
 
 Signatures = NDArray[np.uint16]
 Labels = NDArray[np.int64]
@@ -26,15 +26,9 @@ SLOTS = 32
 _ROWS = 4
 """Slots in a band: of two texts at the threshold 0.85, one of 8 bands agrees with probability 0.997."""
 _NEIGHBOURS = 4
-_BLOCK = 512
-"""Texts hashed at once: what they need in between stays in the processor's cache."""
+_BLOCK = 65536
+"""Rows compared at once."""
 _SEED = 1
-
-
-def signatures(texts: Sequence[str]) -> Signatures:
-    """Return the signature of each text, [texts, SLOTS]: the share of equal slots of two estimates their Jaccard."""
-    blocks = [texts[start : start + _BLOCK] for start in range(0, len(texts), _BLOCK)] or [[]]
-    return np.concatenate([signatures_of(words([normalised(text) for text in block])) for block in blocks])
 
 
 def signatures_of(found: Words) -> Signatures:
@@ -54,8 +48,12 @@ def minhashes(hashes: Hashes, offsets: Offsets) -> Signatures:
 
 def similarities(signatures: Signatures, first: Labels, second: Labels) -> NDArray[np.float64]:
     """Return the smallest estimated Jaccard over the parts of each two rows; a part is SLOTS columns wide."""
-    equal = signatures[first] == signatures[second]
-    return np.asarray(equal.reshape(len(equal), -1, SLOTS).mean(axis=2).min(axis=1))
+    found = np.empty(len(first))
+    for start in range(0, len(first), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        equal = signatures[first[part]] == signatures[second[part]]
+        found[part] = equal.reshape(len(equal), -1, SLOTS).mean(axis=2).min(axis=1)
+    return found
 
 
 def clusters(signatures: Signatures, threshold: float = 0.85) -> Labels:
@@ -65,26 +63,19 @@ def clusters(signatures: Signatures, threshold: float = 0.85) -> Labels:
     is. Time and memory are linear in rows whatever they hold: a row of a full bucket meets its neighbours in the order
     of the next band and the first of the bucket, not everybody.
     """
-    firsts, labels = _exact(signatures)
+    # First of each distinct signature once, ascending; `labels` says of each row which of these is its own.
+    _, firsts, inverse = np.unique(_row_keys(signatures), return_index=True, return_inverse=True)
+    order = np.argsort(firsts)
+    firsts, labels = firsts[order], np.argsort(order)[inverse]
     joined = np.arange(len(firsts))
     for keys in pairwise(_band_keys(signatures, firsts)):
         left, right = _candidates(*keys)
         apart = joined[left] != joined[right]
         left, right = left[apart], right[apart]
-        near = _near(signatures, firsts[left], firsts[right], threshold)
+        near = similarities(signatures, firsts[left], firsts[right]) >= threshold
         if near.any():
             joined = _joined(joined, left[near], right[near])
     return np.asarray(firsts[joined][labels])
-
-
-def _exact(signatures: Signatures) -> tuple[Labels, Labels]:
-    """Return the first row of each distinct signature, ascending, and for each row the position of its own in there."""
-    rows = _row_keys(signatures)
-    _, firsts, inverse = np.unique(rows, return_index=True, return_inverse=True)
-    order = np.argsort(firsts)
-    position = np.empty_like(order)
-    position[order] = np.arange(len(order))
-    return firsts[order], position[inverse]
 
 
 def _row_keys(columns: Signatures) -> NDArray[np.uint64]:
@@ -120,14 +111,6 @@ def _candidates(keys: NDArray[np.uint64], next_keys: NDArray[np.uint64]) -> tupl
         left.append(shared[inside - distance])
         right.append(shared[inside])
     return np.concatenate(left), np.concatenate(right)
-
-
-def _near(signatures: Signatures, left: Labels, right: Labels, threshold: float) -> NDArray[np.bool_]:
-    found = np.empty(len(left), bool)
-    for start in range(0, len(left), 65536):
-        part = slice(start, start + 65536)
-        found[part] = similarities(signatures, left[part], right[part]) >= threshold
-    return found
 
 
 def _joined(labels: Labels, left: Labels, right: Labels) -> Labels:

@@ -83,7 +83,11 @@ _DRAMA = re.compile(r"447700900\d{3}|44(?:20794|1134960|1174960|1214960|1414960|
 
 def _phones(text: str, skeleton: bytes) -> Iterator[Hit]:
     if any(part in skeleton for part in (b"000-0000", b"000 0000", b"000.0000")):
-        yield from (Hit("phone", *match.span()) for match in _NANP.finditer(text) if _is_somebodys(match))
+        for match in _NANP.finditer(text):
+            area, exchange = match["a"] or match["b"], match["exchange"]
+            example = exchange == "555" or exchange[1:] == "11" or area + exchange + match["line"] == "9876543210"
+            if not example and area not in _TOLL_FREE:
+                yield Hit("phone", *match.span())
     last = 0
     for match in _INTERNATIONAL.finditer(text) if b"+0" in skeleton else ():
         digits = re.sub(r"\D", "", match.group())
@@ -91,13 +95,6 @@ def _phones(text: str, skeleton: bytes) -> Iterator[Hit]:
         if not added and 9 <= len(digits) <= 15 and len(set(digits)) > 3 and not _DRAMA.fullmatch(digits):
             last = match.end()
             yield Hit("phone", *match.span())
-
-
-def _is_somebodys(match: re.Match[str]) -> bool:
-    """Say whether a North American number can belong to a person: no service, no number of films and examples."""
-    area, exchange = match["a"] or match["b"], match["exchange"]
-    example = exchange == "555" or exchange[1:] == "11" or area + exchange + match["line"] == "9876543210"
-    return not example and area not in _TOLL_FREE
 
 
 # -------------------------------------------------------------------------------------- cards, accounts, security
@@ -156,13 +153,10 @@ def _addresses(text: str) -> Iterator[Hit]:
         octets = match.group().split(".")
         if _VERSION.search(text[max(match.start() - 12, 0) : match.start()]):
             continue
-        if any(len(octet) > 1 for octet in octets) and match.group() not in _RESOLVERS and _is_public(match.group()):
+        try:
+            address = ipaddress.IPv4Address(match.group())
+        except ValueError:
+            continue
+        public = address.is_global and not address.is_multicast
+        if public and any(len(octet) > 1 for octet in octets) and match.group() not in _RESOLVERS:
             yield Hit("ip", *match.span())
-
-
-def _is_public(address: str) -> bool:
-    try:
-        found = ipaddress.IPv4Address(address)
-    except ValueError:
-        return False
-    return found.is_global and not found.is_multicast

@@ -34,13 +34,10 @@ def _is_random(text: str) -> bool:
 
 
 def _is_password(text: str) -> bool:
-    kinds = (str.isalpha, str.isdigit)
-    return _is_random(text) and all(any(map(kind, text)) for kind in kinds) and _bits_per_character(text) >= 3.0
-
-
-def _bits_per_character(text: str) -> float:
-    """Return the entropy of the distribution of characters (Shannon 1948), in bits."""
-    return -sum(count / len(text) * math.log2(count / len(text)) for count in Counter(text).values())
+    if not _is_random(text) or not any(map(str.isalpha, text)) or not any(map(str.isdigit, text)):
+        return False
+    shares = [count / len(text) for count in Counter(text).values()]
+    return -sum(share * math.log2(share) for share in shares) >= 3.0  # entropy of characters (Shannon 1948), in bits
 
 
 _FORMS = (
@@ -99,14 +96,10 @@ def secrets(text: str) -> Iterator[Hit]:
     if b"a" * 20 in text.encode("utf-8", "surrogatepass").translate(_RUN):
         for form in _FORMS:
             if any(needle in text for needle in form.needles):
-                yield from _of_form(text, form)
+                for match in form.pattern.finditer(text):
+                    if form.kind == "private_key" or _is_random(match.group(1)):
+                        yield Hit(form.kind, *match.span(1))
     if ":" in text or "=" in text:
         for match in _ASSIGNED.finditer(text):
             if _NAME.search(text[max(match.start() - 40, 0) : match.start()]) and _is_password(match.group(1)):
                 yield Hit("password", *match.span(1))
-
-
-def _of_form(text: str, form: _Form) -> Iterator[Hit]:
-    for match in form.pattern.finditer(text):
-        if form.kind == "private_key" or _is_random(match.group(1)):
-            yield Hit(form.kind, *match.span(1))

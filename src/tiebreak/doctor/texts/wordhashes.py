@@ -103,18 +103,14 @@ def ngrams(found: Words, size: int) -> tuple[Hashes, Offsets]:
     hashes = np.zeros(len(starts), np.uint32)
     for place in range(size):
         hashes += padded[starts + place] * _MULTIPLIERS[place]
-    _short_runs(hashes, found, offsets, size)
-    return mixed(hashes), offsets[:-1]
-
-
-def _short_runs(hashes: Hashes, found: Words, offsets: Offsets, size: int) -> None:
-    """Overwrite the runs of texts shorter than `size`, which would reach into the next text."""
+    # The one run of a shorter text is made anew: it reached into the next text.
     short = np.flatnonzero(found.counts < size)
     total = np.zeros(len(short), np.uint32)
     for place in range(size - 1):
         inside = found.counts[short] > place
         total += np.where(inside, found.hashes[(found.offsets[short] + place) * inside] * _MULTIPLIERS[place], 0)
     hashes[offsets[short]] = total
+    return mixed(hashes), offsets[:-1]
 
 
 def mixed(hashes: Hashes) -> Hashes:
