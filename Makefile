@@ -32,12 +32,13 @@ test-all: lint ## All tests in their long form, with inputs drawn anew (hours)
 bench: $(VENV)/.tested ## Speed and memory beside TRL on real pairs (DATA=hh, ultrafeedback, summedits or a file; half an hour)
 	$(BIN)/python benchmarks/throughput.py --data $(DATA) $(BENCH)
 
-lint: $(VENV)/.tested ## Style, types, import floors, dependencies
+lint: $(VENV)/.tested ## Style, types, import floors, dependencies, what is cut too small
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/dependencies.py
+	$(BIN)/python scripts/house.py --most 25
 
 format: $(VENV)/.tested ## Rewrite the code in the house style
 	$(BIN)/ruff check --fix .

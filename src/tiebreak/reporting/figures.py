@@ -6,7 +6,6 @@ Owns what is drawn of a run, and how plots look. Pure: metric rows and evidence 
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -62,13 +61,13 @@ def plots(metrics: Rows, evidence: Rows) -> list[Plot]:
         drawn += [
             (
                 "Loss",
-                "Starts at ln 2 (dashed), where policy and reference agree.",
-                lambda a: _both(a, train, heldout, "loss"),
+                "Dashed: where it starts, policy and reference agreeing.",
+                lambda a: _both(a, train, heldout, "loss", float(train[0]["loss"])),
             ),
             (
                 "Preference accuracy",
                 "Share of pairs whose margin is positive.",
-                lambda a: _both(a, train, heldout, "rewards/accuracies"),
+                lambda a: _both(a, train, heldout, "rewards/accuracies", 0.5),
             ),
             ("Implicit rewards", "Training pairs. Both falling means displacement.", lambda a: _rewards(a, train)),
         ]
@@ -99,10 +98,10 @@ def draw_svg(name: str, draw: Callable[[Axes], None], height: float = 2.7) -> st
     return body[body.index("<svg") :]
 
 
-def _both(axes: Axes, train: Rows, heldout: Rows, key: str) -> None:
+def _both(axes: Axes, train: Rows, heldout: Rows, key: str, start: float) -> None:
     """Draw a number of every step and of the held-out pairs; dashed is what it is before the policy moves."""
     is_share = key == "rewards/accuracies"
-    axes.axhline(0.5 if is_share else math.log(2), color=MUTED, linewidth=0.9, linestyle="--")
+    axes.axhline(start, color=MUTED, linewidth=0.9, linestyle="--")
     x, y = _column(train, "step"), _column(train, key)
     axes.plot(x, y, ".", color=TRAIN, markersize=4, alpha=0.7, label="training step")
     if len(x) >= 10:
