@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import resource
 import signal
+import sys
 import threading
-import time
+import tracemalloc
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +18,7 @@ from bounds import hang_after
 from tiebreak.config import DataConfig
 from tiebreak.data import render, template_probe, templates
 from tiebreak.data.render import Renderer
-from tiebreak.data.templates import Exceeded, fault_of, limited
+from tiebreak.data.templates import METER, STEPS, fault_of, rendered
 from tiebreak.errors import RenderError
 from tiebreak.records import Message, Pair
 
@@ -34,6 +37,29 @@ BOMBS = {
         "{% for i in [1, 2] recursive %}{% if loop.depth < 60 %}{{ loop([1, 2]) }}{% endif %}{% endfor %}"
     ),
     "lorem ipsum": "{{ lipsum(n=100000000) }}",
+}  # fmt: skip
+GROWING = {
+    "repeated text": "{{ 'a' * 99999999999 }}",
+    "repeated by a name": "{% set n = 99999999999 %}{% set x = 'a' * n %}",
+    "padded text": "{{ 'a'|center(99999999999) }}",
+    "padded by a method": "{% set f = 99999999999 %}{% set x = 'a'.ljust(f) %}",
+    "padded by a list": "{% set x = 'a'.ljust(*[99999999999]) %}",
+    "padded by a dictionary": "{% set x = 'a'|center(**{'width': 99999999999}) %}",
+    "number that multiplies": (
+        "{% set n = namespace(x=99) %}{% for i in range(60) %}{% set n.x = n.x * n.x %}{% endfor %}"
+    ),
+    "doubled by a filter": (
+        "{% set n = namespace(x='aa') %}{% for i in range(60) %}{% set n.x = [n.x, n.x]|join %}{% set y = n.x|upper %}"
+        "{% endfor %}"
+    ),
+    "searched again and again": (
+        "{% set big = 'ab' * 1000000 %}" + LOOP + "{% if 'zz' in big %}{% endif %}{% set x = big.count('zz') %}" + END
+    ),
+    "loop whose items are all left out": "{% for i in range(99999) if false %}{% endfor %}" * 20,
+    "macro whose results are not written": (
+        "{% macro f(n) %}{% if n %}{% set x = f(n - 1) %}{% set y = f(n - 1) %}{% endif %}{% endmacro %}"
+        "{% set x = f(60) %}"
+    ),
 }  # fmt: skip
 ATOMS = {
     "power": "{{ 9**9**9 }}",
@@ -73,9 +99,7 @@ def _renderer(tokenizer, template: str) -> Renderer:
 @pytest.fixture
 def hasty(monkeypatch):
     """Bounds that tests can wait for."""
-    monkeypatch.setattr(templates, "CPU_SECONDS", 0.5)
-    monkeypatch.setattr(templates, "MEMORY_BYTES", 2**28)
-    monkeypatch.setattr(templates, "OUTPUT_CHARACTERS", 2**22)
+    monkeypatch.setattr(templates, "STEPS", 200_000)
 
 
 # ------------------------------------------------------------------------------------------------------------ rendering
@@ -93,97 +117,174 @@ def test_a_bomb_ends_as_a_render_error_and_the_next_pair_costs_nothing(tokenizer
         renderer.pair(PAIR)
 
 
-def test_a_bomb_for_some_pairs_only_ends_too(tokenizer, hasty):
+@pytest.mark.parametrize("bomb", [LOOP + END, *GROWING.values()], ids=["loop", *GROWING])
+def test_a_bomb_for_some_pairs_only_ends_too(tokenizer, hasty, bomb):
     renderer = _renderer(
-        tokenizer, tokenizer.chat_template + "{% if 'boom' in messages[0].content %}" + LOOP + END + "{% endif %}"
+        tokenizer, tokenizer.chat_template + "{% if 'boom' in messages[0].content %}" + bomb + "{% endif %}"
     )
     assert renderer.pair(PAIR).chosen_ids
-    with pytest.raises(RenderError, match="takes more than"):
+    with pytest.raises(RenderError, match="takes more than 200,000 steps"):
         renderer.pair(Pair((Message("user", "boom"),), PAIR.chosen, PAIR.rejected))
 
 
-def test_memory_is_bounded_in_one_step_and_in_any_thread(hasty):
-    """The kernel refuses it, so no step between two looks takes all that the machine has."""
+def test_a_bomb_ends_in_any_thread(tokenizer, hasty):
     ended = []
 
-    def take():
+    def render():
         try:
-            limited(lambda: "x" * 2**31)  # more than a heap may still hold of what was freed
-        except Exceeded as error:
+            _renderer(tokenizer, LOOP + END).pair(PAIR)
+        except RenderError as error:
             ended.append(str(error))
 
-    thread = threading.Thread(target=take)
-    thread.start()
-    thread.join()
-    take()
-    assert ended == ["the chat template takes more than 256 MiB of memory for one chat"] * 2
-    assert len("x" * 2**29) == 2**29, "the bound is gone when the rendering is"
+    for thread in [threading.Thread(target=render) for _ in range(3)]:
+        thread.start()
+        thread.join()
+    assert ended == ["the chat template takes more than 200,000 steps for one chat"] * 3
 
 
-def test_a_lower_limit_of_the_user_stays(hasty):
-    own = (2**50, resource.getrlimit(resource.RLIMIT_AS)[1])
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, own)
+@pytest.mark.parametrize("name", ["loop that writes much", "doubled text", "doubled list", "doubled by a filter"])
+def test_what_a_template_makes_stays_small(tokenizer, hasty, name):
+    tracemalloc.start()
     try:
-        assert int(limited(lambda: str(resource.getrlimit(resource.RLIMIT_AS)[0]))) < 2**50
-        assert resource.getrlimit(resource.RLIMIT_AS) == own
-        tight = (templates._mapped_bytes() + 2**27, own[1])
-        resource.setrlimit(resource.RLIMIT_AS, tight)
-        assert limited(lambda: str(resource.getrlimit(resource.RLIMIT_AS)[0])) == str(tight[0])
+        with pytest.raises(RenderError, match="takes more than"):
+            _renderer(tokenizer, (BOMBS | GROWING)[name]).pair(PAIR)
+        assert tracemalloc.get_traced_memory()[1] < 100 * 2**20
     finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
+        tracemalloc.stop()
 
 
-def test_time_is_not_bounded_in_other_threads_and_nobody_else_is_stopped(monkeypatch):
-    monkeypatch.setattr(templates, "CPU_SECONDS", 0.05)
-    texts = []
-    thread = threading.Thread(target=lambda: texts.append(limited(_computing, 0.2)))
-    thread.start()
-    thread.join()
-    assert texts == ["text"]
+def test_what_all_bounds_together_allow_is_below_the_memory_of_the_trial():
+    assert STEPS * templates._CHARACTERS_PER_STEP <= template_probe.MEMORY_BYTES
+    assert STEPS * templates._ITEMS_PER_STEP * 8 <= template_probe.MEMORY_BYTES
 
 
-def _computing(seconds: float) -> str:
-    until = time.process_time() + seconds
-    while time.process_time() < until:
-        pass
-    return "text"
+def test_rendering_sets_nothing_for_the_process(tokenizer, hasty, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("the process belongs to the user")
+
+    for module, name in [(resource, "setrlimit"), (signal, "signal"), (signal, "setitimer"), (sys, "settrace")]:
+        monkeypatch.setattr(module, name, refuse)
+    assert _renderer(tokenizer, tokenizer.chat_template).pair(PAIR).chosen_ids
+    with pytest.raises(RenderError, match="takes more than"):
+        _renderer(tokenizer, LOOP + END).pair(PAIR)
 
 
-def test_a_stop_that_comes_at_the_last_moment_hits_nobody_else(monkeypatch):
-    """Renderings that end just when their time does: each is text or Exceeded, and nothing is raised later."""
-    monkeypatch.setattr(templates, "CPU_SECONDS", 0.02)
-    monkeypatch.setattr(templates, "_AGAIN_SECONDS", 0.001)
-    outcomes = []
-    for number in range(150):
-        try:
-            outcomes.append(limited(_computing, 0.016 + 0.0002 * (number % 40)))
-        except Exceeded:
-            outcomes.append("stopped")
-        for _ in range(2000):
-            pass  # what came too late would be raised here
-    assert set(outcomes) == {"text", "stopped"}
-    assert not templates._rendering
-    assert signal.getitimer(signal.ITIMER_PROF)[0] == 0
-
-
-def test_the_next_rendering_has_all_its_time(hasty):
+def test_the_next_rendering_has_all_its_steps(tokenizer, hasty):
+    own = copy.deepcopy(tokenizer)
+    own.chat_template = "{% for i in range(70000) %}{{ i }}{% endfor %}"
     for _ in range(4):
-        assert limited(_computing, 0.3) == "text"
+        assert rendered(own, [{"role": "user", "content": "a"}], None, False).startswith("0123")
 
 
-def test_a_template_s_own_error_and_an_interruption_pass_through():
-    for error in (ValueError, KeyboardInterrupt, SystemExit):
-        with pytest.raises(error):
-            limited(_raiser(error))
-        assert not templates._rendering
+def test_a_template_s_own_error_passes_through_and_leaves_nothing_counted(tokenizer):
+    own = copy.deepcopy(tokenizer)
+    own.chat_template = "{{ 1 // 0 }}"
+    with pytest.raises(ZeroDivisionError):
+        rendered(own, [{"role": "user", "content": "a"}], None, False)
+    assert METER.left == sys.maxsize
 
 
-def _raiser(error):
-    def render():
-        raise error
+def test_numbers_of_the_data_are_no_widths(tokenizer):
+    """What is large as a number, and no more than written out, costs nothing."""
+    own = copy.deepcopy(tokenizer)
+    own.chat_template = (
+        "{% macro shown(n) %}{{ n }}{% endmacro %}{% set n = messages[0].n %}"
+        "{{ shown(n) }} {{ '%d'|format(n) }} {{ '{}'.format(n) }} {{ n|string }} {{ n|tojson }} {{ n > 1 }} {{ n + 1 }}"
+    )
+    number = 12345678901234567890
+    text = rendered(own, [{"role": "user", "content": "a", "n": number}], None, False)
+    assert text == f"{number} {number} {number} {number} {number} True {number + 1}"
 
-    return render
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "look",
+        "description": "Look.",
+        "parameters": {
+            "type": "object",
+            "properties": {"at": {"type": "string", "enum": ["a", "b"]}, "n": {"type": "array", "items": {}}},
+            "required": ["at"],
+        },
+    },
+}
+CALL = {
+    "type": "function",
+    "id": "call00001",
+    "function": {"name": "look", "arguments": {"at": "it", "n": 1234567890123, "l": [1, 2], "d": {"x": None}}},
+}
+CHATS = (
+    [{"role": "user", "content": "a"}],
+    [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": " b "},
+        {"role": "assistant", "content": "<think>\nhm\n</think>\n\nc"},
+    ],
+    [{"role": role, "content": "text " * 40} for role in ("user", "assistant") * 3],
+    [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "", "tool_calls": [CALL]},
+        {"role": "tool", "content": "b", "name": "look", "tool_call_id": "call00001"},
+        {"role": "assistant", "content": "done", "reasoning_content": "because"},
+    ],
+)
+FEATURES = """
+{%- macro turn(m, last=false) %}{{ m.role|upper ~ ': ' ~ m['content'].strip()[:7] }}{{ '!' * 3 if last }}{% endmacro %}
+{%- macro around() %}[{{ caller(2) }}]{% endmacro %}
+{%- set ns = namespace(n=0, text='') %}
+{% for m in messages if m.role != 'system' recursive %}
+{%- set ns.n = ns.n + m.content|length %}{% set ns.text = ns.text ~ m.role %}
+{%- if loop.first and loop.depth == 1 %}{{ loop([messages[-1]]) }}
+{% elif loop.last and loop.depth == 2 %}{% continue %}{% endif %}
+{{ turn(m, last=loop.last) }} {{ loop.index }}/{{ loop.length }}
+{%- if m.tool_calls is defined %}{{ m.tool_calls|map(attribute='function.name')|join(', ') }}{% endif %}
+{%- else %}nothing
+{%- endfor %}
+{% call(x) around() %}{{ x * 2 }}{% endcall %}
+{% filter upper %}{% generation %}{% set hidden = 1 %}a{% endgeneration %}{% endfilter %}{{ hidden is defined }}
+{% set block %}{{ ns.text }}{% endset %}{{ block|replace('user', 'u')|indent(2) }}{{ ns.n % 7 + 2 ** 3 - 8 / 4 }}
+{{ '%s-%s' % (1, 'a') }}{{ dict(a=1, **{'b': 2}) }}{{ [1, 2, 3][::-1]|sum(start=4) }}{{ 'b' in 'abc' }}
+"""
+OWN = {
+    "features": FEATURES,
+    "refuses": "{{ raise_exception('roles must alternate') }}",
+    "undefined": "{{ nothing }}{{ nothing.at.all }}",
+    "unsafe": "{{ ''.__class__ }}",
+    "no Jinja": "{% for %}",
+}
+
+
+@pytest.mark.parametrize("template", OWN.values(), ids=OWN)
+def test_a_counted_template_writes_what_it_wrote(tokenizer, template):
+    _assert_alike(tokenizer, template)
+
+
+def test_the_templates_of_many_families_write_what_they_wrote(tokenizer):
+    trl = pytest.importorskip("trl")
+    found = sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
+    assert len(found) > 30
+    for path in found:
+        _assert_alike(tokenizer, path.read_text(encoding="utf-8"))
+
+
+def _assert_alike(tokenizer, template):
+    """The same text, or the same refusal, as from transformers alone."""
+    own = copy.deepcopy(tokenizer)
+    own.chat_template = template
+
+    def outcome(render):
+        try:
+            return render()
+        except Exception as error:  # noqa: BLE001
+            return type(error), str(error)
+
+    for chat, tools, generation in itertools.product(CHATS, (None, [TOOL]), (True, False)):
+        plain = outcome(
+            lambda chat=chat, tools=tools, generation=generation: own.apply_chat_template(
+                chat, tools=tools, tokenize=False, add_generation_prompt=generation
+            )
+        )
+        assert outcome(lambda c=chat, t=tools, g=generation: rendered(own, c, t, g)) == plain
 
 
 # ------------------------------------------------------------------------------------------------------------ the trial
@@ -222,9 +323,7 @@ def test_the_trial_sees_nothing_of_our_environment(monkeypatch):
 
 
 def test_the_bounds_of_the_trial_are_tighter_than_those_of_rendering():
-    assert template_probe.CPU_SECONDS <= templates.CPU_SECONDS
-    assert template_probe.MEMORY_BYTES <= templates.MEMORY_BYTES
-    assert template_probe.OUTPUT_CHARACTERS <= templates.OUTPUT_CHARACTERS
+    assert template_probe.OUTPUT_CHARACTERS <= STEPS * templates._CHARACTERS_PER_STEP
 
 
 @pytest.mark.parametrize("bomb", [ATOMS["power"], ATOMS["repeated text"], BOMBS["loop that writes"]])
@@ -260,7 +359,7 @@ def test_templates_run_in_the_immutable_sandbox():
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
     assert isinstance(_compile_jinja_template("x").environment, ImmutableSandboxedEnvironment)
-    assert isinstance(template_probe._environment(), ImmutableSandboxedEnvironment)
+    assert isinstance(template_probe.sandbox(), ImmutableSandboxedEnvironment)
 
 
 def test_a_template_cannot_change_the_pair_that_it_renders(tokenizer):

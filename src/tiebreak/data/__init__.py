@@ -5,8 +5,8 @@ formats/      a row to pairs, one function for each form     reader         sour
 writer        rows to a file                                 sheets         pairs to the rows of a file in one form
 render        messages to token ids                          templates      what a chat template may cost
 template_probe    tries one in a process of its own          encoding       text to ids behind other text
-words         ids of words, remembered                       tokens         tokenised pairs by the million
-spool         pairs as text by the million                   scratch        bytes that may outgrow memory
+tokens        examples as ids by the million                 spool          pairs as text by the million
+scratch       tables that may outgrow memory                 account        what became of the records
 workers       a function over many items in processes        preparation    the data of a run
-account       what became of the records                     split          which prompts are held out
+split         which prompts are held out
 """

@@ -1,27 +1,33 @@
 """Text to ids, alone or behind other text: exactly what the tokenizer itself gives, sooner.
 
 Owns how a text continues another, and which work of a tokenizer is saved on the way: a text in front is read from its
-last control token on, and `words` remembers the ids of words. Where that is not known to give the same ids, nothing is
-saved. Knows nothing of messages, templates and pairs.
+last control token on, and a tokenizer that is written in Rust is asked without its wrapper in Python. Where that is not
+known to give the same ids, nothing is saved. Knows nothing of messages, templates and pairs.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
-from tiebreak.data.words import word_ids
 from tiebreak.errors import RenderError, one_line
 
 # Texts that a continuation can be tokenised behind, for tokenizers that treat the start of a text specially.
 _ANCHORS = ("\n", ".", ":", "a")
 _MOST_HEADS = 64
 _NEAR = 256
+# The methods of transformers that add nothing to what the tokenizer in Rust gives; some families have their own, which
+# do: CodeLlama's fills gaps. Where one is not found here, under a new name too, the tokenizer itself is asked.
+_PLAIN_WRAPPERS = {"encode": "PreTrainedTokenizerBase.encode", "_encode_plus": "TokenizersBackend._encode_plus"}
 
 
 class Tokenizer(Protocol):
     """What rendering needs of a tokenizer; transformers' tokenizers have it."""
+
+    def get_chat_template(self, chat_template: str | None = None, tools: list[dict[str, Any]] | None = None) -> str:
+        """Return the template that a chat is written by, with these tools."""
 
     def apply_chat_template(self, conversation: list[dict[str, Any]], **kwargs: Any) -> Any:
         """Return the conversation as one text."""
@@ -42,9 +48,13 @@ class Encoder:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._words = word_ids(tokenizer)
+        own = type(tokenizer)
+        plain = all(getattr(getattr(own, name, None), "__qualname__", "") == at for name, at in _PLAIN_WRAPPERS.items())
+        self._backend: Any = getattr(tokenizer, "backend_tokenizer", None) if plain else None
+        if self._backend is not None:
+            tokenizer.encode("", add_special_tokens=False)  # sets how the backend is to find control tokens
         self._boundaries = _Boundaries(tokenizer)
-        self._heads: dict[str, list[int]] = {}
+        self._head = lru_cache(_MOST_HEADS)(self.ids)  # both completions have the same, and often all pairs of a file
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Encoder, (self._tokenizer,)  # another process remembers for itself
@@ -52,9 +62,12 @@ class Encoder:
     def ids(self, text: str) -> list[int]:
         """Return the ids of a text; raises RenderError where the tokenizer refuses it."""
         try:
-            if self._words is not None:
-                return self._words.ids(text)
-            return list(self._tokenizer.encode(text, add_special_tokens=False))
+            if self._backend is None:
+                return list(self._tokenizer.encode(text, add_special_tokens=False))
+            self._backend.no_truncation()
+            self._backend.no_padding()
+            [found] = self._backend.encode_batch_fast([text], add_special_tokens=False)
+            return list(found.ids)
         except Exception as error:  # noqa: BLE001 - a tokenizer may raise anything, on half a surrogate pair for one
             cause = one_line(error, 200) or type(error).__name__
             raise RenderError("tokenizer", f"the tokenizer refuses the text: {cause}") from None
@@ -72,14 +85,6 @@ class Encoder:
             if joint[: len(head)] == head:
                 return joint[len(head) :]
         raise RenderError("seam", f"the tokenizer cannot continue the prompt at {text[:40]!r}")
-
-    def _head(self, anchor: str) -> list[int]:
-        """Return the ids of an anchor; both completions have the same, and often all pairs of a file."""
-        if anchor not in self._heads:
-            if len(self._heads) >= _MOST_HEADS:
-                self._heads.clear()
-            self._heads[anchor] = self.ids(anchor)
-        return self._heads[anchor]
 
 
 class _Boundaries:
@@ -100,16 +105,15 @@ class _Boundaries:
         clear = [text for text in whole if not any(text[:length] in ends for length in range(1, len(text)))]
         ordered = sorted(set(clear) & set(self._tokens), key=len, reverse=True)
         self._clear = re.compile("|".join(map(re.escape, ordered))) if ordered else None
-        self._inside: dict[str, bool] = {}
+        self._inside: dict[str, bool] = {}  # whether a token is a part of another one
 
     def last_of(self, text: str) -> str:
         """Return the text from its last control token on; all of it where none stands near its end."""
-        start = max(0, len(text) - _NEAR)
-        found = self._clear.finditer(text, start) if self._clear else ()
-        return text[max((match.start() for match in found if not self._is_inside(match[0])), default=0) :]
-
-    def _is_inside(self, content: str) -> bool:
-        """Say whether a token is a part of another one."""
-        if content not in self._inside:
-            self._inside[content] = any(content in other for other in self._tokens if other != content)
-        return self._inside[content]
+        last = 0
+        for found in self._clear.finditer(text, max(0, len(text) - _NEAR)) if self._clear else ():
+            content = found[0]
+            if content not in self._inside:
+                self._inside[content] = any(content in other for other in self._tokens if other != content)
+            if not self._inside[content]:
+                last = found.start()
+        return text[last:]

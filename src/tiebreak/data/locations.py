@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from tiebreak.config import BUNDLED_PAIRS
 from tiebreak.errors import DataError, nearest, one_line
@@ -20,7 +19,6 @@ HUB = "hf:"
 _HUB_NAME = re.compile(r"hf:(?P<name>\w[\w.-]*(?:/\w[\w.-]*)?)(?::(?P<config>[^:@\s]+))?(?:@(?P<split>[\w.-]+))?")
 _DATA_FILE = re.compile(r"\.(jsonl?|ndjson|csv|tsv|parquet|arrow|feather)(\.(gz|gzip|zst|zstd))?$", re.IGNORECASE)
 _ABOUT_DATA = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
-_NO_SUCH = (FileNotFoundError, NotADirectoryError)
 
 Located = list[tuple[Path, str]]
 
@@ -38,7 +36,12 @@ def locate(spec: str) -> Located:
     if spec.startswith(HUB):
         return _from_hub(spec)
     path = Path(spec)
-    mode = _mode(path)
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        mode = None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({_reason(error)})") from None
     if mode is None and re.search(r"[*?\[]", spec):
         return _matching(spec)
     if mode is None or not spec.strip():
@@ -48,16 +51,6 @@ def locate(spec: str) -> Located:
     if not stat.S_ISREG(mode):
         raise DataError(f"{spec}: is a pipe, a socket or a device, not a file")
     return [(path, _printable(path.name))]
-
-
-def _mode(path: Path) -> int | None:
-    """Return what a path leads to, None where it leads nowhere."""
-    try:
-        return path.stat().st_mode
-    except _NO_SUCH:
-        return None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({_reason(error)})") from None
 
 
 def _neighbour(path: Path) -> str:
@@ -82,23 +75,20 @@ def _printable(name: str) -> str:
 
 
 def _below(folder: Path) -> Located:
-    files = sorted(_walked(folder), key=Path.as_posix)
+    """Return the data files below a folder; links to folders are not followed, so that no loop can catch us."""
+    files: list[Path] = []
+    errors: list[OSError] = []
+    for where, folders, names in os.walk(folder, onerror=errors.append):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += (path for name in names if not name.startswith(".") and (path := Path(where, name)).is_file())
+    if errors:
+        raise DataError(f"{errors[0].filename}: cannot be read ({_reason(errors[0])})")
+    files.sort(key=Path.as_posix)
     found = [file for file in files if _DATA_FILE.search(file.name) and file.name not in _ABOUT_DATA]
     if not found:
         held = f"it holds {len(files)} other files" if files else "it is empty"
         raise DataError(f"{folder}: no data file in this folder ({held}); wanted .jsonl, .json, .csv, .tsv, .parquet …")
     return _named(found, folder)
-
-
-def _walked(folder: Path) -> Iterator[Path]:
-    """Yield the ordinary files below a folder; links to folders are not followed, so that no loop can catch us."""
-    for where, folders, names in os.walk(folder, onerror=_unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (path for name in names if not name.startswith(".") and (path := Path(where, name)).is_file())
-
-
-def _unreadable(error: OSError) -> None:
-    raise DataError(f"{error.filename}: cannot be read ({_reason(error)})")
 
 
 def _matching(spec: str) -> Located:
@@ -110,15 +100,12 @@ def _matching(spec: str) -> Located:
         files = sorted({path for path in folder.glob(pattern) if path.is_file()}, key=Path.as_posix)
     except (OSError, ValueError, NotImplementedError) as error:
         raise DataError(f"{spec}: is no pattern of files ({_reason(error)})") from None
-    shown = [file for file in files if not _is_hidden(file.relative_to(folder))]
+    inside = {file: file.relative_to(folder).parts for file in files}
+    shown = [file for file in files if not any(part.startswith(".") and part != ".." for part in inside[file])]
     found = [file for file in shown if _DATA_FILE.search(file.name) and file.name not in _ABOUT_DATA] or shown
     if not found:
         raise DataError(f"{spec}: no file matches this pattern")
     return _named(found, folder)
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") and part != ".." for part in path.parts)
 
 
 def _named(files: list[Path], folder: Path) -> Located:
@@ -139,26 +126,17 @@ def _from_hub(spec: str) -> Located:
         raise DataError(f"{spec}: needs the library 'datasets'; pip install 'tiebreak[hub]'") from None
     try:
         builder = datasets.load_dataset_builder(stated["name"], stated["config"])
-        urls = _files_of_split(spec, builder.config.data_files or {}, stated["split"])
-        paths = datasets.DownloadManager().download(urls)
+        splits = {str(split): [*map(str, files)] for split, files in (builder.config.data_files or {}).items()}
+        wanted = stated["split"] or (next(iter(splits)) if len(splits) == 1 else "train")
+        if not splits.get(wanted):
+            raise DataError(f"{spec}: has no split '{wanted}'; choose from {', '.join(splits) or 'none'}")
+        paths = datasets.DownloadManager().download(splits[wanted])
     except DataError:
         raise
     except Exception as error:  # noqa: BLE001 - offline, gated, not found, no data: the library has no common error
         raise DataError(f"{spec}: cannot be loaded from the Hub ({_reason(error)})") from None
-    return [(Path(path), f"{spec}/{name}") for path, name in zip(paths, _told_apart(urls), strict=True)]
-
-
-def _files_of_split(spec: str, files: dict[Any, Any], wanted: str | None) -> list[str]:
-    splits = {str(split): [str(file) for file in listed] for split, listed in files.items()}
-    if wanted is None:
-        wanted = next(iter(splits)) if len(splits) == 1 else "train"
-    if not splits.get(wanted):
-        raise DataError(f"{spec}: has no split '{wanted}'; choose from {', '.join(splits) or 'none'}")
-    return splits[wanted]
-
-
-def _told_apart(urls: list[str]) -> list[str]:
-    """Return the ends of addresses, from the first folder on in which they differ."""
-    parts = [_printable(url).split("/") for url in urls]
+    # They are called by the ends of their addresses, from the first folder on in which these differ.
+    parts = [_printable(url).split("/") for url in splits[wanted]]
     num_shared = len(os.path.commonprefix([folders[:-1] for folders in parts]))  # noqa: RUF071 - lists, not text
-    return ["/".join(folders[num_shared:]) for folders in parts]
+    names = ["/".join(folders[num_shared:]) for folders in parts]
+    return [(Path(path), f"{spec}/{name}") for path, name in zip(paths, names, strict=True)]

@@ -22,7 +22,7 @@ from tiebreak.data.formats.thumbs import paired_thumbs
 from tiebreak.data.locations import locate
 from tiebreak.errors import DataError, nearest
 from tiebreak.fingerprint import file_digest, fingerprint
-from tiebreak.records import Dropped, Pair, Record, Source, Thumb
+from tiebreak.records import Dropped, Pair, Record, Source
 from tiebreak.secrecy import masked
 
 TRAIN, HELDOUT = "train", "heldout"
@@ -75,14 +75,20 @@ def open_data(data: DataConfig) -> list[DataFile]:
     No two have the same name, so that file and line say where a record stands.
     """
     pairing, sides = Pairing(data.pairing, data.min_margin), (TRAIN, HELDOUT) if data.heldout else (None, HELDOUT)
-    return _told_apart(
-        [
-            replace(file, side=side)
-            for side, sources in zip(sides, (data.sources, data.heldout_sources), strict=True)
-            for source in sources
-            for file in open_files(source, pairing)
-        ]
-    )
+    files = [
+        replace(file, side=side)
+        for side, sources in zip(sides, (data.sources, data.heldout_sources), strict=True)
+        for source in sources
+        for file in open_files(source, pairing)
+    ]
+    # Files of one name are called by their paths, and a file that is named twice by which time it is.
+    names = Counter(file.name for file in files)
+    times: Counter[str] = Counter()
+    for index, file in enumerate(files):
+        name = file.name if names[file.name] == 1 else str(file.path)
+        times[name] += 1
+        files[index] = replace(file, name=name if times[name] == 1 else f"{name} ({times[name]})")
+    return files
 
 
 def training_files(files: Iterable[DataFile]) -> tuple[DataFile, ...]:
@@ -90,24 +96,22 @@ def training_files(files: Iterable[DataFile]) -> tuple[DataFile, ...]:
     return tuple(file for file in files if file.side != HELDOUT)
 
 
-def _told_apart(files: Sequence[DataFile]) -> list[DataFile]:
-    """Call files of one name by their paths, and a file that is named twice by which time it is."""
-    names = Counter(file.name for file in files)
-    found: list[DataFile] = []
-    times: Counter[str] = Counter()
-    for file in files:
-        name = file.name if names[file.name] == 1 else str(file.path)
-        times[name] += 1
-        found.append(replace(file, name=name if times[name] == 1 else f"{name} ({times[name]})"))
-    return found
-
-
 def open_files(source: SourceConfig, pairing: Pairing = Pairing()) -> list[DataFile]:  # noqa: B008 - frozen
     """Return the files that a source names, with the form of each.
 
     Raises DataError where nothing is found, the form is unknown, or a mapping of columns makes no pair.
     """
-    stated = _stated_form(source.format, source.columns)
+    stated: Format | None = None
+    if source.columns:
+        try:
+            stated = columns_form(source.columns)
+        except ValueError as error:
+            raise DataError(f"data.columns: {error}") from None
+    elif source.format != "auto":
+        if source.format not in FORMATS:
+            known = f"choose from auto, {', '.join(FORMATS)}.{nearest(source.format, FORMATS)}"
+            raise DataError(f"format '{source.format}' is not known; {known}")
+        stated = FORMATS[source.format]
     places = locate(source.path)
     return [
         DataFile(
@@ -120,21 +124,6 @@ def open_files(source: SourceConfig, pairing: Pairing = Pairing()) -> list[DataF
         )
         for path, name in places
     ]
-
-
-def _stated_form(name: str, columns: Mapping[str, str] | None) -> Format | None:
-    if columns:
-        try:
-            return columns_form(columns)
-        except ValueError as error:
-            raise DataError(f"data.columns: {error}") from None
-    if name == "auto":
-        return None
-    if name not in FORMATS:
-        raise DataError(
-            f"format '{name}' is not known; choose from auto, {', '.join(FORMATS)}.{nearest(name, FORMATS)}"
-        )
-    return FORMATS[name]
 
 
 def _form_of(path: Path, name: str) -> Format | None:
@@ -165,30 +154,26 @@ def records(file: DataFile) -> Iterator[Record]:
 
 def read_block(block: Block, file: DataFile) -> list[Record]:
     """Return what became of each record of a block. Pure, so that worker processes can do it."""
-    return [_record(source, row, file) for source, row in rows(block)]
-
-
-def _record(source: Source, row: object, file: DataFile) -> Record:
-    try:
-        if isinstance(row, RowError):
-            raise row
-        reading = read_row(row, file.form or _unknown(row), source, file.pairing)
-    except RowError as bad:
-        return Record(source, dropped=Dropped(source, bad.reason, bad.detail, bad.preference))
-    if file.side is None:
-        return Record(source, reading.pairs, reading.thumbs, reading.num_ties)
-    pairs = tuple(replace(pair, origin=replace(pair.origin, split=file.side)) for pair in reading.pairs)
-    thumbs = tuple(replace(thumb, origin=replace(thumb.origin, split=file.side)) for thumb in reading.thumbs)
-    return Record(source, pairs, thumbs, reading.num_ties)
-
-
-def _unknown(row: object) -> Format:
-    """Return the form of a row in a file of which no row could be read, so that the row's own fault is told."""
-    form = detect(row)
-    if form is not None:
-        return form
-    found = f"keys {keys_of(row)}" if isinstance(row, Mapping) else kind_of(row)
-    raise RowError("unknown_format", f"found {found:.200}; docs/data.md shows every form, data.columns maps any other")
+    found: list[Record] = []
+    for source, row in rows(block):
+        try:
+            if isinstance(row, RowError):
+                raise row
+            form = file.form or detect(row)
+            if form is None:  # no row of the file could be read: its own fault is told
+                held = f"keys {keys_of(row)}" if isinstance(row, Mapping) else kind_of(row)
+                hint = "docs/data.md shows every form, data.columns maps any other"
+                raise RowError("unknown_format", f"found {held:.200}; {hint}")
+            reading = read_row(row, form, source, file.pairing)
+        except RowError as bad:
+            found.append(Record(source, dropped=Dropped(source, bad.reason, bad.detail, bad.preference)))
+            continue
+        pairs, thumbs = reading.pairs, reading.thumbs
+        if file.side is not None:
+            pairs = tuple(replace(pair, origin=replace(pair.origin, split=file.side)) for pair in pairs)
+            thumbs = tuple(replace(thumb, origin=replace(thumb.origin, split=file.side)) for thumb in thumbs)
+        found.append(Record(source, pairs, thumbs, reading.num_ties))
+    return found
 
 
 def settled(found: Iterable[Record], pairing: Pairing) -> Iterator[Record]:
@@ -199,12 +184,7 @@ def settled(found: Iterable[Record], pairing: Pairing) -> Iterator[Record]:
             waiting.append(record)
         else:
             yield record
-    yield from _settled_thumbs(waiting, pairing)
-
-
-def _settled_thumbs(waiting: Sequence[Record], pairing: Pairing) -> Iterator[Record]:
-    thumbs: list[Thumb] = [thumb for record in waiting for thumb in record.thumbs]
-    pairs, dropped, num_ties = paired_thumbs(thumbs, pairing)
+    pairs, dropped, num_ties = paired_thumbs([thumb for record in waiting for thumb in record.thumbs], pairing)
     made: dict[Source | None, list[Pair]] = {}
     for pair in pairs:
         made.setdefault(pair.source, []).append(pair)

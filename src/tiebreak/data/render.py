@@ -15,7 +15,7 @@ from typing import Any
 
 from tiebreak.config import DataConfig
 from tiebreak.data.encoding import Encoder, Tokenizer
-from tiebreak.data.templates import Exceeded, limited
+from tiebreak.data.templates import Exceeded, rendered
 from tiebreak.errors import RenderError, one_line
 from tiebreak.records import Message, Pair, TokenizedPair
 
@@ -97,13 +97,7 @@ class Renderer:
             raise RenderError("template", str(self._exceeded))
         try:
             with _template_errors():
-                return limited(
-                    self._tokenizer.apply_chat_template,
-                    messages,
-                    tools=tools,
-                    tokenize=False,
-                    add_generation_prompt=generation,
-                )
+                return rendered(self._tokenizer, messages, tools, generation)
         except Exceeded as error:
             self._exceeded = error
             raise RenderError("template", str(error)) from None

@@ -8,10 +8,12 @@ conversations here is none of our business.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -38,27 +40,38 @@ _CHATS: tuple[list[dict[str, Any]], ...] = (
 )
 
 
-class _Generation(Extension):
+class Generation(Extension):
     """The block with which transformers' templates mark what the model writes; here it is only its content."""
 
     tags = {"generation"}  # noqa: RUF012 - jinja's own type
 
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        """Return what stands inside the block."""
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+    def parse(self, parser: Parser) -> nodes.Node:
+        """Return a call that gives what stands inside the block, a scope of its own as in transformers."""
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        call = nodes.Call(nodes.ImportedName(f"{__name__}.content_of"), [], [], None, None, lineno=line)
+        return nodes.CallBlock(call, [], [], body, lineno=line)
+
+
+def content_of(caller: Callable[[], str]) -> str:
+    """Return what stands inside a block."""
+    return caller()
 
 
 def fault(source: str, tokens: dict[str, str]) -> str | None:
     """Return what is wrong with a template; None where it is not known to do harm."""
-    environment = _environment()
     try:
-        if environment.parse(source).find(nodes.Pow):  # 9**9**9 cannot be interrupted once it has begun
+        if sandbox().parse(source).find(nodes.Pow):  # 9**9**9 cannot be interrupted once it has begun
             return "computes powers (**), and one of them can keep a machine busy for hours; write the number out"
-        template = environment.from_string(source)
-        for variables in _calls():
-            if _is_long(template.generate(**tokens, **variables)):
-                return f"writes more than {OUTPUT_CHARACTERS:,} characters for a chat of a few words"
+        template = sandbox().from_string(source)
+        for chat, generation, tools in itertools.product(_CHATS, (True, False), (None, [_TOOL])):
+            length = 0
+            for piece in template.generate(
+                messages=chat, tools=tools, documents=None, add_generation_prompt=generation, **tokens
+            ):
+                length += len(piece)
+                if length > OUTPUT_CHARACTERS:
+                    return f"writes more than {OUTPUT_CHARACTERS:,} characters for a chat of a few words"
     except (MemoryError, RecursionError) as error:
         return f"runs out of {'memory' if isinstance(error, MemoryError) else 'stack'} on a chat of a few words"
     except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, AssertionError):
@@ -66,37 +79,19 @@ def fault(source: str, tokens: dict[str, str]) -> str | None:
     return None
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
+@functools.cache
+def sandbox() -> ImmutableSandboxedEnvironment:
+    """Return the environment in which templates are parsed and tried."""
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", Generation]
     )
-    environment.filters["tojson"] = _tojson
+    environment.filters["tojson"] = functools.partial(json.dumps, ensure_ascii=False)
     environment.globals |= {"raise_exception": _refuse, "strftime_now": lambda form: datetime.now().strftime(form)}
     return environment
 
 
-def _tojson(value: Any, ensure_ascii: bool = False, **layout: Any) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, **layout)
-
-
 def _refuse(message: str) -> None:
     raise TemplateError(message)
-
-
-def _calls() -> Iterator[dict[str, Any]]:
-    for chat in _CHATS:
-        for generation in (True, False):
-            for tools in (None, [_TOOL]):
-                yield {"messages": chat, "tools": tools, "documents": None, "add_generation_prompt": generation}
-
-
-def _is_long(pieces: Iterator[str]) -> bool:
-    length = 0
-    for piece in pieces:
-        length += len(piece)
-        if length > OUTPUT_CHARACTERS:
-            return True
-    return False
 
 
 def _main() -> None:

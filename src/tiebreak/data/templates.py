@@ -1,42 +1,39 @@
 """Chat templates are programs by strangers: what one may cost, and how it is tried before it is trusted.
 
 Owns both bounds. `fault_of` tries a template in a process of its own that can be killed: that ends whatever a template
-does to every chat. `limited` bounds each real rendering: the kernel refuses it more memory, and a timer stops it
-between two steps of Python, which ends loops for special chats only. Not covered: one single step in C that takes for
-ever, on special chats only. That nothing but text comes of a template is the sandbox of jinja, which transformers sets
-up.
+does to every chat. `rendered` counts the steps of each real rendering, in the template itself: that ends loops and
+growing texts for special chats only, in any thread, and sets nothing for the process. Not covered: one single operation
+of jinja that takes much from little, on special chats only. That nothing but text comes of a template is the sandbox of
+jinja, which transformers sets up.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
-import resource
-import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
+
+from jinja2 import nodes
 
 from tiebreak.data import template_probe
 
-CPU_SECONDS = 5.0
-MEMORY_BYTES = 2**30
-OUTPUT_CHARACTERS = 2**28
-"""Of one rendering; a line of a file of pairs is shorter, and tools are written once."""
-_AGAIN_SECONDS = 0.5
-"""Between two stops of one rendering: the first is lost where it hits a destructor."""
+STEPS = 4_000_000
+"""Of one rendering: some seconds. A short chat takes a few dozen."""
+_CHARACTERS_PER_STEP = 128
+_ITEMS_PER_STEP = 16
+_METER = f"{__name__}.METER"
 _TRIAL_SECONDS = 120.0
 """Of the clock, for a machine so busy that five seconds of computing take minutes."""
 
 
 class Exceeded(Exception):  # noqa: N818 - named for what happened
-    """A template took more time or memory, or wrote more, than any chat needs."""
+    """A template took more steps, or made more, than any chat needs."""
 
 
 # ------------------------------------------------------------------------------------------------------------ the trial
@@ -52,17 +49,15 @@ def fault_of(template: str, tokens: Mapping[str, str]) -> str | None:
 
 @functools.lru_cache(maxsize=64)
 def _tried(template: str, tokens: tuple[tuple[str, str], ...]) -> str | None:
-    given = json.dumps({"templates": [template], "tokens": dict(tokens)})
-    # The child needs to find jinja2 where we do, and nothing else of our environment.
-    environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     too_slow = f"takes more than {template_probe.CPU_SECONDS} seconds for a chat of a few words"
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter, our own file
             [sys.executable, "-P", str(Path(template_probe.__file__))],
-            input=given.encode(),
+            input=json.dumps({"templates": [template], "tokens": dict(tokens)}).encode(),
             capture_output=True,
             timeout=_TRIAL_SECONDS,
-            env=environment,
+            # The child needs to find jinja2 where we do, and nothing else of our environment.
+            env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             check=False,
         )
     except subprocess.TimeoutExpired:
@@ -74,82 +69,141 @@ def _tried(template: str, tokens: tuple[tuple[str, str], ...]) -> str | None:
     return done.stdout.decode(errors="replace") or None
 
 
-# ----------------------------------------------------------------------------------------------------------- the bounds
+# ------------------------------------------------------------------------------------------------------------ the meter
 
 
-class _Ended(BaseException):
-    """Raised by the timer inside a rendering; no handler of errors inside a template's machinery takes it."""
+def rendered(
+    tokenizer: Any, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, generation: bool
+) -> str:
+    """Return the chat as the tokenizer's template writes it; raises Exceeded where that takes more than `STEPS`.
 
-
-_one_at_a_time = threading.Lock()  # limits and timer are those of the process
-_rendering = False
-
-
-def limited(render: Callable[..., str], *args: Any, **kwargs: Any) -> str:
-    """Return what `render` returns; raises Exceeded where that takes too much of anything.
-
-    Time is that of computing, bounded in the main thread alone, where signals arrive; memory is bounded where the
-    kernel tells and bounds the address space (Linux). One rendering at a time. Cost: twenty microseconds.
+    The count is the same on every machine: one for a pass through a loop or a macro and for a value that is worked
+    with, more for a large one. Costs about a fifth of the rendering.
     """
+    template = _metered(tokenizer.get_chat_template(tools=tools))
+    METER.left = STEPS
     try:
-        with _one_at_a_time, _bounded_memory(), _bounded_time():
-            text = render(*args, **kwargs)
-        if len(text) <= OUTPUT_CHARACTERS:
-            return text
-        excess = f"writes {len(text):,} characters"
-    except _Ended:
-        _stop_timer()  # where it rang before that was done
-        excess = f"takes more than {CPU_SECONDS:g} seconds"
-    except MemoryError:
-        excess = f"takes more than {MEMORY_BYTES // 2**20} MiB of memory"
-    raise Exceeded(f"the chat template {excess} for one chat")
-
-
-@contextlib.contextmanager
-def _bounded_time() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    global _rendering  # noqa: PLW0603 - what the signal's handler looks at
-    if signal.getsignal(signal.SIGPROF) is not _ring:
-        signal.signal(signal.SIGPROF, _ring)
-    _rendering = True
-    # What was stopped, swapped out or starved has not computed: the timer runs while this process does.
-    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS, _AGAIN_SECONDS)
-    try:
-        yield
+        # jinja compiles a parsed template as it does text, and transformers hands over what it is given.
+        text: str = tokenizer.apply_chat_template(
+            messages, tools=tools, chat_template=template, tokenize=False, add_generation_prompt=generation
+        )
     finally:
-        _stop_timer()
+        METER.left = sys.maxsize
+    return text
 
 
-def _stop_timer() -> None:
-    global _rendering  # noqa: PLW0603
-    _rendering = False  # first: a signal may have come that Python has not looked at
-    signal.setitimer(signal.ITIMER_PROF, 0)
+class _Meter(threading.local):
+    """The steps that are left to the rendering in this thread; in a template an operand, for no call costs less."""
+
+    left = sys.maxsize
+
+    def __sub__(self, steps: int) -> bool:
+        """Take steps away, and be true; raises Exceeded where too few are left."""
+        self.left -= steps
+        if self.left < 0:
+            raise Exceeded(f"the chat template takes more than {STEPS:,} steps for one chat")
+        return True
+
+    def __getitem__(self, value: Any) -> Any:
+        """Return a value, counted by its size."""
+        size = 0
+        if isinstance(value, str):
+            size = len(value) // _CHARACTERS_PER_STEP
+        elif isinstance(value, list | tuple | dict | range):
+            size = len(value) // _ITEMS_PER_STEP
+        elif isinstance(value, int):
+            size = value.bit_length() // _CHARACTERS_PER_STEP
+        self.__sub__(1 + size)
+        return value
+
+    def given(self, value: Any) -> Any:
+        """Return an argument, counted by its size; a number may be a width or a count, and is as large as it says."""
+        if isinstance(value, int):
+            self.__sub__(abs(value) // _ITEMS_PER_STEP)
+        return self[value]
+
+    def all_given(self, values: Any) -> Any:
+        """Return arguments that come as a list or a dictionary, each counted."""
+        kept = values if isinstance(values, dict) else tuple(values)
+        for value in kept.values() if isinstance(kept, dict) else kept:
+            self.given(value)
+        return kept
 
 
-def _ring(_signal: int, _frame: FrameType | None) -> None:
-    if _rendering:
-        raise _Ended
+METER = _Meter()
+"""What compiled templates import."""
 
 
-@contextlib.contextmanager
-def _bounded_memory() -> Iterator[None]:
-    """Have the kernel refuse more memory than the bound, so that not even one step of a template can take it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    mapped = _mapped_bytes()
-    if mapped is not None and not 0 <= soft < mapped + MEMORY_BYTES:  # less than 0: no limit
-        resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY_BYTES, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+@functools.lru_cache(maxsize=64)
+def _metered(source: str) -> nodes.Template:
+    """Return a template that counts its steps; raises what jinja raises where it is none."""
+    template = template_probe.sandbox().parse(source)
+    if any(name.name == "lipsum" for name in template.find_all(nodes.Name)):
+        raise Exceeded("the chat template writes filler text (lipsum), which no chat needs")
+    # What a template gives its own macros are no widths and counts, but may be numbers of the data.
+    free = {macro.name for macro in template.find_all(nodes.Macro)} | {"caller", "loop", "format"}
+    for node in list(template.find_all(nodes.Node)):  # all of them before any is changed
+        match node:
+            case nodes.For() | nodes.Macro() | nodes.CallBlock() | nodes.Block():
+                length = sum(len(text.data) for part in node.body for text in part.find_all(nodes.TemplateData))
+                node.body.insert(0, nodes.ExprStmt(_spent(length)))
+                if isinstance(node, nodes.For):
+                    node.iter = _counted(node.iter)
+                    node.test = node.test and nodes.And(_spent(0), node.test)
+            case nodes.Output() | nodes.Concat():
+                node.nodes = [_read(part) for part in node.nodes]
+            case nodes.Compare():
+                node.expr = _read(node.expr)
+                for operand in node.ops:
+                    operand.expr = _read(operand.expr)
+            case nodes.Add():
+                node.left, node.right = _read(node.left), _read(node.right)
+            case nodes.Mul():
+                node.left, node.right = _given(node.left), _given(node.right)
+            case nodes.Mod() | nodes.Sub() | nodes.Div() | nodes.FloorDiv() | nodes.Pow():
+                node.left, node.right = _counted(node.left), _counted(node.right)
+            case nodes.Getitem(arg=nodes.Slice()):
+                node.node = _read(node.node)
+            case nodes.Filter() | nodes.Test() | nodes.Call():
+                _count_call(node, free)
+    template.set_environment(template_probe.sandbox())
+    return template
 
 
-def _mapped_bytes() -> int | None:
-    """Return the size of this process's address space; None where the system does not tell, as macOS."""
-    try:
-        with Path("/proc/self/statm").open("rb", buffering=0) as sizes:
-            return int(sizes.read().split()[0]) * resource.getpagesize()
-    except OSError:
-        return None
+def _count_call(node: nodes.Filter | nodes.Test | nodes.Call, free: Collection[str]) -> None:
+    """Have a call count the value that it is about, a constant too or jinja would call while it compiles, and more."""
+    if isinstance(node, nodes.Call):
+        name = getattr(node.node, "attr", getattr(node.node, "name", ""))
+        if isinstance(node.node, nodes.Getattr):
+            node.node.node = _read(node.node.node)
+    else:
+        name = node.name
+        node.node = node.node and _counted(node.node)  # None where a block of text is filtered
+    if name not in free:
+        node.args = [_given(argument) for argument in node.args]
+        for named in node.kwargs:
+            named.value = _given(named.value)
+        node.dyn_args = node.dyn_args and _given(node.dyn_args, "all_given")
+        node.dyn_kwargs = node.dyn_kwargs and _given(node.dyn_kwargs, "all_given")
+
+
+def _spent(length: int) -> nodes.Expr:
+    return nodes.Sub(nodes.ImportedName(_METER), nodes.Const(1 + length // _CHARACTERS_PER_STEP))
+
+
+def _read(node: nodes.Expr) -> nodes.Expr:
+    """Return an expression whose value is counted, unless that is small or was counted in parts."""
+    small = nodes.Const | nodes.TemplateData | nodes.Compare | nodes.Test | nodes.Not
+    return node if isinstance(node, small | nodes.Add | nodes.Concat) else _counted(node)
+
+
+def _counted(node: Any) -> nodes.Expr:
+    return nodes.Getitem(nodes.ImportedName(_METER), node, "load", lineno=node.lineno)
+
+
+def _given(node: nodes.Expr, method: str = "given") -> nodes.Expr:
+    """Return an argument that is counted; a word in the template needs none."""
+    if isinstance(node, nodes.Const) and not isinstance(node.value, int):
+        return node
+    meter = nodes.Getattr(nodes.ImportedName(_METER), method, "load")
+    return nodes.Call(meter, [node], [], None, None, lineno=node.lineno)

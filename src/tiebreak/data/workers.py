@@ -54,10 +54,9 @@ def mapped(function: Callable[[Item], Result], items: Iterable[Item], num_worker
     script, or a `functools.partial` of one. At most `IN_FLIGHT` items a worker are taken ahead of their results. What
     the function raises is raised here; a worker that dies is a TiebreakError. A worker takes about a second to start.
     """
-    return map(function, items) if num_workers == 1 else _in_processes(function, items, num_workers)
-
-
-def _in_processes(function: Callable[[Item], Result], items: Iterable[Item], num_workers: int) -> Iterator[Result]:
+    if num_workers == 1:
+        yield from map(function, items)
+        return
     start = pickle.dumps(sys.path) + _framed(function)
     todo: _Todo = queue.SimpleQueue()
     results: deque[Future[Result]] = deque()
@@ -118,8 +117,11 @@ class _Worker:
     def result(self, item: Any) -> Any:
         """Return the function of the item, or raise what it raised."""
         message = self._start + _framed(item)
+        pipe = cast(IO[bytes], self._process.stdin)
         try:
-            self._send(message)
+            pipe.write(message)
+            pipe.flush()
+            self._start = b""
             succeeded, found = _received(cast(IO[bytes], self._process.stdout))
         except (EOFError, OSError, ValueError, pickle.UnpicklingError):  # ValueError: the pipe is closed already
             raise self._death() from None
@@ -139,12 +141,6 @@ class _Worker:
     def kill(self) -> None:
         """End the process and wait for nothing."""
         self._process.kill()
-
-    def _send(self, message: bytes) -> None:
-        pipe = cast(IO[bytes], self._process.stdin)
-        pipe.write(message)
-        pipe.flush()
-        self._start = b""
 
     def _death(self) -> TiebreakError:
         status = self._process.wait()
@@ -170,9 +166,20 @@ def serve() -> None:
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get between the results
     with contextlib.suppress(EOFError, BrokenPipeError):
-        function = _loaded(_received(source))
+        function, fault = _received(source), ""
+        try:
+            function = _made(function)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the parent is told with the first item
+            fault = f"a worker process cannot load the function that it is to apply: {one_line(error, 200)}"
         while True:
-            sink.write(_answer(function, _received(source)))
+            item = _received(source)
+            try:
+                if fault:
+                    raise TiebreakError(fault)
+                answer = pickle.dumps((True, function(_made(item))))
+            except Exception as error:  # noqa: BLE001 - it is raised where the result is asked for
+                answer = pickle.dumps((False, _portable(error)))
+            sink.write(answer)
             sink.flush()
     os._exit(0)  # the parent is gone or done; whatever threads a library has left, nothing is to be waited for
 
@@ -190,29 +197,10 @@ def _framed(value: Any) -> bytes:
     return pickle.dumps(pickle.dumps(value))
 
 
-def _loaded(function: bytes) -> Callable[[Any], Any]:
-    try:
-        return cast(Callable[[Any], Any], _made(function))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the parent is told with the first item
-        cause = f"a worker process cannot load the function that it is to apply: {one_line(error, 200)}"
-
-    def refuse(_: Any) -> Any:
-        raise TiebreakError(cause)
-
-    return refuse
-
-
-def _answer(function: Callable[[Any], Any], item: bytes) -> bytes:
-    try:
-        return pickle.dumps((True, function(_made(item))))
-    except Exception as error:  # noqa: BLE001 - it is raised where the result is asked for
-        if not isinstance(error, TiebreakError):
-            error.add_note("in a worker process:\n" + "".join(traceback.format_exception(error)))
-        return pickle.dumps((False, _portable(error)))
-
-
 def _portable(error: Exception) -> Exception:
-    """Return the error, or its words where it cannot be made anew from what it was made of."""
+    """Return the error, saying where it was raised; only its words where it cannot be made anew."""
+    if not isinstance(error, TiebreakError):
+        error.add_note("in a worker process:\n" + "".join(traceback.format_exception(error)))
     try:
         _made(pickle.dumps(error))
     except Exception:  # noqa: BLE001 - constructors are foreign code

@@ -18,7 +18,7 @@ from typing import IO, Any
 from tiebreak.errors import DataError, one_line
 from tiebreak.files import whole_file
 
-Append = Callable[[Mapping[str, Any]], None]
+Append = Callable[[Mapping[str, Any]], object]
 ROWS_IN_MEMORY = 2048
 IN_MEMORY_BYTES = 32 * 2**20
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".json", ".parquet")
@@ -55,14 +55,14 @@ def rows_to(target: Path) -> Iterator[Append]:
 
 @contextlib.contextmanager
 def _json_lines(file: IO[bytes]) -> Iterator[Append]:
-    yield lambda row: _write(file, _line(row))
+    yield lambda row: file.write(_line(row))
 
 
 @contextlib.contextmanager
 def _gzip_lines(file: IO[bytes]) -> Iterator[Append]:
     # No name and no time inside: the same rows give the same bytes.
     with gzip.GzipFile(fileobj=file, mode="wb", filename="", mtime=0, compresslevel=6) as packed:
-        yield lambda row: _write(packed, _line(row))
+        yield lambda row: packed.write(_line(row))
 
 
 @contextlib.contextmanager
@@ -71,7 +71,7 @@ def _zstd_lines(file: IO[bytes]) -> Iterator[Append]:
 
     # Arrow closes what it wraps; the file must stay open to be synced.
     with pa.CompressedOutputStream(pa.PythonFile(_Unclosed(file), "w"), "zstd") as packed:
-        yield lambda row: _write(packed, _line(row))
+        yield lambda row: packed.write(_line(row))
 
 
 @contextlib.contextmanager
@@ -95,10 +95,18 @@ def _parquet(file: IO[bytes]) -> Iterator[Append]:
     with tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES) as lines:
         yield lambda row: _set_down(lines, _with_tools_as_text(row))
         try:
-            schema = _schema(lines)
+            schema = pa.schema([])
+            for rows in _batches(lines):
+                names = dict.fromkeys(name for row in rows for name in row)
+                found = pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows]).schema
+                schema = pa.unify_schemas([schema, found], promote_options="permissive")
             with parquet.ParquetWriter(file, schema) as opened:
                 for rows in _batches(lines):
-                    opened.write_table(_table(rows, schema))
+                    table = pa.Table.from_pylist(rows, schema=schema)
+                    # A struct has the fields of all rows, a column one kind of number: no row may be changed by that.
+                    if _stated(table.to_pylist()) != _stated(rows):
+                        raise DataError(_SHAPES)
+                    opened.write_table(table)
         except (pa.ArrowException, OverflowError) as error:
             raise DataError(f"{_SHAPES} ({one_line(error, 120)})") from None
 
@@ -130,28 +138,6 @@ def _batches(lines: IO[bytes]) -> Iterator[list[dict[str, Any]]]:
         yield rows
 
 
-def _schema(lines: IO[bytes]) -> Any:
-    """Return the schema that has a place for every field of any row."""
-    import pyarrow as pa  # noqa: PLC0415
-
-    schema = pa.schema([])
-    for rows in _batches(lines):
-        names = dict.fromkeys(name for row in rows for name in row)
-        found = pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows]).schema
-        schema = pa.unify_schemas([schema, found], promote_options="permissive")
-    return schema
-
-
-def _table(rows: list[dict[str, Any]], schema: Any) -> Any:
-    import pyarrow as pa  # noqa: PLC0415
-
-    table = pa.Table.from_pylist(rows, schema=schema)
-    # A struct has the fields of all rows, and a column one kind of number: what that changes is not written.
-    if _stated(table.to_pylist()) != _stated(rows):
-        raise DataError(_SHAPES)
-    return table
-
-
 def _with_tools_as_text(value: Any) -> Any:
     """Return a row with every list of tools as its JSON text: as a struct, each tool would have the fields of all."""
     if not isinstance(value, Mapping):
@@ -168,15 +154,11 @@ def _stated(value: Any) -> Any:
     """Return a value without the fields that a column holds for other rows; calls to the last null and digit."""
     if isinstance(value, Mapping):
         return {
-            name: _canonical(item) if name == "tool_calls" else _stated(item)
+            name: json.dumps(item, sort_keys=True) if name == "tool_calls" else _stated(item)
             for name, item in value.items()
             if item is not None
         }
     return [_stated(item) for item in value] if isinstance(value, list) else value
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
 
 
 _KINDS: dict[str, Callable[[IO[bytes]], contextlib.AbstractContextManager[Append]]] = dict(
@@ -199,7 +181,3 @@ class _Unclosed:
 
 def _line(row: Mapping[str, Any]) -> bytes:
     return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-
-
-def _write(file: Any, line: bytes) -> None:
-    file.write(line)
