@@ -30,7 +30,7 @@ def _setting(flag: str, name: str, more: str = "", metavar: str | None = None) -
     choices = "|".join(map(str, get_args(field.annotation)))
     return typer.Option(
         flag,
-        metavar=metavar or (f"[{choices}]" if choices else None),
+        metavar=metavar or (f"<{choices}>" if choices else None),
         help=" ".join((field.description or "", more)).strip(),
         show_default=str(field.default),
     )
