@@ -15,7 +15,7 @@ from tiebreak.config import Config, load_config
 from tiebreak.errors import RunError, TiebreakError, one_line
 from tiebreak.files import read_jsonl, write_json
 
-SCHEMA = 1
+SCHEMA = 2
 RUNNING, DONE, INTERRUPTED, FAILED = "running", "done", "interrupted", "failed"
 
 # What reading a JSON value of another shape, type or size than expected can raise.
@@ -55,6 +55,8 @@ class Run:
     """What training needs to go on."""
     values_folder = _Place("checkpoints/values")
     """What the reference said, in shards that checkpoints name."""
+    store_folder = _Place("checkpoints/reference")
+    """A store of the run's own, where it is to use no shared one."""
     quarantine_folder = _Place("quarantine")
     """Checkpoints that were not whole."""
     policy_folder = _Place("policy")

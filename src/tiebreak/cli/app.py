@@ -86,7 +86,7 @@ def train(
         console.print_json({"run": str(run.path), **run.manifest, "evaluation": run.evaluation})
     else:
         console.print_evaluation(run.evaluation, run.samples)
-        console.print_text(f"\nreport: {run.path / 'report.html'}\nnext:   tiebreak export {run.path} --out my-model")
+        console.print_text(f"\nreport: {run.report_file}\nnext:   tiebreak export {run.path} --out my-model")
 
 
 data.register(app)

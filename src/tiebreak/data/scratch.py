@@ -89,7 +89,8 @@ class Rows:
     def __init__(self, table: pa.Table, places: NDArray[np.int64] | None = None) -> None:
         self.table = table
         self.places = np.arange(table.num_rows) if places is None else places
-        self._starts = np.cumsum([0, *(chunk.num_rows for chunk in table.to_batches())]).tolist()
+        self._batches = table.to_batches()
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)]).tolist()
 
     def __len__(self) -> int:
         return len(self.places)
@@ -118,10 +119,17 @@ class Rows:
         return len(self) == self.table.num_rows and bool((np.diff(self.places) == 1).all())
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows as batches of their own, some ten thousand at a time."""
+        """Yield the rows as batches of their own: those of the table where these are all of it, else smaller ones."""
         if self.is_whole():
-            yield from self.table.to_batches()
+            yield from self._batches
             return
         for start in range(0, len(self), _TAKEN_ROWS):
-            taken = self.table.take(pa.array(self.places[start : start + _TAKEN_ROWS]))
-            yield from taken.combine_chunks().to_batches()
+            places = self.places[start : start + _TAKEN_ROWS]
+            numbers = np.searchsorted(self._starts, places, side="right") - 1
+            # Out of each batch on its own: taken out of the table, all of it would be copied into one.
+            pieces = [
+                self._batches[number].take(pa.array(run - self._starts[number]))
+                for run in np.split(places, np.flatnonzero(np.diff(numbers)) + 1)
+                for number in [bisect_right(self._starts, int(run[0])) - 1]
+            ]
+            yield from pa.Table.from_batches(pieces).combine_chunks().to_batches()

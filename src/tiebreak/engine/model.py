@@ -81,6 +81,8 @@ class Model:
 
     def save(self, folder: Path) -> None:
         """Write the adapter, or all weights where there is none, and the tokenizer, as transformers loads them."""
+        if self.is_adapter and self.adapter is None:
+            raise ValueError("the adapter is switched off: it would be saved, and not what is at work")
         with quietly():
             if self.adapter is None:
                 self.network.save_pretrained(folder)

@@ -116,8 +116,7 @@ class PackedScorer:
         use_packed_attention(self._scored.causal)
         row = pack(examples)
         row = row.filled(filling(row.input_ids.numel(), self._device, self._dtype)).to(self._device)
-        with _arithmetic(self._device, self._dtype):
-            values = self._scored(row, PackedLayout(row.segments, self.windows))
+        values = self._scored(row, PackedLayout(row.segments, self.windows))
         return TokenLogps(values.index_select(0, row.completion_tokens), row.num_tokens)
 
 
@@ -134,18 +133,17 @@ class BackboneAndHead(nn.Module):
 
     def forward(self, row: PackedRow, layout: PackedLayout) -> Tensor:
         """Return [scored]; the row is on the module's device."""
-        hidden = self.causal.base_model(
-            input_ids=row.input_ids.unsqueeze(0),
-            position_ids=row.position_ids.unsqueeze(0),
-            use_cache=False,
-            packed_layout=layout,
-        ).last_hidden_state
-        # The head computes in the dtype of the arithmetic whatever autocast says: its softmax is fp32.
-        with torch.autocast(hidden.device.type, enabled=False):
-            scored = hidden[0].index_select(0, row.predictors).to(self._dtype)
-            head = head_of(self.causal)
-            assert head is not None, "the self-check lets no model without a plain head come here"  # noqa: S101
-            return token_logps(scored, row.targets, head)
+        with _arithmetic(row.input_ids.device, self._dtype):
+            hidden = self.causal.base_model(
+                input_ids=row.input_ids.unsqueeze(0),
+                position_ids=row.position_ids.unsqueeze(0),
+                use_cache=False,
+                packed_layout=layout,
+            ).last_hidden_state
+        scored = hidden[0].index_select(0, row.predictors).to(self._dtype)
+        head = head_of(self.causal)
+        assert head is not None, "the self-check lets no model without a plain head come here"  # noqa: S101
+        return token_logps(scored, row.targets, head)
 
 
 def _arithmetic(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:

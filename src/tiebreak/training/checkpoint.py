@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,15 @@ from safetensors.torch import load_file, save_file
 
 from tiebreak import faults
 from tiebreak.errors import RunError, TrainingError, one_line
-from tiebreak.files import whole_folder, write_json
+from tiebreak.files import sweep, whole_folder, write_json
 from tiebreak.fingerprint import file_digest, fingerprint
 from tiebreak.runs import Run
 from tiebreak.training.parts import Part
 
 SCHEMA = 3
 STATE, MANIFEST = "state.json", "manifest.json"
+UNTOLD = {"bytes": -1, "sha256": ""}
+"""Of a file that a manifest leaves out: whatever lies there is not what was written."""
 
 _NAME = re.compile(r"step-\d{8,}")
 
@@ -69,16 +71,23 @@ class Checkpoints:
         keep: int,
         say: Say = lambda _: None,
         known: Sequence[Mapping[str, Any]] = (),
+        holds: Collection[str] = (),
     ) -> None:
-        """`identity` goes into each manifest: what the run is of. `known` are those that a checkpoint may have."""
+        """`identity` goes into each manifest: what the run is of. `known` are those that a checkpoint may have.
+
+        `holds` are the names of parts that each checkpoint must have.
+        """
         self._run = run
         self._known = list(known)
         self._identity = dict(identity)
         self._keep = keep
         self._say = say
+        self._wanted = {STATE, *(f"{name}.safetensors" for name in holds)}
+        self._read_back: set[str] = set()
+        """Files beside checkpoints that were seen whole in this process; they are never changed."""
 
     def save(self, state: State, parts: Sequence[Part]) -> None:
-        """Write a checkpoint, read it back, and remove those beyond the newest `keep`."""
+        """Write a checkpoint, read it and what is new beside it back, and remove those beyond the newest `keep`."""
         target = self._run.checkpoints_folder / f"step-{state.step:08}"
         try:
             faults.point("save:begin")
@@ -92,12 +101,12 @@ class Checkpoints:
                 f"the checkpoint of step {state.step} cannot be written ({one_line(error, 160)}); {kept}: free space "
                 f"under {target.parent} and run the same command again"
             ) from None
-        # What lies beside it was read back when it was new, and is read again whenever a run goes on.
-        if fault := _fault_of(target):
+        if fault := self._fault_of(target):
             raise TrainingError(f"{target}: reads back damaged ({fault}); the disk cannot be trusted, check it")
         faults.point("save:rotate")
         for old in self._steps()[: -self._keep]:
             shutil.rmtree(old)
+        self._remove_unnamed()
 
     def latest(self) -> Path | None:
         """Return the newest checkpoint that is whole; damaged ones are set aside and told.
@@ -108,9 +117,11 @@ class Checkpoints:
         # What a killed process left half written; the run's lock is held, so nobody writes there now.
         for left in folder.glob(".step-*") if folder.is_dir() else ():
             shutil.rmtree(left, ignore_errors=True)
+        sweep(self._run.values_folder)
+        self._read_back.clear()
         found = self._steps()
         for path in reversed(found):
-            fault = _fault_of(path) or self._fault_beside(path)
+            fault = self._fault_of(path)
             if fault is None:
                 return path
             self._say(f"{path.name}: {fault}; moved to {self._set_aside(path)}, the next older one is tried")
@@ -143,13 +154,40 @@ class Checkpoints:
         manifest = {"schema": SCHEMA, **asdict(state), "files": files, "beside": beside, **self._identity}
         write_json(folder / MANIFEST, manifest | {"digest": fingerprint(manifest)})
 
-    def _fault_beside(self, path: Path) -> str | None:
-        """Say where a whole checkpoint is of another run than this one, or stands on files that are not whole."""
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        if self._known and manifest.get("identity") not in self._known:
-            return f"{MANIFEST} is of another run"
-        faults_found = (_fault_of_file(self._run.path / name, told) for name, told in manifest["beside"].items())
-        return next((fault for fault in faults_found if fault), None)
+    def _fault_of(self, path: Path) -> str | None:
+        """Return what is wrong with a checkpoint or with what it stands on; None where all of it is whole."""
+        try:
+            manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+            schema, digest = manifest["schema"], manifest.pop("digest", None)
+            if schema != SCHEMA:
+                return f"{MANIFEST} is of schema {schema!r:.20}, this version reads {SCHEMA}"
+            if digest != fingerprint(manifest) or path.name != f"step-{manifest['step']:08}":
+                return f"{MANIFEST} is not what was written"
+            if self._known and manifest.get("identity") not in self._known:
+                return f"{MANIFEST} is of another run"
+            own = sorted(manifest["files"].keys() | self._wanted)
+            told = {path / name: manifest["files"].get(name, UNTOLD) for name in own}
+            told |= {
+                self._run.path / name: said for name, said in manifest["beside"].items() if name not in self._read_back
+            }
+            faults_found = (_fault_of_file(file, said) for file, said in told.items())
+            fault = next((fault for fault in faults_found if fault), None)
+            self._read_back |= set() if fault else manifest["beside"].keys()
+            return fault
+        except FileNotFoundError:
+            return f"{MANIFEST} is missing"
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            return f"{MANIFEST} or what it names cannot be read ({one_line(error, 80)})"
+
+    def _remove_unnamed(self) -> None:
+        """Remove shards that no checkpoint names: those of values that a spot check set aside."""
+        if self._run.quarantine_folder.exists():  # somebody may want to look at what a damaged one stood on
+            return
+        manifests = [json.loads((path / MANIFEST).read_text(encoding="utf-8")) for path in self._steps()]
+        named = {self._run.path / name for manifest in manifests for name in manifest["beside"]}
+        for shard in self._run.values_folder.glob("*.safetensors"):
+            if shard not in named:
+                shard.unlink()
 
     def _steps(self) -> list[Path]:
         folder = self._run.checkpoints_folder
@@ -167,23 +205,6 @@ class Checkpoints:
 def checkpoint_steps(total: int, every: int | None) -> int:
     """Return after how many steps a checkpoint is due: as asked, or ten times a run."""
     return every or max(1, -(-total // 10))
-
-
-def _fault_of(path: Path) -> str | None:
-    """Return what is wrong with a checkpoint's own files, None where they are whole."""
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        schema, digest = manifest["schema"], manifest.pop("digest", None)
-        if schema != SCHEMA:
-            return f"{MANIFEST} is of schema {schema!r:.20}, this version reads {SCHEMA}"
-        if digest != fingerprint(manifest) or path.name != f"step-{manifest['step']:08}":
-            return f"{MANIFEST} is not what was written"
-        faults_found = (_fault_of_file(path / name, told) for name, told in manifest["files"].items())
-        return next((fault for fault in faults_found if fault), None)
-    except FileNotFoundError:
-        return f"{MANIFEST} is missing"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        return f"{MANIFEST} cannot be read ({one_line(error, 80)})"
 
 
 def _fault_of_file(file: Path, told: Mapping[str, Any]) -> str | None:

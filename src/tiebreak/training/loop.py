@@ -107,9 +107,9 @@ def train(course: Course, progress: Progress, *, start: Path | None, stop: Stop)
             advance(state.step)
         while state.step < course.total and state.stopped is None:
             try:
-                state = _run(course, optimizer, (*parts, *course.parts), state, stop, advance, progress)
+                state = _run(course, optimizer, (*course.parts, *parts), state, stop, advance, progress)
             except NotFinite as error:
-                state = _rolled_back(course, (*parts, *course.parts), state, error, progress)
+                state = _rolled_back(course, (*course.parts, *parts), state, error, progress)
     policy.network.eval()
     if state.stopped:
         progress.say(f"training ended after step {state.step} of {course.total}: {state.stopped}")

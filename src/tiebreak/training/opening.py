@@ -67,7 +67,7 @@ def _with_store(config: Config, run: Run) -> Config:
     """Return settings with a store of the run's own where none is wanted: an attempt that goes on needs its values."""
     if config.reference.store != "off":
         return config
-    own = config.reference.model_copy(update={"store": str(run.checkpoints_folder / "reference")})
+    own = config.reference.model_copy(update={"store": str(run.store_folder)})
     return config.model_copy(update={"reference": own})
 
 
@@ -92,6 +92,11 @@ def _heed_history(
     Raises RunError where something changed that was not accepted, or where prompts changed sides.
     """
     before, begun = run.manifest if run.manifest_file.exists() else {}, run.has_begun
+    if begun and before.get("schema") != runs.SCHEMA:
+        raise RunError(
+            f"{run.path}: was begun by another version of tiebreak, whose checkpoints this one does not read; what it "
+            "trained is kept: 'tiebreak evaluate' measures it, --resume never starts afresh beside it"
+        )
     accepted = heed_drift(run, known, config, accept, progress) if begun else []
     same = before.get("identity") == known
     if begun or same:

@@ -1,7 +1,7 @@
 """One optimizer step: its examples, in micro-batches that fit, down the gradient of their mean loss.
 
-Owns the reduction: losses, each times the weight of its example, are summed over micro-batches and ranks and divided
-once, by the examples of the step, so no result depends on how a step was cut. What is recorded counts examples, not
+Owns the reduction: losses, each times the weight of its example, are summed over micro-batches and divided once, by the
+examples of the step, so no result depends on how a step was cut. What is recorded counts examples, not
 weights.
 """
 

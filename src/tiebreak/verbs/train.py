@@ -29,6 +29,7 @@ from tiebreak.training.loop import Course, Outcome
 from tiebreak.training.loop import train as train_policy
 from tiebreak.training.opening import Ready, begin, check_settings, made_ready, now, versions
 from tiebreak.training.order import num_steps
+from tiebreak.training.parts import Moments, Streams, Weights
 from tiebreak.training.preemption import Stop, listening
 from tiebreak.training.recorder import Recorder
 from tiebreak.training.resumption import Resume, already_done, asked_for, flat, set_aside
@@ -125,8 +126,15 @@ def _trained(
     policy, reference, budget = ready.loaded.policy, ready.loaded.reference, ready.loaded.budget
     settings, data = config.training, ready.data
     of = {"identity": run.manifest["identity"], "versions": versions(), "dtype": str(policy.dtype)}
-    known = run.manifest["identities"]
-    checkpoints = Checkpoints(run, of | {"world_size": ranks.size}, settings.keep_checkpoints, progress.warn, known)
+    parts = [reference.own(run.values_folder)]
+    checkpoints = Checkpoints(
+        run,
+        of | {"world_size": ranks.size},
+        settings.keep_checkpoints,
+        progress.warn,
+        known=run.manifest["identities"],
+        holds=[Weights.name, Moments.name, Streams.name, *(part.name for part in parts)],
+    )
     start = checkpoints.latest()
     heldout = HeldoutPairs(policy, reference, objective, data.heldout.tokenized, budget.cut)
     with Recorder(run, config.output.trackers, flat(config)) as recorder:
@@ -143,6 +151,6 @@ def _trained(
             recorder=recorder,
             checkpoints=checkpoints,
             asked=data.all_pairs,
-            parts=[reference.own(run.values_folder)],
+            parts=parts,
         )
         return train_policy(course, progress, start=start, stop=stop)
