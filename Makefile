@@ -21,7 +21,7 @@ quickstart: $(VENV)/.installed ## Align the bundled model on the bundled pairs (
 	$(BIN)/tiebreak train
 
 test: lint ## All checks and all tests, in JOBS=2 processes (ten minutes on two CPU cores)
-	$(SUITE)
+	PYTHONHASHSEED=0 $(SUITE)
 
 test-quick: lint ## All checks, and the tests of words, forms and mathematics (a minute or two)
 	$(BIN)/python -m pytest --durations=10 $(PURE)

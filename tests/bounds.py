@@ -1,4 +1,4 @@
-"""Bounds of work that no clock decides: what ends as a hang, and how much Python runs.
+"""Bounds of work that no clock decides: how much is tried, how much Python runs, what ends as a hang.
 
 A busy machine makes a test slow and never wrong.
 """
@@ -6,11 +6,20 @@ A busy machine makes a test slow and never wrong.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
+
+LONG = os.environ.get("TIEBREAK_LONG") == "1"
+"""Whether this is `make test-all`: whatever is long by nature in full, and inputs drawn anew."""
+
+
+def examples(quick: int, full: int) -> int:
+    """Return how many inputs a test draws for which each one takes long."""
+    return full if LONG else quick
 
 
 @contextlib.contextmanager

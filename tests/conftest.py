@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
-LONG = os.environ.get("TIEBREAK_LONG") == "1"
+from bounds import LONG
 
 # `make test` throws no dice: the same inputs each time, so that what passed here passes there. The long form draws anew
 # and prints how a failure is repeated; what it finds becomes an @example of its test.
@@ -38,6 +39,13 @@ CHATML = (
 def _interruptible():
     # A shell that runs tests in the background has them, and what they start, ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _same_streams():
+    # What a test draws depends neither on the tests before it nor on the process that it falls to.
+    random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True, scope="session")

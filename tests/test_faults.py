@@ -99,7 +99,7 @@ def test_a_kill_leaves_no_time_for_anything():
     assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGKILL, "alive\n", "")
 
 
-@pytest.mark.parametrize("action", set(faults.ACTIONS) - {"nan"})
+@pytest.mark.parametrize("action", sorted(set(faults.ACTIONS) - {"nan"}))
 @pytest.mark.parametrize("name", faults.POINTS)
 def test_every_action_but_nan_can_be_armed_at_every_point(action, name):
     faults.arm(f"{action}@{name}:7")

@@ -13,13 +13,16 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet as pq
 
+from bounds import examples
 from tiebreak.data.containers import blocks, rows
 from tiebreak.data.containers.json_lines import parsed
 from tiebreak.data.formats import RowError
 from tiebreak.errors import DataError
 
-many = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-few = settings(many, max_examples=100)
+many = settings(
+    max_examples=examples(100, 1000), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+few = settings(many, max_examples=examples(50, 300))
 
 texts = st.text(max_size=8)
 values = st.recursive(
@@ -185,7 +188,7 @@ FILES = {
 @pytest.mark.parametrize("name", FILES)
 def test_a_mutated_file_ends_as_rows_or_one_line(place, name):
     # The same files each time: on a new one Arrow itself may crash, and that would end the whole test run.
-    @settings(many, derandomize=True)
+    @settings(many, max_examples=examples(100, 300), derandomize=True)
     @given(content=mutated(FILES[name]))
     def check(content):
         place.write_bytes(content)
@@ -217,7 +220,7 @@ def oracle(text: str) -> object:
     return [value]
 
 
-@settings(many, max_examples=1000)
+@settings(many, max_examples=examples(400, 5000))
 @given(
     st.text(alphabet='{}[]",:\\ud8300aénulNaIfity-1.e \n', max_size=30)
     | values.map(json.dumps)

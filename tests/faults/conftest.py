@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 
 import pytest
+
+from bounds import LONG
 
 pytest.register_assert_rewrite("harness")
 from harness import Case, Warm, settings  # noqa: E402
 
 
 def pytest_collection_modifyitems(items):
-    if os.environ.get("TIEBREAK_LONG") == "1":
+    if LONG:
         return
     for item in items:
         if item.get_closest_marker("slow_faults"):

@@ -76,7 +76,7 @@ class Running:
             if time.monotonic() > deadline:
                 self.signal(9)
                 raise AssertionError(f"still running after {PATIENCE} seconds: {self.err.read_text(errors='replace')}")
-            time.sleep(0.003)
+            time.sleep(0.015)
 
 
 class Warm:

@@ -5,14 +5,16 @@ model's chat template, which is done once a process, computes nothing else, and 
 command line with its own arguments, environment, folder, limits and signals. Forking is sound only where there is a
 single thread, which is checked before each fork.
 
-The plots of a report are a third of what a tiny run computes, and nothing that is disturbed here: they are left empty.
-In the long form, and where a run is started as a user starts it, they are drawn.
+The plots of a report are a third of what a tiny run computes, and an interpreter that takes itself apart computes twice
+as much as the run; neither is what is disturbed here. The plots are left empty, and the child ends as soon as all is
+said. In the long form, and where a run is started as a user starts it, everything is as it is for a user.
 
 One JSON document a line: {"start": job} is answered with a process id, {"poll": id} with an exit code or null.
 """
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import json
 import os
@@ -20,10 +22,12 @@ import resource
 import runpy
 import signal
 import sys
+import threading
 from pathlib import Path
 
 # pyarrow's allocator starts a thread of its own when it is imported; it is read at that moment.
 os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
+LONG = os.environ.get("TIEBREAK_LONG") == "1"
 IMPORTS = (
     "matplotlib.pyplot",
     "matplotlib.backends.backend_svg",
@@ -116,15 +120,31 @@ def die_at(touch: int) -> None:
     sys.addaudithook(count)
 
 
+def leave(code: int) -> None:
+    """End as an interpreter ends, without taking it apart."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
     for name in IMPORTS:
         importlib.import_module(name)
     try_template(sys.argv[1])
-    if os.environ.get("TIEBREAK_LONG") != "1":
+    if not LONG:
         leave_plots_empty()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     todo = serve()
     if todo is not None:
         become(todo)
-        runpy.run_module("tiebreak", run_name="__main__", alter_sys=False)
+        try:
+            runpy.run_module("tiebreak", run_name="__main__", alter_sys=False)
+        except SystemExit as end:
+            if LONG or not isinstance(end.code, int | None):
+                raise
+            leave(end.code or 0)

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bounds import hang_after
+from bounds import examples, hang_after
 from tiebreak.config import Config, DataConfig, leaves, load_config
 from tiebreak.data.reader import PairFile, read_pairs
 from tiebreak.data.render import Renderer
@@ -193,7 +193,7 @@ def _ask(command, spoilable, words, data) -> None:
         _restore(folder, right)
 
 
-@settings(max_examples=20, **QUICK)
+@settings(max_examples=examples(10, 100), **QUICK)
 @given(st.data())
 @pytest.mark.filterwarnings("ignore")  # plots of 1e308 warn; nobody is told more than once
 @pytest.mark.slow
@@ -207,7 +207,7 @@ def test_the_report_of_any_run_folder_is_a_page_or_one_line(command, spoilable, 
      ["chat", "RUN", "-p", "hi", "--max-new-tokens", "2", "--compare"]],
     ids=" ".join,
 )  # fmt: skip
-@settings(max_examples=10, **QUICK)
+@settings(max_examples=examples(5, 50), **QUICK)
 @given(data=st.data())
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.slow
@@ -215,7 +215,7 @@ def test_any_run_folder_is_evaluated_or_refused_in_one_line(command, spoilable, 
     _ask(command, spoilable, words, data)
 
 
-@settings(max_examples=12, **QUICK)
+@settings(max_examples=examples(6, 60), **QUICK)
 @given(data=st.data(), form=st.sampled_from(["merged", "adapter"]))
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.slow
@@ -227,7 +227,7 @@ def test_any_run_folder_is_exported_or_refused_in_one_line(command, spoilable, t
         shutil.rmtree(out, ignore_errors=True)
 
 
-@settings(max_examples=15, **QUICK)
+@settings(max_examples=examples(8, 80), **QUICK)
 @given(data=st.data())
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.slow
