@@ -17,8 +17,8 @@ resident (files that are mapped, and may be dropped at any time, included) and a
 Every contestant is a process of its own with an empty cache; the order turns around from round to round. Ratios are of
 pairs per second, of the same round, and their median is told. Two things to know when reading them: TRL's rate is taken
 from fewer pairs, which is to its benefit if anything (its memory and its Arrow files grow), and pairs that repeat have
-no new words, which is to the benefit of the tokenizer's own memory of words on both sides: `--pairs` of no more than the
-file holds is the case without any repetition.
+no new words, which is to the benefit of the tokenizer's own memory of words on both sides: `--pairs` of no more than
+the file holds is the case without any repetition.
 """
 
 from __future__ import annotations
