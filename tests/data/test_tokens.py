@@ -212,6 +212,7 @@ def test_rows_say_where_they_stand_and_come_as_batches_of_their_own():
     assert [rows.located(index) for index in range(3)] == [(2, 2), (0, 0), (1, 0)]
     assert [number for batch in rows.batches() for number in batch["number"].to_pylist()] == [5, 0, 2]
     assert not rows.is_whole()
+    assert sum(batch.num_rows for batch in rows.batches()) == 3
     assert Rows(table).is_whole()
 
 
