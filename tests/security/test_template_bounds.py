@@ -112,7 +112,7 @@ def test_a_bomb_ends_as_a_render_error_and_the_next_pair_costs_nothing(tokenizer
         renderer.pair(PAIR)
     assert refusal.value.reason == "template"
     assert "\n" not in str(refusal.value)
-    monkeypatch.setattr(render, "limited", lambda *_, **__: pytest.fail("the bomb is rendered again"))
+    monkeypatch.setattr(render, "rendered", lambda *_, **__: pytest.fail("the bomb is rendered again"))
     with pytest.raises(RenderError, match="the chat template"):
         renderer.pair(PAIR)
 
