@@ -29,6 +29,7 @@ from tiebreak.engine.fused_lora import unfuse
 from tiebreak.engine.loading import quiet
 from tiebreak.engine.memory import keep_freed_memory, peak_memory_bytes
 from tiebreak.engine.planner import MOST_TOKENS
+from tiebreak.maths.objectives import Objective
 from tiebreak.training.order import Step, steps
 from tiebreak.training.trained import Loaded, load
 
