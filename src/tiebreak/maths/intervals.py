@@ -6,7 +6,7 @@ here a million pairs take milliseconds. Does not know what a share is a share of
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
@@ -23,10 +23,6 @@ class Share:
     high: float
     num: int
     num_clusters: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields, for JSON."""
-        return asdict(self)
 
 
 Numbers = int | float | NDArray[Any]
