@@ -126,10 +126,10 @@ class Rows:
         for start in range(0, len(self), _TAKEN_ROWS):
             places = self.places[start : start + _TAKEN_ROWS]
             numbers = np.searchsorted(self._starts, places, side="right") - 1
+            cuts = np.flatnonzero(np.diff(numbers)) + 1
             # Out of each batch on its own: taken out of the table, all of it would be copied into one.
             pieces = [
                 self._batches[number].take(pa.array(run - self._starts[number]))
-                for run in np.split(places, np.flatnonzero(np.diff(numbers)) + 1)
-                for number in [bisect_right(self._starts, int(run[0])) - 1]
+                for number, run in zip(numbers[[0, *cuts]].tolist(), np.split(places, cuts), strict=True)
             ]
             yield from pa.Table.from_batches(pieces).combine_chunks().to_batches()

@@ -20,7 +20,6 @@ from tiebreak.engine.ranks import Ranks
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.errors import NotFinite
 from tiebreak.maths.logps import Logps
-from tiebreak.maths.losses import Losses
 from tiebreak.maths.metrics import LOSS, Metrics
 from tiebreak.maths.objectives import Objective, slopes
 from tiebreak.records import Example
@@ -99,7 +98,7 @@ def _coupled_gradient(
     own = torch.split(by_sums / num, [sum(len(example.completions) for example in group) for group in groups])
     for group, slope in zip(groups, own, strict=True):
         (policy.score(group).summed().sums * slope).sum().backward()  # type: ignore[no-untyped-call]
-    return objective.formula.metrics(Losses(losses.losses, losses.rewards), said)
+    return objective.formula.metrics(losses, said)
 
 
 def _weights(examples: Sequence[Example], said: Logps) -> Tensor:

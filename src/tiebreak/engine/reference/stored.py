@@ -67,11 +67,9 @@ class Stored:
         finding = self._spot_check(examples)
         if finding:
             progress.warn(finding)
-        if finding or not self._sealed:
-            self._sealed = False
-            self.missing(examples)
-            self._sealed = True
+        self._sealed = self._sealed and finding is None
         missing = self.missing(examples)
+        self._sealed = True
         if len(missing) < len(examples):
             progress.say(
                 f"reference: {len(examples) - len(missing)} of {len(examples)} pairs are stored from earlier runs"
