@@ -26,7 +26,7 @@ from tiebreak.data.spool import PairSink
 from tiebreak.data.tokens import TokenSink, TokenTable
 from tiebreak.data.workers import mapped, num_workers_for
 from tiebreak.errors import RenderError
-from tiebreak.fingerprint import file_digest, fingerprint, unit_interval
+from tiebreak.fingerprint import fingerprint, unit_interval
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import Dropped, Pair, Record, Source, TokenizedPair
 
@@ -196,7 +196,7 @@ class _Reading:
         refuse_empty(self._data, train, heldout, dropped)
         refuse_dropped_share(self._data, dropped, num_sound=self._counts["kept"])
         report = {
-            "files": self._described(files),
+            "files": [file.as_dict(self._by_file[file.name]) for file in files],
             "num_records": self._counts["records"] + self._counts["beyond"],
             "num_used_records": self._counts["used"],
             "num_pairs": self._counts["pairs"],
@@ -218,17 +218,6 @@ class _Reading:
         once = {(names[row], int(lines[row]), train.example_id(row)) for row in np.flatnonzero(out).tolist()}
         dropped = [Dropped(Source(name, line), HELDOUT_PROMPT, detail) for name, line, _ in sorted(once)]
         return train.selected(~out), dropped
-
-    def _described(self, files: Sequence[DataFile]) -> list[dict[str, Any]]:
-        return [
-            {
-                "path": file.spec,
-                "sha256": file_digest(file.path),
-                "format": file.form.name if file.form else "unknown",
-                "num_records": self._by_file[file.name],
-            }
-            for file in files
-        ]
 
 
 def _block_part(rules: _Rules, item: tuple[Block, DataFile]) -> _Part:

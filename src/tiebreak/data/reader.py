@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -46,6 +47,11 @@ class DataFile:
     def blocks(self) -> Iterator[Block]:
         """Return the file's records in chunks, unread."""
         return blocks(self.path, self.name)
+
+    def as_dict(self, num_records: int) -> dict[str, Any]:
+        """Return what reports say of a file that so many records were read from."""
+        form = self.form.name if self.form else "unknown"
+        return {"path": self.spec, "sha256": file_digest(self.path), "format": form, "num_records": num_records}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from typing import Any
 
 import numpy as np
 
@@ -37,7 +36,6 @@ from tiebreak.doctor.rules import RULES, SEVERITIES
 from tiebreak.doctor.texts.flaws import masked
 from tiebreak.doctor.token_counts import TokenCounts, count_tokens, token_hits
 from tiebreak.errors import DataError, one_line
-from tiebreak.fingerprint import file_digest
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import UNDECIDED, Dropped, Record
 
@@ -95,7 +93,13 @@ def audit(
     hits += noise_hits(noise, sampled, facts.num_pairs)
     findings = [*_dropped(facts, data.max_dropped_share), *(_finding(hit, facts, texts.excerpts) for hit in hits)]
     report = AuditReport(
-        files=tuple(_described(file, facts) for file in files),
+        files=tuple(
+            {
+                **file.as_dict(facts.num_records_by_file.get(file.name, 0)),
+                "title": file.form.title if file.form else "unknown",
+            }
+            for file in files
+        ),
         counts=measurements.counts(facts),
         findings=tuple(sorted(findings, key=_gravity)),
         measurements=measurements.measurements(
@@ -228,13 +232,3 @@ def _dropped(facts: Facts, max_dropped_share: float) -> Iterator[Finding]:
 
 def _examples(dropped: Sequence[Dropped]) -> tuple[Example, ...]:
     return tuple(Example(item.source.file, item.source.line, item.detail) for item in dropped[:NUM_EXAMPLES])
-
-
-def _described(file: DataFile, facts: Facts) -> dict[str, Any]:
-    return {
-        "path": file.spec,
-        "sha256": file_digest(file.path),
-        "format": file.form.name if file.form else "unknown",
-        "title": file.form.title if file.form else "unknown",
-        "num_records": facts.num_records_by_file.get(file.name, 0),
-    }
