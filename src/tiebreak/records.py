@@ -28,10 +28,17 @@ class Message:
     name: str | None = None
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     tool_call_id: str | None = None
+    reasoning: str = ""
+    """What an assistant thought before it said its content, where it is told apart from that."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the message as chat templates take it; absent fields are left out."""
-        optional = {"name": self.name, "tool_calls": list(self.tool_calls), "tool_call_id": self.tool_call_id}
+        optional = {
+            "name": self.name,
+            "tool_calls": list(self.tool_calls),
+            "tool_call_id": self.tool_call_id,
+            "reasoning_content": self.reasoning,
+        }
         return {"role": self.role, "content": self.content} | {k: v for k, v in optional.items() if v}
 
 

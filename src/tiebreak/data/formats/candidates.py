@@ -11,12 +11,14 @@ from typing import Any
 
 from tiebreak.data.formats.form import Row, RowError
 from tiebreak.data.formats.pieces import (
+    REASONING,
     column_in,
     completion_from,
     kind_of,
     optional_text,
     prompt_messages,
     prompt_of,
+    reasoning_in,
     text_of,
     value_in,
     with_system,
@@ -81,15 +83,17 @@ def completion(value: Any, field: str) -> Message:
         raise RowError("no_completion", f"'{field}' is null")
     if isinstance(value, Mapping) and not value.keys() & {"role", "from"}:
         name = next((name for name in TEXTS if name in value), TEXTS[0])
-        return Message("assistant", text_of(value.get(name), f"{field}.{name}"))
+        thought, text = reasoning_in({REASONING[0]: value.get(REASONING[0])}, value.get(name), field)
+        # A bare 'reasoning' beside a score may be the judge's; nothing but this name is the model's for certain.
+        return Message("assistant", text_of(text, f"{field}.{name}"), reasoning=thought)
     if isinstance(value, str | Mapping | list):
         return completion_from(value, field)
     raise RowError("wrong_type", f"'{field}' is text or an assistant message, found {kind_of(value)}")
 
 
 def has_text(message: Message) -> bool:
-    """Whether there is something to learn from: text that is not blank, or a tool call."""
-    return bool(message.content.strip() or message.tool_calls)
+    """Whether there is something to learn from: text that is not blank, a tool call, or reasoning."""
+    return bool(message.content.strip() or message.tool_calls or message.reasoning)
 
 
 def score_of(value: Any) -> float | None:

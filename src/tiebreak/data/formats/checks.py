@@ -48,7 +48,7 @@ def _stated(origin: Origin) -> list[str]:
 
 
 def _is_empty(message: Message) -> bool:
-    return not message.content.strip() and not message.tool_calls
+    return not (message.content.strip() or message.tool_calls or message.reasoning)
 
 
 def _check_prompt(prompt: Sequence[Message]) -> None:
@@ -81,6 +81,10 @@ def _check_prompt(prompt: Sequence[Message]) -> None:
                 raise RowError("tool_mismatch", f"no call before it has the id {message.tool_call_id!r:.60}")
 
 
+def _texts_of(message: Message) -> tuple[str | None, ...]:
+    return message.content, message.reasoning, message.name, message.tool_call_id
+
+
 _SYSTEM = ("system", "developer")
 _MAY_FOLLOW = {"user": ("assistant",), "assistant": ("user", "tool"), "tool": ("tool", "assistant", "user")}
 # How models write a call as text, where a file has it that way (Hermes, Llama, Mistral, ReAct, XML).
@@ -90,7 +94,7 @@ _CALL_MARKS = ("<tool_call", "<function", "<|python_tag|>", "[TOOL_CALLS]", "Act
 def _check_text(messages: Sequence[Message], tools: Sequence[Row], names: Sequence[str]) -> None:
     """Refuse what cannot be written again, in any field: half characters, numbers that JSON does not have."""
     try:
-        said = (text for message in messages for text in (message.content, message.name, message.tool_call_id))
+        said = (text for message in messages for text in _texts_of(message))
         for text in (*said, *names):
             if text is not None:
                 text.encode()

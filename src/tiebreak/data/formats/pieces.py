@@ -108,9 +108,15 @@ def message_of(item: Row, field: str) -> Message:
         raise RowError("unknown_role", f"{field}.{role_key} is one of {', '.join(known)}; found {role!r:.40}")
     if role in CALLING:
         return Message("assistant", "", tool_calls=told_calls(value, f"{field}.{text_key}"))
-    calls = calls_of(item.get("tool_calls"), f"{field}.tool_calls")
-    text = "" if value is None and calls else text_of(value, f"{field}.{text_key}")
-    return Message(known[role], text, optional_text(item, "name"), calls, optional_text(item, "tool_call_id"))
+    calls = _calls_in(item, field)
+    thought, value = reasoning_in(item, value, field)
+    if known[role] != "assistant" and thought:
+        raise RowError(
+            "wrong_type", f"'{field}' has reasoning in a turn of the role {role!r}; only an assistant reasons"
+        )
+    text = "" if value is None and (calls or thought) else text_of(value, f"{field}.{text_key}")
+    name, call_id = optional_text(item, "name"), optional_text(item, "tool_call_id")
+    return Message(known[role], text, name, calls, call_id, thought)
 
 
 # ShareGPT and its readers (LLaMA-Factory, Axolotl) name the speakers; ms-swift has its own names for tool turns.
@@ -120,12 +126,71 @@ CHAT_ROLES = {role: role for role in ROLES} | _TOOL_ROLES
 SPEAKERS = {"human": "user", "gpt": "assistant"} | CHAT_ROLES
 
 
+# As servers of reasoning models, and chat templates, name it; LiteLLM and OpenRouter repeat it in parts.
+REASONING = ("reasoning_content", "reasoning", "thinking")
+_REASONING_PARTS = ("thinking_blocks", "reasoning_details")
+# What an assistant said that is neither content nor a call nor reasoning; no chat template writes it.
+_UNSPOKEN = ("refusal", "audio", "tool_plan")
+
+
+def reasoning_in(item: Row, content: Any, field: str) -> tuple[str, Any]:
+    """Return the reasoning of a message, "" where it has none, and its content without the parts that are reasoning."""
+    named = {name: item[name] for name in REASONING if item.get(name)}
+    named |= {name: item[name] for name in _REASONING_PARTS if item.get(name) and not named}
+    found = {name: _thought(value, f"{field}.{name}") for name, value in named.items()}
+    if isinstance(content, list) and any(_is_thought(part) for part in content):
+        found["content"] = _thought([part for part in content if _is_thought(part)], f"{field}.content")
+        content = [part for part in content if not _is_thought(part)] or None
+    told = {text: name for name, text in found.items() if text.strip()}
+    if len(told) > 1:
+        raise RowError("wrong_type", f"'{field}' tells two reasonings, in {' and '.join(map(repr, told.values()))}")
+    return next(iter(told), ""), content
+
+
+def _is_thought(part: Any) -> bool:
+    return isinstance(part, Mapping) and str(part.get("type")).partition(".")[0] in ("thinking", "reasoning")
+
+
+def _thought(value: Any, field: str) -> str:
+    """Return reasoning told as text or as parts, each with its text under one of a few names."""
+    if isinstance(value, str):
+        return value
+    texts = [_part_text(part) for part in value] if isinstance(value, list) else [None]
+    if any(text is None for text in texts):
+        raise RowError("wrong_type", f"'{field}' is the text of a reasoning, found {kind_of(value)}")
+    return "".join(text for text in texts if text is not None)
+
+
+def _part_text(part: Any) -> str | None:
+    if not isinstance(part, Mapping):
+        return None
+    told = next((part[name] for name in ("thinking", "text", "reasoning", "content") if part.get(name)), None)
+    if isinstance(told, list):  # Mistral nests parts of text
+        texts = [inner.get("text") if isinstance(inner, Mapping) else None for inner in told]
+        return "".join(texts) if all(isinstance(text, str) for text in texts) else None
+    return told if isinstance(told, str) else None
+
+
+def _calls_in(item: Row, field: str) -> tuple[Mapping[str, Any], ...]:
+    """Return the tool calls of a message, also in OpenAI's first form; refuses what else would be passed over."""
+    for name in _UNSPOKEN:
+        if item.get(name):
+            raise RowError("wrong_type", f"'{field}.{name}' cannot be used; put into 'content' what is to be learned")
+    calls = calls_of(item.get("tool_calls"), f"{field}.tool_calls")
+    if not item.get("function_call"):
+        return calls
+    if calls:
+        raise RowError("wrong_type", f"'{field}' has both 'tool_calls' and 'function_call'")
+    return told_calls(item["function_call"], f"{field}.function_call")
+
+
 def turns(messages: Sequence[Message]) -> list[Message]:
     """Join each turn that only calls tools to the assistant turn right before it, as one message does both."""
     joined: list[Message] = []
     for message in messages:
         before = joined[-1] if joined else None
-        if before and before.role == message.role == "assistant" and message.tool_calls and not message.content:
+        only_calls = message.tool_calls and not (message.content or message.reasoning)
+        if before and before.role == message.role == "assistant" and only_calls:
             joined[-1] = replace(before, tool_calls=before.tool_calls + message.tool_calls)
         else:
             joined.append(message)
