@@ -104,7 +104,7 @@ BAD_LINES = {
     "chosen null": (b'{"prompt": "a", "chosen": null, "rejected": "b"}\n', "wrong_type"),
     "chosen a number": (b'{"prompt": "a", "chosen": 1, "rejected": "b"}\n', "wrong_type"),
     "chosen empty": (b'{"prompt": "a", "chosen": "", "rejected": "b"}\n', "empty_completion"),
-    "unknown role": (line([{"role": "human", "content": "a"}]), "unknown_role"),
+    "unknown role": (line([{"role": "narrator", "content": "a"}]), "unknown_role"),
     "wrong turn order": (line([{"role": "assistant", "content": "a"}]), "turn_order"),
 }  # fmt: skip
 

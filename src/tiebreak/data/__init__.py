@@ -1,7 +1,8 @@
 """From files of preference data to token ids, every record accounted for.
 
 locations     what the user names, to files                  containers/    a file to rows, whatever it is packed in
-formats/      a row to pairs, one function for each form     reader         sources to records
+formats/      a row to pairs, one function for each form     survey         what the first rows of a file say together
+reader        sources to records
 writer        rows to a file                                 sheets         pairs to the rows of a file in one form
 render        messages to token ids                          templates      what a chat template may cost
 template_probe    tries one in a process of its own          encoding       text to ids behind other text

@@ -145,8 +145,8 @@ def _gathered(
 
 def _look(renderer: Renderer | None, item: tuple[Block, DataFile]) -> _Look:
     found = read_block(*item)
-    looked = _looked([record for record in found if not record.thumbs], renderer)
-    return replace(looked, waiting=tuple(record for record in found if record.thumbs))
+    looked = _looked([record for record in found if not record.waits], renderer)
+    return replace(looked, waiting=tuple(record for record in found if record.waits))
 
 
 def _looked(found: Sequence[Record], renderer: Renderer | None) -> _Look:
@@ -177,7 +177,7 @@ def _texts(files: Sequence[DataFile], facts: Facts, wanted: set[int], progress: 
             blocks = named[name].blocks() if places else ()
             some = [read_block(block.only(places), named[name]) for block in blocks]
             # Thumbs need the whole file to find their partners.
-            waits = any(record.thumbs for block in some for record in block)
+            waits = any(record.waits for block in some for record in block)
             for record in records(named[name]) if waits else chain.from_iterable(some):
                 if (first := places.get(record.source.line)) is None:
                     continue
