@@ -144,7 +144,7 @@ def _with_adapter(loading: _Loading, adapter: AdapterConfig, seed: int) -> tuple
             load_adapter(model, source.adapter, REFERENCE_ADAPTER, is_trainable=False)
             model.set_adapter(POLICY_ADAPTER)
     model = model.to(loading.device)
-    fuse(model)
+    fuse(model, loading.say)
     return model, OtherAdapter if source.adapter else AdapterOff
 
 
