@@ -70,7 +70,6 @@ def _reasons(model: Any) -> Iterator[str | None]:
     yield "its positions have several axes (M-RoPE)" if any("mrope_section" in one for one in settings) else None
     longest = {str(setting.get("rope_type")) for setting in settings} & {"dynamic", "longrope"}
     yield f"its RoPE ({', '.join(sorted(longest))}) depends on the longest row" if longest else None
-    yield "it adds an auxiliary loss of its experts" if config.get("output_router_logits") else None
     yield _dropout_reason(model)
     if isinstance(model, peft.PeftModel) and any(c.is_prompt_learning for c in model.peft_config.values()):
         yield "its adapter puts tokens before the prompt"
