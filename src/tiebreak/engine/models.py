@@ -44,14 +44,15 @@ def load(
     seed: int,
     trained: Path | None = None,
     start: Path | None = None,
+    base: str | None = None,
     say: Say = lambda _: None,
 ) -> tuple[Model, Stored]:
     """Return the policy at its start, or as trained in a run folder, and its reference.
 
-    `trained` holds what `Model.save` wrote. `start` holds the adapter that training started from, where it was one.
-    `seed` draws a new adapter.
+    `trained` holds what `Model.save` wrote. `start` holds the adapter that training started from, where it was one, and
+    `base` is where its base model is now. `seed` draws a new adapter.
     """
-    source = resolve(config if start is None else ModelConfig(name=str(start)), say)
+    source = resolve(config if start is None else ModelConfig(name=str(start)), say, base=base)
     if trained is not None:
         refuse_code(str(trained))  # a run folder may come from elsewhere, too
     device = _device(config)
@@ -134,6 +135,8 @@ def _with_adapter(loading: _Loading, adapter: AdapterConfig, seed: int) -> tuple
         if source.adapter:
             _load_reference(model, source.adapter)
             model.set_adapter(POLICY_ADAPTER)
+    for kind in model.peft_config.values():  # for whoever loads it from another folder
+        kind.base_model_name_or_path, kind.revision = source.base, source.revision
     model = model.to(loading.device)
     fuse(model, loading.say)
     return model, OtherAdapter if source.adapter else AdapterOff
