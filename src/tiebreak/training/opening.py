@@ -28,7 +28,7 @@ from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.preamble import tell
 from tiebreak.training.recorder import check_trackers
 from tiebreak.training.resumption import heed_drift, identity
-from tiebreak.training.trained import Loaded, load
+from tiebreak.training.trained import Loaded, load, whereabouts
 
 LIBRARIES = ("tiebreak", "torch", "transformers", "peft", "accelerate", "safetensors")
 
@@ -79,7 +79,9 @@ def begin(run: Run, config: Config, ready: Ready, accept: Collection[str], progr
     files.sweep(run.path)
     run.update_manifest(status=runs.RUNNING)
     _write_inputs(run, ready, trained)
-    run.update_manifest(schema=runs.SCHEMA, status=runs.RUNNING, identity=known, **history, **_facts(config, ready))
+    run.update_manifest(
+        schema=runs.SCHEMA, status=runs.RUNNING, identity=known, **history, **_facts(run, config, ready)
+    )
     # Last: were it there before the identity, a change that was cut off here could not be told by its settings.
     files.write_text(run.config_file, dump_config(config))
 
@@ -148,7 +150,7 @@ def _write_inputs(run: Run, ready: Ready, trained: Collection[str]) -> None:
             start.save(folder)
 
 
-def _facts(config: Config, ready: Ready) -> Mapping[str, Any]:
+def _facts(run: Run, config: Config, ready: Ready) -> Mapping[str, Any]:
     """Return what made the run, and on what."""
     policy = ready.loaded.policy
     trainable, total = policy.num_parameters
@@ -156,7 +158,7 @@ def _facts(config: Config, ready: Ready) -> Mapping[str, Any]:
         "config_fingerprint": fingerprint(config.model_dump(mode="json")),
         "data_fingerprint": ready.data.fingerprint,
         "model": policy.source.identity,
-        "base_model": policy.source.base,
+        **whereabouts(run, policy.source),
         "base_identity": policy.source.base_identity,
         "reference": ready.loaded.reference.identity,
         "layout": policy.scorer.layout,

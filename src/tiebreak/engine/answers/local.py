@@ -1,6 +1,7 @@
 """Answers of a model in this process.
 
-Owns how text is sampled: left padding, stopping, greedy or with a temperature. Prompts come as rendered ids.
+Owns how text is sampled: left padding, stopping, greedy or with a temperature. Prompts come as rendered ids. Where
+positions stretch (`engine.stretching`), prompts whose answers could come that far are answered alone.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from transformers import GenerationConfig
 
 from tiebreak import faults
 from tiebreak.engine.answers.answerer import Sampling
+from tiebreak.engine.stretching import forget_lengths, stretching_of
 
 MAX_BATCH = 32
 # transformers fills what is left out from the model's generation_config.json; these would change the answers.
@@ -42,10 +44,14 @@ def generate(
     """
     found: dict[int, tuple[Ids, bool]] = {}
     settings = generation_config(sampling, eos_ids, pad_id)
+    stretching = stretching_of(network)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    for start in range(0, len(order), MAX_BATCH):
+    settled = [i for i in order if stretching.is_settled(len(prompts[i]) + sampling.max_new_tokens)]
+    batches = [settled[start : start + MAX_BATCH] for start in range(0, len(settled), MAX_BATCH)]
+    for chosen in [*batches, *([index] for index in order[len(settled) :])]:
         faults.point("generate")
-        chosen = order[start : start + MAX_BATCH]
+        if stretching.grows:
+            forget_lengths(network)
         made = _batch(network, [prompts[index] for index in chosen], settings)
         found |= dict(zip(chosen, made, strict=True))
         done([(index, *answer) for index, answer in zip(chosen, made, strict=True)])
