@@ -29,8 +29,8 @@ CUTS = HEAD + CUT + CALLS + END + ASKED + "{% endif %}"
 SWITCHES = HEAD + CUT + CALLS + END + ASKED + SWITCHED + "{% endif %}"
 # Writes what the one above has to be completed with: the oracle of what is composed.
 WRITES = (
-    HEAD + "{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}{{ m.content }}" + CALLS
-    + END + ASKED + "{% endif %}"
+    HEAD + "{% if m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}{{ m.content }}"
+    + CALLS + END + ASKED + "{% endif %}"
 )  # fmt: skip
 
 
@@ -136,7 +136,7 @@ def test_reasoning_behind_a_closed_one_is_refused_with_the_way_out(tokenizer):
         texts(tokenizer, off, reasoned("Three miles.", "the map"), OTHER)
 
 
-# ------------------------------------------------------------------------------------------------------ public templates
+# ----------------------------------------------------------------------------------------------------- public templates
 
 FOLDER = Path(pytest.importorskip("trl").__file__).parent / "chat_templates"
 OPENING = ("deepseek_r1_distill", "deepseekv3", "nemotron_3_nano", "qwen3", "qwen3_5_think", "qwen3_6", "qwen3_8")

@@ -90,7 +90,10 @@ def names_read(source: str) -> frozenset[str]:
 
 def reads_clock(source: str) -> bool:
     """Whether a template asks for the time."""
-    return _NOW in names_read(source)
+    try:
+        return any(name.name == _NOW for name in template_probe.sandbox().parse(source).find_all(nodes.Name))
+    except TemplateError:
+        return False
 
 
 def with_defaults(source: str, values: Mapping[str, str | float | bool | None]) -> str:

@@ -1,12 +1,13 @@
 """Policy and reference: at their start, or as a run left them.
 
-Owns which sections of a configuration they are made of.
+Owns which sections of a configuration they are made of, and the date that a run keeps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from tiebreak.config import Config
@@ -15,7 +16,7 @@ from tiebreak.engine.model import Model
 from tiebreak.engine.reference.stored import Stored
 from tiebreak.errors import RunError
 from tiebreak.progress import Progress, Silent
-from tiebreak.runs import Run
+from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.budget import Budget
 
 
@@ -53,6 +54,16 @@ def load(
     return Loaded(policy, reference, Budget(policy, config.training.token_budget))
 
 
+def dated(config: Config, run: Run) -> Config:
+    """Return settings with the date that a run's chat template wrote when it began, where none is set."""
+    kept = run.manifest.get("template_date") if run.manifest_file.exists() else None
+    if config.model.chat_template_date or not kept:
+        return config
+    with as_a_run_writes(run.path):
+        day = date.fromisoformat(kept).isoformat()
+    return config.model_copy(update={"model": config.model.model_copy(update={"chat_template_date": day})})
+
+
 def load_trained(run: Run, progress: Progress | None = None) -> Loaded:
     """Return the policy that a run trained, with the reference that it was trained against.
 
@@ -60,7 +71,7 @@ def load_trained(run: Run, progress: Progress | None = None) -> Loaded:
     """
     start = run.start_folder
     say = (progress or Silent()).say
-    loaded = load(run.config, trained=run.policy_folder, start=start if start.is_dir() else None, say=say)
+    loaded = load(dated(run.config, run), trained=run.policy_folder, start=start if start.is_dir() else None, say=say)
     trained_on, source = run.manifest.get("base_identity"), loaded.policy.source
     if source.base_identity != trained_on:
         raise RunError(
