@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 
 import pytest
+from tokenizers import AddedToken
 
 from tiebreak.config import DataConfig
 from tiebreak.data.render import Renderer
@@ -105,6 +106,19 @@ def test_the_marks_of_other_families_are_known(tokenizer, mark):
         prompt, text, _ = texts(tokenizer, template, chosen, reasoned("Far.", "hm"))
         assert prompt.endswith(mark.begin)
         assert text.replace("\n", "") == f"the map{mark.end}Three.<|im_end|>"
+
+
+@pytest.mark.parametrize("template", [OPENS, CUTS, HEAD + "{{ m.content }}" + END + ASKED + "{% endif %}"])
+def test_marks_that_are_control_tokens_stay_tokens_around_the_reasoning_and_nowhere_else(tokenizer, template):
+    marked = copy.deepcopy(tokenizer)
+    marked.add_tokens([AddedToken(mark, special=True, normalized=False) for mark in ("<think>", "</think>")])
+    chosen = Message("assistant", "<think>\nthe map\n</think>\n\nThree <think> miles.")
+    made = renderer(marked, template).pair(Pair((ASK,), chosen, OTHER))
+    ids = [*made.prompt_ids, *made.chosen_ids]
+    begin, end = marked.convert_tokens_to_ids(["<think>", "</think>"])
+    assert (ids.count(begin), ids.count(end)) == (1, 1)
+    said = marked.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    assert said.endswith("<think>\nthe map\n</think>\n\nThree <think> miles.<|im_end|>")
 
 
 # ----------------------------------------------------------------------------------------------- what cannot be learned

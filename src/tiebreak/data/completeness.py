@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tiebreak.data.thoughts import spoken_of
+from tiebreak.data.thoughts import Spoken, spoken_of
 
 Part = tuple[str, str]
 """What it is, in words, and its text."""
@@ -40,21 +40,20 @@ def parts_of_prompt(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mappi
     return parts
 
 
-def parts_of_completion(message: Mapping[str, Any]) -> list[Part]:
-    """Return what a completion says."""
-    calls, content = list(_texts_of_calls(message)), message["content"]
-    spoken = None if message.get("reasoning_content") else spoken_of(content)
-    thought, answer = (spoken.thought, spoken.answer) if spoken else (message.get("reasoning_content", ""), content)
+def parts_of_completion(message: Mapping[str, Any], spoken: Spoken | None) -> list[Part]:
+    """Return what a completion says; `spoken` is its text taken apart, where that reasons."""
+    calls, thought, answer = list(_texts_of_calls(message)), message.get("reasoning_content", ""), message["content"]
+    if spoken is not None:
+        thought, answer = spoken.thought, spoken.answer
     words = "the words of a completion beside its tool calls" if calls else "the text of a completion"
     return [(_REASONING, thought), (words, answer), *(("the tool calls of a completion", text) for text in calls)]
 
 
-def reasoning_left_out(message: Mapping[str, Any], written: str, ignoring: str) -> bool:
+def reasoning_left_out(parts: Sequence[Part], spoken: Spoken | None, written: str, ignoring: str) -> bool:
     """Whether a completion's reasoning is not in what was written of it, or behind the mark where reasoning ends."""
-    parts = [part for part in parts_of_completion(message) if part[0] == _REASONING and part[1]]
-    spoken = None if message.get("reasoning_content") else spoken_of(message["content"])
+    own = [part for part in parts if part[0] == _REASONING and part[1]]
     before = written.partition(spoken.mark.end)[0] if spoken and spoken.ends else written
-    return left_out(parts, before, ignoring) is not None
+    return left_out(own, before, ignoring) is not None
 
 
 def left_out(parts: Sequence[Part], written: str, ignoring: str) -> str | None:

@@ -108,23 +108,34 @@ class Renderer:
         the turn; the reasoning is put before it as a model would write it there.
         """
         last, _ = self._disarmed([completion], ())
-        parts = parts_of_completion(last[0])
+        spoken = self._spoken(completion)
+        parts = parts_of_completion(last[0], spoken)
         full = self._text([*messages, *last], tools, generation=False)
         written = full[len(prompt) :] if full.startswith(prompt) else None
-        if written is None or reasoning_left_out(last[0], written, _BREAK):
+        # Marks that are control tokens were broken in the content, and a template does not know them again.
+        broken = spoken is not None and self._control.broken(spoken.mark.end) != spoken.mark.end
+        if written is None or broken or reasoning_left_out(parts, spoken, written, _BREAK):
             opening = thoughts.opening_of(prompt)
-            composed = self._with_reasoning(messages, tools, completion, prompt, opening)
+            composed = self._with_reasoning(messages, tools, completion, spoken, prompt, opening)
             if composed is None and written is None:
                 raise RenderError("seam", self._opened_fault(opening) if opening else _seam_fault(prompt, full))
             written = written if composed is None else composed
         self._refuse_left_out(parts, written or "")
         return written or ""
 
+    def _spoken(self, completion: Message) -> thoughts.Spoken | None:
+        """Return a completion that reasons in its text taken apart, with every control token in it broken."""
+        spoken = None if completion.reasoning else thoughts.spoken_of(completion.content)
+        if spoken is None:
+            return None
+        return replace(spoken, thought=self._control.closed(spoken.thought), answer=self._control.closed(spoken.answer))
+
     def _with_reasoning(
         self,
         messages: _Chat,
         tools: _Tools,
         completion: Message,
+        spoken: thoughts.Spoken | None,
         prompt: str,
         opening: thoughts.Opening | None,
     ) -> str | None:
@@ -133,20 +144,17 @@ class Renderer:
         A prompt that opens the reasoning wants a completion that has some, and one that closes it again one that has
         none.
         """
-        template = self._tokenizer.get_chat_template(tools=tools)
-        mark = opening.mark if opening else thoughts.mark_in(template)
-        spoken = thoughts.spoken_of(completion.content)
         if completion.reasoning:
-            spoken = thoughts.told(completion.reasoning, completion.content, mark) if mark else None
+            mark = opening.mark if opening else thoughts.mark_in(self._tokenizer.get_chat_template(tools=tools))
+            thought = self._control.closed(completion.reasoning)
+            spoken = thoughts.told(thought, completion.content, mark) if mark else None
         if (spoken is None) != (opening is not None and opening.closed):
             return None
         before, answer = ("", completion.content) if spoken is None else thoughts.behind(opening, spoken)
         rest, _ = self._disarmed([replace(completion, content=answer, reasoning="")], ())
         full = self._text([*messages, *rest], tools, generation=False)
         head = prompt.removesuffix(opening.text) if opening else prompt
-        if not full.startswith(head):
-            return None
-        return self._control.closed(before) + thoughts.without_empty(full[len(head) :])
+        return before + thoughts.without_empty(full[len(head) :]) if full.startswith(head) else None
 
     def _opened_fault(self, opening: thoughts.Opening) -> str:
         """Return why a completion does not go on behind reasoning that a prompt opens, or closes, and the way out."""
