@@ -7,6 +7,7 @@ writer        rows to a file                                 sheets         pair
 render        messages to token ids                          templates      what a chat template may cost
 template_probe    tries one in a process of its own          encoding       text to ids behind other text
 tokens        examples as ids by the million                 spool          pairs as text by the million
+completeness  whether a template wrote all of a chat         thoughts       reasoning inside text
 scratch       tables that may outgrow memory                 account        what became of the records
 workers       a function over many items in processes        preparation    the data of a run
 split         which prompts are held out

@@ -69,6 +69,11 @@ _READING = (
     _reading("tool_mismatch", "a tool message that answers no call", "keep calls and their results together"),
     _rendering("too_long", "more tokens than data.max_length", "raise data.max_length or set data.truncation"),
     _rendering("seam", "a template that rewrites the prompt", "use a template that only appends turns"),
+    _rendering(
+        "not_rendered",
+        "a part that the chat template leaves out",
+        "name a template that writes it as model.chat_template",
+    ),
     _rendering("template", "refused by the chat template", "bring the messages into the order that the template wants"),
     _rendering("tokenizer", "refused by the tokenizer", "repair the text"),
     _rendering("identical_tokens", "the same tokens on both sides", "remove the pair: it teaches nothing"),
@@ -268,7 +273,16 @@ _FILE = (
 )
 READING_RULES = frozenset(rule.code for rule in _READING)
 TOKEN_RULES = frozenset(
-    {"too_long", "seam", "template", "tokenizer", "identical_tokens", "truncated", "fully_truncated"}
+    {
+        "too_long",
+        "seam",
+        "not_rendered",
+        "template",
+        "tokenizer",
+        "identical_tokens",
+        "truncated",
+        "fully_truncated",
+    }
 )
 FILE_RULES = frozenset(rule.code for rule in _FILE)
 RULES: dict[str, Rule] = {rule.code: rule for rule in (*_FILE[:1], *_PAIRS, *_FILE[1:], *_READING)}

@@ -10,6 +10,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ class Model:
     source: Source
     dtype: torch.dtype
     """Of the arithmetic; weights may be wider."""
+    now: datetime | None = None
+    """What a chat template that reads the clock is told; None where it reads none."""
 
     def score(self, examples: Sequence[Example]) -> TokenLogps:
         """Return the log-probability of every scored token, with a gradient where the weights have one."""
@@ -76,8 +79,9 @@ class Model:
 
     @property
     def identity(self) -> str:
-        """What answers depend on besides chat and sampling: weights, template, and what ends a turn."""
-        return fingerprint([self.digest(), self.tokenizer.chat_template, list(self.eos_ids)])
+        """What answers depend on besides chat and sampling: weights, template, its date, and what ends a turn."""
+        dated = [self.now.isoformat()] if self.now else []
+        return fingerprint([self.digest(), self.tokenizer.chat_template, list(self.eos_ids), *dated])
 
     def save(self, folder: Path) -> None:
         """Write the adapter, or all weights where there is none, and the tokenizer, as transformers loads them."""
@@ -101,7 +105,7 @@ class Model:
 
     def renderer(self, data: DataConfig) -> Renderer:
         """Return the renderer that matches this tokenizer."""
-        return Renderer(self.tokenizer, self.eos_ids, data)
+        return Renderer(self.tokenizer, self.eos_ids, data, self.now)
 
     @cached_property
     def _renderer(self) -> Renderer:

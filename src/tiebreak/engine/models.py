@@ -31,7 +31,7 @@ from tiebreak.engine.reference.store import SCHEMA, LogpStore
 from tiebreak.engine.reference.stored import Stored
 from tiebreak.engine.scorer import PackedScorer, PlainScorer
 from tiebreak.engine.sources import Source, explained, refuse_code, resolve
-from tiebreak.engine.tokenizer import eos_ids, load_tokenizer, suggested_generation
+from tiebreak.engine.tokenizer import eos_ids, load_tokenizer, now_for, suggested_generation
 from tiebreak.errors import ModelError, one_line
 from tiebreak.fingerprint import derive_seed
 
@@ -77,6 +77,7 @@ def load(
         pad_id=pad_id,
         source=source,
         dtype=dtype,
+        now=now_for(config, tokenizer),
     )
     return policy, _remembered(reference_of(policy), store, policy, say)
 
@@ -86,7 +87,7 @@ def load_renderer(model: str, data: DataConfig, say: Say = lambda _: None) -> Re
     config = build_config({"model": {"name": model}}).model
     source = resolve(config, say)
     tokenizer = load_tokenizer(config, source)
-    return Renderer(tokenizer, eos_ids(tokenizer, suggested_generation(source)), data)
+    return Renderer(tokenizer, eos_ids(tokenizer, suggested_generation(source)), data, now_for(config, tokenizer))
 
 
 def save_merged(policy: Model, folder: Path) -> None:

@@ -28,7 +28,7 @@ from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.preamble import tell
 from tiebreak.training.recorder import check_trackers
 from tiebreak.training.resumption import heed_drift, identity
-from tiebreak.training.trained import Loaded, load, whereabouts
+from tiebreak.training.trained import Loaded, dated, load, whereabouts
 
 LIBRARIES = ("tiebreak", "torch", "transformers", "peft", "accelerate", "safetensors")
 
@@ -52,7 +52,8 @@ def check_settings(config: Config, progress: Progress) -> None:
 
 def made_ready(config: Config, run: Run, audit: AuditReport, progress: Progress) -> Ready:
     """Prove that configuration, data and model can be used together, and set the policy up for its memory."""
-    loaded = load(_with_store(config, run), say=progress.say)
+    begun = dated(config, run) if run.has_begun else config
+    loaded = load(_with_store(begun, run), say=progress.say)
     policy, settings = loaded.policy, config.training
     data = prepare(config.data, policy.renderer(config.data), progress)
     tell(data, policy, loaded.reference, config.data, progress)
@@ -163,6 +164,7 @@ def _facts(run: Run, config: Config, ready: Ready) -> Mapping[str, Any]:
         "reference": ready.loaded.reference.identity,
         "layout": policy.scorer.layout,
         "plain_because": policy.plain_because,
+        "template_date": policy.now and policy.now.date().isoformat(),
         "plan": ready.memory.as_dict() | {"token_budget": ready.loaded.budget.tokens},
         "method": config.adapter.kind,
         "num_parameters": total,

@@ -35,6 +35,9 @@ def tell(data: PreparedData, policy: Model, reference: Reference, config: DataCo
             "the model is an adapter: it is trained on with its own rank and targets (other adapter settings have no "
             "effect), and its start is the reference"
         )
+    if policy.now:
+        day = policy.now.date()
+        progress.say(f"the chat template writes the date: in all of this run it is {day} (model.chat_template_date)")
     if policy.plain_because:
         progress.say(f"pairs are scored in padded rows, slower and with the same results: {policy.plain_because}")
     trainable, total = policy.num_parameters

@@ -1,6 +1,7 @@
 """Policy and reference: at their start, or as a run left them.
 
-Owns which sections of a configuration they are made of, and where a run finds the model that it was trained on.
+Owns which sections of a configuration they are made of, where a run finds the model that it was trained on, and the
+date that it keeps.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from tiebreak.engine.reference.stored import Stored
 from tiebreak.engine.sources import Source, contents
 from tiebreak.errors import RunError
 from tiebreak.progress import Progress, Silent
-from tiebreak.runs import Run
+from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.budget import Budget
 
 
@@ -60,6 +62,16 @@ def load(
     return Loaded(policy, reference, Budget(policy, config.training.token_budget))
 
 
+def dated(config: Config, run: Run) -> Config:
+    """Return settings with the date that a run's chat template wrote when it began, where none is set."""
+    kept = run.manifest.get("template_date") if run.manifest_file.exists() else None
+    if config.model.chat_template_date or not kept:
+        return config
+    with as_a_run_writes(run.path):
+        day = date.fromisoformat(kept).isoformat()
+    return config.model_copy(update={"model": config.model.model_copy(update={"chat_template_date": day})})
+
+
 def load_trained(run: Run, progress: Progress | None = None) -> Loaded:
     """Return the policy that a run trained, with the reference that it was trained against.
 
@@ -71,6 +83,7 @@ def load_trained(run: Run, progress: Progress | None = None) -> Loaded:
     base = _found(run, manifest.get("base_model"), ())
     if not start.is_dir():
         config = config.model_copy(update={"model": config.model.model_copy(update={"name": _model_of(run, config)})})
+    config = dated(config, run)
     loaded = load(config, trained=run.policy_folder, start=start if start.is_dir() else None, base=base, say=say)
     trained_on, source = str(manifest.get("base_identity")), loaded.policy.source
     if contents(source.base_identity) != contents(trained_on):

@@ -1,4 +1,4 @@
-"""Reasoning beside the content: read under every name that servers give it, compared, written back, not passed over."""
+"""Reasoning beside the content: read under each name that servers give it, compared, written back, never dropped."""
 
 from __future__ import annotations
 
