@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tiebreak.config.data import DataConfig
 from tiebreak.config.settings import Config, leaves
 from tiebreak.config.yaml_text import parse_yaml
 from tiebreak.errors import ConfigError, nearest, one_line
@@ -36,6 +37,27 @@ def load_config(path: Path | str | None = None, overrides: Sequence[str] | Mappi
         if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
             raise ConfigError(f"{where}: {ascii(text)[:80]} is no UTF-8, and could not be written down; rename it")
     return with_output_dir(config, Path(path).stem if path else "default")
+
+
+def load_data(
+    path: Path | str | None = None, sets: Sequence[str] = (), given: Mapping[str, Any] | None = None
+) -> DataConfig:
+    """Return the settings of data alone: of a YAML file, with `a.b=value` strings and `given` on top.
+
+    The keys of `given` are names of `DataConfig`. Raises ConfigError, naming the key, also for one of another section.
+    """
+    tree = {} if path is None else _read_yaml(Path(path))
+    for key, value in _parsed(sets):
+        if not key.startswith("data."):
+            raise ConfigError(f"--set {key}: only settings of data are read here, like data.max_length")
+        _assign(tree, key, value)
+    for name, value in (given or {}).items():
+        _assign(tree, f"data.{name}", value)
+    if "train" not in (tree.get("data") or ()):
+        raise ConfigError(
+            "command line: no data is named; give files, folders or patterns, or --config YAML with data.train"
+        )
+    return build_config(tree, where="command line" if path is None else str(path)).data
 
 
 def _texts(value: Any) -> Iterator[str]:
