@@ -5,6 +5,7 @@ settings     the groups of a run, and `Config`, which holds them all
 data         the settings of preference data        objectives   those of the loss
 loading      YAML and overrides to a `Config`       describe     a `Config` to YAML, with what each setting means
 yaml_text    the dialect of YAML                        commands     commands to paste, with every option they need
+foreign/     the settings of other trainers by their names
 """
 
 from tiebreak.config.commands import command, in_quotes, quoted, reading
