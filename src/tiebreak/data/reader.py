@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tiebreak.config import DataConfig, SourceConfig
+from tiebreak.config import DataConfig, SourceConfig, command, in_quotes, reading
 from tiebreak.data.containers import Block, blocks, rows
 from tiebreak.data.formats import FORMATS, Format, Pairing, RowError, detect, read_row
 from tiebreak.data.formats.cells import keys_of, kind_of
@@ -236,7 +236,15 @@ def read_pairs(
         len(found),
         sum(record.num_ties for record in found),
     )
-    refuse_unusable(whole.path, whole.num_records, len(whole.pairs), whole.dropped, max_dropped_share)
+    read = DataConfig(
+        train=source.path,
+        format=source.format,
+        columns=source.columns,
+        pairing=pairing.choose,
+        min_margin=pairing.min_margin,
+    )
+    see = command("check", reading(read))
+    refuse_unusable(whole.path, whole.num_records, len(whole.pairs), whole.dropped, max_dropped_share, see)
     return whole
 
 
@@ -252,17 +260,19 @@ def data_digest(path: str) -> str:
 
 
 def refuse_unusable(
-    path: str, num_records: int, num_pairs: int, dropped: Sequence[Dropped], max_dropped_share: float
+    path: str, num_records: int, num_pairs: int, dropped: Sequence[Dropped], max_dropped_share: float, see: str
 ) -> None:
-    """Raise DataError where a source holds no pair, or too many of its records are dropped."""
+    """Raise DataError where a source holds no pair, or too many of its records are dropped; `see` tells more."""
     if not num_records:
         raise DataError(f"{path}: the file holds no record; wanted one preference pair per line")
     if num_pairs and len(dropped) / num_records <= max_dropped_share:
         return
     first = dropped[0]
     if not num_pairs:
-        raise DataError(f"{first.source}: {first.detail} ({first.reason}; no record of the file is usable)")
+        raise DataError(
+            f"{first.source}: {first.detail} ({first.reason}; no record of the file is usable); see {in_quotes(see)}"
+        )
     raise DataError(
         f"{first.source}: {first.detail} ({first.reason}); {len(dropped)} of {num_records} records are "
-        f"unusable, more than data.max_dropped_share {max_dropped_share:g}; see 'tiebreak check {path}'"
+        f"unusable, more than data.max_dropped_share {max_dropped_share:g}; see {in_quotes(see)}"
     )

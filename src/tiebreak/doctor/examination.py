@@ -13,7 +13,7 @@ from itertools import chain
 
 import numpy as np
 
-from tiebreak.config import DataConfig
+from tiebreak.config import DataConfig, reading
 from tiebreak.data.containers import Block
 from tiebreak.data.reader import HELDOUT, DataFile, open_data, read_block, records, settled, training_files
 from tiebreak.data.render import Renderer
@@ -100,6 +100,7 @@ def audit(
             }
             for file in files
         ),
+        read=reading(data, tokens.model if tokens else None),
         counts=measurements.counts(facts),
         findings=tuple(sorted(findings, key=_gravity)),
         measurements=measurements.measurements(

@@ -175,7 +175,7 @@ _PAIRS = (
         "warning",
         "fix",
         "characters that nobody sees: NUL, bidirectional marks, zero width",
-        "'tiebreak clean' removes them",
+        "the command clean removes them",
     ),
     Rule(
         "control_token",
@@ -196,14 +196,14 @@ _PAIRS = (
         "info",
         "warn",
         "a narrow vote or a soft label near one half",
-        "set them aside with 'tiebreak clean --do low_confidence=quarantine', or weigh them less",
+        "weigh them less, or set them aside: --do low_confidence=quarantine of the command clean",
     ),
     Rule(
         "suspected_flip",
         "info",
         "warn",
         "pairs whose label looks turned round",
-        "read the examples; 'tiebreak clean --do suspected_flip=quarantine' sets them aside",
+        "read the examples; --do suspected_flip=quarantine of the command clean sets them aside",
     ),
     Rule(
         "repeated_prompt",

@@ -13,6 +13,7 @@ import rich.console
 from rich.text import Text
 
 from tiebreak.doctor import sentences as words
+from tiebreak.doctor.sentences import MAX_COMMAND
 from tiebreak.reporting.console import printable
 from tiebreak.reporting.visible import visible
 
@@ -71,7 +72,7 @@ def _screen(report: Mapping[str, Any], width: int) -> Iterator[Line]:
             yield Line(_text(one.text, limit=600), indent, label=one.name)
     yield Line(Text())
     for step in words.next_steps(report):
-        yield Line(_text(step.command, "bold", limit=5000), whole=True)
+        yield Line(_text(step.command, "bold", limit=MAX_COMMAND), whole=True)
         yield Line(_text(step.reason, "dim"), INDENT)
     style = "bold green" if words.is_clean(report) else "bold red"
     yield Line(_text(words.verdict(report), style, limit=1000))

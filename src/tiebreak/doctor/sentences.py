@@ -7,11 +7,11 @@ null is left out. Names from data are cut and made visible; who shows them still
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+from tiebreak.config import command
 from tiebreak.doctor.rules import SEVERITIES
 from tiebreak.reporting.numbers import shown
 from tiebreak.reporting.visible import visible
@@ -28,6 +28,8 @@ CLEANING = {
 }
 MAX_LISTED = 12
 MAX_NAME = 40
+MAX_COMMAND = 100_000
+"""A command is shown whole, so that it can be pasted: a system takes no longer one, either."""
 
 
 @dataclass(frozen=True)
@@ -99,13 +101,13 @@ def verdict(report: Report) -> str:
 
 def next_steps(report: Report) -> list[Step]:
     """Return the commands that follow from the verdict."""
-    name = source_name(report)
+    read = _reading(report)
     errors = of_severity(report, "error")
-    start = Step(f"tiebreak init {name}", "a starting configuration from what was measured here")
-    clean = Step(f"tiebreak clean {name} OUT", "writes what can be kept, and beside it what was set aside and why")
+    start = Step(command("init", read), "a starting configuration from what was measured here")
+    clean = Step(command("clean", read, "OUT"), "writes what can be kept, and beside it what was set aside and why")
     if not is_clean(report):
         mended = any(found.get("action") != "warn" for found in errors)
-        steps = [clean if mended else Step(f"tiebreak check {name}", "again, once the file is repaired")]
+        steps = [clean if mended else Step(command("check", read), "again, once the file is repaired")]
         # Records that cannot be read have a setting of their own.
         codes = [code for code in _codes(errors) if code != "unusable"]
         if codes:
@@ -119,11 +121,11 @@ def _codes(findings: Sequence[Mapping[str, Any]]) -> list[str]:
     return [visible(found.get("code"), MAX_NAME) for found in findings]
 
 
-def source_name(report: Report) -> str:
-    """Return the one file of the report as it is typed in a shell; FILE where it cannot be typed, or is not one."""
+def _reading(report: Report) -> Report:
+    """Return how the files of the report were read; of a report that does not say it, its one file, or FILE."""
     files: Sequence[Mapping[str, Any]] = report.get("files") or ()
     name = str(files[0].get("path") or "") if len(files) == 1 else ""
-    return shlex.quote(name) if name and name == visible(name) else "FILE"
+    return report.get("read") or {"train": name or "FILE"}
 
 
 def numbered(number: Any, noun: str) -> str:

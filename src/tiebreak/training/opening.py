@@ -98,7 +98,7 @@ def _heed_history(
     if begun and before.get("schema") != runs.SCHEMA:
         raise RunError(
             f"{run.path}: was begun by another version of tiebreak, whose checkpoints this one does not read; what it "
-            "trained is kept: 'tiebreak evaluate' measures it, --resume never starts afresh beside it"
+            "trained is kept: evaluate measures it, --resume never starts afresh beside it"
         )
     accepted = heed_drift(run, known, config, accept, progress) if begun else []
     same = before.get("identity") == known
