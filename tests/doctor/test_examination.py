@@ -262,13 +262,65 @@ def _too_long(model, rows, max_length):
     from tiebreak.config import ModelConfig  # noqa: F401 - the model's own renderer, one pair at a time
     from tiebreak.engine.models import load_renderer
 
-    renderer = load_renderer(str(model), DataConfig(max_length=10**9))
+    renderer, _ = load_renderer(str(model), DataConfig(max_length=10**9))
     for one in rows:
         from tiebreak.data.formats import FORMATS, read_row
         from tiebreak.records import Source, longest_row
 
         tokenized = renderer.pair(read_row(one, FORMATS["trl"], Source("", 1)).pairs[0])
         yield longest_row(tokenized) > max_length
+
+
+def test_what_the_model_cannot_take_counts_as_unusable_as_in_training(tmp_path, tiny_model):
+    rows = [row(n) for n in range(20)] + [row(50 + n, prompt=said(n, 100)) for n in range(4)] + ["{\n"]
+    data = DataConfig(train=str(write(tmp_path / "pairs.jsonl", rows)), max_length=400)
+    found = {one.code: one for one in check(data, str(tiny_model)).findings}
+    assert (found["unusable"].count, found["unusable"].grade) == (5, "error")
+    assert found["unusable"].share == pytest.approx(5 / 25)
+    assert [example.line for example in found["unusable"].examples] == [25, 21, 22]
+    assert "unusable" not in {one.code for one in check(data).findings}
+    lenient = check(data.model_copy(update={"max_dropped_share": 0.2}), str(tiny_model))
+    assert "unusable" not in {one.code for one in lenient.findings}
+    counts = lenient.counts
+    assert (counts["num_records"], counts["num_used_records"], counts["num_dropped"]) == (25, 20, 5)
+    assert counts["dropped_by_reason"] == {"bad_json": 1, "too_long": 4}
+
+
+def test_a_file_of_which_the_model_can_take_nothing_is_an_error(tmp_path, tiny_model):
+    data = DataConfig(train=str(write(tmp_path / "pairs.jsonl", GOOD)), max_length=8, max_dropped_share=1)
+    report = check(data, str(tiny_model))
+    assert [(one.code, one.count, one.detail) for one in report.errors] == [("unusable", 120, "no pair is left")]
+    assert report.counts["num_used_records"] == 0
+
+
+def test_a_record_is_used_while_the_model_can_take_one_of_its_pairs(tmp_path, tiny_model):
+    rows = [
+        {
+            "prompt": f"Why {n}?",
+            "completions": [said(n, 100), said(n + 1, 90) if n else "no", "yes"],
+            "scores": [3, 2, 1],
+        }
+        for n in range(2)
+    ]
+    data = DataConfig(train=str(write(tmp_path / "ratings.jsonl", rows)), max_length=100, pairing="all")
+    counts = check(data, str(tiny_model)).counts
+    assert (counts["num_pairs"], counts["num_used_records"], counts["dropped_by_reason"]) == (6, 1, {"too_long": 1})
+
+
+def test_the_positions_of_a_model_bound_what_fits(tmp_path, tiny_gpt, tiny_model):
+    rows = [*({"prompt": f"Why {n}?", "chosen": "yes", "rejected": "no"} for n in range(30))]
+    rows += [
+        {"prompt": "why " * 40, "chosen": "yes", "rejected": "no"},
+        {"prompt": "why " * 90, "chosen": "so", "rejected": "no"},
+    ]
+    data = DataConfig(train=str(write(tmp_path / "pairs.jsonl", rows)))
+    found = {one.code: one for one in check(data, str(tiny_gpt)).findings}
+    assert (found["too_long"].count, found["too_long"].detail) == (2, "64 positions, data.max_length 1024")
+    found = {one.code: one for one in check(data, str(tiny_model)).findings}
+    assert "too_long" not in found
+    assert (found["beyond_context"].count, found["beyond_context"].grade) == (1, "warning")
+    assert found["beyond_context"].detail == "made for 256 tokens, data.max_length 1024"
+    assert [example.line for example in found["beyond_context"].examples] == [32]
 
 
 def test_every_rule_has_words_and_a_possible_action():

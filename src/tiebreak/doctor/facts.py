@@ -124,6 +124,12 @@ class Facts:
         """Memory of the columns."""
         return sum(getattr(self, name).nbytes for name in COLUMNS)
 
+    @property
+    def record_starts(self) -> Ints:
+        """The row of the first pair of every record that gave one; pairs of a record stand together."""
+        new = (np.diff(self.line, prepend=-1) != 0) | (np.diff(self.file, prepend=-1) != 0)
+        return np.flatnonzero(new)
+
     def marked(self, code: str) -> Ints:
         """Return the pairs in whose texts a rule of TEXT_RULES found something, ascending."""
         return np.flatnonzero(self.flags & np.uint16(1 << TEXT_RULES.index(code)))

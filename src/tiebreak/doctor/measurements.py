@@ -104,9 +104,17 @@ def _named_counts(codes: NDArray[Any], names: Sequence[str]) -> dict[str, int]:
 # --------------------------------------------------------------------------------------------------------- for reports
 
 
-def counts(facts: Facts) -> dict[str, Any]:
-    """Return the counts that head the report: records = used + dropped."""
-    num_dropped = sum(facts.num_dropped.values())
+def counts(facts: Facts, lost: Mapping[int, str]) -> dict[str, Any]:
+    """Return the counts that head the report: records = used + dropped.
+
+    `lost` are the pairs that a model cannot take, with the reason; a record all of whose pairs are lost is dropped.
+    """
+    dropped = Counter(facts.num_dropped)
+    if lost:
+        starts, usable = facts.record_starts, np.ones(facts.num_pairs, np.bool_)
+        usable[list(lost)] = False
+        dropped.update(lost[row] for row in starts[~np.logical_or.reduceat(usable, starts)].tolist())
+    num_dropped = dropped.total()
     duplicates = graph.duplicates(facts.prompt_key, facts.chosen_key, facts.rejected_key)
     return {
         "num_records": facts.num_records,
@@ -117,7 +125,7 @@ def counts(facts: Facts) -> dict[str, Any]:
         "num_groups": len(np.unique(facts.group[facts.group >= 0])),
         "num_ties": facts.num_ties,
         "num_duplicates": len(duplicates),
-        "dropped_by_reason": dict(facts.num_dropped),
+        "dropped_by_reason": dict(dropped),
     }
 
 

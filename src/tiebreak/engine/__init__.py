@@ -8,5 +8,6 @@ attention      attention over packed rows                     compatibility  whi
 fused_lora     a LoRA layer without intermediate results      products       matrix products on a CPU: which library
 planner        what fits in memory                            memory         how much is in use
 ranks          the processes of a run                         tokenizer      loaded, and what ends a turn
+positions      how many tokens a model can see
 reference/     the frozen side                                answers/       answers to prompts
 """

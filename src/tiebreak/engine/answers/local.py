@@ -6,6 +6,8 @@ Owns how text is sampled: left padding, stopping, greedy or with a temperature. 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -35,20 +37,27 @@ def generate(
     eos_ids: Sequence[int],
     pad_id: int,
     done: Callable[[Sequence[tuple[int, Ids, bool]]], None] = lambda _: None,
+    positions: int | None = None,
 ) -> list[tuple[Ids, bool]]:
     """Return for each prompt the ids without the EOS, and whether there was one.
 
-    Prompts of similar length are batched together; `done` is told each batch: place of the prompt, ids, finished.
+    Prompts of similar length are batched together; `done` is told each batch: place of the prompt, ids, finished. A
+    model with so many `positions` is asked for no token beyond; every prompt is shorter than that.
     """
     found: dict[int, tuple[Ids, bool]] = {}
-    settings = generation_config(sampling, eos_ids, pad_id)
+    most = sampling.max_new_tokens
+    room = [most if positions is None else min(most, positions - len(prompt)) for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    for start in range(0, len(order), MAX_BATCH):
-        faults.point("generate")
-        chosen = order[start : start + MAX_BATCH]
-        made = _batch(network, [prompts[index] for index in chosen], settings)
-        found |= dict(zip(chosen, made, strict=True))
-        done([(index, *answer) for index, answer in zip(chosen, made, strict=True)])
+    # What a prompt is answered must not hang on its neighbours, so a batch has the same room for all.
+    for num_new, some in groupby(order, room.__getitem__):
+        settings = generation_config(replace(sampling, max_new_tokens=num_new), eos_ids, pad_id)
+        same = list(some)
+        for start in range(0, len(same), MAX_BATCH):
+            faults.point("generate")
+            chosen = same[start : start + MAX_BATCH]
+            made = _batch(network, [prompts[index] for index in chosen], settings)
+            found |= dict(zip(chosen, made, strict=True))
+            done([(index, *answer) for index, answer in zip(chosen, made, strict=True)])
     return [found[index] for index in range(len(prompts))]
 
 
