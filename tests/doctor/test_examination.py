@@ -47,7 +47,7 @@ KEY = "sk-proj-" + "aB3dE5fG7hJ9kL1mN3pQ" * 2
 
 PLANTED = {
     "contradiction": ([pair(500, "a b c", "d e f"), pair(500, "d e f", "a b c")], 2, [121, 122]),
-    "cycle": ([pair(501, "a", "b"), pair(501, "b", "c"), pair(501, "c", "a")], 3, [121, 122, 123]),
+    "cycle": ([pair(501, "a", "b"), pair(501, "b", "c"), pair(501, "c", "a")], 1, [123]),
     "duplicate": ([row(3), row(4), row(4)], 3, [121, 122, 123]),
     "near_identical": ([row(502, chosen="It is so!", rejected="it is  so")], 1, [121]),
     "near_duplicate": ([row(7, chosen=row(7)["chosen"].upper())], 1, [121]),
@@ -84,6 +84,22 @@ def test_clean_data_has_no_finding(tmp_path):
     report = tiebreak.check(write(tmp_path / "pairs.jsonl", GOOD), quiet=True)
     assert report.findings == ()
     assert report.as_dict()["severities"] == {"error": 0, "warning": 0, "info": 0}
+
+
+def _voted(better: str, worse: str, votes: list[int]) -> dict:
+    return {"prompt": f"{said(1)}?", "response_a": better, "response_b": worse, "votes": votes}
+
+
+@pytest.mark.parametrize("narrow", range(3))
+def test_a_circle_is_opened_where_the_judgement_was_narrowest(tmp_path, narrow):
+    ring = [("a", "b"), ("b", "c"), ("c", "a")]
+    voted = [_voted(*one, [1, 1, 2 if n == narrow else 1]) for n, one in enumerate(ring)]
+    scored = [row(9, chosen=a, rejected=b, margin=0.1 if n == narrow else 3.0) for n, (a, b) in enumerate(ring)]
+    for name, rows in (("votes.jsonl", voted), ("scores.jsonl", scored)):
+        report = tiebreak.check(write(tmp_path / name, rows), quiet=True)
+        (finding,) = [one for one in report.findings if one.code == "cycle"]
+        assert [example.line for example in finding.examples] == [narrow + 1]
+        assert finding.detail == "3 pairs lie on circles, in one knot; without these none is left"
 
 
 def test_secrets_are_never_shown(tmp_path):

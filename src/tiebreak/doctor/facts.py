@@ -130,6 +130,24 @@ class Facts:
         new = (np.diff(self.line, prepend=-1) != 0) | (np.diff(self.file, prepend=-1) != 0)
         return np.flatnonzero(new)
 
+    @property
+    def votes(self) -> tuple[Ints, Ints]:
+        """How many votes each pair has for chosen and for rejected."""
+        cast = (self.vote_item >= 0) & (self.vote_value != 0.5)
+        items, first = self.vote_item[cast], self.vote_value[cast] == 1
+        turned = (self.chosen_key > self.rejected_key)[items]
+        wins = np.bincount(items[first != turned], minlength=self.num_pairs)
+        return wins, np.bincount(items[first == turned], minlength=self.num_pairs)
+
+    @property
+    def strength(self) -> NDArray[np.float64]:
+        """How clearly each pair was decided: the votes' majority, else the margin stated, else one; never below 0."""
+        wins, losses = self.votes
+        scores = self.chosen_score.astype(np.float64) - self.rejected_score
+        margin = np.where(np.isnan(self.margin), scores, self.margin)
+        known = np.where(np.isnan(margin), 1.0, margin)
+        return np.maximum(np.where(wins + losses > 0, wins - losses, known), 0.0)
+
     def marked(self, code: str) -> Ints:
         """Return the pairs in whose texts a rule of TEXT_RULES found something, ascending."""
         return np.flatnonzero(self.flags & np.uint16(1 << TEXT_RULES.index(code)))

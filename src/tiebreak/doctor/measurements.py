@@ -67,7 +67,7 @@ def noise_of(facts: Facts, rows: Ints, texts: Sequence[tuple[str, str]]) -> Labe
     clusters, margins = clusters_of(facts)[rows], None
     if len(rows) >= MIN_PAIRS and len(np.unique(clusters)) >= MIN_CLUSTERS:
         margins = fit_margins(side_by_side(facts.features[rows], word_differences(texts)), clusters)
-    wins, losses = _votes_for(facts)
+    wins, losses = facts.votes
     # Without a vote the same pair again is a copy, and no second judgement.
     judged = np.flatnonzero(wins + losses)
     votes = from_votes(wins, losses)
@@ -78,16 +78,6 @@ def noise_of(facts: Facts, rows: Ints, texts: Sequence[tuple[str, str]]) -> Labe
         votes=None if votes is None else (votes[0], votes[1][rows]),
         scores=from_scores(facts.chosen_score.astype(np.float64), facts.rejected_score.astype(np.float64)),
     )
-
-
-def _votes_for(facts: Facts) -> tuple[Ints, Ints]:
-    """Return how many votes each pair has for chosen and for rejected."""
-    cast = (facts.vote_item >= 0) & (facts.vote_value != 0.5)
-    items, first = facts.vote_item[cast], facts.vote_value[cast] == 1
-    turned = (facts.chosen_key > facts.rejected_key)[items]
-    num = facts.num_pairs
-    wins = np.bincount(items[first != turned], minlength=num)
-    return wins, np.bincount(items[first == turned], minlength=num)
 
 
 def clusters_of(facts: Facts) -> NDArray[np.uint64]:

@@ -89,8 +89,8 @@ _PAIRS = (
         "cycle",
         "error",
         "quarantine",
-        "preferences that run in a circle on one prompt",
-        "no model can satisfy them: judge the completions of the prompt again",
+        "pairs that close a circle of preferences on one prompt",
+        "no model can satisfy them: judge these again, or leave them out",
     ),
     Rule(
         "inverted_score",
