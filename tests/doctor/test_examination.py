@@ -102,6 +102,47 @@ def test_a_circle_is_opened_where_the_judgement_was_narrowest(tmp_path, narrow):
         assert finding.detail == "3 pairs lie on circles, in one knot; without these none is left"
 
 
+@pytest.mark.parametrize("end", [" ", "\n", "\u00a0", "  \n\n"])
+@pytest.mark.parametrize("side", ["prompt", "chosen", "rejected"])
+def test_blanks_at_the_ends_and_unicode_forms_hide_no_contradiction_and_no_copy(tmp_path, side, end):
+    pairs = [row(n, chosen=f"Caf\u00e9 {n}.") for n in range(6)]
+    turned = [one | {"chosen": one["rejected"], "rejected": one["chosen"]} for one in pairs[:3]]
+    again = [one | {"chosen": one["chosen"].replace("\u00e9", "e\u0301")} for one in pairs[3:]]
+    blanks = [one | {side: end + one[side] + end} for one in [*turned, *again]]
+    file = write(tmp_path / "pairs.jsonl", [*pairs, *blanks])
+    found = {one.code: one for one in tiebreak.check(file, quiet=True).findings}
+    assert (found["contradiction"].count, found["duplicate"].count) == (6, 3)
+    assert "near_duplicate" not in found
+    made = tiebreak.clean(file, tmp_path / "out", quiet=True)
+    assert (made.num_kept, made.num_set_aside) == (3, 9)
+
+
+def test_a_blank_hides_no_leak_and_inner_blanks_are_text(tmp_path):
+    train = write(tmp_path / "train.jsonl", [*GOOD, row(700, prompt="a  b"), row(701, prompt="c d")])
+    heldout = write(
+        tmp_path / "test.jsonl", [row(5, prompt=row(5)["prompt"] + "\n", chosen="so"), row(701, prompt="c  d")]
+    )
+    found = {one.code: one for one in check(DataConfig(train=str(train), heldout=str(heldout))).findings}
+    assert (found["leak"].count, found["leak"].examples[0].line) == (1, 6)
+
+
+def test_completions_that_differ_in_blanks_alone_are_nearly_identical(tmp_path):
+    planted = [row(502, chosen="It is so.", rejected="It is so. "), row(503, chosen="caf\u00e9", rejected="cafe\u0301")]
+    found = {
+        one.code: one for one in tiebreak.check(write(tmp_path / "a.jsonl", [*GOOD, *planted]), quiet=True).findings
+    }
+    assert found["near_identical"].count == 2
+    assert not {"contradiction", "duplicate", "cycle"} & set(found)
+
+
+def test_votes_are_of_the_completion_they_were_cast_for_whatever_blanks_surround_it(tmp_path):
+    ring = [("a ", " b"), ("b", "c\n"), ("\nc", "a")]
+    for narrow in range(3):
+        rows = [_voted(*one, [1, 1, 2 if n == narrow else 1]) for n, one in enumerate(ring)]
+        found = {one.code: one for one in tiebreak.check(write(tmp_path / "v.jsonl", rows), quiet=True).findings}
+        assert [example.line for example in found["cycle"].examples] == [narrow + 1]
+
+
 def test_secrets_are_never_shown(tmp_path):
     planted = [row(507, chosen=f"My key is {KEY}."), row(507, chosen=f"My key is {KEY}.")]
     report = tiebreak.check(write(tmp_path / "pairs.jsonl", [*GOOD, *planted]), quiet=True)

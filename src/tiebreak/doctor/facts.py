@@ -47,9 +47,9 @@ class Facts:
     file: Codes
     line: Ints
     prompt_key: Keys
-    """First 64 bits of `Pair.prompt_id`."""
+    """First 64 bits of the id of the prompt without what no reader sees: outer blanks, hidden characters, Unicode forms."""
     chosen_key: Keys
-    """Content hash of the completion as it stands; equal completions have equal keys on both sides."""
+    """Content hash of the completion, as of the prompt; equal completions have equal keys on both sides."""
     rejected_key: Keys
     chosen_norm: Keys
     """The same after case, spacing and punctuation are taken away."""
