@@ -159,6 +159,22 @@ def test_a_shortcut_by_length_is_measured(tmp_path):
     assert report.as_dict()["shortcut"]["length"]["accuracy"] == 1.0
 
 
+@pytest.mark.parametrize(
+    ("feature", "change"),
+    [
+        ("emoji", lambda text: text[:-1] + "\U0001f600"),
+        ("leading_blanks", lambda text: " " + text[1:]),
+        ("trailing_blanks", lambda text: text[:-1] + "\n"),
+    ],
+)
+def test_a_shortcut_by_what_nobody_reads_is_measured(tmp_path, feature, change):
+    rows = [row(n, chosen=change(f"{said(n)}.")) for n in range(200)]
+    report = tiebreak.check(write(tmp_path / "pairs.jsonl", rows), quiet=True)
+    assert "shortcut" in {one.code for one in report.findings}
+    (found,) = [one for one in report.as_dict()["shortcut"]["by_feature"] if one["name"] == feature]
+    assert found["accuracy"] == 1.0
+
+
 def test_annotators_who_disagree_are_found(tmp_path):
     chooser = random.Random(0)
     rows = [

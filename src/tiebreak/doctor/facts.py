@@ -1,6 +1,6 @@
 """The table of facts: which columns there are, what they mean, how the tables of many blocks become one.
 
-Owns the names. A pair takes about 360 bytes: 192 of signatures, 40 of features, the rest keys, lengths, scores, codes.
+Owns the names. A pair takes about 370 bytes: 192 of signatures, 52 of features, the rest keys, lengths, scores, codes.
 How the columns of a block are filled is known to `intake`, what they say of the data to the rules.
 """
 
@@ -47,7 +47,7 @@ class Facts:
     file: Codes
     line: Ints
     prompt_key: Keys
-    """First 64 bits of the id of the prompt without what no reader sees: outer blanks, hidden characters, Unicode forms."""
+    """First 64 bits of the id of the prompt as a reader sees it: no outer blanks, no hidden characters, NFC."""
     chosen_key: Keys
     """Content hash of the completion, as of the prompt; equal completions have equal keys on both sides."""
     rejected_key: Keys
@@ -74,7 +74,7 @@ class Facts:
     split_position: NDArray[np.float64]
     """Position of the split key in [0, 1): the pair is held out where it is below the held-out share."""
     features: Floats
-    """[pairs, 10], chosen minus rejected."""
+    """[pairs, 13], chosen minus rejected."""
     pair_signatures: near.Signatures
     """[pairs, 96]: prompt, chosen and rejected side by side, so that near-duplicates are alike in each."""
     flags: NDArray[np.uint16]

@@ -150,7 +150,7 @@ def shortcut_hits(found: Shortcut | TooFew) -> Iterator[Hit]:
         return
     for code, share, limit, what in (
         ("shortcut_length", found.length, LENGTH_SHORTCUT, "length alone"),
-        ("shortcut", found.together, SHORTCUT, "ten surface features"),
+        ("shortcut", found.together, SHORTCUT, "the surface"),
     ):
         if share.low > limit:
             detail = f"{what} finds the chosen side in {share.value:.1%} ({share.low:.1%} … {share.high:.1%})"
