@@ -138,6 +138,20 @@ def tiny_model(tmp_path_factory, tokenizer) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_gpt(tmp_path_factory, tokenizer) -> Path:
+    """A folder with a randomly initialised two-layer GPT-2 of 64 learned positions, and its tokenizer."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    folder = tmp_path_factory.mktemp("tiny") / "gpt"
+    torch.manual_seed(0)
+    ids = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id}
+    config = GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4, n_positions=64, **ids)
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_adapter(tmp_path_factory, tiny_model) -> Path:
     """A folder with a LoRA adapter on the tiny model that changes what it says, as fine-tuning leaves one."""
     import peft

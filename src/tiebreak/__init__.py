@@ -176,7 +176,9 @@ def init(
     from tiebreak.verbs import init as verb
 
     settings = _data(data)
-    return verb.init(check(settings, model=model, quiet=quiet).as_dict(), settings, model, out)
+    # The length is what is asked for: what another one would drop or cut is no matter.
+    unlimited = settings.model_copy(update={"max_length": verb.UNLIMITED, "truncation": "prompt_start"})
+    return verb.init(check(unlimited, model=model, quiet=quiet).as_dict(), settings, model, out)
 
 
 def _data(data: DataConfig | str | Path | Sequence[str | Path]) -> DataConfig:

@@ -47,7 +47,7 @@ KEY = "sk-proj-" + "aB3dE5fG7hJ9kL1mN3pQ" * 2
 
 PLANTED = {
     "contradiction": ([pair(500, "a b c", "d e f"), pair(500, "d e f", "a b c")], 2, [121, 122]),
-    "cycle": ([pair(501, "a", "b"), pair(501, "b", "c"), pair(501, "c", "a")], 3, [121, 122, 123]),
+    "cycle": ([pair(501, "a", "b"), pair(501, "b", "c"), pair(501, "c", "a")], 1, [123]),
     "duplicate": ([row(3), row(4), row(4)], 3, [121, 122, 123]),
     "near_identical": ([row(502, chosen="It is so!", rejected="it is  so")], 1, [121]),
     "near_duplicate": ([row(7, chosen=row(7)["chosen"].upper())], 1, [121]),
@@ -86,6 +86,63 @@ def test_clean_data_has_no_finding(tmp_path):
     assert report.as_dict()["severities"] == {"error": 0, "warning": 0, "info": 0}
 
 
+def _voted(better: str, worse: str, votes: list[int]) -> dict:
+    return {"prompt": f"{said(1)}?", "response_a": better, "response_b": worse, "votes": votes}
+
+
+@pytest.mark.parametrize("narrow", range(3))
+def test_a_circle_is_opened_where_the_judgement_was_narrowest(tmp_path, narrow):
+    ring = [("a", "b"), ("b", "c"), ("c", "a")]
+    voted = [_voted(*one, [1, 1, 2 if n == narrow else 1]) for n, one in enumerate(ring)]
+    scored = [row(9, chosen=a, rejected=b, margin=0.1 if n == narrow else 3.0) for n, (a, b) in enumerate(ring)]
+    for name, rows in (("votes.jsonl", voted), ("scores.jsonl", scored)):
+        report = tiebreak.check(write(tmp_path / name, rows), quiet=True)
+        (finding,) = [one for one in report.findings if one.code == "cycle"]
+        assert [example.line for example in finding.examples] == [narrow + 1]
+        assert finding.detail == "3 pairs lie on circles, in one knot; without these none is left"
+
+
+@pytest.mark.parametrize("end", [" ", "\n", "\u00a0", "  \n\n"])
+@pytest.mark.parametrize("side", ["prompt", "chosen", "rejected"])
+def test_blanks_at_the_ends_and_unicode_forms_hide_no_contradiction_and_no_copy(tmp_path, side, end):
+    pairs = [row(n, chosen=f"Caf\u00e9 {n}.") for n in range(6)]
+    turned = [one | {"chosen": one["rejected"], "rejected": one["chosen"]} for one in pairs[:3]]
+    again = [one | {"chosen": one["chosen"].replace("\u00e9", "e\u0301")} for one in pairs[3:]]
+    blanks = [one | {side: end + one[side] + end} for one in [*turned, *again]]
+    file = write(tmp_path / "pairs.jsonl", [*pairs, *blanks])
+    found = {one.code: one for one in tiebreak.check(file, quiet=True).findings}
+    assert (found["contradiction"].count, found["duplicate"].count) == (6, 3)
+    assert "near_duplicate" not in found
+    made = tiebreak.clean(file, tmp_path / "out", quiet=True)
+    assert (made.num_kept, made.num_set_aside) == (3, 9)
+
+
+def test_a_blank_hides_no_leak_and_inner_blanks_are_text(tmp_path):
+    train = write(tmp_path / "train.jsonl", [*GOOD, row(700, prompt="a  b"), row(701, prompt="c d")])
+    heldout = write(
+        tmp_path / "test.jsonl", [row(5, prompt=row(5)["prompt"] + "\n", chosen="so"), row(701, prompt="c  d")]
+    )
+    found = {one.code: one for one in check(DataConfig(train=str(train), heldout=str(heldout))).findings}
+    assert (found["leak"].count, found["leak"].examples[0].line) == (1, 6)
+
+
+def test_completions_that_differ_in_blanks_alone_are_nearly_identical(tmp_path):
+    planted = [row(502, chosen="It is so.", rejected="It is so. "), row(503, chosen="caf\u00e9", rejected="cafe\u0301")]
+    found = {
+        one.code: one for one in tiebreak.check(write(tmp_path / "a.jsonl", [*GOOD, *planted]), quiet=True).findings
+    }
+    assert found["near_identical"].count == 2
+    assert not {"contradiction", "duplicate", "cycle"} & set(found)
+
+
+def test_votes_are_of_the_completion_they_were_cast_for_whatever_blanks_surround_it(tmp_path):
+    ring = [("a ", " b"), ("b", "c\n"), ("\nc", "a")]
+    for narrow in range(3):
+        rows = [_voted(*one, [1, 1, 2 if n == narrow else 1]) for n, one in enumerate(ring)]
+        found = {one.code: one for one in tiebreak.check(write(tmp_path / "v.jsonl", rows), quiet=True).findings}
+        assert [example.line for example in found["cycle"].examples] == [narrow + 1]
+
+
 def test_secrets_are_never_shown(tmp_path):
     planted = [row(507, chosen=f"My key is {KEY}."), row(507, chosen=f"My key is {KEY}.")]
     report = tiebreak.check(write(tmp_path / "pairs.jsonl", [*GOOD, *planted]), quiet=True)
@@ -100,6 +157,22 @@ def test_a_shortcut_by_length_is_measured(tmp_path):
     report = tiebreak.check(write(tmp_path / "pairs.jsonl", rows), quiet=True)
     assert {"shortcut_length", "shortcut"} <= {one.code for one in report.findings}
     assert report.as_dict()["shortcut"]["length"]["accuracy"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("feature", "change"),
+    [
+        ("emoji", lambda text: text[:-1] + "\U0001f600"),
+        ("leading_blanks", lambda text: " " + text[1:]),
+        ("trailing_blanks", lambda text: text[:-1] + "\n"),
+    ],
+)
+def test_a_shortcut_by_what_nobody_reads_is_measured(tmp_path, feature, change):
+    rows = [row(n, chosen=change(f"{said(n)}.")) for n in range(200)]
+    report = tiebreak.check(write(tmp_path / "pairs.jsonl", rows), quiet=True)
+    assert "shortcut" in {one.code for one in report.findings}
+    (found,) = [one for one in report.as_dict()["shortcut"]["by_feature"] if one["name"] == feature]
+    assert found["accuracy"] == 1.0
 
 
 def test_annotators_who_disagree_are_found(tmp_path):
@@ -262,13 +335,65 @@ def _too_long(model, rows, max_length):
     from tiebreak.config import ModelConfig  # noqa: F401 - the model's own renderer, one pair at a time
     from tiebreak.engine.models import load_renderer
 
-    renderer = load_renderer(str(model), DataConfig(max_length=10**9))
+    renderer, _ = load_renderer(str(model), DataConfig(max_length=10**9))
     for one in rows:
         from tiebreak.data.formats import FORMATS, read_row
         from tiebreak.records import Source, longest_row
 
         tokenized = renderer.pair(read_row(one, FORMATS["trl"], Source("", 1)).pairs[0])
         yield longest_row(tokenized) > max_length
+
+
+def test_what_the_model_cannot_take_counts_as_unusable_as_in_training(tmp_path, tiny_model):
+    rows = [row(n) for n in range(20)] + [row(50 + n, prompt=said(n, 100)) for n in range(4)] + ["{\n"]
+    data = DataConfig(train=str(write(tmp_path / "pairs.jsonl", rows)), max_length=400)
+    found = {one.code: one for one in check(data, str(tiny_model)).findings}
+    assert (found["unusable"].count, found["unusable"].grade) == (5, "error")
+    assert found["unusable"].share == pytest.approx(5 / 25)
+    assert [example.line for example in found["unusable"].examples] == [25, 21, 22]
+    assert "unusable" not in {one.code for one in check(data).findings}
+    lenient = check(data.model_copy(update={"max_dropped_share": 0.2}), str(tiny_model))
+    assert "unusable" not in {one.code for one in lenient.findings}
+    counts = lenient.counts
+    assert (counts["num_records"], counts["num_used_records"], counts["num_dropped"]) == (25, 20, 5)
+    assert counts["dropped_by_reason"] == {"bad_json": 1, "too_long": 4}
+
+
+def test_a_file_of_which_the_model_can_take_nothing_is_an_error(tmp_path, tiny_model):
+    data = DataConfig(train=str(write(tmp_path / "pairs.jsonl", GOOD)), max_length=8, max_dropped_share=1)
+    report = check(data, str(tiny_model))
+    assert [(one.code, one.count, one.detail) for one in report.errors] == [("unusable", 120, "no pair is left")]
+    assert report.counts["num_used_records"] == 0
+
+
+def test_a_record_is_used_while_the_model_can_take_one_of_its_pairs(tmp_path, tiny_model):
+    rows = [
+        {
+            "prompt": f"Why {n}?",
+            "completions": [said(n, 100), said(n + 1, 90) if n else "no", "yes"],
+            "scores": [3, 2, 1],
+        }
+        for n in range(2)
+    ]
+    data = DataConfig(train=str(write(tmp_path / "ratings.jsonl", rows)), max_length=100, pairing="all")
+    counts = check(data, str(tiny_model)).counts
+    assert (counts["num_pairs"], counts["num_used_records"], counts["dropped_by_reason"]) == (6, 1, {"too_long": 1})
+
+
+def test_the_positions_of_a_model_bound_what_fits(tmp_path, tiny_gpt, tiny_model):
+    rows = [*({"prompt": f"Why {n}?", "chosen": "yes", "rejected": "no"} for n in range(30))]
+    rows += [
+        {"prompt": "why " * 40, "chosen": "yes", "rejected": "no"},
+        {"prompt": "why " * 90, "chosen": "so", "rejected": "no"},
+    ]
+    data = DataConfig(train=str(write(tmp_path / "pairs.jsonl", rows)))
+    found = {one.code: one for one in check(data, str(tiny_gpt)).findings}
+    assert (found["too_long"].count, found["too_long"].detail) == (2, "64 positions, data.max_length 1024")
+    found = {one.code: one for one in check(data, str(tiny_model)).findings}
+    assert "too_long" not in found
+    assert (found["beyond_context"].count, found["beyond_context"].grade) == (1, "warning")
+    assert found["beyond_context"].detail == "made for 256 tokens, data.max_length 1024"
+    assert [example.line for example in found["beyond_context"].examples] == [32]
 
 
 def test_every_rule_has_words_and_a_possible_action():

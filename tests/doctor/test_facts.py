@@ -282,14 +282,14 @@ def test_facts_travel_between_processes():
 def test_no_records_are_an_empty_table():
     for facts in (facts_of([]), merged([]), merged([facts_of([]), facts_of([])])):
         assert (facts.num_pairs, facts.num_records, facts.num_bytes) == (0, 0, 0)
-        assert facts.features.shape == (0, 10)
+        assert facts.features.shape == (0, 13)
         assert facts.prompt_signatures.shape == (0, near.SLOTS)
     assert_same(merged([facts_of([]), facts_of(many(20))]), facts_of(many(20)))
 
 
 def test_a_pair_takes_less_than_four_hundred_bytes():
     facts = facts_of([record(pair(f"prompt {number}")) for number in range(100)])
-    assert facts.num_bytes == 358 * 100
+    assert facts.num_bytes == 370 * 100
     assert set(COLUMNS) >= set(CODED)
     assert set(COLUMNS) == {field.name for field in fields(Facts) if isinstance(getattr(facts, field.name), np.ndarray)}
 

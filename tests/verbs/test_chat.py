@@ -7,7 +7,7 @@ import torch
 
 from tiebreak.engine.answers.answerer import Sampling
 from tiebreak.engine.answers.local import generate
-from tiebreak.errors import ConfigError
+from tiebreak.errors import ConfigError, DataError
 from tiebreak.records import Message
 from tiebreak.verbs.chat import HIGHEST, LOWEST, Conversation
 from tiny import disturb, load, settings
@@ -33,6 +33,16 @@ def _generated(model, messages, num=9):
 
 def _answer(model, messages):
     return model.renderer(settings("any").data).text(_generated(model, messages))
+
+
+def test_a_conversation_that_has_filled_the_model_s_positions_is_refused_and_stays_as_it_was(tiny_gpt):
+    talk = Conversation(load(settings(tiny_gpt, "none")), max_new_tokens=4)
+    talk.ask("yes")
+    before = talk.messages
+    for ask in (talk.ask, talk.before):
+        with pytest.raises(DataError, match=r"the conversation has \d+ tokens and the model 64 positions"):
+            ask("no " * 60)
+    assert talk.messages == before
 
 
 def test_an_answer_is_the_policy_s_to_the_whole_conversation(talk, loaded):

@@ -48,6 +48,18 @@ def test_errors_are_told_in_the_comments(tmp_path):
     assert "# inverted_score: 30 pairs" in text
 
 
+def test_no_more_tokens_are_proposed_than_the_model_was_made_for(tmp_path, tiny_model):
+    rows = [
+        {"prompt": "why " * (150 if n < 12 else 2), "chosen": f"Because {n}.", "rejected": "No."} for n in range(60)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    text = tiebreak.init(tmp_path / "pairs.jsonl", model=str(tiny_model), out=tmp_path / "my.yaml", quiet=True)
+    found = load_config(tmp_path / "my.yaml").data
+    assert (found.max_length, found.truncation) == (256, "prompt_start")
+    assert "12 of 60 pairs are longer" in text
+    assert "refuses" not in text
+
+
 def test_columns_and_pairing_are_kept(tmp_path):
     rows = [{"q": f"Why {n}?", "good": f"Because {n}.", "bad": "No."} for n in range(30)]
     (tmp_path / "odd.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))

@@ -47,8 +47,7 @@ def refuse_dropped_share(data: DataConfig, dropped: Sequence[Dropped], num_sound
     """Stop where too many records are unusable; how often a source's weight repeats the others is no matter here."""
     # Pairs on held-out prompts, and records that nobody won, are sound; they are only not to be trained on.
     unusable = [item for item in dropped if item.reason not in {HELDOUT_PROMPT, *UNDECIDED}]
-    undecided = sum(item.reason in UNDECIDED for item in dropped)
-    share = len(unusable) / max(len(unusable) + undecided + num_sound, 1)
+    share = unusable_share(len(unusable), sum(item.reason in UNDECIDED for item in dropped), num_sound)
     if share <= data.max_dropped_share:
         return
     reason, count = Counter(item.reason for item in unusable).most_common(1)[0]
@@ -57,6 +56,14 @@ def refuse_dropped_share(data: DataConfig, dropped: Sequence[Dropped], num_sound
         f"{share:.0%} of the records would be dropped, more than data.max_dropped_share {data.max_dropped_share:g}; "
         f"most often {reason} ({count}), as at {example.source}: {example.detail}"
     )
+
+
+def unusable_share(num_unusable: int, num_undecided: int, num_sound: int) -> float:
+    """Return the share to hold against `data.max_dropped_share`: of sound pairs and of records that gave none.
+
+    Unusable are dropped records, and pairs that the model cannot take; undecided ones are the reasons in UNDECIDED.
+    """
+    return num_unusable / max(num_unusable + num_undecided + num_sound, 1)
 
 
 def account_of(data: DataConfig, train: TokenTable, heldout: TokenTable, dropped: Sequence[Dropped]) -> dict[str, Any]:

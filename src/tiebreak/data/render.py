@@ -36,17 +36,27 @@ class Renderer:
     """Turns pairs into `TokenizedPair` and prompts into ids, for one tokenizer and one set of limits."""
 
     def __init__(
-        self, tokenizer: Tokenizer, eos_ids: Collection[int], data: DataConfig, now: datetime | None = None
+        self,
+        tokenizer: Tokenizer,
+        eos_ids: Collection[int],
+        data: DataConfig,
+        now: datetime | None = None,
+        positions: int | None = None,
     ) -> None:
         """`eos_ids` end a turn; the first is appended where the template writes none.
 
-        `now` is what a template that reads the clock is told; None is the real time.
+        `now` is what a template that reads the clock is told; None is the real time. A model that has only so many
+        `positions` takes no more tokens, whatever `data` allows.
         """
         self._tokenizer = tokenizer
         self._now = now
         self._encoder = Encoder(tokenizer)
         self._eos_ids = tuple(eos_ids)
-        self._data = data
+        self._truncation = data.truncation
+        self._max_length, self._limit = data.max_length, f"data.max_length {data.max_length}"
+        if positions is not None and positions < data.max_length:
+            self._max_length = positions
+            self._limit = f"the {positions} positions of the model (data.max_length is {data.max_length})"
         self._exceeded: Exceeded | None = None
         added = tokenizer.added_tokens_decoder
         self._control = _Breaker(token.content for i, token in added.items() if token.special or i in eos_ids)
@@ -63,7 +73,7 @@ class Renderer:
         if chosen_ids == rejected_ids:
             raise RenderError("identical_tokens", "both completions are the same after the chat template")
         whole = self._encode(prompt)
-        kept = self._fitted(whole, room=self._data.max_length - max(len(chosen_ids), len(rejected_ids)))
+        kept = self._fitted(whole, room=self._max_length - max(len(chosen_ids), len(rejected_ids)))
         num_cut, weight = len(whole) - len(kept), pair.preference.weight
         return TokenizedPair(pair.pair_id, pair.prompt_id, tuple(kept), chosen_ids, rejected_ids, num_cut, weight)
 
@@ -86,9 +96,9 @@ class Renderer:
     def _fitted(self, prompt_ids: list[int], room: int) -> list[int]:
         if len(prompt_ids) <= room:
             return prompt_ids
-        if self._data.truncation == "drop" or room < 1:
-            longest = len(prompt_ids) + self._data.max_length - room
-            raise RenderError("too_long", f"{longest} tokens, more than data.max_length {self._data.max_length}")
+        if self._truncation == "drop" or room < 1:
+            longest = len(prompt_ids) + self._max_length - room
+            raise RenderError("too_long", f"{longest} tokens, more than {self._limit}")
         return prompt_ids[-room:]
 
     def _completion(self, messages: _Chat, tools: _Tools, completion: Message, prompt: str) -> tuple[int, ...]:

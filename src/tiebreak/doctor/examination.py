@@ -6,7 +6,7 @@ grows by some hundred bytes a pair and not with its text.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -14,6 +14,7 @@ from itertools import chain
 import numpy as np
 
 from tiebreak.config import DataConfig, reading
+from tiebreak.data.account import unusable_share
 from tiebreak.data.containers import Block
 from tiebreak.data.reader import HELDOUT, DataFile, open_data, read_block, records, settled, training_files
 from tiebreak.data.render import Renderer
@@ -32,9 +33,10 @@ from tiebreak.doctor.findings import (
 from tiebreak.doctor.intake import facts_of
 from tiebreak.doctor.labels.crossfit import subsample
 from tiebreak.doctor.report import AuditReport, Example, Finding
-from tiebreak.doctor.rules import RULES, SEVERITIES
+from tiebreak.doctor.rules import READING_RULES, RULES, SEVERITIES
 from tiebreak.doctor.texts.flaws import masked
 from tiebreak.doctor.token_counts import TokenCounts, count_tokens, token_hits
+from tiebreak.engine.positions import Context
 from tiebreak.errors import DataError, one_line
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import UNDECIDED, Dropped, Record
@@ -69,6 +71,7 @@ class Tokens:
 
     model: str
     renderer: Renderer
+    context: Context
 
 
 def audit(
@@ -80,8 +83,10 @@ def audit(
     facts, counted = _gathered(files, tokens, progress, num_workers or num_workers_for(file.path for file in files))
     if not facts.num_records:
         raise DataError(f"{files[0].name}: the file holds no record; wanted one preference pair per line")
-    hits = [*pair_hits(facts), *few_prompts(facts)]
-    hits += token_hits(counted, data.max_length, data.truncation) if counted else ()
+    by_tokens: list[Hit] = []
+    if counted and tokens:
+        by_tokens += token_hits(counted, data.max_length, data.truncation, tokens.context)
+    hits = [*pair_hits(facts), *few_prompts(facts), *by_tokens]
     measured = measurements.measure(facts)
     hits += shortcut_hits(measured.shortcut)
     hits += agreement_hits(measured.alpha, measured.annotators, facts.annotator_names)
@@ -91,7 +96,9 @@ def audit(
     texts = _texts(files, facts, wanted | set(sampled.tolist()), progress)
     noise = measurements.noise_of(facts, sampled, [texts.words[row] for row in sampled.tolist()])
     hits += noise_hits(noise, sampled, facts.num_pairs)
-    findings = [*_dropped(facts, data.max_dropped_share), *(_finding(hit, facts, texts.excerpts) for hit in hits)]
+    told = [_finding(hit, facts, texts.excerpts) for hit in hits]
+    lost = {row: hit.code for hit in by_tokens if hit.code in READING_RULES for row in hit.pairs.tolist()}
+    findings = [*_dropped(facts), *_unusable(facts, lost, told, data.max_dropped_share), *told]
     report = AuditReport(
         files=tuple(
             {
@@ -101,12 +108,12 @@ def audit(
             for file in files
         ),
         read=reading(data, tokens.model if tokens else None),
-        counts=measurements.counts(facts),
+        counts=measurements.counts(facts, lost),
         findings=tuple(sorted(findings, key=_gravity)),
         measurements=measurements.measurements(
             facts, measured, noise, data.heldout_share, HELDOUT if data.heldout else None
         )
-        | {"tokens": counted.as_dict(tokens.model, data.max_length) if counted and tokens else None},
+        | {"tokens": counted.as_dict(tokens.model, data.max_length, tokens.context) if counted and tokens else None},
     )
     return Audit(report, tuple(hits), training_files(files))
 
@@ -216,16 +223,30 @@ def _finding(hit: Hit, facts: Facts, excerpts: dict[int, str]) -> Finding:
     return Finding(hit.code, hit.count, hit.of, share, tuple(examples), hit.detail, hit.severity)
 
 
-def _dropped(facts: Facts, max_dropped_share: float) -> Iterator[Finding]:
-    """Yield one finding for each reason that records were dropped for, and one more where they are too many."""
-    broken = {reason: count for reason, count in facts.num_dropped.items() if reason not in UNDECIDED}
-    if not facts.num_pairs:
-        count, detail = sum(facts.num_dropped.values()), "no pair is left"
-        yield Finding("unusable", count, "records", 1.0, _examples(facts.dropped), detail)
-    elif (share := sum(broken.values()) / facts.num_records) > max_dropped_share:
-        shown = _examples([item for item in facts.dropped if item.reason in broken])
+def _unusable(
+    facts: Facts, lost: Mapping[int, str], told: Sequence[Finding], max_dropped_share: float
+) -> Iterator[Finding]:
+    """Yield a finding where nothing is left, or where training would refuse what is: by `lost`, which no model takes.
+
+    `told` are the findings that say why, pair by pair.
+    """
+    broken = [reason for reason in facts.num_dropped if reason not in UNDECIDED]
+    num_broken, num_dropped = sum(facts.num_dropped[reason] for reason in broken), sum(facts.num_dropped.values())
+    num_sound, of = facts.num_pairs - len(lost), "pairs" if lost else "records"
+    by_model = [example for one in told if one.code in {*lost.values()} for example in one.examples]
+    if not num_sound:
+        shown = (*_examples(facts.dropped), *by_model)[:NUM_EXAMPLES]
+        yield Finding("unusable", num_dropped + len(lost), of, 1.0, shown, "no pair is left")
+        return
+    share = unusable_share(num_broken + len(lost), num_dropped - num_broken, num_sound)
+    if share > max_dropped_share:
+        shown = (*_examples([item for item in facts.dropped if item.reason in broken]), *by_model)[:NUM_EXAMPLES]
         detail = f"more than data.max_dropped_share {max_dropped_share:g}"
-        yield Finding("unusable", sum(broken.values()), "records", share, shown, detail)
+        yield Finding("unusable", num_broken + len(lost), of, share, shown, detail)
+
+
+def _dropped(facts: Facts) -> Iterator[Finding]:
+    """Yield one finding for each reason that records were dropped for."""
     for reason, count in facts.num_dropped.items():
         shown = _examples([item for item in facts.dropped if item.reason == reason])
         yield Finding(reason, count, "records", count / facts.num_records, shown)

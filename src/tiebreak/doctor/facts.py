@@ -1,6 +1,6 @@
 """The table of facts: which columns there are, what they mean, how the tables of many blocks become one.
 
-Owns the names. A pair takes about 360 bytes: 192 of signatures, 40 of features, the rest keys, lengths, scores, codes.
+Owns the names. A pair takes about 370 bytes: 192 of signatures, 52 of features, the rest keys, lengths, scores, codes.
 How the columns of a block are filled is known to `intake`, what they say of the data to the rules.
 """
 
@@ -47,9 +47,9 @@ class Facts:
     file: Codes
     line: Ints
     prompt_key: Keys
-    """First 64 bits of `Pair.prompt_id`."""
+    """First 64 bits of the id of the prompt as a reader sees it: no outer blanks, no hidden characters, NFC."""
     chosen_key: Keys
-    """Content hash of the completion as it stands; equal completions have equal keys on both sides."""
+    """Content hash of the completion, as of the prompt; equal completions have equal keys on both sides."""
     rejected_key: Keys
     chosen_norm: Keys
     """The same after case, spacing and punctuation are taken away."""
@@ -74,7 +74,7 @@ class Facts:
     split_position: NDArray[np.float64]
     """Position of the split key in [0, 1): the pair is held out where it is below the held-out share."""
     features: Floats
-    """[pairs, 10], chosen minus rejected."""
+    """[pairs, 13], chosen minus rejected."""
     pair_signatures: near.Signatures
     """[pairs, 96]: prompt, chosen and rejected side by side, so that near-duplicates are alike in each."""
     flags: NDArray[np.uint16]
@@ -123,6 +123,30 @@ class Facts:
     def num_bytes(self) -> int:
         """Memory of the columns."""
         return sum(getattr(self, name).nbytes for name in COLUMNS)
+
+    @property
+    def record_starts(self) -> Ints:
+        """The row of the first pair of every record that gave one; pairs of a record stand together."""
+        new = (np.diff(self.line, prepend=-1) != 0) | (np.diff(self.file, prepend=-1) != 0)
+        return np.flatnonzero(new)
+
+    @property
+    def votes(self) -> tuple[Ints, Ints]:
+        """How many votes each pair has for chosen and for rejected."""
+        cast = (self.vote_item >= 0) & (self.vote_value != 0.5)
+        items, first = self.vote_item[cast], self.vote_value[cast] == 1
+        turned = (self.chosen_key > self.rejected_key)[items]
+        wins = np.bincount(items[first != turned], minlength=self.num_pairs)
+        return wins, np.bincount(items[first == turned], minlength=self.num_pairs)
+
+    @property
+    def strength(self) -> NDArray[np.float64]:
+        """How clearly each pair was decided: the votes' majority, else the margin stated, else one; never below 0."""
+        wins, losses = self.votes
+        scores = self.chosen_score.astype(np.float64) - self.rejected_score
+        margin = np.where(np.isnan(self.margin), scores, self.margin)
+        known = np.where(np.isnan(margin), 1.0, margin)
+        return np.maximum(np.where(wins + losses > 0, wins - losses, known), 0.0)
 
     def marked(self, code: str) -> Ints:
         """Return the pairs in whose texts a rule of TEXT_RULES found something, ascending."""

@@ -164,7 +164,7 @@ def _tokens(report: Report) -> Iterator[Plot]:
 
 def _shortcut(report: Report) -> Iterator[Plot]:
     found = report.get("shortcut") or {}
-    models = [("length alone", found.get("length")), ("all ten features", found.get("features"))]
+    models = [("length alone", found.get("length")), ("all features", found.get("features"))]
     rows = [row for name, one in models if (row := _row(name, one, "accuracy", HELDOUT))]
     single = [row for one in found.get("by_feature") or () if (row := _row(_name(one), one, "accuracy", TRAIN))]
     rows += sorted(single, key=lambda row: -row.share)[: MAX_ROWS - len(rows)]

@@ -70,8 +70,10 @@ def _repeats(facts: Facts) -> Iterator[Hit]:
     against = graph.contradictions(*keys)
     detail = f"{against.num_groups} couples of completions" if against.num_groups else ""
     yield from _on_pairs("contradiction", against.pairs, facts, detail=detail)
-    circles = graph.cycles(*keys)
-    yield from _on_pairs("cycle", circles.pairs, facts, detail=f"{circles.num_groups} circles")
+    circles = graph.cycles(*keys, facts.strength)
+    knots = "one knot" if circles.num_groups == 1 else f"{circles.num_groups} knots"
+    told = f"{circles.num_on_circles} pairs lie on circles, in {knots}; without these none is left"
+    yield from _on_pairs("cycle", circles.pairs, facts, detail=told)
     again = graph.duplicates(*keys)
     yield from _on_pairs("duplicate", again, facts)
     same = np.flatnonzero((facts.chosen_norm == facts.rejected_norm) & (facts.chosen_key != facts.rejected_key))
@@ -148,7 +150,7 @@ def shortcut_hits(found: Shortcut | TooFew) -> Iterator[Hit]:
         return
     for code, share, limit, what in (
         ("shortcut_length", found.length, LENGTH_SHORTCUT, "length alone"),
-        ("shortcut", found.together, SHORTCUT, "ten surface features"),
+        ("shortcut", found.together, SHORTCUT, "the surface"),
     ):
         if share.low > limit:
             detail = f"{what} finds the chosen side in {share.value:.1%} ({share.low:.1%} … {share.high:.1%})"

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,11 +36,12 @@ def facts_of(records: Sequence[Record]) -> Facts:
     stated = [item.preference for item in dropped]
     marks, flags = _marks(pairs, sources)
     names = {name: Names() for name in CODED.values()}
+    keys = _keys_of(pairs, flags & _HIDDEN != 0)
     columns = {
         **_text_columns(pairs),
         **_stated_columns(pairs, sources, names),
-        **_keys_of(pairs, flags & _HIDDEN != 0),
-        **_votes(records, names["annotator_names"]),
+        **keys,
+        **_votes(records, keys["chosen_key"] > keys["rejected_key"], names["annotator_names"]),
         "flags": flags,
     }
     arrays: dict[str, Any] = {name: np.asarray(columns[name], dtype) for name, (dtype, _) in COLUMNS.items()}
@@ -91,18 +94,29 @@ def _text_columns(pairs: Sequence[Pair]) -> dict[str, Any]:
 def _keys_of(pairs: Sequence[Pair], hides: NDArray[np.bool_]) -> dict[str, Any]:
     """Return what tells whether two prompts or two completions are the same.
 
-    What differs in hidden characters alone is the same, for mending would make it so; but not the two sides of a pair.
+    What differs in hidden characters, in blanks around a message or in its Unicode form alone is the same: no reader
+    sees it, many chat templates trim it. But not the two sides of a pair, which would be no pair then.
     """
     clear = []
     for pair, hidden in zip(pairs, hides, strict=True):
-        shown = visible(pair) if hidden else pair
-        alike = hidden and _message_text(shown.chosen) == _message_text(shown.rejected)
-        clear.append(pair if alike else shown)
+        shown = _trimmed(visible(pair) if hidden else pair)
+        alike = _message_text(shown.chosen) == _message_text(shown.rejected)
+        clear.append(replace(shown, chosen=pair.chosen, rejected=pair.rejected) if alike else shown)
     return {
         "prompt_key": _keys([int(pair.prompt_id[:16], 16) for pair in clear]),
-        "chosen_key": [_key(_message_text(pair.chosen)) for pair in clear],
-        "rejected_key": [_key(_message_text(pair.rejected)) for pair in clear],
+        "chosen_key": _keys([_key(_message_text(pair.chosen)) for pair in clear]),
+        "rejected_key": _keys([_key(_message_text(pair.rejected)) for pair in clear]),
     }
+
+
+def _trimmed(pair: Pair) -> Pair:
+    """Return the pair in NFC without blanks around its messages; itself where it has none, with the ids it knows."""
+    messages = (*pair.prompt, pair.chosen, pair.rejected)
+    texts = [normalize("NFC", message.content.strip()) for message in messages]
+    if texts == [message.content for message in messages]:
+        return pair
+    *prompt, chosen, rejected = map(lambda message, text: replace(message, content=text), messages, texts)
+    return replace(pair, prompt=tuple(prompt), chosen=chosen, rejected=rejected)
 
 
 def _key(text: str) -> int:
@@ -132,25 +146,24 @@ def _stated_columns(pairs: Sequence[Pair], sources: Sequence[Source], names: Map
     }
 
 
-def _votes(records: Sequence[Record], annotators: Names) -> dict[str, Any]:
-    """Return one entry a vote; a completion's key, and not whether it won, decides whether it counts as 1 or as 0."""
+def _votes(records: Sequence[Record], turned: NDArray[np.bool_], annotators: Names) -> dict[str, Any]:
+    """Return one entry a vote; `turned` says of each pair, by its keys, whether its rejected completion counts as 1."""
     voted = []  # item, votes, whether the rejected completion counts as 1
     num_pairs = num_unused = 0
     for record in records:
         for pair in record.pairs:
             if pair.preference.votes:
-                turned = _key(_message_text(pair.chosen)) > _key(_message_text(pair.rejected))
-                voted.append((num_pairs, pair.preference.votes, turned))
+                voted.append((num_pairs, pair.preference.votes, bool(turned[num_pairs])))
             num_pairs += 1
         if record.dropped and record.dropped.preference.votes:
             num_unused += 1
             # Its texts are gone; where it stands is as good as chance.
             voted.append((-num_unused, record.dropped.preference.votes, _key(str(record.source)) % 2 == 1))
-    each = [(item, vote, turned) for item, votes, turned in voted for vote in votes]
+    each = [(item, vote, swap) for item, votes, swap in voted for vote in votes]
     return {
         "vote_item": [item for item, _, _ in each],
         "vote_annotator": annotators.codes(vote.annotator or None for _, vote, _ in each),
-        "vote_value": [1.0 - _VALUES[vote.choice] if turned else _VALUES[vote.choice] for _, vote, turned in each],
+        "vote_value": [1.0 - _VALUES[vote.choice] if swap else _VALUES[vote.choice] for _, vote, swap in each],
     }
 
 

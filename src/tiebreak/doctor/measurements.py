@@ -67,7 +67,7 @@ def noise_of(facts: Facts, rows: Ints, texts: Sequence[tuple[str, str]]) -> Labe
     clusters, margins = clusters_of(facts)[rows], None
     if len(rows) >= MIN_PAIRS and len(np.unique(clusters)) >= MIN_CLUSTERS:
         margins = fit_margins(side_by_side(facts.features[rows], word_differences(texts)), clusters)
-    wins, losses = _votes_for(facts)
+    wins, losses = facts.votes
     # Without a vote the same pair again is a copy, and no second judgement.
     judged = np.flatnonzero(wins + losses)
     votes = from_votes(wins, losses)
@@ -78,16 +78,6 @@ def noise_of(facts: Facts, rows: Ints, texts: Sequence[tuple[str, str]]) -> Labe
         votes=None if votes is None else (votes[0], votes[1][rows]),
         scores=from_scores(facts.chosen_score.astype(np.float64), facts.rejected_score.astype(np.float64)),
     )
-
-
-def _votes_for(facts: Facts) -> tuple[Ints, Ints]:
-    """Return how many votes each pair has for chosen and for rejected."""
-    cast = (facts.vote_item >= 0) & (facts.vote_value != 0.5)
-    items, first = facts.vote_item[cast], facts.vote_value[cast] == 1
-    turned = (facts.chosen_key > facts.rejected_key)[items]
-    num = facts.num_pairs
-    wins = np.bincount(items[first != turned], minlength=num)
-    return wins, np.bincount(items[first == turned], minlength=num)
 
 
 def clusters_of(facts: Facts) -> NDArray[np.uint64]:
@@ -104,9 +94,17 @@ def _named_counts(codes: NDArray[Any], names: Sequence[str]) -> dict[str, int]:
 # --------------------------------------------------------------------------------------------------------- for reports
 
 
-def counts(facts: Facts) -> dict[str, Any]:
-    """Return the counts that head the report: records = used + dropped."""
-    num_dropped = sum(facts.num_dropped.values())
+def counts(facts: Facts, lost: Mapping[int, str]) -> dict[str, Any]:
+    """Return the counts that head the report: records = used + dropped.
+
+    `lost` are the pairs that a model cannot take, with the reason; a record all of whose pairs are lost is dropped.
+    """
+    dropped = Counter(facts.num_dropped)
+    if lost:
+        starts, usable = facts.record_starts, np.ones(facts.num_pairs, np.bool_)
+        usable[list(lost)] = False
+        dropped.update(lost[row] for row in starts[~np.logical_or.reduceat(usable, starts)].tolist())
+    num_dropped = dropped.total()
     duplicates = graph.duplicates(facts.prompt_key, facts.chosen_key, facts.rejected_key)
     return {
         "num_records": facts.num_records,
@@ -117,7 +115,7 @@ def counts(facts: Facts) -> dict[str, Any]:
         "num_groups": len(np.unique(facts.group[facts.group >= 0])),
         "num_ties": facts.num_ties,
         "num_duplicates": len(duplicates),
-        "dropped_by_reason": dict(facts.num_dropped),
+        "dropped_by_reason": dict(dropped),
     }
 
 

@@ -67,7 +67,11 @@ _READING = (
     _reading("unpaired", "a judged completion without a partner", "judge a second completion of the same prompt"),
     _reading("contradictory_thumbs", "one completion both liked and disliked", "settle which of the two is meant"),
     _reading("tool_mismatch", "a tool message that answers no call", "keep calls and their results together"),
-    _rendering("too_long", "more tokens than data.max_length", "raise data.max_length or set data.truncation"),
+)
+_RENDERING = (
+    _rendering(
+        "too_long", "more tokens than data.max_length", "raise it as far as the model goes, or set data.truncation"
+    ),
     _rendering("seam", "a template that rewrites the prompt", "use a template that only appends turns"),
     _rendering(
         "not_rendered",
@@ -90,8 +94,8 @@ _PAIRS = (
         "cycle",
         "error",
         "quarantine",
-        "preferences that run in a circle on one prompt",
-        "no model can satisfy them: judge the completions of the prompt again",
+        "pairs that close a circle of preferences on one prompt",
+        "no model can satisfy them: judge these again, or leave them out",
     ),
     Rule(
         "inverted_score",
@@ -192,6 +196,13 @@ _PAIRS = (
         "raise data.max_length where the start of the prompt matters",
     ),
     Rule(
+        "beyond_context",
+        "warning",
+        "warn",
+        "more tokens than the model was made for",
+        "lower data.max_length: the model has never seen positions this far out",
+    ),
+    Rule(
         "low_confidence",
         "info",
         "warn",
@@ -271,18 +282,7 @@ _FILE = (
         "be sure that you may train on them",
     ),
 )
-READING_RULES = frozenset(rule.code for rule in _READING)
-TOKEN_RULES = frozenset(
-    {
-        "too_long",
-        "seam",
-        "not_rendered",
-        "template",
-        "tokenizer",
-        "identical_tokens",
-        "truncated",
-        "fully_truncated",
-    }
-)
+READING_RULES = frozenset(rule.code for rule in (*_READING, *_RENDERING))
+TOKEN_RULES = frozenset({*(rule.code for rule in _RENDERING), "truncated", "fully_truncated", "beyond_context"})
 FILE_RULES = frozenset(rule.code for rule in _FILE)
-RULES: dict[str, Rule] = {rule.code: rule for rule in (*_FILE[:1], *_PAIRS, *_FILE[1:], *_READING)}
+RULES: dict[str, Rule] = {rule.code: rule for rule in (*_FILE[:1], *_PAIRS, *_FILE[1:], *_READING, *_RENDERING)}

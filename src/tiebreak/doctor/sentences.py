@@ -182,7 +182,7 @@ def _completions(report: Report) -> Iterator[tuple[str, str]]:
     length, features = (estimated(found.get(key), "accuracy") for key in ("length", "features"))
     yield "length alone", f"{length}: the number DPO must beat" if length else ""
     best = strongest_feature(report)
-    yield "ten features", features + (f", most by {best}" if best else "") if features else ""
+    yield "all features", features + (f", most by {best}" if best else "") if features else ""
     yield "shortcut", visible(found.get("note") or "")
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tiebreak.doctor.findings import Hit
 from tiebreak.doctor.report import spread
+from tiebreak.engine.positions import Context
 from tiebreak.errors import RenderError
 from tiebreak.records import Pair, TokenizedPair
 
@@ -66,14 +67,19 @@ class TokenCounts:
         """Tokens of the longer of prompt + chosen and prompt + rejected, one entry a pair."""
         return self.prompt + np.maximum(self.chosen, self.rejected)
 
-    def as_dict(self, model: str, max_length: int) -> dict[str, Any]:
+    def as_dict(self, model: str, max_length: int, context: Context) -> dict[str, Any]:
         """Return the token report for JSON."""
         rows = self.longest_row[self.rendered]
         report: dict[str, Any] = {
             "model": model,
             "max_length": max_length,
-            "num_too_long": int((rows > max_length).sum()),
+            "num_too_long": int((rows > context.limit(max_length)).sum()),
             "num_refused": len(self.refused),
+            "context": {
+                "positions": context.most,
+                "made_for": context.made_for,
+                "num_beyond": 0 if context.made_for is None else int((rows > context.made_for).sum()),
+            },
         }
         if not len(rows):
             return report
@@ -101,22 +107,30 @@ def count_tokens(pairs: Sequence[Pair], renderer: PairRenderer) -> TokenCounts:
     return TokenCounts(rows[0], rows[1], rows[2], tuple(refused))
 
 
-def token_hits(counted: TokenCounts, max_length: int, truncation: str) -> Iterator[Hit]:
-    """Yield what cannot be rendered, and what a limit of `max_length` tokens would drop or cut."""
+def token_hits(counted: TokenCounts, max_length: int, truncation: str, context: Context) -> Iterator[Hit]:
+    """Yield what cannot be rendered, what a limit of `max_length` tokens drops or cuts, what the model never saw."""
     num_pairs = len(counted.prompt)
     for reason, count in Counter(reason for _, reason, _ in counted.refused).most_common():
         told = {pair: detail for pair, why, detail in counted.refused if why == reason}
         yield Hit(reason, count, "pairs", num_pairs, np.array(list(told), dtype=np.int64), excerpts=told)
-    for code, found in _over_limit(counted, max_length, truncation).items():
+    limit = context.limit(max_length)
+    over = _over_limit(counted, limit, truncation)
+    words = f"max_length {max_length}" if limit == max_length else f"{limit} positions, data.max_length {max_length}"
+    details = dict.fromkeys(over, words)
+    if context.made_for is not None:
+        seen = np.minimum(counted.longest_row, limit) > context.made_for
+        over |= {"beyond_context": seen & ~over["too_long"]}
+        details["beyond_context"] = f"made for {context.made_for} tokens, data.max_length {max_length}"
+    for code, found in over.items():
         if found.any():
             rows = np.flatnonzero(found)
             told = {row: f"{counted.longest_row[row]} tokens" for row in rows[:10].tolist()}
-            yield Hit(code, len(rows), "pairs", num_pairs, rows, excerpts=told, detail=f"max_length {max_length}")
+            yield Hit(code, len(rows), "pairs", num_pairs, rows, excerpts=told, detail=details[code])
 
 
-def _over_limit(counted: TokenCounts, max_length: int, truncation: str) -> dict[str, NDArray[np.bool_]]:
+def _over_limit(counted: TokenCounts, limit: int, truncation: str) -> dict[str, NDArray[np.bool_]]:
     """Return which pairs are too long, by what would become of them: dropped, cut, cut to nearly nothing."""
-    over = np.maximum(counted.longest_row - max_length, 0)
+    over = np.maximum(counted.longest_row - limit, 0)
     if truncation == "drop":
         return {"too_long": over > 0}
     hopeless = over >= counted.prompt

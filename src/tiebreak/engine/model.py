@@ -25,6 +25,7 @@ from tiebreak.engine.answers.answerer import Answer, Chat, Done, Sampling, nothi
 from tiebreak.engine.answers.local import generate
 from tiebreak.engine.attention import causal_model, use_plain_attention
 from tiebreak.engine.loading import quietly
+from tiebreak.engine.positions import Context, context_of
 from tiebreak.engine.scorer import Scorer
 from tiebreak.engine.sources import Source
 from tiebreak.engine.weights import weights_digest
@@ -61,16 +62,20 @@ class Model:
         return self.scorer.tokens(examples)
 
     def answer(self, chats: Sequence[Chat], sampling: Sampling, done: Done = nothing) -> list[Answer]:
-        """Return one answer for each chat, in order; `done` is told each batch as it is made."""
+        """Return one answer for each chat, in order; `done` is told each batch as it is made.
+
+        An answer ends where the model has no further positions. A prompt that leaves it none is cut at its start, as
+        `data.truncation` cuts, so far that there is room.
+        """
         renderer = self._renderer
-        prompts = [renderer.prompt(chat.messages, chat.tools) for chat in chats]
+        prompts = [self._with_room(renderer.prompt(chat.messages, chat.tools), sampling) for chat in chats]
         use_plain_attention(self.network)
 
         def told(made: Sequence[tuple[int, tuple[int, ...], bool]]) -> None:
             done([(index, Answer(renderer.text(ids), ids, finished)) for index, ids, finished in made])
 
         with evaluation_mode(self.network):
-            found = generate(self.network, prompts, sampling, self.eos_ids, self.pad_id, told)
+            found = generate(self.network, prompts, sampling, self.eos_ids, self.pad_id, told, self.context.most)
         return [Answer(renderer.text(ids), ids, finished) for ids, finished in found]
 
     def digest(self) -> str:
@@ -105,7 +110,18 @@ class Model:
 
     def renderer(self, data: DataConfig) -> Renderer:
         """Return the renderer that matches this tokenizer."""
-        return Renderer(self.tokenizer, self.eos_ids, data, self.now)
+        return Renderer(self.tokenizer, self.eos_ids, data, self.now, self.context.most)
+
+    @cached_property
+    def context(self) -> Context:
+        """How many tokens the model can see at once."""
+        return context_of(causal_model(self.network).config, self.tokenizer)
+
+    def _with_room(self, prompt: tuple[int, ...], sampling: Sampling) -> tuple[int, ...]:
+        most = self.context.most
+        if most is None or len(prompt) < most:
+            return prompt
+        return prompt[-max(1, most - min(sampling.max_new_tokens, most // 2)) :]
 
     @cached_property
     def _renderer(self) -> Renderer:

@@ -14,6 +14,7 @@ from typing import Any
 
 import platformdirs
 import torch
+import transformers
 
 from tiebreak.config import AdapterConfig, DataConfig, ModelConfig, ReferenceConfig, build_config
 from tiebreak.data.render import Renderer
@@ -25,6 +26,7 @@ from tiebreak.engine.fused_lora import fuse, unfuse
 from tiebreak.engine.loading import load_adapter, load_as_a_stranger, load_model, quietly
 from tiebreak.engine.model import POLICY_ADAPTER, Model
 from tiebreak.engine.noise import without_noise
+from tiebreak.engine.positions import Context, context_of
 from tiebreak.engine.products import speed_up
 from tiebreak.engine.reference.kinds import REFERENCE_ADAPTER, AdapterOff, FrozenCopy, OtherAdapter, Reference
 from tiebreak.engine.reference.store import SCHEMA, LogpStore
@@ -82,12 +84,20 @@ def load(
     return policy, _remembered(reference_of(policy), store, policy, say)
 
 
-def load_renderer(model: str, data: DataConfig, say: Say = lambda _: None) -> Renderer:
-    """Return what turns pairs into the tokens of a model, without loading its weights."""
+def load_renderer(model: str, data: DataConfig, say: Say = lambda _: None) -> tuple[Renderer, Context]:
+    """Return what turns pairs into the tokens of a model, and how many of them it can see, without its weights.
+
+    Nothing is dropped or cut for the model's positions.
+    """
     config = build_config({"model": {"name": model}}).model
     source = resolve(config, say)
     tokenizer = load_tokenizer(config, source)
-    return Renderer(tokenizer, eos_ids(tokenizer, suggested_generation(source)), data, now_for(config, tokenizer))
+    with explained(source.base):
+        settings = transformers.AutoConfig.from_pretrained(
+            source.base, revision=source.revision, trust_remote_code=False
+        )
+    eos, now = eos_ids(tokenizer, suggested_generation(source)), now_for(config, tokenizer)
+    return Renderer(tokenizer, eos, data, now), context_of(settings, tokenizer)
 
 
 def save_merged(policy: Model, folder: Path) -> None:

@@ -112,9 +112,9 @@ def _budget(fits: int, longest: int, given: int | None, device: torch.device) ->
 
 def _bytes_per_token(policy: Model) -> int:
     """Return the slope between two short forward passes; what does not grow with tokens cancels."""
-    pair, most = probe_pairs(policy.network)[0], causal_model(policy.network).config.get_text_config()
+    pair = probe_pairs(policy.network)[0]
     # A prompt 64 tokens longer, or as long as the model allows.
-    num = len(pair.prompt_ids) + min(64, most.max_position_embeddings - longest_row(pair))
+    num = len(pair.prompt_ids) + policy.context.limit(longest_row(pair) + 64) - longest_row(pair)
     short, long = [pair], [dataclasses.replace(pair, prompt_ids=(pair.prompt_ids * num)[:num])]
     policy.network.train()
     kept = [_kept_bytes(policy, some) for some in (short, long)]

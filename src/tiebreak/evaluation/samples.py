@@ -52,6 +52,9 @@ def sample(
         with reference.model() as frozen:
             before = answers(frozen)
         after = answers(policy)
+    short = sum(not one.finished and len(one.ids) < sampling.max_new_tokens for one in (*before, *after))
+    if short:
+        progress.say(f"{short} answers end where the model's {policy.context.most} positions do")
     return [
         {
             "prompt_id": pair.prompt_id,

@@ -5,6 +5,8 @@ Owns these sentences.
 
 from __future__ import annotations
 
+import numpy as np
+
 from tiebreak.config import DataConfig
 from tiebreak.data.preparation import PreparedData
 from tiebreak.engine.model import Model
@@ -26,10 +28,7 @@ def tell(data: PreparedData, policy: Model, reference: Reference, config: DataCo
         progress.warn(f"{report['num_dropped']} records dropped ({reasons}); the first: {first.source}: {first.detail}")
     if report["num_weighted_pairs"]:
         progress.say(f"{report['num_weighted_pairs']} pairs have a weight other than 1: their loss is multiplied by it")
-    if report["num_truncated_pairs"]:
-        progress.warn(
-            f"{report['num_truncated_pairs']} prompts cut at the start to data.max_length {config.max_length}"
-        )
+    _tell_context(data, policy, config, progress)
     if policy.continues_adapter:
         progress.say(
             "the model is an adapter: it is trained on with its own rank and targets (other adapter settings have no "
@@ -44,3 +43,24 @@ def tell(data: PreparedData, policy: Model, reference: Reference, config: DataCo
     progress.say(
         f"{policy.source.identity}: {trainable:,} of {total:,} parameters train; reference: {reference.identity}"
     )
+
+
+def _tell_context(data: PreparedData, policy: Model, config: DataConfig, progress: Progress) -> None:
+    """Tell how many prompts were cut, and where `data.max_length` goes beyond what the model sees or was made for."""
+    limit, made_for = policy.context.limit(config.max_length), policy.context.made_for
+    num_dropped, num_cut = data.report["dropped_by_reason"].get("too_long", 0), data.report["num_truncated_pairs"]
+    if limit < config.max_length and (num_dropped or num_cut):
+        became = f"{num_dropped} dropped as too_long, {num_cut} prompts cut at the start"
+        progress.warn(
+            f"the model has {limit} positions, data.max_length is {config.max_length}; longer pairs: {became}"
+        )
+    elif num_cut:
+        progress.warn(f"{num_cut} prompts cut at the start to data.max_length {limit}")
+    pairs = data.all_pairs
+    lengths = pairs.prompt_lengths + np.maximum(pairs.completion_lengths(0), pairs.completion_lengths(1))
+    if made_for is not None and (num_beyond := int((lengths > made_for).sum())):
+        progress.warn(
+            f"{num_beyond} of {len(lengths)} pairs have more tokens than the {made_for} that the model was made for; "
+            f"data.max_length is {config.max_length}: lower it to {made_for}, or the model trains at positions that it "
+            "has never seen"
+        )

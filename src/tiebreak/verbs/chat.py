@@ -5,8 +5,9 @@ Owns a conversation's state. The same rendering as training.
 
 from __future__ import annotations
 
+from tiebreak.config import DataConfig
 from tiebreak.engine.answers.answerer import Chat, Sampling
-from tiebreak.errors import ConfigError
+from tiebreak.errors import ConfigError, DataError
 from tiebreak.records import Message
 from tiebreak.training.trained import Loaded
 
@@ -34,15 +35,28 @@ class Conversation:
     def ask(self, text: str) -> str:
         """Return the policy's answer and keep both in the conversation."""
         asked = (*self.messages, Message("user", text))
+        self._refuse_full(asked)
         [answer] = self._loaded.policy.answer([Chat(asked)], self._sampling)
         self.messages = (*asked, Message("assistant", answer.text))
         return answer.text
 
     def before(self, text: str) -> str:
         """Return what the reference would have answered; the conversation stays as it is."""
+        asked = (*self.messages, Message("user", text))
+        self._refuse_full(asked)
         with self._loaded.reference.model() as reference:
-            [answer] = reference.answer([Chat((*self.messages, Message("user", text)))], self._sampling)
+            [answer] = reference.answer([Chat(asked)], self._sampling)
         return answer.text
+
+    def _refuse_full(self, asked: tuple[Message, ...]) -> None:
+        """Raise DataError where the model has no position left for an answer: nothing is forgotten unseen."""
+        policy = self._loaded.policy
+        num_tokens, most = len(policy.renderer(DataConfig()).prompt(asked)), policy.context.most
+        if most is not None and num_tokens >= most:
+            raise DataError(
+                f"the conversation has {num_tokens} tokens and the model {most} positions, so that none is left for an "
+                "answer; start over (/reset), or ask something shorter"
+            )
 
     def reset(self) -> None:
         """Forget what was said."""

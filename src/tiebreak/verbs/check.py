@@ -22,4 +22,4 @@ def tokens_of(model: str, data: DataConfig) -> Tokens:
     """Return the tokenizer of a model for counting: nothing is cut or dropped for its length."""
     from tiebreak.engine.models import load_renderer  # noqa: PLC0415 - transformers loads slowly
 
-    return Tokens(model, load_renderer(model, data.model_copy(update={"max_length": UNLIMITED})))
+    return Tokens(model, *load_renderer(model, data.model_copy(update={"max_length": UNLIMITED})))

@@ -15,6 +15,7 @@ from tiebreak.config import BUNDLED_MODEL, Config, DataConfig, build_config, com
 from tiebreak.config.yaml_text import parse_yaml, write_yaml
 from tiebreak.data.writer import require_new, writing
 from tiebreak.doctor.findings import NOISY
+from tiebreak.doctor.rules import TOKEN_RULES
 from tiebreak.errors import DataError
 from tiebreak.files import write_text
 
@@ -23,6 +24,8 @@ TOKENS_PER_WORD = 1.5
 LENGTH_STEP = 64
 USUAL = Config()
 """Where nothing in the data speaks for another value, a setting keeps its default."""
+UNLIMITED = 2**31
+"""A `data.max_length` that drops nothing."""
 WANTED_HELDOUT = 400
 """Prompts that give a held-out accuracy an interval of about five points either way: 0.98 / sqrt(400)."""
 
@@ -72,7 +75,8 @@ def starting_config(report: Mapping[str, Any], data: DataConfig, model: str | No
     forms = ", ".join(dict.fromkeys(file["format"] for file in report["files"]))
     counted = f"{report['num_pairs']} pairs on {report['num_prompts']} prompts ({forms})"
     lines = [_comment(f"Written by 'tiebreak init': {counted}.")]
-    if refused := [finding for finding in report["findings"] if finding["severity"] == "error"]:
+    errors = [finding for finding in report["findings"] if finding["severity"] == "error"]
+    if refused := [finding for finding in errors if finding["code"] not in TOKEN_RULES]:
         lines.append(_comment("train refuses these until they are allowed (data.allow) or cleaned:"))
         lines.append(_comment(command("clean", report["read"], "OUT")))
         lines += [_comment(f"{one['code']}: {one['count']} {one['of']}, {one['title']}") for one in refused]
@@ -110,11 +114,13 @@ def _data(report: Mapping[str, Any], data: DataConfig) -> Iterator[str]:
     for name, value in chosen.items():
         yield _set(name, value)
     yield _set("max_length", *_max_length(report))
-    yield _set(
-        "truncation",
-        data.truncation,
-        "a longer pair is left out; prompt_start cuts the oldest prompt tokens instead",
-    )
+    context = (report.get("tokens") or {}).get("context") or {}
+    if (beyond := context.get("num_beyond", 0)) > USUAL.data.max_dropped_share * report["num_pairs"]:
+        reason = f"cuts the oldest prompt tokens of these {beyond} pairs; drop leaves them out"
+        yield _set("truncation", "prompt_start", reason)
+    else:
+        reason = "a longer pair is left out; prompt_start cuts the oldest prompt tokens instead"
+        yield _set("truncation", data.truncation, reason)
     if not data.heldout:
         prompts = max(report.get("num_groups") or report["num_prompts"], 1)
         share = round(min(0.25, max(0.02, WANTED_HELDOUT / prompts)), 3)
@@ -125,8 +131,11 @@ def _data(report: Mapping[str, Any], data: DataConfig) -> Iterator[str]:
 
 def _max_length(report: Mapping[str, Any]) -> tuple[int, str]:
     tokens = report.get("tokens")
-    if tokens:
-        longest = tokens["row"]["p99"]
+    if tokens and "row" in tokens:
+        longest, made_for = tokens["row"]["p99"], tokens["context"]["made_for"]
+        if made_for is not None and _rounded(longest) > made_for:
+            beyond = tokens["context"]["num_beyond"]
+            return made_for, f"all that the model was made for; {beyond} of {report['num_pairs']} pairs are longer"
         return _rounded(longest), f"99 % of pairs have at most {longest:.0f} tokens with this tokenizer"
     words = report["words"]
     longest = TOKENS_PER_WORD * (words["prompt"]["p99"] + max(words["chosen"]["p99"], words["rejected"]["p99"]))

@@ -1,4 +1,4 @@
-"""The ten features: each by cases that can be counted by hand."""
+"""The thirteen features: each by cases that can be counted by hand."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def value(name, completion, prompt="What is two and two?"):
     return float(features(prompt, completion)[NAMES.index(name)])
 
 
-def test_there_are_ten_features_and_each_is_described():
-    assert len(NAMES) == len(set(NAMES)) == 10
+def test_there_are_thirteen_features_and_each_is_described():
+    assert len(NAMES) == len(set(NAMES)) == 13
     assert all(DESCRIPTIONS[name] for name in NAMES)
-    assert features("a", "b").shape == (10,)
+    assert features("a", "b").shape == (13,)
 
 
 def test_length_is_the_log_of_one_plus_characters():
@@ -97,6 +97,30 @@ def test_openings_are_told_apart():
     assert not agrees("Yesterday.")
 
 
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("Sure! \U0001f600\U0001f44d", 2),
+        (
+            "\U0001f469\u200d\U0001f469\u200d\U0001f467 family, \U0001f44b\U0001f3fd hand, \u2764\ufe0f heart",
+            3,
+        ),
+        ("\U0001f1e6\U0001f1f9 one flag, 1\ufe0f\u20e3 one key", 2),
+        ("\u2705 done \u26a0\ufe0f", 2),
+        ("caf\u00e9 \u2014 \u201cno\u201d \u4f60\u597d 1 # *", 0),
+        ("plain", 0),
+    ],
+)
+def test_emoji_are_counted_each_with_what_changes_it(text, count):
+    assert value("emoji", text) == pytest.approx(math.log1p(count))
+
+
+@pytest.mark.parametrize(("text", "before", "after"), [(" \n a b\n", 3, 1), ("a", 0, 0), ("\ta  ", 1, 2)])
+def test_blanks_before_and_after_are_counted_apart(text, before, after):
+    found = value("leading_blanks", text), value("trailing_blanks", text)
+    assert found == pytest.approx((math.log1p(before), math.log1p(after)))
+
+
 def test_questions_are_counted():
     assert value("questions", "What? When? Now.") == pytest.approx(math.log(3))
 
@@ -144,13 +168,13 @@ def test_a_row_is_that_of_its_own_completion():
     prompts, completions = ["Say it.", "\u4f60", "\u4f60"], ["I can't.", "a\n- b", "\u597d \u597d \u597d \u597d"]
     found = table(prompts, completions)
     assert found.dtype == np.float32
-    assert found.shape == (3, 10)
+    assert found.shape == (3, 13)
     for row, prompt, completion in zip(found, prompts, completions, strict=True):
         assert np.array_equal(row, features(prompt, completion))
 
 
 def test_no_pairs_give_no_rows():
-    assert table([], []).shape == (0, 10)
+    assert table([], []).shape == (0, 13)
 
 
 @pytest.mark.parametrize("unit", ["\n", "\n- ", "**", "\n#", "|\n", "I'm so ", "a ", "\u4f60", "?", "\n \t", "\ud800"])

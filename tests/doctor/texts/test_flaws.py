@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 from collections import Counter
@@ -187,6 +188,11 @@ SECRETS = {
     "sendgrid_key": "SG." + LETTERS[:22] + "." + LETTERS[:43],
     "jwt": "eyJ" + "hbGciOiJIUzI1NiJ9." + "eyJ" + "zdWIiOiI3MTYyIn0." + LETTERS[:43],
     "azure_key": "AccountKey=" + LETTERS + LETTERS[:42] + "==",
+    "telegram_token": "7310" + "294651:AA" + LETTERS[:33],
+    "twilio_key": "SK" + "9f86d081884c7d659a2feaa0c55ad015",
+    "slack_app_token": "xapp-1-" + "A03KQZ7XMV-2310947561234-" + "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b",
+    "discord_token": "MTE3" + LETTERS[:21] + ".Gq7Zx2." + LETTERS[5:39],
+    "service_key": "gsk_" + LETTERS,
 }
 
 
@@ -198,6 +204,37 @@ def test_a_secret_is_found_and_masked(kind):
     assert secret[:2] + "…" in flaw.excerpt
     assert secret[:6] not in flaw.excerpt
     assert secret[-6:] not in flaw.excerpt
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("postgres://admin:k7Qv9zRt2wLp@db.brightwater.net:5432/shop", "url_password"),
+        ("DATABASE_URL=mysql+pymysql://root:k7-Qv9zRt2w@10.0.0.7/app", "url_password"),
+        ("git clone https://ingrid:k7Qv9zRt2wLp3@git.brightwater.net/a.git", "url_password"),
+        ("redis://:k7Qv9zRt2wLp3@cache:6379", "url_password"),
+        ("amqps://app:zRt2s3cr3ts@queue.brightwater.net", "url_password"),
+        (f"curl -H 'Authorization: Bearer {LETTERS}' https://api.brightwater.net", "bearer_token"),
+        (f'{{"Authorization": "bearer {LETTERS[:30]}"}}', "bearer_token"),
+        ("Authorization: Basic " + base64.b64encode(b"ingrid:k7Qv9zRt2wLp").decode(), "basic_auth"),
+        ("aws_secret_access_key = " + LETTERS[:40], "aws_secret"),
+        ('"SecretAccessKey": "' + LETTERS[:40] + '"', "aws_secret"),
+        ("export DB_PASSWORD=k7Qv9zRt2wLp", "password"),
+        ("OPENAI_API_KEY=k7Qv9zRt2wLp3XyZ\n", "password"),
+        ("Server=db;User Id=sa;Password=k7#Qv9!zRt2w;", "password"),
+        ("https://api.brightwater.net/v1?access_token=k7Qv9zRt2wLp3XyZ", "password"),
+        ("sk-or-v1-" + "9f86d081884c7d659a2feaa0c55ad015" * 2, "openai_key"),
+        ("gho_" + LETTERS[:36], "github_token"),
+        ("github_pat_" + LETTERS + LETTERS[:38], "github_token"),
+        ("ASIA" + "Q3ZK7XMVWRTB4NLC", "aws_key"),
+        ("glrt-" + LETTERS[:20], "gitlab_token"),
+        ("hvs." + LETTERS[:24], "service_key"),
+        ("dop_v1_" + "9f86d081884c7d659a2feaa0c55ad015" * 2, "service_key"),
+    ],
+)
+def test_secrets_are_found_in_what_people_paste(text, kind):
+    assert kinds(f"It says: {text}", "secret") == [kind]
+    assert not [piece for piece in ("zRt2", LETTERS[3:20]) if piece in masked(text)]
 
 
 @pytest.mark.parametrize("label", ["", "RSA ", "EC ", "OPENSSH ", "ENCRYPTED "])
@@ -242,6 +279,28 @@ def test_a_password_that_is_written_out_is_found(text):
         "task-force sk-learn risk-averse",
         "https://a.org/wiki/Some_long_title_of_a_page_with_AKIA_in_it",
         'password = "{{ secret_1234 }}"',
+        "postgres://user:password@localhost:5432/db",
+        "postgres://postgres:postgres@db/app",
+        "mongodb+srv://<username>:<password>@cluster0.mongodb.net",
+        "mysql://user:${DB_PASSWORD_1}@host",
+        "https://example.com:8443/a@b",
+        "see https://host:80/path and write to a1b2c3d4e5@mail.net",
+        "user:password@example.com",
+        "Authorization: Bearer YOUR_ACCESS_TOKEN_1234567890",
+        "Authorization: Bearer <token>",
+        "the bearer of_this_very_long_snake_case_name",
+        "Authorization: Basic dXNlcjpwYXNzd29yZA==",
+        "Authorization: Basic authentication1234",
+        "API_KEY=your-api-key-12345678",
+        "API_KEY=$MY_API_KEY_1 TOKEN=config.token_v2.value",
+        "export PASSWORD=changeme123456",
+        "sk-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+        "sk-" + "0" * 32,
+        "key-value-store-with-many-words fw_some_long_function_name_of_mine",
+        "keyboardinterruptionhandlers9 EAAAlphabeticalorderings",
+        "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        "https://a.org/?token=example-token-123456",
+        "MONDAY-TUESDAY-WEDNESDAY-AND.SUNDAY.thursdays-and-fridays-and-so-on",
         "eyJhbGciOi",
     ],
 )
@@ -411,6 +470,14 @@ ADVERSARIAL = {
     "sk": "sk-",
     "xox": "xoxb-",
     "pem": "-----BEGIN PRIVATE KEY-----\n",
+    "urls": "a://b:c",
+    "url passwords": "https://user:abcdefghi",
+    "environment": "A_PASSWORD=",
+    "long names": "A_B_C_D_",
+    "queries": "?token=&",
+    "bearers": "Bearer a.b",
+    "basic": "Authorization: Basic abcd",
+    "dotted": "MTEa.MTEb-",
     "pem words": "-----BEGIN RSA ",
     "iban": "DE89 3704 ",
     "capitals": "AA00",

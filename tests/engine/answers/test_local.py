@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -55,6 +56,17 @@ def test_left_padding_does_not_change_greedy_answers(model, prompts):
     [alone] = _generated(model, [short])
     for pad_id in (PAD, 77):
         assert _generated(model, [short, max(prompts, key=len)], pad_id=pad_id)[0] == alone
+
+
+@pytest.mark.parametrize("length", [3, 60, 63, 64, 90])
+def test_an_answer_ends_with_the_positions_of_the_model_alone_and_beside_others(tiny_gpt, length):
+    policy = load(settings(tiny_gpt, adapter="none")).policy
+    policy = replace(policy, eos_ids=(399,))  # never drawn greedily here, so that only the positions end an answer
+    text = "a" * (length - len(policy.renderer(settings(tiny_gpt).data).prompt(_chats([""])[0].messages)))
+    chats = [*_chats([text]), *_chats(["the cat", "yes"])]
+    answers = policy.answer(chats, Sampling(max_new_tokens=20))
+    assert [len(answer.ids) for answer in answers] == [{60: 4, 63: 1}.get(length, 20), 20, 20]
+    assert answers[:1] == policy.answer(chats[:1], Sampling(max_new_tokens=20))
 
 
 def test_an_answer_ends_before_its_first_eos_and_says_so(model, prompts):

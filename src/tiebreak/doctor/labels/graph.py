@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tiebreak.doctor.labels.circles import closing, knots
+
 Keys = NDArray[np.uint64]
 Ints = NDArray[np.int64]
-
-MAX_EXACT = 200
-"""Completions of one cycle up to which pairs that also stand in a contradiction are looked at one by one."""
 
 
 def duplicates(prompt: Keys, chosen: Keys, rejected: Keys) -> Ints:
@@ -85,10 +84,12 @@ def _groups_by_first_pair(labels: Ints, pairs: Ints) -> tuple[Ints, Ints]:
 
 @dataclass(frozen=True)
 class Cycles:
-    """Pairs on a directed cycle of three or more completions, by strongly connected component (`groups`)."""
+    """Few pairs without which no circle of preferences is left, by the knot of circles that they close (`groups`)."""
 
     pairs: Ints
     groups: Ints
+    num_on_circles: int
+    """All pairs that lie on a circle, these included."""
 
     @property
     def num_groups(self) -> int:
@@ -96,30 +97,34 @@ class Cycles:
         return int(self.groups[-1]) + 1 if len(self.groups) else 0
 
 
-def cycles(prompt: Keys, chosen: Keys, rejected: Keys) -> Cycles:
-    """Return every pair that lies on a cycle A > B > C > … > A of at least three completions of one prompt.
+def cycles(prompt: Keys, chosen: Keys, rejected: Keys, strength: NDArray[Any] | None = None) -> Cycles:
+    """Return the pairs to leave out so that no circle A > B > C > … > A on one prompt is left: few, and narrow ones.
 
-    A pair does so where its chosen completion is reachable again from its rejected one without the reverse pair; a
-    mere 2-cycle is a contradiction and not listed. In components of more than MAX_EXACT completions the pairs that
-    also stand in a contradiction are left to that rule. Components: Pearce's algorithm in scipy, linear time.
+    Pairs of a contradiction are left to that rule and make no circle here. As few pairs as can be in knots of up to
+    MAX_EXACT completions, else nearly so; among as few, those of the least `strength` (at least 0, in any unit). A pair
+    that stands several times is left out as a whole.
     """
-    from scipy.sparse import csr_matrix  # noqa: PLC0415  loaded where it is used: `import tiebreak` stays fast
-    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
-
-    rows = np.flatnonzero(chosen != rejected)
+    rows = np.setdiff1d(np.flatnonzero(chosen != rejected), contradictions(prompt, chosen, rejected).pairs)
     _, index, counts = np.unique(prompt[rows], return_inverse=True, return_counts=True)
-    rows = rows[counts[index] >= 3]  # fewer pairs of a prompt make no cycle of three
+    rows = rows[counts[index] >= 3]  # fewer pairs of a prompt make no circle
     source, target, num_nodes = _nodes(prompt[rows], chosen[rows], rejected[rows])
-    edges = csr_matrix((np.ones(len(source), dtype=np.int8), (source, target)), shape=(num_nodes, num_nodes))
-    component = connected_components(edges, directed=True, connection="strong")[1].astype(np.int64)
-    size = np.bincount(component, minlength=1)
-    inside = (component[source] == component[target]) & (size[component[source]] >= 3)
-    rows, source, target = rows[inside], source[inside], target[inside]
-    mutual = np.isin(source * num_nodes + target, target * num_nodes + source)
-    cyclic = ~mutual
-    _add_mutual(cyclic, mutual, source, target, component[source], size)
-    groups, order = _groups_by_first_pair(component[source[cyclic]], rows[cyclic])
-    return Cycles(rows[cyclic][order], groups)
+    knot = knots(source, target, num_nodes)
+    order = np.flatnonzero(knot >= 0)
+    order = order[np.lexsort((target[order], source[order], knot[order]))]
+    rows, source, target, knot = rows[order], source[order], target[order], knot[order]
+    width = np.ones(len(rows)) if strength is None else strength[rows].astype(np.float64)
+    first = _starts(source, target)
+    arc = np.cumsum(first) - 1
+    weight, widths = np.bincount(arc), np.bincount(arc, weights=width)
+    found = np.zeros(len(weight), dtype=np.bool_)
+    start, end, of = source[first], target[first], knot[first]
+    for members in np.split(np.arange(len(of)), np.flatnonzero(np.diff(of)) + 1) if len(of) else ():
+        own = widths[members]
+        # Less than one pair, all together.
+        cost = weight[members] + 0.5 * own / max(own.sum(), 1e-300)
+        found[members] = closing(start[members], end[members], cost)
+    groups, order = _groups_by_first_pair(knot[found[arc]], rows[found[arc]])
+    return Cycles(rows[found[arc]][order], groups, len(rows))
 
 
 def _nodes(prompt: Keys, chosen: Keys, rejected: Keys) -> tuple[Ints, Ints, int]:
@@ -129,33 +134,6 @@ def _nodes(prompt: Keys, chosen: Keys, rejected: Keys) -> tuple[Ints, Ints, int]
     node = np.empty(len(order), dtype=np.int64)
     node[order] = np.cumsum(_starts(prompts[order], completions[order])) - 1
     return node[: len(prompt)], node[len(prompt) :], int(node.max(initial=-1)) + 1
-
-
-def _add_mutual(
-    cyclic: NDArray[np.bool_], mutual: NDArray[np.bool_], source: Ints, target: Ints, component: Ints, size: Ints
-) -> None:
-    """Mark in `cyclic` the mutual edges that close a longer cycle, too."""
-    wanted = np.isin(component, component[mutual]) & (size[component] <= MAX_EXACT)
-    edges = np.flatnonzero(wanted)
-    edges = edges[np.argsort(component[edges], kind="stable")]
-    for members in np.split(edges, np.flatnonzero(np.diff(component[edges])) + 1):
-        successors: dict[int, set[int]] = {}
-        for start, end in zip(source[members].tolist(), target[members].tolist(), strict=True):
-            successors.setdefault(start, set()).add(end)
-        for edge in members[mutual[members]]:
-            cyclic[edge] = _returns(successors, int(source[edge]), int(target[edge]))
-
-
-def _returns(successors: dict[int, set[int]], source: int, target: int) -> bool:
-    """Is `source` reachable from `target` by more than the direct step back?"""
-    seen, frontier = {target}, successors.get(target, set()) - {source, target}
-    while frontier:
-        seen |= frontier
-        reached = set().union(*(successors.get(node, set()) for node in frontier))
-        if source in reached:
-            return True
-        frontier = reached - seen
-    return False
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ positions stretch (`engine.stretching`), prompts whose answers could come that f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -37,24 +39,31 @@ def generate(
     eos_ids: Sequence[int],
     pad_id: int,
     done: Callable[[Sequence[tuple[int, Ids, bool]]], None] = lambda _: None,
+    positions: int | None = None,
 ) -> list[tuple[Ids, bool]]:
     """Return for each prompt the ids without the EOS, and whether there was one.
 
-    Prompts of similar length are batched together; `done` is told each batch: place of the prompt, ids, finished.
+    Prompts of similar length are batched together; `done` is told each batch: place of the prompt, ids, finished. A
+    model with so many `positions` is asked for no token beyond; every prompt is shorter than that.
     """
     found: dict[int, tuple[Ids, bool]] = {}
-    settings = generation_config(sampling, eos_ids, pad_id)
+    most = sampling.max_new_tokens
+    room = [most if positions is None else min(most, positions - len(prompt)) for prompt in prompts]
     stretching = stretching_of(network)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    settled = [i for i in order if stretching.is_settled(len(prompts[i]) + sampling.max_new_tokens)]
-    batches = [settled[start : start + MAX_BATCH] for start in range(0, len(settled), MAX_BATCH)]
-    for chosen in [*batches, *([index] for index in order[len(settled) :])]:
-        faults.point("generate")
-        if stretching.grows:
-            forget_lengths(network)
-        made = _batch(network, [prompts[index] for index in chosen], settings)
-        found |= dict(zip(chosen, made, strict=True))
-        done([(index, *answer) for index, answer in zip(chosen, made, strict=True)])
+    # What a prompt is answered must not hang on its neighbours, so a batch has the same room for all.
+    for num_new, some in groupby(order, room.__getitem__):
+        settings = generation_config(replace(sampling, max_new_tokens=num_new), eos_ids, pad_id)
+        same = list(some)
+        settled = [index for index in same if stretching.is_settled(len(prompts[index]) + num_new)]
+        batches = [settled[start : start + MAX_BATCH] for start in range(0, len(settled), MAX_BATCH)]
+        for chosen in [*batches, *([index] for index in same if index not in settled)]:
+            faults.point("generate")
+            if stretching.grows:
+                forget_lengths(network)
+            made = _batch(network, [prompts[index] for index in chosen], settings)
+            found |= dict(zip(chosen, made, strict=True))
+            done([(index, *answer) for index, answer in zip(chosen, made, strict=True)])
     return [found[index] for index in range(len(prompts))]
 
 
