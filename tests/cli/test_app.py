@@ -133,9 +133,9 @@ BAD_FILES = {
     "gzip of noise": (b"\x1f\x8b" + b"\x00" * 40, "the file is damaged here"),
 }
 UNUSABLE_FILES = {
-    "wrong shape": (b'{"shape": [], "colour": true}\n', "found keys 'shape', 'colour'"),
+    "wrong shape": (b'{"shape": [], "colour": true}\n', "found the keys 'shape', 'colour'"),
     "not JSON": (b"{'prompt': 'a'}\n", "not JSON at column 2"),
-    "escapes": (json.dumps({ESCAPES: 1}).encode(), "found keys"),
+    "escapes": (json.dumps({ESCAPES: 1}).encode(), "found the keys"),
     "binary": (bytes(byte for byte in range(256) if byte != 10), "is not UTF-8"),
 }
 

@@ -65,6 +65,9 @@ class DataFile:
             "num_records": num_records,
             "columns_read": list(self.look.read),
             "columns_unread": list(self.look.unread),
+            "columns_missed": list(self.look.missed),
+            "columns_proposed": dict(self.look.proposed),
+            "first_record": self.look.first.as_dict() if self.look.first else None,
         }
 
 

@@ -53,6 +53,7 @@ class Renderer:
         self._encoder = Encoder(tokenizer)
         self._eos_ids = tuple(eos_ids)
         self._truncation = data.truncation
+        self._may_leave_out = NOT_RENDERED in data.allow
         self._max_length, self._limit = data.max_length, f"data.max_length {data.max_length}"
         if positions is not None and positions < data.max_length:
             self._max_length = positions
@@ -180,7 +181,7 @@ class Renderer:
 
     def _refuse_left_out(self, parts: Sequence[Part], written: str) -> None:
         """Refuse a chat of which the template did not write all, unless that is allowed."""
-        if NOT_RENDERED not in self._data.allow and (what := left_out(parts, written, _BREAK)):
+        if not self._may_leave_out and (what := left_out(parts, written, _BREAK)):
             raise RenderError(
                 "not_rendered",
                 f"the chat template leaves out {what}; name one that writes it as model.chat_template, or go on "

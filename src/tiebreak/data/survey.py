@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,17 @@ from tiebreak.data.containers import blocks, rows
 from tiebreak.data.formats import Format, Pairing, RowError, detect, read_row
 from tiebreak.data.formats.annotations import columns_beside
 from tiebreak.data.formats.form import Ambiguous, Reading, Row
+from tiebreak.data.formats.guesses import proposed_columns
 from tiebreak.data.formats.messages import ROLE_KEYS, TEXT_KEYS
-from tiebreak.errors import DataError
+from tiebreak.errors import DataError, one_line
 from tiebreak.records import Message, Source
+from tiebreak.secrecy import masked
 
 MAX_ROWS = 1024
 """Rows that are looked at together: what is in none of them is not known when a file is opened."""
 _MAX_NOTED = 64
+_SHOWN = 160
+"""Characters of each text that is shown of the first record."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,13 @@ class FirstRecord:
     """Of a completion that is judged on its own, the side that it is not stays empty."""
     why: str
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record for reports: the last message of its prompt, texts cut short, without what is secret."""
+        asked = self.prompt[-1].content
+        texts = {"prompt": asked, "chosen": self.chosen, "rejected": self.rejected, "why": self.why}
+        cut = {name: one_line(masked(text[: 4 * _SHOWN]), _SHOWN) for name, text in texts.items()}
+        return {"line": self.source.line, "num_prompt_messages": len(self.prompt), **cut}
+
 
 @dataclass(frozen=True)
 class Look:
@@ -49,6 +60,8 @@ class Look:
     unread: tuple[str, ...] = ()
     missed: tuple[str, ...] = ()
     first: FirstRecord | None = None
+    proposed: tuple[tuple[str, str], ...] = ()
+    """Where no record is read: a mapping of columns to start from."""
 
 
 @dataclass(frozen=True)
@@ -68,18 +81,25 @@ def survey(path: Path, name: str, stated: Format | None, pairing: Pairing) -> Su
     """
     stream = (item for block in blocks(path, name) for item in rows(block))
     form: Format | None = None
+    start: Row = {}
     while form is None and (window := list(islice(stream, MAX_ROWS))):
         found = [(source, row) for source, row in window if isinstance(row, Mapping)]
+        start = start or next((row for _, row in found), {})
         unfold = _messages_as_text([row for _, row in found])
         sample = [(source, unfolded(row, unfold)) for source, row in found]
         form = stated or _form_of(sample)
     if form is None:
-        return Surveyed(None)
+        return Surveyed(None, look=Look(proposed=_proposed(start)))
     try:
         form = form.settle(form, [row for _, row in sample])
     except Ambiguous as question:
         raise DataError(f"{name}: {question}") from None
-    return Surveyed(form, unfold, _look(sample, form, pairing))
+    look = _look(sample, form, pairing)
+    return Surveyed(form, unfold, look if look.first else replace(look, proposed=_proposed(start)))
+
+
+def _proposed(row: Row) -> tuple[tuple[str, str], ...]:
+    return tuple(proposed_columns(row).items())
 
 
 def _form_of(sample: Sequence[tuple[Source, Row]]) -> Format | None:

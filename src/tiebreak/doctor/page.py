@@ -42,6 +42,7 @@ def render_audit_page(report: Mapping[str, Any]) -> str:
         verdict=words.verdict(report),
         steps=[(_whole(step.command), step.reason) for step in words.next_steps(report)],
         totals=words.totals(report),
+        readings=[(file.get("path"), file.get("title"), words.reading_of(file)) for file in files[:MAX_ROWS]],
         tiles=_tiles(report),
         findings=[found for severity in SEVERITIES for found in words.of_severity(report, severity)],
         measurements=measured,

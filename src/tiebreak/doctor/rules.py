@@ -233,6 +233,13 @@ _FILE = (
         "repair the records below, or raise data.max_dropped_share",
     ),
     Rule(
+        "unread_column",
+        "warning",
+        "warn",
+        "columns that are not read and that the prompt may need",
+        "name the columns (docs/data.md): input=COLUMN below the prompt, system=COLUMN or history=COLUMN before it",
+    ),
+    Rule(
         "few_prompts",
         "warning",
         "warn",

@@ -54,6 +54,9 @@ def _screen(report: Mapping[str, Any], width: int) -> Iterator[Line]:
     for file in files[:MAX_FILES]:
         form = file.get("title") or file.get("format") or "form unknown"
         yield Line(Text.assemble(_text(file.get("path"), "bold"), " · ", _text(form)))
+        read = words.reading_of(file)
+        indent = 4 + max((len(one.name) for one in read), default=0)
+        yield from (Line(_text(one.text, "dim", limit=400), indent, label=one.name) for one in read)
     if len(files) > MAX_FILES:
         yield Line(_text(f"and {len(files) - MAX_FILES:,} more files"))
     yield Line(_text(" · ".join(words.totals(report)), limit=1000))

@@ -27,7 +27,11 @@ CLEANING = {
     "warn": "clean leaves them",
 }
 MAX_LISTED = 12
+UNKNOWN = "COLUMN"
+"""Stands in a proposed mapping for a column that only the user knows."""
 MAX_NAME = 40
+MAX_SHOWN = 80
+"""Characters of a text of the first record."""
 MAX_COMMAND = 100_000
 """A command is shown whole, so that it can be pasted: a system takes no longer one, either."""
 
@@ -108,6 +112,11 @@ def next_steps(report: Report) -> list[Step]:
     if not is_clean(report):
         mended = any(found.get("action") != "warn" for found in errors)
         steps = [clean if mended else Step(command("check", read), "again, once the file is repaired")]
+        files = report.get("files") or ()
+        proposed = files[0].get("columns_proposed") if len(files) == 1 else None
+        if proposed and not read.get("columns") and UNKNOWN not in proposed.values():
+            named = command("check", {**read, "columns": proposed})
+            steps = [Step(named, "with the columns named, if these are the right ones: see how record 1 is read then")]
         # Records that cannot be read have a setting of their own.
         codes = [code for code in _codes(errors) if code != "unusable"]
         if codes:
@@ -163,6 +172,22 @@ def totals(report: Report) -> list[str]:
         for key, noun in (("num_ties", "tie"), ("num_duplicates", "exact duplicate"))
         if report.get(key)
     ]
+
+
+def reading_of(file: Mapping[str, Any]) -> list[Measurement]:
+    """Return how the first record of a file was read, and which of its columns were."""
+    told = []
+    if first := file.get("first_record"):
+        earlier = (first.get("num_prompt_messages") or 1) - 1
+        before = f" (and {numbered(earlier, 'message')} before it)" if earlier else ""
+        sides = {side: f"'{visible(first[side], MAX_SHOWN)}'" for side in ("chosen", "rejected") if first.get(side)}
+        said = " over ".join(sides.values()) if len(sides) == 2 else " ".join(f"{k} {v}" for k, v in sides.items())
+        prompt = f"'{visible(first.get('prompt') or '', MAX_SHOWN)}'{before}"
+        told.append(Measurement(f"record {first.get('line')}", f"{prompt} → {said}: {visible(first.get('why') or '')}"))
+    for key, name in (("columns_read", "read"), ("columns_unread", "not read")):
+        if columns := file.get(key):
+            told.append(Measurement(name, listed([visible(column, MAX_NAME) for column in columns])))
+    return told
 
 
 def measurements(report: Report) -> list[Measurement]:

@@ -16,12 +16,15 @@ from tiebreak.config.yaml_text import parse_yaml, write_yaml
 from tiebreak.data.writer import require_new, writing
 from tiebreak.doctor.findings import NOISY
 from tiebreak.doctor.rules import TOKEN_RULES
+from tiebreak.doctor.sentences import reading_of
 from tiebreak.errors import DataError
 from tiebreak.files import write_text
 
 # Tokens of a word, for a first guess where no tokenizer is named: English prose takes 1.3, code and lists more.
 TOKENS_PER_WORD = 1.5
 LENGTH_STEP = 64
+MAX_FILES = 8
+"""Files whose reading is told."""
 USUAL = Config()
 """Where nothing in the data speaks for another value, a setting keeps its default."""
 UNLIMITED = 2**31
@@ -75,6 +78,8 @@ def starting_config(report: Mapping[str, Any], data: DataConfig, model: str | No
     forms = ", ".join(dict.fromkeys(file["format"] for file in report["files"]))
     counted = f"{report['num_pairs']} pairs on {report['num_prompts']} prompts ({forms})"
     lines = [_comment(f"Written by 'tiebreak init': {counted}.")]
+    for file in report["files"][:MAX_FILES]:
+        lines += [_comment(f"{file['path']} · {one.name}: {one.text}") for one in reading_of(file)]
     errors = [finding for finding in report["findings"] if finding["severity"] == "error"]
     if refused := [finding for finding in errors if finding["code"] not in TOKEN_RULES]:
         lines.append(_comment("train refuses these until they are allowed (data.allow) or cleaned:"))

@@ -68,6 +68,10 @@ def proposed_columns(row: Row) -> dict[str, str]:
 
     It is for the user to read and to correct, and never used unasked.
     """
+    if has_all(row, ("chosen", "rejected")):
+        found = [name for name in PROMPTS if row.get(name) and _is_told(row[name])][:2]
+        asked = dict(zip(("prompt", "input"), found, strict=False)) or {"prompt": "COLUMN"}
+        return {**asked, "chosen": "chosen", "rejected": "rejected"}
     texts = [name for name, value in row.items() if _is_told(value) and value]
     couples = [(one, other) for one, other in combinations(texts, 2) if _are_sides(one, other)]
     sides = couples[0] if couples else None

@@ -13,8 +13,8 @@ from typing import Any
 from tiebreak.data.formats.annotations import ORIGIN_FIELDS, PREFERENCE_FIELDS, stated_origin, stated_preference
 from tiebreak.data.formats.candidates import completion, names_of_sides, prompt_in, sides_of, started
 from tiebreak.data.formats.cells import has_all, kind_of
-from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
-from tiebreak.data.formats.guesses import guessed_columns
+from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError, as_options
+from tiebreak.data.formats.guesses import guessed_columns, proposed_columns
 from tiebreak.data.formats.messages import messages_of, tools_of
 from tiebreak.data.formats.pairing import against_each, pairs_of
 from tiebreak.data.formats.pieces import (
@@ -151,7 +151,8 @@ def _read_trl(row: Row, pairing: Pairing) -> Reading:
         return Reading((replace(pair, prompt=tuple(started(row, pair.prompt)), tools=tools),))
     chosen, rejected = (completions_from(side, name) for side, name in zip(sides, ("chosen", "rejected"), strict=True))
     if row.get("prompt") is None:
-        raise RowError("no_prompt", "plain text 'chosen' and 'rejected' need a 'prompt'; 'columns' can name it")
+        start = as_options(proposed_columns(row))
+        raise RowError("no_prompt", f"text in 'chosen' and 'rejected' needs a 'prompt'; to name its column: {start}")
     messages = prompt_messages(row["prompt"])
     if isinstance(row["prompt"], str) and transcript_of(row["prompt"]):  # a blank after the header is no completion's
         chosen, rejected = ([replace(side, content=side.content.strip()) for side in one] for one in (chosen, rejected))
