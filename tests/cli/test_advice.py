@@ -144,7 +144,7 @@ def test_nothing_is_made_of_a_file_without_a_pair(cli, here, command):
     words = {"clean": ["OUT"], "convert": ["out.jsonl", "--to", "trl"], "init": []}[command]
     code, out, err = cli(command, "odd.jsonl", *words)
     assert (code, out) == (2, "")
-    assert "odd.jsonl:1: found the keys .in put'" in err or "no pair can be read" in err
+    assert "odd.jsonl:1: found the keys 'in put'" in err or "no pair can be read" in err
     ((_, *words),) = printed(err)
     code, out, _ = cli(*words)
     assert code == 1
