@@ -151,3 +151,10 @@ def test_the_doctor_counts_with_a_whole_day_too(tiny_model, tmp_path):
             (saved / file.name).write_bytes(file.read_bytes())
     ids = load_renderer(str(saved), DataConfig()).prompt(ASK)
     assert " 00:00\n" in tokenizer.decode(list(ids))
+
+
+def test_what_is_no_plain_value_is_refused():
+    with pytest.raises(ConfigError, match=r"what 'builtin_tools' is told is text, a number, true, false or null"):
+        build_config({"model": {"chat_template_arguments": {"builtin_tools": ["a"]}}})
+    with pytest.raises(ConfigError, match=r"chat_template_arguments: found .*a user or token before the host"):
+        build_config({"model": {"chat_template_arguments": {"site": "https://me:word@host/x"}}})

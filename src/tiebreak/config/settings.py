@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, field_validator
@@ -45,12 +45,14 @@ class ModelConfig(Section):
         str | None, BeforeValidator(lambda value: str(value) if isinstance(value, datetime.date) else value)
     ] = Field(None, description="Date that a chat template writes which asks for it; null: the day a run begins.")
 
-    @field_validator("chat_template_arguments")
+    @field_validator("chat_template_arguments", mode="before")
     @classmethod
-    def _are_names(cls, value: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-        for name in value or {}:
-            if not _TEMPLATE_NAME.fullmatch(name):
+    def _are_plain(cls, value: Any) -> Any:
+        for name, told in value.items() if isinstance(value, dict) else ():
+            if not (isinstance(name, str) and _TEMPLATE_NAME.fullmatch(name)):
                 raise ValueError(f"{name!r} is no name that a template could read")
+            if not isinstance(told, str | int | float | None):
+                raise ValueError(f"what {name!r} is told is text, a number, true, false or null")
         return value
 
     @field_validator("chat_template_date")

@@ -129,7 +129,7 @@ class Renderer:
             opening = thoughts.opening_of(prompt)
             composed = self._with_reasoning(messages, tools, completion, spoken, prompt, opening)
             if composed is None and written is None:
-                raise RenderError("seam", self._opened_fault(opening) if opening else _seam_fault(prompt, full))
+                raise RenderError("seam", self._opened_fault(opening, tools) if opening else _seam_fault(prompt, full))
             written = written if composed is None else composed
         self._refuse_left_out(parts, written or "")
         return written or ""
@@ -167,9 +167,9 @@ class Renderer:
         head = prompt.removesuffix(opening.text) if opening else prompt
         return before + thoughts.without_empty(full[len(head) :]) if full.startswith(head) else None
 
-    def _opened_fault(self, opening: thoughts.Opening) -> str:
+    def _opened_fault(self, opening: thoughts.Opening, tools: _Tools) -> str:
         """Return why a completion does not go on behind reasoning that a prompt opens, or closes, and the way out."""
-        names = names_read(self._tokenizer.get_chat_template())
+        names = names_read(self._tokenizer.get_chat_template(tools=tools))
         switch = next((name for name in SWITCHES if name in names), None)
         setting = f"set model.chat_template_arguments: {{{switch}: {str(opening.closed).lower()}}}" if switch else ""
         does, has = ("close", "some") if opening.closed else ("open", "none")

@@ -24,8 +24,15 @@ MARKS = (
     Mark("<think>", "</think>"),
     Mark("<thinking>", "</thinking>"),
     Mark("<thought>", "</thought>"),
+    Mark("<thoughts>", "</thoughts>"),
     Mark("<reasoning>", "</reasoning>"),
+    Mark("<reflection>", "</reflection>"),
+    Mark("<analysis>", "</analysis>"),
+    Mark("<scratchpad>", "</scratchpad>"),
     Mark("<seed:think>", "</seed:think>"),
+    Mark("<longcat_think>", "</longcat_think>"),
+    Mark("◁think▷", "◁/think▷"),
+    Mark("<|begin_of_thought|>", "<|end_of_thought|>"),
     Mark("[THINK]", "[/THINK]", "", ""),
     Mark("<|START_THINKING|>", "<|END_THINKING|>", "", ""),
     Mark("<|inner_prefix|>", "<|inner_suffix|>", "", ""),
@@ -33,6 +40,7 @@ MARKS = (
 )
 """How public models mark the begin and the end of their reasoning."""
 _NEAR = 80
+_BEGINS = frozenset(mark.begin[0] for mark in MARKS)
 _BLOCKS = tuple(
     (mark, re.compile(rf"{re.escape(mark.begin)}(?P<inside>\s*)(?P<close>{re.escape(mark.end)}\s*)?")) for mark in MARKS
 )
@@ -86,7 +94,7 @@ def without_empty(text: str) -> str:
 
 def spoken_of(content: str) -> Spoken | None:
     """Return the reasoning that a text begins with, be its first mark written or not; None where there is none."""
-    if "<" not in content and "[" not in content:  # as each of the marks has it
+    if not any(first in content for first in _BEGINS):
         return None
     stripped = content.lstrip()
     for mark in MARKS:
