@@ -197,20 +197,27 @@ def base_from_elsewhere(case: Case) -> Iterator[str]:
 
 
 def template_with_a_date(case: Case) -> Iterator[str]:
-    command = [sys.executable, "-m", "tiebreak", "train", "my.yaml"]
-    process = subprocess.Popen(command, cwd=case.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    deadline = time.monotonic() + 400
-    steps = case.folder / "runs" / "my" / "metrics.jsonl"
-    while time.monotonic() < deadline and not (steps.exists() and len(steps.read_text().splitlines()) > 2):
-        time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    said = process.communicate()[0]
+    said = until(case, "metrics.jsonl", lambda text: len(text.splitlines()) > 2)
     yield wanted("writes the date" in said, "the start says which date it keeps")
     time.sleep(61 - time.localtime().tm_sec)
-    done = case.run("tiebreak train my.yaml --set training.epochs=1")
-    again = case.run("tiebreak plan my.yaml")
-    told = "tokenizer changed" not in done.said
-    yield wanted(told and again.code == 0, f"resumed in another minute: exit {done.code}; {done.said[-120:]}")
+    said = until(case, "train.log", lambda text: "resuming after" in text)
+    yield wanted("resuming after" in said and "changed" not in said, "resumed in another minute")
+
+
+def until(case: Case, file: str, enough: Callable[[str], bool]) -> str:
+    """Return what training printed until a file says enough of it, and it was interrupted."""
+    command = [sys.executable, "-m", "tiebreak", "train", "my.yaml"]
+    log = case.folder / "train.log"
+    with log.open("w") as out:
+        process = subprocess.Popen(command, cwd=case.folder, stdout=out, stderr=subprocess.STDOUT)
+        place = log if file == log.name else case.folder / "runs" / "my" / file
+        for _ in range(400):
+            time.sleep(1)
+            if process.poll() is not None or (place.exists() and enough(place.read_text("utf-8"))):
+                break
+        process.send_signal(signal.SIGINT)
+        process.wait()
+    return log.read_text("utf-8")
 
 
 def roles(case: Case) -> Iterator[str]:
@@ -318,7 +325,7 @@ def longer_than_the_model(case: Case) -> Iterator[str]:
     yield wanted(length and int(length[1]) <= 512, f"init: max_length {length and length[1]}; {numbers(done, '512')}")
     done = case.run("tiebreak check long.jsonl --model model")
     yield wanted("512" in done.said, f"check: {numbers(done, '512')}")
-    done = case.run("tiebreak plan --set model.name=model --set data.train=long.jsonl")
+    done = case.run("tiebreak plan --set model.name=model --set data.train=long.jsonl --set data.max_length=4096")
     yield wanted("512" in done.said, f"plan: exit {done.code}; {numbers(done, '512')}")
 
 
