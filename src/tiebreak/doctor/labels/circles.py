@@ -98,19 +98,23 @@ def _greedy(source: Ints, target: Ints, cost: Floats, num: int) -> list[int]:
         arcs[start].append((end, price, 1))
         arcs[end].append((start, -price, 0))
     surplus = (gives - takes).tolist()
-    # Sinks stand before all others in the heap, sources next; an entry that is out of date is passed over.
-    rank = lambda node: (not degree[0][node], not degree[1][node])  # noqa: E731
-    key = lambda node: (*(not one for one in rank(node)), -surplus[node], node)  # noqa: E731
+
+    def key(node: int) -> tuple[bool, bool, float, int]:
+        """Return what sinks are first by, sources next, then the largest surplus."""
+        return degree[0][node] > 0, degree[1][node] > 0, -surplus[node], node
+
     heap = [key(node) for node in range(num)]
     heapify(heap)
-    left, right, done = [], [], [False] * num
+    left: list[int] = []
+    right: list[int] = []
+    done = [False] * num
     while heap:
         found = heappop(heap)
         node = found[-1]
         if done[node] or found != key(node):
-            continue
+            continue  # an entry that is out of date
         done[node] = True
-        (right if rank(node)[0] else left).append(node)
+        (left if degree[0][node] else right).append(node)
         for other, price, side in arcs[node]:
             if not done[other]:
                 degree[side][other] -= 1
