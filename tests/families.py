@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tiebreak.engine.compatibility import Choice, choose_scorer
-from tiebreak.engine.models import without_noise
+from tiebreak.engine.noise import without_noise
 from tiebreak.engine.scorer import PackedScorer, PlainScorer
 from tiebreak.records import Ids
 from tiny import EOS, PAD
@@ -105,6 +105,7 @@ PACKABLE: dict[str, dict[str, Any]] = {
     "helium": HEADS_OF_8,
     "exaone4": DECODER | BOTH,
     "deepseek_v3": DECODER | LATENT | ROUTED,
+    "phimoe": DECODER | {"num_local_experts": 4},
 }
 
 

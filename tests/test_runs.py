@@ -41,13 +41,15 @@ def test_a_manifest_keeps_the_fields_that_do_not_change(tmp_path):
 
 
 def test_a_folder_that_is_no_run_is_refused(run, tmp_path):
-    with pytest.raises(RunError, match="no such run folder; 'tiebreak train' makes one"):
+    with pytest.raises(RunError, match=r"no such run folder; train makes one, at output.dir"):
         open_run(tmp_path / "other")
     with pytest.raises(RunError, match=r"holds no run\.json"):
         open_run(tmp_path)
     (run.path / "policy").rmdir()
     write_json(run.path / "run.json", {"status": "running"})
-    with pytest.raises(RunError, match="the run is 'running' and holds no trained policy; run 'tiebreak train' again"):
+    with pytest.raises(
+        RunError, match=r"the run is 'running' and holds no trained policy; go on with 'tiebreak train .*config.yaml'"
+    ):
         open_run(run.path)
 
 

@@ -28,10 +28,17 @@ class Message:
     name: str | None = None
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     tool_call_id: str | None = None
+    reasoning: str = ""
+    """What an assistant thought before it said its content, where it is told apart from that."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the message as chat templates take it; absent fields are left out."""
-        optional = {"name": self.name, "tool_calls": list(self.tool_calls), "tool_call_id": self.tool_call_id}
+        optional = {
+            "name": self.name,
+            "tool_calls": list(self.tool_calls),
+            "tool_call_id": self.tool_call_id,
+            "reasoning_content": self.reasoning,
+        }
         return {"role": self.role, "content": self.content} | {k: v for k, v in optional.items() if v}
 
 
@@ -123,7 +130,7 @@ class Pair:
     @cached_property
     def prompt_id(self) -> str:
         """Content hash of the prompt and its tools."""
-        return fingerprint([[m.as_dict() for m in self.prompt], list(self.tools)])
+        return _prompt_id(self.prompt, self.tools)
 
     @cached_property
     def pair_id(self) -> str:
@@ -166,7 +173,28 @@ class Thumb:
     @cached_property
     def prompt_id(self) -> str:
         """Content hash of the prompt and its tools, as of a pair."""
-        return fingerprint([[m.as_dict() for m in self.prompt], list(self.tools)])
+        return _prompt_id(self.prompt, self.tools)
+
+
+@dataclass(frozen=True)
+class Rated:
+    """One completion with a score of its own, higher is better, and no partner yet."""
+
+    prompt: tuple[Message, ...]
+    completion: Message
+    score: float
+    tools: tuple[Mapping[str, Any], ...] = ()
+    source: Source | None = None
+    origin: Origin = Origin()
+
+    @cached_property
+    def prompt_id(self) -> str:
+        """Content hash of the prompt and its tools, as of a pair."""
+        return _prompt_id(self.prompt, self.tools)
+
+
+def _prompt_id(prompt: tuple[Message, ...], tools: tuple[Mapping[str, Any], ...]) -> str:
+    return fingerprint([[message.as_dict() for message in prompt], list(tools)])
 
 
 @dataclass(frozen=True)
@@ -187,18 +215,24 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Record:
-    """What became of one record of a file: pairs, thumbs to be paired later, or the reason why it is dropped."""
+    """What became of one record of a file: pairs, completions to be paired later, or the reason why it is dropped."""
 
     source: Source
     pairs: tuple[Pair, ...] = ()
     thumbs: tuple[Thumb, ...] = ()
+    rated: tuple[Rated, ...] = ()
     num_ties: int = 0
     """Comparisons of the record that nobody won; they give no pair."""
     dropped: Dropped | None = None
 
     def __post_init__(self) -> None:
-        if bool(self.pairs or self.thumbs) == (self.dropped is not None):
-            raise ValueError("a record gives pairs or thumbs, or it is dropped")
+        if bool(self.pairs or self.waits) == (self.dropped is not None):
+            raise ValueError("a record gives pairs or completions to pair, or it is dropped")
+
+    @property
+    def waits(self) -> bool:
+        """Whether its completions find their partners once the whole file is read."""
+        return bool(self.thumbs or self.rated)
 
 
 @runtime_checkable

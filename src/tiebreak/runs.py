@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tiebreak.config import Config, load_config
+from tiebreak.config import Config, in_quotes, load_config, quoted
 from tiebreak.errors import RunError, TiebreakError, one_line
 from tiebreak.files import read_jsonl, write_json
 
@@ -135,11 +135,13 @@ def open_run(path: str | Path) -> Run:
     """Return a run that has a trained policy, or raise RunError."""
     run = Run(path)
     if not run.path.is_dir():
-        raise RunError(f"{run.path}: no such run folder; 'tiebreak train' makes one")
+        raise RunError(f"{run.path}: no such run folder; train makes one, at output.dir")
     status = run.manifest.get("status")
     # policy/ appears whole or not at all, so it can be used even where what came after it was cut off.
     if not run.policy_folder.is_dir():
-        raise RunError(f"{run.path}: the run is '{status}' and holds no trained policy; run 'tiebreak train' again")
+        again = in_quotes(f"tiebreak train {quoted(str(run.config_file))}")
+        next_step = f"go on with {again}" if run.config_file.exists() else "train it anew"
+        raise RunError(f"{run.path}: the run is '{status}' and holds no trained policy; {next_step}")
     return run
 
 
@@ -156,8 +158,8 @@ def as_a_run_writes(where: object) -> Iterator[None]:
     except _MISFITS as error:
         cause = f"{type(error).__name__}: {one_line(error, 120)}"
         raise RunError(
-            f"{where}: its files are not as a run writes them ({cause}); 'tiebreak evaluate' makes evaluation and "
-            "report anew, 'tiebreak train' all of it"
+            f"{where}: its files are not as a run writes them ({cause}); evaluate makes its evaluation and report "
+            "anew, train all of it"
         ) from None
 
 
@@ -165,7 +167,8 @@ def _json_object(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        maker = "'tiebreak evaluate RUN' makes it" if file.name == "evaluation.json" else "'tiebreak train' makes a run"
+        evaluate = in_quotes(f"tiebreak evaluate {quoted(str(file.parent))}")
+        maker = f"{evaluate} makes it" if file.name == "evaluation.json" else "train makes a run"
         raise RunError(f"{file.parent}: holds no {file.name}; {maker}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{file}: cannot be read ({error})") from None

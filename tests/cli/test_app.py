@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from tiebreak.__main__ import main
 from tiebreak.config import DataConfig, load_config
 from tiebreak.errors import EXIT_FAILURE, EXIT_USAGE
 from tiebreak.files import write_json, write_text
@@ -21,20 +20,6 @@ from tiebreak.runs import Run
 
 COMMANDS = ["train", "plan", "check", "clean", "convert", "init", "evaluate", "report", "export", "chat", "config"]
 ESCAPES = "\x1b[31mred\x1b]0;title\x07 \x9b31m \u202egnp \x00"
-
-
-@pytest.fixture
-def cli(here, monkeypatch, capsys):
-    """Run the command line in this process; return (exit code, stdout, stderr)."""
-
-    def call(*words) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tiebreak", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        shown = capsys.readouterr()
-        return int(end.value.code or 0), shown.out, shown.err
-
-    return call
 
 
 @pytest.fixture
@@ -148,9 +133,9 @@ BAD_FILES = {
     "gzip of noise": (b"\x1f\x8b" + b"\x00" * 40, "the file is damaged here"),
 }
 UNUSABLE_FILES = {
-    "wrong shape": (b'{"shape": [], "colour": true}\n', "found keys 'shape', 'colour'"),
+    "wrong shape": (b'{"shape": [], "colour": true}\n', "found the keys 'shape', 'colour'"),
     "not JSON": (b"{'prompt': 'a'}\n", "not JSON at column 2"),
-    "escapes": (json.dumps({ESCAPES: 1}).encode(), "found keys"),
+    "escapes": (json.dumps({ESCAPES: 1}).encode(), "found the keys"),
     "binary": (bytes(byte for byte in range(256) if byte != 10), "is not UTF-8"),
 }
 

@@ -49,8 +49,6 @@ UNKNOWN = {
     "learning_rate: 1e-5": ("learning_rate", "training.learning_rate"),
     "training: {learning-rate: 1e-5}": ("training.learning-rate", "training.learning_rate"),
     "training: {beta: 0.2}": ("training.beta", "loss.beta"),
-    "data: {train_file: a.jsonl}": ("data.train_file", "data.train"),
-    "adapter: {r: 8}": ("adapter.r", "adapter.rank"),
     "evaluation: {rule: {pattern: a, nam: b}}": ("evaluation.rule.nam", "evaluation.rule.name"),
 }
 

@@ -183,7 +183,7 @@ def test_a_header_is_checked(saved):
 # --------------------------------------------------------------------------------------------------- Parquet and Arrow
 
 COLUMNS = table(
-    prompt=[[{"role": "user", "content": "é", "name": None}], [], None],
+    prompt=[[{"role": "user", "content": "é"}], [], None],
     chosen=["a", "b\n", None],
     score=[0.5, None, float("inf")],
     index=pa.array(["x", "y", "x"]).dictionary_encode(),
@@ -218,11 +218,29 @@ def test_rows_of_columns_are_json_values(saved):
         json.dumps([first, second], allow_nan=False)
         assert first | {"when": None, "inner": None} == {
             "text": "a", "when": None, "day": "2024-05-06", "price": "1.50", "raw": "café", "inner": None,
-            "pairs": [["k", 1]],
+            "pairs": {"k": 1},
         }  # fmt: skip
         assert first["when"].startswith("1970-01-01T00:00:00")
         assert first["inner"] == {"t": "2024-05-06T00:00:00+00:00", "raw": ["x"]}
         assert second["raw"] is None
+
+
+def test_a_key_that_only_other_rows_have_is_not_in_a_row_of_columns(saved):
+    """A column has one structure, so that a table fills in null where a row said nothing."""
+    calls = [{"name": "find", "arguments": {"town": "Bergby"}}, {"name": "all", "arguments": {"zone": 2}}]
+    chats = [[{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": calls}], [{"role": "user"}]]
+    made = table(
+        said=chats,
+        meta=pa.array([{"a": 1}, {"b": {"c": [{"d": 1}, {"e": 2}]}}]),
+        wide=pa.array([[{"t": 1}], [{"u": 2}]], pa.large_list(pa.struct([("t", pa.int8()), ("u", pa.int64())]))),
+        known=pa.array([[("k", None)], []], pa.map_(pa.string(), pa.int64())),
+        score=[None, 1.5],
+    )
+    for content in (as_parquet(made), as_arrow(made)):
+        assert read(saved(content)) == [
+            (1, {"said": chats[0], "meta": {"a": 1}, "wide": [{"t": 1}], "known": {"k": None}, "score": None}),
+            (2, {"said": chats[1], "meta": {"b": {"c": [{"d": 1}, {"e": 2}]}}, "wide": [{"u": 2}], "known": {}, "score": 1.5}),
+        ]  # fmt: skip
 
 
 def test_text_of_columns_that_is_no_utf8_costs_its_row_only(saved):

@@ -104,7 +104,7 @@ BAD_LINES = {
     "chosen null": (b'{"prompt": "a", "chosen": null, "rejected": "b"}\n', "wrong_type"),
     "chosen a number": (b'{"prompt": "a", "chosen": 1, "rejected": "b"}\n', "wrong_type"),
     "chosen empty": (b'{"prompt": "a", "chosen": "", "rejected": "b"}\n', "empty_completion"),
-    "unknown role": (line([{"role": "human", "content": "a"}]), "unknown_role"),
+    "unknown role": (line([{"role": "narrator", "content": "a"}]), "unknown_role"),
     "wrong turn order": (line([{"role": "assistant", "content": "a"}]), "turn_order"),
 }  # fmt: skip
 
@@ -167,7 +167,7 @@ BAD_ALONE = {
 
 @pytest.mark.parametrize("bad", BAD_ALONE.values(), ids=BAD_ALONE)
 def test_a_file_of_bad_lines_only_is_refused_with_the_first_of_them(saved, bad):
-    with pytest.raises(DataError, match=r"^pairs\.jsonl:1: .*no record of the file is usable\)$"):
+    with pytest.raises(DataError, match=r"^pairs\.jsonl:1: .*no record of the file is usable\); see .*"):
         read_pairs(saved(bad * 2))
 
 

@@ -289,19 +289,25 @@ REFUSING = {
     ),
     "counts the turns": ("{{ messages | length }}" + HEADER, "seam", "differently"),
     "forgets the completion": (
-        "{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}", "empty_completion", "nothing",
+        "{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}",
+        "not_rendered", "leaves out the text of a completion",
+    ),
+    "writes both alike": (
+        "{% for m in messages %}{{ m['role'] + m['content'] | lower }}{% endfor %}"
+        "{% if add_generation_prompt %}assistant{% endif %}", "identical_tokens", "the same",
     ),
     "cuts the completion short": (
         "{% for m in messages %}{{ m['role'] + m['content'][:3] }}{% endfor %}{% if add_generation_prompt %}assistant"
-        "{% endif %}", "identical_tokens", "the same",
+        "{% endif %}", "not_rendered", "leaves out a turn of the user",
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("template", "reason", "words"), REFUSING.values(), ids=REFUSING)
 def test_a_template_that_cannot_be_used_is_a_render_error(tokenizer, template, reason, words):
+    reject = "The Dog Ran" if reason == "identical_tokens" else "the dog sat"
     with pytest.raises(RenderError, match=words) as refusal:
-        renderer(templated(tokenizer, template)).pair(pair("the cat", "the dog ran", "the dog sat"))
+        renderer(templated(tokenizer, template)).pair(pair("the cat", "the dog ran", reject))
     assert refusal.value.reason == reason
     assert "\n" not in str(refusal.value)
 

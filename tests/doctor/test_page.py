@@ -270,10 +270,12 @@ def test_the_verdict_says_what_to_type_next():
     assert [step.command for step in next_steps(only)] == ["tiebreak check 'my pairs.jsonl'"]
 
 
-def test_a_name_that_cannot_be_typed_is_not_put_into_a_command():
+def test_a_name_that_cannot_be_typed_is_spelled_out_in_a_command():
     for name in ("a\nb.jsonl", "a  b", "\x1b[2J", "x" * 5000, None):
         report = {"files": [{"path": name}], "findings": []}
-        assert next_steps(report)[0].command == "tiebreak init FILE"
+        (line,) = [step.command for step in next_steps(report)]
+        assert line.isprintable()
+        assert "  " not in line
     assert next_steps({"files": [{"path": "$(rm x)"}]})[0].command == "tiebreak init '$(rm x)'"
 
 

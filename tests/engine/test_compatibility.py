@@ -72,11 +72,6 @@ BY_DESIGN = {
         DECODER | LONG_ROPE | {"original_max_position_embeddings": 32},
         "RoPE (longrope) depends on the longest row",
     ),
-    "expert loss": (
-        "mixtral",
-        DECODER | EXPERTS | {"output_router_logits": True},
-        "adds an auxiliary loss of its experts",
-    ),
 }
 
 

@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import copy
 
+import peft
 import pytest
 import torch
 from peft.tuners.lora.layer import Linear
+from torch import nn
+from transformers.pytorch_utils import Conv1D
 
+from families import DECODER, GPT, PACKABLE, build, plain
 from tiebreak.engine.fused_lora import FusedLora, fuse, unfuse
+from tiebreak.engine.loading import quietly
 from tiny import disturb, load, scores, settings, token_pairs
 
 PAIRS = token_pairs(4)
@@ -18,7 +23,8 @@ def policy(tiny_model):
 
 
 def _fused(model):
-    return [layer for layer in model.modules() if type(layer) is Linear and layer.lora_variant]
+    layers = (layer for layer in model.modules() if type(layer) is Linear)
+    return [layer for layer in layers if any(isinstance(one, FusedLora) for one in layer.lora_variant.values())]
 
 
 def _values_and_gradients(policy):
@@ -46,7 +52,7 @@ def test_layers_with_dropout_and_other_variants_stay_as_they_are(tiny_model):
 
 def test_fusing_twice_is_fusing_once(policy):
     fuse(policy.network)
-    assert all(isinstance(v, FusedLora) for layer in _fused(policy.network) for v in layer.lora_variant.values())
+    assert all(len(layer.lora_variant) == 1 for layer in _fused(policy.network))
 
 
 def test_a_fused_layer_merges_after_it_was_unfused(policy):
@@ -98,3 +104,132 @@ def test_a_base_that_is_trained_as_well_keeps_its_gradient(policy):
         layer(x).square().sum().backward()
         found.append(layer.base_layer.weight.grad.clone())
     assert torch.allclose(*found, rtol=1e-5, atol=1e-6)
+
+
+# ------------------------------------------------------------------------------------ every kind of layer, every choice
+
+
+def _adapted(network, targets="all-linear", **settings):
+    """A LoRA policy on its way: where B is still zero, gradients of A vanish and prove nothing."""
+    kind = peft.LoraConfig(r=3, lora_alpha=6, target_modules=targets, task_type="CAUSAL_LM", **settings)
+    with quietly():
+        model = peft.get_peft_model(network.requires_grad_(False), kind)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
+def _learned(network):
+    """The values of some pairs, and the gradient of every parameter that is trained."""
+    network.train().zero_grad()
+    gap = plain(network).tokens(PAIRS).summed().paired().gap
+    gap.sum().backward()
+    return {"gap": gap.detach()} | {n: p.grad.clone() for n, p in network.named_parameters() if p.requires_grad}
+
+
+def _the_same_fused(network):
+    """How many layers are fused, if values and gradients are those of peft's own forward pass."""
+    wanted, said = _learned(network), []
+    fuse(network, said.append)
+    found = _learned(network)
+    assert not said
+    assert found.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        assert (found[name] - gradient).norm() <= 1e-5 * gradient.norm(), name
+    return len(_fused(network))
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ["c_attn"], ["c_proj"], ["c_fc"], ["c_attn", "c_fc"]], ids=str)
+def test_layers_that_are_no_plain_linear_ones_keep_peft_s_gradients(targets):
+    assert _the_same_fused(_adapted(build("gpt2", **GPT), targets)) == 0
+
+
+FAMILIES = ["llama", "phi", "gpt_neox", "opt", "gemma2", "qwen3_moe", "deepseek_v3", "gpt_bigcode", "cohere"]
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_an_adapter_of_a_family_learns_what_peft_s_own_does(kind):
+    assert _the_same_fused(_adapted(build(kind, **PACKABLE[kind])))
+
+
+KINDS = {
+    "rank-stabilized": ({"use_rslora": True}, True),
+    "with biases of its own": ({"lora_bias": True}, True),
+    "with the biases that it targets": ({"bias": "lora_only"}, True),
+    "with a whole module": ({"modules_to_save": ["lm_head"]}, True),
+    "with ranks by layer": ({"rank_pattern": {"q_proj": 5}, "alpha_pattern": {"v_proj": 1}}, True),
+    "with magnitudes": ({"use_dora": True}, False),
+    "with dropout of nothing": ({"lora_dropout": 0.0}, True),
+}
+
+
+@pytest.mark.filterwarnings("ignore:`lora_bias=True` was passed")
+@pytest.mark.parametrize("case", KINDS)
+def test_every_kind_of_adapter_learns_what_peft_s_own_does(case):
+    settings, fused = KINDS[case]
+    network = build("qwen2", **DECODER)
+    assert bool(_the_same_fused(_adapted(network, ["q_proj", "v_proj", "down_proj"], **settings))) is fused
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(("kind", "fused"), [("gpt2", 0), ("llama", 14)])
+def test_activations_that_are_computed_twice_change_no_gradient(kind, fused):
+    network = _adapted(build(kind, **PACKABLE[kind]))
+    network.enable_input_require_grads()
+    network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    assert _the_same_fused(network) == fused
+
+
+class _Halved(nn.Linear):
+    def forward(self, rows):
+        return super().forward(rows).view(rows.shape[0], -1).view(*rows.shape[:-1], -1) / 2
+
+
+def test_a_subclass_of_a_linear_layer_keeps_peft_s_forward_pass():
+    network = build("llama", **DECODER)
+    for layer in network.model.layers:
+        layer.mlp.up_proj.__class__ = _Halved
+    model = _adapted(network, ["up_proj", "down_proj"])
+    assert _the_same_fused(model) == 2
+    assert all(type(layer.base_layer) is not _Halved for layer in _fused(model))
+
+
+def test_layers_of_other_kinds_under_an_adapter_stay_peft_s():
+    network = nn.Sequential(nn.Embedding(9, 8), Conv1D(6, 8), nn.Linear(6, 4))
+    kind = peft.LoraConfig(r=2, target_modules=["0", "1", "2"])
+    with quietly():
+        model = peft.get_peft_model(network, kind)
+    fuse(model)
+    assert [type(layer.base_layer) for layer in _fused(model)] == [nn.Linear]
+
+
+def test_an_expert_that_gets_no_token_learns_nothing_and_stops_nothing(policy):
+    layer = _fused(policy.network)[0]
+    rows = torch.zeros(0, layer.in_features, requires_grad=True)
+    layer(rows).sum().backward()
+    assert rows.grad.shape == rows.shape
+
+
+def test_a_kind_that_is_not_proven_is_not_fused_and_named(monkeypatch):
+    def wrong(*_, result, **__):
+        return 2 * result
+
+    said = []
+    model = _adapted(build("llama", **DECODER), ["q_proj"])
+    monkeypatch.setattr(FusedLora, "forward", staticmethod(wrong))
+    fuse(model, said.append)
+    assert not _fused(model)
+    [line] = said
+    assert "keeps peft's own forward pass" in line
+
+
+def test_proving_moves_neither_weights_nor_random_streams():
+    model = _adapted(build("llama", **DECODER))
+    before, stream = {name: p.clone() for name, p in model.named_parameters()}, torch.get_rng_state()
+    fuse(model)
+    assert _fused(model)
+    assert torch.equal(torch.get_rng_state(), stream)
+    assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
+    assert all(p.grad is None for p in model.parameters())

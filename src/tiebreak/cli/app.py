@@ -14,7 +14,7 @@ import tiebreak
 from tiebreak import faults
 from tiebreak.cli import data
 from tiebreak.cli.data import Json, Quiet, examples
-from tiebreak.config import describe_config, dump_config, load_config
+from tiebreak.config import describe_config, dump_config, load_config, quoted
 from tiebreak.errors import DataError
 from tiebreak.reporting import console
 from tiebreak.runs import open_run
@@ -86,7 +86,9 @@ def train(
         console.print_json({"run": str(run.path), **run.manifest, "evaluation": run.evaluation})
     else:
         console.print_evaluation(run.evaluation, run.samples)
-        console.print_text(f"\nreport: {run.report_file}\nnext:   tiebreak export {run.path} --out my-model")
+        console.print_text(
+            f"\nreport: {run.report_file}\nnext:   tiebreak export {quoted(str(run.path))} --out my-model"
+        )
 
 
 data.register(app)

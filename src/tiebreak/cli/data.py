@@ -11,7 +11,8 @@ from typing import Annotated, Any, get_args
 import typer
 
 import tiebreak
-from tiebreak.config import DataConfig, build_config
+from tiebreak.config import DataConfig, load_data, quoted
+from tiebreak.config.commands import FLAGS
 from tiebreak.data.writer import writing
 from tiebreak.errors import EXIT_FAILURE, DataError
 from tiebreak.reporting import console
@@ -19,17 +20,23 @@ from tiebreak.reporting import console
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no advice.")]
 Files = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(metavar="FILE...", help="Preference pairs: files, folders, globs, hf:OWNER/NAME@SPLIT, 'bundled'."),
+]
+RunConfig = Annotated[
+    str | None, typer.Option("--config", metavar="YAML", help="Read the data as this configuration of a run does.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any setting of data; may be repeated.")
 ]
 
 
-def _setting(flag: str, name: str, more: str = "", metavar: str | None = None) -> Any:
+def _setting(name: str, more: str = "", metavar: str | None = None) -> Any:
     """Return the option of a setting of data: what it means, its choices and its default are the setting's own."""
     field = DataConfig.model_fields[name]
     choices = "|".join(map(str, get_args(field.annotation)))
     return typer.Option(
-        flag,
+        FLAGS[name],
         metavar=metavar or (f"<{choices}>" if choices else None),
         help=" ".join((field.description or "", more)).strip(),
         show_default=str(field.default),
@@ -37,21 +44,23 @@ def _setting(flag: str, name: str, more: str = "", metavar: str | None = None) -
 
 
 # An option that is not given says nothing: the setting's default and range stand in the configuration.
-Form = Annotated[str | None, _setting("--format", "format", metavar="FORM")]
+Form = Annotated[str | None, _setting("format", metavar="FORM")]
 Columns = Annotated[
     list[str] | None,
-    typer.Option("--column", "-c", metavar="OURS=THEIRS", help="Which column is what: prompt=question; repeatable."),
+    typer.Option(
+        FLAGS["columns"], "-c", metavar="OURS=THEIRS", help="Which column is what: prompt=question; repeatable."
+    ),
 ]
-Choose = Annotated[str | None, _setting("--pairing", "pairing")]
-MinMargin = Annotated[float | None, _setting("--min-margin", "min_margin")]
-HeldoutShare = Annotated[float | None, _setting("--heldout-share", "heldout_share")]
+Choose = Annotated[str | None, _setting("pairing")]
+MinMargin = Annotated[float | None, _setting("min_margin")]
+HeldoutShare = Annotated[float | None, _setting("heldout_share")]
 Heldout = Annotated[
-    str | None, typer.Option("--heldout", metavar="FILE", help="Held-out pairs: look for leaks between the two.")
+    str | None, typer.Option(FLAGS["heldout"], metavar="FILE", help="Held-out pairs: look for leaks between the two.")
 ]
 Model = Annotated[
-    str | None, typer.Option("--model", "-m", metavar="M", help="Also count tokens with this model's tokenizer.")
+    str | None, typer.Option(FLAGS["model"], "-m", metavar="M", help="Also count tokens with this model's tokenizer.")
 ]
-MaxLength = Annotated[int | None, _setting("--max-length", "max_length", "Counts with --model.")]
+MaxLength = Annotated[int | None, _setting("max_length", "Counts with --model.")]
 
 
 def examples(*lines: str) -> str:
@@ -67,6 +76,7 @@ def register(app: typer.Typer) -> None:
             "tiebreak check 'data/*.parquet' --model HuggingFaceTB/SmolLM2-135M-Instruct --html doctor.html",
             "tiebreak check odd.jsonl --column prompt=question --column chosen=good --column rejected=bad",
             "tiebreak check train.jsonl --heldout test.jsonl --json",
+            "tiebreak check --config my.yaml",
         )
     )(check)
     app.command(
@@ -90,7 +100,7 @@ def register(app: typer.Typer) -> None:
 
 
 def check(
-    files: Files,
+    files: Files = None,
     form: Form = None,
     columns: Columns = None,
     pairing: Choose = None,
@@ -99,6 +109,8 @@ def check(
     heldout_share: HeldoutShare = None,
     model: Model = None,
     max_length: MaxLength = None,
+    config: RunConfig = None,
+    overrides: Overrides = None,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="PAGE", help="Also write the findings as a page with plots.")
     ] = None,
@@ -106,7 +118,18 @@ def check(
     quiet: Quiet = False,
 ) -> None:
     """Find what would ruin a run: contradictions, leaks, shortcuts, noise, broken records. Exit 1 on errors."""
-    data = _data(files, form, columns, pairing, min_margin, heldout, heldout_share, max_length)
+    data = _data(
+        files,
+        config,
+        overrides,
+        columns,
+        format=form,
+        pairing=pairing,
+        min_margin=min_margin,
+        heldout=heldout,
+        heldout_share=heldout_share,
+        max_length=max_length,
+    )
     _quiet_tokenizer(model)
     report = tiebreak.check(data, model=model, quiet=quiet or as_json)
     if not as_json:
@@ -127,7 +150,8 @@ def check(
 
 
 def clean(
-    files: Files,
+    files: Files = None,
+    *,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder, or the name of the file of kept pairs.")],
     do: Annotated[
         list[str] | None,
@@ -138,33 +162,41 @@ def clean(
     columns: Columns = None,
     pairing: Choose = None,
     min_margin: MinMargin = None,
+    heldout: Heldout = None,
+    config: RunConfig = None,
+    overrides: Overrides = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Keep what is sound, set the rest aside with its reasons, and account for every pair."""
-    data = _data(files, form, columns, pairing, min_margin)
+    data = _data(
+        files, config, overrides, columns, format=form, pairing=pairing, min_margin=min_margin, heldout=heldout
+    )
     made = tiebreak.clean(data, out, actions=_assignments("--do", do), to=to, quiet=quiet or as_json)
     console.print_json(made.as_dict()) if as_json else console.print_text("\n".join(made.lines()))
 
 
 def convert(
-    files: Files,
+    files: Files = None,
+    *,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="New .jsonl, .jsonl.gz, .jsonl.zst, .json or .parquet.")],
     to: Annotated[str, typer.Option("--to", metavar="FORM", help="openai, trl, …; docs/data.md shows them all.")],
     form: Form = None,
     columns: Columns = None,
     pairing: Choose = None,
     min_margin: MinMargin = None,
+    config: RunConfig = None,
+    overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
     """Write pairs of any form in another one."""
-    data = _data(files, form, columns, pairing, min_margin)
+    data = _data(files, config, overrides, columns, format=form, pairing=pairing, min_margin=min_margin)
     made = tiebreak.convert(data, out, to=to)
     console.print_json(made.as_dict()) if as_json else console.print_text("\n".join(made.lines()))
 
 
 def init(
-    files: Files,
+    files: Files = None,
     model: Model = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="CONFIG", help="New file; without it, standard output.")
@@ -174,11 +206,15 @@ def init(
     pairing: Choose = None,
     min_margin: MinMargin = None,
     heldout: Heldout = None,
+    config: RunConfig = None,
+    overrides: Overrides = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Write a commented configuration out of what the doctor sees in the data, ready to train."""
-    data = _data(files, form, columns, pairing, min_margin, heldout)
+    data = _data(
+        files, config, overrides, columns, format=form, pairing=pairing, min_margin=min_margin, heldout=heldout
+    )
     _quiet_tokenizer(model)
     text = tiebreak.init(data, model=model, out=out, quiet=quiet or as_json)
     if as_json:
@@ -186,7 +222,7 @@ def init(
     elif out is None:
         console.print_text(text.rstrip("\n"))
     else:
-        console.print_text(f"{out}: written; next: tiebreak train {out}")
+        console.print_text(f"{out}: written; next: tiebreak train {quoted(str(out))}")
 
 
 def _quiet_tokenizer(model: str | None) -> None:
@@ -198,27 +234,12 @@ def _quiet_tokenizer(model: str | None) -> None:
 
 
 def _data(
-    files: list[str],
-    form: str | None,
-    columns: list[str] | None,
-    pairing: str | None,
-    min_margin: float | None,
-    heldout: str | None = None,
-    heldout_share: float | None = None,
-    max_length: int | None = None,
+    files: list[str] | None, config: str | None, overrides: list[str] | None, columns: list[str] | None, **given: Any
 ) -> DataConfig:
-    given: dict[str, Any] = {
-        "train": files[0] if len(files) == 1 else files,
-        "format": form,
-        "columns": _assignments("--column", columns) or None,
-        "pairing": pairing,
-        "min_margin": min_margin,
-        "heldout": heldout,
-        "heldout_share": heldout_share,
-        "max_length": max_length,
-    }
-    tree = {name: value for name, value in given.items() if value is not None}
-    return build_config({"data": tree}, where="command line").data
+    """Return the settings of data: those of a configuration, what --set says, and above all what has its own option."""
+    train = files[0] if files and len(files) == 1 else files
+    said = {"train": train or None, "columns": _assignments("--column", columns) or None, **given}
+    return load_data(config, overrides or (), {name: value for name, value in said.items() if value is not None})
 
 
 def _assignments(option: str, items: list[str] | None) -> dict[str, str]:

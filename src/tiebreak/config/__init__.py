@@ -4,12 +4,14 @@ section      what a group of settings is
 settings     the groups of a run, and `Config`, which holds them all
 data         the settings of preference data        objectives   those of the loss
 loading      YAML and overrides to a `Config`       describe     a `Config` to YAML, with what each setting means
-yaml_text    the dialect of YAML
+yaml_text    the dialect of YAML                        commands     commands to paste, with every option they need
+foreign/     the settings of other trainers by their names
 """
 
+from tiebreak.config.commands import command, in_quotes, quoted, reading
 from tiebreak.config.data import BUNDLED_PAIRS, DataConfig, SourceConfig
 from tiebreak.config.describe import describe_config, dump_config
-from tiebreak.config.loading import build_config, load_config, with_output_dir
+from tiebreak.config.loading import build_config, load_config, load_data, with_output_dir
 from tiebreak.config.objectives import LossConfig
 from tiebreak.config.section import Section
 from tiebreak.config.settings import (
@@ -42,10 +44,15 @@ __all__ = [
     "SourceConfig",
     "TrainingConfig",
     "build_config",
+    "command",
     "describe_config",
     "dump_config",
+    "in_quotes",
     "leaves",
     "load_config",
+    "load_data",
+    "quoted",
+    "reading",
     "warnings_of",
     "with_output_dir",
 ]

@@ -5,6 +5,7 @@ Owns these settings alone; `settings` holds all others.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -14,13 +15,35 @@ from tiebreak.config.section import Section
 BUNDLED_PAIRS = "bundled"
 
 
+def _as_texts(value: Any) -> Any:
+    """Return a mapping of columns with numbers and yes/no as text, and what stands under a key as `key.name`."""
+    if not isinstance(value, Mapping):
+        return value
+    flat: dict[Any, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            rest = {f"{key}.{name}": inner for name, inner in item.items() if name != "column"}
+            flat |= ({key: item["column"]} if "column" in item else {}) | rest
+        else:
+            flat[key] = item
+    words = {True: "true", False: "false"}
+    return {
+        key: words[item] if isinstance(item, bool) else str(item) if isinstance(item, int | float) else item
+        for key, item in flat.items()
+    }
+
+
+Columns = Annotated[dict[str, str], BeforeValidator(_as_texts)]
+"""Which column is what: `{winner: {column: label, first: 0, second: 1}}` is `{winner: label, winner.first: "0", …}`."""
+
+
 class SourceConfig(Section):
     """One of several sources that are mixed."""
 
     path: str = Field(description="File, folder, glob, hub data set or 'bundled'.")
     weight: float = Field(1.0, gt=0, description="Times that each training pair is used; 0.5 takes every second one.")
     format: str = Field("auto", description="Form of the rows; auto detects it.")
-    columns: dict[str, str] | None = Field(None, description="Which column is what, as data.columns.")
+    columns: Columns | None = Field(None, description="Which column is what, as data.columns.")
 
 
 def _as_mix(value: Any) -> Any:
@@ -41,7 +64,7 @@ class DataConfig(Section):
         "each with path and weight.",
     )
     format: str = Field("auto", description="Form of the rows, as docs/data.md names it; auto detects it.")
-    columns: dict[str, str] | None = Field(
+    columns: Columns | None = Field(
         None, description="Which column is what, where no form fits: {prompt: question, chosen: better, …}."
     )
     pairing: Literal["best_worst", "best_random", "all"] = Field(

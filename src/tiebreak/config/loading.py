@@ -5,6 +5,9 @@ Owns dotted keys and the words of a refusal. Which settings there are is known t
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from reprlib import Repr
@@ -12,10 +15,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tiebreak.config.data import DataConfig
+from tiebreak.config.foreign import name_of
 from tiebreak.config.settings import Config, leaves
 from tiebreak.config.yaml_text import parse_yaml
-from tiebreak.errors import ConfigError, nearest, one_line
+from tiebreak.errors import ConfigError, one_line
 from tiebreak.secrecy import masked
+
+_ALIKE = 0.8
+"""How alike two keys are that may be one, mistyped: a suggestion that means something else is worse than none."""
 
 _BRIEFLY = Repr()
 _BRIEFLY.maxstring = _BRIEFLY.maxother = 200
@@ -36,6 +44,27 @@ def load_config(path: Path | str | None = None, overrides: Sequence[str] | Mappi
         if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
             raise ConfigError(f"{where}: {ascii(text)[:80]} is no UTF-8, and could not be written down; rename it")
     return with_output_dir(config, Path(path).stem if path else "default")
+
+
+def load_data(
+    path: Path | str | None = None, sets: Sequence[str] = (), given: Mapping[str, Any] | None = None
+) -> DataConfig:
+    """Return the settings of data alone: of a YAML file, with `a.b=value` strings and `given` on top.
+
+    The keys of `given` are names of `DataConfig`. Raises ConfigError, naming the key, also for one of another section.
+    """
+    tree = {} if path is None else _read_yaml(Path(path))
+    for key, value in _parsed(sets):
+        if not key.startswith("data."):
+            raise ConfigError(f"--set {key}: only settings of data are read here, like data.max_length")
+        _assign(tree, key, value)
+    for name, value in (given or {}).items():
+        _assign(tree, f"data.{name}", value)
+    if "train" not in (tree.get("data") or ()):
+        raise ConfigError(
+            "command line: no data is named; give files, folders or patterns, or --config YAML with data.train"
+        )
+    return build_config(tree, where="command line" if path is None else str(path)).data
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -74,9 +103,33 @@ def build_config(tree: Mapping[str, Any], where: str = "configuration") -> Confi
     elif fault["type"] == "missing":
         told = f"'{key}' is missing; tiebreak config lists every key"
     else:
-        said = fault["msg"].removeprefix("Value error, ")
+        said = _wanted(key, fault, faults)
         told = f"{key}: found {_shown(fault['input'])}; {said[0].lower()}{said[1:]}"
     raise ConfigError(f"{where}: {one_line(told)}")
+
+
+def _wanted(key: str, fault: Any, faults: Sequence[Any]) -> str:
+    """Return what was wanted, in words of YAML."""
+    value = fault["input"]
+    if isinstance(value, str) and any(one["type"] == "tuple_type" and one["input"] is value for one in faults):
+        items = ", ".join(re.split(r"[,\s]+", value.strip(", ")))
+        return f"wanted a list, like [{items[:80]}]"
+    if fault["type"] == "model_type" and key in _FIRST:
+        return f"wanted a section of settings; {_FIRST[key]} is the one of these that you may mean"
+    return str(fault["msg"]).removeprefix("Value error, ")
+
+
+_FIRST = {
+    "model": "model.name",
+    "data": "data.train",
+    "loss": "loss.name",
+    "reference": "reference.store",
+    "output": "output.dir",
+    "training": "training.epochs",
+    "evaluation": "evaluation.probes",
+    "evaluation.rule": "evaluation.rule.pattern",
+}
+"""What somebody means who gives a section one value."""
 
 
 def _shown(value: Any) -> str:
@@ -88,12 +141,20 @@ def _shown(value: Any) -> str:
 
 
 def _suggest(key: str) -> str:
+    """Return what to write in place of a key that is not known: one that means the same, or none."""
     keys = [name for name, _ in leaves()] + list(Config.model_fields)
-    same_name = [name for name in keys if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
-    if same_name:
+    parent, _, last = key.rpartition(".")
+    plain = last.replace("-", "_").lower()
+    same_name = [name for name in keys if name.rsplit(".", 1)[-1] == plain]
+    if len(same_name) == 1:
         return f" Did you mean '{same_name[0]}'?"
-    siblings = [name for name in keys if name.rpartition(".")[0] == key.rpartition(".")[0]]
-    return nearest(key, siblings) or nearest(key, keys) or " Run 'tiebreak config' for the list."
+    if foreign := name_of(last):
+        return f" {foreign.answer}"
+    lasts = Counter(name.rsplit(".", 1)[-1] for name in keys)
+    near_by = [name for name in keys if name.rpartition(".")[0] == parent or lasts[name.rsplit(".", 1)[-1]] == 1]
+    by_last = {name.rsplit(".", 1)[-1]: name for name in near_by}
+    near = difflib.get_close_matches(last, by_last, n=1, cutoff=_ALIKE)
+    return f" Did you mean '{by_last[near[0]]}'?" if near else " Run 'tiebreak config' for the list."
 
 
 def _parsed(overrides: Sequence[str] | Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -21,7 +21,8 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _holds_no_password(cls, value: Any) -> Any:
-        texts = value if isinstance(value, list | tuple) else [value]
+        inner = value.values() if isinstance(value, dict) else value
+        texts = inner if isinstance(value, list | tuple | dict) else [value]
         if any(isinstance(text, str) and has_password(text) for text in texts):
             raise ValueError("a user or token before the host of an address would be written into the run folder")
         return value

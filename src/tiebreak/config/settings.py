@@ -6,8 +6,9 @@ files of their own; how settings are loaded is known to `loading`.
 
 from __future__ import annotations
 
+import datetime
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, field_validator
@@ -19,6 +20,7 @@ from tiebreak.config.section import Section, sections_of
 BUNDLED_MODEL = "smollm2-135m-instruct"
 
 LEARNING_RATES = {"none": 1e-6, "lora": 1e-5}
+_TEMPLATE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 SAFE_LEARNING_RATES = {"none": (1e-7, 5e-6), "lora": (1e-6, 1e-4)}
 
 
@@ -35,6 +37,29 @@ class ModelConfig(Section):
         "auto", description="auto: pairs packed, each prompt once, where the model allows it; plain: padded rows."
     )
     chat_template: str | None = Field(None, description="File with a Jinja chat template, where the model has none.")
+    chat_template_arguments: dict[str, str | int | float | bool | None] | None = Field(
+        None, description="What the chat template is told, such as {enable_thinking: false}; saved with the policy."
+    )
+    # YAML reads a bare 2026-11-29 as a date.
+    chat_template_date: Annotated[
+        str | None, BeforeValidator(lambda value: str(value) if isinstance(value, datetime.date) else value)
+    ] = Field(None, description="Date that a chat template writes which asks for it; null: the day a run begins.")
+
+    @field_validator("chat_template_arguments")
+    @classmethod
+    def _are_names(cls, value: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        for name in value or {}:
+            if not _TEMPLATE_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no name that a template could read")
+        return value
+
+    @field_validator("chat_template_date")
+    @classmethod
+    def _is_date(cls, value: str | None) -> str | None:
+        try:
+            return value and datetime.date.fromisoformat(value).isoformat()
+        except ValueError:
+            raise ValueError("a date is written as 2026-11-29") from None
 
 
 class AdapterConfig(Section):

@@ -1,11 +1,13 @@
 """From files of preference data to token ids, every record accounted for.
 
 locations     what the user names, to files                  containers/    a file to rows, whatever it is packed in
-formats/      a row to pairs, one function for each form     reader         sources to records
+formats/      a row to pairs, one function for each form     survey         what the first rows of a file say together
+reader        sources to records
 writer        rows to a file                                 sheets         pairs to the rows of a file in one form
 render        messages to token ids                          templates      what a chat template may cost
 template_probe    tries one in a process of its own          encoding       text to ids behind other text
 tokens        examples as ids by the million                 spool          pairs as text by the million
+completeness  whether a template wrote all of a chat         thoughts       reasoning inside text
 scratch       tables that may outgrow memory                 account        what became of the records
 workers       a function over many items in processes        preparation    the data of a run
 split         which prompts are held out

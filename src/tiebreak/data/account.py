@@ -33,7 +33,8 @@ class Side:
 
 def refuse_empty(data: DataConfig, train: TokenTable, heldout: Side, dropped: Sequence[Dropped]) -> None:
     """Stop where a side of the split is empty."""
-    cause = f" The first dropped: {dropped[0].source}: {dropped[0].detail}." if dropped else ""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(item.reason for item in dropped).most_common())
+    cause = f" Dropped: {reasons}. The first dropped: {dropped[0].source}: {dropped[0].detail}." if dropped else ""
     name = data.train_paths
     if not len(train):
         raise DataError(f"{name}: no pair is left to train on.{cause}")

@@ -228,8 +228,8 @@ class _Reading:
 def _block_part(rules: _Rules, item: tuple[Block, DataFile]) -> _Part:
     block, file = item
     found = read_block(block, file)
-    part = _part([record for record in found if not record.thumbs], file, rules)
-    return replace(part, waiting=tuple(record for record in found if record.thumbs))
+    part = _part([record for record in found if not record.waits], file, rules)
+    return replace(part, waiting=tuple(record for record in found if record.waits))
 
 
 def _part(found: Sequence[Record], file: DataFile, rules: _Rules) -> _Part:

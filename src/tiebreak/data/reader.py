@@ -14,13 +14,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tiebreak.config import DataConfig, SourceConfig
+from tiebreak.config import DataConfig, SourceConfig, command, in_quotes, reading
 from tiebreak.data.containers import Block, blocks, rows
 from tiebreak.data.formats import FORMATS, Format, Pairing, RowError, detect, read_row
+from tiebreak.data.formats.cells import keys_of, kind_of
 from tiebreak.data.formats.columns import columns_form
-from tiebreak.data.formats.pieces import keys_of, kind_of
+from tiebreak.data.formats.form import as_options
+from tiebreak.data.formats.guesses import proposed_columns
+from tiebreak.data.formats.ratings import paired_ratings
 from tiebreak.data.formats.thumbs import paired_thumbs
 from tiebreak.data.locations import locate
+from tiebreak.data.survey import Look, survey, unfolded
 from tiebreak.errors import DataError, nearest
 from tiebreak.fingerprint import file_digest, fingerprint
 from tiebreak.records import Dropped, Pair, Record, Source
@@ -43,6 +47,10 @@ class DataFile:
     """Times that each of its training pairs is used."""
     spec: str = ""
     """What the user named, where that names this file alone."""
+    unfold: tuple[str, ...] = ()
+    """Columns whose messages are written as JSON text."""
+    look: Look = Look()  # noqa: RUF009 - frozen
+    """What its first rows showed."""
 
     def blocks(self) -> Iterator[Block]:
         """Return the file's records in chunks, unread."""
@@ -50,8 +58,17 @@ class DataFile:
 
     def as_dict(self, num_records: int) -> dict[str, Any]:
         """Return what reports say of a file that so many records were read from."""
-        form = self.form.name if self.form else "unknown"
-        return {"path": self.spec, "sha256": file_digest(self.path), "format": form, "num_records": num_records}
+        return {
+            "path": self.spec,
+            "sha256": file_digest(self.path),
+            "format": self.form.name if self.form else "unknown",
+            "num_records": num_records,
+            "columns_read": list(self.look.read),
+            "columns_unread": list(self.look.unread),
+            "columns_missed": list(self.look.missed),
+            "columns_proposed": dict(self.look.proposed),
+            "first_record": self.look.first.as_dict() if self.look.first else None,
+        }
 
 
 @dataclass(frozen=True)
@@ -119,35 +136,14 @@ def open_files(source: SourceConfig, pairing: Pairing = Pairing()) -> list[DataF
             raise DataError(f"format '{source.format}' is not known; {known}")
         stated = FORMATS[source.format]
     places = locate(source.path)
-    return [
-        DataFile(
-            path,
-            name,
-            stated or _form_of(path, name),
-            pairing,
-            weight=source.weight,
-            spec=source.path if len(places) == 1 else str(path),
+    files = []
+    for path, name in places:
+        found = survey(path, name, stated, pairing)
+        spec = source.path if len(places) == 1 else str(path)
+        files.append(
+            DataFile(path, name, found.form, pairing, None, source.weight, spec, unfold=found.unfold, look=found.look)
         )
-        for path, name in places
-    ]
-
-
-def _form_of(path: Path, name: str) -> Format | None:
-    """Return the form of the first row that can be read, or else of the first that is recognised."""
-    recognised: Format | None = None
-    for block in blocks(path, name):
-        for source, row in rows(block):
-            form = None if isinstance(row, RowError) else detect(row)
-            if form is None:
-                continue
-            recognised = recognised or form
-            try:
-                read_row(row, form, source)
-            except RowError as error:
-                if error.reason not in ("tie", "unpaired"):
-                    continue
-            return form
-    return recognised
+    return files
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -165,39 +161,45 @@ def read_block(block: Block, file: DataFile) -> list[Record]:
         try:
             if isinstance(row, RowError):
                 raise row
-            form = file.form or detect(row)
+            told = unfolded(row, file.unfold) if isinstance(row, Mapping) else row
+            form = file.form or detect(told)
             if form is None:  # no row of the file could be read: its own fault is told
-                held = f"keys {keys_of(row)}" if isinstance(row, Mapping) else kind_of(row)
-                hint = "docs/data.md shows every form, data.columns maps any other"
-                raise RowError("unknown_format", f"found {held:.200}; {hint}")
-            reading = read_row(row, form, source, file.pairing)
+                if not isinstance(told, Mapping):
+                    raise RowError(
+                        "unknown_format", f"found {kind_of(told)}, wanted an object; docs/data.md shows every form"
+                    )
+                hint = f"name them, as docs/data.md shows; a start: {as_options(proposed_columns(told))}"
+                raise RowError("unknown_format", f"found the keys {keys_of(told)} of no known form; {hint}")
+            reading = read_row(told, form, source, file.pairing)
         except RowError as bad:
             found.append(Record(source, dropped=Dropped(source, bad.reason, bad.detail, bad.preference)))
             continue
-        pairs, thumbs = reading.pairs, reading.thumbs
+        pairs, thumbs, rated = reading.pairs, reading.thumbs, reading.rated
         if file.side is not None:
             pairs = tuple(replace(pair, origin=replace(pair.origin, split=file.side)) for pair in pairs)
             thumbs = tuple(replace(thumb, origin=replace(thumb.origin, split=file.side)) for thumb in thumbs)
-        found.append(Record(source, pairs, thumbs, reading.num_ties))
+            rated = tuple(replace(one, origin=replace(one.origin, split=file.side)) for one in rated)
+        found.append(Record(source, pairs, thumbs, rated, reading.num_ties))
     return found
 
 
 def settled(found: Iterable[Record], pairing: Pairing) -> Iterator[Record]:
-    """Yield records as they come, and at the end those whose thumbs had to wait for a partner."""
+    """Yield records as they come, and at the end those whose completions had to wait for a partner."""
     waiting: list[Record] = []
     for record in found:
-        if record.thumbs:
+        if record.waits:
             waiting.append(record)
         else:
             yield record
-    pairs, dropped, num_ties = paired_thumbs([thumb for record in waiting for thumb in record.thumbs], pairing)
+    by_thumbs = paired_thumbs([thumb for record in waiting for thumb in record.thumbs], pairing)
+    by_scores = paired_ratings([one for record in waiting for one in record.rated], pairing)
     made: dict[Source | None, list[Pair]] = {}
-    for pair in pairs:
+    for pair in (*by_thumbs[0], *by_scores[0]):
         made.setdefault(pair.source, []).append(pair)
-    alone = {item.source: item for item in dropped}
+    alone = {item.source: item for item in (*by_thumbs[1], *by_scores[1])}
     for number, record in enumerate(waiting):
         own = (*record.pairs, *made.get(record.source, ()))
-        ties = record.num_ties + (num_ties if number == 0 else 0)
+        ties = record.num_ties + (by_thumbs[2] + by_scores[2] if number == 0 else 0)
         if not own and record.source in alone:
             yield Record(record.source, num_ties=ties, dropped=alone[record.source])
         else:
@@ -237,7 +239,15 @@ def read_pairs(
         len(found),
         sum(record.num_ties for record in found),
     )
-    refuse_unusable(whole.path, whole.num_records, len(whole.pairs), whole.dropped, max_dropped_share)
+    read = DataConfig(
+        train=source.path,
+        format=source.format,
+        columns=source.columns,
+        pairing=pairing.choose,
+        min_margin=pairing.min_margin,
+    )
+    see = command("check", reading(read))
+    refuse_unusable(whole.path, whole.num_records, len(whole.pairs), whole.dropped, max_dropped_share, see)
     return whole
 
 
@@ -253,17 +263,19 @@ def data_digest(path: str) -> str:
 
 
 def refuse_unusable(
-    path: str, num_records: int, num_pairs: int, dropped: Sequence[Dropped], max_dropped_share: float
+    path: str, num_records: int, num_pairs: int, dropped: Sequence[Dropped], max_dropped_share: float, see: str
 ) -> None:
-    """Raise DataError where a source holds no pair, or too many of its records are dropped."""
+    """Raise DataError where a source holds no pair, or too many of its records are dropped; `see` tells more."""
     if not num_records:
         raise DataError(f"{path}: the file holds no record; wanted one preference pair per line")
     if num_pairs and len(dropped) / num_records <= max_dropped_share:
         return
     first = dropped[0]
     if not num_pairs:
-        raise DataError(f"{first.source}: {first.detail} ({first.reason}; no record of the file is usable)")
+        raise DataError(
+            f"{first.source}: {first.detail} ({first.reason}; no record of the file is usable); see {in_quotes(see)}"
+        )
     raise DataError(
         f"{first.source}: {first.detail} ({first.reason}); {len(dropped)} of {num_records} records are "
-        f"unusable, more than data.max_dropped_share {max_dropped_share:g}; see 'tiebreak check {path}'"
+        f"unusable, more than data.max_dropped_share {max_dropped_share:g}; see {in_quotes(see)}"
     )

@@ -1,10 +1,10 @@
 """Chat templates are programs by strangers: what one may cost, and how it is tried before it is trusted.
 
-Owns both bounds. `fault_of` tries a template in a process of its own that can be killed: that ends whatever a template
-does to every chat. `rendered` counts the steps of each real rendering, in the template itself: that ends loops and
-growing texts for special chats only, in any thread, and sets nothing for the process. Not covered: one single operation
-of jinja that takes much from little, on special chats only. That nothing but text comes of a template is the sandbox of
-jinja, which transformers sets up.
+Owns both bounds, what a template reads, and the clock that it is shown. `fault_of` tries a template in a process of its
+own that can be killed: that ends whatever a template does to every chat. `rendered` counts the steps of each real
+rendering, in the template itself: that ends loops and growing texts for special chats only, in any thread, and sets
+nothing for the process. Not covered: one single operation of jinja that takes much from little, on special chats only.
+That nothing but text comes of a template is the sandbox of jinja, which transformers sets up.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Collection, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import nodes
+from jinja2 import TemplateError, meta, nodes
 
 from tiebreak.data import template_probe
 
@@ -28,6 +29,12 @@ STEPS = 4_000_000
 _CHARACTERS_PER_STEP = 128
 _ITEMS_PER_STEP = 16
 _METER = f"{__name__}.METER"
+_CLOCK = f"{__name__}.CLOCK"
+_NOW = "strftime_now"
+SWITCHES = ("enable_thinking", "thinking")
+"""Names under which templates are told whether a model is to reason."""
+GIVEN = frozenset(("messages", "tools", "documents", "add_generation_prompt"))
+"""What every rendering gives a template; no setting can."""
 _TRIAL_SECONDS = 120.0
 """Of the clock, for a machine so busy that five seconds of computing take minutes."""
 
@@ -69,26 +76,79 @@ def _tried(template: str, tokens: tuple[tuple[str, str], ...]) -> str | None:
     return done.stdout.decode(errors="replace") or None
 
 
+# ---------------------------------------------------------------------------------------------------- what it is told
+
+
+@functools.lru_cache(maxsize=64)
+def names_read(source: str) -> frozenset[str]:
+    """Return the names that a template takes from outside; none where it is no template."""
+    try:
+        return frozenset(meta.find_undeclared_variables(template_probe.sandbox().parse(source)))
+    except TemplateError:
+        return frozenset()
+
+
+def reads_clock(source: str) -> bool:
+    """Whether a template asks for the time."""
+    try:
+        return any(name.name == _NOW for name in template_probe.sandbox().parse(source).find_all(nodes.Name))
+    except TemplateError:
+        return False
+
+
+def with_defaults(source: str, values: Mapping[str, str | float | bool | None]) -> str:
+    """Return a template that takes these values where it is given no others: wherever it goes, they go with it."""
+    lines = (
+        f"{{%- if {name} is not defined %}}{{%- set {name} = {_literal(value)} %}}{{%- endif %}}\n"
+        for name, value in values.items()
+    )
+    return "".join(lines) + source
+
+
+def _literal(value: str | float | bool | None) -> str:
+    return "none" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+class _Clock(threading.local):
+    """What a template in this thread is told of the time; None is the real time."""
+
+    now: datetime | None = None
+
+    def __call__(self, form: str) -> str:
+        """Return the time in a form of strftime."""
+        return (self.now or datetime.now()).strftime(form)
+
+
+CLOCK = _Clock()
+"""What compiled templates import."""
+
+
 # ------------------------------------------------------------------------------------------------------------ the meter
 
 
 def rendered(
-    tokenizer: Any, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, generation: bool
+    tokenizer: Any,
+    messages: list[dict[str, Any]],
+    tools: list[dict[str, Any]] | None,
+    generation: bool,
+    now: datetime | None = None,
 ) -> str:
     """Return the chat as the tokenizer's template writes it; raises Exceeded where that takes more than `STEPS`.
+
+    A template that reads the clock is told that it is `now`.
 
     The count is the same on every machine: one for a pass through a loop or a macro and for a value that is worked
     with, more for a large one. Costs about a fifth of the rendering.
     """
     template = _metered(tokenizer.get_chat_template(tools=tools))
-    METER.left = STEPS
+    METER.left, CLOCK.now = STEPS, now
     try:
         # jinja compiles a parsed template as it does text, and transformers hands over what it is given.
         text: str = tokenizer.apply_chat_template(
             messages, tools=tools, chat_template=template, tokenize=False, add_generation_prompt=generation
         )
     finally:
-        METER.left = sys.maxsize
+        METER.left, CLOCK.now = sys.maxsize, None
     return text
 
 
@@ -166,8 +226,24 @@ def _metered(source: str) -> nodes.Template:
                 node.node = _read(node.node)
             case nodes.Filter() | nodes.Test() | nodes.Call():
                 _count_call(node, free)
+    _show_clock(template)
     template.set_environment(template_probe.sandbox())
     return template
+
+
+def _show_clock(template: nodes.Template) -> None:
+    """Put our clock wherever a template names that of transformers, which no argument replaces."""
+    for node in list(template.find_all(nodes.Node)):
+        for field, value in node.iter_fields():
+            if isinstance(value, list):
+                setattr(node, field, [_clock_for(item) for item in value])
+            elif isinstance(value, nodes.Name):
+                setattr(node, field, _clock_for(value))
+
+
+def _clock_for(node: Any) -> Any:
+    is_clock = isinstance(node, nodes.Name) and node.name == _NOW and node.ctx == "load"
+    return nodes.ImportedName(_CLOCK, lineno=node.lineno) if is_clock else node
 
 
 def _count_call(node: nodes.Filter | nodes.Test | nodes.Call, free: Collection[str]) -> None:

@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from tiebreak.config import DataConfig
+from tiebreak.config import DataConfig, reading
 from tiebreak.data.account import unusable_share
 from tiebreak.data.containers import Block
+from tiebreak.data.formats.form import as_options
 from tiebreak.data.reader import HELDOUT, DataFile, open_data, read_block, records, settled, training_files
 from tiebreak.data.render import Renderer
 from tiebreak.data.workers import mapped, num_workers_for
@@ -42,6 +43,7 @@ from tiebreak.engine.positions import Context
 from tiebreak.errors import DataError, one_line
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import UNDECIDED, Dropped, Record
+from tiebreak.reporting.visible import visible
 
 NUM_EXAMPLES = 3
 NUM_SAMPLED = 4_000
@@ -100,15 +102,10 @@ def audit(
     hits += noise_hits(noise, sampled, facts.num_pairs)
     told = [_finding(hit, facts, texts.excerpts) for hit in hits]
     lost = {row: hit.code for hit in by_tokens if hit.code in READING_RULES for row in hit.pairs.tolist()}
-    findings = [*_dropped(facts), *_unusable(facts, lost, told, data.max_dropped_share), *told]
+    findings = [*_dropped(facts), *_missed(files), *_unusable(facts, lost, told, data.max_dropped_share), *told]
     report = AuditReport(
-        files=tuple(
-            {
-                **file.as_dict(facts.num_records_by_file.get(file.name, 0)),
-                "title": file.form.title if file.form else "unknown",
-            }
-            for file in files
-        ),
+        files=tuple(_described(file, facts.num_records_by_file.get(file.name, 0)) for file in files),
+        read=reading(data, tokens.model if tokens else None),
         counts=measurements.counts(facts, lost),
         findings=tuple(sorted(findings, key=_gravity)),
         measurements=measurements.measurements(
@@ -117,6 +114,31 @@ def audit(
         | {"tokens": counted.as_dict(tokens.model, data.max_length, tokens.context) if counted and tokens else None},
     )
     return Audit(report, tuple(hits), training_files(files))
+
+
+def _described(file: DataFile, num_records: int) -> dict[str, Any]:
+    """Return what the report says of a file; of its first record nothing that is secret or personal."""
+    told = file.as_dict(num_records) | {"title": file.form.title if file.form else "unknown"}
+    if first := told["first_record"]:
+        told["first_record"] = {key: masked(item) if isinstance(item, str) else item for key, item in first.items()}
+    return told
+
+
+def _missed(files: Sequence[DataFile]) -> Iterator[Finding]:
+    """Yield a finding where a column that was not read looks as if the prompt needed it."""
+    found = [file for file in files if file.look.missed and file.look.first]
+    if not found:
+        return
+    shown = [(file, file.look.first.source.line, file.look.missed) for file in found if file.look.first]
+    examples = tuple(
+        Example(file.name, line, f"not read: {visible(', '.join(missed))}")
+        for file, line, missed in shown[:NUM_EXAMPLES]
+    )
+    first = found[0].look
+    whole = {name: name for name in ("prompt", "chosen", "rejected") if name in first.read}
+    mapping = as_options((whole if len(whole) == 3 else {}) | {"input": first.missed[0]})
+    detail = f"to put '{visible(first.missed[0])}' below the prompt: {visible(mapping)}"
+    yield Finding("unread_column", len(found), "files", len(found) / len(files), examples, detail)
 
 
 def _gravity(finding: Finding) -> tuple[int, int]:
@@ -154,8 +176,8 @@ def _gathered(
 
 def _look(renderer: Renderer | None, item: tuple[Block, DataFile]) -> _Look:
     found = read_block(*item)
-    looked = _looked([record for record in found if not record.thumbs], renderer)
-    return replace(looked, waiting=tuple(record for record in found if record.thumbs))
+    looked = _looked([record for record in found if not record.waits], renderer)
+    return replace(looked, waiting=tuple(record for record in found if record.waits))
 
 
 def _looked(found: Sequence[Record], renderer: Renderer | None) -> _Look:
@@ -186,7 +208,7 @@ def _texts(files: Sequence[DataFile], facts: Facts, wanted: set[int], progress: 
             blocks = named[name].blocks() if places else ()
             some = [read_block(block.only(places), named[name]) for block in blocks]
             # Thumbs need the whole file to find their partners.
-            waits = any(record.thumbs for block in some for record in block)
+            waits = any(record.waits for block in some for record in block)
             for record in records(named[name]) if waits else chain.from_iterable(some):
                 if (first := places.get(record.source.line)) is None:
                     continue

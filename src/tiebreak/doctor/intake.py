@@ -60,11 +60,11 @@ def facts_of(records: Sequence[Record]) -> Facts:
 
 
 def _message_text(message: Message) -> str:
-    """Return what a message says: its content, and its tool calls as JSON."""
-    if not message.tool_calls:
+    """Return what a message says: its reasoning, its content, and its tool calls as JSON."""
+    if not (message.tool_calls or message.reasoning):
         return message.content
-    calls = json.dumps(list(message.tool_calls), sort_keys=True, ensure_ascii=False)
-    return f"{message.content}\n{calls}" if message.content else calls
+    calls = json.dumps(list(message.tool_calls), sort_keys=True, ensure_ascii=False) if message.tool_calls else ""
+    return "\n".join(text for text in (message.reasoning, message.content, calls) if text)
 
 
 def _prompt_text(pair: Pair) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from tiebreak.doctor import sentences as words
 from tiebreak.doctor.figures import audit_plots
@@ -40,8 +40,9 @@ def render_audit_page(report: Mapping[str, Any]) -> str:
         name=visible(files[0].get("path") or "", 120) if len(files) == 1 else words.numbered(len(files), "file"),
         clean=words.is_clean(report),
         verdict=words.verdict(report),
-        steps=words.next_steps(report),
+        steps=[(_whole(step.command), step.reason) for step in words.next_steps(report)],
         totals=words.totals(report),
+        readings=[(file.get("path"), file.get("title"), words.reading_of(file)) for file in files[:MAX_ROWS]],
         tiles=_tiles(report),
         findings=[found for severity in SEVERITIES for found in words.of_severity(report, severity)],
         measurements=measured,
@@ -76,6 +77,11 @@ def _environment() -> jinja2.Environment:
 def _harmless(value: Any) -> Any:
     """Make whatever the template prints visible; it is escaped after that."""
     return value if isinstance(value, Markup) else visible(words.NOTHING if value is None else value, MAX_TEXT)
+
+
+def _whole(command: str) -> Markup:
+    """Return a command that is not cut, so that it can be pasted."""
+    return escape(visible(command, words.MAX_COMMAND))
 
 
 def _tiles(report: Mapping[str, Any]) -> list[tuple[str, str]]:

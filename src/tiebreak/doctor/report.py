@@ -78,6 +78,8 @@ class AuditReport:
 
     files: tuple[Mapping[str, Any], ...]
     """Each with path, sha256, format, title, num_records."""
+    read: Mapping[str, Any]
+    """How they were read, as `tiebreak.config.reading` says it: what it takes to read them so again."""
     counts: Mapping[str, Any]
     """num_records = num_used_records + num_dropped; num_pairs, num_prompts, num_groups, num_ties, num_duplicates, …"""
     findings: tuple[Finding, ...]
@@ -98,6 +100,7 @@ class AuditReport:
         return {
             "schema": SCHEMA,
             "files": [dict(file) for file in self.files],
+            "read": dict(self.read),
             **self.counts,
             "severities": {severity: len(self.of_severity(severity)) for severity in SEVERITIES},
             "findings": [finding.as_dict() for finding in self.findings],

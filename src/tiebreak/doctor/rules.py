@@ -73,6 +73,11 @@ _RENDERING = (
         "too_long", "more tokens than data.max_length", "raise it as far as the model goes, or set data.truncation"
     ),
     _rendering("seam", "a template that rewrites the prompt", "use a template that only appends turns"),
+    _rendering(
+        "not_rendered",
+        "a part that the chat template leaves out",
+        "name a template that writes it as model.chat_template",
+    ),
     _rendering("template", "refused by the chat template", "bring the messages into the order that the template wants"),
     _rendering("tokenizer", "refused by the tokenizer", "repair the text"),
     _rendering("identical_tokens", "the same tokens on both sides", "remove the pair: it teaches nothing"),
@@ -181,7 +186,7 @@ _PAIRS = (
         "warning",
         "fix",
         "characters that nobody sees: NUL, bidirectional marks, zero width",
-        "'tiebreak clean' removes them",
+        "the command clean removes them",
     ),
     Rule(
         "control_token",
@@ -209,14 +214,14 @@ _PAIRS = (
         "info",
         "warn",
         "a narrow vote or a soft label near one half",
-        "set them aside with 'tiebreak clean --do low_confidence=quarantine', or weigh them less",
+        "weigh them less, or set them aside: --do low_confidence=quarantine of the command clean",
     ),
     Rule(
         "suspected_flip",
         "info",
         "warn",
         "pairs whose label looks turned round",
-        "read the examples; 'tiebreak clean --do suspected_flip=quarantine' sets them aside",
+        "read the examples; --do suspected_flip=quarantine of the command clean sets them aside",
     ),
     Rule(
         "repeated_prompt",
@@ -233,6 +238,13 @@ _FILE = (
         "warn",
         "too many records cannot be used",
         "repair the records below, or raise data.max_dropped_share",
+    ),
+    Rule(
+        "unread_column",
+        "warning",
+        "warn",
+        "columns that are not read and that the prompt may need",
+        "name the columns (docs/data.md): input=COLUMN below the prompt, system=COLUMN or history=COLUMN before it",
     ),
     Rule(
         "few_prompts",

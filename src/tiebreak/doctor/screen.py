@@ -13,6 +13,7 @@ import rich.console
 from rich.text import Text
 
 from tiebreak.doctor import sentences as words
+from tiebreak.doctor.sentences import MAX_COMMAND
 from tiebreak.reporting.console import printable
 from tiebreak.reporting.visible import visible
 
@@ -53,6 +54,9 @@ def _screen(report: Mapping[str, Any], width: int) -> Iterator[Line]:
     for file in files[:MAX_FILES]:
         form = file.get("title") or file.get("format") or "form unknown"
         yield Line(Text.assemble(_text(file.get("path"), "bold"), " · ", _text(form)))
+        read = words.reading_of(file)
+        indent = 4 + max((len(one.name) for one in read), default=0)
+        yield from (Line(_text(one.text, "dim", limit=400), indent, label=one.name) for one in read)
     if len(files) > MAX_FILES:
         yield Line(_text(f"and {len(files) - MAX_FILES:,} more files"))
     yield Line(_text(" · ".join(words.totals(report)), limit=1000))
@@ -71,7 +75,7 @@ def _screen(report: Mapping[str, Any], width: int) -> Iterator[Line]:
             yield Line(_text(one.text, limit=600), indent, label=one.name)
     yield Line(Text())
     for step in words.next_steps(report):
-        yield Line(_text(step.command, "bold", limit=5000), whole=True)
+        yield Line(_text(step.command, "bold", limit=MAX_COMMAND), whole=True)
         yield Line(_text(step.reason, "dim"), INDENT)
     style = "bold green" if words.is_clean(report) else "bold red"
     yield Line(_text(words.verdict(report), style, limit=1000))

@@ -7,11 +7,11 @@ null is left out. Names from data are cut and made visible; who shows them still
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
+from tiebreak.config import command
 from tiebreak.doctor.rules import SEVERITIES
 from tiebreak.reporting.numbers import shown
 from tiebreak.reporting.visible import visible
@@ -27,7 +27,13 @@ CLEANING = {
     "warn": "clean leaves them",
 }
 MAX_LISTED = 12
+UNKNOWN = "COLUMN"
+"""Stands in a proposed mapping for a column that only the user knows."""
 MAX_NAME = 40
+MAX_SHOWN = 80
+"""Characters of a text of the first record."""
+MAX_COMMAND = 100_000
+"""A command is shown whole, so that it can be pasted: a system takes no longer one, either."""
 
 
 @dataclass(frozen=True)
@@ -99,13 +105,18 @@ def verdict(report: Report) -> str:
 
 def next_steps(report: Report) -> list[Step]:
     """Return the commands that follow from the verdict."""
-    name = source_name(report)
+    read = _reading(report)
     errors = of_severity(report, "error")
-    start = Step(f"tiebreak init {name}", "a starting configuration from what was measured here")
-    clean = Step(f"tiebreak clean {name} OUT", "writes what can be kept, and beside it what was set aside and why")
+    start = Step(command("init", read), "a starting configuration from what was measured here")
+    clean = Step(command("clean", read, "OUT"), "writes what can be kept, and beside it what was set aside and why")
     if not is_clean(report):
         mended = any(found.get("action") != "warn" for found in errors)
-        steps = [clean if mended else Step(f"tiebreak check {name}", "again, once the file is repaired")]
+        steps = [clean if mended else Step(command("check", read), "again, once the file is repaired")]
+        files = report.get("files") or ()
+        proposed = files[0].get("columns_proposed") if len(files) == 1 else None
+        if proposed and not read.get("columns") and UNKNOWN not in proposed.values():
+            named = command("check", {**read, "columns": proposed})
+            steps = [Step(named, "with the columns named, if these are the right ones: see how record 1 is read then")]
         # Records that cannot be read have a setting of their own.
         codes = [code for code in _codes(errors) if code != "unusable"]
         if codes:
@@ -119,11 +130,11 @@ def _codes(findings: Sequence[Mapping[str, Any]]) -> list[str]:
     return [visible(found.get("code"), MAX_NAME) for found in findings]
 
 
-def source_name(report: Report) -> str:
-    """Return the one file of the report as it is typed in a shell; FILE where it cannot be typed, or is not one."""
+def _reading(report: Report) -> Report:
+    """Return how the files of the report were read; of a report that does not say it, its one file, or FILE."""
     files: Sequence[Mapping[str, Any]] = report.get("files") or ()
     name = str(files[0].get("path") or "") if len(files) == 1 else ""
-    return shlex.quote(name) if name and name == visible(name) else "FILE"
+    return report.get("read") or {"train": name or "FILE"}
 
 
 def numbered(number: Any, noun: str) -> str:
@@ -161,6 +172,22 @@ def totals(report: Report) -> list[str]:
         for key, noun in (("num_ties", "tie"), ("num_duplicates", "exact duplicate"))
         if report.get(key)
     ]
+
+
+def reading_of(file: Mapping[str, Any]) -> list[Measurement]:
+    """Return how the first record of a file was read, and which of its columns were."""
+    told = []
+    if first := file.get("first_record"):
+        earlier = (first.get("num_prompt_messages") or 1) - 1
+        before = f" (and {numbered(earlier, 'message')} before it)" if earlier else ""
+        sides = {side: f"'{visible(first[side], MAX_SHOWN)}'" for side in ("chosen", "rejected") if first.get(side)}
+        said = " over ".join(sides.values()) if len(sides) == 2 else " ".join(f"{k} {v}" for k, v in sides.items())
+        prompt = f"'{visible(first.get('prompt') or '', MAX_SHOWN)}'{before}"
+        told.append(Measurement(f"record {first.get('line')}", f"{prompt} → {said}: {visible(first.get('why') or '')}"))
+    for key, name in (("columns_read", "read"), ("columns_unread", "not read")):
+        if columns := file.get(key):
+            told.append(Measurement(name, listed([visible(column, MAX_NAME) for column in columns])))
+    return told
 
 
 def measurements(report: Report) -> list[Measurement]:

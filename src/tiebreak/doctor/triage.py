@@ -5,7 +5,7 @@ Owns which findings stop a run. What is found, and how grave it is, is the docto
 
 from __future__ import annotations
 
-from tiebreak.config import DataConfig
+from tiebreak.config import DataConfig, command, in_quotes
 from tiebreak.doctor.report import AuditReport, Finding
 from tiebreak.doctor.rules import READING_RULES, RULES
 from tiebreak.errors import ConfigError, DataError, nearest
@@ -24,11 +24,11 @@ def heed(audit: AuditReport, data: DataConfig, progress: Progress) -> None:
         worst = errors[0]
         where = "".join(f"; {example.file}:{example.line}: {example.excerpt}" for example in worst.examples[:1])
         more = f" (and {', '.join(finding.code for finding in errors[1:])})" if errors[1:] else ""
-        name = " ".join(source.path for source in data.sources)
+        check, clean = (in_quotes(command(verb, audit.read, *out)) for verb, *out in (("check",), ("clean", "OUT")))
         codes = ", ".join(finding.code for finding in errors)
         raise DataError(
-            f"{data.train_paths}: {_said(worst)}{where}{more}; see 'tiebreak check {name}', mend with "
-            f"'tiebreak clean {name} OUT', or go on with data.allow: [{codes}]"
+            f"{data.train_paths}: {_said(worst)}{where}{more}; see {check}, mend with {clean}, "
+            f"or go on with data.allow: [{codes}]"
         )
     told = [finding for finding in audit.findings if finding.grade != "info" and finding.code not in READING_RULES]
     for finding in told:

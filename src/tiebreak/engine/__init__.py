@@ -8,6 +8,7 @@ attention      attention over packed rows                     compatibility  whi
 fused_lora     a LoRA layer without intermediate results      products       matrix products on a CPU: which library
 planner        what fits in memory                            memory         how much is in use
 ranks          the processes of a run                         tokenizer      loaded, and what ends a turn
-positions      how many tokens a model can see
+adapters       which layers of a model get a new one          positions      how many tokens a model can see
+stretching     positions that hang on the longest row         noise          of a base model, off where it is noise
 reference/     the frozen side                                answers/       answers to prompts
 """

@@ -21,6 +21,7 @@ from tiebreak.engine.attention import causal_model
 from tiebreak.engine.head import head_of
 from tiebreak.engine.model import evaluation_mode
 from tiebreak.engine.scorer import PackedScorer, PlainScorer, Scorer
+from tiebreak.engine.stretching import rope_settings
 from tiebreak.errors import one_line
 from tiebreak.records import Example, TokenizedPair
 
@@ -65,12 +66,10 @@ def _reasons(model: Any) -> Iterator[str | None]:
     alibi = config.get("alibi") or (isinstance(nested, Mapping) and nested.get("alibi"))
     biased = alibi or config.get("position_embedding_type") == "alibi"
     yield "its attention is biased by distance (ALiBi)" if biased else None
-    rope = config.get("rope_parameters") or {}
-    settings = [rope, *(value for value in rope.values() if isinstance(value, Mapping))]
+    settings = list(rope_settings(config))
     yield "its positions have several axes (M-RoPE)" if any("mrope_section" in one for one in settings) else None
     longest = {str(setting.get("rope_type")) for setting in settings} & {"dynamic", "longrope"}
     yield f"its RoPE ({', '.join(sorted(longest))}) depends on the longest row" if longest else None
-    yield "it adds an auxiliary loss of its experts" if config.get("output_router_logits") else None
     yield _dropout_reason(model)
     if isinstance(model, peft.PeftModel) and any(c.is_prompt_learning for c in model.peft_config.values()):
         yield "its adapter puts tokens before the prompt"

@@ -2,27 +2,51 @@
 
 peft writes `result + B(A(x)) * scaling` as four operations that each fill a tensor of the layer's output: a fifth of a
 step's memory at its peak. Here the product is added where the result lies, and its gradient is written out. Owns
-nothing else: weights, names, saving and merging stay peft's. It enters through its own seam for variants of LoRA.
+which layers that is right for, and nothing else: weights, names, saving and merging stay peft's. It enters through its
+own seam for variants of LoRA.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from peft.tuners.lora.layer import Linear, LoraVariant
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.func import functional_call
 
-from tiebreak.engine.products import FastLinear, times_weight
+from tiebreak.engine.products import BLOCK, FastLinear, times_weight
+from tiebreak.errors import one_line
+
+BASES = (nn.Linear, FastLinear)
+"""What may lie below a fused adapter, and no subclass of these: one may return a view (Conv1D), or something else."""
+TOLERANCE = 1e-5
+"""Of a value or a gradient, relative to its size: the rounding of two ways to add the same fp32 numbers."""
 
 
-def fuse(model: nn.Module) -> None:
-    """Give every plain LoRA layer the fused forward pass; layers with dropout or another variant stay as they are."""
-    for layer in _lora_layers(model):
-        for adapter, dropout in layer.lora_dropout.items():
-            if adapter not in layer.lora_variant and isinstance(dropout, nn.Identity):
+def fuse(model: nn.Module, say: Callable[[str], None] = lambda _: None) -> None:
+    """Give LoRA on plain linear layers the fused forward pass, where it is proven to be peft's, gradients included.
+
+    Each kind of layer is proven on one of the model's own, by random rows and random factors: B is zero at the start,
+    and gradients of A would vanish. Weights and random streams stay as they are. Layers with dropout, of another
+    variant of LoRA, on other bases or in mixed precision keep peft's forward pass; so does a kind that fails, told in
+    one line.
+    """
+    found: dict[tuple[Any, ...], str | None] = {}
+    layers = [layer for layer in _lora_layers(model) if type(layer.base_layer) in BASES]
+    for layer in layers:
+        for adapter in layer.active_adapters:
+            if _is_plain(layer, adapter) and _kind(layer, adapter) not in found:
+                found[_kind(layer, adapter)] = _flaw(layer, adapter)
+    for layer in layers:
+        for adapter in layer.lora_A:
+            if _is_plain(layer, adapter) and found.get(_kind(layer, adapter), "never at work") is None:
                 layer.lora_variant[adapter] = FusedLora()
+    for (base, *_), flaw in found.items():
+        if flaw:
+            say(f"LoRA on {base.__name__} keeps peft's own forward pass, with more memory and the same results: {flaw}")
 
 
 def unfuse(model: nn.Module) -> None:
@@ -37,6 +61,53 @@ def _lora_layers(model: nn.Module) -> list[Any]:
     return [module for module in model.modules() if type(module) is Linear]
 
 
+def _is_plain(layer: Any, adapter: str) -> bool:
+    """Whether an adapter is LoRA as in the paper, in the precision of its base, and not fused yet."""
+    if adapter not in layer.lora_A or adapter in layer.lora_variant:
+        return False
+    dtypes = {layer.base_layer.weight.dtype, layer.lora_A[adapter].weight.dtype, layer.lora_B[adapter].weight.dtype}
+    return isinstance(layer.lora_dropout[adapter], nn.Identity) and len(dtypes) == 1
+
+
+def _kind(layer: Any, adapter: str) -> tuple[Any, ...]:
+    """Return what the fused forward pass may depend on, but for shapes."""
+    base, up = layer.base_layer, layer.lora_B[adapter]
+    return type(base), base.weight.dtype, base.weight.device, base.bias is None, up.bias is None
+
+
+def _flaw(layer: Any, adapter: str) -> str | None:
+    """Return how the fused forward pass differs from peft's on an adapter that is at work, in words; None where not."""
+    draw = torch.Generator().manual_seed(0)
+    weight = layer.base_layer.weight
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=draw).to(weight).requires_grad_()
+
+    names = [name for name, _ in layer.named_parameters() if f".{adapter}." in name]
+    factors = {name: drawn(*layer.get_parameter(name).shape) for name in names}
+    # Rows as a batch, as a list of tokens, and not one after the other in memory.
+    inputs = [drawn(2, BLOCK // 2, layer.in_features), drawn(5, layer.in_features)]
+    inputs.append(drawn(3, 2, layer.in_features).transpose(0, 1))
+    slopes = [drawn(*rows.shape[:-1], layer.out_features) for rows in inputs]
+
+    def computed() -> list[Tensor]:
+        results = [functional_call(layer, factors, (rows,)) for rows in inputs]
+        gradients = torch.autograd.grad(results, [*inputs, *factors.values()], slopes)
+        return [*(result.detach() for result in results), *gradients]
+
+    try:
+        with torch.enable_grad():
+            own = computed()
+            layer.lora_variant[adapter] = FusedLora()
+            fused = computed()
+    except RuntimeError as error:
+        return one_line(error, 160)
+    finally:
+        layer.lora_variant.pop(adapter, None)
+    apart = max(float((one - two).norm() / one.norm()) for one, two in zip(own, fused, strict=True))
+    return None if apart <= TOLERANCE else f"the fused one differs by {apart:.2g} of its size"
+
+
 class FusedLora(LoraVariant):  # type: ignore[misc]
     """LoRA, Hu et al. 2021, Eq. 3: result + scaling · B A x."""
 
@@ -44,31 +115,19 @@ class FusedLora(LoraVariant):  # type: ignore[misc]
     def forward(module: Any, active_adapter: str, x: Tensor, result: Tensor, **_: Any) -> Tensor:
         """Return the layer's result with the update of one adapter added."""
         down, up = module.lora_A[active_adapter], module.lora_B[active_adapter]
-        scaling = module.scaling[active_adapter]
-        plain = down.bias is None and up.bias is None and x.dtype == result.dtype == down.weight.dtype
-        if not plain:  # arithmetic in another dtype than the weights': the casts are autocast's business
+        scaling, base = module.scaling[active_adapter], module.get_base_layer()
+        plain = down.bias is None and up.bias is None and x.dtype == result.dtype == down.weight.dtype and x.dim() > 1
+        # What the layer itself passes back is written out below, and only for a frozen one with no other adapter.
+        alone = len(module.active_adapters) == 1 and not any(p.requires_grad for p in base.parameters())
+        if not plain or not alone or base.weight.dtype != x.dtype:  # casts are autocast's business
             return result + scaling * up(down(x))  # type: ignore[no-any-return]
-        base = _frozen_weight(module, x)
-        if base is not None:
-            result = result.detach()  # what the layer itself passes back is written out below, too
-        added: Tensor = _AddedInPlace.apply(x, result, base, down.weight, up.weight, scaling)  # type: ignore[no-untyped-call]
+        added: Tensor = _AddedInPlace.apply(x, result.detach(), base.weight, down.weight, up.weight, scaling)  # type: ignore[no-untyped-call]
         return added
-
-
-def _frozen_weight(module: Any, x: Tensor) -> Tensor | None:
-    """Return the weight below the adapter, where that is a plain matrix, frozen, and no other adapter is at work."""
-    base = module.get_base_layer()
-    if type(base) not in (nn.Linear, FastLinear) or len(module.active_adapters) > 1:
-        return None
-    trained = any(parameter.requires_grad for parameter in base.parameters())
-    return None if trained or base.weight.dtype != x.dtype else base.weight
 
 
 class _AddedInPlace(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, result: Tensor, base: Tensor | None, down: Tensor, up: Tensor, scaling: float
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, result: Tensor, base: Tensor, down: Tensor, up: Tensor, scaling: float) -> Tensor:
         rows = x.flatten(end_dim=-2)
         narrow = times_weight(rows, down)
         result.view(-1, result.shape[-1]).addmm_(narrow, up.T, alpha=scaling)
@@ -85,7 +144,7 @@ class _AddedInPlace(torch.autograd.Function):
         by_narrow = times_weight(by_result, up.T).mul_(ctx.scaling)
         by_x = None
         if ctx.needs_input_grad[0]:
-            by_x = by_narrow @ down if base is None else times_weight(by_result, base.T).addmm_(by_narrow, down)
-            by_x = by_x.view(*gradient.shape[:-1], -1)
+            by_x = times_weight(by_result, base.T).addmm_(by_narrow, down)
+            by_x = by_x.view(*gradient.shape[:-1], down.shape[1])  # not -1: an expert may get no token
         by_up = (by_result.T @ narrow).mul_(ctx.scaling)
-        return by_x, None if base is not None else gradient, None, by_narrow.T @ rows, by_up, None
+        return by_x, None, None, by_narrow.T @ rows, by_up, None

@@ -107,6 +107,9 @@ def quietly() -> Iterator[None]:
             quiet()
             # Told by `_judge_adapter`, as an error.
             warnings.filterwarnings("ignore", message="Found missing adapter keys")
+            # peft sets right by itself what it then warns of: how GPT-2's layers lie, names of experts that are fused.
+            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
+            warnings.filterwarnings("ignore", message=r"The following (rank|alpha)_pattern keys did not match")
             yield
     finally:
         logging.set_verbosity(verbosity)

@@ -10,6 +10,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,8 @@ class Model:
     source: Source
     dtype: torch.dtype
     """Of the arithmetic; weights may be wider."""
+    now: datetime | None = None
+    """What a chat template that reads the clock is told; None where it reads none."""
 
     def score(self, examples: Sequence[Example]) -> TokenLogps:
         """Return the log-probability of every scored token, with a gradient where the weights have one."""
@@ -81,8 +84,9 @@ class Model:
 
     @property
     def identity(self) -> str:
-        """What answers depend on besides chat and sampling: weights, template, and what ends a turn."""
-        return fingerprint([self.digest(), self.tokenizer.chat_template, list(self.eos_ids)])
+        """What answers depend on besides chat and sampling: weights, template, its date, and what ends a turn."""
+        dated = [self.now.isoformat()] if self.now else []
+        return fingerprint([self.digest(), self.tokenizer.chat_template, list(self.eos_ids), *dated])
 
     def save(self, folder: Path) -> None:
         """Write the adapter, or all weights where there is none, and the tokenizer, as transformers loads them."""
@@ -106,7 +110,7 @@ class Model:
 
     def renderer(self, data: DataConfig) -> Renderer:
         """Return the renderer that matches this tokenizer."""
-        return Renderer(self.tokenizer, self.eos_ids, data, self.context.most)
+        return Renderer(self.tokenizer, self.eos_ids, data, self.now, self.context.most)
 
     @cached_property
     def context(self) -> Context:

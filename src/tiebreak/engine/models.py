@@ -12,20 +12,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import peft
 import platformdirs
 import torch
 import transformers
-from torch import nn
 
 from tiebreak.config import AdapterConfig, DataConfig, ModelConfig, ReferenceConfig, build_config
 from tiebreak.data.render import Renderer
+from tiebreak.engine.adapters import with_new_adapter
 from tiebreak.engine.attention import use_plain_attention
 from tiebreak.engine.bundled import Say
 from tiebreak.engine.compatibility import Choice, choose_scorer
 from tiebreak.engine.fused_lora import fuse, unfuse
 from tiebreak.engine.loading import load_adapter, load_as_a_stranger, load_model, quietly
 from tiebreak.engine.model import POLICY_ADAPTER, Model
+from tiebreak.engine.noise import without_noise
 from tiebreak.engine.positions import Context, context_of
 from tiebreak.engine.products import speed_up
 from tiebreak.engine.reference.kinds import REFERENCE_ADAPTER, AdapterOff, FrozenCopy, OtherAdapter, Reference
@@ -33,8 +33,8 @@ from tiebreak.engine.reference.store import SCHEMA, LogpStore
 from tiebreak.engine.reference.stored import Stored
 from tiebreak.engine.scorer import PackedScorer, PlainScorer
 from tiebreak.engine.sources import Source, explained, refuse_code, resolve
-from tiebreak.engine.tokenizer import eos_ids, load_tokenizer, suggested_generation
-from tiebreak.errors import ModelError
+from tiebreak.engine.tokenizer import eos_ids, load_tokenizer, now_for, suggested_generation
+from tiebreak.errors import ModelError, one_line
 from tiebreak.fingerprint import derive_seed
 
 
@@ -46,14 +46,15 @@ def load(
     seed: int,
     trained: Path | None = None,
     start: Path | None = None,
+    base: str | None = None,
     say: Say = lambda _: None,
 ) -> tuple[Model, Stored]:
     """Return the policy at its start, or as trained in a run folder, and its reference.
 
-    `trained` holds what `Model.save` wrote. `start` holds the adapter that training started from, where it was one.
-    `seed` draws a new adapter.
+    `trained` holds what `Model.save` wrote. `start` holds the adapter that training started from, where it was one, and
+    `base` is where its base model is now. `seed` draws a new adapter.
     """
-    source = resolve(config if start is None else ModelConfig(name=str(start)), say)
+    source = resolve(config if start is None else ModelConfig(name=str(start)), say, base=base)
     if trained is not None:
         refuse_code(str(trained))  # a run folder may come from elsewhere, too
     device = _device(config)
@@ -78,6 +79,7 @@ def load(
         pad_id=pad_id,
         source=source,
         dtype=dtype,
+        now=now_for(config, tokenizer),
     )
     return policy, _remembered(reference_of(policy), store, policy, say)
 
@@ -94,8 +96,8 @@ def load_renderer(model: str, data: DataConfig, say: Say = lambda _: None) -> tu
         settings = transformers.AutoConfig.from_pretrained(
             source.base, revision=source.revision, trust_remote_code=False
         )
-    renderer = Renderer(tokenizer, eos_ids(tokenizer, suggested_generation(source)), data)
-    return renderer, context_of(settings, tokenizer)
+    eos, now = eos_ids(tokenizer, suggested_generation(source)), now_for(config, tokenizer)
+    return Renderer(tokenizer, eos, data, now), context_of(settings, tokenizer)
 
 
 def save_merged(policy: Model, folder: Path) -> None:
@@ -140,22 +142,25 @@ def _with_adapter(loading: _Loading, adapter: AdapterConfig, seed: int) -> tuple
         if start:
             model = load_adapter(base, str(start), POLICY_ADAPTER, is_trainable=True, say=loading.say)
         else:
-            targets = adapter.target_modules
-            lora = peft.LoraConfig(
-                r=adapter.rank,
-                lora_alpha=adapter.alpha,
-                lora_dropout=adapter.dropout,
-                target_modules=targets if isinstance(targets, str) else list(targets),
-                task_type="CAUSAL_LM",
-            )
-            # The adapter remembers the revision of its base, for whoever loads it later.
-            model = peft.get_peft_model(base, lora, adapter_name=POLICY_ADAPTER, revision=source.revision)
+            model = with_new_adapter(base, adapter, source.revision, loading.say)
         if source.adapter:
-            load_adapter(model, source.adapter, REFERENCE_ADAPTER, is_trainable=False)
+            _load_reference(model, source.adapter)
             model.set_adapter(POLICY_ADAPTER)
+    for kind in model.peft_config.values():  # for whoever loads it from another folder
+        kind.base_model_name_or_path, kind.revision = source.base, source.revision
     model = model.to(loading.device)
-    fuse(model)
+    fuse(model, loading.say)
     return model, OtherAdapter if source.adapter else AdapterOff
+
+
+def _load_reference(model: Any, adapter: str) -> None:
+    try:
+        load_adapter(model, adapter, REFERENCE_ADAPTER, is_trainable=False)
+    except ModelError as error:
+        raise ModelError(
+            f"{adapter}: this kind of adapter cannot stand beside itself as the reference; merge it into its base "
+            f"model (peft's merge_and_unload) and name that, or take adapter.kind none ({one_line(error, 160)})"
+        ) from None
 
 
 def _all_weights(loading: _Loading) -> tuple[Any, ReferenceOf]:
@@ -196,24 +201,14 @@ def _base(loading: _Loading) -> Any:
 
 
 def _weights(loading: _Loading, name: str, revision: str | None) -> Any:
-    network = without_noise(load_model(name, revision, loading.dtype, loading.say))
+    network = load_model(name, revision, loading.dtype, loading.say)
+    if network.config.get_text_config().to_dict().get("output_router_logits"):
+        loading.say(
+            "config.json asks for its experts' own loss (output_router_logits): a preference has none to add to"
+        )
+    with explained(name):
+        network = without_noise(network, loading.say)
     speed_up(network, network.get_output_embeddings())
-    return network
-
-
-def without_noise(network: Any) -> Any:
-    """Switch off dropout and router noise that a base model brings: they would depend on the micro-batches.
-
-    Some models keep them in modules (GPT-2), others as a number that a layer reads (OPT, Mixtral's router).
-    """
-    for module in network.modules():
-        noise = [
-            key
-            for key, value in vars(module).items()
-            if ("drop" in key or "jitter" in key) and isinstance(value, float)
-        ]
-        for key in ["p"] if isinstance(module, nn.Dropout) else noise:
-            setattr(module, key, 0.0)
     return network
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -17,10 +18,11 @@ from torch import Tensor, nn
 from tiebreak.engine.attention import PackedLayout, causal_model, use_packed_attention, use_plain_attention
 from tiebreak.engine.head import head_of, plain_token_logps, token_logps
 from tiebreak.engine.products import filling
+from tiebreak.engine.stretching import forget_lengths, stretching_of
 from tiebreak.maths.layout import lay_out, micro_batches, num_padded
 from tiebreak.maths.logps import TokenLogps
 from tiebreak.maths.packing import PackedRow, num_packed, pack, packed_micro_batches
-from tiebreak.records import Example
+from tiebreak.records import Example, Ids
 
 E = TypeVar("E", bound=Example)
 Cut = Callable[[Sequence[Example]], Sequence[Sequence[Example]]]
@@ -47,13 +49,17 @@ class Scorer(Protocol):
 
 
 class PlainScorer:
-    """One right-padded row for each completion, through the model's own forward and head."""
+    """One right-padded row for each completion, through the model's own forward and head.
+
+    Rows that would change each other's positions (`engine.stretching`) go through one after the other.
+    """
 
     layout = "plain"
 
     def __init__(self, network: Any, *, pad_id: int, device: torch.device, dtype: torch.dtype) -> None:
         """`dtype` is that of the arithmetic; weights of another dtype are cast on the way."""
         self._network = network
+        self._stretching = stretching_of(network)
         self._pad_id = pad_id
         self._device = device
         self._dtype = dtype
@@ -73,6 +79,20 @@ class PlainScorer:
     def tokens(self, examples: Sequence[Example]) -> TokenLogps:
         """Return the log-probability of every scored token; cost grows with the padded size."""
         use_plain_attention(self._network)
+        rows = [_Row(example.prompt_ids, (completion,)) for example in examples for completion in example.completions]
+        parties = self._stretching.parties(len(row.prompt_ids) + len(row.completions[0]) for row in rows)
+        if len(parties) == 1:
+            return self._together(examples)
+        found: dict[int, Tensor] = {}
+        for places in parties:
+            found |= zip(places, self._together([rows[place] for place in places]).rows(), strict=True)
+        values = [found[place] for place in range(len(rows))]
+        return TokenLogps(torch.cat(values), tuple(map(len, values)))
+
+    def _together(self, examples: Sequence[Example]) -> TokenLogps:
+        """Score in one forward pass."""
+        if self._stretching.grows:
+            forget_lengths(self._network)
         batch = lay_out(examples, self._pad_id).to(self._device)
         positions = torch.arange(batch.first_scored, batch.input_ids.shape[1] - 1, device=self._device)
         with _arithmetic(self._device, self._dtype):
@@ -84,6 +104,17 @@ class PlainScorer:
             ).logits
         values = plain_token_logps(logits, batch.input_ids, batch.completion_mask, batch.first_scored)
         return TokenLogps(values, batch.num_tokens)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """An example of one completion of another one."""
+
+    prompt_ids: Ids
+    completions: tuple[Ids, ...]
+    example_id: str = ""
+    prompt_id: str = ""
+    weight: float = 1.0
 
 
 class PackedScorer:

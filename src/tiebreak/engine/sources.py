@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,27 +35,35 @@ class Source:
     """Where weights come from: a base model, and the adapter on it if the name given is one."""
 
     base: str
+    """A hub id, or the absolute path of a folder, so that an adapter finds it from anywhere."""
     revision: str | None
     adapter: str | None
     """A local folder: adapters of a hub are fetched whole, at their revision, without anything pickled."""
     identity: str
+    """A hub id, or what a folder is called with the content that it has, wherever it lies."""
     base_identity: str
+    folder: str | None = None
+    """The absolute path that the name given led to, where it was a folder and no hub id."""
 
 
-def resolve(config: ModelConfig, say: Say = lambda _: None, *, beneath: str | None = None) -> Source:
+def resolve(
+    config: ModelConfig, say: Say = lambda _: None, *, base: str | None = None, beneath: str | None = None
+) -> Source:
     """Find out what a name means: a bundled model, a folder, or a hub id; and whether it is an adapter.
 
-    What would run code when it is loaded is refused: modules of its own, pickles. `beneath` is the adapter whose base
-    is looked for.
+    What would run code when it is loaded is refused: modules of its own, pickles. `base` is where the base model of an
+    adapter is known to be, whatever the adapter says. `beneath` is the adapter whose base is looked for.
     """
     name = str(bundled_folder(config.name, say)) if config.name in BUNDLED else config.name
-    _refuse_missing(name)
+    _refuse_missing(name, beneath)
+    name = absolute(name)
+    given = None if config.name in BUNDLED or not Path(name).is_dir() else name
     with explained(name):
         adapter_file = find_adapter_config_file(name, revision=config.revision)
     if adapter_file is None:
         refuse_code(name, config.revision)
         identity = _identity(config.name, name)
-        return Source(name, config.revision, None, identity, identity)
+        return Source(name, config.revision, None, identity, identity, given)
     if beneath:
         raise ModelError(f"{beneath}: is an adapter on the adapter {name}; merge that one into its base model first")
     with explained(name):
@@ -62,13 +72,36 @@ def resolve(config: ModelConfig, say: Say = lambda _: None, *, beneath: str | No
     refuse_code(folder)
     if kind.peft_type != peft.PeftType.LORA:
         raise ModelError(f"{name}: is a {kind.peft_type} adapter; only LoRA adapters can be continued")
-    base = kind.base_model_name_or_path or ""
+    base = base or kind.base_model_name_or_path or ""
     if not base:
         raise ModelError(f"{name}: adapter_config.json names no base model (base_model_name_or_path)")
     with explained(name):
         found = ModelConfig(name=base, revision=kind.revision)
     parent = resolve(found, say, beneath=name)
-    return Source(parent.base, parent.revision, folder, _identity(config.name, folder), parent.base_identity)
+    identity = _identity(config.name, folder)
+    return Source(parent.base, parent.revision, folder, identity, parent.base_identity, given)
+
+
+def absolute(name: str) -> str:
+    """Return a name as it reads from any folder: a folder's absolute path, a hub id or bundled name as it is."""
+    is_folder = name not in BUNDLED and Path(name).is_dir()
+    return os.path.abspath(name) if is_folder else name  # noqa: PTH100 - resolve() would name what a link leads to
+
+
+def called(name: str) -> str:
+    """Return what a model is called, however its path is written: the last step of a path, or the name itself."""
+    where = absolute(name)
+    return Path(where).name or where if Path(where).is_absolute() else name
+
+
+def contents(identity: str) -> str:
+    """Return an identity, or several, without what folders are called; a hub id stays."""
+    return re.sub(r"\S+ (?=sha256:)", "", identity)
+
+
+def is_same(identity: str, name: str) -> bool:
+    """Whether a name leads to the model of an identity; reads all its bytes where it is a folder."""
+    return contents(_identity(name, absolute(name))) == contents(identity)
 
 
 def _fetched_adapter(name: str, revision: str | None) -> str:
@@ -83,16 +116,21 @@ def _identity(name: str, where: str) -> str:
         return name
     settings = (folder / file for file in _COMPUTED_WITH)
     files = sorted([*folder.glob("*.safetensors"), *(file for file in settings if file.is_file())])
-    return f"{name} sha256:{fingerprint([[file.name, file_digest(file)] for file in files])[:16]}"
+    return f"{called(name)} sha256:{fingerprint([[file.name, file_digest(file)] for file in files])[:16]}"
 
 
-def _refuse_missing(name: str) -> None:
+def _refuse_missing(name: str, adapter: str | None) -> None:
     folder = Path(name)
     if folder.is_dir():
         if not any((folder / file).exists() for file in ("config.json", "adapter_config.json")):
             raise ModelError(f"{name}: the folder holds neither config.json nor adapter_config.json")
         return
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
+    if looks_like_path and adapter:
+        raise ModelError(
+            f"{adapter}: its base model {name!r} is no folder here; write where it is now as base_model_name_or_path "
+            "into adapter_config.json"
+        )
     if looks_like_path or not name.strip():
         raise ModelError(f"{name!r}: no such folder; wanted a folder, a hub id, or one of: {', '.join(BUNDLED)}")
     if "/" not in name and (close := nearest(name, BUNDLED)):
@@ -164,6 +202,7 @@ def explained(name: str) -> Iterator[None]:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, TypeError) as error:
         cause = masked(one_line(error, 240))
-        raise ModelError(f"{name}: cannot be loaded: {cause}") from None
+        where = "" if Path(name).exists() else " (and no folder of this name is here)"
+        raise ModelError(f"{name}: cannot be loaded: {cause}{where}") from None
     except Exception as error:  # noqa: BLE001 - safetensors and hub clients have error types of their own
         raise ModelError(f"{name}: cannot be loaded: {type(error).__name__}: {masked(one_line(error, 200))}") from None

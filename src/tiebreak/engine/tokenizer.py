@@ -1,19 +1,22 @@
 """The tokenizer of a model: loaded, given its template, and asked what ends a turn.
 
-Owns what a tokenizer must have to be used. Nothing is unpickled and no code from a model repository runs.
+Owns what a tokenizer must have to be used, and what its template is told. Nothing is unpickled and no code from a model
+repository runs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
 import transformers
 
 from tiebreak.config import ModelConfig
-from tiebreak.data.templates import fault_of
+from tiebreak.data.templates import GIVEN, fault_of, names_read, reads_clock, with_defaults
 from tiebreak.engine.sources import Source, explained
-from tiebreak.errors import ModelError, one_line
+from tiebreak.errors import ConfigError, ModelError, nearest, one_line
 from tiebreak.secrecy import masked
 
 
@@ -35,16 +38,47 @@ def load_tokenizer(config: ModelConfig, source: Source, trained: Path | None = N
             tokenizer.chat_template = Path(config.chat_template).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ModelError(f"model.chat_template {config.chat_template}: cannot be read ({error})") from None
+    if config.chat_template_arguments and tokenizer.chat_template and trained is None:
+        _tell(tokenizer, config.chat_template_arguments)
     if not tokenizer.chat_template:
         raise ModelError(f"{where}: has no chat template; name a Jinja file as model.chat_template")
     if tokenizer.eos_token_id is None:
         raise ModelError(f"{where}: the tokenizer names no EOS token; set eos_token in tokenizer_config.json")
-    found = tokenizer.chat_template  # tools may have one of their own
-    for template in found.values() if isinstance(found, dict) else [found]:
+    for template in _templates(tokenizer).values():
         tokens = {name: token for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
         if fault := fault_of(template, tokens):
             raise ModelError(f"{config.chat_template or where}: the chat template {fault}; it is not used")
     return tokenizer
+
+
+def now_for(config: ModelConfig, tokenizer: Any) -> datetime | None:
+    """Return what a template that reads the clock is told: the day that is set, else today; None where none reads it.
+
+    A whole day, so that the tokens of a run, and what its reference said of them, are those of any other of that day.
+    """
+    if not any(map(reads_clock, _templates(tokenizer).values())):
+        return None
+    day = date.today() if config.chat_template_date is None else date.fromisoformat(config.chat_template_date)
+    return datetime.combine(day, time.min)
+
+
+def _templates(tokenizer: Any) -> dict[str, str]:
+    """Return the chat templates by name; tools may have one of their own."""
+    found = tokenizer.chat_template
+    return found if isinstance(found, dict) else {"default": found}
+
+
+def _tell(tokenizer: Any, arguments: Mapping[str, Any]) -> None:
+    """Write the arguments into the templates as defaults; raises ConfigError for a name that none of them reads."""
+    given = GIVEN | tokenizer.special_tokens_map.keys()
+    read = frozenset[str]().union(*map(names_read, _templates(tokenizer).values())) - given
+    for name in arguments:
+        if name not in read:
+            key = f"model.chat_template_arguments.{name}"
+            cause = "is given to every template" if name in given else "is no name that the chat template reads"
+            raise ConfigError(f"{key}: {cause}.{nearest(name, read)}")
+    told = {name: with_defaults(source, arguments) for name, source in _templates(tokenizer).items()}
+    tokenizer.chat_template = told if isinstance(tokenizer.chat_template, dict) else told["default"]
 
 
 def eos_ids(tokenizer: Any, generation: Any) -> tuple[int, ...]:

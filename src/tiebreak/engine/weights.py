@@ -6,9 +6,11 @@ Owns which names belong to the base and which to an adapter, and what of a confi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
+import peft
 import torch
 from torch import Tensor, nn
 
@@ -16,27 +18,55 @@ from tiebreak.fingerprint import fingerprint
 
 # Configuration that says how a model came here or is served, and not what it computes.
 IRRELEVANT = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
+# The same of an adapter: where it came from, how it is drawn and trained, and what its own tensors say.
+IRRELEVANT_OF_ADAPTERS = (
+    *("base_model_name_or_path", "revision", "auto_mapping", "task_type", "peft_version", "inference_mode"),
+    *("init_lora_weights", "loftq_config", "eva_config", "corda_config", "lora_ga_config", "lora_dropout"),
+    *("target_modules", "exclude_modules", "target_parameters", "layers_to_transform", "layers_pattern"),
+    *("fan_in_fan_out", "modules_to_save", "ensure_weight_tying", "megatron_config", "megatron_core"),
+)
+_WRAPPERS = ("base_layer", "original_module", "token_adapter")
+"""Steps in a tensor's name that only say that an adapter hangs on it."""
+_BESIDE_LORA = ("modules_to_save", "trainable_tokens_delta")
+"""What an adapter holds besides its LoRA factors, all of whose names begin with `lora_`."""
 
 
-def weights_digest(model: Any, config: Any, adapter: str | None = None) -> str:
+def weights_digest(model: nn.Module, config: Any, adapter: str | None = None) -> str:
     """Return the SHA-256 (64 hex digits) of a base model, with one adapter on it where it is named.
 
-    Other adapters do not count, so a base model has one digest under any adapter and under none. Cost: one pass over
-    all bytes, about a second per gigabyte.
+    Of all that a file of weights keeps: parameters, and buffers such as the scale of a layer. Buffers that no file
+    keeps follow from the configuration. Other adapters do not count, so a base model has one digest under any adapter
+    and under none. Cost: one pass over all bytes, about a second per gigabyte.
     """
-    tensors = sorted((name, _digest(tensor)) for name, tensor in _tensors(model, adapter))
-    lora = {} if adapter is None else model.peft_config[adapter].to_dict()
-    scale = [lora.get(key) for key in ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern")]
-    settings = {key: value for key, value in config.to_dict().items() if key not in IRRELEVANT}
-    return fingerprint([tensors, scale, repr(sorted(settings.items()))])
+    adapters = model.peft_config if isinstance(model, peft.PeftModel) else {}
+    tensors = sorted((name, _digest(tensor)) for name, tensor in _tensors(model, adapters, adapter))
+    used = {} if adapter is None else _told(adapters[adapter].to_dict(), IRRELEVANT_OF_ADAPTERS)
+    return fingerprint([tensors, repr(used), repr(_told(config.to_dict(), IRRELEVANT))])
 
 
-def _tensors(model: nn.Module, adapter: str | None) -> Iterator[tuple[str, Tensor]]:
-    for name, tensor in model.named_parameters():
-        if ".lora_" not in name:
-            yield name.removeprefix("base_model.model.").replace(".base_layer.", "."), tensor
-        elif adapter is not None and f".{adapter}." in name:
-            yield name.replace(f".{adapter}.", "."), tensor
+def _tensors(model: nn.Module, adapters: Mapping[str, Any], adapter: str | None) -> Iterator[tuple[str, Tensor]]:
+    kept = model.state_dict().keys()
+    yield from (
+        (name, tensor)
+        for path, tensor in (*model.named_parameters(), *((p, t) for p, t in model.named_buffers() if p in kept))
+        for name, owner in [_name_and_owner(path, adapters)]
+        if owner in (None, adapter)
+    )
+
+
+def _name_and_owner(path: str, adapters: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Return what a tensor is called whatever hangs on its model, and the adapter that it belongs to."""
+    if not adapters:
+        return path, None
+    steps = [step for step in path.removeprefix("base_model.model.").split(".") if step not in _WRAPPERS]
+    for place, (holder, owner) in enumerate(pairwise(steps), 1):
+        if owner in adapters and (holder.startswith("lora_") or holder in _BESIDE_LORA):
+            return ".".join(steps[:place] + steps[place + 1 :]), owner
+    return ".".join(steps), None
+
+
+def _told(settings: Mapping[str, Any], irrelevant: tuple[str, ...]) -> list[tuple[str, Any]]:
+    return sorted((key, value) for key, value in settings.items() if key not in irrelevant)
 
 
 def _digest(tensor: Tensor) -> list[Any]:

@@ -5,6 +5,7 @@ Owns its text.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from tiebreak.config import dump_config
@@ -46,11 +47,22 @@ tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
 - {manifest["num_steps_done"]} of {manifest["num_steps"]} steps in {duration(manifest["training_seconds"])} on \
 {manifest["device"]}
 - {manifest["num_trainable_parameters"]:,} of {manifest["num_parameters"]:,} parameters trained
-
+{_template(run)}
 ```yaml
 {dump_config(run.config).rstrip()}
 ```
 """
+
+
+def _template(run: Run) -> str:
+    """Return what was decided about the chat template, a line each; nothing where there is nothing to say."""
+    arguments, day = run.config.model.chat_template_arguments, run.manifest.get("template_date")
+    told = ", ".join(
+        f"`{name}`: `{json.dumps(value, ensure_ascii=False)}`" for name, value in (arguments or {}).items()
+    )
+    lines = [f"- The chat template here takes {told} where it is told nothing else"] if told else []
+    lines += [f"- The chat template writes the date of the day; in training that was {day}"] if day else []
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _measured(evaluation: dict[str, Any]) -> str:

@@ -28,7 +28,7 @@ from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.preamble import tell
 from tiebreak.training.recorder import check_trackers
 from tiebreak.training.resumption import heed_drift, identity
-from tiebreak.training.trained import Loaded, load
+from tiebreak.training.trained import Loaded, dated, load, whereabouts
 
 LIBRARIES = ("tiebreak", "torch", "transformers", "peft", "accelerate", "safetensors")
 
@@ -52,7 +52,8 @@ def check_settings(config: Config, progress: Progress) -> None:
 
 def made_ready(config: Config, run: Run, audit: AuditReport, progress: Progress) -> Ready:
     """Prove that configuration, data and model can be used together, and set the policy up for its memory."""
-    loaded = load(_with_store(config, run), say=progress.say)
+    begun = dated(config, run) if run.has_begun else config
+    loaded = load(_with_store(begun, run), say=progress.say)
     policy, settings = loaded.policy, config.training
     data = prepare(config.data, policy.renderer(config.data), progress)
     tell(data, policy, loaded.reference, config.data, progress)
@@ -79,7 +80,9 @@ def begin(run: Run, config: Config, ready: Ready, accept: Collection[str], progr
     files.sweep(run.path)
     run.update_manifest(status=runs.RUNNING)
     _write_inputs(run, ready, trained)
-    run.update_manifest(schema=runs.SCHEMA, status=runs.RUNNING, identity=known, **history, **_facts(config, ready))
+    run.update_manifest(
+        schema=runs.SCHEMA, status=runs.RUNNING, identity=known, **history, **_facts(run, config, ready)
+    )
     # Last: were it there before the identity, a change that was cut off here could not be told by its settings.
     files.write_text(run.config_file, dump_config(config))
 
@@ -95,7 +98,7 @@ def _heed_history(
     if begun and before.get("schema") != runs.SCHEMA:
         raise RunError(
             f"{run.path}: was begun by another version of tiebreak, whose checkpoints this one does not read; what it "
-            "trained is kept: 'tiebreak evaluate' measures it, --resume never starts afresh beside it"
+            "trained is kept: evaluate measures it, --resume never starts afresh beside it"
         )
     accepted = heed_drift(run, known, config, accept, progress) if begun else []
     same = before.get("identity") == known
@@ -148,7 +151,7 @@ def _write_inputs(run: Run, ready: Ready, trained: Collection[str]) -> None:
             start.save(folder)
 
 
-def _facts(config: Config, ready: Ready) -> Mapping[str, Any]:
+def _facts(run: Run, config: Config, ready: Ready) -> Mapping[str, Any]:
     """Return what made the run, and on what."""
     policy = ready.loaded.policy
     trainable, total = policy.num_parameters
@@ -156,11 +159,12 @@ def _facts(config: Config, ready: Ready) -> Mapping[str, Any]:
         "config_fingerprint": fingerprint(config.model_dump(mode="json")),
         "data_fingerprint": ready.data.fingerprint,
         "model": policy.source.identity,
-        "base_model": policy.source.base,
+        **whereabouts(run, policy.source),
         "base_identity": policy.source.base_identity,
         "reference": ready.loaded.reference.identity,
         "layout": policy.scorer.layout,
         "plain_because": policy.plain_because,
+        "template_date": policy.now and policy.now.date().isoformat(),
         "plan": ready.memory.as_dict() | {"token_budget": ready.loaded.budget.tokens},
         "method": config.adapter.kind,
         "num_parameters": total,

@@ -5,6 +5,9 @@ Owns these sentences.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 import numpy as np
 
 from tiebreak.config import DataConfig
@@ -12,6 +15,7 @@ from tiebreak.data.preparation import PreparedData
 from tiebreak.engine.model import Model
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.progress import Progress
+from tiebreak.reporting.visible import visible
 
 
 def tell(data: PreparedData, policy: Model, reference: Reference, config: DataConfig, progress: Progress) -> None:
@@ -22,6 +26,9 @@ def tell(data: PreparedData, policy: Model, reference: Reference, config: DataCo
         f"{report['num_records']} records ({forms}): {report['num_train_pairs']} pairs to train on, "
         f"{report['num_heldout_pairs']} held out on {report['num_heldout_prompts']} prompts"
     )
+    for file in report["files"]:
+        for one in _reading_of(file):
+            progress.say(one)
     if report["num_dropped"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in report["dropped_by_reason"].items())
         first = data.dropped[0]
@@ -34,12 +41,25 @@ def tell(data: PreparedData, policy: Model, reference: Reference, config: DataCo
             "the model is an adapter: it is trained on with its own rank and targets (other adapter settings have no "
             "effect), and its start is the reference"
         )
+    if policy.now:
+        day = policy.now.date()
+        progress.say(f"the chat template writes the date: in all of this run it is {day} (model.chat_template_date)")
     if policy.plain_because:
         progress.say(f"pairs are scored in padded rows, slower and with the same results: {policy.plain_because}")
     trainable, total = policy.num_parameters
     progress.say(
         f"{policy.source.identity}: {trainable:,} of {total:,} parameters train; reference: {reference.identity}"
     )
+
+
+def _reading_of(file: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how a file's first record was read, and what of it was not."""
+    if first := file["first_record"]:
+        sides = " over ".join(f"'{visible(first[side], 60)}'" for side in ("chosen", "rejected") if first[side])
+        asked, why = visible(first["prompt"], 60), visible(first["why"], 80)
+        yield f"{file['path']}:{first['line']} is read as '{asked}' → {sides} ({why})"
+    if file["columns_unread"]:
+        yield f"{file['path']}: not read: {visible(', '.join(file['columns_unread']))}"
 
 
 def _tell_context(data: PreparedData, policy: Model, config: DataConfig, progress: Progress) -> None:

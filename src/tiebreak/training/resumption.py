@@ -15,6 +15,7 @@ from tiebreak.data.preparation import PreparedData
 from tiebreak.data.reader import data_digest
 from tiebreak.engine.model import Model
 from tiebreak.engine.reference.kinds import Reference
+from tiebreak.engine.sources import absolute, called, contents, is_same
 from tiebreak.errors import ConfigError, RunError, nearest
 from tiebreak.fingerprint import fingerprint
 from tiebreak.progress import Progress
@@ -40,8 +41,9 @@ def identity(config: Config, data: PreparedData, policy: Model, reference: Refer
 
 
 def governing(config: Config) -> dict[str, Any]:
-    """Return the settings that weights depend on, as plain values by dotted key."""
-    return {key: _plain(value_of(config, key)) for key, _ in leaves() if not key.startswith(_FREE)}
+    """Return the settings that weights depend on, as plain values by dotted key; a model's path by its last step."""
+    found = {key: _plain(value_of(config, key)) for key, _ in leaves() if not key.startswith(_FREE)}
+    return found | {"model.name": called(config.model.name)}
 
 
 def asked_for(resume: str, accept: Collection[str]) -> tuple[str, ...]:
@@ -61,6 +63,8 @@ def heed_drift(
     """Refuse to go on where something changed that nobody accepted; return what was accepted, by name."""
     before: Mapping[str, str] = dict(run.manifest.get("identity") or {})
     drifted = [name for name in PARTS if before.get(name) != now.get(name)]
+    if contents(str(before.get("model"))) == contents(now["model"]):  # whatever its folder is called now
+        drifted = [name for name in drifted if name != "model"]
     # A template changes the tokens, too; it alone is to blame then.
     blamed = [name for name in drifted if not (name == "tokenizer" and {"template", "data", "config"} & set(drifted))]
     refused = [name for name in blamed if name not in accept]
@@ -103,10 +107,15 @@ def already_done(run: Run, config: Config) -> bool:
         return False
     if run.manifest.get("status") != runs.DONE:
         return False
+    before_was, name = run.manifest.get("model_folder"), config.model.name
     before, now = governing(run.config), governing(config)
+    if before_was is not None:
+        before["model.name"] = called(str(before_was))
     if before != now:
         changed = ", ".join(key for key in now if before[key] != now[key])
         raise RunError(f"{run.path}: holds a finished run with other settings ({changed}); choose another output.dir")
+    if before_was not in (None, absolute(name)) and not is_same(str(run.manifest.get("model")), name):
+        raise RunError(f"{run.path}: holds a finished run of another model ({before_was}); choose another output.dir")
     with as_a_run_writes(run.path):
         known = {str(file["path"]): file["sha256"] for file in run.data["files"]}
     for path, digest in known.items():

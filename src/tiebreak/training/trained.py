@@ -1,21 +1,27 @@
 """Policy and reference: at their start, or as a run left them.
 
-Owns which sections of a configuration they are made of.
+Owns which sections of a configuration they are made of, where a run finds the model that it was trained on, and the
+date that it keeps.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 from tiebreak.config import Config
 from tiebreak.engine import models
+from tiebreak.engine.bundled import BUNDLED
 from tiebreak.engine.model import Model
 from tiebreak.engine.reference.stored import Stored
+from tiebreak.engine.sources import Source, contents
 from tiebreak.errors import RunError
 from tiebreak.progress import Progress, Silent
-from tiebreak.runs import Run
+from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.budget import Budget
 
 
@@ -33,11 +39,13 @@ def load(
     *,
     trained: Path | None = None,
     start: Path | None = None,
+    base: str | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Loaded:
     """Return the policy at its start, or as trained in a folder, with its reference.
 
-    `trained` holds what `Model.save` wrote. `start` holds the adapter that training started from, where it was one.
+    `trained` holds what `Model.save` wrote. `start` holds the adapter that training started from, where it was one, and
+    `base` is where its base model is now.
     """
     policy, reference = models.load(
         config.model,
@@ -46,6 +54,7 @@ def load(
         seed=config.training.seed,
         trained=trained,
         start=start,
+        base=base,
         say=say,
     )
     if config.training.gradient_checkpointing and trained is None:
@@ -53,18 +62,77 @@ def load(
     return Loaded(policy, reference, Budget(policy, config.training.token_budget))
 
 
+def dated(config: Config, run: Run) -> Config:
+    """Return settings with the date that a run's chat template wrote when it began, where none is set."""
+    kept = run.manifest.get("template_date") if run.manifest_file.exists() else None
+    if config.model.chat_template_date or not kept:
+        return config
+    with as_a_run_writes(run.path):
+        day = date.fromisoformat(kept).isoformat()
+    return config.model_copy(update={"model": config.model.model_copy(update={"chat_template_date": day})})
+
+
 def load_trained(run: Run, progress: Progress | None = None) -> Loaded:
     """Return the policy that a run trained, with the reference that it was trained against.
 
-    Raises RunError where the base model's weights are no longer those of the training.
+    Called from any folder, and after the run was moved together with its model. Raises RunError where the model is
+    gone, or the base model's weights are no longer those of the training.
     """
-    start = run.start_folder
+    start, manifest, config = run.start_folder, run.manifest, run.config
     say = (progress or Silent()).say
-    loaded = load(run.config, trained=run.policy_folder, start=start if start.is_dir() else None, say=say)
-    trained_on, source = run.manifest.get("base_identity"), loaded.policy.source
-    if source.base_identity != trained_on:
+    base = _found(run, manifest.get("base_model"), ())
+    if not start.is_dir():
+        config = config.model_copy(update={"model": config.model.model_copy(update={"name": _model_of(run, config)})})
+    config = dated(config, run)
+    loaded = load(config, trained=run.policy_folder, start=start if start.is_dir() else None, base=base, say=say)
+    trained_on, source = str(manifest.get("base_identity")), loaded.policy.source
+    if contents(source.base_identity) != contents(trained_on):
         raise RunError(
             f"{run.path}: was trained on the base model {trained_on}, but {source.base} now holds "
             f"{source.base_identity}; bring back the weights it was trained on"
         )
     return loaded
+
+
+def whereabouts(run: Run, source: Source) -> dict[str, Any]:
+    """Return what a manifest keeps so that a run finds its model again, from wherever it is used."""
+    return {"base_model": source.base, "model_folder": source.folder, "run_folder": str(run.path.resolve())}
+
+
+def _model_of(run: Run, config: Config) -> str:
+    """Return where the model is that a run was trained on; what was a folder is never looked for on a hub."""
+    name, manifest = config.model.name, run.manifest
+    # Runs of before say only by the content in a model's identity that it was a folder.
+    identity = str(manifest.get("model"))
+    told = contents(identity) != identity == manifest.get("base_identity") and name not in BUNDLED
+    if manifest.get("model_folder") is None and ("model_folder" in manifest or not told):
+        return name
+    found = _found(run, manifest.get("model_folder"), (name,))
+    if found is None:
+        where = manifest.get("model_folder") or f"{name} of the folder that training was started in"
+        raise RunError(
+            f"{run.path}: was trained on the model in the folder {where}, which is not there; bring it back, or write "
+            f"where it is now as model.name into {run.config_file}"
+        )
+    return found
+
+
+def _found(run: Run, recorded: Any, others: tuple[str, ...]) -> str | None:
+    """Return a folder where it was, moved along with the run, or as it is called by others; None where it is nowhere.
+
+    Whether it holds what it held is told by its content, once it is loaded.
+    """
+    places = list(others)
+    if isinstance(recorded, str) and os.path.isabs(recorded):  # noqa: PTH117
+        places = [recorded, *_moved(recorded, str(run.manifest.get("run_folder")), str(run.path.resolve())), *others]
+    return next((os.path.abspath(place) for place in places if Path(place).is_dir()), None)  # noqa: PTH100
+
+
+def _moved(place: str, before: str, now: str) -> list[str]:
+    """Return where a place is if the folder that it shares with a run was moved with it."""
+    old, new = Path(before).parts, Path(now).parts
+    while old and new and old[-1] == new[-1]:
+        old, new = old[:-1], new[:-1]
+    root = Path(*old) if old else None
+    shared = root is not None and Path(place).is_relative_to(root)
+    return [str(Path(*new) / Path(place).relative_to(root))] if root and shared and new else []

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from tiebreak.config import DataConfig
+from tiebreak.config import DataConfig, command, in_quotes
 from tiebreak.data.formats import RowError
 from tiebreak.data.formats.checks import check_pair
 from tiebreak.data.formats.writing import BESIDE, Writer
@@ -21,6 +21,7 @@ from tiebreak.data.reader import records
 from tiebreak.data.sheets import Sheet, writer_of
 from tiebreak.data.writer import SUFFIXES, Append, require_new, rows_to, writing
 from tiebreak.doctor.examination import Audit, audit
+from tiebreak.doctor.report import AuditReport
 from tiebreak.doctor.rules import RULES, Action
 from tiebreak.doctor.texts.flaws import visible
 from tiebreak.errors import DataError, nearest
@@ -81,14 +82,19 @@ def clean(
     """Audit the training pairs of `data`, act on what was found, and write kept and set-aside pairs with a report.
 
     `out` is a new folder, or the name of the file of kept pairs, beside which the other two then stand. `actions` are
-    rule code to action, over the rules' own. Raises DataError where `out` exists or an action is not one of a rule's.
+    rule code to action, over the rules' own. Raises DataError where `out` exists, an action is not one of a rule's, or
+    no pair is left.
     """
     chosen, writer, target = _chosen(actions or {}), writer_of(to), Path(out)
     names = _names(target)
     found = audit(data, progress=progress or Silent())
+    if not found.report.counts["num_pairs"]:
+        raise DataError(_nothing_left(found.report, data, "no pair can be read"))
     with writing(target), tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as hidden:
         sorting = _Sorting(found, chosen, writer)
         sorting.run(Path(hidden), names)
+        if not sorting.num_kept:
+            raise DataError(_nothing_left(found.report, data, "no pair would be kept, nothing is written"))
         if names["kept"] == target.name:
             for name in reversed(list(names.values())):  # the file of kept pairs last
                 (Path(hidden) / name).replace(target.parent / name)
@@ -97,6 +103,14 @@ def clean(
                 for name in names.values():
                     (Path(hidden) / name).replace(folder / name)
     return sorting.account(target, names)
+
+
+def _nothing_left(report: AuditReport, data: DataConfig, outcome: str) -> str:
+    """Say what the doctor found in a file of which nothing is left, and where first."""
+    codes = ", ".join(f"{found.code} {found.count} {found.of}" for found in report.findings if found.grade != "info")
+    places = [example for found in report.findings for example in found.examples]
+    first = "".join(f"; {one.file}:{one.line}: {one.excerpt}" for one in places[:1])
+    return f"{data.train_paths}: {outcome} ({codes}){first}; see {in_quotes(command('check', report.read))}"
 
 
 def _chosen(wanted: Mapping[str, str]) -> dict[str, Action]:
@@ -202,6 +216,11 @@ class _Sorting:
             },
             "left_out": self._sheet.left_out,
         }
+
+    @property
+    def num_kept(self) -> int:
+        """Pairs that were written as kept."""
+        return self._counts["kept"]
 
     def account(self, target: Path, names: Mapping[str, str]) -> Cleaned:
         """Return what was done and where it stands."""

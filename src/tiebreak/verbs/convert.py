@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tiebreak.config import DataConfig
+from tiebreak.config import DataConfig, command, reading
 from tiebreak.data.formats import RowError
 from tiebreak.data.formats.writing import BESIDE, Writer
 from tiebreak.data.reader import forms_of, open_data, records, refuse_unusable, training_files
@@ -75,7 +75,8 @@ def convert(data: DataConfig, form: str, out: str | Path) -> Conversion:
         for file in files:
             for record in records(file):
                 account.take(record, append)
-        refuse_unusable(data.train_paths, account.num_records, account.num_pairs, account.dropped, 1.0)
+        see = command("check", reading(data))
+        refuse_unusable(data.train_paths, account.num_records, account.num_pairs, account.dropped, 1.0, see)
         account.refuse_empty()
     return account.conversion(str(target), forms_of(files))
 

@@ -11,16 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiebreak.config import BUNDLED_MODEL, Config, DataConfig, build_config
+from tiebreak.config import BUNDLED_MODEL, Config, DataConfig, build_config, command, in_quotes
 from tiebreak.config.yaml_text import parse_yaml, write_yaml
 from tiebreak.data.writer import require_new, writing
 from tiebreak.doctor.findings import NOISY
 from tiebreak.doctor.rules import TOKEN_RULES
+from tiebreak.doctor.sentences import reading_of
+from tiebreak.errors import DataError
 from tiebreak.files import write_text
 
 # Tokens of a word, for a first guess where no tokenizer is named: English prose takes 1.3, code and lists more.
 TOKENS_PER_WORD = 1.5
 LENGTH_STEP = 64
+MAX_FILES = 8
+"""Files whose reading is told."""
 USUAL = Config()
 """Where nothing in the data speaks for another value, a setting keeps its default."""
 UNLIMITED = 2**31
@@ -47,8 +51,18 @@ _SCALES = (
 )
 
 
+_KEPT = {"columns", "pairing", "min_margin", "allow", "max_dropped_share", "max_pairs"}
+"""What the user said of the data and nothing in it can better."""
+
+
 def init(report: Mapping[str, Any], data: DataConfig, model: str | None, out: str | Path | None = None) -> str:
-    """Return the configuration, proven to load, and write it to `out` where that is given."""
+    """Return the configuration, proven to load, and write it to `out` where that is given.
+
+    Raises DataError where the report is of data without a pair.
+    """
+    if not report["num_pairs"]:
+        see = in_quotes(command("check", report["read"]))
+        raise DataError(f"{data.train_paths}: no pair can be read, so that nothing is there to start from; see {see}")
     text = starting_config(report, data, model)
     build_config(parse_yaml(text, "init"), where="init")
     if out is not None:
@@ -64,10 +78,12 @@ def starting_config(report: Mapping[str, Any], data: DataConfig, model: str | No
     forms = ", ".join(dict.fromkeys(file["format"] for file in report["files"]))
     counted = f"{report['num_pairs']} pairs on {report['num_prompts']} prompts ({forms})"
     lines = [_comment(f"Written by 'tiebreak init': {counted}.")]
+    for file in report["files"][:MAX_FILES]:
+        lines += [_comment(f"{file['path']} · {one.name}: {one.text}") for one in reading_of(file)]
     errors = [finding for finding in report["findings"] if finding["severity"] == "error"]
     if refused := [finding for finding in errors if finding["code"] not in TOKEN_RULES]:
-        cure = "until they are cleaned ('tiebreak clean') or allowed (data.allow)"
-        lines.append(_comment(f"'tiebreak train' refuses these {cure}:"))
+        lines.append(_comment("train refuses these until they are allowed (data.allow) or cleaned:"))
+        lines.append(_comment(command("clean", report["read"], "OUT")))
         lines += [_comment(f"{one['code']}: {one['count']} {one['of']}, {one['title']}") for one in refused]
     lines.append("model:")
     lines.append(_set("name", model or BUNDLED_MODEL, "" if model else "the bundled 135M model; name your own"))
@@ -99,7 +115,7 @@ def _data(report: Mapping[str, Any], data: DataConfig) -> Iterator[str]:
     forms = {file["format"] for file in report["files"]}
     detected = isinstance(data.train, str) and len(forms) == 1 and forms != {"columns"}
     yield _set("format", forms.pop() if detected else data.format)
-    chosen = data.model_dump(include={"columns", "pairing", "min_margin"}, exclude_defaults=True)
+    chosen = data.model_dump(include=_KEPT, exclude_defaults=True, mode="json")
     for name, value in chosen.items():
         yield _set(name, value)
     yield _set("max_length", *_max_length(report))
@@ -109,7 +125,7 @@ def _data(report: Mapping[str, Any], data: DataConfig) -> Iterator[str]:
         yield _set("truncation", "prompt_start", reason)
     else:
         reason = "a longer pair is left out; prompt_start cuts the oldest prompt tokens instead"
-        yield _set("truncation", USUAL.data.truncation, reason)
+        yield _set("truncation", data.truncation, reason)
     if not data.heldout:
         prompts = max(report.get("num_groups") or report["num_prompts"], 1)
         share = round(min(0.25, max(0.02, WANTED_HELDOUT / prompts)), 3)
@@ -128,7 +144,7 @@ def _max_length(report: Mapping[str, Any]) -> tuple[int, str]:
         return _rounded(longest), f"99 % of pairs have at most {longest:.0f} tokens with this tokenizer"
     words = report["words"]
     longest = TOKENS_PER_WORD * (words["prompt"]["p99"] + max(words["chosen"]["p99"], words["rejected"]["p99"]))
-    return _rounded(longest), "guessed from words; 'tiebreak init FILE --model M' counts tokens"
+    return _rounded(longest), "guessed from words; with --model M, init counts tokens"
 
 
 def _rounded(tokens: float) -> int:

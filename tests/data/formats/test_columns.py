@@ -177,7 +177,8 @@ def test_the_names_of_a_mapping_are_those_of_the_documents():
     assert set(KEYS) == {
         "prompt", "input", "system", "tools", "chosen", "rejected", "completions", "scores", "ranking", "completion_a",
         "completion_b", "votes", "winner", "a_is_better", "completion", "label", "chosen_score", "rejected_score",
-        "margin", "weight", "soft_label", "annotator", "group", "split", "dataset", "licence",
+        "margin", "weight", "soft_label", "annotator", "group", "split", "dataset", "licence", "history", "prefix",
+        "strength", "score", "score_a", "score_b",
     }  # fmt: skip
 
 
@@ -227,7 +228,6 @@ def test_solutions_with_a_verdict_are_guessed_as_thumbs():
     "row",
     [
         {"context": "A text.", "question": "Why?", "chosen": "Because.", "rejected": "No."},
-        {"query": "Why?", "history": [["Hi", "Hello"]], "chosen": "Because.", "rejected": "No."},
         {"chosen": "Because.", "rejected": "No."},
         {"human": "Why?", "ai": "Because."},
         {"query": "Why?", "pos": ["Because."], "neg": ["No."]},

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 import tiebreak
 from tiebreak.data.formats import FORMATS, detect, read_row
-from tiebreak.data.formats.columns import KEYS
+from tiebreak.data.formats.columns import KEYS, columns_form
 from tiebreak.data.formats.writing import BESIDE, NEEDED, WRITERS
 from tiebreak.records import Source
 
@@ -46,7 +47,7 @@ def test_the_example_of_a_form_is_of_that_form_and_can_be_read(name):
     (row,) = examples(FORMS[name])
     assert detect(row).name == name
     reading = read_row(row, FORMATS[name], Source("data.md", 1))
-    assert reading.pairs or reading.thumbs
+    assert reading.pairs or reading.thumbs or reading.rated
     for pair in reading.pairs:
         assert (pair.chosen.content, pair.rejected.content) in {("Because.", "No."), ("Hello", "Bye")}
     for thumb in reading.thumbs:
@@ -68,6 +69,27 @@ def test_the_guessed_examples_are_guessed():
         assert form.name == "columns"
         assert reading.pairs or reading.thumbs
     assert f"`{detect(rows[0]).title}`" in PARTS["Columns of other names"]
+
+
+MAPPINGS = re.findall(r"```mapping\n(.+?)\n(.+?)\n```", PARTS["Columns of other names"])
+
+
+@pytest.mark.parametrize(("row", "options"), MAPPINGS)
+def test_the_example_of_a_mapping_is_read_as_it_is_written(row, options):
+    words = shlex.split(options)
+    assert set(words[::2]) == {"-c"}
+    form = columns_form(dict(word.split("=", 1) for word in words[1::2]))
+    reading = read_row(json.loads(row), form, Source("data.md", 1))
+    for pair in reading.pairs:
+        assert pair.prompt[-1].content == "Why?"
+        assert pair.chosen.content.removeprefix("First: ") == "Because."
+        assert pair.rejected.content.removeprefix("First: ") == "No."
+    alone = [thumb.completion for thumb in reading.thumbs if thumb.liked] + [one.completion for one in reading.rated]
+    assert reading.pairs or [said.content for said in alone] == ["Because."]
+
+
+def test_every_example_of_a_mapping_is_found():
+    assert len(MAPPINGS) == PAGE.count("```mapping") > 5
 
 
 def test_every_name_of_a_mapping_is_told():

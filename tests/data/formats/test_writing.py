@@ -68,6 +68,7 @@ def rounds(draw, number):
 
 COMPLETIONS = st.one_of(
     WORDS.map(lambda text: Message("assistant", text)),
+    st.builds(lambda thought, text: Message("assistant", text, reasoning=thought), WORDS, st.just("") | TEXT),
     st.builds(lambda text: Message("assistant", text, None, (call(9), call(8))), st.just("") | TEXT),
 )
 SCORE = st.none() | st.floats(-10, 10)
@@ -105,7 +106,8 @@ def bare(message, carries):
     ]
     name = message.name if "names" in carries else None
     text = message.content if "blanks" in carries else message.content.strip()
-    return message.role, text, name, calls, message.tool_call_id if "call_ids" in carries else None
+    thought = message.reasoning
+    return message.role, text, thought, name, calls, message.tool_call_id if "call_ids" in carries else None
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -221,6 +223,7 @@ CHANGED = {
     "history": {"prompt": (WHY, YES, WHY)},
     "tools": {"tools": ({"name": "f"},)},
     "tool_calls": {"chosen": Message("assistant", "", None, (call(1),))},
+    "reasoning": {"chosen": Message("assistant", "Because.", reasoning="Why so?")},
     "preference": {"preference": Preference(soft_label=0.9)},
     "votes": {"preference": Preference(votes=(Vote("tie"),))},
     "origin": {"origin": Origin(split="test")},

@@ -1,7 +1,8 @@
 """Parquet and Arrow: tables of columns to rows of JSON values, a few at a time.
 
 Owns what becomes of types that JSON has not: times and decimals become text, bytes become text where they are UTF-8,
-else None. The records are numbered from 1.
+else None; and of what tables fill in: all structures of a column have the same keys, so that a null in one says that
+its key was not there. The records are numbered from 1.
 """
 
 from __future__ import annotations
@@ -124,11 +125,32 @@ def _plain_rows(part: pa.RecordBatch) -> list[dict[str, Any]]:
         if pa.types.is_timestamp(field.type) and field.type.unit == "ns":  # for these, Arrow would want pandas
             rounded = part.column(index).cast(pa.timestamp("us", field.type.tz), safe=False)
             part = part.set_column(index, field.name, rounded)
-    rows: list[dict[str, Any]] = part.to_pylist()
-    if odd:
-        for row in rows:
-            row.update({name: _as_json(row[name]) for name in odd})
+    rows: list[dict[str, Any]] = part.to_pylist(maps_as_pydicts="strict")
+    filled = [field for field in part.schema if _holds_keys(field.type)]
+    for row in rows:
+        row.update({field.name: _as_written(row[field.name], field.type) for field in filled})
+        row.update({name: _as_json(row[name]) for name in odd})
     return rows
+
+
+def _holds_keys(kind: pa.DataType) -> bool:
+    import pyarrow.types as t  # noqa: PLC0415
+
+    return t.is_struct(kind) or any(_holds_keys(kind.field(index).type) for index in range(kind.num_fields))
+
+
+def _as_written(value: Any, kind: pa.DataType) -> Any:
+    """Return a value without the keys that its structures have as null, at any depth; keys of a map were written."""
+    import pyarrow.types as t  # noqa: PLC0415
+
+    if value is None or not _holds_keys(kind):
+        return value
+    if t.is_struct(kind):
+        fields = (kind.field(index) for index in range(kind.num_fields))
+        return {one.name: _as_written(value[one.name], one.type) for one in fields if value[one.name] is not None}
+    if t.is_map(kind):
+        return {key: _as_written(item, kind.item_type) for key, item in value.items()}
+    return [_as_written(item, kind.value_type) for item in value]
 
 
 def _is_json_type(kind: pa.DataType) -> bool:

@@ -3,16 +3,18 @@
 Owns the order in which forms are tried. It knows nothing of files, tokenizers or models. A row that cannot be used
 raises `RowError` with a short reason code that reports count.
 
-    form         what a form is                    pieces       texts, messages, tools: what rows are made of
+    form         what a form is                    cells        columns, texts, JSON
+    messages     roles, content, calls, tools      pieces       prompts, completions, dialogues, transcripts
     checks       what no chat can be               annotations  what stands beside a pair
     pairs        OpenAI, HH-RLHF, TRL              dialogues    ShareGPT, Axolotl, ms-swift
     alpaca       LLaMA-Factory's Alpaca form       ratings      completions with scores
     rankings     completions with ranks            votes        A/B comparisons
+    strengths    how much better one is            arena        battles of two models
     verdicts     words for who won                 candidates   names of columns of judged completions
     pairing      judged completions to pairs       thumbs       single verdicts, and their partners
     chatlogs     feedback inside dialogues         argilla, labelstudio   exports
-    columns      a mapping of the user's           guesses      telling names of columns
-    writing      pairs to rows of a form
+    trees        answers at turns of one dialogue  columns      a mapping of the user's
+    guesses      telling names of columns          writing      pairs to rows of a form
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import Any
 
 from tiebreak.data.formats import (
     alpaca,
+    arena,
     argilla,
     chatlogs,
     dialogues,
@@ -30,15 +33,17 @@ from tiebreak.data.formats import (
     pairs,
     rankings,
     ratings,
+    strengths,
     thumbs,
+    trees,
     votes,
 )
 from tiebreak.data.formats.annotations import annotated
-from tiebreak.data.formats.checks import check_media, check_pair, check_thumb
+from tiebreak.data.formats.cells import keys_of, kind_of
+from tiebreak.data.formats.checks import check_completion, check_media, check_pair
 from tiebreak.data.formats.columns import columns_form
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
 from tiebreak.data.formats.guesses import guessed_columns
-from tiebreak.data.formats.pieces import keys_of, kind_of
 from tiebreak.records import Source
 
 __all__ = ["FORMATS", "Format", "Pairing", "Reading", "Row", "RowError", "detect", "read_row"]
@@ -54,6 +59,8 @@ FORMATS: dict[str, Format] = {
         dialogues.AXOLOTL,
         alpaca.ALPACA,
         pairs.HH,
+        trees.TREE,
+        trees.PRISM,
         labelstudio.LABELSTUDIO,
         labelstudio.LABELSTUDIO_MIN,
         argilla.ARGILLA,
@@ -61,11 +68,16 @@ FORMATS: dict[str, Format] = {
         ratings.DISTILABEL,
         ratings.RATINGS,
         rankings.RANKING,
-        votes.ARENA,
-        votes.HELPSTEER,
+        pairs.NAMED,
+        arena.SUMMARIES,
+        arena.ARENA,
+        arena.ARENA_ROUNDS,
+        strengths.HELPSTEER,
         votes.VOTES,
+        ratings.SCORED_SIDES,
         thumbs.THUMBS,
         thumbs.DIALOGUE_THUMBS,
+        ratings.RATED,
         pairs.TRL,
         chatlogs.CHATLOG,
     )
@@ -105,7 +117,8 @@ def read_row(row: Any, form: Format, source: Source, pairing: Pairing = Pairing(
             check_pair(pair)
         except RowError as bad:
             raise RowError(bad.reason, bad.detail, pair.preference) from None
-    for thumb in reading.thumbs:
-        check_thumb(thumb)
+    for one in reading.alone:
+        check_completion(one.prompt, one.completion, one.tools, one.origin)
     thumbs = tuple(replace(thumb, source=source) for thumb in reading.thumbs)
-    return Reading(pairs, thumbs, reading.num_ties)
+    rated = tuple(replace(one, source=source) for one in reading.rated)
+    return Reading(pairs, thumbs, rated, reading.num_ties)

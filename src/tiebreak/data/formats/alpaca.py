@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from tiebreak.data.formats.candidates import started
+from tiebreak.data.formats.cells import text_of
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row
-from tiebreak.data.formats.pieces import completion_from, history_of, prompt_of, text_of, tools_of, with_system
+from tiebreak.data.formats.messages import tools_of
+from tiebreak.data.formats.pieces import completion_from, history_of, prompt_of
 from tiebreak.records import Message, Pair
 
 
@@ -25,13 +28,17 @@ def _has_sides(row: Row) -> bool:
 
 
 def _read_alpaca(row: Row, _: Pairing) -> Reading:
-    """LLaMA-Factory: the chosen and the rejected text, in its older files `output` with the better one first."""
+    """LLaMA-Factory: the chosen and the rejected text, in its older files `output` with the better one first.
+
+    Dolly (Conover et al. 2023) calls `context` what Alpaca calls `input`.
+    """
     texts = (row["chosen"], row["rejected"]) if _has_sides(row) else row["output"]
-    rounds = history_of(row.get("history"))
     # An instruction and its input stand on lines of their own, as LLaMA-Factory joins them.
-    stated = [text_of(row[name], name) for name in ("instruction", "input") if row.get(name) is not None]
+    more = "context" if not row.get("input") and isinstance(row.get("context"), str) else "input"
+    stated = [text_of(row[name], name) for name in ("instruction", more) if row.get(name) is not None]
     asked = Message("user", "\n".join(text for text in stated if text))
-    prompt = prompt_of(with_system(row.get("system"), [*rounds, asked]))
+    history_of(row.get("history"))  # text is refused: in this form it can be nothing else
+    prompt = prompt_of(started(row, [asked]))
     chosen, rejected = completion_from(texts[0], "chosen"), completion_from(texts[1], "rejected")
     return Reading((Pair(prompt, chosen, rejected, tools_of(row.get("tools"))),))
 

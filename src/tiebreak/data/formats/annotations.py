@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
+from tiebreak.data.formats.cells import kind_of, value_in
 from tiebreak.data.formats.form import Row, RowError
-from tiebreak.data.formats.pieces import kind_of, value_in
 from tiebreak.records import Origin, Pair, Preference, Vote
 
 NUMBERS: dict[str, tuple[str, ...]] = {
@@ -64,6 +64,13 @@ def annotated(pair: Pair, row: Row) -> Pair:
     if annotator is not None and not known.votes:
         stated["votes"] = (Vote("chosen", annotator),)
     return replace(pair, preference=replace(known, **stated))
+
+
+def columns_beside(row: Row) -> set[str]:
+    """Return the columns beside the judgement that hold what their name says."""
+    numbers = (name for names in NUMBERS.values() for name in names if number(row.get(name)) is not None)
+    texts = (name for names in (*TEXTS.values(), ANNOTATORS) for name in names if _text(row.get(name)) is not None)
+    return {*numbers, *texts}
 
 
 def origin_of(row: Row) -> Origin:

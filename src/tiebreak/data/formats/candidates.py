@@ -9,28 +9,38 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tiebreak.data.formats.cells import column_in, kind_of, optional_text, text_of, value_in
 from tiebreak.data.formats.form import Row, RowError
-from tiebreak.data.formats.pieces import (
-    column_in,
-    completion_from,
-    kind_of,
-    optional_text,
-    prompt_messages,
-    prompt_of,
-    text_of,
-    value_in,
-    with_system,
-)
+from tiebreak.data.formats.messages import REASONING, SYSTEM_ROLES, reasoning_in
+from tiebreak.data.formats.pieces import completion_from, history_of, prompt_messages, prompt_of, with_system
 from tiebreak.records import Message
 
 PROMPTS = ("prompt", "instruction", "question", "query")
+SYSTEMS = ("system", "system_prompt", "system_message", "system_instruction", "system_string")
 TEXTS = ("content", "text", "response", "completion", "output", "answer", "generation")
-_SIDES = tuple(
-    (f"{stem}{joint}{first}", f"{stem}{joint}{second}")
-    for stem in ("completion", "response", "answer", "output", "generation", "reply")
-    for joint in ("", "_", "-")
-    for first, second in (("1", "2"), ("a", "b"), ("A", "B"))
-)
+_STEMS = (
+    "completion", "response", "answer", "output", "generation", "reply", "candidate", "summary", "continuation",
+    "translation", "argument", "text", "option", "model_output", "model_response",
+)  # fmt: skip
+_COUNTED = (("1", "2"), ("a", "b"), ("A", "B"), ("0", "1"))
+_SIDES = {
+    **{
+        f"{stem}{joint}{first}": f"{stem}{joint}{second}"
+        for stem in _STEMS
+        for joint in ("", "_", "-", " ")
+        for first, second in _COUNTED
+    },
+    **{
+        f"{first}_{stem}": f"{second}_{stem}"
+        for stem in _STEMS
+        for first, second in (("first", "second"), ("left", "right"))
+    },
+}
+_RANKS = {first: rank for rank, first in enumerate(_SIDES)}
+MODELS = (
+    ("model_a", "model_b"), ("model_1", "model_2"), ("model1", "model2"), ("model_A", "model_B"),
+    ("generator_1", "generator_2"), ("model_0", "model_1"),
+)  # fmt: skip
 _PAIRED = (
     "chosen",
     "rejected",
@@ -54,7 +64,7 @@ def has_prompt(row: Row) -> bool:
 
 
 def prompt_in(row: Row, names: Sequence[str] = PROMPTS) -> tuple[Message, ...]:
-    """Return the prompt: text or messages; an instruction goes with its `input`, a `system` text comes first."""
+    """Return the prompt: text or messages; an instruction goes with its `input`, what `started` says comes first."""
     name, value = column_in(row, names)
     if value is None:
         raise RowError("no_prompt", f"none of {', '.join(names)} is there")
@@ -62,17 +72,49 @@ def prompt_in(row: Row, names: Sequence[str] = PROMPTS) -> tuple[Message, ...]:
     extra = optional_text(row, "input") if name == "instruction" and isinstance(value, str) else None
     if extra and extra.strip():
         messages = [Message("user", f"{value}\n{extra}")]
-    return prompt_of(with_system(system_in(row), messages))
+    return prompt_of(started(row, messages))
+
+
+def started(row: Row, messages: Sequence[Message]) -> list[Message]:
+    """Return a prompt with the earlier rounds of the row's `history` and with its system text before it.
+
+    The history of a prompt that tells earlier rounds itself is left alone; so is text, which may be anything.
+    """
+    rounds = row.get("history")
+    first = [message for message in messages if message.role not in SYSTEM_ROLES]
+    if isinstance(rounds, list) and len(first) == 1:
+        told = len(messages) - len(first)
+        messages = [*messages[:told], *history_of(rounds), *messages[told:]]
+    return with_system(system_in(row), messages)
 
 
 def system_in(row: Row) -> Any:
     """Return what the row has for a system text, None where it has none."""
-    return next((row[name] for name in ("system", "system_prompt") if row.get(name)), None)
+    return next((row[name] for name in SYSTEMS if row.get(name)), None)
 
 
 def sides_of(row: Row) -> tuple[str, str] | None:
     """Return the names of the two columns that hold completion A and completion B."""
-    return next(((first, second) for first, second in _SIDES if first in row and second in row), None)
+    found = [name for name in row if _SIDES.get(name) in row]
+    first = min(found, key=_RANKS.__getitem__, default=None)
+    return None if first is None else (first, _SIDES[first])
+
+
+def counts_from(sides: tuple[str, str]) -> int | None:
+    """Return the number with which the names of two columns begin to count, None where they do not."""
+    ends = {side[-1:] for side in sides}
+    return 0 if ends == {"0", "1"} else 1 if ends == {"1", "2"} else None
+
+
+def names_of_sides(row: Row, sides: tuple[str, str]) -> dict[str, str]:
+    """Return which words of the row's own name its sides, as "a" and "b": their columns, and the models behind them.
+
+    Where the columns count from zero, so do numbers.
+    """
+    models = next((names for names in MODELS if all(isinstance(row.get(name), str) for name in names)), None)
+    pairs = [sides, *([(row[models[0]], row[models[1]])] if models else [])]
+    named = {word: side for one, other in pairs if one != other for word, side in ((one, "a"), (other, "b"))}
+    return ({"0": "a", "1": "b"} if counts_from(sides) == 0 else {}) | named
 
 
 def completion(value: Any, field: str) -> Message:
@@ -81,15 +123,17 @@ def completion(value: Any, field: str) -> Message:
         raise RowError("no_completion", f"'{field}' is null")
     if isinstance(value, Mapping) and not value.keys() & {"role", "from"}:
         name = next((name for name in TEXTS if name in value), TEXTS[0])
-        return Message("assistant", text_of(value.get(name), f"{field}.{name}"))
+        thought, text = reasoning_in({REASONING[0]: value.get(REASONING[0])}, value.get(name), field)
+        # A bare 'reasoning' beside a score may be the judge's; nothing but this name is the model's for certain.
+        return Message("assistant", text_of(text, f"{field}.{name}"), reasoning=thought)
     if isinstance(value, str | Mapping | list):
         return completion_from(value, field)
     raise RowError("wrong_type", f"'{field}' is text or an assistant message, found {kind_of(value)}")
 
 
 def has_text(message: Message) -> bool:
-    """Whether there is something to learn from: text that is not blank, or a tool call."""
-    return bool(message.content.strip() or message.tool_calls)
+    """Whether there is something to learn from: text that is not blank, a tool call, or reasoning."""
+    return bool(message.content.strip() or message.tool_calls or message.reasoning)
 
 
 def score_of(value: Any) -> float | None:

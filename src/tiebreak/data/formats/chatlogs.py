@@ -11,9 +11,11 @@ from typing import Any
 
 from tiebreak.data.formats.annotations import origin_of
 from tiebreak.data.formats.candidates import completion, has_text, is_paired, sides_of, system_in
+from tiebreak.data.formats.cells import kind_of, value_in
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
+from tiebreak.data.formats.messages import SYSTEM_ROLES, message_of, tools_of, turns
 from tiebreak.data.formats.pairing import weighed
-from tiebreak.data.formats.pieces import kind_of, message_of, prompt_of, tools_of, turns, value_in, with_system
+from tiebreak.data.formats.pieces import prompt_of, with_system
 from tiebreak.data.formats.ratings import COMPLETIONS
 from tiebreak.data.formats.thumbs import DIALOGUE, LABELS
 from tiebreak.data.formats.verdicts import liked
@@ -74,7 +76,8 @@ def _read_chatlog(row: Row, pairing: Pairing) -> Reading:
                 pairs.append(Pair(prompt, turn.kept, turn.original, tools))
             others = turn.abandoned if pairing.choose == "all" else turn.abandoned[-1:]
             pairs += weighed([Pair(prompt, turn.kept, other, tools) for other in others], 1.0)
-        before.append(turn.kept)
+        if turn.kept.role not in SYSTEM_ROLES or turn.kept.content.strip():
+            before.append(turn.kept)
     if not pairs and not thumbs:
         raise RowError("no_completion", "no turn of the log has feedback, an alternative or an edit")
     return Reading(tuple(pairs), tuple(thumbs))

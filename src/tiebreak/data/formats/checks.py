@@ -6,21 +6,46 @@ Owns the refusals that hold for every form. It knows no form.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
+from tiebreak.data.formats.cells import kind_of
 from tiebreak.data.formats.form import Row, RowError
-from tiebreak.records import Message, Origin, Pair, Thumb
+from tiebreak.data.formats.messages import SYSTEM_ROLES
+from tiebreak.records import Message, Origin, Pair
 
-MEDIA_COLUMNS = ("images", "videos", "audios")
+_MEDIA = re.compile(
+    r"(?!(?:has|is|num|no|with|count)_)(?:\w+[_-])?(?:image|img|picture|photo|video|audio|pixel_values)s?"
+    r"(?:[_-](?:path|file|filename|url|bytes|base64)s?)?",
+    re.IGNORECASE,
+)
+_NO_MEDIA = frozenset({"", "none", "null", "nan", "n/a", "no", "yes", "true", "false", "0", "1", "[]", "{}"})
 
 
 def check_media(row: Row) -> None:
-    """Refuse a row with pictures, video or sound: text alone would not be what was judged."""
-    for name in MEDIA_COLUMNS:
-        if isinstance(row.get(name), list) and row[name]:
-            raise RowError("wrong_type", f"the row has '{name}'; only text can be used")
+    """Refuse a row with pictures, video or sound: text alone would not be what was judged.
+
+    A column of such a name that holds something, or one of any name that holds a file as data sets of the Hub do
+    (an object with `bytes` or `path`). An empty cell is no picture.
+    """
+    for name, value in row.items():
+        if isinstance(value, str):
+            held = _is_media(name) and value.strip().casefold() not in _NO_MEDIA
+        elif isinstance(value, Mapping):
+            is_file = "path" in value and not value.keys().isdisjoint(("bytes", "sampling_rate"))
+            held = any(value.values()) and (is_file or _is_media(name))
+        else:
+            held = isinstance(value, bytes | list) and _is_media(name) and any(value)
+        if held:
+            raise RowError("wrong_type", f"the row has '{name}' ({kind_of(value)}); only text can be used")
+
+
+@lru_cache(maxsize=4096)
+def _is_media(name: str) -> bool:
+    return _MEDIA.fullmatch(name) is not None
 
 
 def check_pair(pair: Pair) -> None:
@@ -35,12 +60,12 @@ def check_pair(pair: Pair) -> None:
     _check_text([*pair.prompt, pair.chosen, pair.rejected], pair.tools, [*_stated(pair.origin), *annotators])
 
 
-def check_thumb(thumb: Thumb) -> None:
+def check_completion(prompt: Sequence[Message], completion: Message, tools: Sequence[Row], origin: Origin) -> None:
     """Refuse what no chat can be, in a completion that is judged on its own."""
-    if _is_empty(thumb.completion):
+    if _is_empty(completion):
         raise RowError("empty_completion", "the completion is empty")
-    _check_prompt(thumb.prompt)
-    _check_text([*thumb.prompt, thumb.completion], thumb.tools, _stated(thumb.origin))
+    _check_prompt(prompt)
+    _check_text([*prompt, completion], tools, _stated(origin))
 
 
 def _stated(origin: Origin) -> list[str]:
@@ -48,7 +73,7 @@ def _stated(origin: Origin) -> list[str]:
 
 
 def _is_empty(message: Message) -> bool:
-    return not message.content.strip() and not message.tool_calls
+    return not (message.content.strip() or message.tool_calls or message.reasoning)
 
 
 def _check_prompt(prompt: Sequence[Message]) -> None:
@@ -56,8 +81,8 @@ def _check_prompt(prompt: Sequence[Message]) -> None:
     if any(_is_empty(message) for message in prompt if message.role != "tool"):
         raise RowError("empty_turn", "a prompt message is empty")
     roles = [message.role for message in prompt]
-    turns = [role for role in roles if role not in _SYSTEM]
-    if any(role not in _SYSTEM for role in roles[: len(roles) - len(turns)]):
+    turns = [role for role in roles if role not in SYSTEM_ROLES]
+    if any(role not in SYSTEM_ROLES for role in roles[: len(roles) - len(turns)]):
         raise RowError("turn_order", "a system message stands after the first turn")
     if not turns or turns[0] == "tool" or turns[-1] not in ("user", "tool"):
         raise RowError(
@@ -81,7 +106,10 @@ def _check_prompt(prompt: Sequence[Message]) -> None:
                 raise RowError("tool_mismatch", f"no call before it has the id {message.tool_call_id!r:.60}")
 
 
-_SYSTEM = ("system", "developer")
+def _texts_of(message: Message) -> tuple[str | None, ...]:
+    return message.content, message.reasoning, message.name, message.tool_call_id
+
+
 _MAY_FOLLOW = {"user": ("assistant",), "assistant": ("user", "tool"), "tool": ("tool", "assistant", "user")}
 # How models write a call as text, where a file has it that way (Hermes, Llama, Mistral, ReAct, XML).
 _CALL_MARKS = ("<tool_call", "<function", "<|python_tag|>", "[TOOL_CALLS]", "Action:", "<invoke", "```")
@@ -90,7 +118,7 @@ _CALL_MARKS = ("<tool_call", "<function", "<|python_tag|>", "[TOOL_CALLS]", "Act
 def _check_text(messages: Sequence[Message], tools: Sequence[Row], names: Sequence[str]) -> None:
     """Refuse what cannot be written again, in any field: half characters, numbers that JSON does not have."""
     try:
-        said = (text for message in messages for text in (message.content, message.name, message.tool_call_id))
+        said = (text for message in messages for text in _texts_of(message))
         for text in (*said, *names):
             if text is not None:
                 text.encode()

@@ -1,27 +1,32 @@
 """Rows whose columns have other names: which column is which, as the user says it or as it was guessed.
 
-Owns the names that a mapping may use and which of them together make a pair. It knows no shape of its own: a mapped
-row becomes one in our own names, and the form for that reads it.
+Owns the names that a mapping may use, which of them together make a pair, and how a column is pointed at. It knows no
+shape of its own: a mapped row becomes one in our own names, and the form for that reads it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from tiebreak.data.formats.annotations import annotated, origin_of
+from tiebreak.data.formats.annotations import annotated, number, origin_of
+from tiebreak.data.formats.candidates import counts_from, names_of_sides
+from tiebreak.data.formats.cells import keys_of, shown, text_of
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
-from tiebreak.data.formats.pairs import TRL
-from tiebreak.data.formats.pieces import keys_of, prompt_messages, text_of, with_system
+from tiebreak.data.formats.pairs import PREFIXES, TRL
+from tiebreak.data.formats.pieces import history_of, prompt_messages, with_system
 from tiebreak.data.formats.rankings import RANKING
-from tiebreak.data.formats.ratings import RATINGS
+from tiebreak.data.formats.ratings import RATED, RATINGS
+from tiebreak.data.formats.strengths import HELPSTEER
 from tiebreak.data.formats.thumbs import THUMBS
-from tiebreak.data.formats.votes import VOTES
+from tiebreak.data.formats.verdicts import may_count_from_zero, replaced, word_of
+from tiebreak.data.formats.votes import JUDGES, VOTES, told_votes, two_readings
 from tiebreak.errors import nearest
 
-PROMPT_KEYS = ("prompt", "input", "system", "tools")
+PROMPT_KEYS = ("prompt", "input", "system", "tools", "history", "prefix")
 SIDE_KEYS = (
     "chosen_score", "rejected_score", "margin", "weight", "soft_label", "annotator", "group", "split", "dataset",
     "licence",
@@ -43,36 +48,86 @@ COMBINATIONS = (
     Combination(("completion_a", "completion_b", "votes"), VOTES),
     Combination(("completion_a", "completion_b", "winner"), VOTES),
     Combination(("completion_a", "completion_b", "a_is_better"), VOTES),
+    Combination(("completion_a", "completion_b", "strength"), HELPSTEER),
+    Combination(("completion_a", "completion_b", "score_a", "score_b"), RATINGS),
     Combination(("completion", "label"), THUMBS),
+    Combination(("completion", "score"), RATED),
 )
 KEYS = tuple(
     dict.fromkeys((*PROMPT_KEYS, *(key for combination in COMBINATIONS for key in combination.keys), *SIDE_KEYS))
 )
+# What the words of a verdict's column stand for, told as `winner.first=WORD`; `|` stands between several words.
+MEANINGS = {
+    "winner": {"first": "a", "second": "b", "tie": "tie"},
+    "votes": {"first": "a", "second": "b", "tie": "tie"},
+    "a_is_better": {"yes": "true", "no": "false"},
+    "label": {"yes": "true", "no": "false"},
+}
+CONSTANT = "="
+"""Begins a value that is no column: the text after it, for every row."""
 
 
 def columns_form(mapping: Mapping[str, str]) -> Format:
     """Return the form that reads rows by a mapping of our names (`KEYS`) to columns.
 
-    A dot reaches into an object or, with a number, into a list (`meta.score`, `answers.0`); a column of the very name
-    comes first. Raises ValueError where a name is unknown or the names make no pair.
+    A dot reaches into an object or, with a number, into a list (`meta.score`, `answers.0`), a star takes every item of
+    a list (`answers.*.text`); a column of the very name comes first. `=text` is a constant. `winner.first=0` says what
+    a word in the column of `winner` stands for (`MEANINGS`). Raises ValueError where a name is unknown or the names
+    make no pair.
     """
+    known = (*KEYS, *(f"{key}.{meaning}" for key, meanings in MEANINGS.items() for meaning in meanings))
     for key, column in mapping.items():
-        if key not in KEYS:
-            raise ValueError(f"columns: '{key}' is not known; choose from {', '.join(KEYS)}.{nearest(key, KEYS)}")
+        if key not in known:
+            raise ValueError(f"columns: '{key}' is not known; choose from {', '.join(KEYS)}.{nearest(key, known)}")
         if not column:
             raise ValueError(f"columns: '{key}' is the name of a column, found nothing")
-    combination = next((item for item in COMBINATIONS if set(item.keys) <= mapping.keys()), None)
+        whole = key.partition(".")[0]
+        if whole not in mapping:
+            raise ValueError(
+                f"columns: '{key}' says what a word in the column of '{whole}' means, and no column is named"
+            )
+    named = {key: column for key, column in mapping.items() if key in KEYS}
+    combination = next((item for item in COMBINATIONS if set(item.keys) <= named.keys()), None)
     if combination is None:
-        raise ValueError(f"columns: {_what_is_missing(mapping)}")
-    over = [key for key in mapping if key not in (*PROMPT_KEYS, *SIDE_KEYS, *combination.keys)]
+        raise ValueError(f"columns: {_what_is_missing(named)}")
+    over = [key for key in named if key not in (*PROMPT_KEYS, *SIDE_KEYS, *combination.keys)]
     if over:
         raise ValueError(f"columns: '{over[0]}' has no place beside {' and '.join(map(repr, combination.keys))}")
-    if "prompt" not in mapping and combination.form is not TRL:
+    if "prompt" not in named and combination.form is not TRL:
         raise ValueError("columns: 'prompt' is missing")
-    named = ", ".join(f"{key}={column}" for key, column in mapping.items())
-    example = "{" + ", ".join(f'"{column}": …' for column in mapping.values()) + "}"
-    read = partial(_read_mapped, tuple(mapping.items()), combination)
-    return Format("columns", f"columns: {named}", example, _is_row, read)
+    mapped = Mapped(tuple(named.items()), _words_of(mapping), combination)
+    title = ", ".join(f"{key}={column}" for key, column in mapping.items())
+    example = "{" + ", ".join(f'"{column}": …' for column in named.values() if column[:1] != CONSTANT) + "}"
+    settle, why = partial(_settled, mapped), partial(_why, mapped)
+    return Format("columns", f"columns: {title}", example, _is_row, partial(_read_mapped, mapped), settle, why)
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A mapping that makes pairs: which column is what, and what the words of verdicts stand for."""
+
+    items: tuple[tuple[str, str], ...]
+    words: Mapping[str, Mapping[str, str]]
+    """Of a verdict's key, our word for each of the user's."""
+    combination: Combination
+
+    @property
+    def verdict(self) -> str | None:
+        """The key of the verdict, where the combination has one whose words may differ."""
+        return next((key for key in self.combination.keys if key in MEANINGS), None)
+
+
+def _words_of(mapping: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for key, meanings in MEANINGS.items():
+        for meaning, ours in meanings.items():
+            for word in mapping.get(f"{key}.{meaning}", "").split("|"):
+                if not word:
+                    continue
+                if word.strip() in found.setdefault(key, {}):
+                    raise ValueError(f"columns: '{word}' is said twice of '{key}'")
+                found[key][word.strip()] = ours
+    return found
 
 
 def _what_is_missing(mapping: Mapping[str, str]) -> str:
@@ -92,16 +147,17 @@ def _is_row(row: Row) -> bool:
     return isinstance(row, Mapping)
 
 
-def _read_mapped(items: tuple[tuple[str, str], ...], combination: Combination, row: Row, pairing: Pairing) -> Reading:
-    found = {key: _value(row, column) for key, column in items}
-    for key, column in items:
+def _read_mapped(mapped: Mapped, row: Row, pairing: Pairing) -> Reading:
+    found = {key: _value(row, column) for key, column in mapped.items}
+    for key, column in mapped.items:
         if found[key] is _ABSENT and key not in SIDE_KEYS and key not in PROMPT_KEYS[1:]:
             raise RowError("wrong_format", f"no column '{column}' for '{key}'; keys {keys_of(row)}")
     known = {key: value for key, value in found.items() if value is not _ABSENT}
-    reading = combination.form.read(_canonical(known), pairing)
+    reading = mapped.combination.form.read(_canonical(mapped, known, row), pairing)
     pairs = tuple(annotated(pair, known) for pair in reading.pairs)
     thumbs = tuple(replace(thumb, origin=origin_of(known)) for thumb in reading.thumbs)
-    return Reading(pairs, thumbs, reading.num_ties)
+    rated = tuple(replace(one, origin=origin_of(known)) for one in reading.rated)
+    return Reading(pairs, thumbs, rated, reading.num_ties)
 
 
 class _Absent:
@@ -112,10 +168,20 @@ _ABSENT = _Absent()
 
 
 def _value(row: Any, path: str) -> Any:
-    """Return what stands under a column name, or under its parts between dots."""
+    """Return what stands under a column name, or under its parts between dots; a constant as it is."""
     if isinstance(row, Mapping) and path in row:
         return row[path]
+    if path[:1] == CONSTANT:
+        return path[1:]
+    if isinstance(row, str) and row[:1] in ("{", "["):  # JSON text that a table holds in one cell
+        try:
+            row = json.loads(row)
+        except (ValueError, RecursionError):
+            return _ABSENT
     first, dot, rest = path.partition(".")
+    if first == "*" and isinstance(row, list):
+        inner = [_value(item, rest) if dot else item for item in row]
+        return [None if item is _ABSENT else item for item in inner]
     if isinstance(row, Mapping) and first in row:
         inner = row[first]
     elif isinstance(row, list) and first.isdecimal() and len(first) < 10 and int(first) < len(row):
@@ -125,26 +191,79 @@ def _value(row: Any, path: str) -> Any:
     return _value(inner, rest) if dot else inner
 
 
-def _canonical(known: Row) -> dict[str, Any]:
+def _canonical(mapped: Mapped, known: Row, row: Row) -> dict[str, Any]:
     """Return the row in our own names: the whole prompt as messages, and verdicts in words that say one thing only."""
-    row = {key: value for key, value in known.items() if key not in (*SIDE_KEYS, "input", "system", "a_is_better")}
+    own = (*SIDE_KEYS, "input", "system", "history", "prefix", "a_is_better", "score_a", "score_b", "strength")
+    made = {key: value for key, value in known.items() if key not in own}
     prompt, extra = known.get("prompt"), known.get("input")
     if prompt is not None:
         if extra is not None and extra != "":
             prompt = f"{text_of(prompt, 'prompt')}\n{text_of(extra, 'input')}"
-        messages = with_system(known.get("system"), prompt_messages(prompt))
-        row["prompt"] = [message.as_dict() for message in messages]
+        messages = [*history_of(known.get("history")), *prompt_messages(prompt)]
+        made["prompt"] = [message.as_dict() for message in with_system(known.get("system"), messages)]
     elif "system" in known:
-        row["system"] = known["system"]
-    if "a_is_better" in known:
-        told = known["a_is_better"]
-        said = told.strip().casefold() if isinstance(told, str) else told
-        if not isinstance(said, str | int | float) or said not in _WINNERS:
-            raise RowError("wrong_type", "'a_is_better' is true or false, 1 or 0")
-        row["winner"] = _WINNERS[said]
-    if isinstance(known.get("label"), int | float) and known["label"] in (0, 1):
-        row["label"] = bool(known["label"])
-    return row
+        made["system"] = known["system"]
+    if known.get("prefix"):
+        made[PREFIXES[0]] = text_of(known["prefix"], "prefix")
+    if "strength" in known:
+        made["preference_strength"] = known["strength"]
+    if "score_a" in known:
+        made["completions"] = [made.pop("completion_a"), made.pop("completion_b")]
+        made["scores"] = [known["score_a"], known["score_b"]]
+    key = mapped.verdict
+    if key is not None and key in known:
+        made |= _verdict(mapped, key, known[key], row)
+    return made
 
 
-_WINNERS: dict[str | float, str] = {0: "b", 1: "a", "0": "b", "1": "a", "false": "b", "true": "a"}
+def _verdict(mapped: Mapped, key: str, value: Any, row: Row) -> dict[str, Any]:
+    """Return a verdict under the key and in the words of the form that reads it.
+
+    What the user says of a word comes first, then the names of the columns and of the models that they are of.
+    """
+    stated = mapped.words.get(key, {})
+    said = replaced(value, stated, JUDGES)
+    told = [vote for vote, *_ in told_votes({"votes": said})]
+    if stated and (unknown := [word for word in told if word not in stated.values()]):
+        raise RowError("wrong_type", f"'{key}' is one of {', '.join(map(repr, stated))}; found {shown(unknown[0])}")
+    if key in ("winner", "votes"):
+        return {key: said if stated else replaced(said, names_of_sides(row, _sides(mapped)), JUDGES)}
+    is_yes = _YES_NO.get(word_of(said).casefold())
+    if key == "a_is_better" and is_yes is None:
+        raise RowError(
+            "wrong_type", f"'{key}' is true or false, 1 or 0; found {shown(said)} ({key}.yes=WORD says others)"
+        )
+    if key == "a_is_better":
+        return {"winner": "a" if is_yes else "b"}
+    return {"label": said if is_yes is None else is_yes}
+
+
+_YES_NO = {"0": False, "1": True, "false": False, "true": True}
+
+
+def _sides(mapped: Mapped) -> tuple[str, str]:
+    columns = dict(mapped.items)
+    return columns["completion_a"], columns["completion_b"]
+
+
+def _settled(mapped: Mapped, form: Format, rows: Sequence[Row]) -> Format:
+    """Refuse verdicts 0 and 1 of which nobody said whether they count from zero."""
+    key = mapped.verdict
+    if key not in ("winner", "votes") or mapped.words.get(key):
+        return form
+    columns, first = dict(mapped.items), counts_from(_sides(mapped))
+    verdicts = [vote for row in rows for vote, *_ in told_votes({key: _value(row, columns[key])})]
+    if first != 0 and may_count_from_zero(verdicts, numbered=first == 1):
+        raise two_readings(columns[key], key, columns)
+    return form
+
+
+def _why(mapped: Mapped, row: Row) -> str:
+    key = mapped.verdict or mapped.combination.keys[-1]
+    column = dict(mapped.items).get(key, "")
+    told = _value(row, column)
+    if mapped.combination.form is TRL:
+        return f"chosen is the column {dict(mapped.items)['chosen']}"
+    if mapped.combination.form is HELPSTEER:
+        return f"{column} {shown(told)}: below zero the first is better" if number(told) is not None else ""
+    return f"{column} {shown(told)} ({key})"

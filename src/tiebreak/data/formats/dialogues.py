@@ -9,21 +9,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
+from tiebreak.data.formats.candidates import started
+from tiebreak.data.formats.cells import column_in, has_all, text_of, value_in
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
+from tiebreak.data.formats.messages import messages_of, tools_of
+from tiebreak.data.formats.pairing import against_each, pairs_of
 from tiebreak.data.formats.pieces import (
-    column_in,
     completion_from,
-    has_all,
+    completions_from,
     history_of,
-    messages_of,
     prompt_messages,
     prompt_of,
     same_prompt,
     split_dialogues,
-    text_of,
-    tools_of,
-    value_in,
-    with_system,
 )
 from tiebreak.records import Message, Pair
 
@@ -45,7 +43,7 @@ def _read_sides(row: Row, _: Pairing) -> Reading:
     messages = prompt_messages(value) if isinstance(value, str) else messages_of(value, "conversations")
     if len(messages) > 1 and messages[-1] == chosen:
         messages = messages[:-1]  # some files end the conversation with the chosen completion
-    prompt = prompt_of(with_system(row.get("system"), messages))
+    prompt = prompt_of(started(row, messages))
     return Reading((Pair(prompt, chosen, rejected, tools_of(row.get("tools"))),))
 
 
@@ -54,21 +52,29 @@ def _is_rejected_response(row: Row) -> bool:
     return has_rejected and (isinstance(row.get("messages"), list) or ("query" in row and "response" in row))
 
 
-def _read_rejected(row: Row, _: Pairing) -> Reading:
-    """A conversation whose last assistant turn is chosen, and beside it the one that was rejected."""
+def _read_rejected(row: Row, pairing: Pairing) -> Reading:
+    """A conversation whose last assistant turn is chosen, and beside it what was rejected: one, or a list of texts."""
     if row.get("messages") is not None:
-        dialogue = with_system(row.get("system"), messages_of(row["messages"], "messages"))
+        dialogue = started(row, messages_of(row["messages"], "messages"))
     else:
-        rounds = [*history_of(row.get("history")), Message("user", text_of(row.get("query"), "query"))]
-        dialogue = [*with_system(row.get("system"), rounds), completion_from(row.get("response"), "response")]
+        history_of(row.get("history"))  # text is refused: in this form it can be nothing else
+        asked = started(row, [Message("user", text_of(row.get("query"), "query"))])
+        dialogue = [*asked, completion_from(row.get("response"), "response")]
     name, value = column_in(row, REJECTED)
-    messages = [completion_from(value, name)] if isinstance(value, str | Mapping) else messages_of(value, name)
-    if not messages:
-        raise RowError("no_completion", f"'{name}' is empty")
-    if len(messages) > 1:
-        same_prompt(messages[:-1], tuple(dialogue[:-1]))
-    pair = split_dialogues(dialogue, [*dialogue[:-1], messages[-1]])
-    return Reading((replace(pair, tools=tools_of(row.get("tools"))),))
+    if isinstance(value, list) and value and not all(isinstance(item, Mapping) for item in value):
+        rejected = completions_from(value, name)
+    else:
+        messages = messages_of(value, name) if isinstance(value, list) else [completion_from(value, name)]
+        if not messages:
+            raise RowError("no_completion", f"'{name}' is empty")
+        if len(messages) > 1:
+            same_prompt(messages[:-1], tuple(dialogue[:-1]))
+        rejected = messages[-1:]
+    tools = tools_of(row.get("tools"))
+    pair = replace(split_dialogues(dialogue, [*dialogue[:-1], rejected[0]]), tools=tools)
+    if len(rejected) == 1:
+        return Reading((pair,))
+    return pairs_of(against_each(pair.prompt, [pair.chosen], rejected, tools), pairing)
 
 
 SHAREGPT = Format(

@@ -5,11 +5,12 @@ Owns the words that every form shares. It knows no form.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tiebreak.records import NOTHING_STATED, Pair, Preference, Thumb
+from tiebreak.records import NOTHING_STATED, Pair, Preference, Rated, Thumb
 
 Row = Mapping[str, Any]
 
@@ -25,6 +26,15 @@ class RowError(Exception):
 
     def __str__(self) -> str:
         return self.detail
+
+
+class Ambiguous(Exception):  # noqa: N818 - a finding, not a slip
+    """Rows of a file that admit two readings: both in words, and how to say which one is meant."""
+
+
+def as_options(mapping: Mapping[str, str]) -> str:
+    """Return a mapping of columns as it is typed in a shell."""
+    return " ".join(f"-c {shlex.quote(f'{ours}={theirs}')}" for ours, theirs in mapping.items())
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,21 @@ class Reading:
 
     pairs: tuple[Pair, ...] = ()
     thumbs: tuple[Thumb, ...] = ()
+    rated: tuple[Rated, ...] = ()
     num_ties: int = 0
+
+    @property
+    def alone(self) -> tuple[Thumb | Rated, ...]:
+        """The completions that were judged without a partner."""
+        return (*self.thumbs, *self.rated)
+
+
+def _as_they_are(form: Format, _: Sequence[Row]) -> Format:
+    return form
+
+
+def _by_name(_: Row) -> str:
+    return "the columns say which is which"
 
 
 @dataclass(frozen=True)
@@ -57,3 +81,7 @@ class Format:
     example: str
     matches: Callable[[Row], bool]
     read: Callable[[Row, Pairing], Reading]
+    settle: Callable[[Format, Sequence[Row]], Format] = _as_they_are
+    """The form as the first rows of a file mean it together; raises Ambiguous where they admit two readings."""
+    why: Callable[[Row], str] = _by_name
+    """Why one side of a usable row is chosen, in words."""

@@ -6,14 +6,15 @@ Owns these names. A guess is always told to the user; a name that could as well 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 from typing import Any
 
+from tiebreak.data.formats.cells import has_all
 from tiebreak.data.formats.form import Row
-from tiebreak.data.formats.pieces import has_all
 
 PROMPTS = (
     "prompt", "question", "query", "instruction", "document", "context", "history", "input", "problem", "article",
-    "post", "user_prompt", "user_input",
+    "post", "user_prompt", "user_input", "trajectory",
 )  # fmt: skip
 SYSTEMS = ("system", "system_prompt", "system_message")
 CHOSEN_REJECTED = (
@@ -48,6 +49,8 @@ def guessed_columns(row: Row) -> dict[str, str] | None:
             return None
         found = {"completion": completion, "label": label}
     free = [name for name in PROMPTS if name in row and name not in found.values()]
+    rounds = [name for name in free if name == "history" and isinstance(row[name], list) and len(free) > 1]
+    free = [name for name in free if name not in rounds]
     prompts = [name for name in free if row[name] is None or isinstance(row[name], str | list)]
     if prompts == ["instruction", "input"]:
         stated = {"prompt": "instruction", "input": "input"}
@@ -56,7 +59,58 @@ def guessed_columns(row: Row) -> dict[str, str] | None:
     else:
         return None
     system = next((name for name in SYSTEMS if isinstance(row.get(name), str)), None)
-    return stated | ({"system": system} if system else {}) | found
+    before = ({"system": system} if system else {}) | ({"history": rounds[0]} if rounds else {})
+    return stated | before | found
+
+
+def proposed_columns(row: Row) -> dict[str, str]:
+    """Return a mapping to start from for a row of no known form; `COLUMN` stands where the row does not tell.
+
+    It is for the user to read and to correct, and never used unasked.
+    """
+    if has_all(row, ("chosen", "rejected")):
+        found = [name for name in PROMPTS if row.get(name) and _is_told(row[name])][:2]
+        asked = dict(zip(("prompt", "input"), found, strict=False)) or {"prompt": "COLUMN"}
+        return {**asked, "chosen": "chosen", "rejected": "rejected"}
+    texts = [name for name, value in row.items() if _is_told(value) and value]
+    couples = [(one, other) for one, other in combinations(texts, 2) if _are_sides(one, other)]
+    sides = couples[0] if couples else None
+    free = [name for name in texts if not sides or name not in sides]
+    words = {*_SAYS_WHO, *(sides or ())}
+    verdict = next((name for name in row if name.casefold() in _SAYS_WHO), None)
+    named = (name for name, value in row.items() if isinstance(value, str) and value in words)
+    verdict = verdict or next(named, None)
+    others = [name for name in free if name != verdict]
+    prompt = next((name for name in others if name in PROMPTS), next(iter(others), "COLUMN"))
+    if sides is None:
+        others = [name for name in others if name != prompt]
+        lists = next((name for name, value in row.items() if isinstance(value, list) and len(value) > 1), None)
+        if lists is not None and len(others) < 2:
+            return {"prompt": prompt, "completions": lists, "scores": "COLUMN"}
+        chosen, rejected = (others + ["COLUMN"] * 2)[:2] if len(others) == 2 else ("COLUMN", "COLUMN")
+        return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+    key = "votes" if verdict is not None and isinstance(row[verdict], list | Mapping) else "winner"
+    return {"prompt": prompt, "completion_a": sides[0], "completion_b": sides[1], key: verdict or "COLUMN"}
+
+
+_SAYS_WHO = frozenset(
+    ("votes", "vote", "winner", "label", "labels", "choice", "preference", "preferred", "better", "verdict",
+     "judgement", "judgment", "annotation", "annotations", "selected", "best", "decision", "result", "rating")
+)  # fmt: skip
+_COUNTERPARTS = (("1", "2"), ("a", "b"), ("0", "1"), ("left", "right"), ("first", "second"), ("one", "two"), ("x", "y"))
+
+
+def _are_sides(one: str, other: str) -> bool:
+    """Whether two names differ in one counter alone, at their end or their beginning, as a1 and a2 do."""
+    one, other = one.casefold(), other.casefold()
+    for first, second in _COUNTERPARTS:
+        at_end = one.endswith(first) and other.endswith(second)
+        if at_end and one.removesuffix(first) == other.removesuffix(second):
+            return True
+        at_begin = one.startswith(first) and other.startswith(second)
+        if at_begin and one.removeprefix(first) == other.removeprefix(second):
+            return True
+    return False
 
 
 def _is_told(value: Any) -> bool:

@@ -102,6 +102,21 @@ def pairs_of(judged: Judged, pairing: Pairing) -> Reading:
     return Reading(tuple(weighed(pairs, 1.0)), num_ties=len(contests) - len(found))
 
 
+def against_each(
+    prompt: tuple[Message, ...],
+    chosen: Sequence[Message],
+    rejected: Sequence[Message],
+    tools: tuple[Mapping[str, Any], ...] = (),
+) -> Judged:
+    """Return the judgement that each chosen completion is better than each rejected one; nothing else was compared."""
+    completions = (*chosen, *rejected)
+    duels = [
+        {better: 1.0, worse: 0.0} for better in range(len(chosen)) for worse in range(len(chosen), len(completions))
+    ]
+    ballots = tuple(Ballot(tuple(map(duel.get, range(len(completions))))) for duel in duels)
+    return Judged(prompt, completions, ballots, tools)
+
+
 def _margins(judged: Judged, first: int, second: int) -> tuple[float, ...]:
     """Return how much better the first completion is than the second, for each ballot on both."""
     both = [(ballot.scores[first], ballot.scores[second]) for ballot in judged.ballots]

@@ -11,21 +11,23 @@ from dataclasses import replace
 from typing import Any
 
 from tiebreak.data.formats.annotations import ORIGIN_FIELDS, PREFERENCE_FIELDS, stated_origin, stated_preference
-from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
-from tiebreak.data.formats.guesses import guessed_columns
+from tiebreak.data.formats.candidates import completion, names_of_sides, prompt_in, sides_of, started
+from tiebreak.data.formats.cells import has_all, kind_of
+from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError, as_options
+from tiebreak.data.formats.guesses import guessed_columns, proposed_columns
+from tiebreak.data.formats.messages import messages_of, tools_of
+from tiebreak.data.formats.pairing import against_each, pairs_of
 from tiebreak.data.formats.pieces import (
     completion_from,
     completion_of,
-    has_all,
-    kind_of,
-    messages_of,
+    completions_from,
     prompt_messages,
     prompt_of,
     same_prompt,
     split_dialogues,
-    tools_of,
-    with_system,
+    transcript_of,
 )
+from tiebreak.data.formats.verdicts import replaced, side_of
 from tiebreak.records import Message, Pair
 
 
@@ -91,6 +93,40 @@ def _hh_messages(text: str) -> list[Message]:
     return [Message(_HH_ROLES[role], body.strip()) for role, body in zip(roles, texts, strict=True)]
 
 
+def _is_named(row: Row) -> bool:
+    """Whether `chosen` and `rejected` each name another column of the row, or a side, and hold no text to learn."""
+    named = _named_columns(row)
+    return None not in named and named[0] != named[1]
+
+
+def _named_columns(row: Row) -> tuple[str | None, str | None]:
+    sides = sides_of(row)
+    own = {} if sides is None else names_of_sides(row, sides)
+
+    def column(value: Any) -> str | None:
+        if not isinstance(value, str | int) or isinstance(value, bool):
+            return None
+        if isinstance(value, str) and value in row and value not in ("chosen", "rejected"):
+            return value if isinstance(row[value], str | list | Mapping) else None
+        side = side_of(replaced(value, own))
+        return None if sides is None or side in (None, "tie") else sides[side == "second"]
+
+    return column(row.get("chosen")), column(row.get("rejected"))
+
+
+def _read_named(row: Row, _: Pairing) -> Reading:
+    """Two completions in columns of their own; `chosen` and `rejected` say which is which."""
+    chosen, rejected = _named_columns(row)
+    if chosen is None or rejected is None or chosen == rejected:
+        raise RowError("wrong_type", "'chosen' and 'rejected' each name one of the row's completions")
+    sides = completion(row[chosen], chosen), completion(row[rejected], rejected)
+    return Reading((Pair(prompt_in(row), *sides, tools_of(row.get("tools"))),))
+
+
+def _why_named(row: Row) -> str:
+    return f"chosen names the column {_named_columns(row)[0]}"
+
+
 def _is_trl(row: Row) -> bool:
     if not has_all(row, ("chosen", "rejected")):
         return False
@@ -98,34 +134,50 @@ def _is_trl(row: Row) -> bool:
     return not is_text or row.get("prompt") is not None or guessed_columns(row) is None
 
 
-def _read_trl(row: Row, _: Pairing) -> Reading:
-    """TRL: `prompt`, `chosen`, `rejected` as text or messages; without a prompt, dialogues that share their start."""
-    is_text = isinstance(row["chosen"], str)
-    if is_text != isinstance(row["rejected"], str):
+def _read_trl(row: Row, pairing: Pairing) -> Reading:
+    """TRL: `prompt`, `chosen`, `rejected` as text or messages; without a prompt, dialogues that share their start.
+
+    A side may be a list of texts: each chosen one is better than each rejected one.
+    """
+    tools, sides = tools_of(row.get("tools")), [row[name] for name in ("chosen", "rejected")]
+    are_messages = [
+        isinstance(side, Mapping) or (isinstance(side, list) and any(isinstance(item, Mapping) for item in side))
+        for side in sides
+    ]
+    if any(are_messages) and any(isinstance(side, str) for side in sides):
         raise RowError("wrong_type", "'chosen' and 'rejected' are of different types")
-    if is_text:
-        if row.get("prompt") is None:
-            raise RowError("no_prompt", "plain text 'chosen' and 'rejected' need a 'prompt'; 'columns' can name it")
-        prompt = prompt_of(prompt_messages(row["prompt"]))
-        sides = Message("assistant", row["chosen"]), Message("assistant", row["rejected"])
-        pair = Pair(prompt, *sides, tools_of(row.get("tools")))
-    else:
+    if any(are_messages):
         pair = _message_pair(row)
-    if row.get("system"):
-        pair = replace(pair, prompt=tuple(with_system(row["system"], pair.prompt)))
-    return Reading((pair,))
+        return Reading((replace(pair, prompt=tuple(started(row, pair.prompt)), tools=tools),))
+    chosen, rejected = (completions_from(side, name) for side, name in zip(sides, ("chosen", "rejected"), strict=True))
+    if row.get("prompt") is None:
+        start = as_options(proposed_columns(row))
+        raise RowError("no_prompt", f"text in 'chosen' and 'rejected' needs a 'prompt'; to name its column: {start}")
+    messages = prompt_messages(row["prompt"])
+    if isinstance(row["prompt"], str) and transcript_of(row["prompt"]):  # a blank after the header is no completion's
+        chosen, rejected = ([replace(side, content=side.content.strip()) for side in one] for one in (chosen, rejected))
+    begun = next((row[name] for name in PREFIXES if isinstance(row.get(name), str)), "")
+    chosen, rejected = ([replace(side, content=begun + side.content) for side in one] for one in (chosen, rejected))
+    prompt = prompt_of(started(row, messages))
+    if len(chosen) == len(rejected) == 1:
+        return Reading((Pair(prompt, chosen[0], rejected[0], tools),))
+    return pairs_of(against_each(prompt, chosen, rejected, tools), pairing)
+
+
+PREFIXES = ("initial_reason_steps",)
+"""What both completions begin with: the steps that Step-DPO (Lai et al. 2024) gives before the step that differs."""
 
 
 def _message_pair(row: Row) -> Pair:
     """Return the pair of two sides that go on from a stated prompt, or are whole dialogues, which may repeat it."""
-    tools, prompt = tools_of(row.get("tools")), row.get("prompt")
+    prompt = row.get("prompt")
     chosen, rejected = (
-        [completion_from(row[name], name)] if isinstance(row[name], Mapping) else messages_of(row[name], name)
+        messages_of(row[name], name) if isinstance(row[name], list) else [completion_from(row[name], name)]
         for name in ("chosen", "rejected")
     )
     stated = [] if prompt is None else prompt_messages(prompt)
     if stated and len(chosen) <= 1 and len(rejected) <= 1:
-        return Pair(tuple(stated), completion_of(chosen, "chosen"), completion_of(rejected, "rejected"), tools)
+        return Pair(tuple(stated), completion_of(chosen, "chosen"), completion_of(rejected, "rejected"))
     begins = chosen[0].role if chosen else None
     if stated and begins == "assistant" and stated[-1].role in ("user", "tool"):
         pair = split_dialogues([*stated, *chosen], [*stated, *rejected])
@@ -133,7 +185,7 @@ def _message_pair(row: Row) -> Pair:
         pair = split_dialogues(chosen, rejected)
         if stated:
             same_prompt(stated, pair.prompt)
-    return replace(pair, tools=tools)
+    return pair
 
 
 TIEBREAK = Format(
@@ -152,5 +204,13 @@ OPENAI = Format(
 )
 HH = Format(
     "hh", "Anthropic HH-RLHF", '{"chosen": "\\n\\nHuman: … \\n\\nAssistant: …", "rejected": …}', _is_hh, _read_hh
+)
+NAMED = Format(
+    "named_sides",
+    "two completions, and chosen and rejected name theirs",
+    '{"prompt": …, "response_a": …, "response_b": …, "chosen": "A", "rejected": "B"}',
+    _is_named,
+    _read_named,
+    why=_why_named,
 )
 TRL = Format("trl", "TRL, Axolotl, Hugging Face", '{"prompt": …, "chosen": …, "rejected": …}', _is_trl, _read_trl)

@@ -5,29 +5,14 @@ Owns how a piece is read and what is said when it is of the wrong kind. It knows
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from tiebreak.data.formats.form import Row, RowError
-from tiebreak.records import ROLES, Message, Pair
-
-
-def has_all(row: Row, columns: Sequence[str]) -> bool:
-    """Whether the row has each of these columns, be it null."""
-    return all(name in row for name in columns)
-
-
-def column_in(row: Row, names: Sequence[str]) -> tuple[str, Any]:
-    """Return the first of these columns that holds something (null is nothing), and what; else the first, and None."""
-    name = next((name for name in names if row.get(name) is not None), names[0])
-    return name, row.get(name)
-
-
-def value_in(row: Row, names: Sequence[str]) -> Any:
-    """Return what the first of these columns holds that holds something, None where none does."""
-    return column_in(row, names)[1]
+from tiebreak.data.formats.cells import kind_of, text_of
+from tiebreak.data.formats.form import RowError
+from tiebreak.data.formats.messages import ROLE_KEYS, SYSTEM_ROLES, TEXT_KEYS, messages_of
+from tiebreak.records import Message, Pair
 
 
 def split_dialogues(chosen: Sequence[Message], rejected: Sequence[Message]) -> Pair:
@@ -49,19 +34,33 @@ def same_prompt(stated: Sequence[Message], found: tuple[Message, ...]) -> None:
 
 
 def with_system(value: Any, messages: Sequence[Message]) -> list[Message]:
-    """Put a stated system text before messages that have no system message of their own."""
+    """Put a stated system text, told as one or as a message, before messages that have no system message of their own.
+
+    An empty one is as good as none.
+    """
+    told = value[0] if isinstance(value, list) and len(value) == 1 else value
+    if isinstance(told, Mapping) and told.keys() & {"role", "from"}:
+        stated = messages_of([told], "system")
+        if any(message.role not in SYSTEM_ROLES for message in stated):
+            raise RowError("wrong_type", f"'system' is a message of the role {stated[0].role!r}, wanted 'system'")
+        value = stated[0].content if stated else None
     if value is None or (isinstance(value, str) and not value.strip()):
         return list(messages)
-    if any(message.role in ("system", "developer") for message in messages):
+    if any(message.role in SYSTEM_ROLES for message in messages):
         return list(messages)
     return [Message("system", text_of(value, "system")), *messages]
 
 
 def history_of(value: Any) -> list[Message]:
-    """Return earlier rounds, told as a list of [user text, assistant text], as messages."""
+    """Return earlier rounds, told as messages or as a list of [user text, assistant text], as messages."""
     rounds = value or []
+    if isinstance(rounds, list) and rounds and all(isinstance(item, Mapping) for item in rounds):
+        return messages_of(rounds, "history")
     if not isinstance(rounds, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in rounds):
-        raise RowError("wrong_type", f"'history' is a list of [user text, assistant text], found {kind_of(rounds)}")
+        found = kind_of(rounds)
+        raise RowError(
+            "wrong_type", f"'history' is a list of messages or of [user text, assistant text], found {found}"
+        )
     texts = [(text_of(user, "history"), text_of(assistant, "history")) for user, assistant in rounds]
     return [message for user, reply in texts for message in (Message("user", user), Message("assistant", reply))]
 
@@ -73,9 +72,48 @@ def completion_from(value: Any, field: str) -> Message:
     return completion_of(messages_of([value] if isinstance(value, Mapping) else value, field), field)
 
 
+def completions_from(value: Any, field: str) -> list[Message]:
+    """Return one completion, or several that are told as a list of texts or of lists of one message."""
+    if isinstance(value, list) and value and not any(isinstance(item, Mapping) for item in value):
+        return [completion_from(item, f"{field}[{index}]") for index, item in enumerate(value)]
+    return [completion_from(value, field)]
+
+
 def prompt_messages(value: Any) -> list[Message]:
-    """Return a prompt that is text or messages as messages."""
-    return [Message("user", value)] if isinstance(value, str) else messages_of(value, "prompt")
+    """Return a prompt that is text, a transcript in text, or messages as messages."""
+    if isinstance(value, str):
+        return transcript_of(value) or [Message("user", value)]
+    if isinstance(value, Mapping) and value.keys().isdisjoint(ROLE_KEYS):  # WebGPT's question, with what it is from
+        name = next((name for name in ("full_text", *TEXT_KEYS) if isinstance(value.get(name), str)), TEXT_KEYS[0])
+        return [Message("user", text_of(value.get(name), f"prompt.{name}"))]
+    return messages_of([value] if isinstance(value, Mapping) else value, "prompt")
+
+
+# Who speaks, at the start of a line: `Human:`, `### User:`, `ASSISTANT:`; or as Alpaca's template has it.
+_SPOKEN = r"(?:#{2,3} ?)?(?:(Human|User|USER|Prompter)|(Assistant|ASSISTANT|AI|Bot|GPT)) ?:"
+_WRITTEN = r"#{2,3} ?(?:(Instruction)|(Response)) ?:"
+
+
+def transcript_of(text: str) -> list[Message]:
+    """Return the turns of a prompt that is written as a transcript, without the headers; [] where it is none.
+
+    It begins with a header of the user, ends with a bare one of the assistant, and the two take turns; all headers
+    stand after blank lines where the last one does. Anything else is text.
+    """
+    bare = text.strip()
+    if not bare.endswith(":"):
+        return []
+    for header in (_SPOKEN, _WRITTEN):
+        last = re.search(rf"(\n{{1,40}})[ \t]{{0,40}}{header}$", bare)
+        if not last or not last[3] or not re.match(header, bare):
+            continue
+        apart = r"\n[ \t]{0,40}\n\s{0,40}" if "\n\n" in last[1] else r"\n\s{0,40}"
+        _, *parts = re.split(rf"(?:^|{apart}){header}", bare)
+        users, texts = parts[0::3], parts[2::3]
+        if all((user is not None) == (index % 2 == 0) for index, user in enumerate(users)):
+            roles = ["user" if user else "assistant" for user in users]
+            return [Message(role, said.strip()) for role, said in zip(roles[:-1], texts[:-1], strict=True)]
+    return []
 
 
 def prompt_of(messages: list[Message]) -> tuple[Message, ...]:
@@ -90,118 +128,3 @@ def completion_of(messages: list[Message], field: str) -> Message:
     if len(messages) != 1 or messages[0].role != "assistant":
         raise RowError("no_completion", f"'{field}' is one assistant message, found roles {[m.role for m in messages]}")
     return messages[0]
-
-
-def messages_of(value: Any, field: str) -> list[Message]:
-    """Return a list of messages, each with a known role and text; turns that only call tools join the turn before."""
-    if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
-        raise RowError("wrong_type", f"'{field}' is text or a list of messages, found {kind_of(value)}")
-    return turns([message_of(item, f"{field}[{index}]") for index, item in enumerate(value)])
-
-
-def message_of(item: Row, field: str) -> Message:
-    """Return one message, told as `role` and `content` or, as ShareGPT has it, as `from` and `value`."""
-    role_key, text_key = ("from", "value") if "from" in item and "role" not in item else ("role", "content")
-    role, value = item.get(role_key), item.get(text_key)
-    known = SPEAKERS if role_key == "from" else CHAT_ROLES
-    if not isinstance(role, str) or role not in known:
-        raise RowError("unknown_role", f"{field}.{role_key} is one of {', '.join(known)}; found {role!r:.40}")
-    if role in CALLING:
-        return Message("assistant", "", tool_calls=told_calls(value, f"{field}.{text_key}"))
-    calls = calls_of(item.get("tool_calls"), f"{field}.tool_calls")
-    text = "" if value is None and calls else text_of(value, f"{field}.{text_key}")
-    return Message(known[role], text, optional_text(item, "name"), calls, optional_text(item, "tool_call_id"))
-
-
-# ShareGPT and its readers (LLaMA-Factory, Axolotl) name the speakers; ms-swift has its own names for tool turns.
-CALLING = ("function_call", "tool_call")
-_TOOL_ROLES = dict.fromkeys(CALLING, "assistant") | {"observation": "tool", "tool_response": "tool"}
-CHAT_ROLES = {role: role for role in ROLES} | _TOOL_ROLES
-SPEAKERS = {"human": "user", "gpt": "assistant"} | CHAT_ROLES
-
-
-def turns(messages: Sequence[Message]) -> list[Message]:
-    """Join each turn that only calls tools to the assistant turn right before it, as one message does both."""
-    joined: list[Message] = []
-    for message in messages:
-        before = joined[-1] if joined else None
-        if before and before.role == message.role == "assistant" and message.tool_calls and not message.content:
-            joined[-1] = replace(before, tool_calls=before.tool_calls + message.tool_calls)
-        else:
-            joined.append(message)
-    return joined
-
-
-def calls_of(value: Any, field: str) -> tuple[Mapping[str, Any], ...]:
-    """Return the tool calls of a message in OpenAI's form, none where the field is absent."""
-    calls = value or []
-    if not isinstance(calls, list) or not all(isinstance(call, Mapping) for call in calls):
-        raise RowError("wrong_type", f"{field} is a list of objects, found {kind_of(calls)}")
-    return tuple(calls)
-
-
-def told_calls(value: Any, field: str) -> tuple[Mapping[str, Any], ...]:
-    """Return tool calls told as JSON text, `{"name": …, "arguments": …}` or a list of these, in OpenAI's form."""
-    found = json_of(value, field) if isinstance(value, str) else value
-    calls = found if isinstance(found, list) else [found]
-    if not calls or not all(isinstance(call, Mapping) and isinstance(call.get("name"), str) for call in calls):
-        raise RowError("wrong_type", f"'{field}' is JSON with the name and arguments of a tool call")
-    return tuple(
-        {"type": "function", "function": {"name": call["name"], "arguments": call.get("arguments", {})}}
-        for call in calls
-    )
-
-
-def json_of(text: str, field: str) -> Any:
-    """Return the value of JSON text in a field."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise RowError("wrong_type", f"'{field}' is text that is not JSON") from None
-
-
-def text_of(value: Any, field: str) -> str:
-    """Return text, or the joined text parts of a content list."""
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, list) or not value or not all(isinstance(part, Mapping) for part in value):
-        raise RowError("wrong_type", f"'{field}' is text, found {kind_of(value)}")
-    for index, part in enumerate(value):
-        if part.get("type") != "text" or not isinstance(part.get("text"), str):
-            kind = part.get("type")
-            raise RowError("wrong_type", f"'{field}[{index}]' is a part of type {kind!r:.40}; only text can be used")
-    return "".join(part["text"] for part in value)
-
-
-def optional_text(item: Row, key: str) -> str | None:
-    """Return a field that is text or absent."""
-    value = item.get(key)
-    if value is not None and not isinstance(value, str):
-        raise RowError("wrong_type", f"'{key}' is text, found {kind_of(value)}")
-    return value or None
-
-
-def tools_of(value: Any) -> tuple[Mapping[str, Any], ...]:
-    """Return the tools that a prompt offers, as a list or its JSON text; none where the field is absent or empty."""
-    if value is None or value == "":
-        return ()
-    tools = json_of(value, "tools") if isinstance(value, str) else value
-    if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
-        raise RowError("wrong_type", f"'tools' is a list of objects, found {kind_of(tools)}")
-    return tuple(tools)
-
-
-def kind_of(value: Any) -> str:
-    """Return what a value is, in words for people."""
-    names = {dict: "an object", list: "a list", str: "text", bool: "true/false", int: "a number", float: "a number"}
-    return "nothing" if value is None else names.get(type(value), type(value).__name__)
-
-
-def shown(value: Any) -> str:
-    """Return a value as a message shows it: text and numbers cut short, of anything else its kind."""
-    return repr(value)[:40] if isinstance(value, str | int | float) else kind_of(value)
-
-
-def keys_of(row: Row) -> str:
-    """Return the first keys of a row, short enough for a message."""
-    return f"{', '.join(map(repr, list(row)[:8]))}{'…' if len(row) > 8 else ''}"[:200]

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tiebreak.data.formats.candidates import has_prompt, is_paired, prompt_in, score_of
+from tiebreak.data.formats.cells import column_in, kind_of, value_in
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
+from tiebreak.data.formats.messages import tools_of
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of
-from tiebreak.data.formats.pieces import column_in, kind_of, tools_of, value_in
 from tiebreak.data.formats.ratings import COMPLETIONS, judged_lists, usable
 
 RANKS = ("ranking", "ranks", "rank")
@@ -48,10 +49,15 @@ def _read_ranking(row: Row, pairing: Pairing) -> Reading:
     return pairs_of(judged, pairing)
 
 
+def _why_ranking(_: Row) -> str:
+    return "rank 1 is the best"
+
+
 RANKING = Format(
     "ranking",
     "rankings of several completions",
     '{"prompt": …, "completions": […], "ranking": [2, 1, 3]}',
     _is_ranking,
     _read_ranking,
+    why=_why_ranking,
 )

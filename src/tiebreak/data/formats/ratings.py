@@ -6,13 +6,16 @@ Owns these shapes. A completion without text or without a score takes no part.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from tiebreak.data.formats.candidates import completion, has_prompt, has_text, is_paired, prompt_in, score_of
+from tiebreak.data.formats.annotations import origin_of
+from tiebreak.data.formats.candidates import completion, has_prompt, has_text, is_paired, prompt_in, score_of, sides_of
+from tiebreak.data.formats.cells import column_in, kind_of, shown, value_in
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
+from tiebreak.data.formats.messages import tools_of
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of
-from tiebreak.data.formats.pieces import column_in, kind_of, tools_of, value_in
-from tiebreak.records import Message
+from tiebreak.records import Dropped, Message, Pair, Rated, Source
 
 COMPLETIONS = ("completions", "responses", "candidates", "answers", "outputs", "generations")
 SCORES = ("scores", "ratings", "rewards")
@@ -98,6 +101,109 @@ def _read_ratings(row: Row, pairing: Pairing) -> Reading:
     return _reading(row, items, [score_of(score) for score in scores], column, pairing)
 
 
+_SIDE_SCORES = tuple(
+    (f"{before}{joint}{first}", f"{before}{joint}{second}")
+    for before in ("score", "rating", "reward", "scores")
+    for joint in ("", "_", "-")
+    for first, second in (("1", "2"), ("a", "b"), ("A", "B"), ("0", "1"))
+)
+
+
+def _side_scores(row: Row) -> tuple[str, str] | None:
+    """Return the columns of a score for each side, `score_a` and `score_b` or `response_a_score`, …, numbers both."""
+    sides = sides_of(row)
+    if sides is None:
+        return None
+    own = [tuple(f"{side}{end}" for side in sides) for end in ("_score", "_rating", "_reward")]
+    names = (*own, *_SIDE_SCORES)
+    return next(
+        (
+            (one, other)
+            for one, other in names
+            if one in row and other in row and None not in map(score_of, (row[one], row[other]))
+        ),
+        None,
+    )
+
+
+def _is_scored_sides(row: Row) -> bool:
+    return _side_scores(row) is not None and _is_judged(row)
+
+
+def _read_scored_sides(row: Row, pairing: Pairing) -> Reading:
+    """Two completions with a score each, as WebGPT's comparisons (Nakano et al. 2021) have them; the higher wins."""
+    sides, names = sides_of(row), _side_scores(row)
+    if sides is None or names is None:
+        raise RowError("wrong_type", "two completions need a score each, a number")
+    return _reading(row, [row[side] for side in sides], [score_of(row[name]) for name in names], sides[0], pairing)
+
+
+def _why_scored_sides(row: Row) -> str:
+    return ", ".join(f"{name} {shown(row[name])}" for name in _side_scores(row) or ()) + ": the higher is better"
+
+
+RATED_COMPLETION = ("completion", "response", "output", "answer", "generation")
+RATED_SCORE = ("score", "reward", "rating", "helpfulness", "overall_score", "quality")
+
+
+def _is_rated(row: Row) -> bool:
+    is_told = has_prompt(row) and isinstance(value_in(row, RATED_COMPLETION), str | Mapping | list)
+    return is_told and score_of(value_in(row, RATED_SCORE)) is not None and not is_paired(row) and sides_of(row) is None
+
+
+def _read_rated(row: Row, _: Pairing) -> Reading:
+    """One completion a row with a score, as HelpSteer2 (Wang et al. 2024) has them; pairs are made over all rows."""
+    name, value = column_in(row, RATED_COMPLETION)
+    field, told = column_in(row, RATED_SCORE)
+    score = score_of(told)
+    if score is None:
+        raise RowError("wrong_type", f"'{field}' is a number, found {kind_of(told)}")
+    tools = tools_of(row.get("tools"))
+    return Reading(rated=(Rated(prompt_in(row), completion(value, name), score, tools, origin=origin_of(row)),))
+
+
+def _why_rated(row: Row) -> str:
+    field, told = column_in(row, RATED_SCORE)
+    return f"{field} {shown(told)}: of one prompt the higher is better"
+
+
+def paired_ratings(rated: Sequence[Rated], pairing: Pairing) -> tuple[list[Pair], list[Dropped], int]:
+    """Pair the scored completions of each prompt, as `pairing` says; return pairs, dropped records, and ties.
+
+    A pair is of the record of its chosen completion. A record whose completion is in no pair is `unpaired`.
+    """
+    groups: dict[str, list[Rated]] = {}
+    for one in rated:
+        groups.setdefault(one.prompt_id, []).append(one)
+    pairs: list[Pair] = []
+    dropped: list[Dropped] = []
+    num_ties = 0
+    for group in groups.values():
+        completions = tuple(one.completion for one in group)
+        judged = Judged(
+            group[0].prompt, completions, (Ballot(tuple(one.score for one in group)),), group[0].tools, is_scored=True
+        )
+        try:
+            reading = pairs_of(judged, pairing)
+        except RowError as bad:
+            reading = Reading()
+            alone = "no other completion of its prompt is scored" if len(group) == 1 else str(bad)
+        else:
+            alone = f"its prompt's pair is made of other completions (data.pairing {pairing.choose})"
+        num_ties += reading.num_ties
+        used: set[int] = set()
+        for pair in reading.pairs:
+            best, worst = completions.index(pair.chosen), completions.index(pair.rejected)
+            used |= {best, worst}
+            pairs.append(replace(pair, source=group[best].source, origin=group[best].origin))
+        dropped += [
+            Dropped(one.source or Source("", 0), "unpaired", f"scored {one.score:g}, and {alone}")
+            for index, one in enumerate(group)
+            if index not in used
+        ]
+    return pairs, dropped, num_ties
+
+
 ULTRAFEEDBACK = Format(
     "ultrafeedback",
     "UltraFeedback, raw",
@@ -118,4 +224,20 @@ RATINGS = Format(
     '{"prompt": …, "completions": […], "scores": […]}',
     _is_ratings,
     _read_ratings,
+)
+SCORED_SIDES = Format(
+    "scored_sides",
+    "two completions with a score each (WebGPT)",
+    '{"question": …, "answer_0": …, "answer_1": …, "score_0": -1, "score_1": 1}',
+    _is_scored_sides,
+    _read_scored_sides,
+    why=_why_scored_sides,
+)
+RATED = Format(
+    "rated",
+    "one completion and a score a row (HelpSteer2)",
+    '{"prompt": …, "response": …, "helpfulness": 4}',
+    _is_rated,
+    _read_rated,
+    why=_why_rated,
 )

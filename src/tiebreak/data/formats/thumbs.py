@@ -11,17 +11,11 @@ from itertools import chain, product
 
 from tiebreak.data.formats.annotations import origin_of
 from tiebreak.data.formats.candidates import completion, has_prompt, is_paired, prompt_in, sides_of, system_in
+from tiebreak.data.formats.cells import column_in, shown, value_in
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
+from tiebreak.data.formats.messages import messages_of, tools_of
 from tiebreak.data.formats.pairing import weighed
-from tiebreak.data.formats.pieces import (
-    column_in,
-    messages_of,
-    prompt_of,
-    shown,
-    tools_of,
-    value_in,
-    with_system,
-)
+from tiebreak.data.formats.pieces import prompt_of, with_system
 from tiebreak.data.formats.verdicts import liked
 from tiebreak.fingerprint import fingerprint
 from tiebreak.records import Dropped, Message, Pair, Source, Thumb
@@ -120,12 +114,18 @@ def _dropped(thumbs: Sequence[Thumb], used: set[int], contradictory: set[int]) -
     return list(lost.values())
 
 
+def _why_thumb(row: Row) -> str:
+    name, label = column_in(row, LABELS)
+    return f"{name} {shown(label)}"
+
+
 THUMBS = Format(
     "thumbs",
     "TRL's unpaired form (KTO)",
     '{"prompt": …, "completion": …, "label": true}',
     _is_thumbs,
     _read_thumbs,
+    why=_why_thumb,
 )
 DIALOGUE_THUMBS = Format(
     "labelled_dialogue",
@@ -133,4 +133,5 @@ DIALOGUE_THUMBS = Format(
     '{"messages": […], "label": true}',
     _is_labelled_dialogue,
     _read_labelled_dialogue,
+    why=_why_thumb,
 )

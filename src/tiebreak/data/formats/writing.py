@@ -27,6 +27,7 @@ NEEDED = {
     "history": "earlier turns",
     "tools": "tools",
     "tool_calls": "tool calls",
+    "reasoning": "reasoning beside the content",
 }
 # These stand beside the pair: a form that cannot carry them leaves them out.
 BESIDE = {
@@ -78,6 +79,7 @@ def traits(pair: Pair) -> frozenset[str]:
         "history": sum(role not in ("system", "developer") for role in roles) > 1,
         "tools": bool(pair.tools),
         "tool_calls": bool(calls) or "tool" in roles,
+        "reasoning": any(message.reasoning for message in messages),
         "preference": replace(pair.preference, votes=()) != Preference(),
         "votes": bool(pair.preference.votes),
         "origin": pair.origin != Origin(),
@@ -233,7 +235,7 @@ def _alpaca(pair: Pair) -> WrittenRow:
 def _rejected_response(pair: Pair) -> WrittenRow:
     prompt = [turn for message in pair.prompt for turn in _swift_turns(message)]
     row: WrittenRow = {"messages": [*prompt, *_swift_turns(pair.chosen)]}
-    if pair.rejected.tool_calls or pair.rejected.name:
+    if pair.rejected.tool_calls or pair.rejected.name or pair.rejected.reasoning:
         row["rejected_messages"] = [*prompt, *_swift_turns(pair.rejected)]
     else:
         row["rejected_response"] = pair.rejected.content
@@ -242,7 +244,8 @@ def _rejected_response(pair: Pair) -> WrittenRow:
 
 def _swift_turns(message: Message) -> list[WrittenRow]:
     """ms-swift tells a tool call as a turn of its own, after the text of the message."""
-    text = replace(message, tool_calls=()).as_dict() if message.content or not message.tool_calls else None
+    says = message.content or message.reasoning or not message.tool_calls
+    text = replace(message, tool_calls=()).as_dict() if says else None
     calls = [
         {"role": "tool_call", "content": json.dumps(_told_call(call), ensure_ascii=False)}
         for call in message.tool_calls

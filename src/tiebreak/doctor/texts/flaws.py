@@ -80,7 +80,7 @@ def visible(pair: Pair) -> Pair:
 
 
 def _visible(message: Message) -> Message:
-    return replace(message, content=without_hidden(message.content))
+    return replace(message, content=without_hidden(message.content), reasoning=without_hidden(message.reasoning))
 
 
 def _excerpt(text: str, hit: Hit, masked: Sequence[tuple[int, int]]) -> str:

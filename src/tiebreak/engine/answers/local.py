@@ -1,6 +1,7 @@
 """Answers of a model in this process.
 
-Owns how text is sampled: left padding, stopping, greedy or with a temperature. Prompts come as rendered ids.
+Owns how text is sampled: left padding, stopping, greedy or with a temperature. Prompts come as rendered ids. Where
+positions stretch (`engine.stretching`), prompts whose answers could come that far are answered alone.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from transformers import GenerationConfig
 
 from tiebreak import faults
 from tiebreak.engine.answers.answerer import Sampling
+from tiebreak.engine.stretching import forget_lengths, stretching_of
 
 MAX_BATCH = 32
 # transformers fills what is left out from the model's generation_config.json; these would change the answers.
@@ -47,14 +49,18 @@ def generate(
     found: dict[int, tuple[Ids, bool]] = {}
     most = sampling.max_new_tokens
     room = [most if positions is None else min(most, positions - len(prompt)) for prompt in prompts]
+    stretching = stretching_of(network)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     # What a prompt is answered must not hang on its neighbours, so a batch has the same room for all.
     for num_new, some in groupby(order, room.__getitem__):
         settings = generation_config(replace(sampling, max_new_tokens=num_new), eos_ids, pad_id)
         same = list(some)
-        for start in range(0, len(same), MAX_BATCH):
+        settled = [index for index in same if stretching.is_settled(len(prompts[index]) + num_new)]
+        batches = [settled[start : start + MAX_BATCH] for start in range(0, len(settled), MAX_BATCH)]
+        for chosen in [*batches, *([index] for index in same if index not in settled)]:
             faults.point("generate")
-            chosen = same[start : start + MAX_BATCH]
+            if stretching.grows:
+                forget_lengths(network)
             made = _batch(network, [prompts[index] for index in chosen], settings)
             found |= dict(zip(chosen, made, strict=True))
             done([(index, *answer) for index, answer in zip(chosen, made, strict=True)])

@@ -32,8 +32,8 @@ from tiebreak.errors import one_line
 from tiebreak.files import write_json
 from tiebreak.fingerprint import fingerprint
 
-SCHEMA = 1
-"""For the identity: raised when a key or a shard comes to mean something else."""
+SCHEMA = 2
+"""For the identity: raised when a key, a digest of weights or a shard comes to mean something else."""
 FLUSH_ROWS = 8192
 FLUSH_SECONDS = 30.0
 SWEEP_SECONDS = 24 * 3600.0

@@ -1,0 +1,95 @@
+"""Commands to paste: each reads data just as it was read before, whatever the shell makes of its names.
+
+Owns which settings of data have an option of their own, which of them each command reads, and how words are quoted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tiebreak.config.data import DataConfig
+
+FLAGS = {
+    "format": "--format",
+    "columns": "--column",
+    "pairing": "--pairing",
+    "min_margin": "--min-margin",
+    "heldout": "--heldout",
+    "heldout_share": "--heldout-share",
+    "max_length": "--max-length",
+    "model": "--model",
+}
+"""The option of each setting that has one; all others are said with --set."""
+
+_FORM = ("format", "columns", "pairing", "min_margin")
+_LIMITS = ("truncation", "max_dropped_share")
+_READ_BY = {
+    "check": (*_FORM, "heldout", "heldout_share", "max_length", *_LIMITS, "model"),
+    "clean": (*_FORM, "heldout"),
+    "convert": _FORM,
+    "init": (*_FORM, "heldout", *_LIMITS, "allow", "max_pairs", "model"),
+}
+
+
+def reading(data: DataConfig, model: str | None = None) -> dict[str, Any]:
+    """Return how data is read, for JSON: where from, and each setting that is not its default."""
+    said: dict[str, Any] = {"train": data.train, **data.model_dump(mode="json", exclude_defaults=True)}
+    return said | ({"model": model} if model else {})
+
+
+def command(verb: str, read: Mapping[str, Any], *then: str) -> str:
+    """Return the command line of a verb on data that was read like this (`reading`); `then` follows the data."""
+    train = read.get("train")
+    sources = [{"path": train}] if isinstance(train, str) else list(train or ())
+    words = ["tiebreak", verb]
+    if all(isinstance(one, Mapping) and one.keys() == {"path"} for one in sources):
+        words += [_path(str(one["path"])) for one in sources]
+    else:
+        words += ["--set", f"data.train={_json(sources)}"]
+    words += [*then]
+    words += [word for name in _READ_BY[verb] if read.get(name) is not None for word in _said(name, read[name])]
+    return " ".join(map(quoted, words))
+
+
+def _said(name: str, value: Any) -> Iterator[str]:
+    if name == "columns" and isinstance(value, Mapping):
+        if any(text != str(text).strip() or "=" in name for name, text in value.items()):
+            yield from ("--set", f"data.columns={_json(value)}")
+        else:
+            yield from (word for ours, theirs in value.items() for word in (FLAGS[name], f"{ours}={theirs}"))
+    elif name in FLAGS:
+        yield from (FLAGS[name], str(value))
+    else:
+        yield from ("--set", f"data.{name}={_json(value)}")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _path(name: str) -> str:
+    return f"./{name}" if name.startswith("-") else name
+
+
+def quoted(word: str) -> str:
+    """Return a word as a shell takes it for itself; what cannot be seen or typed is spelled in bash's $'…'."""
+    if word.isprintable() and "  " not in word:
+        return shlex.quote(word)
+    spelled = re.sub(r"[\\']", lambda found: "\\" + found[0], word)
+    shown = (char if char.isprintable() and char != " " else _bytes(char) for char in spelled)
+    return f"$'{''.join(shown)}'"
+
+
+def _bytes(char: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(char))
+
+
+def in_quotes(line: str) -> str:
+    """Return a command in quotes that it does not hold itself, for the middle of a sentence."""
+    mark = next((mark for mark in "'\"`" if mark not in line), "")
+    return f"{mark}{line}{mark}"

@@ -1,0 +1,149 @@
+"""Battles: two models answer the same conversation and somebody says who won; two summaries of one post.
+
+Owns these shapes. The majority rule is that of `pairing`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tiebreak.data.formats.candidates import completion, is_paired, names_of_sides
+from tiebreak.data.formats.cells import has_all, shown, value_in
+from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError
+from tiebreak.data.formats.messages import messages_of, tools_of
+from tiebreak.data.formats.pairing import Judged, pairs_of
+from tiebreak.data.formats.pieces import split_dialogues
+from tiebreak.data.formats.verdicts import Side, may_count_from_zero, word_of
+from tiebreak.data.formats.votes import JUDGES, ballot, name_of, side_in, told_votes, why_votes
+from tiebreak.records import Message, Pair
+
+
+def _is_arena(row: Row) -> bool:
+    return has_all(row, ("conversation_a", "conversation_b", "winner")) and not is_paired(row)
+
+
+def _read_arena(row: Row, pairing: Pairing) -> Reading:
+    """Chatbot Arena (Chiang et al. 2024): two whole conversations; they share all but the last turn."""
+    sides = [messages_of(row[name], name) for name in _CONVERSATIONS]
+    return _battle(
+        row, split_dialogues(*sides), side_in(row["winner"], "winner", names_of_sides(row, _CONVERSATIONS)), pairing
+    )
+
+
+_CONVERSATIONS = ("conversation_a", "conversation_b")
+
+
+def _battle(row: Row, pair: Pair, side: Side, pairing: Pairing) -> Reading:
+    ballots = (ballot(side, name_of(value_in(row, JUDGES))),)
+    judged = Judged(pair.prompt, (pair.chosen, pair.rejected), ballots, tools_of(row.get("tools")), is_voted=True)
+    return pairs_of(judged, pairing)
+
+
+def _why_arena(row: Row) -> str:
+    return f"winner {shown(row.get('winner'))}"
+
+
+def _settled_arena(form: Format, rows: Sequence[Row]) -> Format:
+    if may_count_from_zero((row.get("winner") for row in rows), numbered=False):
+        raise Ambiguous("'winner' holds only 0 and 1, which may count from 0 or from 1; write model_a and model_b")
+    return form
+
+
+def _is_rounds(row: Row) -> bool:
+    told = ("prompt", "response_a", "response_b")
+    return has_all(row, told) and not is_paired(row) and all(_texts(row[name]) is not None for name in told)
+
+
+def _texts(value: Any) -> list[str] | None:
+    """Return a list of texts, also told as JSON; None where it is something else."""
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    if not isinstance(value, list) or not value or not all(isinstance(item, str | None) for item in value):
+        return None
+    return [item or "" for item in value]
+
+
+def _read_rounds(row: Row, pairing: Pairing) -> Reading:
+    """LMSYS's arena of 55,000 battles: lists of the turns of the user and of both models, and who won."""
+    asked, *sides = (_texts(row[name]) or [] for name in ("prompt", "response_a", "response_b"))
+    if len({len(asked), *map(len, sides)}) > 1:
+        raise RowError("wrong_type", "'prompt', 'response_a' and 'response_b' are lists of equally many turns")
+    dialogues = [
+        [
+            message
+            for question, answer in zip(asked, said, strict=True)
+            for message in (Message("user", question), Message("assistant", answer))
+        ]
+        for said in sides
+    ]
+    verdicts = list(told_votes(row))
+    if not verdicts:
+        raise RowError("wrong_type", "no column says who won")
+    value, field, _ = verdicts[0]
+    side = side_in(value, field, names_of_sides(row, ("response_a", "response_b")))
+    return _battle(row, split_dialogues(*dialogues), side, pairing)
+
+
+def _is_summaries(row: Row) -> bool:
+    summaries = row.get("summaries")
+    return (
+        isinstance(row.get("info"), Mapping) and isinstance(summaries, list) and len(summaries) == 2 and "choice" in row
+    )
+
+
+def _read_summaries(row: Row, pairing: Pairing) -> Reading:
+    """OpenAI's comparisons of summaries (Stiennon et al. 2020): `choice` 0 is the first of two, 1 the second."""
+    info, (first, second) = row["info"], row["summaries"]
+    if word_of(row["choice"]) not in ("0", "1"):
+        raise RowError("wrong_type", f"'choice' is 0 or 1, found {shown(row['choice'])}")
+    if isinstance(info.get("post"), str):
+        # As the paper shows a post to the model.
+        parts = (("SUBREDDIT: r/", info.get("subreddit")), ("TITLE: ", info.get("title")), ("POST: ", info["post"]))
+        asked = "\n\n".join(f"{head}{text}" for head, text in parts if text) + "\n\nTL;DR:"
+    elif isinstance(info.get("article"), str):
+        asked = f"Article: {info['article']}\n\nTL;DR:"
+    else:
+        raise RowError("no_prompt", "'info' has neither a 'post' nor an 'article'")
+    sides = completion(first, "summaries[0]"), completion(second, "summaries[1]")
+    ballots = (ballot("first" if word_of(row["choice"]) == "0" else "second", name_of(value_in(row, JUDGES))),)
+    return pairs_of(Judged((Message("user", asked),), sides, ballots, is_voted=True), pairing)
+
+
+def _why_summaries(row: Row) -> str:
+    return f"choice {shown(row.get('choice'))}: 0 is the first summary, 1 the second"
+
+
+SUMMARIES = Format(
+    "summaries",
+    "OpenAI, summarize from feedback",
+    '{"info": {"post": …}, "summaries": [{"text": …}, {"text": …}], "choice": 0}',
+    _is_summaries,
+    _read_summaries,
+    why=_why_summaries,
+)
+
+
+ARENA = Format(
+    "arena",
+    "Chatbot Arena",
+    '{"conversation_a": […], "conversation_b": […], "winner": "model_a"}',
+    _is_arena,
+    _read_arena,
+    _settled_arena,
+    _why_arena,
+)
+
+
+ARENA_ROUNDS = Format(
+    "arena_rounds",
+    "LMSYS arena, 55,000 battles",
+    '{"prompt": ["…"], "response_a": ["…"], "response_b": ["…"], "winner_model_a": 1, "winner_model_b": 0, …}',
+    _is_rounds,
+    _read_rounds,
+    why=why_votes,
+)

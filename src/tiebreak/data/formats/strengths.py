@@ -1,0 +1,136 @@
+"""Two completions and how strongly one is preferred: HelpSteer's signed strengths, and those without a sign.
+
+Owns what a sign means, and when it cannot be known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from tiebreak.data.formats.annotations import number
+from tiebreak.data.formats.candidates import (
+    PROMPTS,
+    completion,
+    has_prompt,
+    is_paired,
+    names_of_sides,
+    prompt_in,
+    sides_of,
+)
+from tiebreak.data.formats.cells import column_in, kind_of, shown, value_in
+from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError, as_options
+from tiebreak.data.formats.messages import tools_of
+from tiebreak.data.formats.pairing import soft_label, vote_of
+from tiebreak.data.formats.verdicts import replaced, side_of
+from tiebreak.data.formats.votes import MAX_VOTES, STRENGTHS, VERDICTS, VOTES, settled_votes
+from tiebreak.records import Pair, Preference, Vote
+
+_SINGLE = (("individual_preference", "score"), ("three_most_similar_preferences", "strength"))
+
+
+def _is_helpsteer(row: Row) -> bool:
+    has_prompt_column = has_prompt(row) or row.get("context") is not None
+    is_stated = value_in(row, STRENGTHS) is not None
+    return is_stated and sides_of(row) is not None and has_prompt_column and not is_paired(row)
+
+
+def _read_helpsteer(row: Row, pairing: Pairing) -> Reading:
+    """HelpSteer2 and 3 (Wang et al. 2024): strength -3 (the first is much better) to 3; its size is the margin."""
+    name, value = column_in(row, STRENGTHS)
+    strength = number(value)
+    if strength is None:
+        raise RowError("wrong_type", f"'{name}' is a number, found {kind_of(value)}")
+    sides = sides_of(row) or ("", "")
+    first, second = (completion(row[side], side) for side in sides)
+    prompt = prompt_in(row, ("prompt", "context", "instruction", "question"))
+    if strength == 0 or abs(strength) < pairing.min_margin:
+        raise RowError("tie", f"'{name}' is {strength:g}")
+    sign = 1 if strength > 0 else -1
+    votes: list[Vote] = []
+    for column, key in _SINGLE:
+        items = row[column][:MAX_VOTES] if isinstance(row.get(column), list) else []
+        single = [number(item.get(key)) for item in items if isinstance(item, Mapping)]
+        votes += [vote_of(sign * one) for one in single if one is not None]
+    label = soft_label(votes) if votes else None
+    preference = Preference(margin=abs(strength), votes=tuple(votes), soft_label=label)
+    chosen, rejected = (first, second) if strength < 0 else (second, first)
+    return Reading((Pair(prompt, chosen, rejected, tools_of(row.get("tools")), None, preference),))
+
+
+def _settled_strengths(form: Format, rows: Sequence[Row]) -> Format:
+    """Take the winner that rows state beside a strength without a sign; refuse a sign that nobody can know.
+
+    Strengths above zero alone, and no winner, may say that the second is always better, or how strong a preference
+    for nobody knows whom.
+    """
+    judged = [row for row in rows if _is_helpsteer(row)]
+    name = column_in(judged[0], STRENGTHS)[0] if judged else ""
+    told = [(row, strength) for row in judged if (strength := number(value_in(row, STRENGTHS)))]
+    winner = _winner_column([row for row, _ in told])
+    if told and winner is None and len(told) >= _ENOUGH and all(strength > 0 for _, strength in told):
+        sides = sides_of(judged[0]) or ("", "")
+        stated = {"prompt": column_in(judged[0], (*PROMPTS, "context"))[0], "completion_a": sides[0]}
+        stated |= {"completion_b": sides[1], "strength": name}
+        raise Ambiguous(
+            f"'{name}' is above zero in all of the first {len(told)} rows, and no column says who won: name the column "
+            f"that does (winner=…), or say that its sign is meant (below zero: the first): {as_options(stated)}"
+        )
+    if winner is None:
+        return form
+    if all(strength > 0 for _, strength in told):
+        return settled_votes(VOTES, rows)
+    stated_sides = [(side_of(_named(row, row[winner])), strength) for row, strength in told]
+    decided = [(side, strength) for side, strength in stated_sides if side in ("first", "second")]
+    apart = sum((side == "first") != (strength < 0) for side, strength in decided)
+    if apart > _MAX_APART * len(decided):
+        raise Ambiguous(
+            f"'{winner}' and the sign of '{name}' (below zero the first is better) name different sides in {apart} of "
+            f"{len(decided)} rows; leave out the column that is wrong, or name the right one (-c winner={winner})"
+        )
+    return replace(form, read=partial(_read_agreeing, winner))
+
+
+_ENOUGH = 8
+"""Rows after which signs that are all the same are no accident: one file in 256."""
+
+
+_MAX_APART = 0.1
+
+
+def _winner_column(rows: Sequence[Row]) -> str | None:
+    """Return the column that names the better side in all rows, or a tie; a signed number does not."""
+    names = [name for name in VERDICTS if any(row.get(name) is not None for row in rows)]
+    return next((name for name in names if all(side_of(_named(row, row.get(name))) for row in rows)), None)
+
+
+def _named(row: Row, value: Any) -> Any:
+    return replaced(value, names_of_sides(row, sides_of(row) or ("", "")))
+
+
+def _read_agreeing(winner: str, row: Row, pairing: Pairing) -> Reading:
+    """Read a signed strength, and refuse a row whose stated winner is the other side."""
+    reading = _read_helpsteer(row, pairing)
+    strength = number(value_in(row, STRENGTHS)) or 0.0
+    if side_of(_named(row, row.get(winner))) == ("second" if strength < 0 else "first"):
+        told = shown(row.get(winner))
+        raise RowError("wrong_type", f"'{winner}' is {told}, and the sign of the strength says otherwise")
+    return reading
+
+
+def _why_strength(row: Row) -> str:
+    name, value = column_in(row, STRENGTHS)
+    return f"{name} {shown(value)}: below zero the first is better"
+
+
+HELPSTEER = Format(
+    "helpsteer",
+    "HelpSteer2-preference, HelpSteer3",
+    '{"prompt": …, "response_1": …, "response_2": …, "preference_strength": -2}',
+    _is_helpsteer,
+    _read_helpsteer,
+    _settled_strengths,
+    _why_strength,
+)

@@ -1,0 +1,270 @@
+"""What the first rows of a file say together: its form, what its text columns hold, how its first record is read.
+
+Owns when a file is asked about, because its rows admit two readings, and what is told of a reading: which columns were
+read, which were not, and why one side of the first record is chosen. It knows no container and no single form.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tiebreak.data.containers import blocks, rows
+from tiebreak.data.formats import Format, Pairing, RowError, detect, read_row
+from tiebreak.data.formats.annotations import columns_beside
+from tiebreak.data.formats.form import Ambiguous, Reading, Row
+from tiebreak.data.formats.guesses import proposed_columns
+from tiebreak.data.formats.messages import ROLE_KEYS, TEXT_KEYS
+from tiebreak.errors import DataError, one_line
+from tiebreak.records import Message, Source
+from tiebreak.secrecy import masked
+
+MAX_ROWS = 1024
+"""Rows that are looked at together: what is in none of them is not known when a file is opened."""
+_MAX_NOTED = 64
+_SHOWN = 160
+"""Characters of each text that is shown of the first record."""
+
+
+@dataclass(frozen=True)
+class FirstRecord:
+    """How the first usable record of a file is read, in texts that are not cut."""
+
+    source: Source
+    prompt: tuple[Message, ...]
+    chosen: str
+    rejected: str
+    """Of a completion that is judged on its own, the side that it is not stays empty."""
+    why: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record for reports: the last message of its prompt, texts cut short, without what is secret."""
+        asked = self.prompt[-1].content
+        texts = {"prompt": asked, "chosen": self.chosen, "rejected": self.rejected, "why": self.why}
+        cut = {name: one_line(masked(text[: 4 * _SHOWN]), _SHOWN) for name, text in texts.items()}
+        return {"line": self.source.line, "num_prompt_messages": len(self.prompt), **cut}
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a file's first rows showed: columns that were read and that were not, those among them that a prompt may
+    need, and the first record.
+    """
+
+    read: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+    missed: tuple[str, ...] = ()
+    first: FirstRecord | None = None
+    proposed: tuple[tuple[str, str], ...] = ()
+    """Where no record is read: a mapping of columns to start from."""
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """How a file is to be read: its form, None where no row is in a known one, and the columns to unfold first."""
+
+    form: Format | None
+    unfold: tuple[str, ...] = ()
+    look: Look = Look()
+
+
+def survey(path: Path, name: str, stated: Format | None, pairing: Pairing) -> Surveyed:
+    """Look at the first rows of a file; `stated` is the form that the user named.
+
+    The form is that of the first row that can be read, or else of the first that is recognised. Raises DataError where
+    the rows admit two readings.
+    """
+    stream = (item for block in blocks(path, name) for item in rows(block))
+    form: Format | None = None
+    start: Row = {}
+    while form is None and (window := list(islice(stream, MAX_ROWS))):
+        found = [(source, row) for source, row in window if isinstance(row, Mapping)]
+        start = start or next((row for _, row in found), {})
+        unfold = _messages_as_text([row for _, row in found])
+        sample = [(source, unfolded(row, unfold)) for source, row in found]
+        form = stated or _form_of(sample)
+    if form is None:
+        return Surveyed(None, look=Look(proposed=_proposed(start)))
+    try:
+        form = form.settle(form, [row for _, row in sample])
+    except Ambiguous as question:
+        raise DataError(f"{name}: {question}") from None
+    look = _look(sample, form, pairing)
+    return Surveyed(form, unfold, look if look.first else replace(look, proposed=_proposed(start)))
+
+
+def _proposed(row: Row) -> tuple[tuple[str, str], ...]:
+    return tuple(proposed_columns(row).items())
+
+
+def _form_of(sample: Sequence[tuple[Source, Row]]) -> Format | None:
+    recognised: Format | None = None
+    for source, row in sample:
+        form = detect(row)
+        if form is None:
+            continue
+        recognised = recognised or form
+        try:
+            read_row(row, form, source)
+        except RowError as error:
+            if error.reason not in ("tie", "unpaired"):
+                continue
+        return form
+    return recognised
+
+
+# ------------------------------------------------------------------------------------------------------------ unfolding
+
+
+def unfolded(row: Row, columns: Sequence[str]) -> Row:
+    """Return a row with the messages that columns hold as JSON text; raises RowError where one holds other text."""
+    if not columns:
+        return row
+    made = dict(row)
+    for name in columns:
+        value = made.get(name)
+        if isinstance(value, str) and value.strip():
+            made[name] = _messages(value)
+            if made[name] is None:
+                raise RowError("wrong_type", f"'{name}' is JSON text of messages in the rows before, found other text")
+    return made
+
+
+def _messages_as_text(found: Sequence[Row]) -> tuple[str, ...]:
+    """Return the columns whose cells, as far as they hold anything, are all messages written as JSON text."""
+    names = dict.fromkeys(name for row in found for name, value in row.items() if isinstance(value, str))
+    cells = {name: [row[name] for row in found if row.get(name) not in (None, "")] for name in names}
+    return tuple(
+        name
+        for name, values in cells.items()
+        if values
+        and all(isinstance(value, str) and value.lstrip()[:1] in ("[", "{") for value in values)
+        and all(_messages(value) is not None for value in values)
+    )
+
+
+def _messages(text: str) -> Any:
+    """Return messages that are written as JSON text, None where it is something else."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    items = [value] if isinstance(value, dict) else value if isinstance(value, list) else []
+    return value if items and all(map(_is_message, items)) else None
+
+
+def _is_message(item: Any) -> bool:
+    said = (*TEXT_KEYS, "tool_calls")
+    return isinstance(item, dict) and not item.keys().isdisjoint(ROLE_KEYS) and not item.keys().isdisjoint(said)
+
+
+# ----------------------------------------------------------------------------------------------- what is told of a file
+
+
+class _Noted(dict[str, Any]):
+    """A row that notes which of its columns are read; who goes through all of them reads all."""
+
+    def __init__(self, row: Row) -> None:
+        super().__init__(row)
+        self.noted: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        self.noted.add(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return a column, or the default."""
+        self.noted.add(key)
+        return super().get(key, default)
+
+    def items(self) -> Any:
+        """Return all columns."""
+        self.noted.update(self)
+        return super().items()
+
+    def values(self) -> Any:
+        """Return what all columns hold."""
+        self.noted.update(self)
+        return super().values()
+
+
+def _look(sample: Sequence[tuple[Source, Row]], form: Format, pairing: Pairing) -> Look:
+    read: dict[str, None] = {}
+    held: dict[str, None] = {}
+    missed: dict[str, None] = {}
+    first: FirstRecord | None = None
+    num_noted = 0
+    for source, row in sample:
+        try:
+            reading = read_row(row, form, source, pairing)
+        except RowError:
+            continue
+        noted = _Noted(row)
+        form.read(noted, pairing)
+        beside = columns_beside(row)
+        read |= dict.fromkeys(name for name in row if name in noted.noted or name in beside)
+        held |= dict.fromkeys(name for name, value in row.items() if value not in (None, "", [], {}))
+        missed |= dict.fromkeys(name for name in row if name not in read and _is_missed(name, row[name], reading))
+        first = first or _first(source, row, reading, form)
+        num_noted += 1
+        if num_noted == _MAX_NOTED:
+            break
+    known = tuple(name for name in held if name in read)
+    unread = tuple(name for name in held if name not in read)
+    return Look(known, unread, tuple(name for name in unread if name in missed), first)
+
+
+def _first(source: Source, row: Row, reading: Reading, form: Format) -> FirstRecord:
+    why = form.why(row)
+    if reading.pairs:
+        pair = reading.pairs[0]
+        if pair.preference.chosen_score is not None and pair.preference.rejected_score is not None:
+            why = f"score {pair.preference.chosen_score:g} over {pair.preference.rejected_score:g}"
+        return FirstRecord(source, pair.prompt, _said(pair.chosen), _said(pair.rejected), why)
+    if reading.thumbs:
+        thumb = reading.thumbs[0]
+        sides = (_said(thumb.completion), "") if thumb.liked else ("", _said(thumb.completion))
+        return FirstRecord(source, thumb.prompt, *sides, why)
+    return FirstRecord(source, reading.rated[0].prompt, _said(reading.rated[0].completion), "", why)
+
+
+def _said(message: Message) -> str:
+    """Return what a message says: reasoning, content, the names of the tools that it calls."""
+    calls = [f"calls {(call.get('function') or call).get('name')}" for call in message.tool_calls]
+    return "\n".join(text for text in (message.reasoning, message.content, *calls) if text.strip())
+
+
+# Names that say: what stands here comes before the completions, or explains them.
+_CONTEXT = re.compile(
+    r"(?:.*_)?(?:system\w*|instructions?|context|contexts|history|background|passages?|"
+    r"documents?|articles?|input|inputs|persona|dialogue?|conversations?|messages|few_?shot|demonstrations?|knowledge|"
+    r"evidence|story|scenario|post|schema|table|premise|prefix|steps|preamble|excerpt|snippets?|sources?_text|question|"
+    r"query|body|facts?|rubric|constraints?)",
+    re.IGNORECASE,
+)
+_SHORTEST = 12
+
+
+def _is_missed(name: str, value: Any, reading: Reading) -> bool:
+    """Whether the prompt may need a column that was not read: by its name, and since its text is nowhere else."""
+    texts = [text for text in _texts(value) if len(text.strip()) >= _SHORTEST]
+    if not texts or not _CONTEXT.fullmatch(name):
+        return False
+    prompts = [one.prompt for one in reading.pairs] + [one.prompt for one in reading.alone]
+    prompt = [message.content for messages in prompts[:1] for message in messages]
+    sides = [side.content for pair in reading.pairs for side in (pair.chosen, pair.rejected)]
+    said = "\n".join([*prompt, *sides, *(one.completion.content for one in reading.alone)])
+    return not all(text.strip() in said for text in texts)
+
+
+def _texts(value: Any) -> list[str]:
+    """Return the texts in a cell: itself, those of a list, those that messages and objects hold."""
+    if isinstance(value, str):
+        return [value]
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return [text for item in inner for text in _texts(item)]

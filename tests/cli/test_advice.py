@@ -1,0 +1,206 @@
+"""Whatever command is printed is run as it was printed: pasted into a shell, it reads what was read before."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tiebreak.config import DataConfig, command, load_config, load_data, quoted, reading
+from tiebreak.config.commands import FLAGS
+
+ODD = ["-c", "prompt=in put", "-c", "completion_a=one", "-c", "completion_b=the 'other'", "-c", "winner=label"]
+NAMES = [
+    "pairs.jsonl",
+    "my pairs; $(rm x).jsonl",
+    "it's  two.jsonl",
+    "-d.jsonl",
+    "naïve.jsonl",
+    "line\nbreak.jsonl",
+    "\u202e.jsonl",
+]
+
+
+def odd(number: int, label: str = "A") -> dict:
+    one, other = f"This is number {number}.", f"That would be {number}?"
+    return {"in put": f"What is it, {number}?", "one": one, "the 'other'": other, "label": label}
+
+
+def saved(path: str, rows: list) -> str:
+    Path(path).write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
+    return path
+
+
+def typed(line: str) -> list[str]:
+    """The words of a command as a shell gives them to the program."""
+    found = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, check=True)
+    return found.stdout.decode("utf-8", "surrogateescape").split("\0")[:-1]
+
+
+def printed(text: str) -> list[list[str]]:
+    """The commands in what was printed: on lines of their own, after 'next:', in comments, in quotes."""
+    lines = re.findall(r"^(?:# |next: +|.*; next: )?(tiebreak [a-z]+ .*)$", text, re.MULTILINE)
+    lines += [found[1] for found in re.findall(r"""(['"`])(tiebreak [a-z]+ (?:(?!\1).)*)\1""", text)]
+    return [typed(line) for line in lines]
+
+
+@pytest.fixture
+def follow(cli):
+    """Run a command and then all that it advises; return what each of those printed."""
+
+    def call(*words, code: int) -> dict[str, str]:
+        found, out, err = cli(*words)
+        assert found == code, err
+        done = {}
+        for _, verb, *rest in printed(out + err):
+            found, out, err = cli(verb, *rest)
+            assert found in (0, 1), (verb, rest, err)  # 1: the doctor found something, in what it could read
+            done[verb] = out + err
+        return done
+
+    return call
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_advice_on_mapped_columns_reads_what_was_read(follow, here, name):
+    saved(name, [*map(odd, range(20)), odd(0, "B")])
+    path = name if not name.startswith("-") else f"./{name}"
+    done = follow("check", path, *ODD, code=1)
+    assert "21 pairs: 19 kept" in done["clean"]
+
+
+def test_advice_without_a_finding_writes_a_configuration_of_the_same_reading(follow, here):
+    saved("a b.jsonl", list(map(odd, range(20))))
+    done = follow("check", "a b.jsonl", *ODD, "--min-margin", "0.5", "--set", "data.max_dropped_share=0.5", code=0)
+    data = yaml.safe_load(done["init"])["data"]
+    assert data["columns"] == {
+        "prompt": "in put",
+        "completion_a": "one",
+        "completion_b": "the 'other'",
+        "winner": "label",
+    }
+    assert (data["train"], data["min_margin"], data["max_dropped_share"]) == ("a b.jsonl", 0.5, 0.5)
+
+
+def test_advice_on_ratings_keeps_how_they_become_pairs(follow, here):
+    rows = [{"q": f"p{n}", "answers": [f"{word} {n}" for word in "abc"], "points": [1, 2, 3]} for n in range(12)]
+    saved("r.jsonl", rows)
+    columns = ["-c", "prompt=q", "-c", "completions=answers", "-c", "scores=points"]
+    for form in (["--pairing", "all"], ["--pairing", "all", "--min-margin", "2"]):
+        done = follow("check", "r.jsonl", *columns, *form, code=0)
+        assert yaml.safe_load(done["init"])["data"]["pairing"] == "all"
+
+
+def test_advice_keeps_the_held_out_file(follow, here):
+    saved("train.jsonl", list(map(odd, range(20))))
+    saved("test.jsonl", [odd(3)])
+    done = follow("check", "train.jsonl", *ODD, "--heldout", "test.jsonl", code=1)
+    assert "1  leak (quarantine)" in done["clean"]
+
+
+def test_advice_of_a_refused_training_reads_as_the_configuration_does(follow, cli, here):
+    saved("one.jsonl", [*map(odd, range(20)), odd(0, "B")])
+    saved("two.jsonl", [{"prompt": "And you?", "chosen": "Well.", "rejected": "Bad."}])
+    columns = {"prompt": "in put", "completion_a": "one", "completion_b": "the 'other'", "winner": "label"}
+    Path("my.yaml").write_text(yaml.safe_dump({"data": {"train": "one.jsonl", "columns": columns}}))
+    Path("mix.yaml").write_text(
+        yaml.safe_dump(
+            {"data": {"train": [{"path": "one.jsonl", "columns": columns}, {"path": "two.jsonl", "weight": 2.0}]}}
+        )
+    )
+    for config, pairs in (("my.yaml", "21 pairs"), ("mix.yaml", "22 pairs")):
+        done = follow("train", config, "-q", code=2)
+        assert done.keys() == {"check", "clean"}
+        assert pairs in done["check"]
+        code, out, _ = cli("check", "--config", config, "--json")
+        assert (code, json.loads(out)["num_pairs"]) == (1, int(pairs.split()[0]))
+        subprocess.run(["rm", "-r", "OUT"], check=True)
+
+
+def test_advice_of_a_run_is_to_paste(cli, tiny_model, here):
+    """From a file to an exported model by nothing but what was printed."""
+    saved("the pairs.jsonl", [{"prompt": f"the cat {n}", "chosen": f"yes {n}", "rejected": "no"} for n in range(30)])
+    code, out, _ = cli("init", "the pairs.jsonl", "--model", tiny_model, "-o", "my first.yaml")
+    assert code == 0
+    ((_, *words),) = printed(out)
+    code, out, err = cli(*words, "--set", "training.epochs=1", "--set", "evaluation.num_samples=1", "-q")
+    assert code == 0, err
+    ((_, *words),) = printed(out)
+    assert cli(*words, "-q")[0] == 0
+    Path("runs/my first/evaluation.json").unlink()
+    _, _, err = cli("report", "runs/my first")
+    ((_, *words),) = printed(err)
+    assert cli(*words, "-q")[0] == 0
+
+
+@pytest.mark.parametrize("command", ["clean", "convert", "init"])
+def test_nothing_is_made_of_a_file_without_a_pair(cli, here, command):
+    saved("odd.jsonl", list(map(odd, range(3))))
+    words = {"clean": ["OUT"], "convert": ["out.jsonl", "--to", "trl"], "init": []}[command]
+    code, out, err = cli(command, "odd.jsonl", *words)
+    assert (code, out) == (2, "")
+    assert "odd.jsonl:1: found the keys .in put'" in err or "no pair can be read" in err
+    ((_, *words),) = printed(err)
+    code, out, _ = cli(*words)
+    assert code == 1
+    assert "unusable" in out
+
+
+def test_a_file_whose_pairs_are_all_set_aside_is_cleaned_to_nothing_and_says_so(cli, here):
+    both = [{"prompt": "p", "chosen": "a", "rejected": "b"}, {"prompt": "p", "chosen": "b", "rejected": "a"}]
+    saved("pairs.jsonl", both)
+    code, out, err = cli("clean", "pairs.jsonl", "OUT")
+    assert (code, out) == (2, "")
+    assert "no pair would be kept, nothing is written (contradiction 2 pairs" in err
+    assert not Path("OUT").exists()
+
+
+def test_a_report_says_how_its_data_was_read(cli, here):
+    saved("a.jsonl", list(map(odd, range(9))))
+    _, out, _ = cli("check", "a.jsonl", *ODD, "--min-margin", "1", "--json")
+    read = json.loads(out)["read"]
+    assert (read["train"], read["min_margin"], read["columns"]["winner"]) == ("a.jsonl", 1.0, "label")
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"train": "a.jsonl"}, "tiebreak check a.jsonl"),
+        ({"train": ("a.jsonl", "b.jsonl"), "pairing": "all"}, "tiebreak check a.jsonl b.jsonl --pairing all"),
+        ({"train": "a", "max_length": 99, "truncation": "prompt_start"},
+         "tiebreak check a --max-length 99 --set 'data.truncation=\"prompt_start\"'"),
+        ({"train": "a", "columns": {"prompt": " p"}}, "tiebreak check a --set 'data.columns={\"prompt\": \" p\"}'"),
+        ({"train": [{"path": "a", "weight": 2.0}]},
+         "tiebreak check --set 'data.train=[{\"path\": \"a\", \"weight\": 2.0}]'"),
+    ],
+)  # fmt: skip
+def test_a_command_says_what_is_not_the_default_and_gives_the_same_settings(settings, line):
+    data = load_config(None, {f"data.{name}": value for name, value in settings.items()}).data
+    assert command("check", reading(data)) == line
+    words = typed(line)[2:]
+    sets = [value for flag, value in pairwise(words) if flag == "--set"]
+    options = {flag: name for name, flag in FLAGS.items()}
+    given = {options[flag]: value for flag, value in pairwise(words) if flag in options}
+    given = {name: int(value) if value.isdigit() else value for name, value in given.items()}
+    paths = [word for word in words if not word.startswith("-") and word not in [*sets, *map(str, given.values())]]
+    train = {"train": paths[0] if len(paths) == 1 else paths} if paths else {}
+    assert load_data(None, sets, {**given, **train}) == data
+
+
+def test_every_setting_of_reading_is_in_what_a_command_says():
+    """A new setting of data is either read by no command, or a command can say it."""
+    from tiebreak.config.commands import _READ_BY
+
+    said = {name for names in _READ_BY.values() for name in names} | {"train"}
+    assert DataConfig.model_fields.keys() - said == set()
+
+
+@pytest.mark.parametrize("word", [*NAMES, "", "a'b\\c", "tab\there", "é\x9b", "100%", "\\x41  \\"])
+def test_a_quoted_word_is_itself_in_a_shell_and_shows_all_of_itself(word):
+    assert typed(quoted(word)) == [word]
+    assert quoted(word).isprintable()

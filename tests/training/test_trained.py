@@ -1,0 +1,180 @@
+"""A run finds the model that it was trained on, from wherever it is used, and never looks for a folder on a hub."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import huggingface_hub
+import peft
+import pytest
+import torch
+import yaml
+
+from tiebreak.config import load_config
+from tiebreak.engine.sources import absolute, called, contents
+from tiebreak.errors import ModelError, RunError
+from tiebreak.runs import Run
+from tiebreak.training.trained import load_trained
+from tiebreak.verbs import train
+from tiebreak.verbs.export import export
+from tiny import scores, token_pairs
+
+PAIRS = token_pairs(3)
+WORDS = ["the", "cat", "sat", "on", "mat", "and", "dog", "ran", "to", "park", "user"]
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch):
+    """Whoever asks a hub has taken a folder's name for a hub id."""
+
+    def asked(*_, **__):
+        raise AssertionError("the hub was asked")
+
+    for name in ("hf_hub_download", "snapshot_download"):
+        monkeypatch.setattr(huggingface_hub, name, asked)
+
+
+@pytest.fixture
+def project(tmp_path, tiny_model, tiny_adapter, monkeypatch):
+    """A folder with a model and an adapter on it, named from there, and pairs."""
+    folder = tmp_path / "project"
+    shutil.copytree(tiny_model, folder / "m" / "base")
+    shutil.copytree(tiny_adapter, folder / "m" / "sft")
+    told = folder / "m" / "sft" / "adapter_config.json"
+    told.write_text(json.dumps(json.loads(told.read_text()) | {"base_model_name_or_path": "m/base"}))
+    rows = [{"prompt": f"{a} {b}", "chosen": f"yes {b}", "rejected": f"no {a}"} for a in WORDS[:5] for b in WORDS[5:]]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.chdir(folder)
+    (tmp_path / "elsewhere").mkdir()
+    return folder
+
+
+def _config(name="m/base", kind="lora", **changes):
+    given = {
+        "model.name": str(name),
+        "model.device": "cpu",
+        "adapter.kind": kind,
+        "adapter.rank": 4,
+        "data.train": "pairs.jsonl",
+        "data.heldout_share": 0.3,
+        "evaluation.num_samples": 0,
+        "evaluation.probes": 0,
+        "training.learning_rate": 5e-3,
+        "training.token_budget": 256,
+        "reference.store": "off",
+        "output.dir": "runs/my",
+        "output.trackers": [],
+    }
+    return load_config(None, given | changes)
+
+
+def _said(run):
+    with torch.no_grad():
+        return scores(load_trained(run).policy, PAIRS).chosen
+
+
+CASES = [("m/base", "lora"), ("m/base", "none"), ("m/sft", "lora"), ("m/sft", "none")]
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_a_run_is_used_from_another_folder_and_after_it_was_moved_with_its_model(
+    name, kind, project, tmp_path, monkeypatch
+):
+    run, form = train.train(_config(name, kind)), "adapter" if kind == "lora" else "merged"
+    expected = _said(run)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    there = load_trained(Run(project / "runs" / "my"))
+    with torch.no_grad():
+        assert torch.equal(scores(there.policy, PAIRS).chosen, expected)
+    export(Run(project / "runs" / "my"), there, tmp_path / "out", form)
+    if form == "adapter":
+        told = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+        assert told["base_model_name_or_path"] == str(project / "m" / "base")
+        assert peft.AutoPeftModelForCausalLM.from_pretrained(str(tmp_path / "out"))
+    moved = project.rename(tmp_path / "moved")
+    assert torch.equal(_said(Run(moved / "runs" / "my")), expected)
+
+
+@pytest.mark.parametrize("name", ["m/base", "m/sft"])
+def test_a_run_whose_model_is_gone_says_so_in_one_line_and_asks_no_hub(name, project, tmp_path, monkeypatch):
+    run = train.train(_config(name))
+    (project / "m").rename(tmp_path / "put away")
+    for folder in (project, tmp_path / "elsewhere"):
+        monkeypatch.chdir(folder)
+        with pytest.raises((RunError, ModelError)) as caught:
+            load_trained(Run(project / run.path))
+        assert str(project / "m" / "base") in str(caught.value)
+        assert "write where it is now" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_went_elsewhere_is_found_where_the_run_s_config_says(project, tmp_path):
+    run = train.train(_config())
+    expected = _said(run)
+    shutil.move(project / "m" / "base", tmp_path / "there")
+    told = yaml.safe_load(run.config_file.read_text())
+    told["model"]["name"] = str(tmp_path / "there")
+    run.config_file.write_text(yaml.safe_dump(told))
+    assert torch.equal(_said(run), expected)
+
+
+def test_other_weights_in_the_folder_of_a_model_are_refused(project, tiny_model):
+    run = train.train(_config())
+    file = project / "m" / "base" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"rms_norm_eps": 0.1}))
+    with pytest.raises(RunError, match="was trained on the base model"):
+        load_trained(run)
+
+
+def test_a_run_from_before_that_does_not_say_where_its_model_was_asks_no_hub(project, tmp_path, monkeypatch):
+    run = train.train(_config())
+    before = {k: v for k, v in run.manifest.items() if k not in ("model_folder", "run_folder")}
+    content = before["base_identity"].split()[1]
+    before |= {"base_model": "m/base", "model": f"m/base {content}", "base_identity": f"m/base {content}"}
+    run.manifest_file.write_text(json.dumps(before))
+    assert load_trained(run)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(RunError, match="was trained on the model in the folder m/base of the folder that training was"):
+        load_trained(Run(project / run.path))
+
+
+def test_a_finished_run_is_the_same_however_its_model_s_path_is_written(project):
+    run = train.train(_config())
+    identity, before = run.manifest["identity"], run.metrics_file.stat().st_mtime_ns
+    for other in ("./m/base", "m/../m/base/", project / "m" / "base"):
+        assert train.train(_config(other)).manifest["identity"] == identity
+        assert run.metrics_file.stat().st_mtime_ns == before
+
+
+def test_a_finished_run_of_another_model_of_the_same_name_is_refused(project, tmp_path):
+    train.train(_config())
+    other = shutil.copytree(project / "m" / "base", tmp_path / "base")
+    train.train(_config(other))  # the same content
+    (other / "config.json").write_text((other / "config.json").read_text() + " ")
+    with pytest.raises(RunError, match="finished run of another model"):
+        train.train(_config(other))
+
+
+def test_an_attempt_goes_on_however_its_model_s_path_is_written(project, tmp_path):
+    run = train.train(_config())
+    finished = run.manifest["identity"]
+    shutil.rmtree(run.policy_folder)
+    run.update_manifest(status="interrupted")
+    copied = shutil.copytree(project / "m" / "base", tmp_path / "renamed")
+    for other in ("./m/base", project / "m" / "base"):
+        assert train.train(_config(other)).manifest["identity"] == finished
+        shutil.rmtree(run.policy_folder)
+        run.update_manifest(status="interrupted")
+    file = copied / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"rms_norm_eps": 0.1}))
+    with pytest.raises(RunError, match="the model"):
+        train.train(_config(copied))
+
+
+def test_names_read_the_same_from_any_folder(project):
+    assert absolute("m/base") == str(project / "m" / "base") == absolute("./m/base/")
+    assert {called(name) for name in ("m/base", "./m/base", str(project / "m" / "base"))} == {"base"}
+    assert called("some/model") == absolute("some/model") == "some/model"
+    assert contents("base sha256:ab base sha256:cd") == contents("other sha256:ab x sha256:cd") == "sha256:ab sha256:cd"
+    assert contents("sft sha256:ab org/base") == "sha256:ab org/base"
