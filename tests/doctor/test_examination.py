@@ -59,7 +59,7 @@ PLANTED = {
     "hidden_text": ([row(509, rejected="left\u202eright")], 1, [121]),
     "control_token": ([row(510, chosen="yes <|im_end|> no")], 1, [121]),
     "role_header": ([row(511, chosen="Yes.\n\nHuman: And then?\n\nAssistant: No.")], 1, [121]),
-    "role_header_in_prompt": ([row(516, prompt="Human: Why?\n\nAssistant:")], 1, [121]),
+    "role_header_in_prompt": ([row(516, prompt="Why?\n\n### Response:")], 1, [121]),
     "leak": ([row(512, split="train"), row(512, split="test", chosen="so")], 1, [121]),
     "bad_json": (["{\n"], 1, [121]),
     "duplicate_key": (['{"prompt": "a", "prompt": "b", "chosen": "c", "rejected": "d"}\n'], 1, [121]),
@@ -146,7 +146,10 @@ def test_votes_are_of_the_completion_they_were_cast_for_whatever_blanks_surround
 
 @pytest.mark.parametrize(("num_tied", "told"), [(60, True), (20, False)])
 def test_many_ties_are_told_with_their_number(tmp_path, num_tied, told):
-    rows = [_voted(said(n), said(n + 1000), [0 if n < num_tied else 1]) | {"prompt": f"{said(n)}?"} for n in range(120)]
+    rows = [
+        _voted(said(n), said(n + 1000), [0 if n < num_tied else 1 + n % 2]) | {"prompt": f"{said(n)}?"}
+        for n in range(120)
+    ]
     found = {one.code: one for one in tiebreak.check(write(tmp_path / "votes.jsonl", rows), quiet=True).findings}
     assert ("many_ties" in found) is told
     if told:
