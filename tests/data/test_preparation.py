@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections import Counter
 
@@ -87,6 +88,19 @@ def test_training_pairs_on_held_out_prompts_are_dropped(tokenizer, tmp_path):
     assert (len(found.train), len(found.heldout.pairs)) == (16, 3)
     assert found.report["num_records"] == 23 == account(found.report)
     assert [file["path"] for file in found.report["files"]] == [train, heldout]
+
+
+def test_prompts_that_the_template_makes_the_same_are_not_on_both_sides(tokenizer, tmp_path):
+    trimming = copy.deepcopy(tokenizer)
+    trimming.chat_template = tokenizer.chat_template.replace("message['content']", "message['content'] | trim")
+    file = saved(tmp_path / "train.jsonl", rows([f"the cat {n}{end}" for n in range(30) for end in ("", " ", "\n")]))
+    data = DataConfig(train=file, heldout_share=0.3)
+    for made, dropped in ((tokenizer, False), (trimming, True)):
+        found = prepared(made, data)
+        shown, held = ({pair.prompt_ids for pair in side} for side in (found.train, found.heldout.tokenized))
+        assert not shown & held
+        assert ("heldout_prompt" in found.report["dropped_by_reason"]) is dropped
+        assert found.report["num_records"] == 90 == account(found.report)
 
 
 def test_the_fingerprint_follows_the_pairs_and_not_the_file(tokenizer, tmp_path):

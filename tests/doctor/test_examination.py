@@ -59,6 +59,7 @@ PLANTED = {
     "hidden_text": ([row(509, rejected="left\u202eright")], 1, [121]),
     "control_token": ([row(510, chosen="yes <|im_end|> no")], 1, [121]),
     "role_header": ([row(511, chosen="Yes.\n\nHuman: And then?\n\nAssistant: No.")], 1, [121]),
+    "role_header_in_prompt": ([row(516, prompt="Why?\n\n### Response:")], 1, [121]),
     "leak": ([row(512, split="train"), row(512, split="test", chosen="so")], 1, [121]),
     "bad_json": (["{\n"], 1, [121]),
     "duplicate_key": (['{"prompt": "a", "prompt": "b", "chosen": "c", "rejected": "d"}\n'], 1, [121]),
@@ -141,6 +142,19 @@ def test_votes_are_of_the_completion_they_were_cast_for_whatever_blanks_surround
         rows = [_voted(*one, [1, 1, 2 if n == narrow else 1]) for n, one in enumerate(ring)]
         found = {one.code: one for one in tiebreak.check(write(tmp_path / "v.jsonl", rows), quiet=True).findings}
         assert [example.line for example in found["cycle"].examples] == [narrow + 1]
+
+
+@pytest.mark.parametrize(("num_tied", "told"), [(60, True), (20, False)])
+def test_many_ties_are_told_with_their_number(tmp_path, num_tied, told):
+    rows = [
+        _voted(said(n), said(n + 1000), [0 if n < num_tied else 1 + n % 2]) | {"prompt": f"{said(n)}?"}
+        for n in range(120)
+    ]
+    found = {one.code: one for one in tiebreak.check(write(tmp_path / "votes.jsonl", rows), quiet=True).findings}
+    assert ("many_ties" in found) is told
+    if told:
+        assert (found["many_ties"].count, found["many_ties"].grade) == (60, "warning")
+        assert "unusable" not in found
 
 
 def test_secrets_are_never_shown(tmp_path):

@@ -307,3 +307,16 @@ def test_codes_are_given_in_the_order_of_coming_and_recoded_by_name():
     assert names.codes(["b", None, "a", "b"]).tolist() == [0, -1, 1, 0]
     assert names.recoded(np.array([1, -1, 0], np.int32), ("c", "a")).tolist() == [1, -1, 2]
     assert names.known == ("b", "a", "c")
+
+
+def test_blanks_around_reasoning_and_turns_of_a_prompt_make_no_other_key():
+    def one(system, thought, completion):
+        prompt = (Message("system", system), Message("user", "Why?"))
+        chosen = Message("assistant", completion, reasoning=thought)
+        return record(Pair(prompt, chosen, Message("assistant", "No.")))
+
+    facts = facts_of(
+        [one("Be brief.", "Hm.", "So."), one("Be brief.\n", " Hm.", "So. "), one("Be  brief.", "Hm", "So.")]
+    )
+    assert facts.prompt_key[0] == facts.prompt_key[1] != facts.prompt_key[2]
+    assert facts.chosen_key[0] == facts.chosen_key[1] != facts.chosen_key[2]

@@ -206,9 +206,14 @@ class _Reading:
         return PreparedData(train, heldout, tuple(dropped), report, fingerprint([train.digest(), held.digest()]))
 
     def _without_heldout_prompts(self, train: TokenTable, heldout: TokenTable) -> tuple[TokenTable, list[Dropped]]:
-        """Drop training pairs whose prompt is held out: measured on them, anything looks good."""
+        """Drop training pairs whose prompt is held out: measured on them, anything looks good.
+
+        Whole prompts of the same tokens are the same one, such as two that differ in blanks which the template trims.
+        """
         taken = set(heldout.prompt_ids())
         out = np.array([train.prompt_id(row) in taken for row in range(len(train))], dtype=np.bool_)
+        whole = heldout.prompt_digests()[heldout.num_truncated == 0]
+        out |= np.isin(train.prompt_digests(), whole) & (train.num_truncated == 0)
         if not out.any():
             return train, []
         names = [name for name, lines in self._places for _ in range(len(lines))]

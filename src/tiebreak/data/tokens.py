@@ -98,6 +98,17 @@ class TokenTable(Sequence[TokenizedPair]):
         """Return the content hashes of all different prompts, sorted."""
         return [bytes(name).hex() for name in self._different_prompts.tolist()]
 
+    def prompt_digests(self) -> NDArray[Any]:
+        """Return a digest of the token ids of each example's prompt: what the model is shown, whatever its text was."""
+        digests = [
+            hashlib.blake2b(batch.ids[start : start + length].tobytes(), digest_size=16).digest()
+            for batch in self._batches
+            for start, length in zip(
+                batch.ids_at[:-1].tolist(), batch.lengths[batch.lengths_at[:-1]].tolist(), strict=True
+            )
+        ]
+        return np.array(digests, "V16")[self._rows.places]
+
     def digest(self) -> str:
         """Return the digest of the ids and weights of all examples in their order."""
         names = np.concatenate([batch.example_id for batch in self._batches])[self._rows.places]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from tiebreak.doctor.findings import (
     agreement_hits,
     few_prompts,
     licence_hits,
+    many_ties,
     noise_hits,
     pair_hits,
     shortcut_hits,
@@ -89,7 +90,7 @@ def audit(
     by_tokens: list[Hit] = []
     if counted and tokens:
         by_tokens += token_hits(counted, data.max_length, data.truncation, tokens.context)
-    hits = [*pair_hits(facts), *few_prompts(facts), *by_tokens]
+    hits = [*pair_hits(facts), *few_prompts(facts), *many_ties(facts), *by_tokens]
     measured = measurements.measure(facts)
     hits += shortcut_hits(measured.shortcut)
     hits += agreement_hits(measured.alpha, measured.annotators, facts.annotator_names)
@@ -254,7 +255,8 @@ def _unusable(
     """
     broken = [reason for reason in facts.num_dropped if reason not in UNDECIDED]
     num_broken, num_dropped = sum(facts.num_dropped[reason] for reason in broken), sum(facts.num_dropped.values())
-    num_sound, of = facts.num_pairs - len(lost), "pairs" if lost else "records"
+    num_sound = facts.num_pairs - len(lost)
+    of: Literal["pairs", "records"] = "pairs" if lost else "records"
     by_model = [example for one in told if one.code in {*lost.values()} for example in one.examples]
     if not num_sound:
         shown = (*_examples(facts.dropped), *by_model)[:NUM_EXAMPLES]

@@ -25,6 +25,7 @@ from tiebreak.doctor.texts.flaws import TEXT_RULES
 Ints = NDArray[np.int64]
 
 FEW_PROMPTS = 100
+MANY_TIES = 0.2
 LENGTH_SHORTCUT, SHORTCUT = 0.65, 0.75
 LOW_ALPHA = 0.4
 LOW_CONFIDENCE = 0.6
@@ -142,6 +143,13 @@ def few_prompts(facts: Facts) -> Iterator[Hit]:
     elif 0 < len(groups) < FEW_PROMPTS and (facts.group >= 0).all():
         detail = f"{num_prompts} prompts in only {len(groups)} groups, which is what the split goes by"
         yield Hit("few_prompts", len(groups), "prompts", num_prompts, detail=detail)
+
+
+def many_ties(facts: Facts) -> Iterator[Hit]:
+    """Yield a finding where so many records are dropped as ties that their verdicts may have been misread."""
+    count = facts.num_dropped.get("tie", 0)
+    if count > MANY_TIES * facts.num_records:
+        yield Hit("many_ties", count, "records", facts.num_records, detail=f"more than {MANY_TIES:.0%} of all records")
 
 
 def shortcut_hits(found: Shortcut | TooFew) -> Iterator[Hit]:

@@ -112,10 +112,14 @@ def _keys_of(pairs: Sequence[Pair], hides: NDArray[np.bool_]) -> dict[str, Any]:
 def _trimmed(pair: Pair) -> Pair:
     """Return the pair in NFC without blanks around its messages; itself where it has none, with the ids it knows."""
     messages = (*pair.prompt, pair.chosen, pair.rejected)
-    texts = [normalize("NFC", message.content.strip()) for message in messages]
-    if texts == [message.content for message in messages]:
+    texts = [text for message in messages for text in (message.content, message.reasoning)]
+    clear = [normalize("NFC", text.strip()) for text in texts]
+    if clear == texts:
         return pair
-    *prompt, chosen, rejected = map(lambda message, text: replace(message, content=text), messages, texts)
+    *prompt, chosen, rejected = (
+        replace(message, content=content, reasoning=reasoning)
+        for message, content, reasoning in zip(messages, clear[::2], clear[1::2], strict=True)
+    )
     return replace(pair, prompt=tuple(prompt), chosen=chosen, rejected=rejected)
 
 

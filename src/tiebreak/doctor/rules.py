@@ -168,6 +168,13 @@ _PAIRS = (
         "cut the completion at its own end",
     ),
     Rule(
+        "role_header_in_prompt",
+        "warning",
+        "warn",
+        "a prompt with headers of turns in its text",
+        "split the transcript into messages, or the model learns both sides of it as one",
+    ),
+    Rule(
         "personal_data",
         "warning",
         "quarantine",
@@ -245,6 +252,13 @@ _FILE = (
         "warn",
         "few different prompts",
         "bring more prompts: intervals are wide and the model learns these by heart",
+    ),
+    Rule(
+        "many_ties",
+        "warning",
+        "warn",
+        "many records that nobody won",
+        "look at some: a verdict that counts from zero is read as ties; write it as a and b, or map it (data.columns)",
     ),
     Rule(
         "shortcut_length",

@@ -261,4 +261,8 @@ def _tokens(report: Report) -> Iterator[tuple[str, str]]:
     kinds = (("num_too_long", "too long"), ("num_truncated", "cut"))
     costs = listed([f"{numbered(found[key], 'pair')} {words}" for key, words in kinds if found.get(key)])
     cut = f"at {found.get('max_length')} {costs}" if costs else ""
-    yield "max_length", "; ".join(part for part in (fits, cut) if part)
+    context = found.get("context") or {}
+    most, made_for = context.get("positions"), context.get("made_for")
+    ends = f"the model has {count(most)} positions" if is_number(most) else ""
+    sees = f"the model was made for {count(made_for)} tokens" if is_number(made_for) and made_for != most else ""
+    yield "max_length", "; ".join(part for part in (fits, cut, ends, sees) if part)

@@ -117,8 +117,42 @@ def test_a_dialogue_that_was_asked_for_is_no_role_header(prompt, completion):
     assert kinds(completion, "role_header", prompt=prompt) == []
 
 
-def test_prompts_are_not_looked_at_for_role_headers():
+def test_prompts_are_not_looked_at_for_the_headers_of_completions():
     assert kinds("Hello\n\nHuman: what?", "role_header") == []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "headers"),
+    [
+        ("\n\nHuman: Why?\n\nAssistant: ", ["Human:", "Assistant:"]),
+        ("Human: Why?\n\nAssistant:", ["Human:", "Assistant:"]),
+        ("Human: Why?", ["Human:"]),
+        ("Be brief.\n\nUSER: Why?\nASSISTANT: Because.\nUSER: And how?\nASSISTANT:", ["USER:", "ASSISTANT:"]),
+        ("Below is a task.\n\n### Instruction:\nSay why.\n\n### Response:\n", ["### Instruction:", "### Response:"]),
+        ("Why?\n\nAssistant:", ["Assistant:"]),
+        ("<|im_start|>user\nWhy?<|im_end|>", ["<|im_start|>user"]),
+        ("[INST] Why? [/INST]", ["[INST]"]),
+        ("<start_of_turn>user\nWhy?<end_of_turn>", ["<start_of_turn>user"]),
+    ],
+)
+def test_a_prompt_that_is_a_transcript_is_told_by_its_headers(prompt, headers):
+    assert kinds(prompt, "role_header_in_prompt") == headers
+    assert kinds(prompt, "role_header") == []
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "Hello\n\nHuman: what?",
+        "Continue this conversation:\nUser: hi\nAssistant: hello\nUser: bye",
+        "Fields:\nUser: the name of the account\nPassword: its password",
+        "What does an AI: do, and what is a Human: good for?",
+        "### Instructions\n1. Boil.\n\n### Response time\nShort.",
+        "Write Python:\n```\nUser = 3\n```",
+    ],
+)
+def test_a_prompt_that_speaks_of_turns_is_no_transcript(prompt):
+    assert kinds(prompt, "role_header_in_prompt") == []
 
 
 # --------------------------------------------------------------------------------------------------------- hidden text
@@ -428,7 +462,8 @@ def test_each_kind_is_told_once_where_it_stands_first():
 
 def test_every_code_is_one_of_the_text_rules():
     text = f"{SECRETS['github_token']} a@uni-graz.at \x00 <|im_end|>\n\nHuman: hi"
-    assert {flaw.code for flaw in flaws(text, prompt="")} == set(TEXT_RULES)
+    found = [*flaws(text, prompt=""), *flaws("Human: hi")]
+    assert {flaw.code for flaw in found} == set(TEXT_RULES)
 
 
 def test_a_clean_text_has_no_flaw():
@@ -522,6 +557,7 @@ def test_hh_holds_no_secret_and_little_else(shared):
             prompt, _, completion = row[side].rpartition("\n\nAssistant:")
             found = [*flaws(prompt), *flaws(completion, prompt=prompt)]
             counts.update({flaw.code for flaw in found})
+    assert counts.pop("role_header_in_prompt") == len(_texts(shared, "hh_harmless_base_test.raw.jsonl.gz")) * 2
     assert set(counts) <= {"personal_data"}
     assert counts["personal_data"] <= 30
 

@@ -62,12 +62,12 @@ def _best(costs: Floats) -> list[int]:
     back = np.zeros((num, 1 << num))  # [node, set]: what its arcs into the set cost where it comes last
     for node in range(num):
         back[:, 1 << node : 2 << node] = back[:, : 1 << node] + costs[:, node, None]
-    least, last, nodes = np.zeros(1 << num), np.zeros(1 << num, dtype=np.int64), np.arange(num)
-    for some in _sets_by_size(num):
-        before = some[:, None] ^ (1 << nodes)
-        total = np.where(before < some[:, None], least[before] + back[nodes, before], np.inf)
-        last[some] = total.argmin(axis=1)
-        least[some] = total.min(axis=1)
+    least, last = np.zeros(1 << num), np.zeros(1 << num, dtype=np.int64)
+    for some, members, before in _sets_by_size(num):
+        total = least[before] + back[members, before]
+        first = total.argmin(axis=1)
+        rows = np.arange(len(some))
+        last[some], least[some] = members[rows, first], total[rows, first]
     order, rest = [], (1 << num) - 1
     while rest:
         order.append(int(last[rest]))
@@ -76,12 +76,15 @@ def _best(costs: Floats) -> list[int]:
 
 
 @cache
-def _sets_by_size(num: int) -> tuple[Ints, ...]:
-    """Return all sets of `num` nodes but the empty one, as bits, by how many they hold."""
-    sizes = np.zeros(1, dtype=np.int64)
-    for _ in range(num):
-        sizes = np.concatenate([sizes, sizes + 1])
-    return tuple(np.flatnonzero(sizes == size) for size in range(1, num + 1))
+def _sets_by_size(num: int) -> tuple[tuple[Ints, Ints, Ints], ...]:
+    """Return the sets of `num` nodes, as bits, by size: sets, their members, what is left without each of these."""
+    inside = np.arange(1 << num)[:, None] >> np.arange(num) & 1
+    found = []
+    for size in range(1, num + 1):
+        some = np.flatnonzero(inside.sum(axis=1) == size)
+        members = np.nonzero(inside[some])[1].reshape(len(some), size)
+        found.append((some, members, some[:, None] ^ (1 << members)))
+    return tuple(found)
 
 
 def _greedy(source: Ints, target: Ints, cost: Floats, num: int) -> list[int]:
@@ -98,19 +101,23 @@ def _greedy(source: Ints, target: Ints, cost: Floats, num: int) -> list[int]:
         arcs[start].append((end, price, 1))
         arcs[end].append((start, -price, 0))
     surplus = (gives - takes).tolist()
-    # Sinks stand before all others in the heap, sources next; an entry that is out of date is passed over.
-    rank = lambda node: (not degree[0][node], not degree[1][node])  # noqa: E731
-    key = lambda node: (*(not one for one in rank(node)), -surplus[node], node)  # noqa: E731
+
+    def key(node: int) -> tuple[bool, bool, float, int]:
+        """Return what sinks are first by, sources next, then the largest surplus."""
+        return degree[0][node] > 0, degree[1][node] > 0, -surplus[node], node
+
     heap = [key(node) for node in range(num)]
     heapify(heap)
-    left, right, done = [], [], [False] * num
+    left: list[int] = []
+    right: list[int] = []
+    done = [False] * num
     while heap:
         found = heappop(heap)
         node = found[-1]
         if done[node] or found != key(node):
-            continue
+            continue  # an entry that is out of date
         done[node] = True
-        (right if rank(node)[0] else left).append(node)
+        (left if degree[0][node] else right).append(node)
         for other, price, side in arcs[node]:
             if not done[other]:
                 degree[side][other] -= 1

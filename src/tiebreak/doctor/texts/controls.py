@@ -67,9 +67,15 @@ _TOKEN_HEADER = re.compile(
 )
 _REPLY = re.compile(r"\n[ \t]{0,8}(?:Assistant|ASSISTANT|AI|Bot|Chatbot):(?=\s)")
 _SPEAKER = re.compile(r"[\s*_>\"-]{0,8}(?!Assistant:|ASSISTANT:)[A-Z][\w .']{0,30}:[*_]{0,2}(?=\s)")
-_ASKED = re.compile(
-    r"dialog|conversation|transcript|script|screenplay|\bchat|interview|role.?play|\bskit\b|\bFAQ|Human:|User:|USER:",
-    re.IGNORECASE,
+_DIALOGUE = r"dialog|conversation|transcript|script|screenplay|\bchat|interview|role.?play|\bskit\b|\bFAQ"
+_ASKED = re.compile(rf"{_DIALOGUE}|Human:|User:|USER:", re.IGNORECASE)
+_SPOKEN_OF = re.compile(_DIALOGUE, re.IGNORECASE)
+_ASKS = re.compile(
+    r"\n[ \t]{0,8}(?:(?:Human|HUMAN|User|USER):(?=\s)|#{2,3} {0,2}(?:Instruction|Human|User|Input):(?=\s))"
+)
+_REPLIES = re.compile(
+    r"\n[ \t]{0,8}(?:(?:Assistant|ASSISTANT|AI|Bot|Chatbot):(?=\s)"
+    r"|#{2,3} {0,2}(?:Response|Assistant|Output|Answer):(?=\s))"
 )
 
 
@@ -90,6 +96,27 @@ def role_headers(completion: str, prompt: str = "") -> Iterator[Hit]:
     last_reply = max((reply.start() for reply in _REPLY.finditer(text)), default=-1) if matches else -1
     for match in matches:
         if match.lastgroup == "hash" or (not dialogue and (match.lastgroup == "blank" or match.end() <= last_reply)):
+            header = match.group().strip()
+            yield Hit(header, match.end() - 1 - len(header), match.end() - 1)
+
+
+def prompt_headers(prompt: str) -> Iterator[Hit]:
+    """Yield headers by which a prompt brings turns of its own, as a transcript that nobody split does.
+
+    Control strings are headers wherever they stand; plain ones where the prompt begins with one or ends in one, or has
+    those of both sides and does not speak of a dialogue.
+    """
+    if "<" in prompt or "[" in prompt:
+        for match in _TOKEN_HEADER.finditer(prompt):
+            yield Hit(" ".join(match.group().split()), *match.span())
+    if ":" not in prompt:
+        return
+    text = f"\n{prompt}\n"
+    asks, replies = list(_ASKS.finditer(text)), list(_REPLIES.finditer(text))
+    begins = bool(asks) and not text[: asks[0].start()].strip()
+    ends = bool(replies) and not text[replies[-1].end() :].strip()
+    if begins or ends or (asks and replies and _SPOKEN_OF.search(prompt) is None):
+        for match in sorted([*asks, *replies], key=re.Match.start):
             header = match.group().strip()
             yield Hit(header, match.end() - 1 - len(header), match.end() - 1)
 

@@ -11,14 +11,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from tiebreak.doctor.texts.controls import Hit, control_tokens, hidden_text, role_headers, shown, without_hidden
+from tiebreak.doctor.texts.controls import (
+    Hit,
+    control_tokens,
+    hidden_text,
+    prompt_headers,
+    role_headers,
+    shown,
+    without_hidden,
+)
 from tiebreak.doctor.texts.personal import personal_data
 from tiebreak.doctor.texts.secrets import secrets
 from tiebreak.records import Message, Pair
 
 __all__ = ["MAX_EXCERPT", "TEXT_RULES", "Flaw", "flaws", "masked", "visible", "without_hidden"]
 
-TEXT_RULES = ("control_token", "role_header", "hidden_text", "secret", "personal_data")
+TEXT_RULES = ("control_token", "role_header", "hidden_text", "secret", "personal_data", "role_header_in_prompt")
 """Codes that `flaws` gives."""
 MAX_EXCERPT = 60
 _CONTEXT = 16
@@ -41,7 +49,10 @@ def flaws(text: str, *, prompt: str | None = None) -> list[Flaw]:
     masked = [("secret", hit) for hit in secrets(text)] + [("personal_data", hit) for hit in personal_data(text)]
     firsts: dict[tuple[str, str], Hit] = {}
     plain = [("control_token", hit) for hit in control_tokens(text)] + [("hidden_text", h) for h in hidden_text(text)]
-    turns = [("role_header", hit) for hit in role_headers(text, prompt)] if prompt is not None else []
+    if prompt is None:
+        turns = [("role_header_in_prompt", hit) for hit in prompt_headers(text)]
+    else:
+        turns = [("role_header", hit) for hit in role_headers(text, prompt)]
     for code, hit in (*masked, *plain, *turns):
         firsts.setdefault((code, hit.kind), hit)
     if not firsts:
