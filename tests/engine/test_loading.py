@@ -11,7 +11,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from tiebreak.engine.models import load_artefact, save_merged
+from tiebreak.engine.models import load_artefact, save_whole
 from tiebreak.errors import ModelError
 from tiny import load, settings
 
@@ -115,7 +115,7 @@ def test_a_trained_policy_that_lacks_a_tensor_is_refused(kind, file, tiny_model,
 @pytest.mark.parametrize(("form", "file"), [("adapter", ADAPTER), ("merged", MODEL)])
 def test_an_artefact_that_lacks_a_tensor_is_refused(form, file, tiny_model, tmp_path):
     policy = load(settings(tiny_model)).policy
-    policy.save(tmp_path) if form == "adapter" else save_merged(policy, tmp_path)
+    policy.save(tmp_path) if form == "adapter" else save_whole(policy, tmp_path)
     load_artefact(tmp_path, policy)
     _rewrite(tmp_path / file, sorted(load_file(tmp_path / file))[:1])
     with pytest.raises(ModelError, match=r"lack 1 tensor \("):

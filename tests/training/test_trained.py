@@ -151,8 +151,9 @@ def test_a_finished_run_of_another_model_of_the_same_name_is_refused(project, tm
     train.train(_config())
     other = shutil.copytree(project / "m" / "base", tmp_path / "base")
     train.train(_config(other))  # the same content
+    train.train(_config(shutil.copytree(other, tmp_path / "renamed")))
     (other / "config.json").write_text((other / "config.json").read_text() + " ")
-    with pytest.raises(RunError, match="finished run of another model"):
+    with pytest.raises(RunError, match=r"finished run with other settings \(model.name\)"):
         train.train(_config(other))
 
 
@@ -162,8 +163,11 @@ def test_an_attempt_goes_on_however_its_model_s_path_is_written(project, tmp_pat
     shutil.rmtree(run.policy_folder)
     run.update_manifest(status="interrupted")
     copied = shutil.copytree(project / "m" / "base", tmp_path / "renamed")
-    for other in ("./m/base", project / "m" / "base"):
-        assert train.train(_config(other)).manifest["identity"] == finished
+    for other in ("./m/base", project / "m" / "base", copied):
+        again = train.train(_config(other)).manifest
+        assert again["num_steps_done"] == again["num_steps"]
+        assert again["identity"] == finished or other == copied
+        assert not again["accepted"]
         shutil.rmtree(run.policy_folder)
         run.update_manifest(status="interrupted")
     file = copied / "config.json"

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tiebreak import files
@@ -17,10 +19,22 @@ from tiebreak.engine.models import load_artefact
 from tiebreak.engine.scorer import PlainScorer
 from tiebreak.errors import ConfigError, ExportError
 from tiebreak.fingerprint import file_digest
+from tiebreak.progress import Silent
 from tiebreak.training.trained import load_trained
 from tiebreak.verbs import train
 from tiebreak.verbs.export import NUM_CHECKED_PAIRS, _held, _sweep, export
 from tiny import PAD, load, same, settings, weights
+
+
+class Heard(Silent):
+    """Remembers what it is told."""
+
+    def __init__(self):
+        self.sentences = []
+
+    def say(self, text):
+        self.sentences.append(text)
+
 
 WORDS = ["the", "cat", "sat", "on", "mat", "and", "dog", "ran", "to", "park", "user"]
 
@@ -231,6 +245,79 @@ def test_a_narrow_adapter_policy_exports_too(tiny_model, data, tmp_path):
     for form in ("adapter", "merged"):
         artefact = export(run, loaded, tmp_path / form, form)
         assert artefact.max_logps_difference <= artefact.tolerance
+
+
+@pytest.fixture(scope="module")
+def narrow_model(tmp_path_factory, tiny_model):
+    """The tiny model as models are published: in bfloat16, but for one tensor that stays wide."""
+    folder = shutil.copytree(tiny_model, tmp_path_factory.mktemp("narrow") / "model")
+    wide = "model.norm.weight"
+    tensors = load_file(folder / "model.safetensors")
+    narrow = {name: t if name == wide else t.to(torch.bfloat16) for name, t in tensors.items()}
+    save_file(narrow, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"dtype": "bfloat16"}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "rate", "kept"), [("lora", 2e-2, True), ("none", 5e-3, True), ("lora", 1e-7, False), ("none", 1e-9, False)]
+)
+def test_a_merged_artefact_has_the_dtype_of_its_base_or_says_why_not(kind, rate, kept, narrow_model, data, tmp_path):
+    config = settings(
+        narrow_model,
+        kind,
+        data__train=str(data),
+        data__heldout_share=0.3,
+        training__learning_rate=rate,
+        evaluation__num_samples=0,
+        evaluation__probes=0,
+        output__dir=str(tmp_path / "run"),
+        output__trackers=[],
+    )
+    run, heard = train.train(config), Heard()
+    loaded = load_trained(run)
+    before = weights(loaded.policy.network)
+    artefact = export(run, loaded, tmp_path / "out", "merged", heard)
+    assert same(weights(loaded.policy.network), before)
+    base, written = (load_file(folder / "model.safetensors") for folder in (narrow_model, tmp_path / "out"))
+    dtypes = {name: tensor.dtype for name, tensor in (base if kept else before).items()}
+    if kept:
+        assert {name: tensor.dtype for name, tensor in written.items()} == dtypes
+        assert (tmp_path / "out" / "model.safetensors").stat().st_size < 0.6 * 4 * sum(map(torch.numel, base.values()))
+    else:
+        assert {tensor.dtype for tensor in written.values()} == {torch.float32}
+    wanted = "bfloat16" if kept else "float32"
+    assert artefact.dtype == json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == wanted
+    assert artefact.max_logps_difference <= artefact.tolerance
+    [line] = [line for line in heard.sentences if "its weights are" in line]
+    assert line.startswith(
+        "its weights are bfloat16, as those of its base model: log-probabilities moved"
+        if kept
+        else "its weights are float32, and not bfloat16 as those of its base model: that would move"
+    )
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    ours = _logps(loaded.policy.network, loaded.policy, run)
+    assert (_logps(again, loaded.policy, run) - ours).abs().max() <= artefact.tolerance + 1e-3
+
+
+def test_weights_that_were_trained_narrower_than_their_base_are_told(tiny_model, data, tmp_path):
+    config = settings(
+        tiny_model,
+        model__dtype="bfloat16",
+        data__train=str(data),
+        data__heldout_share=0.3,
+        training__learning_rate=5e-3,
+        evaluation__num_samples=0,
+        evaluation__probes=0,
+        output__dir=str(tmp_path / "run"),
+        output__trackers=[],
+    )
+    run, heard = train.train(config), Heard()
+    assert export(run, load_trained(run), tmp_path / "out", "merged", heard).dtype == "bfloat16"
+    assert (
+        "its weights are bfloat16, as they were trained, and not float32 as those of its base model" in heard.sentences
+    )
 
 
 def test_a_fresh_policy_reads_the_artefact_as_its_model(trained, loaded, tmp_path):

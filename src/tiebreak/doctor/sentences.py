@@ -112,7 +112,7 @@ def next_steps(report: Report) -> list[Step]:
     if not is_clean(report):
         mended = any(found.get("action") != "warn" for found in errors)
         steps = [clean if mended else Step(command("check", read), "again, once the file is repaired")]
-        files = report.get("files") or ()
+        files: Sequence[Mapping[str, Any]] = report.get("files") or ()
         proposed = files[0].get("columns_proposed") if len(files) == 1 else None
         if proposed and not read.get("columns") and UNKNOWN not in proposed.values():
             named = command("check", {**read, "columns": proposed})

@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 from tiebreak.config import AdapterConfig
 from tiebreak.engine.bundled import Say
 from tiebreak.engine.model import POLICY_ADAPTER
+from tiebreak.engine.products import FastLinear
 from tiebreak.errors import ModelError, nearest, one_line
 
 # transformers multiplies by the weight of `dt_proj` itself, wherever it has one, and hands those of the others to a
@@ -33,8 +34,8 @@ def with_new_adapter(base: Any, settings: AdapterConfig, revision: str | None, s
     for layers that the model lacks or that LoRA cannot be trained on. `revision` is kept with the adapter, for whoever
     loads it later.
     """
-    named, unfit, able = settings.target_modules, dict(_unfit(base)), _linear_kinds(base)
-    everything = named == "all-linear"
+    named, unfit = settings.target_modules, dict(_unfit(base))
+    able, everything = _linear_kinds(base, unfit), named == "all-linear"
     for name in () if isinstance(named, str) else named:
         if fault := next((why for path, why in unfit.items() if _is_called(path, name)), None):
             raise ModelError(_refusal(name, fault, able))
@@ -69,7 +70,7 @@ def _unfit(base: Any) -> Iterator[tuple[str, str]]:
     for path, module in base.named_modules():
         if path.rpartition(".")[2] in passed_by:
             yield path, "its weight is read past the layer"
-        elif isinstance(module, nn.Linear) and type(module).forward is not nn.Linear.forward:
+        elif isinstance(module, nn.Linear) and type(module).forward not in (nn.Linear.forward, FastLinear.forward):
             rows = torch.zeros(1, module.in_features, dtype=module.weight.dtype, device=module.weight.device)
             with torch.no_grad():
                 found = module(rows)
@@ -77,9 +78,9 @@ def _unfit(base: Any) -> Iterator[tuple[str, str]]:
                 yield path, f"{type(module).__name__} returns more than a product"
 
 
-def _linear_kinds(base: Any) -> list[str]:
+def _linear_kinds(base: Any, unfit: Collection[str]) -> list[str]:
     """Return the last names of the linear layers but the head that may carry an adapter, each once."""
-    unfit, head = dict(_unfit(base)), base.get_output_embeddings()
+    head = base.get_output_embeddings()
     layers = (path for path, module in base.named_modules() if _is_linear(module) and module is not head)
     return sorted({path.rpartition(".")[2] for path in layers if path not in unfit})
 

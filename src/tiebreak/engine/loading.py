@@ -6,14 +6,17 @@ Owns every call that reads weights of a model or an adapter. What lacks a tensor
 from __future__ import annotations
 
 import contextlib
+import json
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import peft
 import torch
 import transformers
+from safetensors import SafetensorError, safe_open
 from transformers.utils import logging
 
 from tiebreak.engine.bundled import Say
@@ -39,6 +42,38 @@ def load_model(name: str, revision: str | None, dtype: torch.dtype, say: Say = l
     # Tied tensors, and those that the architecture declares it can do without, transformers has taken out itself.
     _judge(name, sorted(found["missing_keys"]), sorted(found["unexpected_keys"]), say)
     return model
+
+
+_FLOATS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+
+
+def stored_dtypes(name: str, revision: str | None) -> dict[str, torch.dtype]:
+    """Return the dtype of each floating tensor in the files of a model that has been loaded, the commonest one first.
+
+    {} where the files cannot be read. Reads headers alone.
+    """
+    files = sorted(Path(name).glob("*.safetensors")) if Path(name).is_dir() else _kept(name, revision)
+    found: dict[str, torch.dtype] = {}
+    for file in files:
+        with contextlib.suppress(OSError, SafetensorError), safe_open(file, framework="pt") as tensors:
+            dtypes = {key: tensors.get_slice(key).get_dtype() for key in tensors.keys()}  # noqa: SIM118 - no mapping
+            found |= {key: _FLOATS[dtype] for key, dtype in dtypes.items() if dtype in _FLOATS}
+    numbers = list(found.values())
+    return dict(sorted(found.items(), key=lambda item: -numbers.count(item[1])))
+
+
+def _kept(name: str, revision: str | None) -> list[Path]:
+    """Return the files of a hub model where they were fetched to."""
+
+    def kept(file: str) -> Path | None:
+        where = huggingface_hub.try_to_load_from_cache(name, file, revision=revision)
+        return Path(where) if isinstance(where, str) else None
+
+    if index := kept("model.safetensors.index.json"):
+        shards = json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values()
+    else:
+        shards = ["model.safetensors"]
+    return [file for file in map(kept, sorted(set(shards))) if file]
 
 
 def load_adapter(base: Any, folder: str, adapter: str, *, is_trainable: bool, say: Say = lambda _: None) -> Any:

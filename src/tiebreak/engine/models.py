@@ -23,7 +23,7 @@ from tiebreak.engine.attention import use_plain_attention
 from tiebreak.engine.bundled import Say
 from tiebreak.engine.compatibility import Choice, choose_scorer
 from tiebreak.engine.fused_lora import fuse, unfuse
-from tiebreak.engine.loading import load_adapter, load_as_a_stranger, load_model, quietly
+from tiebreak.engine.loading import load_adapter, load_as_a_stranger, load_model, quietly, stored_dtypes
 from tiebreak.engine.model import POLICY_ADAPTER, Model
 from tiebreak.engine.noise import without_noise
 from tiebreak.engine.positions import Context, context_of
@@ -100,15 +100,40 @@ def load_renderer(model: str, data: DataConfig, say: Say = lambda _: None) -> tu
     return Renderer(tokenizer, eos, data, now), context_of(settings, tokenizer)
 
 
-def save_merged(policy: Model, folder: Path) -> None:
-    """Write the weights with the adapter added into them; the policy itself stays as it is."""
+@dataclass(frozen=True)
+class Written:
+    """The dtype that most weights were written in, and that of the base model's own files."""
+
+    dtype: torch.dtype
+    base: torch.dtype
+
+
+def save_whole(policy: Model, folder: Path, *, as_base: bool = True) -> Written:
+    """Write all weights, an adapter added into them; the policy itself stays as it is.
+
+    Those that the base model's files keep narrower are narrowed to that, tensor by tensor, unless `as_base` is False.
+    """
+    ours = next(policy.network.parameters()).dtype
+    stored = stored_dtypes(policy.source.base, policy.source.revision)
+    base = next(iter(stored.values()), ours)
+    if not policy.is_adapter and not (as_base and base.itemsize < ours.itemsize):
+        policy.save(folder)
+        return Written(ours, base)
     # A copy, since merging and unmerging in place would leave rounding behind in the policy.
     use_plain_attention(policy.network)  # a copy would not know what to switch back to
     twin = copy.deepcopy(policy.network)
     unfuse(twin)
     with quietly():
-        twin.merge_and_unload(adapter_names=[POLICY_ADAPTER]).save_pretrained(folder)
+        if policy.is_adapter:
+            twin = twin.merge_and_unload(adapter_names=[POLICY_ADAPTER])
+        kept = twin.state_dict().keys()
+        for name, tensor in (*twin.named_parameters(), *twin.named_buffers()):
+            dtype = stored.get(name, base)
+            if as_base and name in kept and tensor.is_floating_point() and dtype.itemsize < tensor.dtype.itemsize:
+                tensor.data = tensor.data.to(dtype)
+        twin.save_pretrained(folder)
         policy.tokenizer.save_pretrained(folder)
+    return Written(next(twin.parameters()).dtype, base)
 
 
 def load_artefact(folder: Path, policy: Model) -> Model:

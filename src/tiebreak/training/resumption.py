@@ -64,7 +64,9 @@ def heed_drift(
     before: Mapping[str, str] = dict(run.manifest.get("identity") or {})
     drifted = [name for name in PARTS if before.get(name) != now.get(name)]
     if contents(str(before.get("model"))) == contents(now["model"]):  # whatever its folder is called now
-        drifted = [name for name in drifted if name != "model"]
+        was = called(run.manifest.get("model_folder") or config.model.name)
+        renamed = before.get("config") == fingerprint(governing(config) | {"model.name": was})
+        drifted = [name for name in drifted if name != "model" and not (name == "config" and renamed)]
     # A template changes the tokens, too; it alone is to blame then.
     blamed = [name for name in drifted if not (name == "tokenizer" and {"template", "data", "config"} & set(drifted))]
     refused = [name for name in blamed if name not in accept]
@@ -107,15 +109,14 @@ def already_done(run: Run, config: Config) -> bool:
         return False
     if run.manifest.get("status") != runs.DONE:
         return False
-    before_was, name = run.manifest.get("model_folder"), config.model.name
+    folder, name = run.manifest.get("model_folder"), config.model.name
     before, now = governing(run.config), governing(config)
-    if before_was is not None:
-        before["model.name"] = called(str(before_was))
+    if folder is not None:  # a folder, whatever it is called now
+        there = folder == absolute(name) or is_same(str(run.manifest.get("model")), name)
+        before["model.name"] = now["model.name"] if there else str(folder)
     if before != now:
         changed = ", ".join(key for key in now if before[key] != now[key])
         raise RunError(f"{run.path}: holds a finished run with other settings ({changed}); choose another output.dir")
-    if before_was not in (None, absolute(name)) and not is_same(str(run.manifest.get("model")), name):
-        raise RunError(f"{run.path}: holds a finished run of another model ({before_was}); choose another output.dir")
     with as_a_run_writes(run.path):
         known = {str(file["path"]): file["sha256"] for file in run.data["files"]}
     for path, digest in known.items():

@@ -23,7 +23,7 @@ from tiebreak import faults, files
 from tiebreak.data.preparation import render_side
 from tiebreak.data.reader import read_pairs
 from tiebreak.engine.model import Model, evaluation_mode
-from tiebreak.engine.models import load_artefact, save_merged
+from tiebreak.engine.models import load_artefact, save_whole
 from tiebreak.errors import ConfigError, ExportError
 from tiebreak.fingerprint import file_digest
 from tiebreak.maths.logps import Logps
@@ -47,6 +47,8 @@ class Artefact:
     num_checked_pairs: int
     max_logps_difference: float
     tolerance: float
+    dtype: str
+    """Of most of its weights."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON takes it."""
@@ -58,30 +60,68 @@ def export(
 ) -> Artefact:
     """Write the trained policy to a new folder; raises ExportError where the reloaded model differs.
 
-    `form` merged holds all weights; adapter holds the adapter alone and names its base. The default is merged.
+    `form` merged holds all weights, in the dtype of its base model's files where the training survives that, and one
+    line says what it cost or why not; adapter holds the adapter alone and names its base. The default is merged.
     """
     progress, target, policy = progress or Silent(), checked_target(out), loaded.policy
     form = _form(form, policy)
     card = model_card(run, form)
     pairs = _checked_pairs(run, policy)
     expected = _score(policy, pairs)
-    tolerance = _tolerance(loaded, expected, pairs)
     faults.point("export")
     _sweep(target)
     with files.whole_folder(target) as folder, _held(folder):
-        progress.say(f"writing the {form} model")
-        policy.save(folder) if form == "adapter" or not policy.is_adapter else save_merged(policy, folder)
-        progress.say("loading it again and comparing log-probabilities")
-        difference = float((expected.sums - _score(load_artefact(folder, policy), pairs).sums).abs().max())
+        dtype, difference, tolerance = _written(loaded, folder, form, expected, pairs, progress)
         if not difference <= tolerance:
             raise ExportError(
                 f"{out}: not written: the reloaded {form} model differs by {difference:.3g} nats, more than "
                 f"{tolerance:.3g}; a merge in bf16 may round a small update away: --form adapter keeps it"
             )
-        artefact = Artefact(str(out), form, len(pairs), difference, tolerance)
+        artefact = Artefact(str(out), form, len(pairs), difference, tolerance, dtype)
         with as_a_run_writes(run.path):
             _describe(folder, run, artefact, card)
     return artefact
+
+
+def _written(
+    loaded: Loaded, folder: Path, form: Form, expected: Logps, pairs: Sequence[TokenizedPair], progress: Progress
+) -> tuple[str, float, float]:
+    """Write an artefact and load it again; return its dtype, how far its log-probabilities are off, and may be.
+
+    Where the dtype of the base model's files rounds too much of the training away, weights stay as wide as they are.
+    """
+    policy, ours = loaded.policy, next(loaded.policy.network.parameters()).dtype
+
+    def difference() -> float:
+        progress.say("loading it again and comparing log-probabilities")
+        return float((expected.sums - _score(load_artefact(folder, policy), pairs).sums).abs().max())
+
+    progress.say(f"writing the {form} model")
+    if form == "adapter":
+        policy.save(folder)
+        return _named(ours), difference(), _tolerance(loaded, expected, pairs)
+    written = save_whole(policy, folder)
+    dtype, base, apart = _named(written.dtype), _named(written.base), difference()
+    if written.dtype == ours:
+        if written.base != ours:
+            progress.say(f"its weights are {dtype}, as they were trained, and not {base} as those of its base model")
+        return dtype, apart, _tolerance(loaded, expected, pairs)
+    most = 0.2 * _moved(loaded, expected, pairs)
+    if apart <= most:
+        progress.say(f"its weights are {dtype}, as those of its base model: log-probabilities moved {apart:.2g} nats")
+        return dtype, apart, most
+    for file in folder.iterdir():
+        file.unlink()
+    save_whole(policy, folder, as_base=False)
+    progress.say(
+        f"its weights are {_named(ours)}, and not {dtype} as those of its base model: that would move log-"
+        f"probabilities by {apart:.2g} nats, and training moved them by {5 * most:.2g}"
+    )
+    return _named(ours), difference(), _tolerance(loaded, expected, pairs)
+
+
+def _named(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def checked_target(out: str | Path) -> Path:
@@ -157,8 +197,12 @@ def _tolerance(loaded: Loaded, expected: Logps, pairs: Sequence[TokenizedPair]) 
     rounding = 1e-4 * int(expected.num_tokens.max())
     if loaded.policy.dtype == torch.float32:
         return rounding
-    moved = (expected.sums - loaded.reference.logps(pairs).summed().sums).abs().mean()
-    return max(rounding, 0.2 * float(moved))
+    return max(rounding, 0.2 * _moved(loaded, expected, pairs))
+
+
+def _moved(loaded: Loaded, expected: Logps, pairs: Sequence[TokenizedPair]) -> float:
+    """Return by how much training moved a summed log-probability, on average."""
+    return float((expected.sums - loaded.reference.logps(pairs).summed().sums).abs().mean())
 
 
 def _describe(folder: Path, run: Run, artefact: Artefact, card: str) -> None:

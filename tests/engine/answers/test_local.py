@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
+from families import EXPERTS, HEADS_OF_8, SMALL, build
 from tiebreak.engine.answers.answerer import Chat, Sampling
 from tiebreak.engine.answers.local import MAX_BATCH, generate
 from tiebreak.records import Message
@@ -167,3 +168,25 @@ def test_the_reference_answers_as_the_base_does_and_the_policy_can_train_afterwa
     assert [(answer.ids, answer.finished) for answer in policy.answer(chats, GREEDY)] != wanted
     policy.network(input_ids=torch.tensor([prompts[0]])).logits.sum().backward()
     assert all(p.grad is not None for _, p in policy.trainable)
+
+
+BY_COMPANY = {
+    "rwkv": SMALL | {"hidden_size": 32, "num_hidden_layers": 2, "attention_hidden_size": 32},
+    "minimax": HEADS_OF_8 | EXPERTS | {"layer_types": ["linear_attention", "full_attention"]},
+}
+
+
+@pytest.mark.parametrize("kind", BY_COMPANY)
+def test_a_model_whose_answers_hang_on_their_company_answers_one_by_one(kind, prompts):
+    network, batches = build(kind, **BY_COMPANY[kind]), []
+    some = prompts[:6]
+    together = generate(network, some, GREEDY, (EOS,), PAD, lambda made: batches.append(len(made)))
+    assert together == [_generated(network, [prompt])[0] for prompt in some]
+    assert batches == [1] * len(some)
+
+
+def test_whether_company_matters_is_tried_without_a_draw(model, prompts):
+    before, batches = torch.get_rng_state(), []
+    generate(model, prompts, GREEDY, (EOS,), PAD, lambda made: batches.append(len(made)))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert max(batches) == MAX_BATCH
