@@ -8,5 +8,5 @@ template_probe    tries one in a process of its own          encoding       text
 tokens        examples as ids by the million                 spool          pairs as text by the million
 scratch       tables that may outgrow memory                 account        what became of the records
 workers       a function over many items in processes        preparation    the data of a run
-split         which prompts are held out
+split         which prompts are held out                   literals     what Python prints, to JSON
 """
