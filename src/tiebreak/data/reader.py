@@ -20,7 +20,7 @@ from tiebreak.data.formats import FORMATS, Format, Pairing, RowError, detect, re
 from tiebreak.data.formats.columns import columns_form
 from tiebreak.data.formats.pieces import keys_of, kind_of
 from tiebreak.data.formats.thumbs import paired_thumbs
-from tiebreak.data.locations import locate
+from tiebreak.data.locations import held_out_by_name, locate
 from tiebreak.errors import DataError, nearest
 from tiebreak.fingerprint import file_digest, fingerprint
 from tiebreak.records import Dropped, Pair, Record, Source
@@ -41,6 +41,8 @@ class DataFile:
     """TRAIN or HELDOUT where the configuration names files for both; else the rows themselves may say."""
     weight: float = 1.0
     """Times that each of its training pairs is used."""
+    by_name: bool = False
+    """Whether it is held out because its own name says so."""
     spec: str = ""
     """What the user named, where that names this file alone."""
 
@@ -51,7 +53,13 @@ class DataFile:
     def as_dict(self, num_records: int) -> dict[str, Any]:
         """Return what reports say of a file that so many records were read from."""
         form = self.form.name if self.form else "unknown"
-        return {"path": self.spec, "sha256": file_digest(self.path), "format": form, "num_records": num_records}
+        return {
+            "path": self.spec,
+            "sha256": file_digest(self.path),
+            "format": form,
+            "num_records": num_records,
+            "held_out_by_name": self.by_name,
+        }
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,8 @@ class PairFile:
 def open_data(data: DataConfig) -> list[DataFile]:
     """Return every file of a run: those to train on, then those that are held out, where such are named.
 
-    No two have the same name, so that file and line say where a record stands.
+    No two have the same name, so that file and line say where a record stands. Of the files of a folder or a pattern,
+    those that are called test, dev or the like are held out; raises DataError where data.heldout names others.
     """
     pairing, sides = Pairing(data.pairing, data.min_margin), (TRAIN, HELDOUT) if data.heldout else (None, HELDOUT)
     files = [
@@ -87,6 +96,15 @@ def open_data(data: DataConfig) -> list[DataFile]:
         for source in sources
         for file in open_files(source, pairing)
     ]
+    if by_name := [file for file in files if file.by_name]:
+        if data.heldout:
+            raise DataError(
+                f"{by_name[0].name}: is held out by its name, and data.heldout names {data.heldout}; name the files to "
+                "train on, or a pattern that only they match"
+            )
+        # Where some are held out, nothing more is split off.
+        files = [replace(file, side=HELDOUT if file.by_name else TRAIN) for file in files]
+        files.sort(key=lambda file: file.by_name)
     # Files of one name are called by their paths, and a file that is named twice by which time it is.
     names = Counter(file.name for file in files)
     times: Counter[str] = Counter()
@@ -119,6 +137,7 @@ def open_files(source: SourceConfig, pairing: Pairing = Pairing()) -> list[DataF
             raise DataError(f"format '{source.format}' is not known; {known}")
         stated = FORMATS[source.format]
     places = locate(source.path)
+    held_out = held_out_by_name(places)
     return [
         DataFile(
             path,
@@ -126,6 +145,7 @@ def open_files(source: SourceConfig, pairing: Pairing = Pairing()) -> list[DataF
             stated or _form_of(path, name),
             pairing,
             weight=source.weight,
+            by_name=path in held_out,
             spec=source.path if len(places) == 1 else str(path),
         )
         for path, name in places

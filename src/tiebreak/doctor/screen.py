@@ -53,7 +53,8 @@ def _screen(report: Mapping[str, Any], width: int) -> Iterator[Line]:
     files = report.get("files") or ()
     for file in files[:MAX_FILES]:
         form = file.get("title") or file.get("format") or "form unknown"
-        yield Line(Text.assemble(_text(file.get("path"), "bold"), " · ", _text(form)))
+        side = " · held out by its name" if file.get("held_out_by_name") else ""
+        yield Line(Text.assemble(_text(file.get("path"), "bold"), " · ", _text(form), side))
     if len(files) > MAX_FILES:
         yield Line(_text(f"and {len(files) - MAX_FILES:,} more files"))
     yield Line(_text(" · ".join(words.totals(report)), limit=1000))

@@ -115,7 +115,7 @@ def _data(report: Mapping[str, Any], data: DataConfig) -> Iterator[str]:
         data.truncation,
         "a longer pair is left out; prompt_start cuts the oldest prompt tokens instead",
     )
-    if not data.heldout:
+    if report["split"]["heldout_share"] is not None:
         prompts = max(report.get("num_groups") or report["num_prompts"], 1)
         share = round(min(0.25, max(0.02, WANTED_HELDOUT / prompts)), 3)
         kept = round(share * prompts)
