@@ -17,7 +17,8 @@ from tiebreak.progress import Silent
 NAMES = ["train.jsonl", "a.jsonl", "train-00000-of-00001.jsonl", "contest.jsonl", "latest.jsonl", "train_eval.jsonl",
          "train_test_split.jsonl", "device.jsonl", "attest/a.jsonl"]  # fmt: skip
 HELD_OUT = ["test.jsonl", "test-00000-of-00002.jsonl", "test_prefs-00000.jsonl", "Dev.jsonl", "my_eval.jsonl",
-            "eval2.jsonl", "validation/a.jsonl", "deep/held_out/b.jsonl", "x-val-00001.jsonl", "heldout.jsonl.gz"]  # fmt: skip
+            "eval2.jsonl", "validation/a.jsonl", "deep/held_out/b.jsonl", "x-val-00001.jsonl",
+            "heldout.jsonl.gz"]  # fmt: skip
 
 
 @pytest.fixture

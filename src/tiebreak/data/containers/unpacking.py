@@ -76,7 +76,7 @@ def as_lines(stream: Iterator[bytes]) -> Iterator[bytes]:
             head += chunk
     except Damaged as found:  # what came before it is read first
         damage = found
-    rest = chain([head] if head else [], stream)
+    rest: Iterator[bytes] = chain([head] if head else [], stream)
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and not head.startswith(codecs.BOM_UTF32_LE):
         rest = _from_utf16(rest)
     elif re.match(rb"[^\r\n]*\r[^\n]", head):
