@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tiebreak.config import Config, DataConfig, build_config, load_config
+from tiebreak.config.foreign.translation import translated
 from tiebreak.data.reader import PairFile, read_pairs
 from tiebreak.errors import TiebreakError
 from tiebreak.runs import Run, open_run
@@ -166,15 +167,27 @@ def convert(data: DataConfig | str | Path | Sequence[str | Path], out: str | Pat
 
 
 def init(
-    data: DataConfig | str | Path | Sequence[str | Path],
+    data: DataConfig | str | Path | Sequence[str | Path] | None = None,
     *,
     model: str | None = None,
     out: str | Path | None = None,
+    origin: str | Path | None = None,
+    trainer: str | None = None,
     quiet: bool = False,
 ) -> str:
-    """Return a commented configuration to start from, and write it to `out` where that is given."""
+    """Return a commented configuration to start from, and write it to `out` where that is given.
+
+    It is made of what the doctor sees in `data`; or of `origin`, a configuration of another `trainer` (trl,
+    llama-factory, axolotl, ms-swift; recognised unless named), in which `data` then takes the place of its own.
+    """
     from tiebreak.verbs import init as verb
 
+    if origin is not None:
+        text = translated(origin, trainer, None if data is None else _data(data).train_specs).text
+        verb.write(text, out)
+        return text
+    if data is None:
+        raise TypeError("init needs data, or the origin of a configuration")
     settings = _data(data)
     # The length is what is asked for: what another one would drop or cut is no matter.
     unlimited = settings.model_copy(update={"max_length": verb.UNLIMITED, "truncation": "prompt_start"})

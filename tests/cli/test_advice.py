@@ -204,3 +204,31 @@ def test_every_setting_of_reading_is_in_what_a_command_says():
 def test_a_quoted_word_is_itself_in_a_shell_and_shows_all_of_itself(word):
     assert typed(quoted(word)) == [word]
     assert quoted(word).isprintable()
+
+
+def test_a_configuration_of_another_trainer_is_taken_over_and_checked(cli, here):
+    saved("the pairs.jsonl", [{"prompt": f"the cat {n}", "chosen": f"yes {n}", "rejected": "no"} for n in range(30)])
+    theirs = {
+        "stage": "dpo",
+        "cutoff_len": 64,
+        "pref_beta": 0.3,
+        "trust_remote_code": True,
+        "dataset": "the pairs.jsonl",
+    }
+    Path("their.yaml").write_text(yaml.safe_dump(theirs))
+    code, out, _ = cli("init", "--from", "their.yaml", "-o", "my own.yaml")
+    assert code == 0
+    assert "  trust_remote_code: left out, code of a model is never run" in out
+    ((_, *words),) = printed(out)
+    code, out, _ = cli(*words)
+    assert (code, "30 pairs on 30 prompts" in out) == (0, True)
+    code, out, _ = cli("init", "--from", "their.yaml", "--json", "other.jsonl")
+    found = json.loads(out)
+    assert (code, found["trainer"], yaml.safe_load(found["config"])["data"]["train"]) == (
+        0,
+        "LLaMA-Factory",
+        "other.jsonl",
+    )
+    assert {"key": "loss.beta", "value": 0.3, "origin": "from pref_beta", "theirs": "pref_beta"} in found["taken"]
+    code, out, _ = cli("init", "--from", "their.yaml", "--trainer", "trl")
+    assert (code, out.splitlines()[0]) == (0, "# Written by 'tiebreak init' from their.yaml, a configuration of TRL.")

@@ -27,7 +27,7 @@ def refusal(*sets: str) -> str:
         ("lora_alpha=8", "Here it is 'adapter.alpha'"),
         ("data.max_prompt_length=512", "Here it is 'data.max_length': prompt and completion have one limit together"),
         ("model.trust_remote_code=true", "There is no such setting: code of a model is never run"),
-        ("training.max_steps=9", "Here it is 'training.epochs': passes over the pairs; data.max_pairs takes fewer pairs"),
+        ("training.max_steps=9", "Here it is 'training.epochs': passes over the pairs; data.max_pairs takes fewer"),
         ("training.deepspeed=ds.json", "There is no such setting: a run is one process on one device yet"),
         ("loss.pref_beta=0.1", "Here it is 'loss.beta'"),
         ("training.cutoff-len=99", "Here it is 'data.max_length'"),

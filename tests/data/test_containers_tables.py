@@ -9,6 +9,7 @@ import json
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet as pq
@@ -239,7 +240,8 @@ def test_a_key_that_only_other_rows_have_is_not_in_a_row_of_columns(saved):
     for content in (as_parquet(made), as_arrow(made)):
         assert read(saved(content)) == [
             (1, {"said": chats[0], "meta": {"a": 1}, "wide": [{"t": 1}], "known": {"k": None}, "score": None}),
-            (2, {"said": chats[1], "meta": {"b": {"c": [{"d": 1}, {"e": 2}]}}, "wide": [{"u": 2}], "known": {}, "score": 1.5}),
+            (2, {"said": chats[1], "meta": {"b": {"c": [{"d": 1}, {"e": 2}]}}, "wide": [{"u": 2}],
+                 "known": {}, "score": 1.5}),
         ]  # fmt: skip
 
 
@@ -273,3 +275,82 @@ def test_cut_columns_are_refused(saved, content):
 def test_columns_in_an_archive_are_refused(saved):
     with pytest.raises(DataError, match=r"^pairs\.jsonl: is arrow stream inside an archive; unpack it$"):
         read(saved(gzip.compress(WRITTEN["arrow stream"])))
+
+
+# --------------------------------------------------------------------------------- as spreadsheets and pandas write CSV
+
+SAID = [[{"role": "user", "content": 'It\'s\n"x"'}, {"role": "assistant", "content": f"a {n}"}] for n in range(3)]
+
+
+def as_csv(rows: list[list], **how) -> bytes:
+    file = io.StringIO(newline="")
+    csv.writer(file, **how).writerows(rows)
+    return file.getvalue().encode()
+
+
+@pytest.mark.parametrize("show", [repr, str, lambda value: str(np.array(value, dtype=object)), json.dumps])
+def test_messages_are_unfolded_as_python_numpy_and_json_print_them(saved, show):
+    content = as_csv([["prompt", "chosen"], *(["p", show(said)] for said in SAID)])
+    assert [row for _, row in read(saved(content))] == [{"prompt": "p", "chosen": said} for said in SAID]
+
+
+def test_a_printed_list_of_other_things_is_read_in_columns_that_hold_no_text(saved):
+    content = as_csv([["prompt", "tags", "chosen"], ["p", "['a', None]", "['a', 'b']"], ["q", "[]", "['c']"]])
+    assert [row for _, row in read(saved(content))] == [
+        {"prompt": "p", "tags": ["a", None], "chosen": "['a', 'b']"},
+        {"prompt": "q", "tags": [], "chosen": "['c']"},
+    ]
+
+
+def test_messages_that_cannot_be_read_back_are_refused_with_the_column_and_the_remedy(saved):
+    cut = ["[{'role': 'user', 'content': 'x'} ... {'role': 'assistant', 'content': 'y'}]", "[{'role': Role.user}]"]
+    with pytest.raises(DataError, match=r"^x\.csv: the column 'chosen' holds messages as a program prints .*to_json\("):
+        read(saved(as_csv([["prompt", "chosen"], *(["p", cell] for cell in cut)]), "x.csv"))
+
+
+def test_a_cell_of_messages_that_is_cut_off_costs_its_row_only(saved):
+    content = as_csv([["prompt", "chosen"], ["p", repr(SAID[0])], ["p", repr(SAID[1])[:-9]], ["p", repr(SAID[2])]])
+    assert [row if isinstance(row, str) else row["chosen"] for _, row in read(saved(content))] == [
+        SAID[0],
+        "bad_row",
+        SAID[2],
+    ]
+
+
+SHEET = [["prompt", "chosen", "rejected"], ["a; b", "x\ny", "é"], ["c", "d", ""]]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        as_csv(SHEET, delimiter=";"),
+        b"sep=;\r\n" + as_csv(SHEET, delimiter=";"),
+        b'\xef\xbb\xbf"sep=\t"\n' + as_csv(SHEET, delimiter="\t"),
+        as_csv(SHEET, delimiter="\t").decode().encode("utf-16"),
+        b"\xfe\xff" + as_csv(SHEET).decode().encode("utf-16-be"),
+        as_csv(SHEET, lineterminator="\r", quoting=csv.QUOTE_ALL),
+        as_csv([[*row, "", ""] for row in SHEET]) + b",,,,\r\n,,,,\r\n",
+        as_csv([[*row, *[""] * (number % 2)] for number, row in enumerate(SHEET)]) + b" , \n",
+    ],
+    ids=["semicolons", "sep", "sep with a mark", "UTF-16", "UTF-16 BE", "CR", "empty columns and rows", "ragged"],
+)
+def test_what_spreadsheets_write_is_read(saved, content):
+    header, *cells = SHEET
+    assert [row for _, row in read(saved(content, "sheet.csv"))] == [
+        dict(zip(header, row, strict=True)) for row in cells
+    ]
+
+
+def test_a_decimal_comma_is_a_point_where_it_can_be_nothing_else(saved):
+    cells = [["text", "score", "votes", "chosen"], ["1,5", "4,5", "1,000", "2,5"], ["a", "-3", "2,500", "1,5"]]
+    assert [row for _, row in read(saved(as_csv(cells, delimiter=";")))] == [
+        {"text": "1,5", "score": "4.5", "votes": "1,000", "chosen": "2,5"},
+        {"text": "a", "score": "-3", "votes": "2,500", "chosen": "1,5"},
+    ]
+
+
+def test_lines_are_read_in_utf16_too_and_damage_is_told(saved):
+    text = '{"a": "é"}\n{"a": 2}\n'
+    assert read(saved(text.encode("utf-16"))) == [(1, {"a": "é"}), (2, {"a": 2})]
+    with pytest.raises(DataError, match="the text is not UTF-16 any more"):
+        read(saved(text.encode("utf-16") + b"x"))

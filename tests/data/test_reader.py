@@ -173,7 +173,7 @@ def test_a_file_of_bad_lines_only_is_refused_with_the_first_of_them(saved, bad):
 
 @pytest.mark.parametrize("name", ["truncated JSON", "UTF-16"])
 def test_a_file_that_begins_as_no_container_is_refused_in_one_line(saved, name):
-    with pytest.raises(DataError, match=r"^pairs\.jsonl: ") as refusal:
+    with pytest.raises(DataError, match=r"^pairs\.jsonl:") as refusal:
         read_pairs(saved(BAD_LINES[name][0] * 2))
     assert "\n" not in str(refusal.value)
 

@@ -13,6 +13,8 @@ import typer
 import tiebreak
 from tiebreak.config import DataConfig, load_data, quoted
 from tiebreak.config.commands import FLAGS
+from tiebreak.config.foreign.trainers import TRAINERS
+from tiebreak.config.foreign.translation import translated
 from tiebreak.data.writer import writing
 from tiebreak.errors import EXIT_FAILURE, DataError
 from tiebreak.reporting import console
@@ -95,6 +97,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "tiebreak init pairs.jsonl > my.yaml",
             "tiebreak init pairs.jsonl --model HuggingFaceTB/SmolLM2-135M-Instruct --out my.yaml",
+            "tiebreak init --from dpo.yaml --out my.yaml",
         )
     )(init)
 
@@ -208,10 +211,22 @@ def init(
     heldout: Heldout = None,
     config: RunConfig = None,
     overrides: Overrides = None,
+    origin: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="THEIRS", help="Take over a configuration of another trainer: YAML, JSON, .py, .sh."
+        ),
+    ] = None,
+    trainer: Annotated[
+        str | None, typer.Option("--trainer", metavar=f"<{'|'.join(TRAINERS)}>", help="Whose it is; else recognised.")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Write a commented configuration out of what the doctor sees in the data, ready to train."""
+    if origin is not None:
+        _take_over(files, origin, trainer, out, as_json)
+        return
     data = _data(
         files, config, overrides, columns, format=form, pairing=pairing, min_margin=min_margin, heldout=heldout
     )
@@ -223,6 +238,19 @@ def init(
         console.print_text(text.rstrip("\n"))
     else:
         console.print_text(f"{out}: written; next: tiebreak train {quoted(str(out))}")
+
+
+def _take_over(files: list[str] | None, origin: Path, trainer: str | None, out: Path | None, as_json: bool) -> None:
+    text = tiebreak.init(files or None, origin=origin, trainer=trainer, out=out)
+    account = translated(origin, trainer, files or None)
+    if as_json:
+        console.print_json({"config": text, "path": None if out is None else str(out), **account.as_dict()})
+    elif out is None:
+        console.print_text(text.rstrip("\n"))
+    else:
+        console.print_text("\n".join(account.told()))
+        then = "next" if account.has_data else "name your pairs in it (data.train), then"
+        console.print_text(f"{out}: written; {then}: tiebreak check --config {quoted(str(out))}")
 
 
 def _quiet_tokenizer(model: str | None) -> None:

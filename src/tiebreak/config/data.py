@@ -95,6 +95,11 @@ class DataConfig(Section):
         )
 
     @property
+    def train_specs(self) -> str | list[str]:
+        """What is named as training pairs: one, or several."""
+        return self.train if isinstance(self.train, str) else [source.path for source in self.train]
+
+    @property
     def train_paths(self) -> str:
         """The places of the training pairs, as messages give them."""
         return ", ".join(source.path for source in self.sources)

@@ -6,6 +6,7 @@ Owns the dialect. Knows nothing of settings.
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from typing import Any
 
@@ -63,5 +64,6 @@ for _side in (_Loader, _Dumper):
 
 def write_yaml(value: Any, *, inline: bool = False) -> str:
     """Return YAML that `parse_yaml` reads back to the same value; `inline` is for a value on one line."""
-    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=inline)
+    width = sys.maxsize if inline else None
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=inline, width=width)
     return text.removesuffix("...\n").strip() if inline else text

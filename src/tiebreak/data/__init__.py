@@ -10,5 +10,5 @@ tokens        examples as ids by the million                 spool          pair
 completeness  whether a template wrote all of a chat         thoughts       reasoning inside text
 scratch       tables that may outgrow memory                 account        what became of the records
 workers       a function over many items in processes        preparation    the data of a run
-split         which prompts are held out
+split         which prompts are held out                   literals     what Python prints, to JSON
 """

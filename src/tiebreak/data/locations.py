@@ -1,6 +1,7 @@
 """What the user names as data, to files: a path, a folder, a pattern, the bundled pairs, or a data set of the Hub.
 
-Owns which files belong to a name, their order and how they are called in messages. It opens none of them.
+Owns which files belong to a name, their order, how they are called in messages, and which of several are held out by
+their own names. It opens none of them.
 """
 
 from __future__ import annotations
@@ -51,6 +52,25 @@ def locate(spec: str) -> Located:
     if not stat.S_ISREG(mode):
         raise DataError(f"{spec}: is a pipe, a socket or a device, not a file")
     return [(path, _printable(path.name))]
+
+
+def held_out_by_name(places: Located) -> frozenset[Path]:
+    """Return those of several files whose own names say that they are not for training, like dev/a.jsonl.
+
+    What the user named does not count: one file, the folder itself, or a pattern that only such files match is meant.
+    """
+    found = frozenset(path for path, name in places if not name.startswith(HUB) and _says_held_out(name))
+    return found if len(found) < len(places) else frozenset()
+
+
+_HELD_OUT = r"(?:tests?|eval|evaluation|dev|val|valid|validation|held[-_ ]?out|holdout)"
+_HELD_OUT_FILE = re.compile(rf"{_HELD_OUT}(?:[-_ \d].*)?|(?!train).*[-_ ]{_HELD_OUT}(?:[-_ ]?\d.*)?", re.IGNORECASE)
+
+
+def _says_held_out(name: str) -> bool:
+    *folders, file = Path(name).parts[1:] or [name]  # below the folder that was named
+    alone = any(re.fullmatch(_HELD_OUT, folder, re.IGNORECASE) for folder in folders)
+    return alone or _HELD_OUT_FILE.fullmatch(file.split(".")[0]) is not None
 
 
 def _neighbour(path: Path) -> str:

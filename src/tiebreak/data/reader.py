@@ -23,7 +23,7 @@ from tiebreak.data.formats.form import as_options
 from tiebreak.data.formats.guesses import proposed_columns
 from tiebreak.data.formats.ratings import paired_ratings
 from tiebreak.data.formats.thumbs import paired_thumbs
-from tiebreak.data.locations import locate
+from tiebreak.data.locations import held_out_by_name, locate
 from tiebreak.data.survey import Look, survey, unfolded
 from tiebreak.errors import DataError, nearest
 from tiebreak.fingerprint import file_digest, fingerprint
@@ -45,6 +45,8 @@ class DataFile:
     """TRAIN or HELDOUT where the configuration names files for both; else the rows themselves may say."""
     weight: float = 1.0
     """Times that each of its training pairs is used."""
+    by_name: bool = False
+    """Whether it is held out because its own name says so."""
     spec: str = ""
     """What the user named, where that names this file alone."""
     unfold: tuple[str, ...] = ()
@@ -63,6 +65,7 @@ class DataFile:
             "sha256": file_digest(self.path),
             "format": self.form.name if self.form else "unknown",
             "num_records": num_records,
+            "held_out_by_name": self.by_name,
             "columns_read": list(self.look.read),
             "columns_unread": list(self.look.unread),
             "columns_missed": list(self.look.missed),
@@ -95,7 +98,8 @@ class PairFile:
 def open_data(data: DataConfig) -> list[DataFile]:
     """Return every file of a run: those to train on, then those that are held out, where such are named.
 
-    No two have the same name, so that file and line say where a record stands.
+    No two have the same name, so that file and line say where a record stands. Of the files of a folder or a pattern,
+    those that are called test, dev or the like are held out; raises DataError where data.heldout names others.
     """
     pairing, sides = Pairing(data.pairing, data.min_margin), (TRAIN, HELDOUT) if data.heldout else (None, HELDOUT)
     files = [
@@ -104,6 +108,15 @@ def open_data(data: DataConfig) -> list[DataFile]:
         for source in sources
         for file in open_files(source, pairing)
     ]
+    if by_name := [file for file in files if file.by_name]:
+        if data.heldout:
+            raise DataError(
+                f"{by_name[0].name}: is held out by its name, and data.heldout names {data.heldout}; name the files to "
+                "train on, or a pattern that only they match"
+            )
+        # Where some are held out, nothing more is split off.
+        files = [replace(file, side=HELDOUT if file.by_name else TRAIN) for file in files]
+        files.sort(key=lambda file: file.by_name)
     # Files of one name are called by their paths, and a file that is named twice by which time it is.
     names = Counter(file.name for file in files)
     times: Counter[str] = Counter()
@@ -136,12 +149,22 @@ def open_files(source: SourceConfig, pairing: Pairing = Pairing()) -> list[DataF
             raise DataError(f"format '{source.format}' is not known; {known}")
         stated = FORMATS[source.format]
     places = locate(source.path)
+    held_out = held_out_by_name(places)
     files = []
     for path, name in places:
         found = survey(path, name, stated, pairing)
-        spec = source.path if len(places) == 1 else str(path)
         files.append(
-            DataFile(path, name, found.form, pairing, None, source.weight, spec, unfold=found.unfold, look=found.look)
+            DataFile(
+                path,
+                name,
+                found.form,
+                pairing,
+                weight=source.weight,
+                by_name=path in held_out,
+                spec=source.path if len(places) == 1 else str(path),
+                unfold=found.unfold,
+                look=found.look,
+            )
         )
     return files
 

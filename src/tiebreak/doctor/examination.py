@@ -109,7 +109,7 @@ def audit(
         counts=measurements.counts(facts, lost),
         findings=tuple(sorted(findings, key=_gravity)),
         measurements=measurements.measurements(
-            facts, measured, noise, data.heldout_share, HELDOUT if data.heldout else None
+            facts, measured, noise, data.heldout_share, HELDOUT if any(file.side == HELDOUT for file in files) else None
         )
         | {"tokens": counted.as_dict(tokens.model, data.max_length, tokens.context) if counted and tokens else None},
     )

@@ -77,7 +77,7 @@ class AuditReport:
     """Everything that the doctor found in some files of preference data."""
 
     files: tuple[Mapping[str, Any], ...]
-    """Each with path, sha256, format, title, num_records."""
+    """Each with path, sha256, format, title, num_records, held_out_by_name."""
     read: Mapping[str, Any]
     """How they were read, as `tiebreak.config.reading` says it: what it takes to read them so again."""
     counts: Mapping[str, Any]
@@ -94,6 +94,11 @@ class AuditReport:
     def errors(self) -> list[Finding]:
         """Findings that would ruin a run."""
         return self.of_severity("error")
+
+    @property
+    def names_heldout(self) -> bool:
+        """Whether held-out pairs have files of their own, so that none are split off by a share."""
+        return self.measurements["split"]["heldout_share"] is None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report for JSON."""

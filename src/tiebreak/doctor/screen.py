@@ -53,7 +53,8 @@ def _screen(report: Mapping[str, Any], width: int) -> Iterator[Line]:
     files = report.get("files") or ()
     for file in files[:MAX_FILES]:
         form = file.get("title") or file.get("format") or "form unknown"
-        yield Line(Text.assemble(_text(file.get("path"), "bold"), " · ", _text(form)))
+        side = " · held out by its name" if file.get("held_out_by_name") else ""
+        yield Line(Text.assemble(_text(file.get("path"), "bold"), " · ", _text(form), side))
         read = words.reading_of(file)
         indent = 4 + max((len(one.name) for one in read), default=0)
         yield from (Line(_text(one.text, "dim", limit=400), indent, label=one.name) for one in read)

@@ -18,7 +18,7 @@ def heed(audit: AuditReport, data: DataConfig, progress: Progress) -> None:
     if unknown:
         raise ConfigError(f"data.allow: '{unknown[0]}' is no rule of the doctor.{nearest(unknown[0], RULES)}")
     # Preparation leaves out what is held out, so a prompt in both files does no harm here.
-    harmless = {"leak"} if data.heldout else set()
+    harmless = {"leak"} if audit.names_heldout else set()
     errors = [finding for finding in audit.errors if finding.code not in {*data.allow, *harmless}]
     if errors:
         worst = errors[0]
@@ -30,6 +30,9 @@ def heed(audit: AuditReport, data: DataConfig, progress: Progress) -> None:
             f"{data.train_paths}: {_said(worst)}{where}{more}; see {check}, mend with {clean}, "
             f"or go on with data.allow: [{codes}]"
         )
+    for file in audit.files:
+        if file["held_out_by_name"]:
+            progress.warn(f"{file['path']}: held out by its name, and not trained on")
     told = [finding for finding in audit.findings if finding.grade != "info" and finding.code not in READING_RULES]
     for finding in told:
         progress.warn(_said(finding))

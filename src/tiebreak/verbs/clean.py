@@ -51,6 +51,8 @@ class Cleaned:
     by_code: dict[str, dict[str, Any]]
     """For each code that a pair was fixed or set aside for: the action, and how many pairs."""
     left_out: dict[str, int]
+    held_out_by_name: list[str]
+    """Files that are not for training by their own names: they are looked at for leaks and not written."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the account for JSON."""
@@ -69,6 +71,7 @@ class Cleaned:
             f"  {count:>7}  pairs lose their {name} ({BESIDE[name]}) in this form"
             for name, count in self.left_out.items()
         ]
+        lines += [f"  {name}: held out by its name, not written" for name in self.held_out_by_name]
         return [*lines, f"kept:      {self.kept}", f"set aside: {self.set_aside}", f"report:    {self.report}"]
 
 
@@ -215,6 +218,7 @@ class _Sorting:
                 code: {"action": action, "count": count} for (code, action), count in self._by_code.most_common()
             },
             "left_out": self._sheet.left_out,
+            "held_out_by_name": [file["path"] for file in self._found.report.files if file["held_out_by_name"]],
         }
 
     @property

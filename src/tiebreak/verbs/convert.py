@@ -40,6 +40,8 @@ class Conversion:
     left_out: dict[str, int]
     """Pairs that lose something beside them, by its name in `BESIDE`."""
     examples: tuple[str, ...]
+    held_out_by_name: tuple[str, ...]
+    """Files that are not for training by their own names, and were not read."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the account for JSON."""
@@ -58,6 +60,7 @@ class Conversion:
             f"  {count:>7}  pairs lose their {name} ({BESIDE[name]}): {self.form} has no place for it"
             for name, count in self.left_out.items()
         ]
+        lines += [f"  {name}: held out by its name, not written" for name in self.held_out_by_name]
         return [*lines, f"{self.path}: {self.num_written} pairs in {self.num_rows} rows ({self.form})"]
 
 
@@ -69,7 +72,8 @@ def convert(data: DataConfig, form: str, out: str | Path) -> Conversion:
     target = Path(out)
     writer = writer_of(form)
     require_new(target)
-    files = training_files(open_data(data))
+    opened = open_data(data)
+    files = training_files(opened)
     account = _Account(writer)
     with rows_to(target) as append:
         for file in files:
@@ -78,7 +82,7 @@ def convert(data: DataConfig, form: str, out: str | Path) -> Conversion:
         see = command("check", reading(data))
         refuse_unusable(data.train_paths, account.num_records, account.num_pairs, account.dropped, 1.0, see)
         account.refuse_empty()
-    return account.conversion(str(target), forms_of(files))
+    return account.conversion(str(target), forms_of(files), tuple(file.name for file in opened if file.by_name))
 
 
 class _Account:
@@ -116,7 +120,7 @@ class _Account:
                 f"'{self._writer.name}'; choose another form)"
             )
 
-    def conversion(self, path: str, read_as: str) -> Conversion:
+    def conversion(self, path: str, read_as: str, held_out: tuple[str, ...]) -> Conversion:
         return Conversion(
             path=path,
             form=self._writer.name,
@@ -130,4 +134,5 @@ class _Account:
             dropped_by_reason=dict(Counter(item.reason for item in self.dropped).most_common()),
             left_out=self._sheet.left_out,
             examples=tuple(self.examples),
+            held_out_by_name=held_out,
         )

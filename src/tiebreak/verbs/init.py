@@ -1,4 +1,4 @@
-"""The verb init: a commented configuration to start from, out of what the doctor saw.
+"""The verb init: a commented configuration to start from, out of what the doctor saw or out of another trainer's.
 
 Owns the choice of starting values and the reasons that stand beside them. It reads only the report.
 """
@@ -65,12 +65,17 @@ def init(report: Mapping[str, Any], data: DataConfig, model: str | None, out: st
         raise DataError(f"{data.train_paths}: no pair can be read, so that nothing is there to start from; see {see}")
     text = starting_config(report, data, model)
     build_config(parse_yaml(text, "init"), where="init")
+    write(text, out)
+    return text
+
+
+def write(text: str, out: str | Path | None) -> None:
+    """Write a configuration to a new file, where one is named."""
     if out is not None:
         target = Path(out)
         require_new(target)
         with writing(target):
             write_text(target, text)
-    return text
 
 
 def starting_config(report: Mapping[str, Any], data: DataConfig, model: str | None) -> str:
@@ -126,7 +131,7 @@ def _data(report: Mapping[str, Any], data: DataConfig) -> Iterator[str]:
     else:
         reason = "a longer pair is left out; prompt_start cuts the oldest prompt tokens instead"
         yield _set("truncation", data.truncation, reason)
-    if not data.heldout:
+    if report["split"]["heldout_share"] is not None:
         prompts = max(report.get("num_groups") or report["num_prompts"], 1)
         share = round(min(0.25, max(0.02, WANTED_HELDOUT / prompts)), 3)
         kept = round(share * prompts)

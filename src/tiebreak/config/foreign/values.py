@@ -6,7 +6,7 @@ Owns what a value of theirs becomes here, and why some become nothing (`Unfit`).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 Value = Callable[[Any], Any]
@@ -47,9 +47,12 @@ def positive(value: Any) -> float:
 def whole(value: Any) -> int:
     """Return a whole number of at least one."""
     found = number(value)
-    if found < 1 or found != int(found):
+    if not 1 <= found < _HUGE or found != int(found):
         raise Unfit("wanted a whole number from 1 on")
     return int(found)
+
+
+_HUGE = 2**53
 
 
 def whole_or_all(value: Any) -> int:
@@ -207,13 +210,16 @@ def store(value: Any) -> str:
     return "auto"
 
 
+NOT_TAKEN = "not taken over"
+
+
 def nothing(_value: Any) -> Any:
     """Refuse any value: what the setting says cannot be said by ours alone."""
-    raise Unfit("not taken over")
+    raise Unfit(NOT_TAKEN)
 
 
-def listed(value: Any) -> list[str]:
-    """Return names as a list, of a list or of text with commas."""
-    if isinstance(value, Mapping) or value is None:
-        return []
-    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else list(value)
+def listed(value: Any) -> list[Any]:
+    """Return the items of a list or of text with commas; none of anything else."""
+    if isinstance(value, str):
+        return [name.strip() for name in value.split(",") if name.strip()]
+    return list(value) if isinstance(value, list | tuple) else []

@@ -6,6 +6,7 @@ by its content, never by its name alone. It knows nothing of what a row means (`
     block       consecutive records of a file
     unpacking   a file to plain bytes          kinds      which container these are
     json_lines  lines, and a line to a row     json_lists a JSON document to the texts of its records
+    json_text   a JSON document in pieces      json_tables an object of columns, or of rows, to the same
     delimited   CSV and TSV                    columnar   Parquet and Arrow
 """
 
@@ -21,7 +22,7 @@ from typing import Any
 from tiebreak.data.containers import columnar, delimited, json_lines, json_lists
 from tiebreak.data.containers.block import MAX_BLOCK_BYTES, MAX_LINE_BYTES, Block, gathered
 from tiebreak.data.containers.kinds import kind_of
-from tiebreak.data.containers.unpacking import Damaged, chunks, is_packed
+from tiebreak.data.containers.unpacking import Damaged, as_lines, chunks, is_packed
 from tiebreak.data.formats import RowError
 from tiebreak.errors import DataError
 from tiebreak.records import Source
@@ -41,7 +42,7 @@ def blocks(path: Path, name: str, size: int = 256) -> Iterator[Block]:
     or is damaged; the records before the damage come first. `name` stands for the file in sources and messages.
     """
     with closing(chunks(path)) as opened:
-        start, stream, whole = _looked_at(opened)
+        start, stream, whole = _looked_at(as_lines(opened))
         kind = kind_of(start, whole, name)
         if kind in _FROM_BYTES:
             records = _FROM_BYTES[kind](stream, name)

@@ -1,7 +1,7 @@
 """CSV and TSV: text with a header to rows, a column a key.
 
-Owns delimiters, quotes and which cells hold JSON. The number of a record is the line on which it begins. A record with
-an unbalanced quote costs only its first line: reading goes on at the next one.
+Owns delimiters, quotes, what spreadsheets add, and which cells hold JSON or what Python prints. A record's number
+is the line on which it begins. One with an unbalanced quote costs only its first line: reading goes on at the next.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -17,6 +18,7 @@ from tiebreak.data.containers.block import MAX_LINE_BYTES, Numbered
 from tiebreak.data.containers.json_lines import BYTE_ORDER_MARK, split, too_long, value_of
 from tiebreak.data.containers.unpacking import Damaged
 from tiebreak.data.formats import RowError
+from tiebreak.data.literals import json_of
 from tiebreak.errors import DataError
 
 DELIMITERS = (",", "\t", ";", "|")
@@ -34,7 +36,20 @@ _PLAIN = re.compile(
 )
 """Columns of what was asked and answered: JSON there is the text itself, unless it is messages."""
 
+_PRINTED = re.compile(r"(?:array\()?\[?\s*\{\s*['\"](?:role|content|from|value)['\"]\s*:")
+"""How messages begin, in JSON and as Python or NumPy print them."""
+
+_SEPARATOR = re.compile(r'"?sep=(.)"?[;,\t|]*\s*')
+"""The first line by which a spreadsheet is told the delimiter."""
+
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+(,\d+)?")
+
 _Record = tuple[int, "list[str] | RowError", int]
+
+
+def is_name_of_text(name: str) -> bool:
+    """Whether a column of this name is what was asked or answered."""
+    return _PLAIN.fullmatch(name) is not None
 
 
 def header_of(line: str) -> tuple[str, list[str]] | None:
@@ -63,12 +78,17 @@ def records(stream: Iterable[bytes], name: str) -> Iterator[Numbered]:
         while len(sample) < NUM_SAMPLED and num_bytes <= SAMPLED_BYTES and (record := next(found, None)):
             sample.append(record)
             num_bytes += record[2]
-        structured = _structured(sample, names)
+        rows = [cells for _, cells, _ in sample if not isinstance(cells, RowError)]
+        read: dict[int, Callable[[str], Any]] = dict.fromkeys(_structured(rows, names, name), _unfolded)
+        read |= dict.fromkeys(_with_decimal_commas(rows, names, delimiter), _with_point)
         for number, cells, weight in chain(sample, found):
             row: Any = cells
             if not isinstance(cells, RowError):
-                values = (_value(cell) if index in structured else cell for index, cell in enumerate(cells))
-                row = dict(zip(names, values, strict=True))
+                try:
+                    values = (read[index](cell) if index in read else cell for index, cell in enumerate(cells))
+                    row = dict(zip(names, values, strict=True))
+                except RowError as error:
+                    row = error
             yield number, row, weight
     except Damaged as error:
         raise DataError(f"{name}:{lines.number + 1}: the file is damaged here ({error})") from None
@@ -77,11 +97,17 @@ def records(stream: Iterable[bytes], name: str) -> Iterator[Numbered]:
 def _header(lines: _Lines, name: str) -> tuple[str, list[str]]:
     try:
         text = next((line for line in lines if line.strip()), "")
+        stated = _SEPARATOR.fullmatch(text)
+        if stated:
+            text = next((line for line in lines if line.strip()), "")
     except _TooLong:
         raise DataError(f"{name}:{lines.number}: the header is longer than {MAX_LINE_BYTES // 2**20} MiB") from None
     if lines.broken:
         raise DataError(f"{name}:{lines.number}: the header is not UTF-8; save the file as UTF-8")
-    delimiter, names = header_of(text) or (",", _names(text, ",")[:1] or [text.strip()])
+    found = (stated[1], _names(text, stated[1])) if stated else header_of(text)
+    delimiter, names = found or (",", _names(text, ",")[:1] or [text.strip()])
+    while len(names) > 1 and not names[-1]:
+        names.pop()  # spreadsheets write columns that are empty
     twice = next((key for key, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise DataError(f"{name}:{lines.number}: the header names the column {twice!a:.60} twice")
@@ -107,7 +133,9 @@ def _records(lines: _Lines, delimiter: str, names: list[str]) -> Iterator[_Recor
         finally:
             csv.field_size_limit(limit)  # the limit is the process's; others find it as it was
         if isinstance(found, list):
-            is_blank = not found or (len(found) == 1 < len(names) and not found[0].strip())
+            is_blank = not found or (len(names) > 1 and lines.hold_only(delimiter))
+            while len(found) > len(names) and not found[-1].strip():
+                found.pop()
             if lines.broken:
                 found = RowError("bad_unicode", "the record is not UTF-8")
             elif is_blank:
@@ -124,18 +152,25 @@ def _records(lines: _Lines, delimiter: str, names: list[str]) -> Iterator[_Recor
 # -------------------------------------------------------------------------------------------------------- cells to rows
 
 
-def _structured(sample: Sequence[_Record], names: Sequence[str]) -> frozenset[int]:
-    """Return the columns whose cells are all JSON lists or objects, where there is one at all.
+def _structured(rows: Sequence[Sequence[str]], names: Sequence[str], file: str) -> frozenset[int]:
+    """Return the columns whose cells are all lists or objects, in JSON or as Python prints them, where there is one.
 
     A whole column is asked, not a cell: a completion that happens to be JSON stays text like its neighbours. Where all
     completions are JSON, as where models call functions, they are text as well: there, only messages are unfolded.
+    Raises DataError where a column begins like messages and none can be read.
     """
-    rows = [cells for _, cells, _ in sample if not isinstance(cells, RowError)]
     structured = set()
     for index, name in enumerate(names):
         column = [_value(row[index]) for row in rows if row[index]]
-        if _PLAIN.fullmatch(name):
-            is_structured = any(column) and all(map(_is_messages, column))
+        if is_name_of_text(name):
+            messages = [value for value in column if _is_messages(value)]
+            begun = [value for value in column if isinstance(value, str) and _PRINTED.match(value)]
+            is_structured = any(messages) and len(messages) + len(begun) == len(column)
+            if begun and len(begun) == len(column):
+                raise DataError(
+                    f"{file}: the column {name!a:.60} holds messages as a program prints them, which cannot be read "
+                    "back surely; export the data anew, in pandas: to_json('pairs.jsonl', orient='records', lines=True)"
+                )
         else:
             is_structured = bool(column) and not any(isinstance(value, str) for value in column)
         if is_structured:
@@ -155,12 +190,44 @@ _SAID = ("content", "tool_calls")
 
 
 def _value(cell: str) -> Any:
-    if not cell.startswith(("[", "{")):
-        return cell
-    try:
-        return value_of(cell)
-    except RowError:
-        return cell
+    """Return the list or object of a cell, else the cell."""
+    if cell.startswith(("[", "{", "array(")):
+        for text in (cell, json_of(cell)):
+            with suppress(RowError):
+                if text is not None:
+                    return value_of(text)
+    return cell
+
+
+def _unfolded(cell: str) -> Any:
+    """Return what a cell of lists or objects holds; raise RowError where it begins as one and does not end so."""
+    value = _value(cell)
+    if isinstance(value, str) and _PRINTED.match(value):
+        raise RowError("bad_row", f"a cell of messages is damaged or cut off: {value!a:.60}")
+    return value
+
+
+def _with_decimal_commas(rows: Sequence[Sequence[str]], names: Sequence[str], delimiter: str) -> frozenset[int]:
+    """Return the columns of numbers with a decimal comma, which only a table with another delimiter can hold.
+
+    A column in which three digits follow every comma may as well hold thousands, and stays as it is.
+    """
+    found = set()
+    for index in range(len(names)) if delimiter != "," else ():
+        column = [row[index].strip() for row in rows if row[index].strip()]
+        if is_name_of_text(names[index]):
+            continue
+        fractions = [cell.partition(",")[2] for cell in column if "," in cell]
+        if any(len(digits) != _THOUSANDS for digits in fractions) and all(map(_DECIMAL_COMMA.fullmatch, column)):
+            found.add(index)
+    return frozenset(found)
+
+
+_THOUSANDS = 3
+
+
+def _with_point(cell: str) -> str:
+    return cell.strip().replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell.strip()) else cell
 
 
 # ---------------------------------------------------------------------------------------------------------------- lines
@@ -203,6 +270,10 @@ class _Lines:
         except UnicodeEncodeError:  # bytes that are not UTF-8 came through as halves of surrogate pairs
             self.broken = True
         return line
+
+    def hold_only(self, delimiter: str) -> bool:
+        """Whether nothing but delimiters stands on the lines of the present record, as spreadsheets end a sheet."""
+        return not any((line or "").strip(delimiter + " \t\r\n") for line in self._taken)
 
     def begin(self) -> None:
         """Begin a record at the next line."""

@@ -52,6 +52,8 @@ _FOREIGN = (
 )
 _SUFFIX_OF_LINES = re.compile(r"\.(jsonl?|ndjson)\b", re.IGNORECASE)
 _OPENS_LIST = re.compile(rf'\{{\s*"({"|".join(RECORD_KEYS)})"\s*:\s*\[')
+_OPENS_TABLE = re.compile(r'\{\s*"(?:[^"\\]|\\.){0,200}"\s*:\s*(?:\{\s*"\d+"\s*:|\[\s*["\[\d])|\{\s*"\d+"\s*:\s*\{')
+"""An object whose first member is a column, or a row with its number: cut off, it tells no more."""
 _PLAIN = json.JSONDecoder()
 
 
@@ -106,7 +108,8 @@ def _kind_of_json(text: str, whole: bool) -> Kind:
     except json.JSONDecodeError as error:
         lines_before = text.count("\n", 0, error.pos)
         if not whole and (error.pos >= len(text) - 16 or error.msg.startswith("Unterminated string")):
-            is_document = lines_before > 0 or text[0] == "[" or _OPENS_LIST.match(text) is not None
+            begins = text[0] == "[" or _OPENS_LIST.match(text) or _OPENS_TABLE.match(text)
+            is_document = lines_before > 0 or bool(begins)
         else:
             others = text.partition("\n")[2]
             second = others.lstrip("\r\n").partition("\n")[0]
@@ -115,7 +118,10 @@ def _kind_of_json(text: str, whole: bool) -> Kind:
     except (RecursionError, ValueError):
         is_document = _opens_list(text)
     else:
-        listed = isinstance(value, dict) and any(isinstance(value.get(key), list) for key in RECORD_KEYS)
+        listed = isinstance(value, dict) and (
+            any(isinstance(value.get(key), list) for key in RECORD_KEYS)
+            or {type(member) for member in value.values()} in ({list}, {dict})  # a table, or one record
+        )
         stands_alone = whole and not text[end:].strip()
         is_document = "\n" in text[:end] or (stands_alone and (listed or isinstance(value, list)))
     return "json" if is_document else "lines"

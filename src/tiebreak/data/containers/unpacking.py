@@ -1,18 +1,21 @@
 """A file to its plain bytes: opened once, unpacked where it is gzip or zstd, read in bounded chunks.
 
-Owns decompression, recognised by content and never by name. It knows nothing of what the bytes mean.
+Owns decompression, recognised by content and never by name, and what of a text says by itself how it is written:
+UTF-16 with its mark, lines that end in a carriage return alone. It knows nothing of what the bytes mean.
 """
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import os
 import re
 import stat
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from functools import partial
 from io import FileIO
+from itertools import chain
 from pathlib import Path
 
 from tiebreak.errors import DataError, one_line
@@ -60,6 +63,40 @@ def _packing_of(handle: FileIO) -> str | None:
     if start.startswith(_GZIP):
         return "gzip"
     return "zstd" if start == _ZSTD or _ZSTD_SKIPPABLE.match(start) else None
+
+
+def as_lines(stream: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield a stream as UTF-8 with line feeds, where its beginning says surely that it is UTF-16 or has none.
+
+    Spreadsheets write such text ("Unicode text", "Macintosh"). Raises Damaged where it goes on otherwise.
+    """
+    head, damage = b"", None
+    try:
+        while len(head) < _SEEN_BYTES and (chunk := next(stream, b"")):
+            head += chunk
+    except Damaged as found:  # what came before it is read first
+        damage = found
+    rest: Iterator[bytes] = chain([head] if head else [], stream)
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and not head.startswith(codecs.BOM_UTF32_LE):
+        rest = _from_utf16(rest)
+    elif re.match(rb"[^\r\n]*\r[^\n]", head):
+        rest = (chunk.replace(b"\r", b"\n") for chunk in rest)
+    yield from rest
+    if damage:
+        raise damage
+
+
+_SEEN_BYTES = 2**16
+
+
+def _from_utf16(stream: Iterable[bytes]) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder("utf-16")()
+    try:
+        for chunk in stream:
+            yield decoder.decode(chunk).encode("utf-8")
+        decoder.decode(b"", final=True)
+    except UnicodeError as error:
+        raise Damaged(f"the text is not UTF-16 any more: {reason_of(error)}") from None
 
 
 def chunks(path: Path) -> Generator[bytes, None, None]:

@@ -1,0 +1,129 @@
+"""The trainers whose configurations are known: how each is recognised, what it does, and what it takes unsaid.
+
+Owns these rows. Defaults are theirs, for what changes what is learned, as of TRL 1, LLaMA-Factory 0.9, Axolotl 0.12 and
+ms-swift 3.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tiebreak.config.foreign.reading import Foreign
+from tiebreak.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """One trainer: its signs and what holds where its configuration says nothing."""
+
+    name: str
+    title: str
+    signs: frozenset[str]
+    """Settings and words that it alone has."""
+    task: tuple[str, ...]
+    """Settings that say what is done; the first that is given counts."""
+    tasks: frozenset[str]
+    """Values of these by which it learns from preference pairs, by DPO."""
+    untold: str | None
+    """What it does where none of these is given; None: DPO."""
+    defaults: Mapping[str, Any]
+    """By our dotted key."""
+    micro_batch: int
+    full: Mapping[str, Any] = field(default_factory=dict)
+    """Where all weights are trained, these in place of the defaults."""
+
+
+def _trainer(name: str, title: str, signs: str, *, micro_batch: int = 8, **more: Any) -> Trainer:
+    return Trainer(name, title, frozenset(signs.split()), micro_batch=micro_batch, **more)
+
+
+TRAINERS = {
+    trainer.name: trainer
+    for trainer in (
+        _trainer(
+            "trl", "TRL",
+            "dataset_name dataset_train_split dataset_test_split dataset_config use_peft lora_target_modules DPOConfig "
+            "DPOTrainer LoraConfig get_peft_model trl loss_type model_init_kwargs precompute_ref_log_probs "
+            "sync_ref_model",
+            task=(), tasks=frozenset(), untold=None,
+            defaults={"adapter.kind": "none", "adapter.rank": 16, "adapter.alpha": 32.0, "adapter.dropout": 0.05,
+                      "training.epochs": 3, "training.learning_rate": 1e-6, "training.warmup_share": 0.0},
+        ),
+        _trainer(
+            "llama-factory", "LLaMA-Factory",
+            "stage finetuning_type pref_beta pref_loss pref_ftx cutoff_len dataset_dir lora_rank lora_target val_size "
+            "overwrite_cache quantization_bit llamafactory-cli plot_loss preprocessing_num_workers",
+            task=("stage",), tasks=frozenset({"dpo"}), untold="sft",
+            defaults={"adapter.kind": "lora", "adapter.rank": 8, "training.epochs": 3, "training.learning_rate": 5e-5,
+                      "data.max_length": 2048,
+                      "training.warmup_share": 0.0},
+        ),
+        _trainer(
+            "axolotl", "Axolotl",
+            "base_model rl micro_batch_size sequence_len val_set_size num_epochs dataset_prepared_path sample_packing "
+            "lora_target_linear lr_scheduler optimizer special_tokens flash_attention adapter rl_beta axolotl",
+            task=("rl",), tasks=frozenset({"dpo"}), untold="supervised fine-tuning",
+            defaults={"adapter.kind": "none", "training.epochs": 1, "data.max_length": 512}, micro_batch=1,
+        ),
+        _trainer(
+            "ms-swift", "ms-swift",
+            "rlhf_type train_type tuner_type split_dataset_ratio swift rlhf torch_dtype target_modules quant_bits "
+            "attn_impl model_author val_dataset add_version load_from_cache_file dataset_num_proc",
+            task=("rlhf_type",), tasks=frozenset({"dpo"}), untold=None,
+            defaults={"adapter.kind": "lora", "adapter.rank": 8, "adapter.alpha": 32.0, "adapter.dropout": 0.05,
+                      "training.epochs": 3, "training.learning_rate": 1e-4, "training.warmup_share": 0.05,
+                      "training.schedule": "cosine"},
+            full={"training.learning_rate": 1e-5},
+            micro_batch=1,
+        ),
+    )
+}  # fmt: skip
+_LORA_CONFIG = {"adapter.kind": "lora", "adapter.rank": 8, "adapter.alpha": 8.0, "adapter.dropout": 0.0}
+"""What PEFT takes where LoraConfig(…) says nothing."""
+
+
+def recognised(found: Foreign, named: str | None, path: Path) -> Trainer:
+    """Return the trainer whose it is; raises ConfigError where that cannot be told, or it is none for pairs."""
+    _refuse_other_classes(found, path)
+    if named is not None and named not in TRAINERS:
+        raise ConfigError(f"--trainer {named}: wanted one of {', '.join(TRAINERS)}")
+    if named is None:
+        keys = {key.rsplit(".", 1)[-1] for key in found.settings} | found.words
+        counts = {name: len(keys & trainer.signs) for name, trainer in TRAINERS.items()}
+        best = [name for name, count in counts.items() if count == max(counts.values())]
+        if len(best) > 1:
+            raise ConfigError(f"{path}: whose configuration it is cannot be told; name it: --trainer {'|'.join(best)}")
+        named = best[0]
+    trainer = TRAINERS[named]
+    _refuse_other_tasks(trainer, found, path)
+    return trainer
+
+
+def defaults_of(trainer: Trainer, found: Foreign) -> Mapping[str, Any]:
+    """Return what holds where the configuration says nothing."""
+    calls_peft = bool({"LoraConfig", "get_peft_model"} & found.words)
+    return {**trainer.defaults, **_LORA_CONFIG} if calls_peft else trainer.defaults
+
+
+_WANTED = "tiebreak learns from preference pairs, by DPO"
+
+
+def _refuse_other_classes(found: Foreign, path: Path) -> None:
+    """Refuse the settings of TRL's other trainers, such as SFTConfig(…)."""
+    classes = {word for word in found.words if re.fullmatch(r"[A-Z]{3,5}Config|RewardConfig|OnlineDPOConfig", word)}
+    if classes and "DPOConfig" not in classes:
+        raise ConfigError(f"{path}: is a configuration of {', '.join(sorted(classes))}; {_WANTED}")
+
+
+def _refuse_other_tasks(trainer: Trainer, found: Foreign, path: Path) -> None:
+    if not trainer.task:
+        return
+    told = next((found.settings[key] for key in trainer.task if found.settings.get(key) is not None), trainer.untold)
+    if told is not None and str(told).lower() not in trainer.tasks:
+        given = next((f"{key}: {told}" for key in trainer.task if key in found.settings), None)
+        said = given or f"without {trainer.task[0]}, which means {told}"
+        raise ConfigError(f"{path}: is a configuration of {trainer.title} for another task ({said}); {_WANTED}")

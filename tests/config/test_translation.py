@@ -1,0 +1,251 @@
+"""Configurations of other trainers become ours: each line with its origin, nothing lost without a word."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tiebreak.config import load_config
+from tiebreak.config.foreign import NAMES
+from tiebreak.config.foreign.translation import translated
+from tiebreak.errors import ConfigError
+
+LLAMA_FACTORY = """
+model_name_or_path: org/model
+trust_remote_code: true
+stage: dpo
+finetuning_type: lora
+lora_rank: 8
+lora_target: q_proj,v_proj
+pref_beta: 0.2
+pref_loss: sigmoid
+dataset: mine,theirs
+dataset_dir: sets
+template: llama3
+cutoff_len: 777
+per_device_train_batch_size: 2
+gradient_accumulation_steps: 8
+learning_rate: 5.0e-6
+num_train_epochs: 3.0
+lr_scheduler_type: cosine
+warmup_ratio: 0.1
+bf16: true
+val_size: 0.2
+report_to: none
+resume_from_checkpoint: null
+"""
+AXOLOTL = """
+base_model: org/model
+rl: dpo
+datasets:
+  - path: pairs.jsonl
+    type: chatml.intel
+  - {path: org/pairs, split: train_prefs}
+test_datasets:
+  - {path: org/pairs, split: test_prefs}
+val_set_size: 0.05
+adapter: qlora
+load_in_4bit: true
+lora_r: 64
+lora_alpha: 32
+lora_target_linear: true
+sequence_len: 4096
+micro_batch_size: 2
+gradient_accumulation_steps: 4
+num_epochs: 2
+learning_rate: 2e-4
+optimizer: adamw_8bit
+warmup_steps: 10
+gradient_checkpointing: true
+hub_token: hf_abcdefghijklmnopqrst
+surprise: 3
+"""
+TRL = """
+import torch
+LR, MODEL = 5e-6, "org/model"
+RATE = 5e-6
+model = AutoModelForCausalLM.from_pretrained("org/model", torch_dtype=torch.bfloat16)
+peft = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj"], task_type="CAUSAL_LM")
+args = DPOConfig(beta=0.3, learning_rate=RATE, per_device_train_batch_size=2, gradient_accumulation_steps=4,
+                 max_prompt_length=512, max_completion_length=256, seed=read_seed(), output_dir="out")
+data = load_dataset("json", data_files="pairs.jsonl", split="train")
+trainer = DPOTrainer(model, args=args, train_dataset=data, peft_config=peft)
+__import__("os").system("touch run")
+"""
+SWIFT = """#!/bin/sh
+# swift sft --model other
+CUDA_VISIBLE_DEVICES=0 swift rlhf --rlhf_type dpo \\
+    --model org/model --train_type full --dataset org/pairs#500 \\
+    --learning_rate=1e-6 --target_modules all-linear --warmup_ratio 0.05 --num_train_epochs 2 \\
+    --per_device_train_batch_size 1 --gradient_accumulation_steps 16 --max_length 2048 --output_dir $OUT
+"""
+
+
+@pytest.fixture
+def theirs(tmp_path, monkeypatch):
+    """Write a configuration where a file of pairs and a list of data sets are."""
+    monkeypatch.chdir(tmp_path)
+    Path("pairs.jsonl").write_text("")
+    Path("sets").mkdir()
+    known = {"mine": {"file_name": "mine.json", "ranking": True}, "theirs": {"hf_hub_url": "org/pairs"}}
+    Path("sets/dataset_info.json").write_text(json.dumps(known))
+
+    def write(text: str, name: str = "their.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def loaded(found, tmp_path):
+    path = tmp_path / "ours.yaml"
+    path.write_text(found.text)
+    return load_config(path)
+
+
+def test_a_configuration_of_llama_factory(theirs, tmp_path):
+    found = translated(theirs(LLAMA_FACTORY))
+    config = loaded(found, tmp_path)
+    assert found.trainer == "LLaMA-Factory"
+    assert (config.model.name, config.model.dtype) == ("org/model", "bfloat16")
+    assert [source.path for source in config.data.sources] == ["sets/mine.json", "hf:org/pairs"]
+    assert (config.data.max_length, config.data.heldout_share) == (777, 0.2)
+    assert (config.adapter.rank, config.adapter.alpha) == (8, 16.0)
+    assert config.adapter.target_modules == ("q_proj", "v_proj")
+    assert config.loss.beta == 0.2
+    training = config.training
+    assert (training.pairs_per_step, training.epochs, training.schedule) == (16, 3, "cosine")
+    assert (training.learning_rate, training.warmup_share) == (5e-6, 0.1)
+    assert config.output.trackers == ()
+    assert "  beta: 0.2  # from pref_beta\n" in found.text
+    assert found.left_out.keys() == {"trust_remote_code", "template", "resume_from_checkpoint"}
+    assert "#   trust_remote_code: true (code of a model is never run)\n" in found.text
+
+
+def test_a_configuration_of_axolotl(theirs, tmp_path):
+    found = translated(theirs(AXOLOTL))
+    config = loaded(found, tmp_path)
+    assert found.trainer == "Axolotl"
+    assert [source.path for source in config.data.sources] == ["pairs.jsonl", "hf:org/pairs@train_prefs"]
+    assert config.data.heldout == "hf:org/pairs@test_prefs"
+    assert (config.adapter.kind, config.adapter.rank, config.adapter.target_modules) == ("lora", 64, "all-linear")
+    assert (config.training.pairs_per_step, config.training.epochs, config.training.learning_rate) == (8, 2, 2e-4)
+    assert found.unknown == ("surprise",)
+    assert found.left_out["warmup_steps"] == "training.warmup_share: a number of steps; wanted their share of all steps"
+    assert found.left_out["load_in_4bit"] == "weights are not quantised here"
+    assert "hf_abc" not in found.text + json.dumps(found.as_dict())
+
+
+def test_the_calls_of_a_python_file_which_is_never_run(theirs, tmp_path):
+    found = translated(theirs(TRL, "train.py"))
+    config = loaded(found, tmp_path)
+    assert found.trainer == "TRL"
+    assert (config.model.name, config.model.dtype, config.data.train) == ("org/model", "bfloat16", "pairs.jsonl")
+    assert (config.adapter.rank, config.adapter.alpha, config.adapter.target_modules) == (4, 8.0, ("q_proj",))
+    assert (config.loss.beta, config.training.learning_rate, config.training.pairs_per_step) == (0.3, 5e-6, 8)
+    assert config.data.max_length == 768
+    assert found.left_out["seed"] == "training.seed: its value is computed by the code"
+    assert not Path("run").exists()
+
+
+def test_the_options_of_a_shell_script(theirs, tmp_path):
+    found = translated(theirs(SWIFT, "run.sh"))
+    config = loaded(found, tmp_path)
+    assert found.trainer == "ms-swift"
+    assert (config.model.name, config.data.train, config.adapter.kind) == ("org/model", "hf:org/pairs", "none")
+    assert (config.training.learning_rate, config.training.schedule, config.training.pairs_per_step) == (
+        1e-6,
+        "cosine",
+        16,
+    )
+    assert "from dataset: all of it, not 500 rows" in found.text
+    assert found.left_out["target_modules"] == "all weights are trained"
+    assert found.left_out["output_dir"] == "output.dir: its value is computed by the code"
+
+
+def test_what_is_left_unsaid_is_what_their_trainer_takes(theirs, tmp_path):
+    config = loaded(translated(theirs("dataset_name: org/pairs\nbeta: 0.1\n")), tmp_path)
+    assert (config.adapter.kind, config.training.epochs, config.training.learning_rate) == ("none", 3, 1e-6)
+    assert config.training.pairs_per_step == 8
+    config = loaded(translated(theirs("stage: dpo\ncutoff_len: 99\n")), tmp_path)
+    assert (config.adapter.kind, config.adapter.rank, config.adapter.alpha) == ("lora", 8, 16.0)
+
+
+def test_of_two_names_for_one_setting_one_is_taken_and_the_other_is_told(theirs):
+    found = translated(theirs("stage: dpo\ncutoff_len: 99\nmax_length: 88\npref_beta: 0.1\nbeta: 0.1\n"))
+    assert "  max_length: 99  # from cutoff_len\n" in found.text
+    assert found.left_out["max_length"] == "data.max_length is taken from cutoff_len"
+    assert "beta" not in found.left_out
+
+
+def test_data_that_is_not_there_is_named_and_told(theirs):
+    found = translated(theirs("stage: dpo\ncutoff_len: 99\ndataset: gone\n"))
+    assert not found.has_data
+    assert "  train: gone  # from dataset: not found from here: name a file" in found.text
+    found = translated(theirs("stage: dpo\ncutoff_len: 99\n"), None, ["a.jsonl", "b.jsonl"])
+    assert "  train: [a.jsonl, b.jsonl]  # as named on the command line\n" in found.text
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "told"),
+    [
+        ("stage: sft\ncutoff_len: 9", "a.yaml", r"is a configuration of LLaMA-Factory for another task \(stage: sft\)"),
+        ("base_model: x\nmicro_batch_size: 1", "a.yaml", r"\(without rl, which means supervised fine-tuning\)"),
+        ("rlhf_type: kto\ntrain_type: lora", "a.yaml", r"of ms-swift for another task \(rlhf_type: kto\)"),
+        ("stage: dpo\npref_loss: orpo", "a.yaml", "pref_loss: orpo: no such objective; .*wanted sigmoid"),
+        ("dataset_name: x\nloss_type: [sigmoid, bco_pair]", "a.yaml", "loss_type: .*: no such objective"),
+        ("learning_rate: 1", "a.yaml", "whose configuration it is cannot be told; name it: --trainer "),
+        ("- 1", "a.yaml", "wanted settings with their values, found list"),
+        ("{", "a.json", "not valid JSON"),
+        ("x = SFTConfig(beta=1)", "a.py", "is a configuration of SFTConfig; tiebreak learns from preference pairs"),
+        ("def f(", "a.py", "not valid Python"),
+        ("x = 1", "a.py", "holds no settings"),
+        ("--a 'b", "a.sh", "not a shell script"),
+        ("stage: dpo\npref_beta: .inf", "a.yaml", "loss.beta: found inf"),
+        ("dataset_name: x\nlearning_rate: 7", "a.yaml", "training.learning_rate: found 7.0"),
+        ("a: &a {b: 1}\n" + "".join(f"k{n}: *a\n" for n in range(2_001)), "a.yaml", "holds more settings than"),
+    ],
+)
+def test_what_cannot_be_translated_is_refused_in_one_line(theirs, text, name, told):
+    with pytest.raises(ConfigError, match=rf"{name}.*: .*{told}") as refused:
+        translated(theirs(text, name))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_trainer_can_be_named(theirs):
+    assert translated(theirs("learning_rate: 1e-6\n"), "trl").trainer == "TRL"
+    with pytest.raises(ConfigError, match="--trainer x: wanted one of trl, llama-factory, axolotl, ms-swift"):
+        translated(theirs("learning_rate: 1e-6\n"), "x")
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+keys = st.sampled_from([one.rstrip("*") for name in NAMES for one in name.theirs])
+
+
+@pytest.mark.parametrize("trainer", ["trl", "llama-factory", "axolotl", "ms-swift"])
+def test_whatever_their_values_are_each_setting_is_accounted_for_or_the_file_refused(theirs, trainer):
+    task = {"stage": "dpo", "rl": "dpo", "rlhf_type": "dpo"}
+
+    @given(settings=st.dictionaries(keys, values, min_size=1, max_size=6))
+    def check(settings):
+        path = theirs(json.dumps({**settings, **task}), "their.json")
+        try:
+            found = translated(path, trainer)
+        except ConfigError as error:
+            assert "\n" not in str(error)
+            return
+        behind = {*found.unknown, *found.left_out}
+        assert behind <= {*settings, *task}
+        untold = [key for key in settings if key not in behind and f"from {key}" not in found.text]
+        assert untold == []
+
+    check()
