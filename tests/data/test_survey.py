@@ -172,12 +172,13 @@ def as_messages(asked, answer):
     return [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
 
 
-def test_messages_written_as_json_text_are_unfolded_in_any_container(saved, tmp_path):
+@pytest.mark.parametrize("written", [json.dumps, repr, lambda value: repr(value).replace("}, {", "}\n {")])
+def test_messages_written_as_text_are_unfolded_in_any_container(saved, tmp_path, written):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     rows = [
-        {"chosen": json.dumps(as_messages(asked, true)), "rejected": json.dumps(as_messages(asked, false)), "id": "[1]"}
+        {"chosen": written(as_messages(asked, true)), "rejected": written(as_messages(asked, false)), "id": "[1]"}
         for asked, true, false in FACTS
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pairs.parquet")

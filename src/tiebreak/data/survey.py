@@ -20,6 +20,7 @@ from tiebreak.data.formats.annotations import columns_beside
 from tiebreak.data.formats.form import Ambiguous, Reading, Row
 from tiebreak.data.formats.guesses import proposed_columns
 from tiebreak.data.formats.messages import ROLE_KEYS, TEXT_KEYS
+from tiebreak.data.literals import json_of
 from tiebreak.errors import DataError, one_line
 from tiebreak.records import Message, Source
 from tiebreak.secrecy import masked
@@ -122,7 +123,7 @@ def _form_of(sample: Sequence[tuple[Source, Row]]) -> Format | None:
 
 
 def unfolded(row: Row, columns: Sequence[str]) -> Row:
-    """Return a row with the messages that columns hold as JSON text; raises RowError where one holds other text."""
+    """Return a row with the messages that columns hold as text; raises RowError where one holds other text."""
     if not columns:
         return row
     made = dict(row)
@@ -131,29 +132,33 @@ def unfolded(row: Row, columns: Sequence[str]) -> Row:
         if isinstance(value, str) and value.strip():
             made[name] = _messages(value)
             if made[name] is None:
-                raise RowError("wrong_type", f"'{name}' is JSON text of messages in the rows before, found other text")
+                raise RowError(
+                    "wrong_type", f"'{name}' holds messages written as text in the rows before, found other text"
+                )
     return made
 
 
 def _messages_as_text(found: Sequence[Row]) -> tuple[str, ...]:
-    """Return the columns whose cells, as far as they hold anything, are all messages written as JSON text."""
+    """Return the columns whose cells, as far as they hold anything, are all messages written as text."""
     names = dict.fromkeys(name for row in found for name, value in row.items() if isinstance(value, str))
     cells = {name: [row[name] for row in found if row.get(name) not in (None, "")] for name in names}
     return tuple(
         name
         for name, values in cells.items()
-        if values
-        and all(isinstance(value, str) and value.lstrip()[:1] in ("[", "{") for value in values)
-        and all(_messages(value) is not None for value in values)
+        if values and all(isinstance(value, str) and _messages(value) is not None for value in values)
     )
 
 
 def _messages(text: str) -> Any:
-    """Return messages that are written as JSON text, None where it is something else."""
+    """Return messages that are written as JSON text, or as Python prints them; None where it is something else."""
+    text = text.strip()
+    if text[-1:] not in ("]", "}", ")"):
+        return None
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        return None
+        printed = json_of(text)
+        value = None if printed is None else json.loads(printed)
     items = [value] if isinstance(value, dict) else value if isinstance(value, list) else []
     return value if items and all(map(_is_message, items)) else None
 
