@@ -342,10 +342,10 @@ def test_what_spreadsheets_write_is_read(saved, content):
 
 
 def test_a_decimal_comma_is_a_point_where_it_can_be_nothing_else(saved):
-    cells = [["text", "score", "votes", "chosen"], ["1,5", "4,5", "1,000", "2,5"], ["a", "-3", "2,500", "1,5"]]
+    cells = [["text", "score_chosen", "votes", "chosen"], ["1,5", "4,5", "1,000", "2,5"], ["a", "-3", "2,500", "1,5"]]
     assert [row for _, row in read(saved(as_csv(cells, delimiter=";")))] == [
-        {"text": "1,5", "score": "4.5", "votes": "1,000", "chosen": "2,5"},
-        {"text": "a", "score": "-3", "votes": "2,500", "chosen": "1,5"},
+        {"text": "1,5", "score_chosen": "4.5", "votes": "1,000", "chosen": "2,5"},
+        {"text": "a", "score_chosen": "-3", "votes": "2,500", "chosen": "1,5"},
     ]
 
 

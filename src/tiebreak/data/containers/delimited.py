@@ -42,6 +42,7 @@ _PRINTED = re.compile(r"(?:array\()?\[?\s*\{\s*['\"](?:role|content|from|value)[
 _SEPARATOR = re.compile(r'"?sep=(.)"?[;,\t|]*\s*')
 """The first line by which a spreadsheet is told the delimiter."""
 
+_NAMES_A_NUMBER = re.compile(r"score|rating|rank|margin|weight|reward|grade|points|prob|confidence", re.I)
 _DECIMAL_COMMA = re.compile(r"[-+]?\d+(,\d+)?")
 
 _Record = tuple[int, "list[str] | RowError", int]
@@ -162,17 +163,18 @@ def _structured(rows: Sequence[Sequence[str]], names: Sequence[str], file: str) 
     structured = set()
     for index, name in enumerate(names):
         column = [_value(row[index]) for row in rows if row[index]]
+        texts = [value for value in column if isinstance(value, str)]
+        begun = [value for value in texts if _PRINTED.match(value)]
+        if begun and len(begun) == len(column):
+            raise DataError(
+                f"{file}: the column {name!a:.60} holds messages as a program prints them, which cannot be read "
+                "back surely; export the data anew, in pandas: to_json('pairs.jsonl', orient='records', lines=True)"
+            )
+        # A cell that is cut off costs its own row.
+        whole = [value for value in column if not isinstance(value, str)]
+        is_structured = bool(whole) and len(begun) == len(texts)
         if is_name_of_text(name):
-            messages = [value for value in column if _is_messages(value)]
-            begun = [value for value in column if isinstance(value, str) and _PRINTED.match(value)]
-            is_structured = any(messages) and len(messages) + len(begun) == len(column)
-            if begun and len(begun) == len(column):
-                raise DataError(
-                    f"{file}: the column {name!a:.60} holds messages as a program prints them, which cannot be read "
-                    "back surely; export the data anew, in pandas: to_json('pairs.jsonl', orient='records', lines=True)"
-                )
-        else:
-            is_structured = bool(column) and not any(isinstance(value, str) for value in column)
+            is_structured &= any(whole) and all(map(_is_messages, whole))
         if is_structured:
             structured.add(index)
     return frozenset(structured)
@@ -215,7 +217,7 @@ def _with_decimal_commas(rows: Sequence[Sequence[str]], names: Sequence[str], de
     found = set()
     for index in range(len(names)) if delimiter != "," else ():
         column = [row[index].strip() for row in rows if row[index].strip()]
-        if is_name_of_text(names[index]):
+        if is_name_of_text(names[index]) and not _NAMES_A_NUMBER.search(names[index]):
             continue
         fractions = [cell.partition(",")[2] for cell in column if "," in cell]
         if any(len(digits) != _THOUSANDS for digits in fractions) and all(map(_DECIMAL_COMMA.fullmatch, column)):
