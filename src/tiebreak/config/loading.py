@@ -101,7 +101,7 @@ def build_config(tree: Mapping[str, Any], where: str = "configuration") -> Confi
     if unknown:
         told = f"unknown key '{key}'.{_suggest(key)}"
     elif fault["type"] == "missing":
-        told = f"'{key}' is missing; tiebreak config lists every key"
+        told = f"'{key}' is missing; 'tiebreak config' lists every key"
     else:
         said = _wanted(key, fault, faults)
         told = f"{key}: found {_shown(fault['input'])}; {said[0].lower()}{said[1:]}"
