@@ -269,3 +269,13 @@ def test_no_command_is_printed_that_is_not_followed_here():
     verbs = [f"tiebreak {one}" for one in ("check", "clean", "convert", "init", "train", "plan", "evaluate", "report",
                                            "export", "chat", "config")]  # fmt: skip
     assert {line for line in written if line.startswith(tuple(verbs))} - FOLLOWED.keys() == set()
+
+
+@pytest.mark.parametrize(
+    "text", ["data: 5", "data: x.jsonl", "data: [a]", "data: {train: [1]}", "data:", "model: {name: x}"]
+)
+def test_a_configuration_without_data_is_refused_in_one_line(cli, here, text):
+    Path("my.yaml").write_text(text)
+    for words in (["check"], ["clean", "OUT"], ["convert", "o.jsonl", "--to", "trl"], ["init"]):
+        code, out, err = cli(*words, "--config", "my.yaml")
+        assert (code, out, err.count("\n")) == (2, "", 1), err
