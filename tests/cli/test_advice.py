@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import tiebreak
 from tiebreak.config import DataConfig, command, load_config, load_data, quoted, reading
 from tiebreak.config.commands import FLAGS
 
@@ -232,3 +234,48 @@ def test_a_configuration_of_another_trainer_is_taken_over_and_checked(cli, here)
     assert {"key": "loss.beta", "value": 0.3, "origin": "from pref_beta", "theirs": "pref_beta"} in found["taken"]
     code, out, _ = cli("init", "--from", "their.yaml", "--trainer", "trl")
     assert (code, out.splitlines()[0]) == (0, "# Written by 'tiebreak init' from their.yaml, a configuration of TRL.")
+
+
+FOLLOWED = {
+    "tiebreak config": "test_app: the printed configuration is one to start from",
+    "tiebreak init": "no advice: who wrote a configuration",
+    "tiebreak check": "no advice: where a setting's codes come from",
+    "tiebreak config > my.yaml": "test_app: the printed configuration is one to start from",
+    "tiebreak train": "the quickstart, in the story",
+    "tiebreak train {}": "here: from a file to an exported model",
+    "tiebreak export {} --out my-model": "here: from a file to an exported model",
+    "tiebreak evaluate {}": "here: from a file to an exported model",
+    "tiebreak check --config {}": "here: a configuration of another trainer",
+}
+
+
+def test_no_command_is_printed_that_is_not_followed_here():
+    """Whoever writes a command into a message writes it with `command`, or names the test that runs it."""
+    written = set()
+    for file in Path(tiebreak.__file__).parent.rglob("*.py"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        told |= {id(each) for node in ast.walk(tree) if isinstance(node, ast.Call) and "examples" in ast.dump(node.func)
+                 for each in node.args}  # fmt: skip
+        parts = {id(each) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for each in node.values}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                text = "".join(str(each.value) if isinstance(each, ast.Constant) else "{}" for each in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told | parts:
+                text = node.value
+            else:
+                continue
+            written |= {found.strip() for found in re.findall(r"tiebreak (?:[a-z]+)(?: [-{>\w][^' ]*)*", text)}
+    verbs = [f"tiebreak {one}" for one in ("check", "clean", "convert", "init", "train", "plan", "evaluate", "report",
+                                           "export", "chat", "config")]  # fmt: skip
+    assert {line for line in written if line.startswith(tuple(verbs))} - FOLLOWED.keys() == set()
+
+
+@pytest.mark.parametrize(
+    "text", ["data: 5", "data: x.jsonl", "data: [a]", "data: {train: [1]}", "data:", "model: {name: x}"]
+)
+def test_a_configuration_without_data_is_refused_in_one_line(cli, here, text):
+    Path("my.yaml").write_text(text)
+    for words in (["check"], ["clean", "OUT"], ["convert", "o.jsonl", "--to", "trl"], ["init"]):
+        code, out, err = cli(*words, "--config", "my.yaml")
+        assert (code, out, err.count("\n")) == (2, "", 1), err

@@ -56,7 +56,7 @@ def test_a_key_that_is_like_none_gets_no_suggestion(written):
 @pytest.mark.parametrize(
     ("written", "told"),
     [
-        ("adapter.target_modules=q_proj,v_proj", "wanted a list, like [q_proj, v_proj]"),
+        ("adapter.target_modules=q_proj,v_proj", "wanted a list, like [q_proj, v_proj], or 'all-linear'"),
         ("data.allow=contradiction", "wanted a list, like [contradiction]"),
         ("output.trackers='wandb, mlflow'", "wanted a list, like [wandb, mlflow]"),
         ("model=org/name", "wanted a section of settings; model.name is the one of these that you may mean"),

@@ -149,7 +149,7 @@ def test_the_doctor_counts_with_a_whole_day_too(tiny_model, tmp_path):
     for file in Path(tiny_model).glob("*config.json"):
         if not (saved / file.name).exists():
             (saved / file.name).write_bytes(file.read_bytes())
-    ids = load_renderer(str(saved), DataConfig()).prompt(ASK)
+    ids = load_renderer(str(saved), DataConfig())[0].prompt(ASK)
     assert " 00:00\n" in tokenizer.decode(list(ids))
 
 

@@ -60,7 +60,8 @@ def load_data(
         _assign(tree, key, value)
     for name, value in (given or {}).items():
         _assign(tree, f"data.{name}", value)
-    if "train" not in (tree.get("data") or ()):
+    own = tree.get("data", {})
+    if isinstance(own, dict) and "train" not in own:
         raise ConfigError(
             "command line: no data is named; give files, folders or patterns, or --config YAML with data.train"
         )
@@ -101,7 +102,7 @@ def build_config(tree: Mapping[str, Any], where: str = "configuration") -> Confi
     if unknown:
         told = f"unknown key '{key}'.{_suggest(key)}"
     elif fault["type"] == "missing":
-        told = f"'{key}' is missing; tiebreak config lists every key"
+        told = f"'{key}' is missing; 'tiebreak config' lists every key"
     else:
         said = _wanted(key, fault, faults)
         told = f"{key}: found {_shown(fault['input'])}; {said[0].lower()}{said[1:]}"
@@ -113,7 +114,8 @@ def _wanted(key: str, fault: Any, faults: Sequence[Any]) -> str:
     value = fault["input"]
     if isinstance(value, str) and any(one["type"] == "tuple_type" and one["input"] is value for one in faults):
         items = ", ".join(re.split(r"[,\s]+", value.strip(", ")))
-        return f"wanted a list, like [{items[:80]}]"
+        words = [one["ctx"]["expected"] for one in faults if one["type"] == "literal_error" and one["input"] is value]
+        return f"wanted a list, like [{items[:80]}]" + "".join(f", or {word}" for word in words)
     if fault["type"] == "model_type" and key in _FIRST:
         return f"wanted a section of settings; {_FIRST[key]} is the one of these that you may mean"
     return str(fault["msg"]).removeprefix("Value error, ")

@@ -122,6 +122,8 @@ _DATA = (
 _ADAPTER = (
     _is("adapter.kind", "finetuning_type train_type tuner_type peft_type adapter_type peft_method adapter use_peft "
         "use_lora", v.adapter, "lora, or none for all weights"),
+    _is("adapter.kind", "lora lora_config peft peft_config", v.nothing,
+        "the section has rank, alpha, dropout and target_modules, too"),
     _is("adapter.rank", "lora_r lora_rank r lora_dim", v.whole),
     _is("adapter.alpha", "lora_alpha", v.positive),
     _is("adapter.dropout", "lora_dropout", v.number),
@@ -138,7 +140,7 @@ _ADAPTER = (
           "apollo_* use_apollo llamapro_* use_llama_pro reft_* adalora_* vera_* lora_on_cpu peft_autocast_*"),
     _none("the adapter is plain LoRA", "use_dora use_rslora peft_use_dora peft_use_rslora lora_bias bias "
           "init_weights "
-          "init_lora_weights peft_init_lora_weights pissa_* use_qalora qalora_* loftq_* peft lora_ga_* eva_config "
+          "init_lora_weights peft_init_lora_weights pissa_* use_qalora qalora_* loftq_* lora_ga_* eva_config "
           "corda_config rank_pattern alpha_pattern fan_in_fan_out lora_fan_in_fan_out loraplus_* lorap_* lora_plus_* "
           "lora_dtype layer_replication megatron_* velora_config use_bdlora kasa_config "
           "monteclora_config alora_* arrow_config runtime_config ensure_weight_tying peft_version "

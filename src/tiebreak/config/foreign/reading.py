@@ -20,10 +20,11 @@ from tiebreak.config.yaml_text import parse_yaml
 from tiebreak.errors import ConfigError, one_line
 
 MAX_BYTES = 2**20
-MAX_SETTINGS = 2_000
+MAX_SETTINGS, MAX_DEPTH = 2_000, 3
 COMPUTED = object()
 """Stands for a value that only running the code would give."""
 
+_SECTIONS = ("lora", "lora_config", "peft", "peft_config")
 _TAKES_SETTINGS = re.compile(r"\w*(Config|Arguments|Trainer)|get_peft_model|from_pretrained|load_dataset|dict")
 _OBJECTS = frozenset(
     [
@@ -94,7 +95,8 @@ def _tree(text: str, path: Path) -> Foreign:
 def _flat(tree: Mapping[Any, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
     """Yield settings with their values; a section that is no setting itself is opened."""
     for key, value in tree.items():
-        if isinstance(value, Mapping) and value and name_of(str(key)) is None and depth < 3:
+        is_section = name_of(str(key)) is None or key in _SECTIONS
+        if isinstance(value, Mapping) and value and is_section and depth < MAX_DEPTH:
             yield from _flat(value, f"{prefix}{key}.", depth + 1)
         else:
             yield f"{prefix}{key}", value

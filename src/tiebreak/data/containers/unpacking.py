@@ -79,7 +79,7 @@ def as_lines(stream: Iterator[bytes]) -> Iterator[bytes]:
     rest: Iterator[bytes] = chain([head] if head else [], stream)
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and not head.startswith(codecs.BOM_UTF32_LE):
         rest = _from_utf16(rest)
-    elif head.lstrip()[:1] not in (b"{", b"[") and re.match(rb"[^\r\n]*\r[^\n]", head):  # in JSON it is damage
+    elif b"\0" not in head and len(re.findall(rb"\r(?!\n)", head)) > head.count(b"\n"):
         rest = (chunk.replace(b"\r", b"\n") for chunk in rest)
     yield from rest
     if damage:

@@ -61,7 +61,7 @@ def generate(
         same = list(some)
         settled = [index for index in same if stretching.is_settled(len(prompts[index]) + num_new)]
         probe = generation_config(replace(sampling, max_new_tokens=num_new), eos_ids, pad_id)
-        alone = len(settled) > 1 and _is_moved_by_company(network, prompts[settled[0]], probe)
+        alone = len(settled) > 1 and _is_moved_by_company(network, prompts[settled[0]], probe, positions)
         size = 1 if alone else MAX_BATCH
         batches += [(num_new, settled[start : start + size]) for start in range(0, len(settled), size)]
         batches += [(num_new, [index]) for index in same if index not in settled]
@@ -86,14 +86,21 @@ def generation_config(sampling: Sampling, eos_ids: Sequence[int], pad_id: int) -
     )
 
 
-def _is_moved_by_company(network: Any, prompt: Sequence[int], settings: GenerationConfig) -> bool:
+def _is_moved_by_company(
+    network: Any, prompt: Sequence[int], settings: GenerationConfig, positions: int | None
+) -> bool:
     """Whether a longer prompt in the batch, and so padding, changes what is said after one: tried for a few tokens.
 
-    Some recurrent models heed no mask, or lose their state in a batch (RWKV, MiniMax).
+    Some recurrent models heed no mask, or lose their state in a batch (RWKV, MiniMax). Where `positions` leave no room
+    to try it, it counts as so.
     """
-    tried = copy.deepcopy(settings)
-    tried.update(max_new_tokens=4, do_sample=False, eos_token_id=None, output_logits=True, return_dict_in_generate=True)
-    longer = (list(prompt) * 9)[: len(prompt) + 8]
+    tried, num_new = copy.deepcopy(settings), min(4, settings.max_new_tokens)
+    more = 8 if positions is None else min(8, positions - num_new - len(prompt))
+    if more < 1:
+        return True
+    tried.update(max_new_tokens=num_new, do_sample=False, eos_token_id=None)
+    tried.update(output_logits=True, return_dict_in_generate=True)
+    longer = (list(prompt) * 9)[: len(prompt) + more]
     with torch.inference_mode():
         alone, beside = (
             network.generate(**_padded(network, rows, settings.pad_token_id), generation_config=tried).logits
