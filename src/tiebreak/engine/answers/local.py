@@ -107,7 +107,7 @@ def _is_moved_by_company(
             for rows in ([prompt], [prompt, longer])
         )
     most = ROUNDING.get(next(network.parameters()).dtype, max(ROUNDING.values()))
-    for one, two in zip(alone, beside, strict=True):
+    for one, two in zip(alone, beside, strict=False):  # one that has ended is as long as it is
         if not float((one[0] - two[0]).abs().mean() / one[0].abs().mean()) <= most:
             return True
         if one[0].argmax() != two[0].argmax():  # a tie: what follows is another text
