@@ -119,8 +119,8 @@ def _kind_of_json(text: str, whole: bool) -> Kind:
         is_document = _opens_list(text)
     else:
         listed = isinstance(value, dict) and (
-            any(isinstance(value.get(key), list) for key in RECORD_KEYS)
-            or {type(member) for member in value.values()} in ({list}, {dict})  # a table, or one record
+            any(isinstance(value.get(key), list) and value[key] for key in RECORD_KEYS)
+            or (all(value.values()) and {type(member) for member in value.values()} in ({list}, {dict}))  # a table
         )
         stands_alone = whole and not text[end:].strip()
         is_document = "\n" in text[:end] or (stands_alone and (listed or isinstance(value, list)))
