@@ -233,3 +233,11 @@ def test_proving_moves_neither_weights_nor_random_streams():
     assert torch.equal(torch.get_rng_state(), stream)
     assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_narrow_weights_keep_peft_s_forward_pass_and_nothing_is_told_of_their_rounding():
+    said = []
+    model = _adapted(build("llama", **DECODER)).to(torch.bfloat16)
+    fuse(model, said.append)
+    assert not _fused(model)
+    assert said == []

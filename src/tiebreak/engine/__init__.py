@@ -10,5 +10,6 @@ planner        what fits in memory                            memory         how
 ranks          the processes of a run                         tokenizer      loaded, and what ends a turn
 adapters       which layers of a model get a new one          positions      how many tokens a model can see
 stretching     positions that hang on the longest row         noise          of a base model, off where it is noise
+merging        an adapter added into its base model, proven
 reference/     the frozen side                                answers/       answers to prompts
 """

@@ -142,6 +142,12 @@ def quietly() -> Iterator[None]:
             quiet()
             # Told by `_judge_adapter`, as an error.
             warnings.filterwarnings("ignore", message="Found missing adapter keys")
+            # Told by `merging`, in what it means.
+            warnings.filterwarnings("ignore", message="Model (with|has) `tie_word_embeddings=True`")
+            warnings.filterwarnings("ignore", message="`lora_bias=True` was passed but the targeted layer")
+            warnings.filterwarnings("ignore", message="Setting `save_embedding_layers` to `True`")
+            # peft takes each bias (lora_bias) for a matrix that lost a dimension.
+            warnings.filterwarnings("ignore", message=r"Adapter '.*': \d+ LoRA tensor\(s\) have .*: \S+\.bias:")
             # peft sets right by itself what it then warns of: how GPT-2's layers lie, names of experts that are fused.
             warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
             warnings.filterwarnings("ignore", message=r"The following (rank|alpha)_pattern keys did not match")

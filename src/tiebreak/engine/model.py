@@ -25,6 +25,7 @@ from tiebreak.engine.answers.answerer import Answer, Chat, Done, Sampling, nothi
 from tiebreak.engine.answers.local import generate
 from tiebreak.engine.attention import causal_model, use_plain_attention
 from tiebreak.engine.loading import quietly
+from tiebreak.engine.merging import obstacle
 from tiebreak.engine.positions import Context, context_of
 from tiebreak.engine.scorer import Scorer
 from tiebreak.engine.sources import Source
@@ -146,6 +147,11 @@ class Model:
     def continues_adapter(self) -> bool:
         """Whether training goes on with an adapter that the model came with."""
         return self.is_adapter and self.source.adapter is not None
+
+    @property
+    def unmergeable(self) -> str | None:
+        """Why the adapter cannot be added into the base model without changing it, in words; None where it can."""
+        return obstacle(self.network, POLICY_ADAPTER) if self.is_adapter else None
 
     def checkpoint_activations(self) -> None:
         """Keep only the inputs of layers for the backward pass, and compute the rest again."""

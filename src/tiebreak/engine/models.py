@@ -24,6 +24,7 @@ from tiebreak.engine.bundled import Say
 from tiebreak.engine.compatibility import Choice, choose_scorer
 from tiebreak.engine.fused_lora import fuse, unfuse
 from tiebreak.engine.loading import load_adapter, load_as_a_stranger, load_model, quietly, stored_dtypes
+from tiebreak.engine.merging import merged, obstacle
 from tiebreak.engine.model import POLICY_ADAPTER, Model
 from tiebreak.engine.noise import without_noise
 from tiebreak.engine.positions import Context, context_of
@@ -173,6 +174,8 @@ def _with_adapter(loading: _Loading, adapter: AdapterConfig, seed: int) -> tuple
             model.set_adapter(POLICY_ADAPTER)
     for kind in model.peft_config.values():  # for whoever loads it from another folder
         kind.base_model_name_or_path, kind.revision = source.base, source.revision
+    if loading.trained is None and (cause := obstacle(model, POLICY_ADAPTER)):
+        loading.say(f"the adapter cannot be merged into its base model when it is exported (--form adapter): {cause}")
     model = model.to(loading.device)
     fuse(model, loading.say)
     return model, OtherAdapter if source.adapter else AdapterOff
@@ -202,7 +205,7 @@ def _start(loading: _Loading) -> Any:
         return base
     adapted = load_adapter(base, adapter, POLICY_ADAPTER, is_trainable=False, say=loading.say)
     with explained(adapter):
-        return adapted.merge_and_unload()
+        return merged(adapted, POLICY_ADAPTER, adapter)
 
 
 # ----------------------------------------------------------------------------------------------------------- the pieces

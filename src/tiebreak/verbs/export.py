@@ -73,9 +73,11 @@ def export(
     with files.whole_folder(target) as folder, _held(folder):
         dtype, difference, tolerance = _written(loaded, folder, form, expected, pairs, progress)
         if not difference <= tolerance:
+            rounded = form == "merged" and policy.is_adapter and dtype != _named(torch.float32)
+            cause = f"; a merge in {dtype} may round a small update away: --form adapter keeps it" if rounded else ""
             raise ExportError(
                 f"{out}: not written: the reloaded {form} model differs by {difference:.3g} nats, more than "
-                f"{tolerance:.3g}; a merge in bf16 may round a small update away: --form adapter keeps it"
+                f"{tolerance:.3g}{cause}"
             )
         artefact = Artefact(str(out), form, len(pairs), difference, tolerance, dtype)
         with as_a_run_writes(run.path):
@@ -173,6 +175,10 @@ def _held(folder: Path, *, or_fail: bool = False) -> Iterator[None]:
 def _form(form: Form | None, policy: Model) -> Form:
     if form == "adapter" and not policy.is_adapter:
         raise ConfigError("--form adapter: the run trained all weights and has no adapter; use merged")
+    if form != "adapter" and (cause := policy.unmergeable):
+        raise ConfigError(
+            f"the adapter cannot be merged into its base model: {cause}; --form adapter writes it as it is"
+        )
     return form or "merged"
 
 
