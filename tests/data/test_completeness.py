@@ -95,6 +95,97 @@ def test_what_a_template_leaves_out_is_named_and_the_same_chat_passes_where_it_i
     assert renderer(tokenizer, WHOLE).pair(pair)
 
 
+SHORT = {
+    "a digit inside of a number": (
+        but(tool=1), (ASK, CALLING, Message("tool", "5")), Message("assistant", "It is 15."), "the result of a tool",
+    ),
+    "a word inside of another": (
+        but(tool=1), (Message("user", "Take a book."), CALLING, Message("tool", "OK")), YES, "the result of a tool",
+    ),
+    "a sentence whose words others say": (
+        but(developer=1),
+        (Message("developer", "Be concise."), Message("user", "Concise, what must be will be?")),
+        YES,
+        "the developer message",
+    ),
+    "a sentence that the template says itself": (
+        "<|im_start|>system\nYou are kind.<|im_end|>\n" + but(developer=1),
+        (Message("developer", "You are kind."), ASK), YES, "the developer message",
+    ),
+    "a number in arguments": (
+        HEAD + "{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name }} {{ c.function.arguments.keys() | "
+        "list | tojson }}{% endfor %}" + TAIL,
+        (ASK, Message("assistant", "", None, ({"type": "function", "function": {"name": "f", "arguments": {"x": 7}}},)),
+         Message("tool", "7 miles"), ASK), YES, "the tool calls of earlier turns",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("template", "prompt", "chosen", "what"), SHORT.values(), ids=SHORT)
+def test_a_part_is_missed_though_its_few_words_stand_elsewhere(tokenizer, template, prompt, chosen, what):
+    with pytest.raises(RenderError, match=f"the chat template leaves out {what};"):
+        renderer(tokenizer, template).pair(Pair(prompt, chosen, NO))
+    assert renderer(tokenizer, WHOLE).pair(Pair(prompt, chosen, NO))
+
+
+FULL_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "look_up",
+        "description": "Finds a town.",
+        "parameters": {
+            "type": "object",
+            "properties": {"town": {"type": "string", "description": "Its name."}, "far": {"type": "boolean"}},
+        },
+    },
+}
+OF_TOOLS = {
+    "only names": "{{ t.function.name }}",
+    "no descriptions": "{{ t.function.name }}({{ t.function.parameters | tojson }})",
+    "no parameters": "{{ t.function.name }}: {{ t.function.description }}",
+    "no names of parameters": "{{ t.function.name }}: {{ t.function.description }}{% for p in "
+    "t.function.parameters.properties.values() %}{{ p | tojson }}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("written", OF_TOOLS.values(), ids=OF_TOOLS)
+def test_tools_are_written_whole_or_missed(tokenizer, written):
+    template = "{% for t in tools or [] %}" + written + "{% endfor %}" + WHOLE.removeprefix(TOOLS)
+    pair = Pair((ASK,), YES, NO, (FULL_TOOL,))
+    with pytest.raises(RenderError, match="leaves out the tools;"):
+        renderer(tokenizer, template).pair(pair)
+    assert renderer(tokenizer, WHOLE).pair(pair)
+
+
+def test_a_template_that_decides_by_what_a_text_says_is_not_accused(tokenizer):
+    """Words that stand nowhere else tell nothing there, and the real text is looked for."""
+    parses = "{% if m.role == 'tool' and not m.content.startswith('{') %}{% else %}{{ m.content }}{% endif %}"
+    template = TOOLS + HEAD + parses + CALLS + TAIL
+    prompt = (ASK, CALLING, Message("tool", '{"miles": 3}'))
+    assert renderer(tokenizer, template).pair(Pair(prompt, YES, NO))
+    with pytest.raises(RenderError, match="leaves out the result of a tool"):
+        renderer(tokenizer, template).pair(Pair((ASK, CALLING, Message("tool", "three")), YES, NO))
+
+
+def test_where_no_other_words_can_be_written_whole_words_are_looked_for(tokenizer):
+    wants = "{% if m.role == 'user' and 'book' not in m.content %}{{ raise_exception('no book') }}{% endif %}"
+    template = HEAD + wants + "{% if m.role != 'tool' %}{{ m.content }}{% endif %}" + CALLS + TAIL
+    prompt = (Message("user", "Look at the book."), CALLING, Message("tool", "OK"))
+    with pytest.raises(RenderError, match="leaves out the result of a tool"):
+        renderer(tokenizer, template).pair(Pair(prompt, YES, NO))
+    kept = HEAD + wants + "{{ m.content }}" + CALLS + TAIL
+    assert renderer(tokenizer, kept).pair(Pair(prompt, YES, NO))
+
+
+def test_a_shape_of_chat_is_asked_once(tokenizer):
+    """What is learned of one chat holds for all that differ in words alone."""
+    own = renderer(tokenizer, WHOLE)
+    for number in range(4):
+        said = [Message("assistant", f"{side} {number} miles.") for side in ("Only", "Some")]
+        own.pair(Pair((Message("system", f"Be {number}."), Message("user", f"And {number}?")), *said))
+    assert len(own._completeness._known) == 2
+
+
 def test_it_is_trained_on_without_the_part_where_that_is_allowed(tokenizer):
     template, pair, _ = LEFT_OUT["system"]
     allowed = renderer(tokenizer, template, allow=("not_rendered",))
@@ -109,6 +200,10 @@ WRITTEN_OTHERWISE = {
     "trimmed": HEAD + "{{ m.content | trim }}" + TAIL,
     "as JSON": HEAD + "{{ m.content | tojson }}" + TAIL,
     "as JSON of ASCII": HEAD + "{{ m.content | tojson(ensure_ascii=True) }}" + TAIL,
+    "as Python": HEAD + "{{ [m.content] }}" + TAIL,
+    "as HTML": HEAD + "{{ m.content | e }}" + TAIL,
+    "as JSON in JSON": HEAD + "{{ m.content | tojson | tojson }}" + TAIL,
+    "with plain quotes": HEAD + "{{ m.content | replace('„', '<') | replace('é', 'e') }}" + TAIL,
     "in capitals": HEAD + "{{ m.content | upper }}" + TAIL,
     "line by line": HEAD + "{% for line in m.content.split('\n') %}> {{ line }}\n{% endfor %}" + TAIL,
     "with system last": (
@@ -121,7 +216,9 @@ WRITTEN_OTHERWISE = {
 @pytest.mark.parametrize("template", WRITTEN_OTHERWISE.values(), ids=WRITTEN_OTHERWISE)
 def test_a_part_that_is_written_in_another_way_is_not_missed(tokenizer, template):
     system, asked = Message("system", "Be brief,\n„kurz“ \\ gut. "), Message("user", ' Say "é"\nand this.\n')
-    chosen, rejected = Message("assistant", "Yes,\n\té!"), Message("assistant", "No.")
+    chosen, rejected = Message("assistant", "Yes,\n\té!"), Message("assistant", "<>\u200d„'")
+    if "é" in template:
+        asked, chosen = Message("user", "Say it"), Message("assistant", "Yes.")
     assert renderer(tokenizer, template).pair(Pair((system, asked), chosen, rejected))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections import Counter
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from bounds import hang_after
 from tiebreak.config import DataConfig
+from tiebreak.data import templates
 from tiebreak.data.render import Renderer
 from tiebreak.errors import RenderError
 from tiebreak.records import Message, Pair, longest_row
@@ -234,6 +236,31 @@ def test_the_private_character_is_removed_from_content(tokenizer):
     assert decoded(tokenizer, made.chosen_ids) == "the cat <|im_end|><|im_end|>"
 
 
+PRINTED = {
+    "by Python": ("{{ m.extra or [m.content] }}", "['say <|im_end|> now']"),
+    "as JSON in ASCII": ("{{ m.content | tojson(ensure_ascii=True) }}", '"say <|im_end|> now"'),
+    "as JSON": ("{{ m.content | tojson }}", '"say <|im_end|> now"'),
+}
+
+
+@pytest.mark.parametrize(("written", "text"), PRINTED.values(), ids=PRINTED)
+def test_a_control_token_that_a_template_prints_stays_text_and_nothing_is_added(tokenizer, written, text):
+    made = templated(tokenizer, "{% for m in messages %}" + written + "<|im_end|>{% endfor %}")
+    held = pair("say <|im_end|> now", "say <|im_end|> now", "no")
+    ids = renderer(made).pair(held)
+    assert decoded(made, ids.prompt_ids) == f"{text}<|im_end|>"
+    assert decoded(made, ids.chosen_ids) == f"{text}<|im_end|>"
+    assert control_ids(made, ids.chosen_ids) == {made.eos_token_id: 1}
+
+
+@pytest.mark.parametrize("six", ["\\uf8f5", "\\uF8F5", "\\\\uf8f5"])
+def test_who_writes_out_the_private_character_keeps_his_six_characters(tokenizer, six):
+    made = renderer(tokenizer)
+    assert f"at {six} end" in decoded(tokenizer, made.prompt([user(f"at {six} end")]))
+    printed = templated(tokenizer, "{% for m in messages %}{{ m.content | tojson(ensure_ascii=True) }}{% endfor %}")
+    assert decoded(printed, renderer(printed).prompt([user(six)])) == json.dumps(six)
+
+
 def test_many_control_tokens_take_linear_time(tokenizer):
     texts = ["<|im_end|>" * 10_000, "<|im_" * 10_000 + "end|>" * 10_000]
     with hang_after():
@@ -325,6 +352,55 @@ def test_text_that_no_tokenizer_takes_is_a_render_error(tokenizer):
     with pytest.raises(RenderError, match="the tokenizer refuses the text") as refusal:
         renderer(tokenizer).prompt([user("half \ud800")])
     assert refusal.value.reason == "tokenizer"
+
+
+def test_one_chat_that_takes_too_many_steps_spoils_no_other(tokenizer, monkeypatch):
+    monkeypatch.setattr(templates, "STEPS", 50_000)
+    loops = "{% for i in range(100000 if 'boom' in messages[0].content else 0) %}{% endfor %}"
+    made = renderer(templated(tokenizer, HEADER + loops))
+    for number in range(3):
+        with pytest.raises(RenderError, match=r"takes more than 50,000 steps for one chat$"):
+            made.pair(pair(f"boom {number}"))
+        assert made.pair(pair(f"calm {number}"))
+
+
+def test_a_template_that_takes_too_many_steps_chat_after_chat_is_given_up(tokenizer, monkeypatch):
+    monkeypatch.setattr(templates, "STEPS", 50_000)
+    loops = "{% for i in range(100000 if 'boom' in messages[0].content else 0) %}{% endfor %}"
+    made, told = renderer(templated(tokenizer, HEADER + loops)), []
+    for number in range(5):
+        with pytest.raises(RenderError) as refusal:
+            made.pair(pair(f"boom {number}"))
+        told.append(str(refusal.value))
+    assert [line.endswith("given up after 3 such chats") for line in told] == [False] * 3 + [True] * 2
+
+
+CALLING = ({"type": "function", "function": {"name": "look", "arguments": {"town": "Oslo", "at": [1, None]}}},)
+
+
+def test_arguments_are_text_where_a_template_joins_them_to_text(tokenizer):
+    calls = (
+        "{% for c in m.tool_calls %}{{ '```json\n' + c.function.arguments + '\n```' + c.function.name }}{% endfor %}"
+    )
+    made = templated(tokenizer, "{% for m in messages %}{{ m.content }}" + calls + "<|im_end|>{% endfor %}")
+    chosen = Message("assistant", "", tool_calls=CALLING)
+    ids = renderer(made).pair(Pair((user("the cat"), chosen, user("go")), chosen, assistant("no")))
+    written = '```json\n{"town": "Oslo", "at": [1, null]}\n```look<|im_end|>'
+    assert decoded(made, ids.chosen_ids) == written
+    assert decoded(made, ids.prompt_ids) == f"the cat<|im_end|>{written}go<|im_end|>"
+
+
+IN_PARTS = (
+    "{% for m in messages %}{{ m.role }}:{% for p in m.content %}{% if p.type == 'text' %}{{ p.text }}{% endif %}"
+)
+ENDING = "{% endfor %}<|im_end|>{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+
+
+@pytest.mark.parametrize("first", ["", "{% if messages[0].content[0].type == 'image' %}!{% endif %}"])
+def test_content_is_a_list_of_parts_where_a_template_reads_it_so(tokenizer, first):
+    made = templated(tokenizer, first + IN_PARTS + ENDING)
+    ids = renderer(made).pair(pair("the cat", "yes", "no"))
+    assert decoded(made, [*ids.prompt_ids, *ids.chosen_ids]) == "user:the cat<|im_end|>assistant:yes<|im_end|>"
 
 
 @pytest.mark.parametrize("arguments", ['{"city": "Rome"}', {"city": "Rome"}], ids=["as text", "as an object"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,51 @@ def test_reasoning_that_was_cut_off_is_learned_as_far_as_it_goes(tokenizer):
     assert chosen == "the map and<|im_end|>"
 
 
+WRITES_EMPTY = (
+    HEAD + "{% if m.role == 'assistant' %}<think>\n{{ m.reasoning_content or '' }}\n</think>\n\n{% endif %}" + CUT
+    + CALLS + END + ASKED
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("opened", ["", "<think>\n"], ids=["not opened", "opened"])
+def test_reasoning_that_was_cut_off_is_no_answer_behind_an_empty_one(tokenizer, opened):
+    """Templates that write an empty thought before an answer that has none take a thought without end for an answer."""
+    template = WRITES_EMPTY + opened + "{% endif %}"
+    prompt, chosen, _ = texts(tokenizer, template, Message("assistant", "<think>\nthe map and"), OTHER)
+    assert (prompt + chosen).endswith("assistant\n<think>\nthe map and<|im_end|>")
+    assert chosen == "<think>\nthe map and<|im_end|>".removeprefix(opened)
+
+
+def test_reasoning_that_was_cut_off_is_refused_behind_a_closed_one(tokenizer):
+    template = WRITES_EMPTY + "<think>\n\n</think>\n\n{% endif %}"
+    with pytest.raises(RenderError, match="closes the reasoning") as refusal:
+        texts(tokenizer, template, Message("assistant", "<think>\nthe map and"), Message("assistant", "Far."))
+    assert refusal.value.reason == "seam"
+
+
+OTHER_MARKS = ("<reasoning>\nhm\n</reasoning>\n\nThree.", "<thinking>hm</thinking>Three.", "Write </analysis> there.")
+
+
+@pytest.mark.parametrize("text", OTHER_MARKS)
+def test_behind_an_opened_mark_no_other_mark_is_reasoning(tokenizer, text):
+    with pytest.raises(RenderError, match=r"opens the reasoning \(<think>\).*has none; name a template") as refusal:
+        texts(tokenizer, OPENS, Message("assistant", text), OTHER)
+    assert refusal.value.reason == "seam"
+
+
+@pytest.mark.parametrize("text", OTHER_MARKS)
+def test_marks_that_a_template_does_not_speak_of_are_text(tokenizer, text):
+    _, chosen, _ = texts(tokenizer, CUTS, Message("assistant", text), OTHER)
+    assert chosen == f"{text}<|im_end|>"
+
+
+def test_reasoning_whose_words_the_answer_repeats_is_written_in_front_of_it(tokenizer):
+    """The answer holds the text of the reasoning, so that it seems to be written."""
+    _, chosen, other = texts(tokenizer, CUTS, reasoned("Three miles.", "Three"), reasoned("Far.", "Far."))
+    assert chosen == "<think>\nThree\n</think>\n\nThree miles.<|im_end|>"
+    assert other == "<think>\nFar.\n</think>\n\nFar.<|im_end|>"
+
+
 def test_blanks_before_the_answer_stay_as_they_are(tokenizer):
     _, chosen, _ = texts(tokenizer, OPENS, Message("assistant", "<think>the map</think> Three."), OTHER)
     assert chosen == "the map</think> Three.<|im_end|>"
@@ -154,6 +200,15 @@ def test_reasoning_behind_a_closed_one_is_refused_with_the_way_out(tokenizer):
 
 FOLDER = Path(pytest.importorskip("trl").__file__).parent / "chat_templates"
 OPENING = ("deepseek_r1_distill", "deepseekv3", "nemotron_3_nano", "qwen3", "qwen3_5_think", "qwen3_6", "qwen3_8")
+
+
+@pytest.mark.parametrize("name", [*OPENING, "glm4moe"])
+def test_families_that_reason_learn_reasoning_that_was_cut_off_as_it_is(tokenizer, name):
+    template = (FOLDER / f"{name}.jinja").read_text("utf-8")
+    prompt, _, rejected = texts(tokenizer, template, OTHER, Message("assistant", "<think>\nthe map and"))
+    said = (prompt + rejected).rpartition("<think>")[2]
+    assert re.fullmatch(r"\nthe map and(<[^<>]*end[^<>]*>)*", said)
+    assert (prompt + rejected).count("<think>") == 1
 
 
 @pytest.mark.parametrize("name", OPENING)

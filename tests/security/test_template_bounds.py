@@ -16,7 +16,7 @@ import pytest
 
 from bounds import hang_after
 from tiebreak.config import DataConfig
-from tiebreak.data import render, template_probe, templates
+from tiebreak.data import chat_template, template_probe, templates
 from tiebreak.data.render import Renderer
 from tiebreak.data.templates import METER, STEPS, fault_of, rendered
 from tiebreak.errors import RenderError
@@ -112,7 +112,7 @@ def test_a_bomb_ends_as_a_render_error_and_the_next_pair_costs_nothing(tokenizer
         renderer.pair(PAIR)
     assert refusal.value.reason == "template"
     assert "\n" not in str(refusal.value)
-    monkeypatch.setattr(render, "rendered", lambda *_, **__: pytest.fail("the bomb is rendered again"))
+    monkeypatch.setattr(chat_template, "rendered", lambda *_, **__: pytest.fail("the bomb is rendered again"))
     with pytest.raises(RenderError, match="the chat template"):
         renderer.pair(PAIR)
 

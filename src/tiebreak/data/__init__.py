@@ -8,6 +8,8 @@ render        messages to token ids                          templates      what
 template_probe    tries one in a process of its own          encoding       text to ids behind other text
 tokens        examples as ids by the million                 spool          pairs as text by the million
 completeness  whether a template wrote all of a chat         thoughts       reasoning inside text
+markers       words in the place of all that a chat says     breaks         control tokens in content stay text
+chat_template a template in use, and when it is given up   conventions    how it wants content and arguments
 scratch       tables that may outgrow memory                 account        what became of the records
 workers       a function over many items in processes        preparation    the data of a run
 split         which prompts are held out                   literals     what Python prints, to JSON

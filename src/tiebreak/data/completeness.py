@@ -1,118 +1,161 @@
 """Whether a chat template wrote all of a chat: each part of it must have left its text.
 
-Owns what counts as a part and how its text is known again: as it is, escaped as in JSON, or word by word where the
-template arranged it anew. A text that also stands in another part must be there as often as in all of them. What need
-not be written: names, ids of calls, and the reasoning of earlier turns, which templates cut by design.
+Owns how that is known. A chat of the same shape whose parts are words that stand nowhere else tells which of them the
+template writes, whatever short or common words the real ones are; it is written once for each shape. What it leaves out
+is certain where the real chat, too, stays the same without it. A template may still decide by what a text says: so each
+text is looked for as it is, in the spellings of JSON, Python and HTML, or word by word where it was arranged anew.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from tiebreak.data.thoughts import Spoken, spoken_of
+from tiebreak.data.chat_template import ChatTemplate
+from tiebreak.data.markers import Chat, Part, Put, bare, is_written, marked, with_one
+from tiebreak.errors import RenderError
 
-Part = tuple[str, str]
-"""What it is, in words, and its text."""
-_REASONING = "the reasoning of a completion"
-_TURNS = {
-    "system": "the system message",
-    "developer": "the developer message",
-    "user": "a turn of the user",
-    "assistant": "an earlier turn of the assistant",
-    "tool": "the result of a tool",
-}
+Visit = Callable[[Put], Chat]
+"""A chat whose parts can be exchanged."""
+Message = Mapping[str, Any]
+_MOST_SHAPES = 20_000
+_SHORT = 24
+"""Characters of a text that may stand inside of another by chance."""
 _WORD = re.compile(r"\w+")
+_ESCAPE = re.compile(r"\\(?:u[0-9a-f]{4}|x[0-9a-f]{2}|[bfnrt])")
+_HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "'": "&#39;", '"': "&#34;"})
+_SPELLINGS: tuple[Callable[[str], str], ...] = (
+    lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
+    lambda text: json.dumps(text)[1:-1],
+    lambda text: repr(text)[1:-1],
+    lambda text: text.translate(_HTML),
+)
 
 
-def parts_of_prompt(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> list[Part]:
-    """Return what a prompt says."""
-    parts = [("the tools", name) for tool in tools if (name := _name_of(tool))]
-    for message in messages:
-        role, content = message["role"], message["content"]
-        if role == "assistant" and (spoken := spoken_of(content)):
-            content = content.rpartition(spoken.mark.end)[2] if spoken.ends else ""
-        parts.append((_TURNS[role], content))
-        parts += [("the tool calls of earlier turns", text) for text in _texts_of_calls(message)]
-    return parts
+class Told:
+    """A prompt, in words that stand nowhere else: made once, for all completions that follow it."""
+
+    def __init__(self, visit: Visit) -> None:
+        """`visit` gives messages and tools with their parts exchanged."""
+        self.visit = visit
+        self.chat, self.parts = marked(visit)
+        self.shape = repr(self.chat)
 
 
-def parts_of_completion(message: Mapping[str, Any], spoken: Spoken | None) -> list[Part]:
-    """Return what a completion says; `spoken` is its text taken apart, where that reasons."""
-    calls, thought, answer = list(_texts_of_calls(message)), message.get("reasoning_content", ""), message["content"]
-    if spoken is not None:
-        thought, answer = spoken.thought, spoken.answer
-    words = "the words of a completion beside its tool calls" if calls else "the text of a completion"
-    return [(_REASONING, thought), (words, answer), *(("the tool calls of a completion", text) for text in calls)]
+class Completeness:
+    """Tells what a template leaves out of a chat, and remembers what it leaves out of which shape."""
+
+    def __init__(self, template: ChatTemplate) -> None:
+        self._template = template
+        self._known: dict[str, frozenset[int] | None] = {}
+
+    def of_prompt(self, prompt: Told, written: str) -> str | None:
+        """Return what the first part of a prompt is that left no text in what was written, None where all did."""
+        missing = self._missing(prompt.shape, prompt.chat, True, prompt.parts, 0)
+
+        def without(place: int) -> str:
+            return self._template.written(*with_one(prompt.visit, place), generation=True)
+
+        return _left_out(prompt.parts, missing, without, written, written)
+
+    def of_completion(self, prompt: Told, visit: Callable[[Put], Message], whole: str, written: str) -> str | None:
+        """Return that of a completion; `whole` is what the template wrote of prompt and completion together."""
+        first, (messages, tools) = len(prompt.parts), prompt.chat
+        message, parts = marked(visit, first)
+        missing = self._missing(f"{prompt.shape}{message!r}", ([*messages, message], tools), False, parts, first)
+
+        def without(place: int) -> str:
+            before, known = prompt.visit(lambda _, value: value)
+            return self._template.written([*before, with_one(visit, place)], known, generation=False)
+
+        return _left_out(parts, missing, without, whole, written)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave what it remembers where it is."""
+        return Completeness, (self._template,)
+
+    def _missing(
+        self, shape: str, chat: Chat, generation: bool, parts: Sequence[Part], first: int
+    ) -> frozenset[int] | None:
+        """Return the places of the parts that are not written of a chat of this shape; None where it is refused."""
+        if shape not in self._known:
+            if len(self._known) >= _MOST_SHAPES:
+                self._known.clear()
+            try:
+                text = self._template.written(*chat, generation=generation).casefold()
+                left = (place for place, part in enumerate(parts) if not is_written(text, first + place, part))
+                self._known[shape] = frozenset(left)
+            except RenderError:
+                self._known[shape] = None
+        return self._known[shape]
 
 
-def reasoning_left_out(parts: Sequence[Part], spoken: Spoken | None, written: str, ignoring: str) -> bool:
-    """Whether a completion's reasoning is not in what was written of it, or behind the mark where reasoning ends."""
-    own = [part for part in parts if part[0] == _REASONING and part[1]]
-    before = written.partition(spoken.mark.end)[0] if spoken and spoken.ends else written
-    return left_out(own, before, ignoring) is not None
+def _left_out(
+    parts: Sequence[Part], missing: Collection[int] | None, without: Callable[[int], str], whole: str, written: str
+) -> str | None:
+    """Return what is left out; `without` gives what the template writes where one part is another."""
+    for place in sorted(missing or ()):
+        with contextlib.suppress(RenderError):
+            if without(place) == whole:
+                return parts[place][0]
+    return text_left_out(parts, written, whole_words=missing is None)
 
 
-def left_out(parts: Sequence[Part], written: str, ignoring: str) -> str | None:
-    """Return the first part that left no text in what was written, None where all did.
+def text_left_out(parts: Sequence[Part], written: str, *, whole_words: bool = False) -> str | None:
+    """Return what the first part is whose text is not in what was written, None where all are; numbers are not asked.
 
-    `ignoring` holds characters at the ends of a part that are none of its text, besides blanks. Costs one search of
-    `written` for all parts, where they stand in it in their order.
+    A text that also stands in another part must be there as often as in all of them. A text that was arranged anew
+    counts as written where its words are, be it inside of longer ones unless `whole_words` are wanted. Costs one search
+    of `written` for all parts, where they stand in it in their order.
     """
-    blanks = f"{ignoring} \t\r\n\f\v"
-    told = [(what, bare) for what, text in parts if (bare := text.strip(blanks).strip())]
+    told = [(what, text) for what, value in parts if isinstance(value, str) and (text := bare(value))]
+    if whole_words:
+        return _missing(told, written, whole_words)
     at = 0
     for _, text in told:
         at = written.find(text, at)
         if at < 0:
-            return _missing(told, written)
+            return _missing(told, written, whole_words)
         at += len(text)
     return None
 
 
-def _missing(parts: Sequence[Part], written: str) -> str | None:
+def _missing(parts: Sequence[tuple[str, str]], written: str, whole_words: bool) -> str | None:
     texts = [text for _, text in parts]
     lower = ""
-    words: Counter[str] = Counter()
+    needed: Counter[str] = Counter()
+    there: Counter[str] = Counter()
     for what, text in parts:
-        # Python's own spelling of a text and both of JSON's.
-        forms = {text, *(json.dumps(text, ensure_ascii=ascii_only)[1:-1] for ascii_only in (False, True))}
-        needed = sum(other.count(text) for other in texts if len(other) >= len(text))
-        if any(written.count(form) >= needed for form in forms):
+        times = sum(other.count(text) for other in texts if len(other) >= len(text))
+        count = _count_whole if whole_words and len(text) < _SHORT else str.count
+        if any(count(written, form) >= times for form in _forms(text)):
             continue
         if not lower:
             lower = written.casefold()
-            words.update(word for other in texts for word in _WORD.findall(other.casefold()))
-        own = set(_WORD.findall(text.casefold()))
-        if not own or any(lower.count(word) < words[word] for word in own):
+            there.update(_words(lower))
+            needed.update(word for other in texts for word in _words(other.casefold()))
+        own = set(_words(text.casefold()))
+        # Signs alone, arranged anew: the words in their place were written.
+        if (whole_words and not own) or any(
+            (there[word] if whole_words else lower.count(word)) < needed[word] for word in own
+        ):
             return what
     return None
 
 
-def _texts_of_calls(message: Mapping[str, Any]) -> Iterator[str]:
-    for call in message.get("tool_calls") or ():
-        yield _name_of(call)
-        function = call.get("function", call)
-        yield from _leaves(function.get("arguments") if isinstance(function, Mapping) else None)
+def _count_whole(written: str, text: str) -> int:
+    return len(re.findall(rf"(?<!\w){re.escape(text)}(?!\w)", written))
 
 
-def _name_of(tool: Mapping[str, Any]) -> str:
-    function = tool.get("function", tool)
-    name = function.get("name") if isinstance(function, Mapping) else None
-    return name if isinstance(name, str) else ""
+def _forms(text: str) -> set[str]:
+    """Return a text in the spellings that templates are known to give one, and in those spelled once more."""
+    once = {text, *(spell(text) for spell in _SPELLINGS)}
+    return once | {spell(form) for form in once for spell in _SPELLINGS}
 
 
-def _leaves(value: Any) -> Iterator[str]:
-    """Yield the keys and texts of arguments; numbers may be written in more than one way."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield key
-            yield from _leaves(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _leaves(item)
+def _words(text: str) -> list[str]:
+    return _WORD.findall(_ESCAPE.sub(" ", text))

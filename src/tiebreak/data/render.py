@@ -7,24 +7,24 @@ here, so the ids that are trained are the ids that generation will see. It takes
 
 from __future__ import annotations
 
-import contextlib
-import json
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from tiebreak.config import DataConfig
 from tiebreak.data import thoughts
-from tiebreak.data.completeness import Part, left_out, parts_of_completion, parts_of_prompt, reasoning_left_out
+from tiebreak.data.breaks import Breaker, pieces
+from tiebreak.data.chat_template import ChatTemplate, template_errors
+from tiebreak.data.completeness import Completeness, Told, text_left_out
+from tiebreak.data.conventions import with_objects
 from tiebreak.data.encoding import Encoder, Tokenizer
-from tiebreak.data.templates import SWITCHES, Exceeded, names_read, rendered
-from tiebreak.errors import RenderError, one_line
+from tiebreak.data.markers import REASONING, Put, completion_with, parts_of, prompt_with
+from tiebreak.data.templates import SWITCHES
+from tiebreak.errors import RenderError
 from tiebreak.records import Message, Pair, TokenizedPair
 
-# Breaks control tokens inside content; of the Unicode private-use area, so no font, keyboard or tokenizer gives it.
-_BREAK = "\uf8f5"
 NOT_RENDERED = "not_rendered"
 """Of a part that the template leaves out; `data.allow` may name it."""
 
@@ -49,7 +49,7 @@ class Renderer:
         `positions` takes no more tokens, whatever `data` allows.
         """
         self._tokenizer = tokenizer
-        self._now = now
+        self._template = ChatTemplate(tokenizer, now)
         self._encoder = Encoder(tokenizer)
         self._eos_ids = tuple(eos_ids)
         self._truncation = data.truncation
@@ -58,22 +58,24 @@ class Renderer:
         if positions is not None and positions < data.max_length:
             self._max_length = positions
             self._limit = f"the {positions} positions of the model (data.max_length is {data.max_length})"
-        self._exceeded: Exceeded | None = None
+        self._completeness = Completeness(self._template)
         added = tokenizer.added_tokens_decoder
-        self._control = _Breaker(token.content for i, token in added.items() if token.special or i in eos_ids)
-        self._any_added = _Breaker(token.content for token in added.values() if token.content.strip())
+        self._control = Breaker(token.content for i, token in added.items() if token.special or i in eos_ids)
+        self._any_added = Breaker(token.content for token in added.values() if token.content.strip())
 
     def pair(self, pair: Pair) -> TokenizedPair:
         """Return the pair as ids, truncated if allowed; raises RenderError with a reason code."""
         messages, tools = self._disarmed(pair.prompt, pair.tools)
-        prompt = self._text(messages, tools, generation=True)
-        self._refuse_left_out(parts_of_prompt(messages, tools or ()), prompt)
-        chosen_ids, rejected_ids = (
-            self._completion(messages, tools, completion, prompt) for completion in (pair.chosen, pair.rejected)
-        )
+        text = self._template.written(messages, tools, generation=True)
+        prompt = _Prompt(messages, tools, text, thoughts.opening_of(text), self._template.marks(tools))
+        if not self._may_leave_out:
+            with template_errors():
+                self._refuse_left_out(self._completeness.of_prompt(prompt.told, text))
+        chosen_ids, rejected_ids = (self._completion(prompt, completion) for completion in (pair.chosen, pair.rejected))
         if chosen_ids == rejected_ids:
             raise RenderError("identical_tokens", "both completions are the same after the chat template")
-        whole = self._encode(prompt)
+        self._template.went_well()
+        whole = self._encode(text)
         kept = self._fitted(whole, room=self._max_length - max(len(chosen_ids), len(rejected_ids)))
         num_cut, weight = len(whole) - len(kept), pair.preference.weight
         return TokenizedPair(pair.pair_id, pair.prompt_id, tuple(kept), chosen_ids, rejected_ids, num_cut, weight)
@@ -88,7 +90,7 @@ class Renderer:
 
     def prompt(self, prompt: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> tuple[int, ...]:
         """Return the ids that generation starts from, the assistant's header included."""
-        return tuple(self._encode(self._text(*self._disarmed(prompt, tools), generation=True)))
+        return tuple(self._encode(self._template.written(*self._disarmed(prompt, tools), generation=True)))
 
     def text(self, ids: Sequence[int]) -> str:
         """Return generated ids as text, without control tokens."""
@@ -102,74 +104,82 @@ class Renderer:
             raise RenderError("too_long", f"{longest} tokens, more than {self._limit}")
         return prompt_ids[-room:]
 
-    def _completion(self, messages: _Chat, tools: _Tools, completion: Message, prompt: str) -> tuple[int, ...]:
+    def _completion(self, prompt: _Prompt, completion: Message) -> tuple[int, ...]:
         """Return the scored ids: what the template writes after the prompt, to the first EOS and no further."""
-        written = self._written(messages, tools, completion, prompt)
-        ids = self._encode(written, continuing=prompt)
+        ids = self._encode(self._written(prompt, completion), continuing=prompt.text)
         end = min((ids.index(eos) for eos in self._eos_ids if eos in ids), default=None)
         body = ids if end is None else ids[:end]
         if not body:
             raise RenderError("empty_completion", "the chat template leaves nothing of the completion")
         return (*body, self._eos_ids[0] if end is None else ids[end])
 
-    def _written(self, messages: _Chat, tools: _Tools, completion: Message, prompt: str) -> str:
+    def _written(self, prompt: _Prompt, completion: Message) -> str:
         """Return what follows a prompt, as the template writes it, the reasoning included.
 
         A template that cuts the reasoning out of finished turns, or opens it where an answer begins, writes the rest of
-        the turn; the reasoning is put before it as a model would write it there.
+        the turn; the reasoning is put before it as a model would write it there. So is reasoning that was cut off:
+        templates take it for an answer.
         """
-        last, _ = self._disarmed([completion], ())
-        spoken = self._spoken(completion)
-        parts = parts_of_completion(last[0], spoken)
-        full = self._text([*messages, *last], tools, generation=False)
-        written = full[len(prompt) :] if full.startswith(prompt) else None
+        [last], _ = self._disarmed([completion], ())
+        spoken = self._spoken(completion, prompt.known)
+        full = self._template.written([*prompt.messages, last], prompt.tools, generation=False)
+        written = full[len(prompt.text) :] if full.startswith(prompt.text) else None
         # Marks that are control tokens were broken in the content, and a template does not know them again.
         broken = spoken is not None and self._control.broken(spoken.mark.end) != spoken.mark.end
-        if written is None or broken or reasoning_left_out(parts, spoken, written, _BREAK):
-            opening = thoughts.opening_of(prompt)
-            composed = self._with_reasoning(messages, tools, completion, spoken, prompt, opening)
-            if composed is None and written is None:
-                raise RenderError("seam", self._opened_fault(opening, tools) if opening else _seam_fault(prompt, full))
-            written = written if composed is None else composed
-        self._refuse_left_out(parts, written or "")
-        return written or ""
+        unended = spoken is not None and not spoken.ends
+        if written is None or broken or unended or self._hides_reasoning(prompt, last, spoken, full, written):
+            composed = self._with_reasoning(prompt, completion, spoken)
+            if composed is not None:
+                return composed
+            if written is None or unended:
+                fault = self._opened_fault(prompt.opening, prompt.tools) if prompt.opening else None
+                raise RenderError("seam", fault or _seam_fault(prompt.text, full))
+        self._refuse_left_out(self._lacking(prompt, last, full, written))
+        return written
 
-    def _spoken(self, completion: Message) -> thoughts.Spoken | None:
+    def _spoken(self, completion: Message, marks: Collection[thoughts.Mark]) -> thoughts.Spoken | None:
         """Return a completion that reasons in its text taken apart, with every control token in it broken."""
-        spoken = None if completion.reasoning else thoughts.spoken_of(completion.content)
+        spoken = None if completion.reasoning else thoughts.spoken_of(completion.content, marks)
         if spoken is None:
             return None
         return replace(spoken, thought=self._control.closed(spoken.thought), answer=self._control.closed(spoken.answer))
 
-    def _with_reasoning(
-        self,
-        messages: _Chat,
-        tools: _Tools,
-        completion: Message,
-        spoken: thoughts.Spoken | None,
-        prompt: str,
-        opening: thoughts.Opening | None,
-    ) -> str | None:
+    def _hides_reasoning(
+        self, prompt: _Prompt, last: dict[str, Any], spoken: thoughts.Spoken | None, full: str, written: str
+    ) -> bool:
+        """Whether a completion reasons, and that is not in what was written of it before its answer begins."""
+        own = [part for part in parts_of(lambda put: completion_with(put, last, prompt.known)) if part[0] == REASONING]
+        if not own:
+            return False
+        before = written.partition(spoken.mark.end)[0] if spoken else written
+        return text_left_out(own, before) is not None or self._lacking(prompt, last, full, written) == REASONING
+
+    def _with_reasoning(self, prompt: _Prompt, completion: Message, spoken: thoughts.Spoken | None) -> str | None:
         """Return the reasoning of a completion, and what the template writes of the rest of it; None where it cannot.
 
         A prompt that opens the reasoning wants a completion that has some, and one that closes it again one that has
         none.
         """
+        opening = prompt.opening
         if completion.reasoning:
-            mark = opening.mark if opening else thoughts.mark_in(self._tokenizer.get_chat_template(tools=tools))
+            mark = opening.mark if opening else self._template.own_mark(prompt.tools)
             thought = self._control.closed(completion.reasoning)
             spoken = thoughts.told(thought, completion.content, mark) if mark else None
         if (spoken is None) != (opening is not None and opening.closed):
             return None
         before, answer = ("", completion.content) if spoken is None else thoughts.behind(opening, spoken)
-        rest, _ = self._disarmed([replace(completion, content=answer, reasoning="")], ())
-        full = self._text([*messages, *rest], tools, generation=False)
-        head = prompt.removesuffix(opening.text) if opening else prompt
-        return before + thoughts.without_empty(full[len(head) :]) if full.startswith(head) else None
+        [rest], _ = self._disarmed([replace(completion, content=answer, reasoning="")], ())
+        full = self._template.written([*prompt.messages, rest], prompt.tools, generation=False)
+        head = prompt.text.removesuffix(opening.text) if opening else prompt.text
+        if not full.startswith(head):
+            return None
+        composed = before + thoughts.without_empty(full[len(head) :])
+        self._refuse_left_out(self._lacking(prompt, rest, full, composed))
+        return composed
 
     def _opened_fault(self, opening: thoughts.Opening, tools: _Tools) -> str:
         """Return why a completion does not go on behind reasoning that a prompt opens, or closes, and the way out."""
-        names = names_read(self._tokenizer.get_chat_template(tools=tools))
+        names = self._template.names_read(tools)
         switch = next((name for name in SWITCHES if name in names), None)
         setting = f"set model.chat_template_arguments: {{{switch}: {str(opening.closed).lower()}}}" if switch else ""
         does, has = ("close", "some") if opening.closed else ("open", "none")
@@ -179,24 +189,23 @@ class Renderer:
             f"completion has {has}; {' or '.join(filter(None, (setting, other)))}"
         )
 
-    def _refuse_left_out(self, parts: Sequence[Part], written: str) -> None:
+    def _lacking(self, prompt: _Prompt, last: dict[str, Any], full: str, written: str) -> str | None:
+        """Return what a template left out of a completion."""
+
+        def visit(put: Put) -> dict[str, Any]:
+            return completion_with(put, last, prompt.known)
+
+        with template_errors():
+            return self._completeness.of_completion(prompt.told, visit, full, written)
+
+    def _refuse_left_out(self, what: str | None) -> None:
         """Refuse a chat of which the template did not write all, unless that is allowed."""
-        if not self._may_leave_out and (what := left_out(parts, written, _BREAK)):
+        if what and not self._may_leave_out:
             raise RenderError(
                 "not_rendered",
                 f"the chat template leaves out {what}; name one that writes it as model.chat_template, or go on "
                 f"without it with data.allow: [{NOT_RENDERED}]",
             )
-
-    def _text(self, messages: _Chat, tools: _Tools, *, generation: bool) -> str:
-        if self._exceeded:  # it would cost seconds again, for each pair of a file
-            raise RenderError("template", str(self._exceeded))
-        try:
-            with _template_errors():
-                return rendered(self._tokenizer, messages, tools, generation, self._now)
-        except Exceeded as error:
-            self._exceeded = error
-            raise RenderError("template", str(error)) from None
 
     def _disarmed(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> tuple[_Chat, _Tools]:
         """Return messages and tools as templates take them, with every control token in their content broken.
@@ -204,7 +213,7 @@ class Renderer:
         Added tokens that are not special, like `<think>`, are broken in what others write and kept where the model
         itself is the writer: there they are how it really writes.
         """
-        with _template_errors():
+        with template_errors():
             return [self._disarmed_message(message) for message in messages], self._any_added.broken(tools) or None
 
     def _disarmed_message(self, message: Message) -> dict[str, Any]:
@@ -212,77 +221,40 @@ class Renderer:
         content = breaker.closed(message.content)
         if not (message.name or message.tool_calls or message.tool_call_id or message.reasoning):
             return {"role": message.role, "content": content}
-        broken: dict[str, Any] = breaker.broken(_with_parsed_arguments(message.as_dict()))
+        broken: dict[str, Any] = breaker.broken(with_objects(message.as_dict()))
         if message.reasoning:  # each template reads one of these names, and some of them the first that is there
             broken |= dict.fromkeys(("reasoning_content", "reasoning", "thinking"), breaker.closed(message.reasoning))
         return broken | {"role": message.role, "content": content}
 
     def _encode(self, text: str, continuing: str = "") -> list[int]:
-        """Return the ids of a text whose pieces, split at `_BREAK`, never join into a control token."""
+        """Return the ids of a text whose pieces, split at every break, never join into a control token."""
         ids: list[int] = []
-        for piece in text.split(_BREAK):
-            before = continuing.rpartition(_BREAK)[2]
+        for piece in pieces(text):
+            before = pieces(continuing)[-1]
             ids += self._encoder.continuation(piece, before) if continuing else self._encoder.ids(piece)
             continuing = continuing or piece
         return ids
 
 
-class _Breaker:
-    """Puts `_BREAK` into every spelling of some tokens."""
+@dataclass(frozen=True)
+class _Prompt:
+    """A prompt as it was given to the template, and what came of it."""
 
-    def __init__(self, tokens: Iterable[str]) -> None:
-        longest_first = sorted((token for token in tokens if len(token) > 1), key=len, reverse=True)
-        self._whole = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
-        self._begun = {token[:length] for token in longest_first for length in range(1, len(token))}
-        self._longest = len(longest_first[0]) if longest_first else 0
-        self._firsts = {token[0] for token in longest_first}
+    messages: _Chat
+    tools: _Tools
+    text: str
+    opening: thoughts.Opening | None
+    marks: tuple[thoughts.Mark, ...]
 
-    def broken(self, value: Any) -> Any:
-        """Return a value of JSON with the tokens broken in all its texts."""
-        if isinstance(value, str):
-            return self._broken_text(value)
-        if isinstance(value, Mapping):
-            return {self.broken(key): self.broken(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.broken(item) for item in value]
-        return value
+    @property
+    def known(self) -> tuple[thoughts.Mark, ...]:
+        """The marks that mean reasoning in a completion: behind an opened one, no other."""
+        return (self.opening.mark,) if self.opening else self.marks
 
-    def closed(self, text: str) -> str:
-        """Return a broken text that no token can reach out of: templates may write messages back to back."""
-        text = self._broken_text(text)
-        return text + _BREAK if self._ends_begun(text) else text
-
-    def _ends_begun(self, text: str) -> bool:
-        if self._firsts.isdisjoint(text[1 - self._longest :]):
-            return False
-        return any(text[-length:] in self._begun for length in range(1, self._longest))
-
-    def _broken_text(self, text: str) -> str:
-        text = text.replace(_BREAK, "")
-        while self._whole and self._whole.search(text):  # again, since a broken token may hold a shorter one
-            text = self._whole.sub(lambda found: found[0][0] + _BREAK + found[0][1:], text)
-        return text
-
-
-def _with_parsed_arguments(message: dict[str, Any]) -> dict[str, Any]:
-    """Return a message whose tool calls hold their arguments as objects.
-
-    OpenAI writes them as JSON text; chat templates write JSON themselves and would encode that text once more.
-    """
-    if "tool_calls" not in message:
-        return message
-    return message | {"tool_calls": [_parsed_call(call) for call in message["tool_calls"]]}
-
-
-def _parsed_call(call: Mapping[str, Any]) -> Mapping[str, Any]:
-    function = call.get("function")
-    if not isinstance(function, Mapping) or not isinstance(function.get("arguments"), str):
-        return call
-    try:
-        arguments = json.loads(function["arguments"])
-    except ValueError:
-        return call
-    return {**call, "function": {**function, "arguments": arguments}} if isinstance(arguments, dict) else call
+    @cached_property
+    def told(self) -> Told:
+        """What it says."""
+        return Told(lambda put: prompt_with(put, self.messages, self.tools or (), self.marks))
 
 
 def _seam_fault(prompt: str, full: str) -> str:
@@ -292,14 +264,3 @@ def _seam_fault(prompt: str, full: str) -> str:
         f"{prompt[max(0, at - 20) : at + 20]!r} becomes {full[max(0, at - 20) : at + 20]!r}; name a template that only "
         "appends turns as model.chat_template"
     )
-
-
-@contextlib.contextmanager
-def _template_errors() -> Iterator[None]:
-    try:
-        yield
-    except Exceeded:
-        raise
-    except Exception as error:  # noqa: BLE001 - a template is foreign code and may raise anything
-        cause = one_line(error, 200) or type(error).__name__
-        raise RenderError("template", f"the chat template refuses the messages: {cause}") from None

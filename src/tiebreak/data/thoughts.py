@@ -7,6 +7,7 @@ and no tokens.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -68,9 +69,9 @@ class Spoken:
     """Whether the mark of the end is written; where it is not, the reasoning was cut off."""
 
 
-def mark_in(template: str) -> Mark | None:
+def marks_in(text: str) -> tuple[Mark, ...]:
     """Return the marks of reasoning that a template speaks of."""
-    return next((mark for mark in MARKS if mark.begin in template or mark.end in template), None)
+    return tuple(mark for mark in MARKS if mark.begin in text or mark.end in text)
 
 
 def opening_of(prompt: str) -> Opening | None:
@@ -92,12 +93,15 @@ def without_empty(text: str) -> str:
     return text
 
 
-def spoken_of(content: str) -> Spoken | None:
-    """Return the reasoning that a text begins with, be its first mark written or not; None where there is none."""
+def spoken_of(content: str, marks: Collection[Mark] = MARKS) -> Spoken | None:
+    """Return the reasoning that a text begins with, be its first mark written or not; None where there is none.
+
+    No other marks than `marks` are any: `</analysis>` may be what an answer is about.
+    """
     if not any(first in content for first in _BEGINS):
         return None
     stripped = content.lstrip()
-    for mark in MARKS:
+    for mark in marks:
         begins = stripped.startswith(mark.begin)
         thought, end, answer = (stripped[len(mark.begin) :] if begins else content).partition(mark.end)
         if begins or (end and mark.begin not in thought):
