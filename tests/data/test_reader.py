@@ -314,7 +314,5 @@ def test_a_source_with_a_form_of_its_own_is_not_read_by_the_columns_of_all(saved
 @pytest.mark.parametrize("row", ['{"dev": []}', '{"train": [], "test": []}', '{"data": []}', '{"rows": {}}'])
 def test_a_file_whose_only_row_holds_empty_lists_is_a_record_that_is_told(saved, row):
     for content in (row, row + "\n"):
-        with pytest.raises(
-            DataError, match=r"^pairs\.jsonl:1: found the keys .* \(unknown_format; no record"
-        ):
+        with pytest.raises(DataError, match=r"^pairs\.jsonl:1: found the keys .* \(unknown_format; no record"):
             read_pairs(saved(content.encode()))

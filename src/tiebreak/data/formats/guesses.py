@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
+from tiebreak.data.formats.candidates import sides_of
 from tiebreak.data.formats.cells import has_all
 from tiebreak.data.formats.form import Row
 
@@ -32,6 +33,7 @@ _PAIRS = tuple({"chosen": chosen, "rejected": rejected} for chosen, rejected in 
 # Stanford Human Preferences (SHP): `labels` is 1 where the first of two comments is the better one, else 0.
 _SHP = {"completion_a": "human_ref_A", "completion_b": "human_ref_B", "a_is_better": "labels"}
 COMPLETIONS = ("completion", "solution", "response", "answer", "output", "generation")
+FIRST_IS_BETTER = ("a_is_better", "is_a_better", "first_is_better", "is_first_better", "a_better", "prefer_a")
 VERDICTS = ("is_correct", "correct", "is_good", "liked", "thumbs_up", "upvoted", "label")
 
 
@@ -61,6 +63,9 @@ def _guessed(row: Row) -> dict[str, str] | None:
     shp = {key: plain_name(name) for key, name in _SHP.items()}
     if found is None and has_all(row, tuple(shp.values())):
         found = shp
+    told = next((name for name in FIRST_IS_BETTER if name in row and _is_yes_or_no(row[name])), None)
+    if found is None and told is not None and (sides := sides_of(row)):
+        found = {"completion_a": sides[0], "completion_b": sides[1], "a_is_better": told}
     if found is None:
         completion = next((name for name in COMPLETIONS if isinstance(row.get(name), str)), None)
         label = next((name for name in VERDICTS if name in row and _is_yes_or_no(row[name])), None)

@@ -113,11 +113,17 @@ def doubt_about(verdicts: Iterable[Any], *, numbered: bool) -> tuple[Doubt, list
     if 2 not in told and 1.5 not in told and all(number in (0, 1) for number in numbers):
         is_plain = numbers == [1] and numbered and told.total() < _ENOUGH
         return None if is_plain else ("places", numbers)
-    return ("places", numbers) if told[0] > min(told[1], told[2]) and 0 in told and 1 in told and 2 in told else None
+    # Of a few rows nothing can be said of what is rare.
+    most = min(told[1], told[2]) * (1 if told.total() < _MANY else _RARE)
+    return ("places", numbers) if told[0] > most and told[1] and told[2] else None
 
 
 _ENOUGH = 8
 """Rows after which a word that is always the same is no accident: one file in 256."""
+
+
+_MANY = 20
+_RARE = 0.75
 
 
 def _number_in(value: Any) -> float | None:

@@ -177,7 +177,7 @@ def refuse_doubt(column: str, mapping: Mapping[str, str], verdicts: Sequence[Any
     if found is None:
         return
     doubt, numbers = found
-    said = as_options(mapping | {"winner": column})
+    said = as_options({**mapping, "winner": column})
     if doubt == "places":
         raise Ambiguous(
             f"the numbers in '{column}' can be read in two ways: as places (0 is the first completion, 1 the second) "
