@@ -24,7 +24,8 @@ from tiebreak.data.formats.guesses import proposed_columns
 from tiebreak.data.formats.ratings import paired_ratings
 from tiebreak.data.formats.thumbs import paired_thumbs
 from tiebreak.data.locations import held_out_by_name, locate
-from tiebreak.data.survey import Look, survey, unfolded
+from tiebreak.data.survey import Look, survey
+from tiebreak.data.unfolding import columns_read_as_lists, unfolded
 from tiebreak.errors import DataError, nearest
 from tiebreak.fingerprint import file_digest, fingerprint
 from tiebreak.records import Dropped, Pair, Record, Source
@@ -50,7 +51,7 @@ class DataFile:
     spec: str = ""
     """What the user named, where that names this file alone."""
     unfold: tuple[str, ...] = ()
-    """Columns whose messages are written as JSON text."""
+    """Columns whose lists and objects are written as text."""
     look: Look = Look()  # noqa: RUF009 - frozen
     """What its first rows showed."""
 
@@ -140,7 +141,7 @@ def open_files(source: SourceConfig, pairing: Pairing = Pairing()) -> list[DataF
     stated: Format | None = None
     if source.columns:
         try:
-            stated = columns_form(source.columns)
+            stated = replace(columns_form(source.columns), lists=columns_read_as_lists(source.columns))
         except ValueError as error:
             raise DataError(f"data.columns: {error}") from None
     elif source.format != "auto":

@@ -6,7 +6,6 @@ read, which were not, and why one side of the first record is chosen. It knows n
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,8 +18,7 @@ from tiebreak.data.formats import Format, Pairing, RowError, detect, read_row
 from tiebreak.data.formats.annotations import columns_beside
 from tiebreak.data.formats.form import Ambiguous, Reading, Row
 from tiebreak.data.formats.guesses import proposed_columns
-from tiebreak.data.formats.messages import ROLE_KEYS, TEXT_KEYS
-from tiebreak.data.literals import json_of
+from tiebreak.data.unfolding import columns_to_unfold, unfolded
 from tiebreak.errors import DataError, one_line
 from tiebreak.records import Message, Source
 from tiebreak.secrecy import masked
@@ -86,7 +84,7 @@ def survey(path: Path, name: str, stated: Format | None, pairing: Pairing) -> Su
     while form is None and (window := list(islice(stream, MAX_ROWS))):
         found = [(source, row) for source, row in window if isinstance(row, Mapping)]
         start = start or next((row for _, row in found), {})
-        unfold = _messages_as_text([row for _, row in found])
+        unfold = columns_to_unfold([row for _, row in found], name, stated.lists if stated else None)
         sample = [(source, unfolded(row, unfold)) for source, row in found]
         form = stated or _form_of(sample)
     if form is None:
@@ -117,55 +115,6 @@ def _form_of(sample: Sequence[tuple[Source, Row]]) -> Format | None:
                 continue
         return form
     return recognised
-
-
-# ------------------------------------------------------------------------------------------------------------ unfolding
-
-
-def unfolded(row: Row, columns: Sequence[str]) -> Row:
-    """Return a row with the messages that columns hold as text; raises RowError where one holds other text."""
-    if not columns:
-        return row
-    made = dict(row)
-    for name in columns:
-        value = made.get(name)
-        if isinstance(value, str) and value.strip():
-            made[name] = _messages(value)
-            if made[name] is None:
-                raise RowError(
-                    "wrong_type", f"'{name}' holds messages written as text in the rows before, found other text"
-                )
-    return made
-
-
-def _messages_as_text(found: Sequence[Row]) -> tuple[str, ...]:
-    """Return the columns whose cells, as far as they hold anything, are all messages written as text."""
-    names = dict.fromkeys(name for row in found for name, value in row.items() if isinstance(value, str))
-    cells = {name: [row[name] for row in found if row.get(name) not in (None, "")] for name in names}
-    return tuple(
-        name
-        for name, values in cells.items()
-        if values and all(isinstance(value, str) and _messages(value) is not None for value in values)
-    )
-
-
-def _messages(text: str) -> Any:
-    """Return messages that are written as JSON text, or as Python prints them; None where it is something else."""
-    text = text.strip()
-    if text[-1:] not in ("]", "}", ")"):
-        return None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        printed = json_of(text)
-        value = None if printed is None else json.loads(printed)
-    items = [value] if isinstance(value, dict) else value if isinstance(value, list) else []
-    return value if items and all(map(_is_message, items)) else None
-
-
-def _is_message(item: Any) -> bool:
-    said = (*TEXT_KEYS, "tool_calls")
-    return isinstance(item, dict) and not item.keys().isdisjoint(ROLE_KEYS) and not item.keys().isdisjoint(said)
 
 
 # ----------------------------------------------------------------------------------------------- what is told of a file
