@@ -170,6 +170,12 @@ def test_answers_that_are_json_are_the_same_texts_in_every_container(saved, valu
     assert [(pair.chosen.content, pair.rejected.content) for pair in found.pairs] == [(good, bad)]
 
 
+def test_a_cell_of_messages_that_is_cut_off_is_a_dropped_record_in_every_container(saved):
+    rows = [{"chosen": json.dumps(said), "rejected": json.dumps([*said[:-1], SAID[0][-1]])} for said in SAID[1:]]
+    found = read_pairs(saved([rows[0], rows[1] | {"chosen": rows[1]["chosen"][:-9]}]))
+    assert (len(found.pairs), found.reasons) == (1, {"bad_row": 1})
+
+
 @pytest.mark.parametrize("write", [json.dumps, repr], ids=["JSON", "Python"])
 def test_a_mapping_reaches_into_text_in_every_container(saved, write):
     said = [{"text": "bad", "marks": 1}, {"text": "good", "marks": 4}]

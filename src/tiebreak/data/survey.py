@@ -18,7 +18,7 @@ from tiebreak.data.formats import Format, Pairing, RowError, detect, read_row
 from tiebreak.data.formats.annotations import columns_beside
 from tiebreak.data.formats.form import Ambiguous, Reading, Row
 from tiebreak.data.formats.guesses import proposed_columns
-from tiebreak.data.unfolding import columns_to_unfold, unfolded
+from tiebreak.data.unfolding import columns_to_unfold, readable
 from tiebreak.errors import DataError, one_line
 from tiebreak.records import Message, Source
 from tiebreak.secrecy import masked
@@ -85,7 +85,7 @@ def survey(path: Path, name: str, stated: Format | None, pairing: Pairing) -> Su
         found = [(source, row) for source, row in window if isinstance(row, Mapping)]
         start = start or next((row for _, row in found), {})
         unfold = columns_to_unfold([row for _, row in found], name, stated.lists if stated else None)
-        sample = [(source, unfolded(row, unfold)) for source, row in found]
+        sample = list(readable(found, unfold))
         form = stated or _form_of(sample)
     if form is None:
         return Surveyed(None, look=Look(proposed=_proposed(start)))

@@ -7,7 +7,7 @@ messages (or the answers of annotators), and in those that forms read as lists o
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -23,6 +23,7 @@ from tiebreak.data.formats.thumbs import DIALOGUE
 from tiebreak.data.formats.votes import VERDICTS
 from tiebreak.data.literals import json_of
 from tiebreak.errors import DataError
+from tiebreak.records import Source
 
 _SIDES = frozenset(name for pair in CHOSEN_REJECTED for name in pair)
 _STRUCTURED = frozenset(
@@ -99,6 +100,13 @@ def unfolded(row: Row, columns: Sequence[str]) -> Row:
                 "wrong_type", f"'{name}' holds lists or objects written as text in the rows before, found other text"
             )
     return made
+
+
+def readable(rows: Iterable[tuple[Source, Row]], columns: Sequence[str]) -> Iterator[tuple[Source, Row]]:
+    """Yield rows as `unfolded` has them, without those that have a cell that is cut off."""
+    for source, row in rows:
+        with suppress(RowError):
+            yield source, unfolded(row, columns)
 
 
 def _is_structured(name: str) -> bool:
