@@ -1,7 +1,7 @@
 """The data sets that a configuration of another trainer names, to sources as `data.train` takes them.
 
-Owns where their files are looked for, which of their columns is what, and that nothing said of a data set is lost: what
-no source takes is named. It opens none but LLaMA-Factory's list of data sets.
+Owns where their files are looked for and which of their columns is what. It opens none but LLaMA-Factory's list of data
+sets.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tiebreak.config.foreign.names import name_of
+from tiebreak.config.foreign.entries import MISSING, REASONS, WHOLE, Data, Entry, Found
 from tiebreak.config.foreign.values import listed
-from tiebreak.errors import one_line
 
 _TRAIN = ("dataset", "datasets", "dataset_name", "train_dataset", "dataset_path", "data_path", "train_file",
           "train_files", "train_data", "data_files", "dataset_mixture")  # fmt: skip
@@ -25,7 +24,6 @@ _HUB = re.compile(r"([\w.-]+/[\w.-]+)(?::([\w.-]+))?")
 _SPLIT = re.compile(r"[\w.-]+")
 _LOADERS = frozenset({"json", "csv", "parquet", "arrow", "text"})
 _FILES = (".jsonl", ".json", ".csv", ".parquet")
-MISSING = "not found from here: name a file, folder or pattern, or hf:OWNER/NAME"
 
 # Which of our names for a column is theirs.
 _AXOLOTL = {"field_prompt": "prompt", "field_messages": "prompt", "field_chosen": "chosen",
@@ -37,100 +35,6 @@ _MS_SWIFT = {"query": "prompt", "response": "chosen", "rejected_response": "reje
 _PAIR = frozenset(("prompt", "chosen", "rejected"))
 _NO_PAIR = "data.columns takes a prompt, a chosen and a rejected completion"
 _ONE = "only a data set of the Hub has several"
-_WHOLE = "all of it is read; data.max_pairs takes fewer pairs"
-_BY_KEYS = "the form of the rows is told by their keys"
-_WHY = {
-    "type": _BY_KEYS,
-    "roles": "who speaks is told by the usual names (docs/data.md)",
-    "response": "the chosen completion has a column of its own",
-    "num_samples": _WHOLE,
-    "shards": _WHOLE,
-    "shards_idx": _WHOLE,
-    "weight": "wanted a number above zero",
-    "folder": "a source is a file, a folder or a data set, named itself",
-    "data_dir": "a source is a file, a folder or a data set, named itself",
-    "prompt_format": "the chat template lays out the prompt",
-    "chosen_format": "the chat template lays out the completion",
-    "rejected_format": "the chat template lays out the completion",
-    "file_name": "the data set of the Hub is taken",
-    "ranking": "preference pairs are what is learned from",
-    "kto_tag": "there is no KTO here",
-    "script_url": "code of a data set is never run",
-    "cloud_file_name": "wanted file_name or hf_hub_url",
-    "ms_hub_url": "wanted file_name or hf_hub_url",
-    "om_hub_url": "wanted file_name or hf_hub_url",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Found:
-    """A source, the setting that names it, what to know about it, and which of its columns is what."""
-
-    path: str
-    key: str
-    note: str = ""
-    columns: tuple[tuple[str, str], ...] = ()
-    """Our names, each with their column; none where the rows are to tell."""
-    weight: float = 1.0
-
-    @property
-    def is_missing(self) -> bool:
-        """Whether nothing of this name is there."""
-        return self.note == MISSING
-
-
-@dataclass
-class Data:
-    """The sources that a configuration names, and the account of what it says of them."""
-
-    sources: list[Found] = field(default_factory=list)
-    used: set[str] = field(default_factory=set)
-    """Settings that stand in the sources, whole."""
-    left_out: dict[str, tuple[Any, str]] = field(default_factory=dict)
-    """What they hold that no source takes, by dotted key: its value, and why."""
-    unknown: dict[str, Any] = field(default_factory=dict)
-
-
-class _Entry:
-    """An object of theirs, taken key by key; what nobody took goes into the account."""
-
-    def __init__(self, told: Mapping[Any, Any], name: str, data: Data) -> None:
-        self._told = {one_line(key, 80): value for key, value in told.items()}
-        self._data = data
-        self.name = one_line(name, 200)
-
-    def get(self, key: str) -> Any:
-        """Return what a key holds, and leave it."""
-        return self._told.get(key)
-
-    def take(self, *keys: str) -> Any:
-        """Return what the first of the keys holds that holds something, which is taken so."""
-        key = next((key for key in keys if self._told.get(key) not in (None, "")), None)
-        return None if key is None else self._told.pop(key)
-
-    def inner(self, key: str) -> _Entry:
-        """Take an object under a key, {} where there is none."""
-        found = self._told.get(key)
-        told = self._told.pop(key) if isinstance(found, Mapping) else {}
-        return _Entry(told, f"{self.name}.{key}", self._data)
-
-    def leave(self, key: str, value: Any, why: str) -> None:
-        """Count a value that was taken as left out after all."""
-        self._data.left_out[f"{self.name}.{key}"] = (value, why)
-
-    def close(self, why: Mapping[str, str] = _WHY) -> None:
-        """Count all that is still there as left out, or as not known."""
-        for key, value in self._told.items():
-            name = name_of(key)
-            if value is None:
-                self.leave(key, value, "not set there")
-            elif key in why:
-                self.leave(key, value, why[key])
-            elif name is not None:
-                self.leave(key, value, ": ".join(filter(None, (name.ours, name.why))))
-            else:
-                self._data.unknown[f"{self.name}.{key}"] = value
-        self._told = {}
 
 
 def data_of(settings: Mapping[str, Any], folder: Path, *, heldout: bool = False) -> Data:
@@ -154,14 +58,14 @@ def _read(key: str, settings: Mapping[str, Any], folder: Path, data: Data) -> No
     """Read the sources that a setting names, as text, as a list, or as an object."""
     told, name = settings.get(key), key
     if key == "dataset_mixture" and isinstance(told, Mapping):
-        mixture = _Entry(told, key, data)
+        mixture = Entry(told, key, data)
         told, name = mixture.take("datasets"), f"{key}.datasets"
         mixture.close()
     for index, item in enumerate([told] if isinstance(told, Mapping) else listed(told)):
         place = name if told is item else f"{name}.{index}"
         found: list[Found] = []
         if isinstance(item, Mapping):
-            found += _of_entry(_Entry(item, place, data), key, folder)
+            found += _of_entry(Entry(item, place, data), key, folder)
         elif isinstance(item, str) and item.strip() and not (item in _LOADERS and settings.get("data_files")):
             found += _of_name(item, key, settings, folder, data)
         elif not isinstance(item, str) or not item.strip():
@@ -178,7 +82,7 @@ def _mixed(mixer: Mapping[Any, Any], settings: Mapping[str, Any], folder: Path, 
         config = configs[index] if len(configs) == len(mixer) else None
         is_share = type(share) in (int, float) and share > 0
         if not is_share:
-            data.left_out[f"dataset_mixer.{name}"] = (share, _WHY["weight"])
+            data.left_out[f"dataset_mixer.{name}"] = (share, REASONS["weight"])
         for split in (split for split in splits or [side] if side in split):
             path, note, _ = _place(str(name), split, config, folder)
             data.sources.append(Found(path, "dataset_mixer", note, (), float(share) if is_share else 1.0))
@@ -193,7 +97,7 @@ def _of_name(item: str, key: str, settings: Mapping[str, Any], folder: Path, dat
     if known is not None:
         place, told = known
         data.used.add("dataset_dir")
-        yield _of_listed(_Entry(told, item, data), place, key, folder)
+        yield _of_listed(Entry(told, item, data), place, key, folder)
         return
     given = {name: settings[name] for name in (*_SPLITS, *_CONFIGS) if settings.get(name)}
     split = next((given[name] for name in _SPLITS if name in given), None)
@@ -228,7 +132,7 @@ def _parsed(value: Any) -> Mapping[Any, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _of_entry(entry: _Entry, key: str, folder: Path) -> list[Found]:
+def _of_entry(entry: Entry, key: str, folder: Path) -> list[Found]:
     """Return the sources of an object that names a data set, as Axolotl and TRL have it."""
     files, name, split = entry.take("data_files"), entry.take("path", "dataset", "id"), entry.take("split")
     config = entry.take("name", "config", "subset") if name and not files else None
@@ -253,7 +157,7 @@ def _of_entry(entry: _Entry, key: str, folder: Path) -> list[Found]:
     if found:
         taken |= {"columns"} | ({"weight"} if is_weight else set())
     given = {"split": split, "config": config, "weight": weight, "columns": dict(columns) or None}
-    why = {"split": _why_no_split(found[0].path), "config": _ONE, "weight": _WHY["weight"]} if found else {}
+    why = {"split": _why_no_split(found[0].path), "config": _ONE, "weight": REASONS["weight"]} if found else {}
     for told, value in given.items():
         if value is not None and told not in taken:
             entry.leave("name" if told == "config" else told, value, why.get(told, "no data set is named beside it"))
@@ -261,7 +165,7 @@ def _of_entry(entry: _Entry, key: str, folder: Path) -> list[Found]:
     return found
 
 
-def _axolotl_columns(entry: _Entry) -> tuple[tuple[str, str], ...]:
+def _axolotl_columns(entry: Entry) -> tuple[tuple[str, str], ...]:
     """Return the columns that an entry of Axolotl names, with its own names where it leaves them unsaid."""
     kind = entry.inner("type")
     has_messages = isinstance(entry.get("field_messages"), str) or str(entry.get("type")).startswith("chat_template")
@@ -280,7 +184,7 @@ def _axolotl_columns(entry: _Entry) -> tuple[tuple[str, str], ...]:
     return tuple((usual | given).items())
 
 
-def _of_listed(entry: _Entry, place: Path, key: str, folder: Path) -> Found:
+def _of_listed(entry: Entry, place: Path, key: str, folder: Path) -> Found:
     """Return the source of an entry of LLaMA-Factory's list; the Hub comes first, as there."""
     hub = entry.get("hf_hub_url")
     is_hub = isinstance(hub, str) and _HUB.fullmatch(hub) is not None
@@ -300,7 +204,7 @@ def _of_listed(entry: _Entry, place: Path, key: str, folder: Path) -> Found:
     return Found(path, key, f"'{entry.name}' in {place / 'dataset_info.json'}", columns)
 
 
-def _listed_columns(entry: _Entry) -> tuple[tuple[str, str], ...]:
+def _listed_columns(entry: Entry) -> tuple[tuple[str, str], ...]:
     """Return the columns that an entry of LLaMA-Factory's list names, () where they make no pair."""
     columns, tags = entry.inner("columns"), entry.inner("tags")
     names = dict(_LLAMA_FACTORY)
@@ -348,7 +252,7 @@ def _place(text: str, split: Any, config: Any, folder: Path) -> tuple[str, str, 
 
 
 def _why_no_split(path: str) -> str:
-    return _WHOLE if path.startswith("hf:") else "a file is read whole"
+    return WHOLE if path.startswith("hf:") else "a file is read whole"
 
 
 def _listed_by_name(name: str, settings: Mapping[str, Any], folder: Path) -> tuple[Path, Mapping[str, Any]] | None:

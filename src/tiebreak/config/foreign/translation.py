@@ -12,6 +12,7 @@ from reprlib import Repr
 from typing import Any
 
 from tiebreak.config.foreign import datasets
+from tiebreak.config.foreign.entries import Data
 from tiebreak.config.foreign.names import NAMES, Name, name_of
 from tiebreak.config.foreign.reading import COMPUTED, Foreign, read_foreign
 from tiebreak.config.foreign.trainers import Trainer, defaults_of, recognised
@@ -194,9 +195,9 @@ class _Account:
         elif held.sources:
             why = f"data.heldout is one file or data set, here are {len(held.sources)}"
             self.left_out |= dict.fromkeys({one.key for one in held.sources}, why)
-        self._take_columns(found if train is None else datasets.Data(), held)
+        self._take_columns(found if train is None else Data(), held)
 
-    def _take_columns(self, found: datasets.Data, held: datasets.Data) -> None:
+    def _take_columns(self, found: Data, held: Data) -> None:
         """Say which column is what, once where all sources agree, else of each source; held-out pairs have their own.
 
         A source without a mapping would be read by that of the held-out pairs.
@@ -255,11 +256,11 @@ class _Account:
 
     def shown(self, key: str) -> str:
         """Return a setting of theirs with its value, on one line."""
-        told = self._inside | self._settings
+        told = {**self._inside, **self._settings}
         return f"{key}: {_shown(key, told[key])}" if key in told else key
 
 
-def _origin(data: datasets.Data) -> str:
+def _origin(data: Data) -> str:
     """Return which of their settings the sources are taken from, with what is to be known of each."""
     named = [f"from {one.key}" + (f": {one.note}" if one.note else "") for one in data.sources]
     beside = sorted(data.used - {one.key for one in data.sources})

@@ -53,10 +53,10 @@ def named(rows: Iterable[bytes], columns: bytes | None) -> Iterator[bytes | RowE
         if _VIEWED.match(row):
             viewed = dict(_text(row).members())
             cut = viewed.get(b'"truncated_cells"', b"[]")
-            cells = list(_text(cut).items()) if cut.startswith(b"[") else []
-            names = ", ".join(cell.decode("utf-8", "replace") for cell in cells[:8])
-            what = f"the viewer of the Hub has cut cells of this row ({names:.80}); take the data set's own files"
-            yield RowError("bad_row", what) if cells else viewed.get(b'"row"', row)
+            lost = list(_text(cut).items()) if cut.startswith(b"[") else []
+            which = ", ".join(cell.decode("utf-8", "replace") for cell in lost[:8])
+            what = f"the viewer of the Hub has cut cells of this row ({which:.80}); take the data set's own files"
+            yield RowError("bad_row", what) if lost else viewed.get(b'"row"', row)
             continue
         cells = list(_text(row).items()) if row.startswith(b"[") else []
         if cells and not names:
