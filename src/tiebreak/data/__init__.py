@@ -11,4 +11,5 @@ completeness  whether a template wrote all of a chat         thoughts       reas
 scratch       tables that may outgrow memory                 account        what became of the records
 workers       a function over many items in processes        preparation    the data of a run
 split         which prompts are held out                   literals     what Python prints, to JSON
+unfolding     which columns of text hold lists or objects
 """

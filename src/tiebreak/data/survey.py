@@ -20,7 +20,8 @@ from tiebreak.data.formats.annotations import columns_beside
 from tiebreak.data.formats.columns import columns_form
 from tiebreak.data.formats.form import Ambiguous, Reading, Row
 from tiebreak.data.formats.guesses import plain_name, proposed_columns
-from tiebreak.data.formats.messages import ROLE_KEYS, written_messages
+from tiebreak.data.formats.messages import ROLE_KEYS
+from tiebreak.data.unfolding import columns_to_unfold, readable
 from tiebreak.errors import DataError, one_line
 from tiebreak.records import Message, Source
 from tiebreak.secrecy import masked
@@ -87,8 +88,8 @@ def survey(path: Path, name: str, stated: Format | None, pairing: Pairing) -> Su
     while form is None and (window := list(islice(stream, MAX_ROWS))):
         found = [(source, row) for source, row in window if isinstance(row, Mapping)]
         start = start or next((row for _, row in found), {})
-        unfold = _messages_as_text([row for _, row in found])
-        sample = list(_unfolded_rows(found, unfold))
+        unfold = columns_to_unfold([row for _, row in found], name, stated.lists if stated else None)
+        sample = list(readable(found, unfold))
         form = stated or _form_of(sample)
     if form is None:
         return Surveyed(None, look=Look(proposed=_proposed(start)))
@@ -118,40 +119,6 @@ def _form_of(sample: Sequence[tuple[Source, Row]]) -> Format | None:
                 continue
         return form
     return recognised
-
-
-# ------------------------------------------------------------------------------------------------------------ unfolding
-
-
-def unfolded(row: Row, columns: Sequence[str]) -> Row:
-    """Return a row with the messages that columns hold as text; raises RowError where one holds other text."""
-    if not columns:
-        return row
-    made = dict(row)
-    for name in columns:
-        value = made.get(name)
-        if isinstance(value, str) and value.strip():
-            made[name] = written_messages(value)
-            if made[name] is None:
-                raise RowError("wrong_type", f"'{name}' holds messages written as text in other rows, found other text")
-    return made
-
-
-def _unfolded_rows(found: Sequence[tuple[Source, Row]], columns: Sequence[str]) -> Iterator[tuple[Source, Row]]:
-    for source, row in found:
-        with contextlib.suppress(RowError):  # it is told when it is read
-            yield source, unfolded(row, columns)
-
-
-def _messages_as_text(found: Sequence[Row]) -> tuple[str, ...]:
-    """Return the columns whose cells, as far as they hold anything, are messages written as text, but for a few."""
-    names = dict.fromkeys(name for row in found for name, value in row.items() if isinstance(value, str))
-    cells = {name: [row[name] for row in found if row.get(name) not in (None, "")] for name in names}
-    are = {name: [isinstance(one, str) and written_messages(one) is not None for one in cells[name]] for name in cells}
-    return tuple(name for name, told in are.items() if told and sum(told) >= _MOST * len(told))
-
-
-_MOST = 0.9
 
 
 # ----------------------------------------------------------------------------------------------- what is told of a file
