@@ -3,4 +3,5 @@
 heldout    held-out pairs under reference and policy      samples     answers before and after
 measuring  all that is measured, and its files            measures    the before/after table
 gate       the verdict                                    watching    who looks on while a run trains
+repetition how much of an answer goes on with itself      diversity   how different answers are from each other
 """
