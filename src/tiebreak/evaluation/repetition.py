@@ -9,7 +9,7 @@ to who asks for a song with a long refrain reads high, too.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from itertools import groupby
 from typing import NamedTuple
 
@@ -21,7 +21,8 @@ LOOPING = 0.4
 
 _LONGEST_CYCLE, _SHORTEST_CYCLING = 64, 5
 _PASSAGE = 24
-"""Letters that no sound text says twice by chance: five words of English, twelve ideographs."""
+"""Letters that no sound prose says twice by chance: five words of English, twelve ideographs. Code takes
+twice as many."""
 _ITEM = 8
 """Letters from which on an item of words, said again, is more than a "yes"."""
 _WINDOW, _FEW_SIGNS, _FEW_WORDS = 24, 3, 5
@@ -29,10 +30,11 @@ _ASKED_FOR = 24
 """Numbers in a row that may count on, as who asks for them expects, before they are a loop."""
 _LONGEST_NUMBER = 15
 _ENDS = frozenset(".!?\u3002\uff01\uff1f")
-_IN_CODE = frozenset('{}[]<>()="|;`\\')
-_WEIGHTS = {"letter": 1, "number": 1, "syllable": 2, "picture": 1, "mark": 0.25}
+_IN_CODE = frozenset('{}[]<>()="|;:`\\')
+_DIGITS = np.arange(ord("0"), ord("9") + 1)
+_WEIGHTS = {"letter": 1, "number": 1, "syllable": 2, "picture": 1, "mark": 0.125}
 _COUNTING = 0x110000  # beyond every character; a number that says something new has a code beyond this one
-_FACTORS = np.random.default_rng(0).integers(1, 2**63, _PASSAGE, np.uint64) | np.uint64(1)
+_FACTORS = np.random.default_rng(0).integers(1, 2**63, 2 * _PASSAGE, np.uint64) | np.uint64(1)
 
 Flags = NDArray[np.bool_]
 Codes = NDArray[np.int64]
@@ -41,7 +43,7 @@ Codes = NDArray[np.int64]
 def looping(text: str) -> float:
     """Return the share of a text, in letters, that only goes on with what stood before: 0 all new, near 1 all loop.
 
-    What is said for the first time is new, so one sentence ten times over is 0.9. A mark weighs a quarter of a letter,
+    What is said for the first time is new, so one sentence ten times over is 0.9. A mark weighs an eighth of a letter,
     an ideograph or a syllable two. Time grows with the length of the text (a few milliseconds for 1,000 characters).
     """
     signs = _signs(text)
@@ -49,12 +51,16 @@ def looping(text: str) -> float:
         return 0.0
     codes = np.array([sign.code for sign in signs], np.int64)
     weights = np.array([sign.weight for sign in signs])
+    in_code = {sign.item for sign in signs if sign.code < _COUNTING and chr(sign.code) in _IN_CODE}
     said = np.array([sign.word > 0 for sign in signs])
-    # A row of few numbers may be data, so that each of them is unlike all other signs.
-    numbers_alone = np.where(codes < _COUNTING, codes, _COUNTING + np.arange(len(codes)))
-    goes_on = _cycling(codes) | _among_few(numbers_alone, _FEW_SIGNS) | _items(signs)
+    prose = np.array([sign.item not in in_code for sign in signs])
+    # A row of few numbers or digits may be data, so that each of them is unlike all other signs.
+    alone = np.where((codes >= _COUNTING) | np.isin(codes, _DIGITS), _COUNTING + np.arange(len(codes)), codes)
+    goes_on = _cycling(codes) | _among_few(alone, _FEW_SIGNS) | _items(signs, in_code)
     if said.any():
-        goes_on[said] |= _passages(codes[said], weights[said].astype(np.int64)) | _poor([s for s in signs if s.word])
+        letters = codes[said], weights[said].astype(np.int64)
+        goes_on[said] |= (_passages(*letters, _PASSAGE) & prose[said]) | _passages(*letters, 2 * _PASSAGE)
+        goes_on[said] |= _poor([sign for sign in signs if sign.word])
     # A mark, or a number that counts, goes on where the word before it does.
     before = np.maximum.accumulate(np.where(said, np.arange(len(said)), -1))
     goes_on |= goes_on[before] & (before >= 0)
@@ -108,7 +114,8 @@ def kind_of(character: str) -> str:
     if category[0] == "L" or (category[0] == "M" and not "\ufe00" <= character <= "\ufe0f"):
         unspaced = "\u2e80" <= character <= "\ua4cf" or "\uac00" <= character <= "\ud7af" or character >= "\U00020000"
         return "syllable" if unspaced else "letter"
-    return "picture" if category == "So" else "mark"
+    is_drawn = "\u2500" <= character <= "\u25ff"  # lines and bars
+    return "picture" if category == "So" and not is_drawn else "mark"
 
 
 def _counting(runs: Sequence[tuple[str, str]]) -> set[int]:
@@ -118,16 +125,17 @@ def _counting(runs: Sequence[tuple[str, str]]) -> set[int]:
     """
     found: set[int] = set()
     recent: list[int] = []
-    in_a_row = 0
+    in_a_row = step = steady = 0
     for place, (kind, run) in enumerate(runs):
         behind = "".join(text for _, text in runs[place + 1 : place + 3])
         is_number = kind == "number" and len(run) <= _LONGEST_NUMBER
         if is_number or (kind == "letter" and len(run) == 1 and behind[:1] in (".", ")")):
             value = int(run) if is_number else ord(run)
-            goes_on = any(value - other in ((-1, 0, 1) if is_number else (1,)) for other in recent)
-            goes_on |= len(recent) > 1 and value - recent[-1] == recent[-1] - recent[-2]
+            steady = steady + 1 if recent and value - recent[-1] == step else 0
+            step = value - recent[-1] if recent else 0
+            near = any(value - other in ((-1, 0, 1) if is_number else (1,)) for other in recent)
             opens_item = behind[:1] in (".", ")") and not behind[1:2].isdecimal()
-            if goes_on and (in_a_row == 0 or opens_item or in_a_row >= _ASKED_FOR):
+            if steady >= _ASKED_FOR or ((near or steady) and (in_a_row == 0 or opens_item)):
                 found.add(place)
             recent = [*recent[-7:], value]
             in_a_row += is_number
@@ -147,30 +155,29 @@ def _cycling(codes: Codes) -> Flags:
     return found
 
 
-def _passages(codes: Codes, weights: Codes) -> Flags:
-    """Say which letters lie in a passage that stood there before."""
+def _passages(codes: Codes, weights: Codes, size: int) -> Flags:
+    """Say which letters lie in a passage of `size` letters that stood there before."""
     spread = np.repeat(codes, weights)
-    num = len(spread) - _PASSAGE + 1
+    num = len(spread) - size + 1
     if num < 1:
         return np.zeros(len(codes), np.bool_)
     mixed = spread.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= mixed >> np.uint64(29)
     hashes = np.zeros(num, np.uint64)
-    for place, factor in enumerate(_FACTORS):
+    for place, factor in enumerate(_FACTORS[:size]):
         hashes += mixed[place : place + num] * factor
     again = np.flatnonzero(_previous(hashes) >= 0)
-    return _covered(again, again + _PASSAGE, len(spread))[np.cumsum(weights) - 1]
+    return _covered(again, again + size, len(spread))[np.cumsum(weights) - 1]
 
 
-def _items(signs: Sequence[_Sign]) -> Flags:
+def _items(signs: Sequence[_Sign], in_code: Set[int]) -> Flags:
     """Say which signs lie in a line or sentence of words that stood there before."""
     seen: set[tuple[int, ...]] = set()
     found: list[bool] = []
-    for _, group in groupby(signs, lambda sign: sign.item):
+    for number, group in groupby(signs, lambda sign: sign.item):
         item = list(group)
         spelled = tuple(sign.code for sign in item if sign.word)
-        in_words = sum(sign.weight for sign in item if sign.word) >= _ITEM
-        in_words = in_words and not any(chr(sign.code) in _IN_CODE for sign in item if sign.code < _COUNTING)
+        in_words = number not in in_code and sum(sign.weight for sign in item if sign.word) >= _ITEM
         found += [in_words and spelled in seen] * len(item)
         seen.add(spelled)
     return np.array(found)
