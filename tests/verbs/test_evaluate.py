@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 
 import pytest
+from typer.testing import CliRunner
 
+from tiebreak.cli.app import app
 from tiebreak.config import DataConfig
 from tiebreak.data.reader import read_pairs
 from tiebreak.errors import DataError
@@ -51,12 +55,21 @@ def test_a_file_without_these_columns_is_read_by_its_own_rows(saved):
     assert read(DataConfig(columns=mapped), saved({"q": "Why?", "x": "a", "y": "b", "w": 1})) == ("b", "a")
 
 
-def test_a_file_that_several_sources_of_the_run_would_read_is_no_guess(saved):
+def test_a_file_that_several_sources_of_the_run_would_read_is_no_guess(saved, tmp_path):
     both = DataConfig(train=[{"path": "x", "columns": TURNED}, {"path": "y", "columns": OTHER}])
     row = {"prompt": "Why?", "chosen": "first", "rejected": "second"}
     assert read(both, saved(row)) == ("second", "first")
-    with pytest.raises(DataError, match=r"other\.jsonl: the run states several ways to read it, .* or .*; write it"):
-        read(both, saved(row | {"q": "Why?", "good": "first", "bad": "second"}))
+    path = saved(row | {"q": "Why?", "good": "first", "bad": "second"})
+    with pytest.raises(
+        DataError, match=r"other\.jsonl: the run reads files in several ways, and more than one"
+    ) as told:
+        read(both, path)
+    commands = [shlex.split(line) for line in re.findall("'(tiebreak convert [^']*)'", str(told.value))]
+    for number, words in enumerate(commands):
+        words[words.index("OUT.jsonl")] = out = str(tmp_path / f"{number}.jsonl")
+        assert CliRunner().invoke(app, words[1:]).exit_code == 0
+        assert read(both, out) == [("second", "first"), ("first", "second")][number]
+    assert len(commands) == 2
 
 
 def test_a_finished_run_measures_other_pairs_by_its_own_columns(saved, tiny_model, tmp_path):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tiebreak import files, runs
-from tiebreak.config import DataConfig, SourceConfig
+from tiebreak.config import DataConfig, SourceConfig, command, in_quotes, reading
 from tiebreak.data.account import Side
 from tiebreak.data.formats import Pairing
 from tiebreak.data.preparation import render_side
@@ -66,8 +66,15 @@ def as_the_run_reads(data: DataConfig, path: str) -> SourceConfig:
     pairing = Pairing(data.pairing, data.min_margin)
     fitting = [how for how in stated if is_told_alike(how, pairing)]
     if len(fitting) > 1:
-        ways = " or ".join(str(how.columns or how.format) for how in fitting)
-        raise DataError(f"{path}: the run states several ways to read it, {ways}; write it with 'tiebreak convert'")
+        ways = [
+            command("convert", reading(DataConfig(train=path, format=how.format, columns=how.columns)), "OUT.jsonl",
+                    "--to", "tiebreak")
+            for how in fitting
+        ]  # fmt: skip
+        raise DataError(
+            f"{path}: the run reads files in several ways, and more than one fits; measure on OUT.jsonl of "
+            + " or ".join(map(in_quotes, ways))
+        )
     return fitting[0] if fitting else by_its_rows
 
 
