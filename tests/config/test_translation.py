@@ -244,8 +244,155 @@ def test_whatever_their_values_are_each_setting_is_accounted_for_or_the_file_ref
             assert "\n" not in str(error)
             return
         behind = {*found.unknown, *found.left_out}
-        assert behind <= {*settings, *task}
+        assert {key.partition(".")[0] for key in behind} <= {*settings, *task}
         untold = [key for key in settings if key not in behind and f"from {key}" not in found.text]
         assert untold == []
+
+    check()
+
+
+def of_axolotl(*entries, **more):
+    return json.dumps({"base_model": "org/m", "rl": "dpo", "micro_batch_size": 1, "datasets": list(entries), **more})
+
+
+def test_the_fields_that_axolotl_names_are_the_columns_here(theirs, tmp_path):
+    fields = {"field_prompt": "ask", "field_chosen": "rejected", "field_rejected": "chosen"}
+    found = translated(theirs(of_axolotl({"path": "pairs.jsonl", "type": fields})))
+    data = loaded(found, tmp_path).data
+    assert (data.train, data.columns) == ("pairs.jsonl", {"prompt": "ask", "chosen": "rejected", "rejected": "chosen"})
+    assert not [key for key in found.left_out if "field" in key]
+    entry = {"path": "pairs.jsonl", "type": "chat_template.default", "field_chosen": "better"}
+    data = loaded(translated(theirs(of_axolotl(entry))), tmp_path).data
+    assert data.columns == {"prompt": "messages", "chosen": "better", "rejected": "rejected"}
+
+
+def test_what_an_entry_says_and_no_source_can_is_left_out_by_name(theirs):
+    entry = {"path": "org/pairs", "split": "train[:50%]", "shards": 4, "roles": {"user": ["me"]}, "surprise": 3}
+    found = translated(theirs(of_axolotl(entry | {"type": {"field_system": "sys", "prompt_format": "{prompt}"}})))
+    assert {key: why for key, why in found.left_out.items() if "." in key} == {
+        "datasets.0.type.prompt_format": "the chat template lays out the prompt",
+        "datasets.0.field_system": "data.columns takes a prompt, a chosen and a rejected completion",
+        "datasets.0.split": "all of it is read; data.max_pairs takes fewer pairs",
+        "datasets.0.shards": "all of it is read; data.max_pairs takes fewer pairs",
+        "datasets.0.roles": "who speaks is told by the usual names (docs/data.md)",
+    }
+    assert "datasets.0.surprise" in found.unknown
+    assert "#   datasets.0.split: train[:50%] (all of it is read" in found.text
+    assert "#   datasets.0.surprise: 3\n" in found.text
+
+
+def test_sources_whose_columns_differ_have_each_its_own(theirs, tmp_path):
+    fields = {"field_prompt": "q", "field_chosen": "good", "field_rejected": "bad"}
+    mapping = {"prompt": "q", "chosen": "good", "rejected": "bad"}
+    text = of_axolotl({"path": "pairs.jsonl", "type": fields}, {"path": "org/pairs"})
+    first, second = loaded(translated(theirs(text)), tmp_path).data.sources
+    assert (first.columns, second.columns) == (mapping, None)
+    data = loaded(translated(theirs(of_axolotl({"path": "pairs.jsonl", **fields}, test_datasets=[{"path": "org/t"}]))),
+                  tmp_path).data  # fmt: skip
+    assert (data.sources[0].columns, data.heldout_sources[0].columns) == (mapping, None)
+    held = {"path": "org/t", "field_chosen": "better"}
+    found = translated(theirs(of_axolotl({"path": "pairs.jsonl"}, test_datasets=[held])))
+    assert found.left_out["test_datasets.columns"] == "data.columns would be those of data.train, too"
+
+
+LISTED = {
+    "alpaca": {"file_name": "mine.json", "ranking": True, "num_samples": 9, "columns": {
+        "prompt": "question", "query": "more", "chosen": "best", "rejected": "worst", "response": "out"}},
+    "sharegpt": {"hf_hub_url": "org/pairs", "split": "tuned", "subset": "en", "formatting": "sharegpt", "ranking": True,
+                 "columns": {"messages": "talk", "chosen": "best", "rejected": "worst", "images": "pictures"},
+                 "tags": {"role_tag": "who", "content_tag": "says"}},
+    "thumbs": {"file_name": "mine.json", "columns": {"prompt": "q", "response": "a", "kto_tag": "good"}},
+    "script": {"script_url": "org/code"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "columns", "left_out"),
+    [
+        (
+            "alpaca",
+            "sets/mine.json",
+            {"prompt": "question", "input": "more", "chosen": "best", "rejected": "worst"},
+            {"alpaca.num_samples", "alpaca.columns.response"},
+        ),
+        (
+            "sharegpt",
+            "hf:org/pairs:en@tuned",
+            {"prompt": "talk", "chosen": "best", "rejected": "worst"},
+            {"sharegpt.columns.images", "sharegpt.tags.role_tag", "sharegpt.tags.content_tag"},
+        ),
+        ("thumbs", "sets/mine.json", None, {f"thumbs.columns.{key}" for key in ("prompt", "response", "kto_tag")}),
+        ("script", "script", None, {"script.script_url"}),
+    ],
+)
+def test_the_columns_of_llama_factorys_list_are_the_columns_here(theirs, tmp_path, name, train, columns, left_out):
+    Path("sets/dataset_info.json").write_text(json.dumps(LISTED))
+    found = translated(theirs(f"stage: dpo\ncutoff_len: 99\ndataset_dir: sets\ndataset: {name}\n"))
+    data = loaded(found, tmp_path).data
+    assert (data.train, data.columns) == (train, columns)
+    assert {key for key in found.left_out if "." in key} == left_out
+    assert found.has_data == (name != "script")
+
+
+def test_the_columns_of_ms_swift_are_turned_round(theirs, tmp_path):
+    options = "swift rlhf --rlhf_type dpo --model m --dataset pairs.jsonl --columns '{}'\n"
+    named = '{"q": "query", "good": "response", "bad": "rejected_response"}'
+    data = loaded(translated(theirs(options.format(named), "a.sh")), tmp_path).data
+    assert data.columns == {"prompt": "q", "chosen": "good", "rejected": "bad"}
+    found = translated(theirs(options.format('{"bad": "rejected_response"}'), "a.sh"))
+    assert found.left_out["columns.bad"] == "data.columns takes a prompt, a chosen and a rejected completion"
+
+
+def test_what_the_alignment_handbook_mixes_is_a_configuration_of_trl(theirs, tmp_path):
+    text = "dataset_mixer: {org/a: 1.0, org/b: 0.5}\ndataset_splits: [train_prefs]\npreprocessing_num_workers: 2\n"
+    found = translated(theirs(text))
+    assert found.trainer == "TRL"
+    sources = loaded(found, tmp_path).data.sources
+    assert [(one.path, one.weight) for one in sources] == [("hf:org/a@train_prefs", 1), ("hf:org/b@train_prefs", 0.5)]
+    text = "dataset_mixer: {org/a: 1.0}\ndataset_splits: [train_prefs, test_prefs]\n"
+    data = loaded(translated(theirs(text)), tmp_path).data
+    assert (data.train, data.heldout) == ("hf:org/a@train_prefs", "hf:org/a@test_prefs")
+    found = translated(theirs("dataset_mixer: {org/a: 1.0, org/b: 1.0}\ndataset_splits: [train, test]\n"))
+    assert found.left_out["dataset_mixer"] == "data.heldout is one file or data set, here are 2"
+
+
+def test_data_that_is_named_on_the_command_line_has_no_columns_of_theirs(theirs, tmp_path):
+    entry = {"path": "pairs.jsonl", "field_chosen": "better"}
+    found = translated(theirs(of_axolotl(entry)), None, "other.jsonl")
+    data = loaded(found, tmp_path).data
+    assert (data.train, data.columns) == ("other.jsonl", None)
+    assert found.left_out["datasets"] == "other pairs are named on the command line"
+
+
+def test_nothing_that_an_entry_says_vanishes(theirs):
+    names = (
+        "path",
+        "split",
+        "type",
+        "field_prompt",
+        "field_chosen",
+        "field_tools",
+        "name",
+        "weight",
+        "data_files",
+        "odd",
+    )
+
+    @given(entry=st.dictionaries(st.sampled_from(names), values, min_size=1))
+    def check(entry):
+        try:
+            found = translated(theirs(of_axolotl(entry), "their.json"))
+        except ConfigError as error:
+            assert "\n" not in str(error)
+            return
+        behind = {*found.left_out, *found.unknown}
+        columns = {line.key: line.value for line in found.lines}.get("data.columns", {})
+        places = str([line.value for line in found.lines if line.key == "data.train"])
+        for key, value in entry.items():
+            told = any(one.startswith((f"datasets.0.{key}", "datasets.0.columns")) for one in behind)
+            names_it = key in ("path", "data_files", "name") and "pairs.jsonl" not in places
+            in_place = names_it or (key == "split" and isinstance(value, str))
+            is_taken = in_place or value in columns.values() or (key == "weight" and f"'weight': {value}" in places)
+            assert told or is_taken or "datasets" in behind
 
     check()

@@ -228,7 +228,7 @@ def test_a_bad_record_of_a_document_costs_itself_only(saved, bad, reason):
         (b'[\n{"a": 1},\n]', r"not JSON at line 3: found '\]', wanted a value"),
         (b'[\n{"a": 1}\n{"a": 2}\n]', r"not JSON at line 3: found '\{', wanted ',' or '\]'"),
         (b'[\n{"a": 1}\n]\n[]', "not JSON at line 4: something follows the end of the list"),
-        (b'{\n"train": [],\n"test": [\n1]}', "not JSON at line 3: records under both 'train' and 'test'"),
+        (b'{\n"train": [],\n"test": [\n1]}', "lists records under both 'train' and 'test'; save each"),
         (b'{\n"data": [\n1],\n2: 3}', "not JSON at line 4: wanted a key in double quotes"),
         (b'{\n"data": [\n1],\n"x" 3}', "not JSON at line 4: found '3', wanted ':'"),
         (b'[\n1,\n{"a": [1}]},\n2]', r"not JSON at line 3: found '\}', wanted ',' or '\]'"),

@@ -9,6 +9,7 @@ import pytest
 
 from tiebreak.data.containers import MAX_LINE_BYTES, blocks, rows
 from tiebreak.data.formats import RowError
+from tiebreak.data.reader import read_pairs
 from tiebreak.errors import DataError
 
 ROWS = [
@@ -87,3 +88,28 @@ def test_a_bad_cell_costs_its_row_only(saved):
         (2, "bad_json"),
         (3, {"prompt": "c", "chosen": 3}),
     ]
+
+
+def test_rows_of_the_hubs_viewer_are_read_and_one_with_a_cut_cell_is_told(tmp_path):
+    rows = [{"row_idx": n, "row": {"prompt": f"Why {n}?", "chosen": "a", "rejected": "b"}, "truncated_cells": []}
+            for n in range(3)]  # fmt: skip
+    rows[1]["truncated_cells"] = ["chosen"]
+    path = tmp_path / "rows.json"
+    for indent in (None, 2):
+        path.write_text(
+            json.dumps({"features": [{"name": "prompt"}], "rows": rows, "num_rows_total": 3}, indent=indent)
+        )
+        found = read_pairs(path)
+        assert [pair.prompt[0].content for pair in found.pairs] == ["Why 0?", "Why 2?"]
+        (lost,) = found.dropped
+        assert (lost.reason, lost.source.line) == ("bad_row", 2)
+        assert 'has cut cells of this row ("chosen")' in lost.detail
+
+
+@pytest.mark.parametrize("second", ["test", "validation"])
+def test_two_lists_of_records_in_one_file_are_never_trained_on_together(tmp_path, second):
+    path = tmp_path / "splits.json"
+    pairs = [{"prompt": "Why?", "chosen": "a", "rejected": "b"}]
+    path.write_text(json.dumps({"train": pairs, second: pairs}))
+    with pytest.raises(DataError, match=f"lists records under both 'train' and '{second}'; save each .* data.heldout"):
+        read_pairs(path)

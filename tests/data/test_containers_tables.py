@@ -9,7 +9,6 @@ import json
 from datetime import UTC, datetime
 from decimal import Decimal
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet as pq
@@ -101,58 +100,13 @@ def test_cells_are_capped_like_lines(saved):
     assert csv.field_size_limit() == limit
 
 
-def test_a_column_of_json_is_parsed_and_a_text_that_looks_like_json_is_not(saved):
-    messages = [{"role": "user", "content": "x"}]
+def test_a_cell_is_text_whatever_it_holds(saved):
     file = io.StringIO(newline="")
-    csv.writer(file).writerows(
-        [["prompt", "tools", "chosen"], [json.dumps(messages), "", "[1, 2]"], [json.dumps(messages), "{}", "text"]]
-    )
+    csv.writer(file).writerows([["prompt", "tools"], ["[1, 2]", "{}"], ["[]", ""]])
     assert [row for _, row in read(saved(file.getvalue().encode()))] == [
-        {"prompt": messages, "tools": "", "chosen": "[1, 2]"},
-        {"prompt": messages, "tools": {}, "chosen": "text"},
+        {"prompt": "[1, 2]", "tools": "{}"},
+        {"prompt": "[]", "tools": ""},
     ]
-
-
-def unfolded(saved, **columns):
-    """What becomes of the cells of columns that are all JSON."""
-    file = io.StringIO(newline="")
-    cells = zip(*columns.values(), strict=True)
-    csv.writer(file).writerows([[*columns], *([json.dumps(value) for value in row] for row in cells)])
-    found = [row for _, row in read(saved(file.getvalue().encode()))]
-    return {name: [row[name] for row in found] for name in columns}
-
-
-PLAIN_COLUMNS = (
-    "prompt", "chosen", "rejected", "completion", "response", "question", "answer", "instruction", "input", "output",
-    "system", "response_a", "response-1", "answer2", "Completion B", "chosen_response", "preferred_output",
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("values", [[{"n": 0}, {"n": 1}], [[1], []], [[], []], [["a", "b"], [{"role": "x"}]]])
-@pytest.mark.parametrize("name", PLAIN_COLUMNS)
-def test_completions_that_are_json_themselves_stay_text(saved, name, values):
-    assert unfolded(saved, **{name: values, "other": values}) == {
-        name: [json.dumps(value) for value in values],
-        "other": values,
-    }
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        [[{"role": "user", "content": "x"}], [], [{"role": "assistant", "content": None, "tool_calls": []}]],
-        [{"from": "gpt", "value": "x"}] * 3,
-        [{"messages": [{"role": "user", "content": "x"}], "tools": []}] * 3,
-    ],
-)
-@pytest.mark.parametrize("name", PLAIN_COLUMNS)
-def test_messages_are_unfolded_in_any_column(saved, name, values):
-    assert unfolded(saved, **{name: values, "more": [1, 2, 3]})[name] == values
-
-
-@pytest.mark.parametrize("name", ["completions", "responses", "ratings", "tools", "conversations", "conversation_a"])
-def test_columns_of_lists_are_unfolded(saved, name):
-    assert unfolded(saved, **{name: [["a"], []], "more": [1, 2]})[name] == [["a"], []]
 
 
 def test_a_table_of_function_calls_is_read_as_texts(tmp_path):
@@ -279,42 +233,11 @@ def test_columns_in_an_archive_are_refused(saved):
 
 # --------------------------------------------------------------------------------- as spreadsheets and pandas write CSV
 
-SAID = [[{"role": "user", "content": 'It\'s\n"x"'}, {"role": "assistant", "content": f"a {n}"}] for n in range(3)]
-
 
 def as_csv(rows: list[list], **how) -> bytes:
     file = io.StringIO(newline="")
     csv.writer(file, **how).writerows(rows)
     return file.getvalue().encode()
-
-
-@pytest.mark.parametrize("show", [repr, str, lambda value: str(np.array(value, dtype=object)), json.dumps])
-def test_messages_are_unfolded_as_python_numpy_and_json_print_them(saved, show):
-    content = as_csv([["prompt", "chosen"], *(["p", show(said)] for said in SAID)])
-    assert [row for _, row in read(saved(content))] == [{"prompt": "p", "chosen": said} for said in SAID]
-
-
-def test_a_printed_list_of_other_things_is_read_in_columns_that_hold_no_text(saved):
-    content = as_csv([["prompt", "tags", "chosen"], ["p", "['a', None]", "['a', 'b']"], ["q", "[]", "['c']"]])
-    assert [row for _, row in read(saved(content))] == [
-        {"prompt": "p", "tags": ["a", None], "chosen": "['a', 'b']"},
-        {"prompt": "q", "tags": [], "chosen": "['c']"},
-    ]
-
-
-def test_messages_that_cannot_be_read_back_are_refused_with_the_column_and_the_remedy(saved):
-    cut = ["[{'role': 'user', 'content': 'x'} ... {'role': 'assistant', 'content': 'y'}]", "[{'role': Role.user}]"]
-    with pytest.raises(DataError, match=r"^x\.csv: the column 'chosen' holds messages as a program prints .*to_json\("):
-        read(saved(as_csv([["prompt", "chosen"], *(["p", cell] for cell in cut)]), "x.csv"))
-
-
-def test_a_cell_of_messages_that_is_cut_off_costs_its_row_only(saved):
-    content = as_csv([["prompt", "chosen"], ["p", repr(SAID[0])], ["p", repr(SAID[1])[:-9]], ["p", repr(SAID[2])]])
-    assert [row if isinstance(row, str) else row["chosen"] for _, row in read(saved(content))] == [
-        SAID[0],
-        "bad_row",
-        SAID[2],
-    ]
 
 
 SHEET = [["prompt", "chosen", "rejected"], ["a; b", "x\ny", "é"], ["c", "d", ""]]

@@ -196,9 +196,16 @@ def test_a_cell_of_other_text_in_a_column_of_messages_is_refused_and_no_text_is_
     rows[late] |= {"chosen": "[broken"}
     found = read_pairs(saved(rows))
     assert [(item.reason, item.source.line) for item in found.dropped] == [("wrong_type", late + 1)]
-    texts = [{"prompt": asked, "chosen": json.dumps(as_messages("a", "b")), "rejected": "No."} for asked, _, _ in FACTS]
+    one, other = ([{"role": "assistant", "content": text}] for text in ("Yes.", "No."))
+    texts = [{"prompt": asked, "chosen": json.dumps(one), "rejected": json.dumps(other)} for asked, _, _ in FACTS]
     texts[3] |= {"chosen": "Plain."}
-    assert all(pair.chosen.content in ("Plain.", texts[0]["chosen"]) for pair in read_pairs(saved(texts)).pairs)
+    found = read_pairs(saved(texts))  # one plain text in twelve: it is refused
+    assert [(item.reason, item.source.line) for item in found.dropped] == [("wrong_type", 4)]
+    for row in texts[:6]:  # a column of both is unfolded no more, and no such text is learned
+        row |= {"chosen": "Plain.", "rejected": "Simple."}
+    found = read_pairs(saved(texts))
+    assert [pair.chosen.content for pair in found.pairs] == ["Plain."] * 6
+    assert found.reasons == {"wrong_type": 6}
 
 
 # --------------------------------------------------------------------------------------------------- what is told of it

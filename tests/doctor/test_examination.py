@@ -147,7 +147,7 @@ def test_votes_are_of_the_completion_they_were_cast_for_whatever_blanks_surround
 @pytest.mark.parametrize(("num_tied", "told"), [(60, True), (20, False)])
 def test_many_ties_are_told_with_their_number(tmp_path, num_tied, told):
     rows = [
-        _voted(said(n), said(n + 1000), [0 if n < num_tied else 1 + n % 2]) | {"prompt": f"{said(n)}?"}
+        _voted(said(n), said(n + 1000), ["tie" if n < num_tied else 1 + n % 2]) | {"prompt": f"{said(n)}?"}
         for n in range(120)
     ]
     found = {one.code: one for one in tiebreak.check(write(tmp_path / "votes.jsonl", rows), quiet=True).findings}

@@ -8,7 +8,6 @@ import pytest
 from tiebreak.config import RuleConfig
 from tiebreak.evaluation.heldout import Evidence
 from tiebreak.evaluation.measures import summarise
-from tiebreak.evaluation.samples import repetition
 from tiebreak.maths.objectives import Objective
 from tiny import settings
 
@@ -31,7 +30,7 @@ def _evidence(index, *, margin, prompt=None, chosen=(-10.0, -8.0), rejected=(-9.
 
 
 def _sample(index, before, after):
-    keys = ("num_tokens", "finished", "matches_rule", "repetition")
+    keys = ("num_tokens", "finished", "matches_rule", "repetition", "looping")
     sides = {"before": dict(zip(keys, before, strict=True)), "after": dict(zip(keys, after, strict=True))}
     return {"prompt_id": f"prompt{index}"} | sides
 
@@ -86,8 +85,8 @@ def test_pairs_of_one_prompt_count_as_one_group():
 def test_answers_are_counted_where_there_are_any_and_the_rule_where_there_is_one():
     evidence = [_evidence(i, margin=1.0) for i in range(3)]
     samples = [
-        _sample(0, (10, True, False, 0.0), (4, True, True, 0.5)),
-        _sample(1, (20, False, False, 0.25), (6, True, True, 0.75)),
+        _sample(0, (10, True, False, 0.0, False), (4, True, True, 0.5, True)),
+        _sample(1, (20, False, False, 0.25, False), (6, True, True, 0.75, True)),
     ]
     named = CONFIG.model_copy(
         update={"evaluation": CONFIG.evaluation.model_copy(update={"rule": RuleConfig(name="short", pattern="x")})}
@@ -97,8 +96,9 @@ def test_answers_are_counted_where_there_are_any_and_the_rule_where_there_is_one
     assert (plain["Tokens in an answer"]["before"]["mean"], plain["Tokens in an answer"]["after"]["mean"]) == (15, 5)
     ends = plain["Answers that end by themselves"]
     assert (ends["before"]["mean"], ends["after"]["mean"]) == (0.5, 1.0)
-    repeated = plain["Repeated word pairs in an answer"]
+    repeated, loops = plain["Share of an answer that repeats itself"], plain["Answers that go round in circles"]
     assert (repeated["before"]["mean"], repeated["after"]["mean"]) == (0.125, 0.625)
+    assert (loops["before"]["mean"], loops["after"]["mean"]) == (0.0, 1.0)
     assert ruled.keys() - plain.keys() == {"Answers: short"}
     assert ruled["Answers: short"]["after"]["mean"] == 1.0
 
@@ -108,11 +108,3 @@ def test_the_same_evidence_gives_the_same_document_and_it_is_json():
     one, two = (_summary(evidence, [], CONFIG) for _ in range(2))
     assert one == two
     assert json.loads(json.dumps(one, allow_nan=False)) == one
-
-
-@pytest.mark.parametrize(
-    ("text", "share"),
-    [("", 0.0), ("one", 0.0), ("one two three", 0.0), ("add salt add salt", 1 / 3), ("no no no no no", 3 / 4)],
-)
-def test_repetition_is_the_share_of_word_pairs_that_stood_there_before(text, share):
-    assert repetition(text) == pytest.approx(share)

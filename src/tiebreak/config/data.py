@@ -26,11 +26,16 @@ def _as_texts(value: Any) -> Any:
             flat |= ({key: item["column"]} if "column" in item else {}) | rest
         else:
             flat[key] = item
-    words = {True: "true", False: "false"}
-    return {
-        key: words[item] if isinstance(item, bool) else str(item) if isinstance(item, int | float) else item
-        for key, item in flat.items()
-    }
+    return {key: _as_text(item) for key, item in flat.items()}
+
+
+def _as_text(value: Any) -> Any:
+    """Return a number as text, yes and no in each way that YAML writes them, several words with `|` between them."""
+    if isinstance(value, bool):
+        return "true|yes|on" if value else "false|no|off"
+    if isinstance(value, list | tuple):
+        return "|".join(str(_as_text(item)) for item in value)
+    return str(value) if isinstance(value, int | float) else value
 
 
 Columns = Annotated[dict[str, str], BeforeValidator(_as_texts)]

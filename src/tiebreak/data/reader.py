@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,22 @@ from tiebreak.config import DataConfig, SourceConfig, command, in_quotes, readin
 from tiebreak.data.containers import Block, blocks, rows
 from tiebreak.data.formats import FORMATS, Format, Pairing, RowError, detect, read_row
 from tiebreak.data.formats.cells import keys_of, kind_of
-from tiebreak.data.formats.columns import columns_form
+from tiebreak.data.formats.columns import CONSTANT, KEYS, PROMPT_KEYS, SIDE_KEYS, columns_form
 from tiebreak.data.formats.form import as_options
 from tiebreak.data.formats.guesses import proposed_columns
 from tiebreak.data.formats.ratings import paired_ratings
 from tiebreak.data.formats.thumbs import paired_thumbs
 from tiebreak.data.locations import held_out_by_name, locate
-from tiebreak.data.survey import Look, survey, unfolded
+from tiebreak.data.survey import MAX_ROWS, Look, survey
+from tiebreak.data.unfolding import columns_read_as_lists, unfolded
 from tiebreak.errors import DataError, nearest
 from tiebreak.fingerprint import file_digest, fingerprint
 from tiebreak.records import Dropped, Pair, Record, Source
 from tiebreak.secrecy import masked
 
 TRAIN, HELDOUT = "train", "heldout"
+_JUDGED = frozenset(KEYS) - {*PROMPT_KEYS[1:], *SIDE_KEYS}
+"""Names of a mapping without which a row is no judgement."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class DataFile:
     spec: str = ""
     """What the user named, where that names this file alone."""
     unfold: tuple[str, ...] = ()
-    """Columns whose messages are written as JSON text."""
+    """Columns whose lists and objects are written as text."""
     look: Look = Look()  # noqa: RUF009 - frozen
     """What its first rows showed."""
 
@@ -140,7 +144,7 @@ def open_files(source: SourceConfig, pairing: Pairing = Pairing()) -> list[DataF
     stated: Format | None = None
     if source.columns:
         try:
-            stated = columns_form(source.columns)
+            stated = replace(columns_form(source.columns), lists=columns_read_as_lists(source.columns))
         except ValueError as error:
             raise DataError(f"data.columns: {error}") from None
     elif source.format != "auto":
@@ -167,6 +171,19 @@ def open_files(source: SourceConfig, pairing: Pairing = Pairing()) -> list[DataF
             )
         )
     return files
+
+
+def is_told_alike(source: SourceConfig, pairing: Pairing = Pairing()) -> bool:  # noqa: B008 - frozen
+    """Whether each file that a source names has the columns that it maps, or is in the form that it states."""
+    if source.columns is None:
+        return all(file.look.first is not None for file in open_files(source, pairing))
+    wanted = [column for ours, column in source.columns.items() if ours in _JUDGED and column[:1] != CONSTANT]
+    for path, name in locate(source.path):
+        stream = (row for block in blocks(path, name) for _, row in rows(block) if isinstance(row, Mapping))
+        known = {key for row in islice(stream, MAX_ROWS) for key in row}
+        if not all(column in known or column.partition(".")[0] in known for column in wanted):
+            return False
+    return True
 
 
 # ------------------------------------------------------------------------------------------------------------- reading

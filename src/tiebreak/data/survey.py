@@ -6,9 +6,9 @@ read, which were not, and why one side of the first record is chosen. It knows n
 
 from __future__ import annotations
 
-import json
+import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -17,17 +17,17 @@ from typing import Any
 from tiebreak.data.containers import blocks, rows
 from tiebreak.data.formats import Format, Pairing, RowError, detect, read_row
 from tiebreak.data.formats.annotations import columns_beside
+from tiebreak.data.formats.columns import columns_form
 from tiebreak.data.formats.form import Ambiguous, Reading, Row
-from tiebreak.data.formats.guesses import proposed_columns
-from tiebreak.data.formats.messages import ROLE_KEYS, TEXT_KEYS
-from tiebreak.data.literals import json_of
+from tiebreak.data.formats.guesses import plain_name, proposed_columns
+from tiebreak.data.formats.messages import ROLE_KEYS
+from tiebreak.data.unfolding import columns_to_unfold, readable
 from tiebreak.errors import DataError, one_line
 from tiebreak.records import Message, Source
 from tiebreak.secrecy import masked
 
 MAX_ROWS = 1024
 """Rows that are looked at together: what is in none of them is not known when a file is opened."""
-_MAX_NOTED = 64
 _SHOWN = 160
 """Characters of each text that is shown of the first record."""
 
@@ -63,6 +63,8 @@ class Look:
     first: FirstRecord | None = None
     proposed: tuple[tuple[str, str], ...] = ()
     """Where no record is read: a mapping of columns to start from."""
+    remedy: tuple[tuple[str, str], ...] = ()
+    """Where one is missed: a mapping, tried on the first record, by which its text stands in the prompt."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,8 @@ def survey(path: Path, name: str, stated: Format | None, pairing: Pairing) -> Su
     while form is None and (window := list(islice(stream, MAX_ROWS))):
         found = [(source, row) for source, row in window if isinstance(row, Mapping)]
         start = start or next((row for _, row in found), {})
-        unfold = _messages_as_text([row for _, row in found])
-        sample = [(source, unfolded(row, unfold)) for source, row in found]
+        unfold = columns_to_unfold([row for _, row in found], name, stated.lists if stated else None)
+        sample = list(readable(found, unfold))
         form = stated or _form_of(sample)
     if form is None:
         return Surveyed(None, look=Look(proposed=_proposed(start)))
@@ -117,55 +119,6 @@ def _form_of(sample: Sequence[tuple[Source, Row]]) -> Format | None:
                 continue
         return form
     return recognised
-
-
-# ------------------------------------------------------------------------------------------------------------ unfolding
-
-
-def unfolded(row: Row, columns: Sequence[str]) -> Row:
-    """Return a row with the messages that columns hold as text; raises RowError where one holds other text."""
-    if not columns:
-        return row
-    made = dict(row)
-    for name in columns:
-        value = made.get(name)
-        if isinstance(value, str) and value.strip():
-            made[name] = _messages(value)
-            if made[name] is None:
-                raise RowError(
-                    "wrong_type", f"'{name}' holds messages written as text in the rows before, found other text"
-                )
-    return made
-
-
-def _messages_as_text(found: Sequence[Row]) -> tuple[str, ...]:
-    """Return the columns whose cells, as far as they hold anything, are all messages written as text."""
-    names = dict.fromkeys(name for row in found for name, value in row.items() if isinstance(value, str))
-    cells = {name: [row[name] for row in found if row.get(name) not in (None, "")] for name in names}
-    return tuple(
-        name
-        for name, values in cells.items()
-        if values and all(isinstance(value, str) and _messages(value) is not None for value in values)
-    )
-
-
-def _messages(text: str) -> Any:
-    """Return messages that are written as JSON text, or as Python prints them; None where it is something else."""
-    text = text.strip()
-    if text[-1:] not in ("]", "}", ")"):
-        return None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        printed = json_of(text)
-        value = None if printed is None else json.loads(printed)
-    items = [value] if isinstance(value, dict) else value if isinstance(value, list) else []
-    return value if items and all(map(_is_message, items)) else None
-
-
-def _is_message(item: Any) -> bool:
-    said = (*TEXT_KEYS, "tool_calls")
-    return isinstance(item, dict) and not item.keys().isdisjoint(ROLE_KEYS) and not item.keys().isdisjoint(said)
 
 
 # ----------------------------------------------------------------------------------------------- what is told of a file
@@ -203,8 +156,8 @@ def _look(sample: Sequence[tuple[Source, Row]], form: Format, pairing: Pairing) 
     held: dict[str, None] = {}
     missed: dict[str, None] = {}
     first: FirstRecord | None = None
-    num_noted = 0
     for source, row in sample:
+        held |= dict.fromkeys(name for name, value in row.items() if value not in (None, "", [], {}))
         try:
             reading = read_row(row, form, source, pairing)
         except RowError:
@@ -213,15 +166,30 @@ def _look(sample: Sequence[tuple[Source, Row]], form: Format, pairing: Pairing) 
         form.read(noted, pairing)
         beside = columns_beside(row)
         read |= dict.fromkeys(name for name in row if name in noted.noted or name in beside)
-        held |= dict.fromkeys(name for name, value in row.items() if value not in (None, "", [], {}))
-        missed |= dict.fromkeys(name for name in row if name not in read and _is_missed(name, row[name], reading))
+        missed |= dict.fromkeys(_missed_in(row, reading))
         first = first or _first(source, row, reading, form)
-        num_noted += 1
-        if num_noted == _MAX_NOTED:
-            break
-    known = tuple(name for name in held if name in read)
-    unread = tuple(name for name in held if name not in read)
-    return Look(known, unread, tuple(name for name in unread if name in missed), first)
+    lost = {path.partition(".")[0] for path in missed if "." not in path}
+    known = tuple(name for name in held if name in read and name not in lost)
+    unread = tuple(name for name in held if name not in known)
+    remedy = _remedy(sample, tuple(missed), first) if missed and first else ()
+    return Look(known, unread, tuple(missed), first, remedy=remedy)
+
+
+def _remedy(
+    sample: Sequence[tuple[Source, Row]], missed: Sequence[str], first: FirstRecord
+) -> tuple[tuple[str, str], ...]:
+    """Return a mapping that puts what is missed into the prompt of the first record, () where none was found."""
+    row = next(row for source, row in sample if source == first.source)
+    whole = {name: name for name in ("prompt", "chosen", "rejected") if name in row}
+    for key in ("system", "history", "input"):
+        mapping = whole | {key: missed[0]}
+        if key == "system" and not plain_name(missed[0]).startswith(("sys", "preprompt", "persona", "developer")):
+            continue
+        with contextlib.suppress(RowError, ValueError):
+            reading = columns_form(mapping).read(row, Pairing())
+            if missed[0] not in _missed_in(row, reading):
+                return tuple(mapping.items())
+    return ()
 
 
 def _first(source: Source, row: Row, reading: Reading, form: Format) -> FirstRecord:
@@ -246,30 +214,72 @@ def _said(message: Message) -> str:
 
 # Names that say: what stands here comes before the completions, or explains them.
 _CONTEXT = re.compile(
-    r"(?:.*_)?(?:system\w*|instructions?|context|contexts|history|background|passages?|"
-    r"documents?|articles?|input|inputs|persona|dialogue?|conversations?|messages|few_?shot|demonstrations?|knowledge|"
-    r"evidence|story|scenario|post|schema|table|premise|prefix|steps|preamble|excerpt|snippets?|sources?_text|question|"
-    r"query|body|facts?|rubric|constraints?)",
+    r"(?:.*_)?(?:system\w*|sys|preprompt|instructions?|contexts?|ctx|history|background|passages?|paragraphs?|documents?|"
+    r"docs?|articles?|inputs?|persona|character|role_description|dialog(?:ue)?s?|conversations?|messages|turns|few_?shot|"
+    r"demonstrations?|knowledge(?:_base)?|evidence|story|scenario|post|schema|premise|prefix|steps|preamble|excerpt|"
+    r"snippets?|chunks|search_results|references?|sources?_text|question|query|body|facts?|rubric|constraints?|abstract|"
+    r"functions|available_tools|tool_definitions|developer(?:_message)?)",
     re.IGNORECASE,
 )
-_SHORTEST = 12
+# Names that say it less surely: there it takes a text of some length.
+_MAYBE_CONTEXT = re.compile(
+    r"(?:.*_)?(?:task|task_description|email|review|code|tables?|options|choices|transcript|memory|profile|hint|"
+    r"guidelines|reasoning|cot|title|description)",
+    re.IGNORECASE,
+)
+_NOTHING = frozenset({"n/a", "none", "null", "nan", "-", "[]", "{}"})
+_LONG = 24
+# What holds messages, or fields of a prompt, inside.
+_INSIDE = frozenset(
+    ("prompt", "input", "data", "fields", "question", "messages", "conversations", "conversation", "chosen", "rejected")
+)
+_DEEPEST = 4
 
 
-def _is_missed(name: str, value: Any, reading: Reading) -> bool:
-    """Whether the prompt may need a column that was not read: by its name, and since its text is nowhere else."""
-    texts = [text for text in _texts(value) if len(text.strip()) >= _SHORTEST]
-    if not texts or not _CONTEXT.fullmatch(name):
-        return False
+def _missed_in(row: Row, reading: Reading) -> Iterator[str]:
+    """Yield the places that the prompt may need and that left no text in it, like `context` and `data.context`."""
     prompts = [one.prompt for one in reading.pairs] + [one.prompt for one in reading.alone]
-    prompt = [message.content for messages in prompts[:1] for message in messages]
-    sides = [side.content for pair in reading.pairs for side in (pair.chosen, pair.rejected)]
-    said = "\n".join([*prompt, *sides, *(one.completion.content for one in reading.alone)])
-    return not all(text.strip() in said for text in texts)
+    messages = [message for prompt in prompts[:1] for message in prompt]
+    messages += [side for pair in reading.pairs for side in (pair.chosen, pair.rejected)]
+    messages += [one.completion for one in reading.alone]
+    tools = [tool for one in (*reading.pairs, *reading.alone)[:1] for tool in one.tools]
+    texts = [text for message in messages for text in (message.content, message.reasoning)]
+    said = _plain("\n".join([*texts, *_texts([*tools, *(call for one in messages for call in one.tool_calls)])]))
+    for path, name, value in _places(row, "", 0):
+        least = 2 if _CONTEXT.fullmatch(name) else _LONG if _MAYBE_CONTEXT.fullmatch(name) else None
+        if least is None:
+            continue
+        told = [plain for text in _texts(value) if (plain := _plain(text)) and plain.casefold() not in _NOTHING]
+        if sum(map(len, told)) >= least and not any(text in said for text in told):
+            yield path
+
+
+def _places(value: Any, path: str, depth: int) -> Iterator[tuple[str, str, Any]]:
+    """Yield each named place: where it is, its name, what it holds; inside, only where prompts may lie."""
+    if isinstance(value, list):
+        for item in value:
+            if isinstance(item, Mapping):
+                yield from _places(item, path, depth)
+        return
+    for name, inner in value.items():
+        at = f"{path}.{name}" if path else name
+        yield at, name, inner
+        if isinstance(inner, Mapping | list) and depth < _DEEPEST and (path or name in _INSIDE):
+            yield from _places(inner, at if isinstance(inner, Mapping) else f"{at}.*", depth + 1)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _texts(value: Any) -> list[str]:
     """Return the texts in a cell: itself, those of a list, those that messages and objects hold."""
     if isinstance(value, str):
         return [value]
-    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    return [text for item in inner for text in _texts(item)]
+    if isinstance(value, Mapping):
+        return [text for name, item in value.items() if name not in _LABELS for text in _texts(item)]
+    return [text for item in value for text in _texts(item)] if isinstance(value, list) else []
+
+
+_LABELS = frozenset((*ROLE_KEYS, "type", "id", "name", "lang", "language"))
+"""Keys inside an object whose text says what the object is."""

@@ -135,9 +135,8 @@ def _missed(files: Sequence[DataFile]) -> Iterator[Finding]:
         for file, line, missed in shown[:NUM_EXAMPLES]
     )
     first = found[0].look
-    whole = {name: name for name in ("prompt", "chosen", "rejected") if name in first.read}
-    mapping = as_options((whole if len(whole) == 3 else {}) | {"input": first.missed[0]})
-    detail = f"to put '{visible(first.missed[0])}' below the prompt: {visible(mapping)}"
+    name, remedy = visible(first.missed[0]), visible(as_options(dict(first.remedy)))
+    detail = f"so that '{name}' stands in the prompt: {remedy}" if first.remedy else f"'{name}' is in no text of a pair"
     yield Finding("unread_column", len(found), "files", len(found) / len(files), examples, detail)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from tiebreak.config import command
+from tiebreak.data.formats.guesses import UNKNOWN
 from tiebreak.doctor.rules import SEVERITIES
 from tiebreak.reporting.numbers import shown
 from tiebreak.reporting.visible import visible
@@ -27,8 +28,8 @@ CLEANING = {
     "warn": "clean leaves them",
 }
 MAX_LISTED = 12
-UNKNOWN = "COLUMN"
-"""Stands in a proposed mapping for a column that only the user knows."""
+
+
 MAX_NAME = 40
 MAX_SHOWN = 80
 """Characters of a text of the first record."""

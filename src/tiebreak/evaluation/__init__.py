@@ -2,5 +2,7 @@
 
 heldout    held-out pairs under reference and policy      samples     answers before and after
 measuring  all that is measured, and its files            measures    the before/after table
-gate       the verdict                                    watching    who looks on while a run trains
+probe      neutral texts and questions, before and after  watching    who looks on while a run trains
+repetition how much of an answer goes on with itself      diversity   how different answers are from each other
+gate       the verdict
 """

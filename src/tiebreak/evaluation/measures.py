@@ -102,7 +102,8 @@ def _answer_measures(samples: Sequence[dict[str, Any]], rule: RuleConfig | None)
     counted = [
         ("Tokens in an answer", "tokens", "num_tokens"),
         ("Answers that end by themselves", "share", "finished"),
-        ("Repeated word pairs in an answer", "share", "repetition"),
+        ("Share of an answer that repeats itself", "share", "repetition"),
+        ("Answers that go round in circles", "share", "looping"),
     ]
     if rule:
         counted.insert(0, (f"Answers: {rule.name}", "share", "matches_rule"))

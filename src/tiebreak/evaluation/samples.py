@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from tiebreak.engine.answers.answerer import Answer, Answerer, Chat, Sampling
 from tiebreak.engine.answers.kept import Kept
 from tiebreak.engine.model import Model
 from tiebreak.engine.reference.kinds import Reference
+from tiebreak.evaluation.repetition import is_looping, looping
 from tiebreak.progress import Progress
 from tiebreak.records import Pair
 
@@ -70,12 +70,6 @@ def sample(
 
 def _described(answer: Answer, rule: RuleConfig | None) -> dict[str, Any]:
     matched = {} if rule is None else {"matches_rule": re.search(rule.pattern, answer.text) is not None}
-    counted = {"num_tokens": len(answer.ids), "finished": answer.finished, "repetition": repetition(answer.text)}
-    return {"text": answer.text, **counted, **matched}
-
-
-def repetition(text: str) -> float:
-    """Return the share of word pairs that stood in the text before: 1 − distinct-2 (Li et al. 2016)."""
-    words = text.split()
-    pairs = list(pairwise(words))
-    return 1 - len(set(pairs)) / len(pairs) if pairs else 0.0
+    counted = {"num_tokens": len(answer.ids), "finished": answer.finished}
+    repeated = {"repetition": looping(answer.text), "looping": is_looping(answer.text)}
+    return {"text": answer.text, **counted, **repeated, **matched}

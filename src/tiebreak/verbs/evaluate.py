@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from tiebreak import files, runs
+from tiebreak.config import DataConfig, SourceConfig, command, in_quotes, reading
 from tiebreak.data.account import Side
+from tiebreak.data.formats import Pairing
 from tiebreak.data.preparation import render_side
-from tiebreak.data.reader import PairFile, read_pairs
+from tiebreak.data.reader import PairFile, is_told_alike, read_pairs
 from tiebreak.errors import DataError
 from tiebreak.evaluation.measuring import Measured, measure
 from tiebreak.maths.objectives import Objective
@@ -20,6 +22,7 @@ from tiebreak.progress import Progress, Silent
 from tiebreak.records import Dropped, Pair, Source
 from tiebreak.reporting.page import write_report
 from tiebreak.runs import Run, as_a_run_writes
+from tiebreak.secrecy import has_password
 from tiebreak.training.trained import Loaded, load_trained
 
 
@@ -45,8 +48,48 @@ def evaluate(run: Run, progress: Progress | None = None, *, data: str | None = N
     return measured.evaluation
 
 
+def as_the_run_reads(data: DataConfig, path: str) -> SourceConfig:
+    """Return how another file is read: by the form or the columns that the run states, where it is in that form or has
+    these columns, else by its own rows.
+
+    Raises DataError where the run states several, and more than one of them fits.
+    """
+    by_its_rows = SourceConfig.model_construct(path=path, format="auto", columns=None)
+    if has_password(path):  # refused where it is read
+        return by_its_rows
+    stated: list[SourceConfig] = []
+    for source in (*data.heldout_sources, *data.sources):
+        own = SourceConfig(path=source.path, format=source.format, columns=source.columns)
+        how = own.model_copy(update={"path": path})
+        if how not in stated and (how.columns or how.format != "auto"):
+            stated.append(how)
+    pairing = Pairing(data.pairing, data.min_margin)
+    fitting = [how for how in stated if is_told_alike(how, pairing)]
+    if len(fitting) > 1:
+        ways = [
+            command("convert", reading(DataConfig(train=path, format=how.format, columns=how.columns)), "OUT.jsonl",
+                    "--to", "tiebreak")
+            for how in fitting
+        ]  # fmt: skip
+        raise DataError(
+            f"{path}: the run reads files in several ways, and more than one fits; measure on OUT.jsonl of "
+            + " or ".join(map(in_quotes, ways))
+        )
+    return fitting[0] if fitting else by_its_rows
+
+
 def _on_other_pairs(run: Run, data: str, progress: Progress) -> dict[str, Any]:
-    found = read_pairs(data, max_dropped_share=run.config.data.max_dropped_share)
+    stated = run.config.data
+    how = as_the_run_reads(stated, data)
+    found = read_pairs(
+        data,
+        how.format,
+        stated.max_dropped_share,
+        columns=how.columns,
+        pairing=Pairing(stated.pairing, stated.min_margin),
+    )
+    if how.columns or how.format != "auto":
+        progress.say(f"{data}: read as the run states it ({how.columns or how.format})")
     unseen, trained_on = _without_trained_prompts(run, found)
     loaded = load_trained(run, progress)
     side, unrendered = render_side(unseen, loaded.policy.renderer(run.config.data))
@@ -59,6 +102,7 @@ def _on_other_pairs(run: Run, data: str, progress: Progress) -> dict[str, Any]:
         "path": found.path,
         "sha256": found.digest,
         "format": found.format,
+        "columns": how.columns,
         "num_records": found.num_records,
         "num_dropped": len(dropped),
         "dropped_by_reason": dict(Counter(item.reason for item in dropped).most_common()),

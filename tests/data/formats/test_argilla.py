@@ -132,3 +132,9 @@ def test_a_conversation_may_be_the_prompt():
 def test_completions_without_text_take_no_part():
     row = {"fields": FIELDS | {"response-2": None}, "responses": {"rank": said(ranks(3, 1, 2))}}
     assert sides(read(row, "all")) == [("three", "one")]
+
+
+@pytest.mark.parametrize("name", ["system", "system-prompt", "system_prompt"])
+def test_a_field_of_the_system_text_comes_first(name):
+    row = {"fields": FIELDS | {name: "Be brief."}, "responses": {"rank": said(["response-2", "response-1"])}}
+    assert read(row).pairs[0].prompt == (Message("system", "Be brief."), Message("user", "Why?"))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from tiebreak.config import SourceConfig
 from tiebreak.data.formats import Pairing, RowError, detect, read_row
+from tiebreak.data.reader import open_files
 from tiebreak.records import Message, Source, Vote
 
 HERE = Source("tasks.json", 1)
@@ -115,3 +119,64 @@ def test_a_row_of_json_min_is_one_vote(selection):
 )
 def test_what_cannot_be_used_is_refused_with_a_reason(row, reason):
     assert reason_of(row) == reason
+
+
+def control(name, answer):
+    value = {"choices": [answer]} if name != "pw" else {"selected": answer}
+    return {"type": "pairwise" if name == "pw" else "choices", "from_name": name, "value": value}
+
+
+def asked(*results):
+    return task({"completed_by": 1, "result": list(results)})
+
+
+def test_where_a_side_was_selected_choices_beside_it_are_no_votes():
+    (pair,) = read(asked(control("sure", "1"), control("pw", "right"), control("hard", "1"))).pairs
+    assert (pair.chosen.content, pair.preference.votes) == ("two", (Vote("chosen", "1"),))
+
+
+def test_choices_of_one_control_are_votes_and_a_scale_beside_them_is_not():
+    row = asked(control("better", "right"), control("sure", "4"))
+    assert sides(read(row)) == [("two", "one")]
+    rows = [row, asked(control("better", "left"), control("sure", "2")), asked(control("sure", "1"))]
+    form = detect(row)
+    settled = form.settle(form, rows)
+    assert sides(read_row(rows[1], settled, HERE)) == [("one", "two")]
+    with pytest.raises(RowError, match="no annotation that counts"):
+        read_row(rows[2], settled, HERE)
+
+
+def test_controls_that_could_all_say_who_won_are_named_and_refused():
+    row = asked(control("helpful", "left"), control("harmless", "right"))
+    with pytest.raises(RowError, match=r"several controls may say .*: 'helpful', 'harmless'; leave"):
+        read(row)
+    form = detect(row)
+    with pytest.raises(RowError, match="'helpful', 'harmless'"):
+        read_row(asked(control("harmless", "right")), form.settle(form, [row]), HERE)
+
+
+def test_two_selections_in_a_row_of_json_min_are_named_and_refused():
+    row = DATA | {"helpful": {"selected": "left"}, "harmless": [{"selected": "right"}]}
+    with pytest.raises(RowError, match=r"several columns say .*: 'helpful', 'harmless'"):
+        read(row)
+
+
+def test_the_system_text_of_a_task_is_read():
+    (pair,) = read(task(annotation({"selected": "left"}), data=DATA | {"system_prompt": "Be brief."})).pairs
+    assert pair.prompt == (Message("system", "Be brief."), Message("user", "Why?"))
+
+
+@pytest.mark.parametrize(
+    "judged",
+    [
+        {"comparison": [{"selected": "right"}], "annotator": 1},
+        {"better.responses": ["answer2"], "better.responses.users": ["ann"], "better.responses.status": ["submitted"]},
+    ],
+)
+def test_columns_that_are_only_looked_at_are_not_told_as_read(tmp_path, judged):
+    row = DATA | {"context": "What happened before the question."} | judged
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    (file,) = open_files(SourceConfig(path=str(path)))
+    assert file.look.missed == ("context",)
+    assert {"prompt", "answer1", "answer2", next(iter(judged))} <= set(file.look.read)

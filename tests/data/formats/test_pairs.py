@@ -119,7 +119,7 @@ REFUSED = {
     "chosen is null": (TEXTS | {"chosen": None}, "wrong_type"),
     "chosen is a number": (TEXTS | {"chosen": 3, "rejected": 4}, "wrong_type"),
     "chosen is true": (TEXTS | {"chosen": True, "rejected": False}, "wrong_type"),
-    "rejected is an empty object": (TEXTS | {"chosen": GOOD, "rejected": {}}, "unknown_role"),
+    "rejected is an empty object": (TEXTS | {"chosen": GOOD, "rejected": {}}, "wrong_type"),
     "chosen is a list of numbers": (TEXTS | {"chosen": [1], "rejected": ["b"]}, "wrong_type"),
     "sides of different types": (TEXTS | {"chosen": [GOOD]}, "wrong_type"),
     "prompt is a number": (TEXTS | {"prompt": 3}, "wrong_type"),

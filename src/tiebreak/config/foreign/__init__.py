@@ -3,7 +3,8 @@
 names        which setting of ours a name of theirs is, or why there is none
 values       their values to ours
 reading      YAML, JSON, Python and shell scripts to settings         trainers     whose they are
-datasets     the data that they name                                  translation  all of it in ours, with its origins
+entries      what they say of a data set, nothing lost                datasets     the data that they name
+translation  all of it in ours, with its origins
 """
 
 from tiebreak.config.foreign.names import NAMES, Name, name_of

@@ -87,16 +87,17 @@ _MODEL = (
 _DATA = (
     _is("data.train", "dataset_name dataset datasets train_dataset dataset_path data_path train_file train_files "
         "train_data training_data data_files train_data_path path", v.nothing, _WHERE),
-    _is("data.train", "dataset_config dataset_config_name dataset_train_split dataset_split split subset subsets",
+    _is("data.train", "dataset_config dataset_config_name dataset_configs dataset_train_split dataset_split "
+        "dataset_splits split subset subsets",
         v.nothing, _WHERE),
     _is("data.train", "dataset_dir", v.nothing, "a file is named itself"),
-    _is("data.train", "interleave_probs mix_strategy dataset_mixture dataset_mix", v.nothing,
+    _is("data.train", "interleave_probs mix_strategy dataset_mixer dataset_mixture dataset_mix", v.nothing,
         "a list of sources, each with its weight"),
     _is("data.heldout", "eval_dataset val_dataset test_datasets validation_dataset eval_file validation_file "
         "val_data", v.nothing, "a file of held-out pairs"),
     _is("data.heldout", "dataset_test_split eval_split test_split", v.nothing, _WHERE),
-    _is("data.heldout_share", "val_size val_set_size split_dataset_ratio eval_split_ratio test_size validation_split "
-        "eval_size", v.heldout_share, "a share of the prompts, chosen by hash"),
+    _is("data.heldout_share", "val_size val_set_size split_dataset_ratio eval_split_ratio test_size test_split_size "
+        "validation_split eval_size", v.heldout_share, "a share of the prompts, chosen by hash"),
     _is("data.max_pairs", "max_samples max_train_samples train_dataset_sample num_train_samples", v.whole_or_all),
     _is("data.max_length", "cutoff_len sequence_len max_seq_length max_seq_len model_max_length seq_length "
         "sequence_length max_length", v.whole, "tokens of prompt and completion together"),
@@ -106,9 +107,10 @@ _DATA = (
         "drop, or prompt_start for the oldest tokens of the prompt"),
     _is("training.shuffle", "disable_shuffling", v.turned),
     _is("training.shuffle", "dataset_shuffle train_dataloader_shuffle shuffle_merged_datasets", v.flag),
-    _none("the form of the rows is told by their keys; data.columns names odd ones", "columns ranking "
-          "formatting tags "
-          "field_* ds_type label_names remove_unused_columns length_column_name"),
+    _is("data.columns", "columns field_prompt field_messages field_chosen field_rejected field_system", v.nothing,
+        "our names, each with a column: prompt, chosen, rejected, …"),
+    _none("the form of the rows is told by their keys; data.columns names odd ones", "ranking formatting tags field_* "
+          "message_property_mappings message_field_* ds_type label_names remove_unused_columns length_column_name"),
     _none("pairs are packed, each prompt once, wherever the model admits it", "packing sample_packing padding_free "
           "eval_sample_packing eval_packing neat_packing pad_to_sequence_len pad_to_multiple_of group_by_length "
           "packing_length sample_packing_* multipack_real_batches batch_flattening train_sampling_strategy"),

@@ -48,7 +48,7 @@ TRAINERS = {
             "trl", "TRL",
             "dataset_name dataset_train_split dataset_test_split dataset_config use_peft lora_target_modules DPOConfig "
             "DPOTrainer LoraConfig get_peft_model trl loss_type model_init_kwargs precompute_ref_log_probs "
-            "sync_ref_model",
+            "sync_ref_model dataset_mixer dataset_splits dataset_configs dataset_mixture",
             task=(), tasks=frozenset(), untold=None,
             defaults={"adapter.kind": "none", "adapter.rank": 16, "adapter.alpha": 32.0, "adapter.dropout": 0.05,
                       "training.epochs": 3, "training.learning_rate": 1e-6, "training.warmup_share": 0.0},
@@ -56,7 +56,7 @@ TRAINERS = {
         _trainer(
             "llama-factory", "LLaMA-Factory",
             "stage finetuning_type pref_beta pref_loss pref_ftx cutoff_len dataset_dir lora_rank lora_target val_size "
-            "overwrite_cache quantization_bit llamafactory-cli plot_loss preprocessing_num_workers",
+            "overwrite_cache quantization_bit llamafactory-cli plot_loss",
             task=("stage",), tasks=frozenset({"dpo"}), untold="sft",
             defaults={"adapter.kind": "lora", "adapter.rank": 8, "training.epochs": 3, "training.learning_rate": 5e-5,
                       "data.max_length": 2048,
@@ -71,8 +71,8 @@ TRAINERS = {
         ),
         _trainer(
             "ms-swift", "ms-swift",
-            "rlhf_type train_type tuner_type split_dataset_ratio swift rlhf torch_dtype target_modules quant_bits "
-            "attn_impl model_author val_dataset add_version load_from_cache_file dataset_num_proc",
+            "rlhf_type train_type tuner_type split_dataset_ratio swift rlhf target_modules quant_bits "
+            "attn_impl model_author val_dataset add_version load_from_cache_file",
             task=("rlhf_type",), tasks=frozenset({"dpo"}), untold=None,
             defaults={"adapter.kind": "lora", "adapter.rank": 8, "adapter.alpha": 32.0, "adapter.dropout": 0.05,
                       "training.epochs": 3, "training.learning_rate": 1e-4, "training.warmup_share": 0.05,
@@ -96,7 +96,8 @@ def recognised(found: Foreign, named: str | None, path: Path) -> Trainer:
         counts = {name: len(keys & trainer.signs) for name, trainer in TRAINERS.items()}
         best = [name for name, count in counts.items() if count == max(counts.values())]
         if len(best) > 1:
-            raise ConfigError(f"{path}: whose configuration it is cannot be told; name it: --trainer {'|'.join(best)}")
+            names = "|".join(TRAINERS)
+            raise ConfigError(f"{path}: whose configuration it is cannot be told; name it: --trainer {names}")
         named = best[0]
     trainer = TRAINERS[named]
     _refuse_other_tasks(trainer, found, path)

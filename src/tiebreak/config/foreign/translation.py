@@ -12,6 +12,7 @@ from reprlib import Repr
 from typing import Any
 
 from tiebreak.config.foreign import datasets
+from tiebreak.config.foreign.entries import Data
 from tiebreak.config.foreign.names import NAMES, Name, name_of
 from tiebreak.config.foreign.reading import COMPUTED, Foreign, read_foreign
 from tiebreak.config.foreign.trainers import Trainer, defaults_of, recognised
@@ -99,6 +100,8 @@ class _Account:
         self.left_out: dict[str, str] = {}
         self.unknown: list[str] = []
         self.has_data = True
+        self._inside: dict[str, Any] = {}
+        """What stands inside of a setting, by dotted key."""
 
     def take_names(self) -> None:
         """Take over what has a name here; of several for one setting, the first of the table."""
@@ -170,28 +173,55 @@ class _Account:
 
     def take_data(self, folder: Path, train: str | list[str] | None) -> None:
         """Name the data: what the user says, else the files and data sets that the configuration names."""
-        found = datasets.sources(self._settings, folder)
-        paths = [one.path for one in found]
-        origin = "; ".join(f"from {one.key}" + (f": {one.note}" if one.note else "") for one in found)
+        found = datasets.data_of(self._settings, folder)
+        held = datasets.data_of(self._settings, folder, heldout=True)
+        for data in (found, held):
+            for key in data.used:
+                self.left_out.pop(key, None)
+        for data in (found, held):
+            self.left_out |= {key: why for key, (_, why) in data.left_out.items()}
+            self.unknown += [key for key in data.unknown if key not in self.unknown]
+            self._inside |= {key: value for key, (value, _) in data.left_out.items()} | data.unknown
         if train is not None:
             self.lines["data.train"] = Line("data.train", train, "as named on the command line")
-        elif found:
-            self.lines["data.train"] = Line("data.train", paths[0] if len(paths) == 1 else paths, origin)
-        else:
+            self.left_out |= dict.fromkeys(found.used, "other pairs are named on the command line")
+        elif not found.sources:
             self.lines["data.train"] = Line("data.train", "pairs.jsonl", "named nowhere there: name your pairs")
-        self.has_data = train is not None or (bool(found) and not any(one.is_missing for one in found))
-        held = datasets.sources(self._settings, folder, heldout=True)
-        if len(held) == 1:
-            origin = f"from {held[0].key}" + (f": {held[0].note}" if held[0].note else "")
-            self.lines["data.heldout"] = Line("data.heldout", held[0].path, origin)
+        self.has_data = train is not None or (bool(found.sources) and not any(one.is_missing for one in found.sources))
+        if len(held.sources) == 1:
+            origin = _origin(held)
+            self.lines["data.heldout"] = Line("data.heldout", held.sources[0].path, origin)
             self._leave("data.heldout_share", "held-out pairs have a file of their own")
-        used = {one.key for one in (*found, *held[:1])}
-        for key in list(self.left_out):
-            last = key.rsplit(".", 1)[-1]
-            if last in used or (
-                used and last in ("dataset_dir", "dataset_config", "dataset_train_split", "data_files")
-            ):
-                del self.left_out[key]
+        elif held.sources:
+            why = f"data.heldout is one file or data set, here are {len(held.sources)}"
+            self.left_out |= dict.fromkeys({one.key for one in held.sources}, why)
+        self._take_columns(found if train is None else Data(), held)
+
+    def _take_columns(self, found: Data, held: Data) -> None:
+        """Say which column is what, once where all sources agree, else of each source; held-out pairs have their own.
+
+        A source without a mapping would be read by that of the held-out pairs.
+        """
+        mappings = {one.columns for one in found.sources}
+        heldout = held.sources[0].columns if len(held.sources) == 1 else None
+        agreed = len(mappings) == 1 and heldout in (None, *mappings)
+        if agreed and (columns := dict(found.sources[0].columns)):
+            self.lines["data.columns"] = Line("data.columns", columns, _origin(found))
+        elif heldout and not agreed and () in (mappings or {()}):
+            key = f"{held.sources[0].key}.columns"
+            self._inside[key], self.left_out[key] = dict(heldout), "data.columns would be those of data.train, too"
+        elif heldout and not agreed:
+            self.lines["data.columns"] = Line("data.columns", dict(heldout), _origin(held))
+        if not found.sources:
+            return
+        sources: list[Any] = []
+        for one in found.sources:
+            more = ({"weight": one.weight} if one.weight != 1 else {}) | (
+                {} if agreed or not one.columns else {"columns": dict(one.columns)}
+            )
+            sources.append({"path": one.path, **more} if more else one.path)
+        is_one = len(sources) == 1 and isinstance(sources[0], str)
+        self.lines["data.train"] = Line("data.train", sources[0] if is_one else sources, _origin(found))
 
     def take_defaults(self) -> None:
         """What their configuration leaves unsaid, and changes what is learned, is what their trainer takes."""
@@ -226,7 +256,15 @@ class _Account:
 
     def shown(self, key: str) -> str:
         """Return a setting of theirs with its value, on one line."""
-        return f"{key}: {_shown(key, self._settings[key])}" if key in self._settings else key
+        told = {**self._inside, **self._settings}
+        return f"{key}: {_shown(key, told[key])}" if key in told else key
+
+
+def _origin(data: Data) -> str:
+    """Return which of their settings the sources are taken from, with what is to be known of each."""
+    named = [f"from {one.key}" + (f": {one.note}" if one.note else "") for one in data.sources]
+    beside = sorted(data.used - {one.key for one in data.sources})
+    return "; ".join(dict.fromkeys([*named, *(f"from {key}" for key in beside)]))
 
 
 def _text(lines: list[Line], account: _Account, trainer: Trainer, path: Path) -> Iterator[str]:

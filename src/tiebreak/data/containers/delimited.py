@@ -1,7 +1,7 @@
 """CSV and TSV: text with a header to rows, a column a key.
 
-Owns delimiters, quotes, what spreadsheets add, and which cells hold JSON or what Python prints. A record's number
-is the line on which it begins. One with an unbalanced quote costs only its first line: reading goes on at the next.
+Owns delimiters, quotes and what spreadsheets add. A cell is text, whatever it holds (`unfolding`). A record's number is
+the line on which it begins. One with an unbalanced quote costs only its first line: reading goes on at the next.
 """
 
 from __future__ import annotations
@@ -9,21 +9,19 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
 from tiebreak.data.containers.block import MAX_LINE_BYTES, Numbered
-from tiebreak.data.containers.json_lines import BYTE_ORDER_MARK, split, too_long, value_of
+from tiebreak.data.containers.json_lines import BYTE_ORDER_MARK, split, too_long
 from tiebreak.data.containers.unpacking import Damaged
 from tiebreak.data.formats import RowError
-from tiebreak.data.literals import json_of
 from tiebreak.errors import DataError
 
 DELIMITERS = (",", "\t", ";", "|")
 NUM_SAMPLED = 100
-"""Records that decide which columns hold JSON."""
+"""Records that decide which columns hold numbers with a decimal comma."""
 
 SAMPLED_BYTES = 4 * 2**20
 
@@ -34,10 +32,7 @@ _PLAIN = re.compile(
     r"(?:[-_ ]?(?:\d{1,3}|[ab])|[-_ ][a-z])?",
     re.I,
 )
-"""Columns of what was asked and answered: JSON there is the text itself, unless it is messages."""
-
-_PRINTED = re.compile(r"(?:array\()?\[?\s*\{\s*['\"](?:role|content|from|value)['\"]\s*:")
-"""How messages begin, in JSON and as Python or NumPy print them."""
+"""Columns of what was asked and answered."""
 
 _SEPARATOR = re.compile(r'"?sep=(.)"?[;,\t|]*\s*')
 """The first line by which a spreadsheet is told the delimiter."""
@@ -80,16 +75,12 @@ def records(stream: Iterable[bytes], name: str) -> Iterator[Numbered]:
             sample.append(record)
             num_bytes += record[2]
         rows = [cells for _, cells, _ in sample if not isinstance(cells, RowError)]
-        read: dict[int, Callable[[str], Any]] = dict.fromkeys(_structured(rows, names, name), _unfolded)
-        read |= dict.fromkeys(_with_decimal_commas(rows, names, delimiter), _with_point)
+        decimal = _with_decimal_commas(rows, names, delimiter)
         for number, cells, weight in chain(sample, found):
             row: Any = cells
             if not isinstance(cells, RowError):
-                try:
-                    values = (read[index](cell) if index in read else cell for index, cell in enumerate(cells))
-                    row = dict(zip(names, values, strict=True))
-                except RowError as error:
-                    row = error
+                values = (_with_point(cell) if index in decimal else cell for index, cell in enumerate(cells))
+                row = dict(zip(names, values, strict=True))
             yield number, row, weight
     except Damaged as error:
         raise DataError(f"{name}:{lines.number + 1}: the file is damaged here ({error})") from None
@@ -151,62 +142,6 @@ def _records(lines: _Lines, delimiter: str, names: list[str]) -> Iterator[_Recor
 
 
 # -------------------------------------------------------------------------------------------------------- cells to rows
-
-
-def _structured(rows: Sequence[Sequence[str]], names: Sequence[str], file: str) -> frozenset[int]:
-    """Return the columns whose cells are all lists or objects, in JSON or as Python prints them, where there is one.
-
-    A whole column is asked, not a cell: a completion that happens to be JSON stays text like its neighbours. Where all
-    completions are JSON, as where models call functions, they are text as well: there, only messages are unfolded.
-    Raises DataError where a column begins like messages and none can be read.
-    """
-    structured = set()
-    for index, name in enumerate(names):
-        column = [_value(row[index]) for row in rows if row[index]]
-        texts = [value for value in column if isinstance(value, str)]
-        begun = [value for value in texts if _PRINTED.match(value)]
-        if begun and len(begun) == len(column):
-            raise DataError(
-                f"{file}: the column {name!a:.60} holds messages as a program prints them, which cannot be read "
-                "back surely; export the data anew, in pandas: to_json('pairs.jsonl', orient='records', lines=True)"
-            )
-        # A cell that is cut off costs its own row.
-        whole = [value for value in column if not isinstance(value, str)]
-        is_structured = bool(whole) and len(begun) == len(texts)
-        if is_name_of_text(name):
-            is_structured &= any(whole) and all(map(_is_messages, whole))
-        if is_structured:
-            structured.add(index)
-    return frozenset(structured)
-
-
-def _is_messages(value: Any) -> bool:
-    """Whether the value is a message, a list of messages, or an object with one under `messages`."""
-    if isinstance(value, list):
-        return all(isinstance(item, Mapping) and _is_messages(item) for item in value)
-    has = value.keys() if isinstance(value, Mapping) else frozenset()
-    return "messages" in has or {"from", "value"} <= has or ("role" in has and not has.isdisjoint(_SAID))
-
-
-_SAID = ("content", "tool_calls")
-
-
-def _value(cell: str) -> Any:
-    """Return the list or object of a cell, else the cell."""
-    if cell.startswith(("[", "{", "array(")):
-        for text in (cell, json_of(cell)):
-            with suppress(RowError):
-                if text is not None:
-                    return value_of(text)
-    return cell
-
-
-def _unfolded(cell: str) -> Any:
-    """Return what a cell of lists or objects holds; raise RowError where it begins as one and does not end so."""
-    value = _value(cell)
-    if isinstance(value, str) and _PRINTED.match(value):
-        raise RowError("bad_row", f"a cell of messages is damaged or cut off: {value!a:.60}")
-    return value
 
 
 def _with_decimal_commas(rows: Sequence[Sequence[str]], names: Sequence[str], delimiter: str) -> frozenset[int]:

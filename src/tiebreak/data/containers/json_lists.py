@@ -12,6 +12,7 @@ from tiebreak.data.containers import json_tables
 from tiebreak.data.containers.block import Numbered
 from tiebreak.data.containers.json_text import Broken, Text
 from tiebreak.data.containers.unpacking import Damaged
+from tiebreak.data.formats import RowError
 from tiebreak.errors import DataError
 
 RECORD_KEYS = ("data", "rows", "records", "examples", "instances", "items", "samples", "pairs", "train", "training",
@@ -28,15 +29,21 @@ def records(stream: Iterator[bytes], name: str) -> Iterator[Numbered]:
         while text.peek():
             for record in _list(text) if is_list else _object(text):
                 number += 1
-                yield number, record, len(record)
+                yield number, record, len(record) if isinstance(record, bytes) else 0
             if is_list and text.peek():
                 raise Broken("something follows the end of the list")
     except Broken as error:
         raise DataError(f"{name}: not JSON at line {text.line}: {error}") from None
+    except _Several as error:
+        raise DataError(f"{name}: {error}") from None
     except json_tables.Unnamed as error:
         raise DataError(f"{name}: {error}; in pandas, write {json_tables.WANTED}") from None
     except Damaged as error:
         raise DataError(f"{name}:{text.line}: the file is damaged here ({error})") from None
+
+
+class _Several(Exception):  # noqa: N818 - a finding
+    """A document that lists records under several keys: nobody says which are to be learned."""
 
 
 def _list(text: Text) -> Iterator[bytes]:
@@ -46,7 +53,7 @@ def _list(text: Text) -> Iterator[bytes]:
         yield item
 
 
-def _object(text: Text) -> Iterator[bytes]:
+def _object(text: Text) -> Iterator[bytes | RowError]:
     """Yield the records that an object lists under a known key or holds as a table; else, the object is one record."""
     text.expect(b"{")
     members: list[tuple[bytes, bytes]] = []
@@ -56,7 +63,11 @@ def _object(text: Text) -> Iterator[bytes]:
         if text.peek() == b"[" and (known := key[1:-1].decode("utf-8", "replace")) in RECORD_KEYS:
             listed.append(known)
             if len(listed) > 1:
-                raise Broken(f"records under both {' and '.join(map(repr, listed))}; give each list its own file")
+                both = " and ".join(map(repr, listed))
+                raise _Several(
+                    f"lists records under both {both}; save each list in a file of its own, and name the one that is "
+                    "not to be trained on as data.heldout"
+                )
             yield from json_tables.named(text.items(), dict(members).get(b'"columns"'))
         else:
             held = sum(len(value) for _, value in members)

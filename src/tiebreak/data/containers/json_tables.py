@@ -12,12 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from tiebreak.data.containers.block import MAX_LINE_BYTES
 from tiebreak.data.containers.delimited import is_name_of_text
 from tiebreak.data.containers.json_text import Broken, Text
+from tiebreak.data.formats import RowError
 
 MAX_BYTES = 2**28
 """A larger object is not read: it would be held in memory."""
 WANTED = "to_json('pairs.jsonl', orient='records', lines=True)"
 
 _NUMBER = re.compile(rb'"-?\d+"')
+_VIEWED = re.compile(rb'\{\s*"row_idx"\s*:\s*\d+\s*,\s*"row"\s*:\s*\{')
 _MESSAGE = re.compile(rb'\{\s*"(?:role|content|from|value)"\s*:')
 Member = tuple[bytes, bytes]
 
@@ -41,10 +43,21 @@ def records(members: Sequence[Member]) -> Iterator[bytes]:
         yield _fitting(b"{" + b",".join(key + b":" + value for key, value in members) + b"}")
 
 
-def named(rows: Iterable[bytes], columns: bytes | None) -> Iterator[bytes]:
-    """Yield rows, each list among them with the names of its columns where such are known."""
+def named(rows: Iterable[bytes], columns: bytes | None) -> Iterator[bytes | RowError]:
+    """Yield rows, each list among them with the names of its columns where such are known.
+
+    The viewer of the Hub numbers its rows (`row_idx`, `row`); one of which it has cut a cell is a RowError.
+    """
     names = list(_text(columns).items()) if columns and columns.startswith(b"[") else []
     for row in rows:
+        if _VIEWED.match(row):
+            viewed = dict(_text(row).members())
+            cut = viewed.get(b'"truncated_cells"', b"[]")
+            lost = list(_text(cut).items()) if cut.startswith(b"[") else []
+            which = ", ".join(cell.decode("utf-8", "replace") for cell in lost[:8])
+            what = f"the viewer of the Hub has cut cells of this row ({which:.80}); take the data set's own files"
+            yield RowError("bad_row", what) if lost else viewed.get(b'"row"', row)
+            continue
         cells = list(_text(row).items()) if row.startswith(b"[") else []
         if cells and not names:
             raise Unnamed("lists of cells: their columns have no names")

@@ -6,6 +6,7 @@ raises `RowError` with a short reason code that reports count.
     form         what a form is                    cells        columns, texts, JSON
     messages     roles, content, calls, tools      pieces       prompts, completions, dialogues, transcripts
     checks       what no chat can be               annotations  what stands beside a pair
+    media        pictures, sound, video
     pairs        OpenAI, HH-RLHF, TRL              dialogues    ShareGPT, Axolotl, ms-swift
     alpaca       LLaMA-Factory's Alpaca form       ratings      completions with scores
     rankings     completions with ranks            votes        A/B comparisons

@@ -9,13 +9,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tiebreak.data.formats.candidates import completion, is_paired, names_of_sides
+from tiebreak.data.formats.candidates import completion, is_paired, names_of_sides, started
 from tiebreak.data.formats.cells import has_all, shown, value_in
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError
 from tiebreak.data.formats.messages import messages_of, tools_of
 from tiebreak.data.formats.pairing import Judged, pairs_of
 from tiebreak.data.formats.pieces import split_dialogues
-from tiebreak.data.formats.verdicts import Side, may_count_from_zero, word_of
+from tiebreak.data.formats.verdicts import Side, doubt_about, word_of
 from tiebreak.data.formats.votes import JUDGES, ballot, name_of, side_in, told_votes, why_votes
 from tiebreak.records import Message, Pair
 
@@ -37,7 +37,13 @@ _CONVERSATIONS = ("conversation_a", "conversation_b")
 
 def _battle(row: Row, pair: Pair, side: Side, pairing: Pairing) -> Reading:
     ballots = (ballot(side, name_of(value_in(row, JUDGES))),)
-    judged = Judged(pair.prompt, (pair.chosen, pair.rejected), ballots, tools_of(row.get("tools")), is_voted=True)
+    judged = Judged(
+        tuple(started(row, pair.prompt)),
+        (pair.chosen, pair.rejected),
+        ballots,
+        tools_of(row.get("tools")),
+        is_voted=True,
+    )
     return pairs_of(judged, pairing)
 
 
@@ -46,8 +52,8 @@ def _why_arena(row: Row) -> str:
 
 
 def _settled_arena(form: Format, rows: Sequence[Row]) -> Format:
-    if may_count_from_zero((row.get("winner") for row in rows), numbered=False):
-        raise Ambiguous("'winner' holds only 0 and 1, which may count from 0 or from 1; write model_a and model_b")
+    if doubt_about((row.get("winner") for row in rows), numbered=False):
+        raise Ambiguous("the numbers in 'winner' admit two readings; write model_a, model_b and tie in their place")
     return form
 
 

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tiebreak.data.formats.candidates import PROMPTS, completion, has_text, is_paired, prompt_in
+from tiebreak.data.formats.candidates import PROMPTS, SYSTEMS, completion, has_text, is_paired, prompt_in
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of
+from tiebreak.data.formats.pieces import with_system
 from tiebreak.data.formats.verdicts import side_of
 from tiebreak.data.formats.votes import name_of
 
@@ -61,8 +62,13 @@ def _read_argilla(row: Row, pairing: Pairing) -> Reading:
     ballots = ranked or _rated(answers, list(completions))
     if not ballots:
         raise RowError("no_completion", "no submitted response compares two completions")
-    prompt, messages = prompt_in(fields, FIELD_PROMPTS), tuple(completions.values())
-    return pairs_of(Judged(prompt, messages, tuple(ballots), is_scored=not ranked, is_voted=True), pairing)
+    system = next((fields[name] for name in fields if _underscored(name) in SYSTEMS and fields[name]), None)
+    prompt, messages = with_system(system, prompt_in(fields, FIELD_PROMPTS)), tuple(completions.values())
+    return pairs_of(Judged(tuple(prompt), messages, tuple(ballots), is_scored=not ranked, is_voted=True), pairing)
+
+
+def _underscored(name: str) -> str:
+    return name.replace("-", "_").casefold()
 
 
 def _completion_names(fields: Row) -> list[str]:
@@ -79,13 +85,17 @@ def _answers(row: Row) -> Iterator[_Answer]:
                 value = answer.get("value") if isinstance(answer, Mapping) else answer
                 yield _Answer(question, value, name_of(response.get("user_id")), place)
         return
-    for name, value in (responses if isinstance(responses, Mapping) else row).items():
+    # Of a copy: a column that is only looked at is not read.
+    asked = (
+        responses
+        if isinstance(responses, Mapping)
+        else {item[0]: row[item[0]] for item in dict(row).items() if _is_question(item)}
+    )
+    for name, value in asked.items():
         question, told = name, value
         if name.endswith(_FLAT) and isinstance(value, list):  # version 2, flat: three columns beside each other
             question = name.removesuffix(_FLAT)
             told = {"value": value, "user_id": row.get(f"{name}.users"), "status": row.get(f"{name}.status")}
-        elif not isinstance(responses, Mapping) and not _is_question((name, value)):
-            continue
         if isinstance(told, Mapping):  # columns, as version 1 has them on the Hub, too
             columns = {key: items for key, items in told.items() if isinstance(items, list)}
             told = [{key: items[place] for key, items in columns.items() if place < len(items)}

@@ -13,6 +13,7 @@ from tiebreak.data.formats.cells import column_in, kind_of, optional_text, text_
 from tiebreak.data.formats.form import Row, RowError
 from tiebreak.data.formats.messages import REASONING, SYSTEM_ROLES, reasoning_in
 from tiebreak.data.formats.pieces import completion_from, history_of, prompt_messages, prompt_of, with_system
+from tiebreak.data.formats.verdicts import side_of, word_of
 from tiebreak.records import Message
 
 PROMPTS = ("prompt", "instruction", "question", "query")
@@ -107,14 +108,49 @@ def counts_from(sides: tuple[str, str]) -> int | None:
 
 
 def names_of_sides(row: Row, sides: tuple[str, str]) -> dict[str, str]:
-    """Return which words of the row's own name its sides, as "a" and "b": their columns, and the models behind them.
+    """Return which words of the row's own name its sides, as "a" and "b": columns, models behind them, their texts.
 
     Where the columns count from zero, so do numbers.
     """
     models = next((names for names in MODELS if all(isinstance(row.get(name), str) for name in names)), None)
-    pairs = [sides, *([(row[models[0]], row[models[1]])] if models else [])]
-    named = {word: side for one, other in pairs if one != other for word, side in ((one, "a"), (other, "b"))}
+    couples = [sides, *([(row[models[0]], row[models[1]])] if models else []), tuple(row.get(side) for side in sides)]
+    named: dict[str, str] = {}
+    for one, other in couples:
+        words = word_of(one), word_of(other)
+        # A name that is a word for a side already says that side and no other.
+        if all(isinstance(name, str) for name in (one, other)) and words[0] != words[1]:
+            named |= {word: side for word, side in zip(words, "ab", strict=True) if word and side_of(word) is None}
     return ({"0": "a", "1": "b"} if counts_from(sides) == 0 else {}) | named
+
+
+_SIDE_SCORES = tuple(
+    (f"{before}{joint}{first}", f"{before}{joint}{second}")
+    for before in ("score", "rating", "reward", "scores")
+    for joint in ("", "_", "-")
+    for first, second in (("1", "2"), ("a", "b"), ("A", "B"), ("0", "1"))
+)
+
+
+def side_scores(row: Row) -> tuple[str, str] | None:
+    """Return the columns of a score for each side, `score_a` and `score_b` or `response_a_score`, …, numbers both."""
+    sides = sides_of(row)
+    if sides is None:
+        return None
+    own = [tuple(f"{side}{end}" for side in sides) for end in ("_score", "_rating", "_reward")]
+    names = (*own, *_SIDE_SCORES)
+    return next(
+        (
+            (one, other)
+            for one, other in names
+            if one in row and other in row and None not in map(score_of, (row[one], row[other]))
+        ),
+        None,
+    )
+
+
+def has_scores(row: Row) -> bool:
+    """Whether the row has a score for each of its two sides."""
+    return side_scores(row) is not None
 
 
 def completion(value: Any, field: str) -> Message:

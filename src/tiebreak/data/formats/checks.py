@@ -6,46 +6,21 @@ Owns the refusals that hold for every form. It knows no form.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 from tiebreak.data.formats.cells import kind_of
 from tiebreak.data.formats.form import Row, RowError
-from tiebreak.data.formats.messages import SYSTEM_ROLES
+from tiebreak.data.formats.media import media_in
+from tiebreak.data.formats.messages import SYSTEM_ROLES, is_written
 from tiebreak.records import Message, Origin, Pair
-
-_MEDIA = re.compile(
-    r"(?!(?:has|is|num|no|with|count)_)(?:\w+[_-])?(?:image|img|picture|photo|video|audio|pixel_values)s?"
-    r"(?:[_-](?:path|file|filename|url|bytes|base64)s?)?",
-    re.IGNORECASE,
-)
-_NO_MEDIA = frozenset({"", "none", "null", "nan", "n/a", "no", "yes", "true", "false", "0", "1", "[]", "{}"})
 
 
 def check_media(row: Row) -> None:
-    """Refuse a row with pictures, video or sound: text alone would not be what was judged.
-
-    A column of such a name that holds something, or one of any name that holds a file as data sets of the Hub do
-    (an object with `bytes` or `path`). An empty cell is no picture.
-    """
-    for name, value in row.items():
-        if isinstance(value, str):
-            held = _is_media(name) and value.strip().casefold() not in _NO_MEDIA
-        elif isinstance(value, Mapping):
-            is_file = "path" in value and not value.keys().isdisjoint(("bytes", "sampling_rate"))
-            held = any(value.values()) and (is_file or _is_media(name))
-        else:
-            held = isinstance(value, bytes | list) and _is_media(name) and any(value)
-        if held:
-            raise RowError("wrong_type", f"the row has '{name}' ({kind_of(value)}); only text can be used")
-
-
-@lru_cache(maxsize=4096)
-def _is_media(name: str) -> bool:
-    return _MEDIA.fullmatch(name) is not None
+    """Refuse a row with pictures, video or sound: text alone would not be what was judged."""
+    for name in media_in(row):
+        raise RowError("wrong_type", f"the row has '{name}' ({kind_of(row[name])}); only text can be used")
 
 
 def check_pair(pair: Pair) -> None:
@@ -56,6 +31,7 @@ def check_pair(pair: Pair) -> None:
     if pair.chosen == pair.rejected:
         raise RowError("identical", "'chosen' and 'rejected' are the same")
     _check_prompt(pair.prompt)
+    _check_unfolded([*pair.prompt, pair.chosen, pair.rejected])
     annotators = [vote.annotator for vote in pair.preference.votes]
     _check_text([*pair.prompt, pair.chosen, pair.rejected], pair.tools, [*_stated(pair.origin), *annotators])
 
@@ -65,7 +41,15 @@ def check_completion(prompt: Sequence[Message], completion: Message, tools: Sequ
     if _is_empty(completion):
         raise RowError("empty_completion", "the completion is empty")
     _check_prompt(prompt)
+    _check_unfolded([*prompt, completion])
     _check_text([*prompt, completion], tools, _stated(origin))
+
+
+def _check_unfolded(messages: Sequence[Message]) -> None:
+    """Refuse messages that stand as text in a message; where a whole column is so, it has been unfolded before."""
+    for message in messages:
+        if is_written(message.content):
+            raise RowError("wrong_type", "a text is messages written as text, and not all of its column is; unfold it")
 
 
 def _stated(origin: Origin) -> list[str]:

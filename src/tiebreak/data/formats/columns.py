@@ -15,16 +15,17 @@ from typing import Any
 from tiebreak.data.formats.annotations import annotated, number, origin_of
 from tiebreak.data.formats.candidates import counts_from, names_of_sides
 from tiebreak.data.formats.cells import keys_of, shown, text_of
-from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
-from tiebreak.data.formats.pairs import PREFIXES, TRL
+from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError
+from tiebreak.data.formats.pairs import TRL
 from tiebreak.data.formats.pieces import history_of, prompt_messages, with_system
 from tiebreak.data.formats.rankings import RANKING
 from tiebreak.data.formats.ratings import RATED, RATINGS
 from tiebreak.data.formats.strengths import HELPSTEER
 from tiebreak.data.formats.thumbs import THUMBS
-from tiebreak.data.formats.verdicts import may_count_from_zero, replaced, word_of
-from tiebreak.data.formats.votes import JUDGES, VOTES, told_votes, two_readings
+from tiebreak.data.formats.verdicts import replaced, word_of
+from tiebreak.data.formats.votes import JUDGES, VOTES, refuse_doubt, told_votes
 from tiebreak.errors import nearest
+from tiebreak.records import Message
 
 PROMPT_KEYS = ("prompt", "input", "system", "tools", "history", "prefix")
 SIDE_KEYS = (
@@ -93,8 +94,11 @@ def columns_form(mapping: Mapping[str, str]) -> Format:
     over = [key for key in named if key not in (*PROMPT_KEYS, *SIDE_KEYS, *combination.keys)]
     if over:
         raise ValueError(f"columns: '{over[0]}' has no place beside {' and '.join(map(repr, combination.keys))}")
-    if "prompt" not in named and combination.form is not TRL:
-        raise ValueError("columns: 'prompt' is missing")
+    if "prompt" not in named:
+        if combination.form is not TRL:
+            raise ValueError("columns: 'prompt' is missing")
+        if lost := [key for key in ("input", "history") if key in named]:
+            raise ValueError(f"columns: '{lost[0]}' stands beside a 'prompt', and none is named")
     mapped = Mapped(tuple(named.items()), _words_of(mapping), combination)
     title = ", ".join(f"{key}={column}" for key, column in mapping.items())
     example = "{" + ", ".join(f'"{column}": …' for column in named.values() if column[:1] != CONSTANT) + "}"
@@ -124,9 +128,9 @@ def _words_of(mapping: Mapping[str, str]) -> dict[str, dict[str, str]]:
             for word in mapping.get(f"{key}.{meaning}", "").split("|"):
                 if not word:
                     continue
-                if word.strip() in found.setdefault(key, {}):
+                if word_of(word) in found.setdefault(key, {}):
                     raise ValueError(f"columns: '{word}' is said twice of '{key}'")
-                found[key][word.strip()] = ours
+                found[key][word_of(word)] = ours
     return found
 
 
@@ -154,10 +158,20 @@ def _read_mapped(mapped: Mapped, row: Row, pairing: Pairing) -> Reading:
             raise RowError("wrong_format", f"no column '{column}' for '{key}'; keys {keys_of(row)}")
     known = {key: value for key, value in found.items() if value is not _ABSENT}
     reading = mapped.combination.form.read(_canonical(mapped, known, row), pairing)
-    pairs = tuple(annotated(pair, known) for pair in reading.pairs)
-    thumbs = tuple(replace(thumb, origin=origin_of(known)) for thumb in reading.thumbs)
-    rated = tuple(replace(one, origin=origin_of(known)) for one in reading.rated)
-    return Reading(pairs, thumbs, rated, reading.num_ties)
+    begun = text_of(known["prefix"], "prefix") if known.get("prefix") else ""
+
+    def whole(said: Message) -> Message:
+        return replace(said, content=begun + said.content) if begun else said
+
+    return Reading(
+        tuple(
+            replace(annotated(pair, known), chosen=whole(pair.chosen), rejected=whole(pair.rejected))
+            for pair in reading.pairs
+        ),
+        tuple(replace(one, completion=whole(one.completion), origin=origin_of(known)) for one in reading.thumbs),
+        tuple(replace(one, completion=whole(one.completion), origin=origin_of(known)) for one in reading.rated),
+        reading.num_ties,
+    )
 
 
 class _Absent:
@@ -197,14 +211,17 @@ def _canonical(mapped: Mapped, known: Row, row: Row) -> dict[str, Any]:
     made = {key: value for key, value in known.items() if key not in own}
     prompt, extra = known.get("prompt"), known.get("input")
     if prompt is not None:
-        if extra is not None and extra != "":
-            prompt = f"{text_of(prompt, 'prompt')}\n{text_of(extra, 'input')}"
         messages = [*history_of(known.get("history")), *prompt_messages(prompt)]
+        if extra is not None and extra != "":
+            if messages[-1].role != "user":
+                raise RowError(
+                    "wrong_type", "'input' goes on below a message of the user, and the prompt ends otherwise"
+                )
+            below = f"{messages[-1].content}\n{text_of(extra, 'input')}"
+            messages[-1] = replace(messages[-1], content=below)
         made["prompt"] = [message.as_dict() for message in with_system(known.get("system"), messages)]
     elif "system" in known:
         made["system"] = known["system"]
-    if known.get("prefix"):
-        made[PREFIXES[0]] = text_of(known["prefix"], "prefix")
     if "strength" in known:
         made["preference_strength"] = known["strength"]
     if "score_a" in known:
@@ -223,12 +240,12 @@ def _verdict(mapped: Mapped, key: str, value: Any, row: Row) -> dict[str, Any]:
     """
     stated = mapped.words.get(key, {})
     said = replaced(value, stated, JUDGES)
-    told = [vote for vote, *_ in told_votes({"votes": said})]
+    told = [vote for vote, *_ in told_votes({"votes": said}, "votes")]
     if stated and (unknown := [word for word in told if word not in stated.values()]):
         raise RowError("wrong_type", f"'{key}' is one of {', '.join(map(repr, stated))}; found {shown(unknown[0])}")
     if key in ("winner", "votes"):
         return {key: said if stated else replaced(said, names_of_sides(row, _sides(mapped)), JUDGES)}
-    is_yes = _YES_NO.get(word_of(said).casefold())
+    is_yes = _YES_NO.get(word_of(said))
     if key == "a_is_better" and is_yes is None:
         raise RowError(
             "wrong_type", f"'{key}' is true or false, 1 or 0; found {shown(said)} ({key}.yes=WORD says others)"
@@ -247,14 +264,16 @@ def _sides(mapped: Mapped) -> tuple[str, str]:
 
 
 def _settled(mapped: Mapped, form: Format, rows: Sequence[Row]) -> Format:
-    """Refuse verdicts 0 and 1 of which nobody said whether they count from zero."""
+    """Refuse columns that no row has, and numbers of which nobody said what they mean."""
+    for ours, theirs in mapped.items:
+        if rows and theirs[:1] != CONSTANT and all(_value(row, theirs) is _ABSENT for row in rows):
+            raise Ambiguous(f"no column '{theirs}' for '{ours}' in the first {len(rows)} rows; keys {keys_of(rows[0])}")
     key = mapped.verdict
     if key not in ("winner", "votes") or mapped.words.get(key):
         return form
     columns, first = dict(mapped.items), counts_from(_sides(mapped))
-    verdicts = [vote for row in rows for vote, *_ in told_votes({key: _value(row, columns[key])})]
-    if first != 0 and may_count_from_zero(verdicts, numbered=first == 1):
-        raise two_readings(columns[key], key, columns)
+    verdicts = [vote for row in rows for vote, *_ in told_votes({"votes": _value(row, columns[key])}, "votes")]
+    refuse_doubt(columns[key], {name: column for name, column in columns.items() if name != key}, verdicts, first)
     return form
 
 

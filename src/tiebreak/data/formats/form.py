@@ -85,3 +85,5 @@ class Format:
     """The form as the first rows of a file mean it together; raises Ambiguous where they admit two readings."""
     why: Callable[[Row], str] = _by_name
     """Why one side of a usable row is chosen, in words."""
+    lists: frozenset[str] | None = None
+    """Columns that it reads as lists or objects, where a mapping says which; else their names do."""

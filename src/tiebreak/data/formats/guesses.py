@@ -5,10 +5,12 @@ Owns these names. A guess is always told to the user; a name that could as well 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
+from tiebreak.data.formats.candidates import sides_of
 from tiebreak.data.formats.cells import has_all
 from tiebreak.data.formats.form import Row
 
@@ -31,20 +33,42 @@ _PAIRS = tuple({"chosen": chosen, "rejected": rejected} for chosen, rejected in 
 # Stanford Human Preferences (SHP): `labels` is 1 where the first of two comments is the better one, else 0.
 _SHP = {"completion_a": "human_ref_A", "completion_b": "human_ref_B", "a_is_better": "labels"}
 COMPLETIONS = ("completion", "solution", "response", "answer", "output", "generation")
+FIRST_IS_BETTER = ("a_is_better", "is_a_better", "first_is_better", "is_first_better", "a_better", "prefer_a")
 VERDICTS = ("is_correct", "correct", "is_good", "liked", "thumbs_up", "upvoted", "label")
 
 
 def guessed_columns(row: Row) -> dict[str, str] | None:
     """Return which column is taken for which of our names, as a user's mapping would say it, or None.
 
-    Two columns that could both be the prompt are no guess, but an instruction with its input is.
+    Two columns that could both be the prompt are no guess, but an instruction with its input is. Capitals, blanks and
+    dashes in a name make no difference, unless two columns differ in these alone.
     """
+    names = {plain_name(name): name for name in row}
+    if len(names) < len(row):
+        names = {name: name for name in row}
+    plain = {known: row[name] for known, name in names.items()}
+    guess = _guessed(plain)
+    if guess is None or (plain.keys() == row.keys() and names == {name: name for name in row}):
+        return guess
+    return {ours: names[theirs] for ours, theirs in guess.items()}
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a column as it is compared: small letters, `_` for blanks and dashes."""
+    return re.sub(r"[\s_-]+", "_", name.strip().casefold())
+
+
+def _guessed(row: Row) -> dict[str, str] | None:
     found = next((pair for pair in _PAIRS if all(_is_told(row.get(column)) for column in pair.values())), None)
-    if found is None and has_all(row, tuple(_SHP.values())):
-        found = _SHP
+    shp = {key: plain_name(name) for key, name in _SHP.items()}
+    if found is None and has_all(row, tuple(shp.values())):
+        found = shp
+    told = next((name for name in FIRST_IS_BETTER if name in row and _is_yes_or_no(row[name])), None)
+    if found is None and told is not None and (sides := sides_of(row)):
+        found = {"completion_a": sides[0], "completion_b": sides[1], "a_is_better": told}
     if found is None:
         completion = next((name for name in COMPLETIONS if isinstance(row.get(name), str)), None)
-        label = next((name for name in VERDICTS if isinstance(row.get(name), bool)), None)
+        label = next((name for name in VERDICTS if name in row and _is_yes_or_no(row[name])), None)
         if completion is None or label is None:
             return None
         found = {"completion": completion, "label": label}
@@ -63,34 +87,43 @@ def guessed_columns(row: Row) -> dict[str, str] | None:
     return stated | before | found
 
 
-def proposed_columns(row: Row) -> dict[str, str]:
-    """Return a mapping to start from for a row of no known form; `COLUMN` stands where the row does not tell.
+def _is_yes_or_no(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, str) and value.strip().casefold() in ("true", "false"))
 
-    It is for the user to read and to correct, and never used unasked.
+
+def proposed_columns(row: Row) -> dict[str, str]:
+    """Return a mapping to start from for a row of no known form; `COLUMN` stands where its names do not tell.
+
+    It is for the user to read and to correct, and never used unasked. Which of two texts is the better one is never
+    taken from their order.
     """
+    texts = [name for name, value in row.items() if _is_told(value) and value and not _is_beside(name, value)]
+    prompts = [name for name in texts if plain_name(name) in PROMPTS or plain_name(name).startswith("question")]
     if has_all(row, ("chosen", "rejected")):
-        found = [name for name in PROMPTS if row.get(name) and _is_told(row[name])][:2]
-        asked = dict(zip(("prompt", "input"), found, strict=False)) or {"prompt": "COLUMN"}
-        return {**asked, "chosen": "chosen", "rejected": "rejected"}
-    texts = [name for name, value in row.items() if _is_told(value) and value]
-    couples = [(one, other) for one, other in combinations(texts, 2) if _are_sides(one, other)]
-    sides = couples[0] if couples else None
-    free = [name for name in texts if not sides or name not in sides]
-    words = {*_SAYS_WHO, *(sides or ())}
-    verdict = next((name for name in row if name.casefold() in _SAYS_WHO), None)
-    named = (name for name, value in row.items() if isinstance(value, str) and value in words)
-    verdict = verdict or next(named, None)
-    others = [name for name in free if name != verdict]
-    prompt = next((name for name in others if name in PROMPTS), next(iter(others), "COLUMN"))
+        asked = dict(zip(("prompt", "input"), [name for name in prompts if name != "rejected"][:2], strict=False))
+        return {**(asked or {"prompt": UNKNOWN}), "chosen": "chosen", "rejected": "rejected"}
+    sides = next((both for both in combinations(texts, 2) if _are_sides(*both)), None)
+    verdict = next((name for name in row if plain_name(name) in _SAYS_WHO and row[name] is not None), None)
+    others = [name for name in texts if name not in (sides or ()) and name != verdict]
+    prompt = next((name for name in others if name in prompts), others[0] if len(others) == 1 else UNKNOWN)
     if sides is None:
-        others = [name for name in others if name != prompt]
-        lists = next((name for name, value in row.items() if isinstance(value, list) and len(value) > 1), None)
-        if lists is not None and len(others) < 2:
-            return {"prompt": prompt, "completions": lists, "scores": "COLUMN"}
-        chosen, rejected = (others + ["COLUMN"] * 2)[:2] if len(others) == 2 else ("COLUMN", "COLUMN")
-        return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+        return {"prompt": prompt, "chosen": UNKNOWN, "rejected": UNKNOWN}
     key = "votes" if verdict is not None and isinstance(row[verdict], list | Mapping) else "winner"
-    return {"prompt": prompt, "completion_a": sides[0], "completion_b": sides[1], key: verdict or "COLUMN"}
+    return {"prompt": prompt, "completion_a": sides[0], "completion_b": sides[1], key: verdict or UNKNOWN}
+
+
+UNKNOWN = "COLUMN"
+"""Stands in a proposed mapping for a column that only the user knows."""
+_BESIDE = re.compile(
+    r"(?:.*_)?(?:id|uuid|model|models|name|source|lang|language|category|split|date|time|url|hash|type|score|scores|"
+    r"rating|ratings|batch|status|version)(?:_.*)?|(?:is|has|num)_.*"
+)
+
+
+def _is_beside(name: str, value: Any) -> bool:
+    """Whether a column says something about a row, and is no text of it: an id, a model's name, yes or no."""
+    said = value.strip().casefold() if isinstance(value, str) else ""
+    return _BESIDE.fullmatch(plain_name(name)) is not None or said in ("true", "false")
 
 
 _SAYS_WHO = frozenset(

@@ -5,10 +5,14 @@ Owns these shapes. Cancelled annotations say nothing; several annotators of a ta
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
+from tiebreak.data.formats.annotations import number
 from tiebreak.data.formats.candidates import PROMPTS, completion, has_text, is_paired, prompt_in, sides_of
+from tiebreak.data.formats.cells import shown
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of
 from tiebreak.data.formats.verdicts import side_of
@@ -25,11 +29,20 @@ def _is_labelstudio(row: Row) -> bool:
     return isinstance(row.get("data"), Mapping) and isinstance(row.get("annotations"), list) and not is_paired(row)
 
 
-def _read_labelstudio(row: Row, pairing: Pairing) -> Reading:
-    """Tasks as Label Studio exports them; the templates for pairwise comparison, choices and rankings."""
-    data = row["data"]
-    rankings: list[tuple[Any, str]] = []
-    ballots: list[Ballot] = []
+@dataclass(frozen=True)
+class _Answer:
+    """What one annotator said with one control of the labelling page."""
+
+    control: str
+    told: Any
+    annotator: str
+    is_choice: bool = False
+    """Whether a verdict is only what it may be: the same control asks how hard or how sure, too."""
+    is_ranking: bool = False
+
+
+def _answers(row: Row) -> Iterator[_Answer]:
+    """Yield the answers that are verdicts, or that may be: selections, rankings, and single choices."""
     for annotation in row["annotations"]:
         counts = isinstance(annotation, Mapping) and not annotation.get("was_cancelled")
         results = annotation.get("result") if counts else None
@@ -37,13 +50,48 @@ def _read_labelstudio(row: Row, pairing: Pairing) -> Reading:
             value = result.get("value") if isinstance(result, Mapping) else None
             if not isinstance(value, Mapping):
                 continue
-            annotator, choices = name_of(annotation.get("completed_by")), value.get("choices")
-            selected = choices[0] if isinstance(choices, list) and len(choices) == 1 else value.get("selected")
+            control, annotator = str(result.get("from_name", ""))[:100], name_of(annotation.get("completed_by"))
+            choices = value.get("choices")
             if "ranker" in value:
-                rankings.append((value["ranker"], annotator))
-            elif side := side_of(selected):
-                ballots.append(ballot(side, annotator))
-    return _ranked(data, rankings, pairing) if rankings else _compared(data, ballots, pairing)
+                yield _Answer(control, value["ranker"], annotator, is_ranking=True)
+            elif "selected" in value:
+                yield _Answer(control, value["selected"], annotator)
+            elif isinstance(choices, list) and len(choices) == 1:
+                yield _Answer(control, choices[0], annotator, is_choice=True)
+
+
+def _judging(answers: Sequence[_Answer]) -> tuple[str, ...]:
+    """Return the controls that say who won: those of selections and rankings, else those of choices alone.
+
+    Of choices, it is those with words for a verdict; one with other numbers than 0, 1 and 2 is a scale.
+    """
+    sure = tuple(dict.fromkeys(answer.control for answer in answers if not answer.is_choice))
+    others = [answer.control for answer in answers if side_of(answer.told) is None and number(answer.told) is not None]
+    may_be = (answer.control for answer in answers if side_of(answer.told) and answer.control not in others)
+    return sure or tuple(dict.fromkeys(may_be))
+
+
+def _settled(form: Format, rows: Sequence[Row]) -> Format:
+    """Ask all rows which control says who won: a row in which it was left out has no verdict."""
+    answers = [answer for row in rows if _is_labelstudio(row) for answer in _answers(row)]
+    return replace(form, read=partial(_read_labelstudio, controls=_judging(answers)))
+
+
+def _read_labelstudio(row: Row, pairing: Pairing, controls: tuple[str, ...] | None = None) -> Reading:
+    """Tasks as Label Studio exports them; the templates for pairwise comparison, choices and rankings."""
+    answers = list(_answers(row))
+    judging = _judging(answers) if controls is None else controls
+    if len(judging) > 1:
+        raise RowError(
+            "wrong_type",
+            f"several controls may say which completion is better: {', '.join(map(repr, judging))[:200]}; leave only "
+            "the results of one of them in the export",
+        )
+    told = [answer for answer in answers if answer.control in judging]
+    if any(answer.is_ranking for answer in told):
+        return _ranked(row["data"], [(answer.told, answer.annotator) for answer in told if answer.is_ranking], pairing)
+    sides = [(side_of(answer.told), answer.annotator) for answer in told]
+    return _compared(row["data"], [ballot(side, annotator) for side, annotator in sides if side], pairing)
 
 
 def _compared(data: Row, ballots: list[Ballot], pairing: Pairing) -> Reading:
@@ -89,24 +137,32 @@ def _ranked(data: Row, rankings: list[tuple[Any, str]], pairing: Pairing) -> Rea
 
 
 def _is_labelstudio_min(row: Row) -> bool:
-    return _sides(row) is not None and _min_verdict(row) is not None and not is_paired(row)
+    return _sides(row) is not None and bool(_min_columns(row)) and not is_paired(row)
 
 
-def _min_verdict(row: Row) -> Any:
-    """Return what was selected: an object, alone or in a list, in any column; or a word beside an annotation's id."""
-    for value in row.values():
-        inner = value[0] if isinstance(value, list) and len(value) == 1 else value
-        if isinstance(inner, Mapping) and isinstance(inner.get("selected"), str):
-            return inner["selected"]
-    words = [row[name] for name in MIN_NAMES if isinstance(row.get(name), str)]
-    return words[0] if words and "annotation_id" in row else None
+def _min_columns(row: Row) -> list[str]:
+    """Return the columns of what was selected: an object, alone or in a list; or a word beside an annotation's id."""
+    selected = [name for name, value in row.items() if not isinstance(value, str) and _selected(value) is not None]
+    words = [name for name in MIN_NAMES if isinstance(row.get(name), str)] if "annotation_id" in row else []
+    return selected or words
+
+
+def _selected(value: Any) -> str | None:
+    inner = value[0] if isinstance(value, list) and len(value) == 1 else value
+    told = inner.get("selected") if isinstance(inner, Mapping) else value
+    return told if isinstance(told, str) else None
 
 
 def _read_labelstudio_min(row: Row, pairing: Pairing) -> Reading:
     """JSON-MIN: the columns of the task and one annotation of it, so that each row has one vote."""
-    side = side_of(_min_verdict(row))
+    names = _min_columns(dict(row))  # of a copy: a column that is only looked at is not read
+    if len(names) > 1:
+        told = ", ".join(map(repr, names))[:200]
+        raise RowError("wrong_type", f"several columns say which completion is better: {told}; leave one of them")
+    side = side_of(_selected(row[names[0]]) if names else None)
     if side is None:
-        raise RowError("wrong_type", f"a pairwise selection is left or right, found {_min_verdict(row)!r:.40}")
+        found = shown(_selected(row[names[0]])) if names else "nothing"
+        raise RowError("wrong_type", f"a pairwise selection is left or right, found {found}")
     return _compared(row, [ballot(side, name_of(row.get("annotator")))], pairing)
 
 
@@ -116,6 +172,7 @@ LABELSTUDIO = Format(
     '{"data": {"prompt": …, "answer1": …, "answer2": …}, "annotations": [{"result": [{"value": …}]}]}',
     _is_labelstudio,
     _read_labelstudio,
+    _settled,
 )
 LABELSTUDIO_MIN = Format(
     "labelstudio_min",

@@ -5,12 +5,15 @@ Owns how one message is read and what is refused of it. It knows no form.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from tiebreak.data.formats.cells import column_in, json_of, kind_of, optional_text, text_of
 from tiebreak.data.formats.form import Row, RowError
+from tiebreak.data.formats.media import media_in
+from tiebreak.data.literals import json_of as printed_json
 from tiebreak.records import ROLES, Message
 
 
@@ -37,6 +40,8 @@ def message_of(item: Row, field: str) -> Message:
         raise RowError("unknown_role", f"{field}.{role_key} is one of {words}; found {told!r:.40}")
     if role in CALLING:
         return Message("assistant", "", tool_calls=told_calls(value, f"{field}.{text_key}"))
+    for held in media_in(item):
+        raise RowError("wrong_type", f"'{field}' has '{held}'; only text can be used")
     calls = _calls_in(item, field)
     thought, value = reasoning_in(item, value, field)
     if known[role] != "assistant" and thought:
@@ -70,15 +75,51 @@ SPEAKERS = (
 )
 
 
+def written_messages(text: str) -> Any:
+    """Return the messages that a text is, in JSON or as Python prints them; None where it is something else."""
+    text = text.strip()
+    if text[-1:] not in ("]", "}", ")"):
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        printed = printed_json(text)
+        value = None if printed is None else json.loads(printed)
+    items = [value] if isinstance(value, dict) else value if isinstance(value, list) else []
+    return value if items and all(map(_is_message, items)) else None
+
+
+def _is_message(item: Any) -> bool:
+    if not isinstance(item, dict) or item.keys().isdisjoint((*TEXT_KEYS, "tool_calls")):
+        return False
+    role = next((item[key] for key in ROLE_KEYS if key in item), None)
+    return isinstance(role, str) and role.strip().casefold() in SPEAKERS
+
+
+def is_written(text: str) -> bool:
+    """Whether a text is messages, or the parts of a message, written as text."""
+    if text.lstrip()[:1] not in ("[", "{", "a"):
+        return False
+    if written_messages(text) is not None:
+        return True
+    if not text.lstrip().startswith("[{") or '"type"' not in text:
+        return False
+    try:
+        parts = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return all(isinstance(part, dict) and part.get("type") == "text" and "text" in part for part in parts)
+
+
 # As servers of reasoning models, and chat templates, name it; LiteLLM and OpenRouter repeat it in parts.
-REASONING = ("reasoning_content", "reasoning", "thinking")
+REASONING = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "thoughts", "thought")
 
 
 _REASONING_PARTS = ("thinking_blocks", "reasoning_details")
 
 
 # What an assistant said that is neither content nor a call nor reasoning; no chat template writes it.
-_UNSPOKEN = ("refusal", "audio", "tool_plan")
+_UNSPOKEN = ("refusal", "audio", "tool_plan", "function_calls", "functions")
 
 
 def reasoning_in(item: Row, content: Any, field: str) -> tuple[str, Any]:

@@ -18,7 +18,6 @@ from tiebreak.data.formats.guesses import guessed_columns, proposed_columns
 from tiebreak.data.formats.messages import messages_of, tools_of
 from tiebreak.data.formats.pairing import against_each, pairs_of
 from tiebreak.data.formats.pieces import (
-    completion_from,
     completion_of,
     completions_from,
     prompt_messages,
@@ -56,6 +55,7 @@ def _read_openai(row: Row, _: Pairing) -> Reading:
         rejected=_output(row, "non_preferred_output"),
         tools=tools_of(source.get("tools")),
     )
+    pair = replace(pair, prompt=tuple(started(row, pair.prompt)))
     if _has_only(row.get("preference"), PREFERENCE_FIELDS):
         pair = replace(pair, preference=stated_preference(row["preference"]))
     if _has_only(row.get("origin"), ORIGIN_FIELDS):
@@ -68,7 +68,7 @@ def _output(row: Row, field: str) -> Message:
     return completion_of(messages_of([value] if isinstance(value, Mapping) else value, field), field)
 
 
-_HH_TURN = re.compile(r"\n\n(Human|Assistant):")
+_HH_TURN = re.compile(r"(?:^|\r?\n\r?\n)\s{0,40}(Human|Assistant):")
 _HH_ROLES = {"Human": "user", "Assistant": "assistant"}
 
 
@@ -76,15 +76,29 @@ def _is_hh(row: Row) -> bool:
     chosen, rejected, prompt = row.get("chosen"), row.get("rejected"), row.get("prompt")
     if not isinstance(chosen, str) or not isinstance(rejected, str):
         return False
-    if prompt is None:
-        return bool(_HH_TURN.match(chosen) and _HH_TURN.match(rejected))
+    if (prompt is None or isinstance(prompt, str)) and all(map(_begins_with_a_user, (chosen, rejected))):
+        return True
     return isinstance(prompt, str) and prompt.startswith("\n\nHuman:") and prompt.rstrip().endswith("\n\nAssistant:")
 
 
+def _begins_with_a_user(text: str) -> bool:
+    found = _HH_TURN.match(text)
+    return found is not None and found[1] == "Human"
+
+
 def _read_hh(row: Row, _: Pairing) -> Reading:
-    """HH-RLHF (Bai et al. 2022): two dialogues as text with `\\n\\nHuman:` and `\\n\\nAssistant:` before each turn."""
-    start = row.get("prompt") or ""
-    return Reading((split_dialogues(_hh_messages(start + row["chosen"]), _hh_messages(start + row["rejected"])),))
+    """HH-RLHF (Bai et al. 2022): two dialogues as text with `\\n\\nHuman:` and `\\n\\nAssistant:` before each turn.
+
+    Their start may stand in `prompt` alone, or there as well.
+    """
+    start, sides = row.get("prompt") or "", (row["chosen"], row["rejected"])
+    if all(map(_begins_with_a_user, sides)):
+        pair = split_dialogues(*map(_hh_messages, sides))
+        if start:
+            same_prompt(prompt_messages(start), pair.prompt)
+    else:
+        pair = split_dialogues(*(_hh_messages(start + side) for side in sides))
+    return Reading((replace(pair, prompt=tuple(started(row, pair.prompt)), tools=tools_of(row.get("tools"))),))
 
 
 def _hh_messages(text: str) -> list[Message]:
@@ -172,7 +186,7 @@ def _message_pair(row: Row) -> Pair:
     """Return the pair of two sides that go on from a stated prompt, or are whole dialogues, which may repeat it."""
     prompt = row.get("prompt")
     chosen, rejected = (
-        messages_of(row[name], name) if isinstance(row[name], list) else [completion_from(row[name], name)]
+        messages_of(row[name], name) if isinstance(row[name], list) else [completion(row[name], name)]
         for name in ("chosen", "rejected")
     )
     stated = [] if prompt is None else prompt_messages(prompt)

@@ -10,11 +10,21 @@ from dataclasses import replace
 from typing import Any
 
 from tiebreak.data.formats.annotations import origin_of
-from tiebreak.data.formats.candidates import completion, has_prompt, has_text, is_paired, prompt_in, score_of, sides_of
+from tiebreak.data.formats.candidates import (
+    completion,
+    has_prompt,
+    has_text,
+    is_paired,
+    prompt_in,
+    score_of,
+    side_scores,
+    sides_of,
+)
 from tiebreak.data.formats.cells import column_in, kind_of, shown, value_in
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
 from tiebreak.data.formats.messages import tools_of
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of
+from tiebreak.data.formats.thumbs import COMPLETION, RATED_SCORE
 from tiebreak.records import Dropped, Message, Pair, Rated, Source
 
 COMPLETIONS = ("completions", "responses", "candidates", "answers", "outputs", "generations")
@@ -101,59 +111,30 @@ def _read_ratings(row: Row, pairing: Pairing) -> Reading:
     return _reading(row, items, [score_of(score) for score in scores], column, pairing)
 
 
-_SIDE_SCORES = tuple(
-    (f"{before}{joint}{first}", f"{before}{joint}{second}")
-    for before in ("score", "rating", "reward", "scores")
-    for joint in ("", "_", "-")
-    for first, second in (("1", "2"), ("a", "b"), ("A", "B"), ("0", "1"))
-)
-
-
-def _side_scores(row: Row) -> tuple[str, str] | None:
-    """Return the columns of a score for each side, `score_a` and `score_b` or `response_a_score`, …, numbers both."""
-    sides = sides_of(row)
-    if sides is None:
-        return None
-    own = [tuple(f"{side}{end}" for side in sides) for end in ("_score", "_rating", "_reward")]
-    names = (*own, *_SIDE_SCORES)
-    return next(
-        (
-            (one, other)
-            for one, other in names
-            if one in row and other in row and None not in map(score_of, (row[one], row[other]))
-        ),
-        None,
-    )
-
-
 def _is_scored_sides(row: Row) -> bool:
-    return _side_scores(row) is not None and _is_judged(row)
+    return side_scores(row) is not None and _is_judged(row)
 
 
 def _read_scored_sides(row: Row, pairing: Pairing) -> Reading:
     """Two completions with a score each, as WebGPT's comparisons (Nakano et al. 2021) have them; the higher wins."""
-    sides, names = sides_of(row), _side_scores(row)
+    sides, names = sides_of(row), side_scores(row)
     if sides is None or names is None:
         raise RowError("wrong_type", "two completions need a score each, a number")
     return _reading(row, [row[side] for side in sides], [score_of(row[name]) for name in names], sides[0], pairing)
 
 
 def _why_scored_sides(row: Row) -> str:
-    return ", ".join(f"{name} {shown(row[name])}" for name in _side_scores(row) or ()) + ": the higher is better"
-
-
-RATED_COMPLETION = ("completion", "response", "output", "answer", "generation")
-RATED_SCORE = ("score", "reward", "rating", "helpfulness", "overall_score", "quality")
+    return ", ".join(f"{name} {shown(row[name])}" for name in side_scores(row) or ()) + ": the higher is better"
 
 
 def _is_rated(row: Row) -> bool:
-    is_told = has_prompt(row) and isinstance(value_in(row, RATED_COMPLETION), str | Mapping | list)
+    is_told = has_prompt(row) and isinstance(value_in(row, COMPLETION), str | Mapping | list)
     return is_told and score_of(value_in(row, RATED_SCORE)) is not None and not is_paired(row) and sides_of(row) is None
 
 
 def _read_rated(row: Row, _: Pairing) -> Reading:
     """One completion a row with a score, as HelpSteer2 (Wang et al. 2024) has them; pairs are made over all rows."""
-    name, value = column_in(row, RATED_COMPLETION)
+    name, value = column_in(row, COMPLETION)
     field, told = column_in(row, RATED_SCORE)
     score = score_of(told)
     if score is None:

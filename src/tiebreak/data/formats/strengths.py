@@ -25,7 +25,7 @@ from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row,
 from tiebreak.data.formats.messages import tools_of
 from tiebreak.data.formats.pairing import soft_label, vote_of
 from tiebreak.data.formats.verdicts import replaced, side_of
-from tiebreak.data.formats.votes import MAX_VOTES, STRENGTHS, VERDICTS, VOTES, settled_votes
+from tiebreak.data.formats.votes import MAX_VOTES, STRENGTHS, VERDICTS, VOTES, names_sides, settled_votes
 from tiebreak.records import Pair, Preference, Vote
 
 _SINGLE = (("individual_preference", "score"), ("three_most_similar_preferences", "strength"))
@@ -33,7 +33,8 @@ _SINGLE = (("individual_preference", "score"), ("three_most_similar_preferences"
 
 def _is_helpsteer(row: Row) -> bool:
     has_prompt_column = has_prompt(row) or row.get("context") is not None
-    is_stated = value_in(row, STRENGTHS) is not None
+    strength = value_in(row, STRENGTHS)
+    is_stated = number(strength) is not None or (strength is not None and not names_sides(row))
     return is_stated and sides_of(row) is not None and has_prompt_column and not is_paired(row)
 
 
@@ -70,13 +71,14 @@ def _settled_strengths(form: Format, rows: Sequence[Row]) -> Format:
     name = column_in(judged[0], STRENGTHS)[0] if judged else ""
     told = [(row, strength) for row in judged if (strength := number(value_in(row, STRENGTHS)))]
     winner = _winner_column([row for row, _ in told])
+    sides = sides_of(judged[0]) or ("", "") if judged else ("", "")
+    prompt = column_in(judged[0], (*PROMPTS, "context"))[0] if judged else ""
+    stated = {"prompt": prompt, "completion_a": sides[0], "completion_b": sides[1]}
     if told and winner is None and len(told) >= _ENOUGH and all(strength > 0 for _, strength in told):
-        sides = sides_of(judged[0]) or ("", "")
-        stated = {"prompt": column_in(judged[0], (*PROMPTS, "context"))[0], "completion_a": sides[0]}
-        stated |= {"completion_b": sides[1], "strength": name}
         raise Ambiguous(
             f"'{name}' is above zero in all of the first {len(told)} rows, and no column says who won: name the column "
-            f"that does (winner=…), or say that its sign is meant (below zero: the first): {as_options(stated)}"
+            f"that does (winner=…), or say that its sign is meant (below zero: the first): "
+            f"{as_options(stated | {'strength': name})}"
         )
     if winner is None:
         return form
@@ -88,13 +90,14 @@ def _settled_strengths(form: Format, rows: Sequence[Row]) -> Format:
     if apart > _MAX_APART * len(decided):
         raise Ambiguous(
             f"'{winner}' and the sign of '{name}' (below zero the first is better) name different sides in {apart} of "
-            f"{len(decided)} rows; leave out the column that is wrong, or name the right one (-c winner={winner})"
+            f"{len(decided)} rows. To go by the first: {as_options(stated | {'winner': winner})}; by the second: "
+            f"{as_options(stated | {'strength': name})}"
         )
     return replace(form, read=partial(_read_agreeing, winner))
 
 
-_ENOUGH = 8
-"""Rows after which signs that are all the same are no accident: one file in 256."""
+_ENOUGH = 3
+"""Rows whose strengths are all above zero, after which it is asked what that means."""
 
 
 _MAX_APART = 0.1

@@ -8,25 +8,41 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import chain, product
+from typing import Any
 
 from tiebreak.data.formats.annotations import origin_of
-from tiebreak.data.formats.candidates import completion, has_prompt, is_paired, prompt_in, sides_of, system_in
+from tiebreak.data.formats.candidates import completion, has_prompt, is_paired, prompt_in, score_of, sides_of, system_in
 from tiebreak.data.formats.cells import column_in, shown, value_in
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
 from tiebreak.data.formats.messages import messages_of, tools_of
 from tiebreak.data.formats.pairing import weighed
 from tiebreak.data.formats.pieces import prompt_of, with_system
-from tiebreak.data.formats.verdicts import liked
+from tiebreak.data.formats.verdicts import liked, word_of
 from tiebreak.fingerprint import fingerprint
 from tiebreak.records import Dropped, Message, Pair, Source, Thumb
 
 LABELS = ("label", "kto_tag", "liked", "thumb", "thumbs", "feedback", "desirable")
 COMPLETION = ("completion", "response", "output", "answer", "generation")
+RATED_SCORE = ("score", "reward", "rating", "helpfulness", "overall_score", "quality")
 DIALOGUE = ("messages", "conversations", "conversation")
 
 
 def _is_labelled(row: Row) -> bool:
-    return value_in(row, LABELS) is not None and not is_paired(row) and sides_of(row) is None
+    """Whether a column says yes or no; beside a score, what says neither is a comment."""
+    _, label = _label_in(row)
+    is_told = label is not None and (verdict_of(label) is not None or score_of(value_in(row, RATED_SCORE)) is None)
+    return is_told and not is_paired(row) and sides_of(row) is None
+
+
+def _label_in(row: Row) -> tuple[str, Any]:
+    """Return the first of the columns for labels that holds a verdict, else the first that holds something."""
+    told = [(name, row[name]) for name in LABELS if row.get(name) is not None]
+    return next((item for item in told if verdict_of(item[1]) is not None), told[0] if told else (LABELS[0], None))
+
+
+def verdict_of(label: Any) -> bool | None:
+    """Return whether a label says yes; zero says no here, as in a column of 0 and 1."""
+    return False if word_of(label) == "0" else liked(label)
 
 
 def _is_thumbs(row: Row) -> bool:
@@ -53,11 +69,11 @@ def _read_labelled_dialogue(row: Row, _: Pairing) -> Reading:
 
 
 def _thumb(row: Row, prompt: tuple[Message, ...], judged: Message) -> Reading:
-    name, label = column_in(row, LABELS)
-    is_zero = label in (0, "0") and not isinstance(label, bool)  # a label that is 0 or 1 says no, or yes
-    verdict = False if is_zero else liked(label)
+    name, label = _label_in(row)
+    verdict = verdict_of(label)
     if verdict is None:
-        raise RowError("wrong_type", f"'{name}' is true or false, found {shown(label)}")
+        own = "for other words map the column: label.yes=WORD label.no=WORD"
+        raise RowError("wrong_type", f"'{name}' is true or false, found {shown(label)} ({own})")
     return Reading(thumbs=(Thumb(prompt, judged, verdict, tools_of(row.get("tools")), origin=origin_of(row)),))
 
 
@@ -115,7 +131,7 @@ def _dropped(thumbs: Sequence[Thumb], used: set[int], contradictory: set[int]) -
 
 
 def _why_thumb(row: Row) -> str:
-    name, label = column_in(row, LABELS)
+    name, label = _label_in(row)
     return f"{name} {shown(label)}"
 
 

@@ -16,39 +16,43 @@ from tiebreak.data.formats.form import RowError
 Side = Literal["first", "second", "tie"]
 
 _LONGEST = 60  # a longer text is a comment, not a verdict
-_NOUNS = re.compile(r"^(?:response|completion|answer|output|model|option|candidate|assistant|generation|reply|text)")
+_NOUNS = (
+    "response", "completion", "answer", "output", "model", "option", "candidate", "assistant", "generation", "reply",
+    "text", "choice", "system", "side", "summary", "argument", "sample", "version",
+)  # fmt: skip
+_NOUN = re.compile(rf"^(?:{'|'.join(_NOUNS)})")
+_BESIDE = frozenset(
+    (*_NOUNS, "is", "was", "the", "one", "much", "slightly", "significantly", "clearly", "far", "marginally",
+     "strongly", "weakly", "moderately", "better", "best", "preferred", "prefer", "prefers", "wins", "won", "winner",
+     "number")
+)  # fmt: skip
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?")
-_BETTER = re.compile(
-    r"(?:is|was)?(?:much|slightly|significantly|clearly|far|marginally)?(?:better|preferred|wins|won)$"
-)
+_COMPARED = re.compile(r"\W*(a|b|1|2)\s*(>+|<+|=+|≈|~)\s*(a|b|1|2)\W*", re.IGNORECASE)
 _SIDES: dict[str, Side] = {
-    **dict.fromkeys(("1", "a", "left", "first", "one"), "first"),
-    **dict.fromkeys(("2", "b", "right", "second", "two"), "second"),
+    **dict.fromkeys(("1", "a", "left", "first", "one", "1st"), "first"),
+    **dict.fromkeys(("2", "b", "right", "second", "two", "2nd"), "second"),
     **dict.fromkeys(("0", "tie", "tiebothbad", "tiebothgood", "bothbad", "bothgood", "both"), "tie"),
     **dict.fromkeys(("equal", "same", "draw", "neither", "tied", "equallygood", "equallybad", "nopreference"), "tie"),
 }
 _LIKED = frozenset(
-    {"1", "+1", "true", "yes", "up", "thumbsup", "thumbup", "👍", "like", "liked", "upvote", "upvoted", "good"}
-    | {"positive", "desirable", "correct"}
+    {"1", "+1", "true", "yes", "y", "up", "thumbsup", "thumbup", "👍", "like", "liked", "upvote", "upvoted", "good"}
+    | {"positive", "desirable", "correct", "chosen", "accepted", "accept", "pass", "passed"}
 )
 _DISLIKED = frozenset(
-    {"-1", "false", "no", "down", "thumbsdown", "thumbdown", "👎", "dislike", "disliked", "downvote", "downvoted"}
-    | {"bad", "negative", "undesirable", "incorrect"}
+    {"-1", "false", "no", "n", "down", "thumbsdown", "thumbdown", "👎", "dislike", "disliked", "downvote", "downvoted"}
+    | {"bad", "negative", "undesirable", "incorrect", "rejected", "reject", "fail", "failed"}
 )
 
 
 def side_of(value: Any) -> Side | None:
     """Return which of two completions a verdict prefers, None where it is no verdict.
 
-    1 and 2 (a and b, left and right, `model_a`, `response_2` …) name one, 0 and the words for a tie neither. A number
-    between 1 and 2 leans to the nearer one (AlpacaEval's weighted preference); 1.5 is a tie.
+    1 and 2 (a and b, left and right, `model_a`, `response_2`, `A>B`, "B is slightly better" …) name one, 0 and the
+    words for a tie neither. A number between 1 and 2 leans to the nearer one (AlpacaEval's weighted preference); 1.5 is
+    a tie.
     """
     if isinstance(value, str):
-        word = re.sub(r"[^a-z0-9]", "", value.casefold()) if len(value) <= _LONGEST else ""
-        if _NUMBER.fullmatch(value.strip()):
-            return side_of(float(value))
-        plain = _BETTER.sub("", word)
-        return _SIDES.get(word) or _SIDES.get(_NOUNS.sub("", word)) or _SIDES.get(_NOUNS.sub("", plain))
+        return _side_in_words(value) if len(value) <= _LONGEST else None
     if isinstance(value, bool) or not isinstance(value, int | float) or not (value == 0 or 1 <= value <= 2):
         return None
     if value in (0, 1.5):
@@ -56,55 +60,108 @@ def side_of(value: Any) -> Side | None:
     return "first" if value < 1.5 else "second"
 
 
+def _side_in_words(text: str) -> Side | None:
+    if _NUMBER.fullmatch(text.strip()):
+        return side_of(float(text))
+    if compared := _COMPARED.fullmatch(text):
+        one, sign, other = compared[1], compared[2], compared[3]
+        if sign[0] in "<>":
+            return _SIDES[(one if sign[0] == ">" else other).casefold()]
+        return "tie"
+    whole = re.sub(r"[^a-z0-9]", "", text.casefold())
+    if whole in _SIDES or _NOUN.sub("", whole) in _SIDES:
+        return _SIDES.get(whole) or _SIDES[_NOUN.sub("", whole)]
+    words = re.findall(r"[a-z0-9]+", text.casefold())
+    told = words[: words.index("than")] if "than" in words else words
+    left = [_NOUN.sub("", word) for word in told if word not in _BESIDE]
+    sides = {_SIDES.get(word) for word in left}
+    return sides.pop() if len(sides) == 1 else None
+
+
 def stated_side(value: Any, field: str) -> Side:
     """Return which completion a verdict prefers, or refuse what is no verdict."""
     side = side_of(value)
     if side is None:
-        own = f"for other words name the column, with {field}.first=WORD"
+        own = f"for other words map the column: winner={field} winner.first=WORD winner.second=WORD"
         raise RowError(
             "wrong_type", f"'{field}' is 1 or 2, a or b, left or right, 0 or tie; found {shown(value)} ({own})"
         )
     return side
 
 
-def may_count_from_zero(verdicts: Iterable[Any], *, numbered: bool) -> bool:
-    """Whether the numbers among some verdicts may count from zero: 0 is the first, 1 the second, 2 (if any) a tie.
+Doubt = Literal["places", "scale", "sign", "share"]
 
-    It is so where they are 0 and 1 alone, which others write for a tie and the first. `numbered` says that the columns
-    themselves count from 1: where nothing but 1 is said, it is the first of them. Of many numbers 0, 1 and 2 it is so
-    where 2 is by far the rarest, for ties are rare as a rule.
+
+def doubt_about(verdicts: Iterable[Any], *, numbered: bool) -> tuple[Doubt, list[float]] | None:
+    """Return what the numbers among some verdicts may be other than 1, 2 and 0 for a tie, and these numbers.
+
+    places: they may count from zero. 0 and 1 alone are a tie and the first to one, the first and the second to the
+    other; of 0, 1 and 2 the rarest is taken for the tie, and where that is not 0 it is asked. `numbered` says that the
+    columns themselves count from 1: where a few rows say nothing but 1, it is the first of them.
+    scale, sign, share: numbers above 2, below 0, between 0 and 1.
     """
-    told: Counter[float] = Counter()
-    for value in verdicts:
-        is_text = isinstance(value, str) and re.fullmatch(r"\s*[012](?:\.0*)?\s*", value) is not None
-        if is_text or (isinstance(value, int | float) and not isinstance(value, bool)):
-            told[float(value)] += 1
-    if not told or not told.keys() <= {0, 1, 2}:
-        return False
-    if 2 not in told:
-        return not (told.keys() == {1} and numbered)
-    return told.total() >= _ENOUGH and 2 * told[2] <= min(told[0], told[1])
+    told: Counter[float] = Counter(found for value in verdicts if (found := _number_in(value)) is not None)
+    numbers = sorted(told)
+    if not numbers:
+        return None
+    if numbers[0] < 0:
+        return "sign", numbers
+    if numbers[-1] > 2:
+        return "scale", numbers
+    if any(0 < number < 1 for number in numbers):
+        return "share", numbers
+    if 2 not in told and 1.5 not in told and all(number in (0, 1) for number in numbers):
+        is_plain = numbers == [1] and numbered and told.total() < _ENOUGH
+        return None if is_plain else ("places", numbers)
+    # Of a few rows nothing can be said of what is rare.
+    most = min(told[1], told[2]) * (1 if told.total() < _MANY else _RARE)
+    return ("places", numbers) if told[0] > most and told[1] and told[2] else None
 
 
-_ENOUGH = 20
+_ENOUGH = 8
+"""Rows after which a word that is always the same is no accident: one file in 256."""
+
+
+_MANY = 20
+_RARE = 0.75
+
+
+def _number_in(value: Any) -> float | None:
+    if isinstance(value, str):
+        return float(value) if len(value) <= _LONGEST and _NUMBER.fullmatch(value.strip()) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < 1e9 else None
+
+
+def is_number(value: Any) -> bool:
+    """Whether a verdict is told as a number, or as text that is one."""
+    return _number_in(value) is not None
 
 
 def replaced(verdict: Any, words: Mapping[str, str], judges: Collection[str] = ()) -> Any:
-    """Return a verdict, or votes in lists and objects, with some words exchanged; what `judges` name stays."""
+    """Return a verdict, or votes in lists and objects, with some words exchanged; what `judges` name stays.
+
+    `words` are told as `word_of` does.
+    """
     if isinstance(verdict, Mapping):
-        return {key: item if key in judges else replaced(item, words, judges) for key, item in verdict.items()}
+        return {
+            words.get(word_of(key), key): item if key in judges else replaced(item, words, judges)
+            for key, item in verdict.items()
+        }
     if isinstance(verdict, list):
         return [replaced(item, words, judges) for item in verdict]
     return words.get(word_of(verdict), verdict)
 
 
 def word_of(value: Any) -> str:
-    """Return a verdict as the word that a mapping gives for it: `1` also for 1.0 and " 1 ", `true` for True."""
-    if isinstance(value, bool):
-        return str(value).casefold()
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value).strip() if isinstance(value, str | int | float) else ""
+    """Return a verdict as the word that a mapping gives for it, whatever its case: `1` also for 1.0 and "1.0"."""
+    if isinstance(value, bool) or (isinstance(value, str) and not _NUMBER.fullmatch(value.strip())):
+        return str(value).strip().casefold()
+    number = _number_in(value)
+    if number is None:
+        return ""
+    return str(int(number)) if number.is_integer() else str(number)
 
 
 def liked(value: Any) -> bool | None:
@@ -115,5 +172,7 @@ def liked(value: Any) -> bool | None:
         return value == 1
     if not isinstance(value, str) or len(value) > _LONGEST:
         return None
+    if _NUMBER.fullmatch(value.strip()):
+        return liked(float(value)) if float(value) else None
     word = re.sub(r"[\s_]|(?<=\w)-", "", value.casefold())
     return True if word in _LIKED else False if word in _DISLIKED else None

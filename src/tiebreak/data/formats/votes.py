@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from tiebreak.data.formats.annotations import ANNOTATORS, number
@@ -16,6 +17,7 @@ from tiebreak.data.formats.candidates import (
     completion,
     counts_from,
     has_prompt,
+    has_scores,
     is_paired,
     names_of_sides,
     prompt_in,
@@ -26,12 +28,13 @@ from tiebreak.data.formats.checks import check_pair
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError, as_options
 from tiebreak.data.formats.messages import tools_of
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of, vote_of
-from tiebreak.data.formats.verdicts import Side, may_count_from_zero, replaced, side_of, stated_side, word_of
+from tiebreak.data.formats.verdicts import Side, doubt_about, is_number, replaced, side_of, stated_side, word_of
 from tiebreak.records import Pair, Preference
 
 VERDICTS = (
     "votes", "annotations", "preferences", "preference", "winner", "label", "choice", "better", "preferred",
-    "verdict", "better_response_id", "better_response", "preferred_response", "chosen_response",
+    "verdict", "better_response_id", "better_response", "preferred_response", "chosen_response", "best", "selected",
+    "judgement", "judgment", "decision",
 )  # fmt: skip
 JUDGES = (*ANNOTATORS, "judge", "user_id", "user", "worker", "completed_by")
 _VOTE = ("vote", "choice", "preference", "label", "value", "winner", "verdict")
@@ -47,8 +50,15 @@ def ballot(side: Side, annotator: str) -> Ballot:
 
 
 def _is_votes(row: Row) -> bool:
-    has_verdict = value_in(row, VERDICTS) is not None or any(_numbered(row)) or _one_of_three(row) is not None
-    return sides_of(row) is not None and has_verdict and has_prompt(row) and not is_paired(row)
+    if sides_of(row) is None or not has_prompt(row) or is_paired(row):
+        return False
+    has_verdict = value_in(row, VERDICTS) is not None and (names_sides(row) or not has_scores(row))
+    return has_verdict or any(_numbered(row)) or _one_of_three(row) is not None
+
+
+def names_sides(row: Row) -> bool:
+    """Whether some column of a verdict's name holds verdicts; of others the name says nothing."""
+    return any(_sides_in(row, name) for name in VERDICTS if row.get(name) is not None)
 
 
 def _numbered(row: Row) -> list[str]:
@@ -61,14 +71,18 @@ def _one_of_three(row: Row) -> tuple[str, str, str] | None:
     return next((three for three in names if has_all(row, three)), None)
 
 
-def _read_votes(row: Row, pairing: Pairing) -> Reading:
+def _read_votes(row: Row, pairing: Pairing, column: str | None = None, words_only: bool = False) -> Reading:
     """PandaLM (Wang et al. 2024) and AlpacaFarm: votes 1, 2, 0 for a tie; or one verdict of one annotator.
 
+    `column` holds the verdict, else the first that does; `words_only` says that the rows before had no number there.
     How strong the preference is, without a sign, may stand beside the verdict: it is the margin.
     """
     sides = sides_of(row) or ("", "")
     words = names_of_sides(row, sides)
-    cast = [(side_in(value, field, words), annotator) for value, field, annotator in told_votes(row)]
+    told = list(told_votes(row, column))
+    if words_only and any(is_number(value) for value, *_ in told):
+        raise RowError("wrong_type", f"'{told[0][1]}' is a number here, and words in the rows before")
+    cast = [(side_in(value, field, words), annotator) for value, field, annotator in told]
     if not 0 < len(cast) <= MAX_VOTES:
         raise RowError("wrong_type", f"a record has 1 to {MAX_VOTES} votes, found {len(cast)}")
     ballots = tuple(ballot(side, annotator) for side, annotator in cast)
@@ -97,53 +111,121 @@ def side_in(value: Any, field: str, words: Mapping[str, str]) -> Side:
     return stated_side(replaced(value, words), field)
 
 
+def _sides_in(row: Row, column: str) -> list[Side]:
+    """Return what the votes of a column say, [] where one of them says nothing."""
+    words = names_of_sides(row, sides_of(row) or ("", ""))
+    found = [side_of(replaced(value, words)) for value, *_ in told_votes(row, column)]
+    return [side for side in found if side] if None not in found else []
+
+
 def settled_votes(form: Format, rows: Sequence[Row]) -> Format:
-    """Refuse numbers that may as well count from zero; say how each reading is told."""
+    """Take the column whose values are verdicts; refuse two that disagree, and numbers that admit two readings."""
     judged = [row for row in rows if _is_votes(row)]
-    if not judged:
+    if not judged or _one_of_three(judged[0]) is not None or value_in(judged[0], VERDICTS) is None:
         return form
-    name = column_in(judged[0], VERDICTS)[0]
+    told = {name: [_sides_in(row, name) for row in judged if row.get(name) is not None] for name in VERDICTS}
+    sound = [name for name, found in told.items() if found and sum(map(bool, found)) >= _MOST * len(found)]
+    column = sound[0] if sound else column_in(judged[0], VERDICTS)[0]
+    for other in sound[1:]:
+        _refuse_apart(judged, column, other)
     sides = sides_of(judged[0]) or ("", "")
-    verdicts = [value for row in judged if counts_from(sides_of(row) or sides) != 0 for value, *_ in told_votes(row)]
-    if _one_of_three(judged[0]) is None and may_count_from_zero(verdicts, numbered=counts_from(sides) == 1):
-        prompt = column_in(judged[0], PROMPTS)[0]
-        key = "votes" if name == "votes" or isinstance(judged[0].get(name), list | Mapping) else "winner"
-        stated = {"prompt": prompt, "completion_a": sides[0], "completion_b": sides[1], key: name}
-        raise two_readings(name, key, stated)
-    return form
+    verdicts = [value for row in judged for value, *_ in told_votes(row, column) if row.get(column) is not None]
+    mapping = {"prompt": column_in(judged[0], PROMPTS)[0], "completion_a": sides[0], "completion_b": sides[1]}
+    refuse_doubt(column, mapping, verdicts, counts_from(sides))
+    lists = [row[column] for row in judged if isinstance(row.get(column), list) and not row.get("annotators")]
+    if lists and all(len(found) == 2 and all(map(is_number, found)) for found in lists):
+        counts = as_options(mapping | {"score_a": f"{column}.0", "score_b": f"{column}.1"})
+        votes = as_options(mapping | {"votes": column, "votes.first": "1", "votes.second": "2", "votes.tie": "0"})
+        raise Ambiguous(
+            f"'{column}' is a list of two numbers, which may be the votes for each side, or what two annotators said. "
+            f"For counts: {counts}; for two annotators: {votes}"
+        )
+    words_only = bool(verdicts) and not any(map(is_number, verdicts))
+    read = partial(_read_votes, column=column, words_only=words_only)
+    return replace(form, read=read, why=partial(why_votes, column=column))
 
 
-def two_readings(column: str, key: str, mapping: Mapping[str, str]) -> Ambiguous:
-    """Return the question that numbers put: places from zero, or 0 for a tie."""
-    said = as_options(mapping)
-    return Ambiguous(
-        f"the numbers in '{column}' can be read in two ways: as places (0 is the first completion, 1 the second) or as "
-        f"votes (1 is the first, 2 the second, 0 a tie). For places: {said} -c {key}.first=0 -c {key}.second=1 "
-        f"-c {key}.tie=2; for votes: {said} -c {key}.first=1 -c {key}.second=2 -c {key}.tie=0"
+_MOST = 0.9
+"""Of a column's cells, as many as have to be verdicts; the others are refused one by one."""
+
+
+def _refuse_apart(rows: Sequence[Row], one: str, other: str) -> None:
+    both = [(majority(_sides_in(row, one)), majority(_sides_in(row, other))) for row in rows]
+    decided = [(first, second) for first, second in both if {first, second} <= {"first", "second"}]
+    apart = sum(first != second for first, second in decided)
+    if apart > (1 - _MOST) * len(decided):
+        sides, prompt = sides_of(rows[0]) or ("", ""), column_in(rows[0], PROMPTS)[0]
+        said = {"prompt": prompt, "completion_a": sides[0], "completion_b": sides[1]}
+        raise Ambiguous(
+            f"'{one}' and '{other}' name different sides in {apart} of {len(decided)} rows. To go by the first: "
+            f"{as_options(said | {'winner': one})}; by the second: {as_options(said | {'winner': other})}"
+        )
+
+
+def majority(sides: Sequence[Side]) -> Side:
+    """Return what most votes say, a tie where none does."""
+    first, second = sides.count("first"), sides.count("second")
+    return "first" if first > second else "second" if second > first else "tie"
+
+
+def refuse_doubt(column: str, mapping: Mapping[str, str], verdicts: Sequence[Any], first: int | None) -> None:
+    """Raise Ambiguous where the numbers of a column admit two readings; `mapping` names the other columns.
+
+    `first` is the number with which the columns of the completions count, None where they do not.
+    """
+    found = None if first == 0 else doubt_about(verdicts, numbered=first == 1)
+    if found is None:
+        return
+    doubt, numbers = found
+    said = as_options({**mapping, "winner": column})
+    if doubt == "places":
+        raise Ambiguous(
+            f"the numbers in '{column}' can be read in two ways: as places (0 is the first completion, 1 the second) "
+            f"or as votes (1 is the first, 2 the second, 0 a tie). For places: {said} -c winner.first=0 "
+            f"-c winner.second=1 -c winner.tie=2; for votes: {said} -c winner.first=1 -c winner.second=2 "
+            f"-c winner.tie=0"
+        )
+    if doubt == "share":
+        raise Ambiguous(
+            f"'{column}' holds {shown(numbers[-1])} and {shown(numbers[0])}, a probability, and does not say of which "
+            f"side; write 1 or 2 in its place, or both sides' numbers as score_a and score_b"
+        )
+    middle = (min(1.0, numbers[0]) + numbers[-1]) / 2 if doubt == "scale" else 0.0
+    low = "|".join(word_of(number) for number in numbers if number < middle)
+    high = "|".join(word_of(number) for number in numbers if number > middle)
+    tie = f" -c winner.tie={word_of(middle)}" if middle in numbers else ""
+    raise Ambiguous(
+        f"'{column}' holds numbers from {word_of(numbers[0])} to {word_of(numbers[-1])}, which say how much, and not "
+        f"whose side is at which end. Where low numbers are for the first: {said} -c 'winner.first={low}' -c "
+        f"'winner.second={high}'{tie}; where they are for the second, with first and second turned round"
     )
 
 
-def why_votes(row: Row) -> str:
+def why_votes(row: Row, column: str | None = None) -> str:
     """Return the votes of a row, and which column each names."""
     sides = sides_of(row) or ("", "")
     words = names_of_sides(row, sides)
-    told = list(told_votes(row))[:5]
+    told = list(told_votes(row, column))[:5]
     which = {"first": sides[0], "second": sides[1], "tie": "nobody", None: "?"}
     return ", ".join(f"{field} {shown(value)} → {which[side_of(replaced(value, words))]}" for value, field, _ in told)
 
 
-def told_votes(row: Row) -> Iterator[tuple[Any, str, str]]:
-    """Yield each vote, the column it is in, and who cast it."""
-    name, verdict = column_in(row, VERDICTS)
-    if three := _one_of_three(row):
-        marked = [side for side, column in zip("ab0", three, strict=True) if word_of(row[column]) in ("1", "true")]
+def told_votes(row: Row, column: str | None = None) -> Iterator[tuple[Any, str, str]]:
+    """Yield each vote, the column it is in, and who cast it; `column` holds them, or the first that holds verdicts."""
+    if column is None and (three := _one_of_three(row)):
+        marked = [side for side, name in zip("ab0", three, strict=True) if word_of(row[name]) in ("1", "true")]
         if len(marked) != 1:
             raise RowError("wrong_type", f"one of {', '.join(map(repr, three))} is 1, the others 0")
         yield marked[0], three["ab0".index(marked[0])], name_of(value_in(row, JUDGES))
-    elif verdict is None:
-        yield from ((row[column], column, column) for column in _numbered(row))
+        return
+    if column is None:
+        held = [name for name in VERDICTS if row.get(name) is not None]
+        column = next((name for name in held if _sides_in(row, name)), held[0] if held else None)
+    verdict = None if column is None else row.get(column)
+    if column is None or verdict is None:
+        yield from ((row[name], name, name) for name in _numbered(row))
     elif isinstance(verdict, Mapping):
-        yield from ((value, name, str(annotator)[:200]) for annotator, value in verdict.items())
+        yield from _votes_by_name(verdict, column, names_of_sides(row, sides_of(row) or ("", "")))
     elif isinstance(verdict, list):
         # Without names the place in the list stands for the annotator, as in PandaLM.
         places = [f"vote {place}" for place in range(1, len(verdict) + 1)] if len(verdict) > 1 else [""] * len(verdict)
@@ -151,11 +233,22 @@ def told_votes(row: Row) -> Iterator[tuple[Any, str, str]]:
         known = names if isinstance(names, list) and len(names) == len(verdict) else places
         for item, annotator in zip(verdict, known, strict=True):
             if isinstance(item, Mapping):
-                yield value_in(item, _VOTE), name, name_of(value_in(item, JUDGES))
+                yield value_in(item, _VOTE), column, name_of(value_in(item, JUDGES))
             else:
-                yield item, name, name_of(annotator)
+                yield item, column, name_of(annotator)
     else:
-        yield verdict, name, name_of(value_in(row, JUDGES))
+        yield verdict, column, name_of(value_in(row, JUDGES))
+
+
+def _votes_by_name(verdict: Row, column: str, words: Mapping[str, str]) -> Iterator[tuple[Any, str, str]]:
+    """Yield votes told as an object: how many each side has, where its keys name the sides; else what judges said."""
+    named = [replaced(key, words) for key in verdict]
+    sides = [None if is_number(key) else side_of(key) for key in named]
+    if None not in sides and all(type(num) is int and num >= 0 for num in verdict.values()):
+        for key, num in zip(named, verdict.values(), strict=True):
+            yield from ((key, column, "") for _ in range(min(num, MAX_VOTES + 1)))
+    else:
+        yield from ((value, column, str(annotator)[:200]) for annotator, value in verdict.items())
 
 
 def name_of(value: Any) -> str:
