@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tiebreak.config import Config, DataConfig, build_config, load_config
+from tiebreak.config import Config, DataConfig, ModelConfig, build_config, load_config
 from tiebreak.config.foreign.translation import translated
 from tiebreak.data.reader import PairFile, read_pairs
 from tiebreak.errors import TiebreakError
@@ -134,15 +134,19 @@ def chat(run: Run | str | Path, *, max_new_tokens: int = 256, temperature: float
 
 
 def check(
-    data: DataConfig | str | Path | Sequence[str | Path], *, model: str | None = None, quiet: bool = False
+    data: DataConfig | str | Path | Sequence[str | Path],
+    *,
+    model: str | ModelConfig | None = None,
+    quiet: bool = False,
 ) -> AuditReport:
     """Return what the doctor finds in preference data: findings with examples, and the numbers behind them.
 
-    `data` is a file, a folder, a glob, several of them, or a `DataConfig`. With `model`, tokens are counted, too.
+    `data` is a file, a folder, a glob, several of them, or a `DataConfig`. With `model`, a name or a `ModelConfig` that
+    says more, tokens are counted, too.
     """
     from tiebreak.verbs import check as verb
 
-    return verb.check(_data(data), model, _progress(quiet))
+    return verb.check(_data(data), _model(model), _progress(quiet))
 
 
 def clean(
@@ -169,7 +173,7 @@ def convert(data: DataConfig | str | Path | Sequence[str | Path], out: str | Pat
 def init(
     data: DataConfig | str | Path | Sequence[str | Path] | None = None,
     *,
-    model: str | None = None,
+    model: str | ModelConfig | None = None,
     out: str | Path | None = None,
     origin: str | Path | None = None,
     trainer: str | None = None,
@@ -191,7 +195,11 @@ def init(
     settings = _data(data)
     # The length is what is asked for: what another one would drop or cut is no matter.
     unlimited = settings.model_copy(update={"max_length": verb.UNLIMITED, "truncation": "prompt_start"})
-    return verb.init(check(unlimited, model=model, quiet=quiet).as_dict(), settings, model, out)
+    return verb.init(check(unlimited, model=model, quiet=quiet).as_dict(), settings, _model(model), out)
+
+
+def _model(model: str | ModelConfig | None) -> ModelConfig | None:
+    return build_config({"model": {"name": model}}).model if isinstance(model, str) else model
 
 
 def _data(data: DataConfig | str | Path | Sequence[str | Path]) -> DataConfig:

@@ -140,6 +140,64 @@ def test_advice_of_a_run_is_to_paste(cli, tiny_model, here):
     assert cli(*words, "-q")[0] == 0
 
 
+BLIND = "{% for m in messages if m.role != 'system' %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+ASKS = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+
+
+@pytest.fixture
+def advised(here):
+    """Pairs with a system message, and a template that leaves it out."""
+    saved(
+        "pairs.jsonl",
+        [{"system": "Be kind.", "prompt": f"cat {n}", "chosen": f"yes {n}", "rejected": "no"} for n in range(30)],
+    )
+    Path("blind.jinja").write_text(BLIND + ASKS)
+    Path("whole.jinja").write_text(BLIND.replace(" if m.role != 'system'", "") + ASKS)
+
+
+def codes(out):
+    return {one["code"] for one in json.loads(out)["findings"]}
+
+
+def test_a_check_reads_by_the_template_of_the_run_and_its_remedies_can_be_tried(cli, tiny_model, advised):
+    model = {"name": str(tiny_model), "chat_template": "blind.jinja"}
+    Path("my.yaml").write_text(yaml.safe_dump({"model": model, "data": {"train": "pairs.jsonl"}}))
+    code, out, _ = cli("check", "--config", "my.yaml", "--json")
+    assert code == 1
+    assert "not_rendered" in codes(out)
+    read = json.loads(out)["read"]
+    assert (read["model"], read["model.chat_template"]) == (str(tiny_model), "blind.jinja")
+    code, out, _ = cli("check", *typed(command("check", read))[2:], "--json")
+    assert "not_rendered" in codes(out)
+    for words in (["--config", "my.yaml"], ["pairs.jsonl", "--model", tiny_model]):
+        code, out, _ = cli("check", *words, "--set", "model.chat_template=whole.jinja", "--json")
+        assert code == 0
+        assert "not_rendered" not in codes(out)
+    assert cli("check", "pairs.jsonl", "--set", "loss.beta=1")[0] == 2
+    code, _, err = cli("clean", "pairs.jsonl", "OUT", "--set", "model.name=x")
+    assert (code, "only settings of data are read here" in err) == (2, True)
+
+
+def test_a_starting_configuration_has_the_template_that_it_was_written_with_and_says_what_it_leaves_out(
+    cli, tiny_model, advised
+):
+    blind = ["--model", tiny_model, "--set", "model.chat_template=blind.jinja"]
+    code, out, err = cli("init", "pairs.jsonl", *blind, "-q")
+    assert code == 0, err
+    assert yaml.safe_load(out)["model"] == {"name": str(tiny_model), "chat_template": "blind.jinja"}
+    assert "# not_rendered: 30 pairs, the chat template leaves out the system message; name one that writes" in out
+    assert "tiebreak clean" not in out
+    assert "with --model M" not in out
+
+
+def test_what_a_model_has_no_positions_for_is_not_told_to_be_allowed_more(cli, tiny_gpt, here):
+    saved("long.jsonl", [{"prompt": "cat " * 90, "chosen": f"yes {n}", "rejected": "no"} for n in range(9)])
+    code, out, _ = cli("check", "long.jsonl", "--model", tiny_gpt, "-q")
+    assert code == 1
+    assert "set data.truncation: prompt_start, or raise data.max_length where the model has more positions" in out
+    assert "once its findings are answered: in the file, or by --set" in " ".join(out.split())
+
+
 @pytest.mark.parametrize("command", ["clean", "convert", "init"])
 def test_nothing_is_made_of_a_file_without_a_pair(cli, here, command):
     saved("odd.jsonl", list(map(odd, range(3))))

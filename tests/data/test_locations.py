@@ -57,6 +57,12 @@ def test_a_file_is_itself_whatever_its_name(folder):
         assert locate(name) == [(Path(name), Path(name).name)]
 
 
+def test_a_file_that_is_called_like_a_data_set_of_the_hub_is_not_passed_over(folder):
+    Path("hf:name").write_text("{}\n")
+    assert refusal("hf:name").endswith("write ./hf:name for it")
+    assert locate("./hf:name") == [(Path("hf:name"), "hf:name")]
+
+
 def test_the_bundled_pairs_have_a_name_of_their_own():
     ((path, name),) = locate("bundled")
     assert name == "pairs.jsonl"

@@ -9,7 +9,7 @@ import random
 import pytest
 
 import tiebreak
-from tiebreak.config import DataConfig
+from tiebreak.config import DataConfig, ModelConfig
 from tiebreak.doctor import examination
 from tiebreak.doctor.examination import audit
 from tiebreak.doctor.page import write_audit_page
@@ -338,7 +338,7 @@ def test_tokens_are_counted_and_what_is_too_long_is_found(tmp_path, tiny_model, 
     rows = [row(n) for n in range(20)] + [row(99, chosen=said(1, 200))]
     file = write(tmp_path / "pairs.jsonl", rows)
     data = DataConfig(train=str(file), max_length=max_length)
-    report = check(data, str(tiny_model))
+    report = check(data, ModelConfig(name=str(tiny_model)))
     tokens = report.as_dict()["tokens"]
     (finding,) = [one for one in report.findings if one.code == "too_long"]
     assert finding.count == tokens["num_too_long"] == round(sum(_too_long(tiny_model, rows, max_length)))
@@ -346,10 +346,10 @@ def test_tokens_are_counted_and_what_is_too_long_is_found(tmp_path, tiny_model, 
 
 
 def _too_long(model, rows, max_length):
-    from tiebreak.config import ModelConfig  # noqa: F401 - the model's own renderer, one pair at a time
+    from tiebreak.config import ModelConfig
     from tiebreak.engine.models import load_renderer
 
-    renderer, _ = load_renderer(str(model), DataConfig(max_length=10**9))
+    renderer, _ = load_renderer(ModelConfig(name=str(model)), DataConfig(max_length=10**9))
     for one in rows:
         from tiebreak.data.formats import FORMATS, read_row
         from tiebreak.records import Source, longest_row
@@ -361,12 +361,12 @@ def _too_long(model, rows, max_length):
 def test_what_the_model_cannot_take_counts_as_unusable_as_in_training(tmp_path, tiny_model):
     rows = [row(n) for n in range(20)] + [row(50 + n, prompt=said(n, 100)) for n in range(4)] + ["{\n"]
     data = DataConfig(train=str(write(tmp_path / "pairs.jsonl", rows)), max_length=400)
-    found = {one.code: one for one in check(data, str(tiny_model)).findings}
+    found = {one.code: one for one in check(data, ModelConfig(name=str(tiny_model))).findings}
     assert (found["unusable"].count, found["unusable"].grade) == (5, "error")
     assert found["unusable"].share == pytest.approx(5 / 25)
     assert [example.line for example in found["unusable"].examples] == [25, 21, 22]
     assert "unusable" not in {one.code for one in check(data).findings}
-    lenient = check(data.model_copy(update={"max_dropped_share": 0.2}), str(tiny_model))
+    lenient = check(data.model_copy(update={"max_dropped_share": 0.2}), ModelConfig(name=str(tiny_model)))
     assert "unusable" not in {one.code for one in lenient.findings}
     counts = lenient.counts
     assert (counts["num_records"], counts["num_used_records"], counts["num_dropped"]) == (25, 20, 5)
@@ -375,7 +375,7 @@ def test_what_the_model_cannot_take_counts_as_unusable_as_in_training(tmp_path, 
 
 def test_a_file_of_which_the_model_can_take_nothing_is_an_error(tmp_path, tiny_model):
     data = DataConfig(train=str(write(tmp_path / "pairs.jsonl", GOOD)), max_length=8, max_dropped_share=1)
-    report = check(data, str(tiny_model))
+    report = check(data, ModelConfig(name=str(tiny_model)))
     assert [(one.code, one.count, one.detail) for one in report.errors] == [("unusable", 120, "no pair is left")]
     assert report.counts["num_used_records"] == 0
 
@@ -390,7 +390,7 @@ def test_a_record_is_used_while_the_model_can_take_one_of_its_pairs(tmp_path, ti
         for n in range(2)
     ]
     data = DataConfig(train=str(write(tmp_path / "ratings.jsonl", rows)), max_length=100, pairing="all")
-    counts = check(data, str(tiny_model)).counts
+    counts = check(data, ModelConfig(name=str(tiny_model))).counts
     assert (counts["num_pairs"], counts["num_used_records"], counts["dropped_by_reason"]) == (6, 1, {"too_long": 1})
 
 
@@ -401,9 +401,9 @@ def test_the_positions_of_a_model_bound_what_fits(tmp_path, tiny_gpt, tiny_model
         {"prompt": "why " * 90, "chosen": "so", "rejected": "no"},
     ]
     data = DataConfig(train=str(write(tmp_path / "pairs.jsonl", rows)))
-    found = {one.code: one for one in check(data, str(tiny_gpt)).findings}
+    found = {one.code: one for one in check(data, ModelConfig(name=str(tiny_gpt))).findings}
     assert (found["too_long"].count, found["too_long"].detail) == (2, "64 positions, data.max_length 1024")
-    found = {one.code: one for one in check(data, str(tiny_model)).findings}
+    found = {one.code: one for one in check(data, ModelConfig(name=str(tiny_model))).findings}
     assert "too_long" not in found
     assert (found["beyond_context"].count, found["beyond_context"].grade) == (1, "warning")
     assert found["beyond_context"].detail == "made for 256 tokens, data.max_length 1024"

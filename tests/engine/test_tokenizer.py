@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from tiebreak.config import DataConfig, build_config, load_config
+from tiebreak.config import DataConfig, ModelConfig, build_config, load_config
 from tiebreak.data.render import Renderer
 from tiebreak.data.templates import with_defaults
 from tiebreak.engine.models import load_renderer
@@ -149,7 +149,7 @@ def test_the_doctor_counts_with_a_whole_day_too(tiny_model, tmp_path):
     for file in Path(tiny_model).glob("*config.json"):
         if not (saved / file.name).exists():
             (saved / file.name).write_bytes(file.read_bytes())
-    ids = load_renderer(str(saved), DataConfig())[0].prompt(ASK)
+    ids = load_renderer(ModelConfig(name=str(saved)), DataConfig())[0].prompt(ASK)
     assert " 00:00\n" in tokenizer.decode(list(ids))
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 import tiebreak
-from tiebreak.config import DataConfig, load_data, quoted
+from tiebreak.config import DataConfig, ModelConfig, load_data, load_reading, quoted
 from tiebreak.config.commands import FLAGS
 from tiebreak.config.foreign.trainers import TRAINERS
 from tiebreak.config.foreign.translation import translated
@@ -26,10 +26,16 @@ Files = Annotated[
     typer.Argument(metavar="FILE...", help="Preference pairs: files, folders, globs, hf:OWNER/NAME@SPLIT, 'bundled'."),
 ]
 RunConfig = Annotated[
-    str | None, typer.Option("--config", metavar="YAML", help="Read the data as this configuration of a run does.")
+    str | None,
+    typer.Option(
+        "--config", metavar="YAML", help="Read the data as this configuration of a run does, by its model's template."
+    ),
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any setting of data; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Set any setting of data, or of model in check and init; may be repeated."
+    ),
 ]
 
 
@@ -121,11 +127,12 @@ def check(
     quiet: Quiet = False,
 ) -> None:
     """Find what would ruin a run: contradictions, leaks, shortcuts, noise, broken records. Exit 1 on errors."""
-    data = _data(
+    data, counted = _reading(
         files,
         config,
         overrides,
         columns,
+        model,
         format=form,
         pairing=pairing,
         min_margin=min_margin,
@@ -133,8 +140,7 @@ def check(
         heldout_share=heldout_share,
         max_length=max_length,
     )
-    _quiet_tokenizer(model)
-    report = tiebreak.check(data, model=model, quiet=quiet or as_json)
+    report = tiebreak.check(data, model=counted, quiet=quiet or as_json)
     if not as_json:
         from tiebreak.doctor.screen import print_audit
 
@@ -227,11 +233,10 @@ def init(
     if origin is not None:
         _take_over(files, origin, trainer, out, as_json)
         return
-    data = _data(
-        files, config, overrides, columns, format=form, pairing=pairing, min_margin=min_margin, heldout=heldout
+    data, counted = _reading(
+        files, config, overrides, columns, model, format=form, pairing=pairing, min_margin=min_margin, heldout=heldout
     )
-    _quiet_tokenizer(model)
-    text = tiebreak.init(data, model=model, out=out, quiet=quiet or as_json)
+    text = tiebreak.init(data, model=counted, out=out, quiet=quiet or as_json)
     if as_json:
         console.print_json({"config": text, "path": None if out is None else str(out)})
     elif out is None:
@@ -253,21 +258,34 @@ def _take_over(files: list[str] | None, origin: Path, trainer: str | None, out: 
         console.print_text(f"{out}: written; {then}: tiebreak check --config {quoted(str(out))}")
 
 
-def _quiet_tokenizer(model: str | None) -> None:
-    """Keep transformers' advice about long texts off the screen: counting tokens runs none of them through a model."""
-    if model:
+def _reading(
+    files: list[str] | None,
+    config: str | None,
+    overrides: list[str] | None,
+    columns: list[str] | None,
+    model: str | None,
+    **given: Any,
+) -> tuple[DataConfig, ModelConfig | None]:
+    """Return the settings of data, as `_data` does, and those of the model whose tokens are counted, if any is."""
+    data, counted = load_reading(config, overrides or (), _said(files, columns, given), model)
+    if counted:  # transformers' advice about long texts: counting runs none of them through a model
         from tiebreak.engine.loading import quiet
 
         quiet()
+    return data, counted
 
 
 def _data(
     files: list[str] | None, config: str | None, overrides: list[str] | None, columns: list[str] | None, **given: Any
 ) -> DataConfig:
     """Return the settings of data: those of a configuration, what --set says, and above all what has its own option."""
+    return load_data(config, overrides or (), _said(files, columns, given))
+
+
+def _said(files: list[str] | None, columns: list[str] | None, given: dict[str, Any]) -> dict[str, Any]:
     train = files[0] if files and len(files) == 1 else files
     said = {"train": train or None, "columns": _assignments("--column", columns) or None, **given}
-    return load_data(config, overrides or (), {name: value for name, value in said.items() if value is not None})
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _assignments(option: str, items: list[str] | None) -> dict[str, str]:

@@ -8,10 +8,10 @@ yaml_text    the dialect of YAML                        commands     commands to
 foreign/     the settings of other trainers by their names
 """
 
-from tiebreak.config.commands import command, in_quotes, quoted, reading
+from tiebreak.config.commands import command, in_quotes, quoted, reading, rendered_by
 from tiebreak.config.data import BUNDLED_PAIRS, DataConfig, SourceConfig
 from tiebreak.config.describe import describe_config, dump_config
-from tiebreak.config.loading import build_config, load_config, load_data, with_output_dir
+from tiebreak.config.loading import build_config, load_config, load_data, load_reading, with_output_dir
 from tiebreak.config.objectives import LossConfig
 from tiebreak.config.section import Section
 from tiebreak.config.settings import (
@@ -51,8 +51,10 @@ __all__ = [
     "leaves",
     "load_config",
     "load_data",
+    "load_reading",
     "quoted",
     "reading",
+    "rendered_by",
     "warnings_of",
     "with_output_dir",
 ]

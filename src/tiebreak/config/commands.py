@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tiebreak.config.data import DataConfig
+from tiebreak.config.settings import ModelConfig
 
 FLAGS = {
     "format": "--format",
@@ -28,18 +29,33 @@ FLAGS = {
 
 _FORM = ("format", "columns", "pairing", "min_margin")
 _LIMITS = ("truncation", "max_dropped_share")
+_RENDERED = ("revision", "chat_template", "chat_template_arguments", "chat_template_date")
+"""What a model's tokens depend on, besides its name."""
+_MODEL = ("model", *(f"model.{name}" for name in _RENDERED))
 _READ_BY = {
-    "check": (*_FORM, "heldout", "heldout_share", "max_length", *_LIMITS, "model"),
+    "check": (*_FORM, "heldout", "heldout_share", "max_length", *_LIMITS, *_MODEL),
     "clean": (*_FORM, "heldout"),
     "convert": _FORM,
-    "init": (*_FORM, "heldout", *_LIMITS, "allow", "max_pairs", "model"),
+    "init": (*_FORM, "heldout", *_LIMITS, "allow", "max_pairs", *_MODEL),
 }
 
 
-def reading(data: DataConfig, model: str | None = None) -> dict[str, Any]:
-    """Return how data is read, for JSON: where from, and each setting that is not its default."""
+def reading(data: DataConfig, model: ModelConfig | None = None) -> dict[str, Any]:
+    """Return how data is read, for JSON: where from, and each setting that is not its default.
+
+    Of a model whose tokens are counted, its name, and what its tokens depend on besides under `model.…`.
+    """
     said: dict[str, Any] = {"train": data.train, **data.model_dump(mode="json", exclude_defaults=True)}
-    return said | ({"model": model} if model else {})
+    return (
+        said
+        if model is None
+        else said | {"model": model.name} | {f"model.{k}": v for k, v in rendered_by(model).items()}
+    )
+
+
+def rendered_by(model: ModelConfig) -> dict[str, Any]:
+    """Return the settings of a model that its tokens depend on, besides its name, where they are not the default."""
+    return model.model_dump(mode="json", include=set(_RENDERED), exclude_defaults=True)
 
 
 def command(verb: str, read: Mapping[str, Any], *then: str) -> str:
@@ -65,7 +81,7 @@ def _said(name: str, value: Any) -> Iterator[str]:
     elif name in FLAGS:
         yield from (FLAGS[name], str(value))
     else:
-        yield from ("--set", f"data.{name}={_json(value)}")
+        yield from ("--set", f"{name if name.startswith('model.') else f'data.{name}'}={_json(value)}")
 
 
 def _json(value: Any) -> str:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from tiebreak.config.data import DataConfig
 from tiebreak.config.foreign import name_of
-from tiebreak.config.settings import Config, leaves
+from tiebreak.config.settings import Config, ModelConfig, leaves
 from tiebreak.config.yaml_text import parse_yaml
 from tiebreak.errors import ConfigError, one_line
 from tiebreak.secrecy import masked
@@ -53,10 +53,36 @@ def load_data(
 
     The keys of `given` are names of `DataConfig`. Raises ConfigError, naming the key, also for one of another section.
     """
+    return build_config(_tree_of(path, sets, given, ("data",)), where=_where(path)).data
+
+
+def load_reading(
+    path: Path | str | None = None,
+    sets: Sequence[str] = (),
+    given: Mapping[str, Any] | None = None,
+    model: str | None = None,
+) -> tuple[DataConfig, ModelConfig | None]:
+    """Return the settings of data as `load_data` does, and those of the model whose tokenizer and template are meant.
+
+    The model is that of the YAML file and of `a.b=value` strings, under the name `model` where one is given; None where
+    nothing is said of any.
+    """
+    tree = _tree_of(path, sets, given, ("data", "model"))
+    if model:
+        _assign(tree, "model.name", model)
+    config = build_config(tree, where=_where(path))
+    return config.data, config.model if tree.get("model") else None
+
+
+def _tree_of(
+    path: Path | str | None, sets: Sequence[str], given: Mapping[str, Any] | None, sections: Sequence[str]
+) -> dict[str, Any]:
     tree = {} if path is None else _read_yaml(Path(path))
     for key, value in _parsed(sets):
-        if not key.startswith("data."):
-            raise ConfigError(f"--set {key}: only settings of data are read here, like data.max_length")
+        if key.partition(".")[0] not in sections or "." not in key:
+            raise ConfigError(
+                f"--set {key}: only settings of {' and '.join(sections)} are read here, like data.max_length"
+            )
         _assign(tree, key, value)
     for name, value in (given or {}).items():
         _assign(tree, f"data.{name}", value)
@@ -65,7 +91,11 @@ def load_data(
         raise ConfigError(
             "command line: no data is named; give files, folders or patterns, or --config YAML with data.train"
         )
-    return build_config(tree, where="command line" if path is None else str(path)).data
+    return tree
+
+
+def _where(path: Path | str | None) -> str:
+    return "command line" if path is None else str(path)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -56,8 +56,12 @@ def of_content(render: Callable[[_Chat], str]) -> Conventions:
 
 def of_calls(render: Callable[[_Chat], str], known: Conventions) -> Conventions:
     """Return the conventions of a template, where what it wants of content is known."""
-    call = {"type": "function", "id": "call00000", "function": {"name": _NAME, "arguments": {_KEY: _VALUE}}}
-    chat = [{"role": "user", "content": _ASKED}, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    call: dict[str, Any] = {
+        "type": "function",
+        "id": "call00000",
+        "function": {"name": _NAME, "arguments": {_KEY: _VALUE}},
+    }
+    chat: _Chat = [{"role": "user", "content": _ASKED}, {"role": "assistant", "content": "", "tool_calls": [call]}]
     as_text = Conventions(known.content_in_parts, arguments_as_text=True)
     only_text = not _writes(render, known.applied(chat), _VALUE) and _writes(render, as_text.applied(chat), _VALUE)
     return as_text if only_text else known

@@ -34,9 +34,13 @@ def locate(spec: str) -> Located:
     """
     if spec == BUNDLED_PAIRS:
         return [(cast(Path, resources.files("tiebreak") / "bundled" / "pairs.jsonl"), "pairs.jsonl")]
-    if spec.startswith(HUB):
-        return _from_hub(spec)
     path = Path(spec)
+    if spec.startswith(HUB):
+        if os.path.lexists(path):
+            raise DataError(
+                f"{spec}: may be a data set of the Hub, and a file here has this name; write ./{spec} for it"
+            )
+        return _from_hub(spec)
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):

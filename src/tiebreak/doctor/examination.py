@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tiebreak.config import DataConfig, reading
+from tiebreak.config import DataConfig, ModelConfig, reading
 from tiebreak.data.account import unusable_share
 from tiebreak.data.containers import Block
 from tiebreak.data.formats.form import as_options
@@ -71,9 +71,9 @@ class Audit:
 
 @dataclass(frozen=True)
 class Tokens:
-    """With which tokenizer to count, and what it is called in the report."""
+    """With which tokenizer to count, and the settings that it was loaded by."""
 
-    model: str
+    model: ModelConfig
     renderer: Renderer
     context: Context
 
@@ -111,7 +111,11 @@ def audit(
         measurements=measurements.measurements(
             facts, measured, noise, data.heldout_share, HELDOUT if any(file.side == HELDOUT for file in files) else None
         )
-        | {"tokens": counted.as_dict(tokens.model, data.max_length, tokens.context) if counted and tokens else None},
+        | {
+            "tokens": counted.as_dict(tokens.model.name, data.max_length, tokens.context)
+            if counted and tokens
+            else None
+        },
     )
     return Audit(report, tuple(hits), training_files(files))
 

@@ -70,7 +70,9 @@ _READING = (
 )
 _RENDERING = (
     _rendering(
-        "too_long", "more tokens than data.max_length", "raise it as far as the model goes, or set data.truncation"
+        "too_long",
+        "more tokens than data.max_length or the model allows",
+        "set data.truncation: prompt_start, or raise data.max_length where the model has more positions",
     ),
     _rendering("seam", "a template that rewrites the prompt", "use a template that only appends turns"),
     _rendering(

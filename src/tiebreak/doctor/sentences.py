@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 
 from tiebreak.config import command
 from tiebreak.data.formats.guesses import UNKNOWN
-from tiebreak.doctor.rules import SEVERITIES
+from tiebreak.doctor.rules import READING_RULES, SEVERITIES, TOKEN_RULES
 from tiebreak.reporting.numbers import shown
 from tiebreak.reporting.visible import visible
 
@@ -112,7 +112,12 @@ def next_steps(report: Report) -> list[Step]:
     clean = Step(command("clean", read, "OUT"), "writes what can be kept, and beside it what was set aside and why")
     if not is_clean(report):
         mended = any(found.get("action") != "warn" for found in errors)
-        steps = [clean if mended else Step(command("check", read), "again, once the file is repaired")]
+        # What this model cannot take, another template or length may.
+        by_model = {*_codes(report.get("findings") or ())} & TOKEN_RULES & READING_RULES
+        repaired = (
+            "once its findings are answered: in the file, or by --set" if by_model else "once the file is repaired"
+        )
+        steps = [clean if mended else Step(command("check", read), f"again, {repaired}")]
         files: Sequence[Mapping[str, Any]] = report.get("files") or ()
         proposed = files[0].get("columns_proposed") if len(files) == 1 else None
         if proposed and not read.get("columns") and UNKNOWN not in proposed.values():

@@ -74,4 +74,5 @@ def _probed(model: Any) -> Tensor:
     was_training = model.training
     logits = model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.float()
     model.train(was_training)
-    return logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
+    logps: Tensor = logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
+    return logps

@@ -16,7 +16,7 @@ import platformdirs
 import torch
 import transformers
 
-from tiebreak.config import AdapterConfig, DataConfig, ModelConfig, ReferenceConfig, build_config
+from tiebreak.config import AdapterConfig, DataConfig, ModelConfig, ReferenceConfig
 from tiebreak.data.render import Renderer
 from tiebreak.engine.adapters import with_new_adapter
 from tiebreak.engine.attention import use_plain_attention
@@ -85,12 +85,11 @@ def load(
     return policy, _remembered(reference_of(policy), store, policy, say)
 
 
-def load_renderer(model: str, data: DataConfig, say: Say = lambda _: None) -> tuple[Renderer, Context]:
+def load_renderer(config: ModelConfig, data: DataConfig, say: Say = lambda _: None) -> tuple[Renderer, Context]:
     """Return what turns pairs into the tokens of a model, and how many of them it can see, without its weights.
 
     Nothing is dropped or cut for the model's positions.
     """
-    config = build_config({"model": {"name": model}}).model
     source = resolve(config, say)
     tokenizer = load_tokenizer(config, source)
     with explained(source.base):

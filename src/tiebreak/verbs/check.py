@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tiebreak.config import DataConfig
+from tiebreak.config import DataConfig, ModelConfig
 from tiebreak.doctor.examination import Tokens, audit
 from tiebreak.doctor.report import AuditReport
 from tiebreak.progress import Progress
@@ -10,15 +10,15 @@ from tiebreak.progress import Progress
 UNLIMITED = 2**31
 
 
-def check(data: DataConfig, model: str | None = None, progress: Progress | None = None) -> AuditReport:
-    """Return what the doctor finds in the pairs of `data`; with the name of a `model`, tokens are counted, too.
+def check(data: DataConfig, model: ModelConfig | None = None, progress: Progress | None = None) -> AuditReport:
+    """Return what the doctor finds in the pairs of `data`; with a `model`, tokens are counted, too, by its template.
 
     Raises DataError where nothing can be read at all.
     """
     return audit(data, None if model is None else tokens_of(model, data), progress).report
 
 
-def tokens_of(model: str, data: DataConfig) -> Tokens:
+def tokens_of(model: ModelConfig, data: DataConfig) -> Tokens:
     """Return the tokenizer of a model for counting: nothing is cut or dropped for its length."""
     from tiebreak.engine.models import load_renderer  # noqa: PLC0415 - transformers loads slowly
 

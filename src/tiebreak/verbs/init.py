@@ -11,11 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiebreak.config import BUNDLED_MODEL, Config, DataConfig, build_config, command, in_quotes
+from tiebreak.config import (
+    BUNDLED_MODEL,
+    Config,
+    DataConfig,
+    ModelConfig,
+    build_config,
+    command,
+    in_quotes,
+    rendered_by,
+)
 from tiebreak.config.yaml_text import parse_yaml, write_yaml
 from tiebreak.data.writer import require_new, writing
 from tiebreak.doctor.findings import NOISY
-from tiebreak.doctor.rules import TOKEN_RULES
+from tiebreak.doctor.rules import READING_RULES, TOKEN_RULES
 from tiebreak.doctor.sentences import reading_of
 from tiebreak.errors import DataError
 from tiebreak.files import write_text
@@ -55,7 +64,7 @@ _KEPT = {"columns", "pairing", "min_margin", "allow", "max_dropped_share", "max_
 """What the user said of the data and nothing in it can better."""
 
 
-def init(report: Mapping[str, Any], data: DataConfig, model: str | None, out: str | Path | None = None) -> str:
+def init(report: Mapping[str, Any], data: DataConfig, model: ModelConfig | None, out: str | Path | None = None) -> str:
     """Return the configuration, proven to load, and write it to `out` where that is given.
 
     Raises DataError where the report is of data without a pair.
@@ -78,7 +87,7 @@ def write(text: str, out: str | Path | None) -> None:
             write_text(target, text)
 
 
-def starting_config(report: Mapping[str, Any], data: DataConfig, model: str | None) -> str:
+def starting_config(report: Mapping[str, Any], data: DataConfig, model: ModelConfig | None) -> str:
     """Return a YAML configuration with its reasons as comments, ready for `tiebreak train`."""
     forms = ", ".join(dict.fromkeys(file["format"] for file in report["files"]))
     counted = f"{report['num_pairs']} pairs on {report['num_prompts']} prompts ({forms})"
@@ -86,12 +95,18 @@ def starting_config(report: Mapping[str, Any], data: DataConfig, model: str | No
     for file in report["files"][:MAX_FILES]:
         lines += [_comment(f"{file['path']} · {one.name}: {one.text}") for one in reading_of(file)]
     errors = [finding for finding in report["findings"] if finding["severity"] == "error"]
-    if refused := [finding for finding in errors if finding["code"] not in TOKEN_RULES]:
+    lost = [one for one in report["findings"] if one["code"] in TOKEN_RULES & READING_RULES]
+    by_model = {*TOKEN_RULES, *(["unusable"] if lost else [])}  # `clean` knows no model
+    if refused := [finding for finding in errors if finding["code"] not in by_model]:
         lines.append(_comment("train refuses these until they are allowed (data.allow) or cleaned:"))
         lines.append(_comment(command("clean", report["read"], "OUT")))
         lines += [_comment(f"{one['code']}: {one['count']} {one['of']}, {one['title']}") for one in refused]
+    if lost:
+        lines.append(_comment("this model and its template cannot take all pairs; train leaves these out:"))
+        lines += [_comment(f"{one['code']}: {one['count']} {one['of']}, {_told(one)}") for one in lost]
     lines.append("model:")
-    lines.append(_set("name", model or BUNDLED_MODEL, "" if model else "the bundled 135M model; name your own"))
+    lines.append(_set("name", *([model.name] if model else [BUNDLED_MODEL, "the bundled 135M model; name your own"])))
+    lines += [_set(name, value) for name, value in (rendered_by(model) if model else {}).items()]
     lines += ["data:", *_data(report, data)]
     lines.append("adapter:")
     lines.append(_set("kind", "lora", "trains a small update beside the frozen weights; none: all weights"))
@@ -149,7 +164,8 @@ def _max_length(report: Mapping[str, Any]) -> tuple[int, str]:
         return _rounded(longest), f"99 % of pairs have at most {longest:.0f} tokens with this tokenizer"
     words = report["words"]
     longest = TOKENS_PER_WORD * (words["prompt"]["p99"] + max(words["chosen"]["p99"], words["rejected"]["p99"]))
-    return _rounded(longest), "guessed from words; with --model M, init counts tokens"
+    reason = "no pair has tokens with this model" if tokens else "with --model M, init counts tokens"
+    return _rounded(longest), f"guessed from words; {reason}"
 
 
 def _rounded(tokens: float) -> int:
@@ -164,6 +180,11 @@ def _training(report: Mapping[str, Any]) -> Iterator[str]:
     yield _set("learning_rate", scale.learning_rate, "within 1e-6..1e-4, the range that works for DPO with LoRA")
     yield _set("pairs_per_step", scale.pairs_per_step, f"about {steps} steps in all")
     yield _set("epochs", scale.epochs)
+
+
+def _told(finding: Mapping[str, Any]) -> str:
+    first = next((example["excerpt"] for example in finding["examples"]), finding["title"])
+    return str(first if finding["code"] != "too_long" else finding["title"])
 
 
 def _set(name: str, value: Any, reason: str = "") -> str:
