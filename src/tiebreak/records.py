@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
+from unicodedata import category, normalize
 
 from tiebreak.fingerprint import fingerprint
 
@@ -139,8 +140,14 @@ class Pair:
 
     @property
     def split_key(self) -> str:
-        """What decides on which side of a split the pair falls: its group where one is stated, else its prompt."""
-        return self.prompt_id if self.origin.group is None else fingerprint(["group", self.origin.group])
+        """What decides on which side of a split the pair falls: its group where one is stated, else its prompt.
+
+        Prompts that a reader cannot tell apart are one: outer blanks, characters that are not seen, Unicode's forms.
+        """
+        if self.origin.group is not None:
+            return fingerprint(["group", self.origin.group])
+        seen = tuple(_as_seen(message) for message in self.prompt)
+        return self.prompt_id if seen == self.prompt else _prompt_id(seen, self.tools)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the whole pair for JSON: OpenAI's form, with `preference` and `origin` where anything is stated."""
@@ -191,6 +198,13 @@ class Rated:
     def prompt_id(self) -> str:
         """Content hash of the prompt and its tools, as of a pair."""
         return _prompt_id(self.prompt, self.tools)
+
+
+def _as_seen(message: Message) -> Message:
+    text = message.content
+    if not text.isascii():
+        text = normalize("NFC", "".join(char for char in text if category(char) != "Cf"))
+    return message if (text := text.strip()) == message.content else replace(message, content=text)
 
 
 def _prompt_id(prompt: tuple[Message, ...], tools: tuple[Mapping[str, Any], ...]) -> str:

@@ -91,16 +91,26 @@ def test_training_pairs_on_held_out_prompts_are_dropped(tokenizer, tmp_path):
 
 
 def test_prompts_that_the_template_makes_the_same_are_not_on_both_sides(tokenizer, tmp_path):
-    trimming = copy.deepcopy(tokenizer)
-    trimming.chat_template = tokenizer.chat_template.replace("message['content']", "message['content'] | trim")
-    file = saved(tmp_path / "train.jsonl", rows([f"the cat {n}{end}" for n in range(30) for end in ("", " ", "\n")]))
+    lowering = copy.deepcopy(tokenizer)
+    lowering.chat_template = tokenizer.chat_template.replace("message['content']", "message['content'] | lower")
+    file = saved(tmp_path / "train.jsonl", rows([f"{the} cat {n}" for n in range(30) for the in ("the", "The", "THE")]))
     data = DataConfig(train=file, heldout_share=0.3)
-    for made, dropped in ((tokenizer, False), (trimming, True)):
+    for made, dropped in ((tokenizer, False), (lowering, True)):
         found = prepared(made, data)
         shown, held = ({pair.prompt_ids for pair in side} for side in (found.train, found.heldout.tokenized))
         assert not shown & held
         assert ("heldout_prompt" in found.report["dropped_by_reason"]) is dropped
         assert found.report["num_records"] == 90 == account(found.report)
+
+
+def test_prompts_that_differ_in_what_nobody_sees_are_on_one_side(tokenizer, tmp_path):
+    file = saved(
+        tmp_path / "a.jsonl", rows([f"the cat {n}{end}" for n in range(30) for end in ("", " ", "\n", "\u200b")])
+    )
+    found = prepared(tokenizer, DataConfig(train=file, heldout_share=0.3))
+    assert len(found.train) + len(found.heldout.tokenized) == 120
+    assert len(found.heldout.tokenized) % 4 == 0
+    assert "heldout_prompt" not in found.report["dropped_by_reason"]
 
 
 def test_the_fingerprint_follows_the_pairs_and_not_the_file(tokenizer, tmp_path):

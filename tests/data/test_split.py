@@ -29,6 +29,16 @@ def test_a_prompt_is_never_on_both_sides(pairs, share):
     assert len(train) + len(heldout) == len(pairs)
 
 
+@pytest.mark.parametrize("seen_alike", [" {}", "{}\n\n", "\u200b{}", "{}\u00ad", "\ufeff {}\u200e\n"])
+def test_prompts_that_a_reader_cannot_tell_apart_fall_on_the_same_side(seen_alike):
+    for number in range(60):
+        plain = f"Is the café number {number} open?"
+        other = seen_alike.format(plain.replace("é", "e\u0301"))
+        assert pair(other).prompt_id != pair(plain).prompt_id
+        assert pair(other).split_key == pair(plain).split_key == pair(plain).prompt_id
+    assert pair("a b").split_key != pair("a  b").split_key
+
+
 @settings(max_examples=100, deadline=None)
 @given(PAIRS, SHARES, st.randoms(use_true_random=False))
 def test_order_and_neighbours_do_not_move_a_pair_to_the_other_side(pairs, share, random):

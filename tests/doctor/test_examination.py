@@ -346,7 +346,6 @@ def test_tokens_are_counted_and_what_is_too_long_is_found(tmp_path, tiny_model, 
 
 
 def _too_long(model, rows, max_length):
-    from tiebreak.config import ModelConfig
     from tiebreak.engine.models import load_renderer
 
     renderer, _ = load_renderer(ModelConfig(name=str(model)), DataConfig(max_length=10**9))
