@@ -49,9 +49,11 @@ def _settings(tiny_model: Path, pairs: Path, out: Path, **more: object) -> dict[
         "training.learning_rate": 5e-3,
         "training.epochs": 2,
         "adapter.rank": 4,
-        "evaluation.num_samples": 4,
+        "evaluation.num_samples": 64,
         "evaluation.max_new_tokens": 8,
         "evaluation.rule": {"name": "says yes", "pattern": "yes"},
+        # Forty-eight answers of eight tokens cannot tell five points of repetition from none.
+        "gate.rules.repetition.margin": 0.15,
         "output.dir": str(out),
         "output.trackers": [],
         **more,
@@ -70,6 +72,9 @@ def planted(tiny_model, tmp_path_factory) -> tiebreak.Run:
 def test_a_planted_preference_passes_and_every_file_is_there(planted):
     assert planted.verdict == "pass"
     assert planted.evaluation["accuracy"]["low"] > 0.5
+    assert {check["verdict"] for check in planted.evaluation["checks"]} == {"pass"}
+    # What the doctor said at the start is heard at the end.
+    assert "the doctor warned of a shortcut" in planted.evaluation["reason"]
     assert planted.manifest["status"] == "done"
     for name in ("config.yaml", "data.json", "metrics.jsonl", "evidence.jsonl", "samples.jsonl", "report.html"):
         assert (planted.path / name).stat().st_size > 0, name

@@ -1,6 +1,7 @@
 """What changed between reference and policy, on prompts that were never trained on.
 
 heldout    held-out pairs under reference and policy      samples     answers before and after
-measuring  all that is measured, and its files            measures    the before/after table
-gate       the verdict                                    watching    who looks on while a run trains
+measuring  all that is measured, and its files            measures    which rows there are, and the table of them
+rows       what a measure gives, item by item             gate        the verdict on rows, by rules
+watching   who looks on while a run trains
 """

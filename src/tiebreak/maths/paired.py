@@ -85,10 +85,15 @@ def resampled(
     error = float(np.sqrt(residuals @ residuals * num_clusters / max(num_clusters - 1, 1)) / counts.sum())
     least, greatest = (float(means.min()), float(means.max())) if ends is None else ends
     size, rng = float(counts.mean()), np.random.default_rng(seed)
+    # The weights of clusters that are alike are added up at once: of k exponentials the sum is a gamma of shape k.
+    first = np.flatnonzero(np.append(True, (np.diff(means) != 0) | (np.diff(counts) != 0)))
+    alike = np.append(np.diff(np.append(first, num_clusters)), 1)
+    sums, counts, several = sums[first], counts[first], np.flatnonzero(alike > 1)
     lower, upper = np.empty(num_resamples), np.empty(num_resamples)
-    for start in range(0, num_resamples, per_chunk := max(1, _MOST_WEIGHTS // (num_clusters + 1))):
+    for start in range(0, num_resamples, per_chunk := max(1, _MOST_WEIGHTS // len(alike))):
         part = slice(start, start + per_chunk)
-        weights = rng.standard_exponential((len(lower[part]), num_clusters + 1))
+        weights = rng.standard_exponential((len(lower[part]), len(alike)))
+        weights[:, several] = rng.standard_gamma(alike[several], (len(weights), len(several)))
         total, weight, extra = weights[:, :-1] @ sums, weights[:, :-1] @ counts, weights[:, -1] * size
         lower[part] = (total + extra * least) / (weight + extra)
         upper[part] = (total + extra * greatest) / (weight + extra)

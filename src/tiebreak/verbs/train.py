@@ -13,7 +13,7 @@ from collections.abc import Collection
 from tiebreak import faults, files, runs
 from tiebreak.config import Config, with_output_dir
 from tiebreak.doctor.examination import audit
-from tiebreak.doctor.triage import heed
+from tiebreak.doctor.triage import heed, shortcuts
 from tiebreak.engine.memory import peak_memory_bytes
 from tiebreak.engine.ranks import Alone, Ranks
 from tiebreak.errors import Preempted
@@ -95,6 +95,8 @@ def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Pro
             objective,
             ready.data.heldout,
             config.evaluation,
+            config.gate,
+            told=shortcuts(run.audit),
             seed=config.training.seed,
             cut=budget.cut,
             progress=progress,
@@ -116,6 +118,7 @@ def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Pro
         finished=now(),
         total_seconds=round(time.perf_counter() - began, 1),
         verdict=measured.evaluation["verdict"],
+        overridden=measured.evaluation["overridden"],
     )
 
 
