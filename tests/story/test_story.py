@@ -167,6 +167,21 @@ def test_evaluating_again_gives_the_same_numbers_and_other_pairs_can_be_measured
     assert planted.evaluation == before
 
 
+def test_the_gate_decides_again_without_a_model_and_what_is_overridden_is_written_everywhere(planted, tmp_path):
+    run = tiebreak.Run(shutil.copytree(planted.path, tmp_path / "run"))
+    assert tiebreak.gate(run).as_dict()["reason"] == run.evaluation["reason"]
+    strict = {"gate.rules.repetition.margin": 0.0}
+    assert tiebreak.gate(run, strict).verdict == "inconclusive"
+    assert run.verdict == "pass"  # nothing was written
+    decision = tiebreak.gate(run, strict | {"gate.overrides.repetition": "eight tokens are few"}, record=True)
+    assert decision.verdict == run.verdict == "pass"
+    assert run.manifest["overridden"] == {"repetition": "eight tokens are few"}
+    tiebreak.export(run, tmp_path / "model", quiet=True)
+    for text in (run.report_file.read_text(), (tmp_path / "model" / "README.md").read_text()):
+        assert "overridden: eight tokens are few" in text
+        assert "repetition is overridden (eight tokens are few)" in text
+
+
 @pytest.mark.parametrize("form", ["merged", "adapter"])
 def test_the_export_answers_as_the_trained_model_does(planted, tmp_path, form):
     import peft
