@@ -150,10 +150,10 @@ def test_nothing_measured_and_no_rules_are_no_pass():
     assert _decide(_gate(), _wins(80, 20)).verdict == "inconclusive"
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e308])
 @pytest.mark.parametrize("key", ["answers/preferred", "entropy of somebody's own"])
 def test_what_is_no_number_fails_by_the_name_of_its_measure_and_cannot_be_overridden(bad, key):
-    spoilt = _row(key, [1.0] * 79 + [bad])
+    spoilt = _row(key, [1.0] * 79 + [bad], unit="score")
     found = _decide(_gate(ONE_RULE, overrides={"preferred": "we know"}), _wins(80, 20), spoilt)
     assert found.verdict == "fail"
     assert f"{key}: 1 of 80 values are not finite" in found.reason

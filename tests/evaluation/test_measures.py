@@ -8,6 +8,7 @@ import pytest
 from tiebreak.config import RuleConfig
 from tiebreak.evaluation.heldout import Evidence
 from tiebreak.evaluation.measures import rows, summarise
+from tiebreak.evaluation.rows import Row
 from tiebreak.evaluation.samples import repetition
 from tiebreak.maths.objectives import Objective
 from tiny import settings
@@ -115,6 +116,16 @@ def test_what_the_chosen_side_lost_is_counted_per_token_and_unchanged_answers_ar
     chosen = table["Log-probability of chosen, per token"]
     assert (chosen["before"]["mean"], chosen["after"]["mean"]) == (-2.0, -6.0)
     assert table["Answers that did not change"]["after"]["mean"] == 0.5
+
+
+def test_a_measure_that_is_no_number_fails_by_name_and_can_be_written_down():
+    evidence = [_evidence(i, margin=1.0) for i in range(40)]
+    measured = rows(evidence, [], Objective.of(CONFIG.loss), None)
+    spoilt = Row.of("kl", measured[0].prompts, [0.0] * 40, [math.nan] * 40)
+    found = summarise([*measured, spoilt], 0, CONFIG.gate, [], 0)
+    assert (found["verdict"], len(found["table"])) == ("fail", 5)
+    assert "KL to the reference on own answers: 40 of 40 values are not finite" in found["reason"]
+    json.dumps(found, allow_nan=False)
 
 
 def test_a_policy_that_wins_every_pair_by_losing_its_language_fails():

@@ -42,7 +42,8 @@ def summarise(
         "num_heldout_pairs": len(pairs.after),
         "num_heldout_prompts": len(set(pairs.prompts)),
         "num_samples": num_samples,
-        "table": [row.table(stream) for row in measured],
+        # A mean of what is no number is none; the verdict names the measure.
+        "table": [row.table(stream) for row in measured if not row.num_not_finite],
         "accuracy": asdict(clustered_share(pairs.after, pairs.prompts, stream)),
         **decide(by_key, gate, told, seed=seed).as_dict(),
     }

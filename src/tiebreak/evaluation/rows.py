@@ -16,6 +16,7 @@ from tiebreak.maths.stats import Estimate, clustered_mean, clustered_share
 
 Better = Literal["higher", "lower", "neither"]
 SHARE, TOKENS = "share", "tokens"
+_INFINITE = 1e100
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,9 @@ class Row:
 
     @property
     def num_not_finite(self) -> int:
-        """How many items have a value that is NaN or infinite."""
-        return sum(
-            not (math.isfinite(one) and math.isfinite(two)) for one, two in zip(self.before, self.after, strict=True)
-        )
+        """How many items have a value that is NaN, infinite, or so large that a sum of them would be."""
+        sides = zip(self.before, self.after, strict=True)
+        return sum(not (abs(before) < _INFINITE and abs(after) < _INFINITE) for before, after in sides)
 
     @property
     def changes(self) -> list[float]:

@@ -139,7 +139,7 @@ def print_decision(decision: Mapping[str, Any]) -> None:
     for check in decision["checks"]:
         verdict = check["verdict"]
         more = f"; overridden: {check['override']}" if check["override"] else ""
-        cells = Text(check["name"]), Text(printable(check["says"] + more))
+        cells = (Text(printable(text)) for text in (check["name"], check["says"] + more))
         table.add_row(Text(verdict, style=_VERDICT_STYLES[verdict]), *cells)
     out.print(table)
     _print_verdict(out, decision)
