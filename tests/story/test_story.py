@@ -112,6 +112,13 @@ def test_a_done_run_is_not_done_twice_and_not_overwritten_by_another(planted):
         tiebreak.train(other, quiet=True)
 
 
+def test_a_done_run_keeps_its_verdict_where_the_rules_changed_and_says_so(planted, capsys):
+    gate = planted.config.gate.model_copy(update={"min_prompts": 1000})
+    again = tiebreak.train(planted.config.model_copy(update={"gate": gate}))
+    assert (again.path, again.verdict) == (planted.path, "pass")
+    assert "the rules of gate have changed since" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_done_run_notices_that_its_data_changed(tiny_model, tmp_path):
     pairs = _write_pairs(tmp_path / "pairs.jsonl", num_prompts=40)
     settings = _settings(tiny_model, pairs, tmp_path / "run", **{"training.epochs": 1, "evaluation.num_samples": 0})

@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection
 
 from tiebreak import faults, files, runs
-from tiebreak.config import Config, with_output_dir
+from tiebreak.config import Config, in_quotes, quoted, with_output_dir
 from tiebreak.doctor.examination import audit
 from tiebreak.doctor.triage import heed, shortcuts
 from tiebreak.engine.memory import peak_memory_bytes
@@ -49,6 +49,11 @@ def train(
     run = Run(str(config.output.dir))
     if already_done(run, config):
         progress.say(f"{run.path} is already done with this configuration; nothing to do")
+        if run.config.gate != config.gate:
+            again = in_quotes(f"tiebreak gate {quoted(str(run.path))} --set gate.… --record")
+            progress.warn(
+                f"the rules of gate have changed since; the verdict is by those of the run, {again} by others"
+            )
         if not run.report_file.exists():
             write_report(run)
         return run
