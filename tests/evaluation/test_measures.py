@@ -109,8 +109,8 @@ def test_answers_are_counted_where_there_are_any_and_the_rule_where_there_is_one
 
 
 def test_what_the_chosen_side_lost_is_counted_per_token_and_unchanged_answers_are_counted():
-    same = (10, True, False, 0.0)
-    samples = [_sample(0, same, same), _sample(1, same, (11, True, False, 0.0))]
+    same = (10, True, False, 0.0, False)
+    samples = [_sample(0, same, same), _sample(1, same, (11, True, False, 0.0, False))]
     evidence = [_evidence(i, margin=1.0, chosen=(-10.0, -30.0), tokens=(5, 5)) for i in range(2)]
     table = _table(_summary(evidence, samples, CONFIG))
     chosen = table["Log-probability of chosen, per token"]
@@ -130,7 +130,7 @@ def test_a_measure_that_is_no_number_fails_by_name_and_can_be_written_down():
 
 def test_a_policy_that_wins_every_pair_by_losing_its_language_fails():
     evidence = [_evidence(i, margin=9.0, chosen=(-10.0, -50.0), rejected=(-9.0, -140.0)) for i in range(80)]
-    dashes = [_sample(i, (40, True, True, 0.05), (64, False, True, 1.0)) for i in range(80)]
+    dashes = [_sample(i, (40, True, True, 0.05, False), (64, False, True, 1.0, True)) for i in range(80)]
     found = _summary(evidence, dashes, CONFIG)
     assert found["accuracy"]["mean"] == 1.0
     assert found["verdict"] == "fail"

@@ -54,6 +54,8 @@ def _settings(tiny_model: Path, pairs: Path, out: Path, **more: object) -> dict[
         "evaluation.rule": {"name": "says yes", "pattern": "yes"},
         # Forty-eight answers of eight tokens cannot tell five points of repetition from none.
         "gate.rules.repetition.margin": 0.15,
+        # Weights drawn by chance know no text that they could forget.
+        "evaluation.neutral_probe": False,
         "output.dir": str(out),
         "output.trackers": [],
         **more,

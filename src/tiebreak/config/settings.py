@@ -142,6 +142,9 @@ class EvaluationConfig(Section):
     probe_pairs: int = Field(64, ge=1, description="Most held-out pairs scored at each probe; the end scores them all.")
     num_samples: int = Field(64, ge=0, description="Held-out prompts answered by the model before and after.")
     max_new_tokens: int = Field(128, ge=1, description="Most tokens of a sampled answer.")
+    neutral_probe: bool = Field(
+        True, description="Also measure what became of neutral texts and simple questions that come with tiebreak."
+    )
     rule: RuleConfig | None = Field(None, description="Rule that measures the preference on generated answers.")
 
 

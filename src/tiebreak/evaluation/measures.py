@@ -5,15 +5,17 @@ Owns which rows there are and what each means. Pure: rows of evidence in, one JS
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
 
 from tiebreak.config import GateConfig, RuleConfig
+from tiebreak.evaluation.diversity import distinct_n, words
 from tiebreak.evaluation.gate import decide
 from tiebreak.evaluation.heldout import Evidence
+from tiebreak.evaluation.probe import ProbeItem
 from tiebreak.evaluation.rows import Row
 from tiebreak.fingerprint import derive_seed
 from tiebreak.maths.logps import Logps
@@ -106,6 +108,7 @@ def _answer_rows(samples: Samples, rule: RuleConfig | None) -> list[Row]:
         found.append(Row.of("answers/rule", prompts, before, after, f"Answers: {rule.name}"))
         found.append(Row.of("answers/preferred", prompts, [0.5] * len(won), won))
     before, after = counted("finished")
+    variety = {sample["prompt_id"]: sides for sample in samples if (sides := _variety(sample))}
     same = [float(sample["before"]["text"] == sample["after"]["text"]) for sample in samples]
     return [
         *found,
@@ -113,5 +116,34 @@ def _answer_rows(samples: Samples, rule: RuleConfig | None) -> list[Row]:
         Row.of("answers/unfinished", prompts, [1 - ended for ended in before], [1 - ended for ended in after]),
         Row.of("answers/repetition", prompts, *counted("repetition")),
         Row.of("answers/looping", prompts, *counted("looping")),
+        *_variety_rows(variety),
         Row.of("answers/unchanged", prompts, [1.0] * len(same), same),
     ]
+
+
+def _variety_rows(variety: Mapping[str, tuple[float, ...]]) -> list[Row]:
+    if not variety:
+        return []
+    before, after = ([sides[side] for sides in variety.values()] for side in (0, 1))
+    return [Row.of("answers/distinct", list(variety), before, after)]
+
+
+def _variety(sample: dict[str, Any]) -> tuple[float, ...]:
+    """Return the share of different word pairs in both answers, over as many words as both have; () where few."""
+    texts = [sample[side]["text"] for side in ("before", "after")]
+    length = min(len(words(text)) for text in texts)
+    return tuple(distinct_n([text], 2, length) for text in texts) if length >= _FEWEST_WORDS else ()
+
+
+_FEWEST_WORDS = 8
+
+
+def probe_rows(items: Sequence[ProbeItem]) -> list[Row]:
+    """Return what neutral texts and questions became: log-probability per token, and of right answers."""
+    found = []
+    for key, kind in (("neutral_logps", "text"), ("capability", "question")):
+        some = [item for item in items if item.kind == kind]
+        if some:
+            sides = [item.before for item in some], [item.after for item in some]
+            found.append(Row.of(key, [item.item_id for item in some], *sides))
+    return found

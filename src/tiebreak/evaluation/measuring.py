@@ -17,7 +17,8 @@ from tiebreak.engine.model import Model
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.scorer import Cut
 from tiebreak.evaluation.heldout import Evidence, HeldoutPairs
-from tiebreak.evaluation.measures import rows, summarise
+from tiebreak.evaluation.measures import probe_rows, rows, summarise
+from tiebreak.evaluation.probe import NeutralProbe
 from tiebreak.evaluation.rows import Row
 from tiebreak.evaluation.samples import sample
 from tiebreak.maths.objectives import Objective
@@ -64,4 +65,6 @@ def measure(
     evidence = HeldoutPairs(policy, reference, objective, pairs.tokenized, cut).evidence(progress=progress)
     samples = sample(policy, reference, pairs.pairs, settings, progress, answers)
     measured = rows(evidence, samples, objective, settings.rule)
+    if settings.neutral_probe:
+        measured += probe_rows(NeutralProbe(policy, reference, cut).rows(progress))
     return Measured(summarise(measured, len(samples), gate, told, seed), measured, evidence, samples)
