@@ -160,3 +160,26 @@ def differentiable_logp(model: torch.nn.Module, prompt: Sequence[int], completio
 def slope(function: Callable[[float], float], at: float, width: float = 1e-5) -> float:
     """Central difference."""
     return (function(at + width) - function(at - width)) / (2 * width)
+
+
+def sign_test(above: int, below: int) -> float:
+    """Twice the chance that a fair coin falls on the rarer side as seldom or more seldom, at most 1."""
+    num, rarer = above + below, min(above, below)
+    return min(1.0, 2 * sum(math.comb(num, k) for k in range(rarer + 1)) / 2**num)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm 1979: the largest, over all p-values that are not larger, of p times how many are not smaller."""
+    return [
+        max(min(1.0, q * sum(r >= q for r in p_values)) for q in p_values if q <= p)
+        for p in p_values
+    ]  # fmt: skip
+
+
+def clustered_standard_error(values: Sequence[float], clusters: Sequence[str]) -> float:
+    """Cochran 1977, ch. 6: of the ratio of a cluster's sums to its counts, linearised."""
+    mean, names = sum(values) / len(values), sorted(set(clusters))
+    total = 0.0
+    for name in names:
+        total += sum(value - mean for value, cluster in zip(values, clusters, strict=True) if cluster == name) ** 2
+    return math.sqrt(total * len(names) / (len(names) - 1)) / len(values)

@@ -25,7 +25,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "tiebreak"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 COMMANDS = (
-    "train", "plan", "check", "clean", "convert", "init", "evaluate", "report", "export", "chat", "config",
+    "train", "plan", "check", "clean", "convert", "init", "evaluate", "gate", "report", "export", "chat",
+    "config",
 )  # fmt: skip
 
 

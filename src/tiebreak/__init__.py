@@ -26,6 +26,7 @@ from tiebreak.runs import Run, open_run
 if TYPE_CHECKING:
     from tiebreak.doctor.report import AuditReport
     from tiebreak.engine.planner import Plan
+    from tiebreak.evaluation.gate import Decision
     from tiebreak.verbs.chat import Conversation
     from tiebreak.verbs.clean import Cleaned
     from tiebreak.verbs.convert import Conversion
@@ -44,6 +45,7 @@ __all__ = [
     "convert",
     "evaluate",
     "export",
+    "gate",
     "init",
     "load_config",
     "open_run",
@@ -102,6 +104,16 @@ def evaluate(run: Run | str | Path, *, data: str | None = None, quiet: bool = Fa
     from tiebreak.verbs import evaluate as verb
 
     return verb.evaluate(_run(run), _progress(quiet), data=data)
+
+
+def gate(run: Run | str | Path, overrides: Sequence[str] | Mapping[str, Any] = (), *, record: bool = False) -> Decision:
+    """Hold what a run measured against the rules of its configuration, with `overrides` of `gate.…` on top.
+
+    With `record` the decision becomes the run's own; otherwise nothing is written.
+    """
+    from tiebreak.verbs import gate as verb
+
+    return verb.gate(_run(run), overrides, record=record)
 
 
 def report(run: Run | str | Path) -> Path:

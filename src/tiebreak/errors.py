@@ -10,7 +10,8 @@
     │   └── NotFinite    a loss or gradient is NaN or infinite                          exit 1
     └── ExportError      the written artefact differs from the trained model            exit 1
 
-Preempted (exit 75) stands beside the tree: a signal asked the run to end.
+Preempted (exit 75) stands beside the tree: a signal asked the run to end. Nor is a verdict an error: `tiebreak gate`
+exits with 3 where a run fails, and with 4 where it is not known.
 A message is one line: where, what was found, what was wanted, what to do next.
 """
 
@@ -21,6 +22,8 @@ from collections.abc import Iterable
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
+EXIT_FAILED = 3
+EXIT_INCONCLUSIVE = 4
 EXIT_PREEMPTED = 75
 EXIT_INTERRUPTED = 130
 

@@ -71,6 +71,8 @@ class Run:
     """One line for each held-out pair."""
     samples_file = _Place("samples.jsonl")
     """Answers before and after."""
+    measures_file = _Place("measures.jsonl")
+    """One line for each measure, with its value of every item before and after: what the gate decides on."""
     report_file = _Place("report.html")
     """All of it on one page."""
 
@@ -94,6 +96,11 @@ class Run:
     def data(self) -> dict[str, Any]:
         """The account of the data."""
         return _json_object(self.data_file)
+
+    @property
+    def audit(self) -> dict[str, Any]:
+        """What the doctor found; nothing where it was not asked."""
+        return _json_object(self.audit_file) if self.audit_file.exists() else {}
 
     @property
     def evaluation(self) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import pytest
 
 from tiebreak.config import RuleConfig
 from tiebreak.evaluation.heldout import Evidence
-from tiebreak.evaluation.measures import summarise
+from tiebreak.evaluation.measures import rows, summarise
+from tiebreak.evaluation.rows import Row
 from tiebreak.maths.objectives import Objective
 from tiny import settings
 
@@ -32,6 +33,8 @@ def _evidence(index, *, margin, prompt=None, chosen=(-10.0, -8.0), rejected=(-9.
 def _sample(index, before, after):
     keys = ("num_tokens", "finished", "matches_rule", "repetition", "looping")
     sides = {"before": dict(zip(keys, before, strict=True)), "after": dict(zip(keys, after, strict=True))}
+    for name, side in sides.items():
+        side["text"] = "the same" if before == after else name
     return {"prompt_id": f"prompt{index}"} | sides
 
 
@@ -43,7 +46,8 @@ CONFIG = settings("any")
 
 
 def _summary(evidence, samples, config):
-    return summarise(evidence, samples, Objective.of(config.loss), config.evaluation.rule, config.training.seed)
+    measured = rows(evidence, samples, Objective.of(config.loss), config.evaluation.rule)
+    return summarise(measured, len(samples), config.gate, ["a fact"], config.training.seed)
 
 
 def test_the_table_has_the_means_of_the_evidence_and_chance_before():
@@ -78,8 +82,8 @@ def test_pairs_of_one_prompt_count_as_one_group():
     one_prompt = _summary([_evidence(i, margin=1.0, prompt=f"prompt{i % 19}") for i in range(60)], [], CONFIG)
     enough = _summary([_evidence(i, margin=1.0, prompt=f"prompt{i % 20}") for i in range(60)], [], CONFIG)
     assert (one_prompt["num_heldout_pairs"], one_prompt["num_heldout_prompts"]) == (60, 19)
-    assert one_prompt["verdict"] == "inconclusive"
-    assert enough["verdict"] == "pass"
+    verdicts = [{check["name"]: check["verdict"] for check in found["checks"]} for found in (one_prompt, enough)]
+    assert [verdict["accuracy"] for verdict in verdicts] == ["inconclusive", "pass"]
 
 
 def test_answers_are_counted_where_there_are_any_and_the_rule_where_there_is_one():
@@ -91,16 +95,49 @@ def test_answers_are_counted_where_there_are_any_and_the_rule_where_there_is_one
     named = CONFIG.model_copy(
         update={"evaluation": CONFIG.evaluation.model_copy(update={"rule": RuleConfig(name="short", pattern="x")})}
     )
-    assert len(_table(_summary(evidence, [], named))) == 4
+    assert len(_table(_summary(evidence, [], named))) == 5
     plain, ruled = (_table(_summary(evidence, samples, config)) for config in (CONFIG, named))
     assert (plain["Tokens in an answer"]["before"]["mean"], plain["Tokens in an answer"]["after"]["mean"]) == (15, 5)
-    ends = plain["Answers that end by themselves"]
-    assert (ends["before"]["mean"], ends["after"]["mean"]) == (0.5, 1.0)
+    cut = plain["Answers cut off at max_new_tokens"]
+    assert (cut["before"]["mean"], cut["after"]["mean"]) == (0.5, 0.0)
     repeated, loops = plain["Share of an answer that repeats itself"], plain["Answers that go round in circles"]
     assert (repeated["before"]["mean"], repeated["after"]["mean"]) == (0.125, 0.625)
     assert (loops["before"]["mean"], loops["after"]["mean"]) == (0.0, 1.0)
-    assert ruled.keys() - plain.keys() == {"Answers: short"}
+    assert ruled.keys() - plain.keys() == {"Answers: short", "Answers better than before"}
     assert ruled["Answers: short"]["after"]["mean"] == 1.0
+    assert ruled["Answers better than before"]["after"]["mean"] == 1.0
+
+
+def test_what_the_chosen_side_lost_is_counted_per_token_and_unchanged_answers_are_counted():
+    same = (10, True, False, 0.0, False)
+    samples = [_sample(0, same, same), _sample(1, same, (11, True, False, 0.0, False))]
+    evidence = [_evidence(i, margin=1.0, chosen=(-10.0, -30.0), tokens=(5, 5)) for i in range(2)]
+    table = _table(_summary(evidence, samples, CONFIG))
+    chosen = table["Log-probability of chosen, per token"]
+    assert (chosen["before"]["mean"], chosen["after"]["mean"]) == (-2.0, -6.0)
+    assert table["Answers that did not change"]["after"]["mean"] == 0.5
+
+
+def test_a_measure_that_is_no_number_fails_by_name_and_can_be_written_down():
+    evidence = [_evidence(i, margin=1.0) for i in range(40)]
+    measured = rows(evidence, [], Objective.of(CONFIG.loss), None)
+    spoilt = Row.of("kl", measured[0].prompts, [0.0] * 40, [math.nan] * 40)
+    found = summarise([*measured, spoilt], 0, CONFIG.gate, [], 0)
+    assert (found["verdict"], len(found["table"])) == ("fail", 5)
+    assert "KL to the reference on own answers: 40 of 40 values are not finite" in found["reason"]
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_policy_that_wins_every_pair_by_losing_its_language_fails():
+    evidence = [_evidence(i, margin=9.0, chosen=(-10.0, -50.0), rejected=(-9.0, -140.0)) for i in range(80)]
+    dashes = [_sample(i, (40, True, True, 0.05, False), (64, False, True, 1.0, True)) for i in range(80)]
+    found = _summary(evidence, dashes, CONFIG)
+    assert found["accuracy"]["mean"] == 1.0
+    assert found["verdict"] == "fail"
+    failed = {check["name"] for check in found["checks"] if check["verdict"] == "fail"}
+    assert failed == {"repetition", "unfinished", "chosen"}
+    assert "the answers repeat themselves" in found["reason"]
+    assert found["reason"].endswith("; a fact")
 
 
 def test_the_same_evidence_gives_the_same_document_and_it_is_json():

@@ -16,7 +16,7 @@ from bounds import examples, hang_after
 from tiebreak.config import Config, DataConfig, leaves, load_config
 from tiebreak.data.reader import PairFile, read_pairs
 from tiebreak.data.render import Renderer
-from tiebreak.errors import ConfigError, DataError, RenderError
+from tiebreak.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_USAGE, ConfigError, DataError, RenderError
 from tiebreak.records import Message, Pair, TokenizedPair
 
 QUICK = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]}
@@ -64,7 +64,7 @@ def _answered(answer, codes=(0, 1, 2)) -> None:
     code, out, err = answer
     assert "Traceback" not in out + err
     assert code in codes, err
-    if code:
+    if code not in (0, EXIT_FAILED, EXIT_INCONCLUSIVE):
         assert len([line for line in err.splitlines() if line.startswith("error: ")]) == 1, err
 
 
@@ -150,7 +150,9 @@ def test_a_hostile_configuration_is_refused_at_once(tmp_path, text):
 # ----------------------------------------------------------------------------------------------------------- run folder
 
 DOCUMENTS = ("run.json", "data.json", "evaluation.json", "audit.json", "train_prompts.json")
-ROWS = ("metrics.jsonl", "evidence.jsonl", "samples.jsonl", "dropped.jsonl", "heldout_pairs.jsonl")
+ROWS = (
+    "metrics.jsonl", "evidence.jsonl", "samples.jsonl", "measures.jsonl", "dropped.jsonl", "heldout_pairs.jsonl",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -181,16 +183,26 @@ def _restore(folder: Path, right) -> None:
         (folder / name).write_bytes(content)
 
 
-def _ask(command, spoilable, words, data) -> None:
+def _ask(command, spoilable, words, data, files=(*DOCUMENTS, *ROWS), codes=(0, 1, 2)) -> None:
     folder, right = spoilable
-    names = data.draw(st.lists(st.sampled_from([*DOCUMENTS, *ROWS]), min_size=1, max_size=2, unique=True))
+    names = data.draw(st.lists(st.sampled_from(files), min_size=1, max_size=2, unique=True))
     try:
         for name in names:
             _spoil(folder, right, name, data)
         named = {"RUN": folder, "PAIRS": folder.with_name("pairs.jsonl")}
-        _answered(command(*(named.get(word, word) for word in words)))
+        _answered(command(*(named.get(word, word) for word in words)), codes)
     finally:
         _restore(folder, right)
+
+
+@settings(max_examples=examples(30, 300), **QUICK)
+@given(st.data())
+@pytest.mark.filterwarnings("ignore")  # means of 1e308 warn
+def test_any_run_folder_is_judged_or_refused_in_one_line(command, spoilable, data):
+    codes = (0, EXIT_USAGE, EXIT_FAILED, EXIT_INCONCLUSIVE)
+    _ask(
+        command, spoilable, ["gate", "RUN", "--json"], data, ("measures.jsonl", "evaluation.json", "config.yaml"), codes
+    )
 
 
 @settings(max_examples=examples(10, 100), **QUICK)

@@ -75,6 +75,8 @@ def test_no_text_reaches_a_terminal_with_its_effects(text, capsys):
     estimate = {"mean": 0.5, "low": 0.4, "high": 0.6}
     table = [{"name": text, "unit": "share", "before": estimate, "after": estimate}]
     console.print_evaluation({"table": table, "verdict": "fail", "reason": text}, [sample])
+    check = {"name": text, "verdict": "fail", "says": text, "override": text}
+    console.print_decision({"checks": [check], "verdict": "fail", "reason": text})
     shown = capsys.readouterr()
     assert not ACTIVE.search(shown.out + shown.err)
     if "[bold" in text:

@@ -49,9 +49,13 @@ def _settings(tiny_model: Path, pairs: Path, out: Path, **more: object) -> dict[
         "training.learning_rate": 5e-3,
         "training.epochs": 2,
         "adapter.rank": 4,
-        "evaluation.num_samples": 4,
+        "evaluation.num_samples": 64,
         "evaluation.max_new_tokens": 8,
         "evaluation.rule": {"name": "says yes", "pattern": "yes"},
+        # Forty-eight answers of eight tokens cannot tell five points of repetition from none.
+        "gate.rules.repetition.margin": 0.15,
+        # Weights drawn by chance know no text that they could forget.
+        "evaluation.neutral_probe": False,
         "output.dir": str(out),
         "output.trackers": [],
         **more,
@@ -70,6 +74,9 @@ def planted(tiny_model, tmp_path_factory) -> tiebreak.Run:
 def test_a_planted_preference_passes_and_every_file_is_there(planted):
     assert planted.verdict == "pass"
     assert planted.evaluation["accuracy"]["low"] > 0.5
+    assert {check["verdict"] for check in planted.evaluation["checks"]} == {"pass"}
+    # What the doctor said at the start is heard at the end.
+    assert "the doctor warned of a shortcut" in planted.evaluation["reason"]
     assert planted.manifest["status"] == "done"
     for name in ("config.yaml", "data.json", "metrics.jsonl", "evidence.jsonl", "samples.jsonl", "report.html"):
         assert (planted.path / name).stat().st_size > 0, name
@@ -105,6 +112,13 @@ def test_a_done_run_is_not_done_twice_and_not_overwritten_by_another(planted):
     other = planted.config.model_copy(update={"training": planted.config.training.model_copy(update={"seed": 1})})
     with pytest.raises(RunError, match=r"training\.seed"):
         tiebreak.train(other, quiet=True)
+
+
+def test_a_done_run_keeps_its_verdict_where_the_rules_changed_and_says_so(planted, capsys):
+    gate = planted.config.gate.model_copy(update={"min_prompts": 1000})
+    again = tiebreak.train(planted.config.model_copy(update={"gate": gate}))
+    assert (again.path, again.verdict) == (planted.path, "pass")
+    assert "the rules of gate have changed since" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_done_run_notices_that_its_data_changed(tiny_model, tmp_path):
@@ -160,6 +174,21 @@ def test_evaluating_again_gives_the_same_numbers_and_other_pairs_can_be_measured
     assert found["accuracy"]["mean"] == pytest.approx(1 - before["accuracy"]["mean"])
     assert found["verdict"] == "fail"
     assert planted.evaluation == before
+
+
+def test_the_gate_decides_again_without_a_model_and_what_is_overridden_is_written_everywhere(planted, tmp_path):
+    run = tiebreak.Run(shutil.copytree(planted.path, tmp_path / "run"))
+    assert tiebreak.gate(run).as_dict()["reason"] == run.evaluation["reason"]
+    strict = {"gate.rules.repetition.margin": 0.0}
+    assert tiebreak.gate(run, strict).verdict == "inconclusive"
+    assert run.verdict == "pass"  # nothing was written
+    decision = tiebreak.gate(run, strict | {"gate.overrides.repetition": "eight tokens are few"}, record=True)
+    assert decision.verdict == run.verdict == "pass"
+    assert run.manifest["overridden"] == {"repetition": "eight tokens are few"}
+    tiebreak.export(run, tmp_path / "model", quiet=True)
+    for text in (run.report_file.read_text(), (tmp_path / "model" / "README.md").read_text()):
+        assert "overridden: eight tokens are few" in text
+        assert "repetition is overridden (eight tokens are few)" in text
 
 
 @pytest.mark.parametrize("form", ["merged", "adapter"])

@@ -3,6 +3,7 @@
 section      what a group of settings is
 settings     the groups of a run, and `Config`, which holds them all
 data         the settings of preference data        objectives   those of the loss
+gate         the rules of the gate, and the measures that they may be about
 loading      YAML and overrides to a `Config`       describe     a `Config` to YAML, with what each setting means
 yaml_text    the dialect of YAML                        commands     commands to paste, with every option they need
 foreign/     the settings of other trainers by their names
@@ -11,6 +12,7 @@ foreign/     the settings of other trainers by their names
 from tiebreak.config.commands import command, in_quotes, quoted, reading, rendered_by
 from tiebreak.config.data import BUNDLED_PAIRS, DataConfig, SourceConfig
 from tiebreak.config.describe import describe_config, dump_config
+from tiebreak.config.gate import MEASURES, GateConfig, GateRule
 from tiebreak.config.loading import build_config, load_config, load_data, load_reading, with_output_dir
 from tiebreak.config.objectives import LossConfig
 from tiebreak.config.section import Section
@@ -31,10 +33,13 @@ from tiebreak.config.settings import (
 __all__ = [
     "BUNDLED_MODEL",
     "BUNDLED_PAIRS",
+    "MEASURES",
     "AdapterConfig",
     "Config",
     "DataConfig",
     "EvaluationConfig",
+    "GateConfig",
+    "GateRule",
     "LossConfig",
     "ModelConfig",
     "OutputConfig",

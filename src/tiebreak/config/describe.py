@@ -23,5 +23,10 @@ def describe_config() -> str:
         lines.append(f"{section}:  # {(nested.__doc__ or '').strip()}")
         for name, leaf in nested.model_fields.items():
             default = list(leaf.default) if isinstance(leaf.default, tuple) else leaf.default
+            if isinstance(default, dict) and default:  # a table: a line for each of its rows
+                rows = {key: row.model_dump(mode="json") for key, row in default.items()}
+                lines.append(f"  {name}:  # {leaf.description}")
+                lines += [f"    {key}: {write_yaml(row, inline=True)}" for key, row in rows.items()]
+                continue
             lines.append(f"  {name}: {write_yaml(default, inline=True)}  # {leaf.description}")
     return "\n".join(lines) + "\n"

@@ -1,7 +1,7 @@
 """Every setting of a run, its type, range, default and meaning: the only place that knows them.
 
-Values are frozen. The descriptions feed `tiebreak config` and the documentation. Those of data and of objectives have
-files of their own; how settings are loaded is known to `loading`.
+Values are frozen. The descriptions feed `tiebreak config` and the documentation. Those of data, of objectives and
+of the gate have files of their own; how settings are loaded is known to `loading`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field, field_validator
 
 from tiebreak.config.data import DataConfig
+from tiebreak.config.gate import GateConfig
 from tiebreak.config.objectives import LossConfig
 from tiebreak.config.section import Section, sections_of
 
@@ -139,8 +140,11 @@ class EvaluationConfig(Section):
 
     probes: int = Field(3, ge=0, description="How often held-out pairs are scored during training, evenly spaced.")
     probe_pairs: int = Field(64, ge=1, description="Most held-out pairs scored at each probe; the end scores them all.")
-    num_samples: int = Field(8, ge=0, description="Held-out prompts answered by the model before and after.")
+    num_samples: int = Field(64, ge=0, description="Held-out prompts answered by the model before and after.")
     max_new_tokens: int = Field(128, ge=1, description="Most tokens of a sampled answer.")
+    neutral_probe: bool = Field(
+        True, description="Also measure what became of neutral texts and simple questions that come with tiebreak."
+    )
     rule: RuleConfig | None = Field(None, description="Rule that measures the preference on generated answers.")
 
 
@@ -167,6 +171,7 @@ class Config(Section):
     reference: ReferenceConfig = ReferenceConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    gate: GateConfig = GateConfig()
     output: OutputConfig = OutputConfig()
 
     @property

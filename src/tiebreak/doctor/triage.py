@@ -1,9 +1,13 @@
-"""What training does about the doctor's findings: it refuses errors, and tells of warnings.
+"""What becomes of the doctor's findings in a run: errors are refused, warnings told, shortcuts named by the verdict.
 
-Owns which findings stop a run. What is found, and how grave it is, is the doctor's to say.
+Owns which findings stop a run, and which a verdict has to name. What is found, and how grave it is, is the doctor's to
+say.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from tiebreak.config import DataConfig, command, in_quotes
 from tiebreak.doctor.report import AuditReport, Finding
@@ -36,6 +40,15 @@ def heed(audit: AuditReport, data: DataConfig, progress: Progress) -> None:
     told = [finding for finding in audit.findings if finding.grade != "info" and finding.code not in READING_RULES]
     for finding in told:
         progress.warn(_said(finding))
+
+
+def shortcuts(audit: Mapping[str, Any]) -> list[str]:
+    """Return in words, of audit.json, each way to win on held-out pairs without getting better."""
+    return [
+        f"the doctor warned of a shortcut: {finding['detail'] or finding['title']}"
+        for finding in audit.get("findings", ())
+        if finding["code"] in ("shortcut_length", "shortcut")
+    ]
 
 
 def _said(finding: Finding) -> str:

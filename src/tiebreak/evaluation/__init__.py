@@ -1,8 +1,8 @@
 """What changed between reference and policy, on prompts that were never trained on.
 
 heldout    held-out pairs under reference and policy      samples     answers before and after
-measuring  all that is measured, and its files            measures    the before/after table
+measuring  all that is measured, and its files            measures    which rows there are, and the table of them
+rows       what a measure gives, item by item             gate        the verdict on rows, by rules
 probe      neutral texts and questions, before and after  watching    who looks on while a run trains
 repetition how much of an answer goes on with itself      diversity   how different answers are from each other
-gate       the verdict
 """

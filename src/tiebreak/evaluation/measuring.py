@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak import files
-from tiebreak.config import EvaluationConfig
+from tiebreak.config import EvaluationConfig, GateConfig
 from tiebreak.data.account import Side
 from tiebreak.engine.model import Model
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.scorer import Cut
 from tiebreak.evaluation.heldout import Evidence, HeldoutPairs
-from tiebreak.evaluation.measures import summarise
+from tiebreak.evaluation.measures import probe_rows, rows, summarise
+from tiebreak.evaluation.probe import NeutralProbe
+from tiebreak.evaluation.rows import Row
 from tiebreak.evaluation.samples import sample
 from tiebreak.maths.objectives import Objective
 from tiebreak.progress import Progress
@@ -26,9 +28,10 @@ from tiebreak.runs import Run
 
 @dataclass(frozen=True)
 class Measured:
-    """Before and after: the summary with its verdict, one row a pair, one row an answered prompt."""
+    """Before and after: the summary with its verdict, one row a measure, one a pair, one an answered prompt."""
 
     evaluation: dict[str, Any]
+    rows: Sequence[Row]
     evidence: Sequence[Evidence]
     samples: Sequence[dict[str, Any]]
 
@@ -36,6 +39,7 @@ class Measured:
         """Keep everything in the run folder."""
         files.write_jsonl(run.evidence_file, (row.as_dict() for row in self.evidence))
         files.write_jsonl(run.samples_file, self.samples)
+        files.write_jsonl(run.measures_file, (row.as_dict() for row in self.rows))
         files.write_json(run.evaluation_file, self.evaluation)
 
 
@@ -45,7 +49,9 @@ def measure(
     objective: Objective,
     pairs: Side,
     settings: EvaluationConfig,
+    gate: GateConfig,
     *,
+    told: Sequence[str] = (),
     seed: int,
     cut: Cut,
     progress: Progress,
@@ -53,8 +59,12 @@ def measure(
 ) -> Measured:
     """Measure policy against reference on held-out pairs.
 
-    `seed` is the run's; `answers` is a file in which generated answers survive a crash.
+    `told` are facts about the run that the verdict's first line names; `seed` is the run's; `answers` is a file in
+    which generated answers survive a crash.
     """
     evidence = HeldoutPairs(policy, reference, objective, pairs.tokenized, cut).evidence(progress=progress)
     samples = sample(policy, reference, pairs.pairs, settings, progress, answers)
-    return Measured(summarise(evidence, samples, objective, settings.rule, seed), evidence, samples)
+    measured = rows(evidence, samples, objective, settings.rule)
+    if settings.neutral_probe:
+        measured += probe_rows(NeutralProbe(policy, reference, cut).rows(progress))
+    return Measured(summarise(measured, len(samples), gate, told, seed), measured, evidence, samples)

@@ -65,6 +65,14 @@ def _template(run: Run) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def _overridden(check: dict[str, Any]) -> str:
+    return f" (overridden: {_cell(check['override'])})" if check["override"] else ""
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
 def _measured(evaluation: dict[str, Any]) -> str:
     reason = evaluation["reason"]
     rows = [
@@ -79,7 +87,15 @@ def _measured(evaluation: dict[str, Any]) -> str:
             "|---|---|---|",
             *rows,
             "",
-            "Measured on held-out prompts. Intervals: 95 %, prompts resampled. It covers this preference alone;",
-            "it says nothing of other abilities or of safety.",
+            "Measured on held-out prompts. Intervals: 95 %, prompts resampled.",
+            "",
+            "| rule | verdict | found and wanted |",
+            "|---|---|---|",
+            *(
+                f"| {check['name']} | {check['verdict']}{_overridden(check)} | {_cell(check['says'])} |"
+                for check in evaluation.get("checks", ())
+            ),
+            "",
+            "What no rule is about was not tested: other abilities and safety among it.",
         ]
     )

@@ -127,9 +127,28 @@ def print_evaluation(evaluation: Mapping[str, Any], samples: Sequence[Mapping[st
         telling = sorted(samples, key=lambda s: s["before"].get("matches_rule") == s["after"].get("matches_rule"))
         for sample in telling[:num_samples]:
             _print_sample(out, sample)
-        verdict = evaluation["verdict"]
-        reason = printable(f": {evaluation['reason']}")
-        out.print(Text(verdict.upper(), style=_VERDICT_STYLES[verdict]).append(reason, style="default"))
+        _print_verdict(out, evaluation)
+
+
+def print_decision(decision: Mapping[str, Any]) -> None:
+    """Print what each rule says, and the verdict."""
+    out = rich.console.Console(highlight=False)
+    table = Table(box=rich.box.SIMPLE_HEAD, title="Rules", title_justify="left")
+    for heading in ("", "rule", "what was found"):
+        table.add_column(heading)
+    for check in decision["checks"]:
+        verdict = check["verdict"]
+        more = f"; overridden: {check['override']}" if check["override"] else ""
+        cells = (Text(printable(text)) for text in (check["name"], check["says"] + more))
+        table.add_row(Text(verdict, style=_VERDICT_STYLES[verdict]), *cells)
+    out.print(table)
+    _print_verdict(out, decision)
+
+
+def _print_verdict(out: rich.console.Console, decision: Mapping[str, Any]) -> None:
+    verdict = decision["verdict"]
+    reason = printable(f": {decision['reason']}")
+    out.print(Text(verdict.upper(), style=_VERDICT_STYLES[verdict]).append(reason, style="default"))
 
 
 def _print_sample(out: rich.console.Console, sample: Mapping[str, Any]) -> None:

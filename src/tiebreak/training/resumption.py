@@ -24,8 +24,9 @@ from tiebreak.runs import Run, as_a_run_writes
 Resume = Literal["auto", "never"]
 PARTS = ("config", "data", "template", "tokenizer", "model")
 """What must be the same when an attempt goes on; a change of each can be accepted by its name."""
-# Settings that move no weight: where results go, how often they are saved, where the reference is remembered.
-_FREE = ("output.", "reference.", "training.checkpoint_steps", "training.keep_checkpoints")
+# Settings that move no weight: where results go, how often they are saved, where the reference is remembered, what is
+# made of the evidence.
+_FREE = ("output.", "reference.", "gate.", "training.checkpoint_steps", "training.keep_checkpoints")
 
 
 def identity(config: Config, data: PreparedData, policy: Model, reference: Reference) -> dict[str, str]:

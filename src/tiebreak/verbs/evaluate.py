@@ -15,6 +15,7 @@ from tiebreak.data.account import Side
 from tiebreak.data.formats import Pairing
 from tiebreak.data.preparation import render_side
 from tiebreak.data.reader import PairFile, is_told_alike, read_pairs
+from tiebreak.doctor.triage import shortcuts
 from tiebreak.errors import DataError
 from tiebreak.evaluation.measuring import Measured, measure
 from tiebreak.maths.objectives import Objective
@@ -43,7 +44,9 @@ def evaluate(run: Run, progress: Progress | None = None, *, data: str | None = N
         finished = run.manifest.get("num_steps_done") == run.manifest.get("num_steps") is not None
         status = {"status": runs.DONE, "error": None} if finished else {}
         with as_a_run_writes(run.path):
-            run.update_manifest(verdict=measured.evaluation["verdict"], **status)
+            run.update_manifest(
+                verdict=measured.evaluation["verdict"], overridden=measured.evaluation["overridden"], **status
+            )
         write_report(run)
     return measured.evaluation
 
@@ -123,12 +126,16 @@ def _without_trained_prompts(run: Run, found: PairFile) -> tuple[list[Pair], Seq
 
 def _measured(run: Run, loaded: Loaded, side: Side, progress: Progress) -> Measured:
     config = run.config
+    with as_a_run_writes(run.path):
+        told = shortcuts(run.audit)
     return measure(
         loaded.policy,
         loaded.reference,
         Objective.of(config.loss),
         side,
         config.evaluation,
+        config.gate,
+        told=told,
         seed=config.training.seed,
         cut=loaded.budget.cut,
         progress=progress,

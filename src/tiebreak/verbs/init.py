@@ -121,7 +121,9 @@ def starting_config(report: Mapping[str, Any], data: DataConfig, model: ModelCon
         lines.append(_set("label_smoothing", share, reason))
     lines += ["training:", *_training(report)]
     lines.append("evaluation:")
-    lines.append(_set("num_samples", 16, "held-out prompts answered before and after, to read"))
+    lines.append(
+        _set("num_samples", USUAL.evaluation.num_samples, "held-out prompts answered before and after: they decide")
+    )
     return "\n".join(lines) + "\n"
 
 

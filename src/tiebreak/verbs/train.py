@@ -11,9 +11,9 @@ import time
 from collections.abc import Collection
 
 from tiebreak import faults, files, runs
-from tiebreak.config import Config, with_output_dir
+from tiebreak.config import Config, in_quotes, quoted, with_output_dir
 from tiebreak.doctor.examination import audit
-from tiebreak.doctor.triage import heed
+from tiebreak.doctor.triage import heed, shortcuts
 from tiebreak.engine.memory import peak_memory_bytes
 from tiebreak.engine.ranks import Alone, Ranks
 from tiebreak.errors import Preempted
@@ -49,6 +49,11 @@ def train(
     run = Run(str(config.output.dir))
     if already_done(run, config):
         progress.say(f"{run.path} is already done with this configuration; nothing to do")
+        if run.config.gate != config.gate:
+            again = in_quotes(f"tiebreak gate {quoted(str(run.path))} --set gate.… --record")
+            progress.warn(
+                f"the rules of gate have changed since; the verdict is by those of the run, {again} by others"
+            )
         if not run.report_file.exists():
             write_report(run)
         return run
@@ -95,6 +100,8 @@ def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Pro
             objective,
             ready.data.heldout,
             config.evaluation,
+            config.gate,
+            told=shortcuts(run.audit),
             seed=config.training.seed,
             cut=budget.cut,
             progress=progress,
@@ -116,6 +123,7 @@ def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Pro
         finished=now(),
         total_seconds=round(time.perf_counter() - began, 1),
         verdict=measured.evaluation["verdict"],
+        overridden=measured.evaluation["overridden"],
     )
 
 

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from bounds import examples
+from tiebreak.maths.paired import resampled
+from tiebreak.maths.power import clusters_to_decide, items_for_change, minimum_detectable, pairs_for_win_rate
+
+
+@pytest.mark.parametrize(
+    ("gain", "power", "num"), [(0.02, 0.8, 4904), (0.05, 0.8, 783), (0.01, 0.9, 26265), (0.1, 0.9, 259)]
+)
+def test_pairs_for_a_win_rate_are_those_of_the_tables(gain, power, num):
+    assert pairs_for_win_rate(gain, power) == num
+
+
+def test_items_for_a_change_are_those_of_mcnemar_s_test():
+    assert items_for_change(0.02, 0.10) == 1960
+    assert items_for_change(0.02, 0.20) > items_for_change(0.02, 0.10) > items_for_change(0.05, 0.10)
+
+
+@pytest.mark.parametrize("gain", [0.05, 0.1])
+def test_that_many_pairs_show_the_gain_as_often_as_planned(gain):
+    num, rng = pairs_for_win_rate(gain), np.random.default_rng(1)
+    wins = rng.binomial(num, 0.5 + gain, size=4000)
+    shown = [abs(won - num / 2) / np.sqrt(num / 4) > scipy.stats.norm.ppf(0.975) for won in wins]
+    assert np.mean(shown) == pytest.approx(0.8, abs=0.03)
+
+
+def test_the_least_effect_that_would_be_seen_is_seen_as_often_as_planned():
+    rng, num = np.random.default_rng(2), 60
+    effect = minimum_detectable(1 / np.sqrt(num))
+    assert effect == pytest.approx(2.8016 / np.sqrt(num), rel=1e-4)
+    shown = [scipy.stats.ttest_1samp(rng.normal(effect, 1, num), 0).pvalue < 0.05 for _ in range(2000)]
+    assert np.mean(shown) == pytest.approx(0.8, abs=0.04)
+
+
+@pytest.mark.parametrize(("distance", "changed"), [(0.1, 0.1), (0.1, 0.3), (0.15, 0.2)])
+def test_the_number_that_would_decide_decides_as_often_as_planned(distance, changed):
+    num = clusters_to_decide(distance, np.sqrt(changed), 1.0)
+    rng, trials = np.random.default_rng(3), examples(100, 1000)
+    names = [str(index) for index in range(num)]
+    drawn = rng.choice([-1.0, 0.0, 1.0], p=[changed / 2, 1 - changed, changed / 2], size=(trials, num))
+    highs = [resampled(row.tolist(), names, (-1.0, 1.0), trial, 500).interval().high for trial, row in enumerate(drawn)]
+    # 80 % less what the normal distribution promises too much, and more than three standard errors of 100 trials.
+    assert 0.65 <= np.mean([high < distance for high in highs]) <= 0.95
+
+
+def test_no_number_decides_about_what_lies_on_its_threshold_and_equal_values_need_the_rule_of_their_number():
+    assert clusters_to_decide(0.0, 0.3, 1.0) is None
+    assert clusters_to_decide(0.05, 0.0, 1.0) == 72
+    assert 0.025 ** (1 / 72) >= 0.95 > 0.025 ** (1 / 71)
+    assert clusters_to_decide(0.5, 0.0, 0.1) == 1

@@ -1,0 +1,120 @@
+"""The verb and the command gate, on runs whose measures are written here."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+import tiebreak
+from tiebreak.cli.app import app
+from tiebreak.errors import ConfigError, RunError
+from tiebreak.evaluation.rows import Row
+from tiebreak.files import write_json, write_jsonl
+from tiebreak.runs import Run
+
+NUM = 100
+
+
+def _row(key, after, before=0.5):
+    after = after if isinstance(after, list) else [after] * NUM
+    return Row.of(key, [f"prompt{index}" for index in range(NUM)], [before] * NUM, after)
+
+
+def _run(tmp_path, won, **changed):
+    """A run that says no more than what the gate reads."""
+    run = Run(tmp_path / "run")
+    run.policy_folder.mkdir(parents=True)
+    run.config_file.write_text("training: {seed: 3}\n")
+    write_json(run.manifest_file, {"status": "done"})
+    write_json(run.evaluation_file, {"verdict": "inconclusive", "told": ["a fact from training"]})
+    rows = {
+        "accuracy": _row("accuracy", 1.0),
+        "margin": _row("margin", 0.8, 0.0),
+        "answers/preferred": _row("answers/preferred", [1.0] * won + [0.0] * (NUM - won)),
+        "answers/length": _row("answers/length", 50.0, 50.0),
+        "answers/unfinished": _row("answers/unfinished", 0.0, 0.0),
+        "answers/repetition": _row("answers/repetition", 0.1, 0.1),
+        "answers/unchanged": _row("answers/unchanged", 0.0, 1.0),
+        "chosen_logps": _row("chosen_logps", -2.0, -2.0),
+    } | changed
+    write_jsonl(run.measures_file, (row.as_dict() for row in rows.values() if row))
+    return run
+
+
+def _command(*words):
+    return CliRunner().invoke(app, ["gate", *map(str, words)], env={"COLUMNS": "300"})
+
+
+@pytest.mark.parametrize(("won", "verdict", "code"), [(80, "pass", 0), (20, "fail", 3), (55, "inconclusive", 4)])
+def test_the_exit_code_is_the_verdict_s(tmp_path, won, verdict, code):
+    run = _run(tmp_path, won)
+    done = _command(run.path)
+    assert (done.exit_code, tiebreak.gate(run).verdict) == (code, verdict)
+    assert verdict.upper() in done.output
+    assert "a fact from training" in done.output
+    found = json.loads(_command(run.path, "--json").output)
+    assert found["verdict"] == verdict
+    assert {check["name"] for check in found["checks"]} >= {"accuracy", "moved", "preferred", "repetition"}
+    assert found["unmeasured"] == ["distinct", "neutral", "capability", "tasks"]
+    assert run.evaluation["verdict"] == "inconclusive"  # nothing was written
+
+
+def test_other_rules_give_another_verdict_and_settings_of_other_sections_are_refused(tmp_path):
+    run = _run(tmp_path, 80)
+    assert _command(run.path, "--set", "gate.rules.accuracy.value=1.0").exit_code == 3
+    assert tiebreak.gate(run, {"gate.min_prompts": 101}).verdict == "inconclusive"
+    for key in ("training.seed", "rules.accuracy.value"):
+        with pytest.raises(ConfigError, match="only settings of the gate"):
+            tiebreak.gate(run, [f"{key}=1"])
+    with pytest.raises(ConfigError, match="Did you mean 'accuracy'"):
+        tiebreak.gate(run, ["gate.rules.mine={measure: acuracy, kind: at_least, value: 0.5}"])
+
+
+def test_what_no_run_measured_is_no_verdict(tmp_path):
+    run = _run(tmp_path, 80, **{"answers/preferred": None})
+    found = tiebreak.gate(run)
+    assert found.verdict == "inconclusive"
+    assert found.reason.startswith("no rule or judge says whether answers got better")
+    run.measures_file.unlink()
+    with pytest.raises(RunError, match=r"holds no measures.jsonl; 'tiebreak evaluate .*' makes it"):
+        tiebreak.gate(run)
+
+
+def test_measures_that_are_not_as_a_run_writes_them_are_one_line(tmp_path):
+    run = _run(tmp_path, 80)
+    good = _row("accuracy", 1.0).as_dict()
+    for bad in (
+        {},
+        good | {"after": []},
+        good | {"after": ["x"] * NUM},
+        good | {"better": "?"},
+        good | {"after": [7] * NUM},
+    ):
+        write_jsonl(run.measures_file, [bad])
+        with pytest.raises(RunError, match="not as a run writes them"):
+            tiebreak.gate(run)
+
+
+def test_a_value_that_is_no_number_fails_the_run_from_the_disk_too(tmp_path):
+    run = _run(tmp_path, 80, chosen_logps=_row("chosen_logps", [float("nan")] + [-2.0] * (NUM - 1), -2.0))
+    found = tiebreak.gate(run)
+    assert found.verdict == "fail"
+    assert "Log-probability of chosen, per token: 1 of 100 values are not finite" in found.reason
+
+
+def test_the_plan_says_how_many_pairs_a_gain_needs():
+    found = json.loads(_command("--plan", "--json").output)["pairs_needed"]
+    by_gain = {(row["gain"], row["power"]): row["num_pairs"] for row in found}
+    assert len(by_gain) == 8
+    assert (by_gain[0.02, 0.8], by_gain[0.05, 0.8]) == (4904, 783)
+    shown = _command("--plan")
+    assert shown.exit_code == 0
+    assert "4,904" in shown.output
+    assert "26,265" in shown.output
+
+
+def test_the_gate_wants_a_run_or_its_plan(tmp_path):
+    for words in ([], [tmp_path, "--plan"]):
+        assert isinstance(_command(*words).exception, ConfigError)
