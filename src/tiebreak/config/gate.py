@@ -33,7 +33,7 @@ class Measured:
     unit: str
     """share: values lie in 0..1; tokens: a change is the log of the ratio; any other: numbers without known ends."""
     better: Literal["higher", "lower", "neither"]
-    remedy: str = "'tiebreak evaluate' measures it"
+    remedy: str = "the command evaluate measures it"
 
 
 _UNJUDGED = "no rule or judge says whether answers got better; set evaluation.rule or a judge"
