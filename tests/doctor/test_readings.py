@@ -15,7 +15,7 @@ from tiebreak.training.preamble import _reading_of
 KEY = "sk-ant-api03-" + "Zk3fQ9x7Lw2mVb8T" * 4
 ROW = {
     "prompt": "Why is <b>it</b> so?",
-    "response_1": "Because of jane.doe@posteo-mail.net.",
+    "response_1": "Because of carla.berg@posteo.de.",
     "response_2": f"No, {KEY}.",
     "winner": 1,
     "context": "A passage that explains it.",
@@ -39,7 +39,7 @@ def test_the_report_says_what_was_read_and_shows_nothing_secret_or_personal(repo
     assert file["columns_unread"] == ["context", "id"]
     told = json.dumps(report)
     assert KEY not in told
-    assert "jane.doe@posteo-mail.net" not in told
+    assert "carla.berg@posteo.de" not in told
 
 
 def test_a_column_that_the_prompt_may_need_is_a_warning(report):
