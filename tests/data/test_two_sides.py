@@ -222,3 +222,47 @@ def test_an_input_stands_below_the_last_turn_of_a_transcript_and_of_messages(sav
         mapping = {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected", "input": "more"}
         (pair,) = read_pairs(saved([PAIR | {"prompt": prompt, "more": "Think."}]), columns=mapping).pairs
         assert [message.content for message in pair.prompt] == ["Why?\nThink."]
+
+
+def test_ranks_that_count_from_zero_are_asked_about_and_read_as_either(saved):
+    path = saved([{"prompt": "Why?", "completions": ["b", "c", "a"], "ranking": [2, 0, 1]}])
+    with pytest.raises(DataError, match=r"rank of each completion .* or as places"):
+        read_pairs(path)
+    mapping = {"prompt": "prompt", "completions": "completions"}
+    (by_rank,) = read_pairs(path, columns=mapping | {"ranking": "ranking"}).pairs
+    assert (by_rank.chosen.content, by_rank.rejected.content) == ("c", "b")
+    (by_place,) = read_pairs(path, columns=mapping | {"order": "ranking"}).pairs
+    assert (by_place.chosen.content, by_place.rejected.content) == ("a", "c")
+
+
+def test_places_that_are_no_order_are_refused(saved):
+    for order in ([0, 0, 1], [1, 3, 2, 5], "0", [2, 3, 4]):
+        with pytest.raises(DataError, match="'order' is the place"):
+            read_pairs(
+                saved([{"prompt": "Why?", "completions": ["a", "b", "c"], "best": order}]),
+                columns={"prompt": "prompt", "completions": "completions", "order": "best"},
+            )
+
+
+def test_a_judged_turn_in_the_midst_of_two_conversations_is_read_without_what_came_after(saved):
+    def talk(first, second):
+        turns = [("user", "Why?"), ("assistant", first), ("user", "And?"), ("assistant", second)]
+        return [{"role": role, "content": text} for role, text in turns]
+
+    row = {"conversation_a": talk(GOOD, "x"), "conversation_b": talk(BAD, "y"), "winner": "model_a", "turn": 1}
+    (pair,) = read_pairs(saved([row])).pairs
+    assert (pair.chosen.content, [message.content for message in pair.prompt]) == (GOOD, ["Why?"])
+
+
+TURNS = (("user", "Hi"), ("assistant", "Hello"), ("user", "Why?"))
+
+
+def test_a_prompt_that_is_only_the_first_turn_of_two_dialogues_belongs_to_them(saved):
+    before = [
+        {"role": role, "content": text} for role, text in (("user", "Hi"), ("assistant", "Hello"), ("user", "Why?"))
+    ]
+    sides = {
+        name: [*before, {"role": "assistant", "content": text}] for name, text in (("chosen", GOOD), ("rejected", BAD))
+    }
+    (pair,) = read_pairs(saved([{"prompt": "Hi", **sides}])).pairs
+    assert [message.content for message in pair.prompt] == ["Hi", "Hello", "Why?"]

@@ -121,7 +121,7 @@ def test_a_group_is_mapped_for_thumbs():
     [
         ({"prompts": "q", "chosen": "a", "rejected": "b"}, r"'prompts' is not known; .*Did you mean 'prompt'\?"),
         ({"prompt": "q", "chosen": "a"}, "'chosen' need 'rejected' to make a pair"),
-        ({"prompt": "q", "completions": "a"}, "'completions' need 'scores' or 'ranking' to make a pair"),
+        ({"prompt": "q", "completions": "a"}, "'completions' need 'scores' or 'ranking' or 'order' to make a pair"),
         ({"prompt": "q", "completion_a": "a", "winner": "w"}, "'completion_a' and 'winner' need 'completion_b'"),
         ({"prompt": "q"}, "no pair in prompt; one of these is needed: chosen [+] rejected; "),
         ({"margin": "m"}, "no pair in margin"),
@@ -178,7 +178,7 @@ def test_the_names_of_a_mapping_are_those_of_the_documents():
         "prompt", "input", "system", "tools", "chosen", "rejected", "completions", "scores", "ranking", "completion_a",
         "completion_b", "votes", "winner", "a_is_better", "completion", "label", "chosen_score", "rejected_score",
         "margin", "weight", "soft_label", "annotator", "group", "split", "dataset", "licence", "history", "prefix",
-        "strength", "score", "score_a", "score_b",
+        "strength", "score", "score_a", "score_b", "order",
     }  # fmt: skip
 
 

@@ -25,11 +25,23 @@ def _is_arena(row: Row) -> bool:
 
 
 def _read_arena(row: Row, pairing: Pairing) -> Reading:
-    """Chatbot Arena (Chiang et al. 2024): two whole conversations; they share all but the last turn."""
+    """Chatbot Arena (Chiang et al. 2024): two whole conversations; they share all but the last turn.
+
+    MT-Bench's human judgements (Zheng et al. 2023) are of one `turn`, with the turns after it in the row.
+    """
     sides = [messages_of(row[name], name) for name in _CONVERSATIONS]
+    turn = row.get("turn")
+    if isinstance(turn, int) and turn > 0:
+        sides = [_until(turn, side) for side in sides]
     return _battle(
         row, split_dialogues(*sides), side_in(row["winner"], "winner", names_of_sides(row, _CONVERSATIONS)), pairing
     )
+
+
+def _until(turn: int, messages: Sequence[Message]) -> list[Message]:
+    """Return the messages up to the answer to the user's turn of this number, from 1."""
+    asked = [place for place, message in enumerate(messages) if message.role == "user"]
+    return list(messages if len(asked) <= turn else messages[: asked[turn]])
 
 
 _CONVERSATIONS = ("conversation_a", "conversation_b")

@@ -46,6 +46,7 @@ COMBINATIONS = (
     Combination(("chosen", "rejected"), TRL),
     Combination(("completions", "scores"), RATINGS),
     Combination(("completions", "ranking"), RANKING),
+    Combination(("completions", "order"), RANKING),
     Combination(("completion_a", "completion_b", "votes"), VOTES),
     Combination(("completion_a", "completion_b", "winner"), VOTES),
     Combination(("completion_a", "completion_b", "a_is_better"), VOTES),
@@ -224,6 +225,8 @@ def _canonical(mapped: Mapped, known: Row, row: Row) -> dict[str, Any]:
         made["system"] = known["system"]
     if "strength" in known:
         made["preference_strength"] = known["strength"]
+    if "order" in known:
+        made["ranking"] = _ranks_of(made.pop("order"))
     if "score_a" in known:
         made["completions"] = [made.pop("completion_a"), made.pop("completion_b")]
         made["scores"] = [known["score_a"], known["score_b"]]
@@ -231,6 +234,15 @@ def _canonical(mapped: Mapped, known: Row, row: Row) -> dict[str, Any]:
     if key is not None and key in known:
         made |= _verdict(mapped, key, known[key], row)
     return made
+
+
+def _ranks_of(order: Any) -> list[int]:
+    """Return the rank of each completion, of places in the list, the best first; they count from 0 or from 1."""
+    places = [int(place) for place in order if word_of(place).isdecimal()] if isinstance(order, list) else []
+    first = min(places, default=0)
+    if not places or sorted(places) != list(range(first, first + len(places))) or first > 1:
+        raise RowError("wrong_type", f"'order' is the place of each completion, the best first; found {shown(order)}")
+    return [places.index(place + first) for place in range(len(places))]
 
 
 def _verdict(mapped: Mapped, key: str, value: Any, row: Row) -> dict[str, Any]:

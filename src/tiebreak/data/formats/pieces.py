@@ -28,8 +28,9 @@ def split_dialogues(chosen: Sequence[Message], rejected: Sequence[Message]) -> P
 
 
 def same_prompt(stated: Sequence[Message], found: tuple[Message, ...]) -> None:
-    """Refuse a stated prompt that is not what comes before the completions."""
-    if tuple(stated) not in (found, found[-len(stated) :]):
+    """Refuse a stated prompt that is not what comes before the completions, nor how that ends or begins (Tülu 3)."""
+    turns_found = tuple(message for message in found if message.role not in SYSTEM_ROLES)
+    if tuple(stated) not in (found, found[-len(stated) :], turns_found[: len(stated)]):
         raise RowError("prompts_differ", "'prompt' is not what comes before the last assistant turn of 'chosen'")
 
 

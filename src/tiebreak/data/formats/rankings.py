@@ -6,11 +6,11 @@ ties. Numbers are never read as positions in the list.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from tiebreak.data.formats.candidates import has_prompt, is_paired, prompt_in, score_of
+from tiebreak.data.formats.candidates import PROMPTS, has_prompt, is_paired, prompt_in, score_of
 from tiebreak.data.formats.cells import column_in, kind_of, value_in
-from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
+from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError, as_options
 from tiebreak.data.formats.messages import tools_of
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of
 from tiebreak.data.formats.ratings import COMPLETIONS, judged_lists, usable
@@ -49,8 +49,24 @@ def _read_ranking(row: Row, pairing: Pairing) -> Reading:
     return pairs_of(judged, pairing)
 
 
+def _settled_ranking(form: Format, rows: Sequence[Row]) -> Format:
+    """Refuse lists of 0, 1, 2, … beside the completions: ranks from zero, or places, the best first."""
+    for row in rows:
+        if not _is_ranking(row) or _has_ranks(row):
+            continue
+        name, ranks = column_in(row, RANKS)
+        if isinstance(ranks, list) and len(ranks) > 1 and sorted(map(str, ranks)) == list(map(str, range(len(ranks)))):
+            stated = {"prompt": column_in(row, PROMPTS)[0], "completions": column_in(row, COMPLETIONS)[0]}
+            raise Ambiguous(
+                f"'{name}' counts from 0 and can be read in two ways: as the rank of each completion (0 is the best) "
+                f"or as places in the list, the best first. For ranks: {as_options({**stated, 'ranking': name})}; for "
+                f"places: {as_options({**stated, 'order': name})}"
+            )
+    return form
+
+
 def _why_ranking(_: Row) -> str:
-    return "rank 1 is the best"
+    return "the lowest rank is the best"
 
 
 RANKING = Format(
@@ -59,5 +75,6 @@ RANKING = Format(
     '{"prompt": …, "completions": […], "ranking": [2, 1, 3]}',
     _is_ranking,
     _read_ranking,
-    why=_why_ranking,
+    _settled_ranking,
+    _why_ranking,
 )
