@@ -158,12 +158,11 @@ def _look(sample: Sequence[tuple[Source, Row]], form: Format, pairing: Pairing) 
     first: FirstRecord | None = None
     for source, row in sample:
         held |= dict.fromkeys(name for name, value in row.items() if value not in (None, "", [], {}))
+        noted = _Noted(row)
         try:
-            reading = read_row(row, form, source, pairing)
+            reading = read_row(row, form, source, pairing, noted)
         except RowError:
             continue
-        noted = _Noted(row)
-        form.read(noted, pairing)
         beside = columns_beside(row)
         read |= dict.fromkeys(name for name in row if name in noted.noted or name in beside)
         missed |= dict.fromkeys(_missed_in(row, reading))

@@ -16,7 +16,7 @@ from tiebreak.data.containers.json_lines import value_of
 from tiebreak.data.formats import Row, RowError
 from tiebreak.data.formats.guesses import CHOSEN_REJECTED
 from tiebreak.data.formats.labelstudio import LISTS
-from tiebreak.data.formats.messages import ROLE_KEYS, SPEAKERS, TEXT_KEYS
+from tiebreak.data.formats.messages import is_message
 from tiebreak.data.formats.rankings import RANKS
 from tiebreak.data.formats.ratings import COMPLETIONS, SCORES
 from tiebreak.data.formats.thumbs import DIALOGUE
@@ -44,7 +44,6 @@ _PRINTED = re.compile(r"(?:(?:np\.|numpy\.)?array\()?\[?\s*\{\s*['\"](?:role|con
 """How messages begin, in JSON and as Python or NumPy print them."""
 _MOST = 0.9
 """Of a column's cells, as many as have to be messages; the others are refused one by one."""
-_SAID = (*TEXT_KEYS, "tool_calls")
 _STATUS = re.compile(r"(?:\w*\.)?(?:submitted|discarded|draft|pending)", re.IGNORECASE)
 
 
@@ -131,18 +130,13 @@ def _value(text: str) -> Any:
 def _tells_itself(value: Any, name: str) -> bool:
     """Whether a value says that it is no text of an answer: messages, none at all, or what an annotator said."""
     items = value if isinstance(value, list) else [value]
-    return all(map(_is_message, items)) or (not is_name_of_text(name) and all(map(_is_answer, items)))
+    return all(map(_are_messages, items)) or (not is_name_of_text(name) and all(map(_is_answer, items)))
 
 
-def _is_message(item: Any) -> bool:
-    if not isinstance(item, Mapping):
-        return False
-    listed = item.get("messages")
-    if isinstance(listed, list) and all(map(_is_message, listed)):
-        return True
-    role = next((item[key] for key in ROLE_KEYS if key in item), None)
-    is_known = isinstance(role, str) and role.strip().casefold() in SPEAKERS
-    return is_known and not item.keys().isdisjoint(_SAID)
+def _are_messages(item: Any) -> bool:
+    """Whether a value is a message, or an object that lists some."""
+    listed = item.get("messages") if isinstance(item, Mapping) else None
+    return is_message(item) or (isinstance(listed, list) and all(map(_are_messages, listed)))
 
 
 def _is_answer(item: Any) -> bool:

@@ -100,10 +100,17 @@ def detect(row: Any, columns: Mapping[str, str] | None = None) -> Format | None:
     return columns_form(guess) if guess else form
 
 
-def read_row(row: Any, form: Format, source: Source, pairing: Pairing = Pairing()) -> Reading:  # noqa: B008 - frozen
+def read_row(
+    row: Any,
+    form: Format,
+    source: Source,
+    pairing: Pairing = Pairing(),  # noqa: B008 - frozen
+    noted: Row | None = None,
+) -> Reading:
     """Return what one parsed row holds, or raise RowError.
 
-    Forms that one function reads are one family: the rows of a file may be of any of them.
+    Forms that one function reads are one family: rows of a file may be of any of them. `noted` is the same row, which
+    the form reads in its place where somebody wants to know what it reads.
     """
     if not isinstance(row, Mapping):
         raise RowError("not_an_object", f"a row is a JSON object, found {kind_of(row)}")
@@ -111,7 +118,7 @@ def read_row(row: Any, form: Format, source: Source, pairing: Pairing = Pairing(
     if not form.matches(row) and not any(other.matches(row) for other in family):
         raise RowError("wrong_format", f"not in the '{form.name}' form of the file: keys {keys_of(row)}")
     check_media(row)
-    reading = form.read(row, pairing)
+    reading = form.read(row if noted is None else noted, pairing)
     pairs = tuple(replace(annotated(pair, row), source=source) for pair in reading.pairs)
     for pair in pairs:
         try:

@@ -86,10 +86,11 @@ def written_messages(text: str) -> Any:
         printed = printed_json(text)
         value = None if printed is None else json.loads(printed)
     items = [value] if isinstance(value, dict) else value if isinstance(value, list) else []
-    return value if items and all(map(_is_message, items)) else None
+    return value if items and all(map(is_message, items)) else None
 
 
-def _is_message(item: Any) -> bool:
+def is_message(item: Any) -> bool:
+    """Whether a value is a message: somebody who is known, and something said."""
     if not isinstance(item, dict) or item.keys().isdisjoint((*TEXT_KEYS, "tool_calls")):
         return False
     role = next((item[key] for key in ROLE_KEYS if key in item), None)
@@ -118,12 +119,17 @@ REASONING = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "th
 _REASONING_PARTS = ("thinking_blocks", "reasoning_details")
 
 
+_REASONING_KEYS = frozenset((*REASONING, *_REASONING_PARTS))
+
+
 # What an assistant said that is neither content nor a call nor reasoning; no chat template writes it.
 _UNSPOKEN = ("refusal", "audio", "tool_plan", "function_calls", "functions")
 
 
 def reasoning_in(item: Row, content: Any, field: str) -> tuple[str, Any]:
     """Return the reasoning of a message, "" where it has none, and its content without the parts that are reasoning."""
+    if isinstance(content, str) and _REASONING_KEYS.isdisjoint(item):
+        return "", content
     named = {name: item[name] for name in REASONING if item.get(name)}
     named |= {name: item[name] for name in _REASONING_PARTS if item.get(name) and not named}
     found = {name: _thought(value, f"{field}.{name}") for name, value in named.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Literal
 
 from tiebreak.data.formats.cells import shown
@@ -60,6 +61,7 @@ def side_of(value: Any) -> Side | None:
     return "first" if value < 1.5 else "second"
 
 
+@lru_cache(maxsize=4096)
 def _side_in_words(text: str) -> Side | None:
     if _NUMBER.fullmatch(text.strip()):
         return side_of(float(text))
