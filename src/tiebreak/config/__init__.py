@@ -4,6 +4,7 @@ section      what a group of settings is
 settings     the groups of a run, and `Config`, which holds them all
 data         the settings of preference data        objectives   those of the loss
 gate         the rules of the gate, and the measures that they may be about
+judges       the settings of judges
 loading      YAML and overrides to a `Config`       describe     a `Config` to YAML, with what each setting means
 yaml_text    the dialect of YAML                        commands     commands to paste, with every option they need
 foreign/     the settings of other trainers by their names
@@ -13,6 +14,7 @@ from tiebreak.config.commands import command, in_quotes, quoted, reading, render
 from tiebreak.config.data import BUNDLED_PAIRS, DataConfig, SourceConfig
 from tiebreak.config.describe import describe_config, dump_config
 from tiebreak.config.gate import MEASURES, GateConfig, GateRule
+from tiebreak.config.judges import DataJudge, JudgeConfig, ModelJudge, RewardModelJudge, RuleJudge, ServerJudge
 from tiebreak.config.loading import build_config, load_config, load_data, load_reading, with_output_dir
 from tiebreak.config.objectives import LossConfig
 from tiebreak.config.section import Section
@@ -37,15 +39,21 @@ __all__ = [
     "AdapterConfig",
     "Config",
     "DataConfig",
+    "DataJudge",
     "EvaluationConfig",
     "GateConfig",
     "GateRule",
+    "JudgeConfig",
     "LossConfig",
     "ModelConfig",
+    "ModelJudge",
     "OutputConfig",
     "ReferenceConfig",
+    "RewardModelJudge",
     "RuleConfig",
+    "RuleJudge",
     "Section",
+    "ServerJudge",
     "SourceConfig",
     "TrainingConfig",
     "build_config",

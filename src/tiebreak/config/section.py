@@ -6,7 +6,7 @@ Owns these rules alone.
 from __future__ import annotations
 
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
@@ -32,6 +32,8 @@ def sections_of(annotation: Any) -> list[type[Section]]:
     """Return the sections that a field may hold: none for a value, several for a union of them."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
+    if get_origin(annotation) is Annotated:
+        return sections_of(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
         return [section for inner in get_args(annotation) for section in sections_of(inner)]
     return []

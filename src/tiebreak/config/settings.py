@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, Field, field_validator
 
 from tiebreak.config.data import DataConfig
 from tiebreak.config.gate import GateConfig
+from tiebreak.config.judges import JudgeConfig
 from tiebreak.config.objectives import LossConfig
 from tiebreak.config.section import Section, sections_of
 
@@ -146,6 +147,7 @@ class EvaluationConfig(Section):
         True, description="Also measure what became of neutral texts and simple questions that come with tiebreak."
     )
     rule: RuleConfig | None = Field(None, description="Rule that measures the preference on generated answers.")
+    judge: JudgeConfig | None = Field(None, description="Who says which of two answers is better.")
 
 
 class OutputConfig(Section):

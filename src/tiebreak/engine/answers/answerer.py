@@ -30,6 +30,10 @@ class Sampling:
 
     max_new_tokens: int
     temperature: float = 0.0
+    num: int = 1
+    """Answers to each chat, one after the other."""
+    seed: int = 0
+    """What an answer hangs on besides its chat, its number and the weights, where it is drawn."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Answer:
 
 
 Done = Callable[[Sequence[tuple[int, Answer]]], None]
-"""Is told the answers of each batch, with the places of their chats."""
+"""Is told the answers of each batch, with their places in what is returned."""
 
 
 def nothing(_: Sequence[tuple[int, Answer]]) -> None:
@@ -57,4 +61,4 @@ class Answerer(Protocol):
         """What answers depend on besides chat and sampling, as a fingerprint."""
 
     def answer(self, chats: Sequence[Chat], sampling: Sampling, done: Done = nothing) -> list[Answer]:
-        """Return one answer for each chat, in order; `done` is told each batch as it is made."""
+        """Return `sampling.num` answers for each chat, chat after chat; `done` is told each batch as it is made."""

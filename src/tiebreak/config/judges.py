@@ -1,0 +1,96 @@
+"""The settings of judges: for each kind a section, told apart by `kind`.
+
+Owns which settings each of them reads, and the short form of the command line (`--judge KIND:NAME`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from tiebreak.config.section import Section
+
+_CRITERIA = "which answer is more helpful, correct and clear"
+
+
+class RuleJudge(Section):
+    """A function that rates an answer."""
+
+    kind: Literal["rule"] = Field("rule", description="A function that rates an answer; larger is better.")
+    reward: str = Field(description="A built-in rule, FILE.py:FUNCTION or MODULE:FUNCTION, as TRL's rewards.")
+    arguments: dict[str, Any] = Field({}, description="What the function is told besides prompts and completions.")
+
+
+class RewardModelJudge(Section):
+    """A sequence classifier with one label."""
+
+    kind: Literal["reward_model"] = Field("reward_model", description="A sequence classifier with one label.")
+    model: str = Field(description="Hub id or local folder of the classifier; safetensors only.")
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
+
+
+class ModelJudge(Section):
+    """A language model in this process, asked for A or B."""
+
+    kind: Literal["model"] = Field("model", description="A language model in this process, asked for A or B.")
+    model: str = Field(description="Hub id, local folder, or bundled name of the model.")
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
+    criteria: str = Field(_CRITERIA, min_length=1, description="What the judge is asked to look at.")
+
+
+class ServerJudge(Section):
+    """A model behind any OpenAI-compatible endpoint."""
+
+    kind: Literal["server"] = Field("server", description="A model behind any OpenAI-compatible endpoint.")
+    model: str = Field(description="Name of the model as the server knows it.")
+    base_url: str | None = Field(None, description="Address, as http://127.0.0.1:8000/v1; null: OpenAI's.")
+    key_variable: str = Field("OPENAI_API_KEY", description="Environment variable that holds the key, never kept.")
+    criteria: str = Field(_CRITERIA, min_length=1, description="What the judge is asked to look at.")
+    max_tokens: int = Field(512, ge=1, description="Most tokens of one verdict.")
+    temperature: float | None = Field(0.0, ge=0, description="Temperature that is sent; null: none is.")
+    num_at_once: int = Field(4, ge=1, le=256, description="Requests under way at the same time.")
+    num_retries: int = Field(5, ge=0, description="How often a request is tried again after a fault that may pass.")
+    timeout_seconds: float = Field(60.0, gt=0, description="How long one request may take.")
+    price_in: float | None = Field(None, ge=0, description="Price of a million tokens that are sent, in any currency.")
+    price_out: float | None = Field(None, ge=0, description="Price of a million tokens that are answered.")
+    max_cost: float | None = Field(None, ge=0, description="No request is sent that could take the cost above this.")
+    max_calls: int | None = Field(None, ge=0, description="No more requests than this are sent.")
+
+
+class DataJudge(Section):
+    """A probe on the reference's hidden states, fitted on the training pairs; weak evidence."""
+
+    kind: Literal["data"] = Field("data", description="A linear probe fitted on the training pairs; weak evidence.")
+
+
+_NAMED = {"rule": "reward", "reward_model": "model", "model": "model", "server": "model"}
+
+
+def _from_short(value: Any) -> Any:
+    """Return what KIND:NAME stands for; KIND alone where there is nothing to name."""
+    if not isinstance(value, str):
+        return value
+    kind, _, name = value.partition(":")
+    given: Mapping[str, str] = {_NAMED[kind]: name} if name and kind in _NAMED else {}
+    return {"kind": kind, **given}
+
+
+# By a function: pydantic takes no field for it that is looked at before it is read, as every one of a Section is.
+JudgeConfig: TypeAlias = Annotated[
+    Annotated[
+        Annotated[RuleJudge, Tag("rule")]
+        | Annotated[RewardModelJudge, Tag("reward_model")]
+        | Annotated[ModelJudge, Tag("model")]
+        | Annotated[ServerJudge, Tag("server")]
+        | Annotated[DataJudge, Tag("data")],
+        Discriminator(
+            lambda value: value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None),
+            custom_error_type="judge",
+            custom_error_message="kind is one of rule, reward_model, model, server and data",
+        ),
+    ],
+    BeforeValidator(_from_short),
+]
+"""Who says which of two answers is better."""

@@ -1,0 +1,125 @@
+"""What a judge is asked and what it says; how a rating becomes a preference, and how both orders do.
+
+Owns these shapes and nothing of any judge. A judge that could not say is no verdict: its preference is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from tiebreak.engine.answers.answerer import Chat
+
+FIRST, TIE, SECOND = 1.0, 0.5, 0.0
+
+
+@dataclass(frozen=True)
+class Question:
+    """Two answers to one chat; which of them is better?"""
+
+    chat: Chat
+    first: str
+    second: str
+
+    def turned(self) -> Question:
+        """Return the same question with its answers the other way round."""
+        return replace(self, first=self.second, second=self.first)
+
+
+@dataclass(frozen=True)
+class Preference:
+    """What a judge said of one question."""
+
+    first: float | None
+    """1 where the first answer is better, 0 where the second is, 0.5 for a tie, or the probability that the first is;
+    None where the judge did not say: a call failed, the text did not fit, a rule raised."""
+    flipped: bool = False
+    """Whether the judge contradicted itself when the answers were shown in the other order."""
+    says: str = ""
+    """What it said in its own words, or why it said nothing."""
+
+
+Done = Callable[[Sequence[tuple[int, Preference]]], None]
+"""Is told preferences as they come, with the places of their questions."""
+
+
+def nothing(_: Sequence[tuple[int, Preference]]) -> None:
+    """Take no notice."""
+
+
+class Judge(Protocol):
+    """Compares two answers."""
+
+    @property
+    def identity(self) -> str:
+        """What preferences depend on besides the question, as a fingerprint."""
+
+    def prefer(self, questions: Sequence[Question], done: Done = nothing) -> list[Preference]:
+        """Return one preference for each question, in order; `done` is told each as it is made."""
+
+
+class Rater(Protocol):
+    """Gives one answer a number; larger is better."""
+
+    @property
+    def identity(self) -> str:
+        """What ratings depend on besides chat and answer, as a fingerprint."""
+
+    def rate(self, chats: Sequence[Chat], answers: Sequence[str]) -> list[float | None]:
+        """Return one number for each chat and its answer, in order; None where there is none."""
+
+
+class ByRating:
+    """A judge that prefers what is rated higher; equal ratings are a tie. The order of answers cannot matter."""
+
+    def __init__(self, rater: Rater) -> None:
+        self._rater = rater
+        self.identity = rater.identity
+
+    def prefer(self, questions: Sequence[Question], done: Done = nothing) -> list[Preference]:
+        """Rate both answers of each question."""
+        chats = [question.chat for question in questions]
+        first = self._rater.rate(chats, [question.first for question in questions])
+        second = self._rater.rate(chats, [question.second for question in questions])
+        found = [_compared(one, two) for one, two in zip(first, second, strict=True)]
+        done(list(enumerate(found)))
+        return found
+
+
+def _compared(first: float | None, second: float | None) -> Preference:
+    if first is None or second is None:
+        return Preference(None, says="not rated")
+    says = f"{first:g} against {second:g}"
+    return Preference(FIRST if first > second else SECOND if first < second else TIE, says=says)
+
+
+class BothOrders:
+    """A judge that is asked in both orders; where the orders disagree, it is a tie and counts as flipped."""
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+        self.identity = judge.identity
+
+    def prefer(self, questions: Sequence[Question], done: Done = nothing) -> list[Preference]:
+        """Ask each question twice."""
+        asked = [one for question in questions for one in (question, question.turned())]
+        said: dict[int, Preference] = {}
+
+        def told(made: Sequence[tuple[int, Preference]]) -> None:
+            said.update(made)
+            whole = sorted({place // 2 for place, _ in made if {place, place ^ 1} <= said.keys()})
+            if whole:
+                done([(index, _agreed(said[2 * index], said[2 * index + 1])) for index in whole])
+
+        found = self._judge.prefer(asked, told)
+        return [_agreed(one, two) for one, two in zip(found[0::2], found[1::2], strict=True)]
+
+
+def _agreed(straight: Preference, turned: Preference) -> Preference:
+    if straight.first is None or turned.first is None:
+        return Preference(None, says=straight.says if straight.first is None else turned.says)
+    back = 1 - turned.first
+    flipped = (straight.first - TIE) * (back - TIE) < 0
+    first = TIE if flipped else (straight.first + back) / 2
+    return Preference(first, flipped, says=straight.says)
