@@ -59,6 +59,9 @@ def settings(model: Path, adapter: str = "lora", **changes: Any) -> Config:
         "adapter.alpha": 8.0,
         "loss.beta": 0.3,
         "reference.store": "off",
+        # Dear beside so small a model; what looks at them switches them on.
+        "evaluation.neutral_probe": False,
+        "evaluation.num_draws": 0,
         "training.pairs_per_step": 5,
         "training.token_budget": 64,
         "training.learning_rate": 1e-3,

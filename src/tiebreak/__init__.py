@@ -99,11 +99,25 @@ def _settings(config: Config | str | Path | None, overrides: Sequence[str] | Map
     return config
 
 
-def evaluate(run: Run | str | Path, *, data: str | None = None, quiet: bool = False) -> dict[str, Any]:
-    """Measure a trained run again, on its own held-out pairs or on another file of pairs."""
+def evaluate(
+    run: Run | str | Path,
+    *,
+    data: str | None = None,
+    against: str | None = None,
+    checkpoints: bool = False,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Measure a trained run again: on its own held-out pairs or on another file, against its reference or another
+    run or model, at its end or at each of its checkpoints.
+
+    `overrides` change settings of `evaluation` and `gate` for this time.
+    """
     from tiebreak.verbs import evaluate as verb
 
-    return verb.evaluate(_run(run), _progress(quiet), data=data)
+    return verb.evaluate(
+        _run(run), _progress(quiet), data=data, against=against, checkpoints=checkpoints, overrides=overrides
+    )
 
 
 def gate(run: Run | str | Path, overrides: Sequence[str] | Mapping[str, Any] = (), *, record: bool = False) -> Decision:

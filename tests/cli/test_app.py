@@ -399,7 +399,7 @@ def train_words(model: object, pairs: Path, *more: str) -> list[str]:
     changes = [
         f"model.name={json.dumps(str(model))}", "model.device=cpu", f"data.train={pairs}", "data.heldout_share=0.3",
         "data.max_length=96", "adapter.rank=2", "evaluation.num_samples=2", "evaluation.max_new_tokens=4",
-        "evaluation.probes=1", "output.trackers=[]", *more,
+        "evaluation.probes=1", "evaluation.neutral_probe=false", "evaluation.num_draws=0", "output.trackers=[]", *more,
     ]  # fmt: skip
     return ["train", "my.yaml", "--quiet", *(word for change in changes for word in ("--set", change))]
 

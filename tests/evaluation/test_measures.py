@@ -7,7 +7,7 @@ import pytest
 
 from tiebreak.config import RuleConfig
 from tiebreak.evaluation.heldout import Evidence
-from tiebreak.evaluation.measures import rows, summarise
+from tiebreak.evaluation.measures import draw_rows, rows, summarise
 from tiebreak.evaluation.rows import Row
 from tiebreak.maths.objectives import Objective
 from tiny import settings
@@ -95,7 +95,7 @@ def test_answers_are_counted_where_there_are_any_and_the_rule_where_there_is_one
     named = CONFIG.model_copy(
         update={"evaluation": CONFIG.evaluation.model_copy(update={"rule": RuleConfig(name="short", pattern="x")})}
     )
-    assert len(_table(_summary(evidence, [], named))) == 5
+    assert len(_table(_summary(evidence, [], named))) == 8
     plain, ruled = (_table(_summary(evidence, samples, config)) for config in (CONFIG, named))
     assert (plain["Tokens in an answer"]["before"]["mean"], plain["Tokens in an answer"]["after"]["mean"]) == (15, 5)
     cut = plain["Answers cut off at max_new_tokens"]
@@ -123,8 +123,8 @@ def test_a_measure_that_is_no_number_fails_by_name_and_can_be_written_down():
     measured = rows(evidence, [], Objective.of(CONFIG.loss), None)
     spoilt = Row.of("kl", measured[0].prompts, [0.0] * 40, [math.nan] * 40)
     found = summarise([*measured, spoilt], 0, CONFIG.gate, [], 0)
-    assert (found["verdict"], len(found["table"])) == ("fail", 5)
-    assert "KL to the reference on own answers: 40 of 40 values are not finite" in found["reason"]
+    assert (found["verdict"], len(found["table"])) == ("fail", 8)
+    assert "KL to the reference, per drawn answer: 40 of 40 values are not finite" in found["reason"]
     json.dumps(found, allow_nan=False)
 
 
@@ -145,3 +145,53 @@ def test_the_same_evidence_gives_the_same_document_and_it_is_json():
     one, two = (_summary(evidence, [], CONFIG) for _ in range(2))
     assert one == two
     assert json.loads(json.dumps(one, allow_nan=False)) == one
+
+
+def test_displacement_and_the_error_of_the_preference_are_a_value_of_each_pair():
+    evidence = [
+        _evidence(0, margin=0.0, chosen=(-10.0, -10.0)),
+        _evidence(1, margin=2.0, chosen=(-10.0, -12.0)),
+        _evidence(2, margin=-2.0, chosen=(-10.0, -8.0)),
+    ]
+    found = {row.key: row for row in rows(evidence, [], Objective.of(CONFIG.loss), None)}
+    assert (found["displaced"].before, found["displaced"].after) == ([0.0] * 3, [0.0, 1.0, 0.0])
+    sure = 1 / (1 + math.exp(-2.0))
+    assert found["calibration"].before == [0.25] * 3
+    assert found["calibration"].after == pytest.approx([0.25, (1 - sure) ** 2, sure**2])
+    assert found["rejected_logps"].after == pytest.approx([-9 / 5] * 3)
+
+
+def _drawn(index, *sides):
+    """A row of draws.jsonl; a side is a list of (text, tokens, logps, reference logps)."""
+    keys = ("text", "num_scored", "logps", "reference_logps")
+    told = [[dict(zip(keys, one, strict=True)) for one in side] for side in sides]
+    return {"prompt_id": f"prompt{index}"} | dict(zip(("before", "after"), told, strict=True))
+
+
+def test_kl_and_entropy_are_read_off_drawn_answers_and_only_where_they_were_drawn_at_one():
+    draws = [
+        _drawn(0, [("a", 4, -8.0, -8.0), ("b", 1, -2.0, -2.0)], [("c", 2, -1.0, -4.0), ("d", 4, -2.0, -1.0)]),
+        _drawn(1, [("a", 2, -1.0, -1.0)], [("c", 5, -5.0, -10.0), ("", 0, None, None)]),
+        _drawn(2, [("", 0, None, None)], [("c", 5, -5.0, -10.0)]),  # nothing was scored before: no prompt to compare
+    ]
+    found = {row.key: row for row in draw_rows(draws, 1.0)}
+    assert found["kl"].prompts == ["prompt0", "prompt1"]
+    assert found["kl"].after == pytest.approx([(3 - 1) / 2, 5.0])
+    assert found["kl_token"].after == pytest.approx([2 / 6, 1.0])
+    assert found["kl"].before == found["kl_token"].before == [0.0, 0.0]
+    assert found["answers/entropy"].before == pytest.approx([10 / 5, 1 / 2])
+    assert found["answers/entropy"].after == pytest.approx([3 / 6, 5 / 5])
+    assert draw_rows(draws, 0.7) == []
+    assert draw_rows([], 1.0) == []
+
+
+def test_likeness_of_drawn_answers_is_taken_at_one_length_and_rises_where_they_are_the_same():
+    different = [" ".join(f"{letter}{n}" for n in range(12)) for letter in "abc"]
+    draws = [
+        _drawn(i, [(t, 12, -1.0, -1.0) for t in different], [(different[0], 12, -1.0, -1.0)] * 3) for i in range(4)
+    ]
+    [row] = [row for row in draw_rows(draws, 1.0) if row.key == "answers/self_bleu"]
+    assert row.after == pytest.approx([1.0] * 4)
+    assert max(row.before) < 0.2
+    short = [_drawn(0, [("one two", 2, -1.0, -1.0)] * 2, [("one two", 2, -1.0, -1.0)] * 2)]
+    assert [row.key for row in draw_rows(short, 0.5)] == []  # two words are no sentence

@@ -159,7 +159,14 @@ def settings(adapter: str = "lora") -> dict[str, Any]:
             "checkpoint_steps": 2,
             "keep_checkpoints": 2,
         },
-        "evaluation": {"num_samples": 2, "max_new_tokens": 4, "probes": 3},
+        "evaluation": {
+            "num_samples": 2,
+            "max_new_tokens": 4,
+            "probes": 3,
+            "drawn_prompts": 2,
+            "num_draws": 2,
+            "neutral_probe": False,
+        },
         "output": {"dir": "run", "trackers": []},
     }
 

@@ -118,7 +118,8 @@ def trained_on(command, here):
         changes = [
             f"model.name={json.dumps(os.fspath(model))}", "model.device=cpu", f"data.train={json.dumps(str(pairs))}",
             "data.heldout_share=0.3", "data.max_length=96", "adapter.rank=2", "evaluation.num_samples=2",
-            "evaluation.max_new_tokens=4", "evaluation.probes=1", "output.trackers=[]", 'reference.store="off"', *more,
+            "evaluation.max_new_tokens=4", "evaluation.probes=1", "evaluation.neutral_probe=false",
+            "evaluation.num_draws=0", "output.trackers=[]", 'reference.store="off"', *more,
         ]  # fmt: skip
         return command("train", "my.yaml", "--quiet", *(word for change in changes for word in ("--set", change)))
 

@@ -56,6 +56,7 @@ def _settings(tiny_model: Path, pairs: Path, out: Path, **more: object) -> dict[
         "gate.rules.repetition.margin": 0.15,
         # Weights drawn by chance know no text that they could forget.
         "evaluation.neutral_probe": False,
+        "evaluation.num_draws": 0,
         "output.dir": str(out),
         "output.trackers": [],
         **more,

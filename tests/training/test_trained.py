@@ -59,6 +59,8 @@ def _config(name="m/base", kind="lora", **changes):
         "data.train": "pairs.jsonl",
         "data.heldout_share": 0.3,
         "evaluation.num_samples": 0,
+        "evaluation.num_draws": 0,
+        "evaluation.neutral_probe": False,
         "evaluation.probes": 0,
         "training.learning_rate": 5e-3,
         "training.token_budget": 256,

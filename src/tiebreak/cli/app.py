@@ -17,7 +17,7 @@ from tiebreak.cli.data import Json, Quiet, examples
 from tiebreak.config import describe_config, dump_config, load_config, quoted
 from tiebreak.errors import DataError
 from tiebreak.reporting import console
-from tiebreak.runs import open_run
+from tiebreak.runs import Run, open_run
 
 app = typer.Typer(
     name="tiebreak",
@@ -110,19 +110,42 @@ def plan(
 
 
 @app.command(
-    epilog=examples("tiebreak evaluate runs/quickstart", "tiebreak evaluate runs/quickstart --data other.jsonl --json")
+    epilog=examples(
+        "tiebreak evaluate runs/quickstart",
+        "tiebreak evaluate runs/quickstart --data other.jsonl --json",
+        "tiebreak evaluate runs/quickstart --against runs/slower",
+        "tiebreak evaluate runs/quickstart --checkpoints --set evaluation.num_samples=32",
+    )
 )
 def evaluate(
     run: RunPath,
     data: Annotated[str | None, typer.Option(metavar="FILE", help="Measure on these pairs instead.")] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="RUN_OR_MODEL", help="Measure against this in place of the reference.")
+    ] = None,
+    checkpoints: Annotated[bool, typer.Option("--checkpoints", help="Measure each checkpoint of the run.")] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set any setting of evaluation or gate; may be repeated."),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure a trained run again and judge it, on its held-out pairs or on another file."""
+    """Measure a trained run again and judge it.
+
+    On its held-out pairs or another file, against its reference or another model, at its end or on the way.
+    """
     trained = open_run(run)
     _prepare_process()
-    found = tiebreak.evaluate(trained, data=data, quiet=quiet)
-    console.print_json(found) if as_json else console.print_evaluation(found, [] if data else trained.samples)
+    found = tiebreak.evaluate(
+        trained, data=data, against=against, checkpoints=checkpoints, overrides=overrides or (), quiet=quiet
+    )
+    if as_json:
+        console.print_json(found)
+    elif checkpoints:
+        console.print_checkpoints(found["checkpoints"])
+    else:
+        console.print_evaluation(found, Run(found.get("folder", trained.path)).samples)
 
 
 @app.command(epilog=examples("tiebreak report runs/quickstart"))

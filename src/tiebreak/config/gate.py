@@ -37,6 +37,7 @@ class Measured:
 
 
 _UNJUDGED = "no rule or judge says whether answers got better; set evaluation.rule or a judge"
+_DRAWS = "set evaluation.num_draws and evaluation.drawn_prompts, and evaluation.draw_temperature to 1"
 _ANSWERS = "set evaluation.num_samples to 64 or more"
 MEASURES: Mapping[str, Measured] = MappingProxyType(
     {
@@ -45,6 +46,8 @@ MEASURES: Mapping[str, Measured] = MappingProxyType(
         "loss": Measured("Loss on held-out pairs", "nats", "lower"),
         "chosen_likelier": Measured("Chosen likelier than rejected, per token", "share", "higher"),
         "chosen_logps": Measured("Log-probability of chosen, per token", "nats", "higher"),
+        "displaced": Measured("Pairs whose chosen became less likely", "share", "lower"),
+        "calibration": Measured("Squared error of the preference (Brier)", "", "lower"),
         "rejected_logps": Measured("Log-probability of rejected, per token", "nats", "neither"),
         "answers/preferred": Measured("Answers better than before", "share", "higher", _UNJUDGED),
         "answers/rule": Measured("Answers that match the rule", "share", "higher", "set evaluation.rule"),
@@ -54,8 +57,10 @@ MEASURES: Mapping[str, Measured] = MappingProxyType(
         "answers/length": Measured("Tokens in an answer", "tokens", "neither", _ANSWERS),
         "answers/distinct": Measured("Different words in an answer", "share", "higher", _ANSWERS),
         "answers/unchanged": Measured("Answers that did not change", "share", "lower", _ANSWERS),
-        "answers/entropy": Measured("Entropy of the next token", "nats", "neither", _ANSWERS),
-        "kl": Measured("KL to the reference on own answers", "nats", "lower", _ANSWERS),
+        "answers/entropy": Measured("Entropy of the next token", "nats", "neither", _DRAWS),
+        "answers/self_bleu": Measured("Likeness of drawn answers to each other", "share", "lower", _DRAWS),
+        "kl": Measured("KL to the reference, per drawn answer", "nats", "lower", _DRAWS),
+        "kl_token": Measured("KL to the reference, per token", "nats", "lower", _DRAWS),
         "neutral_logps": Measured("Log-probability of neutral text, per token", "nats", "higher"),
         "capability": Measured("Log-probability of right answers", "nats", "higher"),
     }
@@ -63,7 +68,8 @@ MEASURES: Mapping[str, Measured] = MappingProxyType(
 """Every measure by its key. What a user's own tasks measure is `capability/NAME`."""
 TASKS = "capability/"
 ALL_TASKS = "capability/*"
-ON_PAIRS = ("accuracy", "margin", "loss", "chosen_likelier", "chosen_logps", "rejected_logps")
+ON_PAIRS = ("accuracy", "margin", "loss", "chosen_likelier", "chosen_logps", "rejected_logps", "displaced",
+            "calibration")  # fmt: skip
 """Measures of held-out pairs: what they say alone passes nothing."""
 
 Kind = Literal["superior", "at_least", "at_most", "not_below_base", "not_above_base"]
@@ -160,6 +166,14 @@ DEFAULT_RULES: Mapping[str, GateRule] = MappingProxyType(
             kind="not_below_base",
             margin=0.5,
             says="the chosen completions became unlikely",
+        ),
+        # Half a nat a token: the policy's own answers are 1.6 times as surprising to the reference as to itself.
+        "kl": GateRule(
+            measure="kl_token",
+            kind="at_most",
+            value=0.5,
+            required=False,
+            says="the policy went too far from the reference",
         ),
         # A tenth of a nat is 10 % of perplexity.
         "neutral": GateRule(

@@ -69,7 +69,7 @@ class Model:
         `data.truncation` cuts, so far that there is room.
         """
         renderer = self._renderer
-        prompts = [self._with_room(renderer.prompt(chat.messages, chat.tools), sampling) for chat in chats]
+        prompts = [self.prompt_ids(chat, sampling) for chat in chats]
         use_plain_attention(self.network)
 
         def told(made: Sequence[tuple[int, tuple[int, ...], bool]]) -> None:
@@ -78,6 +78,10 @@ class Model:
         with evaluation_mode(self.network):
             found = generate(self.network, prompts, sampling, self.eos_ids, self.pad_id, told, self.context.most)
         return [Answer(renderer.text(ids), ids, finished) for ids, finished in found]
+
+    def prompt_ids(self, chat: Chat, sampling: Sampling) -> tuple[int, ...]:
+        """Return the tokens that an answer to a chat follows."""
+        return self._with_room(self._renderer.prompt(chat.messages, chat.tools), sampling)
 
     def digest(self) -> str:
         """Return the fingerprint of the weights at work, whatever their folder or name."""

@@ -17,7 +17,9 @@ from tiebreak.engine.model import Model, evaluation_mode
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.scorer import Cut
 from tiebreak.errors import TrainingError
+from tiebreak.evaluation.kept import KeptRows
 from tiebreak.evaluation.watching import Seen
+from tiebreak.fingerprint import fingerprint
 from tiebreak.maths.metrics import LOSS, pair_metrics
 from tiebreak.maths.objectives import Objective
 from tiebreak.progress import Progress, Silent
@@ -57,18 +59,33 @@ class HeldoutPairs:
         self._pairs = tuple(pairs)
         self._cut = cut
 
-    def evidence(self, num: int | None = None, progress: Progress | None = None) -> list[Evidence]:
-        """Return one row for each of the first `num` pairs, all of them by default, in their order."""
-        wanted = self._pairs[:num]
-        found: dict[str, Evidence] = {}
+    def evidence(
+        self, num: int | None = None, progress: Progress | None = None, kept: KeptRows | None = None
+    ) -> list[Evidence]:
+        """Return one row for each of the first `num` pairs, all of them by default, in their order.
+
+        What `kept` knows is not scored again; the others have the company that they would have had.
+        """
+        wanted, found = self._pairs[:num], dict[str, Evidence]()
+        of = ["pair", self._policy.identity, *self._told()] if kept else []
         with (progress or Silent()).stage("held-out pairs", len(wanted)) as advance:
             for group in self._cut(wanted):
-                faults.point("evaluate")
-                found |= {row.pair_id: row for row in self._score(group)}
+                keys = [fingerprint([*of, pair.example_id]) for pair in group]
+                known = kept and kept.rows(keys)
+                rows = [Evidence(**row) for row in known] if known else self._score(group)
+                if kept and not known:
+                    kept.keep({key: row.as_dict() for key, row in zip(keys, rows, strict=True)})
+                found |= {row.pair_id: row for row in rows}
                 advance(len(group))
         return [found[pair.example_id] for pair in wanted]
 
+    def _told(self) -> list[Any]:
+        """Return what evidence depends on besides policy and pair."""
+        with self._reference.model() as frozen:
+            return [frozen.identity, self._objective.name, dict(self._objective.settings)]
+
     def _score(self, pairs: Sequence[Example]) -> list[Evidence]:
+        faults.point("evaluate")
         with evaluation_mode(self._policy.network), torch.no_grad():
             said = self._policy.score(pairs).summed()
         frozen = self._reference.logps(pairs).summed()

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from tiebreak.config import GateConfig, RuleConfig
-from tiebreak.evaluation.diversity import distinct_n, words
+from tiebreak.evaluation.diversity import distinct_n, self_bleu, shared_length, words
 from tiebreak.evaluation.gate import decide
 from tiebreak.evaluation.heldout import Evidence
 from tiebreak.evaluation.probe import ProbeItem
@@ -29,6 +29,46 @@ Samples = Sequence[dict[str, Any]]
 def rows(evidence: Sequence[Evidence], samples: Samples, objective: Objective, rule: RuleConfig | None) -> list[Row]:
     """Return what was measured, in the order of the table: on held-out pairs, then on answers."""
     return [*_pair_rows(evidence, objective), *_answer_rows(samples, rule)]
+
+
+def draw_rows(draws: Samples, temperature: float) -> list[Row]:
+    """Return what drawn answers show, a value for each prompt; rows of `draws.draw`.
+
+    KL(π ‖ π_ref) is E_π[log π − log π_ref]: the mean over the policy's own answers (the estimator without bias, k1 of
+    Schulman 2020), of an answer up to `max_new_tokens` and of a token. It is known where answers were drawn at 1. The
+    entropy of the next token is the mean of −log p over tokens that a model drew itself. Likeness is self-BLEU among
+    the answers to one prompt, all cut to the length that three quarters of all answers have.
+    """
+    scored = {
+        row["prompt_id"]: sides
+        for row in draws
+        if all(sides := [[one for one in row[side] if one["num_scored"]] for side in ("before", "after")])
+    }
+    found = []
+    if scored and temperature == 1:
+        prompts, none = list(scored), [0.0] * len(scored)
+        ratios = [[one["logps"] - one["reference_logps"] for one in after] for _, after in scored.values()]
+        tokens = [sum(one["num_scored"] for one in after) for _, after in scored.values()]
+        before, after = (
+            [-sum(one["logps"] for one in side) / sum(one["num_scored"] for one in side) for side in column]
+            for column in zip(*scored.values(), strict=True)
+        )
+        found += [
+            Row.of("kl", prompts, none, [sum(some) / len(some) for some in ratios]),
+            Row.of("kl_token", prompts, none, [sum(some) / num for some, num in zip(ratios, tokens, strict=True)]),
+            Row.of("answers/entropy", prompts, before, after),
+        ]
+    texts = {row["prompt_id"]: [[one["text"] for one in row[side]] for side in ("before", "after")] for row in draws}
+    length = shared_length(*([text for sides in texts.values() for text in sides[side]] for side in (0, 1)))
+    alike = {}
+    for prompt_id, sides in texts.items():
+        long = [[text for text in side if len(words(text)) >= length] for side in sides]
+        if length >= _FEWEST_WORDS and all(len(side) > 1 for side in long):
+            alike[prompt_id] = [self_bleu(side, length) for side in long]
+    if alike:
+        before, after = map(list, zip(*alike.values(), strict=True))
+        found.append(Row.of("answers/self_bleu", list(alike), before, after))
+    return found
 
 
 def summarise(
@@ -62,27 +102,32 @@ def _pair_rows(evidence: Sequence[Evidence], objective: Objective) -> list[Row]:
     margins = start.rewards[0::2] - start.rewards[1::2]
     prompts = [row.prompt_id for row in evidence]
 
-    chosen = [
-        [logps / row.chosen_num_tokens for row, logps in zip(evidence, side, strict=True)]
-        for side in ([one.reference_chosen_logps for one in evidence], [one.policy_chosen_logps for one in evidence])
-    ]
+    chosen, rejected = _per_token(evidence, "chosen"), _per_token(evidence, "rejected")
+    before, after = (list(map(_prefers, *sides)) for sides in zip(chosen, rejected, strict=True))
+    fell = [float(after < before) for before, after in zip(*chosen, strict=True)]
+    moved = [row.margin for row in evidence]
+    # With sigmoid(margin) the objective says how sure it is that chosen is the better one; 1 would be right each time.
+    sides = margins, torch.tensor(moved, dtype=torch.float64)
+    wrong_before, wrong_after = ((torch.sigmoid(-side) ** 2).tolist() for side in sides)
     losses, loss = [row.loss for row in evidence], f"{objective.name.upper()} loss"
     return [
         Row.of("accuracy", prompts, wins(margins).tolist(), [row.win for row in evidence]),
-        Row.of("margin", prompts, margins.tolist(), [row.margin for row in evidence]),
+        Row.of("margin", prompts, margins.tolist(), moved),
         Row.of("loss", prompts, start.losses.tolist(), losses, loss),
-        Row.of("chosen_likelier", prompts, *_likelier(evidence)),
-        Row.of("chosen_logps", prompts, chosen[0], chosen[1]),
+        Row.of("calibration", prompts, wrong_before, wrong_after),
+        Row.of("chosen_likelier", prompts, before, after),
+        Row.of("chosen_logps", prompts, *chosen),
+        Row.of("rejected_logps", prompts, *rejected),
+        Row.of("displaced", prompts, [0.0] * len(fell), fell),
     ]
 
 
-def _likelier(evidence: Sequence[Evidence]) -> tuple[list[float], list[float]]:
-    """Say for each pair whether chosen has the higher mean log-probability per token, before and after."""
-    before, after = [], []
-    for row in evidence:
-        per_chosen, per_rejected = 1 / row.chosen_num_tokens, 1 / row.rejected_num_tokens
-        before.append(_prefers(row.reference_chosen_logps * per_chosen, row.reference_rejected_logps * per_rejected))
-        after.append(_prefers(row.policy_chosen_logps * per_chosen, row.policy_rejected_logps * per_rejected))
+def _per_token(evidence: Sequence[Evidence], side: str) -> tuple[list[float], list[float]]:
+    """Return the log-probability per token (nats) of one side of each pair, before and after."""
+    told = [row.as_dict() for row in evidence]
+    before, after = (
+        [row[f"{who}_{side}_logps"] / row[f"{side}_num_tokens"] for row in told] for who in ("reference", "policy")
+    )
     return before, after
 
 

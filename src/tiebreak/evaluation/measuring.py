@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tiebreak import files
@@ -16,8 +15,10 @@ from tiebreak.data.account import Side
 from tiebreak.engine.model import Model
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.scorer import Cut
+from tiebreak.evaluation.draws import draw
 from tiebreak.evaluation.heldout import Evidence, HeldoutPairs
-from tiebreak.evaluation.measures import probe_rows, rows, summarise
+from tiebreak.evaluation.kept import KeptRows
+from tiebreak.evaluation.measures import draw_rows, probe_rows, rows, summarise
 from tiebreak.evaluation.probe import NeutralProbe
 from tiebreak.evaluation.rows import Row
 from tiebreak.evaluation.samples import sample
@@ -34,13 +35,18 @@ class Measured:
     rows: Sequence[Row]
     evidence: Sequence[Evidence]
     samples: Sequence[dict[str, Any]]
+    draws: Sequence[dict[str, Any]]
 
     def write(self, run: Run) -> None:
-        """Keep everything in the run folder."""
+        """Keep everything in the run folder, or in one of its evaluations; what was kept until now may go."""
+        run.path.mkdir(parents=True, exist_ok=True)
         files.write_jsonl(run.evidence_file, (row.as_dict() for row in self.evidence))
         files.write_jsonl(run.samples_file, self.samples)
+        files.write_jsonl(run.draws_file, self.draws)
         files.write_jsonl(run.measures_file, (row.as_dict() for row in self.rows))
         files.write_json(run.evaluation_file, self.evaluation)
+        for file in (run.answers_file, run.kept_file):
+            file.unlink(missing_ok=True)
 
 
 def measure(
@@ -55,16 +61,21 @@ def measure(
     seed: int,
     cut: Cut,
     progress: Progress,
-    answers: Path | None = None,
+    into: Run,
 ) -> Measured:
     """Measure policy against reference on held-out pairs.
 
-    `told` are facts about the run that the verdict's first line names; `seed` is the run's; `answers` is a file in
-    which generated answers survive a crash.
+    `told` are facts about the run that the verdict's first line names; `seed` is the run's. What is generated and
+    scored is kept in the folder of `into` until all of it is written there: cut off, it goes on where it was.
     """
-    evidence = HeldoutPairs(policy, reference, objective, pairs.tokenized, cut).evidence(progress=progress)
-    samples = sample(policy, reference, pairs.pairs, settings, progress, answers)
-    measured = rows(evidence, samples, objective, settings.rule)
+    kept = KeptRows(into.kept_file)
+    evidence = HeldoutPairs(policy, reference, objective, pairs.tokenized, cut).evidence(progress=progress, kept=kept)
+    samples = sample(policy, reference, pairs.pairs, settings, progress, into.answers_file)
+    draws = draw(
+        policy, reference, pairs.pairs, settings,
+        seed=seed, cut=cut, progress=progress, answers=into.answers_file, kept=kept,
+    )  # fmt: skip
+    measured = rows(evidence, samples, objective, settings.rule) + draw_rows(draws, settings.draw_temperature)
     if settings.neutral_probe:
         measured += probe_rows(NeutralProbe(policy, reference, cut).rows(progress))
-    return Measured(summarise(measured, len(samples), gate, told, seed), measured, evidence, samples)
+    return Measured(summarise(measured, len(samples), gate, told, seed), measured, evidence, samples, draws)

@@ -42,19 +42,7 @@ def sample(
     if not chosen:
         return []
     chats = [Chat(pair.prompt, pair.tools) for pair in chosen]
-    sampling = Sampling(settings.max_new_tokens)
-    with progress.stage("answers", 2 * len(chats)) as advance:
-
-        def answers(model: Model) -> list[Answer]:
-            answerer: Answerer = Kept(model, kept_in) if kept_in else model
-            return answerer.answer(chats, sampling, lambda made: advance(len(made)))
-
-        with reference.model() as frozen:
-            before = answers(frozen)
-        after = answers(policy)
-    short = sum(not one.finished and len(one.ids) < sampling.max_new_tokens for one in (*before, *after))
-    if short:
-        progress.say(f"{short} answers end where the model's {policy.context.most} positions do")
+    before, after = of_both(policy, reference, chats, Sampling(settings.max_new_tokens), progress, "answers", kept_in)
     return [
         {
             "prompt_id": pair.prompt_id,
@@ -66,6 +54,31 @@ def sample(
         }
         for pair, one, two in zip(chosen, before, after, strict=True)
     ]
+
+
+def of_both(
+    policy: Model,
+    reference: Reference,
+    chats: Sequence[Chat],
+    sampling: Sampling,
+    progress: Progress,
+    name: str,
+    kept_in: Path | None,
+) -> tuple[list[Answer], list[Answer]]:
+    """Return what reference and policy answer, `sampling.num` answers a chat; `name` is that of the stage."""
+    with progress.stage(name, 2 * len(chats) * sampling.num) as advance:
+
+        def answers(model: Model) -> list[Answer]:
+            answerer: Answerer = Kept(model, kept_in) if kept_in else model
+            return answerer.answer(chats, sampling, lambda made: advance(len(made)))
+
+        with reference.model() as frozen:
+            before = answers(frozen)
+        after = answers(policy)
+    short = sum(not one.finished and len(one.ids) < sampling.max_new_tokens for one in (*before, *after))
+    if short:
+        progress.say(f"{name}: {short} end where the model's {policy.context.most} positions do")
+    return before, after
 
 
 def _described(answer: Answer, rule: RuleConfig | None) -> dict[str, Any]:

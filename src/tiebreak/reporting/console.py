@@ -130,6 +130,24 @@ def print_evaluation(evaluation: Mapping[str, Any], samples: Sequence[Mapping[st
         _print_verdict(out, evaluation)
 
 
+def print_checkpoints(evaluations: Sequence[Mapping[str, Any]]) -> None:
+    """Print each measure before training and at each checkpoint, and the verdict on each."""
+    from tiebreak.reporting.numbers import shown  # noqa: PLC0415
+
+    out = rich.console.Console(highlight=False)
+    table = Table(box=rich.box.SIMPLE_HEAD, title="On the way", title_justify="left")
+    for heading in ("", "before", *(one["checkpoint"] for one in evaluations)):
+        table.add_column(printable(heading))
+    by_key = [{row["key"]: row for row in one["table"]} for one in evaluations]
+    for key, row in by_key[-1].items():
+        sides = [row["before"], *(rows[key]["after"] if key in rows else None for rows in by_key)]
+        cells = (row["name"], *("" if side is None else shown(side, row["unit"]) for side in sides))
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    verdicts = (Text(one["verdict"].upper(), style=_VERDICT_STYLES[one["verdict"]]) for one in evaluations)
+    table.add_row(Text("verdict"), Text(""), *verdicts)
+    out.print(table)
+
+
 def print_decision(decision: Mapping[str, Any]) -> None:
     """Print what each rule says, and the verdict."""
     out = rich.console.Console(highlight=False)

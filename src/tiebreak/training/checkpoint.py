@@ -132,6 +132,14 @@ class Checkpoints:
             )
         return None
 
+    def whole(self) -> list[Path]:
+        """Return the checkpoints that are whole, the oldest first; damaged ones stay where they are and are told."""
+        found = {path: self._fault_of(path) for path in self._steps()}
+        for path, fault in found.items():
+            if fault:
+                self._say(f"{path.name}: {fault}; left out")
+        return [path for path, fault in found.items() if fault is None]
+
     def restore(self, path: Path, parts: Sequence[Part]) -> State:
         """Let each part go back to a verified checkpoint; return where it stands."""
         for part in parts:

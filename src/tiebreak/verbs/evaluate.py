@@ -5,41 +5,68 @@ Owns which pairs a trained policy may be judged on.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from safetensors.torch import load_file
 
 from tiebreak import files, runs
-from tiebreak.config import DataConfig, SourceConfig, command, in_quotes, reading
+from tiebreak.config import Config, DataConfig, SourceConfig, command, in_quotes, load_config, reading
 from tiebreak.data.account import Side
 from tiebreak.data.formats import Pairing
 from tiebreak.data.preparation import render_side
 from tiebreak.data.reader import PairFile, is_told_alike, read_pairs
+from tiebreak.data.render import Renderer
 from tiebreak.doctor.triage import shortcuts
-from tiebreak.errors import DataError
+from tiebreak.engine.model import Model
+from tiebreak.engine.reference.kinds import Another, Reference
+from tiebreak.errors import ConfigError, DataError, ModelError, RunError
 from tiebreak.evaluation.measuring import Measured, measure
+from tiebreak.fingerprint import fingerprint
 from tiebreak.maths.objectives import Objective
 from tiebreak.progress import Progress, Silent
-from tiebreak.records import Dropped, Pair, Source
+from tiebreak.records import Dropped, Source
 from tiebreak.reporting.page import write_report
-from tiebreak.runs import Run, as_a_run_writes
+from tiebreak.runs import Run, as_a_run_writes, open_run
 from tiebreak.secrecy import has_password
-from tiebreak.training.trained import Loaded, load_trained
+from tiebreak.training.budget import Budget
+from tiebreak.training.checkpoint import Checkpoints
+from tiebreak.training.parts import Weights
+from tiebreak.training.trained import load, load_trained
 
 
-def evaluate(run: Run, progress: Progress | None = None, *, data: str | None = None) -> dict[str, Any]:
+def evaluate(
+    run: Run,
+    progress: Progress | None = None,
+    *,
+    data: str | None = None,
+    against: str | None = None,
+    checkpoints: bool = False,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+) -> dict[str, Any]:
     """Measure a trained run again; return evaluation.json.
 
-    On its own held-out pairs, the run's evaluation and report are written anew. On another file nothing is written;
-    pairs whose prompt was trained on are left out, and the result says what was used.
+    On its own held-out pairs and against the reference it was trained with, the run's evaluation and report are written
+    anew. On another file of pairs (`data`; pairs whose prompt was trained on are left out), `against` another run or
+    model, and for each of the run's `checkpoints`, the same files are written into a folder of RUN/evaluations, and the
+    run's own stay as they are; what is returned says what was used. `overrides` change settings of `evaluation` and
+    `gate` for this time. Whatever was cut off goes on where it was.
     """
     progress = progress or Silent()
-    if data is not None:
-        return _on_other_pairs(run, data, progress)
+    if checkpoints and (data or against):
+        raise ConfigError("evaluate: checkpoints are measured on the run's own held-out pairs, against its reference")
+    asked = _Asked(run, _changed(run, overrides), progress)
     with files.locked(run.path):
+        if checkpoints:
+            return _of_checkpoints(asked)
+        if data is not None or against is not None:
+            return _beside(asked, data, against)
         loaded = load_trained(run, progress)
-        side, _ = render_side(read_pairs(run.heldout_pairs_file).pairs, loaded.policy.renderer(run.config.data))
-        measured = _measured(run, loaded, side, progress)
+        measured = _measured(asked, loaded.policy, loaded.reference, loaded.budget, _own_side(run, loaded.policy), run)
         measured.write(run)
         finished = run.manifest.get("num_steps_done") == run.manifest.get("num_steps") is not None
         status = {"status": runs.DONE, "error": None} if finished else {}
@@ -49,6 +76,83 @@ def evaluate(run: Run, progress: Progress | None = None, *, data: str | None = N
             )
         write_report(run)
     return measured.evaluation
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Which run is measured, by which settings."""
+
+    run: Run
+    config: Config
+    progress: Progress
+
+
+def _changed(run: Run, overrides: Sequence[str] | Mapping[str, Any]) -> Config:
+    for key in overrides if isinstance(overrides, Mapping) else [text.partition("=")[0] for text in overrides]:
+        if not key.strip().startswith(("evaluation.", "gate.")):
+            raise ConfigError(f"--set {key}: only settings of evaluation and of the gate are read here")
+    return load_config(run.config_file, overrides)
+
+
+def _own_side(run: Run, policy: Model) -> Side:
+    return render_side(read_pairs(run.heldout_pairs_file).pairs, policy.renderer(run.config.data))[0]
+
+
+def _of_checkpoints(asked: _Asked) -> dict[str, Any]:
+    """Measure the policy as it was at each checkpoint that is whole."""
+    run, progress = asked.run, asked.progress
+    found = Checkpoints(run, {}, 2, progress.warn, known=run.manifest["identities"], holds=[Weights.name]).whole()
+    if not found:
+        raise RunError(f"{run.path}: holds no whole checkpoint; training keeps training.keep_checkpoints of them")
+    loaded = load_trained(run, progress)
+    side = _own_side(run, loaded.policy)
+    rows = []
+    for path in found:
+        progress.say(f"{path.name}:")
+        Weights(loaded.policy).restore(load_file(path / f"{Weights.name}.safetensors"))
+        into = Run(run.evaluations_folder / path.name)
+        measured = _measured(asked, loaded.policy, loaded.reference, loaded.budget, side, into)
+        measured.write(into)
+        rows.append({"checkpoint": path.name, "folder": str(into.path), **measured.evaluation})
+    return {"checkpoints": rows}
+
+
+def _beside(asked: _Asked, data: str | None, against: str | None) -> dict[str, Any]:
+    """Measure on other pairs, against another model, or both."""
+    run, progress = asked.run, asked.progress
+    found = _others(asked, data) if data is not None else _Others(read_pairs(run.heldout_pairs_file), None)
+    loaded = load_trained(run, progress)
+    seen, reference = _trained_prompts(run), cast(Reference, loaded.reference)
+    if against is not None:
+        other, more = _opponent(asked, against, loaded.policy)
+        seen, reference = seen | more, Another(other)
+    side, account = _rendered(found, seen, loaded.policy.renderer(run.config.data), progress)
+    said = ({} if against is None else {"against": against}) | ({} if data is None else {"data": account})
+    name = "-".join(re.sub(r"[^\w.]+", "-", Path(word).name)[:40] for word in (data, against) if word)
+    into = Run(run.evaluations_folder / f"{name}-{fingerprint([data, against])[:8]}")
+    into.path.mkdir(parents=True, exist_ok=True)
+    measured = _measured(asked, loaded.policy, reference, loaded.budget, side, into)
+    measured.write(into)
+    return {**measured.evaluation, **said, "folder": str(into.path)}
+
+
+def _opponent(asked: _Asked, name: str, policy: Model) -> tuple[Model, set[str]]:
+    """Return another run's policy, or a model by its name, and the prompts that it is known to be trained on."""
+    other, prompts = Run(name), set[str]()
+    if other.manifest_file.exists():
+        opened = open_run(name)
+        found, prompts = load_trained(opened, asked.progress).policy, _trained_prompts(opened)
+    else:
+        named = asked.config.model.model_copy(update={"name": name, "revision": None})
+        found = load(asked.config.model_copy(update={"model": named}), say=asked.progress.say).policy
+    if found.tokenizer.get_vocab() != policy.tokenizer.get_vocab():
+        raise ModelError(f"{name}: has another vocabulary than {asked.run.path}; log-probabilities cannot be compared")
+    return found, prompts
+
+
+def _trained_prompts(run: Run) -> set[str]:
+    with as_a_run_writes(run.path):
+        return set(run.train_prompt_ids)
 
 
 def as_the_run_reads(data: DataConfig, path: str) -> SourceConfig:
@@ -81,62 +185,64 @@ def as_the_run_reads(data: DataConfig, path: str) -> SourceConfig:
     return fitting[0] if fitting else by_its_rows
 
 
-def _on_other_pairs(run: Run, data: str, progress: Progress) -> dict[str, Any]:
-    stated = run.config.data
+@dataclass(frozen=True)
+class _Others:
+    """Pairs of a file, and the columns that it was read by."""
+
+    found: PairFile
+    columns: Mapping[str, str] | None
+
+
+def _others(asked: _Asked, data: str) -> _Others:
+    """Read a file as the run reads its own, where it is in that form."""
+    stated = asked.config.data
     how = as_the_run_reads(stated, data)
-    found = read_pairs(
-        data,
-        how.format,
-        stated.max_dropped_share,
-        columns=how.columns,
-        pairing=Pairing(stated.pairing, stated.min_margin),
-    )
+    pairing = Pairing(stated.pairing, stated.min_margin)
+    found = read_pairs(data, how.format, stated.max_dropped_share, columns=how.columns, pairing=pairing)
     if how.columns or how.format != "auto":
-        progress.say(f"{data}: read as the run states it ({how.columns or how.format})")
-    unseen, trained_on = _without_trained_prompts(run, found)
-    loaded = load_trained(run, progress)
-    side, unrendered = render_side(unseen, loaded.policy.renderer(run.config.data))
+        asked.progress.say(f"{data}: read as the run states it ({how.columns or how.format})")
+    return _Others(found, how.columns)
+
+
+def _rendered(others: _Others, seen: Set[str], renderer: Renderer, progress: Progress) -> tuple[Side, dict[str, Any]]:
+    """Return the pairs whose prompts were not `seen` in training, as tokens, and the account of them."""
+    found, nowhere = others.found, Source(others.found.path, 0)
+    trained_on = [
+        Dropped(pair.source or nowhere, "trained_prompt", "it was trained on this prompt")
+        for pair in found.pairs
+        if pair.prompt_id in seen
+    ]
+    side, unrendered = render_side([pair for pair in found.pairs if pair.prompt_id not in seen], renderer)
     dropped = [*found.dropped, *trained_on, *unrendered]
     if dropped:
         progress.warn(f"{len(dropped)} of {found.num_records} records not used; the first: {dropped[0].detail}")
     if not side.pairs:
-        raise DataError(f"{data}: no pair is left to measure on; the first dropped: {dropped[0].detail}")
-    account = {
+        raise DataError(f"{found.path}: no pair is left to measure on; the first dropped: {dropped[0].detail}")
+    return side, {
         "path": found.path,
         "sha256": found.digest,
         "format": found.format,
-        "columns": how.columns,
+        "columns": others.columns,
         "num_records": found.num_records,
         "num_dropped": len(dropped),
         "dropped_by_reason": dict(Counter(item.reason for item in dropped).most_common()),
     }
-    return {**_measured(run, loaded, side, progress).evaluation, "data": account}
 
 
-def _without_trained_prompts(run: Run, found: PairFile) -> tuple[list[Pair], Sequence[Dropped]]:
-    with as_a_run_writes(run.path):
-        seen = set(run.train_prompt_ids)
-    unseen = [pair for pair in found.pairs if pair.prompt_id not in seen]
-    detail = "the run was trained on this prompt"
-    nowhere = Source(found.path, 0)
-    return unseen, [
-        Dropped(pair.source or nowhere, "trained_prompt", detail) for pair in found.pairs if pair.prompt_id in seen
-    ]
-
-
-def _measured(run: Run, loaded: Loaded, side: Side, progress: Progress) -> Measured:
-    config = run.config
-    with as_a_run_writes(run.path):
-        told = shortcuts(run.audit)
+def _measured(asked: _Asked, policy: Model, reference: Reference, budget: Budget, side: Side, into: Run) -> Measured:
+    config = asked.config
+    with as_a_run_writes(asked.run.path):
+        told = shortcuts(asked.run.audit)
     return measure(
-        loaded.policy,
-        loaded.reference,
+        policy,
+        reference,
         Objective.of(config.loss),
         side,
         config.evaluation,
         config.gate,
         told=told,
         seed=config.training.seed,
-        cut=loaded.budget.cut,
-        progress=progress,
+        cut=budget.cut,
+        progress=asked.progress,
+        into=into,
     )

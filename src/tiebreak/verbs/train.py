@@ -105,11 +105,10 @@ def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Pro
             seed=config.training.seed,
             cut=budget.cut,
             progress=progress,
-            answers=run.answers_file,
+            into=run,
         )
         if ranks.writes:
             measured.write(run)
-            run.answers_file.unlink(missing_ok=True)
     except BaseException as error:
         ended = isinstance(error, KeyboardInterrupt | Preempted)
         with contextlib.suppress(OSError):  # on a full disk the cause is worth more than the note

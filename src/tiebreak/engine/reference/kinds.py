@@ -6,6 +6,7 @@ Owns what the reference is. Nobody else can tell which form it has:
 - the policy with another, frozen adapter, where training continues an adapter: the reference is then that adapter as
   it was at the start, and not the bare base model;
 - a frozen copy of the model, where all weights are trained;
+- another model, where a policy is measured against one;
 - nothing, where the objective asks none.
 """
 
@@ -143,6 +144,32 @@ class FrozenCopy:
             network.requires_grad_(False).eval()  # type: ignore[attr-defined]
             self._copy = self._policy.with_network(network)
         yield self._copy
+
+
+class Another:
+    """Another model, which stands for itself."""
+
+    dear = False
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.identity = model.source.identity
+
+    def logps(self, examples: Sequence[Example]) -> TokenLogps:
+        """Score with the model."""
+        return _scored(self, examples)
+
+    def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
+        """Do nothing."""
+
+    def moved(self, step: int) -> None:
+        """Do nothing."""
+
+    @contextlib.contextmanager
+    def model(self) -> Iterator[Model]:
+        """Yield the model."""
+        with evaluation_mode(self._model.network):
+            yield self._model
 
 
 class Nothing:

@@ -1,0 +1,122 @@
+"""Several answers to a prompt, drawn from reference and policy: how far the policy went, and how varied it still is.
+
+Owns how they are drawn and scored. Each answer is scored by whoever wrote it, and the policy's own by the reference as
+well: log π − log π_ref of the policy's own samples is what the KL between them is estimated from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tiebreak import faults
+from tiebreak.config import EvaluationConfig
+from tiebreak.engine.answers.answerer import Answer, Chat, Sampling
+from tiebreak.engine.model import Model, evaluation_mode
+from tiebreak.engine.reference.kinds import Reference
+from tiebreak.engine.scorer import Cut
+from tiebreak.evaluation.kept import KeptRows
+from tiebreak.evaluation.samples import choose_prompts, of_both
+from tiebreak.fingerprint import derive_seed, fingerprint
+from tiebreak.progress import Advance, Progress
+from tiebreak.records import Ids, Pair, TokenizedCompletions
+
+
+def draw(
+    policy: Model,
+    reference: Reference,
+    pairs: Sequence[Pair],
+    settings: EvaluationConfig,
+    *,
+    seed: int,
+    cut: Cut,
+    progress: Progress,
+    answers: Path | None,
+    kept: KeptRows,
+) -> list[dict[str, Any]]:
+    """Return a row for each prompt with `settings.num_draws` answers before (reference) and after (policy).
+
+    Of each: its text, whether it ended by itself, and its log-probability (nats) under whoever wrote it (`logps`) and
+    under the reference (`reference_logps`), over `num_scored` tokens. An EOS is scored where the model has only one, so
+    that it is known which it was. An answer without any such token has no log-probabilities.
+    """
+    chosen = choose_prompts(pairs, settings.drawn_prompts if settings.num_draws else 0)
+    if not chosen:
+        return []
+    chats = [Chat(pair.prompt, pair.tools) for pair in chosen]
+    sampling = Sampling(
+        settings.max_new_tokens, settings.draw_temperature, settings.num_draws, derive_seed(seed, "draws")
+    )
+    drawn = of_both(policy, reference, chats, sampling, progress, "drawn answers", answers)
+    prompts = [policy.prompt_ids(chat, sampling) for chat in chats]
+    grouped = [[side[start : start + sampling.num] for start in range(0, len(side), sampling.num)] for side in drawn]
+    before, after = ([_completions(policy, *one) for one in zip(prompts, side, strict=True)] for side in grouped)
+    with progress.stage("scoring drawn answers", len(before) + 2 * len(after)) as advance:
+        own = _logps(policy, after, cut, kept, advance)
+        with reference.model() as frozen:
+            base, first = (_logps(frozen, side, cut, kept, advance) for side in (after, before))
+    scores = ((before, first, first), (after, own, base))
+    return [
+        {
+            "prompt_id": pair.prompt_id,
+            "prompt": [message.as_dict() for message in pair.prompt],
+            **{
+                side: _described(policy, answers[place], *(one.get(examples[place]) for one in logps))
+                for side, answers, (examples, *logps) in zip(("before", "after"), grouped, scores, strict=True)
+            },
+        }
+        for place, pair in enumerate(chosen)
+    ]
+
+
+def _ids(model: Model, answer: Answer) -> Ids:
+    """Return the tokens of an answer that are scored."""
+    return (*answer.ids, *model.eos_ids) if answer.finished and len(model.eos_ids) == 1 else answer.ids
+
+
+def _completions(model: Model, prompt: Ids, answers: Sequence[Answer]) -> TokenizedCompletions | None:
+    """Return the answers to a prompt as an example; None where none of them has a token."""
+    scored = tuple(ids for answer in answers if (ids := _ids(model, answer)))
+    name = fingerprint([prompt, scored])
+    return TokenizedCompletions(name, name, prompt, scored) if scored else None
+
+
+Logps = dict[TokenizedCompletions | None, list[float]]
+
+
+def _logps(
+    model: Model, examples: Sequence[TokenizedCompletions | None], cut: Cut, kept: KeptRows, advance: Advance
+) -> Logps:
+    """Return the summed log-probability (nats) of each completion."""
+    found: Logps = {}
+    identity = model.identity
+    by_id = {one.example_id: one for one in examples if one}
+    for some in cut([*by_id.values()]):
+        group = [by_id[one.example_id] for one in some]
+        keys = [fingerprint(["draw", identity, one.example_id]) for one in group]
+        rows = kept.rows(keys)
+        if rows is None:
+            faults.point("evaluate")
+            with evaluation_mode(model.network), torch.no_grad():
+                sums = iter(model.score(group).summed().sums.double().cpu().tolist())
+            rows = [[next(sums) for _ in one.completions] for one in group]
+            kept.keep(dict(zip(keys, rows, strict=True)))
+        found |= zip(group, rows, strict=True)
+        advance(len(group))
+    return found
+
+
+def _described(
+    model: Model, answers: Sequence[Answer], own: list[float] | None, base: list[float] | None
+) -> list[dict[str, Any]]:
+    sums = iter(zip(own or (), base or (), strict=True))
+    rows = []
+    for answer in answers:
+        ids = _ids(model, answer)
+        logps, reference_logps = next(sums) if ids else (None, None)
+        said = {"text": answer.text, "num_tokens": len(answer.ids), "finished": answer.finished}
+        rows.append(said | {"num_scored": len(ids), "logps": logps, "reference_logps": reference_logps})
+    return rows
