@@ -116,14 +116,14 @@ def packed_attention(
         raise ValueError("packed attention knows no dropout, position bias or mask of the model's own")
     if sliding_window is not None:
         packed_layout.windows.add(sliding_window)
-    written_out = softcap is not None or s_aux is not None
-    if not written_out and _has_one_kernel(query):
+    no_kernel = softcap is not None or s_aux is not None
+    if not no_kernel and _has_one_kernel(query):
         return _in_one_call(query, key, value, packed_layout, scaling, sliding_window), None
     outputs = []
     for queries, keys, values in packed_layout.cut(query, key, value):
         mask = packed_layout.mask(queries.shape[2], keys.shape[2], sliding_window, queries)
-        if written_out:
-            output = _written_out(queries, keys, values, mask, scaling, softcap, s_aux)
+        if no_kernel:
+            output = written_out(queries, keys, values, mask, scaling, softcap, s_aux)
         else:
             gqa = keys.shape[1] != queries.shape[1]
             options: dict[str, Any] = {"is_causal": mask is None, "scale": scaling, "enable_gqa": gqa}
@@ -143,9 +143,14 @@ def use_packed_attention(model: Any) -> None:
     The switch stays, and is no context around a forward pass: with gradient checkpointing the backward pass runs the
     layers again, and they have to attend as they did.
     """
+    use_attention(model, PACKED)
+
+
+def use_attention(model: Any, name: str) -> None:
+    """Make a transformers model attend by the function that is registered under a name, until `use_plain_attention`."""
     model = causal_model(model)
     _OWN_ATTENTION.setdefault(model, model.config._attn_implementation)
-    _switch(model, PACKED)
+    _switch(model, name)
 
 
 def use_plain_attention(model: Any) -> None:
@@ -201,7 +206,7 @@ def _causal_mask(num_queries: int, num_keys: int, window: int | None, like: Tens
     return torch.zeros(num_queries, num_keys, dtype=like.dtype, device=like.device).masked_fill_(~seen, -torch.inf)
 
 
-def _written_out(
+def written_out(
     queries: Tensor,
     keys: Tensor,
     values: Tensor,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tiebreak.engine.attention import causal_model
 from tiebreak.engine.head import head_of
-from tiebreak.engine.model import evaluation_mode
+from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.scorer import PackedScorer, PlainScorer, Scorer
 from tiebreak.engine.stretching import rope_settings
 from tiebreak.errors import one_line
@@ -49,12 +49,12 @@ def choose_scorer(model: Any, plain: PlainScorer, packed: PackedScorer, dtype: t
 # ---------------------------------------------------------------------------------------------------- the configuration
 
 
-def refused_by_design(model: Any) -> str | None:
-    """Return what in the architecture forbids packing, or None."""
-    return next((reason for reason in _reasons(model) if reason), None)
+def refused_by_design(model: Any, *, trains: bool = True) -> str | None:
+    """Return what in the architecture forbids packing, or None; where nothing `trains`, dropout does not."""
+    return next((reason for reason in _reasons(model, trains) if reason), None)
 
 
-def _reasons(model: Any) -> Iterator[str | None]:
+def _reasons(model: Any, trains: bool) -> Iterator[str | None]:
     causal = causal_model(model)
     config = causal.config.get_text_config().to_dict()
     kinds = (*(config.get("layer_types") or ()), *(config.get("layers_block_type") or ()))
@@ -70,7 +70,7 @@ def _reasons(model: Any) -> Iterator[str | None]:
     yield "its positions have several axes (M-RoPE)" if any("mrope_section" in one for one in settings) else None
     longest = {str(setting.get("rope_type")) for setting in settings} & {"dynamic", "longrope"}
     yield f"its RoPE ({', '.join(sorted(longest))}) depends on the longest row" if longest else None
-    yield _dropout_reason(model)
+    yield _dropout_reason(model) if trains else None
     if isinstance(model, peft.PeftModel) and any(c.is_prompt_learning for c in model.peft_config.values()):
         yield "its adapter puts tokens before the prompt"
     can_switch = causal._supports_attention_backend and causal._can_set_attn_implementation()

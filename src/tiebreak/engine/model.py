@@ -6,9 +6,8 @@ adapter that is at work on them.
 
 from __future__ import annotations
 
-import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -26,6 +25,7 @@ from tiebreak.engine.answers.local import generate
 from tiebreak.engine.attention import causal_model, use_plain_attention
 from tiebreak.engine.loading import quietly
 from tiebreak.engine.merging import obstacle
+from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.positions import Context, context_of
 from tiebreak.engine.scorer import Scorer
 from tiebreak.engine.sources import Source
@@ -163,14 +163,3 @@ class Model:
             # transformers 5.23 warns of a new name that 5.0 lacks; remove when every supported version has it.
             warnings.simplefilter("ignore", FutureWarning)
             self.network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-
-
-@contextlib.contextmanager
-def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Switch dropout off for a while."""
-    was_training = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(was_training)

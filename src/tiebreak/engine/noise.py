@@ -6,7 +6,8 @@ PhiMoE's `router_jitter_noise` is a threshold of its router there, and without i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import contextlib
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import torch
@@ -45,6 +46,17 @@ def without_noise(network: Any, say: Callable[[str], None] = lambda _: None) -> 
             "choose as they do in evaluation, also while training"
         )
     return network
+
+
+@contextlib.contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Switch dropout off for a while."""
+    was_training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(was_training)
 
 
 def _shaping(network: Any, numbers: Numbers) -> list[str]:

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from tiebreak.config import DataConfig
 from tiebreak.data.render import Renderer
-from tiebreak.engine.model import Model, evaluation_mode
+from tiebreak.engine.model import Model
+from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.scorer import Cut
 from tiebreak.errors import RenderError, TrainingError

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from tiebreak.engine.model import Model, evaluation_mode
+from tiebreak.engine.model import Model
+from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.scorer import Cut
 from tiebreak.errors import TrainingError

@@ -22,8 +22,9 @@ import torch
 from tiebreak import faults, files
 from tiebreak.data.preparation import render_side
 from tiebreak.data.reader import read_pairs
-from tiebreak.engine.model import Model, evaluation_mode
+from tiebreak.engine.model import Model
 from tiebreak.engine.models import load_artefact, save_whole
+from tiebreak.engine.noise import evaluation_mode
 from tiebreak.errors import ConfigError, ExportError
 from tiebreak.fingerprint import file_digest
 from tiebreak.maths.logps import Logps

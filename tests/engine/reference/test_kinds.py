@@ -7,7 +7,7 @@ import weakref
 import pytest
 import torch
 
-from tiebreak.engine.model import evaluation_mode
+from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.reference.kinds import FrozenCopy, Nothing
 from tiebreak.errors import TrainingError
 from tiebreak.progress import Silent

@@ -20,7 +20,8 @@ from typing import NoReturn, Protocol
 
 import torch
 
-from tiebreak.engine.model import Model, evaluation_mode
+from tiebreak.engine.model import Model
+from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.scorer import Cut
 from tiebreak.errors import TrainingError
 from tiebreak.maths.logps import TokenLogps
