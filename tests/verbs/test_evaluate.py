@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -12,7 +18,8 @@ from typer.testing import CliRunner
 from tiebreak.cli.app import app
 from tiebreak.config import DataConfig
 from tiebreak.data.reader import read_pairs
-from tiebreak.errors import DataError
+from tiebreak.errors import ConfigError, DataError, ModelError
+from tiebreak.progress import Silent
 from tiebreak.verbs import train
 from tiebreak.verbs.evaluate import as_the_run_reads, evaluate
 from tiny import settings
@@ -98,3 +105,166 @@ def test_a_finished_run_measures_other_pairs_by_its_own_columns(saved, tiny_mode
     again = evaluate(run, data=saved(renamed, "others.jsonl"))
     assert (again["data"]["columns"], again["data"]["format"]) == (None, "votes")
     assert again["accuracy"] == found["accuracy"]
+
+
+WORDS = ("cat", "dog", "mat", "park", "sun", "tree", "road", "lake", "bird", "fish")
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_model, tmp_path_factory):
+    """Two runs on the same pairs that differ in their rate, with all that they are measured by."""
+    folder = tmp_path_factory.mktemp("runs")
+    pairs = folder / "pairs.jsonl"
+    rows = [{"prompt": f"{a} {b}", "chosen": f"yes {a}", "rejected": f"no {b}"} for a in WORDS for b in WORDS]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def trained(name, **more):
+        return train.train(
+            settings(
+                tiny_model,
+                **{
+                    "data__train": str(pairs), "data__heldout_share": 0.3, 
+                    "evaluation__num_samples": 20, "evaluation__max_new_tokens": 4, "evaluation__probes": 0,
+                    "evaluation__rule": {"name": "says yes", "pattern": "yes"}, "training__checkpoint_steps": 6,
+                    "output__dir": str(folder / name), "output__trackers": [],
+                }
+                | more,
+            )
+        )  # fmt: skip
+
+    return trained("quick", training__learning_rate=5e-3), trained("slow", training__learning_rate=5e-4)
+
+
+def _files(run):
+    """What the run's own files say, each whole."""
+    return {path.name: path.read_bytes() for path in run.path.iterdir() if path.is_file() and path.name != ".lock"}
+
+
+def _table(evaluation):
+    return {row["key"]: row for row in evaluation["table"]}
+
+
+def test_each_checkpoint_is_measured_and_the_run_stays_as_it_is(runs):
+    run, _ = runs
+    before = _files(run)
+    found = evaluate(run, checkpoints=True)["checkpoints"]
+    names = sorted(path.name for path in run.checkpoints_folder.glob("step-*"))
+    assert [one["checkpoint"] for one in found] == names
+    assert len(names) == 2
+    # The last checkpoint is the trained policy.
+    assert _table(found[-1]) == _table(run.evaluation)
+    assert found[-1]["verdict"] == run.evaluation["verdict"]
+    assert _table(found[0])["margin"]["after"] != _table(found[-1])["margin"]["after"]
+    assert _table(found[0])["margin"]["before"] == _table(found[-1])["margin"]["before"]
+    for one in found:
+        rows = (run.evaluations_folder / one["checkpoint"] / "measures.jsonl").read_text().splitlines()
+        assert {json.loads(row)["key"] for row in rows} >= {"accuracy", "answers/preferred"}
+    assert _files(run) == before
+
+
+def test_a_damaged_checkpoint_is_left_out_and_told(runs, tmp_path):
+    run = type(runs[0])(shutil.copytree(runs[0].path, tmp_path / "run"))
+    first, last = sorted(run.checkpoints_folder.glob("step-*"))
+    weights = bytearray((first / "policy.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (first / "policy.safetensors").write_bytes(weights)
+    heard = Heard()
+    found = evaluate(run, heard, checkpoints=True)["checkpoints"]
+    assert [one["checkpoint"] for one in found] == [last.name]
+    assert any(f"{first.name}: policy.safetensors is not what was written" in text for text in heard.warnings)
+    assert first.is_dir()  # nothing was moved
+
+
+class Heard(Silent):
+    def __init__(self):
+        self.warnings = []
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+
+def test_against_itself_nothing_has_changed_and_against_another_run_everything_turns_round(runs):
+    quick, slow = runs
+    itself = _table(evaluate(quick, against=str(quick.path)))
+    assert itself["accuracy"]["after"]["mean"] == itself["answers/preferred"]["after"]["mean"] == 0.5
+    assert itself["answers/unchanged"]["after"]["mean"] == 1.0
+    assert itself["margin"]["after"]["mean"] == pytest.approx(0, abs=1e-5)
+    one, two = evaluate(quick, against=str(slow.path)), evaluate(slow, against=str(quick.path))
+    assert _table(one)["margin"]["after"]["mean"] == pytest.approx(-_table(two)["margin"]["after"]["mean"], abs=1e-5)
+    for key in ("answers/rule", "answers/length", "chosen_logps"):
+        assert _table(one)[key]["before"]["mean"] == pytest.approx(_table(two)[key]["after"]["mean"], abs=1e-5)
+    assert one["against"] == str(slow.path)
+    assert Path(one["folder"]).parent == quick.evaluations_folder
+    assert Path(one["folder"]).name.startswith("slow-")
+
+
+def test_against_the_model_that_it_was_trained_on_is_as_against_its_reference(runs, tiny_model):
+    run, _ = runs
+    found, own = _table(evaluate(run, against=str(tiny_model))), _table(run.evaluation)
+    assert found.keys() == own.keys()
+    for key in ("accuracy", "margin", "answers/rule", "chosen_logps"):
+        assert found[key]["after"]["mean"] == pytest.approx(own[key]["after"]["mean"], abs=1e-5)
+        assert found[key]["before"]["mean"] == pytest.approx(own[key]["before"]["mean"], abs=1e-5)
+
+
+def test_against_a_model_with_other_words_or_one_trained_on_these_prompts_is_refused(runs, tiny_gpt, tmp_path):
+    run, other = runs
+    with pytest.raises(ModelError, match="has another vocabulary than"):
+        evaluate(run, against=str(_with_another_word(tiny_gpt, tmp_path / "other")))
+    leaking = type(other)(shutil.copytree(other.path, tmp_path / "leaking"))
+    held = [json.loads(line)["prompt_id"] for line in run.samples_file.read_text().splitlines()]
+    trained = json.loads(leaking.train_prompts_file.read_text())["prompt_ids"]
+    leaking.train_prompts_file.write_text(json.dumps({"prompt_ids": [*trained, *held[:5]]}))
+    heard = Heard()
+    found = evaluate(run, heard, against=str(leaking.path))
+    assert found["num_heldout_prompts"] == run.evaluation["num_heldout_prompts"] - 5
+    assert any("5 of" in text and "trained on this prompt" in text for text in heard.warnings)
+
+
+def _with_another_word(model, folder):
+    shutil.copytree(model, folder)
+    file = folder / "tokenizer.json"
+    told = json.loads(file.read_text())
+    told["added_tokens"].append(told["added_tokens"][-1] | {"id": 10_000, "content": "<|more|>"})
+    file.write_text(json.dumps(told))
+    return folder
+
+
+def test_settings_of_evaluation_and_gate_may_be_changed_for_this_time_and_no_others(runs, tmp_path):
+    run = type(runs[0])(shutil.copytree(runs[0].path, tmp_path / "run"))
+    config = run.config_file.read_bytes()
+    found = evaluate(run, overrides=["evaluation.num_samples=5", "gate.min_prompts=6"])
+    assert found["num_samples"] == 5
+    assert len(run.samples) == 5
+    assert "at least 6 prompts are needed" in json.dumps(found["checks"])
+    assert run.config_file.read_bytes() == config
+    with pytest.raises(ConfigError, match=r"--set training\.seed: only settings of evaluation and of the gate"):
+        evaluate(run, overrides={"training.seed": 3})
+    with pytest.raises(ConfigError, match="checkpoints are measured on the run's own held-out pairs"):
+        evaluate(run, checkpoints=True, against="x")
+
+
+@pytest.mark.parametrize("point", ["evaluate:2", "generate:2"])
+def test_an_evaluation_that_was_killed_goes_on_and_ends_with_equal_results(runs, tmp_path, point):
+    run = type(runs[0])(shutil.copytree(runs[0].path, tmp_path / "run"))
+    whole = run.evaluation
+    command = [sys.executable, "-m", "tiebreak", "evaluate", str(run.path), "--quiet", "--json"]
+    # Small groups, so that there is something to be killed between.
+    killed = subprocess.run(command, env=os.environ | {"TIEBREAK_FAULT": f"kill@{point}"}, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    kept = [path for path in (run.kept_file, run.answers_file) if path.exists()]
+    assert kept
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(again.stdout) == whole
+    assert not any(path.exists() for path in kept)
+
+
+def test_the_command_line_takes_all_of_it(runs):
+    run, slow = runs
+    shown = CliRunner().invoke(app, ["evaluate", str(run.path), "--checkpoints", "--quiet"])
+    assert shown.exit_code == 0, shown.output
+    assert "Reward margin" in shown.stdout
+    assert "step-" in shown.stdout
+    told = CliRunner().invoke(app, ["evaluate", str(run.path), "--against", str(slow.path), "--json", "-q",
+                                    "--set", "evaluation.num_samples=3"])  # fmt: skip
+    assert json.loads(told.stdout)["num_samples"] == 3
