@@ -63,7 +63,7 @@ class Model:
         return self.scorer.tokens(examples)
 
     def answer(self, chats: Sequence[Chat], sampling: Sampling, done: Done = nothing) -> list[Answer]:
-        """Return one answer for each chat, in order; `done` is told each batch as it is made.
+        """Return `sampling.num` answers for each chat, chat after chat; `done` is told chats as they are made.
 
         An answer ends where the model has no further positions. A prompt that leaves it none is cut at its start, as
         `data.truncation` cuts, so far that there is room.

@@ -9,7 +9,8 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 
 from families import EXPERTS, HEADS_OF_8, SMALL, build
 from tiebreak.engine.answers.answerer import Chat, Sampling
-from tiebreak.engine.answers.local import MAX_BATCH, generate
+from tiebreak.engine.answers.local import generate
+from tiebreak.engine.answers.seating import MAX_BATCH
 from tiebreak.records import Message
 from tiny import EOS, PAD, load, settings
 

@@ -1,5 +1,8 @@
 """Answers of models to prompts.
 
 answerer    what an answer is and how it is asked for
-local       by a model in this process        kept     remembered over a crash
+local       by a model in this process             server    by an OpenAI-compatible server, in token ids
+drawing     how the next token is chosen           kept      remembered over a crash
+seating     those under way together               table     their keys and values, and attention over them
+padded      by transformers' own generate, for models that cannot come to the table
 """

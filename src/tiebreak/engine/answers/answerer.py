@@ -46,7 +46,7 @@ class Answer:
 
 
 Done = Callable[[Sequence[tuple[int, Answer]]], None]
-"""Is told the answers of each batch, with their places in what is returned."""
+"""Is told answers as they are made, all of a chat at once, with their places in what is returned."""
 
 
 def nothing(_: Sequence[tuple[int, Answer]]) -> None:
@@ -61,4 +61,4 @@ class Answerer(Protocol):
         """What answers depend on besides chat and sampling, as a fingerprint."""
 
     def answer(self, chats: Sequence[Chat], sampling: Sampling, done: Done = nothing) -> list[Answer]:
-        """Return `sampling.num` answers for each chat, chat after chat; `done` is told each batch as it is made."""
+        """Return `sampling.num` answers for each chat, chat after chat; `done` is told chats as they are made."""

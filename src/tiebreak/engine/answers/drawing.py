@@ -12,7 +12,8 @@ level. (One uniform number through the cumulated softmax would move with the sum
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -23,6 +24,28 @@ from tiebreak.fingerprint import derive_seed, fingerprint
 
 BLOCK = 128
 """Tokens; another number draws other answers from the same seed."""
+
+Pick = Callable[[Tensor, Sequence[np.random.Generator]], Tensor]
+"""Chooses a token by the logits of each row, and its noise."""
+
+
+@dataclass
+class Wanted:
+    """An answer that is wanted: the `number`-th to the `prompt`-th prompt, of at most `room` tokens."""
+
+    prompt: int
+    number: int
+    room: int
+    noise: np.random.Generator
+    ids: list[int] = field(default_factory=list)
+    finished: bool = False
+
+    def take(self, token: int, eos_ids: Sequence[int]) -> bool:
+        """Add a token; say whether the answer has come to its end."""
+        self.finished = token in eos_ids
+        if not self.finished:
+            self.ids.append(token)
+        return self.finished or len(self.ids) == self.room
 
 
 def noise_of(seed: int, prompt: Sequence[int], number: int) -> np.random.Generator:

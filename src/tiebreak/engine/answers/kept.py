@@ -1,7 +1,7 @@
 """Answers that were generated, kept until the evaluation is whole: a run that is cut off does not ask for them again.
 
-Owns the file and what makes an answer the same: who answers, sampling and chat. Rows are appended batch by batch; a
-last line that was torn is forgotten.
+Owns the file and what makes an answer the same: who answers, sampling, chat and number. A chat's answers are appended
+together, when it has all of them; a last line that was torn is forgotten, and with it a chat that lacks an answer.
 """
 
 from __future__ import annotations
@@ -26,34 +26,46 @@ class Kept:
         """That of who answers."""
 
     def answer(self, chats: Sequence[Chat], sampling: Sampling, done: Done = nothing) -> list[Answer]:
-        """Return one answer for each chat, in order; what the file knows is not asked again.
+        """Return `sampling.num` answers for each chat, chat after chat; what the file knows is not asked again.
 
-        The file knows whole batches, so the others are batched as they would have been. A full disk costs only that
-        answers are generated again.
+        A full disk costs only that answers are generated again.
         """
+        num = sampling.num
         keys = [fingerprint([self.identity, asdict(sampling), chat.as_dict()]) for chat in chats]
-        kept = _read(self._path)
-        known = [(index, kept[key]) for index, key in enumerate(keys) if key in kept]
+        kept = _read(self._path, num)
+        known = [index for index, key in enumerate(keys) if key in kept]
         missing = [index for index, key in enumerate(keys) if key not in kept]
         if known:
-            done(known)
+            done([(index * num + number, one) for index in known for number, one in enumerate(kept[keys[index]])])
+        found = {index: kept[keys[index]] for index in known}
+        coming: dict[int, dict[int, Answer]] = {}
 
         def keep(made: Sequence[tuple[int, Answer]]) -> None:
-            rows = [{"key": keys[missing[place]], **asdict(answer)} for place, answer in made]
+            places = [(missing[place // num], place % num, answer) for place, answer in made]
+            for index, number, answer in places:
+                coming.setdefault(index, {})[number] = answer
+            whole = [index for index in dict.fromkeys(index for index, *_ in places) if len(coming[index]) == num]
+            rows = [
+                {"key": keys[index], "number": number, **asdict(answer)}
+                for index in whole
+                for number, answer in sorted(coming.pop(index).items())
+            ]
             with contextlib.suppress(OSError), self._path.open("a", encoding="utf-8") as file:
                 file.write("".join(json.dumps(row) + "\n" for row in rows))
-            done([(missing[place], answer) for place, answer in made])
+            done([(index * num + number, answer) for index, number, answer in places])
 
         fresh = self._answerer.answer([chats[index] for index in missing], sampling, keep) if missing else []
-        found = dict([*known, *zip(missing, fresh, strict=True)])
-        return [found[index] for index in range(len(chats))]
+        found |= {index: fresh[at * num : (at + 1) * num] for at, index in enumerate(missing)}
+        return [answer for index in range(len(chats)) for answer in found[index]]
 
 
-def _read(path: Path) -> dict[str, Answer]:
-    found: dict[str, Answer] = {}
+def _read(path: Path, num: int) -> dict[str, list[Answer]]:
+    """Return the answers by key, of chats that have all of them."""
+    found: dict[str, dict[int, Answer]] = {}
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a torn line ends it
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             answer = Answer(str(row["text"]), tuple(map(int, row["ids"])), bool(row["finished"]))
-            found[str(row["key"])] = answer
-    return found
+            # Older files have no number: there was one answer to each chat.
+            found.setdefault(str(row["key"]), {})[int(row.get("number", 0))] = answer
+    return {key: [one[number] for number in range(num)] for key, one in found.items() if set(one) >= set(range(num))}

@@ -79,11 +79,17 @@ class Prompts:
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         """Return [1, row, heads, head size]."""
         self._kept.append((key[0], value[0]))
-        told = {"scaling": scores.scaling, "sliding_window": scores.sliding_window}
-        capped: dict[str, Any] = {"softcap": scores.softcap, "s_aux": scores.s_aux}
-        module = torch.nn.Identity()
         output, _ = packed_attention(
-            module, query, key, value, None, packed_layout=self._layout, **told, **capped
+            torch.nn.Identity(),
+            query,
+            key,
+            value,
+            None,
+            packed_layout=self._layout,
+            scaling=scores.scaling,
+            sliding_window=scores.sliding_window,
+            softcap=scores.softcap,
+            s_aux=scores.s_aux,
         )
         return output
 
@@ -109,7 +115,10 @@ class Table:
         length = prompt[0][0].shape[1]
         if not self._layers:
             self._layers = [
-                (k.new_zeros(self.num_slots, len(k), 0, k.shape[-1]), v.new_zeros(self.num_slots, len(v), 0, v.shape[-1]))
+                (
+                    k.new_zeros(self.num_slots, len(k), 0, k.shape[-1]),
+                    v.new_zeros(self.num_slots, len(v), 0, v.shape[-1]),
+                )
                 for k, v in prompt
             ]
         self._grow(length + 1)
@@ -170,7 +179,7 @@ class Step:
             output = written_out(alone, keys, values, added, scores.scaling, scores.softcap, scores.s_aux)
         else:
             # The heads that share keys stand as further queries, so that keys are read once and copied never.
-            grouped = query[0].unflatten(0, (keys.shape[1], -1)).permute(2, 0, 1, 3)
+            grouped = query[0].view(keys.shape[1], -1, num, query.shape[-1]).permute(2, 0, 1, 3)
             output = scaled_dot_product_attention(grouped, keys, values, mask, scale=scores.scaling)
         return output.reshape(1, num, query.shape[1], values.shape[-1])
 

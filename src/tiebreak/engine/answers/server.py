@@ -1,0 +1,196 @@
+"""Answers of a server that speaks OpenAI's `/v1/completions` in token ids: vLLM, SGLang, llama-server.
+
+Owns what is sent and what counts as an answer. Prompts go out as the ids that training renders, and nothing is left for
+the server to fill in: vLLM and SGLang take sampling settings that a request lacks from the model's
+generation_config.json, llama-server from its own defaults. Answers come back as ids; text is never tokenized again,
+which could give other ids than were drawn. Each answer is a request of its own, with a seed of its own: some servers
+refuse several to one request, all of them keep the prompt's keys and values, and what is asked again after a fault is
+one answer. The `openai` client is loaded with the first answer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tiebreak.engine.answers.answerer import Answer, Chat, Done, Sampling, nothing
+from tiebreak.errors import ConfigError, ModelError, one_line
+from tiebreak.fingerprint import derive_seed, fingerprint
+from tiebreak.records import Message
+from tiebreak.secrecy import masked
+
+DISABLED: Mapping[str, Any] = {
+    "top_k": -1,
+    "min_p": 0.0,
+    "typical_p": 1.0,
+    "repetition_penalty": 1.0,
+    "repeat_penalty": 1.0,
+    "min_tokens": 0,
+    "ignore_eos": False,
+    "dry_multiplier": 0.0,
+    "xtc_probability": 0.0,
+}
+"""What would change the distribution, under the names of each server; one ignores those of another."""
+ASKED_FOR_IDS: Mapping[str, Any] = {
+    "return_token_ids": True,
+    "return_tokens_as_token_ids": True,
+    "return_tokens": True,
+    "skip_special_tokens": False,
+}
+_AS_ID = "token_id:"
+
+
+class Rendering(Protocol):
+    """What turns chats into ids and ids into text: `data.render.Renderer`."""
+
+    def prompt(self, prompt: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> tuple[int, ...]:
+        """Return the ids that the next answer follows."""
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Return the text of an answer."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a server is, and how patient to be with it."""
+
+    model: str
+    """Name of the model as the server knows it."""
+    base_url: str | None = None
+    """Address, as http://127.0.0.1:8000/v1; None: OpenAI's."""
+    key_variable: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key; a server that wants none is sent a word in its place."""
+    num_at_once: int = 8
+    """Requests under way at the same time."""
+    num_retries: int = 5
+    """How often a request is tried again after a fault that may pass: no connection, too slow, too many, a 5xx."""
+    timeout_seconds: float = 600.0
+    """How long one request may take."""
+
+
+class Server:
+    """An answerer behind an address."""
+
+    def __init__(self, endpoint: Endpoint, rendering: Rendering, eos_ids: Sequence[int], template: str = "") -> None:
+        """`rendering`, `eos_ids` and `template` are those of the tokenizer that the served model has."""
+        self._endpoint = endpoint
+        self._rendering = rendering
+        self._eos_ids = tuple(eos_ids)
+        self.identity = fingerprint([endpoint.model, endpoint.base_url, template, list(eos_ids)])
+        """Of address, name and template: the server's weights are its own affair."""
+
+    def answer(self, chats: Sequence[Chat], sampling: Sampling, done: Done = nothing) -> list[Answer]:
+        """Return `sampling.num` answers for each chat, chat after chat; `done` is told a chat when it has all of them.
+
+        Raises ModelError where the server cannot be asked, and where its answer has no token ids.
+        """
+        greedy = sampling.temperature <= 0
+        num, times = (1, sampling.num) if greedy else (sampling.num, 1)
+        prompts = [self._rendering.prompt(chat.messages, chat.tools) for chat in chats]
+        client, ask = self._asking(sampling)
+        found: dict[int, list[Answer | None]] = {index: [None] * num for index in range(len(chats))}
+        with ThreadPoolExecutor(self._endpoint.num_at_once) as pool:
+            under_way: dict[Future[Answer], tuple[int, int]] = {
+                pool.submit(ask, prompt, number): (index, number)
+                for index, prompt in enumerate(prompts)
+                for number in range(num)
+            }
+            try:
+                while under_way:
+                    ended, _ = wait(under_way, return_when=FIRST_COMPLETED)
+                    for future in ended:
+                        index, number = under_way.pop(future)
+                        found[index][number] = future.result()
+                        if None not in found[index]:
+                            group = [one for one in found[index] if one is not None for _ in range(times)]
+                            done([(index * sampling.num + place, one) for place, one in enumerate(group)])
+            except BaseException:  # Ctrl-C as well: nobody waits for what is still under way
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            finally:
+                client.close()
+        return [one for group in found.values() for one in group if one is not None for _ in range(times)]
+
+    def _asking(self, sampling: Sampling) -> tuple[Any, Callable[[Sequence[int], int], Answer]]:
+        """Return a client, and what asks it for one answer to a prompt by its number."""
+        endpoint, openai = self._endpoint, _client()
+        client = openai.OpenAI(
+            base_url=endpoint.base_url,
+            api_key=os.environ.get(endpoint.key_variable) or "none",
+            max_retries=endpoint.num_retries,
+            timeout=endpoint.timeout_seconds,
+        )
+        extra = {**DISABLED, **ASKED_FOR_IDS, "stop_token_ids": list(self._eos_ids)}
+
+        def ask(prompt: Sequence[int], number: int) -> Answer:
+            try:
+                completion = client.completions.create(
+                    model=endpoint.model,
+                    prompt=list(prompt),
+                    max_tokens=sampling.max_new_tokens,
+                    temperature=sampling.temperature,
+                    top_p=1.0,
+                    frequency_penalty=0.0,
+                    presence_penalty=0.0,
+                    n=1,
+                    # 31 bits are what every server takes.
+                    seed=derive_seed(sampling.seed, "answer", fingerprint(list(prompt)), number) % 2**31,
+                    logprobs=1,
+                    stream=False,
+                    extra_body=extra,
+                )
+            except openai.OpenAIError as error:
+                raise ModelError(f"{self._where}: {self._fault(error)}") from error
+            return self._read(completion)
+
+        return client, ask
+
+    def _read(self, completion: Any) -> Answer:
+        choices = completion.choices or []
+        if len(choices) != 1:
+            raise ModelError(f"{self._where}: wanted one answer to one request, found {len(choices)}")
+        told = choices[0].model_dump()
+        ids = _ids_of(told)
+        if ids is None:
+            raise ModelError(
+                f"{self._where}: it answers without token ids; wanted choices[0].token_ids (vLLM, SGLang), "
+                "or ids within logprobs (llama-server, older vLLM); text alone is not tokenized again"
+            )
+        # Some servers keep the token that ended the answer, others do not.
+        end = next((place for place, token in enumerate(ids) if token in self._eos_ids), None)
+        finished = end is not None or told.get("finish_reason") == "stop"
+        return Answer(self._rendering.text(ids[:end]), ids[:end], finished)
+
+    @property
+    def _where(self) -> str:
+        return masked(f"model {self._endpoint.model} at {self._endpoint.base_url or 'api.openai.com'}")
+
+    def _fault(self, error: Exception) -> str:
+        key = os.environ.get(self._endpoint.key_variable)
+        said = masked(one_line(error, 300), [key] if key else [])
+        return f"{type(error).__name__}: {said} (after {self._endpoint.num_retries} retries where one could help)"
+
+
+def _client() -> Any:
+    try:
+        import openai  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise ConfigError("answers of a server need the openai client: pip install 'tiebreak[server]'") from error
+    return openai
+
+
+def _ids_of(choice: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """Return the ids of an answer, wherever a server puts them; None where it does not give them."""
+    for key in ("token_ids", "tokens"):
+        if isinstance(found := choice.get(key), list) and all(isinstance(token, int) for token in found):
+            return tuple(found)
+    logprobs = choice.get("logprobs") or {}
+    content, named = logprobs.get("content"), logprobs.get("tokens")
+    if isinstance(content, list) and all(isinstance(one.get("id"), int) for one in content):  # llama-server
+        return tuple(one["id"] for one in content)
+    if isinstance(named, list) and all(str(token).startswith(_AS_ID) for token in named):
+        return tuple(int(str(token).removeprefix(_AS_ID)) for token in named)
+    return None
