@@ -5,4 +5,5 @@ measuring  all that is measured, and its files            measures    which rows
 rows       what a measure gives, item by item             gate        the verdict on rows, by rules
 probe      neutral texts and questions, before and after  watching    who looks on while a run trains
 repetition how much of an answer goes on with itself      diversity   how different answers are from each other
+judges/    whoever says which of two answers is better
 """
