@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "tiebreak"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 COMMANDS = (
-    "train", "plan", "check", "clean", "convert", "init", "evaluate", "gate", "report", "export", "chat",
+    "train", "plan", "check", "clean", "convert", "init", "evaluate", "gate", "judge", "report", "export", "chat",
     "config",
 )  # fmt: skip
 
@@ -72,7 +72,7 @@ def test_every_setting_is_described_and_shown():
     shown = settings.describe_config()
     for key, field in settings.leaves():
         assert field.description, key
-        if not key.startswith("evaluation.rule."):
+        if not key.startswith(("evaluation.rule.", "evaluation.judge.")):
             assert field.description in shown, key
 
 

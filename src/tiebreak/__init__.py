@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tiebreak.config import Config, DataConfig, ModelConfig, build_config, load_config
+from tiebreak.config import Config, DataConfig, JudgeConfig, ModelConfig, Section, build_config, load_config, load_judge
 from tiebreak.config.foreign.translation import translated
 from tiebreak.data.reader import PairFile, read_pairs
 from tiebreak.errors import TiebreakError
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tiebreak.verbs.clean import Cleaned
     from tiebreak.verbs.convert import Conversion
     from tiebreak.verbs.export import Artefact
+    from tiebreak.verbs.judge import Judged
 
 __version__ = metadata.version("tiebreak")
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "export",
     "gate",
     "init",
+    "judge",
     "load_config",
     "open_run",
     "plan",
@@ -128,6 +130,28 @@ def gate(run: Run | str | Path, overrides: Sequence[str] | Mapping[str, Any] = (
     from tiebreak.verbs import gate as verb
 
     return verb.gate(_run(run), overrides, record=record)
+
+
+def judge(
+    path: str | Path,
+    judge: JudgeConfig | Mapping[str, Any] | str,
+    *,
+    out: str | Path | None = None,
+    kept: str | Path | None = None,
+    calibrate: bool = False,
+    dry_run: bool = False,
+    quiet: bool = False,
+) -> Judged:
+    """Ask a judge about each pair of a file, or about each answer of a run before and after; return the win rate.
+
+    `judge` is KIND:NAME, like "rule:repetition", a mapping of its settings, or these. `out` gets a row a question and
+    is gone on with; `kept` holds raw answers of servers. With `calibrate`, it is held against what people chose.
+    """
+    from tiebreak.verbs import judge as verb
+
+    settings = judge if isinstance(judge, Section) else load_judge(judge)
+    outs = [None if file is None else Path(file) for file in (out, kept)]
+    return verb.judge(path, settings, _progress(quiet), out=outs[0], kept=outs[1], calibrate=calibrate, dry_run=dry_run)
 
 
 def report(run: Run | str | Path) -> Path:

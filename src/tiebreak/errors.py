@@ -8,6 +8,7 @@
     ├── RunError         a run folder is missing, unfinished or of another run          exit 2
     ├── TrainingError    training stopped before it could do harm                       exit 1
     │   └── NotFinite    a loss or gradient is NaN or infinite                          exit 1
+    ├── JudgeError       a judge stopped before all was judged; what it said is kept    exit 1
     └── ExportError      the written artefact differs from the trained model            exit 1
 
 Preempted (exit 75) stands beside the tree: a signal asked the run to end. Nor is a verdict an error: `tiebreak gate`
@@ -84,6 +85,10 @@ class TrainingError(TiebreakError):
 
 class NotFinite(TrainingError):  # noqa: N818 - named for what was found
     """A loss or a gradient is NaN or infinite; the optimizer has not moved."""
+
+
+class JudgeError(TiebreakError):
+    """A judge stopped before all was judged: a cap is reached, nobody answers; what it said is kept."""
 
 
 class ExportError(TiebreakError):

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from tiebreak.config.section import Section
+from tiebreak.errors import nearest
 
 _CRITERIA = "which answer is more helpful, correct and clear"
 
@@ -58,6 +59,12 @@ class ServerJudge(Section):
     max_cost: float | None = Field(None, ge=0, description="No request is sent that could take the cost above this.")
     max_calls: int | None = Field(None, ge=0, description="No more requests than this are sent.")
 
+    @model_validator(mode="after")
+    def _can_be_reckoned(self) -> ServerJudge:
+        if self.max_cost is not None and None in (self.price_in, self.price_out):
+            raise ValueError("max_cost needs price_in and price_out: what a request costs is not known without them")
+        return self
+
 
 class DataJudge(Section):
     """A probe on the reference's hidden states, fitted on the training pairs; weak evidence."""
@@ -65,16 +72,28 @@ class DataJudge(Section):
     kind: Literal["data"] = Field("data", description="A linear probe fitted on the training pairs; weak evidence.")
 
 
-_NAMED = {"rule": "reward", "reward_model": "model", "model": "model", "server": "model"}
+_NAMED = {"rule": "reward", "reward_model": "model", "model": "model", "server": "model", "data": None}
+"""What NAME is of each kind."""
+_KINDS = "kind is one of rule, reward_model, model, server and data"
 
 
-def _from_short(value: Any) -> Any:
-    """Return what KIND:NAME stands for; KIND alone where there is nothing to name."""
-    if not isinstance(value, str):
+def judge_from_short(value: Any) -> Any:
+    """Return what KIND:NAME stands for, KIND alone where nothing is named; what is no text is returned as it is.
+
+    Raises ValueError for a kind that is none, and for a name of what has none.
+    """
+    told = value.get("kind") if isinstance(value, Mapping) else value
+    if not isinstance(told, str):
         return value
-    kind, _, name = value.partition(":")
-    given: Mapping[str, str] = {_NAMED[kind]: name} if name and kind in _NAMED else {}
-    return {"kind": kind, **given}
+    kind, _, name = told.partition(":") if isinstance(value, str) else (told, "", "")
+    if kind not in _NAMED:
+        raise ValueError(f"{_KINDS}.{nearest(kind, _NAMED)}")
+    key = _NAMED[kind]
+    if isinstance(value, Mapping) or not name:
+        return value if isinstance(value, Mapping) else {"kind": kind}
+    if key is None:
+        raise ValueError(f"a judge of kind {kind} has no name; write '{kind}' alone")
+    return {"kind": kind, key: name}
 
 
 # By a function: pydantic takes no field for it that is looked at before it is read, as every one of a Section is.
@@ -88,9 +107,9 @@ JudgeConfig: TypeAlias = Annotated[
         Discriminator(
             lambda value: value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None),
             custom_error_type="judge",
-            custom_error_message="kind is one of rule, reward_model, model, server and data",
+            custom_error_message=_KINDS,
         ),
     ],
-    BeforeValidator(_from_short),
+    BeforeValidator(judge_from_short),
 ]
 """Who says which of two answers is better."""

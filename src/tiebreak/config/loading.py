@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from reprlib import Repr
 from typing import Any
@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from tiebreak.config.data import DataConfig
 from tiebreak.config.foreign import name_of
+from tiebreak.config.judges import JudgeConfig, judge_from_short
 from tiebreak.config.settings import Config, ModelConfig, leaves
 from tiebreak.config.yaml_text import parse_yaml
 from tiebreak.errors import ConfigError, one_line
@@ -24,6 +25,8 @@ from tiebreak.secrecy import masked
 
 _ALIKE = 0.8
 """How alike two keys are that may be one, mistyped: a suggestion that means something else is worse than none."""
+
+_JUDGE = "evaluation.judge"
 
 _BRIEFLY = Repr()
 _BRIEFLY.maxstring = _BRIEFLY.maxother = 200
@@ -72,6 +75,22 @@ def load_reading(
         _assign(tree, "model.name", model)
     config = build_config(tree, where=_where(path))
     return config.data, config.model if tree.get("model") else None
+
+
+def load_judge(judge: str | Mapping[str, Any] | None, sets: Sequence[str] = ()) -> JudgeConfig:
+    """Return the settings of a judge: KIND:NAME or a mapping, with `judge.a=value` strings on top.
+
+    Raises ConfigError, naming the key, also for one of another section, and where no judge is named.
+    """
+    tree: dict[str, Any] = {"judge": dict(judge) if isinstance(judge, Mapping) else judge}
+    for key, value in _parsed(sets):
+        if not key.startswith("judge."):
+            raise ConfigError(f"--set {key}: only settings of judge are read here, like judge.max_calls")
+        _assign(tree, key, value)
+    found = build_config({"evaluation": tree}, where="command line").evaluation.judge
+    if found is None:
+        raise ConfigError("command line: no judge is named; give --judge KIND:NAME, such as rule:repetition")
+    return found
 
 
 def _tree_of(
@@ -124,6 +143,8 @@ def build_config(tree: Mapping[str, Any], where: str = "configuration") -> Confi
     fault = max((one for one in faults if one["loc"][:2] == faults[0]["loc"][:2]), key=lambda one: len(one["loc"]))
     # For unions pydantic adds the type that was tried to the place: 'str', or one with brackets.
     place = [str(part) for part in fault["loc"] if not (isinstance(part, str) and (part == "str" or "[" in part))]
+    if place[:2] == ["evaluation", "judge"]:  # the kind that was meant comes next
+        del place[2:3]
     *parents, last = ("", *place)
     unknown = fault["type"] == "extra_forbidden"
     # Only keys of ours, places in a list, and the unknown key are names a user knows.
@@ -151,6 +172,12 @@ def _wanted(key: str, fault: Any, faults: Sequence[Any]) -> str:
     return str(fault["msg"]).removeprefix("Value error, ")
 
 
+_SHORT: Mapping[str, Callable[[str], dict[str, Any]]] = {
+    "adapter": lambda kind: {"kind": kind},
+    "judge": judge_from_short,
+}
+"""Sections that one value stands for."""
+
 _FIRST = {
     "model": "model.name",
     "data": "data.train",
@@ -174,9 +201,13 @@ def _shown(value: Any) -> str:
 
 def _suggest(key: str) -> str:
     """Return what to write in place of a key that is not known: one that means the same, or none."""
-    keys = [name for name, _ in leaves()] + list(Config.model_fields)
     parent, _, last = key.rpartition(".")
+    # A judge's settings have names of their own world: they are meant by nobody who speaks of another section.
+    keys = [name for name, _ in leaves() if parent == _JUDGE or not name.startswith(f"{_JUDGE}.")]
+    keys += list(Config.model_fields)
     plain = last.replace("-", "_").lower()
+    if parent == _JUDGE:
+        keys = [name for name in keys if name.startswith(f"{_JUDGE}.")]
     same_name = [name for name in keys if name.rsplit(".", 1)[-1] == plain]
     if len(same_name) == 1:
         return f" Did you mean '{same_name[0]}'?"
@@ -204,8 +235,11 @@ def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     for name in parents:
         branch = tree.setdefault(name, {})
-        if name == "adapter" and isinstance(branch, str):
-            branch = tree[name] = {"kind": branch}
+        if name in _SHORT and isinstance(branch, str):
+            try:
+                branch = tree[name] = _SHORT[name](branch)
+            except ValueError as error:
+                raise ConfigError(f"{name}: found {_shown(branch)}; {error}") from None
         if branch is None:
             branch = tree[name] = {}
         if not isinstance(branch, dict):

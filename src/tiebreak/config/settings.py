@@ -152,7 +152,10 @@ class EvaluationConfig(Section):
         True, description="Also measure what became of neutral texts and simple questions that come with tiebreak."
     )
     rule: RuleConfig | None = Field(None, description="Rule that measures the preference on generated answers.")
-    judge: JudgeConfig | None = Field(None, description="Who says which of two answers is better.")
+    judge: JudgeConfig | None = Field(
+        None,
+        description="Who says which of two answers is better: rule:NAME, data, server:, model: or reward_model:ID.",
+    )
 
 
 class OutputConfig(Section):

@@ -6,4 +6,5 @@ rows       what a measure gives, item by item             gate        the verdic
 probe      neutral texts and questions, before and after  watching    who looks on while a run trains
 draws      several answers to a prompt, scored    kept        what was scored, over a crash
 repetition how much of an answer goes on with itself      diversity   how different answers are from each other
+judges/    whoever says which of two answers is better
 """

@@ -38,6 +38,9 @@ class Preference:
     """Whether the judge contradicted itself when the answers were shown in the other order."""
     says: str = ""
     """What it said in its own words, or why it said nothing."""
+    at_first: float | None = None
+    """How often, of both orders, it was for the answer that was shown first: 0.5 where the place did not matter; None
+    where it cannot."""
 
 
 Done = Callable[[Sequence[tuple[int, Preference]]], None]
@@ -95,7 +98,10 @@ def _compared(first: float | None, second: float | None) -> Preference:
 
 
 class BothOrders:
-    """A judge that is asked in both orders; where the orders disagree, it is a tie and counts as flipped."""
+    """A judge that is asked in both orders; where the orders disagree, it is a tie and counts as flipped.
+
+    Two answers that are the same text are a tie, and nobody is asked.
+    """
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
@@ -103,17 +109,26 @@ class BothOrders:
 
     def prefer(self, questions: Sequence[Question], done: Done = nothing) -> list[Preference]:
         """Ask each question twice."""
-        asked = [one for question in questions for one in (question, question.turned())]
+        same = [(place, _SAME) for place, question in enumerate(questions) if question.first == question.second]
+        if same:
+            done(same)
+        open_ = [place for place, question in enumerate(questions) if question.first != question.second]
+        asked = [one for place in open_ for one in (questions[place], questions[place].turned())]
         said: dict[int, Preference] = {}
 
         def told(made: Sequence[tuple[int, Preference]]) -> None:
             said.update(made)
             whole = sorted({place // 2 for place, _ in made if {place, place ^ 1} <= said.keys()})
             if whole:
-                done([(index, _agreed(said[2 * index], said[2 * index + 1])) for index in whole])
+                done([(open_[index], _agreed(said[2 * index], said[2 * index + 1])) for index in whole])
 
-        found = self._judge.prefer(asked, told)
-        return [_agreed(one, two) for one, two in zip(found[0::2], found[1::2], strict=True)]
+        found = self._judge.prefer(asked, told) if asked else []
+        both = [_agreed(one, two) for one, two in zip(found[0::2], found[1::2], strict=True)]
+        judged = dict([*same, *zip(open_, both, strict=True)])
+        return [judged[place] for place in range(len(questions))]
+
+
+_SAME = Preference(TIE, says="the same answer twice")
 
 
 def _agreed(straight: Preference, turned: Preference) -> Preference:
@@ -122,4 +137,4 @@ def _agreed(straight: Preference, turned: Preference) -> Preference:
     back = 1 - turned.first
     flipped = (straight.first - TIE) * (back - TIE) < 0
     first = TIE if flipped else (straight.first + back) / 2
-    return Preference(first, flipped, says=straight.says)
+    return Preference(first, flipped, straight.says, at_first=(straight.first + turned.first) / 2)

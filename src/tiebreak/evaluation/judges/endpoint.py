@@ -1,0 +1,180 @@
+"""One request to an OpenAI-compatible server: sent within the caps, tried again where that may help, never guessed.
+
+Owns which faults may pass, how long is waited, and that the key is written nowhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from tiebreak.config import ServerJudge
+from tiebreak.errors import ConfigError, JudgeError, one_line
+from tiebreak.evaluation.judges.capped import Purse
+from tiebreak.fingerprint import fingerprint, unit_interval
+from tiebreak.progress import Progress
+from tiebreak.secrecy import masked
+
+OPENAI = "https://api.openai.com/v1"
+_FIRST_WAIT, _LONGEST_WAIT, _MOST_ASKED_WAIT = 0.5, 30.0, 120.0
+_MAY_PASS, _FOR_ALL = (408, 409, 425, 429), (401, 402, 403, 404, 405)
+_IN_A_ROW = 5
+"""So many questions without an answer, one after the other, and nobody is asked any more."""
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class NoAnswer(Exception):  # noqa: N818 - it is what came, and no error of ours
+    """The server did not answer this question; it may answer others."""
+
+
+class Endpoint:
+    """A server, as its settings name it. Raises ConfigError where the client or the key is missing."""
+
+    def __init__(self, settings: ServerJudge, purse: Purse, progress: Progress) -> None:
+        try:
+            import openai  # noqa: PLC0415 - an extra, and loads slowly
+        except ImportError:
+            raise ConfigError(
+                "a judge of kind server needs the openai client: pip install 'tiebreak[server]'"
+            ) from None
+        key, host = os.environ.get(settings.key_variable, ""), urlsplit(settings.base_url or OPENAI)
+        if not key and settings.base_url is None:
+            raise ConfigError(
+                f"evaluation.judge: the environment variable {settings.key_variable} holds no key; set it, or name "
+                "another with judge.key_variable, or a server with judge.base_url"
+            )
+        if key and host.scheme == "http" and host.hostname not in _LOOPBACK:
+            progress.warn(f"the key in {settings.key_variable} goes to {host.hostname} without encryption")
+        self._openai = openai
+        # Without a key, the client would look for one of its own; what is tried again is decided here.
+        self._client = openai.OpenAI(
+            api_key=key or "none",
+            base_url=settings.base_url or OPENAI,
+            max_retries=0,
+            timeout=settings.timeout_seconds,
+        )
+        self._settings, self._purse, self._key = settings, purse, key
+        self._stopping, self._lock, self._in_a_row = threading.Event(), threading.Lock(), 0
+        self._ended: JudgeError | None = None
+
+    def close(self) -> None:
+        """Give up the connections."""
+        self._client.close()
+
+    def stop(self) -> None:
+        """Send nothing more; what is under way comes to its end."""
+        self._stopping.set()
+
+    def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """Return what the server answers.
+
+        Raises NoAnswer where it has none to this question, and JudgeError where asking on is of no use: a cap is
+        reached, nobody is there, the key or the model is refused. From then on nothing more is sent.
+        """
+        if self._ended is not None:
+            raise self._ended
+        try:
+            return self._tried(messages)
+        except JudgeError as error:
+            self._ended = self._ended or error
+            self.stop()
+            raise self._ended from None
+
+    def _tried(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """Send a request as often as it may help."""
+        name, tries = self._settings.model, self._settings.num_retries + 1
+        draw = unit_interval(
+            fingerprint(list(messages))
+        )  # so that those who were refused together do not come again so
+        for number in range(tries):
+            if self._stopping.is_set():
+                raise self._ended or NoAnswer("not asked any more")
+            try:
+                answer = self._once(messages)
+            except self._openai.APIStatusError as error:
+                code, told = error.status_code, self._told(error)
+                if code in _FOR_ALL or "insufficient_quota" in told:
+                    raise JudgeError(f"{name}: refused ({code}: {told})") from None
+                if code not in _MAY_PASS and code < 500:
+                    raise NoAnswer(f"refused ({code}: {told})") from None
+                why, asked = f"{code}: {told}", _asked_wait(error.response.headers)
+            except self._openai.APITimeoutError:
+                why, asked = f"nothing within {self._settings.timeout_seconds:g} s", None
+            except self._openai.APIConnectionError as error:
+                why, asked = f"no connection: {self._told(error.__cause__ or error)}", None
+                if number + 1 == tries:
+                    raise JudgeError(f"{name}: {why}, tried {tries} times") from None
+            else:
+                with self._lock:
+                    self._in_a_row = 0
+                return answer
+            if asked is not None and asked > _MOST_ASKED_WAIT:
+                raise JudgeError(f"{name}: asks to wait {asked:.0f} s ({why})")
+            if number + 1 < tries:
+                wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2**number) * (1 + draw / 2) if asked is None else asked
+                self._stopping.wait(wait)
+        with self._lock:
+            self._in_a_row += 1
+            if self._in_a_row >= _IN_A_ROW:
+                raise JudgeError(f"{name}: no answer to {_IN_A_ROW} questions in a row, the last: {why}")
+        raise NoAnswer(f"{why}, tried {tries} times")
+
+    def _once(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """Send one request. Raises what the client raises, and NoAnswer where the answer is in no known form."""
+        settings = self._settings
+        # OpenAI's own newer models refuse max_tokens; other servers know nothing else.
+        limit = "max_tokens" if settings.base_url else "max_completion_tokens"
+        body: dict[str, Any] = {"model": settings.model, "messages": list(messages), limit: settings.max_tokens}
+        if settings.temperature is not None:
+            body["temperature"] = settings.temperature
+        size = size_of(messages)
+        reserved, answer, tokens = self._purse.reserve(size), None, None
+        try:
+            told = self._client.chat.completions.with_raw_response.create(**body).text
+            try:
+                whole = json.loads(told)
+                answer = str(whole["choices"][0]["message"]["content"] or "")
+            except (ValueError, LookupError, TypeError, RecursionError):
+                raise NoAnswer(f"in no form of a chat completion: {self._told(told)}") from None
+            tokens = _tokens_of(whole.get("usage"))
+        finally:
+            self._purse.settle(reserved, size, answer, tokens)
+        return answer.replace(self._key, "***") if self._key else answer
+
+    def _told(self, what: object) -> str:
+        return one_line(masked(str(what), [self._key] if self._key else []), 200)
+
+
+def size_of(messages: Sequence[Mapping[str, str]]) -> int:
+    """Return the bytes of the text that is sent."""
+    return sum(len(message["content"].encode(errors="replace")) for message in messages)
+
+
+def _tokens_of(usage: Any) -> tuple[int, int] | None:
+    """Return tokens sent and answered as a server says; None where it does not, or not in numbers."""
+    found = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")] if isinstance(usage, Mapping) else []
+    sent, answered = found or (None, None)
+    if type(sent) is int and type(answered) is int and sent >= 0 and answered >= 0:
+        return sent, answered
+    return None
+
+
+def _asked_wait(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that a server asks to wait (Retry-After, RFC 9110): a number or a date; None where neither."""
+    said = headers.get("retry-after")
+    if said is None:
+        return None
+    try:
+        return max(0.0, float(said))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
+    except ValueError:
+        return None

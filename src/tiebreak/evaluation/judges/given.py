@@ -1,0 +1,40 @@
+"""What a judge may be given besides its settings.
+
+Owns these values. A judge takes from them what it needs and refuses, in one line, where that is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tiebreak.evaluation.judges.capped import Spent
+from tiebreak.progress import Progress, Silent
+from tiebreak.records import TokenizedPair
+
+if TYPE_CHECKING:  # a rule and a server need no torch
+    from tiebreak.engine.model import Model
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What a judge is fitted on: the frozen reference, training pairs, and held-out pairs to be calibrated on."""
+
+    reference: Model
+    train: Sequence[TokenizedPair]
+    heldout: Sequence[TokenizedPair]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a judge may need."""
+
+    progress: Progress = field(default_factory=Silent)
+    kept: Path | None = None
+    """File in which raw answers of servers are kept; None: the one in the user's cache."""
+    fitting: Fitting | None = None
+    """Only where training data is at hand."""
+    spent: Callable[[Spent], None] = lambda _: None
+    """Is told what was spent, when the judge is closed, also after an error."""

@@ -1,0 +1,102 @@
+"""Raw answers of judges that are asked over a network, kept by content: what was paid for is not asked again.
+
+Owns the file: SQLite, one row an answer, written as it comes. It survives SIGKILL, and several processes use it at
+once. The key is a fingerprint of who is asked and of all that is sent; what an answer means is not known here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import platformdirs
+
+from tiebreak.errors import JudgeError, one_line
+
+_TABLE = "CREATE TABLE answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID"
+_APPLICATION = 0x7469656A
+"""Marks the file as one of these; of what SQLite reads, no other is opened."""
+_WAIT_SECONDS = 60
+_AT_ONCE = 500
+
+
+def default_file() -> Path:
+    """Return the file in the user's cache."""
+    return Path(platformdirs.user_cache_path("tiebreak")) / "judgements.sqlite"
+
+
+class KeptAnswers:
+    """Answers by key. A context manager: the file is opened, and made where it is not, at its beginning.
+
+    Raises JudgeError where the file is of something else, or cannot be read or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as undo:
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._path.touch(mode=0o600)  # it holds what people wrote
+                self._connection = sqlite3.connect(
+                    self._path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
+                )
+                undo.callback(self._connection.close)
+                self._begin()
+            except (sqlite3.Error, OSError) as error:
+                raise self._refusal(error) from None
+            undo.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def get(self, keys: Sequence[str]) -> dict[str, str]:
+        """Return the answers that are kept, by key."""
+        found: dict[str, str] = {}
+        with self._lock:
+            try:
+                for start in range(0, len(keys), _AT_ONCE):
+                    some = keys[start : start + _AT_ONCE]
+                    marks = ",".join("?" * len(some))
+                    found |= dict(
+                        self._connection.execute(f"SELECT key, answer FROM answers WHERE key IN ({marks})", some)  # noqa: S608 - only marks
+                    )
+            except sqlite3.Error as error:
+                raise self._refusal(error) from None
+        return found
+
+    def keep(self, key: str, answer: str) -> None:
+        """Keep one answer; it is on the disk when this returns."""
+        with self._lock:
+            try:
+                self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, answer))
+            except sqlite3.Error as error:
+                raise self._refusal(error) from None
+
+    def _begin(self) -> None:
+        """Make the table in a new file; refuse one that holds anything else, which could run code of its own."""
+        connection = self._connection
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("BEGIN IMMEDIATE")  # of two processes that come at once, one makes it
+        [application] = connection.execute("PRAGMA application_id").fetchone()
+        held = [sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master")]
+        if not application and not held:
+            connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+            connection.execute(_TABLE)
+        elif application != _APPLICATION or held != [_TABLE]:
+            raise JudgeError(f"{self._path}: is no file of kept judgements; name another file with --kept")
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA journal_mode = TRUNCATE")  # as safe as deleting the journal each time, and quicker
+
+    def _refusal(self, error: Exception) -> JudgeError:
+        return JudgeError(
+            f"{self._path}: kept judgements cannot be read or written ({one_line(error)}); make room, or name another "
+            "file with --kept"
+        )

@@ -1,0 +1,184 @@
+"""A judge by rule: a Python function that rates answers, built in or the user's own.
+
+Owns how a function is found and called, and that only numbers count. A function of the user is their own code and runs
+as such: it is named by who runs the command, never by data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import inspect
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from numbers import Real
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from tiebreak.config import RuleJudge
+from tiebreak.engine.answers.answerer import Chat
+from tiebreak.errors import ConfigError, nearest, one_line
+from tiebreak.evaluation.judges.given import Given
+from tiebreak.evaluation.judges.judge import ByRating, Judge
+from tiebreak.evaluation.judges.rewards import REWARDS
+from tiebreak.fingerprint import file_digest, fingerprint
+from tiebreak.progress import Progress
+
+_TOLD = ("prompts", "completions")
+_TRAINERS = ("completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
+"""What only a trainer has."""
+
+
+@contextlib.contextmanager
+def make(settings: RuleJudge, given: Given) -> Iterator[Judge]:
+    """Find the function and check its arguments. Raises ConfigError where it is not there or does not take them."""
+    function, code = _found(settings.reward)
+    wants_prompts = _check_arguments(settings, function)
+    yield ByRating(RuleRater(settings, function, code, wants_prompts, given.progress))
+
+
+class RuleRater:
+    """Rates answers by a function; an answer that it cannot rate has no rating, and the first reason is told."""
+
+    def __init__(
+        self, settings: RuleJudge, function: Callable[..., Any], code: str, wants_prompts: bool, progress: Progress
+    ) -> None:
+        self._settings, self._function, self._progress = settings, function, progress
+        self._wants_prompts = wants_prompts
+        self.identity = fingerprint(["rule", settings.reward.rpartition(":")[2], settings.arguments, code])
+        """A changed function, or one with other arguments, is another judge."""
+
+    def rate(self, chats: Sequence[Chat], answers: Sequence[str]) -> list[float | None]:
+        """Return the function's numbers. Where it fails for all at once, each answer is tried alone."""
+        prompts = [[message.as_dict() for message in chat.messages] for chat in chats]
+        completions = [[{"role": "assistant", "content": answer}] for answer in answers]
+        if not answers:
+            return []
+        try:
+            found, reasons = _numbers(self._call(prompts, completions), len(answers))
+        except _Raised:
+            found, reasons = [], []
+            for prompt, completion in zip(prompts, completions, strict=True):
+                try:
+                    one, why = _numbers(self._call([prompt], [completion]), 1)
+                except _Raised as error:
+                    one, why = [None], [str(error)]
+                found += one
+                reasons += why
+        if reasons:
+            self._progress.warn(
+                f"rule {self._settings.reward}: {len(reasons)} of {len(answers)} answers have no rating: {reasons[0]}"
+            )
+        return found
+
+    def _call(self, prompts: list[Any], completions: list[Any]) -> object:
+        told = {"prompts": prompts} if self._wants_prompts else {}
+        try:
+            return self._function(completions=completions, **told, **self._settings.arguments)
+        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+            raise _Raised(f"{type(error).__name__}: {one_line(error, 200)}") from None
+
+
+class _Raised(Exception):  # noqa: N818 - what a function did
+    """A function raised."""
+
+
+def _numbers(told: object, num: int) -> tuple[list[float | None], list[str]]:
+    """Return one number or None for each answer, and why there is none, once for each that should have one."""
+    if not isinstance(told, Sequence) or isinstance(told, str | bytes):
+        return [None] * num, [f"it returned {type(told).__name__}, wanted a list of {num} numbers"] * num
+    if len(told) != num:
+        return [None] * num, [f"it returned {len(told)} numbers for {num} completions"] * num
+    found: list[float | None] = []
+    reasons: list[str] = []
+    for one in told:
+        number = None
+        if isinstance(one, bool):
+            reasons.append(f"it returned {one}; return a number, such as {float(one)}")
+        elif one is None:  # it has nothing to say of this one, as TRL's functions may
+            pass
+        elif not isinstance(one, Real):
+            reasons.append(f"it returned {type(one).__name__} in its list, wanted a number")
+        elif not math.isfinite(one):
+            reasons.append(f"it returned {float(one)}, which is no number to compare")
+        else:
+            number = float(one)
+        found.append(number)
+    return found, reasons
+
+
+def _found(name: str) -> tuple[Callable[..., Any], str]:
+    """Return a function by its name, and the digest of the code that it stands in."""
+    if ":" not in name:
+        if name not in REWARDS:
+            raise ConfigError(
+                f"rule {name}: is not built in, wanted one of {', '.join(REWARDS)}, FILE.py:FUNCTION or "
+                f"MODULE:FUNCTION.{nearest(name, REWARDS)}"
+            )
+        return REWARDS[name], file_digest(Path(inspect.getfile(REWARDS[name])))
+    place, _, attribute = name.rpartition(":")
+    module = _module(name, place)
+    known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        raise ConfigError(f"rule {name}: {place} has no function '{attribute}'.{nearest(attribute, known)}")
+    if inspect.iscoroutinefunction(function):
+        raise ConfigError(f"rule {name}: is asynchronous; wrap it in a function that runs it, as with asyncio.run")
+    file = module.__file__
+    return function, file_digest(Path(file)) if file else place
+
+
+def _module(name: str, place: str) -> ModuleType:
+    """Run the user's code and return its module. What it raises is told in one line."""
+    try:
+        if not place.endswith(".py"):
+            return importlib.import_module(place)
+        path = Path(place).resolve()
+        if not path.is_file():
+            raise ConfigError(f"rule {name}: no such file {place}")
+        found = importlib.util.spec_from_file_location(f"tiebreak_rule_{fingerprint(str(path))[:12]}", path)
+        if found is None or found.loader is None:
+            raise ConfigError(f"rule {name}: {place} is no Python file")
+        module = importlib.util.module_from_spec(found)
+        sys.modules[found.name] = module  # dataclasses and the like look their module up
+        found.loader.exec_module(module)
+    except ConfigError:
+        raise
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything
+        raise ConfigError(f"rule {name}: cannot be imported ({type(error).__name__}: {one_line(error, 200)})") from None
+    return module
+
+
+def _check_arguments(settings: RuleJudge, function: Callable[..., Any]) -> bool:
+    """Return whether a function takes prompts.
+
+    Raises ConfigError where it does not take its arguments, or wants some that are not given.
+    """
+    where = f"rule {settings.reward}"
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # written in C: it will say so itself
+        return True
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
+    by_name = [one for one in parameters if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    own = [one.name for one in by_name if one.name not in (*_TOLD, *_TRAINERS)]
+    takes = [told for told in _TOLD if takes_any or told in [one.name for one in by_name]]
+    if "completions" not in takes:
+        raise ConfigError(f"{where}: takes no 'completions'; wanted def f(completions, prompts=None, **kwargs)")
+    for name in settings.arguments:
+        if name in _TOLD or (name not in own and not takes_any):
+            known = f"takes {', '.join(own)}" if own else "takes none"
+            raise ConfigError(f"{where}: has no argument '{name}'; it {known}.{nearest(name, own)}")
+    for one in by_name:
+        if one.default is one.empty and one.name not in (*_TOLD, *settings.arguments):
+            more = "which only a trainer has" if one.name in _TRAINERS else f"as in judge.arguments.{one.name}=…"
+            raise ConfigError(f"{where}: wants the argument '{one.name}', {more}")
+    if settings.reward in REWARDS:
+        try:
+            function(completions=[], **settings.arguments)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{where}: {one_line(error, 300)}") from None
+    return "prompts" in takes

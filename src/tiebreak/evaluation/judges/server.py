@@ -1,0 +1,132 @@
+"""A judge behind any OpenAI-compatible endpoint: asked in both orders, each raw answer kept as it comes.
+
+Owns the order of things: what is kept is not asked, what would be asked is said first, several are asked at once, and
+whatever ends it, what was answered is kept. An answer that is no clear verdict, and a call that failed, is no verdict.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+
+from tiebreak.config import ServerJudge
+from tiebreak.engine.answers.answerer import Chat
+from tiebreak.errors import JudgeError, one_line
+from tiebreak.evaluation.judges.asking import messages_for, verdict_of
+from tiebreak.evaluation.judges.capped import Estimate, Purse
+from tiebreak.evaluation.judges.endpoint import OPENAI, Endpoint, NoAnswer, size_of
+from tiebreak.evaluation.judges.given import Given
+from tiebreak.evaluation.judges.judge import BothOrders, Done, Judge, Preference, Question, nothing
+from tiebreak.evaluation.judges.kept import KeptAnswers, default_file
+from tiebreak.fingerprint import fingerprint
+
+
+@contextlib.contextmanager
+def make(settings: ServerJudge, given: Given) -> Iterator[Judge]:
+    """Open the judge; what it spent is told when it is closed."""
+    purse = Purse(settings)
+    with KeptAnswers(given.kept or default_file()) as kept, contextlib.ExitStack() as last:
+        endpoint = Endpoint(settings, purse, given.progress)
+        last.callback(endpoint.close)
+        last.callback(lambda: given.spent(purse.spent))
+        yield BothOrders(Server(settings, endpoint, kept, purse, given))
+
+
+def estimate(settings: ServerJudge, questions: Sequence[Question], given: Given) -> Estimate:
+    """Return what judging these questions would take; nothing is sent, and no key is needed."""
+    asked = [one for question in questions if question.first != question.second
+             for one in (question, question.turned())]  # fmt: skip
+    with KeptAnswers(given.kept or default_file()) as kept:
+        return _planned(settings, asked, kept, Purse(settings))[2]
+
+
+class Server:
+    """Asks a server once about each question."""
+
+    def __init__(
+        self, settings: ServerJudge, endpoint: Endpoint, kept: KeptAnswers, purse: Purse, given: Given
+    ) -> None:
+        self._settings, self._endpoint, self._kept, self._purse, self._given = settings, endpoint, kept, purse, given
+        self.identity = _identity(settings)
+
+    def prefer(self, questions: Sequence[Question], done: Done = nothing) -> list[Preference]:
+        """Ask about what is not kept, several at once.
+
+        Raises JudgeError where asking on is of no use or against a cap; what was answered is kept.
+        """
+        keys, known, estimate = _planned(self._settings, questions, self._kept, self._purse)
+        places: dict[str, list[int]] = {}
+        for place, key in enumerate(keys):
+            places.setdefault(key, []).append(place)
+        found: dict[int, Preference] = {}
+
+        def take(key: str, preference: Preference) -> None:
+            made = [(place, preference) for place in places[key]]
+            found.update(made)
+            done(made)
+
+        self._purse.take_kept(len(known))
+        self._given.progress.say(f"{self._settings.model}: {estimate.says}")
+        for key, answer in known.items():
+            take(key, _understood(answer))
+        missing = [key for key in places if key not in known]
+        with ThreadPoolExecutor(self._settings.num_at_once) as pool:
+            futures = {pool.submit(self._ask, key, questions[places[key][0]]): key for key in missing}
+            try:
+                for future in as_completed(futures):
+                    take(futures.pop(future), future.result())
+            except BaseException as error:
+                self._endpoint.stop()
+                pool.shutdown(wait=True, cancel_futures=True)  # what is under way is paid for
+                for future, key in futures.items():
+                    if _is_well(future):
+                        take(key, future.result())
+                if not isinstance(error, JudgeError):
+                    raise
+                num_kept = len(self._kept.get(list(places)))
+                raise JudgeError(
+                    f"{error}; {num_kept} of {len(places)} answers are kept; once that is mended, or the cap is "
+                    "higher, the same command goes on there"
+                ) from None
+        return [found[place] for place in range(len(questions))]
+
+    def _ask(self, key: str, question: Question) -> Preference:
+        """Ask about one question, and keep what was answered before anything else is done with it."""
+        try:
+            answer = self._endpoint.ask(messages_for(question, self._settings.criteria))
+        except NoAnswer as error:
+            return Preference(None, says=f"no answer: {error}")
+        self._kept.keep(key, answer)
+        return _understood(answer)
+
+
+def _planned(
+    settings: ServerJudge, questions: Sequence[Question], kept: KeptAnswers, purse: Purse
+) -> tuple[list[str], dict[str, str], Estimate]:
+    """Return the key of each question, the answers that are kept by key, and what the others would take."""
+    identity, sizes = _identity(settings), dict[str, int]()
+    keys = []
+    for question in questions:
+        messages = messages_for(question, settings.criteria)
+        keys.append(fingerprint([identity, messages]))
+        sizes[keys[-1]] = size_of(messages)
+    known = kept.get(list(sizes))
+    return keys, known, purse.estimate(len(known), [size for key, size in sizes.items() if key not in known])
+
+
+def _identity(settings: ServerJudge) -> str:
+    wording = messages_for(Question(Chat(()), "", ""), settings.criteria)
+    told = (settings.base_url or OPENAI, settings.model, settings.max_tokens, settings.temperature)
+    return fingerprint(["server", *told, wording])
+
+
+def _understood(answer: str) -> Preference:
+    verdict = verdict_of(answer)
+    if verdict is None:
+        return Preference(None, says=f"no clear verdict: {one_line(answer, 200)}")
+    return Preference(verdict, says=answer)
+
+
+def _is_well(future: Future[Preference]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
