@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import oracles
+from tiebreak.engine.attention import use_plain_attention
 from tiebreak.evaluation.draws import draw
 from tiebreak.evaluation.kept import KeptRows
 from tiebreak.progress import Silent
@@ -49,22 +51,19 @@ def test_each_answer_is_scored_by_whoever_wrote_it_and_by_the_reference(tiny_mod
     exact[0].load_state_dict(loaded.policy.network.state_dict())
     renderer = loaded.policy.renderer(config.data)
     [eos] = loaded.policy.eos_ids
-    for pair, row in zip(sorted(PAIRS, key=lambda pair: pair.prompt_id), _drawn(loaded, config, tmp_path), strict=True):
+    rows = _drawn(loaded, config, tmp_path)
+    written = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    ids_of = {line["text"]: tuple(line["ids"]) for line in written}
+    for pair, row in zip(sorted(PAIRS, key=lambda pair: pair.prompt_id), rows, strict=True):
         prompt = renderer.prompt(pair.prompt)
         for side, author in (("before", exact[1]), ("after", exact[0])):
             assert len(row[side]) == 3
             for one in row[side]:
-                ids = (*_ids_of(one, loaded), *([eos] if one["finished"] else []))
-                assert one["num_scored"] == len(ids)
+                ids = (*ids_of[one["text"]], *([eos] if one["finished"] else []))
+                assert (one["num_scored"], one["num_tokens"]) == (len(ids), len(ids) - one["finished"])
                 with torch.no_grad():
                     wanted = [float(oracles.differentiable_logp(model, prompt, ids)) for model in (author, exact[1])]
                 assert [one["logps"], one["reference_logps"]] == pytest.approx(wanted, rel=1e-5)
-
-
-def _ids_of(one, loaded):
-    ids = tuple(loaded.policy.tokenizer.encode(one["text"], add_special_tokens=False))
-    assert len(ids) == one["num_tokens"]  # words of the tiny tokenizer come back as they were
-    return ids
 
 
 def test_what_is_kept_is_neither_drawn_nor_scored_again(tiny_model, tmp_path):
@@ -95,6 +94,8 @@ def test_kl_of_own_draws_is_what_all_answers_together_give(tiny_model, tmp_path)
     kl = sum(one["logps"] - one["reference_logps"] for one in drawn) / len(drawn)
     prompt = torch.tensor([loaded.policy.renderer(config.data).prompt(PAIRS[0].prompt)])
     with torch.no_grad(), loaded.reference.model() as frozen:
+        use_plain_attention(loaded.policy.network)
+        use_plain_attention(frozen.network)
         own, base = (model.network(prompt).logits[0, -1].double().log_softmax(0) for model in (loaded.policy, frozen))
     ratio = own - base
     exact, spread = float((own.exp() * ratio).sum()), float((own.exp() * ratio**2).sum())

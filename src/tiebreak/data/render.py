@@ -65,20 +65,24 @@ class Renderer:
 
     def pair(self, pair: Pair) -> TokenizedPair:
         """Return the pair as ids, truncated if allowed; raises RenderError with a reason code."""
-        messages, tools = self._disarmed(pair.prompt, pair.tools)
-        text = self._template.written(messages, tools, generation=True)
-        prompt = _Prompt(messages, tools, text, thoughts.opening_of(text), self._template.marks(tools))
-        if not self._may_leave_out:
-            with template_errors():
-                self._refuse_left_out(self._completeness.of_prompt(prompt.told, text))
+        prompt = self._opened(pair.prompt, pair.tools)
         chosen_ids, rejected_ids = (self._completion(prompt, completion) for completion in (pair.chosen, pair.rejected))
         if chosen_ids == rejected_ids:
             raise RenderError("identical_tokens", "both completions are the same after the chat template")
         self._template.went_well()
-        whole = self._encode(text)
+        whole = self._encode(prompt.text)
         kept = self._fitted(whole, room=self._max_length - max(len(chosen_ids), len(rejected_ids)))
         num_cut, weight = len(whole) - len(kept), pair.preference.weight
         return TokenizedPair(pair.pair_id, pair.prompt_id, tuple(kept), chosen_ids, rejected_ids, num_cut, weight)
+
+    def answered(
+        self, prompt: Sequence[Message], tools: Sequence[Mapping[str, Any]], text: str
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the ids of a prompt and of a finished answer to it, as `pair` has them; raises RenderError."""
+        opened = self._opened(prompt, tools)
+        ids = self._completion(opened, Message("assistant", text))
+        self._template.went_well()
+        return tuple(self._fitted(self._encode(opened.text), room=self._max_length - len(ids))), ids
 
     def pairs(self, pairs: Iterable[Pair]) -> Iterator[TokenizedPair | RenderError]:
         """Yield what `pair` returns or raises for each of many, in their order."""
@@ -92,9 +96,23 @@ class Renderer:
         """Return the ids that generation starts from, the assistant's header included."""
         return tuple(self._encode(self._template.written(*self._disarmed(prompt, tools), generation=True)))
 
+    def conversation(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> tuple[int, ...]:
+        """Return the ids of a chat as it stands, with no answer begun behind it."""
+        return tuple(self._encode(self._template.written(*self._disarmed(messages, tools), generation=False)))
+
     def text(self, ids: Sequence[int]) -> str:
         """Return generated ids as text, without control tokens."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def _opened(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> _Prompt:
+        """Return a prompt as the template writes it, refused where that leaves something out."""
+        disarmed, given = self._disarmed(messages, tools)
+        text = self._template.written(disarmed, given, generation=True)
+        prompt = _Prompt(disarmed, given, text, thoughts.opening_of(text), self._template.marks(given))
+        if not self._may_leave_out:
+            with template_errors():
+                self._refuse_left_out(self._completeness.of_prompt(prompt.told, text))
+        return prompt
 
     def _fitted(self, prompt_ids: list[int], room: int) -> list[int]:
         if len(prompt_ids) <= room:

@@ -26,9 +26,34 @@ from tiebreak.errors import ModelError
 
 def load_model(name: str, revision: str | None, dtype: torch.dtype, say: Say = lambda _: None) -> Any:
     """Return a causal language model with every weight read from safetensors, or raise ModelError."""
+    # No attention is named: transformers takes SDPA where the model allows it, and Gemma 2 does not.
+    return _loaded(transformers.AutoModelForCausalLM, name, revision, dtype, say)
+
+
+def load_sequence_classifier(name: str, revision: str | None, dtype: torch.dtype, say: Say = lambda _: None) -> Any:
+    """Return a sequence classifier of one label with every weight read from safetensors, or raise ModelError."""
+    with explained(name):
+        settings = transformers.AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    kinds = settings.architectures or ["none is named"]
+    if not any(str(kind).endswith(_CLASSIFIER) for kind in kinds):
+        raise ModelError(
+            f"{name}: is no sequence classifier (architectures: {', '.join(map(str, kinds))}); wanted a reward model, "
+            f"whose architecture ends in {_CLASSIFIER}"
+        )
+    if settings.num_labels != 1:
+        raise ModelError(
+            f"{name}: has {settings.num_labels} labels; wanted a reward model, with exactly one: a number that is "
+            "larger for a better answer"
+        )
+    return _loaded(transformers.AutoModelForSequenceClassification, name, revision, dtype, say)
+
+
+_CLASSIFIER = "ForSequenceClassification"
+
+
+def _loaded(kind: Any, name: str, revision: str | None, dtype: torch.dtype, say: Say) -> Any:
     with explained(name), quietly():
-        # No attention is named: transformers takes SDPA where the model allows it, and Gemma 2 does not.
-        model, found = transformers.AutoModelForCausalLM.from_pretrained(
+        model, found = kind.from_pretrained(
             name,
             revision=revision,
             dtype=dtype,

@@ -21,9 +21,17 @@ from tiebreak.data.render import Renderer
 from tiebreak.engine.adapters import with_new_adapter
 from tiebreak.engine.attention import use_plain_attention
 from tiebreak.engine.bundled import Say
+from tiebreak.engine.classifier import Classifier
 from tiebreak.engine.compatibility import Choice, choose_scorer
 from tiebreak.engine.fused_lora import fuse, unfuse
-from tiebreak.engine.loading import load_adapter, load_as_a_stranger, load_model, quietly, stored_dtypes
+from tiebreak.engine.loading import (
+    load_adapter,
+    load_as_a_stranger,
+    load_model,
+    load_sequence_classifier,
+    quietly,
+    stored_dtypes,
+)
 from tiebreak.engine.merging import merged, obstacle
 from tiebreak.engine.model import POLICY_ADAPTER, Model
 from tiebreak.engine.noise import without_noise
@@ -61,28 +69,36 @@ def load(
     device = _device(config)
     dtype = _dtype(config, device)
     tokenizer = load_tokenizer(config, source, trained)
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     # Full fine-tuning keeps fp32 weights: steps of 1e-6 would vanish in bf16. A frozen base may be narrow.
     loading = _Loading(source, trained, dtype if adapter.kind == "lora" else torch.float32, device, say)
     network, reference_of = _with_adapter(loading, adapter, seed) if adapter.kind == "lora" else _all_weights(loading)
-    plain = PlainScorer(network, pad_id=pad_id, device=device, dtype=dtype)
-    choice = Choice(plain, "model.layout says so")
-    if config.layout != "plain":
-        choice = choose_scorer(network, plain, PackedScorer(network, device=device, dtype=dtype), dtype)
-    policy = Model(
-        network=network,
-        adapter=POLICY_ADAPTER if adapter.kind == "lora" else None,
-        tokenizer=tokenizer,
-        scorer=choice.scorer,
-        plain_because=choice.refusal,
-        device=device,
-        eos_ids=eos_ids(tokenizer, network.generation_config),
-        pad_id=pad_id,
-        source=source,
-        dtype=dtype,
-        now=now_for(config, tokenizer),
-    )
+    policy = _with_tokenizer(network, tokenizer, source, config, device, dtype)
+    policy = replace(policy, adapter=POLICY_ADAPTER if adapter.kind == "lora" else None)
     return policy, _remembered(reference_of(policy), store, policy, say)
+
+
+def load_frozen(config: ModelConfig, say: Say = lambda _: None) -> Model:
+    """Return a model that is only asked, an adapter that it comes with added into its weights."""
+    source = resolve(config, say)
+    device = _device(config)
+    dtype = _dtype(config, device)
+    tokenizer = load_tokenizer(config, source)
+    network = _start(_Loading(source, None, dtype, device, say)).requires_grad_(False).to(device).eval()
+    return _with_tokenizer(network, tokenizer, source, config, device, dtype)
+
+
+def load_classifier(config: ModelConfig, say: Say = lambda _: None) -> Classifier:
+    """Return a sequence classifier of one label, with the chat template that conversations are shown to it in."""
+    source = resolve(config, say)
+    if source.adapter:
+        raise ModelError(
+            f"{config.name}: is an adapter; merge it into its base model (peft's merge_and_unload) and name that"
+        )
+    device = _device(config)
+    network = load_sequence_classifier(source.base, source.revision, _dtype(config, device), say)
+    tokenizer = load_tokenizer(config, source, template_advice="save its tokenizer again with one")
+    network = network.requires_grad_(False).to(device).eval()
+    return Classifier(network, tokenizer, source, now_for(config, tokenizer))
 
 
 def load_renderer(config: ModelConfig, data: DataConfig, say: Say = lambda _: None) -> tuple[Renderer, Context]:
@@ -208,6 +224,29 @@ def _start(loading: _Loading) -> Any:
 
 
 # ----------------------------------------------------------------------------------------------------------- the pieces
+
+
+def _with_tokenizer(
+    network: Any, tokenizer: Any, source: Source, config: ModelConfig, device: torch.device, dtype: torch.dtype
+) -> Model:
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    plain = PlainScorer(network, pad_id=pad_id, device=device, dtype=dtype)
+    choice = Choice(plain, "model.layout says so")
+    if config.layout != "plain":
+        choice = choose_scorer(network, plain, PackedScorer(network, device=device, dtype=dtype), dtype)
+    return Model(
+        network=network,
+        adapter=None,
+        tokenizer=tokenizer,
+        scorer=choice.scorer,
+        plain_because=choice.refusal,
+        device=device,
+        eos_ids=eos_ids(tokenizer, network.generation_config),
+        pad_id=pad_id,
+        source=source,
+        dtype=dtype,
+        now=now_for(config, tokenizer),
+    )
 
 
 def _remembered(asked: Reference, config: ReferenceConfig, policy: Model, say: Say) -> Stored:

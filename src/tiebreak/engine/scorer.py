@@ -19,6 +19,7 @@ from tiebreak.engine.attention import PackedLayout, causal_model, use_packed_att
 from tiebreak.engine.head import head_of, plain_token_logps, token_logps
 from tiebreak.engine.products import filling
 from tiebreak.engine.stretching import forget_lengths, stretching_of
+from tiebreak.errors import ModelError
 from tiebreak.maths.layout import lay_out, micro_batches, num_padded
 from tiebreak.maths.logps import TokenLogps
 from tiebreak.maths.packing import PackedRow, num_packed, pack, packed_micro_batches
@@ -43,6 +44,13 @@ class Scorer(Protocol):
 
     def tokens(self, examples: Sequence[Example]) -> TokenLogps:
         """Return the log-probability of every scored token."""
+
+    def read(self, examples: Sequence[Example]) -> tuple[TokenLogps, Tensor]:
+        """Return `tokens`, and from the same pass [completions, hidden], fp32: what the head is given, averaged.
+
+        The mean is over the states that a completion's tokens are predicted from. Raises ModelError where the model
+        tells none.
+        """
 
     def of(self, network: Any) -> Scorer:
         """Return the same scorer for another network of the same make."""
@@ -79,31 +87,54 @@ class PlainScorer:
     def tokens(self, examples: Sequence[Example]) -> TokenLogps:
         """Return the log-probability of every scored token; cost grows with the padded size."""
         use_plain_attention(self._network)
-        rows = [_Row(example.prompt_ids, (completion,)) for example in examples for completion in example.completions]
-        parties = self._stretching.parties(len(row.prompt_ids) + len(row.completions[0]) for row in rows)
+        rows, parties = self._parties(examples)
         if len(parties) == 1:
-            return self._together(examples)
+            return self._together(examples)[0]
         found: dict[int, Tensor] = {}
         for places in parties:
-            found |= zip(places, self._together([rows[place] for place in places]).rows(), strict=True)
+            found |= zip(places, self._together([rows[place] for place in places])[0].rows(), strict=True)
         values = [found[place] for place in range(len(rows))]
         return TokenLogps(torch.cat(values), tuple(map(len, values)))
 
-    def _together(self, examples: Sequence[Example]) -> TokenLogps:
-        """Score in one forward pass."""
+    def read(self, examples: Sequence[Example]) -> tuple[TokenLogps, Tensor]:
+        """Return `tokens` and the mean hidden state of each completion; holds the states of all layers for a while."""
+        use_plain_attention(self._network)
+        rows, parties = self._parties(examples)
+        values, means = dict[int, Tensor](), dict[int, Tensor]()
+        for places in parties:
+            logps, hidden = self._together([rows[place] for place in places], with_states=True)
+            values |= zip(places, logps.rows(), strict=True)
+            means |= zip(places, _means(hidden, logps.num_tokens), strict=True)
+        found = [values[place] for place in range(len(rows))]
+        states = torch.stack([means[place] for place in range(len(rows))])
+        return TokenLogps(torch.cat(found), tuple(map(len, found))), states
+
+    def _parties(self, examples: Sequence[Example]) -> tuple[list[_Row], list[list[int]]]:
+        """Return a row for each completion, and the places of rows that may share a forward pass."""
+        rows = [_Row(example.prompt_ids, (completion,)) for example in examples for completion in example.completions]
+        return rows, self._stretching.parties(len(row.prompt_ids) + len(row.completions[0]) for row in rows)
+
+    def _together(self, examples: Sequence[Example], *, with_states: bool = False) -> tuple[TokenLogps, Tensor]:
+        """Score in one forward pass; the states are [scored, hidden], none unless they are asked for."""
         if self._stretching.grows:
             forget_lengths(self._network)
         batch = lay_out(examples, self._pad_id).to(self._device)
         positions = torch.arange(batch.first_scored, batch.input_ids.shape[1] - 1, device=self._device)
         with _arithmetic(self._device, self._dtype):
-            logits = self._network(
+            said = self._network(
                 input_ids=batch.input_ids,
                 attention_mask=batch.attention_mask,
                 logits_to_keep=positions,
+                output_hidden_states=with_states,
                 use_cache=False,
-            ).logits
-        values = plain_token_logps(logits, batch.input_ids, batch.completion_mask, batch.first_scored)
-        return TokenLogps(values, batch.num_tokens)
+            )
+        values = plain_token_logps(said.logits, batch.input_ids, batch.completion_mask, batch.first_scored)
+        states = said.logits.new_empty(0)
+        if with_states:
+            if not said.hidden_states:
+                raise ModelError(f"{type(causal_model(self._network)).__name__}: tells no hidden states")
+            states = said.hidden_states[-1][:, :-1][batch.completion_mask[:, 1:]]
+        return TokenLogps(values, batch.num_tokens), states
 
 
 @dataclass(frozen=True)
@@ -150,6 +181,16 @@ class PackedScorer:
         values = self._scored(row, PackedLayout(row.segments, self.windows))
         return TokenLogps(values.index_select(0, row.completion_tokens), row.num_tokens)
 
+    def read(self, examples: Sequence[Example]) -> tuple[TokenLogps, Tensor]:
+        """Return `tokens` and the mean hidden state of each completion."""
+        use_packed_attention(self._scored.causal)
+        row = pack(examples)
+        row = row.filled(filling(row.input_ids.numel(), self._device, self._dtype)).to(self._device)
+        states = self._scored.states(row, PackedLayout(row.segments, self.windows))
+        values = self._scored.logps(states, row)
+        logps = TokenLogps(values.index_select(0, row.completion_tokens), row.num_tokens)
+        return logps, _means(states.index_select(0, row.completion_tokens), row.num_tokens)
+
 
 class BackboneAndHead(nn.Module):
     """A packed row to the log-probabilities of its scored tokens: one forward pass, for whoever wraps it.
@@ -164,6 +205,10 @@ class BackboneAndHead(nn.Module):
 
     def forward(self, row: PackedRow, layout: PackedLayout) -> Tensor:
         """Return [scored]; the row is on the module's device."""
+        return self.logps(self.states(row, layout), row)
+
+    def states(self, row: PackedRow, layout: PackedLayout) -> Tensor:
+        """Return [scored, hidden]: the states that the head turns into what is said of each scored token."""
         with _arithmetic(row.input_ids.device, self._dtype):
             hidden = self.causal.base_model(
                 input_ids=row.input_ids.unsqueeze(0),
@@ -171,10 +216,19 @@ class BackboneAndHead(nn.Module):
                 use_cache=False,
                 packed_layout=layout,
             ).last_hidden_state
-        scored = hidden[0].index_select(0, row.predictors).to(self._dtype)
+        found: Tensor = hidden[0].index_select(0, row.predictors).to(self._dtype)
+        return found
+
+    def logps(self, states: Tensor, row: PackedRow) -> Tensor:
+        """Return [scored] from the states."""
         head = head_of(self.causal)
         assert head is not None, "the self-check lets no model without a plain head come here"  # noqa: S101
-        return token_logps(scored, row.targets, head)
+        return token_logps(states, row.targets, head)
+
+
+def _means(states: Tensor, num_tokens: Sequence[int]) -> Tensor:
+    """Return [completions, hidden] of [tokens, hidden], in fp32."""
+    return torch.stack([part.float().mean(0) for part in torch.split(states, list(num_tokens))])
 
 
 def _arithmetic(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:

@@ -20,7 +20,12 @@ from tiebreak.errors import ConfigError, ModelError, nearest, one_line
 from tiebreak.secrecy import masked
 
 
-def load_tokenizer(config: ModelConfig, source: Source, trained: Path | None = None) -> Any:
+def load_tokenizer(
+    config: ModelConfig,
+    source: Source,
+    trained: Path | None = None,
+    template_advice: str = "name a Jinja file as model.chat_template",
+) -> Any:
     """Return the tokenizer of a model, or the one that a trained policy was saved with; raises ModelError.
 
     Its chat template has proven in a process of its own that it takes no more than a chat needs.
@@ -41,7 +46,7 @@ def load_tokenizer(config: ModelConfig, source: Source, trained: Path | None = N
     if config.chat_template_arguments and tokenizer.chat_template and trained is None:
         _tell(tokenizer, config.chat_template_arguments)
     if not tokenizer.chat_template:
-        raise ModelError(f"{where}: has no chat template; name a Jinja file as model.chat_template")
+        raise ModelError(f"{where}: has no chat template; {template_advice}")
     if tokenizer.eos_token_id is None:
         raise ModelError(f"{where}: the tokenizer names no EOS token; set eos_token in tokenizer_config.json")
     for template in _templates(tokenizer).values():
