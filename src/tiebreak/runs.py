@@ -71,6 +71,8 @@ class Run:
     """One folder for each evaluation of something else than the trained policy against its reference."""
     draws_file = _Place("draws.jsonl")
     """Several answers to a prompt, drawn from reference and policy, each scored by both."""
+    judge_file = _Place("judge.safetensors")
+    """The data's own judge, where one was fitted."""
     judgements_file = _Place("judgements.jsonl")
     """What the judge said of each pair of answers."""
     evaluation_file = _Place("evaluation.json")

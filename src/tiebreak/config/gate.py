@@ -31,7 +31,8 @@ class Measured:
 
     name: str
     unit: str
-    """share: values lie in 0..1; tokens: a change is the log of the ratio; any other: numbers without known ends."""
+    """share: values lie in 0..1; tokens: a change is the log of the ratio; rate: a share of all, of single items values
+    without known ends; any other: numbers without known ends."""
     better: Literal["higher", "lower", "neither"]
     remedy: str = "the command evaluate measures it"
 
@@ -50,6 +51,9 @@ MEASURES: Mapping[str, Measured] = MappingProxyType(
         "calibration": Measured("Squared error of the preference (Brier)", "", "lower"),
         "rejected_logps": Measured("Log-probability of rejected, per token", "nats", "neither"),
         "answers/preferred": Measured("Answers better than before", "share", "higher", _UNJUDGED),
+        "answers/length_controlled": Measured(
+            "Answers better than before, at equal length", "rate", "higher", _UNJUDGED
+        ),
         "answers/rule": Measured("Answers that match the rule", "share", "higher", "set evaluation.rule"),
         "answers/repetition": Measured("Share of an answer that repeats itself", "share", "lower", _ANSWERS),
         "answers/looping": Measured("Answers that go round in circles", "share", "lower", _ANSWERS),
@@ -130,6 +134,14 @@ DEFAULT_RULES: Mapping[str, GateRule] = MappingProxyType(
         # What decides: the model's own answers, before against after.
         "preferred": GateRule(
             measure="answers/preferred", kind="superior", value=0.5, says="the answers are not better than before"
+        ),
+        # A win rate that longer answers alone explain is none. No row where length and merit cannot be told apart.
+        "at_equal_length": GateRule(
+            measure="answers/length_controlled",
+            kind="at_least",
+            value=0.5,
+            required=False,
+            says="at equal length the answers are not better than before",
         ),
         # Five more repeated parts in a hundred is what a reader begins to notice.
         "repetition": GateRule(

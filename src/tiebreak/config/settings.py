@@ -153,8 +153,10 @@ class EvaluationConfig(Section):
     )
     rule: RuleConfig | None = Field(None, description="Rule that measures the preference on generated answers.")
     judge: JudgeConfig | None = Field(
-        None,
-        description="Who says which of two answers is better: rule:NAME, data, server:, model: or reward_model:ID.",
+        None, description="Who says which of two answers is better; null: the rule, or else the data's own judge."
+    )
+    calibration_pairs: int = Field(
+        128, ge=0, description="Held-out pairs a judge is tried on; one no better than chance decides nothing."
     )
 
 

@@ -4,7 +4,8 @@ heldout    held-out pairs under reference and policy      samples     answers be
 measuring  all that is measured, and its files            measures    which rows there are, and the table of them
 rows       what a measure gives, item by item             gate        the verdict on rows, by rules
 probe      neutral texts and questions, before and after  watching    who looks on while a run trains
-draws      several answers to a prompt, scored    kept        what was scored, over a crash
+judging    who says whether answers got better            judges/     whoever says which of two answers is better
+draws      several answers to a prompt, scored            kept        what was scored, over a crash
 repetition how much of an answer goes on with itself      diversity   how different answers are from each other
 judges/    whoever says which of two answers is better
 """

@@ -15,7 +15,8 @@ import torch
 from tiebreak import faults
 from tiebreak.config import EvaluationConfig
 from tiebreak.engine.answers.answerer import Answer, Chat, Sampling
-from tiebreak.engine.model import Model, evaluation_mode
+from tiebreak.engine.model import Model
+from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.scorer import Cut
 from tiebreak.evaluation.kept import KeptRows

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from tiebreak.config import GateConfig, GateRule
 from tiebreak.config.gate import ALL_TASKS, MEASURES, ON_PAIRS, TASKS
 from tiebreak.errors import one_line
-from tiebreak.evaluation.rows import SHARE, TOKENS, Row
+from tiebreak.evaluation.rows import RATE, SHARE, TOKENS, Row
 from tiebreak.fingerprint import derive_seed
 from tiebreak.maths.paired import NUM_RESAMPLES, Resampled, holm, resampled, sign_test
 from tiebreak.maths.power import clusters_to_decide, minimum_detectable
@@ -291,7 +291,7 @@ def _changed(numbers: Mapping[str, Any], unit: str) -> str:
         text, least, most = (f"{math.exp(value):.2f}" for value in (mean, low, high))
         text = f"× {text}"
     else:
-        factor, digits = (100, 1) if unit == SHARE else (1, 3)
+        factor, digits = (100, 1) if unit in (SHARE, RATE) else (1, 3)
         text, least, most = (f"{factor * value:+.{digits}f}".replace("-", "−") for value in (mean, low, high))
-        text = f"{text} {'points' if unit == SHARE else unit}"
+        text = f"{text} {'points' if unit in (SHARE, RATE) else unit}"
     return text if low == high else f"{text} ({least} … {most})"

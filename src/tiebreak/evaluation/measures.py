@@ -148,10 +148,7 @@ def _answer_rows(samples: Samples, rule: RuleConfig | None) -> list[Row]:
     found = []
     if rule:
         before, after = counted("matches_rule")
-        # A half where the rule says the same of both answers.
-        won = [(1 + two - one) / 2 for one, two in zip(before, after, strict=True)]
         found.append(Row.of("answers/rule", prompts, before, after, f"Answers: {rule.name}"))
-        found.append(Row.of("answers/preferred", prompts, [0.5] * len(won), won))
     before, after = counted("finished")
     variety = {sample["prompt_id"]: sides for sample in samples if (sides := _variety(sample))}
     same = [float(sample["before"]["text"] == sample["after"]["text"]) for sample in samples]

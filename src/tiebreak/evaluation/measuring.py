@@ -7,23 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tiebreak import files
-from tiebreak.config import EvaluationConfig, GateConfig
+from tiebreak.config import DataConfig, EvaluationConfig, GateConfig
 from tiebreak.data.account import Side
 from tiebreak.engine.model import Model
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.scorer import Cut
 from tiebreak.evaluation.draws import draw
 from tiebreak.evaluation.heldout import Evidence, HeldoutPairs
+from tiebreak.evaluation.judges.given import Fitting, Given
+from tiebreak.evaluation.judging import judge_answers
 from tiebreak.evaluation.kept import KeptRows
 from tiebreak.evaluation.measures import draw_rows, probe_rows, rows, summarise
 from tiebreak.evaluation.probe import NeutralProbe
 from tiebreak.evaluation.rows import Row
 from tiebreak.evaluation.samples import sample
+from tiebreak.fingerprint import derive_seed
 from tiebreak.maths.objectives import Objective
 from tiebreak.progress import Progress
+from tiebreak.records import TokenizedPair
 from tiebreak.runs import Run
 
 
@@ -36,6 +41,7 @@ class Measured:
     evidence: Sequence[Evidence]
     samples: Sequence[dict[str, Any]]
     draws: Sequence[dict[str, Any]]
+    judgements: Sequence[dict[str, Any]]
 
     def write(self, run: Run) -> None:
         """Keep everything in the run folder, or in one of its evaluations; what was kept until now may go."""
@@ -43,6 +49,7 @@ class Measured:
         files.write_jsonl(run.evidence_file, (row.as_dict() for row in self.evidence))
         files.write_jsonl(run.samples_file, self.samples)
         files.write_jsonl(run.draws_file, self.draws)
+        files.write_jsonl(run.judgements_file, self.judgements)
         files.write_jsonl(run.measures_file, (row.as_dict() for row in self.rows))
         files.write_json(run.evaluation_file, self.evaluation)
         for file in (run.answers_file, run.kept_file):
@@ -62,11 +69,15 @@ def measure(
     cut: Cut,
     progress: Progress,
     into: Run,
+    train: Sequence[TokenizedPair],
+    data: DataConfig,
+    judge: Path,
 ) -> Measured:
     """Measure policy against reference on held-out pairs.
 
     `told` are facts about the run that the verdict's first line names; `seed` is the run's. What is generated and
-    scored is kept in the folder of `into` until all of it is written there: cut off, it goes on where it was.
+    scored is kept in the folder of `into` until all of it is written there: cut off, it goes on where it was. The data's
+    own judge is fitted on `train`, by settings of `data`, and kept in the file `judge`.
     """
     kept = KeptRows(into.kept_file)
     evidence = HeldoutPairs(policy, reference, objective, pairs.tokenized, cut).evidence(progress=progress, kept=kept)
@@ -76,6 +87,14 @@ def measure(
         seed=seed, cut=cut, progress=progress, answers=into.answers_file, kept=kept,
     )  # fmt: skip
     measured = rows(evidence, samples, objective, settings.rule) + draw_rows(draws, settings.draw_temperature)
+    fitting = Fitting(reference, train, pairs.tokenized, data, cut, seed, judge)
+    judged = judge_answers(samples, pairs.pairs, settings, Given(progress, fitting=fitting), seed)
+    if judged:
+        measured += judged.measured()
     if settings.neutral_probe:
         measured += probe_rows(NeutralProbe(policy, reference, cut).rows(progress))
-    return Measured(summarise(measured, len(samples), gate, told, seed), measured, evidence, samples, draws)
+    if judged and judged.refusal:
+        told = [*told, f"{judged.by} is not heard: {judged.refusal}"]
+    summary = summarise(measured, len(samples), gate, told, seed)
+    summary["judge"] = judged and judged.as_dict(derive_seed(seed, "judge"))
+    return Measured(summary, measured, evidence, samples, draws, judged.rows() if judged else [])

@@ -15,7 +15,7 @@ from tiebreak.config import MEASURES
 from tiebreak.maths.stats import Estimate, clustered_mean, clustered_share
 
 Better = Literal["higher", "lower", "neither"]
-SHARE, TOKENS = "share", "tokens"
+SHARE, TOKENS, RATE = "share", "tokens", "rate"
 _INFINITE = 1e100
 
 
@@ -51,10 +51,19 @@ class Row:
             raise ValueError(f"{self.key}: a share lies in 0..1, found {outside[0]:g}")
 
     @staticmethod
-    def of(key: str, prompts: Sequence[str], before: Sequence[float], after: Sequence[float], name: str = "") -> Row:
+    def of(
+        key: str,
+        prompts: Sequence[str],
+        before: Sequence[float],
+        after: Sequence[float],
+        name: str = "",
+        *,
+        weak: bool = False,
+        note: str = "",
+    ) -> Row:
         """Return a row of a measure that everybody knows, called by its name unless it has another here."""
         known = MEASURES[key]
-        return Row(key, name or known.name, known.unit, known.better, prompts, before, after)
+        return Row(key, name or known.name, known.unit, known.better, prompts, before, after, weak, note)
 
     @property
     def num_not_finite(self) -> int:

@@ -69,6 +69,23 @@ def length_controlled(
     )  # fmt: skip
 
 
+def pseudo_values(preferences: Sequence[float], length_differences: Sequence[float]) -> list[float] | None:
+    """Return a value for each item whose mean is the length-controlled win rate and whose spread is that of its error.
+
+    n · w − (n − 1) · w without the item: the jackknife's pseudo-values (Tukey 1958; Efron & Tibshirani 1993, eq. 11.11),
+    so that the slope of length counts as what it is, an estimate. They may lie outside 0..1. None as `length_controlled`.
+    """
+    y, term = np.asarray(preferences, dtype=np.float64), length_term(np.asarray(length_differences, dtype=np.float64))
+    num, second_moment = len(y), float(np.mean(term**2))
+    if num < 2 or (second_moment and float(np.var(term)) < LEAST_SPREAD * second_moment):
+        return None
+    # The last row has all items, each other one lacks its own.
+    intercepts = _intercepts(y, term, np.vstack([1 - np.eye(num), np.ones(num)]))
+    rates = 1 / (1 + np.exp(-intercepts))
+    values: list[float] = (num * rates[-1] - (num - 1) * rates[:-1]).tolist()
+    return values
+
+
 def length_term(length_differences: Floats) -> Floats:
     """Return tanh(d / s) of each difference; 0 where none differs."""
     spread = float(np.std(length_differences))

@@ -9,9 +9,10 @@ from typing import Any
 def shown(estimate: Mapping[str, Any], unit: str) -> str:
     """Return a mean with its interval, like `72.5 % (61.0 … 83.1)`."""
     mean, low, high = (estimate[key] for key in ("mean", "low", "high"))
-    if unit == "share":
+    is_share = unit in ("share", "rate")
+    if is_share:
         mean, low, high = 100 * mean, 100 * low, 100 * high
-    digits, suffix = (1, " %") if unit == "share" else (1, "") if unit == "tokens" else (3, "")
+    digits, suffix = (1, " %") if is_share else (1, "") if unit == "tokens" else (3, "")
     text, least, most = (f"{value:.{digits}f}" for value in (mean, low, high))
     return f"{text}{suffix}" if least == most else f"{text}{suffix} ({least} … {most})"
 

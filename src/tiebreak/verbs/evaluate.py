@@ -245,4 +245,7 @@ def _measured(asked: _Asked, policy: Model, reference: Reference, budget: Budget
         cut=budget.cut,
         progress=asked.progress,
         into=into,
+        train=(),
+        data=config.data,
+        judge=asked.run.judge_file,
     )

@@ -106,6 +106,9 @@ def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Pro
             cut=budget.cut,
             progress=progress,
             into=run,
+            train=ready.data.train,
+            data=config.data,
+            judge=run.judge_file,
         )
         if ranks.writes:
             measured.write(run)

@@ -10,21 +10,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tiebreak.config import DataConfig
 from tiebreak.evaluation.judges.capped import Spent
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import TokenizedPair
 
 if TYPE_CHECKING:  # a rule and a server need no torch
-    from tiebreak.engine.model import Model
+    from tiebreak.engine.reference.kinds import Reference
+    from tiebreak.engine.scorer import Cut
 
 
 @dataclass(frozen=True)
 class Fitting:
     """What a judge is fitted on: the frozen reference, training pairs, and held-out pairs to be calibrated on."""
 
-    reference: Model
+    reference: Reference
     train: Sequence[TokenizedPair]
+    """Empty where they are no longer at hand: then only a judge that was fitted before can be had."""
     heldout: Sequence[TokenizedPair]
+    data: DataConfig
+    """How long prompt and answer may be."""
+    cut: Cut
+    seed: int
+    file: Path
+    """Where a fitted judge is kept."""
 
 
 @dataclass(frozen=True)
@@ -36,5 +45,7 @@ class Given:
     """File in which raw answers of servers are kept; None: the one in the user's cache."""
     fitting: Fitting | None = None
     """Only where training data is at hand."""
+    noted: Callable[[str], None] = lambda _: None
+    """Is told what has to stand wherever a judge's preferences are shown."""
     spent: Callable[[Spent], None] = lambda _: None
     """Is told what was spent, when the judge is closed, also after an error."""

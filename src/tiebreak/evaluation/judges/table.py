@@ -23,6 +23,12 @@ class Kind:
 
     module: str
     """Beside this one. Has `make(settings, given)`, a context manager that gives the judge."""
+    is_light: bool = False
+    """Whether it is made in no time, so that its settings can be tried before anything is spent."""
+    defines_better: bool = False
+    """Whether what it prefers is better by definition, so that there is nothing to try it on."""
+    is_weak: bool = False
+    """Whether what it says is weak evidence, which is said wherever it is shown."""
     is_paid: bool = False
     """Whether asking takes calls that may cost something; the module then has `estimate`, which says how many."""
 
@@ -40,9 +46,9 @@ class Kind:
 
 
 JUDGES = {
-    "rule": Kind("rules"),
+    "rule": Kind("rules", is_light=True, defines_better=True),
     "reward_model": Kind("reward_model"),
     "model": Kind("local"),
-    "server": Kind("server", is_paid=True),
-    "data": Kind("own"),
+    "server": Kind("server", is_light=True, is_paid=True),
+    "data": Kind("own", is_weak=True),
 }

@@ -1,0 +1,156 @@
+"""What is said of answers before and after: by the rule, by a judge, or else by the data's own judge.
+
+Owns who is asked, and whether what was said may be believed: a judge is tried on held-out pairs first, and one that
+agrees with people no better than chance decides nothing. A rule is what its user calls better, and is not tried.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from tiebreak.config import DataJudge, EvaluationConfig, JudgeConfig
+from tiebreak.engine.answers.answerer import Chat
+from tiebreak.errors import DataError, one_line
+from tiebreak.evaluation.judges.calibration import Agreement, agreement
+from tiebreak.evaluation.judges.given import Given
+from tiebreak.evaluation.judges.judge import TIE, Judge, Preference, Question
+from tiebreak.evaluation.judges.table import JUDGES
+from tiebreak.evaluation.rows import Row
+from tiebreak.evaluation.samples import choose_prompts
+from tiebreak.maths.length_control import length_controlled, pseudo_values
+from tiebreak.records import Message, Pair
+
+Samples = Sequence[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """What was said of each sample, the answer after against the one before."""
+
+    by: str
+    """Who said it."""
+    samples: Samples
+    preferences: Sequence[Preference]
+    is_weak: bool = False
+    refusal: str | None = None
+    """Why nothing may be decided on it."""
+    agreement: Agreement | None = None
+    """With people, on held-out pairs; None where it was not tried."""
+    note: str = ""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row for each sample: who is preferred (1 after, 0 before, None not judged), and what was said."""
+        return [
+            {"prompt_id": sample["prompt_id"], "preferred": said.first, "flipped": said.flipped, "says": said.says}
+            for sample, said in zip(self.samples, self.preferences, strict=True)
+        ]
+
+    def measured(self) -> list[Row]:
+        """Return what the gate reads: nothing where it may not be believed, or where nothing was judged."""
+        wins, prompts, differences = self._judged()
+        if self.refusal or not wins:
+            return []
+        columns = {"answers/preferred": wins, "answers/length_controlled": pseudo_values(wins, differences)}
+        half = [0.5] * len(wins)
+        return [
+            Row.of(key, prompts, half, values, weak=self.is_weak, note=self.note)
+            for key, values in columns.items()
+            if values is not None
+        ]
+
+    def as_dict(self, seed: int) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        wins, prompts, differences = self._judged()
+        controlled = length_controlled(wins, differences, prompts, seed) if wins else None
+        unsaid = Counter(one.says.partition(":")[0] for one in self.preferences if one.first is None)
+        return {
+            "by": self.by,
+            "is_weak": self.is_weak,
+            "refusal": self.refusal,
+            "note": self.note,
+            "agreement": self.agreement and self.agreement.as_dict(),
+            "num_judged": len(wins),
+            "not_judged": dict(unsaid.most_common()),
+            "ties": sum(win == TIE for win in wins) / len(wins) if wins else None,
+            "flip_rate": sum(one.flipped for one in self.preferences) / len(wins) if wins else None,
+            "length_controlled": controlled and asdict(controlled),
+        }
+
+    def _judged(self) -> tuple[list[float], list[str], list[float]]:
+        """Return of each judged sample whether after wins, its prompt, and how many characters longer after is."""
+        judged = [
+            (said.first, sample["prompt_id"], float(len(sample["after"]["text"]) - len(sample["before"]["text"])))
+            for sample, said in zip(self.samples, self.preferences, strict=True)
+            if said.first is not None
+        ]
+        return [win for win, _, _ in judged], [prompt for _, prompt, _ in judged], [more for _, _, more in judged]
+
+
+def judge_answers(
+    samples: Samples, pairs: Sequence[Pair], settings: EvaluationConfig, given: Given, seed: int
+) -> Judgements | None:
+    """Return what is said of the samples; None where there are none, or nobody to ask.
+
+    `pairs` are held out, and a judge is tried on them. Raises JudgeError where a judge stopped half-way; what it said
+    until then is kept where it keeps it.
+    """
+    if not samples:
+        return None
+    if settings.rule and not settings.judge:
+        won = [(1 + s["after"]["matches_rule"] - s["before"]["matches_rule"]) / 2 for s in samples]
+        return Judgements(f"the rule: {settings.rule.name}", samples, [Preference(one) for one in won])
+    asked = settings.judge or DataJudge()
+    if given.fitting is None and settings.judge is None:
+        return None
+    kind = JUDGES[asked.kind]
+    said, tried, refusal = [Preference(None, says="the judge is not heard")] * len(samples), None, None
+    notes: list[str] = []
+    try:
+        with kind.make(asked, replace(given, noted=notes.append)) as judge:
+            if not kind.defines_better:
+                tried = _tried(judge, pairs, settings.calibration_pairs, given, seed)
+            if tried and not tried.is_usable:
+                refusal = tried.says
+            else:
+                said = _asked(judge, samples, given)
+    except DataError as error:  # no judge can be made of these pairs
+        refusal = one_line(error)
+    note = "; ".join([*notes, *([tried.says] if tried else [])])
+    return Judgements(named(asked), samples, said, kind.is_weak, refusal, tried, note)
+
+
+def named(asked: JudgeConfig) -> str:
+    """Return a judge in words."""
+    told = asked.model_dump()
+    name = told.get("reward") or told.get("model")
+    return f"{asked.kind}:{name}" if name else "the data's own judge"
+
+
+def _tried(judge: Judge, pairs: Sequence[Pair], num: int, given: Given, seed: int) -> Agreement | None:
+    """Return how a judge agrees with people on one held-out pair of each of `num` prompts."""
+    chosen = choose_prompts(pairs, num)
+    questions = [Question(Chat(one.prompt, one.tools), one.chosen.content, one.rejected.content) for one in chosen]
+    if not questions:
+        return None
+    with given.progress.stage("trying the judge", len(questions)) as advance:
+        said = judge.prefer(questions, lambda made: advance(len(made)))
+    lengths = [(len(one.first), len(one.second)) for one in questions]
+    return agreement(said, [one.prompt_id for one in chosen], lengths, seed=seed)
+
+
+def _asked(judge: Judge, samples: Samples, given: Given) -> list[Preference]:
+    """Ask about the samples whose answers differ; the others are ties."""
+    texts = [(sample["after"]["text"], sample["before"]["text"]) for sample in samples]
+    places = [place for place, (after, before) in enumerate(texts) if after != before]
+    questions = [
+        Question(Chat(tuple(Message(one["role"], one["content"]) for one in samples[place]["prompt"])), *texts[place])
+        for place in places
+    ]
+    found = [Preference(TIE, says="the same answer")] * len(samples)
+    with given.progress.stage("judged", len(questions)) as advance:
+        for place, said in zip(places, judge.prefer(questions, lambda made: advance(len(made))), strict=True):
+            found[place] = said
+    return found
