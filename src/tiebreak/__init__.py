@@ -136,6 +136,8 @@ def judge(
     path: str | Path,
     judge: JudgeConfig | Mapping[str, Any] | str,
     *,
+    format: str = "auto",
+    columns: Mapping[str, str] | None = None,
     out: str | Path | None = None,
     kept: str | Path | None = None,
     calibrate: bool = False,
@@ -150,8 +152,17 @@ def judge(
     from tiebreak.verbs import judge as verb
 
     settings = judge if isinstance(judge, Section) else load_judge(judge)
-    outs = [None if file is None else Path(file) for file in (out, kept)]
-    return verb.judge(path, settings, _progress(quiet), out=outs[0], kept=outs[1], calibrate=calibrate, dry_run=dry_run)
+    return verb.judge(
+        path,
+        settings,
+        _progress(quiet),
+        format=format,
+        columns=columns,
+        out=None if out is None else Path(out),
+        kept=None if kept is None else Path(kept),
+        calibrate=calibrate,
+        dry_run=dry_run,
+    )
 
 
 def report(run: Run | str | Path) -> Path:

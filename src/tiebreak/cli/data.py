@@ -181,7 +181,7 @@ def clean(
     data = _data(
         files, config, overrides, columns, format=form, pairing=pairing, min_margin=min_margin, heldout=heldout
     )
-    made = tiebreak.clean(data, out, actions=_assignments("--do", do), to=to, quiet=quiet or as_json)
+    made = tiebreak.clean(data, out, actions=assignments("--do", do), to=to, quiet=quiet or as_json)
     console.print_json(made.as_dict()) if as_json else console.print_text("\n".join(made.lines()))
 
 
@@ -284,11 +284,12 @@ def _data(
 
 def _said(files: list[str] | None, columns: list[str] | None, given: dict[str, Any]) -> dict[str, Any]:
     train = files[0] if files and len(files) == 1 else files
-    said = {"train": train or None, "columns": _assignments("--column", columns) or None, **given}
+    said = {"train": train or None, "columns": assignments("--column", columns) or None, **given}
     return {name: value for name, value in said.items() if value is not None}
 
 
-def _assignments(option: str, items: list[str] | None) -> dict[str, str]:
+def assignments(option: str, items: list[str] | None) -> dict[str, str]:
+    """Return what NAME=VALUE words of an option say. Raises DataError for one that is no such word."""
     found: dict[str, str] = {}
     for item in items or ():
         key, equals, value = item.partition("=")

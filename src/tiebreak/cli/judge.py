@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import tiebreak
-from tiebreak.cli.data import Json, Quiet, examples
+from tiebreak.cli.data import Columns, Form, Json, Quiet, assignments, examples
 from tiebreak.cli.gate import EXIT_CODES
 from tiebreak.config import load_judge
 from tiebreak.errors import EXIT_FAILURE, ConfigError
@@ -51,6 +51,8 @@ def judge(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Set any setting of judge, like judge.max_calls; repeatable."),
     ] = None,
+    form: Form = None,
+    columns: Columns = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="JSONL", help="A row a question; gone on with if cut off.")
     ] = None,
@@ -72,6 +74,8 @@ def judge(
     found = tiebreak.judge(
         files[0],
         load_judge(named, overrides or ()),
+        format=form or "auto",
+        columns=assignments("--column", columns) or None,
         out=out,
         kept=kept,
         calibrate=calibrate,

@@ -120,6 +120,8 @@ def judge(
     settings: JudgeConfig,
     progress: Progress | None = None,
     *,
+    format: str = "auto",
+    columns: Mapping[str, str] | None = None,
     out: Path | None = None,
     kept: Path | None = None,
     calibrate: bool = False,
@@ -128,13 +130,13 @@ def judge(
 ) -> Judged:
     """Ask a judge about each pair of a file (chosen against rejected), or each sample of a run (after against before).
 
-    `out` gets a row for each question as it is judged, and is gone on with where it holds rows of the same judge;
+    `format` and `columns` say how pairs are read, where the file does not. `out` gets a row for each question as it is judged, and is gone on with where it holds rows of the same judge;
     `kept` is where raw answers of servers are kept, else in the user's cache. With `calibrate`, what people chose is
     what the judge is held against. A dry run asks nothing. Raises DataError or RunError where there is nothing to
     judge, ConfigError where the settings make no judge, JudgeError where it stopped half-way.
     """
     progress = progress or Silent()
-    asked = questions_of(path)
+    asked = questions_of(path, format, columns)
     if calibrate and asked.sides != PAIRS:
         raise DataError(f"{path}: is no file of pairs that people judged; calibrate needs chosen and rejected")
     spent: list[Spent] = []
@@ -166,7 +168,7 @@ def judge(
     return Judged(asked.path, asked.sides, told, *counts, **found, spent=spent[0] if spent else None)
 
 
-def questions_of(path: str | Path) -> Asked:
+def questions_of(path: str | Path, format: str = "auto", columns: Mapping[str, str] | None = None) -> Asked:
     """Return the questions of a run folder, of a file of samples, or of pairs in any form that is read."""
     place = Path(path)
     if place.is_dir() and Run(place).manifest_file.exists():
@@ -178,7 +180,7 @@ def questions_of(path: str | Path) -> Asked:
             first = json.loads(file.readline())
             if isinstance(first, dict) and {"prompt", "before", "after"} <= first.keys():
                 return _of_samples(place, files.read_jsonl(place))
-    found = read_pairs(path)
+    found = read_pairs(path, format, columns=columns)
     questions = [
         Question(Chat(pair.prompt, pair.tools), pair.chosen.content, pair.rejected.content) for pair in found.pairs
     ]
@@ -208,7 +210,7 @@ def _summary(asked: Asked, preferences: Sequence[Preference], seed: int) -> dict
     return {
         "not_judged": dict(unsaid.most_common()),
         "win_rate": resampled(wins, prompts, (0.0, 1.0), stream).interval(),
-        "length_controlled": length_controlled(wins, [one - two for one, two in lengths], prompts, stream),
+        "length_controlled": length_controlled(wins, [float(one - two) for one, two in lengths], prompts, stream),
         "ties": sum(win == TIE for win in wins) / len(wins),
         "flip_rate": sum(preferences[place].flipped for place in places) / len(places),
     }

@@ -61,7 +61,8 @@ class Endpoint:
         )
         self._settings, self._purse, self._key = settings, purse, key
         self._stopping, self._lock, self._in_a_row = threading.Event(), threading.Lock(), 0
-        self._ended: JudgeError | None = None
+        self._causes: list[JudgeError] = []
+        """Why nothing more is sent; the first one is told."""
 
     def close(self) -> None:
         """Give up the connections."""
@@ -77,14 +78,14 @@ class Endpoint:
         Raises NoAnswer where it has none to this question, and JudgeError where asking on is of no use: a cap is
         reached, nobody is there, the key or the model is refused. From then on nothing more is sent.
         """
-        if self._ended is not None:
-            raise self._ended
+        if self._causes:
+            raise self._causes[0]
         try:
             return self._tried(messages)
         except JudgeError as error:
-            self._ended = self._ended or error
+            self._causes.append(error)
             self.stop()
-            raise self._ended from None
+            raise self._causes[0] from None
 
     def _tried(self, messages: Sequence[Mapping[str, str]]) -> str:
         """Send a request as often as it may help."""
@@ -94,7 +95,7 @@ class Endpoint:
         )  # so that those who were refused together do not come again so
         for number in range(tries):
             if self._stopping.is_set():
-                raise self._ended or NoAnswer("not asked any more")
+                raise self._causes[0] if self._causes else NoAnswer("not asked any more")
             try:
                 answer = self._once(messages)
             except self._openai.APIStatusError as error:

@@ -1,0 +1,245 @@
+"""The command judge, from its words to its exit code; a judge that is cut off goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+import tiebreak
+from judge_endpoints import Reply, endpoint, longer
+from tiebreak.cli.app import app
+
+PAIRS = [(f"Question {number}?", "a long and careful answer " * 2, f"short {number}") for number in range(6)]
+
+
+@pytest.fixture(autouse=True)
+def _no_key(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+@pytest.fixture
+def pairs(here):
+    path = here / "pairs.jsonl"
+    rows = [{"prompt": prompt, "chosen": chosen, "rejected": rejected} for prompt, chosen, rejected in PAIRS]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def samples(here):
+    folder = here / "run"
+    folder.mkdir()
+    rows = [
+        {"prompt_id": f"p{number}", "prompt": [{"role": "user", "content": prompt}], "chosen": "c", "rejected": "r",
+         "before": {"text": short}, "after": {"text": long if number else short}}
+        for number, (prompt, long, short) in enumerate(PAIRS)
+    ]  # fmt: skip
+    (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (folder / "run.json").write_text("{}", encoding="utf-8")
+    return folder
+
+
+def run(*words):
+    return CliRunner().invoke(app, ["judge", *map(str, words)], catch_exceptions=True)
+
+
+def server(found, *more):
+    settings = (f"base_url={found.url}", "num_at_once=1", "num_retries=0", *more)
+    return ["--judge", "server:m", *[word for one in settings for word in ("--set", f"judge.{one}")]]
+
+
+RULE = ("--judge", "rule:length_band", "--set", "judge.arguments.least=1000")
+
+
+def test_pairs_are_judged_chosen_against_rejected(pairs):
+    done = run(pairs, *RULE, "--json", "--quiet")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["sides"], found["num"], found["num_prompts"]) == (["chosen", "rejected"], 6, 6)
+    assert (found["win_rate"]["mean"], found["ties"], found["flip_rate"], found["not_judged"]) == (1.0, 0.0, 0.0, {})
+
+
+def test_a_run_is_judged_after_against_before_by_its_folder_or_its_samples(samples):
+    for place in (samples, samples / "samples.jsonl"):
+        found = json.loads(run(place, *RULE, "--json", "--quiet").stdout)
+        assert found["sides"] == ["after", "before"]
+        assert found["win_rate"]["mean"] == pytest.approx(5.5 / 6)  # the first answer did not change: a tie
+
+
+def test_a_run_without_samples_is_refused(samples):
+    (samples / "samples.jsonl").unlink()
+    done = run(samples, *RULE)
+    assert done.exception.exit_code == 2
+    assert "the run holds no answers to judge; evaluate makes them" in str(done.exception)
+
+
+def test_what_people_did_not_decide_is_left_out_and_counted(here):
+    path = here / "votes.jsonl"
+    rows = [{"instruction": f"Q{number}", "response1": "long answer", "response2": "b", "votes": votes}
+            for number, votes in enumerate([[1, 1, 1], [1, 2, 0], [2, 2, 1]])]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    found = json.loads(run(path, *RULE, "--json", "--quiet").stdout)
+    assert (found["num"], found["left_out"]) == (2, {"tie": 1})
+
+
+def test_columns_of_any_name_are_said_as_to_the_other_commands(here):
+    path = here / "odd.jsonl"
+    path.write_text('{"q": "Q", "good": "one two three", "bad": "one"}\n', encoding="utf-8")
+    names = ("--column", "prompt=q", "--column", "chosen=good", "--column", "rejected=bad")
+    assert json.loads(run(path, *RULE, *names, "--json", "--quiet").stdout)["win_rate"]["mean"] == 1.0
+
+
+@pytest.mark.parametrize(("num", "agree", "code"), [(40, 38, 0), (40, 4, 3), (40, 20, 4), (10, 10, 4)])
+def test_calibrate_says_whether_a_judge_agrees_with_people_and_exits_so(here, num, agree, code):
+    path = here / "votes.jsonl"
+    rows = [{"prompt": f"Q{n}", "chosen": "long " * (9 if n < agree else 1) + str(n), "rejected": "long " * 4 + str(n)}
+            for n in range(num)]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    done = run("calibrate", path, *RULE, "--json", "--quiet")
+    assert done.exit_code == code, done.output
+    found = json.loads(done.stdout)["agreement"]
+    assert found["mean"] == agree / num
+    assert found["is_usable"] == (code == 0)
+
+
+def test_samples_are_nothing_that_people_judged(samples):
+    assert "calibrate needs chosen and rejected" in str(run("calibrate", samples, *RULE).exception)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "no judge is named; give --judge KIND:NAME"),
+        (["--judge", "sever:m"], "kind is one of rule, reward_model, model, server and data. Did you mean 'server'?"),
+        (["--judge", "server"], "'evaluation.judge.model' is missing"),
+        (["--judge", "rule:repetition", "--set", "training.epochs=2"], "only settings of judge are read here"),
+        (["--judge", "server:m", "--set", "judge.max_cots=1"], "Did you mean 'evaluation.judge.max_cost'?"),
+        (["--judge", "server:m", "--set", "judge.max_cost=1"], "max_cost needs price_in and price_out"),
+        (["--judge", "server:m"], "the environment variable OPENAI_API_KEY holds no key"),
+        (["more.jsonl", "--judge", "rule:repetition"], "wanted one file, found 2"),
+    ],
+)
+def test_wrong_words_are_answered_in_one_line(pairs, words, told):
+    done = run(pairs, *words)
+    assert done.exception.exit_code == 2
+    assert told in str(done.exception)
+    assert "\n" not in str(done.exception)
+
+
+def test_a_dry_run_says_what_it_would_take_and_asks_nothing(pairs):
+    with endpoint(longer) as found:
+        done = run(pairs, *server(found, "price_in=1", "price_out=2"), "--dry-run", "--json")
+        assert found.requests == []
+    told = json.loads(done.stdout)["estimate"]
+    assert (told["num_calls"], told["num_kept"], told["most_tokens_out"]) == (12, 0, 12 * 512)
+    assert told["most_cost"] > 0
+
+
+def test_each_row_is_written_and_a_second_run_asks_nothing(pairs, here):
+    with endpoint(longer) as found:
+        first = run(pairs, *server(found), "--out", "judged.jsonl", "--kept", "kept.sqlite", "--json", "-q")
+        assert first.exit_code == 0, first.output
+        rows = [json.loads(line) for line in (here / "judged.jsonl").read_text().splitlines()]
+        (here / "judged.jsonl").unlink()  # what is kept is enough
+        second = run(pairs, *server(found), "--out", "judged.jsonl", "--kept", "kept.sqlite", "--json", "-q")
+        third = run(
+            pairs, *server(found), "--out", "judged.jsonl", "--kept", "other.sqlite", "--json", "-q"
+        )  # or the rows
+        assert len(found.requests) == 12
+    assert [row["index"] for row in rows] == list(range(6))
+    assert [row["preference"] for row in rows] == [1.0] * 6
+    kinds = [{**json.loads(one.stdout), "spent": None, "estimate": None} for one in (first, second, third)]
+    assert kinds[0] == kinds[1] == kinds[2]
+
+
+def test_a_file_of_something_else_or_of_another_judge_is_not_written_over(pairs, here):
+    for content in ("my notes", '{"index": 0}\n', '{"index": 0, "judge": "other", "key": "x", "preference": 1.0}\n'):
+        (here / "judged.jsonl").write_text(content)
+        done = run(pairs, *RULE, "--out", "judged.jsonl")
+        assert done.exception.exit_code == 2
+        assert "already exists and is not of this file and this judge" in str(done.exception)
+        assert (here / "judged.jsonl").read_text() == content
+
+
+def test_a_cap_half_way_exits_with_1_and_the_same_command_goes_on(pairs, here):
+    with endpoint(longer) as found:
+        words = [pairs, "--out", "judged.jsonl", "--kept", "kept.sqlite", "--quiet", "--json"]
+        done = run(*words, *server(found, "max_calls=7"))
+        assert done.exception.exit_code == 1
+        assert "max_calls 7 is reached; 7 of 12 answers are kept" in str(done.exception)
+        assert len((here / "judged.jsonl").read_text().splitlines()) == 3
+        again = run(*words, *server(found, "max_calls=7"))
+        assert again.exit_code == 0, again.output
+        assert len(found.requests) == len(set(found.users)) == 12
+    assert json.loads(again.stdout)["win_rate"]["mean"] == 1.0
+
+
+def test_a_judge_that_is_killed_goes_on_with_equal_results_and_no_call_is_made_twice(pairs, here):
+    reached, go_on = threading.Event(), threading.Event()
+
+    def held(question, number):
+        if number == 5 and not go_on.is_set():  # the sixth call is under way, five are answered and kept
+            reached.set()
+            return Reply(longer(question), seconds=1.0)
+        return longer(question)
+
+    with endpoint(held) as found, endpoint(longer) as other:
+        words = ["--out", "judged.jsonl", "--kept", "kept.sqlite", "--quiet", "--json"]
+        command = [sys.executable, "-m", "tiebreak", "judge", str(pairs), *words, *server(found)]
+        killed = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        assert reached.wait(60)
+        killed.send_signal(signal.SIGKILL)
+        assert killed.wait() == -signal.SIGKILL
+        killed.stdout.close()
+        go_on.set()
+        time.sleep(0.05)
+        answered = found.users[:5]
+        again = run(pairs, *words, *server(found))
+        assert again.exit_code == 0, again.output
+        assert set(found.users[6:]).isdisjoint(answered)
+        assert len(found.requests) == 5 + 1 + 7
+        whole = run(pairs, "--kept", "fresh.sqlite", "--quiet", "--json", *server(other))
+    for name in ("win_rate", "ties", "flip_rate", "not_judged", "length_controlled"):
+        assert json.loads(again.stdout)[name] == json.loads(whole.stdout)[name]
+
+
+def test_a_judge_that_says_nothing_exits_with_1_and_says_why(pairs):
+    with endpoint(lambda question, number: "hard to say") as found:
+        done = run(pairs, *server(found), "--quiet")
+    assert done.exit_code == 1
+    assert "not judged: 6 (6 no clear verdict)" in done.stdout
+
+
+def test_the_function_does_what_the_command_does(pairs):
+    found = tiebreak.judge(pairs, "rule:repetition", quiet=True)
+    assert found.as_dict() == json.loads(run(pairs, "--judge", "rule:repetition", "--json", "-q").stdout) | {
+        "sides": ("chosen", "rejected")
+    }
+    settings = {"kind": "rule", "reward": "length_band", "arguments": {"least": 1000}}
+    assert tiebreak.judge(pairs, settings, calibrate=True, quiet=True).agreement.mean == 1.0
+
+
+def test_a_rule_and_a_server_load_no_torch(pairs):
+    code = (
+        "import sys, tiebreak; tiebreak.judge(sys.argv[1], 'rule:repetition', quiet=True)\n"
+        "from tiebreak.evaluation.judges import server\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(pairs)], check=False).returncode == 0
+
+
+def test_agreement_on_votes_of_people_is_what_the_page_says(shared):
+    votes = shared / "data" / "prefs" / "pandalm_human_testset_votes.jsonl.gz"
+    settings = {"kind": "rule", "reward": "length_band", "arguments": {"least": 1000}}
+    found = tiebreak.judge(votes, settings, calibrate=True, quiet=True).agreement
+    assert (found.num, found.num_prompts) == (855, 156)
+    assert found.mean == pytest.approx(0.659, abs=0.001)
+    assert found.is_usable
