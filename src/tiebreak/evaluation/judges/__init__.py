@@ -2,5 +2,7 @@
 
 judge         what a judge is asked and says, and what makes one of a rating
 reward_model  a sequence classifier with one label      local    a language model in this process, asked for A or B
-damage        sound answers damaged on purpose, for a judge to be tested with
+own           the data's own, fitted on its pairs       damage   sound answers damaged on purpose
+leaning       its fitted numbers, and how it decides    linear   what is learned from vectors of completions
+vectors       an answer as a vector
 """
