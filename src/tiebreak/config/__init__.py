@@ -4,12 +4,21 @@ section      what a group of settings is
 settings     the groups of a run, and `Config`, which holds them all
 data         the settings of preference data        objectives   those of the loss
 gate         the rules of the gate, and the measures that they may be about
-judges       the settings of judges
+judges       the settings of judges             capabilities  those of a user's own tasks
 loading      YAML and overrides to a `Config`       describe     a `Config` to YAML, with what each setting means
 yaml_text    the dialect of YAML                        commands     commands to paste, with every option they need
 foreign/     the settings of other trainers by their names
 """
 
+from tiebreak.config.capabilities import (
+    Compliance,
+    ExactAnswer,
+    LmEvalConfig,
+    MultipleChoice,
+    PlainText,
+    Refusal,
+    TaskConfig,
+)
 from tiebreak.config.commands import command, in_quotes, quoted, reading, rendered_by
 from tiebreak.config.data import BUNDLED_PAIRS, DataConfig, SourceConfig
 from tiebreak.config.describe import describe_config, dump_config
@@ -37,24 +46,31 @@ __all__ = [
     "BUNDLED_PAIRS",
     "MEASURES",
     "AdapterConfig",
+    "Compliance",
     "Config",
     "DataConfig",
     "DataJudge",
     "EvaluationConfig",
+    "ExactAnswer",
     "GateConfig",
     "GateRule",
     "JudgeConfig",
+    "LmEvalConfig",
     "LossConfig",
     "ModelConfig",
     "ModelJudge",
+    "MultipleChoice",
     "OutputConfig",
+    "PlainText",
     "ReferenceConfig",
+    "Refusal",
     "RewardModelJudge",
     "RuleConfig",
     "RuleJudge",
     "Section",
     "ServerJudge",
     "SourceConfig",
+    "TaskConfig",
     "TrainingConfig",
     "build_config",
     "command",

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, field_validator
 
+from tiebreak.config.capabilities import LmEvalConfig
 from tiebreak.config.data import DataConfig
 from tiebreak.config.gate import GateConfig
 from tiebreak.config.judges import JudgeConfig
@@ -158,6 +159,10 @@ class EvaluationConfig(Section):
     calibration_pairs: int = Field(
         128, ge=0, description="Held-out pairs a judge is tried on; one no better than chance decides nothing."
     )
+    tasks: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+        (), description="Task files (YAML) of your own questions, asked before and after: docs/capabilities.md."
+    )
+    lm_eval: LmEvalConfig | None = Field(None, description="Tasks of lm-eval, an extra, asked before and after.")
 
 
 class OutputConfig(Section):

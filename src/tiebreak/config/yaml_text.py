@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -25,6 +26,24 @@ def parse_yaml(text: str, where: str) -> Any:
         raise ConfigError(f"{where}: not valid YAML ({one_line(error)})") from None
     except RecursionError:
         raise ConfigError(f"{where}: not valid YAML (nested too deeply)") from None
+
+
+def line_of(text: str, path: Sequence[str | int]) -> int:
+    """Return the line, from 1, on which a value of a YAML text stands that `parse_yaml` takes.
+
+    `path` is of keys and places; where it leads nowhere, the line of the last that is there.
+    """
+    node = yaml.compose(text, Loader=_Loader)
+    for step in path:
+        if isinstance(node, yaml.MappingNode):
+            inside = next((value for key, value in node.value if key.value == step), None)
+        else:
+            listed = node.value if isinstance(node, yaml.SequenceNode) and isinstance(step, int) else []
+            inside = listed[step] if isinstance(step, int) and step < len(listed) else None
+        if inside is None:
+            break
+        node = inside
+    return int(node.start_mark.line) + 1 if node else 1
 
 
 class _Loader(yaml.SafeLoader):

@@ -1,0 +1,204 @@
+"""Tasks of lm-eval (the Language Model Evaluation Harness), asked of reference and policy through its Python API.
+
+Owns what of a task of lm-eval becomes a row, and what is refused. lm-eval is an extra, and is loaded only here; it asks
+no hub, since every task names local data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import re
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tiebreak.config import LmEvalConfig
+from tiebreak.engine.attention import use_plain_attention
+from tiebreak.engine.model import Model, evaluation_mode
+from tiebreak.engine.reference.kinds import Reference
+from tiebreak.errors import ConfigError, DataError, nearest, one_line
+from tiebreak.evaluation.capabilities.asking import TaskRows
+from tiebreak.evaluation.capabilities.scoring import require_finite
+from tiebreak.evaluation.capabilities.task import Said
+from tiebreak.evaluation.rows import SHARE
+from tiebreak.fingerprint import file_digest, fingerprint
+from tiebreak.progress import Progress, Silent
+
+INSTALL = 'pip install "tiebreak[lm-eval]"'
+_LOCAL = ("json", "csv", "parquet", "arrow", "text")
+"""Builders of datasets that read files; anything else but a folder is a name on a hub."""
+_BATCH = 8
+_PER = re.compile(r"(word|byte)_perplexity|bits_per_byte")
+# One side of one task: for each question what was asked, and what was said.
+_Answered = list[tuple[dict[str, Any], Said]]
+
+
+def check_lm_eval(settings: LmEvalConfig) -> None:
+    """Refuse what could not be measured, before a model is loaded: raises ConfigError."""
+    _manager(settings)
+
+
+def measure_lm_eval(
+    policy: Model,
+    reference: Reference,
+    settings: LmEvalConfig,
+    progress: Progress | None = None,
+    kept_in: Path | None = None,
+) -> list[TaskRows]:
+    """Ask reference and policy the same tasks of lm-eval; return what became of each, as of a user's own.
+
+    A question's value is that of the first metric that its task names: of right and wrong 0 or 1, of a perplexity the
+    log-probability per word or byte (nats). `kept_in` is a folder in which a side that is done survives a crash. Raises
+    ConfigError, and DataError where lm-eval fails on a task.
+    """
+    progress = progress or Silent()
+    manager = _manager(settings)
+    files = sorted(one for one in Path(settings.include_path).rglob("*") if one.is_file())
+    of = [settings.model_dump(mode="json"), [(str(one), file_digest(one)) for one in files]]
+    kept = kept_in / "lm_eval.jsonl" if kept_in else None
+    if kept_in:
+        kept_in.mkdir(parents=True, exist_ok=True)
+    with progress.stage("tasks of lm-eval", 2) as advance:
+
+        def asked(model: Model) -> dict[str, _Answered]:
+            key = fingerprint([model.identity, str(model.dtype), *of])
+            found = _read(kept, key)
+            if found is None:
+                found = _answered(model, settings, manager)
+                _keep(kept, key, found)
+            advance()
+            return found
+
+        after = asked(policy)
+        with reference.model() as frozen:
+            before = asked(frozen)
+    rows = []
+    for name, later in after.items():
+        earlier = before[name]
+        for side, answered in (("reference", earlier), ("policy", later)):
+            require_finite({one["item"]: said.value for one, said in answered}, f"task {name}", side)
+        metric = str(later[0][0]["metric"])
+        unit = "nats" if _PER.fullmatch(metric) else SHARE
+        items = [(one, first, second) for (one, first), (_, second) in zip(earlier, later, strict=True)]
+        rows.append(TaskRows(name, "lm_eval", metric, unit, fingerprint([name, *of]), items, {}))
+    return rows
+
+
+def _manager(settings: LmEvalConfig) -> Any:
+    """Return lm-eval's index of the folder; raises ConfigError."""
+    if find_spec("lm_eval") is None:
+        raise ConfigError(f"evaluation.lm_eval: lm-eval is not installed; {INSTALL}")
+    folder = Path(settings.include_path)
+    if not folder.is_dir():
+        raise ConfigError(f"evaluation.lm_eval.include_path: no such folder: {folder}")
+    from lm_eval.tasks import TaskManager  # noqa: PLC0415 - an extra, and heavy
+
+    manager = TaskManager(include_path=str(folder), include_defaults=False)
+    for name in settings.tasks:
+        if name not in manager.task_index:
+            raise ConfigError(
+                f"evaluation.lm_eval.tasks: {folder} holds no task '{name}'.{nearest(name, manager.all_tasks)} There "
+                f"is {', '.join(manager.all_tasks)[:200] or 'none'}"
+            )
+    for entry in manager.task_index.values():
+        source = str((entry.cfg or {}).get("dataset_path", "json"))
+        if source not in _LOCAL and not Path(source).is_dir():
+            raise ConfigError(
+                f"{entry.yaml_path}: dataset_path '{source[:80]}' is no local folder and none of {', '.join(_LOCAL)}; "
+                "nothing is fetched here: name files in dataset_kwargs.data_files"
+            )
+    return manager
+
+
+def _answered(model: Model, settings: LmEvalConfig, manager: Any) -> dict[str, _Answered]:
+    """Return for each task what was asked, and what a model said."""
+    import lm_eval  # noqa: PLC0415 - an extra, and heavy
+    from lm_eval.models.huggingface import HFLM  # noqa: PLC0415
+
+    use_plain_attention(model.network)
+    with evaluation_mode(model.network):
+        # lm-eval sets a padding token where there is none: on a tokenizer of its own.
+        asked = HFLM(
+            pretrained=model.network,
+            tokenizer=copy.deepcopy(model.tokenizer),
+            backend="causal",
+            batch_size=_BATCH,
+            max_length=model.context.most,
+            mixed_precision_dtype=None if model.dtype == torch.float32 else model.dtype,
+        )
+        try:
+            # Without seeds of its own: random streams belong to the process.
+            found = lm_eval.simple_evaluate(
+                asked,
+                tasks=list(settings.tasks),
+                task_manager=manager,
+                limit=settings.limit,
+                apply_chat_template=settings.chat,
+                log_samples=True,
+                bootstrap_iters=0,
+                random_seed=None,
+                numpy_random_seed=None,
+                torch_random_seed=None,
+            )
+        except Exception as error:  # tasks are code of somebody else's, which may raise anything
+            raise DataError(
+                f"lm-eval failed on {', '.join(settings.tasks)[:80]} ({type(error).__name__}: {one_line(error, 300)})"
+            ) from error
+    return {
+        name: list(_of_samples(name, samples, found["configs"][name], found["higher_is_better"][name]))
+        for name, samples in found["samples"].items()
+    }
+
+
+def _of_samples(
+    name: str, samples: list[dict[str, Any]], config: Mapping[str, Any], better: Mapping[str, bool]
+) -> Iterator[tuple[dict[str, Any], Said]]:
+    """Yield for each question of a task what was asked and said, by its first filter and the first metric it names."""
+    metric = str(config["metric_list"][0]["metric"])
+    first = samples[0]["filter"]
+    for sample in samples:
+        if sample["filter"] != first:
+            continue
+        value = sample.get(metric)
+        if _PER.fullmatch(metric) and isinstance(value, tuple):
+            value = float(value[0]) / value[1]
+        elif value is None or not better.get(metric, True) or not 0 <= float(value) <= 1:
+            raise DataError(
+                f"lm-eval's task {name}: '{metric}' of one question is {one_line(value, 40)}; wanted 0 to 1, higher "
+                "being better, or a perplexity: name such a metric first"
+            )
+        # One number of lm-eval for a question is its place; the same question in two places is two.
+        item = fingerprint([sample["doc_hash"], sample["doc_id"]])
+        asked = {"item": item, "metric": metric, "doc_id": sample["doc_id"], "question": _plain(sample["arguments"][0])}
+        details = {"target": _plain(sample["target"]), "said": _plain(sample["filtered_resps"])}
+        yield asked, Said(float(value), details)
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold of a value of somebody else's."""
+    return json.loads(json.dumps(value, default=str), parse_constant=lambda _: None)
+
+
+def _read(kept: Path | None, key: str) -> dict[str, _Answered] | None:
+    if kept:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a torn line ends it
+            for line in kept.read_text(encoding="utf-8").splitlines():
+                row = json.loads(line)
+                if row["key"] == key:
+                    return {
+                        name: [(asked, Said(float(value), details)) for asked, value, details in some]
+                        for name, some in row["tasks"].items()
+                    }
+    return None
+
+
+def _keep(kept: Path | None, key: str, found: Mapping[str, _Answered]) -> None:
+    if kept:
+        tasks = {name: [(asked, said.value, said.details) for asked, said in some] for name, some in found.items()}
+        with contextlib.suppress(OSError), kept.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"key": key, "tasks": tasks}) + "\n")
