@@ -26,7 +26,7 @@ PACKAGE = ROOT / "src" / "tiebreak"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 COMMANDS = (
     "train", "plan", "check", "clean", "convert", "init", "evaluate", "gate", "judge", "report", "export", "chat",
-    "config",
+    "config", "promote", "rollback", "history",
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from tiebreak.config import Config, DataConfig, JudgeConfig, ModelConfig, Sectio
 from tiebreak.config.foreign.translation import translated
 from tiebreak.data.reader import PairFile, read_pairs
 from tiebreak.errors import TiebreakError
+from tiebreak.registry import REGISTRY, Event
 from tiebreak.runs import Run, open_run
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from tiebreak.verbs.clean import Cleaned
     from tiebreak.verbs.convert import Conversion
     from tiebreak.verbs.export import Artefact
+    from tiebreak.verbs.history import History
     from tiebreak.verbs.judge import Judged
+    from tiebreak.verbs.promote import Promotion
 
 __version__ = metadata.version("tiebreak")
 __all__ = [
@@ -47,13 +50,16 @@ __all__ = [
     "evaluate",
     "export",
     "gate",
+    "history",
     "init",
     "judge",
     "load_config",
     "open_run",
     "plan",
+    "promote",
     "read_pairs",
     "report",
+    "rollback",
     "train",
 ]
 
@@ -182,6 +188,38 @@ def export(
     trained, progress = _run(run), _progress(quiet)
     verb.checked_target(out)  # before a model is loaded for nothing
     return verb.export(trained, load_trained(trained, progress), out, form, progress)
+
+
+def promote(
+    run: Run | str | Path,
+    to: str | Path = REGISTRY,
+    *,
+    name: str | None = None,
+    overrides: Mapping[str, str] | None = None,
+    form: Literal["merged", "adapter"] | None = None,
+    quiet: bool = False,
+) -> Promotion:
+    """Export a run that passes into the registry folder `to`, and make it current.
+
+    `overrides` are rules of its gate that may fail, each with the reason, which the run and the registry then show.
+    """
+    from tiebreak.verbs import promote as verb
+
+    return verb.promote(_run(run), to, name=name, overrides=overrides, form=form, progress=_progress(quiet))
+
+
+def rollback(to: str | Path = REGISTRY, *, quiet: bool = False) -> Event:
+    """Make the version before current again, once its files are proven to be those that were promoted."""
+    from tiebreak.verbs import rollback as verb
+
+    return verb.rollback(to, _progress(quiet))
+
+
+def history(to: str | Path = REGISTRY) -> History:
+    """Return what became current in a registry, when, and by which verdict."""
+    from tiebreak.verbs import history as verb
+
+    return verb.history(to)
 
 
 def chat(run: Run | str | Path, *, max_new_tokens: int = 256, temperature: float = 0.0) -> Conversation:

@@ -9,7 +9,9 @@
     ├── TrainingError    training stopped before it could do harm                       exit 1
     │   └── NotFinite    a loss or gradient is NaN or infinite                          exit 1
     ├── JudgeError       a judge stopped before all was judged; what it said is kept    exit 1
-    └── ExportError      the written artefact differs from the trained model            exit 1
+    ├── ExportError      the written artefact differs from the trained model            exit 1
+    ├── RegistryError    a registry of promoted models is missing, damaged or in use    exit 2
+    └── NotPassing       a run may not be promoted: it fails, or it is not known        exit 3, 4
 
 Preempted (exit 75) stands beside the tree: a signal asked the run to end. Nor is a verdict an error: `tiebreak gate`
 exits with 3 where a run fails, and with 4 where it is not known.
@@ -93,6 +95,20 @@ class JudgeError(TiebreakError):
 
 class ExportError(TiebreakError):
     """The written artefact does not reproduce the trained model."""
+
+
+class RegistryError(TiebreakError):
+    """A registry of promoted models is missing, or is not as promotions left it."""
+
+    exit_code = EXIT_USAGE
+
+
+class NotPassing(TiebreakError):  # noqa: N818 - named for what was found
+    """A run may not be promoted: its verdict is no pass; the exit code is that of the verdict."""
+
+    def __init__(self, message: str, *, failed: bool) -> None:
+        super().__init__(message)
+        self.exit_code = EXIT_FAILED if failed else EXIT_INCONCLUSIVE
 
 
 def one_line(message: object, limit: int | None = None) -> str:

@@ -40,6 +40,10 @@ POINTS = (
     "generate",  # before a batch of answers
     "report",  # before the report is written
     "export",  # before an artefact is written
+    "registry:version",  # before a promoted version becomes visible
+    "registry:history",  # before the line about it is written
+    "registry:current",  # before current.json says so
+    "registry:link",  # before the link leads there
 )
 NAN_POINTS = ("step:gradient",)
 """Where there are numbers to spoil: the places that heed what `point` returns."""

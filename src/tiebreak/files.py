@@ -92,6 +92,17 @@ def whole_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(building, ignore_errors=True)
 
 
+def point_link(link: Path, target: str) -> None:
+    """Make a symbolic link lead to `target`: whoever follows it sees the old place or the new one."""
+    new = Path(tempfile.mkdtemp(dir=link.parent, prefix=f".{link.name}.", suffix=PART))
+    try:
+        (new / "link").symlink_to(target)
+        (new / "link").replace(link)
+        _sync(link.parent)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
 def sweep(folder: Path) -> None:
     """Remove what a killed process left half written in a folder whose lock is held."""
     for left in folder.glob(f".*{PART}"):
@@ -113,8 +124,10 @@ def _sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
-    """Hold the folder's lock; a second process gets a RunError that names the first.
+def locked(
+    folder: Path, say: Callable[[str], None] = lambda _: None, otherwise: str = "choose another output.dir"
+) -> Iterator[None]:
+    """Hold the folder's lock; a second process gets a RunError that names the first, and what to do `otherwise`.
 
     The lock of a process that died is free; `say` is told whose it was.
     """
@@ -125,7 +138,7 @@ def locked(folder: Path, say: Callable[[str], None] = lambda _: None) -> Iterato
         except OSError:
             handle.seek(0)
             owner = handle.read().strip() or "another process"
-            raise RunError(f"{folder}: in use by {owner}; wait for it or choose another output.dir") from None
+            raise RunError(f"{folder}: in use by {owner}; wait for it or {otherwise}") from None
         handle.seek(0)
         if left := handle.read().strip():
             say(f"{folder}: {left} died without giving up this folder; taken over")

@@ -203,7 +203,7 @@ class Case:
 
     def copied(self, folder: Path) -> Case:
         """Return the same case, as far as it got, in another folder."""
-        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        shutil.copytree(self.folder, folder, symlinks=True, dirs_exist_ok=True)
         return Case(folder, self.start_warm, json.loads(json.dumps(self.settings)))
 
     def start(

@@ -22,7 +22,7 @@ LORA = [
     *("policy", "evaluate:2", "evaluate:9", "generate", "report"),
 ]
 FULL = ["reference", "reference:3", "store:flush", "save:rename:2", "policy"]
-TRAINING_POINTS = set(POINTS) - {"export"}
+TRAINING_POINTS = {point for point in POINTS if point != "export" and not point.startswith("registry:")}
 
 
 def _named(places: list[str]) -> set[str]:

@@ -123,7 +123,7 @@ def runs(tiny_model, tmp_path_factory):
             settings(
                 tiny_model,
                 **{
-                    "data__train": str(pairs), "data__heldout_share": 0.3, 
+                    "data__train": str(pairs), "data__heldout_share": 0.3,
                     "evaluation__num_samples": 20, "evaluation__max_new_tokens": 4, "evaluation__probes": 0,
                     "evaluation__rule": {"name": "says yes", "pattern": "yes"}, "training__checkpoint_steps": 6,
                     "output__dir": str(folder / name), "output__trackers": [],

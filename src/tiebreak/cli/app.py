@@ -12,7 +12,7 @@ import typer
 
 import tiebreak
 from tiebreak import faults
-from tiebreak.cli import data, gate, judge
+from tiebreak.cli import data, gate, judge, registry
 from tiebreak.cli.data import Json, Quiet, examples
 from tiebreak.config import describe_config, dump_config, load_config, quoted
 from tiebreak.errors import DataError
@@ -94,6 +94,7 @@ def train(
 data.register(app)
 gate.register(app)
 judge.register(app)
+registry.register(app)
 
 
 @app.command(epilog=examples("tiebreak plan my.yaml", "tiebreak plan my.yaml --set data.max_length=4096 --json"))

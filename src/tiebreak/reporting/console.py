@@ -163,6 +163,31 @@ def print_decision(decision: Mapping[str, Any]) -> None:
     _print_verdict(out, decision)
 
 
+def print_history(history: Mapping[str, Any]) -> None:
+    """Print what became current in a registry, oldest first."""
+    out = rich.console.Console(highlight=False)
+    table = Table(box=rich.box.SIMPLE_HEAD, title=Text(printable(history["registry"])), title_justify="left")
+    for heading in ("", "when", "what", "version", "verdict"):
+        table.add_column(heading)
+    excuses: dict[str, Mapping[str, str]] = {}
+    for event in history["events"]:
+        is_current = event["event"] == len(history["events"])
+        excuses[event["version"]] = event["overridden"]
+        texts = (event["time"][:16].replace("T", " "), event["what"], event["version"])
+        overridden = f", {len(event['overridden'])} overridden" if event["overridden"] else ""
+        table.add_row(
+            "→" if is_current else "",
+            *(Text(_one_printable_line(text), style="bold" if is_current else "") for text in texts),
+            Text(event["verdict"], style=_VERDICT_STYLES[event["verdict"]]).append(overridden, style="default"),
+        )
+    out.print(table)
+    for version, rules in excuses.items():
+        for rule, reason in rules.items():
+            out.print(Text(_one_printable_line(f"{version}: {rule} is overridden ({reason})")))
+    if history["unswitched"]:
+        out.print(Text(_one_printable_line(f"{history['unswitched']}; the next promote or rollback puts it right")))
+
+
 def _print_verdict(out: rich.console.Console, decision: Mapping[str, Any]) -> None:
     verdict = decision["verdict"]
     reason = printable(f": {decision['reason']}")

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -57,12 +57,18 @@ class Artefact:
 
 
 def export(
-    run: Run, loaded: Loaded, out: str | Path, form: Form | None = None, progress: Progress | None = None
+    run: Run,
+    loaded: Loaded,
+    out: str | Path,
+    form: Form | None = None,
+    progress: Progress | None = None,
+    finish: Callable[[Path, Artefact], None] = lambda _folder, _artefact: None,
 ) -> Artefact:
     """Write the trained policy to a new folder; raises ExportError where the reloaded model differs.
 
     `form` merged holds all weights, in the dtype of its base model's files where the training survives that, and one
     line says what it cost or why not; adapter holds the adapter alone and names its base. The default is merged.
+    `finish` is given the hidden folder with all of it just before it appears, to put something beside it.
     """
     progress, target, policy = progress or Silent(), checked_target(out), loaded.policy
     form = _form(form, policy)
@@ -83,6 +89,7 @@ def export(
         artefact = Artefact(str(out), form, len(pairs), difference, tolerance, dtype)
         with as_a_run_writes(run.path):
             _describe(folder, run, artefact, card)
+        finish(folder, artefact)
     return artefact
 
 

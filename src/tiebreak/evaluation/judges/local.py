@@ -20,8 +20,8 @@ from tiebreak.engine.answers.answerer import Chat
 from tiebreak.engine.bundled import Say
 from tiebreak.engine.features import TOKEN_BUDGET, Completions
 from tiebreak.engine.model import Model
-from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.models import load_frozen
+from tiebreak.engine.noise import evaluation_mode
 from tiebreak.errors import ModelError, RenderError
 from tiebreak.evaluation.judges.judge import Done, Preference, Question, nothing
 from tiebreak.fingerprint import fingerprint

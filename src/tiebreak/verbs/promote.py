@@ -1,0 +1,250 @@
+"""The verb promote: a run that passes becomes the current version of a registry, with all that it stands on.
+
+Owns what may come in, and what a version says of where it comes from. How a registry keeps it is known to `registry`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tiebreak import faults, files, runs
+from tiebreak.config import in_quotes, quoted
+from tiebreak.data.preparation import render_side
+from tiebreak.data.reader import read_pairs
+from tiebreak.errors import ConfigError, NotPassing, RunError, nearest, one_line
+from tiebreak.evaluation.gate import Decision
+from tiebreak.evaluation.heldout import HeldoutPairs
+from tiebreak.fingerprint import file_digest, fingerprint
+from tiebreak.maths.objectives import Objective
+from tiebreak.progress import Progress, Silent
+from tiebreak.registry import LINEAGE, REGISTRY, Event, Registry, names_a_version
+from tiebreak.runs import Run, as_a_run_writes
+from tiebreak.training.opening import now, versions
+from tiebreak.training.trained import Loaded, load_trained
+from tiebreak.verbs.export import NUM_CHECKED_PAIRS, Artefact, Form, export
+from tiebreak.verbs.gate import gate
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What is current now."""
+
+    version: str
+    path: str
+    """The version's folder."""
+    current: str
+    """The link that a serving stack is given."""
+    replaced: str | None
+    verdict: str
+    overridden: Mapping[str, str]
+    form: str
+    already: bool
+    """Whether it was current before, so that nothing was done."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        return asdict(self)
+
+
+def promote(
+    run: Run,
+    to: str | Path = REGISTRY,
+    *,
+    name: str | None = None,
+    overrides: Mapping[str, str] | None = None,
+    form: Form | None = None,
+    progress: Progress | None = None,
+) -> Promotion:
+    """Export a run that passes into a registry, and make it current; a run that is current already stays as it is.
+
+    `overrides` are rules that may fail, with their reasons; they are recorded in the run first. Raises NotPassing where
+    another rule does not hold or is not known to, RunError where the run's files contradict each other, RegistryError
+    where the registry is damaged or in use, ConfigError for a name or a rule that is none.
+    """
+    progress, registry = progress or Silent(), Registry(to)
+    label = _label(run, name)
+    decision, excuses = _decided(run, overrides or {})
+    with registry.changing(progress) as events:
+        policy = fingerprint({file.name: file_digest(file) for file in sorted(run.policy_folder.iterdir())})
+        current = events[-1] if events else None
+        if current and current.policy_sha256 == policy and form in (None, current.form):
+            progress.say(f"{run.path}: is current already, as {current.version}; nothing to do")
+            registry.show(current)
+            return _promotion(registry, current, already=True)
+        loaded = load_trained(run, progress)
+        _require_measured(run, loaded, progress)
+        if overrides:
+            gate(run, excuses, record=True)
+        target = registry.next_version(label, events)
+        with as_a_run_writes(run.path):
+            origin = _origin(run)
+        follows = registry.tip(events)
+
+        def finish(folder: Path, artefact: Artefact) -> None:
+            lineage = _lineage(run, decision, artefact, folder) | {"policy_sha256": policy, "follows_sha256": follows}
+            lineage |= {"version": target.name, "replaced": current and current.version}
+            files.write_json(folder / LINEAGE, lineage)
+            faults.point("registry:version")
+
+        artefact = export(run, loaded, target, form, progress, finish)
+        event = registry.append(
+            events,
+            "promoted",
+            time=now(),
+            version=target.name,
+            verdict=decision.verdict,
+            overridden=dict(decision.overridden),
+            form=artefact.form,
+            policy_sha256=policy,
+            lineage_sha256=file_digest(target / LINEAGE),
+            **origin,
+        )
+    return _promotion(registry, event, already=False)
+
+
+def _label(run: Run, name: str | None) -> str:
+    if name is None:
+        called = re.sub(r"[^A-Za-z0-9._-]+", "-", run.path.resolve().name)[:60].strip("-._")
+        return called or "run"
+    if not names_a_version(name):
+        raise ConfigError(f"--name {name}: wanted up to 60 letters, digits, dots, dashes and underscores")
+    return name
+
+
+def _decided(run: Run, overrides: Mapping[str, str]) -> tuple[Decision, dict[str, str]]:
+    """Decide again on what the run measured; return a decision that passes, and the settings that it takes.
+
+    What the run's own verdict has overridden counts; everything else is by the rules of its configuration.
+    """
+    with as_a_run_writes(run.path):
+        status, told = run.manifest.get("status"), (run.manifest.get("verdict"), run.verdict)
+        recorded = {str(rule): str(reason) for rule, reason in run.evaluation.get("overridden", {}).items()}
+    if status != runs.DONE:
+        again = in_quotes(f"tiebreak train {quoted(str(run.config_file))}")
+        raise RunError(f"{run.path}: the run is '{status}', and only one that came to its end is promoted; {again}")
+    rules = [name for name, rule in run.config.gate.rules.items() if rule is not None]
+    for rule, reason in overrides.items():
+        if rule not in rules:
+            raise ConfigError(f"--override {rule}: the run's gate has no such rule.{nearest(rule, rules)}")
+        if not reason.strip() or reason.encode("utf-8", "replace").decode() != reason:
+            raise ConfigError(f"--override {rule}: wanted the reason why it may fail, as text")
+    own = gate(run, _excused(recorded))
+    if {*told} != {own.verdict}:
+        again = in_quotes(f"tiebreak gate {quoted(str(run.path))} --record")
+        raise RunError(
+            f"{run.path}: its files say {' and '.join(sorted({str(one) for one in told}))}, and what it measured says "
+            f"{own.verdict} by the rules of its configuration ({one_line(own.reason, 200)}); rules of your own stand "
+            f"in {run.config_file.name}, and {again} decides by them"
+        )
+    excuses = _excused(recorded | {rule: one_line(reason) for rule, reason in overrides.items()})
+    decision = gate(run, excuses)
+    if decision.verdict == "pass":
+        return decision, excuses
+    open_rules = [one for one in decision.checks if one.verdict != "pass" and not one.override]
+    named = dict.fromkeys(one.name for one in open_rules if one.kind != "finite")
+    excuse = " ".join(f"--override {rule}=REASON" for rule in named)
+    raise NotPassing(
+        f"{run.path}: not promoted, its verdict is {decision.verdict}: {decision.reason}"
+        + (f"; who takes it all the same says why for each rule: {excuse}" if excuse else ""),
+        failed=decision.verdict == "fail",
+    )
+
+
+def _excused(reasons: Mapping[str, str]) -> dict[str, str]:
+    return {f"gate.overrides.{rule}": reason for rule, reason in reasons.items()}
+
+
+def _require_measured(run: Run, loaded: Loaded, progress: Progress) -> None:
+    """Raise RunError where the policy in the folder is not the one that the evidence is about.
+
+    A few held-out pairs are scored again. A token may be off by 1e-4 nats in fp32; of narrower weights all pairs
+    together by a fifth of what training did.
+    """
+    pairs = read_pairs(run.heldout_pairs_file).pairs[:NUM_CHECKED_PAIRS]
+    side, _ = render_side(pairs, loaded.policy.renderer(run.config.data))
+    objective = Objective.of(run.config.loss)
+    found = HeldoutPairs(loaded.policy, loaded.reference, objective, side.tokenized, loaded.budget.cut).evidence(
+        progress=progress
+    )
+    with as_a_run_writes(run.path):
+        kept = {row["pair_id"]: row for row in files.read_jsonl(run.evidence_file)}
+        numbers = [
+            (
+                getattr(one, f"policy_{side}_logps") - float(kept[one.pair_id][f"policy_{side}_logps"]),
+                getattr(one, f"policy_{side}_logps") - getattr(one, f"reference_{side}_logps"),
+                getattr(one, f"{side}_num_tokens"),
+            )
+            for one in found
+            for side in ("chosen", "rejected")
+        ]
+    apart, moved, num_tokens = (torch.tensor(column, dtype=torch.float64) for column in zip(*numbers, strict=True))
+    allowed = 1e-4 * float(num_tokens.max())
+    if loaded.policy.dtype != torch.float32:
+        allowed = max(allowed, 0.2 * float(moved.abs().mean()))
+    if not float(apart.abs().mean()) <= allowed:
+        again = in_quotes(f"tiebreak evaluate {quoted(str(run.path))}")
+        raise RunError(
+            f"{run.path}: was measured with other weights than its policy/ holds: log-probabilities differ by "
+            f"{float(apart.abs().mean()):.3g} nats, at most {allowed:.3g} are rounding; {again} measures these"
+        )
+
+
+def _origin(run: Run) -> dict[str, str]:
+    """Return where a version comes from, as a line of the history says it."""
+    manifest = run.manifest
+    return {
+        "run": run.path.resolve().name,
+        "data_fingerprint": str(manifest["data_fingerprint"]),
+        "config_fingerprint": str(manifest["config_fingerprint"]),
+        "base_model": str(manifest["base_identity"]),
+        "reference": str(manifest["reference"]),
+    }
+
+
+def _lineage(run: Run, decision: Decision, artefact: Artefact, folder: Path) -> dict[str, Any]:
+    """Return lineage.json: from the data to the files of the artefact."""
+    evidence = (run.evidence_file, run.samples_file, run.measures_file, run.evaluation_file)
+    with as_a_run_writes(run.path):
+        manifest, data = run.manifest, run.data
+        return {
+            "schema": 1,
+            "time": now(),
+            **_origin(run),
+            "model": manifest["model"],
+            "method": manifest["method"],
+            "seed": run.config.training.seed,
+            "num_steps_done": manifest["num_steps_done"],
+            "data": {
+                "files_sha256": {Path(str(file["path"])).name: file["sha256"] for file in data["files"]},
+                "num_train_pairs": data["num_train_pairs"],
+                "num_heldout_pairs": data["num_heldout_pairs"],
+            },
+            "decision": decision.as_dict(),
+            "evidence_sha256": {file.name: file_digest(file) for file in evidence if file.exists()},
+            "artefact": {key: value for key, value in artefact.as_dict().items() if key != "path"},
+            "files_sha256": {
+                file.relative_to(folder).as_posix(): file_digest(file)
+                for file in sorted(folder.rglob("*"))
+                if file.is_file()
+            },
+            "versions": {"trained": manifest["versions"], "promoted": versions()},
+        }
+
+
+def _promotion(registry: Registry, event: Event, *, already: bool) -> Promotion:
+    return Promotion(
+        event.version,
+        str(registry.versions_folder / event.version),
+        str(registry.current_link),
+        event.replaced,
+        event.verdict,
+        event.overridden,
+        event.form,
+        already,
+    )

@@ -1,0 +1,511 @@
+"""Promotion, rollback and history: what comes in, what is current, and what a damaged registry says."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
+
+import tiebreak
+from tiebreak.cli.app import app
+from tiebreak.config.gate import DEFAULT_RULES
+from tiebreak.errors import ConfigError, NotPassing, RegistryError, RunError
+from tiebreak.evaluation.rows import Row
+from tiebreak.files import PART, read_jsonl, write_json, write_jsonl
+from tiebreak.fingerprint import file_digest
+from tiebreak.registry import LINEAGE, Registry
+from tiebreak.runs import Run
+from tiebreak.verbs import train
+from tiny import settings
+
+NUM = 100
+WORDS = ["the", "cat", "sat", "on", "mat", "and", "dog", "ran", "to", "park", "user"]
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_model, tmp_path_factory):
+    """A finished run of the tiny model."""
+    folder, draw = tmp_path_factory.mktemp("promoted"), random.Random(0)
+    rows = []
+    for _ in range(40):
+        prompt, tail = (" ".join(draw.choices(WORDS, k=draw.randint(2, 6))) for _ in range(2))
+        rows.append({"prompt": prompt, "chosen": f"yes {tail}", "rejected": f"no {tail}"})
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = settings(
+        tiny_model,
+        data__train=str(folder / "pairs.jsonl"),
+        data__heldout_share=0.3,
+        training__learning_rate=5e-3,
+        evaluation__num_samples=2,
+        evaluation__max_new_tokens=4,
+        evaluation__probes=2,
+        evaluation__neutral_probe=False,
+        output__dir=str(folder / "run"),
+        output__trackers=[],
+    )
+    return train.train(config)
+
+
+def _decided(run: Run, won: int = NUM, **changed) -> Run:
+    """Give a run measures that are written here, and the verdict that follows from them."""
+
+    def row(key, after, before=0.5):
+        values = after if isinstance(after, list) else [after] * NUM
+        return Row.of(key, [f"prompt{index}" for index in range(NUM)], [before] * NUM, values)
+
+    rows = {
+        "accuracy": row("accuracy", 1.0),
+        "margin": row("margin", 0.8, 0.0),
+        "answers/preferred": row("answers/preferred", [1.0] * won + [0.0] * (NUM - won)),
+        "answers/length": row("answers/length", 50.0, 50.0),
+        "answers/unfinished": row("answers/unfinished", 0.0, 0.0),
+        "answers/repetition": row("answers/repetition", 0.1, 0.1),
+        "answers/unchanged": row("answers/unchanged", 0.0, 1.0),
+        "chosen_logps": row("chosen_logps", -2.0, -2.0),
+    } | {key: row(key, *said) for key, said in changed.items()}
+    write_jsonl(run.measures_file, (one.as_dict() for one in rows.values()))
+    decision = tiebreak.gate(run)
+    # As gate --record does, but for the page with its plots.
+    write_json(run.evaluation_file, run.evaluation | decision.as_dict())
+    run.update_manifest(verdict=decision.verdict, overridden=dict(decision.overridden))
+    return run
+
+
+@pytest.fixture
+def run(trained, tmp_path) -> Run:
+    """A run that passes."""
+    return _decided(Run(shutil.copytree(trained.path, tmp_path / "run")))
+
+
+@pytest.fixture(scope="module")
+def _two(trained, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("registry")
+    run = _decided(Run(shutil.copytree(trained.path, folder / "run")))
+    _promoted(run, folder / "models", name="one")
+    _promoted(run, folder / "models", name="two", form="adapter")
+    return folder / "models"
+
+
+@pytest.fixture
+def two(_two, models) -> Path:
+    """A registry of two versions."""
+    return shutil.copytree(_two, models, symlinks=True)
+
+
+@pytest.fixture
+def models(tmp_path) -> Path:
+    return tmp_path / "models"
+
+
+def _other(run: Run, path: Path) -> Run:
+    """The same run trained a little further, and measured."""
+    other = Run(shutil.copytree(run.path, path))
+    file = other.policy_folder / "adapter_model.safetensors"
+    save_file({name: 1.5 * tensor for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
+    tiebreak.evaluate(other, quiet=True)
+    return _decided(other)
+
+
+def _state(folder: Path) -> dict[str, str]:
+    """Everything that is there, but for the lock."""
+    return {
+        str(path.relative_to(folder)): str(path.readlink()) if path.is_symlink() else file_digest(path)
+        for path in folder.rglob("*")
+        if (path.is_symlink() or path.is_file()) and path.name != ".lock"
+    }
+
+
+def _command(*words):
+    return CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "300"})
+
+
+def _promoted(run, models, **how):
+    return tiebreak.promote(run, models, quiet=True, **how)
+
+
+# ------------------------------------------------------------------------------------------------------ what comes in
+
+
+def test_a_run_that_passes_becomes_current_with_its_lineage(run, models):
+    made = _promoted(run, models)
+    folder = models / "versions" / "0001-run"
+    assert (made.version, made.replaced, made.verdict, made.already) == ("0001-run", None, "pass", False)
+    assert str((models / "current").readlink()) == "versions/0001-run"
+    assert json.loads((models / "current.json").read_text())["version"] == "0001-run"
+    AutoModelForCausalLM.from_pretrained(models / "current")
+    lineage = json.loads((folder / LINEAGE).read_text())
+    files = {path.name for path in folder.iterdir()} - {LINEAGE}
+    assert lineage["files_sha256"] == {name: file_digest(folder / name) for name in files}
+    assert {"model.safetensors", "README.md", "tokenizer.json", "tiebreak.json"} <= files
+    for key in ("data_fingerprint", "config_fingerprint", "reference", "model"):
+        assert lineage[key] == run.manifest[key]
+    assert lineage["base_model"] == run.manifest["base_identity"]
+    assert lineage["run"] == "run"
+    assert lineage["decision"]["verdict"] == "pass"
+    assert {check["name"] for check in lineage["decision"]["checks"]} >= {"accuracy", "preferred", "repetition"}
+    assert lineage["evidence_sha256"]["measures.jsonl"] == file_digest(run.measures_file)
+    assert lineage["versions"]["promoted"]["tiebreak"] == tiebreak.__version__
+    assert lineage["seed"] == run.config.training.seed
+    assert str(run.path.parent) not in (folder / LINEAGE).read_text()
+    [event] = tiebreak.history(models).events
+    assert event.lineage_sha256 == file_digest(folder / LINEAGE)
+
+
+def test_a_registry_takes_the_adapter_and_a_name_of_its_own(run, models):
+    made = _promoted(run, models, name="bot.2", form="adapter")
+    assert made.version == "0001-bot.2"
+    assert (models / "current" / "adapter_model.safetensors").exists()
+    for name in ("", "..", "a/b", "-x", "a b", "x" * 61, "a\n", "é"):
+        with pytest.raises(ConfigError, match="--name"):
+            _promoted(run, models, name=name)
+
+
+@pytest.mark.parametrize(("won", "verdict", "code"), [(10, "fail", 3), (55, "inconclusive", 4)])
+def test_a_run_that_does_not_pass_stays_outside(run, models, won, verdict, code):
+    _decided(run, won)
+    before = _state(run.path)
+    with pytest.raises(NotPassing, match=rf"its verdict is {verdict}: .*--override preferred=REASON"):
+        _promoted(run, models)
+    assert not models.exists()
+    assert _state(run.path) == before
+    with pytest.raises(NotPassing):
+        _promoted(run, models, overrides={"longer": "another rule"})
+    done = _command("promote", run.path, "--to", models, "-q")
+    assert done.exception.exit_code == code
+
+
+def test_a_named_override_lets_a_run_in_and_is_shown_everywhere(run, models):
+    _decided(run, 10)
+    reason = "people | read them <all>"
+    done = _command("promote", run.path, "--to", models, "-q", "--override", f"preferred={reason}")
+    assert done.exit_code == 0, done.exception
+    assert f"overridden: preferred ({reason})" in done.output
+    assert run.manifest["overridden"] == run.evaluation["overridden"] == {"preferred": reason}
+    assert run.verdict == "pass"
+    assert "people | read them &lt;all&gt;" in run.report_file.read_text()
+    assert json.loads((models / "current" / LINEAGE).read_text())["decision"]["overridden"] == {"preferred": reason}
+    assert r"people \| read them &lt;all&gt;" in (models / "current" / "README.md").read_text()
+    [event] = tiebreak.history(models).events
+    assert event.overridden == {"preferred": reason}
+    shown = _command("history", "--to", models).output
+    assert "pass, 1 overridden" in shown
+    assert f"0001-run: preferred is overridden ({reason})" in shown
+
+
+def test_what_the_run_s_own_verdict_has_overridden_counts(run, models):
+    _decided(run, 10)
+    tiebreak.gate(run, ["gate.overrides.preferred=read by hand"], record=True)
+    assert _promoted(run, models).overridden == {"preferred": "read by hand"}
+
+
+def test_an_override_wants_a_rule_of_the_gate_and_a_reason(run, models):
+    for overrides, told in (
+        ({"prefered": "x"}, "no such rule. Did you mean 'preferred'"),
+        ({"preferred": " "}, "the reason why"),
+        ({"preferred": "\udce9"}, "the reason why"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            _promoted(run, models, overrides=overrides)
+    assert isinstance(_command("promote", run.path, "--to", models, "--override", "preferred").exception, ConfigError)
+    assert not models.exists()
+
+
+def test_a_value_that_is_no_number_cannot_be_overridden(run, models):
+    _decided(run, chosen_logps=([float("nan")] + [-2.0] * (NUM - 1), -2.0))
+    with pytest.raises(NotPassing, match="not finite"):
+        _promoted(run, models, overrides=dict.fromkeys(DEFAULT_RULES, "all of them"))
+
+
+def test_a_verdict_that_its_own_measures_do_not_give_is_refused(run, models):
+    _decided(run, 10)
+    write_json(run.evaluation_file, run.evaluation | {"verdict": "pass"})
+    with pytest.raises(RunError, match="its files say fail and pass, and what it measured says fail"):
+        _promoted(run, models)
+    _decided(run, 10)
+    tiebreak.gate(run, ["gate.rules.preferred=null", "gate.rules.mine={measure: accuracy, kind: at_least, value: 0.5}"])
+    tiebreak.gate(run, ["gate.rules.preferred.value=0.01"], record=True)
+    assert run.verdict == "pass"
+    with pytest.raises(RunError, match=r"rules of your own stand in config\.yaml, and 'tiebreak gate .* --record'"):
+        _promoted(run, models)
+    assert not models.exists()
+
+
+def test_weights_that_the_evidence_is_not_about_are_refused(run, models):
+    file = run.policy_folder / "adapter_model.safetensors"
+    save_file({name: 1.1 * tensor for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
+    with pytest.raises(RunError, match="measured with other weights than its policy/ holds"):
+        _promoted(run, models)
+    assert _names(models) == set()
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {".lock"}
+
+
+def test_a_run_that_did_not_come_to_its_end_is_refused(run, models):
+    run.update_manifest(status="interrupted")
+    with pytest.raises(RunError, match="'interrupted', and only one that came to its end is promoted"):
+        _promoted(run, models)
+
+
+def test_promoting_a_run_twice_says_so_and_does_nothing(run, models):
+    _promoted(run, models)
+    before = _state(models)
+    again = _promoted(run, models)
+    assert (again.already, again.version) == (True, "0001-run")
+    assert _state(models) == before
+    assert "is already 0001-run" in _command("promote", run.path, "--to", models, "-q").output
+    assert _promoted(run, models, form="adapter").version == "0002-run"
+
+
+# --------------------------------------------------------------------------------------------------- rollback, history
+
+
+def test_rollbacks_go_back_version_by_version_and_never_forward(run, models):
+    for name in ("one", "two", "three"):
+        _promoted(run, models, name=name, form="adapter" if name == "two" else "merged")
+    assert tiebreak.rollback(models, quiet=True).version == "0002-two"
+    assert json.loads(_command("rollback", "--to", models, "-q", "--json").output)["version"] == "0001-one"
+    with pytest.raises(RegistryError, match="0001-one is the first, so there is nothing to go back to"):
+        tiebreak.rollback(models, quiet=True)
+    assert _promoted(run, models, name="four", form="adapter").replaced == "0001-one"
+    assert tiebreak.rollback(models, quiet=True).version == "0001-one"
+    found = tiebreak.history(models)
+    assert [(one.what, one.version, one.replaced) for one in found.events] == [
+        ("promoted", "0001-one", None),
+        ("promoted", "0002-two", "0001-one"),
+        ("promoted", "0003-three", "0002-two"),
+        ("rolled back", "0002-two", "0003-three"),
+        ("rolled back", "0001-one", "0002-two"),
+        ("promoted", "0004-four", "0001-one"),
+        ("rolled back", "0001-one", "0004-four"),
+    ]
+    assert (found.current, found.unswitched) == ("0001-one", None)
+    assert str((models / "current").readlink()) == "versions/0001-one"
+    assert _command("history", "--to", models).output.count("→") == 1
+
+
+def test_where_there_is_no_registry_that_is_said(models, tmp_path):
+    for call in (tiebreak.history, tiebreak.rollback):
+        with pytest.raises(RegistryError, match="is no registry; 'tiebreak promote RUN --to DIR' makes one"):
+            call(models)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RegistryError, match="is no folder"):
+        tiebreak.history(tmp_path / "file")
+
+
+# --------------------------------------------------------------------------------------------------------------- damage
+
+
+def _refused(models, told):
+    """Both commands that read say so in one line, and nothing is changed."""
+    before = _state(models)
+    for call in (tiebreak.history, lambda models: tiebreak.rollback(models, quiet=True)):
+        with pytest.raises(RegistryError, match=told) as error:
+            call(models)
+        assert "\n" not in str(error.value)
+    assert _state(models) == before
+
+
+def _edited(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+
+
+def test_a_changed_line_of_the_history_is_found(two):
+    _edited(two / "history.jsonl", '"run": "run"', '"run": "other"')
+    _refused(two, r"history\.jsonl:2: does not follow from the line before")
+
+
+def test_a_changed_last_line_and_a_missing_one_are_found(two):
+    lines = (two / "history.jsonl").read_text().splitlines(keepends=True)
+    (two / "history.jsonl").write_text(lines[0] + lines[1].replace('"pass"', '"fail"'))
+    _refused(two, r"its last line is not the one that current\.json knows")
+    (two / "history.jsonl").write_text("")
+    _refused(two, r"its last line is not the one that current\.json knows")
+    (two / "history.jsonl").write_text(lines[1])
+    _refused(two, r"history\.jsonl:1: does not follow")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[]",
+        "{}",
+        "\x00",
+        '{"event": 1}',
+        "[" * 100_000,
+        lambda said: said | {"version": "../../etc"},
+        lambda said: said | {"version": "0001-a/../b"},
+        lambda said: said | {"overridden": [1]},
+        lambda said: said | {"more": 1},
+        lambda said: said | {"event": "1"},
+    ],
+    ids=lambda line: None if callable(line) else ascii(line[:12]),
+)
+def test_a_line_that_is_none_is_one_line(two, line):
+    if callable(line):
+        line = json.dumps(line(json.loads((two / "history.jsonl").read_text().splitlines()[0])))
+    (two / "history.jsonl").write_text(line + "\n")
+    _refused(two, r"history\.jsonl:1: is not a line as promote writes it")
+
+
+def test_a_history_that_is_cut_off_is_one_line(two):
+    content = (two / "history.jsonl").read_bytes()
+    (two / "history.jsonl").write_bytes(content[:-20])
+    _refused(two, "its last line is cut off")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "3", "\x00"])
+def test_a_pointer_that_is_none_is_one_line(two, text):
+    (two / "current.json").write_text(text)
+    _refused(two, r"current\.json: is not as promote writes it|its last line is not the one")
+
+
+def test_a_rollback_goes_to_nothing_that_was_changed(two):
+    version = two / "versions" / "0001-one"
+    weights = (version / "model.safetensors").read_bytes()
+
+    def refused(told):
+        before = _state(two)
+        with pytest.raises(RegistryError, match=told):
+            tiebreak.rollback(two, quiet=True)
+        assert _state(two) == before
+        assert tiebreak.history(two).current == "0002-two"
+
+    (version / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    refused(r"model\.safetensors: is not what was promoted")
+    (version / "model.safetensors").unlink()
+    refused(r"model\.safetensors: is gone")
+    (two / "copy").write_bytes(weights)
+    (version / "model.safetensors").symlink_to("../../copy")
+    refused(r"model\.safetensors: is a link")
+    (version / "model.safetensors").unlink()
+    (version / "model.safetensors").write_bytes(weights)
+    (version / "more.py").write_text("")
+    refused(r"more\.py: is not what was promoted")
+    (version / "more.py").unlink()
+    lineage = (version / LINEAGE).read_text()
+    _edited(version / LINEAGE, '"seed": ', '"seed": 1')
+    refused(r"lineage\.json: is not what was promoted")
+    (version / LINEAGE).write_text(lineage)
+    version.rename(two / "elsewhere")
+    refused("is gone, or is no folder")
+    version.symlink_to("../elsewhere")
+    refused("is gone, or is no folder")
+    version.unlink()
+    (two / "elsewhere").rename(version)
+    assert tiebreak.rollback(two, quiet=True).version == "0001-one"
+
+
+@pytest.mark.parametrize("name", ["history.jsonl", "current.json", ".lock", "versions", "current"])
+def test_what_is_no_part_of_a_registry_is_refused_where_one_should_be(two, run, name, tmp_path):
+    part = two / name
+    kept = tmp_path / "kept"
+    part.rename(kept)
+    part.mkdir() if name == "current" else part.symlink_to(kept)
+    before = _state(two)
+    for call in (lambda: tiebreak.rollback(two, quiet=True), lambda: _promoted(run, two)):
+        with pytest.raises(RegistryError, match=f"{name}: is (a link|no link)"):
+            call()
+    assert _state(two) == before
+
+
+def test_a_link_to_a_registry_is_followed(run, models, tmp_path):
+    models.mkdir()
+    (tmp_path / "link").symlink_to("models")
+    _promoted(run, tmp_path / "link")
+    assert (models / "current" / "model.safetensors").exists()
+
+
+def test_a_version_that_nobody_recorded_is_left_alone_and_its_number_is_not_given_again(two, run):
+    mine = two / "versions" / "0007-mine"
+    mine.mkdir()
+    (mine / "note.txt").write_text("mine")
+    assert _promoted(run, two, name="three", form="merged").version == "0008-three"
+    assert (mine / "note.txt").read_text() == "mine"
+
+
+def test_a_link_that_somebody_turned_is_told_and_put_right(two, run):
+    (two / "current").unlink()
+    (two / "current").symlink_to("versions/0001-one")
+    found = tiebreak.history(two)
+    assert found.current == "0002-two"
+    assert found.unswitched.endswith("current leads to versions/0001-one, and not to versions/0002-two")
+    assert "puts it right" in _command("history", "--to", two).output
+    assert _promoted(run, two, form="adapter").already
+    assert tiebreak.history(two).unswitched is None
+    assert str((two / "current").readlink()) == "versions/0002-two"
+
+
+def test_where_links_are_not_to_be_had_current_json_says_it(run, models, monkeypatch):
+    def refuse(*_):
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr("tiebreak.files.Path.symlink_to", refuse)
+    _promoted(run, models)
+    assert not (models / "current").exists()
+    assert tiebreak.history(models).unswitched is None
+    assert json.loads((models / "current.json").read_text())["path"] == "versions/0001-run"
+
+
+# -------------------------------------------------------------------------------------------------------- two processes
+
+HOLD = """
+import sys
+from pathlib import Path
+from tiebreak.progress import Silent
+from tiebreak.registry import Registry
+with Registry(Path(sys.argv[1])).changing(Silent()):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_process_is_told_who_holds_the_registry_and_changes_nothing(two, run):
+    command = [sys.executable, "-c", HOLD, str(two)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        before = _state(two)
+        for call in (lambda: tiebreak.rollback(two, quiet=True), lambda: _promoted(run, two)):
+            with pytest.raises(
+                RegistryError, match=rf"in use by \S+ pid {process.pid}; wait for it or choose another --to"
+            ):
+                call()
+        assert _state(two) == before
+        assert tiebreak.history(two).current == "0002-two"  # looking takes no lock
+        process.kill()
+    assert tiebreak.rollback(two, quiet=True).version == "0001-one"
+
+
+def test_what_a_killed_promotion_left_is_removed_and_nothing_else(two, run):
+    registry = Registry(two)
+    events = registry.events()
+    for name in (f".0003-x.abcd1234{PART}", "0003-left", "0003-other"):
+        (two / "versions" / name).mkdir()
+    write_json(two / "versions" / "0003-left" / LINEAGE, {"follows_sha256": registry.tip(events)})
+    write_json(two / "versions" / "0003-other" / LINEAGE, {"follows_sha256": registry.tip(events[:1])})
+    (two / f".current.abcd1234{PART}").mkdir()
+    assert _promoted(run, two, name="three", form="merged").version == "0004-three"
+    assert {path.name for path in (two / "versions").iterdir()} == {
+        *("0001-one", "0002-two", "0003-other", "0004-three")
+    }
+    assert not list(two.glob(f".*{PART}"))
+
+
+def test_another_run_takes_the_place_of_the_one_before(run, models, tmp_path):
+    other = _other(run, tmp_path / "other run!")
+    _promoted(run, models)
+    made = _promoted(other, models)
+    assert (made.version, made.replaced) == ("0002-other-run", "0001-run")
+    assert len(read_jsonl(models / "history.jsonl")) == 2
