@@ -1,0 +1,105 @@
+"""The data's own judge in a run folder: fitted once while training pairs are at hand, and found again afterwards.
+
+Owns the file: its vectors as tensors, all else as JSON in their heading. Nothing is unpickled. A judge of other weights
+is no judge of these.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from tiebreak.config import DataConfig, DataJudge
+from tiebreak.engine.reference.kinds import Reference
+from tiebreak.errors import ConfigError, DataError, one_line
+from tiebreak.evaluation.judges.given import Fitting, Given
+from tiebreak.evaluation.judges.judge import Judge
+from tiebreak.evaluation.judges.leaning import Probe
+from tiebreak.evaluation.judges.linear import Span
+from tiebreak.evaluation.judges.own import Calibration, OwnJudge, fit
+from tiebreak.files import write_bytes
+from tiebreak.maths.stats import Estimate
+
+
+@contextlib.contextmanager
+def make(_: DataJudge, given: Given) -> Iterator[Judge]:
+    """Give the judge of a run's pairs; raises DataError where none can be made of them, or none that is to be used."""
+    fitting = given.fitting
+    if fitting is None:
+        raise ConfigError("judge data: is fitted on the pairs of a run; train makes one, and evaluate uses it")
+    judge = _read(fitting)
+    if judge is None and not fitting.train:
+        raise DataError(
+            f"the data's own judge: {fitting.file} is not there or was fitted on other weights, and training pairs are "
+            "at hand only while a run trains"
+        )
+    if judge is None:
+        judge = fit(
+            fitting.reference, fitting.train, fitting.heldout, fitting.cut, given.progress, fitting.seed, fitting.data
+        )
+        _write(judge, fitting)
+    given.noted(judge.note)
+    if not judge.is_usable:
+        raise DataError(judge.note)
+    yield judge
+
+
+def _weights(reference: Reference) -> str:
+    with reference.model() as model:
+        return model.digest()
+
+
+def _write(judge: OwnJudge, fitting: Fitting) -> None:
+    probe, calibration = judge.probe, judge.calibration
+    vectors = {"scale": probe.scale, "better": probe.better, "sound": probe.sound, "least": probe.least,
+               "most": probe.most, "centre": probe.span.centre, "directions": probe.span.directions,
+               "variances": probe.span.variances}  # fmt: skip
+    told = {
+        "weights": _weights(fitting.reference),
+        "identity": judge.identity,
+        "elsewhere": judge.elsewhere,
+        "data": fitting.data.model_dump(mode="json"),
+        "numbers": {"rest": probe.span.rest, "farthest": probe.farthest, "least_sound": probe.least_sound},
+        "calibration": asdict(calibration),
+    }
+    tensors = {name: np.ascontiguousarray(vector, dtype=np.float64) for name, vector in vectors.items()}
+    fitting.file.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(fitting.file, save(tensors, {"told": json.dumps(told, allow_nan=False)}))
+
+
+def _read(fitting: Fitting) -> OwnJudge | None:
+    """Return the judge that the file holds; None where it is not there or of other weights. Raises DataError."""
+    if not fitting.file.is_file():
+        return None
+    try:
+        with safe_open(fitting.file, framework="numpy") as file:
+            told = json.loads(file.metadata()["told"])
+            vectors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        if told["weights"] != _weights(fitting.reference):
+            return None
+        return _judge(told, vectors, fitting.reference)
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(
+            f"{fitting.file}: is not a judge as a run keeps one ({one_line(error, 100)}); remove it, and training again "
+            "makes another"
+        ) from None
+
+
+def _judge(told: Mapping[str, Any], vectors: Mapping[str, Any], reference: Reference) -> OwnJudge:
+    numbers = {name: float(value) for name, value in told["numbers"].items()}
+    span = Span(*(vectors[name] for name in ("centre", "directions", "variances")), numbers["rest"])
+    own = {name: vectors[name] for name in ("scale", "better", "sound", "least", "most")}
+    probe = Probe(span, **own, farthest=numbers["farthest"], least_sound=numbers["least_sound"])
+    kept = {field.name: told["calibration"][field.name] for field in fields(Calibration)}
+    calibration = Calibration(**kept | {"agreement": Estimate(**kept["agreement"])})
+    first, second = (tuple(map(int, ids)) for ids in told["elsewhere"])
+    data = DataConfig.model_validate_json(json.dumps(told["data"]))
+    return OwnJudge(reference, probe, (first, second), data, calibration, str(told["identity"]))
+
