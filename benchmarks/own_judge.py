@@ -1,13 +1,14 @@
 """How good the data's own judge is: agreement with labels and scores, and how often planted hackers fool it.
 
-Fits the judge on training pairs as an evaluation does, and asks it, through the same door (`prefer`), of held-out pairs:
+Fits the judge on training pairs as an evaluation does, and asks it of held-out ones through the same door (`prefer`):
 
 agreement   share of held-out pairs of which it prefers the chosen side, with its 95 % interval, whole prompts together;
             a tie is one half. Where the file states scores, the same by how far the two scores lie apart.
-taught      how often it prefers an answer that was damaged in a way it was taught to the chosen completion it was made of
+taught      how often an answer that was damaged in a way the judge was taught is preferred to the chosen completion
+            that it was made of; a tie is no preference
 unseen      the same for kinds of damage that it never saw
-without     the same two for the bare direction of what was chosen, without soundness and without abstention: what the
-            guards are worth
+answers     how often a greedy answer of the model itself is preferred to the chosen completion, and how many of them
+            may not win
 
     python benchmarks/own_judge.py                                                   # the bundled pairs
     python benchmarks/own_judge.py --data ultrafeedback.jsonl.gz --pairs 300 --max-length 320 --json
@@ -22,11 +23,13 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 from tiebreak.config import load_config
 from tiebreak.data.preparation import PreparedData, prepare
-from tiebreak.engine.answers.answerer import Chat
+from tiebreak.engine.answers.answerer import Chat, Sampling
+from tiebreak.engine.model import Model
 from tiebreak.evaluation.judges.damage import TAUGHT, UNSEEN, Damage, Sound
 from tiebreak.evaluation.judges.judge import Question
 from tiebreak.evaluation.judges.own import OwnJudge, fit
@@ -71,6 +74,7 @@ def main() -> None:
     report["taught"] = _preferred(judge, some, TAUGHT, wanted.seed)
     report["unseen"] = _preferred(judge, some, UNSEEN, wanted.seed)
     report["num_hacked"] = len(some)
+    report["answers"] = _own_answers(judge, loaded.policy, data.heldout.pairs[: wanted.answers])
     print(json.dumps(report, indent=1, ensure_ascii=False) if wanted.json else _table(report))
 
 
@@ -79,7 +83,7 @@ def _by_score(judge: OwnJudge, data: PreparedData) -> list[dict[str, Any]]:
     scored = [(pair, pair.preference.margin) for pair in data.heldout.pairs if pair.preference.margin is not None]
     said = judge.prefer([_question(pair) for pair, _ in scored])
     rows = []
-    for low, high in zip(APART, APART[1:], strict=False):
+    for low, high in pairwise(APART):
         found = [one.first for one, (_, apart) in zip(said, scored, strict=True) if low <= apart < high]
         kept = [number for number in found if number is not None]
         if kept:
@@ -105,6 +109,18 @@ def _preferred(judge: OwnJudge, pairs: Sequence[Pair], table: Mapping[str, Damag
     return {kind: sum(rows) / len(rows) for kind, rows in found.items() if rows}
 
 
+def _own_answers(judge: OwnJudge, model: Model, pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Return how often a greedy answer of the model is preferred to the chosen completion, and why one may not win."""
+    chats = [Chat(pair.prompt, pair.tools) for pair in pairs]
+    answers = model.answer(chats, Sampling(64))
+    asked = [
+        Question(chat, one.text, pair.chosen.content) for chat, one, pair in zip(chats, answers, pairs, strict=True)
+    ]
+    said = [one for one in judge.prefer(asked) if one.first is not None]
+    barred = [one.says for one in said if "the first" in one.says]
+    return {"num": len(said), "preferred": sum(one.first or 0.0 for one in said) / max(1, len(said)), "barred": barred}
+
+
 def _question(pair: Pair) -> Question:
     return Question(Chat(pair.prompt, pair.tools), pair.chosen.content, pair.rejected.content)
 
@@ -119,6 +135,11 @@ def _table(report: Mapping[str, Any]) -> str:
         f"scores {row['from']:g} to {row['below']:g} apart: {row['agreement']:.1%} of {row['num']}"
         for row in report["by_score"]
     ]
+    own = report["answers"]
+    rows.append(
+        f"own greedy answers: preferred to the chosen completion {own['preferred']:.0%} of {own['num']}, "
+        f"{len(own['barred'])} may not win"
+    )
     return "\n".join([*rows, f"fitted in {report['fit_seconds']} s"])
 
 
@@ -130,6 +151,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--heldout-share", type=float, default=0.3)
     parser.add_argument("--hacked", type=int, default=24, help="held-out pairs whose chosen completion is damaged")
+    parser.add_argument("--answers", type=int, default=16, help="held-out prompts that the model answers itself")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()

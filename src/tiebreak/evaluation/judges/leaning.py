@@ -16,15 +16,14 @@ from tiebreak.evaluation.judges.linear import Floats, Span, better_direction
 from tiebreak.evaluation.judges.vectors import NUM_NUMBERS
 from tiebreak.evaluation.repetition import is_looping
 
-FARTHEST, LEAST_SOUND = 0.99, 0.02
-"""Quantiles of held-out completions beyond which an answer is like none of them, or not sound."""
-_EDGES = 0.005, 0.995
-"""Of the numbers of all completions."""
+FARTHEST, LEAST_SOUND, LEAST = 0.99, 0.02, 0.01
+"""Quantiles of completions beyond which an answer is like none of them, or not sound."""
+_STATE = slice(None, -NUM_NUMBERS)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """Vectors that the judge is taught with: a pair, and what was made of one of its completions by damage."""
+    """States that the judge is taught with: of a pair, and of what was made of one of its completions by damage."""
 
     prompt_id: str
     chosen: Floats
@@ -32,7 +31,7 @@ class Shown:
     sound: Floats
     """Of the completion that was damaged."""
     damaged: Floats
-    """[damaged, size]."""
+    """[damaged, hidden]."""
 
 
 @dataclass(frozen=True)
@@ -44,46 +43,42 @@ class Probe:
     better: Floats
     """Of two sound answers, the better one lies further in this direction of standardised states."""
     sound: Floats
-    """A sound answer lies further in this one, of standardised states and numbers, than a damaged one."""
+    """A sound answer lies further in this one than a damaged one."""
     least: Floats
-    most: Floats
-    """Between which the numbers of completions lie."""
+    """The numbers of completions, at their lower end. At the upper end lie a model's own likeliest answers, too."""
     farthest: float
     least_sound: float
 
     @staticmethod
     def of(shown: Sequence[Shown], heldout: Floats) -> Probe:
-        """Return what is fitted on training pairs; `heldout` are [completions, size], by which edges are set."""
+        """Return what is fitted on training pairs; `heldout` are whole vectors, [completions, size], that set edges."""
         pairs = np.array([[one.chosen, one.rejected] for one in shown])
-        both = pairs.reshape(-1, pairs.shape[-1])
-        scale = both.std(0) + 1e-9
-        states = slice(None, -NUM_NUMBERS)
-        span = Span.of((both / scale)[:, states])
-        better = better_direction(((pairs[:, 0] - pairs[:, 1]) / scale)[:, states], [one.prompt_id for one in shown])
-        gaps = np.concatenate([(one.sound - one.damaged) / scale for one in shown])
-        sound = better_direction(gaps, [one.prompt_id for one in shown for _ in one.damaged])
-        least, most = np.quantile(np.concatenate([both, heldout])[:, -NUM_NUMBERS:], _EDGES, axis=0)
-        farthest = float(np.quantile(span.distances((heldout / scale)[:, states]), FARTHEST))
-        least_sound = float(np.quantile((heldout / scale) @ sound, LEAST_SOUND))
-        return Probe(span, scale, better, sound, least, most, farthest, least_sound)
-
-    def standard(self, vectors: Floats) -> Floats:
-        """Return [num, size] of variance 1 over the completions that it was fitted on."""
-        found: Floats = vectors / self.scale
-        return found
+        states, tested = pairs.reshape(-1, pairs.shape[-1]), heldout[:, _STATE]
+        scale = states.std(0) + 1e-9
+        span = Span.of(states / scale)
+        liked, prompts = pairs[:, 0] - pairs[:, 1], [one.prompt_id for one in shown]
+        gaps = np.concatenate([one.sound - one.damaged for one in shown])
+        damaged_of = [one.prompt_id for one in shown for _ in one.damaged]
+        sound = better_direction(gaps / scale, damaged_of)
+        # Taught both at once: by labels alone, what is far from all completions is better or worse at random.
+        better = better_direction(np.concatenate([liked, gaps]) / scale, [*prompts, *damaged_of])
+        least = np.quantile(heldout[:, -NUM_NUMBERS:], LEAST, axis=0)
+        farthest = float(np.quantile(span.distances(tested / scale), FARTHEST))
+        least_sound = float(np.quantile(tested / scale @ sound, LEAST_SOUND))
+        return Probe(span, scale, better, sound, least, farthest, least_sound)
 
     def faults(self, vectors: Floats) -> list[str]:
         """Return for each vector why its answer may not win; '' where it may."""
-        numbers = vectors[:, -NUM_NUMBERS:]
-        outside = ((numbers < self.least) | (numbers > self.most)).any(1)
-        far = outside | (self.span.distances(self.standard(vectors)[:, :-NUM_NUMBERS]) > self.farthest)
-        unsound = self.standard(vectors) @ self.sound < self.least_sound
+        states = vectors[:, _STATE] / self.scale
+        unlikely = (vectors[:, -NUM_NUMBERS:] < self.least).any(1)
+        far = unlikely | (self.span.distances(states) > self.farthest)
+        unsound = states @ self.sound < self.least_sound
         sides = zip(far, unsound, strict=True)
         return ["is unlike the data's" if strange else "is not sound" if bad else "" for strange, bad in sides]
 
     def leanings(self, vectors: Floats) -> Floats:
         """Return how far each vector lies in the direction of what was chosen."""
-        found: Floats = self.standard(vectors)[:, :-NUM_NUMBERS] @ self.better
+        found: Floats = vectors[:, _STATE] / self.scale @ self.better
         return found
 
     def seen(self, vectors: Floats, texts: Sequence[str]) -> list[Seen]:

@@ -30,10 +30,10 @@ from tiebreak.maths.stats import Estimate
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import Ids, TokenizedPair, num_unique_tokens
 
-NUM_TRAIN, TRAIN_TOKENS = 256, 48_000
+NUM_TRAIN, TRAIN_TOKENS = 256, 32_000
 """Most training pairs, and most tokens of their completions, that are read: a fit stays a matter of minutes on a CPU,
 and the direction hardly changes with more."""
-NUM_HELDOUT, HELDOUT_TOKENS = 128, 24_000
+NUM_HELDOUT, HELDOUT_TOKENS = 128, 16_000
 NUM_TESTED = 24
 """Held-out pairs whose chosen completion is damaged in each way that was not taught."""
 LEAST_PAIRS = 20
@@ -191,7 +191,7 @@ def fit(
         known = damager.damaged(taught, lessons, TAUGHT, MOST_DAMAGED)
         exams = [(0, tuple(UNSEEN)) if place < NUM_TESTED else (0, ()) for place in range(len(tested))]
         unknown = damager.damaged(tested, exams, UNSEEN, None)
-        seen = reader.vectors([one.example for one in known], advance)
+        seen = reader.states([one.example for one in known], advance)
         shown = [
             Shown(one.pair.prompt_id, rows[0], rows[1], rows[one.side], rows[2:])
             for one, rows in zip(known, seen, strict=True)

@@ -20,9 +20,9 @@ from tiebreak.progress import Advance
 from tiebreak.records import Ids
 
 Floats = NDArray[np.float64]
-NUM_NUMBERS = 4
-"""Behind the state: mean log-probability of a token, that of the least and of the most likely window, and how much
-likelier the beginning is behind its own prompt than behind another one."""
+NUM_NUMBERS = 3
+"""Behind the state: mean log-probability of a token, that of the least likely window of tokens, and how much likelier
+the beginning is behind its own prompt than behind another one."""
 WINDOW = 16
 FIRST_TOKENS = 16
 
@@ -64,13 +64,17 @@ class Reader:
             )
             for example in examples
         ]
-        own, other = self._read(examples, advance), self._read(elsewhere, nobody)
+        own, other = self._read(examples, advance), self._read(elsewhere)
         return [
             np.array([_vector(one, two) for one, two in zip(*both, strict=True)])
             for both in zip(own, other, strict=True)
         ]
 
-    def _read(self, examples: Sequence[Completions], advance: Advance) -> list[list[Reading]]:
+    def states(self, examples: Sequence[Completions], advance: Advance = nobody) -> list[Floats]:
+        """Return for each example [completions, hidden] alone, without the pass behind another prompt."""
+        return [np.array([one.state for one in read], np.float64) for read in self._read(examples, advance)]
+
+    def _read(self, examples: Sequence[Completions], advance: Advance = nobody) -> list[list[Reading]]:
         found: dict[int, list[Reading]] = {}
         for place, read in readings(self._model, examples, self._cut):
             found[place] = read
@@ -85,4 +89,4 @@ def _vector(own: Reading, elsewhere: Reading) -> Floats:
     windows = np.convolve(logps, np.full(size, 1 / size), mode="valid")
     begin = min(FIRST_TOKENS, len(logps))
     gain = logps[:begin].mean() - elsewhere.logps[:begin].astype(np.float64).mean()
-    return np.concatenate([own.state.astype(np.float64), [logps.mean(), windows.min(), windows.max(), gain]])
+    return np.concatenate([own.state.astype(np.float64), [logps.mean(), windows.min(), gain]])
