@@ -15,16 +15,21 @@ from tiebreak.progress import Progress, Silent
 from tiebreak.records import TokenizedPair
 
 if TYPE_CHECKING:  # a rule and a server need no torch
-    from tiebreak.engine.model import Model
+    from tiebreak.config import DataConfig
+    from tiebreak.engine.reference.kinds import Reference
+    from tiebreak.engine.scorer import Cut
 
 
 @dataclass(frozen=True)
 class Fitting:
     """What a judge is fitted on: the frozen reference, training pairs, and held-out pairs to be calibrated on."""
 
-    reference: Model
+    reference: Reference
     train: Sequence[TokenizedPair]
     heldout: Sequence[TokenizedPair]
+    data: DataConfig
+    cut: Cut
+    seed: int
 
 
 @dataclass(frozen=True)
