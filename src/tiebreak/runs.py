@@ -71,6 +71,10 @@ class Run:
     """One folder for each evaluation of something else than the trained policy against its reference."""
     draws_file = _Place("draws.jsonl")
     """Several answers to a prompt, drawn from reference and policy, each scored by both."""
+    tasks_file = _Place("tasks.jsonl")
+    """One line for each question of a user's own tasks, before and after."""
+    tasks_folder = _Place(".tasks")
+    """What of them is done by an evaluation that is not whole yet."""
     judge_file = _Place("judge.safetensors")
     """The data's own judge, where one was fitted."""
     judgements_file = _Place("judgements.jsonl")

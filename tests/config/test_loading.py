@@ -14,17 +14,23 @@ from tiebreak.config import (
     AdapterConfig,
     Config,
     DataConfig,
+    DataJudge,
     EvaluationConfig,
     LossConfig,
     ModelConfig,
+    ModelJudge,
     OutputConfig,
+    RewardModelJudge,
     RuleConfig,
+    RuleJudge,
+    ServerJudge,
     TrainingConfig,
     build_config,
     describe_config,
     dump_config,
     leaves,
     load_config,
+    load_judge,
     warnings_of,
 )
 from tiebreak.errors import ConfigError
@@ -276,6 +282,51 @@ def test_what_is_written_is_read_back_the_same(tmp_path_factory, made):
     assert load_config(path) == made
 
 
+JUDGES = {
+    "rule:length_band": RuleJudge(reward="length_band"),
+    "rule:my_rewards.py:polite": RuleJudge(reward="my_rewards.py:polite"),
+    "reward_model:org/name": RewardModelJudge(model="org/name"),
+    "model:org/name": ModelJudge(model="org/name"),
+    "server:big:70b": ServerJudge(model="big:70b"),
+    "data": DataJudge(),
+}
+
+
+@pytest.mark.parametrize(("short", "judge"), JUDGES.items(), ids=JUDGES)
+def test_a_judge_is_written_in_short_or_as_a_section_and_read_back(written, short, judge):
+    config = load_config(None, [f"evaluation.judge={short}"])
+    assert config.evaluation.judge == judge
+    assert load_config(written(f"evaluation: {{judge: '{short}'}}")).evaluation.judge == judge
+    assert load_config(written(dump_config(config))).evaluation.judge == judge
+    assert load_judge(short) == load_judge(judge.model_dump(mode="json")) == judge
+
+
+def test_a_dotted_key_goes_into_a_judge_in_short():
+    sets = ["evaluation.judge=rule:length_band", "evaluation.judge.arguments.least=3"]
+    assert load_config(None, sets).evaluation.judge == RuleJudge(reward="length_band", arguments={"least": 3})
+    assert load_judge("server:m", ["judge.max_calls=7"]) == ServerJudge(model="m", max_calls=7)
+
+
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        (["judge=rul:x"], "evaluation.judge: found 'rul:x'; kind is one of rule, .*Did you mean 'rule'?"),
+        (["judge=rul:x", "judge.arguments.least=3"], "judge: found 'rul:x'; kind is one of rule, .*mean 'rule'?"),
+        (["judge=rule"], "'evaluation.judge.reward' is missing"),
+        (["judge={reward: a}"], "evaluation.judge: found {'reward': 'a'}; kind is one of rule"),
+        (["judge=3"], "evaluation.judge: found 3; kind is one of rule"),
+        (["judge=data:x"], "a judge of kind data has no name; write 'data' alone"),
+        (["judge=server:m", "judge.modle=b"], "unknown key 'evaluation.judge.modle'. Did you mean"),
+        (["judge=server:m", "judge.num_at_once=0"], "evaluation.judge.num_at_once: found 0; input should be greater"),
+        (["judge=server:m", "judge.max_cost=1"], "max_cost needs price_in and price_out"),
+    ],
+)
+def test_what_makes_no_judge_is_refused_in_one_line(sets, words):
+    with pytest.raises(ConfigError, match=words.replace("{", r"\{").replace("?", r"\?")) as refusal:
+        load_config(None, [f"evaluation.{one}" for one in sets])
+    assert "\n" not in str(refusal.value)
+
+
 def test_every_leaf_is_described_in_one_sentence():
     found = dict(leaves())
     assert len(found) > 35
@@ -291,7 +342,11 @@ def test_the_described_defaults_are_the_defaults(written):
         exclude={"output": {"dir"}}
     )
     tree = yaml.safe_load(text)
-    optional = {"evaluation.rule", "evaluation.judge"}  # sections that are null unless somebody wants them
+    optional = {
+        "evaluation.rule",
+        "evaluation.judge",
+        "evaluation.lm_eval",
+    }  # sections that are null unless somebody wants them
     keys = {key for key, _ in leaves() if key.rpartition(".")[0] not in optional} | optional
     assert keys == {f"{section}.{name}" for section, values in tree.items() for name in values}
     for key, field in leaves():

@@ -5,6 +5,7 @@ Owns the order: evidence on pairs, answers, summary.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,13 @@ from tiebreak.data.account import Side
 from tiebreak.engine.model import Model
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.scorer import Cut
+from tiebreak.evaluation.capabilities.asking import measure_tasks
+from tiebreak.evaluation.capabilities.harness import check_lm_eval, measure_lm_eval
+from tiebreak.evaluation.capabilities.taskfiles import load_tasks
 from tiebreak.evaluation.draws import draw
 from tiebreak.evaluation.heldout import Evidence, HeldoutPairs
 from tiebreak.evaluation.judges.given import Fitting, Given
+from tiebreak.evaluation.judges.table import JUDGES
 from tiebreak.evaluation.judging import judge_answers
 from tiebreak.evaluation.kept import KeptRows
 from tiebreak.evaluation.measures import draw_rows, probe_rows, rows, summarise
@@ -34,7 +39,7 @@ from tiebreak.runs import Run
 
 @dataclass(frozen=True)
 class Measured:
-    """Before and after: the summary with its verdict, one row a measure, one a pair, one an answered prompt."""
+    """Before and after: the summary with its verdict, one row a measure, one a pair, an answered prompt, a question."""
 
     evaluation: dict[str, Any]
     rows: Sequence[Row]
@@ -42,6 +47,7 @@ class Measured:
     samples: Sequence[dict[str, Any]]
     draws: Sequence[dict[str, Any]]
     judgements: Sequence[dict[str, Any]]
+    tasks: Sequence[dict[str, Any]]
 
     def write(self, run: Run) -> None:
         """Keep everything in the run folder, or in one of its evaluations; what was kept until now may go."""
@@ -50,10 +56,22 @@ class Measured:
         files.write_jsonl(run.samples_file, self.samples)
         files.write_jsonl(run.draws_file, self.draws)
         files.write_jsonl(run.judgements_file, self.judgements)
+        files.write_jsonl(run.tasks_file, self.tasks)
         files.write_jsonl(run.measures_file, (row.as_dict() for row in self.rows))
         files.write_json(run.evaluation_file, self.evaluation)
         for file in (run.answers_file, run.kept_file):
             file.unlink(missing_ok=True)
+        shutil.rmtree(run.tasks_folder, ignore_errors=True)
+
+
+def check_evaluation(settings: EvaluationConfig) -> None:
+    """Refuse what could not be measured at the end, before anything is spent: tasks, and judges that are soon made."""
+    load_tasks(settings.tasks)
+    if settings.lm_eval:
+        check_lm_eval(settings.lm_eval)
+    if settings.judge and JUDGES[settings.judge.kind].is_light:
+        with JUDGES[settings.judge.kind].make(settings.judge, Given()):
+            pass
 
 
 def measure(
@@ -76,8 +94,8 @@ def measure(
     """Measure policy against reference on held-out pairs.
 
     `told` are facts about the run that the verdict's first line names; `seed` is the run's. What is generated and
-    scored is kept in the folder of `into` until all of it is written there: cut off, it goes on where it was. The data's
-    own judge is fitted on `train`, by settings of `data`, and kept in the file `judge`.
+    scored is kept in the folder of `into` until all of it is written there: cut off, it goes on where it was. The
+    data's own judge is fitted on `train`, by settings of `data`, and kept in the file `judge`.
     """
     kept = KeptRows(into.kept_file)
     evidence = HeldoutPairs(policy, reference, objective, pairs.tokenized, cut).evidence(progress=progress, kept=kept)
@@ -91,10 +109,21 @@ def measure(
     judged = judge_answers(samples, pairs.pairs, settings, Given(progress, fitting=fitting), seed)
     if judged:
         measured += judged.measured()
+    tasks = [
+        *measure_tasks(policy, reference, load_tasks(settings.tasks), cut, progress, into.tasks_folder),
+        *(
+            measure_lm_eval(policy, reference, settings.lm_eval, progress, into.tasks_folder)
+            if settings.lm_eval
+            else ()
+        ),
+    ]
+    measured += [one.row() for one in tasks]
     if settings.neutral_probe:
         measured += probe_rows(NeutralProbe(policy, reference, cut).rows(progress))
     if judged and judged.refusal:
         told = [*told, f"{judged.by} is not heard: {judged.refusal}"]
     summary = summarise(measured, len(samples), gate, told, seed)
+    summary["tasks"] = [one.summary() for one in tasks]
     summary["judge"] = judged and judged.as_dict(derive_seed(seed, "judge"))
-    return Measured(summary, measured, evidence, samples, draws, judged.rows() if judged else [])
+    answered = [line for one in tasks for line in one.lines()]
+    return Measured(summary, measured, evidence, samples, draws, judged.rows() if judged else [], answered)

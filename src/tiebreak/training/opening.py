@@ -22,6 +22,7 @@ from tiebreak.data.preparation import PreparedData, prepare
 from tiebreak.doctor.report import AuditReport
 from tiebreak.engine.planner import Plan, make_plan
 from tiebreak.errors import RunError
+from tiebreak.evaluation.measuring import check_evaluation
 from tiebreak.fingerprint import fingerprint
 from tiebreak.progress import Progress
 from tiebreak.runs import Run, as_a_run_writes
@@ -46,6 +47,7 @@ class Ready:
 def check_settings(config: Config, progress: Progress) -> None:
     """Refuse settings that could not be carried out, and tell of those that are rarely meant."""
     check_trackers(config.output.trackers)
+    check_evaluation(config.evaluation)
     for warning in warnings_of(config):
         progress.warn(warning)
 

@@ -130,10 +130,11 @@ def judge(
 ) -> Judged:
     """Ask a judge about each pair of a file (chosen against rejected), or each sample of a run (after against before).
 
-    `format` and `columns` say how pairs are read, where the file does not. `out` gets a row for each question as it is judged, and is gone on with where it holds rows of the same judge;
-    `kept` is where raw answers of servers are kept, else in the user's cache. With `calibrate`, what people chose is
-    what the judge is held against. A dry run asks nothing. Raises DataError or RunError where there is nothing to
-    judge, ConfigError where the settings make no judge, JudgeError where it stopped half-way.
+    `format` and `columns` say how pairs are read, where the file does not. `out` gets a row for each question as it is
+    judged, and is gone on with where it holds rows of the same judge; `kept` is where raw answers of servers are kept,
+    else in the user's cache. With `calibrate`, what people chose is what the judge is held against. A dry run asks
+    nothing. Raises DataError or RunError where there is nothing to judge, ConfigError where the settings make no judge,
+    JudgeError where it stopped half-way.
     """
     progress = progress or Silent()
     asked = questions_of(path, format, columns)

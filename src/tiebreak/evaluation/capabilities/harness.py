@@ -19,7 +19,8 @@ import torch
 
 from tiebreak.config import LmEvalConfig
 from tiebreak.engine.attention import use_plain_attention
-from tiebreak.engine.model import Model, evaluation_mode
+from tiebreak.engine.model import Model
+from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.errors import ConfigError, DataError, nearest, one_line
 from tiebreak.evaluation.capabilities.asking import TaskRows

@@ -17,7 +17,8 @@ import torch
 
 from tiebreak import faults
 from tiebreak.data.render import Renderer
-from tiebreak.engine.model import Model, evaluation_mode
+from tiebreak.engine.model import Model
+from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.scorer import Cut
 from tiebreak.errors import RenderError, TrainingError
 from tiebreak.fingerprint import fingerprint

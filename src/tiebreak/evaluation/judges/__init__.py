@@ -9,5 +9,5 @@ capped        what judging costs, and when it stops     calibration  whether a j
 reward_model  a sequence classifier with one label      local     a language model in this process, asked for A or B
 own           the data's own, fitted on its pairs       damage    sound answers damaged on purpose
 leaning       its fitted numbers, and how it decides    linear    what is learned from vectors of completions
-vectors       an answer as a vector
+vectors       an answer as a vector                     fitted    the data's own judge in a run folder
 """

@@ -78,7 +78,8 @@ class Agreement:
         if self.verdict == "pass":
             return f"{found}: better than chance"
         if self.verdict == "fail":
-            return f"{found}: no better than chance, or hardly; it may decide nothing"
+            against = "against what they prefer" if self.high < CHANCE else "no better than chance, or hardly"
+            return f"{found}: {against}; it may decide nothing"
         if self.num < MIN_JUDGED * (self.num + self.num_not_judged):
             return f"{found}: {self.num_not_judged} more were not judged, which is most of them"
         if self.num_prompts < MIN_PROMPTS:

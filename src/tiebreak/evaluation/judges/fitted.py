@@ -102,4 +102,3 @@ def _judge(told: Mapping[str, Any], vectors: Mapping[str, Any], reference: Refer
     first, second = (tuple(map(int, ids)) for ids in told["elsewhere"])
     data = DataConfig.model_validate_json(json.dumps(told["data"]))
     return OwnJudge(reference, probe, (first, second), data, calibration, str(told["identity"]))
-

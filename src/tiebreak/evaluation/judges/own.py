@@ -102,8 +102,8 @@ class OwnJudge:
         identity: str,
     ) -> None:
         self._reference = reference
-        self._probe = probe
-        self._elsewhere = elsewhere
+        self.probe = probe
+        self.elsewhere = elsewhere
         self._data = data
         self.calibration = calibration
         self.identity = identity
@@ -128,7 +128,7 @@ class OwnJudge:
         """Return 1, 0 or a tie for each question; the order of the two answers makes no difference."""
         found: list[Preference] = []
         with self._reference.model() as model:
-            reader = Reader(model, self._elsewhere, self._data)
+            reader = Reader(model, self.elsewhere, self._data)
             for start in range(0, len(questions), _AT_ONCE):
                 some = questions[start : start + _AT_ONCE]
                 seen = self._seen(reader, [(one.chat, text) for one in some for text in (one.first, one.second)])
@@ -156,7 +156,7 @@ class OwnJudge:
             for completion, vector in zip(example.completions, rows, strict=True)
         }
         for place, ids in rendered.items():
-            [found[place]] = self._probe.seen(vectors[ids][None], [asked[place][1]])
+            [found[place]] = self.probe.seen(vectors[ids][None], [asked[place][1]])
         return [found[place] for place in range(len(asked))]
 
 

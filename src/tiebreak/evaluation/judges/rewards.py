@@ -95,9 +95,10 @@ def repetition(completions: Sequence[Messages]) -> Ratings:
 def language(
     completions: Sequence[Messages], prompts: Sequence[Messages] | None = None, *, language: str | None = None
 ) -> Ratings:
-    """Return how probable it is that a completion is in a language: an ISO 639-1 code, or none for the prompt's own.
+    """Return 1 where a completion is in a language, else 0: an ISO 639-1 code, or none for the prompt's own.
 
-    The prompt's own is that of the last message of a user; None where it or the completion has no letters.
+    The prompt's own is that of the last message of a user; None where it or the completion has no letters. It is the
+    most probable language that counts, not how probable it is: that grows with the length of a text.
     """
     identify = _identifier()
     if language is not None and language not in identify.labels:
@@ -108,7 +109,7 @@ def language(
         if wanted is None:
             asked = [str(one.get("content") or "") for one in (prompts or [])[place] if one.get("role") == "user"]
             wanted = identify.classify(asked[-1])[0] if asked and _has_letters(asked[-1]) else None
-        found.append(float(dict(identify.rank(text))[wanted]) if wanted and _has_letters(text) else None)
+        found.append(float(identify.classify(text)[0] == wanted) if wanted and _has_letters(text) else None)
     return found
 
 
