@@ -103,9 +103,8 @@ def test_answers_are_counted_where_there_are_any_and_the_rule_where_there_is_one
     repeated, loops = plain["Share of an answer that repeats itself"], plain["Answers that go round in circles"]
     assert (repeated["before"]["mean"], repeated["after"]["mean"]) == (0.125, 0.625)
     assert (loops["before"]["mean"], loops["after"]["mean"]) == (0.0, 1.0)
-    assert ruled.keys() - plain.keys() == {"Answers: short", "Answers better than before"}
+    assert ruled.keys() - plain.keys() == {"Answers: short"}
     assert ruled["Answers: short"]["after"]["mean"] == 1.0
-    assert ruled["Answers better than before"]["after"]["mean"] == 1.0
 
 
 def test_what_the_chosen_side_lost_is_counted_per_token_and_unchanged_answers_are_counted():

@@ -72,8 +72,8 @@ def length_controlled(
 def pseudo_values(preferences: Sequence[float], length_differences: Sequence[float]) -> list[float] | None:
     """Return a value for each item whose mean is the length-controlled win rate and whose spread is that of its error.
 
-    n · w − (n − 1) · w without the item: the jackknife's pseudo-values (Tukey 1958; Efron & Tibshirani 1993, ch. 11), so
-    that the slope of length counts as what it is, an estimate. They may lie outside 0..1. None as `length_controlled`.
+    n · w − (n − 1) · w without the item: the jackknife's pseudo-values (Tukey 1958; Efron & Tibshirani 1993, ch. 11),
+    so that the slope of length counts as an estimate, too. They may lie outside 0..1. None as `length_controlled`.
     """
     y, term = np.asarray(preferences, dtype=np.float64), length_term(np.asarray(length_differences, dtype=np.float64))
     num, second_moment = len(y), float(np.mean(term**2))

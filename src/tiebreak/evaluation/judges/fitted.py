@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -57,21 +57,19 @@ def _weights(reference: Reference) -> str:
 
 
 def _write(judge: OwnJudge, fitting: Fitting) -> None:
-    probe, calibration = judge.probe, judge.calibration
-    vectors = {"scale": probe.scale, "better": probe.better, "sound": probe.sound, "least": probe.least,
-               "most": probe.most, "centre": probe.span.centre, "directions": probe.span.directions,
-               "variances": probe.span.variances}  # fmt: skip
+    probe = vars(judge.probe)
+    flat = {**{f"span.{name}": value for name, value in vars(judge.probe.span).items()}, **probe}
     told = {
         "weights": _weights(fitting.reference),
         "identity": judge.identity,
         "elsewhere": judge.elsewhere,
         "data": fitting.data.model_dump(mode="json"),
-        "numbers": {"rest": probe.span.rest, "farthest": probe.farthest, "least_sound": probe.least_sound},
-        "calibration": asdict(calibration),
+        "numbers": {name: value for name, value in flat.items() if isinstance(value, float)},
+        "calibration": asdict(judge.calibration),
     }
-    tensors = {name: np.ascontiguousarray(vector, dtype=np.float64) for name, vector in vectors.items()}
+    vectors = {name: np.ascontiguousarray(value) for name, value in flat.items() if isinstance(value, np.ndarray)}
     fitting.file.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(fitting.file, save(tensors, {"told": json.dumps(told, allow_nan=False)}))
+    write_bytes(fitting.file, save(vectors, {"told": json.dumps(told, allow_nan=False)}))
 
 
 def _read(fitting: Fitting) -> OwnJudge | None:
@@ -87,17 +85,16 @@ def _read(fitting: Fitting) -> OwnJudge | None:
         return _judge(told, vectors, fitting.reference)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
-            f"{fitting.file}: is not a judge as a run keeps one ({one_line(error, 100)}); remove it, and training again "
-            "makes another"
+            f"{fitting.file}: is not a judge as a run keeps one ({one_line(error, 100)}); remove it, and "
+            "training again makes another"
         ) from None
 
 
 def _judge(told: Mapping[str, Any], vectors: Mapping[str, Any], reference: Reference) -> OwnJudge:
-    numbers = {name: float(value) for name, value in told["numbers"].items()}
-    span = Span(*(vectors[name] for name in ("centre", "directions", "variances")), numbers["rest"])
-    own = {name: vectors[name] for name in ("scale", "better", "sound", "least", "most")}
-    probe = Probe(span, **own, farthest=numbers["farthest"], least_sound=numbers["least_sound"])
-    kept = {field.name: told["calibration"][field.name] for field in fields(Calibration)}
+    flat = {**vectors, **{name: float(value) for name, value in told["numbers"].items()}}
+    span = Span(**{name.removeprefix("span."): value for name, value in flat.items() if name.startswith("span.")})
+    probe = Probe(span=span, **{name: value for name, value in flat.items() if not name.startswith("span.")})
+    kept = dict(told["calibration"])
     calibration = Calibration(**kept | {"agreement": Estimate(**kept["agreement"])})
     first, second = (tuple(map(int, ids)) for ids in told["elsewhere"])
     data = DataConfig.model_validate_json(json.dumps(told["data"]))

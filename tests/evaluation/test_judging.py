@@ -1,0 +1,135 @@
+"""Who says whether answers got better, and whether to believe it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tiebreak.config import load_config
+from tiebreak.errors import ConfigError
+from tiebreak.evaluation.judges.given import Fitting, Given
+from tiebreak.evaluation.judging import judge_answers
+from tiebreak.evaluation.measuring import check_evaluation
+from tiebreak.progress import Silent
+from tiebreak.records import Message, Pair
+from tiny import load, settings, token_pairs
+
+
+def _evaluation(**more):
+    return load_config(None, {f"evaluation.{key}": value for key, value in more.items()}).evaluation
+
+
+def _sample(index, before, after, matches=(False, False)):
+    sides = {
+        "before": {"text": before, "matches_rule": matches[0]},
+        "after": {"text": after, "matches_rule": matches[1]},
+    }
+    prompt = [{"role": "user", "content": f"question {index}"}]
+    return {"prompt_id": f"prompt{index}", "prompt": prompt, **sides}
+
+
+def _pair(index, chosen, rejected):
+    return Pair((Message("user", f"held {index}"),), Message("assistant", chosen), Message("assistant", rejected))
+
+
+LONGER = {"kind": "rule", "reward": "length_band", "arguments": {"least": 5, "unit": "characters"}}
+
+
+def _by(reward, folder, body):
+    file = folder / "mine.py"
+    file.write_text(
+        f"def {reward}(completions, **kwargs):\n    texts = [one[-1]['content'] for one in completions]\n{body}"
+    )
+    return {"kind": "rule", "reward": f"{file}:{reward}"}
+
+
+def test_a_rule_says_a_half_where_it_says_the_same_of_both():
+    samples = [
+        _sample(0, "a", "b", (False, True)),
+        _sample(1, "a", "b", (True, False)),
+        _sample(2, "a", "b", (True, True)),
+    ]
+    found = judge_answers(samples, [], _evaluation(rule={"name": "short", "pattern": "x"}), Given(), 0)
+    assert [row["preferred"] for row in found.rows()] == [1.0, 0.0, 0.5]
+    [row, *_] = found.measured()
+    assert (row.key, row.after, row.before) == ("answers/preferred", [1.0, 0.0, 0.5], [0.5] * 3)
+    assert not row.weak
+
+
+def test_nobody_is_asked_where_there_is_no_answer_or_no_judge():
+    assert judge_answers([], [], _evaluation(judge=LONGER), Given(), 0) is None
+    assert judge_answers([_sample(0, "a", "b")], [], _evaluation(), Given(), 0) is None
+
+
+def test_a_judge_is_asked_only_where_answers_differ_and_what_it_did_not_say_is_counted(tmp_path):
+    judge = _by("longest", tmp_path, "    return [None if '?' in text else len(text) for text in texts]\n")
+    samples = [_sample(0, "aa", "aaaa"), _sample(1, "same", "same"), _sample(2, "aaa", "a"), _sample(3, "a?", "aa")]
+    found = judge_answers(samples, [], _evaluation(judge=judge), Given(), 0)
+    assert [row["preferred"] for row in found.rows()] == [1.0, 0.5, 0.0, None]
+    told = found.as_dict(0)
+    assert (told["num_judged"], sum(told["not_judged"].values()), told["refusal"]) == (3, 1, None)
+    assert found.measured()[0].prompts == ["prompt0", "prompt1", "prompt2"]
+    json.dumps(told, allow_nan=False)
+
+
+def test_the_datas_own_judge_that_cannot_be_made_or_used_decides_nothing_and_says_why(tiny_model, tmp_path):
+    config = settings(tiny_model)
+    loaded = load(config)
+    samples = [_sample(i, "the cat", "a dog") for i in range(3)]
+
+    def asked(train, heldout):
+        fitting = Fitting(loaded.reference, train, heldout, config.data, loaded.budget.cut, 0, tmp_path / "judge")
+        return judge_answers(samples, [], _evaluation(), Given(fitting=fitting), 0)
+
+    few = asked(token_pairs(3), token_pairs(3, seed=1))
+    assert "3 training pairs and 3 held-out pairs" in few.refusal
+    assert few.measured() == []
+    assert few.as_dict(0)["num_judged"] == 0
+    # Labels drawn by chance: it agrees with nobody.
+    chance = asked(token_pairs(40), token_pairs(40, seed=1))
+    assert "not used" in chance.refusal
+    assert chance.is_weak
+    # What was fitted is found again, and not fitted anew; without training pairs and a file there is none.
+    kept = (tmp_path / "judge").read_bytes()
+    again = asked((), token_pairs(40, seed=1))
+    assert again.refusal == chance.refusal
+    assert (tmp_path / "judge").read_bytes() == kept
+    (tmp_path / "judge").unlink()
+    assert "training pairs are at hand only while a run trains" in asked((), ()).refusal
+    (tmp_path / "judge").write_bytes(kept[:-9])
+    assert "is not a judge as a run keeps one" in asked((), ()).refusal
+
+
+def test_a_judge_that_agrees_with_nobody_is_not_heard(tiny_model, tmp_path):
+    """A reward model drawn by chance."""
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    shape = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=2, num_labels=1, pad_token_id=0,
+    )  # fmt: skip
+    LlamaForSequenceClassification(shape).save_pretrained(tmp_path / "rm")
+    tokenizer.save_pretrained(tmp_path / "rm")
+    pairs = [
+        _pair(i, "the cat sat", "the dog ran") if i % 2 else _pair(i, "the dog ran", "the cat sat") for i in range(60)
+    ]
+    evaluation = _evaluation(judge=f"reward_model:{tmp_path / 'rm'}")
+    samples = [_sample(i, "the cat", "a dog") for i in range(4)]
+    found = judge_answers(samples, pairs, evaluation, Given(Silent()), 0)
+    assert found.agreement.num == 60
+    assert "no better than chance" in found.refusal or "not known" in found.refusal
+    assert found.measured() == []
+    # Not tried, it is heard: who sets that to 0 takes it upon themselves.
+    untried = judge_answers(samples, pairs, evaluation.model_copy(update={"calibration_pairs": 0}), Given(Silent()), 0)
+    assert untried.refusal is None
+    assert len(untried.measured()[0].after) == 4
+
+
+def test_what_could_not_be_measured_at_the_end_is_refused_at_the_start(tmp_path):
+    with pytest.raises(ConfigError, match="is not built in, wanted one of"):
+        check_evaluation(_evaluation(judge="rule:lenth_band"))
+    with pytest.raises(ConfigError, match=r"missing\.yaml"):
+        check_evaluation(_evaluation(tasks=[str(tmp_path / "missing.yaml")]))
+    check_evaluation(_evaluation(judge=LONGER))
