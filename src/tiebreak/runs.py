@@ -87,6 +87,8 @@ class Run:
     """Answers before and after."""
     measures_file = _Place("measures.jsonl")
     """One line for each measure, with its value of every item before and after: what the gate decides on."""
+    capability_file = _Place("capability.json")
+    """The capability card: each measure before, during and after, and the rules that it is held against."""
     report_file = _Place("report.html")
     """All of it on one page."""
 

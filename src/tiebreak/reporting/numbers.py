@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,18 @@ def shown(estimate: Mapping[str, Any], unit: str) -> str:
     digits, suffix = (1, " %") if is_share else (1, "") if unit == "tokens" else (3, "")
     text, least, most = (f"{value:.{digits}f}" for value in (mean, low, high))
     return f"{text}{suffix}" if least == most else f"{text}{suffix} ({least} … {most})"
+
+
+def alone(mean: float, unit: str) -> str:
+    """Return a mean without its interval, like `72.5 %`."""
+    return shown({"mean": mean, "low": mean, "high": mean}, unit)
+
+
+def effect(size: float, unit: str) -> str:
+    """Return how large a change is, like `3.1 points`; of tokens the factor whose logarithm it is."""
+    if unit == "tokens":
+        return f"a factor of {math.exp(size):.2f}"
+    return f"{100 * size:.1f} points" if unit == "share" else f"{size:.3f} {unit}"
 
 
 def duration(seconds: float) -> str:
