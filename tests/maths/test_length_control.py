@@ -113,9 +113,9 @@ def test_pseudo_values_have_the_controlled_rate_as_their_mean_and_its_error_as_t
     rng = np.random.default_rng(7)
     differences = rng.normal(20, 60, 120)
     won = (rng.random(120) < 1 / (1 + np.exp(-(0.4 + 1.2 * np.tanh(differences / 60))))).astype(float)
-    values = np.array(length_control.pseudo_values(won, differences))
+    values = np.array(length_control.pseudo_values(won.tolist(), differences.tolist()))
     prompts = [f"p{i}" for i in range(120)]
-    found = length_control.length_controlled(won, differences, prompts, 0)
+    found = length_control.length_controlled(won.tolist(), differences.tolist(), prompts, 0)
     assert values.mean() == pytest.approx(found.mean, abs=0.01)  # up to the jackknife's own correction of bias
     width = 2 * 1.96 * values.std(ddof=1) / np.sqrt(120)
     assert width == pytest.approx(found.high - found.low, rel=0.15)
