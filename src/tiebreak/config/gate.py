@@ -37,7 +37,7 @@ class Measured:
     remedy: str = "the command evaluate measures it"
 
 
-_UNJUDGED = "no rule or judge says whether answers got better; set evaluation.rule or a judge"
+_UNJUDGED = "no rule or judge says whether answers got better; set evaluation.rule or evaluation.judge"
 _DRAWS = "set evaluation.num_draws and evaluation.drawn_prompts, and evaluation.draw_temperature to 1"
 _ANSWERS = "set evaluation.num_samples to 64 or more"
 MEASURES: Mapping[str, Measured] = MappingProxyType(

@@ -123,11 +123,26 @@ def print_evaluation(evaluation: Mapping[str, Any], samples: Sequence[Mapping[st
             cells = (row["name"], shown(row["before"], row["unit"]), shown(row["after"], row["unit"]))
             table.add_row(*(Text(printable(cell)) for cell in cells))
         out.print(table)
+        if evaluation.get("judge"):
+            out.print(Text(printable(_judged(evaluation["judge"]))), soft_wrap=True)
         # Answers whose rule changed come first, in their order.
         telling = sorted(samples, key=lambda s: s["before"].get("matches_rule") == s["after"].get("matches_rule"))
         for sample in telling[:num_samples]:
             _print_sample(out, sample)
         _print_verdict(out, evaluation)
+
+
+def _judged(judge: Mapping[str, Any]) -> str:
+    """Say who judged the answers, and what of it has to be known."""
+    if judge["refusal"]:
+        return f"answers judged by {judge['by']}: not heard, {judge['refusal']}"
+    unsaid = "".join(f"; {num} not judged ({reason})" for reason, num in judge["not_judged"].items())
+    if not judge["num_judged"]:
+        return f"answers judged by {judge['by']}: none{unsaid}"
+    shares = f"{judge['ties']:.0%} ties, {judge['flip_rate']:.0%} changed by the order of the answers"
+    return f"answers judged by {judge['by']}: {judge['num_judged']}, {shares}{unsaid}" + (
+        f"; {judge['note']}" if judge["note"] else ""
+    )
 
 
 def print_checkpoints(evaluations: Sequence[Mapping[str, Any]]) -> None:
