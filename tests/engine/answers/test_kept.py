@@ -122,3 +122,48 @@ def test_another_chat_template_is_another_answerer(tiny_model):
     two.tokenizer.chat_template = two.tokenizer.chat_template.replace("user", "you") + " "
     assert one.identity != two.identity
     assert one.digest() == two.digest()
+
+
+DRAWN = Sampling(max_new_tokens=6, temperature=1.2, num=3, seed=5)
+
+
+@pytest.mark.parametrize("num_known", [0, 1, 2, 3])
+def test_several_answers_to_each_chat_are_equal_after_a_restart_and_none_is_asked_for_twice(
+    tiny_model, tmp_path, num_known
+):
+    policy, path = load(settings(tiny_model)).policy, tmp_path / "answers.jsonl"
+    chats = [_chat(text) for text in ("the cat", "yes", "the dog ran to the park")]
+    plain = policy.answer(chats, DRAWN)
+    assert len(set(plain)) == 9
+    Kept(policy, path).answer(chats[:num_known], DRAWN)
+    counted, told = Counted(policy), []
+    assert Kept(counted, path).answer(chats[::-1], DRAWN, told.extend) == [*plain[6:], *plain[3:6], *plain[:3]]
+    assert counted.asked == chats[:num_known:-1] + chats[num_known : num_known + 1]
+    assert sorted(place for place, _ in told) == list(range(9))
+    again = Counted(policy)
+    assert Kept(again, path).answer(chats, DRAWN) == plain
+    assert again.asked == []
+
+
+def test_a_chat_that_lacks_an_answer_is_asked_for_all_of_them(tiny_model, tmp_path):
+    policy, path = load(settings(tiny_model)).policy, tmp_path / "answers.jsonl"
+    chats = [_chat("the cat"), _chat("yes")]
+    plain = Kept(policy, path).answer(chats, DRAWN)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]) + lines[-1][:20])
+    counted = Counted(policy)
+    assert Kept(counted, path).answer(chats, DRAWN) == plain
+    assert len(counted.asked) == 1
+
+
+def test_another_number_or_seed_of_answers_is_asked_anew(tmp_path):
+    path, chat = tmp_path / "answers.jsonl", _chat("one")
+    assert _asked_again(path, chat)
+    assert _asked_again(path, chat, dataclasses.replace(SAMPLING, seed=1))
+
+
+def test_a_file_from_before_there_were_several_answers_is_known(tmp_path):
+    path, chat = tmp_path / "answers.jsonl", _chat("one")
+    Kept(Echo(), path).answer([chat], SAMPLING)
+    path.write_text(path.read_text().replace('"number": 0, ', ""))
+    assert not _asked_again(path, chat)

@@ -3,11 +3,13 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from families import EXPERTS, HEADS_OF_8, SMALL, build
+from families import DECODER, EXPERTS, HEADS_OF_8, SMALL, build
 from tiebreak.engine.answers.answerer import Chat, Sampling
 from tiebreak.engine.answers.local import generate
 from tiebreak.engine.answers.seating import MAX_BATCH
@@ -94,22 +96,59 @@ def test_what_the_model_s_folder_suggests_does_not_change_answers(tiny_model, mo
     )
     assert _generated(advised, prompts[:9]) == _generated(model, prompts[:9])
     # Drawn answers would all be the greedy one under the folder's top_k.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        assert _generated(advised, prompts[:9], Sampling(7, temperature=2.0)) != _generated(model, prompts[:9])
+    drawn = Sampling(7, temperature=2.0)
+    assert _generated(advised, prompts[:9], drawn) == _generated(model, prompts[:9], drawn)
+    assert _generated(advised, prompts[:9], drawn) != _generated(model, prompts[:9])
 
 
-def test_a_temperature_draws_from_the_softmax_at_that_temperature(model, prompts):
-    num, temperature = 640, 1.7
+def test_what_the_folder_suggests_does_not_change_answers_of_transformers_generate_either(prompts):
+    network = build("rwkv", **BY_COMPANY["rwkv"])
+    wanted = [_generated(network, prompts[:3], sampling) for sampling in (GREEDY, DRAWN)]
+    suggested = GenerationConfig(
+        do_sample=True, top_k=1, repetition_penalty=4.0, no_repeat_ngram_size=1, min_new_tokens=7, num_beams=2,
+        suppress_tokens=[5, 6], forced_eos_token_id=7, bad_words_ids=[[9]], sequence_bias=[[[8], 50.0]],
+    )  # fmt: skip
+    network.generation_config = suggested
+    assert [_generated(network, prompts[:3], sampling) for sampling in (GREEDY, DRAWN)] == wanted
+    assert network.generation_config is suggested
+
+
+def test_a_temperature_draws_first_tokens_from_the_softmax_at_that_temperature(model, prompts):
+    num, temperature = 4000, 1.7
     with torch.no_grad():
-        expected = (model(input_ids=torch.tensor([prompts[0]])).logits[0, -1] / temperature).softmax(-1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        answers = _generated(model, [prompts[0]] * num, Sampling(1, temperature))
-    likely = int(expected.argmax())
-    share = sum(ids == (likely,) for ids, _ in answers) / num
-    error = (expected[likely] * (1 - expected[likely]) / num).sqrt()
-    assert abs(share - expected[likely]) < 4 * error
+        expected = (model(input_ids=torch.tensor([prompts[0]])).logits[0, -1].double() / temperature).softmax(-1)
+    answers = _generated(model, prompts[:1], Sampling(1, temperature, num), eos_ids=(399,))
+    counts = np.bincount([ids[0] if ids else 399 for ids, _ in answers], minlength=len(expected))
+    often = (expected * num >= 5).numpy()
+    wanted = expected.numpy()[often] * num
+    found = counts[often]
+    assert chisquare([*found, num - found.sum()], [*wanted, num - wanted.sum()]).pvalue > 1e-3
+
+
+DRAWN = Sampling(max_new_tokens=12, temperature=1.1, num=2, seed=3)
+
+
+@pytest.fixture(scope="module")
+def drawn(model, prompts):
+    """What each of some prompts is answered alone."""
+    return {prompt: _generated(model, [prompt], DRAWN) for prompt in prompts[:20]}
+
+
+@pytest.mark.parametrize("size", [3, 20])
+def test_drawn_answers_are_the_same_in_every_batch_and_order(model, drawn, size):
+    order = list(drawn)
+    random.Random(size).shuffle(order)
+    for start in range(0, len(order), size):
+        some = order[start : start + size]
+        assert _generated(model, some, DRAWN) == [answer for prompt in some for answer in drawn[prompt]]
+
+
+def test_answers_to_one_prompt_differ_and_the_first_ones_hang_on_no_number(model, drawn):
+    prompt = next(iter(drawn))
+    many = _generated(model, [prompt], replace(DRAWN, num=9))
+    assert len(set(many)) == 9
+    assert many[:2] == drawn[prompt]
+    assert _generated(model, [prompt], replace(DRAWN, seed=4)) != drawn[prompt]
 
 
 def test_greedy_answers_draw_nothing_from_the_random_stream(model, prompts):
@@ -133,7 +172,7 @@ def test_progress_counts_every_prompt_and_the_mode_is_given_back(tiny_model):
 def test_each_batch_is_told_with_the_places_of_its_prompts(model, prompts):
     told = []
     answers = generate(model, prompts, GREEDY, (EOS,), PAD, told.append)
-    assert [len(made) for made in told] == [MAX_BATCH, 5]
+    assert sum(map(len, told)) == len(prompts)
     assert {place: (ids, finished) for made in told for place, ids, finished in made} == dict(enumerate(answers))
 
 
@@ -186,8 +225,7 @@ def test_a_model_whose_answers_hang_on_their_company_answers_one_by_one(kind, pr
     assert batches == [1] * len(some)
 
 
-def test_whether_company_matters_is_tried_without_a_draw(model, prompts):
-    before, batches = torch.get_rng_state(), []
-    generate(model, prompts, GREEDY, (EOS,), PAD, lambda made: batches.append(len(made)))
+def test_whether_a_model_may_come_to_the_table_is_tried_without_a_draw(prompts):
+    network, before = build("llama", **DECODER), torch.get_rng_state()
+    _generated(network, prompts[:4])
     assert torch.equal(torch.get_rng_state(), before)
-    assert max(batches) == MAX_BATCH

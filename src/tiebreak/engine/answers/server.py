@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from threading import Event
 from typing import Any, Protocol
 
 from tiebreak.engine.answers.answerer import Answer, Chat, Done, Sampling, nothing
@@ -90,32 +91,34 @@ class Server:
         greedy = sampling.temperature <= 0
         num, times = (1, sampling.num) if greedy else (sampling.num, 1)
         prompts = [self._rendering.prompt(chat.messages, chat.tools) for chat in chats]
-        client, ask = self._asking(sampling)
+        ask, stopped, faults = self._asking(sampling), Event(), list[BaseException]()
         found: dict[int, list[Answer | None]] = {index: [None] * num for index in range(len(chats))}
         with ThreadPoolExecutor(self._endpoint.num_at_once) as pool:
-            under_way: dict[Future[Answer], tuple[int, int]] = {
-                pool.submit(ask, prompt, number): (index, number)
+            under_way = {
+                pool.submit(lambda *what: None if stopped.is_set() else ask(*what), prompt, number): (index, number)
                 for index, prompt in enumerate(prompts)
                 for number in range(num)
             }
             try:
-                while under_way:
-                    ended, _ = wait(under_way, return_when=FIRST_COMPLETED)
-                    for future in ended:
-                        index, number = under_way.pop(future)
-                        found[index][number] = future.result()
-                        if None not in found[index]:
-                            group = [one for one in found[index] if one is not None for _ in range(times)]
-                            done([(index * sampling.num + place, one) for place, one in enumerate(group)])
-            except BaseException:  # Ctrl-C as well: nobody waits for what is still under way
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+                for future in as_completed(under_way):
+                    index, number = under_way[future]
+                    if fault := future.exception():
+                        # What is under way still ends, and is told; nothing more is asked.
+                        faults.append(fault)
+                        stopped.set()
+                        continue
+                    found[index][number] = future.result()
+                    if None not in found[index]:
+                        group = [one for one in found[index] if one is not None for _ in range(times)]
+                        done([(index * sampling.num + place, one) for place, one in enumerate(group)])
             finally:
-                client.close()
+                stopped.set()
+        if faults:
+            raise faults[0]
         return [one for group in found.values() for one in group if one is not None for _ in range(times)]
 
-    def _asking(self, sampling: Sampling) -> tuple[Any, Callable[[Sequence[int], int], Answer]]:
-        """Return a client, and what asks it for one answer to a prompt by its number."""
+    def _asking(self, sampling: Sampling) -> Callable[[Sequence[int], int], Answer]:
+        """Return what asks for one answer to a prompt by its number."""
         endpoint, openai = self._endpoint, _client()
         client = openai.OpenAI(
             base_url=endpoint.base_url,
@@ -146,7 +149,7 @@ class Server:
                 raise ModelError(f"{self._where}: {self._fault(error)}") from error
             return self._read(completion)
 
-        return client, ask
+        return ask
 
     def _read(self, completion: Any) -> Answer:
         choices = completion.choices or []
