@@ -9,12 +9,15 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import logging
+import random
 import re
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from tiebreak.config import LmEvalConfig
@@ -122,7 +125,7 @@ def _answered(model: Model, settings: LmEvalConfig, manager: Any) -> dict[str, _
     from lm_eval.models.huggingface import HFLM  # noqa: PLC0415
 
     use_plain_attention(model.network)
-    with evaluation_mode(model.network):
+    with evaluation_mode(model.network), _undisturbed():
         # lm-eval sets a padding token where there is none: on a tokenizer of its own.
         asked = HFLM(
             pretrained=model.network,
@@ -133,7 +136,6 @@ def _answered(model: Model, settings: LmEvalConfig, manager: Any) -> dict[str, _
             mixed_precision_dtype=None if model.dtype == torch.float32 else model.dtype,
         )
         try:
-            # Without seeds of its own: random streams belong to the process.
             found = lm_eval.simple_evaluate(
                 asked,
                 tasks=list(settings.tasks),
@@ -154,6 +156,21 @@ def _answered(model: Model, settings: LmEvalConfig, manager: Any) -> dict[str, _
         name: list(_of_samples(name, samples, found["configs"][name], found["higher_is_better"][name]))
         for name, samples in found["samples"].items()
     }
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Leave the random streams of the process as they are, and lm-eval's advice on its own settings unsaid."""
+    log = logging.getLogger("lm_eval")
+    level, drawn, drawn_by_numpy = log.level, random.getstate(), np.random.get_state()
+    log.setLevel(logging.ERROR)
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        log.setLevel(level)
+        random.setstate(drawn)
+        np.random.set_state(drawn_by_numpy)
 
 
 def _of_samples(

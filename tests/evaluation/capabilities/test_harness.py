@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+import socket
+from importlib.util import find_spec
+
+import pytest
+
+from tiebreak.config import LmEvalConfig
+from tiebreak.errors import ConfigError, DataError
+from tiebreak.evaluation.capabilities.asking import measure_tasks
+from tiebreak.evaluation.capabilities.harness import check_lm_eval, measure_lm_eval
+from tiebreak.evaluation.capabilities.taskfiles import load_tasks
+from tiny import disturb, load, settings
+
+QUESTIONS = [
+    {"question": "the cat sat on", "choices": ["the mat", "the dog and the cat", "yes"], "answer": 0},
+    {"question": "the dog ran to", "choices": ["no", "the park", "the cat sat"], "answer": 1},
+    {"question": "who sat on the mat?", "choices": ["a dog", "user", "the cat"], "answer": 2},
+    {"question": "and the park", "choices": ["ran", "to the mat and the dog", "no"], "answer": 0},
+]
+needs_lm_eval = pytest.mark.skipif(find_spec("lm_eval") is None, reason="lm-eval is not installed (the extra lm-eval)")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Task files of lm-eval and their data; whoever calls a network fails."""
+
+    def no_network(*_):
+        raise AssertionError("lm-eval called a network")
+
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    data = tmp_path / "q.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in QUESTIONS), encoding="utf-8")
+    common = f"dataset_path: json\ndataset_kwargs: {{data_files: {{test: {data}}}}}\ntest_split: test\n"
+    kinds = {
+        "choosing": 'output_type: multiple_choice\ndoc_to_text: "{{question}}"\ndoc_to_choice: "{{choices}}"\n'
+        "doc_to_target: answer\nmetric_list: [{metric: acc_norm}, {metric: acc}]\n",
+        "saying": 'output_type: generate_until\ndoc_to_text: "{{question}}"\ndoc_to_target: "{{choices[answer]}}"\n'
+        'generation_kwargs: {until: ["yes"], max_gen_toks: 4}\nmetric_list: [{metric: exact_match}]\n',
+        "rolling": 'output_type: loglikelihood_rolling\ndoc_to_text: ""\ndoc_to_target: "{{question}}"\n'
+        "metric_list: [{metric: byte_perplexity}]\n",
+        "nought": 'output_type: loglikelihood_rolling\ndoc_to_text: ""\ndoc_to_target: "{{gone}}"\n'
+        "metric_list: [{metric: byte_perplexity}]\n",
+    }
+    tasks = tmp_path / "tasks"
+    tasks.mkdir()
+    for name, text in kinds.items():
+        (tasks / f"{name}.yaml").write_text(f"task: {name}\n{common}{text}", encoding="utf-8")
+    return tasks
+
+
+def of(folder, *names, **others) -> LmEvalConfig:
+    return LmEvalConfig(include_path=str(folder), tasks=names, **others)
+
+
+@pytest.mark.skipif(find_spec("lm_eval") is not None, reason="lm-eval is installed")
+def test_without_lm_eval_one_line_says_how_to_get_it(folder):
+    with pytest.raises(
+        ConfigError, match=r'^evaluation\.lm_eval: lm-eval is not installed; pip install "tiebreak\[lm-eval\]"$'
+    ):
+        check_lm_eval(of(folder, "choosing"))
+
+
+@needs_lm_eval
+@pytest.mark.parametrize("adapter", ["lora", "none"])
+def test_its_rows_are_those_of_our_own_task_of_the_same_questions(tiny_model, folder, tmp_path, adapter):
+    loaded = disturb(load(settings(tiny_model, adapter)))
+    [theirs] = measure_lm_eval(loaded.policy, loaded.reference, of(folder, "choosing"))
+    own = tmp_path / "own.yaml"
+    own.write_text(json.dumps({"name": "choosing", "kind": "multiple_choice", "as": "text", "items": QUESTIONS}))
+    [ours] = measure_tasks(loaded.policy, loaded.reference, load_tasks([own]), loaded.budget.cut)
+    assert (theirs.row().key, theirs.row().unit) == (ours.row().key, ours.row().unit)
+    assert list(theirs.row().before) == list(ours.row().before)
+    assert list(theirs.row().after) == list(ours.row().after)
+    for (_, *sides), (_, *own_sides) in zip(theirs.items, ours.items, strict=True):
+        for their, our in zip(sides, own_sides, strict=True):
+            assert [logps for logps, _ in their.details["said"]] == pytest.approx(our.details["logps"], abs=1e-4)
+    assert any(one.details != two.details for _, one, two in theirs.items)
+
+
+@needs_lm_eval
+def test_generated_answers_and_texts_are_rows_too(tiny_model, folder):
+    import random
+
+    import numpy as np
+    import torch
+
+    loaded = load(settings(tiny_model))
+    training = loaded.policy.network.training
+    before = (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+    said, texts = measure_lm_eval(loaded.policy, loaded.reference, of(folder, "saying", "rolling", limit=3))
+    # Random streams belong to the process.
+    assert before == (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist())
+    assert (said.row().unit, texts.row().unit) == ("share", "nats")
+    for rows in (said, texts):
+        assert list(rows.row().before) == list(rows.row().after)
+        assert len(rows.items) == 3
+    assert all(value < 0 for value in texts.row().before)
+    assert loaded.policy.network.training is training
+
+
+@needs_lm_eval
+def test_a_side_that_is_done_is_not_asked_again(tiny_model, folder, tmp_path):
+    loaded, kept = disturb(load(settings(tiny_model))), tmp_path / "kept"
+    [first] = measure_lm_eval(loaded.policy, loaded.reference, of(folder, "choosing"), kept_in=kept)
+    size = (kept / "lm_eval.jsonl").stat().st_size
+    [again] = measure_lm_eval(loaded.policy, loaded.reference, of(folder, "choosing"), kept_in=kept)
+    assert (kept / "lm_eval.jsonl").stat().st_size == size
+    assert list(again.lines()) == list(first.lines())
+    measure_lm_eval(loaded.policy, loaded.reference, of(folder, "choosing", limit=2), kept_in=kept)
+    assert (kept / "lm_eval.jsonl").stat().st_size > size
+
+
+@needs_lm_eval
+def test_what_it_cannot_do_is_one_line(tiny_model, folder, tmp_path):
+    with pytest.raises(ConfigError, match=r"holds no task 'chosing'\. Did you mean 'choosing'\? There is choosing, "):
+        check_lm_eval(of(folder, "chosing"))
+    with pytest.raises(ConfigError, match="no such folder"):
+        check_lm_eval(of(tmp_path / "gone", "choosing"))
+    loaded = load(settings(tiny_model))
+    with pytest.raises(DataError, match=r"^lm-eval failed on nought \(\w+: .*gone") as error:
+        measure_lm_eval(loaded.policy, loaded.reference, of(folder, "nought"))
+    assert "\n" not in str(error.value)
+    (folder / "hub.yaml").write_text("task: hub\ndataset_path: owner/set\noutput_type: multiple_choice\n")
+    with pytest.raises(ConfigError, match=r"hub\.yaml: dataset_path 'owner/set' is no local folder"):
+        check_lm_eval(of(folder, "choosing"))
