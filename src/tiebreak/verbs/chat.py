@@ -5,6 +5,8 @@ Owns a conversation's state. The same rendering as training.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tiebreak.config import DataConfig
 from tiebreak.engine.answers.answerer import Chat, Sampling
 from tiebreak.errors import ConfigError, DataError
@@ -24,12 +26,17 @@ def check_temperature(temperature: float) -> None:
 
 
 class Conversation:
-    """Messages so far, answered by the policy or by its reference."""
+    """Messages so far, answered by the policy or by its reference.
+
+    Where answers are drawn, each question has a seed of its own, the same for both: what is asked again after `reset`
+    is drawn anew, and whoever says the same again from the start is told the same.
+    """
 
     def __init__(self, loaded: Loaded, *, max_new_tokens: int = 256, temperature: float = 0.0) -> None:
         check_temperature(temperature)
         self._loaded = loaded
         self._sampling = Sampling(max_new_tokens, temperature)
+        """Its seed is the number of questions that the policy was asked before."""
         self.messages: tuple[Message, ...] = ()
 
     def ask(self, text: str) -> str:
@@ -37,6 +44,7 @@ class Conversation:
         asked = (*self.messages, Message("user", text))
         self._refuse_full(asked)
         [answer] = self._loaded.policy.answer([Chat(asked)], self._sampling)
+        self._sampling = replace(self._sampling, seed=self._sampling.seed + 1)
         self.messages = (*asked, Message("assistant", answer.text))
         return answer.text
 

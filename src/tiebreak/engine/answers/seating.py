@@ -55,49 +55,40 @@ def at_the_table(
     _positions: int | None,
 ) -> Iterator[list[Wanted]]:
     """Yield answers as they end."""
-    causal, table = causal_model(network), Table(min(MAX_BATCH, len(waiting)))
-    queue, seats = deque(waiting), list[Wanted | None]()
+    causal, table, queue = causal_model(network), Table(min(MAX_BATCH, len(waiting))), deque(waiting)
+    seats: list[Wanted | None] = []
     opened: dict[int, tuple[Layers, Tensor]] = {}
     with _answering(network):
         while queue or any(seats):
             free = [slot for slot in range(table.num_slots) if slot >= len(seats) or seats[slot] is None]
-            if queue and (len(free) >= min(REFILL, table.num_slots) or len(free) >= len(queue)):
+            if queue and len(free) >= min(REFILL, table.num_slots, len(queue)):
                 faults.point("generate")
                 coming = [queue.popleft() for _ in range(min(len(free), len(queue)))]
                 missing = [index for index in dict.fromkeys(one.prompt for one in coming) if index not in opened]
                 for group in _rows_of(missing, prompts):
                     opened |= zip(group, _opened(causal, [prompts[index] for index in group]), strict=True)
-                logits = torch.stack([opened[one.prompt][1] for one in coming])
-                tokens = pick(logits, [one.noise for one in coming]).tolist()
-                ended = []
-                for one, token in zip(coming, tokens, strict=True):
-                    if one.take(token, eos_ids):
-                        ended.append(one)
-                        continue
-                    slot = free.pop(0)
+                for slot, one in zip(free, coming, strict=False):
                     table.seat(slot, opened[one.prompt][0])
                     seats += [None] * (slot + 1 - len(seats))
                     seats[slot] = one
+                taken = list(zip(free, coming, strict=False))
+                logits = torch.stack([opened[one.prompt][1] for one in coming])
                 # The next answers to the last prompt may still wait; all others are seated.
                 opened = {index: opened[index] for index in opened if queue and queue[0].prompt == index}
-                if ended:
-                    yield ended
-                continue
-            if not queue:
-                _close_ranks(seats, table)
-            logits = _stepped(causal, table, [0 if one is None else one.ids[-1] for one in seats])
-            taken = [(slot, one) for slot, one in enumerate(seats) if one is not None]
-            if len(taken) < len(logits):
-                logits = logits[[slot for slot, _ in taken]]
+            else:
+                if not queue:
+                    _close_ranks(seats, table)
+                logits = _stepped(causal, table, [0 if one is None else one.ids[-1] for one in seats])
+                taken = [(slot, one) for slot, one in enumerate(seats) if one is not None]
+                for slot, _ in taken:
+                    table.lengths[slot] += 1
+                logits = logits if len(taken) == len(seats) else logits[[slot for slot, _ in taken]]
             tokens = pick(logits, [one.noise for _, one in taken]).tolist()
-            ended = []
-            for (slot, one), token in zip(taken, tokens, strict=True):
-                table.lengths[slot] += 1
-                if one.take(token, eos_ids):
-                    ended.append(one)
-                    seats[slot] = None
+            ended = [slot for (slot, one), token in zip(taken, tokens, strict=True) if one.take(token, eos_ids)]
             if ended:
-                yield ended
+                yield [answer for slot in ended if (answer := seats[slot]) is not None]
+                for slot in ended:
+                    seats[slot] = None
 
 
 def _rows_of(missing: Sequence[int], prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
