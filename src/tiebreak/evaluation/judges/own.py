@@ -203,7 +203,7 @@ def fit(
             for one, rows in zip(unknown, vectors, strict=True)
         ]
         identity = fingerprint(
-            [_SCHEMA, model.digest(), seed, settings.max_length, settings.truncation]
+            [_SCHEMA, model.identity, seed, settings.max_length, settings.truncation]
             + [[pair.example_id for pair in pairs] for pairs in (taught, tested)]
         )
     calibration = _calibrated(unknown, judged, len(taught), seed)
@@ -247,7 +247,8 @@ class _Damager:
             other = next((one for one in (*pairs[place + 1 :], *pairs) if one.prompt_id != pair.prompt_id), pair)
             prompt = self.reader.text(pair.prompt_ids[self.bare])
             sound = Sound(prompt, *(self.reader.text(one.completions[side]) for one in (pair, other)))
-            made = {kind: self.reader.encoded(table[kind](sound, self.draw), pair.chosen_ids, most) for kind in kinds}
+            room = min(most or self.reader.most_tokens, self.reader.most_tokens - len(pair.prompt_ids) - 1)
+            made = {kind: self.reader.encoded(table[kind](sound, self.draw), pair.chosen_ids, room) for kind in kinds}
             made = {kind: ids for kind, ids in made.items() if len(ids) > 1 and ids not in pair.completions}
             example = Completions(pair.prompt_ids, (*pair.completions, *made.values()))
             found.append(_Damaged(pair, side, tuple(made), example))
