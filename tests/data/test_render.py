@@ -89,7 +89,7 @@ def test_an_answer_has_the_ids_that_it_would_have_in_a_pair(any_tokenizer):
     written, one = renderer(any_tokenizer), pair(chosen="the dog ran")
     whole = written.pair(one)
     assert written.answered(one.prompt, one.tools, "the dog ran") == (whole.prompt_ids, whole.chosen_ids)
-    with pytest.raises(RenderError, match="more than data.max_length 8"):
+    with pytest.raises(RenderError, match=r"more than data\.max_length 8"):
         renderer(any_tokenizer, max_length=8).answered(one.prompt, one.tools, "the dog ran to the park and sat")
 
 

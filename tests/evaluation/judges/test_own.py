@@ -92,7 +92,7 @@ def test_labels_that_mean_nothing_make_a_judge_that_refuses_itself(loaded, sides
 
     blind = fit(loaded.reference, *([turned(pair) for pair in side] for side in sides), data=DATA)
     assert not blind.is_usable
-    assert blind.note.startswith("not used, it agrees with people no better than chance may")
+    assert blind.note.startswith("not used, it agrees with held-out labels no better than chance may")
 
 
 def test_what_is_unlike_the_data_loses_and_two_of_them_tie(judge):

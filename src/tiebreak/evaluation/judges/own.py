@@ -31,8 +31,7 @@ from tiebreak.progress import Progress, Silent
 from tiebreak.records import Ids, TokenizedPair, num_unique_tokens
 
 NUM_TRAIN, TRAIN_TOKENS = 256, 32_000
-"""Most training pairs, and most tokens of their completions, that are read: a fit stays a matter of minutes on a CPU,
-and the direction hardly changes with more."""
+"""Most training pairs, and most tokens of them, that are read: so a fit stays a matter of minutes on a CPU."""
 NUM_HELDOUT, HELDOUT_TOKENS = 128, 16_000
 NUM_TESTED = 24
 """Held-out pairs whose chosen completion is damaged in each way that was not taught."""
@@ -69,7 +68,7 @@ class Calibration:
         """Why the judge is not to be used; None where it is."""
         worst = max(self.fooled, key=lambda kind: self.fooled[kind])
         if not self.agreement.low > 0.5:
-            return "it agrees with people no better than chance may"
+            return "it agrees with held-out labels no better than chance may"
         if self.share_fooled > MOST_FOOLED:
             return "it is fooled by damaged answers"
         if self.fooled[worst] > MOST_FOOLED_BY_ONE:
