@@ -85,6 +85,22 @@ def test_both_sides_share_the_prompt_that_generation_starts_from(any_tokenizer):
     assert made.pair(one).chosen_ids == made.pair(swapped).rejected_ids
 
 
+def test_an_answer_has_the_ids_that_it_would_have_in_a_pair(any_tokenizer):
+    written, one = renderer(any_tokenizer), pair(chosen="the dog ran")
+    whole = written.pair(one)
+    assert written.answered(one.prompt, one.tools, "the dog ran") == (whole.prompt_ids, whole.chosen_ids)
+    with pytest.raises(RenderError, match=r"more than data\.max_length 8"):
+        renderer(any_tokenizer, max_length=8).answered(one.prompt, one.tools, "the dog ran to the park and sat")
+
+
+def test_a_conversation_is_written_whole_with_no_answer_begun(tokenizer):
+    ids = renderer(tokenizer).conversation([user("the cat"), assistant("yes <|im_end|> no")])
+    assert decoded(tokenizer, ids) == (
+        "<|im_start|>user\nthe cat<|im_end|>\n<|im_start|>assistant\nyes <|im_end|> no<|im_end|>\n"
+    )
+    assert control_ids(tokenizer, ids)[tokenizer.eos_token_id] == 2
+
+
 def test_the_prompt_ends_with_the_header_of_the_assistant(tokenizer):
     assert decoded(tokenizer, renderer(tokenizer).prompt([user("yes")])).endswith(
         "yes<|im_end|>\n<|im_start|>assistant\n"

@@ -49,7 +49,7 @@ def loaded(tiny_model):
 @pytest.fixture(scope="module")
 def sides(loaded):
     renderer = loaded.policy.renderer(DATA)
-    return [[renderer.pair(pair) for pair in make_pairs(num, seed)] for num, seed in ((80, 0), (40, 1))]
+    return [[renderer.pair(pair) for pair in make_pairs(num, seed)] for num, seed in ((60, 0), (30, 1))]
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +62,11 @@ def asked(pairs: list[Pair], first=lambda pair: pair.chosen.content, second=lamb
 
 
 def test_it_prefers_what_was_chosen_on_prompts_it_was_not_fitted_on(judge):
-    assert judge.agreement.mean > 0.8
+    assert judge.agreement.mean > 0.7
     assert judge.agreement.low > 0.5
-    assert judge.agreement.num == 40
+    assert judge.agreement.num == 30
     found = [one.first for one in judge.prefer(asked(make_pairs(40, 2)))]
-    assert sum(found) / len(found) > 0.8
+    assert sum(found) / len(found) > 0.7
 
 
 def test_the_order_of_answers_makes_no_difference(judge):
@@ -77,7 +77,7 @@ def test_the_order_of_answers_makes_no_difference(judge):
 
 def test_it_is_asked_as_the_pairs_were_rendered(judge, sides, loaded):
     # What it says of held-out texts is what it was calibrated with on their tokens.
-    pairs = make_pairs(40, 1)
+    pairs = make_pairs(30, 1)
     found = np.mean([one.first for one in judge.prefer(asked(pairs))])
     assert found == pytest.approx(judge.agreement.mean)
 
@@ -92,7 +92,7 @@ def test_labels_that_mean_nothing_make_a_judge_that_refuses_itself(loaded, sides
 
     blind = fit(loaded.reference, *([turned(pair) for pair in side] for side in sides), data=DATA)
     assert not blind.is_usable
-    assert blind.note.startswith("not used, it agrees with people no better than chance may")
+    assert blind.note.startswith("not used, it agrees with held-out labels no better than chance may")
 
 
 def test_what_is_unlike_the_data_loses_and_two_of_them_tie(judge):
@@ -107,7 +107,7 @@ def test_what_is_unlike_the_data_loses_and_two_of_them_tie(judge):
 
 
 def test_its_note_says_weak_evidence_and_the_numbers(judge):
-    assert "the data's own judge, fitted on 80 training pairs" in judge.note
+    assert "the data's own judge, fitted on 60 training pairs" in judge.note
     assert f"agrees with {judge.agreement.mean:.1%}" in judge.note
     assert judge.note.startswith("weak evidence" if judge.is_usable else "not used")
 
@@ -127,7 +127,7 @@ def test_the_same_pairs_and_weights_give_the_same_judge(judge, loaded, sides):
     assert again.identity == judge.identity
     assert again.prefer(questions) == judge.prefer(questions)
     assert again.calibration == judge.calibration
-    assert fit(loaded.reference, sides[0][:60], sides[1], data=DATA).identity != judge.identity
+    assert fit(loaded.reference, sides[0][:50], sides[1], data=DATA).identity != judge.identity
 
 
 def test_it_looks_at_the_reference_whatever_the_policy_has_become(tiny_model, sides):
@@ -158,10 +158,20 @@ def test_it_is_told_as_it_goes(judge):
 
 
 def test_too_few_pairs_are_no_judge(loaded, sides):
-    with pytest.raises(DataError, match="80 training pairs and 5 held-out pairs; wanted at least 20 of each"):
+    with pytest.raises(DataError, match="60 training pairs and 5 held-out pairs; wanted at least 20 of each"):
         fit(loaded.reference, sides[0], sides[1][:5], data=DATA)
 
 
 def test_no_more_is_read_than_the_budget_allows(loaded, sides, monkeypatch):
     monkeypatch.setattr(own, "TRAIN_TOKENS", 1500)
-    assert 20 <= fit(loaded.reference, *sides, data=DATA).calibration.num_train < 80
+    assert 20 <= fit(loaded.reference, *sides, data=DATA).calibration.num_train < 60
+
+
+def test_a_model_with_few_positions_is_asked_for_none_beyond(tiny_gpt):
+    few = load(settings(tiny_gpt))
+    renderer = few.policy.renderer(DATA)
+    short = [replace(pair, chosen=Message("assistant", pair.chosen.content[:20] + ".")) for pair in make_pairs(50, 7)]
+    short = [replace(pair, rejected=Message("assistant", pair.rejected.content[:16] + "?")) for pair in short]
+    rendered = [renderer.pair(pair) for pair in short]
+    found = fit(few.reference, rendered[:25], rendered[25:], data=DATA)
+    assert found.calibration.num_damaged > 0

@@ -31,8 +31,7 @@ from tiebreak.progress import Progress, Silent
 from tiebreak.records import Ids, TokenizedPair, num_unique_tokens
 
 NUM_TRAIN, TRAIN_TOKENS = 256, 32_000
-"""Most training pairs, and most tokens of their completions, that are read: a fit stays a matter of minutes on a CPU,
-and the direction hardly changes with more."""
+"""Most training pairs, and most tokens of them, that are read: so a fit stays a matter of minutes on a CPU."""
 NUM_HELDOUT, HELDOUT_TOKENS = 128, 16_000
 NUM_TESTED = 24
 """Held-out pairs whose chosen completion is damaged in each way that was not taught."""
@@ -69,7 +68,7 @@ class Calibration:
         """Why the judge is not to be used; None where it is."""
         worst = max(self.fooled, key=lambda kind: self.fooled[kind])
         if not self.agreement.low > 0.5:
-            return "it agrees with people no better than chance may"
+            return "it agrees with held-out labels no better than chance may"
         if self.share_fooled > MOST_FOOLED:
             return "it is fooled by damaged answers"
         if self.fooled[worst] > MOST_FOOLED_BY_ONE:
@@ -203,7 +202,7 @@ def fit(
             for one, rows in zip(unknown, vectors, strict=True)
         ]
         identity = fingerprint(
-            [_SCHEMA, model.digest(), seed, settings.max_length, settings.truncation]
+            [_SCHEMA, model.identity, seed, settings.max_length, settings.truncation]
             + [[pair.example_id for pair in pairs] for pairs in (taught, tested)]
         )
     calibration = _calibrated(unknown, judged, len(taught), seed)
@@ -247,7 +246,8 @@ class _Damager:
             other = next((one for one in (*pairs[place + 1 :], *pairs) if one.prompt_id != pair.prompt_id), pair)
             prompt = self.reader.text(pair.prompt_ids[self.bare])
             sound = Sound(prompt, *(self.reader.text(one.completions[side]) for one in (pair, other)))
-            made = {kind: self.reader.encoded(table[kind](sound, self.draw), pair.chosen_ids, most) for kind in kinds}
+            room = min(most or self.reader.most_tokens, self.reader.most_tokens - len(pair.prompt_ids) - 1)
+            made = {kind: self.reader.encoded(table[kind](sound, self.draw), pair.chosen_ids, room) for kind in kinds}
             made = {kind: ids for kind, ids in made.items() if len(ids) > 1 and ids not in pair.completions}
             example = Completions(pair.prompt_ids, (*pair.completions, *made.values()))
             found.append(_Damaged(pair, side, tuple(made), example))

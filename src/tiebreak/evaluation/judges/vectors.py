@@ -40,6 +40,8 @@ class Reader:
         self._elsewhere = elsewhere
         self._renderer = model.renderer(data)
         self._cut = cut
+        self.most_tokens = model.context.limit(data.max_length)
+        """Of prompt and answer together."""
 
     def answered(self, chat: Chat, text: str) -> tuple[Ids, Ids]:
         """Return the ids of a prompt and a finished answer as training has them; raises RenderError."""
@@ -49,21 +51,19 @@ class Reader:
         """Return ids as text, without control tokens."""
         return self._renderer.text(ids)
 
-    def encoded(self, text: str, like: Ids, most: int | None) -> Ids:
-        """Return a text as the ids of a finished completion, as `like` is one, without any control token in it."""
+    def encoded(self, text: str, like: Ids, most: int) -> Ids:
+        """Return at most so many ids of a text, ended as `like` is, without any other control token."""
         special = {*self._model.tokenizer.all_special_ids, *self._model.eos_ids}
         ids = self._model.tokenizer.encode(text, add_special_tokens=False)
         return (*[token for token in ids if token not in special][:most], like[-1])
 
     def vectors(self, examples: Sequence[Completions], advance: Advance = nobody) -> list[Floats]:
         """Return for each example [completions, hidden + `NUM_NUMBERS`]."""
-        elsewhere = [
-            Completions(
-                self._elsewhere[int(example.prompt_ids == self._elsewhere[0])],
-                tuple(completion[:FIRST_TOKENS] for completion in example.completions),
-            )
-            for example in examples
-        ]
+        elsewhere = []
+        for example in examples:
+            prompt = self._elsewhere[int(example.prompt_ids == self._elsewhere[0])]
+            begin = slice(max(1, min(FIRST_TOKENS, self.most_tokens - len(prompt))))
+            elsewhere.append(Completions(prompt, tuple(completion[begin] for completion in example.completions)))
         own, other = self._read(examples, advance), self._read(elsewhere)
         return [
             np.array([_vector(one, two) for one, two in zip(*both, strict=True)])
@@ -87,6 +87,6 @@ def _vector(own: Reading, elsewhere: Reading) -> Floats:
     logps = (own.logps[:-1] if len(own.logps) > 1 else own.logps).astype(np.float64)
     size = min(WINDOW, len(logps))
     windows = np.convolve(logps, np.full(size, 1 / size), mode="valid")
-    begin = min(FIRST_TOKENS, len(logps))
+    begin = min(len(logps), len(elsewhere.logps))
     gain = logps[:begin].mean() - elsewhere.logps[:begin].astype(np.float64).mean()
     return np.concatenate([own.state.astype(np.float64), [logps.mean(), windows.min(), gain]])
