@@ -33,7 +33,16 @@ def line_of(text: str, path: Sequence[str | int]) -> int:
 
     `path` is of keys and places; where it leads nowhere, the line of the last that is there.
     """
-    node = yaml.compose(text, Loader=_Loader)
+    return int(_node(text, path).start_mark.line) + 1
+
+
+def lines_of(text: str, path: Sequence[str | int]) -> list[int]:
+    """Return the line, from 1, of each member of a list in a YAML text that `parse_yaml` takes."""
+    return [int(member.start_mark.line) + 1 for member in _node(text, path).value]
+
+
+def _node(text: str, path: Sequence[str | int]) -> Any:
+    node: Any = yaml.compose(text, Loader=_Loader)
     for step in path:
         if isinstance(node, yaml.MappingNode):
             inside = next((value for key, value in node.value if key.value == step), None)
@@ -43,7 +52,7 @@ def line_of(text: str, path: Sequence[str | int]) -> int:
         if inside is None:
             break
         node = inside
-    return int(node.start_mark.line) + 1 if node else 1
+    return node
 
 
 class _Loader(yaml.SafeLoader):

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from tiebreak.config import Compliance, ExactAnswer, MultipleChoice, PlainText, Refusal, Section, TaskConfig
-from tiebreak.config.yaml_text import line_of, parse_yaml
+from tiebreak.config.yaml_text import line_of, lines_of, parse_yaml
 from tiebreak.data.containers import blocks, rows
 from tiebreak.data.containers.json_lines import split
 from tiebreak.data.containers.unpacking import Damaged, as_lines, chunks, refuse_irregular
@@ -65,7 +65,7 @@ def _task(path: Path) -> Task:
     except ValueError as error:
         raise ConfigError(f"{path}: {one_line(error)}") from None
     if config.data is None:
-        where = [Source(str(path), line_of(text, ["items", place])) for place in range(len(config.items))]
+        where = [Source(str(path), line) for line in lines_of(text, ["items"])]
         found: Iterator[tuple[Source, Any]] = zip(where, config.items, strict=True)
     else:
         data = path.parent / config.data
