@@ -87,7 +87,7 @@ class Registry:
 
     def existing(self) -> Registry:
         """Return the registry; raises RegistryError where there is none."""
-        if not self.history_file.exists():
+        if not self.history_file.exists() and not self.current_file.exists():
             self._refuse_strangers()
             raise RegistryError(f"{self.path}: is no registry; 'tiebreak promote RUN --to DIR' makes one")
         return self
@@ -95,6 +95,18 @@ class Registry:
     def events(self) -> list[Event]:
         """Return what happened, oldest first; raises RegistryError where a line is not what was written."""
         self._refuse_strangers()
+        for _ in range(3):
+            # The pointer first, which another process writes last: where both are whole, they agree in the end.
+            known, found = self._known_end(), self._lines()
+            # A switch that was cut off knows the line before the last.
+            if known is None or known in [_digest(event) for event in found[-2:]]:
+                return found
+        raise RegistryError(
+            f"{self.history_file}: its last line is not the one that {self.current_file.name} knows, so it was "
+            "changed, or lines are missing; bring the file back from a copy"
+        )
+
+    def _lines(self) -> list[Event]:
         found: list[Event] = []
         before = _NOTHING
         content = self.history_file.read_bytes() if self.history_file.exists() else b""
@@ -117,25 +129,19 @@ class Registry:
             before = hashlib.sha256(line).hexdigest()
         if content and not content.endswith(b"\n"):
             raise RegistryError(f"{self.history_file}: its last line is cut off; bring the file back from a copy")
-        self._check_end(found)
         return found
 
-    def _check_end(self, events: Sequence[Event]) -> None:
-        """Hold the last line against what current.json knows of it; a switch that was cut off knows the one before."""
+    def _known_end(self) -> str | None:
+        """Return the digest of the last line as current.json has it; None where there is no such file."""
         if not self.current_file.exists():
-            return
+            return None
         try:
-            known = json.loads(self.current_file.read_text(encoding="utf-8"))["line_sha256"]
+            return str(json.loads(self.current_file.read_text(encoding="utf-8"))["line_sha256"])
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             raise RegistryError(
                 f"{self.current_file}: is not as promote writes it; remove it, and the next promote or rollback writes "
                 "it anew"
             ) from None
-        if known not in [_digest(event) for event in events[-2:]]:
-            raise RegistryError(
-                f"{self.history_file}: its last line is not the one that {self.current_file.name} knows, so it was "
-                "changed, or lines are missing; bring the file back from a copy"
-            )
 
     def _refuse_strangers(self) -> None:
         """Raise RegistryError where something here is of another kind than promotions leave, as a link is."""

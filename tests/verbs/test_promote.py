@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -334,6 +335,8 @@ def test_a_changed_last_line_and_a_missing_one_are_found(two):
     _refused(two, r"its last line is not the one that current\.json knows")
     (two / "history.jsonl").write_text(lines[1])
     _refused(two, r"history\.jsonl:1: does not follow")
+    (two / "history.jsonl").unlink()
+    _refused(two, r"its last line is not the one that current\.json knows")
 
 
 @pytest.mark.parametrize(
@@ -486,6 +489,33 @@ def test_a_second_process_is_told_who_holds_the_registry_and_changes_nothing(two
         assert tiebreak.history(two).current == "0002-two"  # looking takes no lock
         process.kill()
     assert tiebreak.rollback(two, quiet=True).version == "0001-one"
+
+
+def test_whoever_looks_while_another_switches_sees_a_whole_history(two):
+    registry = Registry(two)
+    same = registry.events()[-1].model_dump(exclude={"event", "what", "time", "replaced", "line_before_sha256"})
+    seen, over = [], threading.Event()
+
+    def look():
+        while not over.is_set():
+            seen.append(len(tiebreak.history(two).events))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    for number in range(30):
+        registry.append(registry.events(), "promoted", time=str(number), **same)
+    over.set()
+    looking.join()
+    assert seen == sorted(seen)
+    assert len(tiebreak.history(two).events) == 32
+
+
+def test_a_folder_that_nothing_can_be_written_to_is_told_before_anything_is(run, here):
+    for to in ("https://user:secret@host/x", "\udce9"):
+        with pytest.raises(ConfigError, match="--out") as told:
+            _promoted(run, to)
+        assert "secret" not in str(told.value)
+    assert list(here.iterdir()) == []
 
 
 def test_what_a_killed_promotion_left_is_removed_and_nothing_else(two, run):

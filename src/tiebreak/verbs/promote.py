@@ -27,7 +27,7 @@ from tiebreak.registry import LINEAGE, REGISTRY, Event, Registry, names_a_versio
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.opening import now, versions
 from tiebreak.training.trained import Loaded, load_trained
-from tiebreak.verbs.export import NUM_CHECKED_PAIRS, Artefact, Form, export
+from tiebreak.verbs.export import NUM_CHECKED_PAIRS, Artefact, Form, checked_target, export
 from tiebreak.verbs.gate import gate
 
 
@@ -69,6 +69,7 @@ def promote(
     """
     progress, registry = progress or Silent(), Registry(to)
     label = _label(run, name)
+    checked_target(f"{to}/versions/0000-{label}")  # before anything is written
     decision, excuses = _decided(run, overrides or {})
     with registry.changing(progress) as events:
         policy = fingerprint({file.name: file_digest(file) for file in sorted(run.policy_folder.iterdir())})
