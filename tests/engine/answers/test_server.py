@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from tiebreak.config import DataConfig
 from tiebreak.engine.answers.answerer import Answer, Chat, Sampling
 from tiebreak.engine.answers.kept import Kept
 from tiebreak.engine.answers.server import Endpoint, Server
@@ -94,7 +95,7 @@ def serve(policy, monkeypatch):
         fakes.append(fake)
         threading.Thread(target=fake.serve_forever, args=(0.01,), daemon=True).start()
         endpoint = Endpoint("tiny", fake.address, "TIEBREAK_TEST_KEY", num_at_once, num_retries)
-        return fake, Server(endpoint, policy.renderer(settings_of()), policy.eos_ids, policy.tokenizer.chat_template)
+        return fake, Server(endpoint, policy.renderer(DataConfig()), policy.eos_ids, policy.tokenizer.chat_template)
 
     yield start
     for fake in fakes:
@@ -102,25 +103,10 @@ def serve(policy, monkeypatch):
         fake.server_close()
 
 
-def settings_of():
-    from tiebreak.config import DataConfig
-
-    return DataConfig()
-
-
-def _wanted(policy, fake, sampling=DRAWN):
-    renderer = policy.renderer(settings_of())
-    prompts = [renderer.prompt(chat.messages) for chat in CHATS]
-    seeds = {tuple(body["prompt"]): [] for body in fake.asked}
-    for body in fake.asked:
-        seeds[tuple(body["prompt"])].append(body["seed"])
-    return prompts, seeds
-
-
 def test_every_sampling_field_is_sent_and_prompts_are_ids(serve, policy):
     fake, server = serve()
     server.answer(CHATS, DRAWN)
-    renderer = policy.renderer(settings_of())
+    renderer = policy.renderer(DataConfig())
     assert sorted(body["prompt"] for body in fake.asked) == sorted(
         list(renderer.prompt(chat.messages)) for chat in CHATS for _ in range(3)
     )
@@ -146,7 +132,7 @@ def test_seeds_are_of_prompt_and_number_and_answers_come_chat_after_chat(serve, 
     assert second.answer(CHATS[::-1], DRAWN) == [*answers[6:], *answers[3:6], *answers[:3]]
     assert len({body["seed"] for body in one.asked}) == 9
     assert {body["seed"] for body in one.asked} == {body["seed"] for body in two.asked}
-    renderer = policy.renderer(settings_of())
+    renderer = policy.renderer(DataConfig())
     for place, answer in enumerate(answers):
         prompt = renderer.prompt(CHATS[place // 3].messages)
         assert answer.ids[:2] == prompt[-2:]
@@ -174,7 +160,7 @@ def test_ids_are_read_wherever_a_server_puts_them(serve, policy, style, finished
     [answer] = server.answer(CHATS[:1], Sampling(4, 1.0))
     [body] = fake.asked
     ids = (*body["prompt"][-2:], 5 + body["seed"] % 200)
-    assert answer == Answer(policy.renderer(settings_of()).text(ids), ids, finished)
+    assert answer == Answer(policy.renderer(DataConfig()).text(ids), ids, finished)
 
 
 def test_text_without_ids_is_refused_and_not_tokenized(serve):
@@ -202,7 +188,7 @@ def test_faults_that_may_pass_are_tried_again_and_others_are_one_line_without_se
 
 def test_a_server_that_is_not_there_is_one_line(policy):
     endpoint = Endpoint("tiny", "http://user:word@127.0.0.1:9/v1", num_retries=0)
-    server = Server(endpoint, policy.renderer(settings_of()), policy.eos_ids)
+    server = Server(endpoint, policy.renderer(DataConfig()), policy.eos_ids)
     with pytest.raises(ModelError, match="APIConnectionError") as caught:
         server.answer(CHATS[:1], DRAWN)
     assert "\n" not in str(caught.value)
@@ -223,7 +209,7 @@ def test_what_was_answered_before_a_fault_is_not_asked_again(serve, tmp_path):
 
 
 def test_another_address_model_or_template_is_another_answerer(policy):
-    renderer = policy.renderer(settings_of())
+    renderer = policy.renderer(DataConfig())
     made = [
         Server(Endpoint(model, address), renderer, policy.eos_ids, template).identity
         for model, address, template in [("a", None, ""), ("b", None, ""), ("a", "http://x/v1", ""), ("a", None, "t")]
