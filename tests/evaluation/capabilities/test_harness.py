@@ -116,6 +116,11 @@ def test_a_side_that_is_done_is_not_asked_again(tiny_model, folder, tmp_path):
 def test_what_it_cannot_do_is_one_line(tiny_model, folder, tmp_path):
     with pytest.raises(ConfigError, match=r"holds no task 'chosing'\. Did you mean 'choosing'\? There is choosing, "):
         check_lm_eval(of(folder, "chosing"))
+    own = tmp_path / "own.yaml"
+    own.write_text(json.dumps({"name": "choosing", "kind": "multiple_choice", "items": QUESTIONS}))
+    with pytest.raises(ConfigError, match=r"own\.yaml: a task of lm-eval is called 'choosing' as well; rename one"):
+        check_lm_eval(of(folder, "choosing"), load_tasks([own]))
+    check_lm_eval(of(folder, "saying"), load_tasks([own]))
     with pytest.raises(ConfigError, match="no such folder"):
         check_lm_eval(of(tmp_path / "gone", "choosing"))
     loaded = load(settings(tiny_model))

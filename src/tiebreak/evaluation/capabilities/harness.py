@@ -12,7 +12,7 @@ import json
 import logging
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from tiebreak.engine.reference.kinds import Reference
 from tiebreak.errors import ConfigError, DataError, nearest, one_line
 from tiebreak.evaluation.capabilities.asking import TaskRows
 from tiebreak.evaluation.capabilities.scoring import require_finite
-from tiebreak.evaluation.capabilities.task import Said
+from tiebreak.evaluation.capabilities.task import Said, Task
 from tiebreak.evaluation.rows import SHARE
 from tiebreak.fingerprint import file_digest, fingerprint
 from tiebreak.progress import Progress, Silent
@@ -42,9 +42,15 @@ _PER = re.compile(r"(word|byte)_perplexity|bits_per_byte")
 _Answered = list[tuple[dict[str, Any], Said]]
 
 
-def check_lm_eval(settings: LmEvalConfig) -> None:
-    """Refuse what could not be measured, before a model is loaded: raises ConfigError."""
-    _manager(settings)
+def check_lm_eval(settings: LmEvalConfig, tasks: Sequence[Task] = ()) -> None:
+    """Raise ConfigError for what could not be measured, or would be called as one of `tasks`; loads no model."""
+    manager = _manager(settings)
+    leaves = set(manager.all_subtasks)
+    # Which tasks a group or tag stands for, lm-eval says only when it has loaded their data.
+    asked = set(settings.tasks) if leaves.issuperset(settings.tasks) else leaves
+    for task in tasks:
+        if task.name in asked:
+            raise ConfigError(f"{task.file}: a task of lm-eval is called '{task.name}' as well; rename one")
 
 
 def measure_lm_eval(
