@@ -69,6 +69,16 @@ def test_agreement_by_length_shows_who_likes_length():
     assert all(one.low <= one.mean <= one.high for one in found.buckets)
 
 
+def test_a_judge_that_decides_little_is_measured_where_it_decides():
+    """Ties pull every agreement to one half; that alone makes a judge neither good nor bad."""
+    rare = [Preference(0.5)] * 280 + [Preference(1.0)] * 13 + [Preference(0.0)] * 7
+    found = agreement(rare, [str(number) for number in range(300)])
+    assert found.high < 0.55
+    assert (found.decided.mean, found.decided.num, found.verdict) == (0.65, 20, "inconclusive")
+    never = agreement([Preference(0.5)] * 300, [str(number) for number in range(300)])
+    assert (never.decided, never.verdict) == (None, "fail")
+
+
 def test_flips_and_the_place_that_a_judge_leans_to_are_told():
     told = [Preference(0.5, flipped=True, at_first=1.0), Preference(1.0, at_first=0.5)]
     found = agreement(told, ["a", "b"])

@@ -78,6 +78,7 @@ def test_none_is_no_rating_and_nothing_to_complain_of(written):
 WRONG = {
     "return [True for _ in completions]": "it returned True; return a number, such as 1.0",
     "return [float('nan') for _ in completions]": "it returned nan, which is no number to compare",
+    "return [10**400, -(10**400)]": "it returned inf, which is no number to compare",
     "return [1.0]": "it returned 1 numbers for 2 completions",
     "return 1.0": "it returned float, wanted a list of 2 numbers",
     "return None": "it returned NoneType, wanted a list of 2 numbers",

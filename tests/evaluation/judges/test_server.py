@@ -137,6 +137,12 @@ def test_an_answer_in_no_known_form_is_no_verdict(ask, body):
     assert found[0].says.startswith("no answer: in no form of a chat completion")
 
 
+def test_half_characters_of_data_or_of_the_server_break_nothing(ask):
+    with endpoint(lambda question, number: "\ud83d\nVerdict: A") as server:
+        found, _ = ask(server.url, [Question(Chat((Message("user", "a\ud800"),)), "b\udfff", "c")])
+    assert (found[0].first, found[0].flipped) == (0.5, True)
+
+
 def test_nobody_there_is_told_in_one_line_after_the_tries(ask):
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))

@@ -23,7 +23,7 @@ _LAST = (
     "reasons in a few sentences, then end with one line of its own: 'Verdict: A', 'Verdict: B' or 'Verdict: tie'."
 )
 _VERDICT = re.compile(r"(?:final )?verdict\s*[:=]\s*(?:answer )?(a|b|tie)", re.IGNORECASE)
-_ORNAMENT = " \t*_#`'\"[](){}.!"
+_ORNAMENT = re.compile(r"[*_#`'\"\[\](){}]")
 _MEANS = {"a": FIRST, "b": SECOND, "tie": TIE}
 
 
@@ -34,7 +34,7 @@ def messages_for(question: Question, criteria: str) -> list[dict[str, str]]:
     turns = [json.dumps(list(chat.tools), ensure_ascii=False)] if chat.tools else []
     turns += [f"{message.role}: {_said(message.as_dict())}" for message in chat.messages]
     parts = {"conversation": "\n\n".join(turns), "answer A": question.first, "answer B": question.second}
-    shown = [f"[{name} {mark}]\n{text}\n[end of {name} {mark}]" for name, text in parts.items()]
+    shown = [f"[{name} {mark}]\n{_whole(text)}\n[end of {name} {mark}]" for name, text in parts.items()]
     return [
         {"role": "system", "content": _SYSTEM.format(mark=mark)},
         {"role": "user", "content": "\n\n".join([*shown, _LAST.format(criteria=criteria)])},
@@ -46,13 +46,18 @@ def verdict_of(text: str) -> float | None:
 
     A text that is nothing but A, B or tie is one, too.
     """
-    lines = [line.strip(_ORNAMENT) for line in text.splitlines()]
+    lines = [_ORNAMENT.sub("", line).strip(" \t.!") for line in text.splitlines()]
     lines = [line for line in lines if line]
     if len(lines) == 1 and lines[0].lower() in _MEANS:
         return _MEANS[lines[0].lower()]
     verdicts: Sequence[re.Match[str] | None] = [_VERDICT.fullmatch(line) for line in lines]
     said = {found[1].lower() for found in verdicts if found}
     return _MEANS[said.pop()] if verdicts and verdicts[-1] and len(said) == 1 else None
+
+
+def _whole(text: str) -> str:
+    """Return a text that can be sent: half characters become question marks."""
+    return text.encode(errors="replace").decode()
 
 
 def _said(message: dict[str, object]) -> str:

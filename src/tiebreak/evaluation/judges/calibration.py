@@ -15,7 +15,7 @@ from tiebreak.fingerprint import derive_seed
 from tiebreak.maths.paired import resampled
 
 CHANCE, LITTLE = 0.5, 0.55
-"""A judge whose whole interval lies below `LITTLE` tells so little that it could not show what training changes."""
+"""A judge that certainly agrees below `LITTLE` of where it decides could hardly show what training changes."""
 MIN_PROMPTS = 20
 MIN_JUDGED = 0.5
 """Share of pairs that a judge must have judged: those that it chose to judge say nothing about the others."""
@@ -24,7 +24,7 @@ _ALIKE = math.log(1.25)
 
 @dataclass(frozen=True)
 class Bucket:
-    """Agreement on pairs whose preferred side is longer, shorter, or about as long."""
+    """Agreement on some of the pairs."""
 
     name: str
     mean: float
@@ -50,8 +50,10 @@ class Agreement:
     """Share of the judged pairs where the order of the answers changed what it said."""
     at_first: float | None
     """How often it was for the answer shown first; None where the order cannot matter."""
+    decided: Bucket | None
+    """On the pairs that it called no tie; None where it called all so."""
     buckets: Sequence[Bucket]
-    """By length, where lengths are known."""
+    """On pairs whose preferred side is longer, shorter or about as long, where lengths are known."""
     confidence: float = 0.95
 
     @property
@@ -61,7 +63,8 @@ class Agreement:
             return "inconclusive"
         if self.low > CHANCE:
             return "pass"
-        return "fail" if self.high < LITTLE else "inconclusive"
+        is_of_little_use = self.decided is None or self.decided.high < LITTLE
+        return "fail" if is_of_little_use or self.high < CHANCE else "inconclusive"
 
     @property
     def is_usable(self) -> bool:
@@ -89,7 +92,7 @@ class Agreement:
     def lines(self) -> list[str]:
         """Return it for people."""
         told = [f"  {one.name}: {_percent(one.mean)} of {one.num} ({_percent(one.low)} … {_percent(one.high)})"
-                for one in self.buckets]  # fmt: skip
+                for one in (*([self.decided] if self.decided else []), *self.buckets)]  # fmt: skip
         if self.at_first is not None:
             told.append(f"  for the answer shown first: {_percent(self.at_first)}")
         return [self.says, *told]
@@ -127,6 +130,7 @@ def agreement(
         bounds = found.interval(confidence)
         return bounds.mean, bounds.low, bounds.high, found.num_clusters
 
+    open_ = [place for place in places if preferences[place].first != TIE]
     buckets = []
     for name, lies_in in _BUCKETS.items() if lengths else ():
         some = [place for place in places if lies_in(_log_ratio(lengths[place]))]
@@ -144,6 +148,7 @@ def agreement(
         ties=_share([one.first == TIE for one in judged]),
         flip_rate=_share([one.flipped for one in judged]),
         at_first=sum(leaning) / len(leaning) if leaning else None,
+        decided=Bucket("where it decides", *interval(open_, "decided")[:3], len(open_)) if open_ else None,
         buckets=buckets,
         confidence=confidence,
     )

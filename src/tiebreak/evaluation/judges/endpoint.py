@@ -140,7 +140,8 @@ class Endpoint:
             told = self._client.chat.completions.with_raw_response.create(**body).text
             try:
                 whole = json.loads(told)
-                answer = str(whole["choices"][0]["message"]["content"] or "")
+                said = str(whole["choices"][0]["message"]["content"] or "")
+                answer = said.encode(errors="replace").decode()  # half characters could not be kept
             except (ValueError, LookupError, TypeError, RecursionError):
                 raise NoAnswer(f"in no form of a chat completion: {self._told(told)}") from None
             tokens = _tokens_of(whole.get("usage"))

@@ -102,12 +102,20 @@ def _numbers(told: object, num: int) -> tuple[list[float | None], list[str]]:
             pass
         elif not isinstance(one, Real):
             reasons.append(f"it returned {type(one).__name__} in its list, wanted a number")
-        elif not math.isfinite(one):
-            reasons.append(f"it returned {float(one)}, which is no number to compare")
         else:
-            number = float(one)
+            number = _as_float(one)
+            if not math.isfinite(number):
+                reasons.append(f"it returned {number}, which is no number to compare")
+                number = None
         found.append(number)
     return found, reasons
+
+
+def _as_float(number: Real) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # a whole number of hundreds of digits
+        return math.inf
 
 
 def _found(name: str) -> tuple[Callable[..., Any], str]:
