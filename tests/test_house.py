@@ -172,8 +172,8 @@ def test_the_bundled_pairs_are_what_the_readme_says():
     assert found["num_pairs"] >= 240
     assert found["num_prompts"] >= 200
     assert found["severities"]["error"] == 0
-    # The preference is the form of the answer: length must not give it away.
-    assert 0.2 < found["chosen_longer_share"] < 0.8
+    # The preference is of whom the answer speaks: length must not give it away.
+    assert 0.4 < found["chosen_longer_share"] < 0.6
 
 
 def test_at_most_a_quarter_of_all_functions_are_private_with_one_caller():

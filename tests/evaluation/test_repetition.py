@@ -150,9 +150,9 @@ def test_precision_and_recall_on_the_labelled_set_are_what_the_docs_say():
     assert "\n".join(lines) in DOCS.read_text(encoding="utf-8"), "docs/evaluation.md wants\n" + "\n".join(lines)
 
 
-def test_real_answers_that_people_and_models_gave_are_seldom_called_loops():
-    bundled = Path(__file__).parents[2] / "src" / "tiebreak" / "bundled" / "pairs.jsonl"
-    rows = [json.loads(line) for line in bundled.read_text(encoding="utf-8").splitlines()]
+def test_lists_that_were_written_by_hand_are_no_loops():
+    lists = Path(__file__).parents[2] / "recipes" / "lists" / "pairs.jsonl"
+    rows = [json.loads(line) for line in lists.read_text(encoding="utf-8").splitlines()]
     written = [row["preferred_output"][0]["content"] for row in rows]
     assert sum(map(is_looping, written)) == 0
     assert sum(map(looping, written)) / len(written) < 0.01
