@@ -22,6 +22,8 @@ from tiebreak.data.preparation import PreparedData, prepare
 from tiebreak.doctor.report import AuditReport
 from tiebreak.engine.planner import Plan, make_plan
 from tiebreak.errors import RunError
+from tiebreak.evaluation.capabilities.asking import prepare_tasks
+from tiebreak.evaluation.capabilities.taskfiles import load_tasks
 from tiebreak.evaluation.measuring import check_evaluation
 from tiebreak.fingerprint import fingerprint
 from tiebreak.progress import Progress
@@ -59,6 +61,7 @@ def made_ready(config: Config, run: Run, audit: AuditReport, progress: Progress)
     policy, settings = loaded.policy, config.training
     data = prepare(config.data, policy.renderer(config.data), progress)
     tell(data, policy, loaded.reference, config.data, progress)
+    prepare_tasks(load_tasks(config.evaluation.tasks), policy, progress)
     memory = make_plan(policy, data.all_pairs, settings.token_budget, settings.gradient_checkpointing)
     loaded.budget.tokens = memory.token_budget
     for line in memory.lines():
