@@ -133,3 +133,15 @@ def test_what_could_not_be_measured_at_the_end_is_refused_at_the_start(tmp_path)
     with pytest.raises(ConfigError, match=r"missing\.yaml"):
         check_evaluation(_evaluation(tasks=[str(tmp_path / "missing.yaml")]))
     check_evaluation(_evaluation(judge=LONGER))
+
+
+def test_an_endpoint_that_is_down_costs_the_verdict_and_not_the_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    down = {"kind": "server", "model": "m", "base_url": "http://127.0.0.1:9/v1", "num_retries": 0, "timeout_seconds": 2}
+    given = Given(kept=tmp_path / "kept.sqlite")
+    found = judge_answers([_sample(0, "a", "b")], [_pair(0, "a", "b")], _evaluation(judge=down), given, 0)
+    assert found.by == "server:m"
+    assert "m: no connection" in found.refusal
+    assert "0 of 2 answers are kept" in found.refusal
+    assert found.refusal.endswith("(of a run that is trained: evaluate)")
+    assert found.measured() == []

@@ -13,7 +13,7 @@ from typing import Any
 
 from tiebreak.config import DataJudge, EvaluationConfig, JudgeConfig
 from tiebreak.engine.answers.answerer import Chat
-from tiebreak.errors import DataError, one_line
+from tiebreak.errors import DataError, JudgeError, one_line
 from tiebreak.evaluation.judges.calibration import Agreement, agreement
 from tiebreak.evaluation.judges.given import Given
 from tiebreak.evaluation.judges.judge import TIE, Judge, Preference, Question
@@ -94,8 +94,8 @@ def judge_answers(
 ) -> Judgements | None:
     """Return what is said of the samples; None where there are none, or nobody to ask.
 
-    `pairs` are held out, and a judge is tried on them. Raises JudgeError where a judge stopped half-way; what it said
-    until then is kept where it keeps it.
+    `pairs` are held out, and a judge is tried on them. Of a judge that stopped half-way nothing is read: a part of all
+    prompts, and not a random one. What it said is kept where it keeps it, so that asking again goes on there.
     """
     if not samples:
         return None
@@ -116,8 +116,10 @@ def judge_answers(
                 refusal = tried.says
             else:
                 said = _asked(judge, samples, given)
-    except DataError as error:  # no judge can be made of these pairs
+    except DataError as error:  # none can be made of these pairs
         refusal = one_line(error)
+    except JudgeError as error:
+        refusal = f"{one_line(error)} (of a run that is trained: evaluate)"
     note = "; ".join([*notes, *([tried.says] if tried else [])])
     return Judgements(named(asked), samples, said, kind.is_weak, refusal, tried, note)
 
