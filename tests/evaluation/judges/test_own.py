@@ -24,7 +24,7 @@ DATA = DataConfig(max_length=200)
 
 def text(draw: random.Random, special: str) -> str:
     words = [draw.choice(GOOD) for _ in range(draw.randint(6, 12))]
-    for _ in range(3):
+    for _ in range(6):
         words.insert(draw.randrange(len(words)), special)
     return " ".join(words) + "."
 
@@ -49,7 +49,7 @@ def loaded(tiny_model):
 @pytest.fixture(scope="module")
 def sides(loaded):
     renderer = loaded.policy.renderer(DATA)
-    return [[renderer.pair(pair) for pair in make_pairs(num, seed)] for num, seed in ((60, 0), (30, 1))]
+    return [[renderer.pair(pair) for pair in make_pairs(num, seed)] for num, seed in ((60, 0), (40, 1))]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def asked(pairs: list[Pair], first=lambda pair: pair.chosen.content, second=lamb
 def test_it_prefers_what_was_chosen_on_prompts_it_was_not_fitted_on(judge):
     assert judge.agreement.mean > 0.7
     assert judge.agreement.low > 0.5
-    assert judge.agreement.num == 30
+    assert judge.agreement.num == 40
     found = [one.first for one in judge.prefer(asked(make_pairs(40, 2)))]
     assert sum(found) / len(found) > 0.7
 
@@ -77,7 +77,7 @@ def test_the_order_of_answers_makes_no_difference(judge):
 
 def test_it_is_asked_as_the_pairs_were_rendered(judge, sides, loaded):
     # What it says of held-out texts is what it was calibrated with on their tokens.
-    pairs = make_pairs(30, 1)
+    pairs = make_pairs(40, 1)
     found = np.mean([one.first for one in judge.prefer(asked(pairs))])
     assert found == pytest.approx(judge.agreement.mean)
 
@@ -113,9 +113,10 @@ def test_its_note_says_weak_evidence_and_the_numbers(judge):
 
 
 def test_a_judge_that_is_fooled_refuses_itself(judge):
-    fooled = replace(judge.calibration, fooled={"one": 0.04, "two": 0.07})
-    by_one = replace(judge.calibration, fooled={"one": 0.3} | {str(n): 0.0 for n in range(9)})
-    clean = replace(judge.calibration, fooled={"one": 0.04, "two": 0.0})
+    sure = replace(judge.calibration, agreement=replace(judge.agreement, mean=0.9, low=0.8, high=0.95))
+    fooled = replace(sure, fooled={"one": 0.04, "two": 0.07})
+    by_one = replace(sure, fooled={"one": 0.3} | {str(n): 0.0 for n in range(9)})
+    clean = replace(sure, fooled={"one": 0.04, "two": 0.0})
     assert fooled.refusal == "it is fooled by damaged answers"
     assert "one kind of damaged answers (one: 30%)" in by_one.refusal
     assert clean.refusal is None
