@@ -13,7 +13,7 @@ from typing import Any
 
 from tiebreak.config import DataJudge, EvaluationConfig, JudgeConfig
 from tiebreak.engine.answers.answerer import Chat
-from tiebreak.errors import DataError, JudgeError, one_line
+from tiebreak.errors import DataError, JudgeError, ModelError, one_line
 from tiebreak.evaluation.judges.calibration import Agreement, agreement
 from tiebreak.evaluation.judges.given import Given
 from tiebreak.evaluation.judges.judge import TIE, Judge, Preference, Question
@@ -116,7 +116,7 @@ def judge_answers(
                 refusal = tried.says
             else:
                 said = _asked(judge, samples, given)
-    except DataError as error:  # none can be made of these pairs
+    except (DataError, ModelError) as error:  # none can be made of these pairs, or of this model
         refusal = one_line(error)
     except JudgeError as error:
         refusal = f"{one_line(error)} (of a run that is trained: evaluate)"

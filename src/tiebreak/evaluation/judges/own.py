@@ -30,10 +30,10 @@ from tiebreak.maths.stats import Estimate
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import Ids, TokenizedPair, num_unique_tokens
 
-NUM_TRAIN, TRAIN_TOKENS = 256, 32_000
+NUM_TRAIN, TRAIN_TOKENS = 128, 24_000
 """Most training pairs, and most tokens of them, that are read: so a fit stays a matter of minutes on a CPU."""
 NUM_HELDOUT, HELDOUT_TOKENS = 128, 16_000
-NUM_TESTED = 24
+NUM_TESTED = 16
 """Held-out pairs whose chosen completion is damaged in each way that was not taught."""
 LEAST_PAIRS = 20
 NUM_TAUGHT = 2
