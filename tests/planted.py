@@ -18,6 +18,7 @@ import numpy as np
 from tiebreak.config import GateConfig
 from tiebreak.evaluation.gate import Decision, decide
 from tiebreak.evaluation.rows import Row
+from tiebreak.maths.length_control import pseudo_values
 
 PAGE = Path(__file__).parents[1] / "docs" / "gate.md"
 NUM_SEEDS, NUM_RESAMPLES = 200, 1000
@@ -39,6 +40,8 @@ class Policy:
     """Added to the repetition of every answer."""
     longer: float = 0.0
     """Mean log of the ratio of lengths."""
+    likes_length: bool = False
+    """Whether the longer answer is preferred in nine of ten cases, and nothing else."""
     cut_off: float = 0.0
     """Share of answers that do not end any more."""
     variety: float = 0.0
@@ -63,22 +66,29 @@ class Policy:
         cuts = np.where(rng.random(num) < self.cut_off, 1.0, cuts)
         length, variety = np.exp(rng.normal(4, 0.6, num)), rng.beta(30, 4, num)
         lengths = np.maximum(length * np.exp(rng.normal(self.longer, 0.5, num)), 1)
+        lengths = np.where(same, length, lengths)
+        if self.likes_length:
+            better = (lengths > length) ^ (rng.random(num) < 0.1)
+        preferred = np.where(rng.random(num) < self.ties, 0.5, better)
+        controlled = pseudo_values(preferred.tolist(), (lengths - length).tolist())
         varieties = np.clip(variety + rng.normal(self.variety, 0.08, num), 0, 1)
         chosen, neutral = rng.normal(-2, 0.5, num), rng.normal(-3, 0.6, NUM_TEXTS)
         right, now_right = _turned(rng, NUM_QUESTIONS, 0.6, self.questions)
         columns = {
             "accuracy": ("share", "higher", half, wins),
             "margin": ("nats", "higher", none, sizes * (2 * wins - 1)),
-            "answers/preferred": ("share", "higher", half, np.where(rng.random(num) < self.ties, 0.5, better)),
+            "answers/preferred": ("share", "higher", half, preferred),
             "answers/repetition": ("share", "lower", repeated, np.where(same, repeated, repeats)),
             "answers/unfinished": ("share", "lower", cut, np.where(same, cut, cuts)),
-            "answers/length": ("tokens", "neither", length, np.where(same, length, lengths)),
+            "answers/length": ("tokens", "neither", length, lengths),
             "answers/distinct": ("share", "higher", variety, np.where(same, variety, varieties)),
             "answers/unchanged": ("share", "lower", none, same.astype(float)),
             "chosen_logps": ("nats", "higher", chosen, chosen + rng.normal(self.chosen, 0.2, num)),
             "neutral_logps": ("nats", "higher", neutral, neutral + rng.normal(self.neutral, 0.05, NUM_TEXTS)),
             "capability/questions": ("share", "higher", right, now_right),
         }
+        if controlled is not None:
+            columns["answers/length_controlled"] = ("rate", "higher", half, np.array(controlled))
         after = columns["answers/repetition"][3]
         after[rng.random(num) < self.loops] = 1.0
         if self.spoilt:
@@ -112,6 +122,9 @@ PLANTED = {
     "accuracy 80 %, answers no better": Planted(Policy(accuracy=0.8, margin=0.5)),
     "unchanged answers, accuracy 100 %, margin 0.0007": Planted(Policy(1.0, 0.0007, ties=1.0, unchanged=1.0)),
     "length hacker: answers three times as long": Planted(Policy(**LEARNED, longer=1.1, cut_off=0.3)),
+    "half as long again, before a judge that likes length": Planted(
+        Policy(accuracy=0.8, margin=0.5, longer=0.4, likes_length=True, unchanged=0.0, ties=0.0)
+    ),
     "collapsed to one token": Planted(
         Policy(1.0, 5.0, 0.75, unchanged=0.0, longer=-4.0, variety=-0.8, chosen=-5.0, neutral=-2.0, questions=-0.09)
     ),

@@ -32,6 +32,12 @@ class Message:
     reasoning: str = ""
     """What an assistant thought before it said its content, where it is told apart from that."""
 
+    @staticmethod
+    def from_dict(row: Mapping[str, Any]) -> Message:
+        """Return the message that `as_dict` gave; raises KeyError or TypeError where it is none."""
+        calls, thought = tuple(row.get("tool_calls") or ()), str(row.get("reasoning_content") or "")
+        return Message(str(row["role"]), str(row["content"]), row.get("name"), calls, row.get("tool_call_id"), thought)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the message as chat templates take it; absent fields are left out."""
         optional = {

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from tiebreak.config import load_config
+from tiebreak.engine.answers.answerer import Chat
 from tiebreak.errors import ConfigError
 from tiebreak.evaluation.judges.given import Fitting, Given
+from tiebreak.evaluation.judges.judge import Preference, Question
 from tiebreak.evaluation.judging import judge_answers
 from tiebreak.evaluation.measuring import check_evaluation
 from tiebreak.progress import Silent
@@ -68,9 +71,15 @@ def test_a_judge_is_asked_only_where_answers_differ_and_what_it_did_not_say_is_c
     found = judge_answers(samples, [], _evaluation(judge=judge), Given(), 0)
     assert [row["preferred"] for row in found.rows()] == [1.0, 0.5, 0.0, None]
     told = found.as_dict(0)
-    assert (told["num_judged"], sum(told["not_judged"].values()), told["refusal"]) == (3, 1, None)
-    assert found.measured()[0].prompts == ["prompt0", "prompt1", "prompt2"]
+    assert (told["num_judged"], sum(told["not_judged"].values())) == (3, 1)
+    # Three of four are less than four fifths: what it left out are no random ones.
+    assert "judged 3 of 4 pairs of answers" in told["refusal"]
+    assert found.measured() == []
     json.dumps(told, allow_nan=False)
+    more = [*samples, *(_sample(place, "aa", "a") for place in range(4, 7))]
+    found = judge_answers(more, [], _evaluation(judge=judge), Given(), 0)
+    assert found.refusal is None
+    assert found.measured()[0].prompts == [f"prompt{place}" for place in (0, 1, 2, 4, 5, 6)]
 
 
 def test_the_datas_own_judge_that_cannot_be_made_or_used_decides_nothing_and_says_why(tiny_model, tmp_path):
@@ -116,14 +125,16 @@ def test_a_judge_that_agrees_with_nobody_is_not_heard(tiny_model, tmp_path):
         _pair(i, "the cat sat", "the dog ran") if i % 2 else _pair(i, "the dog ran", "the cat sat") for i in range(60)
     ]
     evaluation = _evaluation(judge=f"reward_model:{tmp_path / 'rm'}")
-    samples = [_sample(i, "the cat", "a dog") for i in range(4)]
+    samples = [_sample(i, "the cat", "the dog") for i in range(4)]
     found = judge_answers(samples, pairs, evaluation, Given(Silent()), 0)
     assert found.agreement.num == 60
     assert "no better than chance" in found.refusal or "not known" in found.refusal
     assert found.measured() == []
-    # Not tried, it is heard: who sets that to 0 takes it upon themselves.
+    # Not tried, it is heard, and called weak: who sets that to 0 takes it upon themselves.
     untried = judge_answers(samples, pairs, evaluation.model_copy(update={"calibration_pairs": 0}), Given(Silent()), 0)
     assert untried.refusal is None
+    assert untried.is_weak
+    assert "not tried on pairs that people judged" in untried.measured()[0].note
     assert len(untried.measured()[0].after) == 4
 
 
@@ -145,3 +156,30 @@ def test_an_endpoint_that_is_down_costs_the_verdict_and_not_the_run(tmp_path, mo
     assert "0 of 2 answers are kept" in found.refusal
     assert found.refusal.endswith("(of a run that is trained: evaluate)")
     assert found.measured() == []
+
+
+def test_answers_that_grew_all_alike_are_not_judged_better_unless_a_rule_defines_that():
+    samples = [_sample(place, "a" * 40, "a" * 60) for place in range(30)]
+    asked = _evaluation(judge=LONGER)
+    by_rule = judge_answers(samples, [], asked, Given(), 0)
+    assert by_rule.refusal is None
+    assert {row.key for row in by_rule.measured()} == {"answers/preferred"}
+    claimed = replace(by_rule, is_definition=False, preferences=[Preference(1.0)] * 30)
+    assert "changed in length all alike (× 1.49)" in claimed.untold()
+    a_little = [_sample(place, "a" * 40, "a" * 44) for place in range(30)]
+    assert replace(claimed, samples=a_little).untold() is None
+
+
+def test_a_judge_sees_the_whole_chat_of_a_sample():
+    call = {"id": "1", "type": "function", "function": {"name": "time", "arguments": "{}"}}
+    chat = Chat(
+        (
+            Message("user", "What time is it?"),
+            Message("assistant", "", tool_calls=(call,), reasoning="ask"),
+            Message("tool", "noon", name="time", tool_call_id="1"),
+        ),
+        ({"type": "function", "function": {"name": "time"}},),
+    )
+    prompt = [message.as_dict() for message in chat.messages]
+    sample = {"prompt": prompt, "tools": list(chat.tools), "before": {"text": "one"}, "after": {"text": "Noon."}}
+    assert Question.of_sample(json.loads(json.dumps(sample))) == Question(chat, "Noon.", "one")

@@ -52,9 +52,15 @@ def draw(
         settings.max_new_tokens, settings.draw_temperature, settings.num_draws, derive_seed(seed, "draws")
     )
     drawn = of_both(policy, reference, chats, sampling, progress, "drawn answers", answers)
-    prompts = [policy.prompt_ids(chat, sampling) for chat in chats]
     grouped = [[side[start : start + sampling.num] for start in range(0, len(side), sampling.num)] for side in drawn]
-    before, after = ([_completions(policy, *one) for one in zip(prompts, side, strict=True)] for side in grouped)
+
+    def completions(writer: Model, side: Sequence[Sequence[Answer]]) -> list[TokenizedCompletions | None]:
+        prompts = [writer.prompt_ids(chat, sampling) for chat in chats]
+        return [_completions(writer, *one) for one in zip(prompts, side, strict=True)]
+
+    with reference.model() as frozen:  # its template and its EOS may be others, where it is no reference of ours
+        before, ends = completions(frozen, grouped[0]), [frozen.eos_ids, policy.eos_ids]
+    after = completions(policy, grouped[1])
     with progress.stage("scoring drawn answers", len(before) + 2 * len(after)) as advance:
         own = _logps(policy, after, cut, kept, advance)
         with reference.model() as frozen:
@@ -65,22 +71,24 @@ def draw(
             "prompt_id": pair.prompt_id,
             "prompt": [message.as_dict() for message in pair.prompt],
             **{
-                side: _described(policy, answers[place], *(one.get(examples[place]) for one in logps))
-                for side, answers, (examples, *logps) in zip(("before", "after"), grouped, scores, strict=True)
+                side: _described(eos, answers[place], *(one.get(examples[place]) for one in logps))
+                for side, eos, answers, (examples, *logps) in zip(
+                    ("before", "after"), ends, grouped, scores, strict=True
+                )
             },
         }
         for place, pair in enumerate(chosen)
     ]
 
 
-def _ids(model: Model, answer: Answer) -> Ids:
+def _ids(eos_ids: Ids, answer: Answer) -> Ids:
     """Return the tokens of an answer that are scored."""
-    return (*answer.ids, *model.eos_ids) if answer.finished and len(model.eos_ids) == 1 else answer.ids
+    return (*answer.ids, *eos_ids) if answer.finished and len(eos_ids) == 1 else answer.ids
 
 
 def _completions(model: Model, prompt: Ids, answers: Sequence[Answer]) -> TokenizedCompletions | None:
     """Return the answers to a prompt as an example; None where none of them has a token."""
-    scored = tuple(ids for answer in answers if (ids := _ids(model, answer)))
+    scored = tuple(ids for answer in answers if (ids := _ids(model.eos_ids, answer)))
     name = fingerprint([prompt, scored])
     return TokenizedCompletions(name, name, prompt, scored) if scored else None
 
@@ -111,12 +119,12 @@ def _logps(
 
 
 def _described(
-    model: Model, answers: Sequence[Answer], own: list[float] | None, base: list[float] | None
+    eos_ids: Ids, answers: Sequence[Answer], own: list[float] | None, base: list[float] | None
 ) -> list[dict[str, Any]]:
     sums = iter(zip(own or (), base or (), strict=True))
     rows = []
     for answer in answers:
-        ids = _ids(model, answer)
+        ids = _ids(eos_ids, answer)
         logps, reference_logps = next(sums) if ids else (None, None)
         said = {"text": answer.text, "num_tokens": len(answer.ids), "finished": answer.finished}
         rows.append(said | {"num_scored": len(ids), "logps": logps, "reference_logps": reference_logps})

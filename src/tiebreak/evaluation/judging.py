@@ -6,6 +6,7 @@ agrees with people no better than chance decides nothing. A rule is what its use
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,9 +22,13 @@ from tiebreak.evaluation.judges.table import JUDGES
 from tiebreak.evaluation.rows import Row
 from tiebreak.evaluation.samples import choose_prompts
 from tiebreak.maths.length_control import length_controlled, pseudo_values
-from tiebreak.records import Message, Pair
+from tiebreak.records import Pair
 
 Samples = Sequence[dict[str, Any]]
+MIN_JUDGED = 0.8
+"""Share of the answers that must have been judged: those that a judge leaves out are the long and the odd ones."""
+MOST_GROWN = math.log(1.15)
+"""Mean log of the ratio of lengths beyond which a win rate has to be known at equal length."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class Judgements:
     samples: Samples
     preferences: Sequence[Preference]
     is_weak: bool = False
+    is_definition: bool = False
+    """Whether what it prefers is better by definition: then length is a part of it, where it plays one."""
     refusal: str | None = None
     """Why nothing may be decided on it."""
     agreement: Agreement | None = None
@@ -53,7 +60,8 @@ class Judgements:
         wins, prompts, differences = self._judged()
         if self.refusal or not wins:
             return []
-        columns = {"answers/preferred": wins, "answers/length_controlled": pseudo_values(wins, differences)}
+        controlled = None if self.is_definition else pseudo_values(wins, differences)
+        columns = {"answers/preferred": wins, "answers/length_controlled": controlled}
         half = [0.5] * len(wins)
         return [
             Row.of(key, prompts, half, values, weak=self.is_weak, note=self.note)
@@ -61,11 +69,27 @@ class Judgements:
             if values is not None
         ]
 
+    def untold(self) -> str | None:
+        """Return why what was said does not tell whether answers got better; None where it does."""
+        wins, _, differences = self._judged()
+        if len(wins) < MIN_JUDGED * len(self.samples):
+            reasons = ", ".join(f"{num} {reason}" for reason, num in self._unsaid().most_common(3))
+            return f"it judged {len(wins)} of {len(self.samples)} pairs of answers ({reasons})"
+        ratios = [
+            math.log((1 + len(sample["after"]["text"])) / (1 + len(sample["before"]["text"])))
+            for sample in self.samples
+        ]
+        grown = math.fsum(ratios) / len(ratios)
+        if not self.is_definition and abs(grown) > MOST_GROWN and pseudo_values(wins, differences) is None:
+            return (
+                f"answers changed in length all alike (× {math.exp(grown):.2f}), so that it cannot be told from merit"
+            )
+        return None
+
     def as_dict(self, seed: int) -> dict[str, Any]:
         """Return it as JSON takes it."""
         wins, prompts, differences = self._judged()
         controlled = length_controlled(wins, differences, prompts, seed) if wins else None
-        unsaid = Counter(one.says.partition(":")[0] for one in self.preferences if one.first is None)
         return {
             "by": self.by,
             "is_weak": self.is_weak,
@@ -73,11 +97,15 @@ class Judgements:
             "note": self.note,
             "agreement": self.agreement and self.agreement.as_dict(),
             "num_judged": len(wins),
-            "not_judged": dict(unsaid.most_common()),
+            "not_judged": dict(self._unsaid().most_common()),
             "ties": sum(win == TIE for win in wins) / len(wins) if wins else None,
             "flip_rate": sum(one.flipped for one in self.preferences) / len(wins) if wins else None,
             "length_controlled": controlled and asdict(controlled),
         }
+
+    def _unsaid(self) -> Counter[str]:
+        """Return how many were not judged, by reason."""
+        return Counter(one.says.partition(":")[0] for one in self.preferences if one.first is None)
 
     def _judged(self) -> tuple[list[float], list[str], list[float]]:
         """Return of each judged sample whether after wins, its prompt, and how many characters longer after is."""
@@ -101,7 +129,8 @@ def judge_answers(
         return None
     if settings.rule and not settings.judge:
         won = [(1 + s["after"]["matches_rule"] - s["before"]["matches_rule"]) / 2 for s in samples]
-        return Judgements(f"the rule: {settings.rule.name}", samples, [Preference(one) for one in won])
+        said = [Preference(one) for one in won]
+        return Judgements(f"the rule: {settings.rule.name}", samples, said, is_definition=True)
     asked = settings.judge or DataJudge()
     if given.fitting is None and settings.judge is None:
         return None
@@ -120,8 +149,11 @@ def judge_answers(
         refusal = one_line(error)
     except JudgeError as error:
         refusal = f"{one_line(error)} (of a run that is trained: evaluate)"
-    note = "; ".join([*notes, *([tried.says] if tried else [])])
-    return Judgements(named(asked), samples, said, kind.is_weak, refusal, tried, note)
+    untried = not (tried or kind.defines_better or refusal)
+    notes += [tried.says] if tried else ["not tried on pairs that people judged"] * untried
+    weak = kind.is_weak or untried
+    found = Judgements(named(asked), samples, said, weak, kind.defines_better, refusal, tried, "; ".join(notes))
+    return found if refusal else replace(found, refusal=found.untold())
 
 
 def named(asked: JudgeConfig) -> str:
@@ -147,10 +179,7 @@ def _asked(judge: Judge, samples: Samples, given: Given) -> list[Preference]:
     """Ask about the samples whose answers differ; the others are ties."""
     texts = [(sample["after"]["text"], sample["before"]["text"]) for sample in samples]
     places = [place for place, (after, before) in enumerate(texts) if after != before]
-    questions = [
-        Question(Chat(tuple(Message(one["role"], one["content"]) for one in samples[place]["prompt"])), *texts[place])
-        for place in places
-    ]
+    questions = [Question.of_sample(samples[place]) for place in places]
     found = [Preference(TIE, says="the same answer")] * len(samples)
     with given.progress.stage("judged", len(questions)) as advance:
         for place, said in zip(places, judge.prefer(questions, lambda made: advance(len(made))), strict=True):

@@ -47,6 +47,7 @@ def sample(
         {
             "prompt_id": pair.prompt_id,
             "prompt": [message.as_dict() for message in pair.prompt],
+            **({"tools": list(pair.tools)} if pair.tools else {}),
             "chosen": pair.chosen.content,
             "rejected": pair.rejected.content,
             "before": _described(one, settings.rule),

@@ -79,10 +79,14 @@ def pseudo_values(preferences: Sequence[float], length_differences: Sequence[flo
     num, second_moment = len(y), float(np.mean(term**2))
     if num < 2 or (second_moment and float(np.var(term)) < LEAST_SPREAD * second_moment):
         return None
-    # The last row has all items, each other one lacks its own.
-    intercepts = _intercepts(y, term, np.vstack([1 - np.eye(num), np.ones(num)]))
-    rates = 1 / (1 + np.exp(-intercepts))
-    values: list[float] = (num * rates[-1] - (num - 1) * rates[:-1]).tolist()
+    whole = float(_intercepts(y, term, np.ones((1, num)))[0])
+    without: list[Floats] = []
+    for start in range(0, num, per_chunk := max(1, _MOST_WEIGHTS // num)):
+        left_out = np.arange(start, min(start + per_chunk, num))
+        weights = np.ones((len(left_out), num))
+        weights[np.arange(len(left_out)), left_out] = 0
+        without.append(_intercepts(y, term, weights))
+    values: list[float] = [num * _logistic(whole) - (num - 1) * _logistic(one) for one in np.concatenate(without)]
     return values
 
 

@@ -31,7 +31,6 @@ from tiebreak.maths.length_control import length_controlled
 from tiebreak.maths.paired import resampled
 from tiebreak.maths.stats import Estimate as Mean
 from tiebreak.progress import Progress, Silent
-from tiebreak.records import Message
 from tiebreak.reporting.numbers import shown
 from tiebreak.runs import Run, as_a_run_writes
 
@@ -190,12 +189,9 @@ def questions_of(path: str | Path, format: str = "auto", columns: Mapping[str, s
 
 def _of_samples(path: Path, rows: Sequence[Mapping[str, Any]]) -> Asked:
     with as_a_run_writes(path.parent):
-        chats = [Chat(tuple(Message(str(one["role"]), str(one["content"])) for one in row["prompt"])) for row in rows]
-        questions = [
-            Question(chat, str(row["after"]["text"]), str(row["before"]["text"]))
-            for chat, row in zip(chats, rows, strict=True)
-        ]
-        return Asked(str(path), SAMPLES, questions, [str(row["prompt_id"]) for row in rows], {})
+        return Asked(
+            str(path), SAMPLES, [Question.of_sample(row) for row in rows], [str(row["prompt_id"]) for row in rows], {}
+        )
 
 
 def _summary(asked: Asked, preferences: Sequence[Preference], seed: int) -> dict[str, Any]:

@@ -19,6 +19,11 @@ class Chat:
     messages: tuple[Message, ...]
     tools: tuple[Mapping[str, Any], ...] = ()
 
+    @staticmethod
+    def from_dict(row: Mapping[str, Any]) -> Chat:
+        """Return the chat of a row with `prompt` and, where there are any, `tools`; raises KeyError or TypeError."""
+        return Chat(tuple(Message.from_dict(one) for one in row["prompt"]), tuple(row.get("tools") or ()))
+
     def as_dict(self) -> dict[str, Any]:
         """Return the chat for JSON."""
         return {"messages": [message.as_dict() for message in self.messages], "tools": list(self.tools)}

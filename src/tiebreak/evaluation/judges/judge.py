@@ -5,9 +5,9 @@ Owns these shapes and nothing of any judge. A judge that could not say is no ver
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from tiebreak.engine.answers.answerer import Chat
 
@@ -21,6 +21,11 @@ class Question:
     chat: Chat
     first: str
     second: str
+
+    @staticmethod
+    def of_sample(sample: Mapping[str, Any]) -> Question:
+        """Return what is asked of a row of samples.jsonl: is the answer after better than the one before?"""
+        return Question(Chat.from_dict(sample), str(sample["after"]["text"]), str(sample["before"]["text"]))
 
     def turned(self) -> Question:
         """Return the same question with its answers the other way round."""
