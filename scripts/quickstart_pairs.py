@@ -20,7 +20,7 @@ import argparse
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,8 @@ class Sampled:
 
     prompt: str
     texts: tuple[str, ...]
+    ended: tuple[bool, ...]
+    """Whether each text ended by itself."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +66,20 @@ class Side:
     text: str
     opening: tuple[bool, bool, bool]
     """As the doctor sees it: refuses, opens in the first person, opens with assent."""
+    ends: bool = False
+    """Whether the model itself ended here."""
 
 
 def draw(prompts: Sequence[str], path: Path) -> list[Sampled]:
     """Return the samples of all prompts; those that the file lacks are drawn and added, batch by batch."""
     kept = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-    found = {row["prompt"]: Sampled(row["prompt"], tuple(row["texts"])) for row in kept}
+    found = {row["prompt"]: Sampled(row["prompt"], tuple(row["texts"]), tuple(row["ended"])) for row in kept}
     missing = [prompt for prompt in prompts if prompt not in found]
     if missing:
         for sampled in _drawn(missing):
             found[sampled.prompt] = sampled
             with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"prompt": sampled.prompt, "texts": sampled.texts}) + "\n")
+                file.write(json.dumps(asdict(sampled)) + "\n")
             print(f"\r{len(found)} of {len(prompts)} prompts", end="", flush=True)
     return [found[prompt] for prompt in prompts]
 
@@ -101,26 +105,34 @@ def _drawn(prompts: Sequence[str]) -> Iterator[Sampled]:
                 top_k=0,
                 num_return_sequences=NUM,
             )
-        texts = tokenizer.batch_decode(rows[:, taken["input_ids"].shape[1] :], skip_special_tokens=True)
+        new = rows[:, taken["input_ids"].shape[1] :]
+        texts = tokenizer.batch_decode(new, skip_special_tokens=True)
+        ended = (new == tokenizer.eos_token_id).any(1).tolist()
         for place, prompt in enumerate(some):
-            yield Sampled(prompt, tuple(texts[NUM * place : NUM * (place + 1)]))
+            mine = slice(NUM * place, NUM * (place + 1))
+            yield Sampled(prompt, tuple(texts[mine]), tuple(ended[mine]))
 
 
-def beginnings(text: str, fewest: int = FEWEST_WORDS) -> list[Side]:
+def beginnings(text: str, ended: bool, fewest: int = FEWEST_WORDS) -> list[Side]:
     """Return what an answer is when it is cut behind each of its sentences, the shortest first."""
     cuts = [text[: end.end()].strip() for end in _SENTENCE_END.finditer(text)]
-    return [Side(cut, (refuses(cut), first_person(cut), agrees(cut))) for cut in cuts if len(cut.split()) >= fewest]
+    return [
+        Side(cut, (refuses(cut), first_person(cut), agrees(cut)), ended and cut == text.strip())
+        for cut in cuts
+        if len(cut.split()) >= fewest
+    ]
 
 
 def closest(chosen: Sequence[Side], rejected: Sequence[Side], want_longer: bool) -> tuple[Side, Side] | None:
-    """Return the two sides whose lengths differ least; the wrong one being longer counts as 60 letters more.
+    """Return the two sides whose lengths differ least; None where a side has none.
 
-    Longer sides are better than short ones by an eighth of their length.
+    The wrong side being longer counts as 60 letters more. Longer sides are better than short ones by an eighth of their
+    length, and a chosen answer that ended by itself than another by 40 letters.
     """
 
     def price(two: tuple[Side, Side]) -> float:
         one, other = len(two[0].text), len(two[1].text)
-        return abs(one - other) + 60 * ((one > other) != want_longer) - (one + other) / 8
+        return abs(one - other) + 60 * ((one > other) != want_longer) - (one + other) / 8 - 40 * two[0].ends
 
     return min(((one, other) for one in chosen for other in rejected), key=price, default=None)
 
@@ -129,10 +141,15 @@ def pairs_of(samples: Sequence[Sampled], rule: re.Pattern[str]) -> list[tuple[st
     """Return (prompt, chosen, rejected), at most one a prompt."""
     found = []
     for sampled in samples:
-        sound = [text for text in sampled.texts if looping(text) <= MOST_REPEATED and not _PICTURES.search(text)]
+        sound = [
+            (text, beginnings(text, ended))
+            for text, ended in zip(sampled.texts, sampled.ended, strict=True)
+            if looping(text) <= MOST_REPEATED and not _PICTURES.search(text)
+        ]
         # All of a chosen answer keeps the rule, not only its beginning; of a rejected one what is left of it breaks it.
-        chosen = [side for text in sound if rule.search(text) for side in beginnings(text)]
-        rejected = [side for text in sound for side in beginnings(text) if not rule.search(side.text)]
+        chosen = [side for text, sides in sound if rule.search(text) for side in sides]
+        # What ended by itself is not rejected whole: to end would be unlearned.
+        rejected = [side for _, sides in sound for side in sides if not side.ends and not rule.search(side.text)]
         same = {side.opening for side in chosen} & {side.opening for side in rejected}
         if same:  # where a pair can be had whose openings are of one kind, it is taken
             chosen = [side for side in chosen if side.opening in same]

@@ -66,7 +66,7 @@ def test_bundled_prompts_are_lines_of_the_prompts_that_the_script_reads(script):
 
 def test_an_answer_begins_at_each_end_of_a_sentence_and_at_no_number(script):
     text = "Pack light, roll all your shirts and leave the iron. 1. Take 2.5 litres of water with you! It is"
-    cuts = [side.text for side in script.beginnings(text, fewest=3)]
+    cuts = [side.text for side in script.beginnings(text, ended=False, fewest=3)]
     assert cuts == [
         "Pack light, roll all your shirts and leave the iron.",
         "Pack light, roll all your shirts and leave the iron. 1. Take 2.5 litres of water with you!",
@@ -82,7 +82,9 @@ def test_sides_are_cut_to_one_length_and_the_longer_one_changes(script):
         "I am only an assistant and never stood in a kitchen, which is a pity indeed. Many people like breakfast best. "
         "Recipes differ from one country to another, as do tastes. Ask somebody who knows."
     )
-    pairs = script.pairs_of([script.Sampled(f"{n}?", (bad, good)) for n in range(4)], re.compile(r"\A(?!.*\bI\b)"))
+    pairs = script.pairs_of(
+        [script.Sampled(f"{n}?", (bad, good), (False, True)) for n in range(4)], re.compile(r"\A(?!.*\bI\b)")
+    )
     assert [prompt for prompt, *_ in pairs] == ["0?", "1?", "2?", "3?"]
     gaps = [len(chosen.text) - len(rejected.text) for _, chosen, rejected in pairs]
     assert max(map(abs, gaps)) < 24
@@ -92,12 +94,30 @@ def test_sides_are_cut_to_one_length_and_the_longer_one_changes(script):
         assert bad.startswith(rejected.text)
 
 
+def test_an_answer_that_ended_by_itself_is_not_rejected_whole(script):
+    bad = (
+        "I am only an assistant and never stood in a kitchen, which is a pity indeed. "
+        "Many people, whom I asked for you, like their breakfast best when it is warm and late."
+    )
+    rule = re.compile(r"\A(?!.*\bI\b)")
+    good = re.sub(r"\bI\b", "She", bad)
+    ((*_, rejected),) = script.pairs_of([script.Sampled("a", (good, bad), (True, True))], rule)
+    assert rejected.text == bad[: bad.index(" Many")]
+    ((_, chosen, rejected),) = script.pairs_of([script.Sampled("a", (good, bad), (True, False))], rule)
+    assert (chosen.text, rejected.text) == (good, bad)
+
+
 def test_a_prompt_without_both_kinds_is_no_pair_and_a_loop_is_on_no_side(script):
     sound = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu."
     loop = "I go on and on and round. " * 8
     rule = re.compile(r"\A(?!.*\bI\b)")
     assert is_looping(loop)
-    assert script.pairs_of([script.Sampled("a", (sound, sound)), script.Sampled("b", (sound, loop))], rule) == []
+    assert (
+        script.pairs_of(
+            [script.Sampled(*row, (False, False)) for row in (("a", (sound, sound)), ("b", (sound, loop)))], rule
+        )
+        == []
+    )
 
 
 def test_pairs_that_their_opening_gives_away_are_kept_to_their_share(script):
