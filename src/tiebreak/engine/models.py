@@ -117,11 +117,11 @@ def load_renderer(config: ModelConfig, data: DataConfig, say: Say = lambda _: No
     Nothing is dropped or cut for the model's positions.
     """
     source = resolve(config, say)
-    tokenizer = load_tokenizer(config, source)
-    with explained(source.base):
+    with explained(source.base):  # before the tokenizer, whose own complaint is of itself also where nothing is there
         settings = transformers.AutoConfig.from_pretrained(
             source.base, revision=source.revision, trust_remote_code=False
         )
+    tokenizer = load_tokenizer(config, source)
     eos, now = eos_ids(tokenizer, suggested_generation(source)), now_for(config, tokenizer)
     return Renderer(tokenizer, eos, data, now), context_of(settings, tokenizer)
 

@@ -35,6 +35,11 @@ _TAIL = 8
 _SCHEMA = 1
 
 
+def check(settings: ModelJudge) -> None:
+    """Raise ModelError where settings name no model that can be asked; weights are not read."""
+    load_renderer(_config(settings), DataConfig())
+
+
 class LocalModel:
     """Gives the probability that the first answer is better; to be asked in both orders (`judge.BothOrders`)."""
 
@@ -43,11 +48,6 @@ class LocalModel:
         self._criteria = criteria
         self._renderer = model.renderer(DataConfig())
         self._letters: dict[Ids, tuple[Ids, Ids]] = {}
-
-    @staticmethod
-    def check(settings: ModelJudge) -> None:
-        """Raise ModelError where settings name no model that can be asked; weights are not read."""
-        load_renderer(_config(settings), DataConfig())
 
     @staticmethod
     def load(settings: ModelJudge, say: Say = lambda _: None) -> LocalModel:

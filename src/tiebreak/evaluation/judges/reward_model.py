@@ -18,16 +18,16 @@ from tiebreak.errors import RenderError
 from tiebreak.records import Ids, Message
 
 
+def check(settings: RewardModelJudge) -> None:
+    """Raise ModelError where settings name no reward model; weights are not read."""
+    look_at_classifier(_config(settings))
+
+
 class RewardModel:
     """Rates an answer by what a classifier says of the conversation that it ends."""
 
     def __init__(self, classifier: Classifier) -> None:
         self._classifier = classifier
-
-    @staticmethod
-    def check(settings: RewardModelJudge) -> None:
-        """Raise ModelError where settings name no reward model; weights are not read."""
-        look_at_classifier(_config(settings))
 
     @staticmethod
     def load(settings: RewardModelJudge, say: Say = lambda _: None) -> RewardModel:

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from tiebreak.errors import ModelError
 from tiebreak.evaluation.judges.capped import Estimate
 from tiebreak.evaluation.judges.given import Given
 from tiebreak.evaluation.judges.judge import BothOrders, ByRating, Judge, Question
@@ -48,22 +49,26 @@ def _reward_model(settings: Any, given: Given) -> AbstractContextManager[Judge]:
     return nullcontext(ByRating(_module("reward_model").RewardModel.load(settings, given.progress.say)))
 
 
-def _check_reward_model(settings: Any) -> None:
-    _module("reward_model").RewardModel.check(settings)
-
-
 def _local(settings: Any, given: Given) -> AbstractContextManager[Judge]:
     return nullcontext(BothOrders(_module("local").LocalModel.load(settings, given.progress.say)))
 
 
-def _check_local(settings: Any) -> None:
-    _module("local").LocalModel.check(settings)
+def _looked_at(module: str) -> Callable[[Any], None]:
+    """Return what looks at a judge's model without its weights."""
+
+    def check(settings: Any) -> None:
+        try:
+            _module(module).check(settings)
+        except ModelError as error:
+            raise ModelError(f"evaluation.judge: {error}") from None
+
+    return check
 
 
 JUDGES = {
     "rule": Kind(lambda settings, given: _module("rules").make(settings, given), check=_made, defines_better=True),
-    "reward_model": Kind(_reward_model, check=_check_reward_model),
-    "model": Kind(_local, check=_check_local),
+    "reward_model": Kind(_reward_model, check=_looked_at("reward_model")),
+    "model": Kind(_local, check=_looked_at("local")),
     "server": Kind(
         lambda settings, given: _module("server").make(settings, given),
         lambda settings, questions, given: _module("server").estimate(settings, questions, given),
