@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+import shutil
 
 import pytest
 
 from tiebreak.config import load_config
 from tiebreak.engine.answers.answerer import Chat
-from tiebreak.errors import ConfigError
+from tiebreak.errors import ConfigError, ModelError
 from tiebreak.evaluation.judges.given import Fitting, Given
 from tiebreak.evaluation.judges.judge import Preference, Question
 from tiebreak.evaluation.judging import judge_answers
@@ -144,6 +145,46 @@ def test_what_could_not_be_measured_at_the_end_is_refused_at_the_start(tmp_path)
     with pytest.raises(ConfigError, match=r"missing\.yaml"):
         check_evaluation(_evaluation(tasks=[str(tmp_path / "missing.yaml")]))
     check_evaluation(_evaluation(judge=LONGER))
+
+
+@pytest.mark.parametrize("kind", ["model", "reward_model"])
+def test_a_judge_that_cannot_be_loaded_is_refused_at_the_start(tiny_model, tmp_path, kind):
+    def refused(folder, words):
+        with pytest.raises(ModelError, match=words) as refusal:
+            check_evaluation(_evaluation(judge=f"{kind}:{folder}"))
+        assert "\n" not in str(refusal.value)
+
+    refused(tmp_path / "mistyped", "^evaluation.judge: .*no such folder")
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", r"holds neither config\.json nor")
+    broken = shutil.copytree(tiny_model, tmp_path / "broken")
+    (broken / "config.json").write_text("{")
+    refused(broken, "broken: cannot be loaded")
+    if kind == "reward_model":
+        refused(tiny_model, "is no sequence classifier")
+        shaped = _of_config(tiny_model, tmp_path / "two", architectures=["LlamaForSequenceClassification"])
+        refused(shaped, "has 2 labels; wanted a reward model")
+    bare = _of_config(tiny_model, tmp_path / "bare", architectures=ARCHITECTURES[kind], **ONE_LABEL)
+    (bare / "chat_template.jinja").unlink()
+    refused(bare, "has no chat template")
+
+
+@pytest.mark.parametrize("kind", ["model", "reward_model"])
+def test_a_judge_is_looked_at_without_its_weights(tiny_model, tmp_path, kind):
+    folder = _of_config(tiny_model, tmp_path / "sound", architectures=ARCHITECTURES[kind], **ONE_LABEL)
+    (folder / "model.safetensors").write_bytes(b"never read")
+    check_evaluation(_evaluation(judge=f"{kind}:{folder}"))
+
+
+ARCHITECTURES = {"model": ["LlamaForCausalLM"], "reward_model": ["LlamaForSequenceClassification"]}
+ONE_LABEL = {"id2label": {"0": "better"}, "label2id": {"better": 0}}
+
+
+def _of_config(tiny_model, folder, **changes):
+    shutil.copytree(tiny_model, folder)
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    return folder
 
 
 def test_an_endpoint_that_is_down_costs_the_verdict_and_not_the_run(tmp_path, monkeypatch):

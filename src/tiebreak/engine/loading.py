@@ -31,7 +31,12 @@ def load_model(name: str, revision: str | None, dtype: torch.dtype, say: Say = l
 
 
 def load_sequence_classifier(name: str, revision: str | None, dtype: torch.dtype, say: Say = lambda _: None) -> Any:
-    """Return a sequence classifier of one label with every weight read from safetensors, or raise ModelError."""
+    """Return a sequence classifier with every weight read from safetensors, or raise ModelError."""
+    return _loaded(transformers.AutoModelForSequenceClassification, name, revision, dtype, say)
+
+
+def check_sequence_classifier(name: str, revision: str | None) -> None:
+    """Raise ModelError for what is no sequence classifier of one label, by config.json alone."""
     with explained(name):
         settings = transformers.AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     kinds = settings.architectures or ["none is named"]
@@ -45,7 +50,6 @@ def load_sequence_classifier(name: str, revision: str | None, dtype: torch.dtype
             f"{name}: has {settings.num_labels} labels; wanted a reward model, with exactly one: a number that is "
             "larger for a better answer"
         )
-    return _loaded(transformers.AutoModelForSequenceClassification, name, revision, dtype, say)
 
 
 _CLASSIFIER = "ForSequenceClassification"

@@ -25,6 +25,7 @@ from tiebreak.engine.classifier import Classifier
 from tiebreak.engine.compatibility import Choice, choose_scorer
 from tiebreak.engine.fused_lora import fuse, unfuse
 from tiebreak.engine.loading import (
+    check_sequence_classifier,
     load_adapter,
     load_as_a_stranger,
     load_model,
@@ -89,16 +90,25 @@ def load_frozen(config: ModelConfig, say: Say = lambda _: None) -> Model:
 
 def load_classifier(config: ModelConfig, say: Say = lambda _: None) -> Classifier:
     """Return a sequence classifier of one label, with the chat template that conversations are shown to it in."""
+    source, tokenizer = look_at_classifier(config, say)
+    device = _device(config)
+    network = load_sequence_classifier(source.base, source.revision, _dtype(config, device), say)
+    network = network.requires_grad_(False).to(device).eval()
+    return Classifier(network, tokenizer, source, now_for(config, tokenizer))
+
+
+def look_at_classifier(config: ModelConfig, say: Say = lambda _: None) -> tuple[Source, Any]:
+    """Return where a sequence classifier comes from, and its tokenizer, without its weights.
+
+    Raises ModelError where it is none of one label, or has no chat template.
+    """
     source = resolve(config, say)
     if source.adapter:
         raise ModelError(
             f"{config.name}: is an adapter; merge it into its base model (peft's merge_and_unload) and name that"
         )
-    device = _device(config)
-    network = load_sequence_classifier(source.base, source.revision, _dtype(config, device), say)
-    tokenizer = load_tokenizer(config, source, template_advice="save its tokenizer again with one")
-    network = network.requires_grad_(False).to(device).eval()
-    return Classifier(network, tokenizer, source, now_for(config, tokenizer))
+    check_sequence_classifier(source.base, source.revision)
+    return source, load_tokenizer(config, source, template_advice="save its tokenizer again with one")
 
 
 def load_renderer(config: ModelConfig, data: DataConfig, say: Say = lambda _: None) -> tuple[Renderer, Context]:
@@ -107,11 +117,11 @@ def load_renderer(config: ModelConfig, data: DataConfig, say: Say = lambda _: No
     Nothing is dropped or cut for the model's positions.
     """
     source = resolve(config, say)
-    tokenizer = load_tokenizer(config, source)
-    with explained(source.base):
+    with explained(source.base):  # before the tokenizer, whose own complaint is of itself also where nothing is there
         settings = transformers.AutoConfig.from_pretrained(
             source.base, revision=source.revision, trust_remote_code=False
         )
+    tokenizer = load_tokenizer(config, source)
     eos, now = eos_ids(tokenizer, suggested_generation(source)), now_for(config, tokenizer)
     return Renderer(tokenizer, eos, data, now), context_of(settings, tokenizer)
 

@@ -65,13 +65,12 @@ class Measured:
 
 
 def check_evaluation(settings: EvaluationConfig) -> None:
-    """Refuse what could not be measured at the end, before anything is spent: tasks, and judges that are soon made."""
+    """Refuse what could not be measured at the end, before anything is spent: tasks, and judges, without weights."""
     tasks = load_tasks(settings.tasks)
     if settings.lm_eval:
         check_lm_eval(settings.lm_eval, tasks)
-    if settings.judge and JUDGES[settings.judge.kind].is_light:
-        with JUDGES[settings.judge.kind].make(settings.judge, Given()):
-            pass
+    if settings.judge:
+        JUDGES[settings.judge.kind].check(settings.judge)
 
 
 def measure(

@@ -61,6 +61,8 @@ class Handler(BaseHTTPRequestHandler):
             fault = self.server.faults.pop(0) if self.server.faults else None
         if fault == "nonsense":
             status, found = 200, {"choices": []}
+        elif isinstance(fault, bytes):
+            status, found = 200, fault
         elif fault:
             status, found = fault, {"error": {"message": f"no {fault}\nsk-abcdefghijklmnopqrst", "type": "x"}}
         else:
@@ -68,9 +70,9 @@ class Handler(BaseHTTPRequestHandler):
                 "id": "a", "object": "text_completion", "created": 0, "model": body["model"],
                 "choices": [self.server.choice(body)],
             }  # fmt: skip
-        sent = json.dumps(found).encode()
+        sent = found if isinstance(found, bytes) else json.dumps(found).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", "text/html" if sent.startswith(b"<") else "application/json")
         self.send_header("Content-Length", str(len(sent)))
         self.send_header("retry-after-ms", "1")
         self.end_headers()
@@ -184,6 +186,26 @@ def test_faults_that_may_pass_are_tried_again_and_others_are_one_line_without_se
             server.answer(CHATS[:1], Sampling(4, 1.0))
         assert "\n" not in str(caught.value)
         assert "sk-abc" not in str(caught.value)
+
+
+NONSENSE = [
+    "<html>\nlog in\n</html>", "", "null", "[]", "3", "[" * 5000, '{"choices": 3}', '{"choices": {"a": 1}}',
+    '{"choices": [3]}', '{"choices": [{"token_ids": ["a"]}]}', '{"choices": [{"token_ids": [-1]}]}',
+    '{"choices": [{"token_ids": [true]}]}', '{"choices": [{"token_ids": [1e300]}]}',
+    '{"choices": [{"token_ids": [99999999999999999999]}]}', '{"choices": [{"logprobs": "x"}]}',
+    '{"choices": [{"logprobs": {"content": [3]}}]}', '{"choices": [{"logprobs": {"content": [{"id": "3"}]}}]}',
+    '{"choices": [{"logprobs": {"tokens": ["token_id:x"]}}]}', '{"choices": [{"logprobs": {"tokens": [3]}}]}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", NONSENSE, ids=[body[:60] for body in NONSENSE])
+def test_an_answer_in_no_known_form_is_one_line(serve, body):
+    fake, server = serve(faults=[body.encode()])
+    wanted = "model tiny at http://127.*(in no form of a completion|answers without token ids)"
+    with pytest.raises(ModelError, match=wanted) as caught:
+        server.answer(CHATS[:1], Sampling(4, 1.0))
+    assert "\n" not in str(caught.value)
+    assert len(fake.asked) == 1
 
 
 def test_a_server_that_is_not_there_is_one_line(policy):

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-from decimal import Decimal
-
 import pytest
 
 from tiebreak.config import Compliance, ExactAnswer, Refusal
 from tiebreak.engine.answers.answerer import Answer
-from tiebreak.evaluation.capabilities.answered import ExactAnswering, Refusing, number_in, plain, spoken
+from tiebreak.evaluation.capabilities.answered import ExactAnswering, Refusing, plain, spoken
 from tiebreak.evaluation.capabilities.task import Desk
 from tiebreak.records import Source
 
@@ -33,37 +31,6 @@ def values(kind, row, *texts) -> list[float]:
 
 def exact(**changes) -> ExactAnswering:
     return ExactAnswering(ExactAnswer(name="x", items=[{}], **changes))
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [
-        ("18", "18"),
-        ("She has $1,234.50 left.", "1234.50"),
-        ("It is 7.", "7"),
-        ("between 2-3", "3"),
-        ("about -4 degrees", "-4"),
-        ("\u22125", "-5"),
-        ("5 apples, so 12 in all", "12"),
-        ("1,2", "2"),
-        ("12,345,678", "12345678"),
-        ("1234,567", "567"),
-        (".5", "0.5"),
-        ("3.14.", "3.14"),
-        ("10'000", "10000"),
-    ],
-)
-def test_the_last_number_of_a_text_is_read_by_value(text, number):
-    assert number_in(text) == Decimal(number)
-
-
-def test_no_number_is_none():
-    assert number_in("none at all") is None
-
-
-def test_numbers_of_any_length_are_equal_only_where_they_are():
-    long = "1" * 60
-    assert number_in(long) == Decimal(long) != number_in(long[:-1] + "2")
 
 
 def test_an_answer_by_number_is_right_whatever_it_is_written_like():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tiebreak.engine.answers.answerer import Chat
-from tiebreak.evaluation.judges.judge import BothOrders, Preference, Question
+from tiebreak.evaluation.judges.judge import BothOrders, ByRating, Preference, Question
 from tiebreak.records import Message
 
 CHAT = Chat((Message("user", "x"),))
@@ -37,6 +37,23 @@ def test_a_contradiction_is_a_tie_and_the_place_that_is_liked_is_known(straight,
     judge = BothOrders(Scripted(lambda one, two: straight if one == "a" else turned))
     [found] = judge.prefer([Question(CHAT, "a", "b")])
     assert (found.first, found.flipped, found.at_first) == (pytest.approx(first), flipped, pytest.approx(at_first))
+
+
+@pytest.mark.parametrize(
+    ("ratings", "first", "says"),
+    [((2.0, 1.0), 1.0, "2 against 1"), (("too_long: 9 tokens", 1.0), None, "too_long: 9 tokens"),
+     ((1.0, "too_long: 9 tokens"), None, "too_long: 9 tokens"), ((None, 1.0), None, "not rated"),
+     ((None, "too_long: 9 tokens"), None, "too_long: 9 tokens")],
+)  # fmt: skip
+def test_what_has_no_rating_is_not_judged_and_says_why(ratings, first, says):
+    class Rated:
+        identity = "rated"
+
+        def rate(self, chats, answers):
+            return [ratings["ab".index(answer)] for answer in answers]
+
+    [found] = ByRating(Rated()).prefer([Question(CHAT, "a", "b")])
+    assert (found.first, found.says) == (first, says)
 
 
 @pytest.mark.parametrize("silent", ["a", "b"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
@@ -12,7 +13,7 @@ from tiebreak.config.judges import ModelJudge
 from tiebreak.engine.answers.answerer import Chat
 from tiebreak.errors import ModelError
 from tiebreak.evaluation.judges.judge import BothOrders, Question
-from tiebreak.evaluation.judges.local import LocalModel, asked_in_words
+from tiebreak.evaluation.judges.local import LocalModel, _preference, asked_in_words
 from tiebreak.records import Message
 
 CHAT = Chat((Message("user", "the cat"),))
@@ -52,17 +53,15 @@ def test_the_letter_that_the_weights_prefer_wins_by_its_share_of_the_two(tiny_mo
     found = local.prefer(QUESTIONS)
     share = 1 / (1 + torch.tensor(-1.0).exp())
     assert [one.first for one in found] == pytest.approx([float(share)] * 2, abs=1e-4)
-    rest = len(tokenizer) - 2
-    mass = (torch.tensor([9.0, 8.0]).exp().sum() / (torch.tensor([9.0, 8.0]).exp().sum() + rest)).item()
-    assert local.asked.mass == pytest.approx(mass, abs=1e-3)
-    assert local.asked.num == 2
+    first, second = torch.tensor([9.0, 8.0]).exp() / (torch.tensor([9.0, 8.0]).exp().sum() + len(tokenizer) - 2)
+    assert [one.says for one in found] == [f"A {first:.3f}, B {second:.3f}"] * 2
 
 
 def test_a_letter_that_always_wins_is_position_bias_and_a_tie_in_both_orders(tiny_model, tmp_path, tokenizer):
     local = judge(leaning(tiny_model, tmp_path / "a", tokenizer, A=9.0, B=8.0))
     both = BothOrders(local).prefer(QUESTIONS)
     assert [(one.first, one.flipped) for one in both] == [(0.5, True)] * 2
-    assert local.asked.position_bias == pytest.approx(0.231, abs=1e-3)
+    assert [one.at_first for one in both] == pytest.approx([0.731] * 2, abs=1e-3)
 
 
 def test_a_model_that_does_not_answer_with_a_letter_is_refused_with_the_mass(tiny_model, tmp_path, tokenizer):
@@ -82,9 +81,10 @@ def test_a_small_model_of_stories_is_refused(stories):
 def test_it_is_told_as_it_goes_and_each_question_once(tiny_model, tmp_path, tokenizer):
     local, told = judge(leaning(tiny_model, tmp_path / "a", tokenizer, A=9.0, B=9.0)), {}
     questions = [Question(CHAT, "yes " * (n + 1), "no") for n in range(40)]
-    found = local.prefer(questions, told.update)
+    times = []
+    found = local.prefer(questions, lambda made: (told.update(made), times.extend(place for place, _ in made)))
     assert [told[place] for place in range(40)] == found
-    assert local.asked.num == 40
+    assert sorted(times) == list(range(40))
 
 
 def test_what_is_too_long_is_not_cut_and_not_asked(tiny_model, tmp_path, tokenizer):
@@ -92,8 +92,16 @@ def test_what_is_too_long_is_not_cut_and_not_asked(tiny_model, tmp_path, tokeniz
     local = judge(folder)
     found = local.prefer([QUESTIONS[0], Question(CHAT, "the cat sat " * 3000, "no")])
     assert found[0].first == pytest.approx(0.5)
-    assert found[1].first is None and "4096 positions" in found[1].says
-    assert local.unasked == {"too_long": 1}
+    assert found[1].first is None
+    assert re.fullmatch(r"too_long: the question takes \d+ tokens, and the model has 4096 positions", found[1].says)
+
+
+def test_why_it_said_nothing_is_counted_by_a_code_without_numbers(tiny_model, tmp_path, tokenizer):
+    local = judge(leaning(tiny_model, tmp_path / "a", tokenizer, A=9.0, B=9.0))
+    local._model.tokenizer.chat_template = "{{ raise_exception('no users') }}"
+    said = [*local.prefer(QUESTIONS), _preference(0.05, 0.04)]
+    assert [one.first for one in said] == [None] * 3
+    assert [one.says.partition(":")[0] for one in said] == ["template", "template", "neither_letter"]
 
 
 def test_data_cannot_write_the_marks_that_stand_around_it():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
@@ -86,10 +87,17 @@ def test_without_a_padding_id_rows_are_rated_one_by_one(tmp_path, tokenizer, fol
 def test_what_does_not_fit_is_not_cut_but_not_rated_and_counted(folder):
     judge = rater(folder)
     found = judge.rate([CHAT, CHAT], ["yes", "the cat sat " * 40])
-    assert found[0] is not None and found[1] is None
-    assert judge.unrated == {"too_long": 1}
+    assert isinstance(found[0], float)
+    assert re.fullmatch(r"too_long: \d+ tokens, and the classifier has 64 positions", found[1])
     [said] = ByRating(judge).prefer([Question(CHAT, "yes", "the cat sat " * 40)])
-    assert said.first is None
+    assert (said.first, said.says) == (None, found[1])
+
+
+def test_what_its_template_refuses_is_not_rated_and_says_so_by_the_code(folder):
+    judge = rater(folder)
+    judge._classifier.tokenizer.chat_template = "{{ raise_exception('no system') }}"
+    [said] = ByRating(judge).prefer([Question(CHAT, "yes", "no")])
+    assert (said.first, said.says.partition(":")[0]) == (None, "template")
 
 
 @pytest.mark.parametrize("writes", [True, False])
@@ -157,8 +165,7 @@ def test_numbers_that_are_none_are_no_rating(folder, tmp_path):
     tensors["score.weight"].fill_(torch.nan)
     save_file(tensors, place / "model.safetensors", metadata={"format": "pt"})
     judge = rater(place)
-    assert judge.rate([CHAT], ["yes"]) == [None]
-    assert judge.unrated == {"not_finite": 1}
+    assert judge.rate([CHAT], ["yes"]) == ["not_finite: nan"]
 
 
 def test_the_identity_is_that_of_the_weights_wherever_they_lie(folder, tmp_path, tokenizer):

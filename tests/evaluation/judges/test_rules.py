@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tiebreak.config import RuleJudge
@@ -167,6 +169,8 @@ BUILT_IN = [
     ("regex", {"pattern": "sorry", "wanted": False}, "I am sorry", "Here it is", 0.0),
     ("json_schema", {"schema": {"type": "object", "required": ["a"]}}, '{"a": 1}', "{}", 1.0),
     ("json_schema", {"schema": {"type": "number"}}, "Here:\n```json\n3\n```", "3 or so", 1.0),
+    ("json_schema", {"schema": {"type": "number"}}, "Here:\r\n```json \r\n\r\n3\r\n\r\n  ```\r\n", "3 or so", 1.0),
+    ("json_schema", {"schema": {"type": "number"}}, "```\n3\n```\nor\n```\n4\n```", "```json\n3", 0.5),
     ("json_schema", {"schema": {}}, "NaN", "[1]", 0.0),
     ("json_schema", {"schema": {}}, "[" * 100_000, "9" * 5000, 0.5),
     ("length_band", {"least": 3}, "one two", "one two three", 0.0),
@@ -179,6 +183,14 @@ BUILT_IN = [
     ("exact_answer", {"answer": "1,250"}, " **1250** ", "1,25", 1.0),
     ("exact_answer", {"answer": "Paris"}, "paris.", "Paris it is", 1.0),
     ("exact_answer", {"answer": "7", "pattern": "#### (.+)"}, "3 + 4\n#### 6\n#### 7", "7", 1.0),
+    ("exact_answer", {"answer": "123"}, "123.0", "1, 2, 3", 1.0),
+    ("exact_answer", {"answer": "123"}, "12 3", "1 24", 0.5),
+    ("exact_answer", {"answer": 5}, "5%", "6", 0.5),
+    ("exact_answer", {"answer": "5%"}, "**5.0 %**", "5", 1.0),
+    ("exact_answer", {"answer": 1250000}, "1\u00a0250\u00a0000.", "1,25,0000", 1.0),
+    ("exact_answer", {"answer": "0.5"}, ".50", "5", 1.0),
+    ("exact_answer", {"answer": -3}, "(\u22123)", "3", 1.0),
+    ("exact_answer", {"answer": "12_3"}, "123", "124", 0.5),
     ("exact_answer", {"answers": {"Say please.": "please"}}, "Please!", "thanks", 1.0),
     ("exact_answer", {"answers": {"Other.": "x"}}, "x", "y", None),
 ]
@@ -212,6 +224,15 @@ def test_wrong_arguments_are_refused_in_one_line(reward, arguments, words):
     with pytest.raises(ConfigError, match=words) as refusal:
         judged(reward, [], **arguments)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["```json" + "\n" * 2_000, "a```\n" * 20_000, "```" + " " * 50_000, "```\n" + "\n  " * 20_000]
+)
+def test_fences_without_an_end_are_read_at_once(text):
+    started = time.perf_counter()
+    assert judged("json_schema", [(text, "3")], schema={"type": "number"}) == [0.0]
+    assert time.perf_counter() - started < 1
 
 
 def test_a_schema_that_refers_to_an_address_fetches_nothing():

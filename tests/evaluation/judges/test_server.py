@@ -137,6 +137,37 @@ def test_an_answer_in_no_known_form_is_no_verdict(ask, body):
     assert found[0].says.startswith("no answer: in no form of a chat completion")
 
 
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_server_that_says_nonsense_to_every_question_is_left_after_five(ask, status):
+    with (
+        endpoint(lambda question, number: Reply(status=status, body="<html>log in</html>")) as server,
+        pytest.raises(JudgeError, match=r"m: no answer to 5 questions in a row, the last: (in no form|refused .400)"),
+    ):
+        ask(server.url)
+    assert len(server.requests) == 5
+
+
+def test_what_is_answered_between_failures_begins_the_count_anew(ask):
+    def often(question, number):
+        return longer(question) if number % 5 == 4 else Reply(body="<html>busy</html>")
+
+    with endpoint(often) as server:
+        found, _ = ask(server.url, [*QUESTIONS, *(Question(CHAT, f"{one.first} so", one.second) for one in QUESTIONS)])
+    assert len(server.requests) == 16
+    assert {one.says.partition(":")[0] for one in found if one.first is None} == {"no answer"}
+
+
+def test_questions_that_are_too_long_for_the_server_say_nothing_of_the_next_one(ask):
+    body = '{"error": {"code": "context_length_exceeded", "message": "This model\'s maximum context length is 9."}}'
+
+    def short(question, number):
+        return longer(question) if "answer 4" in question else Reply(status=400, body=body)
+
+    with endpoint(short) as server:
+        found, _ = ask(server.url)
+    assert [one.first for one in found] == [None, None, None, 1.0]
+
+
 def test_half_characters_of_data_or_of_the_server_break_nothing(ask):
     with endpoint(lambda question, number: "\ud83d\nVerdict: A") as server:
         found, _ = ask(server.url, [Question(Chat((Message("user", "a\ud800"),)), "b\udfff", "c")])

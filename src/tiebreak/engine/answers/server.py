@@ -5,11 +5,12 @@ the server to fill in: vLLM and SGLang take sampling settings that a request lac
 generation_config.json, llama-server from its own defaults. Answers come back as ids; text is never tokenized again,
 which could give other ids than were drawn. Each answer is a request of its own, with a seed of its own: some servers
 refuse several to one request, all of them keep the prompt's keys and values, and what is asked again after a fault is
-one answer. The `openai` client is loaded with the first answer.
+one answer. The `openai` client is loaded with the first answer. No command asks a server for answers yet.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -42,6 +43,7 @@ ASKED_FOR_IDS: Mapping[str, Any] = {
     "skip_special_tokens": False,
 }
 _AS_ID = "token_id:"
+_MOST_ID = 2**31
 
 
 class Rendering(Protocol):
@@ -130,7 +132,7 @@ class Server:
 
         def ask(prompt: Sequence[int], number: int) -> Answer:
             try:
-                completion = client.completions.create(
+                told = client.completions.with_raw_response.create(
                     model=endpoint.model,
                     prompt=list(prompt),
                     max_tokens=sampling.max_new_tokens,
@@ -144,19 +146,23 @@ class Server:
                     logprobs=1,
                     stream=False,
                     extra_body=extra,
-                )
+                ).text
             except openai.OpenAIError as error:
                 raise ModelError(f"{self._where}: {self._fault(error)}") from error
-            return self._read(completion)
+            return self._read(told)
 
         return ask
 
-    def _read(self, completion: Any) -> Answer:
-        choices = completion.choices or []
+    def _read(self, body: str) -> Answer:
+        try:
+            choices = json.loads(body)["choices"]
+            ids = _ids_of(choices[0]) if len(choices) == 1 else ()
+            stopped = [choice.get("finish_reason") for choice in choices] == ["stop"]
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            said = masked(one_line(body, 200), self._secrets)
+            raise ModelError(f"{self._where}: answers in no form of a completion: {said}") from None
         if len(choices) != 1:
             raise ModelError(f"{self._where}: wanted one answer to one request, found {len(choices)}")
-        told = choices[0].model_dump()
-        ids = _ids_of(told)
         if ids is None:
             raise ModelError(
                 f"{self._where}: it answers without token ids; wanted choices[0].token_ids (vLLM, SGLang), "
@@ -164,16 +170,20 @@ class Server:
             )
         # Some servers keep the token that ended the answer, others do not.
         end = next((place for place, token in enumerate(ids) if token in self._eos_ids), None)
-        finished = end is not None or told.get("finish_reason") == "stop"
+        finished = end is not None or stopped
         return Answer(self._rendering.text(ids[:end]), ids[:end], finished)
 
     @property
     def _where(self) -> str:
         return masked(f"model {self._endpoint.model} at {self._endpoint.base_url or 'api.openai.com'}")
 
-    def _fault(self, error: Exception) -> str:
+    @property
+    def _secrets(self) -> list[str]:
         key = os.environ.get(self._endpoint.key_variable)
-        said = masked(one_line(error, 300), [key] if key else [])
+        return [key] if key else []
+
+    def _fault(self, error: Exception) -> str:
+        said = masked(one_line(error, 300), self._secrets)
         return f"{type(error).__name__}: {said} (after {self._endpoint.num_retries} retries where one could help)"
 
 
@@ -186,14 +196,17 @@ def _client() -> Any:
 
 
 def _ids_of(choice: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """Return the ids of an answer, wherever a server puts them; None where it does not give them."""
-    for key in ("token_ids", "tokens"):
-        if isinstance(found := choice.get(key), list) and all(isinstance(token, int) for token in found):
-            return tuple(found)
+    """Return the ids of an answer, wherever a server puts them; None where it does not give them.
+
+    Raises ValueError, TypeError or AttributeError where what stands there is none.
+    """
     logprobs = choice.get("logprobs") or {}
     content, named = logprobs.get("content"), logprobs.get("tokens")
-    if isinstance(content, list) and all(isinstance(one.get("id"), int) for one in content):  # llama-server
-        return tuple(one["id"] for one in content)
+    told = [choice.get("token_ids"), choice.get("tokens")]
+    told += [[one.get("id") for one in content]] if isinstance(content, list) else []  # llama-server
     if isinstance(named, list) and all(str(token).startswith(_AS_ID) for token in named):
-        return tuple(int(str(token).removeprefix(_AS_ID)) for token in named)
+        told += [[int(token.removeprefix(_AS_ID)) for token in named]]
+    for ids in told:
+        if isinstance(ids, list) and all(type(one) is int and 0 <= one < _MOST_ID for one in ids):
+            return tuple(ids)
     return None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from tiebreak.config import Compliance, DataConfig, ExactAnswer, Refusal
@@ -20,13 +19,10 @@ from tiebreak.engine.model import Model
 from tiebreak.errors import RenderError
 from tiebreak.evaluation.capabilities.task import Desk, Item, Said
 from tiebreak.evaluation.capabilities.templates import Template, shown
+from tiebreak.evaluation.numerals import number_in
 from tiebreak.evaluation.rows import SHARE
 from tiebreak.records import Message, Source
 
-# A comma, a blank or an apostrophe may stand between thousands, and only there.
-_NUMBER = re.compile(
-    r"(?:(?<!\w)[-\u2212+])?(?:(?:\d{1,3}(?:[,'\u2019\u00a0\u202f]\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<![\w.])\.\d+)"
-)
 _AROUND = " \t\n.,;:!?\"'`*_()[]{}\u201c\u201d\u2018\u2019\u00ab\u00bb\u3002\u3001\uff01\uff1f"
 
 
@@ -125,17 +121,6 @@ def spoken(text: str) -> str:
 def plain(text: str) -> str:
     """Return a text in one case, without marks around each word, its words one blank apart."""
     return " ".join(word for one in text.casefold().split() if (word := one.strip(_AROUND)))
-
-
-def number_in(text: str) -> Decimal | None:
-    """Return the value of the last number in a text; None where there is none."""
-    found = _NUMBER.findall(text)
-    if not found:
-        return None
-    try:
-        return Decimal(re.sub(r"[,'\u2019\u00a0\u202f]", "", found[-1]).replace("\u2212", "-"))
-    except InvalidOperation:
-        return None
 
 
 def _with_fields(text: str, name: str) -> Template:

@@ -26,11 +26,17 @@ _FIRST_WAIT, _LONGEST_WAIT, _MOST_ASKED_WAIT = 0.5, 30.0, 120.0
 _MAY_PASS, _FOR_ALL = (408, 409, 425, 429), (401, 402, 403, 404, 405)
 _IN_A_ROW = 5
 """So many questions without an answer, one after the other, and nobody is asked any more."""
+_OF_THE_QUESTION = ("context_length", "context length")
+"""In a refusal: it says nothing of the next question."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class NoAnswer(Exception):  # noqa: N818 - it is what came, and no error of ours
     """The server did not answer this question; it may answer others."""
+
+
+class _NotAsked(NoAnswer):
+    """Nothing was sent, or this question alone is refused, which says nothing of the server."""
 
 
 class Endpoint:
@@ -76,16 +82,33 @@ class Endpoint:
         """Return what the server answers.
 
         Raises NoAnswer where it has none to this question, and JudgeError where asking on is of no use: a cap is
-        reached, nobody is there, the key or the model is refused. From then on nothing more is sent.
+        reached, nobody is there, the key or the model is refused, several questions in a row had no answer. From then
+        on nothing more is sent.
         """
         if self._causes:
             raise self._causes[0]
         try:
-            return self._tried(messages)
+            answer = self._tried(messages)
+        except _NotAsked:
+            raise
+        except NoAnswer as error:
+            with self._lock:
+                self._in_a_row += 1
+                if self._in_a_row < _IN_A_ROW:
+                    raise
+            told = f"no answer to {_IN_A_ROW} questions in a row, the last: {error}"
+            raise self._ended(JudgeError(f"{self._settings.model}: {told}")) from None
         except JudgeError as error:
-            self._causes.append(error)
-            self.stop()
-            raise self._causes[0] from None
+            raise self._ended(error) from None
+        with self._lock:
+            self._in_a_row = 0
+        return answer
+
+    def _ended(self, cause: JudgeError) -> JudgeError:
+        """Send nothing more, and return why: the first cause."""
+        self._causes.append(cause)
+        self.stop()
+        return self._causes[0]
 
     def _tried(self, messages: Sequence[Mapping[str, str]]) -> str:
         """Send a request as often as it may help."""
@@ -95,15 +118,16 @@ class Endpoint:
         )  # so that those who were refused together do not come again so
         for number in range(tries):
             if self._stopping.is_set():
-                raise self._causes[0] if self._causes else NoAnswer("not asked any more")
+                raise self._causes[0] if self._causes else _NotAsked("not asked any more")
             try:
-                answer = self._once(messages)
+                return self._once(messages)
             except self._openai.APIStatusError as error:
                 code, told = error.status_code, self._told(error)
                 if code in _FOR_ALL or "insufficient_quota" in told:
                     raise JudgeError(f"{name}: refused ({code}: {told})") from None
                 if code not in _MAY_PASS and code < 500:
-                    raise NoAnswer(f"refused ({code}: {told})") from None
+                    alone = any(words in told for words in _OF_THE_QUESTION)
+                    raise (_NotAsked if alone else NoAnswer)(f"refused ({code}: {told})") from None
                 why, asked = f"{code}: {told}", _asked_wait(error.response.headers)
             except self._openai.APITimeoutError:
                 why, asked = f"nothing within {self._settings.timeout_seconds:g} s", None
@@ -111,19 +135,11 @@ class Endpoint:
                 why, asked = f"no connection: {self._told(error.__cause__ or error)}", None
                 if number + 1 == tries:
                     raise JudgeError(f"{name}: {why}, tried {tries} times") from None
-            else:
-                with self._lock:
-                    self._in_a_row = 0
-                return answer
             if asked is not None and asked > _MOST_ASKED_WAIT:
                 raise JudgeError(f"{name}: asks to wait {asked:.0f} s ({why})")
             if number + 1 < tries:
                 wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2**number) * (1 + draw / 2) if asked is None else asked
                 self._stopping.wait(wait)
-        with self._lock:
-            self._in_a_row += 1
-            if self._in_a_row >= _IN_A_ROW:
-                raise JudgeError(f"{name}: no answer to {_IN_A_ROW} questions in a row, the last: {why}")
         raise NoAnswer(f"{why}, tried {tries} times")
 
     def _once(self, messages: Sequence[Mapping[str, str]]) -> str:

@@ -42,7 +42,7 @@ class Preference:
     flipped: bool = False
     """Whether the judge contradicted itself when the answers were shown in the other order."""
     says: str = ""
-    """What it said in its own words, or why it said nothing."""
+    """What it said in its own words, or why it said nothing: a reason that is counted, then a colon and more of it."""
     at_first: float | None = None
     """How often, of both orders, it was for the answer that was shown first: 0.5 where the place did not matter; None
     where it cannot."""
@@ -67,6 +67,10 @@ class Judge(Protocol):
         """Return one preference for each question, in order; `done` is told each as it is made."""
 
 
+Rating = float | str | None
+"""A number, or why there is none: a reason that is counted, then a colon and more of it. None: nothing was said."""
+
+
 class Rater(Protocol):
     """Gives one answer a number; larger is better."""
 
@@ -74,8 +78,8 @@ class Rater(Protocol):
     def identity(self) -> str:
         """What ratings depend on besides chat and answer, as a fingerprint."""
 
-    def rate(self, chats: Sequence[Chat], answers: Sequence[str]) -> list[float | None]:
-        """Return one number for each chat and its answer, in order; None where there is none."""
+    def rate(self, chats: Sequence[Chat], answers: Sequence[str]) -> Sequence[Rating]:
+        """Return one rating for each chat and its answer, in order."""
 
 
 class ByRating:
@@ -95,17 +99,18 @@ class ByRating:
         return found
 
 
-def _compared(first: float | None, second: float | None) -> Preference:
-    if first is None or second is None:
-        return Preference(None, says="not rated")
+def _compared(first: Rating, second: Rating) -> Preference:
+    if first is None or second is None or isinstance(first, str) or isinstance(second, str):
+        return Preference(None, says=next((one for one in (first, second) if isinstance(one, str)), "not rated"))
     says = f"{first:g} against {second:g}"
     return Preference(FIRST if first > second else SECOND if first < second else TIE, says=says)
 
 
 class BothOrders:
-    """A judge that is asked in both orders; where the orders disagree, it is a tie and counts as flipped.
+    """A judge that is asked in both orders, and the mean of what it said.
 
-    Two answers that are the same text are a tie, and nobody is asked.
+    Where the orders are for different answers, it is a tie and counts as flipped; where one of them calls it a tie, the
+    other counts half. Two answers that are the same text are a tie, and nobody is asked.
     """
 
     def __init__(self, judge: Judge) -> None:

@@ -6,10 +6,7 @@ what it expects to say next, it has not understood that it is asked for one, and
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 
@@ -20,7 +17,7 @@ from tiebreak.engine.answers.answerer import Chat
 from tiebreak.engine.bundled import Say
 from tiebreak.engine.features import TOKEN_BUDGET, Completions
 from tiebreak.engine.model import Model
-from tiebreak.engine.models import load_frozen
+from tiebreak.engine.models import load_frozen, load_renderer
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.errors import ModelError, RenderError
 from tiebreak.evaluation.judges.judge import Done, Preference, Question, nothing
@@ -38,15 +35,9 @@ _TAIL = 8
 _SCHEMA = 1
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What a local judge was asked so far."""
-
-    num: int
-    mass: float
-    """Mean probability of A and B together."""
-    position_bias: float
-    """Mean probability of the answer that is shown first, less one half: 0 where the place makes no difference."""
+def check(settings: ModelJudge) -> None:
+    """Raise ModelError where settings name no model that can be asked; weights are not read."""
+    load_renderer(_config(settings), DataConfig())
 
 
 class LocalModel:
@@ -56,30 +47,17 @@ class LocalModel:
         self._model = model
         self._criteria = criteria
         self._renderer = model.renderer(DataConfig())
-        self._heard: list[tuple[float, float]] = []
         self._letters: dict[Ids, tuple[Ids, Ids]] = {}
-        self.unasked: Counter[str] = Counter()
-        """Why questions were not asked: too_long, or the code that the template was refused with."""
 
     @staticmethod
     def load(settings: ModelJudge, say: Say = lambda _: None) -> LocalModel:
         """Return the judge that settings name; raises ModelError where it cannot be loaded."""
-        model = load_frozen(ModelConfig(name=settings.model, revision=settings.revision), say)
-        return LocalModel(model, settings.criteria)
+        return LocalModel(load_frozen(_config(settings), say), settings.criteria)
 
     @property
     def identity(self) -> str:
         """What it says depends on the weights, the template and the question's wording."""
         return fingerprint([self._model.identity, self._criteria, _SCHEMA])
-
-    @property
-    def asked(self) -> Asked | None:
-        """What it was asked so far; None before."""
-        if not self._heard:
-            return None
-        shares = [one / (one + two) for one, two in self._heard if one + two >= LEAST_HEARD]
-        bias = sum(shares) / len(shares) - 0.5 if shares else math.nan
-        return Asked(len(self._heard), sum(map(sum, self._heard)) / len(self._heard), bias)
 
     def prefer(self, questions: Sequence[Question], done: Done = nothing) -> list[Preference]:
         """Return the probability that the first answer is better, for each question.
@@ -98,7 +76,6 @@ class LocalModel:
         for places in (tried, *(later[start : start + NUM_TRIED] for start in range(0, len(later), NUM_TRIED))):
             said = self._hear([askable[place] for place in places])
             heard += said
-            self._heard += said
             self._refuse_deaf(heard)
             made = {place: _preference(*both) for place, both in zip(places, said, strict=True)}
             found |= made
@@ -138,13 +115,11 @@ class LocalModel:
         try:
             ids = self._renderer.prompt([Message("user", asked_in_words(question, self._criteria))])
         except RenderError as error:
-            self.unasked[error.reason] += 1
-            return str(error)
+            return f"{error.reason}: {error}"
         context = self._model.context
         most = context.made_for or context.most
         if most is not None and len(ids) >= most:
-            self.unasked["too_long"] += 1
-            return f"the question takes {len(ids)} tokens, and the model has {most} positions"
+            return f"too_long: the question takes {len(ids)} tokens, and the model has {most} positions"
         return ids
 
     def _refuse_deaf(self, heard: Sequence[tuple[float, float]]) -> None:
@@ -178,8 +153,12 @@ def asked_in_words(question: Question, criteria: str) -> str:
     )
 
 
+def _config(settings: ModelJudge) -> ModelConfig:
+    return ModelConfig(name=settings.model, revision=settings.revision)
+
+
 def _preference(first: float, second: float) -> Preference:
     mass = first + second
     if not mass >= LEAST_HEARD:
-        return Preference(None, says=f"A and B hold {mass:.1%} of the probability")
+        return Preference(None, says=f"neither_letter: A and B hold {mass:.1%} of the probability")
     return Preference(first / mass, says=f"A {first:.3f}, B {second:.3f}")

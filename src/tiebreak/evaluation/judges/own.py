@@ -144,7 +144,7 @@ class OwnJudge:
             try:
                 rendered[place] = reader.answered(chat, text)
             except RenderError as error:
-                found[place] = Seen(str(error), None) if text.strip() else Seen("is empty", 0.0)
+                found[place] = Seen(f"{error.reason}: {error}", None) if text.strip() else Seen("is empty", 0.0)
         by_prompt: dict[Ids, dict[Ids, None]] = {}
         for prompt, completion in rendered.values():
             by_prompt.setdefault(prompt, {})[completion] = None

@@ -11,16 +11,19 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tiebreak.evaluation.numerals import number_of
 from tiebreak.evaluation.repetition import looping
 
 Messages = Sequence[Mapping[str, Any]]
 Ratings = list[float | None]
-_NUMBER = re.compile(r"[-+−]?[\d,_\u00a0 ]*\d(?:\.\d+)?%?")
-_FENCED = re.compile(r"```(?:json)?\s*\n(.*?)\n\s*```", re.DOTALL)
+_MARKS = " \t\r\n\u00a0\u202f*_`'\"$!?()[]{}:;,"
+# A fence that is never closed goes to the end, so that nothing is read twice.
+_FENCED = re.compile(r"```(?:json)?[ \t\r]*\n(.*?)(?:\n[ \t]*(```)|\Z)", re.DOTALL)
 
 
 def regex(completions: Sequence[Messages], *, pattern: str, wanted: bool = True) -> Ratings:
@@ -51,7 +54,7 @@ def json_schema(completions: Sequence[Messages], *, schema: Mapping[str, Any] | 
     validator = kind(told, registry=referencing.Registry())
 
     def fits(text: str) -> bool:
-        fences = _FENCED.findall(text)
+        fences = [inside for inside, end in _FENCED.findall(text) if end]
         try:
             value = json.loads(fences[0] if len(fences) == 1 else text, parse_constant=_no_number)
             return bool(validator.is_valid(value))
@@ -191,12 +194,8 @@ def _answers_in(path: str) -> dict[str, Any]:
     return found
 
 
-def _plain(text: str) -> str:
+def _plain(text: str) -> str | tuple[Decimal, str]:
     """Return a text as it is compared: without case, blanks at its ends and marks around it; a number by its value."""
-    plain = " ".join(text.casefold().split()).strip("*_`'\"$.!?()[]{}:;, ")
-    if _NUMBER.fullmatch(plain):
-        try:
-            return repr(float(re.sub(r"[,_\u00a0 %]", "", plain.replace("−", "-"))))
-        except ValueError:
-            return plain
-    return plain
+    bare = text.lstrip(_MARKS).rstrip(f"{_MARKS}.")  # a point may begin a number
+    inner = bare.lstrip(f"{_MARKS}.")
+    return number_of(bare) or number_of(inner) or " ".join(inner.casefold().split())

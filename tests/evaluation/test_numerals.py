@@ -1,0 +1,52 @@
+"""Numbers in answers are read by value, and only as people write them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from tiebreak.evaluation.numerals import number_in, number_of
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("18", "18"),
+        ("She has $1,234.50 left.", "1234.50"),
+        ("It is 7.", "7"),
+        ("between 2-3", "3"),
+        ("about -4 degrees", "-4"),
+        ("\u22125", "-5"),
+        ("5 apples, so 12 in all", "12"),
+        ("1,2", "2"),
+        ("12,345,678", "12345678"),
+        ("1234,567", "567"),
+        (".5", "0.5"),
+        ("3.14.", "3.14"),
+        ("10'000", "10000"),
+    ],
+)
+def test_the_last_number_of_a_text_is_read_by_value(text, number):
+    assert number_in(text) == Decimal(number)
+
+
+def test_no_number_is_none():
+    assert number_in("none at all") is None
+
+
+def test_numbers_of_any_length_are_equal_only_where_they_are():
+    long = "1" * 60
+    assert number_in(long) == Decimal(long) != number_in(long[:-1] + "2")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1,250", (1250, "")), ("+5", (5, "")), (" .5 ", (Decimal("0.5"), "")), ("5.0 %", (5, "%")),
+        ("1\u202f000\u202f000", (1000000, "")), ("1, 2, 3", None), ("1 23", None), ("1,25", None), ("12_3", None),
+        ("5 %%", None), ("%", None), ("", None), ("five", None), ("5 apples", None), ("--5", None), ("1.2.3", None),
+    ],
+)  # fmt: skip
+def test_a_text_that_is_one_number_has_its_value_and_a_percentage_is_another_one(text, value):
+    assert number_of(text) == value
