@@ -5,8 +5,10 @@ Owns what may come in, and what a version says of where it comes from. How a reg
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.opening import now, versions
 from tiebreak.training.trained import Loaded, load_trained
 from tiebreak.verbs.export import NUM_CHECKED_PAIRS, Artefact, Form, checked_target, export
-from tiebreak.verbs.gate import gate
+from tiebreak.verbs.gate import gate, write_down
 
 
 @dataclass(frozen=True)
@@ -70,43 +72,57 @@ def promote(
     progress, registry = progress or Silent(), Registry(to)
     label = _label(run, name)
     checked_target(f"{to}/versions/0000-{label}")  # before anything is written
-    decision, excuses = _decided(run, overrides or {})
-    with registry.changing(progress) as events:
-        policy = fingerprint({file.name: file_digest(file) for file in sorted(run.policy_folder.iterdir())})
-        current = events[-1] if events else None
-        if current and current.policy_sha256 == policy and form in (None, current.form):
-            progress.say(f"{run.path}: is current already, as {current.version}; nothing to do")
-            registry.show(current)
-            return _promotion(registry, current, already=True)
-        loaded = load_trained(run, progress)
-        _require_measured(run, loaded, progress)
-        if overrides:
-            gate(run, excuses, record=True)
-        target = registry.next_version(label, events)
-        with as_a_run_writes(run.path):
-            origin = _origin(run)
-        follows = registry.tip(events)
+    with _unchanged(run, progress):
+        decision = _decided(run, overrides or {})
+        with registry.changing(progress) as events:
+            policy = fingerprint({file.name: file_digest(file) for file in sorted(run.policy_folder.iterdir())})
+            current = events[-1] if events else None
+            if current and current.policy_sha256 == policy and form in (None, current.form):
+                progress.say(f"{run.path}: is current already, as {current.version}; nothing to do")
+                registry.show(current)
+                return _promotion(registry, current, already=True)
+            loaded = load_trained(run, progress)
+            _require_measured(run, loaded, progress)
+            if overrides:
+                write_down(run, decision)
+            target = registry.next_version(label, events)
+            with as_a_run_writes(run.path):
+                origin = _origin(run)
+            follows = registry.tip(events)
 
-        def finish(folder: Path, artefact: Artefact) -> None:
-            lineage = _lineage(run, decision, artefact, folder) | {"policy_sha256": policy, "follows_sha256": follows}
-            lineage |= {"version": target.name, "replaced": current and current.version}
-            files.write_json(folder / LINEAGE, lineage)
-            faults.point("registry:version")
+            def finish(folder: Path, artefact: Artefact) -> None:
+                lineage = _lineage(run, decision, artefact, folder) | {
+                    "policy_sha256": policy,
+                    "follows_sha256": follows,
+                }
+                lineage |= {"version": target.name, "replaced": current and current.version}
+                files.write_json(folder / LINEAGE, lineage)
+                faults.point("registry:version")
 
-        artefact = export(run, loaded, target, form, progress, finish)
-        event = registry.append(
-            events,
-            "promoted",
-            time=now(),
-            version=target.name,
-            verdict=decision.verdict,
-            overridden=dict(decision.overridden),
-            form=artefact.form,
-            policy_sha256=policy,
-            lineage_sha256=file_digest(target / LINEAGE),
-            **origin,
-        )
+            artefact = export(run, loaded, target, form, progress, finish)
+            event = registry.append(
+                events,
+                "promoted",
+                time=now(),
+                version=target.name,
+                verdict=decision.verdict,
+                overridden=dict(decision.overridden),
+                form=artefact.form,
+                policy_sha256=policy,
+                lineage_sha256=file_digest(target / LINEAGE),
+                **origin,
+            )
     return _promotion(registry, event, already=False)
+
+
+@contextlib.contextmanager
+def _unchanged(run: Run, progress: Progress) -> Iterator[None]:
+    """Hold a run's lock: what is decided on, exported and written down is one state. One that is read-only has none."""
+    if os.access(run.path, os.W_OK):
+        with files.locked(run.path, progress.warn, "promote another run"):
+            yield
+    else:
+        yield
 
 
 def _label(run: Run, name: str | None) -> str:
@@ -118,8 +134,8 @@ def _label(run: Run, name: str | None) -> str:
     return name
 
 
-def _decided(run: Run, overrides: Mapping[str, str]) -> tuple[Decision, dict[str, str]]:
-    """Decide again on what the run measured; return a decision that passes, and the settings that it takes.
+def _decided(run: Run, overrides: Mapping[str, str]) -> Decision:
+    """Decide again on what the run measured; return a decision that passes.
 
     What the run's own verdict has overridden counts; everything else is by the rules of its configuration.
     """
@@ -143,10 +159,9 @@ def _decided(run: Run, overrides: Mapping[str, str]) -> tuple[Decision, dict[str
             f"{own.verdict} by the rules of its configuration ({one_line(own.reason, 200)}); rules of your own stand "
             f"in {run.config_file.name}, and {again} decides by them"
         )
-    excuses = _excused(recorded | {rule: one_line(reason) for rule, reason in overrides.items()})
-    decision = gate(run, excuses)
+    decision = gate(run, _excused(recorded | {rule: one_line(reason) for rule, reason in overrides.items()}))
     if decision.verdict == "pass":
-        return decision, excuses
+        return decision
     open_rules = [one for one in decision.checks if one.verdict != "pass" and not one.override]
     named = dict.fromkeys(one.name for one in open_rules if one.kind != "finite")
     excuse = " ".join(f"--override {rule}=REASON" for rule in named)
