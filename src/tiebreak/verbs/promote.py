@@ -66,63 +66,56 @@ def promote(
     """Export a run that passes into a registry, and make it current; a run that is current already stays as it is.
 
     `overrides` are rules that may fail, with their reasons; they are recorded in the run first. Raises NotPassing where
-    another rule does not hold or is not known to, RunError where the run's files contradict each other, RegistryError
-    where the registry is damaged or in use, ConfigError for a name or a rule that is none.
+    another rule does not hold or is not known to, RunError where the run is in use or its files contradict each
+    other, RegistryError where the registry is damaged or in use, ConfigError for a name or a rule that is none.
     """
     progress, registry = progress or Silent(), Registry(to)
     label = _label(run, name)
     checked_target(f"{to}/versions/0000-{label}")  # before anything is written
-    with _unchanged(run, progress):
-        decision = _decided(run, overrides or {})
-        with registry.changing(progress) as events:
-            policy = fingerprint({file.name: file_digest(file) for file in sorted(run.policy_folder.iterdir())})
-            current = events[-1] if events else None
-            if current and current.policy_sha256 == policy and form in (None, current.form):
-                progress.say(f"{run.path}: is current already, as {current.version}; nothing to do")
-                registry.show(current)
-                return _promotion(registry, current, already=True)
-            loaded = load_trained(run, progress)
-            _require_measured(run, loaded, progress)
-            if overrides:
-                write_down(run, decision)
-            target = registry.next_version(label, events)
-            with as_a_run_writes(run.path):
-                origin = _origin(run)
-            follows = registry.tip(events)
+    with _passing(run, overrides or {}, progress) as decision, registry.changing(progress) as events:
+        policy = fingerprint({file.name: file_digest(file) for file in sorted(run.policy_folder.iterdir())})
+        current = events[-1] if events else None
+        if current and current.policy_sha256 == policy and form in (None, current.form):
+            progress.say(f"{run.path}: is current already, as {current.version}; nothing to do")
+            registry.show(current)
+            return _promotion(registry, current, already=True)
+        loaded = load_trained(run, progress)
+        _require_measured(run, loaded, progress)
+        if overrides:
+            write_down(run, decision)
+        target = registry.next_version(label, events)
+        with as_a_run_writes(run.path):
+            origin = _origin(run)
+        follows = registry.tip(events)
 
-            def finish(folder: Path, artefact: Artefact) -> None:
-                lineage = _lineage(run, decision, artefact, folder) | {
-                    "policy_sha256": policy,
-                    "follows_sha256": follows,
-                }
-                lineage |= {"version": target.name, "replaced": current and current.version}
-                files.write_json(folder / LINEAGE, lineage)
-                faults.point("registry:version")
+        def finish(folder: Path, artefact: Artefact) -> None:
+            lineage = _lineage(run, decision, artefact, folder) | {"policy_sha256": policy, "follows_sha256": follows}
+            lineage |= {"version": target.name, "replaced": current and current.version}
+            files.write_json(folder / LINEAGE, lineage)
+            faults.point("registry:version")
 
-            artefact = export(run, loaded, target, form, progress, finish)
-            event = registry.append(
-                events,
-                "promoted",
-                time=now(),
-                version=target.name,
-                verdict=decision.verdict,
-                overridden=dict(decision.overridden),
-                form=artefact.form,
-                policy_sha256=policy,
-                lineage_sha256=file_digest(target / LINEAGE),
-                **origin,
-            )
+        artefact = export(run, loaded, target, form, progress, finish)
+        event = registry.append(
+            events,
+            "promoted",
+            time=now(),
+            version=target.name,
+            verdict=decision.verdict,
+            overridden=dict(decision.overridden),
+            form=artefact.form,
+            policy_sha256=policy,
+            lineage_sha256=file_digest(target / LINEAGE),
+            **origin,
+        )
     return _promotion(registry, event, already=False)
 
 
 @contextlib.contextmanager
-def _unchanged(run: Run, progress: Progress) -> Iterator[None]:
-    """Hold a run's lock: what is decided on, exported and written down is one state. One that is read-only has none."""
-    if os.access(run.path, os.W_OK):
-        with files.locked(run.path, progress.warn, "promote another run"):
-            yield
-    else:
-        yield
+def _passing(run: Run, overrides: Mapping[str, str], progress: Progress) -> Iterator[Decision]:
+    """Hold a run's lock and yield its decision, so that all of it is one state; a run that is read-only has no lock."""
+    writable = os.access(run.path, os.W_OK)
+    with files.locked(run.path, progress.warn, "promote another run") if writable else contextlib.nullcontext():
+        yield _decided(run, overrides)
 
 
 def _label(run: Run, name: str | None) -> str:
