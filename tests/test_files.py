@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiebreak.errors import RunError
-from tiebreak.files import locked, read_jsonl, whole_folder, write_json, write_jsonl, write_text
+from tiebreak.files import (
+    append_jsonl,
+    appended_jsonl,
+    locked,
+    read_jsonl,
+    whole_folder,
+    write_json,
+    write_jsonl,
+    write_text,
+)
 
 
 def names(folder) -> set[str]:
@@ -81,6 +92,43 @@ def test_damaged_rows_are_a_run_error(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st')
     with pytest.raises(RunError, match=r"metrics\.jsonl: cannot be read"):
         read_jsonl(tmp_path / "metrics.jsonl")
+
+
+# ------------------------------------------------------------------------------------------------------------- appended
+
+
+def test_what_two_killed_processes_left_costs_their_last_rows_and_no_others(tmp_path):
+    path, row = tmp_path / "kept.jsonl", {"key": "long enough to be torn anywhere", "value": float("inf")}
+    append_jsonl(path, [row | {"place": 0}, row | {"place": 1}])
+    for place in (2, 3):
+        path.write_bytes(path.read_bytes()[:-9])  # the last row is torn
+        append_jsonl(path, [row | {"place": place}])
+    assert list(appended_jsonl(path)) == [row | {"place": place} for place in (0, 3)]
+    path.write_bytes(b'{"torn')
+    append_jsonl(path, [row])
+    assert list(appended_jsonl(path)) == [row]
+
+
+@pytest.mark.parametrize("line", [b"{", b"\xff", b"\0\0\0", b"[]", b"1", b"[" * 100_000, b""])
+def test_a_line_that_is_no_row_costs_itself_alone(tmp_path, line):
+    path = tmp_path / "kept.jsonl"
+    path.write_bytes(b'{"a": "\xe2\x80\xa8"}\n' + line + b'\n{"a": 2}\n')
+    assert list(appended_jsonl(path)) == [{"a": "\u2028"}, {"a": 2}]
+
+
+def test_rows_go_to_a_full_disk_in_silence_and_to_no_folder_aloud(tmp_path, monkeypatch):
+    assert list(appended_jsonl(tmp_path / "none.jsonl")) == []
+    with pytest.raises(FileNotFoundError):
+        append_jsonl(tmp_path / "none" / "kept.jsonl", [{}])
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(Path, "open", full)
+    append_jsonl(tmp_path / "kept.jsonl", [{}])
+
+
+# -------------------------------------------------------------------------------------------------------------- folders
 
 
 def test_a_folder_appears_whole(tmp_path):

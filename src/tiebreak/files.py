@@ -1,11 +1,12 @@
 """How files are written: whole or not at all, and by one process at a time.
 
-Owns temporary names, fsync and rename, and locks. Knows nothing of what the files mean.
+Owns temporary names, fsync and rename, lines that are appended, and locks. Knows nothing of what the files mean.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -71,6 +72,32 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path}: cannot be read ({error})") from None
+
+
+def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Add one JSON object a line to a file of work that could be done again; numbers need not be finite.
+
+    What a killed process left of a line goes first, so that nothing is glued to it. A full disk costs these rows and
+    says nothing; any other OSError is raised.
+    """
+    try:
+        with path.open("ab+") as file:
+            if (end := file.seek(0, os.SEEK_END)) and file.seek(end - 1) and file.read(1) != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+
+
+def appended_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects of a file that was appended to; no file, no rows, and a line that is none is left out."""
+    for line in path.read_bytes().split(b"\n") if path.exists() else ():
+        with contextlib.suppress(ValueError, RecursionError):
+            row = json.loads(line.decode("utf-8"))
+            if isinstance(row, dict):
+                yield row
 
 
 @contextlib.contextmanager

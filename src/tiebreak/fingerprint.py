@@ -5,8 +5,10 @@ Owns how anything is identified. Two things with the same fingerprint are the sa
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,15 @@ def file_digest(path: Path) -> str:
     """Return the SHA-256 (64 hex digits) of the bytes of a file."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def files_named(value: object) -> dict[str, str]:
+    """Return the digest of each file that a JSON value names anywhere, by its name; other text names none."""
+    if isinstance(value, str):
+        with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+            return {value: file_digest(Path(value))} if Path(value).is_file() else {}
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return {name: digest for one in inside for name, digest in files_named(one).items()}
 
 
 def derive_seed(seed: int, *names: str | int) -> int:

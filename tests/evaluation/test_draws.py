@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from transformers import AutoModelForCausalLM
 
 import oracles
 from tiebreak.engine.attention import use_plain_attention
+from tiebreak.engine.scorer import PlainScorer
 from tiebreak.evaluation.draws import draw
 from tiebreak.evaluation.kept import KeptRows
 from tiebreak.progress import Silent
@@ -77,6 +79,19 @@ def test_what_is_kept_is_neither_drawn_nor_scored_again(tiny_model, tmp_path):
     # A torn last line costs that line alone.
     (tmp_path / "kept.jsonl").write_text(lines["kept.jsonl"][:-9])
     assert _drawn(again, config, tmp_path) == first
+
+
+def test_what_another_layout_or_dtype_scored_is_scored_again(tiny_model, tmp_path):
+    config = _settings(tiny_model)
+    loaded = disturb(load(config))
+    _drawn(loaded, config, tmp_path)
+    plain = PlainScorer(
+        loaded.policy.network, pad_id=loaded.policy.pad_id, device=loaded.policy.device, dtype=loaded.policy.dtype
+    )
+    for changed in ({"scorer": plain}, {"dtype": torch.bfloat16}):
+        size = (tmp_path / "kept.jsonl").stat().st_size
+        _drawn(replace(loaded, policy=replace(loaded.policy, **changed)), config, tmp_path)
+        assert (tmp_path / "kept.jsonl").stat().st_size > size
 
 
 def test_nothing_is_drawn_where_nothing_is_asked(tiny_model, tmp_path):

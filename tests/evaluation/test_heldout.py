@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 import oracles
+from tiebreak.engine.scorer import PlainScorer
 from tiebreak.evaluation.heldout import HeldoutPairs, Probe, probe_steps
+from tiebreak.evaluation.kept import KeptRows
 from tiebreak.maths.objectives import Objective
 from tiny import disturb, load, settings, token_pairs
 
@@ -58,6 +62,29 @@ def test_evidence_comes_in_the_order_asked_for(case):
     straight = {row.pair_id: row for row in _heldout(*case).evidence()}
     for row in backwards:
         assert row.margin == pytest.approx(straight[row.pair_id].margin, abs=1e-5)
+
+
+def test_what_is_kept_is_known_by_all_that_it_depends_on(case, tmp_path):
+    loaded, config = case
+    kept = tmp_path / "kept.jsonl"
+
+    def num_scored(pairs=PAIRS, **changed):
+        before = len(kept.read_bytes().splitlines()) if kept.exists() else 0
+        other = replace(loaded, policy=replace(loaded.policy, **changed))
+        _heldout(other, config, pairs).evidence(kept=KeptRows(kept))
+        return len(kept.read_bytes().splitlines()) - before
+
+    assert num_scored() == len(PAIRS)
+    assert num_scored() == 0
+    # The same text, cut or written as other tokens.
+    cut = [replace(pair, prompt_ids=(*pair.prompt_ids, 7)) for pair in PAIRS]
+    longer = [replace(pair, chosen_ids=(5, *pair.chosen_ids)) for pair in PAIRS]
+    assert num_scored(cut) == num_scored(longer) == len(PAIRS)
+    assert num_scored(dtype=torch.bfloat16) == len(PAIRS)
+    plain = PlainScorer(
+        loaded.policy.network, pad_id=loaded.policy.pad_id, device=loaded.policy.device, dtype=loaded.policy.dtype
+    )
+    assert (loaded.policy.scorer.layout, num_scored(scorer=plain)) == ("packed", len(PAIRS))
 
 
 def test_a_probe_is_the_mean_of_the_first_pairs_under_heldout_names(case):

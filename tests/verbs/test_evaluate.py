@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tiebreak import faults
 from tiebreak.cli.app import app
 from tiebreak.config import DataConfig
 from tiebreak.data.reader import read_pairs
@@ -160,6 +161,67 @@ def test_each_checkpoint_is_measured_and_the_run_stays_as_it_is(runs):
         rows = (run.evaluations_folder / one["checkpoint"] / "measures.jsonl").read_text().splitlines()
         assert {json.loads(row)["key"] for row in rows} >= {"accuracy", "answers/preferred"}
     assert _files(run) == before
+
+
+def _times(folder):
+    return {path.parent.name: path.stat().st_mtime_ns for path in sorted(folder.glob("*/measures.jsonl"))}
+
+
+def test_a_checkpoint_is_measured_once_by_the_same_settings_and_files(runs, tmp_path):
+    run = type(runs[0])(shutil.copytree(runs[0].path, tmp_path / "run"))
+    shutil.rmtree(run.evaluations_folder, ignore_errors=True)
+    task = tmp_path / "task.yaml"
+    rows = [{"question": f"cat {number}", "choices": ["yes", "no"], "answer": "yes"} for number in range(2)]
+    told = {"name": "told", "kind": "multiple_choice", "items": rows}
+    task.write_text(json.dumps(told))
+    how = {"evaluation.num_samples": 2, "evaluation.tasks": [str(task)]}
+    first, times = evaluate(run, checkpoints=True, overrides=how), _times(run.evaluations_folder)
+    assert evaluate(run, checkpoints=True, overrides=how) == first
+    assert _times(run.evaluations_folder) == times
+    # One that was not whole, or that something lacks, is measured again, and the other stays.
+    one, two = sorted(times)
+    (run.evaluations_folder / one / "evaluation.json").write_text("{")
+    assert evaluate(run, checkpoints=True, overrides=how) == first
+    later = _times(run.evaluations_folder)
+    assert (later[one] > times[one], later[two]) == (True, times[two])
+    # Other settings, and another file by the same name.
+    for change in ("settings", "file"):
+        times = _times(run.evaluations_folder)
+        if change == "settings":
+            how |= {"evaluation.num_samples": 3}
+        else:
+            task.write_text(json.dumps(told | {"items": [rows[0] | {"question": "dog"}, rows[1]]}))
+        evaluate(run, checkpoints=True, overrides=how)
+        later = _times(run.evaluations_folder)
+        assert all(later[name] > times[name] for name in times), change
+
+
+def test_checkpoints_whose_evaluation_was_killed_twice_lose_nothing_that_was_done(runs, tmp_path):
+    run = type(runs[0])(shutil.copytree(runs[0].path, tmp_path / "run"))
+    shutil.rmtree(run.evaluations_folder, ignore_errors=True)
+    [*_, last] = sorted(run.checkpoints_folder.glob("step-*"))
+    for path in run.checkpoints_folder.glob("step-*"):
+        if path != last:
+            shutil.rmtree(path)
+    command = [sys.executable, "-m", "tiebreak", "evaluate", str(run.path), "--checkpoints", "--quiet"]
+    killed = subprocess.run(command, env=os.environ | {"TIEBREAK_FAULT": "kill@evaluate:2"}, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    kept = run.evaluations_folder / last.name / ".evaluation.jsonl"
+    lines = kept.read_bytes()
+    kept.write_bytes(lines + b'{"key": "torn')
+    faults.arm("oom@evaluate:2")
+    try:
+        with pytest.raises(MemoryError):
+            evaluate(run, checkpoints=True)
+    finally:
+        faults.arm(None)
+    # What stood there is not scored again, and what came since stands on lines of its own.
+    assert kept.read_bytes().startswith(lines)
+    assert len(kept.read_bytes()) > len(lines)
+    assert all(json.loads(line) for line in kept.read_bytes().splitlines())
+    [found] = evaluate(run, checkpoints=True)["checkpoints"]
+    assert _table(found) == _table(run.evaluation)
+    assert not kept.exists()
 
 
 def test_a_damaged_checkpoint_is_left_out_and_told(runs, tmp_path):

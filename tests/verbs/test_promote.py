@@ -20,7 +20,7 @@ from tiebreak.cli.app import app
 from tiebreak.config.gate import DEFAULT_RULES
 from tiebreak.errors import ConfigError, NotPassing, RegistryError, RunError
 from tiebreak.evaluation.rows import Row
-from tiebreak.files import PART, read_jsonl, write_json, write_jsonl
+from tiebreak.files import PART, locked, read_jsonl, write_json, write_jsonl
 from tiebreak.fingerprint import file_digest
 from tiebreak.registry import LINEAGE, Registry
 from tiebreak.runs import Run
@@ -489,6 +489,54 @@ def test_a_second_process_is_told_who_holds_the_registry_and_changes_nothing(two
         assert tiebreak.history(two).current == "0002-two"  # looking takes no lock
         process.kill()
     assert tiebreak.rollback(two, quiet=True).version == "0001-one"
+
+
+HOLD_RUN = """
+import sys
+from pathlib import Path
+from tiebreak import files
+with files.locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_run_that_another_process_changes_is_neither_promoted_nor_decided_on(run, models):
+    command = [sys.executable, "-c", HOLD_RUN, str(run.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        before = _state(run.path)
+        with pytest.raises(RunError, match=rf"in use by \S+ pid {process.pid}; wait for it or promote another run"):
+            _promoted(run, models)
+        with pytest.raises(RunError, match=rf"in use by \S+ pid {process.pid}"):
+            tiebreak.gate(run, record=True)
+        assert (_state(run.path), models.exists()) == (before, False)
+        process.kill()
+    assert _promoted(run, models).version == "0001-run"
+
+
+def test_a_run_is_held_until_it_is_in_the_registry(run, models, monkeypatch):
+    asked = []
+
+    def append(registry, *words, **said):
+        with pytest.raises(RunError, match="in use by"), locked(run.path):
+            pass
+        asked.append(registry.path)
+        return appended(registry, *words, **said)
+
+    appended = Registry.append
+    monkeypatch.setattr(Registry, "append", append)
+    _promoted(run, models)
+    assert asked == [models]
+    with locked(run.path):
+        pass
+
+
+def test_a_run_that_cannot_be_written_to_is_promoted_as_it_is(run, models, monkeypatch):
+    (run.path / ".lock").unlink(missing_ok=True)
+    monkeypatch.setattr("os.access", lambda path, *_: Path(path) != run.path)  # whoever is root may always
+    _promoted(run, models)
+    assert not (run.path / ".lock").exists()
 
 
 def test_whoever_looks_while_another_switches_sees_a_whole_history(two):

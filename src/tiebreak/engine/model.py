@@ -89,9 +89,9 @@ class Model:
 
     @property
     def identity(self) -> str:
-        """What answers depend on besides chat and sampling: weights, template, its date, and what ends a turn."""
+        """What answers depend on besides chat and sampling: weights, dtype, template, its date, what ends a turn."""
         dated = [self.now.isoformat()] if self.now else []
-        return fingerprint([self.digest(), self.tokenizer.chat_template, list(self.eos_ids), *dated])
+        return fingerprint([self.digest(), str(self.dtype), self.tokenizer.chat_template, list(self.eos_ids), *dated])
 
     def save(self, folder: Path) -> None:
         """Write the adapter, or all weights where there is none, and the tokenizer, as transformers loads them."""

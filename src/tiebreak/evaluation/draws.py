@@ -101,11 +101,11 @@ def _logps(
 ) -> Logps:
     """Return the summed log-probability (nats) of each completion."""
     found: Logps = {}
-    identity = model.identity
+    by = [model.identity, model.scorer.layout]
     by_id = {one.example_id: one for one in examples if one}
     for some in cut([*by_id.values()]):
         group = [by_id[one.example_id] for one in some]
-        keys = [fingerprint(["draw", identity, one.example_id]) for one in group]
+        keys = [fingerprint(["draw", *by, one.example_id]) for one in group]
         rows = kept.rows(keys)
         if rows is None:
             faults.point("evaluate")

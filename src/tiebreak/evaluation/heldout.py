@@ -68,10 +68,13 @@ class HeldoutPairs:
         What `kept` knows is not scored again; the others have the company that they would have had.
         """
         wanted, found = self._pairs[:num], dict[str, Evidence]()
-        of = ["pair", self._policy.identity, *self._told()] if kept else []
+        of = ["pair", *self._told()] if kept else []
         with (progress or Silent()).stage("held-out pairs", len(wanted)) as advance:
             for group in self._cut(wanted):
-                keys = [fingerprint([*of, pair.example_id]) for pair in group]
+                keys = [
+                    fingerprint([*of, pair.example_id, pair.prompt_ids, pair.completions, pair.weight])
+                    for pair in group
+                ]
                 known = kept and kept.rows(keys)
                 rows = [Evidence(**row) for row in known] if known else self._score(group)
                 if kept and not known:
@@ -81,9 +84,10 @@ class HeldoutPairs:
         return [found[pair.example_id] for pair in wanted]
 
     def _told(self) -> list[Any]:
-        """Return what evidence depends on besides policy and pair."""
+        """Return what evidence depends on besides the pair."""
         with self._reference.model() as frozen:
-            return [frozen.identity, self._objective.name, dict(self._objective.settings)]
+            models = [[model.identity, model.scorer.layout] for model in (self._policy, frozen)]
+        return [*models, self._objective.name, dict(self._objective.settings)]
 
     def _score(self, pairs: Sequence[Example]) -> list[Evidence]:
         faults.point("evaluate")

@@ -1,16 +1,17 @@
 """What an evaluation has scored so far, so that one that was cut off goes on where it was.
 
 Owns the file: rows appended group by group, each under a key that says what it depends on. A last line that was torn is
-forgotten. A disk that is full costs only that something is scored again.
+left out. A disk that is full costs only that something is scored again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from tiebreak.files import append_jsonl, appended_jsonl
 
 
 class KeptRows:
@@ -19,9 +20,8 @@ class KeptRows:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._rows: dict[str, Any] = {}
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            for line in path.read_text(encoding="utf-8").split("\n") if path else ():
-                row = json.loads(line)
+        for row in appended_jsonl(path) if path else ():
+            with contextlib.suppress(KeyError):
                 self._rows[str(row["key"])] = row["row"]
 
     def rows(self, keys: Sequence[str]) -> list[Any] | None:
@@ -32,5 +32,4 @@ class KeptRows:
         """Remember rows; what is not finite stays as it is in this file of ours."""
         self._rows |= rows
         if self._path:
-            with contextlib.suppress(OSError), self._path.open("a", encoding="utf-8") as file:
-                file.write("".join(json.dumps({"key": key, "row": row}) + "\n" for key, row in rows.items()))
+            append_jsonl(self._path, ({"key": key, "row": row} for key, row in rows.items()))

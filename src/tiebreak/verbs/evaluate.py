@@ -5,10 +5,13 @@ Owns which pairs a trained policy may be judged on.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,8 +28,9 @@ from tiebreak.doctor.triage import shortcuts
 from tiebreak.engine.model import Model
 from tiebreak.engine.reference.kinds import Another, Reference
 from tiebreak.errors import ConfigError, DataError, ModelError, RunError
+from tiebreak.evaluation.capabilities.taskfiles import load_tasks
 from tiebreak.evaluation.measuring import Measured, measure
-from tiebreak.fingerprint import fingerprint
+from tiebreak.fingerprint import file_digest, files_named, fingerprint
 from tiebreak.maths.objectives import Objective
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import Dropped, Source
@@ -34,7 +38,7 @@ from tiebreak.reporting.page import write_report
 from tiebreak.runs import Run, as_a_run_writes, open_run
 from tiebreak.secrecy import has_password
 from tiebreak.training.budget import Budget
-from tiebreak.training.checkpoint import Checkpoints
+from tiebreak.training.checkpoint import MANIFEST, Checkpoints
 from tiebreak.training.parts import Weights
 from tiebreak.training.trained import load, load_trained
 
@@ -99,22 +103,66 @@ def _own_side(run: Run, policy: Model) -> Side:
 
 
 def _of_checkpoints(asked: _Asked) -> dict[str, Any]:
-    """Measure the policy as it was at each checkpoint that is whole."""
+    """Measure the policy as it was at each checkpoint that is whole; what was measured by these settings stays."""
     run, progress = asked.run, asked.progress
     found = Checkpoints(run, {}, 2, progress.warn, known=run.manifest["identities"], holds=[Weights.name]).whole()
     if not found:
         raise RunError(f"{run.path}: holds no whole checkpoint; training keeps training.keep_checkpoints of them")
-    loaded = load_trained(run, progress)
-    side = _own_side(run, loaded.policy)
-    rows = []
-    for path in found:
-        progress.say(f"{path.name}:")
-        Weights(loaded.policy).restore(load_file(path / f"{Weights.name}.safetensors"))
-        into = Run(run.evaluations_folder / path.name)
-        measured = _measured(asked, loaded.policy, loaded.reference, loaded.budget, side, into)
-        measured.write(into)
-        rows.append({"checkpoint": path.name, "folder": str(into.path), **measured.evaluation})
-    return {"checkpoints": rows}
+    settings = _settings_digest(asked)
+    made_of = {path: fingerprint([settings, file_digest(path / MANIFEST)]) for path in found}
+    into = {path: Run(run.evaluations_folder / path.name) for path in found}
+    known = {path: told for path in found if (told := _made_before(into[path], made_of[path]))}
+    if known:
+        progress.say(f"measured before, by the same settings: {', '.join(path.name for path in known)}")
+    if missing := [path for path in found if path not in known]:
+        loaded = load_trained(run, progress)
+        side = _own_side(run, loaded.policy)
+        for path in missing:
+            progress.say(f"{path.name}:")
+            Weights(loaded.policy).restore(load_file(path / f"{Weights.name}.safetensors"))
+            into[path].path.mkdir(parents=True, exist_ok=True)
+            into[path].evaluation_file.unlink(missing_ok=True)  # written last, it speaks for the files beside it
+            measured = _measured(asked, loaded.policy, loaded.reference, loaded.budget, side, into[path])
+            measured = replace(measured, evaluation=measured.evaluation | {"made_of": made_of[path]})
+            measured.write(into[path])
+            known[path] = measured.evaluation
+    return {"checkpoints": [{"checkpoint": path.name, "folder": str(into[path].path), **known[path]} for path in found]}
+
+
+def _made_before(into: Run, made_of: str) -> dict[str, Any] | None:
+    """Return an evaluation that was made of the same; None where there is none that can be read."""
+    with contextlib.suppress(RunError):
+        found = into.evaluation
+        return found if found.get("made_of") == made_of else None
+    return None
+
+
+def _settings_digest(asked: _Asked) -> str:
+    """Return what an evaluation depends on besides the weights: settings, what they name, files of the run, version.
+
+    Of a folder that they name, names, sizes and times of its files count: it may hold the weights of a judge.
+    """
+    run, evaluation = asked.run, asked.config.evaluation.model_dump(mode="json")
+    judge = evaluation["judge"] or {}
+    words = [str(word) for word in (*judge.values(), *(evaluation["lm_eval"] or {}).values())]
+    code = str(judge.get("reward", "")).rpartition(":")[0]
+    own = (run.heldout_pairs_file, run.audit_file, run.judge_file)
+    return fingerprint(
+        [
+            metadata.version("tiebreak"),
+            asked.config.model_dump(mode="json"),
+            [task.fingerprint for task in load_tasks(asked.config.evaluation.tasks)],
+            files_named([evaluation, code]),
+            [
+                [str(file), file.stat().st_size, file.stat().st_mtime_ns]
+                for word in words
+                if os.path.isdir(word)  # noqa: PTH112 - Path raises where a text is no name at all
+                for file in sorted(Path(word).rglob("*"))
+                if file.is_file()
+            ],
+            {file.name: file_digest(file) for file in own if file.exists()},
+        ]
+    )
 
 
 def _beside(asked: _Asked, data: str | None, against: str | None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Owns which settings may be changed for that, and what of a run is written anew.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,20 +33,26 @@ def gate(run: Run, overrides: Sequence[str] | Mapping[str, Any] = (), *, record:
                 f"--set {key}: only settings of the gate are read here, like gate.rules.repetition.margin"
             )
     config = load_config(run.config_file, overrides)
-    stored = files.read_jsonl(run.measures_file)
-    if not stored:
-        evaluate = in_quotes(f"tiebreak evaluate {quoted(str(run.path))}")
-        raise RunError(f"{run.path}: holds no {run.measures_file.name}; {evaluate} makes it")
-    with as_a_run_writes(run.path):
-        rows = {row.key: row for row in map(Row.from_dict, stored)}
-        told = [str(fact) for fact in run.evaluation.get("told", ())]
-        decision = decide(rows, config.gate, told, seed=config.training.seed)
-    if record:
-        with files.locked(run.path):
-            files.write_json(run.evaluation_file, run.evaluation | decision.as_dict())
-            run.update_manifest(verdict=decision.verdict, overridden=dict(decision.overridden))
-            write_report(run)
+    # What is recorded is decided on what nobody changes meanwhile.
+    with files.locked(run.path) if record else contextlib.nullcontext():
+        stored = files.read_jsonl(run.measures_file)
+        if not stored:
+            evaluate = in_quotes(f"tiebreak evaluate {quoted(str(run.path))}")
+            raise RunError(f"{run.path}: holds no {run.measures_file.name}; {evaluate} makes it")
+        with as_a_run_writes(run.path):
+            rows = {row.key: row for row in map(Row.from_dict, stored)}
+            told = [str(fact) for fact in run.evaluation.get("told", ())]
+            decision = decide(rows, config.gate, told, seed=config.training.seed)
+        if record:
+            write_down(run, decision)
     return decision
+
+
+def write_down(run: Run, decision: Decision) -> None:
+    """Make a decision the run's own; its lock is held."""
+    files.write_json(run.evaluation_file, run.evaluation | decision.as_dict())
+    run.update_manifest(verdict=decision.verdict, overridden=dict(decision.overridden))
+    write_report(run)
 
 
 def pairs_needed() -> list[dict[str, Any]]:

@@ -5,8 +5,10 @@ Owns what may come in, and what a version says of where it comes from. How a reg
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.opening import now, versions
 from tiebreak.training.trained import Loaded, load_trained
 from tiebreak.verbs.export import NUM_CHECKED_PAIRS, Artefact, Form, checked_target, export
-from tiebreak.verbs.gate import gate
+from tiebreak.verbs.gate import gate, write_down
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,13 @@ def promote(
     """Export a run that passes into a registry, and make it current; a run that is current already stays as it is.
 
     `overrides` are rules that may fail, with their reasons; they are recorded in the run first. Raises NotPassing where
-    another rule does not hold or is not known to, RunError where the run's files contradict each other, RegistryError
-    where the registry is damaged or in use, ConfigError for a name or a rule that is none.
+    another rule does not hold or is not known to, RunError where the run is in use or its files contradict each
+    other, RegistryError where the registry is damaged or in use, ConfigError for a name or a rule that is none.
     """
     progress, registry = progress or Silent(), Registry(to)
     label = _label(run, name)
     checked_target(f"{to}/versions/0000-{label}")  # before anything is written
-    decision, excuses = _decided(run, overrides or {})
-    with registry.changing(progress) as events:
+    with _passing(run, overrides or {}, progress) as decision, registry.changing(progress) as events:
         policy = fingerprint({file.name: file_digest(file) for file in sorted(run.policy_folder.iterdir())})
         current = events[-1] if events else None
         if current and current.policy_sha256 == policy and form in (None, current.form):
@@ -81,7 +82,7 @@ def promote(
         loaded = load_trained(run, progress)
         _require_measured(run, loaded, progress)
         if overrides:
-            gate(run, excuses, record=True)
+            write_down(run, decision)
         target = registry.next_version(label, events)
         with as_a_run_writes(run.path):
             origin = _origin(run)
@@ -109,6 +110,14 @@ def promote(
     return _promotion(registry, event, already=False)
 
 
+@contextlib.contextmanager
+def _passing(run: Run, overrides: Mapping[str, str], progress: Progress) -> Iterator[Decision]:
+    """Hold a run's lock and yield its decision, so that all of it is one state; a run that is read-only has no lock."""
+    writable = os.access(run.path, os.W_OK)
+    with files.locked(run.path, progress.warn, "promote another run") if writable else contextlib.nullcontext():
+        yield _decided(run, overrides)
+
+
 def _label(run: Run, name: str | None) -> str:
     if name is None:
         called = re.sub(r"[^A-Za-z0-9._-]+", "-", run.path.resolve().name)[:60].strip("-._")
@@ -118,8 +127,8 @@ def _label(run: Run, name: str | None) -> str:
     return name
 
 
-def _decided(run: Run, overrides: Mapping[str, str]) -> tuple[Decision, dict[str, str]]:
-    """Decide again on what the run measured; return a decision that passes, and the settings that it takes.
+def _decided(run: Run, overrides: Mapping[str, str]) -> Decision:
+    """Decide again on what the run measured; return a decision that passes.
 
     What the run's own verdict has overridden counts; everything else is by the rules of its configuration.
     """
@@ -143,10 +152,9 @@ def _decided(run: Run, overrides: Mapping[str, str]) -> tuple[Decision, dict[str
             f"{own.verdict} by the rules of its configuration ({one_line(own.reason, 200)}); rules of your own stand "
             f"in {run.config_file.name}, and {again} decides by them"
         )
-    excuses = _excused(recorded | {rule: one_line(reason) for rule, reason in overrides.items()})
-    decision = gate(run, excuses)
+    decision = gate(run, _excused(recorded | {rule: one_line(reason) for rule, reason in overrides.items()}))
     if decision.verdict == "pass":
-        return decision, excuses
+        return decision
     open_rules = [one for one in decision.checks if one.verdict != "pass" and not one.override]
     named = dict.fromkeys(one.name for one in open_rules if one.kind != "finite")
     excuse = " ".join(f"--override {rule}=REASON" for rule in named)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+from pathlib import Path
 
 import pytest
+import torch
 
 from tiebreak.engine.answers.answerer import Answer, Chat, Sampling, nothing
 from tiebreak.engine.answers.kept import Kept
@@ -69,14 +72,17 @@ def test_an_answer_is_known_to_the_same_model_and_sampling_only(tmp_path):
 
 
 @pytest.mark.parametrize("torn", [b"{", b'{"key": 1}\n', b"\xff\n", b"[]\n"])
-def test_a_torn_line_ends_what_is_known(tmp_path, torn):
+def test_a_torn_line_costs_itself_alone(tmp_path, torn):
     path, chat = tmp_path / "answers.jsonl", _chat("one")
     Kept(Echo(), path).answer([chat], SAMPLING)
     whole = path.read_bytes()
     path.write_bytes(whole + torn)
-    # What is not UTF-8 loses the file; the answer is the right one in any case.
-    assert _asked_again(path, chat) is (torn == b"\xff\n")
-    path.write_bytes(torn + whole)
+    assert not _asked_again(path, chat)
+    assert _asked_again(path, _chat("two"))
+    assert not _asked_again(path, _chat("two"))
+    path.write_bytes(torn.rstrip() + b"\n" + whole)
+    assert not _asked_again(path, chat)
+    path.write_bytes(torn.rstrip() + whole)  # glued to it
     assert _asked_again(path, chat)
 
 
@@ -107,9 +113,16 @@ def test_a_run_that_was_cut_off_between_batches_has_the_batches_before(tmp_path)
     assert answerer.asked == chats[4:]
 
 
-def test_a_file_that_cannot_be_written_costs_only_that_answers_are_made_again(tmp_path):
+def test_a_full_disk_costs_only_that_answers_are_made_again_and_a_missing_folder_is_told(tmp_path, monkeypatch):
     chats = [_chat(text) for text in "abc"]
-    assert Kept(Echo(), tmp_path).answer(chats, SAMPLING) == Echo().answer(chats, SAMPLING)
+    with pytest.raises(FileNotFoundError):
+        Kept(Echo(), tmp_path / "none" / "answers.jsonl").answer(chats, SAMPLING)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(Path, "open", full)
+    assert Kept(Echo(), tmp_path / "answers.jsonl").answer(chats, SAMPLING) == Echo().answer(chats, SAMPLING)
 
 
 def test_who_answers_is_who_is_remembered(tmp_path):
@@ -122,6 +135,12 @@ def test_another_chat_template_is_another_answerer(tiny_model):
     two.tokenizer.chat_template = two.tokenizer.chat_template.replace("user", "you") + " "
     assert one.identity != two.identity
     assert one.digest() == two.digest()
+
+
+def test_the_same_weights_in_another_dtype_are_another_answerer(tiny_model):
+    policy = load(settings(tiny_model)).policy
+    narrow = dataclasses.replace(policy, dtype=torch.bfloat16)
+    assert (policy.digest(), policy.identity == narrow.identity) == (narrow.digest(), False)
 
 
 DRAWN = Sampling(max_new_tokens=6, temperature=1.2, num=3, seed=5)

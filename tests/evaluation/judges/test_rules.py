@@ -161,6 +161,29 @@ def test_a_changed_function_or_argument_is_another_judge(written):
     assert len({first, identity(written(body), word="a"), identity(written(body + "# changed\n"))}) == 3
 
 
+def test_what_stands_in_a_file_that_arguments_name_is_part_of_the_judge(tmp_path):
+    def identity(reward, **arguments):
+        with JUDGES["rule"].make(RuleJudge(reward=reward, arguments=arguments), Given()) as judge:
+            return judge.identity
+
+    schema = tmp_path / "schema.json"
+    found = []
+    for text in ('{"type": "object"}', '{"type": "array"}', '{"type": "object"}'):
+        schema.write_text(text)
+        found.append(identity("json_schema", schema=str(schema)))
+    assert found[0] == found[2] != found[1]
+
+
+def test_another_version_is_another_judge(monkeypatch):
+    def identity():
+        with JUDGES["rule"].make(RuleJudge(reward="repetition"), Given()) as judge:
+            return judge.identity
+
+    before = identity()
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "999")
+    assert identity() != before
+
+
 # ----------------------------------------------------------------------------------------------------------- built in
 
 

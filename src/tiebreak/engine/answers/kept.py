@@ -1,18 +1,18 @@
 """Answers that were generated, kept until the evaluation is whole: a run that is cut off does not ask for them again.
 
 Owns the file and what makes an answer the same: who answers, sampling, chat and number. A chat's answers are appended
-together, when it has all of them; a last line that was torn is forgotten, and with it a chat that lacks an answer.
+together, when it has all of them; a line that was torn is left out, and with it a chat that lacks an answer.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from tiebreak.engine.answers.answerer import Answer, Answerer, Chat, Done, Sampling, nothing
+from tiebreak.files import append_jsonl, appended_jsonl
 from tiebreak.fingerprint import fingerprint
 
 
@@ -50,8 +50,7 @@ class Kept:
                 for index in whole
                 for number, answer in sorted(coming.pop(index).items())
             ]
-            with contextlib.suppress(OSError), self._path.open("a", encoding="utf-8") as file:
-                file.write("".join(json.dumps(row) + "\n" for row in rows))
+            append_jsonl(self._path, rows)
             done([(index * num + number, answer) for index, number, answer in places])
 
         fresh = self._answerer.answer([chats[index] for index in missing], sampling, keep) if missing else []
@@ -62,9 +61,8 @@ class Kept:
 def _read(path: Path, num: int) -> dict[str, list[Answer]]:
     """Return the answers by key, of chats that have all of them."""
     found: dict[str, dict[int, Answer]] = {}
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a torn line ends it
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
+    for row in appended_jsonl(path):
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # what is no answer is asked for again
             answer = Answer(str(row["text"]), tuple(map(int, row["ids"])), bool(row["finished"]))
             # Older files have no number: there was one answer to each chat.
             found.setdefault(str(row["key"]), {})[int(row.get("number", 0))] = answer

@@ -30,6 +30,7 @@ from tiebreak.evaluation.capabilities.asking import TaskRows
 from tiebreak.evaluation.capabilities.scoring import require_finite
 from tiebreak.evaluation.capabilities.task import Said, Task
 from tiebreak.evaluation.rows import SHARE
+from tiebreak.files import append_jsonl, appended_jsonl
 from tiebreak.fingerprint import file_digest, fingerprint
 from tiebreak.progress import Progress, Silent
 
@@ -76,7 +77,7 @@ def measure_lm_eval(
     with progress.stage("tasks of lm-eval", 2) as advance:
 
         def asked(model: Model) -> dict[str, _Answered]:
-            key = fingerprint([model.identity, str(model.dtype), *of])
+            key = fingerprint([model.identity, *of])
             found = _read(kept, key)
             if found is None:
                 found = _answered(model, settings, manager)
@@ -209,20 +210,17 @@ def _plain(value: Any) -> Any:
 
 
 def _read(kept: Path | None, key: str) -> dict[str, _Answered] | None:
-    if kept:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a torn line ends it
-            for line in kept.read_text(encoding="utf-8").splitlines():
-                row = json.loads(line)
-                if row["key"] == key:
-                    return {
-                        name: [(asked, Said(float(value), details)) for asked, value, details in some]
-                        for name, some in row["tasks"].items()
-                    }
+    for row in appended_jsonl(kept) if kept else ():
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # what is none is asked again
+            if row["key"] == key:
+                return {
+                    name: [(asked, Said(float(value), details)) for asked, value, details in some]
+                    for name, some in row["tasks"].items()
+                }
     return None
 
 
 def _keep(kept: Path | None, key: str, found: Mapping[str, _Answered]) -> None:
     if kept:
         tasks = {name: [(asked, said.value, said.details) for asked, said in some] for name, some in found.items()}
-        with contextlib.suppress(OSError), kept.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"key": key, "tasks": tasks}) + "\n")
+        append_jsonl(kept, [{"key": key, "tasks": tasks}])

@@ -6,12 +6,10 @@ Owns how these become tokens, and the file in which log-probabilities survive a 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,6 +19,7 @@ from tiebreak.engine.model import Model
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.scorer import Cut
 from tiebreak.errors import RenderError, TrainingError
+from tiebreak.files import append_jsonl, appended_jsonl
 from tiebreak.fingerprint import fingerprint
 from tiebreak.progress import Advance
 from tiebreak.records import Ids, Message, Pair
@@ -108,7 +107,7 @@ def likelihoods(
     """
     found: dict[str, list[Likelihood]] = {}
     known = _read(kept_in)
-    scorer = [model.identity, str(model.dtype), model.scorer.layout] if kept_in else []
+    scorer = [model.identity, model.scorer.layout] if kept_in else []
     for group in cut(passages):
         if kept_in:
             faults.point("evaluate")
@@ -119,12 +118,11 @@ def likelihoods(
             made = [[Likelihood(float((row := next(rows)).sum()), len(row)) for _ in one.completions] for one in group]
             known |= zip(keys, made, strict=True)
             if kept_in:
-                written = [
+                written = (
                     {"key": key, "said": [[one.logps, one.num_tokens] for one in some]}
                     for key, some in zip(keys, made, strict=True)
-                ]
-                with contextlib.suppress(OSError), kept_in.open("a", encoding="utf-8") as file:
-                    file.write("".join(json.dumps(row) + "\n" for row in written))
+                )
+                append_jsonl(kept_in, written)
         found |= {one.example_id: known[key] for one, key in zip(group, keys, strict=True)}
         advance(len(group))
     return found
@@ -151,9 +149,7 @@ def _encoded(text: str, model: Model) -> Ids:
 
 def _read(path: Path | None) -> dict[str, list[Likelihood]]:
     found: dict[str, list[Likelihood]] = {}
-    if path:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a torn line ends it
-            for line in path.read_text(encoding="utf-8").splitlines():
-                row: Any = json.loads(line)
-                found[str(row["key"])] = [Likelihood(float(logps), int(num)) for logps, num in row["said"]]
+    for row in appended_jsonl(path) if path else ():
+        with contextlib.suppress(ValueError, KeyError, TypeError):  # what is none is scored again
+            found[str(row["key"])] = [Likelihood(float(logps), int(num)) for logps, num in row["said"]]
     return found

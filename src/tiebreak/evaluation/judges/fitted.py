@@ -1,7 +1,7 @@
 """The data's own judge in a run folder: fitted once while training pairs are at hand, and found again afterwards.
 
-Owns the file: its vectors as tensors, all else as JSON in their heading. Nothing is unpickled. A judge of other weights
-is no judge of these.
+Owns the file: its vectors as tensors, all else as JSON in their heading. Nothing is unpickled. A judge of other
+weights, or of other pairs where these are at hand, is no judge of these.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tiebreak.evaluation.judges.given import Fitting, Given
 from tiebreak.evaluation.judges.judge import Judge
 from tiebreak.evaluation.judges.leaning import Probe
 from tiebreak.evaluation.judges.linear import Span
-from tiebreak.evaluation.judges.own import Calibration, OwnJudge, fit
+from tiebreak.evaluation.judges.own import SCHEMA, Calibration, OwnJudge, fit, identity_of
 from tiebreak.files import write_bytes
 from tiebreak.maths.stats import Estimate
 
@@ -35,15 +35,16 @@ def make(_: DataJudge, given: Given) -> Iterator[Judge]:
     if fitting is None:
         raise ConfigError("judge data: is fitted on the pairs of a run; train makes one, and evaluate uses it")
     judge = _read(fitting)
+    pairs = fitting.reference, fitting.train, fitting.heldout
+    if judge and fitting.train and judge.identity != identity_of(*pairs, fitting.seed, fitting.data):
+        judge = None
     if judge is None and not fitting.train:
         raise DataError(
-            f"the data's own judge: {fitting.file} is not there or was fitted on other weights, and training pairs are "
-            "at hand only while a run trains"
+            f"the data's own judge: {fitting.file} is not there, or was fitted on other weights or by another version, "
+            "and training pairs are at hand only while a run trains"
         )
     if judge is None:
-        judge = fit(
-            fitting.reference, fitting.train, fitting.heldout, fitting.cut, given.progress, fitting.seed, fitting.data
-        )
+        judge = fit(*pairs, fitting.cut, given.progress, fitting.seed, fitting.data)
         _write(judge, fitting)
     given.noted(judge.note)
     if not judge.is_usable:
@@ -60,6 +61,7 @@ def _write(judge: OwnJudge, fitting: Fitting) -> None:
     probe = vars(judge.probe)
     flat = {**{f"span.{name}": value for name, value in vars(judge.probe.span).items()}, **probe}
     told = {
+        "schema": SCHEMA,
         "weights": _weights(fitting.reference),
         "identity": judge.identity,
         "elsewhere": judge.elsewhere,
@@ -73,14 +75,17 @@ def _write(judge: OwnJudge, fitting: Fitting) -> None:
 
 
 def _read(fitting: Fitting) -> OwnJudge | None:
-    """Return the judge that the file holds; None where it is not there or of other weights. Raises DataError."""
+    """Return the judge that the file holds; None where it is not there, or of other weights or another schema.
+
+    Raises DataError.
+    """
     if not fitting.file.is_file():
         return None
     try:
         with safe_open(fitting.file, framework="numpy") as file:
             told = json.loads(file.metadata()["told"])
             vectors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-        if told["weights"] != _weights(fitting.reference):
+        if told.get("schema") != SCHEMA or told["weights"] != _weights(fitting.reference):
             return None
         return _judge(told, vectors, fitting.reference)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:

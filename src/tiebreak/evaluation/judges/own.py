@@ -43,7 +43,8 @@ MOST_DAMAGED = 64
 MOST_FOOLED, MOST_FOOLED_BY_ONE = 0.05, 0.25
 """Shares of damaged answers that may be preferred to the sound one: of all, and of any one kind."""
 _AT_ONCE = 16
-_SCHEMA = 1
+SCHEMA = 2
+"""Of what is taught, tested and kept: a judge by another one is not read."""
 
 
 @dataclass(frozen=True)
@@ -173,9 +174,8 @@ def fit(
     `cut` groups examples so that each group fits in memory, `data` says how long prompt and answer may be. Two runs on
     the same pairs and weights give the same judge. Cost: a forward pass over some hundreds of pairs.
     """
-    draw = random.Random(derive_seed(seed, "own judge"))  # noqa: S311 - not for secrets
     settings, progress = data or DataConfig(), progress or Silent()
-    taught, tested = _some(train, NUM_TRAIN, TRAIN_TOKENS, draw), _some(heldout, NUM_HELDOUT, HELDOUT_TOKENS, draw)
+    taught, tested, draw = _chosen(train, heldout, seed)
     if min(len(taught), len(tested)) < LEAST_PAIRS:
         raise DataError(
             f"the data's own judge: {len(taught)} training pairs and {len(tested)} held-out pairs; wanted at least "
@@ -201,13 +201,28 @@ def fit(
             probe.seen(rows, [reader.text(ids) for ids in one.example.completions])
             for one, rows in zip(unknown, vectors, strict=True)
         ]
-        identity = fingerprint(
-            [_SCHEMA, model.identity, seed, settings.max_length, settings.truncation]
-            + [[pair.example_id for pair in pairs] for pairs in (taught, tested)]
-        )
+    identity = identity_of(reference, train, heldout, seed, settings)
     calibration = _calibrated(unknown, judged, len(taught), seed)
     progress.say(calibration.note)
     return OwnJudge(reference, probe, elsewhere, settings, calibration, identity)
+
+
+def identity_of(
+    reference: Reference, train: Sequence[TokenizedPair], heldout: Sequence[TokenizedPair], seed: int, data: DataConfig
+) -> str:
+    """Return the identity of the judge that `fit` makes of these; no forward pass."""
+    taught, tested, _ = _chosen(train, heldout, seed)
+    read = [[[pair.example_id, pair.prompt_ids, pair.completions] for pair in pairs] for pairs in (taught, tested)]
+    with reference.model() as model:
+        return fingerprint([SCHEMA, model.identity, seed, data.max_length, data.truncation, *read])
+
+
+def _chosen(
+    train: Sequence[TokenizedPair], heldout: Sequence[TokenizedPair], seed: int
+) -> tuple[list[TokenizedPair], list[TokenizedPair], random.Random]:
+    """Return the pairs that it is taught and tested with, and the stream that goes on with their damage."""
+    draw = random.Random(derive_seed(seed, "own judge"))  # noqa: S311 - not for secrets
+    return _some(train, NUM_TRAIN, TRAIN_TOKENS, draw), _some(heldout, NUM_HELDOUT, HELDOUT_TOKENS, draw), draw
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
 from numbers import Real
 from pathlib import Path
 from types import ModuleType
@@ -24,7 +25,7 @@ from tiebreak.errors import ConfigError, nearest, one_line
 from tiebreak.evaluation.judges.given import Given
 from tiebreak.evaluation.judges.judge import ByRating, Judge
 from tiebreak.evaluation.judges.rewards import REWARDS
-from tiebreak.fingerprint import file_digest, fingerprint
+from tiebreak.fingerprint import file_digest, files_named, fingerprint
 from tiebreak.progress import Progress
 
 _TOLD = ("prompts", "completions")
@@ -48,8 +49,11 @@ class RuleRater:
     ) -> None:
         self._settings, self._function, self._progress = settings, function, progress
         self._wants_prompts = wants_prompts
-        self.identity = fingerprint(["rule", settings.reward.rpartition(":")[2], settings.arguments, code])
-        """A changed function, or one with other arguments, is another judge."""
+        name = settings.reward.rpartition(":")[2]
+        self.identity = fingerprint(
+            ["rule", name, settings.arguments, files_named(settings.arguments), code, metadata.version("tiebreak")]
+        )
+        """A changed function, or one with other arguments or files that they name, is another judge."""
 
     def rate(self, chats: Sequence[Chat], answers: Sequence[str]) -> list[float | None]:
         """Return the function's numbers. Where it fails for all at once, each answer is tried alone."""
