@@ -127,7 +127,7 @@ def test_samples_are_nothing_that_people_judged(samples):
         (["--judge", "server:m", "--set", "judge.max_cots=1"], "Did you mean 'evaluation.judge.max_cost'?"),
         (["--judge", "server:m", "--set", "judge.max_cost=1"], "max_cost needs price_in and price_out"),
         (["--judge", "server:m"], "the environment variable OPENAI_API_KEY holds no key"),
-        (["--judge", "data"], "a judge of kind data is fitted on a run's training pairs, and there are none here"),
+        (["--judge", "data"], "is fitted on the pairs of a run"),
         (["more.jsonl", "--judge", "rule:repetition"], "wanted one file, found 2"),
     ],
 )

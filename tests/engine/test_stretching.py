@@ -96,7 +96,7 @@ def test_rows_that_share_a_forward_pass_would_change_each_other(network, monkeyp
     wanted = {pair.example_id: _alone(network, pair) for pair in PAIRS}
     scorer = plain(network)
     with torch.no_grad():
-        rows = scorer._together(PAIRS).rows()
+        rows = scorer._together(PAIRS)[0].rows()
     apart = [
         float((torch.cat(rows[2 * i : 2 * i + 2]) - wanted[pair.example_id]).abs().max())
         for i, pair in enumerate(PAIRS)

@@ -106,7 +106,7 @@ def test_a_change_of_tokens_is_a_factor():
 def test_accuracy_alone_passes_nothing():
     found = _decide(GateConfig(), _row("accuracy", [1.0] * 200), _row("margin", [2.0] * 200, [0.0] * 200, unit="nats"))
     assert found.verdict == "inconclusive"
-    assert "no rule or judge says whether answers got better; set evaluation.rule or a judge" in found.reason
+    assert "no rule or judge says whether answers got better; set evaluation.rule or evaluation.judge" in found.reason
     alone = _gate({"accuracy": {"measure": "accuracy", "kind": "superior", "value": 0.5}})
     found = _decide(alone, _row("accuracy", [1.0] * 200))
     assert (found.verdict, found.checks[0].verdict) == ("inconclusive", "pass")

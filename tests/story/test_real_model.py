@@ -65,7 +65,7 @@ def test_a_rate_a_hundred_times_too_high_fails_though_pairs_are_won(stories, pai
     assert found["accuracy"] > 0.6  # the sign of a margin, which sees no harm
     assert run.verdict == "fail"
     assert "the answers repeat themselves" in reason
-    assert "the chosen completions became unlikely" in reason
+    assert {"chosen", "kl"} <= {one["name"] for one in run.evaluation["checks"] if one["verdict"] == "fail"}
     assert found["kl_token"] > 0.5
 
 

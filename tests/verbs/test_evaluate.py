@@ -295,9 +295,14 @@ def _with_another_word(model, folder):
 def test_settings_of_evaluation_and_gate_may_be_changed_for_this_time_and_no_others(runs, tmp_path):
     run = type(runs[0])(shutil.copytree(runs[0].path, tmp_path / "run"))
     config = run.config_file.read_bytes()
+    before = _files(run)
     found = evaluate(run, overrides=["evaluation.num_samples=5", "gate.min_prompts=6"])
     assert found["num_samples"] == 5
-    assert len(run.samples) == 5
+    # What was asked otherwise is not the run's own word: it stands beside it, with what was asked.
+    assert found["settings"] == {"evaluation.num_samples": 5, "gate.min_prompts": 6}
+    assert Path(found["folder"]).parent == run.evaluations_folder
+    assert len(type(run)(found["folder"]).samples) == 5
+    assert _files(run) == before
     assert "at least 6 prompts are needed" in json.dumps(found["checks"])
     assert run.config_file.read_bytes() == config
     with pytest.raises(ConfigError, match=r"--set training\.seed: only settings of evaluation and of the gate"):
@@ -312,11 +317,12 @@ def test_an_evaluation_that_was_killed_goes_on_and_ends_with_equal_results(runs,
     whole = run.evaluation
     command = [sys.executable, "-m", "tiebreak", "evaluate", str(run.path), "--quiet", "--json"]
     # Small groups, so that there is something to be killed between.
-    killed = subprocess.run(command, env=os.environ | {"TIEBREAK_FAULT": f"kill@{point}"}, check=False)
+    alike = os.environ | {"OMP_NUM_THREADS": "1"}  # as the run was made in; another number rounds otherwise
+    killed = subprocess.run(command, env=alike | {"TIEBREAK_FAULT": f"kill@{point}"}, check=False)
     assert killed.returncode == -signal.SIGKILL
     kept = [path for path in (run.kept_file, run.answers_file) if path.exists()]
     assert kept
-    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    again = subprocess.run(command, capture_output=True, text=True, check=True, env=alike)
     assert json.loads(again.stdout) == whole
     assert not any(path.exists() for path in kept)
 

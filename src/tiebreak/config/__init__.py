@@ -24,7 +24,15 @@ from tiebreak.config.data import BUNDLED_PAIRS, DataConfig, SourceConfig
 from tiebreak.config.describe import describe_config, dump_config
 from tiebreak.config.gate import MEASURES, GateConfig, GateRule
 from tiebreak.config.judges import DataJudge, JudgeConfig, ModelJudge, RewardModelJudge, RuleJudge, ServerJudge
-from tiebreak.config.loading import build_config, load_config, load_data, load_judge, load_reading, with_output_dir
+from tiebreak.config.loading import (
+    build_config,
+    load_config,
+    load_data,
+    load_judge,
+    load_reading,
+    with_output_dir,
+    with_whole_paths,
+)
 from tiebreak.config.objectives import LossConfig
 from tiebreak.config.section import Section
 from tiebreak.config.settings import (

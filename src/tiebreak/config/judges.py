@@ -6,6 +6,7 @@ Owns which settings each of them reads, and the short form of the command line (
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
@@ -23,6 +24,11 @@ class RuleJudge(Section):
     reward: str = Field(description="A built-in rule, FILE.py:FUNCTION or MODULE:FUNCTION, as TRL's rewards.")
     arguments: dict[str, Any] = Field({}, description="What the function is told besides prompts and completions.")
 
+    def with_whole_paths(self) -> RuleJudge:
+        """Return the same with its file by its whole path."""
+        place, _, name = self.reward.rpartition(":")
+        return self.model_copy(update={"reward": f"{Path(place).absolute()}:{name}"}) if place.endswith(".py") else self
+
 
 class RewardModelJudge(Section):
     """A sequence classifier with one label."""
@@ -30,6 +36,10 @@ class RewardModelJudge(Section):
     kind: Literal["reward_model"] = Field("reward_model", description="A sequence classifier with one label.")
     model: str = Field(description="Hub id or local folder of the classifier; safetensors only.")
     revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
+
+    def with_whole_paths(self) -> RewardModelJudge:
+        """Return it as it is."""
+        return self
 
 
 class ModelJudge(Section):
@@ -39,6 +49,10 @@ class ModelJudge(Section):
     model: str = Field(description="Hub id, local folder, or bundled name of the model.")
     revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
     criteria: str = Field(_CRITERIA, min_length=1, description="What the judge is asked to look at.")
+
+    def with_whole_paths(self) -> ModelJudge:
+        """Return it as it is."""
+        return self
 
 
 class ServerJudge(Section):
@@ -65,11 +79,19 @@ class ServerJudge(Section):
             raise ValueError("max_cost needs price_in and price_out: what a request costs is not known without them")
         return self
 
+    def with_whole_paths(self) -> ServerJudge:
+        """Return it as it is."""
+        return self
+
 
 class DataJudge(Section):
     """A probe on the reference's hidden states, fitted on the training pairs; weak evidence."""
 
     kind: Literal["data"] = Field("data", description="A linear probe fitted on the training pairs; weak evidence.")
+
+    def with_whole_paths(self) -> DataJudge:
+        """Return it as it is."""
+        return self
 
 
 _NAMED = {"rule": "reward", "reward_model": "model", "model": "model", "server": "model", "data": None}

@@ -133,6 +133,19 @@ def with_output_dir(config: Config, name: str = "default") -> Config:
     return config.model_copy(update={"output": config.output.model_copy(update={"dir": folder})})
 
 
+def with_whole_paths(config: Config) -> Config:
+    """Return the settings with the files of judge and tasks by their whole paths: later commands run in other folders."""
+    evaluation = config.evaluation
+    tasks = tuple(str(Path(task).absolute()) for task in evaluation.tasks)
+    return config.model_copy(
+        update={
+            "evaluation": evaluation.model_copy(
+                update={"tasks": tasks, "judge": evaluation.judge and evaluation.judge.with_whole_paths()}
+            )
+        }
+    )
+
+
 def build_config(tree: Mapping[str, Any], where: str = "configuration") -> Config:
     """Return validated settings, or raise ConfigError with one line about the first fault."""
     try:

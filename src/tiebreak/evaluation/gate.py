@@ -233,7 +233,8 @@ def _verdict(checks: Sequence[Check]) -> tuple[Verdict, list[Check]]:
     for verdict in ("fail", "inconclusive"):
         if worst := [check for check in counted if check.verdict == verdict]:
             return verdict, worst
-    if not any(check.measure not in ON_PAIRS and check.kind in ("superior", "at_least") for check in checks):
+    # A value that is reached may have been reached before: only what is better than before, or than chance, is a claim.
+    if not any(check.measure not in ON_PAIRS and check.kind == "superior" for check in checks):
         return "inconclusive", []
     return "pass", counted
 
@@ -249,7 +250,7 @@ def _reason(verdict: Verdict, counted: Sequence[Check], overridden: Mapping[str,
         if more := (*claims, *guards)[3:]:
             parts.append(f"and {len(more)} more: {', '.join(check.name for check in more)}")
     if not parts:
-        parts = ["no rule is about what the model answers, and held-out pairs alone pass nothing"]
+        parts = ["no rule claims that what the model answers got better, and held-out pairs alone pass nothing"]
     parts += [f"{name} is overridden ({reason})" for name, reason in overridden.items()]
     return one_line("; ".join([*parts, *told]))
 

@@ -119,6 +119,9 @@ def measure(
     measured += [one.row() for one in tasks]
     if settings.neutral_probe:
         measured += probe_rows(NeutralProbe(policy, reference, cut).rows(progress))
+    cut_off = sum(not one["after"]["finished"] for one in samples)
+    if samples and cut_off > len(samples) / 2:
+        told = [*told, f"{cut_off} of {len(samples)} answers are cut off, so how long they would be is not known"]
     if judged and judged.refusal:
         told = [*told, f"{judged.by} is not heard: {judged.refusal}"]
     summary = summarise(measured, len(samples), gate, told, seed)

@@ -16,6 +16,9 @@ from tiebreak.maths.stats import Estimate
 RIDGE = 0.1
 """Weight of ½ (theta² + phi²) beside the log-likelihood of all items: a tenth of one item, so that a model that wins
 every time has a finite intercept."""
+LEAST_SIDE = 0.1
+"""Share of the items that must lie on either side of equal length, or at it: what lies on one side alone says nothing of
+what would be at zero."""
 LEAST_SPREAD = 0.1
 """Share of the length term's second moment that must be variance: below it, length and merit cannot be told apart."""
 NUM_RESAMPLES = 2_000
@@ -46,8 +49,7 @@ def length_controlled(
     if not len(y) == len(d) == len(clusters) or not len(y):
         raise ValueError("preferences, length differences and clusters are of the same length, at least one")
     term = length_term(d)
-    second_moment = float(np.mean(term**2))
-    if second_moment and float(np.var(term)) < LEAST_SPREAD * second_moment:
+    if not _tells(term):
         return None
     _, index = np.unique(np.asarray(clusters), return_inverse=True)
     num_clusters = int(index.max()) + 1
@@ -76,8 +78,8 @@ def pseudo_values(preferences: Sequence[float], length_differences: Sequence[flo
     so that the slope of length counts as an estimate, too. They may lie outside 0..1. None as `length_controlled`.
     """
     y, term = np.asarray(preferences, dtype=np.float64), length_term(np.asarray(length_differences, dtype=np.float64))
-    num, second_moment = len(y), float(np.mean(term**2))
-    if num < 2 or (second_moment and float(np.var(term)) < LEAST_SPREAD * second_moment):
+    num = len(y)
+    if num < 2 or not _tells(term):
         return None
     whole = float(_intercepts(y, term, np.ones((1, num)))[0])
     without: list[Floats] = []
@@ -88,6 +90,15 @@ def pseudo_values(preferences: Sequence[float], length_differences: Sequence[flo
         without.append(_intercepts(y, term, weights))
     values: list[float] = [num * _logistic(whole) - (num - 1) * _logistic(one) for one in np.concatenate(without)]
     return values
+
+
+def _tells(term: Floats) -> bool:
+    """Say whether length and merit can be told apart: answers differ in how they differ, and not in one direction alone."""
+    second_moment = float(np.mean(term**2))
+    if not second_moment:
+        return True
+    sides = min(float(np.mean(term <= 0)), float(np.mean(term >= 0)))
+    return float(np.var(term)) >= LEAST_SPREAD * second_moment and sides >= LEAST_SIDE
 
 
 def length_term(length_differences: Floats) -> Floats:

@@ -56,9 +56,9 @@ def evaluate(
 
     On its own held-out pairs and against the reference it was trained with, the run's evaluation and report are written
     anew. On another file of pairs (`data`; pairs whose prompt was trained on are left out), `against` another run or
-    model, and for each of the run's `checkpoints`, the same files are written into a folder of RUN/evaluations, and the
-    run's own stay as they are; what is returned says what was used. `overrides` change settings of `evaluation` and
-    `gate` for this time. Whatever was cut off goes on where it was.
+    model, with `overrides` of settings of `evaluation` and `gate`, and for each of the run's `checkpoints`, the same files
+    are written into a folder of RUN/evaluations, and the run's own stay as they are: what was asked otherwise is not the
+    word that it is promoted on. What is returned says what was used. Whatever was cut off goes on where it was.
     """
     progress = progress or Silent()
     if checkpoints and (data or against):
@@ -67,7 +67,7 @@ def evaluate(
     with files.locked(run.path):
         if checkpoints:
             return _of_checkpoints(asked)
-        if data is not None or against is not None:
+        if data is not None or against is not None or overrides:
             return _beside(asked, data, against)
         loaded = load_trained(run, progress)
         measured = _measured(asked, loaded.policy, loaded.reference, loaded.budget, _own_side(run, loaded.policy), run)

@@ -32,6 +32,11 @@ def gate(run: Run, overrides: Sequence[str] | Mapping[str, Any] = (), *, record:
             raise ConfigError(
                 f"--set {key}: only settings of the gate are read here, like gate.rules.repetition.margin"
             )
+        if record and not key.strip().startswith("gate.overrides."):
+            raise ConfigError(
+                f"--set {key} --record: a run keeps its own rules; write others into {run.config_file}, or override a rule "
+                "by its name with a reason, like gate.overrides.repetition=…"
+            )
     config = load_config(run.config_file, overrides)
     # What is recorded is decided on what nobody changes meanwhile.
     with files.locked(run.path) if record else contextlib.nullcontext():

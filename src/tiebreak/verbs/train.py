@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection
 
 from tiebreak import faults, files, runs
-from tiebreak.config import Config, in_quotes, quoted, with_output_dir
+from tiebreak.config import Config, in_quotes, quoted, with_output_dir, with_whole_paths
 from tiebreak.doctor.examination import audit
 from tiebreak.doctor.triage import heed, shortcuts
 from tiebreak.engine.memory import peak_memory_bytes
@@ -45,7 +45,7 @@ def train(
     Preempted where a signal ended it.
     """
     progress, accept = progress or Silent(), asked_for(resume, accept)
-    config = with_output_dir(config)
+    config = with_whole_paths(with_output_dir(config))
     run = Run(str(config.output.dir))
     if already_done(run, config):
         progress.say(f"{run.path} is already done with this configuration; nothing to do")

@@ -126,7 +126,7 @@ class Choosing:
             return Said(math.nan, details)
         best = max(scores)
         likeliest = scores[item.choices.index(item.right[0])] == best
-        return Said((0.5 if scores.count(best) > 1 else 1.0) * likeliest, details)
+        return Said(likeliest / scores.count(best), details)
 
 
 def _same(one: Any, two: Any) -> bool:

@@ -82,7 +82,7 @@ class RuleRater:
         told = {"prompts": prompts} if self._wants_prompts else {}
         try:
             return self._function(completions=completions, **told, **self._settings.arguments)
-        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything
             raise _Raised(f"{type(error).__name__}: {one_line(error, 200)}") from None
 
 
