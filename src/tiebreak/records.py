@@ -306,21 +306,6 @@ class TokenizedPair:
         return self.chosen_ids, self.rejected_ids
 
 
-@dataclass(frozen=True)
-class TokenizedCompletions:
-    """A prompt and any number of completions of no sides, as token ids: what a model wrote, what a test offers."""
-
-    example_id: str
-    prompt_id: str
-    prompt_ids: Ids
-    completions: tuple[Ids, ...]
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not (self.prompt_ids and self.completions and all(self.completions)):
-            raise ValueError("the prompt and each completion need at least one token, and there is one completion")
-
-
 def num_unique_tokens(example: Example) -> int:
     """Return the tokens of the prompt, counted once, and of all completions."""
     return len(example.prompt_ids) + sum(map(len, example.completions))

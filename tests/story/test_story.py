@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 import tiebreak
@@ -183,7 +184,13 @@ def test_the_gate_decides_again_without_a_model_and_what_is_overridden_is_writte
     strict = {"gate.rules.repetition.margin": 0.0}
     assert tiebreak.gate(run, strict).verdict == "inconclusive"
     assert run.verdict == "pass"  # nothing was written
-    decision = tiebreak.gate(run, strict | {"gate.overrides.repetition": "eight tokens are few"}, record=True)
+    reason = {"gate.overrides.repetition": "eight tokens are few"}
+    with pytest.raises(ConfigError, match="a run keeps its own rules"):
+        tiebreak.gate(run, strict | reason, record=True)
+    config = yaml.safe_load(run.config_file.read_text())
+    config["gate"]["rules"]["repetition"]["margin"] = 0.0
+    run.config_file.write_text(yaml.safe_dump(config))
+    decision = tiebreak.gate(run, reason, record=True)
     assert decision.verdict == run.verdict == "pass"
     assert run.manifest["overridden"] == {"repetition": "eight tokens are few"}
     tiebreak.export(run, tmp_path / "model", quiet=True)

@@ -230,12 +230,6 @@ def test_a_verdict_that_its_own_measures_do_not_give_is_refused(run, models):
     write_json(run.evaluation_file, run.evaluation | {"verdict": "pass"})
     with pytest.raises(RunError, match="its files say fail and pass, and what it measured says fail"):
         _promoted(run, models)
-    _decided(run, 10)
-    tiebreak.gate(run, ["gate.rules.preferred=null", "gate.rules.mine={measure: accuracy, kind: at_least, value: 0.5}"])
-    tiebreak.gate(run, ["gate.rules.preferred.value=0.01"], record=True)
-    assert run.verdict == "pass"
-    with pytest.raises(RunError, match=r"rules of your own stand in config\.yaml, and 'tiebreak gate .* --record'"):
-        _promoted(run, models)
     assert not models.exists()
 
 

@@ -95,4 +95,5 @@ __all__ = [
     "rendered_by",
     "warnings_of",
     "with_output_dir",
+    "with_whole_paths",
 ]

@@ -134,7 +134,7 @@ def with_output_dir(config: Config, name: str = "default") -> Config:
 
 
 def with_whole_paths(config: Config) -> Config:
-    """Return the settings with the files of judge and tasks by their whole paths: later commands run in other folders."""
+    """Return the settings with files of judge and tasks by their whole paths: later commands run in other folders."""
     evaluation = config.evaluation
     tasks = tuple(str(Path(task).absolute()) for task in evaluation.tasks)
     return config.model_copy(

@@ -15,6 +15,7 @@ import torch
 from tiebreak import faults
 from tiebreak.config import EvaluationConfig
 from tiebreak.engine.answers.answerer import Answer, Chat, Sampling
+from tiebreak.engine.features import Completions
 from tiebreak.engine.model import Model
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.reference.kinds import Reference
@@ -23,7 +24,7 @@ from tiebreak.evaluation.kept import KeptRows
 from tiebreak.evaluation.samples import choose_prompts, of_both
 from tiebreak.fingerprint import derive_seed, fingerprint
 from tiebreak.progress import Advance, Progress
-from tiebreak.records import Ids, Pair, TokenizedCompletions
+from tiebreak.records import Ids, Pair
 
 
 def draw(
@@ -54,7 +55,7 @@ def draw(
     drawn = of_both(policy, reference, chats, sampling, progress, "drawn answers", answers)
     grouped = [[side[start : start + sampling.num] for start in range(0, len(side), sampling.num)] for side in drawn]
 
-    def completions(writer: Model, side: Sequence[Sequence[Answer]]) -> list[TokenizedCompletions | None]:
+    def completions(writer: Model, side: Sequence[Sequence[Answer]]) -> list[Completions | None]:
         prompts = [writer.prompt_ids(chat, sampling) for chat in chats]
         return [_completions(writer, *one) for one in zip(prompts, side, strict=True)]
 
@@ -86,19 +87,16 @@ def _ids(eos_ids: Ids, answer: Answer) -> Ids:
     return (*answer.ids, *eos_ids) if answer.finished and len(eos_ids) == 1 else answer.ids
 
 
-def _completions(model: Model, prompt: Ids, answers: Sequence[Answer]) -> TokenizedCompletions | None:
+def _completions(model: Model, prompt: Ids, answers: Sequence[Answer]) -> Completions | None:
     """Return the answers to a prompt as an example; None where none of them has a token."""
     scored = tuple(ids for answer in answers if (ids := _ids(model.eos_ids, answer)))
-    name = fingerprint([prompt, scored])
-    return TokenizedCompletions(name, name, prompt, scored) if scored else None
+    return Completions(prompt, scored, example_id=fingerprint([prompt, scored])) if scored else None
 
 
-Logps = dict[TokenizedCompletions | None, list[float]]
+Logps = dict[Completions | None, list[float]]
 
 
-def _logps(
-    model: Model, examples: Sequence[TokenizedCompletions | None], cut: Cut, kept: KeptRows, advance: Advance
-) -> Logps:
+def _logps(model: Model, examples: Sequence[Completions | None], cut: Cut, kept: KeptRows, advance: Advance) -> Logps:
     """Return the summed log-probability (nats) of each completion."""
     found: Logps = {}
     by = [model.identity, model.scorer.layout]

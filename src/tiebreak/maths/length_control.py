@@ -17,7 +17,7 @@ RIDGE = 0.1
 """Weight of ½ (theta² + phi²) beside the log-likelihood of all items: a tenth of one item, so that a model that wins
 every time has a finite intercept."""
 LEAST_SIDE = 0.1
-"""Share of the items that must lie on either side of equal length, or at it: what lies on one side alone says nothing of
+"""Share of the items that must lie on either side of equal length, or at it: one side alone says nothing of
 what would be at zero."""
 LEAST_SPREAD = 0.1
 """Share of the length term's second moment that must be variance: below it, length and merit cannot be told apart."""
@@ -93,7 +93,7 @@ def pseudo_values(preferences: Sequence[float], length_differences: Sequence[flo
 
 
 def _tells(term: Floats) -> bool:
-    """Say whether length and merit can be told apart: answers differ in how they differ, and not in one direction alone."""
+    """Say whether length and merit can be told apart: differences differ, and not in one direction alone."""
     second_moment = float(np.mean(term**2))
     if not second_moment:
         return True

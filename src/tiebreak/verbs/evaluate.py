@@ -40,6 +40,7 @@ from tiebreak.secrecy import has_password
 from tiebreak.training.budget import Budget
 from tiebreak.training.checkpoint import MANIFEST, Checkpoints
 from tiebreak.training.parts import Weights
+from tiebreak.training.resumption import flat
 from tiebreak.training.trained import load, load_trained
 
 
@@ -56,9 +57,9 @@ def evaluate(
 
     On its own held-out pairs and against the reference it was trained with, the run's evaluation and report are written
     anew. On another file of pairs (`data`; pairs whose prompt was trained on are left out), `against` another run or
-    model, with `overrides` of settings of `evaluation` and `gate`, and for each of the run's `checkpoints`, the same files
-    are written into a folder of RUN/evaluations, and the run's own stay as they are: what was asked otherwise is not the
-    word that it is promoted on. What is returned says what was used. Whatever was cut off goes on where it was.
+    model, with `overrides` of settings of `evaluation` and `gate`, and for each of the run's `checkpoints`, the same
+    files are written into a folder of RUN/evaluations, and the run's own stay as they are: it is not promoted on what
+    was asked otherwise. What is returned says what was used. Whatever was cut off goes on where it was.
     """
     progress = progress or Silent()
     if checkpoints and (data or against):
@@ -89,6 +90,12 @@ class _Asked:
     run: Run
     config: Config
     progress: Progress
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The settings that are not the run's own, by their dotted keys."""
+        own = flat(self.run.config)
+        return {key: value for key, value in flat(self.config).items() if own.get(key) != value}
 
 
 def _changed(run: Run, overrides: Sequence[str] | Mapping[str, Any]) -> Config:
@@ -166,7 +173,7 @@ def _settings_digest(asked: _Asked) -> str:
 
 
 def _beside(asked: _Asked, data: str | None, against: str | None) -> dict[str, Any]:
-    """Measure on other pairs, against another model, or both."""
+    """Measure on other pairs, against another model, by other settings, or several of these."""
     run, progress = asked.run, asked.progress
     found = _others(asked, data) if data is not None else _Others(read_pairs(run.heldout_pairs_file), None)
     loaded = load_trained(run, progress)
@@ -176,12 +183,14 @@ def _beside(asked: _Asked, data: str | None, against: str | None) -> dict[str, A
         seen, reference = seen | more, Another(other)
     side, account = _rendered(found, seen, loaded.policy.renderer(run.config.data), progress)
     said = ({} if against is None else {"against": against}) | ({} if data is None else {"data": account})
-    name = "-".join(re.sub(r"[^\w.]+", "-", Path(word).name)[:40] for word in (data, against) if word)
-    into = Run(run.evaluations_folder / f"{name}-{fingerprint([data, against])[:8]}")
+    said |= {"settings": asked.changed} if asked.changed else {}
+    words = [re.sub(r"[^\w.]+", "-", Path(word).name)[:40] for word in (data, against) if word] or ["settings"]
+    into = Run(run.evaluations_folder / f"{'-'.join(words)}-{fingerprint([data, against, asked.changed])[:8]}")
     into.path.mkdir(parents=True, exist_ok=True)
     measured = _measured(asked, loaded.policy, reference, loaded.budget, side, into)
+    measured = replace(measured, evaluation=measured.evaluation | said)
     measured.write(into)
-    return {**measured.evaluation, **said, "folder": str(into.path)}
+    return {**measured.evaluation, "folder": str(into.path)}
 
 
 def _opponent(asked: _Asked, name: str, policy: Model) -> tuple[Model, set[str]]:

@@ -34,8 +34,8 @@ def gate(run: Run, overrides: Sequence[str] | Mapping[str, Any] = (), *, record:
             )
         if record and not key.strip().startswith("gate.overrides."):
             raise ConfigError(
-                f"--set {key} --record: a run keeps its own rules; write others into {run.config_file}, or override a rule "
-                "by its name with a reason, like gate.overrides.repetition=…"
+                f"--set {key} --record: a run keeps its own rules; write others into {run.config_file}, or override a "
+                "rule by its name with a reason, like gate.overrides.repetition=…"
             )
     config = load_config(run.config_file, overrides)
     # What is recorded is decided on what nobody changes meanwhile.

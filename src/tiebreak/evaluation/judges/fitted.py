@@ -87,7 +87,7 @@ def _read(fitting: Fitting) -> OwnJudge | None:
             vectors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
         if told.get("schema") != SCHEMA or told["weights"] != _weights(fitting.reference):
             return None
-        return _judge(told, vectors, fitting.reference)
+        return _judge(told, vectors, fitting)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             f"{fitting.file}: is not a judge as a run keeps one ({one_line(error, 100)}); remove it, and "
@@ -95,7 +95,7 @@ def _read(fitting: Fitting) -> OwnJudge | None:
         ) from None
 
 
-def _judge(told: Mapping[str, Any], vectors: Mapping[str, Any], reference: Reference) -> OwnJudge:
+def _judge(told: Mapping[str, Any], vectors: Mapping[str, Any], fitting: Fitting) -> OwnJudge:
     flat = {**vectors, **{name: float(value) for name, value in told["numbers"].items()}}
     span = Span(**{name.removeprefix("span."): value for name, value in flat.items() if name.startswith("span.")})
     probe = Probe(span=span, **{name: value for name, value in flat.items() if not name.startswith("span.")})
@@ -103,4 +103,4 @@ def _judge(told: Mapping[str, Any], vectors: Mapping[str, Any], reference: Refer
     calibration = Calibration(**kept | {"agreement": Estimate(**kept["agreement"])})
     first, second = (tuple(map(int, ids)) for ids in told["elsewhere"])
     data = DataConfig.model_validate_json(json.dumps(told["data"]))
-    return OwnJudge(reference, probe, (first, second), data, calibration, str(told["identity"]))
+    return OwnJudge(fitting.reference, probe, (first, second), data, calibration, str(told["identity"]), fitting.cut)

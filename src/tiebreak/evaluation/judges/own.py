@@ -100,7 +100,10 @@ class OwnJudge:
         data: DataConfig,
         calibration: Calibration,
         identity: str,
+        cut: Cut | None = None,
     ) -> None:
+        """`cut` groups examples so that each group fits in memory."""
+        self._cut = cut
         self._reference = reference
         self.probe = probe
         self.elsewhere = elsewhere
@@ -128,7 +131,7 @@ class OwnJudge:
         """Return 1, 0 or a tie for each question; the order of the two answers makes no difference."""
         found: list[Preference] = []
         with self._reference.model() as model:
-            reader = Reader(model, self.elsewhere, self._data)
+            reader = Reader(model, self.elsewhere, self._data, self._cut)
             for start in range(0, len(questions), _AT_ONCE):
                 some = questions[start : start + _AT_ONCE]
                 seen = self._seen(reader, [(one.chat, text) for one in some for text in (one.first, one.second)])
@@ -204,7 +207,7 @@ def fit(
     identity = identity_of(reference, train, heldout, seed, settings)
     calibration = _calibrated(unknown, judged, len(taught), seed)
     progress.say(calibration.note)
-    return OwnJudge(reference, probe, elsewhere, settings, calibration, identity)
+    return OwnJudge(reference, probe, elsewhere, settings, calibration, identity, cut)
 
 
 def identity_of(
