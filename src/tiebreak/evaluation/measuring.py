@@ -6,7 +6,7 @@ Owns the order: evidence on pairs, answers, summary.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from tiebreak.evaluation.draws import draw
 from tiebreak.evaluation.heldout import Evidence, HeldoutPairs
 from tiebreak.evaluation.judges.given import Fitting, Given
 from tiebreak.evaluation.judges.table import JUDGES
-from tiebreak.evaluation.judging import judge_answers
+from tiebreak.evaluation.judging import Judgements, judge_answers
 from tiebreak.evaluation.kept import KeptRows
 from tiebreak.evaluation.measures import draw_rows, probe_rows, rows, summarise
 from tiebreak.evaluation.probe import NeutralProbe
@@ -119,13 +119,17 @@ def measure(
     measured += [one.row() for one in tasks]
     if settings.neutral_probe:
         measured += probe_rows(NeutralProbe(policy, reference, cut).rows(progress))
-    cut_off = sum(not one["after"]["finished"] for one in samples)
-    if samples and cut_off > len(samples) / 2:
-        told = [*told, f"{cut_off} of {len(samples)} answers are cut off, so how long they would be is not known"]
-    if judged and judged.refusal:
-        told = [*told, f"{judged.by} is not heard: {judged.refusal}"]
-    summary = summarise(measured, len(samples), gate, told, seed)
+    summary = summarise(measured, len(samples), gate, [*told, *_blind_spots(samples, judged)], seed)
     summary["tasks"] = [one.summary() for one in tasks]
     summary["judge"] = judged and judged.as_dict(derive_seed(seed, "judge"))
     answered = [line for one in tasks for line in one.lines()]
     return Measured(summary, measured, evidence, samples, draws, judged.rows() if judged else [], answered)
+
+
+def _blind_spots(samples: Sequence[dict[str, Any]], judged: Judgements | None) -> Iterator[str]:
+    """Yield what could not be seen, for the verdict's first line."""
+    cut_off = sum(not one["after"]["finished"] for one in samples)
+    if cut_off > len(samples) / 2:
+        yield f"{cut_off} of {len(samples)} answers are cut off, so how long they would be is not known"
+    if judged and judged.refusal:
+        yield f"{judged.by} is not heard: {judged.refusal}"
