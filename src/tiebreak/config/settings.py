@@ -144,7 +144,7 @@ class EvaluationConfig(Section):
     probe_pairs: int = Field(64, ge=1, description="Most held-out pairs scored at each probe; the end scores them all.")
     num_samples: int = Field(64, ge=0, description="Held-out prompts answered by the model before and after.")
     max_new_tokens: int = Field(128, ge=1, description="Most tokens of a sampled answer.")
-    drawn_prompts: int = Field(16, ge=0, description="Held-out prompts to which several answers are drawn.")
+    drawn_prompts: int = Field(24, ge=0, description="Held-out prompts to which several answers are drawn.")
     num_draws: int = Field(4, ge=0, le=64, description="Answers drawn to each of them, for KL and variety; 0: none.")
     draw_temperature: float = Field(
         1.0, gt=0, le=2, description="Temperature they are drawn at; KL is known at 1 alone."
