@@ -236,6 +236,17 @@ def test_a_key_or_a_model_that_is_refused_ends_it_at_once_and_the_key_is_not_tol
     assert KEY not in str(refusal.value)
 
 
+@pytest.mark.parametrize("status", [302, 307])
+def test_where_a_server_points_to_gets_neither_key_nor_question(ask, status):
+    with endpoint(longer) as elsewhere:
+        there = {"location": f"{elsewhere.url}/chat/completions"}
+        with endpoint(lambda *_: Reply(status=status, body="", headers=there)) as server:
+            with pytest.raises(JudgeError):
+                ask(server.url)
+            assert server.requests
+        assert elsewhere.requests == []
+
+
 def test_a_question_that_is_refused_alone_is_no_verdict_and_the_others_are_judged(ask):
     def refusing(question, number):
         too_long = "answer 2" in question

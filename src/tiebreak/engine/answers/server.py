@@ -127,6 +127,8 @@ class Server:
             api_key=os.environ.get(endpoint.key_variable) or "none",
             max_retries=endpoint.num_retries,
             timeout=endpoint.timeout_seconds,
+            # Where a server points to is not where its user sends a key and their data.
+            http_client=openai.DefaultHttpxClient(follow_redirects=False),
         )
         extra = {**DISABLED, **ASKED_FOR_IDS, "stop_token_ids": list(self._eos_ids)}
 

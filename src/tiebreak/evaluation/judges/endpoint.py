@@ -64,6 +64,8 @@ class Endpoint:
             base_url=settings.base_url or OPENAI,
             max_retries=0,
             timeout=settings.timeout_seconds,
+            # Where a server points to is not where its user sends a key and their data.
+            http_client=openai.DefaultHttpxClient(follow_redirects=False),
         )
         self._settings, self._purse, self._key = settings, purse, key
         self._stopping, self._lock, self._in_a_row = threading.Event(), threading.Lock(), 0
