@@ -96,7 +96,7 @@ def by_group(card: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]
 def _group(key: str) -> str:
     if key in _ABILITIES or key.startswith(TASKS):
         return "abilities"
-    if key.startswith("answers/") or key == "kl":
+    if key.startswith(("answers/", "kl")):  # both KL are of answers that were drawn
         return "answers"
     return "pairs" if key in ON_PAIRS else "other"
 
