@@ -7,9 +7,9 @@ agrees with people no better than chance decides nothing. A rule is what its use
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import Any
 
 from tiebreak.config import DataJudge, EvaluationConfig, JudgeConfig
@@ -17,7 +17,7 @@ from tiebreak.engine.answers.answerer import Chat
 from tiebreak.errors import DataError, JudgeError, ModelError, one_line
 from tiebreak.evaluation.judges.calibration import Agreement, agreement
 from tiebreak.evaluation.judges.given import Given
-from tiebreak.evaluation.judges.judge import TIE, Judge, Preference, Question
+from tiebreak.evaluation.judges.judge import TIE, Judge, Preference, Question, unsaid
 from tiebreak.evaluation.judges.table import JUDGES
 from tiebreak.evaluation.rows import Row
 from tiebreak.evaluation.samples import choose_prompts
@@ -73,7 +73,7 @@ class Judgements:
         """Return why what was said does not tell whether answers got better; None where it does."""
         wins, _, differences = self._judged()
         if len(wins) < MIN_JUDGED * len(self.samples):
-            reasons = ", ".join(f"{num} {reason}" for reason, num in self._unsaid().most_common(3))
+            reasons = ", ".join(f"{num} {reason}" for reason, num in islice(unsaid(self.preferences).items(), 3))
             return f"it judged {len(wins)} of {len(self.samples)} pairs of answers ({reasons})"
         ratios = [
             math.log((1 + len(sample["after"]["text"])) / (1 + len(sample["before"]["text"])))
@@ -97,15 +97,11 @@ class Judgements:
             "note": self.note,
             "agreement": self.agreement and self.agreement.as_dict(),
             "num_judged": len(wins),
-            "not_judged": dict(self._unsaid().most_common()),
+            "not_judged": unsaid(self.preferences),
             "ties": sum(win == TIE for win in wins) / len(wins) if wins else None,
             "flip_rate": sum(one.flipped for one in self.preferences) / len(wins) if wins else None,
             "length_controlled": controlled and asdict(controlled),
         }
-
-    def _unsaid(self) -> Counter[str]:
-        """Return how many were not judged, by reason."""
-        return Counter(one.says.partition(":")[0] for one in self.preferences if one.first is None)
 
     def _judged(self) -> tuple[list[float], list[str], list[float]]:
         """Return of each judged sample whether after wins, its prompt, and how many characters longer after is."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from tiebreak.errors import DataError, RunError
 from tiebreak.evaluation.judges.calibration import Agreement, agreement
 from tiebreak.evaluation.judges.capped import Estimate, Spent
 from tiebreak.evaluation.judges.given import Given
-from tiebreak.evaluation.judges.judge import TIE, Preference, Question
+from tiebreak.evaluation.judges.judge import TIE, Preference, Question, unsaid
 from tiebreak.evaluation.judges.table import JUDGES
 from tiebreak.fingerprint import derive_seed, fingerprint
 from tiebreak.maths.length_control import length_controlled
@@ -196,16 +195,15 @@ def _of_samples(path: Path, rows: Sequence[Mapping[str, Any]]) -> Asked:
 
 def _summary(asked: Asked, preferences: Sequence[Preference], seed: int) -> dict[str, Any]:
     """Return the win rate over what was judged, and the reasons for what was not."""
-    unsaid = Counter(one.says.partition(":")[0] for one in preferences if one.first is None)
     places = [place for place, one in enumerate(preferences) if one.first is not None]
     if not places:
-        return {"not_judged": dict(unsaid.most_common())}
+        return {"not_judged": unsaid(preferences)}
     wins = [float(preferences[place].first or 0.0) for place in places]
     prompts = [asked.prompts[place] for place in places]
     lengths = [asked.lengths[place] for place in places]
     stream = derive_seed(seed, "judge")
     return {
-        "not_judged": dict(unsaid.most_common()),
+        "not_judged": unsaid(preferences),
         "win_rate": resampled(wins, prompts, (0.0, 1.0), stream).interval(),
         "length_controlled": length_controlled(wins, [float(one - two) for one, two in lengths], prompts, stream),
         "ties": sum(win == TIE for win in wins) / len(wins),

@@ -19,14 +19,12 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from tiebreak import faults
-from tiebreak.engine.answers.drawing import Pick, Wanted
+from tiebreak.engine.answers.drawing import Pick, Wanted, differ_by_rounding
 from tiebreak.engine.attention import causal_model
 from tiebreak.engine.stretching import forget_lengths, stretching_of
 
 MAX_BATCH = 32
 """Answers in one call of transformers' `generate`."""
-ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
-"""Mean difference of logits, relative to their size, that a batch may make."""
 
 
 def padded(
@@ -121,9 +119,8 @@ def _is_moved_by_company(
             network.generate(**_padded(network, rows, settings.pad_token_id), generation_config=tried).logits
             for rows in ([prompt], [prompt, longer])
         )
-    most = ROUNDING.get(next(network.parameters()).dtype, max(ROUNDING.values()))
     for one, two in zip(alone, beside, strict=False):  # one that has ended is as long as it is
-        if not float((one[0] - two[0]).abs().mean() / one[0].abs().mean()) <= most:
+        if not differ_by_rounding(network, two[0], one[0]):
             return True
         if one[0].argmax() != two[0].argmax():  # a tie: what follows is another text
             break

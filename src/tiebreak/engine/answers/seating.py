@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tiebreak import faults
-from tiebreak.engine.answers.drawing import Pick, Wanted
+from tiebreak.engine.answers.drawing import Pick, Wanted, differ_by_rounding
 from tiebreak.engine.answers.table import ANSWERING, Layers, Prompts, Table, UnderWay
 from tiebreak.engine.attention import causal_model, use_attention, use_plain_attention
 from tiebreak.engine.compatibility import LONGEST_PROBED_WINDOW, refused_by_design
@@ -32,8 +32,6 @@ REFILL = 8
 """Answers that wait are seated when so many places are free: prompts are cheaper together."""
 PROMPT_TOKENS = 1024
 """Of the prompts that go through the model in one row, unless a single one is longer."""
-ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
-"""Mean difference of logits, relative to their size, between the table and a model's own forward pass."""
 
 
 @contextlib.contextmanager
@@ -194,10 +192,9 @@ def _fits(network: Any, positions: int | None) -> bool:
     if slides and not table.windows:
         return False
     use_plain_attention(network)
-    most = ROUNDING.get(next(network.parameters()).dtype, max(ROUNDING.values()))
     for prompt, answer, row in zip(of, answers, found, strict=True):
         ids = torch.tensor([[*prompts[prompt], *answer]], device=row[0].device)
         wanted = network(input_ids=ids, use_cache=False).logits[0, -4:].float()
-        if not float((torch.stack(row) - wanted).abs().mean() / wanted.abs().mean()) <= most:
+        if not differ_by_rounding(network, torch.stack(row), wanted):
             return False
     return True

@@ -5,6 +5,7 @@ Owns these shapes and nothing of any judge. A judge that could not say is no ver
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -54,6 +55,12 @@ Done = Callable[[Sequence[tuple[int, Preference]]], None]
 
 def nothing(_: Sequence[tuple[int, Preference]]) -> None:
     """Take no notice."""
+
+
+def unsaid(preferences: Sequence[Preference]) -> dict[str, int]:
+    """Return how many preferences are none, by reason, the most frequent first."""
+    reasons = Counter(one.says.partition(":")[0] for one in preferences if one.first is None)
+    return dict(reasons.most_common())
 
 
 class Judge(Protocol):
