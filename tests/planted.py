@@ -137,9 +137,9 @@ PLANTED = {
     "one answer in twenty became a loop": Planted(Policy(**LEARNED, unchanged=0.0, loops=0.054)),
     "one capability down 3 points": Planted(Policy(**LEARNED, questions=-0.03)),
     "one value is NaN": Planted(Policy(**LEARNED, spoilt="answers/distinct")),
-    "+5 points of win rate": Planted(Policy(**LEARNED | {"preferred": 0.55}, ties=0.0), 783, power=0.8),
-    "+10 points of win rate": Planted(Policy(**LEARNED | {"preferred": 0.6}, ties=0.0), 194, power=0.8),
-    "+10 points of win rate, more prompts": Planted(Policy(**LEARNED | {"preferred": 0.6}, ties=0.0), 259, power=0.9),
+    "+5 points of win rate": Planted(Policy(**LEARNED | {"preferred": 0.55}, ties=0.0), 851, power=0.8),
+    "+10 points of win rate": Planted(Policy(**LEARNED | {"preferred": 0.6}, ties=0.0), 221, power=0.8),
+    "+10 points of win rate, more prompts": Planted(Policy(**LEARNED | {"preferred": 0.6}, ties=0.0), 285, power=0.9),
 }
 
 

@@ -58,5 +58,6 @@ def test_the_numbers_of_prompts_on_the_page_are_what_the_formulas_give():
         # A spread is rounded to three digits.
         wanted = clusters_to_decide(rule.margin, float(spread.split()[0]), 1.0)
         assert int(num) == pytest.approx(wanted, rel=0.01)
-    assert f"+10 points of win rate take {pairs_for_win_rate(0.1)} prompts" in PAGE
+    assert f"+10 points of win rate by a rule take {pairs_for_win_rate(0.1)} prompts" in PAGE
     assert f"+5 points {pairs_for_win_rate(0.05)} (" in PAGE
+    assert "they take {} and {}.".format(*(pairs_for_win_rate(gain, twice=True) for gain in (0.1, 0.05))) in PAGE

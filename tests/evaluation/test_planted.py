@@ -7,6 +7,7 @@ import scipy.stats
 
 from bounds import LONG
 from planted import NUM_RESAMPLES, NUM_SEEDS, PLANTED, decisions, line, on_the_page, table
+from tiebreak.maths.power import pairs_for_win_rate
 
 BAD = [name for name, planted in PLANTED.items() if planted.power is None]
 GOOD = [name for name, planted in PLANTED.items() if planted.power is not None]
@@ -25,14 +26,10 @@ def test_what_is_better_passes_as_often_as_planned(name):
     planted = PLANTED[name]
     found = decisions(name, SEEDS, RESAMPLES)
     passed = sum(decision.verdict == "pass" for decision in found)
-    # Planned by the normal distribution; the exact bound of so many wins and losses is a few points stricter.
-    num, share = planted.num_prompts, planted.policy.preferred
-    least = next(wins for wins in range(num) if scipy.stats.binomtest(wins, num, 0.5).proportion_ci().low > 0.5)
-    exact = scipy.stats.binom.sf(least - 1, num, share)
-    assert planted.power - 0.05 < exact <= planted.power
-    assert (
-        scipy.stats.binom.ppf(0.001, SEEDS, exact - 0.02) <= passed <= scipy.stats.binom.ppf(0.999, SEEDS, exact + 0.02)
-    )
+    assert planted.num_prompts == pairs_for_win_rate(planted.policy.preferred - 0.5, planted.power, twice=True)
+    # Nothing is taken off for the guards, each of which may be unlucky, too.
+    low, high = scipy.stats.binom.ppf([0.0005, 0.9995], SEEDS, planted.power)
+    assert low <= passed <= high
     assert not any(decision.verdict == "fail" for decision in found)
 
 
@@ -41,8 +38,12 @@ def test_the_page_shows_every_planted_policy_and_no_error_rate_above_what_is_pro
     assert [row[0] for row in rows] == list(PLANTED)
     for name, num, _, passed, *_ in rows:
         assert int(num) == PLANTED[name].num_prompts
-        if name in BAD:
-            assert float(passed.split()[0]) <= 5
+        share, planned = float(passed.split()[0]) / 100, PLANTED[name].power
+        if planned is None:
+            assert share <= 0.05
+        else:
+            low, high = scipy.stats.binom.ppf([0.025, 0.975], NUM_SEEDS, planned) / NUM_SEEDS
+            assert low <= share <= high
 
 
 def test_a_series_is_drawn_the_same_way_each_time():

@@ -5,15 +5,44 @@ import pytest
 import scipy.stats
 
 from bounds import examples
+from tiebreak.maths.length_control import pseudo_values
 from tiebreak.maths.paired import resampled
-from tiebreak.maths.power import clusters_to_decide, items_for_change, minimum_detectable, pairs_for_win_rate
+from tiebreak.maths.power import (
+    LENGTH_CORRELATION,
+    clusters_to_decide,
+    items_for_change,
+    minimum_detectable,
+    pairs_for_win_rate,
+)
 
 
 @pytest.mark.parametrize(
-    ("gain", "power", "num"), [(0.02, 0.8, 4904), (0.05, 0.8, 783), (0.01, 0.9, 26265), (0.1, 0.9, 259)]
+    ("gain", "power", "normal"), [(0.02, 0.8, 4904), (0.05, 0.8, 783), (0.01, 0.9, 26265), (0.1, 0.9, 259)]
 )
-def test_pairs_for_a_win_rate_are_those_of_the_tables(gain, power, num):
-    assert pairs_for_win_rate(gain, power) == num
+def test_pairs_for_a_win_rate_are_some_more_than_those_of_the_tables(gain, power, normal):
+    """The tables are of the normal distribution."""
+    assert normal < pairs_for_win_rate(gain, power) < normal + 2 / gain
+
+
+@pytest.mark.parametrize(("gain", "power"), [(0.5, 0.8), (0.45, 0.9), (0.3, 0.8), (0.1, 0.9), (0.02, 0.8)])
+def test_every_number_of_pairs_from_there_on_has_the_power_and_the_one_before_has_not(gain, power):
+    def shown(num: int) -> float:
+        tells = [won for won in range(num + 1) if scipy.stats.binomtest(won, num).proportion_ci().low > 0.5]
+        return scipy.stats.binom.sf(tells[0] - 1, num, 0.5 + gain) if tells else 0.0
+
+    num = pairs_for_win_rate(gain, power)
+    later = [num + more for more in ((0, 1, 2, 5, 11, 50) if num < 1000 else (0,))]
+    assert all(shown(one) >= power for one in later)
+    assert shown(num - 1) < power
+
+
+def test_a_rate_that_has_to_hold_twice_needs_some_more_and_the_two_go_together_as_is_assumed():
+    assert pairs_for_win_rate(0.1) < pairs_for_win_rate(0.1, twice=True) < 1.1 * pairs_for_win_rate(0.1)
+    rng, rates = np.random.default_rng(4), []
+    for _ in range(examples(300, 3000)):
+        preferred, longer = (rng.random(200) < 0.6).astype(float), rng.normal(0, 40, 200)
+        rates.append((preferred.mean(), np.mean(pseudo_values(preferred.tolist(), longer.tolist()))))
+    assert np.corrcoef(np.transpose(rates))[0, 1] == pytest.approx(LENGTH_CORRELATION, abs=0.01)
 
 
 def test_items_for_a_change_are_those_of_mcnemar_s_test():
@@ -25,7 +54,7 @@ def test_items_for_a_change_are_those_of_mcnemar_s_test():
 def test_that_many_pairs_show_the_gain_as_often_as_planned(gain):
     num, rng = pairs_for_win_rate(gain), np.random.default_rng(1)
     wins = rng.binomial(num, 0.5 + gain, size=4000)
-    shown = [abs(won - num / 2) / np.sqrt(num / 4) > scipy.stats.norm.ppf(0.975) for won in wins]
+    shown = [scipy.stats.binomtest(int(won), num).pvalue < 0.05 for won in wins]
     assert np.mean(shown) == pytest.approx(0.8, abs=0.03)
 
 

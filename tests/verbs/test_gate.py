@@ -106,13 +106,13 @@ def test_a_value_that_is_no_number_fails_the_run_from_the_disk_too(tmp_path):
 
 def test_the_plan_says_how_many_pairs_a_gain_needs():
     found = json.loads(_command("--plan", "--json").output)["pairs_needed"]
-    by_gain = {(row["gain"], row["power"]): row["num_pairs"] for row in found}
+    by_gain = {(row["gain"], row["power"]): (row["num_pairs"], row["num_pairs_judge"]) for row in found}
     assert len(by_gain) == 8
-    assert (by_gain[0.02, 0.8], by_gain[0.05, 0.8]) == (4904, 783)
+    assert (by_gain[0.02, 0.8], by_gain[0.05, 0.8]) == ((4984, 5189), (820, 851))
     shown = _command("--plan")
     assert shown.exit_code == 0
-    assert "4,904" in shown.output
-    assert "26,265" in shown.output
+    assert "4,984" in shown.output
+    assert "27,344" in shown.output
 
 
 def test_the_gate_wants_a_run_or_its_plan(tmp_path):

@@ -61,10 +61,13 @@ def _print_plan(as_json: bool) -> None:
     if as_json:
         console.print_json({"pairs_needed": rows})
         return
-    console.print_text("two-sided at 5 %       judged pairs   questions of a task")
+    console.print_text("two-sided at 5 %      pairs by a rule   by a judge   questions of a task")
     for row in rows:
         console.print_text(
             f"+{100 * row['gain']:<2.0f} points, {100 * row['power']:.0f} % power"
-            f"{row['num_pairs']:>15,}{row['num_questions']:>22,}"
+            f"{row['num_pairs']:>17,}{row['num_pairs_judge']:>13,}{row['num_questions']:>22,}"
         )
-    console.print_text(f"pairs without ties; of the questions {DISCORDANT:.0%} change sides; a prompt counts once")
+    console.print_text(
+        f"pairs without ties; a judge's win rate holds at equal length, too; of the questions {DISCORDANT:.0%} change sides; "
+        "a prompt counts once"
+    )

@@ -10,20 +10,43 @@ from statistics import NormalDist
 
 POWER, LEVEL = 0.8, 0.05
 
+LENGTH_CORRELATION = 0.99
+"""Of a win rate and that at equal length over many samples of the same size, where lengths have no say; tests/maths."""
+
 
 def _quantile(share: float) -> float:
     return NormalDist().inv_cdf(share)
 
 
-def pairs_for_win_rate(gain: float, power: float = POWER, level: float = LEVEL) -> int:
+def pairs_for_win_rate(gain: float, power: float = POWER, level: float = LEVEL, *, twice: bool = False) -> int:
     """Return the judged pairs that tell a win rate of one half plus `gain` (0..0.5) from one half.
 
-    n = ((z_a · 1/2 + z_b · sqrt(p (1 − p))) / gain)², p = 1/2 + gain: the test of one proportion (Fleiss, Levin & Paik
-    2003, ch. 2), without ties. Ties narrow the variance, so with them fewer are enough.
+    The least number from which on every number has that power by the exact binomial test, without ties; they narrow
+    the variance, so that with them fewer are enough. The power of an exact test goes up and down as pairs are added
+    (Chernick & Liu 2002), and the normal distribution's n = ((z_a · 1/2 + z_b · sqrt(p (1 − p))) / gain)², p = 1/2 +
+    gain (Fleiss, Levin & Paik 2003, ch. 2) promises up to five points too much.
+
+    `twice`: the win rate has to hold with the lengths of answers taken out, too (`maths.length_control`).
     """
-    p = 0.5 + gain
-    noise = _quantile(1 - level / 2) * 0.5 + _quantile(power) * math.sqrt(p * (1 - p))
-    return math.ceil((noise / gain) ** 2)
+    import numpy as np  # noqa: PLC0415  loaded where they are used: `import tiebreak` stays fast
+    from scipy.stats import binom  # noqa: PLC0415
+
+    p, wanted = 0.5 + gain, _each_of_two(power) if twice else power
+    noise = _quantile(1 - level / 2) * 0.5 + _quantile(wanted) * math.sqrt(p * (1 - p))
+    least = math.ceil((noise / gain) ** 2)
+    nums = np.arange(max(least // 2, 1), least + math.ceil(6 / gain) + 20)
+    beyond = binom.isf(level / 2, nums, 0.5)  # the most wins that do not tell it from one half
+    short = np.flatnonzero(binom.sf(beyond, nums, p) < wanted)
+    return int(nums[short[-1] + 1]) if len(short) else int(nums[0])
+
+
+def _each_of_two(power: float) -> float:
+    """Return the power that a win rate needs for itself, so that both, it and that at equal length, hold so often."""
+    from scipy.optimize import brentq  # noqa: PLC0415  loaded where they are used: `import tiebreak` stays fast
+    from scipy.stats import multivariate_normal  # noqa: PLC0415
+
+    both = multivariate_normal([0, 0], [[1, LENGTH_CORRELATION], [LENGTH_CORRELATION, 1]])
+    return float(brentq(lambda one: both.cdf([_quantile(one)] * 2) - power, power, 1 - (1 - power) / 10))
 
 
 def items_for_change(change: float, discordant: float, power: float = POWER, level: float = LEVEL) -> int:

@@ -63,13 +63,15 @@ def write_down(run: Run, decision: Decision) -> None:
 def pairs_needed() -> list[dict[str, Any]]:
     """Return how many judged pairs show a gain of win rate, and how many questions a change of a task, by power.
 
-    Two-sided at 5 %. Pairs are without ties, which make fewer do; of questions one in ten changes sides.
+    Two-sided at 5 %. Pairs are without ties, which make fewer do: `num_pairs` where a rule decides, `num_pairs_judge`
+    where a judge does, whose win rate has to hold at equal length, too. Of questions one in ten changes sides.
     """
     return [
         {
             "gain": gain,
             "power": power,
             "num_pairs": pairs_for_win_rate(gain, power),
+            "num_pairs_judge": pairs_for_win_rate(gain, power, twice=True),
             "num_questions": items_for_change(gain, DISCORDANT, power),
         }
         for gain in GAINS
