@@ -136,24 +136,19 @@ class Pair:
 
     @cached_property
     def prompt_id(self) -> str:
-        """Content hash of the prompt and its tools."""
+        """Content hash of the prompt, as a reader sees it, and its tools."""
         return _prompt_id(self.prompt, self.tools)
 
     @cached_property
     def pair_id(self) -> str:
-        """Content hash of the prompt and both completions."""
-        return fingerprint([self.prompt_id, self.chosen.as_dict(), self.rejected.as_dict()])
+        """Content hash of the prompt, to the letter, and both completions."""
+        prompt = _hash_of(self.prompt, self.tools)
+        return fingerprint([prompt, self.chosen.as_dict(), self.rejected.as_dict()])
 
     @property
     def split_key(self) -> str:
-        """What decides on which side of a split the pair falls: its group where one is stated, else its prompt.
-
-        Prompts that a reader cannot tell apart are one: outer blanks, characters that are not seen, Unicode's forms.
-        """
-        if self.origin.group is not None:
-            return fingerprint(["group", self.origin.group])
-        seen = tuple(_as_seen(message) for message in self.prompt)
-        return self.prompt_id if seen == self.prompt else _prompt_id(seen, self.tools)
+        """What decides on which side of a split the pair falls: its group where one is stated, else its prompt."""
+        return self.prompt_id if self.origin.group is None else fingerprint(["group", self.origin.group])
 
     def as_dict(self) -> dict[str, Any]:
         """Return the whole pair for JSON: OpenAI's form, with `preference` and `origin` where anything is stated."""
@@ -206,14 +201,22 @@ class Rated:
         return _prompt_id(self.prompt, self.tools)
 
 
+def _prompt_id(prompt: tuple[Message, ...], tools: tuple[Mapping[str, Any], ...]) -> str:
+    """Return the content hash of a prompt. Prompts that a reader cannot tell apart are one: on both sides of a split,
+    and counted as two, they would be a leak and evidence that is not there.
+    """
+    return _hash_of(tuple(_as_seen(message) for message in prompt), tools)
+
+
 def _as_seen(message: Message) -> Message:
+    """Return a message without what nobody sees: blanks around it, hidden characters, Unicode's forms."""
     text = message.content
     if not text.isascii():
         text = normalize("NFC", "".join(char for char in text if category(char) != "Cf"))
     return message if (text := text.strip()) == message.content else replace(message, content=text)
 
 
-def _prompt_id(prompt: tuple[Message, ...], tools: tuple[Mapping[str, Any], ...]) -> str:
+def _hash_of(prompt: tuple[Message, ...], tools: tuple[Mapping[str, Any], ...]) -> str:
     return fingerprint([[message.as_dict() for message in prompt], list(tools)])
 
 

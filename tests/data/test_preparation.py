@@ -79,6 +79,14 @@ def test_truncated_pairs_are_counted(tokenizer, train_file):
     assert report["dropped_by_reason"] == {"bad_json": 1}
 
 
+@pytest.mark.parametrize("told_apart_by_nobody", ["{} ", "\n{}", "\u200b{}", "{}\ufeff"])
+def test_a_held_out_prompt_that_looks_the_same_is_the_same(tokenizer, tmp_path, told_apart_by_nobody):
+    train = saved(tmp_path / "train.jsonl", rows(["the cat", "the dog", "the bird"]))
+    heldout = saved(tmp_path / "heldout.jsonl", rows([told_apart_by_nobody.format("the cat"), "the fish"]))
+    found = prepared(tokenizer, DataConfig(train=train, heldout=heldout, max_dropped_share=0.9))
+    assert found.report["dropped_by_reason"] == {"heldout_prompt": 1}
+
+
 def test_training_pairs_on_held_out_prompts_are_dropped(tokenizer, tmp_path):
     train = saved(tmp_path / "train.jsonl", rows([f"the cat {n % 10}" for n in range(20)]))
     heldout = saved(tmp_path / "heldout.jsonl", rows(["the cat 3", "the cat 4", "the dog"]))

@@ -34,9 +34,9 @@ def test_prompts_that_a_reader_cannot_tell_apart_fall_on_the_same_side(seen_alik
     for number in range(60):
         plain = f"Is the café number {number} open?"
         other = seen_alike.format(plain.replace("é", "e\u0301"))
-        assert pair(other).prompt_id != pair(plain).prompt_id
-        assert pair(other).split_key == pair(plain).split_key == pair(plain).prompt_id
-    assert pair("a b").split_key != pair("a  b").split_key
+        assert pair(other).pair_id != pair(plain).pair_id
+        assert pair(other).prompt_id == pair(plain).prompt_id == pair(other).split_key == pair(plain).split_key
+    assert pair("a b").prompt_id != pair("a  b").prompt_id
 
 
 @settings(max_examples=100, deadline=None)

@@ -251,6 +251,10 @@ def test_pairs_whose_prompt_was_trained_on_are_counted_and_not_measured(planted,
     assert found["data"]["dropped_by_reason"] == {"trained_prompt": planted.data["num_train_pairs"]}
     assert found["num_heldout_pairs"] == planted.data["num_heldout_pairs"]
     assert found["accuracy"] == planted.evaluation["accuracy"]
+    # A blank that nobody sees does not make it another prompt.
+    pairs.write_text(pairs.read_text().replace(" here", " here\\n"))
+    found = tiebreak.evaluate(planted, data=str(pairs), quiet=True)
+    assert found["data"]["dropped_by_reason"] == {"trained_prompt": planted.data["num_train_pairs"]}
 
 
 @pytest.fixture

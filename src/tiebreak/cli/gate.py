@@ -68,6 +68,6 @@ def _print_plan(as_json: bool) -> None:
             f"{row['num_pairs']:>17,}{row['num_pairs_judge']:>13,}{row['num_questions']:>22,}"
         )
     console.print_text(
-        f"pairs without ties; a judge's win rate holds at equal length, too; of the questions {DISCORDANT:.0%} change sides; "
-        "a prompt counts once"
+        "pairs without ties; a judge's win rate holds at equal length, too; "
+        f"of the questions {DISCORDANT:.0%} change sides; a prompt counts once"
     )
