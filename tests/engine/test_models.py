@@ -259,6 +259,24 @@ def test_an_adapter_without_a_base_is_refused(tiny_adapter, tmp_path):
     assert "names no base model" in _refused(settings(folder))
 
 
+@pytest.mark.parametrize("kind", ["lora", "none"])
+def test_an_adapter_whose_base_has_moved_says_so_and_takes_the_new_place(kind, tiny_model, tiny_adapter, tmp_path):
+    folder = shutil.copytree(tiny_adapter, tmp_path / "adapter")
+    changed = json.loads((folder / "adapter_config.json").read_text()) | {"base_model_name_or_path": "/nowhere/base"}
+    (folder / "adapter_config.json").write_text(json.dumps(changed))
+    refused = _refused(settings(folder, kind))
+    assert str(folder) in refused
+    assert "--set model.base=" in refused
+    moved = shutil.copytree(tiny_model, tmp_path / "elsewhere")
+    loaded = load(settings(folder, kind, model__base=str(moved)))
+    assert loaded.policy.source.base == str(moved)
+    assert loaded.policy.digest() == load(settings(tiny_adapter, kind)).policy.digest()
+
+
+def test_what_is_no_adapter_has_no_base(tiny_model):
+    assert "leave out model.base" in _refused(settings(tiny_model, model__base=str(tiny_model)))
+
+
 def test_an_adapter_on_an_adapter_is_refused_and_not_half_loaded(tiny_adapter, tmp_path):
     folder = shutil.copytree(tiny_adapter, tmp_path / "adapter")
     changed = json.loads((folder / "adapter_config.json").read_text()) | {"base_model_name_or_path": str(tiny_adapter)}

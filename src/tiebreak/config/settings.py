@@ -32,6 +32,9 @@ class ModelConfig(Section):
 
     name: str = Field(BUNDLED_MODEL, description="Hub id, local folder, or bundled name of the model or adapter.")
     revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
+    base: str | None = Field(
+        None, description="Where the base model of an adapter is, if not where its adapter_config.json says."
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute; auto: CUDA, MPS, CPU.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Arithmetic of the forward pass; auto: float32 on CPU, bfloat16 on GPUs."

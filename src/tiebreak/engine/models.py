@@ -64,7 +64,7 @@ def load(
     `trained` holds what `Model.save` wrote. `start` holds the adapter that training started from, where it was one, and
     `base` is where its base model is now. `seed` draws a new adapter.
     """
-    source = resolve(config if start is None else ModelConfig(name=str(start)), say, base=base)
+    source = resolve(config if start is None else ModelConfig(name=str(start), base=config.base), say, base=base)
     if trained is not None:
         refuse_code(str(trained))  # a run folder may come from elsewhere, too
     device = _device(config)

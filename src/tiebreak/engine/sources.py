@@ -52,7 +52,8 @@ def resolve(
     """Find out what a name means: a bundled model, a folder, or a hub id; and whether it is an adapter.
 
     What would run code when it is loaded is refused: modules of its own, pickles. `base` is where the base model of an
-    adapter is known to be, whatever the adapter says. `beneath` is the adapter whose base is looked for.
+    adapter is known to be, whatever the configuration or the adapter says. `beneath` is the adapter whose base is
+    looked for.
     """
     name = str(bundled_folder(config.name, say)) if config.name in BUNDLED else config.name
     _refuse_missing(name, beneath)
@@ -62,6 +63,8 @@ def resolve(
         adapter_file = find_adapter_config_file(name, revision=config.revision)
     if adapter_file is None:
         refuse_code(name, config.revision)
+        if config.base:
+            raise ModelError(f"{config.name}: is no adapter, so that it has no base model; leave out model.base")
         identity = _identity(config.name, name)
         return Source(name, config.revision, None, identity, identity, given)
     if beneath:
@@ -72,11 +75,13 @@ def resolve(
     refuse_code(folder)
     if kind.peft_type != peft.PeftType.LORA:
         raise ModelError(f"{name}: is a {kind.peft_type} adapter; only LoRA adapters can be continued")
-    base = base or kind.base_model_name_or_path or ""
-    if not base:
-        raise ModelError(f"{name}: adapter_config.json names no base model (base_model_name_or_path)")
+    told = base or config.base
+    if not (told or kind.base_model_name_or_path):
+        raise ModelError(
+            f"{name}: adapter_config.json names no base model (base_model_name_or_path); --set model.base=… names it"
+        )
     with explained(name):
-        found = ModelConfig(name=base, revision=kind.revision)
+        found = ModelConfig(name=told or kind.base_model_name_or_path, revision=None if told else kind.revision)
     parent = resolve(found, say, beneath=name)
     identity = _identity(config.name, folder)
     return Source(parent.base, parent.revision, folder, identity, parent.base_identity, given)
@@ -128,8 +133,8 @@ def _refuse_missing(name: str, adapter: str | None) -> None:
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
     if looks_like_path and adapter:
         raise ModelError(
-            f"{adapter}: its base model {name!r} is no folder here; write where it is now as base_model_name_or_path "
-            "into adapter_config.json"
+            f"{adapter}: its base model {name!r} is no folder here; say where it is now with --set model.base=…, "
+            "or as base_model_name_or_path in adapter_config.json"
         )
     if looks_like_path or not name.strip():
         raise ModelError(f"{name!r}: no such folder; wanted a folder, a hub id, or one of: {', '.join(BUNDLED)}")
