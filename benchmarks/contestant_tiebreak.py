@@ -23,7 +23,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from tiebreak.config import Config, load_config
 from tiebreak.data.preparation import prepare
-from tiebreak.engine.memory import keep_freed_memory
+from tiebreak.engine.allocation import keep_freed_memory
 from tiebreak.engine.model import Model
 from tiebreak.engine.planner import make_plan
 from tiebreak.engine.ranks import Alone

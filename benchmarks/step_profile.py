@@ -25,9 +25,10 @@ from torch.profiler import ProfilerActivity, profile
 from tiebreak.config import Config, load_config
 from tiebreak.data.preparation import prepare
 from tiebreak.engine import head
+from tiebreak.engine.allocation import keep_freed_memory
 from tiebreak.engine.fused_lora import unfuse
 from tiebreak.engine.loading import quiet
-from tiebreak.engine.memory import keep_freed_memory, peak_memory_bytes
+from tiebreak.engine.memory import peak_memory_bytes
 from tiebreak.engine.planner import MOST_TOKENS
 from tiebreak.maths.objectives import Objective
 from tiebreak.training.order import Step, steps

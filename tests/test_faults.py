@@ -78,7 +78,10 @@ def test_a_full_disk_and_short_memory_are_raised_as_the_system_raises_them():
         faults.point("reference")
 
 
-@pytest.mark.parametrize(("action", "number"), [("term", signal.SIGTERM), ("int", signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("action", "number"),
+    [(name, getattr(signal, f"SIG{name.upper()}")) for name in ("term", "int", "hup", "usr1", "xcpu")],
+)
 def test_signals_reach_this_process(action, number):
     received = []
     before = signal.signal(number, lambda found, _: received.append(found))

@@ -1,45 +1,29 @@
-"""The command `tiebreak`: errors become one line and an exit code."""
+"""The command `tiebreak`: whatever happens, it ends in one line and an exit code.
+
+Loads next to nothing before it can say how it ended: an interruption while libraries load is one line, too.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 
-from tiebreak.cli.app import app
-from tiebreak.errors import EXIT_FAILURE, EXIT_INTERRUPTED, Preempted, TiebreakError, one_line
-from tiebreak.reporting.console import printable, take_any_text
-from tiebreak.secrecy import masked, secrets_of
+from tiebreak.cli.process import prepare
 
 
 def main() -> None:
     """Run the command line and exit."""
-    take_any_text()
+    words = sys.argv[1:]
     try:
-        app()
-    except TiebreakError as error:
-        _fail(type(error).__name__, str(error), error.exit_code)
-    except MemoryError:
-        _fail(
-            "MemoryError", "out of memory; what was saved before is whole: free some, then run it again", EXIT_FAILURE
-        )
-    except OSError as error:
-        # Of the machine, not of ours: a full disk, a read-only folder. Its own text names the file.
-        _fail("OSError", str(error), EXIT_FAILURE)
-    except Preempted as stop:
-        _fail("Preempted", str(stop), stop.exit_code, "stopped")
-    except SystemExit as stop:
-        if stop.code == EXIT_INTERRUPTED:  # typer turns Ctrl-C into a silent exit
-            _fail("Interrupted", "interrupted; what was finished before is kept", EXIT_INTERRUPTED, "stopped")
-        raise
+        prepare(os.environ)
+        from tiebreak.cli.app import call  # noqa: PLC0415 - see above
 
+        code = call(words)
+    except BaseException as error:  # noqa: BLE001 - also an interruption, and the panic of a library in Rust
+        from tiebreak.cli.ends import tell  # noqa: PLC0415
 
-def _fail(kind: str, message: str, exit_code: int, what: str = "error") -> None:
-    line = printable(one_line(masked(message, secrets_of(os.environ))))
-    if "--json" in sys.argv:
-        print(json.dumps({"error": kind, "message": line, "exit_code": exit_code}))  # noqa: T201 - the result
-    print(f"{what}: {line}", file=sys.stderr)  # noqa: T201 - the edge prints
-    sys.exit(exit_code)
+        code = tell(error, words)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,9 @@ ACTIONS: dict[str, Callable[[], None]] = {
     "kill": partial(signal.raise_signal, signal.SIGKILL),
     "term": partial(signal.raise_signal, signal.SIGTERM),
     "int": partial(signal.raise_signal, signal.SIGINT),
+    "hup": partial(signal.raise_signal, signal.SIGHUP),
+    "usr1": partial(signal.raise_signal, signal.SIGUSR1),
+    "xcpu": partial(signal.raise_signal, signal.SIGXCPU),
     "full": _disk_full,
     "oom": _out_of_memory,
     "nan": lambda: None,  # `point` tells the place that asked

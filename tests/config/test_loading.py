@@ -75,7 +75,7 @@ def test_an_unknown_key_that_is_like_no_other_points_to_the_list():
 WRONG = {
     "training: {epochs: '3'}": "training.epochs: found '3'",
     "training: {epochs: 1.5}": "training.epochs: found 1.5",
-    "training: {epochs: yes}": "training.epochs: found True",
+    "training: {epochs: yes}": "training.epochs: found 'yes'",
     "training: {epochs: }": "training.epochs: found None",
     "training: {epochs: 0}": "training.epochs: found 0; input should be greater than or equal to 1",
     "training: {shuffle: 1}": "training.shuffle: found 1",

@@ -89,7 +89,7 @@ def test_addresses_without_one_and_other_names_with_an_at_sign_are_allowed():
 def test_every_section_refuses_passwords():
     sections = [section for section in Section.__subclasses__() if section.__module__.startswith("tiebreak.")]
     assert len(sections) >= 9
-    assert all("_holds_no_password" in section.__pydantic_decorators__.field_validators for section in sections)
+    assert all("_can_be_written_down" in section.__pydantic_decorators__.field_validators for section in sections)
 
 
 @pytest.mark.parametrize(

@@ -2,5 +2,7 @@
 
 app     the application, and the commands about runs        data    the commands about preference data
 gate    the command that decides                            judge   the command that asks a judge
-gate    the command that decides                            registry    the commands about promoted models
+registry    the commands about promoted models
+process     what the process is set to before a library is loaded
+ends        how a command ends: one line and an exit code, whatever happened
 """

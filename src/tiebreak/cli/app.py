@@ -6,16 +6,21 @@ Results go to standard output, prose and progress to standard error. Torch is lo
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import typer
+import typer.main
+from typer.core import TyperGroup
 
 import tiebreak
 from tiebreak import faults
 from tiebreak.cli import data, gate, judge, registry
 from tiebreak.cli.data import Json, Quiet, examples
+from tiebreak.cli.process import prepare_to_compute
 from tiebreak.config import describe_config, dump_config, load_config, quoted
-from tiebreak.errors import DataError
+from tiebreak.errors import EXIT_INTERRUPTED, DataError
 from tiebreak.reporting import console
 from tiebreak.runs import Run, open_run
 
@@ -80,7 +85,7 @@ def train(
     The same command starts, resumes after a crash or a signal (exit 75), and says so when all is done.
     """
     settings = load_config(config or tiebreak.QUICKSTART, overrides or ())
-    _prepare_process()
+    prepare_to_compute(quiet=quiet)
     run = tiebreak.train(settings, resume=resume, accept=accept or (), quiet=quiet)
     if as_json:
         console.print_json({"run": str(run.path), **run.manifest, "evaluation": run.evaluation})
@@ -105,7 +110,7 @@ def plan(
 ) -> None:
     """Say what fits in memory and how steps would be cut into micro-batches, without training."""
     settings = load_config(config or tiebreak.QUICKSTART, overrides or ())
-    _prepare_process()
+    prepare_to_compute(quiet=as_json)
     found = tiebreak.plan(settings, quiet=as_json)
     if as_json:
         console.print_json(found.as_dict())
@@ -138,7 +143,7 @@ def evaluate(
     On its held-out pairs or another file, against its reference or another model, at its end or on the way.
     """
     trained = open_run(run)
-    _prepare_process()
+    prepare_to_compute(quiet=quiet)
     found = tiebreak.evaluate(
         trained, data=data, against=against, checkpoints=checkpoints, overrides=overrides or (), quiet=quiet
     )
@@ -175,7 +180,7 @@ def export(
 ) -> None:
     """Write the trained model, load it again, and compare log-probabilities before saying done."""
     trained = open_run(run)
-    _prepare_process()
+    prepare_to_compute(quiet=quiet)
     made = tiebreak.export(trained, out, form, quiet=quiet)
     if as_json:
         console.print_json(made.as_dict())
@@ -206,7 +211,7 @@ def chat(
     trained = open_run(run)
     if as_json and prompt is None:
         raise DataError("chat --json: needs --prompt TEXT")
-    _prepare_process()
+    prepare_to_compute(quiet=as_json)
     talk = tiebreak.chat(trained, max_new_tokens=max_new_tokens, temperature=temperature)
     if prompt is not None:
         answers = _answers(talk, prompt, compare)
@@ -253,10 +258,29 @@ def _show(answers: dict[str, str]) -> None:
         console.print_text(f"{label}{text}\n")
 
 
-def _prepare_process() -> None:
-    """Keep transformers' own bars and advice off the screen, and freed memory in the process."""
-    from tiebreak.engine.loading import quiet
-    from tiebreak.engine.memory import keep_freed_memory
+def call(words: Sequence[str]) -> int:
+    """Carry out a command and return its exit code; whatever ends it otherwise is raised."""
+    console.take_any_text()
+    command = typer.main.get_command(app)
+    for one in (command, *command.commands.values()) if isinstance(command, TyperGroup) else ():
+        one.params.append(_debug())
+    code = int(command(words, prog_name="tiebreak", standalone_mode=False) or 0)
+    if code == EXIT_INTERRUPTED:  # what typer makes of Ctrl-C
+        raise KeyboardInterrupt
+    sys.stdout.flush()  # here it can still be told that there is no reader, or no room
+    return code
 
-    quiet()
-    keep_freed_memory()
+
+def _debug() -> Any:
+    """Return the option of every command that `ends` looks for: no command has to take it."""
+    lone = typer.Typer(add_completion=False)
+
+    @lone.command()
+    def _(
+        debug: Annotated[bool, typer.Option("--debug", help="On an error, show where it comes from.")] = False,
+    ) -> None:
+        pass
+
+    [option] = typer.main.get_command(lone).params
+    option.expose_value = False
+    return option

@@ -267,12 +267,7 @@ def _reading(
     **given: Any,
 ) -> tuple[DataConfig, ModelConfig | None]:
     """Return the settings of data, as `_data` does, and those of the model whose tokens are counted, if any is."""
-    data, counted = load_reading(config, overrides or (), _said(files, columns, given), model)
-    if counted:  # transformers' advice about long texts: counting runs none of them through a model
-        from tiebreak.engine.loading import quiet
-
-        quiet()
-    return data, counted
+    return load_reading(config, overrides or (), _said(files, columns, given), model)
 
 
 def _data(

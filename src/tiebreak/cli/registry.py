@@ -47,15 +47,12 @@ def promote(
     quiet: Quiet = False,
 ) -> None:
     """Export a run that passes into a registry, and make it current. Exit 3 where it fails, 4 where nobody knows."""
-    from tiebreak.engine.loading import quiet as quieten
-
     reasons: dict[str, str] = {}
     for item in overrides or ():
         rule, equals, reason = item.partition("=")
         if not (equals and rule.strip() and reason.strip()):
             raise ConfigError(f"--override {item}: wanted RULE=REASON, like 'longer=long answers are wanted'")
         reasons[rule.strip()] = reason.strip()
-    quieten()
     made = tiebreak.promote(run, to, name=name, overrides=reasons, form=form, quiet=quiet)
     if as_json:
         console.print_json(made.as_dict())

@@ -1,4 +1,4 @@
-"""What every group of settings is: frozen, strict, without unknown keys and without passwords.
+"""What every group of settings is: frozen, strict, without unknown keys, passwords and NUL.
 
 Owns these rules alone.
 """
@@ -20,11 +20,13 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _holds_no_password(cls, value: Any) -> Any:
+    def _can_be_written_down(cls, value: Any) -> Any:
         inner = value.values() if isinstance(value, dict) else value
         texts = inner if isinstance(value, list | tuple | dict) else [value]
         if any(isinstance(text, str) and has_password(text) for text in texts):
             raise ValueError("a user or token before the host of an address would be written into the run folder")
+        if any(isinstance(text, str) and "\0" in text for text in texts):
+            raise ValueError("a NUL character can stand in no path and no text")
         return value
 
 

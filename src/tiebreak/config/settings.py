@@ -46,7 +46,7 @@ class ModelConfig(Section):
     chat_template_arguments: dict[str, str | int | float | bool | None] | None = Field(
         None, description="What the chat template is told, such as {enable_thinking: false}; saved with the policy."
     )
-    # YAML reads a bare 2026-11-29 as a date.
+    # A program may give a date.
     chat_template_date: Annotated[
         str | None, BeforeValidator(lambda value: str(value) if isinstance(value, datetime.date) else value)
     ] = Field(None, description="Date that a chat template writes which asks for it; null: the day a run begins.")

@@ -1,6 +1,8 @@
-"""YAML in and out: safe, with the numbers of YAML 1.2, no key twice, and texts that come back as they were.
+"""YAML in and out: safe, values as in YAML 1.2, no key twice, and texts that come back as they were.
 
-Owns the dialect. Knows nothing of settings.
+Owns the dialect. In YAML 1.1, which PyYAML reads, 010 is 8, 1:20 is 80, 1_000 is a number, and yes, no, on and off are
+true or false; here only true and false are, the others are texts, and a number that begins with 0 is refused.
+Knows nothing of settings.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -18,10 +20,13 @@ from tiebreak.errors import ConfigError, one_line
 _MOST_KEYS = 10_000
 
 
-def parse_yaml(text: str, where: str) -> Any:
-    """Return the value of a YAML text; raises ConfigError that begins with `where`."""
+def parse_yaml(text: str, where: str, *, as_pyyaml: bool = False) -> Any:
+    """Return the value of a YAML text; raises ConfigError that begins with `where`.
+
+    `as_pyyaml` is for files of programs that read them with PyYAML: values as in YAML 1.1, as those programs see them.
+    """
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader subclass
+        return yaml.load(text, Loader=_Old if as_pyyaml else _Loader)  # noqa: S506 - both are SafeLoaders
     except (yaml.YAMLError, ValueError, AttributeError) as error:  # the last two for dates like 2001-99-99
         raise ConfigError(f"{where}: not valid YAML ({one_line(error)})") from None
     except RecursionError:
@@ -55,8 +60,8 @@ def _node(text: str, path: Sequence[str | int]) -> Any:
     return node
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML with 1.2 numbers (5e-7 is a float) that refuses a key given twice."""
+class _Old(yaml.SafeLoader):
+    """Safe YAML 1.1 in which 5e-7 is a float, that refuses a key given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = (self.construct_object(key, deep=True) for key, _ in node.value)
@@ -72,6 +77,12 @@ class _Loader(yaml.SafeLoader):
             raise yaml.YAMLError(f"more than {_MOST_KEYS} keys in one mapping")
 
 
+class _Loader(_Old):
+    """The same with the values of YAML 1.2."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+
 class _Dumper(yaml.SafeDumper):
     """Quotes what the loader would change: the text '5e-7', and line breaks other than \\n."""
 
@@ -82,12 +93,33 @@ def _quoted(to: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 _Dumper.add_representer(str, _quoted)
 
-for _side in (_Loader, _Dumper):
-    _side.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-        list("-+.0123456789"),
+_AMBIGUOUS = "!begins-with-0"
+
+
+def _refuse(_: yaml.SafeLoader, node: yaml.ScalarNode) -> None:
+    decimal = node.value.replace("_", "").lstrip("+-0") or "0"
+    raise yaml.YAMLError(
+        f"{node.value} is octal to some readers of YAML and decimal to others; write {decimal}, or '{node.value}' for "
+        f"a text{node.start_mark}"
     )
+
+
+_Loader.add_constructor(_AMBIGUOUS, _refuse)
+_EXPONENT = ("float", r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+", "-+.0123456789")
+_BEGINS_WITH_0 = (_AMBIGUOUS, r"[-+]?0[\d_]+", "-+0")
+_CORE = (  # yaml.org/spec/1.2.2, core schema; and << of YAML 1.1
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(0|[1-9]\d*)|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    ("float", r"[-+]?(\d+\.\d*|\.\d+)|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
+    ("merge", r"<<", "<"),
+)
+_NEW = (*_CORE, _EXPONENT, _BEGINS_WITH_0)
+# What is written is quoted where either dialect would change it: any reader of YAML gets the same texts.
+for _side, _rows in ((_Loader, _NEW), (_Old, (_EXPONENT,)), (_Dumper, _NEW)):
+    for _tag, _pattern, _first in _rows:
+        _name = _tag if _tag.startswith("!") else f"tag:yaml.org,2002:{_tag}"
+        _side.add_implicit_resolver(_name, re.compile(f"(?:{_pattern})$", re.ASCII), list(_first))
 
 
 def write_yaml(value: Any, *, inline: bool = False) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
-from tiebreak.errors import RenderError, one_line
+from tiebreak.errors import RenderError, is_panic, one_line
 
 # Texts that a continuation can be tokenised behind, for tokenizers that treat the start of a text specially.
 _ANCHORS = ("\n", ".", ":", "a")
@@ -68,7 +68,9 @@ class Encoder:
             self._backend.no_padding()
             [found] = self._backend.encode_batch_fast([text], add_special_tokens=False)
             return list(found.ids)
-        except Exception as error:  # noqa: BLE001 - a tokenizer may raise anything, on half a surrogate pair for one
+        except BaseException as error:  # a tokenizer may raise anything, on half a surrogate pair for one
+            if not isinstance(error, Exception) and not is_panic(error):
+                raise
             cause = one_line(error, 200) or type(error).__name__
             raise RenderError("tokenizer", f"the tokenizer refuses the text: {cause}") from None
 

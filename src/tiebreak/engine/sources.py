@@ -20,7 +20,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from tiebreak.config import ModelConfig
 from tiebreak.engine.bundled import BUNDLED, Say, bundled_folder
-from tiebreak.errors import ModelError, nearest, one_line
+from tiebreak.errors import ModelError, is_panic, nearest, one_line
 from tiebreak.fingerprint import file_digest, fingerprint
 from tiebreak.secrecy import masked
 
@@ -209,5 +209,7 @@ def explained(name: str) -> Iterator[None]:
         cause = masked(one_line(error, 240))
         where = "" if Path(name).exists() else " (and no folder of this name is here)"
         raise ModelError(f"{name}: cannot be loaded: {cause}{where}") from None
-    except Exception as error:  # noqa: BLE001 - safetensors and hub clients have error types of their own
+    except BaseException as error:  # safetensors and hub clients have error types of their own
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
         raise ModelError(f"{name}: cannot be loaded: {type(error).__name__}: {masked(one_line(error, 200))}") from None

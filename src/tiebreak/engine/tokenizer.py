@@ -16,7 +16,7 @@ import transformers
 from tiebreak.config import ModelConfig
 from tiebreak.data.templates import GIVEN, fault_of, names_read, reads_clock, with_defaults
 from tiebreak.engine.sources import Source, explained
-from tiebreak.errors import ConfigError, ModelError, nearest, one_line
+from tiebreak.errors import ConfigError, ModelError, is_panic, nearest, one_line
 from tiebreak.secrecy import masked
 
 
@@ -35,7 +35,9 @@ def load_tokenizer(
     revision = None if trained else source.revision
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(where), revision=revision, trust_remote_code=False)
-    except Exception as error:  # noqa: BLE001 - transformers raises a dozen types for a missing tokenizer
+    except BaseException as error:  # transformers raises a dozen types for a missing tokenizer
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
         cause = masked(one_line(error, 120))
         raise ModelError(f"{where}: holds no tokenizer that loads; add tokenizer.json ({cause})") from None
     if config.chat_template and trained is None:  # a trained policy was saved with the template it was trained with

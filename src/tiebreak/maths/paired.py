@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from tiebreak.maths.stats import Estimate
 
@@ -120,6 +119,8 @@ def mcnemar(before: Sequence[float], after: Sequence[float]) -> float:
 
 
 def _of_signs(differences: NDArray[Any]) -> float:
+    from scipy.stats import binomtest  # noqa: PLC0415  a second to load, and asked for at the end of a run
+
     above, below = int((differences > 0).sum()), int((differences < 0).sum())
     return float(binomtest(above, above + below).pvalue) if above + below else 1.0
 

@@ -11,8 +11,10 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import IO, Any, cast
 
 import rich.box
 import rich.console
@@ -24,6 +26,7 @@ from rich.text import Text
 
 from tiebreak.errors import one_line
 from tiebreak.progress import Advance
+from tiebreak.reporting.numbers import duration, shown
 
 # Terminal escapes, NUL and other controls, and marks that reorder or hide text.
 _UNPRINTABLE = re.compile(
@@ -56,41 +59,140 @@ def _one_printable_line(text: str) -> str:
     return printable(one_line(text))
 
 
+class _Lenient:
+    """A stream that may lose its reader: a terminal that is gone, a pipe whose other end left, a full disk of a log.
+
+    What is written then vanishes. Progress tells of work, and must not end it.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.encoding = stream.encoding
+
+    def write(self, text: str) -> None:
+        """Write a text, or nothing."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Hand on what is held back, or nothing."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Say whether a person looks on."""
+        return bool(self._stream.isatty())
+
+    def fileno(self) -> int:
+        """Return the number that the system knows it by: rich asks for its width."""
+        return int(self._stream.fileno())
+
+
 class Console:
-    """Progress on standard error; implements `tiebreak.progress.Progress`."""
+    """Progress on standard error; implements `tiebreak.progress.Progress`.
+
+    A terminal shows bars. Elsewhere (a log, CI, nohup, a pipe) each stage leaves a line, and another one every minute.
+    """
 
     def __init__(self) -> None:
-        self._console = rich.console.Console(stderr=True, highlight=False)
+        stream = io.StringIO() if sys.stderr is None else sys.stderr  # None in programs without a terminal
+        self._console = rich.console.Console(file=cast(IO[str], _Lenient(stream)), highlight=False)
+        # In a terminal words wrap whole; elsewhere a sentence is a line, however long.
+        self._one_line = not self._console.is_terminal
 
     def say(self, text: str) -> None:
         """Print one sentence."""
-        self._console.print(Text(_one_printable_line(text)), soft_wrap=True)
+        self._console.print(Text(_one_printable_line(text)), soft_wrap=self._one_line)
 
     def warn(self, text: str) -> None:
         """Print one sentence that stands out."""
-        self._console.print(
-            Text("warning: ", style="yellow").append(_one_printable_line(text), style="default"), soft_wrap=True
-        )
+        line = Text("warning: ", style="yellow").append(_one_printable_line(text), style="default")
+        self._console.print(line, soft_wrap=self._one_line)
 
     @contextlib.contextmanager
     def stage(self, name: str, total: int | None) -> Iterator[Advance]:
-        """Show a bar with the time left; where output is no terminal, a line at the end."""
-        left = TimeRemainingColumn(compact=True, elapsed_when_finished=True)
-        # A name may come from a file's name: without markup=False its brackets would be styles and links.
-        columns = (TextColumn("{task.description:<14}", markup=False), BarColumn(10), MofNCompleteColumn(), left)
+        """Show how far a stage is, and how long it will take."""
+        name = _one_printable_line(name)
+        if not self._console.is_terminal:
+            with telling_lines(name, total, self.say) as advance:
+                yield advance
+            return
         # A stage of unknown length is short: it leaves nothing behind.
-        brief = total is None
-        hidden = brief and not self._console.is_terminal
+        count, left = f"{total or 0:,}/{total or 0:,}", TimeRemainingColumn(compact=True, elapsed_when_finished=True)
+        room = self._console.width - _BAR - len(count) - len(" 0:00:00 ")
+        # A name may come from a file's name: without markup=False its brackets would be styles and links.
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(_BAR), MofNCompleteColumn(), left)
         numbers = TextColumn("{task.fields[numbers]}")
-        with Progress(*columns, numbers, console=self._console, transient=brief, disable=hidden) as bars:
-            task = bars.add_task(_one_printable_line(name), total=total, numbers="")
+        with Progress(*columns, numbers, console=self._console, transient=total is None) as bars:
+            title = f"{_shortened(name, max(8, room)):<14}"
+            task = bars.add_task(title, total=total, numbers="")
 
             def advance(amount: int = 1, numbers: Mapping[str, float] | None = None) -> None:
-                told = numbers or {}
-                shown = [form.format(told[key]) for key, form in _SHOWN_NUMBERS.items() if key in told]
-                bars.update(task, advance=amount, numbers=" · ".join(shown))
+                bars.update(task, advance=amount, numbers=_fitting(numbers or {}, room - len(title) - 2))
 
             yield advance
+
+
+_BAR = 10
+
+
+def _shortened(text: str, room: int) -> str:
+    return text if len(text) <= room else f"{text[: room - 1]}…"
+
+
+def _fitting(numbers: Mapping[str, float], room: int = 200) -> str:
+    """Return what is shown of some numbers, whole ones and as many as there is room for."""
+    fitting = ""
+    for key, form in _SHOWN_NUMBERS.items():
+        longer = " · ".join([fitting] * bool(fitting) + [form.format(numbers[key])]) if key in numbers else fitting
+        if len(longer) > room:
+            break
+        fitting = longer
+    return fitting
+
+
+FIRST_LINE, LINE_EVERY = 10.0, 60.0
+"""Seconds until a stage says where it is, the first time and then again and again, where no terminal shows a bar."""
+
+
+@contextlib.contextmanager
+def telling_lines(name: str, total: int | None, say: Callable[[str], None]) -> Iterator[Advance]:
+    """Say in a line now and then how far a stage is, whether it moves or not, and in one at its end how long it took.
+
+    A stage of unknown length that is over before its first line says nothing.
+    """
+    began, over = time.monotonic(), threading.Event()
+    done, told, first = 0, "", (began, 0)
+
+    def advance(amount: int = 1, numbers: Mapping[str, float] | None = None) -> None:
+        nonlocal done, told, first
+        done, told = done + amount, _fitting(numbers or {})
+        if not first[1]:  # what an earlier attempt has done, or a first unit that is slower than the others
+            first = time.monotonic(), done
+
+    def line(end: str) -> str:
+        of = f"/{total:,}" if total is not None else ""
+        return f"{name}: {done:,}{of}, {end}" + (f" · {told}" if told else "")
+
+    def tell() -> None:
+        wait = FIRST_LINE
+        while not over.wait(wait):
+            now, (since, before) = time.monotonic(), first
+            left = "time left not known yet"
+            if total is not None and before < done:
+                left = f"about {duration((now - since) / (done - before) * (total - done))} left"
+            say(line(f"{duration(now - began)} so far, {left}" if total is not None else duration(now - began)))
+            wait = LINE_EVERY
+
+    teller = threading.Thread(target=tell, name=f"telling of {name}", daemon=True)
+    teller.start()
+    try:
+        yield advance
+    finally:
+        over.set()
+        teller.join()
+        if total is not None or time.monotonic() - began > FIRST_LINE:
+            say(line(f"{'' if total in (None, done) else 'not all, '}in {duration(time.monotonic() - began)}"))
 
 
 def print_json(value: Any) -> None:
@@ -111,8 +213,7 @@ def print_text(text: str) -> None:
 
 def print_evaluation(evaluation: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], num_samples: int = 3) -> None:
     """Print the verdict, the before/after table and some answers side by side."""
-    from tiebreak.reporting.numbers import shown  # noqa: PLC0415 - plots load slowly, --help must not
-    from tiebreak.runs import as_a_run_writes  # noqa: PLC0415 - as above
+    from tiebreak.runs import as_a_run_writes  # noqa: PLC0415 - loads pydantic's models; --help must not
 
     out = rich.console.Console(highlight=False)
     with as_a_run_writes("this run"):  # both may come from its files
@@ -147,7 +248,6 @@ def _judged(judge: Mapping[str, Any]) -> str:
 
 def print_checkpoints(evaluations: Sequence[Mapping[str, Any]]) -> None:
     """Print each measure before training and at each checkpoint, and the verdict on each."""
-    from tiebreak.reporting.numbers import shown  # noqa: PLC0415
 
     out = rich.console.Console(highlight=False)
     table = Table(box=rich.box.SIMPLE_HEAD, title="On the way", title_justify="left")

@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -30,6 +31,7 @@ from tiebreak.training.budget import Budget
 from tiebreak.training.checkpoint import Checkpoints, State, checkpoint_steps
 from tiebreak.training.optimizer import build_optimizer, rate_factor, set_rate
 from tiebreak.training.order import Step, num_steps, order_digest, steps
+from tiebreak.training.pace import Pace
 from tiebreak.training.parts import Moments, Part, Streams, Weights
 from tiebreak.training.preemption import Stop
 from tiebreak.training.recorder import Recorder
@@ -99,18 +101,21 @@ def train(course: Course, progress: Progress, *, start: Path | None, stop: Stop)
     if start is None:
         _watch(course, 0)
     policy.network.train()
+    pace = Pace(policy, progress)
     with progress.stage("training", course.total) as advance, _own_randomness(policy, course.settings.seed):
         state = State(token_budget=course.budget.tokens)
         if start is not None:
             state = _restored(course, start, parts)
             progress.say(f"resuming after step {state.step} of {course.total}")
             advance(state.step)
+        _foresee(course, pace, state.step)
         while state.step < course.total and state.stopped is None:
             try:
-                state = _run(course, optimizer, (*course.parts, *parts), state, stop, advance, progress)
+                state = _run(course, optimizer, (*course.parts, *parts), state, stop, advance, progress, pace)
             except NotFinite as error:
                 state = _rolled_back(course, (*course.parts, *parts), state, error, progress)
     policy.network.eval()
+    pace.ended()
     if state.stopped:
         progress.say(f"training ended after step {state.step} of {course.total}: {state.stopped}")
     return Outcome(course.total, state.step, time.perf_counter() - began, state.num_rollbacks)
@@ -124,6 +129,7 @@ def _run(
     stop: Stop,
     advance: Advance,
     progress: Progress,
+    pace: Pace,
 ) -> State:
     """Take steps to the last one, with checkpoints on the way; a signal waits for the end of its step."""
     every = checkpoint_steps(course.total, course.settings.checkpoint_steps)
@@ -139,6 +145,7 @@ def _run(
                 if course.ranks.writes:
                     course.checkpoints.save(state, parts)
         advance(1, row)
+        pace.took(step, row["step_seconds"])
         stop.check()
         if stopped:
             break
@@ -188,6 +195,13 @@ def _taken(
         token_budget=budget.tokens,
         order_digest=order_digest(state.order_digest, step),
     ), row
+
+
+def _foresee(course: Course, pace: Pace, done: int) -> None:
+    """Say how long the rest will take, by the first of its steps."""
+    first = list(islice(steps(course.examples, course.settings, done), 20))
+    if first:
+        pace.estimate(first, course.budget.cut(first[0].examples)[0], course.total - done)
 
 
 def _watch(course: Course, step: int) -> str | None:

@@ -57,6 +57,7 @@ def check_settings(config: Config, progress: Progress) -> None:
 def made_ready(config: Config, run: Run, audit: AuditReport, progress: Progress) -> Ready:
     """Prove that configuration, data and model can be used together, and set the policy up for its memory."""
     begun = dated(config, run) if run.has_begun else config
+    progress.say(f"loading {config.model.name}")
     loaded = load(_with_store(begun, run), say=progress.say)
     policy, settings = loaded.policy, config.training
     data = prepare(config.data, policy.renderer(config.data), progress)

@@ -1,7 +1,8 @@
 """Signals that ask a run to end: at once where nothing would be lost, after the step where weights move.
 
-Owns SIGTERM and SIGINT while a run is under way. The first one of a training step is remembered until the step is over
-and saved; the second one, and any that comes outside of steps, ends the work where it stands.
+Owns the signals by which terminals, users, schedulers and limits ask, while a run is under way. The first one of a
+training step is remembered until the step is over and saved; the second one, and any that comes outside of steps, ends
+the work where it stands. What was ignored when the run began stays ignored: that is what nohup asks for.
 """
 
 from __future__ import annotations
@@ -14,7 +15,13 @@ from types import FrameType
 
 from tiebreak.errors import Preempted
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (
+    signal.SIGTERM,  # Slurm, Kubernetes, spot instances
+    signal.SIGINT,  # Ctrl-C
+    signal.SIGHUP,  # the terminal is gone
+    signal.SIGUSR1,  # Slurm's --signal=USR1@60, other schedulers before their SIGKILL
+    signal.SIGXCPU,  # the soft limit of CPU time
+)
 
 
 class Stop:
@@ -49,12 +56,14 @@ class Stop:
 
 @contextlib.contextmanager
 def listening() -> Iterator[Stop]:
-    """Take SIGTERM and SIGINT to the end of the block; outside the main thread, which gets them, nothing is taken."""
+    """Take the signals to the end of the block; outside the main thread, which gets them, nothing is taken."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, stop.receive) for number in _SIGNALS}
+    # None is a handler that Python has not set, and could not set back.
+    taken = [number for number in _SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, stop.receive) for number in taken}
     try:
         yield stop
     finally:

@@ -61,6 +61,7 @@ def train(
         began = time.perf_counter()
         check_settings(config, progress)
         faults.point("audit")
+        progress.say("reading the pairs, and looking for what would ruin a run")
         examined = audit(config.data, progress=progress).report
         heed(examined, config.data, progress)
         ready = made_ready(config, run, examined, progress)

@@ -81,7 +81,7 @@ def read_foreign(path: Path) -> Foreign:
 
 def _tree(text: str, path: Path) -> Foreign:
     try:
-        tree = json.loads(text) if path.suffix.lower() == ".json" else parse_yaml(text, str(path))
+        tree = json.loads(text) if path.suffix.lower() == ".json" else parse_yaml(text, str(path), as_pyyaml=True)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid JSON ({one_line(error)})") from None
     if not isinstance(tree, dict):
@@ -166,7 +166,7 @@ def _shell(text: str, path: Path) -> Foreign:
 
 def _scalar(text: str) -> Any:
     try:
-        value = parse_yaml(text, "")
+        value = parse_yaml(text, "", as_pyyaml=True)
     except ConfigError:
         return text
     return value if isinstance(value, str | int | float | bool) else text

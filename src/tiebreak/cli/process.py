@@ -1,0 +1,42 @@
+"""What a process of the command line is set to before a library is loaded; what the user has set stands.
+
+Owns how threads wait for each other, and that no bar or advice of a library comes between our own lines.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import MutableMapping
+from pathlib import Path
+
+WAITING = {"OMP_WAIT_POLICY": "passive"}
+"""A thread that waits for another one sleeps, and leaves its core to whoever has work: docs/experiments/start.md."""
+_WAITING_NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+_SILENCE = {
+    "TQDM_DISABLE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "RUST_BACKTRACE": "0",
+}
+
+
+def prepare(environment: MutableMapping[str, str]) -> None:
+    """Set the environment that libraries read once, when they are loaded, and those of processes started from here."""
+    if not any(name in environment for name in _WAITING_NAMES):
+        environment.update(WAITING)
+    for name, value in _SILENCE.items():
+        environment.setdefault(name, value)
+    if not sys.warnoptions:  # python -W shows them
+        warnings.simplefilter("ignore")
+
+
+def prepare_to_compute(*, quiet: bool = False) -> None:
+    """Say what takes the next seconds, and keep the memory that tensors free in the process."""
+    from tiebreak.engine.allocation import keep_freed_memory
+    from tiebreak.reporting.console import Console
+
+    if not quiet:
+        Console().say("loading PyTorch and transformers, which takes some seconds")
+    Path.cwd()  # in a folder that is gone MKL ends the process in words of its own
+    keep_freed_memory()
