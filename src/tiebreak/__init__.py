@@ -22,6 +22,7 @@ from tiebreak.config.foreign.translation import translated
 from tiebreak.data.reader import PairFile, read_pairs
 from tiebreak.errors import TiebreakError
 from tiebreak.registry import REGISTRY, Event
+from tiebreak.reporting.notebook import run_card
 from tiebreak.runs import Run, open_run
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ __all__ = [
     "train",
 ]
 
+Run._repr_html_ = run_card  # a run folder is known on every floor, how one looks on an upper one
 QUICKSTART = Path(__file__).parent / "bundled" / "quickstart.yaml"
 
 
@@ -222,14 +224,16 @@ def history(to: str | Path = REGISTRY) -> History:
     return verb.history(to)
 
 
-def chat(run: Run | str | Path, *, max_new_tokens: int = 256, temperature: float = 0.0) -> Conversation:
+def chat(
+    run: Run | str | Path, *, max_new_tokens: int = 256, temperature: float = 0.0, quiet: bool = False
+) -> Conversation:
     """Return a conversation with the trained model: `chat(run).ask("…")`."""
     from tiebreak.training.trained import load_trained
     from tiebreak.verbs.chat import Conversation, check_temperature
 
     trained = _run(run)
     check_temperature(temperature)  # before a model is loaded for nothing
-    return Conversation(load_trained(trained), max_new_tokens=max_new_tokens, temperature=temperature)
+    return Conversation(load_trained(trained, _progress(quiet)), max_new_tokens=max_new_tokens, temperature=temperature)
 
 
 def check(

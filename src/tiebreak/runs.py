@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tiebreak.config import Config, in_quotes, load_config, quoted
 from tiebreak.errors import RunError, TiebreakError, one_line
@@ -91,6 +91,9 @@ class Run:
     """The capability card: each measure before, during and after, and the rules that it is held against."""
     report_file = _Place("report.html")
     """All of it on one page."""
+
+    _repr_html_: ClassVar[Callable[[Run], str]]
+    """What a notebook shows; `tiebreak` says it."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)

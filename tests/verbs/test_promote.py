@@ -16,18 +16,17 @@ from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 import tiebreak
+from decisions import NUM, decided
 from tiebreak.cli.app import app
 from tiebreak.config.gate import DEFAULT_RULES
 from tiebreak.errors import ConfigError, NotPassing, RegistryError, RunError
-from tiebreak.evaluation.rows import Row
-from tiebreak.files import PART, locked, read_jsonl, write_json, write_jsonl
+from tiebreak.files import PART, locked, read_jsonl, write_json
 from tiebreak.fingerprint import file_digest
 from tiebreak.registry import LINEAGE, Registry
 from tiebreak.runs import Run
 from tiebreak.verbs import train
 from tiny import settings
 
-NUM = 100
 WORDS = ["the", "cat", "sat", "on", "mat", "and", "dog", "ran", "to", "park", "user"]
 
 
@@ -55,41 +54,16 @@ def trained(tiny_model, tmp_path_factory):
     return train.train(config)
 
 
-def _decided(run: Run, won: int = NUM, **changed) -> Run:
-    """Give a run measures that are written here, and the verdict that follows from them."""
-
-    def row(key, after, before=0.5):
-        values = after if isinstance(after, list) else [after] * NUM
-        return Row.of(key, [f"prompt{index}" for index in range(NUM)], [before] * NUM, values)
-
-    rows = {
-        "accuracy": row("accuracy", 1.0),
-        "margin": row("margin", 0.8, 0.0),
-        "answers/preferred": row("answers/preferred", [1.0] * won + [0.0] * (NUM - won)),
-        "answers/length": row("answers/length", 50.0, 50.0),
-        "answers/unfinished": row("answers/unfinished", 0.0, 0.0),
-        "answers/repetition": row("answers/repetition", 0.1, 0.1),
-        "answers/unchanged": row("answers/unchanged", 0.0, 1.0),
-        "chosen_logps": row("chosen_logps", -2.0, -2.0),
-    } | {key: row(key, *said) for key, said in changed.items()}
-    write_jsonl(run.measures_file, (one.as_dict() for one in rows.values()))
-    decision = tiebreak.gate(run)
-    # As gate --record does, but for the page with its plots.
-    write_json(run.evaluation_file, run.evaluation | decision.as_dict())
-    run.update_manifest(verdict=decision.verdict, overridden=dict(decision.overridden))
-    return run
-
-
 @pytest.fixture
 def run(trained, tmp_path) -> Run:
     """A run that passes."""
-    return _decided(Run(shutil.copytree(trained.path, tmp_path / "run")))
+    return decided(Run(shutil.copytree(trained.path, tmp_path / "run")))
 
 
 @pytest.fixture(scope="module")
 def _two(trained, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("registry")
-    run = _decided(Run(shutil.copytree(trained.path, folder / "run")))
+    run = decided(Run(shutil.copytree(trained.path, folder / "run")))
     _promoted(run, folder / "models", name="one")
     _promoted(run, folder / "models", name="two", form="adapter")
     return folder / "models"
@@ -112,7 +86,7 @@ def _other(run: Run, path: Path) -> Run:
     file = other.policy_folder / "adapter_model.safetensors"
     save_file({name: 1.5 * tensor for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
     tiebreak.evaluate(other, quiet=True)
-    return _decided(other)
+    return decided(other)
 
 
 def _state(folder: Path) -> dict[str, str]:
@@ -171,7 +145,7 @@ def test_a_registry_takes_the_adapter_and_a_name_of_its_own(run, models):
 
 @pytest.mark.parametrize(("won", "verdict", "code"), [(10, "fail", 3), (55, "inconclusive", 4)])
 def test_a_run_that_does_not_pass_stays_outside(run, models, won, verdict, code):
-    _decided(run, won)
+    decided(run, won)
     before = _state(run.path)
     with pytest.raises(NotPassing, match=rf"its verdict is {verdict}: .*--override preferred=REASON"):
         _promoted(run, models)
@@ -184,7 +158,7 @@ def test_a_run_that_does_not_pass_stays_outside(run, models, won, verdict, code)
 
 
 def test_a_named_override_lets_a_run_in_and_is_shown_everywhere(run, models):
-    _decided(run, 10)
+    decided(run, 10)
     reason = "people | read them <all>"
     done = _command("promote", run.path, "--to", models, "-q", "--override", f"preferred={reason}")
     assert done.exit_code == 0, done.exception
@@ -202,7 +176,7 @@ def test_a_named_override_lets_a_run_in_and_is_shown_everywhere(run, models):
 
 
 def test_what_the_run_s_own_verdict_has_overridden_counts(run, models):
-    _decided(run, 10)
+    decided(run, 10)
     tiebreak.gate(run, ["gate.overrides.preferred=read by hand"], record=True)
     assert _promoted(run, models).overridden == {"preferred": "read by hand"}
 
@@ -220,13 +194,13 @@ def test_an_override_wants_a_rule_of_the_gate_and_a_reason(run, models):
 
 
 def test_a_value_that_is_no_number_cannot_be_overridden(run, models):
-    _decided(run, chosen_logps=([float("nan")] + [-2.0] * (NUM - 1), -2.0))
+    decided(run, chosen_logps=([float("nan")] + [-2.0] * (NUM - 1), -2.0))
     with pytest.raises(NotPassing, match="not finite"):
         _promoted(run, models, overrides=dict.fromkeys(DEFAULT_RULES, "all of them"))
 
 
 def test_a_verdict_that_its_own_measures_do_not_give_is_refused(run, models):
-    _decided(run, 10)
+    decided(run, 10)
     write_json(run.evaluation_file, run.evaluation | {"verdict": "pass"})
     with pytest.raises(RunError, match="its files say fail and pass, and what it measured says fail"):
         _promoted(run, models)

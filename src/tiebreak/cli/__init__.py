@@ -1,8 +1,9 @@
 """The edge: parse, call one verb, print, exit.
 
-app     the application, and the commands about runs        data    the commands about preference data
-gate    the command that decides                            judge   the command that asks a judge
-registry    the commands about promoted models
-process     what the process is set to before a library is loaded
-ends        how a command ends: one line and an exit code, whatever happened
+app           the application, and the commands about runs     data        the commands about preference data
+gate          the command that decides                         judge       the command that asks a judge
+registry      the commands about promoted models               completion  what Tab offers
+conversation  the command chat, line by line
+process       what the process is set to before a library is loaded
+ends          how a command ends: one line and an exit code, whatever happened
 """

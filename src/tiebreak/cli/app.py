@@ -17,7 +17,9 @@ from typer.core import TyperGroup
 import tiebreak
 from tiebreak import faults
 from tiebreak.cli import data, gate, judge, registry
-from tiebreak.cli.data import Json, Quiet, examples
+from tiebreak.cli.completion import run_folders, settings
+from tiebreak.cli.conversation import Session
+from tiebreak.cli.data import Json, Quiet, RunPath, examples
 from tiebreak.cli.process import prepare_to_compute
 from tiebreak.config import describe_config, dump_config, load_config, quoted
 from tiebreak.errors import EXIT_INTERRUPTED, DataError
@@ -29,7 +31,6 @@ app = typer.Typer(
     help="Direct Preference Optimization: from a file of preference pairs to a model that is proven better.",
     epilog="Start with:  tiebreak train   (aligns the bundled 135M model on the bundled pairs, a few minutes on a CPU)",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -38,9 +39,9 @@ ConfigPath = Annotated[
     str | None, typer.Argument(metavar="CONFIG", help="YAML file; without it, the bundled quickstart.")
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated.", autocompletion=settings()),
 ]
-RunPath = Annotated[str, typer.Argument(metavar="RUN", help="Run folder that 'tiebreak train' made.")]
 
 
 def _version(wanted: bool) -> None:
@@ -84,9 +85,9 @@ def train(
 
     The same command starts, resumes after a crash or a signal (exit 75), and says so when all is done.
     """
-    settings = load_config(config or tiebreak.QUICKSTART, overrides or ())
+    chosen = load_config(config or tiebreak.QUICKSTART, overrides or ())
     prepare_to_compute(quiet=quiet)
-    run = tiebreak.train(settings, resume=resume, accept=accept or (), quiet=quiet)
+    run = tiebreak.train(chosen, resume=resume, accept=accept or (), quiet=quiet)
     if as_json:
         console.print_json({"run": str(run.path), **run.manifest, "evaluation": run.evaluation})
     else:
@@ -107,13 +108,13 @@ def plan(
     config: ConfigPath = None,
     overrides: Overrides = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Say what fits in memory and how steps would be cut into micro-batches, without training."""
-    settings = load_config(config or tiebreak.QUICKSTART, overrides or ())
-    prepare_to_compute(quiet=as_json)
-    found = tiebreak.plan(settings, quiet=as_json)
-    if as_json:
-        console.print_json(found.as_dict())
+    chosen = load_config(config or tiebreak.QUICKSTART, overrides or ())
+    prepare_to_compute(quiet=quiet or as_json)
+    found = tiebreak.plan(chosen, quiet=quiet or as_json)
+    console.print_json(found.as_dict()) if as_json else console.print_text("\n".join(found.lines()))
 
 
 @app.command(
@@ -128,12 +129,22 @@ def evaluate(
     run: RunPath,
     data: Annotated[str | None, typer.Option(metavar="FILE", help="Measure on these pairs instead.")] = None,
     against: Annotated[
-        str | None, typer.Option(metavar="RUN_OR_MODEL", help="Measure against this in place of the reference.")
+        str | None,
+        typer.Option(
+            metavar="RUN_OR_MODEL",
+            help="Measure against this in place of the reference.",
+            autocompletion=run_folders,
+        ),
     ] = None,
     checkpoints: Annotated[bool, typer.Option("--checkpoints", help="Measure each checkpoint of the run.")] = False,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Set any setting of evaluation or gate; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Set any setting of evaluation or gate; may be repeated.",
+            autocompletion=settings("evaluation.", "gate."),
+        ),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -156,7 +167,7 @@ def evaluate(
 
 
 @app.command(epilog=examples("tiebreak report runs/quickstart"))
-def report(run: RunPath, as_json: Json = False) -> None:
+def report(run: RunPath, as_json: Json = False, _quiet: Quiet = False) -> None:
     """Write the run's report: one self-contained HTML page."""
     path = str(tiebreak.report(run))
     console.print_json({"report": path}) if as_json else console.print_text(path)
@@ -206,29 +217,26 @@ def chat(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 256,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Talk to the trained model."""
+    """Talk to the trained model: a line is a question, and /help lists what else may be said.
+
+    Answers come word by word; Ctrl-C stops one, Ctrl-D ends. Where standard input is a file or a pipe, each line of it
+    is asked. What is said is kept nowhere but by /save.
+    """
     trained = open_run(run)
     if as_json and prompt is None:
         raise DataError("chat --json: needs --prompt TEXT")
-    prepare_to_compute(quiet=as_json)
-    talk = tiebreak.chat(trained, max_new_tokens=max_new_tokens, temperature=temperature)
-    if prompt is not None:
-        answers = _answers(talk, prompt, compare)
-        console.print_json({"prompt": prompt, **answers}) if as_json else _show(answers)
-        return
-    console.Console().say("/reset starts over, /quit or Ctrl-D ends")
-    while True:
-        try:
-            text = input("you> ").strip()
-        except EOFError:
-            return
-        if text == "/quit":
-            return
-        if text == "/reset":
-            talk.reset()
-        elif text:
-            _show(_answers(talk, text, compare))
+    prepare_to_compute(quiet=quiet or as_json)
+    talk = tiebreak.chat(trained, max_new_tokens=max_new_tokens, temperature=temperature, quiet=quiet)
+    session = Session(talk, compare=compare, quiet=quiet)
+    if prompt is None:
+        session.go_on()
+    elif as_json:
+        before = {"before": talk.before(prompt)} if compare else {}
+        console.print_json({"prompt": prompt, **before, "answer": talk.ask(prompt)})
+    else:
+        session.answer(prompt)
 
 
 @app.command(
@@ -238,24 +246,14 @@ def show_config(
     config: Annotated[str | None, typer.Argument(metavar="CONFIG", help="YAML file to check and resolve.")] = None,
     overrides: Overrides = None,
     as_json: Json = False,
+    _quiet: Quiet = False,
 ) -> None:
     """Print every setting with its meaning and default, or the settings that a file resolves to."""
-    settings = load_config(config, overrides or ())
+    resolved = load_config(config, overrides or ())
     if as_json:
-        console.print_json(settings.model_dump(mode="json"))
+        console.print_json(resolved.model_dump(mode="json"))
     else:
-        console.print_text((dump_config(settings) if config or overrides else describe_config()).rstrip("\n"))
-
-
-def _answers(talk: Any, text: str, compare: bool) -> dict[str, str]:
-    before = {"before": talk.before(text)} if compare else {}
-    return before | {"answer": talk.ask(text)}
-
-
-def _show(answers: dict[str, str]) -> None:
-    for name, text in answers.items():
-        label = f"[{name}]\n" if len(answers) > 1 else ""
-        console.print_text(f"{label}{text}\n")
+        console.print_text((dump_config(resolved) if config or overrides else describe_config()).rstrip("\n"))
 
 
 def call(words: Sequence[str]) -> int:

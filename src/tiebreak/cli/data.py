@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 import tiebreak
+from tiebreak.cli.completion import run_folders, settings
 from tiebreak.config import DataConfig, ModelConfig, load_data, load_reading, quoted
 from tiebreak.config.commands import FLAGS
 from tiebreak.config.foreign.trainers import TRAINERS
@@ -21,6 +22,9 @@ from tiebreak.reporting import console
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no advice.")]
+RunPath = Annotated[
+    str, typer.Argument(metavar="RUN", help="Run folder that 'tiebreak train' made.", autocompletion=run_folders)
+]
 Files = Annotated[
     list[str] | None,
     typer.Argument(metavar="FILE...", help="Preference pairs: files, folders, globs, hf:OWNER/NAME@SPLIT, 'bundled'."),
@@ -34,7 +38,10 @@ RunConfig = Annotated[
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Set any setting of data, or of model in check and init; may be repeated."
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set any setting of data, or of model in check and init; may be repeated.",
+        autocompletion=settings("data.", "model."),
     ),
 ]
 
@@ -197,6 +204,7 @@ def convert(
     config: RunConfig = None,
     overrides: Overrides = None,
     as_json: Json = False,
+    _quiet: Quiet = False,
 ) -> None:
     """Write pairs of any form in another one."""
     data = _data(files, config, overrides, columns, format=form, pairing=pairing, min_margin=min_margin)

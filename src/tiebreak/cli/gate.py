@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 import tiebreak
-from tiebreak.cli.data import Json, examples
+from tiebreak.cli.completion import run_folders, settings
+from tiebreak.cli.data import Json, Quiet, examples
 from tiebreak.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, ConfigError
 from tiebreak.reporting import console
 
@@ -30,15 +31,25 @@ def register(app: typer.Typer) -> None:
 
 
 def gate(
-    run: Annotated[str | None, typer.Argument(metavar="RUN", help="Run folder that 'tiebreak train' made.")] = None,
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help="Run folder that 'tiebreak train' made.", autocompletion=run_folders),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say how many pairs a gain needs; no run is read.")] = False,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any setting of gate; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Set any setting of gate; may be repeated.",
+            autocompletion=settings("gate."),
+        ),
     ] = None,
     record: Annotated[
         bool, typer.Option("--record", help="Make this decision the run's own, and write it down.")
     ] = False,
     as_json: Json = False,
+    _quiet: Quiet = False,
 ) -> None:
     """Decide again on what a run measured: exit code 0 for pass, 3 for fail, 4 for inconclusive."""
     if plan == (run is not None):

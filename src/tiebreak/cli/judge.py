@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 import tiebreak
+from tiebreak.cli.completion import run_folders, settings
 from tiebreak.cli.data import Columns, Form, Json, Quiet, assignments, examples
 from tiebreak.cli.gate import EXIT_CODES
 from tiebreak.config import load_judge
@@ -18,6 +19,16 @@ from tiebreak.errors import EXIT_FAILURE, ConfigError
 from tiebreak.reporting import console
 
 CALIBRATE = "calibrate"
+
+JudgeOverrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set any setting of judge, like judge.max_calls; repeatable.",
+        autocompletion=settings("judge."),
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -39,6 +50,7 @@ def judge(
         typer.Argument(
             metavar="[calibrate] FILE",
             help="Pairs in any form, samples.jsonl, or a run folder. With calibrate: pairs that people judged.",
+            autocompletion=run_folders,
         ),
     ],
     named: Annotated[
@@ -47,10 +59,7 @@ def judge(
             "--judge", metavar="KIND:NAME", help="rule:, server:, model: or reward_model: and a name; or data."
         ),
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Set any setting of judge, like judge.max_calls; repeatable."),
-    ] = None,
+    overrides: JudgeOverrides = None,
     form: Form = None,
     columns: Columns = None,
     out: Annotated[

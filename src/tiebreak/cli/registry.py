@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 import tiebreak
-from tiebreak.cli.data import Json, Quiet, examples
+from tiebreak.cli.data import Json, Quiet, RunPath, examples
 from tiebreak.errors import ConfigError
 from tiebreak.registry import REGISTRY
 from tiebreak.reporting import console
@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 
 def promote(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Run folder that 'tiebreak train' made.")],
+    run: RunPath,
     to: Folder = REGISTRY,
     name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Instead of the run folder's.")] = None,
     overrides: Annotated[
@@ -72,7 +72,7 @@ def rollback(to: Folder = REGISTRY, as_json: Json = False, quiet: Quiet = False)
         console.print_text(f"{to}/current is now {event.version}, in place of {event.replaced}")
 
 
-def history(to: Folder = REGISTRY, as_json: Json = False) -> None:
+def history(to: Folder = REGISTRY, as_json: Json = False, _quiet: Quiet = False) -> None:
     """Say what became current, when, and by which verdict."""
     found = tiebreak.history(to)
     console.print_json(found.as_dict()) if as_json else console.print_history(found.as_dict())

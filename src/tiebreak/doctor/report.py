@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiebreak.doctor.rules import RULES, SEVERITIES, Action, Severity
+from tiebreak.reporting.notebook import BAD, GOOD, card
 
 SCHEMA = 1
 
@@ -100,6 +101,18 @@ class AuditReport:
         """Whether held-out pairs have files of their own, so that none are split off by a share."""
         return self.measurements["split"]["heldout_share"] is None
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: how much was read, and each finding with where it begins."""
+        counts, num = self.counts, len(self.errors)
+        badge = (f"{num} error{'s' * (num != 1)}", BAD) if num else ("no errors", GOOD)
+        told = f"{counts['num_used_records']} of {counts['num_records']} records used, {counts['num_pairs']} pairs"
+        rows = [
+            (one.grade, f"{RULES[one.code].title} ({one.code})", f"{one.count} {one.of}", _first(one.examples))
+            for one in self.findings
+        ]
+        title = f"doctor: {', '.join(str(file['path']) for file in self.files)}"
+        return card(title, badge, [told], ("", "finding", "how many", "where"), rows)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the report for JSON."""
         return {
@@ -111,6 +124,10 @@ class AuditReport:
             "findings": [finding.as_dict() for finding in self.findings],
             **self.measurements,
         }
+
+
+def _first(examples: Sequence[Example]) -> str:
+    return f"{examples[0].file}:{examples[0].line}" if examples else ""
 
 
 def rounded(value: float | None) -> float | None:

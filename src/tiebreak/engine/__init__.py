@@ -15,3 +15,11 @@ merging        an adapter added into its base model, proven
 features       hidden states of completions           classifier     a reward model: one number for a conversation
 reference/     the frozen side                                answers/       answers to prompts
 """
+
+import warnings
+from importlib import import_module
+
+with warnings.catch_warnings():
+    # In a notebook without ipywidgets tqdm asks for them when a library first loads it; none of its bars is ever shown.
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    import_module("tqdm.auto")

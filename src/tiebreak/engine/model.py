@@ -21,8 +21,9 @@ from torch import nn
 from tiebreak.config import DataConfig
 from tiebreak.data.render import Renderer
 from tiebreak.engine.answers.answerer import Answer, Chat, Done, Sampling, nothing
-from tiebreak.engine.answers.local import generate
-from tiebreak.engine.attention import causal_model, use_plain_attention
+from tiebreak.engine.answers.local import Heard, Told, generate
+from tiebreak.engine.answers.pieces import Hear, Pieces
+from tiebreak.engine.attention import causal_model
 from tiebreak.engine.loading import quietly
 from tiebreak.engine.merging import obstacle
 from tiebreak.engine.noise import evaluation_mode
@@ -70,14 +71,36 @@ class Model:
         """
         renderer = self._renderer
         prompts = [self.prompt_ids(chat, sampling) for chat in chats]
-        use_plain_attention(self.network)
 
         def told(made: Sequence[tuple[int, tuple[int, ...], bool]]) -> None:
             done([(index, Answer(renderer.text(ids), ids, finished)) for index, ids, finished in made])
 
-        with evaluation_mode(self.network):
-            found = generate(self.network, prompts, sampling, self.eos_ids, self.pad_id, told, self.context.most)
+        found = self._generated(prompts, sampling, told)
         return [Answer(renderer.text(ids), ids, finished) for ids, finished in found]
+
+    def tell(self, chat: Chat, sampling: Sampling, hear: Hear) -> Answer:
+        """Return what `answer` returns for a chat and one answer to it; `hear` is told its text while it comes."""
+        renderer, prompt = self._renderer, self.prompt_ids(chat, sampling)
+        pieces = Pieces(renderer.text, hear)
+
+        def heard(token: int) -> None:
+            if token not in self.eos_ids:
+                pieces.take(token)
+
+        [(ids, finished)] = self._generated([prompt], sampling, heard=heard)
+        answer = Answer(renderer.text(ids), ids, finished)
+        pieces.end(answer.text)
+        return answer
+
+    def _generated(
+        self,
+        prompts: Sequence[tuple[int, ...]],
+        sampling: Sampling,
+        done: Told = lambda _: None,
+        heard: Heard | None = None,
+    ) -> list[tuple[tuple[int, ...], bool]]:
+        with evaluation_mode(self.network):
+            return generate(self.network, prompts, sampling, self.eos_ids, self.pad_id, done, self.context.most, heard)
 
     def prompt_ids(self, chat: Chat, sampling: Sampling) -> tuple[int, ...]:
         """Return the tokens that an answer to a chat follows."""

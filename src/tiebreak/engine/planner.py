@@ -22,6 +22,7 @@ from tiebreak.engine.head import CHUNK
 from tiebreak.engine.model import Model
 from tiebreak.errors import ModelError
 from tiebreak.records import Example, longest_row
+from tiebreak.reporting.notebook import card
 
 MOST_TOKENS = {"cpu": 1536, "cuda": 32768, "mps": 4096}
 """More than this gains no speed (docs/experiments.md); less memory stays free for everything else."""
@@ -61,6 +62,9 @@ class Plan:
             f"micro-batches of at most {self.token_budget} tokens (longest pair {self.longest_pair}), {checkpointing}: "
             f"{self.reason}",
         ]
+
+    def _repr_html_(self) -> str:
+        return card("plan", None, self.lines())
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan for manifests and `--json`."""

@@ -96,7 +96,14 @@ class Console:
 
     def __init__(self) -> None:
         stream = io.StringIO() if sys.stderr is None else sys.stderr  # None in programs without a terminal
-        self._console = rich.console.Console(file=cast(IO[str], _Lenient(stream)), highlight=False)
+        # A bar needs a terminal that overwrites lines: no log whose colours FORCE_COLOR switched on, as notebooks do,
+        # and no widgets, which rich would ask for there.
+        self._console = rich.console.Console(
+            file=cast(IO[str], _Lenient(stream)),
+            highlight=False,
+            force_jupyter=False,
+            force_terminal=stream.isatty(),
+        )
         # In a terminal words wrap whole; elsewhere a sentence is a line, however long.
         self._one_line = not self._console.is_terminal
 
@@ -209,6 +216,12 @@ def _json_escape(found: re.Match[str]) -> str:
 def print_text(text: str) -> None:
     """Print a result for people, cleaned."""
     sys.stdout.write(printable(text) + "\n")
+
+
+def print_piece(text: str) -> None:
+    """Print a part of a result at once, cleaned; nothing that a terminal obeys is longer than a character here."""
+    sys.stdout.write(printable(text))
+    sys.stdout.flush()
 
 
 def print_evaluation(evaluation: Mapping[str, Any], samples: Sequence[Mapping[str, Any]], num_samples: int = 3) -> None:

@@ -65,8 +65,6 @@ def made_ready(config: Config, run: Run, audit: AuditReport, progress: Progress)
     prepare_tasks(load_tasks(config.evaluation.tasks), policy, progress)
     memory = make_plan(policy, data.all_pairs, settings.token_budget, settings.gradient_checkpointing)
     loaded.budget.tokens = memory.token_budget
-    for line in memory.lines():
-        progress.say(line)
     return Ready(loaded, data, memory, audit)
 
 

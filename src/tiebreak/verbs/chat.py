@@ -6,10 +6,14 @@ Owns a conversation's state. The same rendering as training.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from tiebreak.config import DataConfig
+from tiebreak.data.writer import require_new, writing
 from tiebreak.engine.answers.answerer import Chat, Sampling
+from tiebreak.engine.answers.pieces import Hear, unheard
 from tiebreak.errors import ConfigError, DataError
+from tiebreak.files import write_jsonl
 from tiebreak.records import Message
 from tiebreak.training.trained import Loaded
 
@@ -39,25 +43,64 @@ class Conversation:
         """Its seed is the number of questions that the policy was asked before."""
         self.messages: tuple[Message, ...] = ()
 
-    def ask(self, text: str) -> str:
-        """Return the policy's answer and keep both in the conversation."""
-        asked = (*self.messages, Message("user", text))
-        self._refuse_full(asked)
-        [answer] = self._loaded.policy.answer([Chat(asked)], self._sampling)
-        self._sampling = replace(self._sampling, seed=self._sampling.seed + 1)
-        self.messages = (*asked, Message("assistant", answer.text))
-        return answer.text
+    def ask(self, text: str, hear: Hear = unheard) -> str:
+        """Return the policy's answer and keep both in the conversation; `hear` is told the answer while it comes.
 
-    def before(self, text: str) -> str:
+        A KeyboardInterrupt stops it and is raised again; what was said until then is kept as the answer.
+        """
+        asked = self._asked(text)
+        said: list[str] = []
+
+        def heard(piece: str) -> None:
+            said.append(piece)
+            hear(piece)
+
+        try:
+            answer = self._loaded.policy.tell(Chat(asked), self._sampling, heard).text
+        except KeyboardInterrupt:
+            if said:
+                self._keep(asked, "".join(said))
+            raise
+        self._keep(asked, answer)
+        return answer
+
+    def before(self, text: str, hear: Hear = unheard) -> str:
         """Return what the reference would have answered; the conversation stays as it is."""
-        asked = (*self.messages, Message("user", text))
-        self._refuse_full(asked)
+        asked = self._asked(text)
         with self._loaded.reference.model() as reference:
-            [answer] = reference.answer([Chat(asked)], self._sampling)
-        return answer.text
+            return reference.tell(Chat(asked), self._sampling, hear).text
 
-    def _refuse_full(self, asked: tuple[Message, ...]) -> None:
-        """Raise DataError where the model has no position left for an answer: nothing is forgotten unseen."""
+    def save(self, path: str | Path) -> Path:
+        """Write the conversation to a new file, as one line of JSON with its `messages`, and return its path.
+
+        Raises DataError where nothing was said, where the file is there already, or where it cannot be written.
+        """
+        target = Path(path)
+        if not self.messages:
+            raise DataError(f"{target}: not written, nothing was said yet")
+        require_new(target)
+        with writing(target):
+            write_jsonl(target, [{"messages": [message.as_dict() for message in self.messages]}])
+        return target
+
+    def reset(self) -> None:
+        """Forget what was said."""
+        self.messages = ()
+
+    def _keep(self, asked: tuple[Message, ...], answer: str) -> None:
+        self._sampling = replace(self._sampling, seed=self._sampling.seed + 1)
+        self.messages = (*asked, Message("assistant", answer))
+
+    def _asked(self, text: str) -> tuple[Message, ...]:
+        """Return the messages that the next answer follows; refuse what nobody could answer: nothing is cut unseen.
+
+        Raises DataError where the text holds half a character, or the model has no position left for an answer.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"the message is no text at its character {error.start + 1}; wanted UTF-8") from None
+        asked = (*self.messages, Message("user", text))
         policy = self._loaded.policy
         num_tokens, most = len(policy.renderer(DataConfig()).prompt(asked)), policy.context.most
         if most is not None and num_tokens >= most:
@@ -65,7 +108,4 @@ class Conversation:
                 f"the conversation has {num_tokens} tokens and the model {most} positions, so that none is left for an "
                 "answer; start over (/reset), or ask something shorter"
             )
-
-    def reset(self) -> None:
-        """Forget what was said."""
-        self.messages = ()
+        return asked

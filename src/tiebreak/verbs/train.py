@@ -65,6 +65,8 @@ def train(
         examined = audit(config.data, progress=progress).report
         heed(examined, config.data, progress)
         ready = made_ready(config, run, examined, progress)
+        for line in ready.memory.lines():
+            progress.say(line)
         if resume == "never":
             set_aside(run, progress)
         with files.locked(run.path, progress.warn):

@@ -229,3 +229,19 @@ def test_whether_a_model_may_come_to_the_table_is_tried_without_a_draw(prompts):
     network, before = build("llama", **DECODER), torch.get_rng_state()
     _generated(network, prompts[:4])
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, Sampling(12, temperature=1.1, seed=3)], ids=["greedy", "drawn"])
+@pytest.mark.parametrize("kind", ["llama", "rwkv"])
+def test_an_answer_that_is_listened_to_is_the_one_that_is_given_among_others(model, prompts, kind, sampling):
+    """At the table, and by transformers' generate where a model cannot come to it."""
+    network = model if kind == "llama" else build("rwkv", **BY_COMPANY["rwkv"])
+    eos_ids = (EOS, _generated(network, prompts[:1], sampling)[0][0][-1])
+    wanted = _generated(network, prompts[:3], sampling, eos_ids)
+    for prompt, (ids, finished) in zip(prompts[:3], wanted, strict=True):
+        heard = []
+        found = generate(network, [prompt], sampling, eos_ids, PAD, heard=heard.append)
+        assert found == [(ids, finished)]
+        assert tuple(heard[: len(ids)]) == ids
+        assert len(heard) == len(ids) + finished
+    assert any(finished for _, finished in wanted)

@@ -23,6 +23,8 @@ from tiebreak.engine.attention import use_plain_attention
 
 Ids = tuple[int, ...]
 Told = Callable[[Sequence[tuple[int, Ids, bool]]], None]
+Heard = Callable[[int], None]
+"""Is told each token of an answer as it is chosen, the EOS among them."""
 
 
 def generate(
@@ -33,15 +35,19 @@ def generate(
     pad_id: int,
     done: Told = lambda _: None,
     positions: int | None = None,
+    heard: Heard | None = None,
 ) -> list[tuple[Ids, bool]]:
     """Return `sampling.num` answers for each prompt, prompt after prompt: ids without the EOS, and if there was one.
 
     `done` is told the answers of prompts that have all of theirs: place in what is returned, ids, finished. A model
     with so many `positions` is asked for no token beyond; every prompt is shorter than that. Greedy answers to one
     prompt are computed once. A drawn one hangs on seed, prompt and number alone (`engine.answers.drawing`).
+    Where there is one prompt and one answer, `heard` listens to it; to listen changes no number.
     """
     greedy = sampling.temperature <= 0
     pick: Pick = (lambda logits, _: likeliest(logits)) if greedy else partial(_drawn_at, sampling.temperature)
+    if heard is not None:
+        pick = partial(_overheard, pick, heard)
     times, num = (sampling.num, 1) if greedy else (1, sampling.num)
     most = sampling.max_new_tokens
     # Prompts of similar length stand together: their answers are as long for a similar time.
@@ -74,3 +80,10 @@ def generate(
 
 def _drawn_at(temperature: float, logits: Tensor, noise: Sequence[np.random.Generator]) -> Tensor:
     return drawn(logits, temperature, noise)
+
+
+def _overheard(pick: Pick, heard: Heard, logits: Tensor, noise: Sequence[np.random.Generator]) -> Tensor:
+    tokens = pick(logits, noise)
+    [token] = tokens.tolist()
+    heard(token)
+    return tokens
