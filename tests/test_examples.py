@@ -15,7 +15,7 @@ MODEL, PAIRS = {model!r}, "pairs.jsonl"
 SETTINGS |= {{
     "model.name": MODEL, "model.device": "cpu", "data.train": PAIRS, "data.heldout_share": 0.3, "data.max_length": 96,
     "adapter.rank": 2, "evaluation.num_samples": 2, "evaluation.max_new_tokens": 4,
-    "evaluation.neutral_probe": False, "output.trackers": [],
+    "output.trackers": [],
 }}
 """
 
