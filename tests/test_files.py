@@ -6,7 +6,6 @@ import errno
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -124,7 +123,7 @@ def test_rows_go_to_a_full_disk_in_silence_and_to_no_folder_aloud(tmp_path, monk
     def full(*_):
         raise OSError(errno.ENOSPC, "no space left")
 
-    monkeypatch.setattr(Path, "open", full)
+    monkeypatch.setattr("tiebreak.files.os.open", full)
     append_jsonl(tmp_path / "kept.jsonl", [{}])
 
 
@@ -200,3 +199,38 @@ def test_a_lock_is_given_back_also_after_an_error(tmp_path):
             raise RuntimeError
     with locked(tmp_path / "new" / "run"), pytest.raises(RunError, match="in use by"):
         locked(tmp_path / "new" / "run").__enter__()
+
+
+def test_a_new_folder_takes_the_place_of_an_empty_one_and_of_nothing_else(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with whole_folder(tmp_path / "empty", new=True) as folder:
+        (folder / "new").touch()
+    assert names(tmp_path / "empty") == {"new"}
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to("folder")
+    (tmp_path / "folder" / "mine").touch()
+    for name in ("folder", "file", "link"):
+        with pytest.raises(FileExistsError), whole_folder(tmp_path / name, new=True) as folder:
+            (folder / "new").touch()
+    assert names(tmp_path) == {"empty", "folder", "file", "link"}
+    assert names(tmp_path / "folder") == {"mine"}
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("without_links", [False, True])
+def test_a_new_file_takes_the_place_of_none(tmp_path, monkeypatch, without_links):
+    if without_links:
+
+        def refuse(*_):
+            raise OSError(errno.EPERM, "no links here")
+
+        monkeypatch.setattr("tiebreak.files.Path.hardlink_to", refuse)
+    write_text(tmp_path / "new", "ours", new=True)
+    assert (tmp_path / "new").read_text() == "ours"
+    (tmp_path / "nowhere").symlink_to("none")
+    for name in ("new", "nowhere"):
+        with pytest.raises(FileExistsError):
+            write_text(tmp_path / name, "other", new=True)
+    assert (tmp_path / "new").read_text() == "ours"
+    assert names(tmp_path) == {"new", "nowhere"}

@@ -1,6 +1,7 @@
-"""How files are written: whole or not at all, and by one process at a time.
+"""How files are written: whole or not at all, by one process at a time, and nowhere else than where they stand.
 
-Owns temporary names, fsync and rename, lines that are appended, and locks. Knows nothing of what the files mean.
+Owns temporary names, fsync and rename, lines that are appended, locks, and what a link in a folder may do: nothing.
+Knows nothing of what the files mean.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import shutil
 import socket
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -24,8 +26,11 @@ PART = ".tiebreak-part"
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Give a file to write to that appears at `path` whole, or not at all."""
+def whole_file(path: Path, *, new: bool = False) -> Iterator[IO[bytes]]:
+    """Give a file to write to that appears at `path` whole, or not at all; a `new` one takes the place of none.
+
+    Raises FileExistsError where it is to be new, and something stands there by the time that it is whole.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -33,7 +38,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
+        appear(Path(name), path) if new else Path(name).replace(path)
         _sync(path.parent)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -46,9 +51,24 @@ def write_bytes(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    write_bytes(path, text.encode("utf-8"))
+def write_text(path: Path, text: str, *, new: bool = False) -> None:
+    """Write a text file whole or not at all; raises FileExistsError where it is to be `new`, and is not."""
+    with whole_file(path, new=new) as file:
+        file.write(text.encode("utf-8"))
+
+
+def appear(built: Path, target: Path) -> None:
+    """Move a file to a name that nothing has; raises FileExistsError where something has it, and leaves both."""
+    try:
+        target.hardlink_to(built)
+    except FileExistsError:
+        raise
+    except OSError:  # FAT, some network drives: they know no second name of a file, and two steps have to do
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        built.replace(target)
+    else:
+        built.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -81,7 +101,7 @@ def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     says nothing; any other OSError is raised.
     """
     try:
-        with path.open("ab+") as file:
+        with opened(path) as file:
             if (end := file.seek(0, os.SEEK_END)) and file.seek(end - 1) and file.read(1) != b"\n":
                 file.seek(0)
                 file.truncate(file.read().rfind(b"\n") + 1)
@@ -100,10 +120,52 @@ def appended_jsonl(path: Path) -> Iterator[dict[str, Any]]:
                 yield row
 
 
+def opened(path: Path, mode: int = 0o666) -> IO[bytes]:
+    """Open a file to read and to append to, made where there is none; what is written stays in it.
+
+    Raises RunError where it is a link or another thing than a file, or has a second name that would change as well.
+    """
+    try:
+        # O_NONBLOCK: a pipe without a reader would be waited for.
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        handle = os.open(path, flags, mode)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise RunError(f"{path}: is a link or no file, and is not written to; move it away") from None
+        raise
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        os.close(handle)
+        what = "has a second name" if stat.S_ISREG(found.st_mode) else "is no file"
+        raise RunError(f"{path}: {what}, and what is written here would show there; put a copy in its place")
+    return os.fdopen(handle, "ab+")
+
+
+def refuse_links(folder: Path) -> None:
+    """Raise RunError where a folder holds a link, at any depth, or what is neither file nor folder; none is a folder.
+
+    `folder` itself may be a link. What comes from elsewhere would lead out of it, by what is written or read.
+    """
+    for place, folders, names in os.walk(folder):
+        for name in sorted((*folders, *names)):
+            path = Path(place, name)
+            with contextlib.suppress(FileNotFoundError):  # gone meanwhile, as what is hidden and being written goes
+                mode = path.lstat().st_mode
+                if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                    what = "a link" if stat.S_ISLNK(mode) else "neither file nor folder"
+                    raise RunError(
+                        f"{path}: is {what}, which a run does not hold; move it away, or copy it in its place"
+                    )
+
+
 @contextlib.contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
-    """Yield a hidden folder that becomes `target` when the block ends well, and vanishes when it does not."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+def whole_folder(target: Path, *, new: bool = False) -> Iterator[Path]:
+    """Yield a hidden folder that becomes `target` when the block ends well, and vanishes when it does not.
+
+    A `new` one takes the place of an empty folder and of nothing else: raises FileExistsError where something is there
+    by then. The folder above is made, those above it are not: a run that was deleted does not come back by halves.
+    """
+    target.parent.mkdir(exist_ok=True)
     building = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=PART))
     try:
         yield building
@@ -111,12 +173,22 @@ def whole_folder(target: Path) -> Iterator[Path]:
         for path in (*building.rglob("*"), building):
             path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
             _sync(path)
-        if target.exists():
-            target.rmdir() if not any(target.iterdir()) else shutil.rmtree(target)
-        building.replace(target)
+        if not new and target.exists():
+            shutil.rmtree(target)
+        _rename_folder(building, target)
         _sync(target.parent)
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _rename_folder(folder: Path, target: Path) -> None:
+    """Rename a folder; POSIX lets it take the place of an empty one, and of nothing else."""
+    try:
+        folder.rename(target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        raise
 
 
 def point_link(link: Path, target: str) -> None:
@@ -156,25 +228,44 @@ def locked(
 ) -> Iterator[None]:
     """Hold the folder's lock; a second process gets a RunError that names the first, and what to do `otherwise`.
 
-    The lock of a process that died is free; `say` is told whose it was.
+    The lock of a process that died is free; `say` is told whose it was. What goes wrong inside because the folder was
+    deleted or moved meanwhile is a RunError that says so.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as handle:
+    with opened(folder / ".lock") as handle, _watched(folder):
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             handle.seek(0)
-            owner = handle.read().strip() or "another process"
+            owner = handle.read().decode("utf-8", "replace").strip() or "another process"
             raise RunError(f"{folder}: in use by {owner}; wait for it or {otherwise}") from None
         handle.seek(0)
-        if left := handle.read().strip():
+        if left := handle.read().decode("utf-8", "replace").strip():
             say(f"{folder}: {left} died without giving up this folder; taken over")
-        handle.seek(0)
-        handle.truncate()
-        handle.write(f"{socket.gethostname()} pid {os.getpid()}")
+        handle.truncate(0)
+        handle.write(f"{socket.gethostname()} pid {os.getpid()}".encode())
         handle.flush()
         try:
             yield
         finally:
-            handle.seek(0)
-            handle.truncate()
+            handle.truncate(0)
+
+
+@contextlib.contextmanager
+def _watched(folder: Path) -> Iterator[None]:
+    """Say of an error inside that the folder is gone, where it is: it is another one by now, or none."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # held open, its number is given to no other
+    try:
+        yield
+    except Exception:
+        try:
+            same = os.path.samestat(folder.stat(), os.fstat(handle))
+        except OSError:
+            same = False
+        if same:
+            raise
+        raise RunError(
+            f"{folder}: was deleted or moved while it was written to; put it back and run the same command again"
+        ) from None
+    finally:
+        os.close(handle)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from tiebreak.config import Config, in_quotes, load_config, quoted
 from tiebreak.errors import RunError, TiebreakError, one_line
-from tiebreak.files import read_jsonl, write_json
+from tiebreak.files import read_jsonl, refuse_links, write_json
 
 SCHEMA = 2
 RUNNING, DONE, INTERRUPTED, FAILED = "running", "done", "interrupted", "failed"
@@ -158,10 +158,11 @@ class Run:
 
 
 def open_run(path: str | Path) -> Run:
-    """Return a run that has a trained policy, or raise RunError."""
+    """Return a run that has a trained policy and holds no link, or raise RunError."""
     run = Run(path)
     if not run.path.is_dir():
         raise RunError(f"{run.path}: no such run folder; train makes one, at output.dir")
+    refuse_links(run.path)
     status = run.manifest.get("status")
     # policy/ appears whole or not at all, so it can be used even where what came after it was cut off.
     if not run.policy_folder.is_dir():

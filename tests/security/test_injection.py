@@ -301,23 +301,6 @@ def test_no_command_goes_through_a_shell():
                 assert not [word for word in node.keywords if word.arg == "shell"]
 
 
-def test_what_a_run_writes_stays_below_its_folder(here, trained_on, tiny_model, pairs, command):
-    """A link in the place of a file is replaced and not followed."""
-    code, _, err = trained_on(tiny_model, pairs)
-    assert code == 0, err
-    run, outside = here / "runs" / "my", here / "outside"
-    outside.write_text("mine")
-    for name in ("report.html", "evaluation.json", "evidence.jsonl", "run.json"):
-        content = (run / name).read_bytes()
-        (run / name).unlink()
-        other = outside if name in ("report.html", "evidence.jsonl") else here / f"other-{name}"
-        other.write_bytes(content if other != outside else b"mine")
-        (run / name).symlink_to(other)
-    assert command("evaluate", run)[0] == 0
-    assert outside.read_text() == "mine"
-    assert not (run / "run.json").is_symlink()
-
-
 def test_the_checks_of_this_file_can_fail():
     assert ACTIVE.search("\x1b")
     for page in ("<script>", "<p onclick=x>", "<a href=x>", "\u202e"):

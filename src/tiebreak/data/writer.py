@@ -49,7 +49,7 @@ def rows_to(target: Path) -> Iterator[Append]:
     kind = next((suffix for suffix in reversed(SUFFIXES) if target.name.lower().endswith(suffix)), None)
     if kind is None:
         raise DataError(f"{target}: the name says no kind of file; wanted one that ends with {', '.join(SUFFIXES)}")
-    with writing(target), whole_file(target) as file, _KINDS[kind](file) as append:
+    with writing(target), whole_file(target, new=True) as file, _KINDS[kind](file) as append:
         yield append
 
 

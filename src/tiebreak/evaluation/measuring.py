@@ -51,7 +51,6 @@ class Measured:
 
     def write(self, run: Run) -> None:
         """Keep everything in the run folder, or in one of its evaluations; what was kept until now may go."""
-        run.path.mkdir(parents=True, exist_ok=True)
         files.write_jsonl(run.evidence_file, (row.as_dict() for row in self.evidence))
         files.write_jsonl(run.samples_file, self.samples)
         files.write_jsonl(run.draws_file, self.draws)

@@ -15,6 +15,7 @@ before it is loaded; what fails is moved to RUN/quarantine. Nothing is pickled.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -205,7 +206,7 @@ class Checkpoints:
     def _set_aside(self, path: Path) -> Path:
         quarantine, number = self._run.quarantine_folder, 1
         quarantine.mkdir(exist_ok=True)
-        while (target := quarantine / f"{path.name}-{number}").exists():
+        while os.path.lexists(target := quarantine / f"{path.name}-{number}"):
             number += 1
         return path.rename(target)
 

@@ -15,7 +15,8 @@ from typing import Any, Self
 from accelerate.state import PartialState
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
-from tiebreak.errors import ConfigError, nearest, one_line
+from tiebreak.errors import ConfigError, RunError, nearest, one_line
+from tiebreak.files import opened
 from tiebreak.runs import Run
 
 
@@ -26,12 +27,17 @@ class Recorder:
         """`settings` are the flat hyper-parameters that trackers show beside the curves."""
         self._trackers = [_tracker(name, run.path) for name in trackers]
         self._path = run.metrics_file
-        self._file = self._path.open("ab")
+        self._file = opened(self._path)
         for tracker in self._trackers:
             tracker.store_init_configuration(dict(settings or {}))
 
     def write(self, row: Mapping[str, float]) -> None:
-        """Record one row; its `step` is the number of finished optimizer steps."""
+        """Record one row; its `step` is the number of finished optimizer steps.
+
+        Raises RunError where the file is gone: what is learned from there on could not be kept.
+        """
+        if not os.fstat(self._file.fileno()).st_nlink:
+            raise RunError(f"{self._path}: was deleted while the run was at work; its last checkpoint is what is left")
         self._file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
         self._file.flush()
         values = {key: value for key, value in row.items() if key != "step"}
@@ -48,8 +54,8 @@ class Recorder:
 
         Where the file is shorter, as after a power cut, whole rows are kept and the others are lost.
         """
-        with self._path.open("rb") as file:
-            kept = file.read(num_bytes)
+        self._file.seek(0)
+        kept = self._file.read(num_bytes)
         self._file.truncate(kept.rfind(b"\n") + 1)
         self._file.seek(0, os.SEEK_END)
 

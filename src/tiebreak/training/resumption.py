@@ -5,6 +5,7 @@ Owns the identity of a run and the refusal of drift. What a checkpoint holds is 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -92,7 +93,7 @@ def set_aside(run: Run, progress: Progress) -> None:
         if Path.cwd().is_relative_to(place):
             raise RunError(f"{run.path}: is where this command runs; call it from another folder to start afresh")
         number = 1
-        while (target := place.with_name(f"{place.name}.unfinished-{number}")).exists():
+        while os.path.lexists(target := place.with_name(f"{place.name}.unfinished-{number}")):
             number += 1
         place.rename(target)
         place.mkdir()  # where a link leads here, it leads somewhere still
@@ -104,6 +105,7 @@ def already_done(run: Run, config: Config) -> bool:
     in_the_way = [path for path in (run.path, *run.path.parents) if path.exists() and not path.is_dir()]
     if in_the_way:
         raise RunError(f"output.dir {run.path}: {in_the_way[0]} is a file; choose another output.dir")
+    files.refuse_links(run.path)
     if not run.manifest_file.exists():
         if run.path.is_dir() and any(not file.name.startswith(".") for file in run.path.iterdir()):
             raise RunError(f"{run.path}: is not empty and not a run; choose another output.dir")

@@ -25,7 +25,7 @@ from tiebreak.doctor.report import AuditReport
 from tiebreak.doctor.rules import RULES, Action
 from tiebreak.doctor.texts.flaws import visible
 from tiebreak.errors import DataError, nearest
-from tiebreak.files import whole_folder, write_json
+from tiebreak.files import appear, whole_folder, write_json
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import Pair, Source
 
@@ -100,9 +100,9 @@ def clean(
             raise DataError(_nothing_left(found.report, data, "no pair would be kept, nothing is written"))
         if names["kept"] == target.name:
             for name in reversed(list(names.values())):  # the file of kept pairs last
-                (Path(hidden) / name).replace(target.parent / name)
+                appear(Path(hidden) / name, target.parent / name)
         else:
-            with whole_folder(target) as folder:
+            with whole_folder(target, new=True) as folder:
                 for name in names.values():
                     (Path(hidden) / name).replace(folder / name)
     return sorting.account(target, names)

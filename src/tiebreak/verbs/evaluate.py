@@ -127,13 +127,19 @@ def _of_checkpoints(asked: _Asked) -> dict[str, Any]:
         for path in missing:
             progress.say(f"{path.name}:")
             Weights(loaded.policy).restore(load_file(path / f"{Weights.name}.safetensors"))
-            into[path].path.mkdir(parents=True, exist_ok=True)
+            _make(into[path])
             into[path].evaluation_file.unlink(missing_ok=True)  # written last, it speaks for the files beside it
             measured = _measured(asked, loaded.policy, loaded.reference, loaded.budget, side, into[path])
             measured = replace(measured, evaluation=measured.evaluation | {"made_of": made_of[path]})
             measured.write(into[path])
             known[path] = measured.evaluation
     return {"checkpoints": [{"checkpoint": path.name, "folder": str(into[path].path), **known[path]} for path in found]}
+
+
+def _make(into: Run) -> None:
+    """Make the folder of an evaluation, and not that of its run, which may have been deleted meanwhile."""
+    into.path.parent.mkdir(exist_ok=True)
+    into.path.mkdir(exist_ok=True)
 
 
 def _made_before(into: Run, made_of: str) -> dict[str, Any] | None:
@@ -186,7 +192,7 @@ def _beside(asked: _Asked, data: str | None, against: str | None) -> dict[str, A
     said |= {"settings": asked.changed} if asked.changed else {}
     words = [re.sub(r"[^\w.]+", "-", Path(word).name)[:40] for word in (data, against) if word] or ["settings"]
     into = Run(run.evaluations_folder / f"{'-'.join(words)}-{fingerprint([data, against, asked.changed])[:8]}")
-    into.path.mkdir(parents=True, exist_ok=True)
+    _make(into)
     measured = _measured(asked, loaded.policy, reference, loaded.budget, side, into)
     measured = replace(measured, evaluation=measured.evaluation | said)
     measured.write(into)

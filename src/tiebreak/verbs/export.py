@@ -77,7 +77,8 @@ def export(
     expected = _score(policy, pairs)
     faults.point("export")
     _sweep(target)
-    with files.whole_folder(target) as folder, _held(folder):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(out), files.whole_folder(target, new=True) as folder, _held(folder):
         dtype, difference, tolerance = _written(loaded, folder, form, expected, pairs, progress)
         if not difference <= tolerance:
             rounded = form == "merged" and policy.is_adapter and dtype != _named(torch.float32)
@@ -91,6 +92,17 @@ def export(
             _describe(folder, run, artefact, card)
         finish(folder, artefact)
     return artefact
+
+
+@contextlib.contextmanager
+def _alone(out: str | Path) -> Iterator[None]:
+    """Say where something took the place of an artefact while it was made."""
+    try:
+        yield
+    except FileExistsError:
+        raise ConfigError(
+            f"{out}: appeared while the artefact was made, and is left as it is; choose another --out"
+        ) from None
 
 
 def _written(

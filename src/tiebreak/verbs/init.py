@@ -84,7 +84,7 @@ def write(text: str, out: str | Path | None) -> None:
         target = Path(out)
         require_new(target)
         with writing(target):
-            write_text(target, text)
+            write_text(target, text, new=True)
 
 
 def starting_config(report: Mapping[str, Any], data: DataConfig, model: ModelConfig | None) -> str:

@@ -171,6 +171,7 @@ def questions_of(path: str | Path, format: str = "auto", columns: Mapping[str, s
     """Return the questions of a run folder, of a file of samples, or of pairs in any form that is read."""
     place = Path(path)
     if place.is_dir() and Run(place).manifest_file.exists():
+        files.refuse_links(place)
         if not (run := Run(place)).samples:
             raise RunError(f"{place}: the run holds no answers to judge; evaluate makes them, with num_samples above 0")
         return _of_samples(run.samples_file, run.samples)

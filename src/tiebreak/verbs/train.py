@@ -117,11 +117,14 @@ def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Pro
             measured.write(run)
     except BaseException as error:
         ended = isinstance(error, KeyboardInterrupt | Preempted)
-        with contextlib.suppress(OSError):  # on a full disk the cause is worth more than the note
-            run.update_manifest(status=runs.INTERRUPTED if ended else runs.FAILED, error=masked(str(error)))
+        # On a full disk the cause is worth more than the note; where the run is gone, nothing is to be noted.
+        with contextlib.suppress(OSError):
+            if run.manifest_file.exists():
+                run.update_manifest(status=runs.INTERRUPTED if ended else runs.FAILED, error=masked(str(error)))
         raise
     finally:
-        reference.flush()
+        if run.path.exists():  # deleted meanwhile, it would come back with nothing else in it
+            reference.flush()
     run.update_manifest(
         status=runs.DONE,
         error=None,

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from tiebreak import faults
 from tiebreak.engine.reference.shard import KEY_BYTES, Shard
-from tiebreak.errors import one_line
+from tiebreak.errors import RunError, one_line
 from tiebreak.files import write_json
 from tiebreak.fingerprint import fingerprint
 
@@ -64,12 +64,14 @@ class LogpStore:
         """
         self._identity = dict(identity)
         self._folder = folder and folder / fingerprint(self._identity)[:32]
+        if self._folder and self._folder.is_symlink():
+            raise RunError(f"{self._folder}: is a link, which a store does not hold; move it away")
         self._warn = warn
         self._shards: list[Shard] = []
         self._index: dict[bytes, tuple[int, int]] = {}
         self._buffer: dict[bytes, Tensor] = {}
         self._buffered_since = 0.0
-        self._write_failed = False
+        self._write_failed = self._made = False
         self._open()
 
     def __len__(self) -> int:
@@ -118,7 +120,9 @@ class LogpStore:
         shard = Shard.of(self._buffer)
         try:
             faults.point("store:flush")
-            self._folder.mkdir(parents=True, exist_ok=True)
+            # Once: where the run that it lies in was deleted, it does not bring the folder back.
+            self._folder.mkdir(parents=not self._made, exist_ok=True)
+            self._made = True
             if not (self._folder / "identity.json").exists():
                 write_json(self._folder / "identity.json", self._identity)
             shard.write(self._folder)

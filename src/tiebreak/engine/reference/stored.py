@@ -187,7 +187,8 @@ class OwnValues:
         if rows is not before:  # set aside by a spot check, or this is the first checkpoint
             self._shards, num = [], 0
         if len(rows) > num:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.parent.mkdir(exist_ok=True)
+            self._folder.mkdir(exist_ok=True)
             self._shards.append(Shard.of(dict(islice(rows.items(), num, None))).write(self._folder))
         self._written = rows, len(rows)
         joined = bytearray(b"".join(bytes.fromhex(path.stem) for path in self._shards))

@@ -138,7 +138,7 @@ def measure_tasks(
     progress = progress or Silent()
     prepared = prepare_tasks(tasks, policy, progress)
     if kept_in:
-        kept_in.mkdir(parents=True, exist_ok=True)
+        kept_in.mkdir(exist_ok=True)
 
     def asked(model: Model, side: str, advance: Advance) -> list[list[Said]]:
         return [one.ask(model, side, Desk(cut, advance, kept_in)) for one in prepared]

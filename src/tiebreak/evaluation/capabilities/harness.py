@@ -73,7 +73,7 @@ def measure_lm_eval(
     of = [settings.model_dump(mode="json"), [(str(one), file_digest(one)) for one in files]]
     kept = kept_in / "lm_eval.jsonl" if kept_in else None
     if kept_in:
-        kept_in.mkdir(parents=True, exist_ok=True)
+        kept_in.mkdir(exist_ok=True)
     with progress.stage("tasks of lm-eval", 2) as advance:
 
         def asked(model: Model) -> dict[str, _Answered]:

@@ -70,7 +70,7 @@ def _write(judge: OwnJudge, fitting: Fitting) -> None:
         "calibration": asdict(judge.calibration),
     }
     vectors = {name: np.ascontiguousarray(value) for name, value in flat.items() if isinstance(value, np.ndarray)}
-    fitting.file.parent.mkdir(parents=True, exist_ok=True)
+    fitting.file.parent.mkdir(exist_ok=True)
     write_bytes(fitting.file, save(vectors, {"told": json.dumps(told, allow_nan=False)}))
 
 

@@ -15,7 +15,8 @@ from typing import Self
 
 import platformdirs
 
-from tiebreak.errors import JudgeError, one_line
+from tiebreak.errors import JudgeError, RunError, one_line
+from tiebreak.files import opened
 
 _TABLE = "CREATE TABLE answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID"
 _APPLICATION = 0x7469656A
@@ -43,12 +44,14 @@ class KeptAnswers:
         with contextlib.ExitStack() as undo:
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._path.touch(mode=0o600)  # it holds what people wrote
+                opened(self._path, 0o600).close()  # it holds what people wrote; SQLite would follow a link
                 self._connection = sqlite3.connect(
                     self._path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False
                 )
                 undo.callback(self._connection.close)
                 self._begin()
+            except RunError as error:
+                raise JudgeError(str(error)) from None
             except (sqlite3.Error, OSError) as error:
                 raise self._refusal(error) from None
             undo.pop_all()
