@@ -121,3 +121,44 @@ def test_damaged_settings_beside_the_weights_are_one_line(model_copy, trained_on
             path.write_text(before)
             assert "Traceback" not in out + err
             assert code == 0 or refused((code, out, err))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"attn_implementation": "evil/kernel"}, {"_attn_implementation": "evil/kernel@main:run"},
+        {"attn_implementation": {"": "sdpa", "text_config": "evil/kernel"}}, {"_attn_implementation": "kernels-x"},
+        {"attn_implementation": "paged|evil/kernel"}, {"_attn_implementation_internal": "evil/kernel"},
+        {"text_config": {"attn_implementation": "kernels-community/flash-attn2"}}, {"attn_implementation": ["a/b"]},
+        {"experts_implementation": "sonicmoe"}, {"_experts_implementation": "deepgemm"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_model_that_asks_for_a_kernel_from_elsewhere_is_refused(
+    model_copy, edited, trained_on, pairs, refused, asked
+):
+    edited(model_copy / "config.json", **asked)
+    refused(trained_on(model_copy, pairs), "config.json asks for compiled code from elsewhere", "_implementation")
+
+
+@pytest.mark.parametrize("method", ["mxfp4", "fp8", "eetq"])
+def test_where_kernels_are_fetched_a_quantization_does_not_fetch_them(
+    model_copy, edited, trained_on, pairs, refused, monkeypatch, method
+):
+    monkeypatch.setattr("tiebreak.engine.sources.importlib.util.find_spec", lambda name: name == "kernels" or None)
+    edited(model_copy / "config.json", quantization_config={"quant_method": method})
+    refused(trained_on(model_copy, pairs), f"quant_method: {method}")
+    edited(model_copy / "config.json", quantization_config=None, attn_implementation="flash_attention_2")
+    refused(trained_on(model_copy, pairs), "flash_attention_2")
+
+
+def test_what_transformers_computes_by_itself_may_be_asked_for(model_copy, edited):
+    for name in ("eager", "sdpa", None):
+        edited(model_copy / "config.json", attn_implementation=name, experts_implementation="eager")
+        resolve(ModelConfig(name=str(model_copy)))
+
+
+def test_no_other_index_of_weights_names_a_pickle(model_copy, edited, trained_on, pairs, refused):
+    edited(model_copy / "config.json", transformers_weights="other.safetensors.index.json")
+    (model_copy / "other.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "evil.bin"}}))
+    refused(trained_on(model_copy, pairs), "other.safetensors.index.json names 'evil.bin'")

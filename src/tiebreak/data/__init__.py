@@ -13,5 +13,5 @@ chat_template a template in use, and when it is given up   conventions    how it
 scratch       tables that may outgrow memory                 account        what became of the records
 workers       a function over many items in processes        preparation    the data of a run
 split         which prompts are held out                   literals     what Python prints, to JSON
-unfolding     which columns of text hold lists or objects
+unfolding     which columns of text hold lists or objects  hub            whether the Hub answers
 """

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from tiebreak.config import BUNDLED_PAIRS
+from tiebreak.data.hub import unreachable
 from tiebreak.errors import DataError, nearest, one_line
 
 HUB = "hf:"
@@ -148,6 +149,9 @@ def _from_hub(spec: str) -> Located:
         import datasets  # noqa: PLC0415 - optional, and heavy
     except ImportError:
         raise DataError(f"{spec}: needs the library 'datasets'; pip install 'tiebreak[hub]'") from None
+    is_kept = (Path(datasets.config.HF_DATASETS_CACHE) / stated["name"].replace("/", "___")).exists()
+    if not is_kept and (cause := unreachable()):
+        raise DataError(f"{spec}: the Hub cannot be reached ({_printable(cause)}); name a file or folder that is here")
     try:
         builder = datasets.load_dataset_builder(stated["name"], stated["config"])
         splits = {str(split): [*map(str, files)] for split, files in (builder.config.data_files or {}).items()}

@@ -6,6 +6,7 @@ Owns what a model name may mean, how weights are identified, and what is refused
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -19,6 +20,7 @@ import peft
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from tiebreak.config import ModelConfig
+from tiebreak.data.hub import unreachable
 from tiebreak.engine.bundled import BUNDLED, Say, bundled_folder
 from tiebreak.errors import ModelError, is_panic, nearest, one_line
 from tiebreak.fingerprint import file_digest, fingerprint
@@ -58,6 +60,8 @@ def resolve(
     name = str(bundled_folder(config.name, say)) if config.name in BUNDLED else config.name
     _refuse_missing(name, beneath)
     name = absolute(name)
+    if not Path(name).is_dir():
+        _refuse_unreachable(name, config.revision, say)
     given = None if config.name in BUNDLED or not Path(name).is_dir() else name
     with explained(name):
         adapter_file = find_adapter_config_file(name, revision=config.revision)
@@ -142,6 +146,24 @@ def _refuse_missing(name: str, adapter: str | None) -> None:
         raise ModelError(f"'{name}': no such folder or bundled model.{close}")
 
 
+def _refuse_unreachable(name: str, revision: str | None, say: Say) -> None:
+    """Raise ModelError where a hub model is not kept here, and the Hub does not answer."""
+    if (cause := unreachable()) is None:
+        return
+    with explained(name):
+        found = (
+            huggingface_hub.try_to_load_from_cache(name, file, revision=revision)
+            for file in ("config.json", "adapter_config.json")
+        )
+        is_kept = any(isinstance(file, str) for file in found)
+    if not is_kept:
+        raise ModelError(
+            f"{name}: no folder of this name is here, and the Hub cannot be reached ({masked(cause)}); name a folder "
+            "that holds the model, or fetch it where there is a network"
+        )
+    say(f"{name}: the Hub cannot be reached ({masked(cause)}); taken as it was fetched: HF_HUB_OFFLINE=1 spares asking")
+
+
 def refuse_code(name: str, revision: str | None = None) -> None:
     """Raise ModelError for weights that bring code: modules of their own, a library to import, a pickle to open."""
     folder = Path(name)
@@ -152,16 +174,51 @@ def refuse_code(name: str, revision: str | None = None) -> None:
                 f"{name}: {file} names Python files of its own (auto_map), and code of a model is never run; use a "
                 "model that transformers knows by itself, or a copy without auto_map if it does"
             )
+        if file == "config.json":
+            for key, value in _reaching_for_kernels(read):
+                raise ModelError(
+                    f"{name}: config.json asks for compiled code from elsewhere ({key}: {one_line(value, 60)}), and it "
+                    "is never loaded; use a copy of the model without this setting"
+                )
     if not folder.is_dir():
         return
     if (folder / "adapter_config.json").exists():
         _refuse_adapter_code(folder)
     elif not list(folder.glob("*.safetensors")):
         _refuse_pickles(folder)
-    index = _settings(folder / "model.safetensors.index.json").get("weight_map", {})
-    for shard in index.values() if isinstance(index, dict) else ():
-        if not str(shard).endswith(".safetensors") or Path(str(shard)).name != shard:
-            raise ModelError(f"{name}: model.safetensors.index.json names {str(shard)[:80]!r}, which is not beside it")
+    for listing in sorted(folder.glob("*.safetensors.index.json")):  # config.json may name another than model's
+        index = _settings(listing).get("weight_map", {})
+        for shard in index.values() if isinstance(index, dict) else ():
+            if not str(shard).endswith(".safetensors") or Path(str(shard)).name != shard:
+                raise ModelError(f"{name}: {listing.name} names {str(shard)[:80]!r}, which is not beside it")
+
+
+_PLAIN_CHOICES = {
+    "attn_implementation": {"eager", "sdpa", "flex_attention"},
+    "experts_implementation": {"eager", "batched_mm", "grouped_mm"},
+}
+"""What transformers computes by itself; every other name is, or falls back to, a kernel that is fetched."""
+_FETCHED_FOR = {"mxfp4", "eetq", "fbgemm_fp8", "fp8", "metal", "nvfp4"}
+"""Quantizations whose kernels transformers fetches where the package `kernels` is installed."""
+
+
+def _reaching_for_kernels(settings: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the settings of a config.json, at any depth, for which transformers would load compiled code."""
+    fetches = importlib.util.find_spec("kernels") is not None
+    waiting = [settings]
+    while waiting:
+        found = waiting.pop()
+        for key, value in found.items() if isinstance(found, dict) else ():
+            plain = _PLAIN_CHOICES.get(str(key).removeprefix("_").removesuffix("_internal"))
+            if plain is not None:
+                asked = value.values() if isinstance(value, dict) else [value]  # one for each part of a model
+                # Without the package nothing is fetched for them, and flash attention is the one that is installed.
+                own = plain if fetches else {*plain, "flash_attention_2", "flash_attention_3", "flash_attention_4"}
+                yield from ((key, one) for one in asked if one is not None and str(one) not in own)
+            if key == "quant_method" and fetches and str(value) in _FETCHED_FOR:
+                yield key, value
+            waiting.append(value)
+        waiting += found if isinstance(found, list) else []
 
 
 def _refuse_adapter_code(folder: Path) -> None:
