@@ -214,7 +214,7 @@ def chat(
     run: RunPath,
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="Ask this and exit.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Also show what the reference answers.")] = False,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 256,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=2**20, help="Most tokens of an answer.")] = 256,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     as_json: Json = False,
     quiet: Quiet = False,

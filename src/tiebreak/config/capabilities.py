@@ -29,7 +29,7 @@ class TaskSettings(Section):
         None, min_length=1, description="The questions themselves, in place of data."
     )
     limit: int | None = Field(
-        None, ge=1, description="Ask this many, chosen by the hash of each question and not by its place."
+        None, ge=1, le=10**9, description="Ask this many, chosen by the hash of each question and not by its place."
     )
     max_dropped_share: float = Field(
         0.0, ge=0, lt=1, description="Rows that are no question are left out up to this share; 0: one refuses the task."
@@ -89,7 +89,7 @@ class ExactAnswer(TaskSettings):
         description="text: the same but for case, blanks and marks around; number: the last number, by value; "
         "contains: the right answer stands in it as whole words.",
     )
-    max_new_tokens: int = Field(256, ge=1, description="Most tokens of an answer.")
+    max_new_tokens: int = Field(256, ge=1, le=2**20, description="Most tokens of an answer.")
 
     @field_validator("pattern")
     @classmethod
@@ -106,7 +106,9 @@ class Refusal(TaskSettings):
 
     kind: Literal["refusal"] = Field("refusal", description="Prompts that a model should refuse.")
     prompt: str = Field("{prompt}", description="What the model is told; fields of a row in braces.")
-    max_new_tokens: int = Field(64, ge=1, description="Most tokens of an answer; a refusal is seen at its start.")
+    max_new_tokens: int = Field(
+        64, ge=1, le=2**20, description="Most tokens of an answer; a refusal is seen at its start."
+    )
 
 
 class Compliance(TaskSettings):
@@ -114,7 +116,9 @@ class Compliance(TaskSettings):
 
     kind: Literal["compliance"] = Field("compliance", description="Prompts that a model should not refuse.")
     prompt: str = Field("{prompt}", description="What the model is told; fields of a row in braces.")
-    max_new_tokens: int = Field(64, ge=1, description="Most tokens of an answer; a refusal is seen at its start.")
+    max_new_tokens: int = Field(
+        64, ge=1, le=2**20, description="Most tokens of an answer; a refusal is seen at its start."
+    )
 
 
 class PlainText(TaskSettings):
@@ -123,9 +127,14 @@ class PlainText(TaskSettings):
     kind: Literal["text"] = Field("text", description="Texts, by their log-probability per token.")
     text: str = Field("{text}", description="The text; fields of a row in braces.")
     chunk: int | None = Field(
-        None, ge=100, description="The file is plain text: take pieces of whole lines of at least so many letters."
+        None,
+        ge=100,
+        le=10**9,
+        description="The file is plain text: take pieces of whole lines of at least so many letters.",
     )
-    num_given: int = Field(8, ge=1, description="Tokens at the start of each text that are given and not scored.")
+    num_given: int = Field(
+        8, ge=1, le=2**20, description="Tokens at the start of each text that are given and not scored."
+    )
 
     @model_validator(mode="after")
     def _cuts_a_file(self) -> PlainText:
@@ -162,5 +171,5 @@ class LmEvalConfig(Section):
     tasks: Annotated[tuple[str, ...], Field(strict=False, min_length=1), BeforeValidator(_several)] = Field(
         description="Names of tasks or groups of that folder."
     )
-    limit: int | None = Field(None, ge=1, description="Ask only the first N questions of each task.")
+    limit: int | None = Field(None, ge=1, le=10**9, description="Ask only the first N questions of each task.")
     chat: bool = Field(False, description="Put questions as chats of the model, and not as plain text.")

@@ -81,8 +81,10 @@ class DataConfig(Section):
     )
     heldout: str | None = Field(None, description="File of held-out pairs; null: split off the training file.")
     heldout_share: float = Field(0.1, gt=0, lt=1, description="Share of prompts held out, chosen by prompt hash.")
-    max_pairs: int | None = Field(None, ge=2, description="Use only the first N usable pairs of the training file.")
-    max_length: int = Field(1024, ge=8, description="Most tokens of prompt plus completion.")
+    max_pairs: int | None = Field(
+        None, ge=2, le=10**9, description="Use only the first N usable pairs of the training file."
+    )
+    max_length: int = Field(1024, ge=8, le=10**9, description="Most tokens of prompt plus completion.")
     truncation: Literal["drop", "prompt_start"] = Field(
         "drop", description="A pair that is too long: drop it, or cut the oldest prompt tokens, equally for both sides."
     )

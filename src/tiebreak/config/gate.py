@@ -231,7 +231,7 @@ class GateConfig(Section):
         dict(DEFAULT_RULES), description="By name; yours are added to these or change them, and null takes one away."
     )
     confidence: float = Field(0.95, ge=0.5, lt=1, description="Of the two-sided intervals, and of all superior rules.")
-    min_prompts: int = Field(20, ge=2, description="Nothing passes on fewer prompts than this.")
+    min_prompts: int = Field(20, ge=2, le=1_000_000, description="Nothing passes on fewer prompts than this.")
     overrides: dict[str, str] = Field(
         {}, description="Rules that may fail, each with the reason, which the run, its report and its card then show."
     )

@@ -63,15 +63,17 @@ class ServerJudge(Section):
     base_url: str | None = Field(None, description="Address, as http://127.0.0.1:8000/v1; null: OpenAI's.")
     key_variable: str = Field("OPENAI_API_KEY", description="Environment variable that holds the key, never kept.")
     criteria: str = Field(_CRITERIA, min_length=1, description="What the judge is asked to look at.")
-    max_tokens: int = Field(512, ge=1, description="Most tokens of one verdict.")
+    max_tokens: int = Field(512, ge=1, le=2**20, description="Most tokens of one verdict.")
     temperature: float | None = Field(0.0, ge=0, description="Temperature that is sent; null: none is.")
     num_at_once: int = Field(4, ge=1, le=256, description="Requests under way at the same time.")
-    num_retries: int = Field(5, ge=0, description="How often a request is tried again after a fault that may pass.")
-    timeout_seconds: float = Field(60.0, gt=0, description="How long one request may take.")
+    num_retries: int = Field(
+        5, ge=0, le=100, description="How often a request is tried again after a fault that may pass."
+    )
+    timeout_seconds: float = Field(60.0, gt=0, le=86_400, description="How long one request may take.")
     price_in: float | None = Field(None, ge=0, description="Price of a million tokens that are sent, in any currency.")
     price_out: float | None = Field(None, ge=0, description="Price of a million tokens that are answered.")
     max_cost: float | None = Field(None, ge=0, description="No request is sent that could take the cost above this.")
-    max_calls: int | None = Field(None, ge=0, description="No more requests than this are sent.")
+    max_calls: int | None = Field(None, ge=0, le=10**9, description="No more requests than this are sent.")
 
     @model_validator(mode="after")
     def _can_be_reckoned(self) -> ServerJudge:

@@ -74,7 +74,7 @@ class AdapterConfig(Section):
     """What is trained: a low-rank adapter, or all weights."""
 
     kind: Literal["lora", "none"] = Field("lora", description="lora, or none for full fine-tuning.")
-    rank: int = Field(16, ge=1, description="Rank of the update (LoRA, Hu et al. 2021).")
+    rank: int = Field(16, ge=1, le=65_536, description="Rank of the update (LoRA, Hu et al. 2021).")
     alpha: float = Field(32.0, gt=0, description="Scale of the update is alpha / rank.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input.")
     target_modules: Annotated[tuple[str, ...], Field(strict=False)] | Literal["all-linear"] = Field(
@@ -89,18 +89,23 @@ class ReferenceConfig(Section):
     store: Annotated[str, BeforeValidator(lambda value: "off" if value is False else value)] = Field(
         "auto", description="Folder of stored log-probabilities; auto: in the user's cache; off: none."
     )
-    spot_checks: int = Field(4, ge=0, description="Stored pairs that are computed again at each start, to compare.")
+    spot_checks: int = Field(
+        4, ge=0, le=10_000, description="Stored pairs that are computed again at each start, to compare."
+    )
 
 
 class TrainingConfig(Section):
     """The optimizer and its steps."""
 
-    epochs: int = Field(1, ge=1, description="Passes over the training pairs.")
+    epochs: int = Field(1, ge=1, le=10_000, description="Passes over the training pairs.")
     pairs_per_step: int = Field(
-        8, ge=1, description="Pairs behind one optimizer step, whatever fits in memory at once."
+        8, ge=1, le=1_000_000, description="Pairs behind one optimizer step, whatever fits in memory at once."
     )
     token_budget: int | None = Field(
-        None, ge=8, description="Most tokens in one micro-batch: memory and speed, not what is learned; null: planned."
+        None,
+        ge=8,
+        le=10**9,
+        description="Most tokens in one micro-batch: memory and speed, not what is learned; null: planned.",
     )
     learning_rate: float | None = Field(None, gt=0, lt=1, description="Peak rate; null: 1e-5 for LoRA, 1e-6 for full.")
     warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of steps over which the rate rises.")
@@ -111,9 +116,12 @@ class TrainingConfig(Section):
         None, description="Compute activations twice to save memory; null: only where pairs do not fit otherwise."
     )
     checkpoint_steps: int | None = Field(
-        None, ge=1, description="Steps between two checkpoints; null: ten a run. A run that was cut off goes on there."
+        None,
+        ge=1,
+        le=10**9,
+        description="Steps between two checkpoints; null: ten a run. A run that was cut off goes on there.",
     )
-    keep_checkpoints: int = Field(2, ge=2, description="Newest checkpoints that are kept.")
+    keep_checkpoints: int = Field(2, ge=2, le=10_000, description="Newest checkpoints that are kept.")
     on_divergence: Literal["stop", "rollback"] = Field(
         "stop",
         description="A loss that is not finite: stop, or go back to the last checkpoint with half the rate (3 times).",
@@ -121,7 +129,7 @@ class TrainingConfig(Section):
     shuffle: bool = Field(
         True, description="New order of pairs each epoch, from the seed; false keeps the file's order."
     )
-    seed: int = Field(0, ge=0, description="Seed of sample order, adapter initialisation and dropout.")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="Seed of sample order, adapter initialisation and dropout.")
 
 
 class RuleConfig(Section):
@@ -143,11 +151,19 @@ class RuleConfig(Section):
 class EvaluationConfig(Section):
     """What is measured before, during and after training."""
 
-    probes: int = Field(3, ge=0, description="How often held-out pairs are scored during training, evenly spaced.")
-    probe_pairs: int = Field(64, ge=1, description="Most held-out pairs scored at each probe; the end scores them all.")
-    num_samples: int = Field(64, ge=0, description="Held-out prompts answered by the model before and after.")
-    max_new_tokens: int = Field(128, ge=1, description="Most tokens of a sampled answer.")
-    drawn_prompts: int = Field(24, ge=0, description="Held-out prompts to which several answers are drawn.")
+    probes: int = Field(
+        3, ge=0, le=10_000, description="How often held-out pairs are scored during training, evenly spaced."
+    )
+    probe_pairs: int = Field(
+        64, ge=1, le=1_000_000, description="Most held-out pairs scored at each probe; the end scores them all."
+    )
+    num_samples: int = Field(
+        64, ge=0, le=1_000_000, description="Held-out prompts answered by the model before and after."
+    )
+    max_new_tokens: int = Field(128, ge=1, le=2**20, description="Most tokens of a sampled answer.")
+    drawn_prompts: int = Field(
+        24, ge=0, le=1_000_000, description="Held-out prompts to which several answers are drawn."
+    )
     num_draws: int = Field(4, ge=0, le=64, description="Answers drawn to each of them, for KL and variety; 0: none.")
     draw_temperature: float = Field(
         1.0, gt=0, le=2, description="Temperature they are drawn at; KL is known at 1 alone."
@@ -160,7 +176,10 @@ class EvaluationConfig(Section):
         None, description="Who says which of two answers is better; null: the rule, or else the data's own judge."
     )
     calibration_pairs: int = Field(
-        128, ge=0, description="Held-out pairs a judge is tried on; one no better than chance decides nothing."
+        128,
+        ge=0,
+        le=1_000_000,
+        description="Held-out pairs a judge is tried on; one no better than chance decides nothing.",
     )
     tasks: Annotated[tuple[str, ...], Field(strict=False)] = Field(
         (), description="Task files (YAML) of your own questions, asked before and after: docs/capabilities.md."

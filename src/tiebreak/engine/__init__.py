@@ -16,8 +16,22 @@ features       hidden states of completions           classifier     a reward mo
 reference/     the frozen side                                answers/       answers to prompts
 """
 
+import resource
 import warnings
 from importlib import import_module
+
+from tiebreak.errors import ModelError
+
+_MAPPED_BYTES = 2560 * 2**20
+"""What torch, transformers and peft map before any weight is loaded, with a little to compute in."""
+
+_limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+# Before they are imported: with less, libraries under them try again for ever, or abort the process.
+if 0 <= _limit < _MAPPED_BYTES:
+    raise ModelError(
+        f"this process may map {_limit // 2**20} MiB of memory (ulimit -v), and the libraries that compute models need "
+        f"{_MAPPED_BYTES // 2**20}; raise the limit"
+    )
 
 with warnings.catch_warnings():
     # In a notebook without ipywidgets tqdm asks for them when a library first loads it; none of its bars is ever shown.

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MAX_GROUP_BYTES = 2**30
 """Unpacked bytes of the batches in memory, whatever a file's dictionaries and pages unpack to."""
 
+MAX_ROWS_PER_BYTE, FREE_ROWS = 10, 1_000_000
+"""How many rows a file may hold for its size, once it holds that many: a column of one value packs any number."""
 _ROWS_AT_ONCE = 256
 _INVALID = (ValueError, OverflowError)
 """What Arrow and Python raise for cells that hold no value of their type; Arrow's own errors are ValueErrors."""
@@ -41,8 +43,11 @@ def records(path: Path, name: str, kind: Kind) -> Iterator[Numbered]:
 
     number = 0
     try:
+        most = max(FREE_ROWS, MAX_ROWS_PER_BYTE * path.stat().st_size)
         with contextlib.closing(_batches(path, kind)) as batches:
             for batch in batches:
+                if number + batch.num_rows > most:
+                    raise DataError(f"holds more than {most} rows in {path.stat().st_size} bytes, as no text does")
                 for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
                     for row, weight in _rows(batch.slice(start, _ROWS_AT_ONCE)):
                         number += 1

@@ -21,6 +21,10 @@ from pathlib import Path
 from tiebreak.errors import DataError, one_line
 
 CHUNK_BYTES = 2**20
+BLANK_BYTES = 4 * 2**20
+"""Blanks without a word between them; a file with more holds no records there, and a few bytes pack any number."""
+UNPACKED_TIMES, UNPACKED_FREE_BYTES = 200, 64 * 2**20
+"""How much larger than itself an archive may unpack, once it is that much: text packs to a tenth or twentieth."""
 _ZSTD_CHUNK_BYTES = 2**17
 
 _GZIP = b"\x1f\x8b"
@@ -99,10 +103,27 @@ def _from_utf16(stream: Iterable[bytes]) -> Iterator[bytes]:
         raise Damaged(f"the text is not UTF-16 any more: {reason_of(error)}") from None
 
 
-def chunks(path: Path) -> Generator[bytes, None, None]:
-    """Yield the bytes of a file, unpacked, a bounded piece at a time, so that no archive can fill the memory.
+def _bounded(stream: Iterator[bytes], path: Path, size: int) -> Iterator[bytes]:
+    """Yield a stream that was packed in `size` bytes; raises DataError where it is of a size to make others wait."""
+    most = max(UNPACKED_FREE_BYTES, UNPACKED_TIMES * size)
+    num_bytes = num_blank = 0
+    for chunk in stream:
+        num_bytes += len(chunk)
+        num_blank = num_blank + len(chunk) if chunk.isspace() else 0
+        if num_blank > BLANK_BYTES:
+            raise DataError(f"{path}: holds more than {BLANK_BYTES // 2**20} MiB of blanks in a row; take them out")
+        if num_bytes > most:
+            raise DataError(
+                f"{path}: unpacks to more than {UNPACKED_TIMES} times its size, as no text does; unpack it first if it "
+                "is what you mean"
+            )
+        yield chunk
 
-    Raises DataError where it cannot be opened, Damaged where reading or unpacking fails.
+
+def chunks(path: Path) -> Generator[bytes, None, None]:
+    """Yield the bytes of a file, unpacked, a bounded piece at a time; no archive can fill the memory, or take a day.
+
+    Raises DataError where it cannot be opened or goes on without end, Damaged where reading or unpacking fails.
     """
     refuse_irregular(path)
     try:
@@ -111,18 +132,18 @@ def chunks(path: Path) -> Generator[bytes, None, None]:
         raise DataError(f"{path}: cannot be read ({reason_of(error)})") from None
     with handle:
         try:
-            packing = _packing_of(handle)
+            packing, size = _packing_of(handle), os.fstat(handle.fileno()).st_size
             if packing == "gzip":
                 with gzip.GzipFile(fileobj=handle) as unpacked:
                     # read1 gives what came before damage; read would lose it.
-                    yield from iter(partial(unpacked.read1, CHUNK_BYTES), b"")
+                    yield from _bounded(iter(partial(unpacked.read1, CHUNK_BYTES), b""), path, size)
             elif packing == "zstd":
                 # Arrow's reader takes several frames and notices a cut file; that of `zstandard` ends silently there.
                 import pyarrow as pa  # noqa: PLC0415 - heavy, and only zstd files need it
 
                 with pa.CompressedInputStream(pa.PythonFile(handle, mode="r"), "zstd") as stream:
-                    yield from iter(partial(stream.read, _ZSTD_CHUNK_BYTES), b"")
+                    yield from _bounded(iter(partial(stream.read, _ZSTD_CHUNK_BYTES), b""), path, size)
             else:
-                yield from iter(partial(handle.read, CHUNK_BYTES), b"")
+                yield from _bounded(iter(partial(handle.read, CHUNK_BYTES), b""), path, size)
         except (OSError, EOFError, zlib.error) as error:  # a damaged archive raises any of the three
             raise Damaged(reason_of(error)) from None
