@@ -11,7 +11,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -80,7 +80,8 @@ class _Old(yaml.SafeLoader):
 class _Loader(_Old):
     """The same with the values of YAML 1.2."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+_Loader.yaml_implicit_resolvers = {}  # its own, not those of YAML 1.1 that it inherits
 
 
 class _Dumper(yaml.SafeDumper):
