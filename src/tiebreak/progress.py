@@ -47,3 +47,26 @@ class Silent:
             pass
 
         yield advance
+
+
+class Noting:
+    """Passes everything on and keeps what should not be overlooked, so that it can be read after the run, too."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.warnings: list[str] = []
+        """Each sentence once, in the order in which they were first told."""
+
+    def say(self, text: str) -> None:
+        """Pass it on."""
+        self._progress.say(text)
+
+    def warn(self, text: str) -> None:
+        """Keep it and pass it on."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+        self._progress.warn(text)
+
+    def stage(self, name: str, total: int | None) -> contextlib.AbstractContextManager[Advance]:
+        """Pass it on."""
+        return self._progress.stage(name, total)

@@ -8,55 +8,15 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tiebreak.config import dump_config, load_config
 from tiebreak.errors import RunError
-from tiebreak.evaluation.measures import summarise
 from tiebreak.evaluation.rows import Row
 from tiebreak.files import write_json, write_jsonl
 from tiebreak.reporting.capability_card import by_group, capability_card
 from tiebreak.reporting.card import model_card
 from tiebreak.reporting.page import render_report, write_report
-from tiebreak.runs import Run
+from written_runs import NUM, PROMPTS, row_of, written_run
 
-NUM = 40
-PROMPTS = [f"prompt{index}" for index in range(NUM)]
 HOSTILE = "a | b `c` [x](http://evil.example) <script>alert(1)</script>\n\n# heading * _z_ \\"
-
-
-def _row(key, before, after, prompts=PROMPTS):
-    wide = lambda value: value if isinstance(value, list) else [value] * len(prompts)  # noqa: E731
-    return Row.of(key, prompts, wide(before), wide(after))
-
-
-def _run(folder, *more: Row, name="run", model="llama sha256:00", **settings) -> Run:
-    """A run that was measured by what is written here."""
-    run = Run(folder / name)
-    run.path.mkdir(parents=True)
-    config = load_config(None, {"evaluation.probe_pairs": 16, "output.dir": "run"} | settings)
-    run.config_file.write_text(dump_config(config), encoding="utf-8")
-    twice = [PROMPTS[index // 2] for index in range(NUM)]
-    rows = [
-        _row("accuracy", 0.5, [1.0] * 36 + [0.0] * 4, twice),
-        _row("margin", 0.0, 0.7, twice),
-        _row("answers/preferred", 0.5, [1.0] * 30 + [0.0] * 10),
-        _row("answers/repetition", 0.1, 0.1),
-        *more,
-    ]
-    write_jsonl(run.measures_file, (row.as_dict() for row in rows))
-    write_json(run.evaluation_file, summarise(rows, NUM, config.gate, ["a fact"], 3))
-    probes = [{"step": step, "heldout/rewards/accuracies": 0.5 + step / 100} for step in (0, 20, 40)]
-    write_jsonl(run.metrics_file, [{"step": 10, "grad_norm": 0.6}, *probes])
-    manifest = {"model": model, "reference": f"{model}, adapter off", "method": "lora", "status": "done"}
-    manifest |= {"data_fingerprint": "d" * 64, "config_fingerprint": "c" * 64, "versions": {"tiebreak": "1"}}
-    manifest |= {"num_steps": 40, "num_steps_done": 40, "training_seconds": 3.0, "device": "cpu", "started": "now"}
-    manifest |= {"num_parameters": 10, "num_trainable_parameters": 5, "learning_rate": 1e-5, "num_threads": 1}
-    write_json(run.manifest_file, manifest | {"peak_memory_bytes": 1})
-    counts = ("records", "train_pairs", "train_prompts", "heldout_pairs", "dropped", "beyond_max_pairs")
-    data = {f"num_{name}": 1 for name in (*counts, "truncated_pairs")}
-    spread = {"mean": 1.0, "median": 1.0, "max": 1}
-    data |= {f"{side}_tokens": spread for side in ("prompt", "chosen", "rejected")}
-    write_json(run.data_file, data | {"files": [], "max_length": 1})
-    return run
 
 
 def _measure(card, key):
@@ -67,7 +27,7 @@ def _measure(card, key):
 
 
 def test_before_and_after_are_those_of_the_table_and_on_the_way_those_of_the_probes(tmp_path):
-    run = _run(tmp_path)
+    run = written_run(tmp_path)
     card = capability_card(run)
     for row in run.evaluation["table"]:
         found = _measure(card, row["key"])
@@ -80,7 +40,7 @@ def test_before_and_after_are_those_of_the_table_and_on_the_way_those_of_the_pro
 
 
 def test_each_measure_stands_beside_the_rules_that_it_is_held_against(tmp_path):
-    run = _run(tmp_path, **{"gate.overrides": {"repetition": "few items"}, "gate.min_prompts": 20})
+    run = written_run(tmp_path, **{"gate.overrides": {"repetition": "few items"}, "gate.min_prompts": 20})
     card, evaluation = capability_card(run), run.evaluation
     assert (card["verdict"], card["first_line"]) == (evaluation["verdict"], evaluation["reason"])
     assert card["overridden"] == evaluation["overridden"]
@@ -101,7 +61,9 @@ def test_each_measure_stands_beside_the_rules_that_it_is_held_against(tmp_path):
 
 def test_abilities_and_tasks_are_a_group_of_their_own_before_the_pairs(tmp_path):
     task = Row("capability/sums", "Sums | in my head", "share", "higher", PROMPTS, [1.0] * NUM, [0.9] * NUM)
-    card = capability_card(_run(tmp_path, _row("capability", -1.0, -1.1), _row("neutral_logps", -2.0, -2.0), task))
+    card = capability_card(
+        written_run(tmp_path, row_of("capability", -1.0, -1.1), row_of("neutral_logps", -2.0, -2.0), task)
+    )
     titles = [title for title, _ in by_group(card)]
     assert titles[0].startswith("Answers")
     assert titles[1].startswith("Abilities")
@@ -114,7 +76,7 @@ def test_abilities_and_tasks_are_a_group_of_their_own_before_the_pairs(tmp_path)
 
 def test_weak_evidence_is_called_so_everywhere(tmp_path):
     weak = Row("answers/judged", "Judged", "share", "higher", PROMPTS, [0.5] * NUM, [0.7] * NUM, True, "a <probe>")
-    run = _run(tmp_path, weak)
+    run = written_run(tmp_path, weak)
     found = _measure(capability_card(run), "answers/judged")
     assert (found["weak"], found["note"]) == (True, "a <probe>")
     assert "weak evidence: a &lt;probe&gt;" in render_report(run)
@@ -122,7 +84,7 @@ def test_weak_evidence_is_called_so_everywhere(tmp_path):
 
 
 def test_a_value_that_is_no_number_has_a_row_that_says_so(tmp_path):
-    run = _run(tmp_path, _row("answers/length", 10.0, [float("nan")] + [10.0] * (NUM - 1)))
+    run = written_run(tmp_path, row_of("answers/length", 10.0, [float("nan")] + [10.0] * (NUM - 1)))
     found = _measure(capability_card(run), "answers/length")
     assert (found["before"], found["after"], found["num"]) == (None, None, NUM)
     assert {rule["verdict"] for rule in found["rules"]} == {"fail"}
@@ -131,7 +93,7 @@ def test_a_value_that_is_no_number_has_a_row_that_says_so(tmp_path):
 
 
 def test_the_card_is_written_beside_the_report(tmp_path):
-    run = _run(tmp_path)
+    run = written_run(tmp_path)
     write_report(run)
     assert json.loads(run.capability_file.read_text()) == capability_card(run)
     assert "Capability card" in run.report_file.read_text()
@@ -157,7 +119,7 @@ class _Texts(HTMLParser):
 
 
 def test_the_page_shows_numbers_rules_and_the_way(tmp_path):
-    page = render_report(_run(tmp_path))
+    page = render_report(written_run(tmp_path))
     rows = [" ".join(row.split()) for row in _Texts(page).rows]
     [accuracy] = [row for row in rows if row.startswith("Held-out preference accuracy 50.0 %")]
     assert "90.0 %" in accuracy
@@ -180,7 +142,7 @@ def _tables(text):
 
 def test_nothing_that_a_name_says_breaks_the_model_card(tmp_path):
     task = Row("capability/x", HOSTILE, "share", "higher", PROMPTS, [1.0] * NUM, [0.9] * NUM, True, HOSTILE)
-    hostile = _run(
+    hostile = written_run(
         tmp_path,
         task,
         name="run `<b>` | [x](y)",
@@ -191,7 +153,7 @@ def test_nothing_that_a_name_says_breaks_the_model_card(tmp_path):
             "evaluation.rule": {"name": f"```\n{HOSTILE}", "pattern": "```"},
         },
     )
-    text, plain = model_card(hostile, "merged"), model_card(_run(tmp_path / "plain", task), "merged")
+    text, plain = model_card(hostile, "merged"), model_card(written_run(tmp_path / "plain", task), "merged")
     assert {len(row) for row in _tables(text)} == {3, 6}
     assert len(_tables(text)) == len(_tables(plain))
     before, _, code = text.partition("````yaml")
@@ -206,7 +168,7 @@ def test_nothing_that_a_name_says_breaks_the_model_card(tmp_path):
 
 
 def test_the_model_card_names_what_each_rule_found_and_wanted(tmp_path):
-    run = _run(tmp_path)
+    run = written_run(tmp_path)
     rows = _tables(model_card(run, "adapter"))
     [accuracy] = [row for row in rows if row[0] == "Held-out preference accuracy"]
     assert accuracy[1] == "50.0 %"
@@ -220,7 +182,7 @@ def test_the_model_card_names_what_each_rule_found_and_wanted(tmp_path):
 
 @pytest.mark.parametrize("damage", ["evaluation.json", "measures.jsonl", "metrics.jsonl", "run.json"])
 def test_files_that_are_not_as_a_run_writes_them_are_one_line(tmp_path, damage):
-    run = _run(tmp_path)
+    run = written_run(tmp_path)
     files = {"evaluation.json": {"verdict": "pass"}, "run.json": {"model": 3}}
     wrong = files.get(damage, [{"step": 1, "heldout/rewards/accuracies": {}}])
     if isinstance(wrong, dict):

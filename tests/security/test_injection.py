@@ -163,7 +163,9 @@ def _check_page(page: str) -> None:
             assert (attributes[name] or "").startswith("#")
         assert not re.search(r"url\((?!#)|expression", attributes.get("style") or "")
     assert not ACTIVE.search(page.replace("\r", ""))
-    assert "http-equiv" not in page
+    policies = [attributes for tag, attributes in elements.found if tag == "meta" and "http-equiv" in attributes]
+    assert [policy["http-equiv"] for policy in policies] == ["Content-Security-Policy"]
+    assert page.count("http-equiv") == 1
 
 
 def _spoiled(value, text: str):

@@ -123,7 +123,7 @@ def test_exporting_leaves_policy_and_run_as_they_were(trained, loaded, tmp_path)
 def test_an_artefact_says_what_it_is_made_of(trained, loaded, tmp_path):
     artefact = export(trained, loaded, tmp_path / "out")
     made_of = json.loads((tmp_path / "out" / "tiebreak.json").read_text())
-    assert made_of["artefact"] == artefact.as_dict()
+    assert made_of["artefact"] == {key: value for key, value in artefact.as_dict().items() if key != "path"}
     assert made_of["run"]["data_fingerprint"] == trained.manifest["data_fingerprint"]
     for name, digest in made_of["files_sha256"].items():
         assert file_digest(tmp_path / "out" / name) == digest
@@ -133,6 +133,21 @@ def test_an_artefact_says_what_it_is_made_of(trained, loaded, tmp_path):
     card = (tmp_path / "out" / "README.md").read_text()
     assert f"Verdict: {trained.verdict}" in card
     assert "AutoModelForCausalLM" in card
+
+
+@pytest.mark.parametrize("form", ["merged", "adapter"])
+def test_an_artefact_says_no_place_of_this_machine_but_where_an_adapter_finds_its_base(trained, loaded, tmp_path, form):
+    if form == "adapter" and not loaded.policy.is_adapter:
+        return
+    heard, base = Heard(), loaded.policy.source.base
+    export(trained, loaded, tmp_path / "out", form, heard)
+    places = (str(tmp_path), str(trained.path), str(Path(base).parent), str(Path(trained.config.data.train).parent))
+    written = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    said = {name for name, content in written.items() if any(place.encode() in content for place in places)}
+    assert said == ({"adapter_config.json"} if form == "adapter" else set())
+    if form == "adapter":  # nobody could load it otherwise
+        assert json.loads(written["adapter_config.json"])["base_model_name_or_path"] == base
+        assert any("base_model_name_or_path has to say where it lies" in line for line in heard.sentences)
 
 
 def test_a_folder_with_something_in_it_is_never_written_to(trained, loaded, tmp_path):

@@ -19,7 +19,7 @@ from tiebreak.config.capabilities import (
     Refusal,
     TaskConfig,
 )
-from tiebreak.config.commands import command, in_quotes, quoted, reading, rendered_by
+from tiebreak.config.commands import command, in_quotes, quoted, reading, rendered_by, settings_of, train_with
 from tiebreak.config.data import BUNDLED_PAIRS, DataConfig, SourceConfig
 from tiebreak.config.describe import describe_config, dump_config
 from tiebreak.config.gate import MEASURES, GateConfig, GateRule
@@ -93,6 +93,8 @@ __all__ = [
     "quoted",
     "reading",
     "rendered_by",
+    "settings_of",
+    "train_with",
     "warnings_of",
     "with_output_dir",
     "with_whole_paths",

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tiebreak.config.data import DataConfig
-from tiebreak.config.settings import ModelConfig
+from tiebreak.config.settings import Config, ModelConfig
+from tiebreak.config.yaml_text import write_yaml
 
 FLAGS = {
     "format": "--format",
@@ -70,6 +71,24 @@ def command(verb: str, read: Mapping[str, Any], *then: str) -> str:
     words += [*then]
     words += [word for name in _READ_BY[verb] if read.get(name) is not None for word in _said(name, read[name])]
     return " ".join(map(quoted, words))
+
+
+def train_with(file: str, settings: Mapping[str, Any]) -> str:
+    """Return the command that trains with the settings of a file, and others by dotted key on top: a line for each."""
+    said = (quoted(f"{key}={write_yaml(value, inline=True)}") for key, value in settings.items())
+    return " \\\n  --set ".join([f"tiebreak train {quoted(_path(file))}", *said])
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """Return by dotted key, as plain values, each setting that is not its default; on an empty file they make it."""
+    said: dict[str, Any] = {}
+    for name, section in config:
+        usual = getattr(Config(), name)
+        default = usual.model_dump(mode="json") if type(usual) is type(section) else {}
+        for key, value in section.model_dump(mode="json").items():
+            if key not in default or value != default[key]:
+                said[f"{name}.{key}"] = value
+    return said
 
 
 def _said(name: str, value: Any) -> Iterator[str]:

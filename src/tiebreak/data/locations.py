@@ -59,6 +59,12 @@ def locate(spec: str) -> Located:
     return [(path, _printable(path.name))]
 
 
+def hub_name(spec: str) -> str | None:
+    """Return the name of a data set on the Hub, where it is one that is meant."""
+    found = _HUB_NAME.fullmatch(spec)
+    return found["name"] if found else None
+
+
 def held_out_by_name(places: Located) -> frozenset[Path]:
     """Return those of several files whose own names say that they are not for training, like dev/a.jsonl.
 

@@ -8,26 +8,22 @@ because SVG text is trusted by the page.
 from __future__ import annotations
 
 import functools
-import html
 import itertools
 import math
-import re
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tiebreak.doctor.sentences import is_number
-from tiebreak.reporting.figures import CHOSEN, HELDOUT, INK, MUTED, REJECTED, TRAIN, Plot, draw_svg
+from tiebreak.reporting.figures import CHOSEN, HELDOUT, INK, MUTED, PAGE, REJECTED, TRAIN, Plot, plot
+from tiebreak.reporting.numbers import is_number
 from tiebreak.reporting.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Report = Mapping[str, Any]
-Draw = Callable[["Axes"], None]
 
 MAX_ROWS = 16
 MAX_TICKS = 8
@@ -61,19 +57,7 @@ class Row:
 def audit_plots(report: Report) -> list[Plot]:
     """Return every plot that the report holds numbers for."""
     parts = (_lengths, _differences, _prompts, _shortcut, _agreement, _tokens)
-    return [plot for part in parts for plot in part(report)]
-
-
-def _plot(name: str, caption: str, draw: Draw, height: float = 2.7) -> Plot:
-    with warnings.catch_warnings():
-        # Names may hold letters that the font for measuring lacks; the browser has its own fonts.
-        warnings.simplefilter("ignore", UserWarning)
-        svg = draw_svg(name, draw, height)
-    # Ids that nothing refers to repeat from plot to plot, and a page may have an id only once.
-    used = set(re.findall(r"#(\w+)", svg))
-    svg = re.sub(r' id="([\w.]+)"', lambda found: found[0] if found[1] in used else "", svg)
-    label = html.escape(f"{name}: {caption}")
-    return Plot(name, caption, svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1))
+    return [drawn for part in parts for drawn in part(report)]
 
 
 def _histogram(found: Any, key: str = "counts") -> Histogram | None:
@@ -101,7 +85,8 @@ def _lengths(report: Report) -> Iterator[Plot]:
         _legend_above(axes, len(sides))
 
     if sides:
-        yield _plot("Lengths", "Words in the prompt and in both completions; bars of equal width.", draw)
+        says = "".join(_middle(drawn, f"of {side}") for side, _, drawn in sides)
+        yield plot("Lengths", "Words in the prompt and in both completions; bars of equal width.", draw, says=says)
 
 
 def _differences(report: Report) -> Iterator[Plot]:
@@ -120,10 +105,10 @@ def _differences(report: Report) -> Iterator[Plot]:
 
     if lengths:
         caption = "Left of the line the rejected completion is the longer one."
-        yield _plot("Length difference", caption, functools.partial(draw_lengths, drawn=lengths))
+        yield plot("Length difference", caption, functools.partial(draw_lengths, drawn=lengths), says=_sides(lengths))
     if margins:
         caption = "Score of chosen minus score of rejected. Left of the line they contradict the label."
-        yield _plot("Margins", caption, functools.partial(draw_margins, drawn=margins))
+        yield plot("Margins", caption, functools.partial(draw_margins, drawn=margins), says=_sides(margins))
 
 
 def _prompts(report: Report) -> Iterator[Plot]:
@@ -141,7 +126,8 @@ def _prompts(report: Report) -> Iterator[Plot]:
         axes.set_xlabel("pairs on one prompt")
         axes.set_ylabel("prompts")
 
-    yield _plot("Pairs per prompt", "Pairs of one prompt are no independent evidence.", draw)
+    caption = "Pairs of one prompt are no independent evidence."
+    yield plot("Pairs per prompt", caption, draw, says=_middle(drawn, "pairs on a prompt"))
 
 
 def _tokens(report: Report) -> Iterator[Plot]:
@@ -159,7 +145,8 @@ def _tokens(report: Report) -> Iterator[Plot]:
         axes.set_xlabel("tokens of a row: prompt and the longer completion")
         axes.set_ylabel("pairs")
 
-    yield _plot("Tokens", "Bars of equal width. What lies right of the line is cut or dropped.", draw)
+    caption = "Bars of equal width. What lies right of the line is cut or dropped."
+    yield plot("Tokens", caption, draw, says=_middle(drawn, "tokens of a row"))
 
 
 def _shortcut(report: Report) -> Iterator[Plot]:
@@ -171,7 +158,7 @@ def _shortcut(report: Report) -> Iterator[Plot]:
     if rows:
         caption = "Held-out pairs told right by their surface alone. Dashed: chance. Lines: 95 % intervals."
         draw = functools.partial(_forest, rows=rows, label="accuracy", chance=0.5)
-        yield _plot("Shortcuts", caption, draw, _height(rows))
+        yield plot("Shortcuts", caption, draw, _height(rows), _listed(rows))
 
 
 def _agreement(report: Report) -> Iterator[Plot]:
@@ -183,7 +170,23 @@ def _agreement(report: Report) -> Iterator[Plot]:
         which = f" The {MAX_ROWS} lowest." if len(known) > MAX_ROWS else ""
         caption = f"How often an annotator votes as the others do; orange: unreliable. Lines: intervals.{which}"
         draw = functools.partial(_forest, rows=rows, label="agreement")
-        yield _plot("Agreement of annotators", caption, draw, _height(rows))
+        yield plot("Agreement of annotators", caption, draw, _height(rows), _listed(rows))
+
+
+def _middle(drawn: Histogram, what: str) -> str:
+    """Say between which edges the middle one lies, for whoever does not see the bars."""
+    place = int(np.searchsorted(np.cumsum(drawn.counts), sum(drawn.counts) / 2))
+    return f" {what}: the middle one lies between {_plain(drawn.edges[place])} and {_plain(drawn.edges[place + 1])}."
+
+
+def _sides(drawn: Histogram) -> str:
+    bars = list(zip(itertools.pairwise(drawn.edges), drawn.counts, strict=True))
+    left, right = (sum(n for edges, n in bars if edges[1] <= 0), sum(n for edges, n in bars if edges[0] >= 0))
+    return f" {left:,g} pairs left of the line, {right:,g} right of it."
+
+
+def _listed(rows: Sequence[Row]) -> str:
+    return " " + ", ".join(f"{row.name} {row.share:.1%}" for row in rows) + "."
 
 
 def _name(found: Any) -> str:
@@ -222,7 +225,7 @@ def _two_sided(axes: Axes, drawn: Histogram) -> None:
     bars = list(itertools.pairwise(drawn.edges))
     colours = [MUTED if left < 0 < right else REJECTED if left < 0 else CHOSEN for left, right in bars]
     widths = [right - left for left, right in bars]
-    axes.bar(drawn.edges[:-1], drawn.counts, widths, align="edge", color=colours, edgecolor="white", linewidth=0.6)
+    axes.bar(drawn.edges[:-1], drawn.counts, widths, align="edge", color=colours, edgecolor=PAGE, linewidth=0.6)
     if drawn.edges[0] <= 0 <= drawn.edges[-1]:
         axes.axvline(0, color=INK, linewidth=0.9)
     axes.set_ylabel("pairs")

@@ -18,6 +18,8 @@ from tiebreak.doctor import sentences as words
 from tiebreak.doctor.figures import audit_plots
 from tiebreak.doctor.rules import SEVERITIES
 from tiebreak.files import write_text
+from tiebreak.reporting.look import page_environment
+from tiebreak.reporting.numbers import NOTHING, amount, count, is_number, numbered, percent
 from tiebreak.reporting.visible import visible
 
 MAX_TEXT = 400
@@ -37,37 +39,28 @@ def render_audit_page(report: Mapping[str, Any]) -> str:
     template = _environment().get_template("audit.html.j2")
     return template.render(
         report=report,
-        name=visible(files[0].get("path") or "", 120) if len(files) == 1 else words.numbered(len(files), "file"),
+        name=visible(files[0].get("path") or "", 120) if len(files) == 1 else numbered(len(files), "file"),
         clean=words.is_clean(report),
         verdict=words.verdict(report),
         steps=[(_whole(step.command), step.reason) for step in words.next_steps(report)],
         totals=words.totals(report),
         readings=[(file.get("path"), file.get("title"), words.reading_of(file)) for file in files[:MAX_ROWS]],
         tiles=_tiles(report),
-        findings=[found for severity in SEVERITIES for found in words.of_severity(report, severity)],
+        findings=[_finding(found, grade) for grade in SEVERITIES for found in words.of_severity(report, grade)],
         measurements=measured,
         intervals=any(" … " in one.text for one in measured),
         # The only markup that is trusted: drawn here, from numbers and cleaned names.
         plots=[{"caption": plot.caption, "svg": Markup(plot.svg)} for plot in audit_plots(report)],  # noqa: S704
-        cleaning=words.CLEANING,
         max_rows=MAX_ROWS,
     )
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tiebreak.reporting"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_harmless,
-    )
+    environment = page_environment(_harmless)
     environment.filters |= {
-        "count": words.count,
-        "percent": words.percent,
-        "amount": words.amount,
+        "count": count,
+        "percent": percent,
         "estimated": words.estimated,
-        "width": _width,
         "columns": _columns,
         "first": lambda values, limit: list(islice(values or (), limit)),
     }
@@ -76,7 +69,7 @@ def _environment() -> jinja2.Environment:
 
 def _harmless(value: Any) -> Any:
     """Make whatever the template prints visible; it is escaped after that."""
-    return value if isinstance(value, Markup) else visible(words.NOTHING if value is None else value, MAX_TEXT)
+    return value if isinstance(value, Markup) else visible(NOTHING if value is None else value, MAX_TEXT)
 
 
 def _whole(command: str) -> Markup:
@@ -93,15 +86,27 @@ def _tiles(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     pairs, dropped = report.get("num_pairs"), report.get("num_dropped")
     alpha, wrong = agreement.get("krippendorff_alpha"), noise.get("high")
     tiles = [
-        (pairs, words.count(pairs), f"usable pairs, {words.numbered(report.get('num_prompts'), 'prompt')}"),
-        (dropped, words.count(dropped), f"of {words.numbered(report.get('num_records'), 'record')} dropped"),
-        (longer, words.percent(longer), "of pairs prefer the longer completion"),
-        (length, words.percent(length), "held-out accuracy of length alone"),
-        (alpha, f"{alpha:.2f}" if words.is_number(alpha) else "", "Krippendorff's alpha of the annotators"),
-        (wrong, f"≤ {words.percent(wrong)}", "of labels are turned round (95 %)"),
-        (fit, words.percent(fit), f"of pairs fit in {words.count(limit)} tokens"),
+        (pairs, count(pairs), f"usable pairs, {numbered(report.get('num_prompts'), 'prompt')}"),
+        (dropped, count(dropped), f"of {numbered(report.get('num_records'), 'record')} dropped"),
+        (longer, percent(longer), "of pairs prefer the longer completion"),
+        (length, percent(length), "held-out accuracy of length alone"),
+        (alpha, f"{alpha:.2f}" if is_number(alpha) else "", "Krippendorff's alpha of the annotators"),
+        (wrong, f"≤ {percent(wrong)}", "of labels are turned round (95 %)"),
+        (fit, percent(fit), f"of pairs fit in {count(limit)} tokens"),
     ]
-    return [(shown, label) for value, shown, label in tiles if words.is_number(value)]
+    return [(shown, label) for value, shown, label in tiles if is_number(value)]
+
+
+def _finding(found: Mapping[str, Any], grade: str) -> dict[str, Any]:
+    """Return a finding in the words of a row of the table that all pages show."""
+    return {
+        **{key: found.get(key) for key in ("code", "title", "detail", "remedy")},
+        "grade": grade,
+        "examples": list(islice(found.get("examples") or (), 3)),
+        "amount": amount(found),
+        "width": _width(found.get("share")),
+        "does": words.CLEANING.get(str(found.get("action")), ""),
+    }
 
 
 def _columns(spreads: Sequence[tuple[str, Mapping[str, Any] | None]]) -> list[str]:
@@ -111,4 +116,4 @@ def _columns(spreads: Sequence[tuple[str, Mapping[str, Any] | None]]) -> list[st
 
 def _width(share: Any) -> str:
     """Return a share as the width of a bar, never more than the whole."""
-    return f"{100 * min(1.0, max(0.0, share)) if words.is_number(share) else 0:.1f}%"
+    return f"{100 * min(1.0, max(0.0, share)) if is_number(share) else 0:.1f}%"

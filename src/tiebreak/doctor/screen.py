@@ -15,6 +15,7 @@ from rich.text import Text
 from tiebreak.doctor import sentences as words
 from tiebreak.doctor.sentences import MAX_COMMAND
 from tiebreak.reporting.console import printable
+from tiebreak.reporting.numbers import amount, numbered
 from tiebreak.reporting.visible import visible
 
 STYLES = {"error": "bold red", "warning": "bold yellow", "info": "dim"}
@@ -65,7 +66,7 @@ def _screen(report: Mapping[str, Any], width: int) -> Iterator[Line]:
         found = words.of_severity(report, severity)
         if found:
             yield Line(Text())
-            yield Line(_text(words.numbered(len(found), words.NOUNS[severity]), STYLES[severity]))
+            yield Line(_text(numbered(len(found), words.NOUNS[severity]), STYLES[severity]))
         for finding in found:
             yield from _finding(finding, severity, width)
     if measured := words.measurements(report):
@@ -84,7 +85,7 @@ def _screen(report: Mapping[str, Any], width: int) -> Iterator[Line]:
 
 def _finding(found: Mapping[str, Any], severity: str, width: int) -> Iterator[Line]:
     style = "dim" if severity == "info" else ""
-    title = _text(f"{words.amount(found)}: {found.get('title') or ''}", style)
+    title = _text(f"{amount(found)}: {found.get('title') or ''}", style)
     yield Line(Text.assemble(_text(found.get("code"), STYLES[severity]), "  ", title), 2)
     if found.get("detail"):
         yield Line(_text(found["detail"], style, limit=400), INDENT)

@@ -6,20 +6,18 @@ null is left out. Names from data are cut and made visible; who shows them still
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 from tiebreak.config import command
 from tiebreak.data.formats.guesses import UNKNOWN
 from tiebreak.doctor.rules import READING_RULES, SEVERITIES, TOKEN_RULES
-from tiebreak.reporting.numbers import shown
+from tiebreak.reporting.numbers import count, is_number, numbered, percent, shown
 from tiebreak.reporting.visible import visible
 
 Report = Mapping[str, Any]
 
-NOTHING = "–"
 NOUNS = {"error": "error", "warning": "warning", "info": "note"}
 CLEANING = {
     "reject": "clean drops them",
@@ -51,27 +49,6 @@ class Measurement:
 
     name: str
     text: str
-
-
-def is_number(value: Any) -> TypeGuard[float]:
-    """Whether a value of the report is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def count(value: Any) -> str:
-    """Return a number as people read it, like `1,193` or `950.2`."""
-    if not is_number(value):
-        return NOTHING
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}".removesuffix(".0")
-
-
-def percent(share: Any) -> str:
-    """Return a share like `12.5 %`; neither a little nor nearly all is rounded away."""
-    if not is_number(share):
-        return NOTHING
-    if 0 < share < 0.0005:
-        return "< 0.1 %"
-    return "> 99.9 %" if 0.9995 <= share < 1 else f"{100 * share:.1f} %"
 
 
 def estimated(found: Mapping[str, Any] | None, key: str, unit: str = "share") -> str:
@@ -141,17 +118,6 @@ def _reading(report: Report) -> Report:
     files: Sequence[Mapping[str, Any]] = report.get("files") or ()
     name = str(files[0].get("path") or "") if len(files) == 1 else ""
     return report.get("read") or {"train": name or "FILE"}
-
-
-def numbered(number: Any, noun: str) -> str:
-    """Return `1 pair`, `2 pairs`."""
-    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
-
-
-def amount(found: Mapping[str, Any]) -> str:
-    """Return how much a finding found, like `4 pairs (0.3 %)`."""
-    many = numbered(found.get("count"), visible(found.get("of") or "records", MAX_NAME).removesuffix("s"))
-    return f"{many} ({percent(found['share'])})" if is_number(found.get("share")) else many
 
 
 def listed(names: Sequence[str], limit: int = MAX_LISTED) -> str:

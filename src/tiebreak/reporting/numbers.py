@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
+
+from tiebreak.reporting.visible import visible
+
+NOTHING = "–"
 
 
 def shown(estimate: Mapping[str, Any], unit: str) -> str:
@@ -42,3 +46,35 @@ def duration(seconds: float) -> str:
 def gibibytes(num_bytes: float) -> str:
     """Return bytes in GiB, like `2.4 GiB`."""
     return f"{num_bytes / 2**30:.1f} GiB"
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def count(value: Any) -> str:
+    """Return a number as people read it, like `1,193` or `950.2`."""
+    if not is_number(value):
+        return NOTHING
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}".removesuffix(".0")
+
+
+def percent(share: Any) -> str:
+    """Return a share like `12.5 %`; neither a little nor nearly all is rounded away."""
+    if not is_number(share):
+        return NOTHING
+    if 0 < share < 0.0005:
+        return "< 0.1 %"
+    return "> 99.9 %" if 0.9995 <= share < 1 else f"{100 * share:.1f} %"
+
+
+def numbered(number: Any, noun: str) -> str:
+    """Return `1 pair`, `2 pairs`."""
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def amount(found: Mapping[str, Any]) -> str:
+    """Return how much a finding found, like `4 pairs (0.3 %)`."""
+    many = numbered(found.get("count"), visible(found.get("of") or "records", 40).removesuffix("s"))
+    return f"{many} ({percent(found['share'])})" if is_number(found.get("share")) else many

@@ -20,17 +20,19 @@ from typing import Any, Literal
 import torch
 
 from tiebreak import faults, files
+from tiebreak.data.locations import hub_name
 from tiebreak.data.preparation import render_side
 from tiebreak.data.reader import read_pairs
 from tiebreak.engine.model import Model
 from tiebreak.engine.models import load_artefact, save_whole
 from tiebreak.engine.noise import evaluation_mode
+from tiebreak.engine.provenance import provenance
 from tiebreak.errors import ConfigError, ExportError
 from tiebreak.fingerprint import file_digest
 from tiebreak.maths.logps import Logps
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import TokenizedPair
-from tiebreak.reporting.card import model_card
+from tiebreak.reporting.card import Origin, model_card
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.secrecy import has_password, masked
 from tiebreak.training.trained import Loaded
@@ -72,7 +74,8 @@ def export(
     """
     progress, target, policy = progress or Silent(), checked_target(out), loaded.policy
     form = _form(form, policy)
-    card = model_card(run, form)
+    origin = _origin(run, policy)
+    card = model_card(run, form, origin)
     pairs = _checked_pairs(run, policy)
     expected = _score(policy, pairs)
     faults.point("export")
@@ -89,7 +92,7 @@ def export(
             )
         artefact = Artefact(str(out), form, len(pairs), difference, tolerance, dtype)
         with as_a_run_writes(run.path):
-            _describe(folder, run, artefact, card)
+            _describe(folder, run, artefact, origin, card)
         finish(folder, artefact)
     return artefact
 
@@ -120,6 +123,11 @@ def _written(
 
     progress.say(f"writing the {form} model")
     if form == "adapter":
+        if Path(policy.source.base).is_dir():
+            progress.say(
+                f"adapter_config.json names its base model by the folder {policy.source.base}: where the adapter is "
+                "loaded elsewhere, base_model_name_or_path has to say where it lies there"
+            )
         policy.save(folder)
         return _named(ours), difference(), _tolerance(loaded, expected, pairs)
     written = save_whole(policy, folder)
@@ -231,8 +239,24 @@ def _moved(loaded: Loaded, expected: Logps, pairs: Sequence[TokenizedPair]) -> f
     return float((expected.sums - loaded.reference.logps(pairs).summed().sums).abs().mean())
 
 
-def _describe(folder: Path, run: Run, artefact: Artefact, card: str) -> None:
+def _origin(run: Run, policy: Model) -> Origin:
+    """Return what is known of the base model and of the data, for the card."""
+    base = provenance(policy.source)
+    names = (hub_name(source.path) for source in run.config.data.sources)
+    return Origin(base.hub_id, base.terms, tuple(dict.fromkeys(name for name in names if name)))
+
+
+def _describe(folder: Path, run: Run, artefact: Artefact, origin: Origin, card: str) -> None:
     files.write_text(folder / "README.md", card)
     digests = {file.name: file_digest(file) for file in sorted(folder.iterdir()) if file.is_file()}
-    made_of = {"artefact": artefact.as_dict(), "run": run.manifest, "files_sha256": digests}
+    # An artefact is passed on: where things lay here, and what was said of them, stays in the run.
+    made = {key: value for key, value in run.manifest.items() if key not in _OF_THIS_MACHINE}
+    made_of = {
+        "artefact": {key: value for key, value in artefact.as_dict().items() if key != "path"},
+        "run": made | {"base_model": origin.base_model},
+        "files_sha256": digests,
+    }
     (folder / "tiebreak.json").write_text(json.dumps(made_of, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+_OF_THIS_MACHINE = ("model_folder", "run_folder", "error", "warnings")

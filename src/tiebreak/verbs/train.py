@@ -7,8 +7,10 @@ proven usable.
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Collection
+from typing import Any
 
 from tiebreak import faults, files, runs
 from tiebreak.config import Config, in_quotes, quoted, with_output_dir, with_whole_paths
@@ -16,13 +18,13 @@ from tiebreak.doctor.examination import audit
 from tiebreak.doctor.triage import heed, shortcuts
 from tiebreak.engine.memory import peak_memory_bytes
 from tiebreak.engine.ranks import Alone, Ranks
-from tiebreak.errors import Preempted
+from tiebreak.errors import Preempted, RunError, one_line
 from tiebreak.evaluation.heldout import HeldoutPairs, Probe
 from tiebreak.evaluation.measuring import measure
 from tiebreak.maths.objectives import Objective
-from tiebreak.progress import Progress, Silent
+from tiebreak.progress import Noting, Progress, Silent
 from tiebreak.reporting.page import write_report
-from tiebreak.runs import Run
+from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.secrecy import masked
 from tiebreak.training.checkpoint import Checkpoints
 from tiebreak.training.loop import Course, Outcome
@@ -44,7 +46,7 @@ def train(
     since. Raises a TiebreakError before anything is written where configuration, data or model cannot be used, and
     Preempted where a signal ended it.
     """
-    progress, accept = progress or Silent(), asked_for(resume, accept)
+    progress, accept = Noting(progress or Silent()), asked_for(resume, accept)
     config = with_whole_paths(with_output_dir(config))
     run = Run(str(config.output.dir))
     if already_done(run, config):
@@ -77,17 +79,18 @@ def train(
     return run
 
 
-def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Progress, began: float) -> None:
+def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Noting, began: float) -> None:
     """Train, save, measure; the manifest says how it ended."""
     policy, reference, budget = ready.loaded.policy, ready.loaded.reference, ready.loaded.budget
-    ranks, objective = Alone(), Objective.of(config.loss)
+    ranks, objective, note = Alone(), Objective.of(config.loss), functools.partial(_note, run, progress)
     try:
+        note()
         outcome = _trained(run, config, ready, objective, ranks, stop, progress)
         with stop.held():
             faults.point("policy")
             if ranks.writes:
                 # The counts come first: whatever holds a policy/ says how much it was trained.
-                run.update_manifest(
+                note(
                     num_steps=outcome.num_steps,
                     num_steps_done=outcome.num_steps_done,
                     num_rollbacks=outcome.num_rollbacks,
@@ -118,14 +121,14 @@ def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Pro
     except BaseException as error:
         ended = isinstance(error, KeyboardInterrupt | Preempted)
         # On a full disk the cause is worth more than the note; where the run is gone, nothing is to be noted.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RunError):
             if run.manifest_file.exists():
-                run.update_manifest(status=runs.INTERRUPTED if ended else runs.FAILED, error=masked(str(error)))
+                note(status=runs.INTERRUPTED if ended else runs.FAILED, error=masked(str(error)))
         raise
     finally:
         if run.path.exists():  # deleted meanwhile, it would come back with nothing else in it
             reference.flush()
-    run.update_manifest(
+    note(
         status=runs.DONE,
         error=None,
         finished=now(),
@@ -133,6 +136,15 @@ def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Pro
         verdict=measured.evaluation["verdict"],
         overridden=measured.evaluation["overridden"],
     )
+
+
+def _note(run: Run, progress: Noting, **facts: Any) -> None:
+    """Write facts into the manifest, and what was warned of so far, beside the warnings of earlier attempts."""
+    with as_a_run_writes(run.path):
+        attempt = int(run.manifest["num_attempts"])
+        told = [dict(one) for one in run.manifest.get("warnings", ()) if one["attempt"] != attempt]
+    told += [{"attempt": attempt, "text": masked(one_line(text, 500))} for text in progress.warnings]
+    run.update_manifest(warnings=told, **facts)
 
 
 def _trained(
