@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tiebreak
 from tiebreak.evaluation.rows import Row
-from tiebreak.files import write_json, write_jsonl
+from tiebreak.files import as_json, as_jsonl
 from tiebreak.runs import Run
 
 NUM = 100
@@ -28,9 +28,9 @@ def decided(run: Run, won: int = NUM, **changed) -> Run:
         "answers/unchanged": row("answers/unchanged", 0.0, 1.0),
         "chosen_logps": row("chosen_logps", -2.0, -2.0),
     } | {key: row(key, *said) for key, said in changed.items()}
-    write_jsonl(run.measures_file, (one.as_dict() for one in rows.values()))
+    run.keep({run.measures_file: as_jsonl(one.as_dict() for one in rows.values())})
     decision = tiebreak.gate(run)
     # As gate --record does, but for the page with its plots.
-    write_json(run.evaluation_file, run.evaluation | decision.as_dict())
+    run.keep({run.evaluation_file: as_json(run.evaluation | decision.as_dict())})
     run.update_manifest(verdict=decision.verdict, overridden=dict(decision.overridden))
     return run

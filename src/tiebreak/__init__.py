@@ -130,14 +130,21 @@ def evaluate(
     )
 
 
-def gate(run: Run | str | Path, overrides: Sequence[str] | Mapping[str, Any] = (), *, record: bool = False) -> Decision:
+def gate(
+    run: Run | str | Path,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    *,
+    record: bool = False,
+    accept: Collection[str] = (),
+) -> Decision:
     """Hold what a run measured against the rules of its configuration, with `overrides` of `gate.…` on top.
 
-    With `record` the decision becomes the run's own; otherwise nothing is written.
+    With `record` the decision becomes the run's own; otherwise nothing is written. Rules that were changed in the run's
+    config.yaml are its own once they are accepted: `record=True, accept=["config"]`.
     """
     from tiebreak.verbs import gate as verb
 
-    return verb.gate(_run(run), overrides, record=record)
+    return verb.gate(_run(run), overrides, record=record, accept=accept)
 
 
 def judge(
@@ -189,6 +196,7 @@ def export(
 
     trained, progress = _run(run), _progress(quiet)
     verb.checked_target(out)  # before a model is loaded for nothing
+    trained.verify()
     return verb.export(trained, load_trained(trained, progress), out, form, progress)
 
 

@@ -35,6 +35,8 @@ POINTS = (
     "save:rename",  # before it becomes visible
     "save:rotate",  # before older ones are removed
     "store:flush",  # before a shard of reference log-probabilities is written
+    "keep:file",  # before a file of the run is written that run.json says is to come
+    "keep:seals",  # before run.json says that it has
     "policy",  # before the trained policy is written
     "evaluate",  # before a micro-batch of held-out pairs is scored
     "generate",  # before a batch of answers

@@ -73,7 +73,17 @@ def appear(built: Path, target: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON document, readable by people."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_bytes(path, as_json(value))
+
+
+def as_json(value: Any) -> bytes:
+    """Return one JSON document, readable by people."""
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def as_jsonl(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return one JSON object a line."""
+    return b"".join(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n" for row in rows)
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

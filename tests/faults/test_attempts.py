@@ -8,6 +8,8 @@ import pytest
 from harness import NUM_STEPS, Case, write_pairs
 
 from tiebreak.errors import EXIT_USAGE
+from tiebreak.runs import Run
+from tiny import unsealed
 
 ODD = {
     "identity": [[1], "x", 3],
@@ -61,7 +63,7 @@ def test_fewer_steps_than_were_taken_are_refused(halted):
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in ODD.items() for value in values])
 def test_a_manifest_of_another_shape_is_one_line(halted, key, value):
-    manifest = halted.manifest | {key: value}
+    manifest = unsealed(Run(halted.run)).manifest | {key: value}
     (halted.run / "run.json").write_text(json.dumps(manifest))
     ended = halted.train()
     assert ended.code in (0, 1, EXIT_USAGE), ended.err

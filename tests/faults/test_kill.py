@@ -19,6 +19,7 @@ LORA = [
     *("audit", "tokens", "step:begin:8", "step:gradient:7", "step:end", "step:end:12"),
     *("save:begin:4", "save:policy:4", "save:optimizer", "save:optimizer:4", "save:state:4", "save:manifest:4"),
     *("save:rename", "save:rename:4", "save:rotate:3", "save:rotate:6", "store:flush", "store:flush:3"),
+    *("keep:file:3", "keep:file:7", "keep:file:11", "keep:seals", "keep:seals:3", "keep:seals:4"),
     *("policy", "evaluate:2", "evaluate:9", "generate", "report"),
 ]
 FULL = ["reference", "reference:3", "store:flush", "save:rename:2", "policy"]

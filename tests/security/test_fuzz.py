@@ -18,6 +18,8 @@ from tiebreak.data.reader import PairFile, read_pairs
 from tiebreak.data.render import Renderer
 from tiebreak.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_USAGE, ConfigError, DataError, RenderError
 from tiebreak.records import Message, Pair, TokenizedPair
+from tiebreak.runs import Run
+from tiny import unsealed
 
 QUICK = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]}
 HARD = [
@@ -161,6 +163,7 @@ def spoilable(finished, tmp_path_factory):
     folder = tmp_path_factory.mktemp("spoilable") / "run"
     shutil.copytree(finished, folder)
     shutil.copy(finished.with_name("pairs.jsonl"), folder.with_name("pairs.jsonl"))
+    unsealed(Run(folder))  # whoever makes up a folder makes up its digests, too
     (folder / "dropped.jsonl").write_text('{"file": "a", "line": 1, "reason": "tie", "detail": "b"}\n')
     right = {name: (folder / name).read_bytes() for name in (*DOCUMENTS, *ROWS, "config.yaml")}
     return folder, right

@@ -190,7 +190,9 @@ def test_the_gate_decides_again_without_a_model_and_what_is_overridden_is_writte
     config = yaml.safe_load(run.config_file.read_text())
     config["gate"]["rules"]["repetition"]["margin"] = 0.0
     run.config_file.write_text(yaml.safe_dump(config))
-    decision = tiebreak.gate(run, reason, record=True)
+    with pytest.raises(RunError, match=r"config\.yaml: is not what was written"):
+        tiebreak.gate(run, reason, record=True)
+    decision = tiebreak.gate(run, reason, record=True, accept=["config"])
     assert decision.verdict == run.verdict == "pass"
     assert run.manifest["overridden"] == {"repetition": "eight tokens are few"}
     tiebreak.export(run, tmp_path / "model", quiet=True)

@@ -20,6 +20,7 @@ from tiebreak.cli.app import app
 from tiebreak.config import DataConfig
 from tiebreak.data.reader import read_pairs
 from tiebreak.errors import ConfigError, DataError, ModelError
+from tiebreak.files import as_json
 from tiebreak.progress import Silent
 from tiebreak.verbs import train
 from tiebreak.verbs.evaluate import as_the_run_reads, evaluate
@@ -276,7 +277,7 @@ def test_against_a_model_with_other_words_or_one_trained_on_these_prompts_is_ref
     leaking = type(other)(shutil.copytree(other.path, tmp_path / "leaking"))
     held = [json.loads(line)["prompt_id"] for line in run.samples_file.read_text().splitlines()]
     trained = json.loads(leaking.train_prompts_file.read_text())["prompt_ids"]
-    leaking.train_prompts_file.write_text(json.dumps({"prompt_ids": [*trained, *held[:5]]}))
+    leaking.keep({leaking.train_prompts_file: as_json({"prompt_ids": [*trained, *held[:5]]})})
     heard = Heard()
     found = evaluate(run, heard, against=str(leaking.path))
     assert found["num_heldout_prompts"] == run.evaluation["num_heldout_prompts"] - 5

@@ -20,12 +20,12 @@ from decisions import NUM, decided
 from tiebreak.cli.app import app
 from tiebreak.config.gate import DEFAULT_RULES
 from tiebreak.errors import ConfigError, NotPassing, RegistryError, RunError
-from tiebreak.files import PART, locked, read_jsonl, write_json
+from tiebreak.files import PART, as_json, locked, read_jsonl, write_json
 from tiebreak.fingerprint import file_digest
 from tiebreak.registry import LINEAGE, Registry
 from tiebreak.runs import Run
 from tiebreak.verbs import train
-from tiny import settings
+from tiny import settings, unsealed
 
 WORDS = ["the", "cat", "sat", "on", "mat", "and", "dog", "ran", "to", "park", "user"]
 
@@ -82,7 +82,7 @@ def models(tmp_path) -> Path:
 
 def _other(run: Run, path: Path) -> Run:
     """The same run trained a little further, and measured."""
-    other = Run(shutil.copytree(run.path, path))
+    other = unsealed(Run(shutil.copytree(run.path, path)))
     file = other.policy_folder / "adapter_model.safetensors"
     save_file({name: 1.5 * tensor for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
     tiebreak.evaluate(other, quiet=True)
@@ -201,13 +201,14 @@ def test_a_value_that_is_no_number_cannot_be_overridden(run, models):
 
 def test_a_verdict_that_its_own_measures_do_not_give_is_refused(run, models):
     decided(run, 10)
-    write_json(run.evaluation_file, run.evaluation | {"verdict": "pass"})
+    run.keep({run.evaluation_file: as_json(run.evaluation | {"verdict": "pass"})})
     with pytest.raises(RunError, match="its files say fail and pass, and what it measured says fail"):
         _promoted(run, models)
     assert not models.exists()
 
 
 def test_weights_that_the_evidence_is_not_about_are_refused(run, models):
+    unsealed(run)
     file = run.policy_folder / "adapter_model.safetensors"
     save_file({name: 1.1 * tensor for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
     with pytest.raises(RunError, match="measured with other weights than its policy/ holds"):

@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
             "tiebreak gate --plan",
             "tiebreak gate runs/quickstart",
             "tiebreak gate runs/quickstart --set gate.rules.repetition.margin=0.1 --json",
+            "tiebreak gate runs/quickstart --record --accept config",
             "tiebreak gate runs/quickstart --set 'gate.overrides.longer=long answers are wanted' --record",
         )
     )(gate)
@@ -48,6 +49,10 @@ def gate(
     record: Annotated[
         bool, typer.Option("--record", help="Make this decision the run's own, and write it down.")
     ] = False,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option("--accept", metavar="PART", help="config: with --record, take rules changed in its config.yaml."),
+    ] = None,
     as_json: Json = False,
     _quiet: Quiet = False,
 ) -> None:
@@ -57,7 +62,7 @@ def gate(
     if run is None:
         _print_plan(as_json)
         return
-    decision = tiebreak.gate(run, overrides or (), record=record)
+    decision = tiebreak.gate(run, overrides or (), record=record, accept=accept or ())
     if as_json:
         console.print_json(decision.as_dict())
     else:

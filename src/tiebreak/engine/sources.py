@@ -23,7 +23,8 @@ from tiebreak.config import ModelConfig
 from tiebreak.data.hub import unreachable
 from tiebreak.engine.bundled import BUNDLED, Say, bundled_folder
 from tiebreak.errors import ModelError, is_panic, nearest, one_line
-from tiebreak.fingerprint import file_digest, fingerprint
+from tiebreak.fingerprint import fingerprint
+from tiebreak.seals import digest_once
 from tiebreak.secrecy import masked
 
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
@@ -125,7 +126,7 @@ def _identity(name: str, where: str) -> str:
         return name
     settings = (folder / file for file in _COMPUTED_WITH)
     files = sorted([*folder.glob("*.safetensors"), *(file for file in settings if file.is_file())])
-    return f"{called(name)} sha256:{fingerprint([[file.name, file_digest(file)] for file in files])[:16]}"
+    return f"{called(name)} sha256:{fingerprint([[file.name, digest_once(file)] for file in files])[:16]}"
 
 
 def _refuse_missing(name: str, adapter: str | None) -> None:

@@ -51,13 +51,18 @@ class Measured:
 
     def write(self, run: Run) -> None:
         """Keep everything in the run folder, or in one of its evaluations; what was kept until now may go."""
-        files.write_jsonl(run.evidence_file, (row.as_dict() for row in self.evidence))
-        files.write_jsonl(run.samples_file, self.samples)
-        files.write_jsonl(run.draws_file, self.draws)
-        files.write_jsonl(run.judgements_file, self.judgements)
-        files.write_jsonl(run.tasks_file, self.tasks)
-        files.write_jsonl(run.measures_file, (row.as_dict() for row in self.rows))
-        files.write_json(run.evaluation_file, self.evaluation)
+        run.keep(
+            {
+                run.evidence_file: files.as_jsonl(row.as_dict() for row in self.evidence),
+                run.samples_file: files.as_jsonl(self.samples),
+                run.draws_file: files.as_jsonl(self.draws),
+                run.judgements_file: files.as_jsonl(self.judgements),
+                run.tasks_file: files.as_jsonl(self.tasks),
+                run.measures_file: files.as_jsonl(row.as_dict() for row in self.rows),
+                run.evaluation_file: files.as_json(self.evaluation),
+            }
+        )
+        run.seal(run.metrics_file, run.judge_file)  # of an attempt that was cut off once it had trained
         for file in (run.answers_file, run.kept_file):
             file.unlink(missing_ok=True)
         shutil.rmtree(run.tasks_folder, ignore_errors=True)

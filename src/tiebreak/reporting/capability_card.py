@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tiebreak.config.gate import MEASURES, ON_PAIRS, TASKS
-from tiebreak.files import read_jsonl
 from tiebreak.runs import Run
 
 GROUPS = {
@@ -43,7 +42,7 @@ def capability_card(run: Run) -> dict[str, Any]:
     rules that insist on what nothing measured, `not_asked` those that do not insist.
     """
     evaluation, manifest = run.evaluation, run.manifest
-    stored = {str(row["key"]): row for row in read_jsonl(run.measures_file)}
+    stored = {str(row["key"]): row for row in run.rows(run.measures_file)}
     table = {str(row.get("key", row["name"])): row for row in evaluation["table"]}
     checks = [_rule(check) for check in evaluation.get("checks", ())]
     probes = [row for row in run.metrics if any(str(key).startswith("heldout/") for key in row)]

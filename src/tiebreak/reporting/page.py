@@ -12,7 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 from tiebreak.config import dump_config, settings_of, train_with
-from tiebreak.files import read_jsonl, write_json, write_text
+from tiebreak.files import write_json, write_text
 from tiebreak.reporting.capability_card import by_group, capability_card
 from tiebreak.reporting.figures import plots
 from tiebreak.reporting.look import page_environment
@@ -24,6 +24,7 @@ from tiebreak.runs import Run, as_a_run_writes
 def write_report(run: Run) -> str:
     """Write report.html into the run folder and return its path; the capability card beside it."""
     target = run.report_file
+    run.verify(run.config_file, *run.given_files, *run.measured_files)
     with as_a_run_writes(run.path):
         write_json(run.capability_file, capability_card(run))
     write_text(target, render_report(run))
@@ -39,13 +40,13 @@ def render_report(run: Run) -> str:
     template = environment.get_template("report.html.j2")
     with as_a_run_writes(run.path):
         card = capability_card(run)
-        drawn = plots(run.metrics, read_jsonl(run.evidence_file))
+        drawn = plots(run.metrics, run.rows(run.evidence_file))
         try:
             return template.render(
                 name=run.path.resolve().name,
                 manifest=run.manifest,
                 data=run.data,
-                dropped=read_jsonl(run.dropped_file)[:20],
+                dropped=run.rows(run.dropped_file)[:20],
                 evaluation=run.evaluation,
                 card=card,
                 groups=by_group(card),

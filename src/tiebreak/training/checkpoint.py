@@ -29,8 +29,9 @@ from safetensors.torch import load_file, save_file
 from tiebreak import faults
 from tiebreak.errors import RunError, TrainingError, one_line
 from tiebreak.files import sweep, whole_folder, write_json
-from tiebreak.fingerprint import file_digest, fingerprint
+from tiebreak.fingerprint import fingerprint
 from tiebreak.runs import Run
+from tiebreak.seals import fault_of, seal_of_file
 from tiebreak.training.parts import Part
 
 SCHEMA = 3
@@ -157,9 +158,7 @@ class Checkpoints:
         faults.point("save:state")
         write_json(folder / STATE, asdict(state))
         faults.point("save:manifest")
-        files = {
-            path.name: {"bytes": path.stat().st_size, "sha256": file_digest(path)} for path in sorted(folder.iterdir())
-        }
+        files = {path.name: seal_of_file(path) for path in sorted(folder.iterdir())}
         manifest = {"schema": SCHEMA, **asdict(state), "files": files, "beside": beside, **self._identity}
         write_json(folder / MANIFEST, manifest | {"digest": fingerprint(manifest)})
 
@@ -179,8 +178,8 @@ class Checkpoints:
             told |= {
                 self._run.path / name: said for name, said in manifest["beside"].items() if name not in self._read_back
             }
-            faults_found = (_fault_of_file(file, said) for file, said in told.items())
-            fault = next((fault for fault in faults_found if fault), None)
+            found = ((file.name, fault_of(file, said)) for file, said in told.items())
+            fault = next((f"{name} {fault}" for name, fault in found if fault), None)
             self._read_back |= set() if fault else manifest["beside"].keys()
             return fault
         except FileNotFoundError:
@@ -214,11 +213,3 @@ class Checkpoints:
 def checkpoint_steps(total: int, every: int | None) -> int:
     """Return after how many steps a checkpoint is due: as asked, or ten times a run."""
     return every or max(1, -(-total // 10))
-
-
-def _fault_of_file(file: Path, told: Mapping[str, Any]) -> str | None:
-    if not file.is_file():
-        return f"{file.name} is missing"
-    if file.stat().st_size != told["bytes"] or file_digest(file) != told["sha256"]:
-        return f"{file.name} is not what was written ({file.stat().st_size} bytes)"
-    return None

@@ -82,13 +82,13 @@ def begin(run: Run, config: Config, ready: Ready, accept: Collection[str], progr
     with as_a_run_writes(run.path):
         history, trained = _heed_history(run, known, config, ready, accept, progress)
     files.sweep(run.path)
-    run.update_manifest(status=runs.RUNNING)
+    run.reopen(runs.RUNNING)
     _write_inputs(run, ready, trained)
     run.update_manifest(
         schema=runs.SCHEMA, status=runs.RUNNING, identity=known, **history, **_facts(run, config, ready)
     )
     # Last: were it there before the identity, a change that was cut off here could not be told by its settings.
-    files.write_text(run.config_file, dump_config(config))
+    run.keep({run.config_file: dump_config(config).encode()})
 
 
 def _heed_history(
@@ -104,6 +104,8 @@ def _heed_history(
             f"{run.path}: was begun by another version of tiebreak, whose checkpoints this one does not read; what it "
             "trained is kept: evaluate measures it, --resume never starts afresh beside it"
         )
+    if begun:
+        run.verify(run.config_file, run.train_prompts_file)
     accepted = heed_drift(run, known, config, accept, progress) if begun else []
     same = before.get("identity") == known
     if begun or same:
@@ -145,13 +147,17 @@ def now() -> str:
 
 def _write_inputs(run: Run, ready: Ready, trained: Collection[str]) -> None:
     data = ready.data
-    files.write_json(run.data_file, data.report)
-    files.write_json(run.audit_file, ready.audit.as_dict())
-    files.write_jsonl(run.dropped_file, (item.as_dict() for item in data.dropped))
-    files.write_json(run.train_prompts_file, {"prompt_ids": sorted({*data.train.prompt_ids(), *trained})})
-    files.write_jsonl(run.heldout_pairs_file, (pair.as_dict() for pair in data.heldout.pairs))
+    run.keep(
+        {
+            run.data_file: files.as_json(data.report),
+            run.audit_file: files.as_json(ready.audit.as_dict()),
+            run.dropped_file: files.as_jsonl(item.as_dict() for item in data.dropped),
+            run.train_prompts_file: files.as_json({"prompt_ids": sorted({*data.train.prompt_ids(), *trained})}),
+            run.heldout_pairs_file: files.as_jsonl(pair.as_dict() for pair in data.heldout.pairs),
+        }
+    )
     if ready.loaded.policy.continues_adapter:
-        with files.whole_folder(run.start_folder) as folder, ready.loaded.reference.model() as start:
+        with run.keep_folder(run.start_folder) as folder, ready.loaded.reference.model() as start:
             start.save(folder)
 
 
@@ -161,6 +167,7 @@ def _facts(run: Run, config: Config, ready: Ready) -> Mapping[str, Any]:
     trainable, total = policy.num_parameters
     return {
         "config_fingerprint": fingerprint(config.model_dump(mode="json")),
+        "model_name": config.model.name,
         "data_fingerprint": ready.data.fingerprint,
         "model": policy.source.identity,
         **whereabouts(run, policy.source),

@@ -101,7 +101,9 @@ def set_aside(run: Run, progress: Progress) -> None:
 
 
 def already_done(run: Run, config: Config) -> bool:
-    """Say whether a run is done with this very configuration and data; raises RunError where its folder is taken."""
+    """Say whether a run is done with this very configuration and data; raises RunError where its folder is taken, or
+    where a file of it is not what was written.
+    """
     in_the_way = [path for path in (run.path, *run.path.parents) if path.exists() and not path.is_dir()]
     if in_the_way:
         raise RunError(f"output.dir {run.path}: {in_the_way[0]} is a file; choose another output.dir")
@@ -112,6 +114,7 @@ def already_done(run: Run, config: Config) -> bool:
         return False
     if run.manifest.get("status") != runs.DONE:
         return False
+    run.verify()
     folder, name = run.manifest.get("model_folder"), config.model.name
     before, now = governing(run.config), governing(config)
     if folder is not None:  # a folder, whatever it is called now

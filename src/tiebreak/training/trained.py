@@ -1,7 +1,7 @@
 """Policy and reference: at their start, or as a run left them.
 
-Owns which sections of a configuration they are made of, where a run finds the model that it was trained on, and the
-date that it keeps.
+Owns which sections of a configuration they are made of, where a run finds the model that it was trained on, the date
+that it keeps, and what of its held-out pairs may be missing: nothing.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak.config import Config
+from tiebreak.data.reader import PairFile, read_pairs
 from tiebreak.engine import models
 from tiebreak.engine.bundled import BUNDLED
 from tiebreak.engine.model import Model
 from tiebreak.engine.reference.stored import Stored
 from tiebreak.engine.sources import Source, contents
-from tiebreak.errors import RunError
+from tiebreak.errors import RunError, one_line
 from tiebreak.progress import Progress, Silent
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.budget import Budget
@@ -75,11 +76,14 @@ def dated(config: Config, run: Run) -> Config:
 def load_trained(run: Run, progress: Progress | None = None) -> Loaded:
     """Return the policy that a run trained, with the reference that it was trained against.
 
-    Called from any folder, and after the run was moved together with its model. Raises RunError where the model is
-    gone, or the base model's weights are no longer those of the training.
+    Called from any folder, and after the run was moved together with its model. Raises RunError where a file that it
+    is loaded from is not what was written, the model is gone, or its weights are no longer those of the training.
     """
+    run.verify(*run.trained_files)
     start, manifest, config = run.start_folder, run.manifest, run.config
     say = (progress or Silent()).say
+    if not run.is_sealed:
+        say(f"{run.path}: is of a version that kept no digests of its files, so that damage to them is not seen")
     base = _found(run, manifest.get("base_model"), ())
     if not start.is_dir():
         config = config.model_copy(update={"model": config.model.model_copy(update={"name": _model_of(run, config)})})
@@ -92,6 +96,20 @@ def load_trained(run: Run, progress: Progress | None = None) -> Loaded:
             f"{source.base_identity}; bring back the weights it was trained on"
         )
     return loaded
+
+
+def heldout_pairs(run: Run) -> PairFile:
+    """Return the pairs that a run held out, all of them; raises RunError where a line is no pair: it wrote no such."""
+    file = run.heldout_pairs_file
+    run.verify(file)
+    found = read_pairs(file)
+    if found.dropped:
+        first = found.dropped[0]
+        raise RunError(
+            f"{file}: {len(found.dropped)} of {found.num_records} lines are not as a run writes them "
+            f"({one_line(first.detail, 120)}); bring it back from a copy, or train anew"
+        )
+    return found
 
 
 def whereabouts(run: Run, source: Source) -> dict[str, Any]:

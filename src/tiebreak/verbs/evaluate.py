@@ -18,7 +18,7 @@ from typing import Any, cast
 from safetensors.torch import load_file
 
 from tiebreak import files, runs
-from tiebreak.config import Config, DataConfig, SourceConfig, command, in_quotes, load_config, reading
+from tiebreak.config import Config, DataConfig, SourceConfig, command, in_quotes, reading
 from tiebreak.data.account import Side
 from tiebreak.data.formats import Pairing
 from tiebreak.data.preparation import render_side
@@ -41,7 +41,7 @@ from tiebreak.training.budget import Budget
 from tiebreak.training.checkpoint import MANIFEST, Checkpoints
 from tiebreak.training.parts import Weights
 from tiebreak.training.resumption import flat
-from tiebreak.training.trained import load, load_trained
+from tiebreak.training.trained import heldout_pairs, load, load_trained
 
 
 def evaluate(
@@ -59,13 +59,16 @@ def evaluate(
     anew. On another file of pairs (`data`; pairs whose prompt was trained on are left out), `against` another run or
     model, with `overrides` of settings of `evaluation` and `gate`, and for each of the run's `checkpoints`, the same
     files are written into a folder of RUN/evaluations, and the run's own stay as they are: it is not promoted on what
-    was asked otherwise. What is returned says what was used. Whatever was cut off goes on where it was.
+    was asked otherwise. What is returned says what was used. Whatever was cut off goes on where it was. Raises
+    RunError, and changes nothing, where a file that this stands on is not what was written; what an evaluation wrote is
+    none of these, and is made anew.
     """
     progress = progress or Silent()
     if checkpoints and (data or against):
         raise ConfigError("evaluate: checkpoints are measured on the run's own held-out pairs, against its reference")
     asked = _Asked(run, _changed(run, overrides), progress)
     with files.locked(run.path):
+        run.verify(*run.trained_files, *run.given_files)
         if checkpoints:
             return _of_checkpoints(asked)
         if data is not None or against is not None or overrides:
@@ -102,11 +105,11 @@ def _changed(run: Run, overrides: Sequence[str] | Mapping[str, Any]) -> Config:
     for key in overrides if isinstance(overrides, Mapping) else [text.partition("=")[0] for text in overrides]:
         if not key.strip().startswith(("evaluation.", "gate.")):
             raise ConfigError(f"--set {key}: only settings of evaluation and of the gate are read here")
-    return load_config(run.config_file, overrides)
+    return run.config_with(overrides)
 
 
 def _own_side(run: Run, policy: Model) -> Side:
-    return render_side(read_pairs(run.heldout_pairs_file).pairs, policy.renderer(run.config.data))[0]
+    return render_side(heldout_pairs(run).pairs, policy.renderer(run.config.data))[0]
 
 
 def _of_checkpoints(asked: _Asked) -> dict[str, Any]:
@@ -128,7 +131,9 @@ def _of_checkpoints(asked: _Asked) -> dict[str, Any]:
             progress.say(f"{path.name}:")
             Weights(loaded.policy).restore(load_file(path / f"{Weights.name}.safetensors"))
             _make(into[path])
-            into[path].evaluation_file.unlink(missing_ok=True)  # written last, it speaks for the files beside it
+            # They speak for the files beside them.
+            for file in (into[path].evaluation_file, into[path].manifest_file):
+                file.unlink(missing_ok=True)
             measured = _measured(asked, loaded.policy, loaded.reference, loaded.budget, side, into[path])
             measured = replace(measured, evaluation=measured.evaluation | {"made_of": made_of[path]})
             measured.write(into[path])
@@ -181,7 +186,7 @@ def _settings_digest(asked: _Asked) -> str:
 def _beside(asked: _Asked, data: str | None, against: str | None) -> dict[str, Any]:
     """Measure on other pairs, against another model, by other settings, or several of these."""
     run, progress = asked.run, asked.progress
-    found = _others(asked, data) if data is not None else _Others(read_pairs(run.heldout_pairs_file), None)
+    found = _others(asked, data) if data is not None else _Others(heldout_pairs(run), None)
     loaded = load_trained(run, progress)
     seen, reference = _trained_prompts(run), cast(Reference, loaded.reference)
     if against is not None:
@@ -193,6 +198,7 @@ def _beside(asked: _Asked, data: str | None, against: str | None) -> dict[str, A
     words = [re.sub(r"[^\w.]+", "-", Path(word).name)[:40] for word in (data, against) if word] or ["settings"]
     into = Run(run.evaluations_folder / f"{'-'.join(words)}-{fingerprint([data, against, asked.changed])[:8]}")
     _make(into)
+    into.manifest_file.unlink(missing_ok=True)  # what was measured there before goes
     measured = _measured(asked, loaded.policy, reference, loaded.budget, side, into)
     measured = replace(measured, evaluation=measured.evaluation | said)
     measured.write(into)

@@ -1,7 +1,7 @@
 """The verb export: a folder that any serving stack loads, proven to be the trained model before it is called done.
 
 Owns what an artefact holds. It is loaded again with nothing but transformers and peft, and has to give the same
-log-probabilities for held-out pairs.
+log-probabilities for held-out pairs as the model had in memory when its training ended.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,6 @@ import torch
 from tiebreak import faults, files
 from tiebreak.data.locations import hub_name
 from tiebreak.data.preparation import render_side
-from tiebreak.data.reader import read_pairs
 from tiebreak.engine.model import Model
 from tiebreak.engine.models import load_artefact, save_whole
 from tiebreak.engine.noise import evaluation_mode
@@ -35,7 +35,7 @@ from tiebreak.records import TokenizedPair
 from tiebreak.reporting.card import Origin, model_card
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.secrecy import has_password, masked
-from tiebreak.training.trained import Loaded
+from tiebreak.training.trained import Loaded, heldout_pairs
 
 Form = Literal["merged", "adapter"]
 NUM_CHECKED_PAIRS = 8
@@ -66,23 +66,25 @@ def export(
     progress: Progress | None = None,
     finish: Callable[[Path, Artefact], None] = lambda _folder, _artefact: None,
 ) -> Artefact:
-    """Write the trained policy to a new folder; raises ExportError where the reloaded model differs.
+    """Write the trained policy to a new folder; raises ExportError where the reloaded model differs from what training
+    saw, RunError where a file of the run is not what was written.
 
     `form` merged holds all weights, in the dtype of its base model's files where the training survives that, and one
     line says what it cost or why not; adapter holds the adapter alone and names its base. The default is merged.
     `finish` is given the hidden folder with all of it just before it appears, to put something beside it.
     """
     progress, target, policy = progress or Silent(), checked_target(out), loaded.policy
+    run.verify()
     form = _form(form, policy)
     origin = _origin(run, policy)
     card = model_card(run, form, origin)
     pairs = _checked_pairs(run, policy)
-    expected = _score(policy, pairs)
+    expected, tolerance = _seen_in_training(run, loaded, pairs, progress)
     faults.point("export")
     _sweep(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with _alone(out), files.whole_folder(target, new=True) as folder, _held(folder):
-        dtype, difference, tolerance = _written(loaded, folder, form, expected, pairs, progress)
+        dtype, difference, tolerance = _written(loaded, folder, form, expected, tolerance, pairs, progress)
         if not difference <= tolerance:
             rounded = form == "merged" and policy.is_adapter and dtype != _named(torch.float32)
             cause = f"; a merge in {dtype} may round a small update away: --form adapter keeps it" if rounded else ""
@@ -109,7 +111,13 @@ def _alone(out: str | Path) -> Iterator[None]:
 
 
 def _written(
-    loaded: Loaded, folder: Path, form: Form, expected: Logps, pairs: Sequence[TokenizedPair], progress: Progress
+    loaded: Loaded,
+    folder: Path,
+    form: Form,
+    expected: Logps,
+    tolerance: float,
+    pairs: Sequence[TokenizedPair],
+    progress: Progress,
 ) -> tuple[str, float, float]:
     """Write an artefact and load it again; return its dtype, how far its log-probabilities are off, and may be.
 
@@ -129,13 +137,13 @@ def _written(
                 "loaded elsewhere, base_model_name_or_path has to say where it lies there"
             )
         policy.save(folder)
-        return _named(ours), difference(), _tolerance(loaded, expected, pairs)
+        return _named(ours), difference(), tolerance
     written = save_whole(policy, folder)
     dtype, base, apart = _named(written.dtype), _named(written.base), difference()
     if written.dtype == ours:
         if written.base != ours:
             progress.say(f"its weights are {dtype}, as they were trained, and not {base} as those of its base model")
-        return dtype, apart, _tolerance(loaded, expected, pairs)
+        return dtype, apart, tolerance
     most = 0.2 * _moved(loaded, expected, pairs)
     if apart <= most:
         progress.say(f"its weights are {dtype}, as those of its base model: log-probabilities moved {apart:.2g} nats")
@@ -147,7 +155,7 @@ def _written(
         f"its weights are {_named(ours)}, and not {dtype} as those of its base model: that would move log-"
         f"probabilities by {apart:.2g} nats, and training moved them by {5 * most:.2g}"
     )
-    return _named(ours), difference(), _tolerance(loaded, expected, pairs)
+    return _named(ours), difference(), tolerance
 
 
 def _named(dtype: torch.dtype) -> str:
@@ -211,9 +219,45 @@ def _form(form: Form | None, policy: Model) -> Form:
 
 
 def _checked_pairs(run: Run, policy: Model) -> list[TokenizedPair]:
-    pairs = read_pairs(run.heldout_pairs_file).pairs
+    pairs = heldout_pairs(run).pairs
     side, _ = render_side(pairs[:NUM_CHECKED_PAIRS], policy.renderer(run.config.data))
     return list(side.tokenized)
+
+
+def remembered(policy: Model, pairs: Sequence[TokenizedPair]) -> dict[str, Any] | None:
+    """Return what an export is held against, as JSON takes it: what a policy says of a few held-out pairs (nats).
+
+    None where there is no pair, or no number.
+    """
+    some = pairs[:NUM_CHECKED_PAIRS]
+    with evaluation_mode(policy.network), torch.no_grad():  # one at a time: memory is still full of training
+        logps = {pair.example_id: policy.score([pair]).summed().sums.tolist() for pair in some}
+    is_finite = all(math.isfinite(one) for both in logps.values() for one in both)
+    return {"dtype": str(policy.dtype), "pairs": logps} if logps and is_finite else None
+
+
+def _seen_in_training(
+    run: Run, loaded: Loaded, pairs: Sequence[TokenizedPair], progress: Progress
+) -> tuple[Logps, float]:
+    """Return what the policy said of pairs when its training ended, and how far an artefact may be off.
+
+    Raises ExportError where the policy, loaded, does not say the same.
+    """
+    found = _score(loaded.policy, pairs)
+    with as_a_run_writes(run.path):
+        kept = run.manifest.get("trained_logps")
+        if kept is None:
+            progress.say("the run keeps nothing of what its training saw; the export is held against the loaded model")
+            return found, _tolerance(loaded, found, pairs)
+        sums = [float(one) for pair in pairs for one in kept["pairs"][pair.example_id]]
+        expected = replace(found, sums=torch.tensor(sums, dtype=found.sums.dtype, device=found.sums.device))
+    tolerance = _tolerance(loaded, expected, pairs, narrow=kept["dtype"] != str(torch.float32))
+    if not (apart := float((expected.sums - found.sums).abs().max())) <= tolerance:
+        raise ExportError(
+            f"{run.path}: its policy, loaded, differs by {apart:.3g} nats from what its training saw, more than "
+            f"{tolerance:.3g}; other versions of libraries may be why (run.json tells those of the training)"
+        )
+    return expected, tolerance
 
 
 def _score(model: Model, pairs: Sequence[TokenizedPair]) -> Logps:
@@ -221,15 +265,15 @@ def _score(model: Model, pairs: Sequence[TokenizedPair]) -> Logps:
         return model.score(pairs).summed()
 
 
-def _tolerance(loaded: Loaded, expected: Logps, pairs: Sequence[TokenizedPair]) -> float:
+def _tolerance(loaded: Loaded, expected: Logps, pairs: Sequence[TokenizedPair], *, narrow: bool = False) -> float:
     """Return how far a summed log-probability may be off.
 
     In fp32, merging an adapter moves a token's log-probability by some 1e-5 nats; 1e-4 is allowed. Narrower weights
     round more coarsely, which is fine as long as it is small beside what training did: a fifth of the mean distance
-    between policy and reference. A lost adapter is off by all of it.
+    between policy and reference. A lost adapter is off by all of it. `narrow`: training had narrower weights.
     """
     rounding = 1e-4 * int(expected.num_tokens.max())
-    if loaded.policy.dtype == torch.float32:
+    if loaded.policy.dtype == torch.float32 and not narrow:
         return rounding
     return max(rounding, 0.2 * _moved(loaded, expected, pairs))
 

@@ -6,7 +6,7 @@ Owns which settings may be changed for that, and what of a run is written anew.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tiebreak import files
@@ -14,19 +14,31 @@ from tiebreak.config import in_quotes, load_config, quoted
 from tiebreak.errors import ConfigError, RunError
 from tiebreak.evaluation.gate import Decision, decide
 from tiebreak.evaluation.rows import Row
+from tiebreak.fingerprint import fingerprint
 from tiebreak.maths.power import items_for_change, pairs_for_win_rate
 from tiebreak.reporting.page import write_report
 from tiebreak.runs import Run, as_a_run_writes
+from tiebreak.training.resumption import governing
 
 GAINS, POWERS, DISCORDANT = (0.01, 0.02, 0.05, 0.1), (0.8, 0.9), 0.1
 
 
-def gate(run: Run, overrides: Sequence[str] | Mapping[str, Any] = (), *, record: bool = False) -> Decision:
+def gate(
+    run: Run,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    *,
+    record: bool = False,
+    accept: Collection[str] = (),
+) -> Decision:
     """Hold what a run measured against the rules of its configuration, with `overrides` on top; no model is loaded.
 
-    With `record`, the decision becomes the run's: evaluation.json, run.json and the report are written anew. Raises
-    ConfigError for a setting of another section, RunError where the run holds no measures.
+    With `record`, the decision becomes the run's: evaluation.json, run.json and the report are written anew. With it,
+    `accept` may name config: rules that were changed in the run's config.yaml are its own from then on. Raises
+    ConfigError for a setting of another section, RunError where the run holds no measures, or a file that is read is
+    not what was written.
     """
+    if {*accept} - {"config"} or (accept and not record):
+        raise ConfigError("gate --accept: wanted config, with --record: rules changed in config.yaml become the run's")
     for key in overrides if isinstance(overrides, Mapping) else [text.partition("=")[0] for text in overrides]:
         if not key.strip().startswith("gate."):
             raise ConfigError(
@@ -34,13 +46,18 @@ def gate(run: Run, overrides: Sequence[str] | Mapping[str, Any] = (), *, record:
             )
         if record and not key.strip().startswith("gate.overrides."):
             raise ConfigError(
-                f"--set {key} --record: a run keeps its own rules; write others into {run.config_file}, or override a "
-                "rule by its name with a reason, like gate.overrides.repetition=…"
+                f"--set {key} --record: a run keeps its own rules; write others into {run.config_file} and let "
+                "--record --accept config decide by them, or override a rule by its name with a reason, like "
+                "gate.overrides.repetition=…"
             )
-    config = load_config(run.config_file, overrides)
     # What is recorded is decided on what nobody changes meanwhile.
     with files.locked(run.path) if record else contextlib.nullcontext():
-        stored = files.read_jsonl(run.measures_file)
+        if record:
+            run.verify(*run.given_files, *run.measured_files)  # the report reads them when it is too late
+        if accept:
+            _accept_rules(run)
+        config = run.config_with(overrides)
+        stored = run.rows(run.measures_file)
         if not stored:
             evaluate = in_quotes(f"tiebreak evaluate {quoted(str(run.path))}")
             raise RunError(f"{run.path}: holds no {run.measures_file.name}; {evaluate} makes it")
@@ -53,9 +70,20 @@ def gate(run: Run, overrides: Sequence[str] | Mapping[str, Any] = (), *, record:
     return decision
 
 
+def _accept_rules(run: Run) -> None:
+    """Make config.yaml as it is now the run's own; raises RunError where more than rules of the gate was changed."""
+    config, content = load_config(run.config_file), run.config_file.read_bytes()
+    with as_a_run_writes(run.path):
+        before = dict(run.manifest.get("identity", {})).get("config")
+    if before != fingerprint(governing(config)):
+        raise RunError(f"{run.config_file}: settings that weights depend on were changed, too; put those back")
+    run.keep({run.config_file: content})
+    run.update_manifest(config_fingerprint=fingerprint(config.model_dump(mode="json")), model_name=config.model.name)
+
+
 def write_down(run: Run, decision: Decision) -> None:
     """Make a decision the run's own; its lock is held."""
-    files.write_json(run.evaluation_file, run.evaluation | decision.as_dict())
+    run.keep({run.evaluation_file: files.as_json(run.evaluation | decision.as_dict())})
     run.update_manifest(verdict=decision.verdict, overridden=dict(decision.overridden))
     write_report(run)
 

@@ -18,7 +18,6 @@ import torch
 from tiebreak import faults, files, runs
 from tiebreak.config import in_quotes, quoted
 from tiebreak.data.preparation import render_side
-from tiebreak.data.reader import read_pairs
 from tiebreak.errors import ConfigError, NotPassing, RunError, nearest, one_line
 from tiebreak.evaluation.gate import Decision
 from tiebreak.evaluation.heldout import HeldoutPairs
@@ -28,7 +27,7 @@ from tiebreak.progress import Progress, Silent
 from tiebreak.registry import LINEAGE, REGISTRY, Event, Registry, names_a_version
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.opening import now, versions
-from tiebreak.training.trained import Loaded, load_trained
+from tiebreak.training.trained import Loaded, heldout_pairs, load_trained
 from tiebreak.verbs.export import NUM_CHECKED_PAIRS, Artefact, Form, checked_target, export
 from tiebreak.verbs.gate import gate, write_down
 
@@ -115,6 +114,7 @@ def _passing(run: Run, overrides: Mapping[str, str], progress: Progress) -> Iter
     """Hold a run's lock and yield its decision, so that all of it is one state; a run that is read-only has no lock."""
     writable = os.access(run.path, os.W_OK)
     with files.locked(run.path, progress.warn, "promote another run") if writable else contextlib.nullcontext():
+        run.verify()
         yield _decided(run, overrides)
 
 
@@ -175,14 +175,14 @@ def _require_measured(run: Run, loaded: Loaded, progress: Progress) -> None:
     A few held-out pairs are scored again. A token may be off by 1e-4 nats in fp32; of narrower weights all pairs
     together by a fifth of what training did.
     """
-    pairs = read_pairs(run.heldout_pairs_file).pairs[:NUM_CHECKED_PAIRS]
+    pairs = heldout_pairs(run).pairs[:NUM_CHECKED_PAIRS]
     side, _ = render_side(pairs, loaded.policy.renderer(run.config.data))
     objective = Objective.of(run.config.loss)
     found = HeldoutPairs(loaded.policy, loaded.reference, objective, side.tokenized, loaded.budget.cut).evidence(
         progress=progress
     )
     with as_a_run_writes(run.path):
-        kept = {row["pair_id"]: row for row in files.read_jsonl(run.evidence_file)}
+        kept = {row["pair_id"]: row for row in run.rows(run.evidence_file)}
         numbers = [
             (
                 getattr(one, f"policy_{side}_logps") - float(kept[one.pair_id][f"policy_{side}_logps"]),

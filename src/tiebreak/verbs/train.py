@@ -35,6 +35,7 @@ from tiebreak.training.parts import Moments, Streams, Weights
 from tiebreak.training.preemption import Stop, listening
 from tiebreak.training.recorder import Recorder
 from tiebreak.training.resumption import Resume, already_done, asked_for, flat, set_aside
+from tiebreak.verbs.export import remembered
 
 
 def train(
@@ -96,9 +97,11 @@ def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Not
                     num_rollbacks=outcome.num_rollbacks,
                     training_seconds=round(outcome.seconds, 1),
                     peak_memory_bytes=peak_memory_bytes(policy.device),
+                    trained_logps=remembered(policy, ready.data.heldout.tokenized),
                 )
-                with files.whole_folder(run.policy_folder) as folder:
+                with run.keep_folder(run.policy_folder) as folder:
                     policy.save(folder)
+                run.seal(run.metrics_file)
         stop.check()
         measured = measure(
             policy,
