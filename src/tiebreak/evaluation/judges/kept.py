@@ -50,9 +50,7 @@ class KeptAnswers:
                 )
                 undo.callback(self._connection.close)
                 self._begin()
-            except RunError as error:
-                raise JudgeError(str(error)) from None
-            except (sqlite3.Error, OSError) as error:
+            except (RunError, sqlite3.Error, OSError) as error:
                 raise self._refusal(error) from None
             undo.pop_all()
         return self
