@@ -55,17 +55,14 @@ def _one_thread():
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory):
-    # What tests compute of references stays theirs, and what a user has computed is never found by a test.
-    before, models = os.environ.get("XDG_CACHE_HOME"), platformdirs.user_cache_path("tiebreak") / "models"
-    cache = tmp_path_factory.mktemp("cache")
-    os.environ["XDG_CACHE_HOME"] = str(cache)
+    # What tests compute of references stays theirs, and what a user has computed or asked for is never found by a test.
+    models, cache = platformdirs.user_cache_path("tiebreak") / "models", tmp_path_factory.mktemp("cache")
     (cache / "tiebreak").mkdir()
     (cache / "tiebreak" / "models").symlink_to(models)
-    yield
-    if before is None:
-        del os.environ["XDG_CACHE_HOME"]
-    else:
-        os.environ["XDG_CACHE_HOME"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        patch.setenv("XDG_STATE_HOME", str(cache / "state"))
+        yield
 
 
 @pytest.fixture(scope="session")

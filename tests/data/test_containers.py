@@ -393,7 +393,7 @@ def test_memory_is_bounded_by_the_cap_of_a_line(saved):
         around = content if content is bomb else b""
         file = b"1\n" + around + b"2\n" if around else content
         found, num_mib = memory(saved(file), "arrow")
-        assert found == (count if around else "1")
+        assert found == (count if around else "DataError")  # unpacked, it is some hundred times as large
         assert num_mib < 120
 
 

@@ -29,6 +29,11 @@ class RuleJudge(Section):
         place, _, name = self.reward.rpartition(":")
         return self.model_copy(update={"reward": f"{Path(place).absolute()}:{name}"}) if place.endswith(".py") else self
 
+    @property
+    def reaches(self) -> str | None:
+        """Code outside of tiebreak that is run, in the form that asks for it."""
+        return f"rule:{self.with_whole_paths().reward}" if ":" in self.reward else None
+
 
 class RewardModelJudge(Section):
     """A sequence classifier with one label."""
@@ -40,6 +45,10 @@ class RewardModelJudge(Section):
     def with_whole_paths(self) -> RewardModelJudge:
         """Return it as it is."""
         return self
+
+    @property
+    def reaches(self) -> None:
+        """Nothing outside of this process but weights."""
 
 
 class ModelJudge(Section):
@@ -53,6 +62,10 @@ class ModelJudge(Section):
     def with_whole_paths(self) -> ModelJudge:
         """Return it as it is."""
         return self
+
+    @property
+    def reaches(self) -> None:
+        """Nothing outside of this process but weights."""
 
 
 class ServerJudge(Section):
@@ -85,6 +98,12 @@ class ServerJudge(Section):
         """Return it as it is."""
         return self
 
+    @property
+    def reaches(self) -> str:
+        """The server, and the variable whose content it is sent, in the form that asks for them."""
+        where = f"base_url: {self.base_url or 'null'}, key_variable: {self.key_variable}"
+        return f"{{kind: server, model: {self.model}, {where}}}"
+
 
 class DataJudge(Section):
     """A probe on the reference's hidden states, fitted on the training pairs; weak evidence."""
@@ -94,6 +113,10 @@ class DataJudge(Section):
     def with_whole_paths(self) -> DataJudge:
         """Return it as it is."""
         return self
+
+    @property
+    def reaches(self) -> None:
+        """Nothing outside of this process but weights."""
 
 
 _NAMED = {"rule": "reward", "reward_model": "model", "model": "model", "server": "model", "data": None}

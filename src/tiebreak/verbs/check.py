@@ -7,7 +7,7 @@ from tiebreak.doctor.examination import Tokens, audit
 from tiebreak.doctor.report import AuditReport
 from tiebreak.progress import Progress
 
-UNLIMITED = 2**31
+UNLIMITED = 10**9
 
 
 def check(data: DataConfig, model: ModelConfig | None = None, progress: Progress | None = None) -> AuditReport:

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from safetensors.torch import load_file
 
-from tiebreak import files, runs
+from tiebreak import files, leave, runs
 from tiebreak.config import Config, DataConfig, SourceConfig, command, in_quotes, reading
 from tiebreak.data.account import Side
 from tiebreak.data.formats import Pairing
@@ -102,10 +102,14 @@ class _Asked:
 
 
 def _changed(run: Run, overrides: Sequence[str] | Mapping[str, Any]) -> Config:
-    for key in overrides if isinstance(overrides, Mapping) else [text.partition("=")[0] for text in overrides]:
-        if not key.strip().startswith(("evaluation.", "gate.")):
+    keys = overrides if isinstance(overrides, Mapping) else [text.partition("=")[0].strip() for text in overrides]
+    for key in keys:
+        if not key.startswith(("evaluation.", "gate.")):
             raise ConfigError(f"--set {key}: only settings of evaluation and of the gate are read here")
-    return run.config_with(overrides)
+    config = run.config_with(overrides)
+    leave.require(config.evaluation, keys, run.path)
+    leave.give(config.evaluation, keys)
+    return config
 
 
 def _own_side(run: Run, policy: Model) -> Side:

@@ -36,7 +36,7 @@ MAX_FILES = 8
 """Files whose reading is told."""
 USUAL = Config()
 """Where nothing in the data speaks for another value, a setting keeps its default."""
-UNLIMITED = 2**31
+UNLIMITED = 10**9
 """A `data.max_length` that drops nothing."""
 WANTED_HELDOUT = 400
 """Prompts that give a held-out accuracy an interval of about five points either way: 0.98 / sqrt(400)."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection
 from typing import Any
 
-from tiebreak import faults, files, runs
+from tiebreak import faults, files, leave, runs
 from tiebreak.config import Config, in_quotes, quoted, with_output_dir, with_whole_paths
 from tiebreak.doctor.examination import audit
 from tiebreak.doctor.triage import heed, shortcuts
@@ -53,7 +53,7 @@ def train(
     if already_done(run, config):
         progress.say(f"{run.path} is already done with this configuration; nothing to do")
         if run.config.gate != config.gate:
-            again = in_quotes(f"tiebreak gate {quoted(str(run.path))} --set gate.… --record")
+            again = in_quotes(f"tiebreak gate {quoted(str(run.path))} --set gate.…")
             progress.warn(
                 f"the rules of gate have changed since; the verdict is by those of the run, {again} by others"
             )
@@ -63,6 +63,7 @@ def train(
     with listening() as stop:
         began = time.perf_counter()
         check_settings(config, progress)
+        leave.give(config.evaluation)
         faults.point("audit")
         progress.say("reading the pairs, and looking for what would ruin a run")
         examined = audit(config.data, progress=progress).report
