@@ -229,5 +229,5 @@ def test_offline_the_hub_is_refused_in_one_line(tmp_path):
     done = subprocess.run(call, capture_output=True, text=True, env=offline, cwd=tmp_path, check=False)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert "DataError: hf:owner/surely-not-here: cannot be loaded from the Hub (" in last
+    assert "DataError: hf:owner/surely-not-here: the Hub cannot be reached (HF_HUB_OFFLINE is set)" in last
     assert "During handling of the above exception" not in done.stderr

@@ -155,8 +155,9 @@ def _from_hub(spec: str) -> Located:
         import datasets  # noqa: PLC0415 - optional, and heavy
     except ImportError:
         raise DataError(f"{spec}: needs the library 'datasets'; pip install 'tiebreak[hub]'") from None
-    is_kept = (Path(datasets.config.HF_DATASETS_CACHE) / stated["name"].replace("/", "___")).exists()
-    if not is_kept and (cause := unreachable()):
+    # The library takes a folder here that is called so, too.
+    kept = Path(datasets.config.HF_DATASETS_CACHE) / stated["name"].replace("/", "___")
+    if not (kept.exists() or Path(stated["name"]).exists()) and (cause := unreachable()):
         raise DataError(f"{spec}: the Hub cannot be reached ({_printable(cause)}); name a file or folder that is here")
     try:
         builder = datasets.load_dataset_builder(stated["name"], stated["config"])
