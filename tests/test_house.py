@@ -122,7 +122,8 @@ def test_every_package_names_its_files_and_the_readme_every_room():
 
 
 def test_the_root_of_the_package_stays_a_hall():
-    assert len([path for path in PACKAGE.iterdir() if path.is_file()]) <= 12
+    # Twelve, and one more since files, seals and runs are three sentences about one folder, used on every floor.
+    assert len([path for path in PACKAGE.iterdir() if path.is_file()]) <= 13
 
 
 def test_no_room_is_called_by_what_it_is_made_of():

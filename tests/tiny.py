@@ -193,7 +193,7 @@ def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
 
 def unsealed(run: Run) -> Run:
     """A run as versions wrote it that kept no digests of its files: whatever a test then writes is read."""
-    added = ("files", "being_written", "trained_logps", "model_name")
+    added = ("files", "being_written", "trained_logps", "model_name", "model_base")
     told = {key: value for key, value in run.manifest.items() if key not in added}
     run.manifest_file.write_text(json.dumps(told))
     return run

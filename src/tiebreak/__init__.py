@@ -4,7 +4,6 @@
 
     run = tiebreak.train("my.yaml")          # or tiebreak.train() for the bundled quickstart
     run.verdict                              # 'pass', 'fail' or 'inconclusive'
-    run.samples[0]["after"]["text"]          # an answer to a prompt that was never trained on
     tiebreak.export(run, "my-model")         # a folder that any serving stack loads
 
 Importing this module loads no torch; the verbs do, when they are called.
@@ -316,8 +315,7 @@ def _model(model: str | ModelConfig | None) -> ModelConfig | None:
 def _data(data: DataConfig | str | Path | Sequence[str | Path]) -> DataConfig:
     if isinstance(data, DataConfig):
         return data
-    paths = [data] if isinstance(data, str | Path) else list(data)
-    named = [str(path) for path in paths]
+    named = [str(path) for path in ([data] if isinstance(data, str | Path) else data)]
     return build_config({"data": {"train": named[0] if len(named) == 1 else named}}).data
 
 

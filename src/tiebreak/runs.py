@@ -1,9 +1,7 @@
 """The run folder: what its files are called, what they mean, and what a broken one is.
 
-Owns these names, and the door that files are read through: run.json holds the seal of each (its size and SHA-256), and
-what is read is proven to be what was written. What is about to be written is told in run.json first and then written,
-so that a process that is killed in between leaves files that fit one seal or the other. How a file is written is the
-business of `files`, what stands in it that of whoever makes it.
+Owns these names, and the door that files are read through: what is read is proven by its seal in run.json. What is
+about to be written is told there first, so that a process that is killed leaves files that fit one seal or the other.
 """
 
 from __future__ import annotations
@@ -98,8 +96,7 @@ class Run:
     report_file = _Place("report.html")
     """All of it on one page."""
 
-    _repr_html_: ClassVar[Callable[[Run], str]]
-    """What a notebook shows; `tiebreak` says it."""
+    _repr_html_: ClassVar[Callable[[Run], str]]  # what a notebook shows; `tiebreak` says it
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -233,13 +230,13 @@ class Run:
         return Seals(self.path, manifest.get("files", {}), manifest.get("being_written", {}))
 
     def _names_a_moved_model(self) -> bool:
-        """Say whether no setting was changed but the folder of the model, which is proven once it is loaded."""
+        """Say whether no setting was changed but folders of the model, which is proven once it is loaded."""
         with contextlib.suppress(ConfigError):
             config, manifest = load_config(self.config_file), self.manifest
-            named, was = config.model.name, manifest.get("model_name")
-            if manifest.get("model_folder") is not None and named != was and Path(named).is_dir():
-                model = config.model.model_copy(update={"name": was})
-                told = config.model_copy(update={"model": model}).model_dump(mode="json")
+            was = {"name": manifest.get("model_name"), "base": manifest.get("model_base")}
+            moved = {str(getattr(config.model, key)) for key in was if getattr(config.model, key) != was[key]}
+            if moved and all(Path(place).is_dir() for place in moved):
+                told = config.model_copy(update={"model": config.model.model_copy(update=was)}).model_dump(mode="json")
                 return fingerprint(told) == manifest.get("config_fingerprint")
         return False
 
@@ -313,10 +310,9 @@ def as_a_run_writes(where: object) -> Iterator[None]:
     except TiebreakError:
         raise
     except _MISFITS as error:
-        cause = f"{type(error).__name__}: {one_line(error, 120)}"
         raise RunError(
-            f"{where}: its files are not as a run writes them ({cause}); evaluate makes its evaluation and report "
-            "anew, train all of it"
+            f"{where}: its files are not as a run writes them ({type(error).__name__}: {one_line(error, 120)}); "
+            "evaluate makes its evaluation and report anew, train all of it"
         ) from None
 
 

@@ -138,8 +138,8 @@ def _refuse_missing(name: str, adapter: str | None) -> None:
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
     if looks_like_path and adapter:
         raise ModelError(
-            f"{adapter}: its base model {name!r} is no folder here; say where it is now with --set model.base=…, "
-            "or as base_model_name_or_path in adapter_config.json"
+            f"{adapter}: its base model {name!r} is no folder here; write where it is now as model.base "
+            "(--set model.base=…), or as base_model_name_or_path into adapter_config.json"
         )
     if looks_like_path or not name.strip():
         raise ModelError(f"{name!r}: no such folder; wanted a folder, a hub id, or one of: {', '.join(BUNDLED)}")

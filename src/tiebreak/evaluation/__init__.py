@@ -7,6 +7,5 @@ probe      neutral texts and questions, before and after  watching    who looks 
 judging    who says whether answers got better            judges/     whoever says which of two answers is better
 draws      several answers to a prompt, scored            kept        what was scored, over a crash
 repetition how much of an answer goes on with itself      diversity   how different answers are from each other
-numerals   numbers as they are written in answers
-judges/    whoever says which of two answers is better
+numerals   numbers as they are written in answers         leave       what a run may have run and asked
 """

@@ -4,6 +4,6 @@ console    progress, warnings, tables on a terminal          page       the HTML
 figures    plots as inline SVG                               card       the model card of an export
 look       colours of both schemes, what all pages share     numbers    how numbers are shown
 visible    hidden characters made visible, Markdown escaped
-notebook   what a notebook shows of a run and of other values
+notebook   what a notebook shows of a run and others     lenient    streams that may lose their reader
 capability_card    each measure before, during and after, and the rules that it is held against
 """

@@ -26,6 +26,7 @@ from rich.text import Text
 
 from tiebreak.errors import one_line
 from tiebreak.progress import Advance
+from tiebreak.reporting.lenient import Lenient
 from tiebreak.reporting.numbers import duration, shown
 
 # Terminal escapes, NUL and other controls, and marks that reorder or hide text.
@@ -55,37 +56,8 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
-def _one_printable_line(text: str) -> str:
+def _lined(text: str) -> str:
     return printable(one_line(text))
-
-
-class _Lenient:
-    """A stream that may lose its reader: a terminal that is gone, a pipe whose other end left, a full disk of a log.
-
-    What is written then vanishes. Progress tells of work, and must not end it.
-    """
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self.encoding = stream.encoding
-
-    def write(self, text: str) -> None:
-        """Write a text, or nothing."""
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.write(text)
-
-    def flush(self) -> None:
-        """Hand on what is held back, or nothing."""
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.flush()
-
-    def isatty(self) -> bool:
-        """Say whether a person looks on."""
-        return bool(self._stream.isatty())
-
-    def fileno(self) -> int:
-        """Return the number that the system knows it by: rich asks for its width."""
-        return int(self._stream.fileno())
 
 
 class Console:
@@ -99,7 +71,7 @@ class Console:
         # A bar needs a terminal that overwrites lines: no log whose colours FORCE_COLOR switched on, as notebooks do,
         # and no widgets, which rich would ask for there.
         self._console = rich.console.Console(
-            file=cast(IO[str], _Lenient(stream)),
+            file=cast(IO[str], Lenient(stream)),
             highlight=False,
             force_jupyter=False,
             force_terminal=stream.isatty(),
@@ -109,17 +81,17 @@ class Console:
 
     def say(self, text: str) -> None:
         """Print one sentence."""
-        self._console.print(Text(_one_printable_line(text)), soft_wrap=self._one_line)
+        self._console.print(Text(_lined(text)), soft_wrap=self._one_line)
 
     def warn(self, text: str) -> None:
         """Print one sentence that stands out."""
-        line = Text("warning: ", style="yellow").append(_one_printable_line(text), style="default")
+        line = Text("warning: ", style="yellow").append(_lined(text), style="default")
         self._console.print(line, soft_wrap=self._one_line)
 
     @contextlib.contextmanager
     def stage(self, name: str, total: int | None) -> Iterator[Advance]:
         """Show how far a stage is, and how long it will take."""
-        name = _one_printable_line(name)
+        name = _lined(name)
         if not self._console.is_terminal:
             with telling_lines(name, total, self.say) as advance:
                 yield advance
@@ -305,15 +277,15 @@ def print_history(history: Mapping[str, Any]) -> None:
         overridden = f", {len(event['overridden'])} overridden" if event["overridden"] else ""
         table.add_row(
             "→" if is_current else "",
-            *(Text(_one_printable_line(text), style="bold" if is_current else "") for text in texts),
+            *(Text(_lined(text), style="bold" if is_current else "") for text in texts),
             Text(event["verdict"], style=_VERDICT_STYLES[event["verdict"]]).append(overridden, style="default"),
         )
     out.print(table)
     for version, rules in excuses.items():
         for rule, reason in rules.items():
-            out.print(Text(_one_printable_line(f"{version}: {rule} is overridden ({reason})")))
+            out.print(Text(_lined(f"{version}: {rule} is overridden ({reason})")))
     if history["unswitched"]:
-        out.print(Text(_one_printable_line(f"{history['unswitched']}; the next promote or rollback puts it right")))
+        out.print(Text(_lined(f"{history['unswitched']}; the next promote or rollback puts it right")))
 
 
 def _print_verdict(out: rich.console.Console, decision: Mapping[str, Any]) -> None:

@@ -168,6 +168,7 @@ def _facts(run: Run, config: Config, ready: Ready) -> Mapping[str, Any]:
     return {
         "config_fingerprint": fingerprint(config.model_dump(mode="json")),
         "model_name": config.model.name,
+        "model_base": config.model.base,
         "data_fingerprint": ready.data.fingerprint,
         "model": policy.source.identity,
         **whereabouts(run, policy.source),

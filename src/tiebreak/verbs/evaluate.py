@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from safetensors.torch import load_file
 
-from tiebreak import files, leave, runs
+from tiebreak import files, runs
 from tiebreak.config import Config, DataConfig, SourceConfig, command, in_quotes, reading
 from tiebreak.data.account import Side
 from tiebreak.data.formats import Pairing
@@ -28,6 +28,7 @@ from tiebreak.doctor.triage import shortcuts
 from tiebreak.engine.model import Model
 from tiebreak.engine.reference.kinds import Another, Reference
 from tiebreak.errors import ConfigError, DataError, ModelError, RunError
+from tiebreak.evaluation import leave
 from tiebreak.evaluation.capabilities.taskfiles import load_tasks
 from tiebreak.evaluation.measuring import Measured, measure
 from tiebreak.fingerprint import file_digest, files_named, fingerprint

@@ -12,15 +12,16 @@ import time
 from collections.abc import Collection
 from typing import Any
 
-from tiebreak import faults, files, leave, runs
+from tiebreak import faults, files, runs
 from tiebreak.config import Config, in_quotes, quoted, with_output_dir, with_whole_paths
 from tiebreak.doctor.examination import audit
 from tiebreak.doctor.triage import heed, shortcuts
 from tiebreak.engine.memory import peak_memory_bytes
 from tiebreak.engine.ranks import Alone, Ranks
 from tiebreak.errors import Preempted, RunError, one_line
+from tiebreak.evaluation import leave
 from tiebreak.evaluation.heldout import HeldoutPairs, Probe
-from tiebreak.evaluation.measuring import measure
+from tiebreak.evaluation.measuring import Measured, measure
 from tiebreak.maths.objectives import Objective
 from tiebreak.progress import Noting, Progress, Silent
 from tiebreak.reporting.page import write_report
@@ -83,7 +84,7 @@ def train(
 
 def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Noting, began: float) -> None:
     """Train, save, measure; the manifest says how it ended."""
-    policy, reference, budget = ready.loaded.policy, ready.loaded.reference, ready.loaded.budget
+    policy, reference = ready.loaded.policy, ready.loaded.reference
     ranks, objective, note = Alone(), Objective.of(config.loss), functools.partial(_note, run, progress)
     try:
         note()
@@ -104,22 +105,7 @@ def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Not
                     policy.save(folder)
                 run.seal(run.metrics_file)
         stop.check()
-        measured = measure(
-            policy,
-            reference,
-            objective,
-            ready.data.heldout,
-            config.evaluation,
-            config.gate,
-            told=shortcuts(run.audit),
-            seed=config.training.seed,
-            cut=budget.cut,
-            progress=progress,
-            into=run,
-            train=ready.data.train,
-            data=config.data,
-            judge=run.judge_file,
-        )
+        measured = _measured(run, config, ready, objective, progress)
         if ranks.writes:
             measured.write(run)
     except BaseException as error:
@@ -139,6 +125,26 @@ def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Not
         total_seconds=round(time.perf_counter() - began, 1),
         verdict=measured.evaluation["verdict"],
         overridden=measured.evaluation["overridden"],
+    )
+
+
+def _measured(run: Run, config: Config, ready: Ready, objective: Objective, progress: Progress) -> Measured:
+    """Measure what was trained, on what was held out."""
+    return measure(
+        ready.loaded.policy,
+        ready.loaded.reference,
+        objective,
+        ready.data.heldout,
+        config.evaluation,
+        config.gate,
+        told=shortcuts(run.audit),
+        seed=config.training.seed,
+        cut=ready.loaded.budget.cut,
+        progress=progress,
+        into=run,
+        train=ready.data.train,
+        data=config.data,
+        judge=run.judge_file,
     )
 
 
