@@ -303,4 +303,4 @@ def _describe(folder: Path, run: Run, artefact: Artefact, origin: Origin, card: 
     (folder / "tiebreak.json").write_text(json.dumps(made_of, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-_OF_THIS_MACHINE = ("model_folder", "run_folder", "error", "warnings")
+_OF_THIS_MACHINE = ("model_folder", "model_name", "model_base", "run_folder", "error", "warnings")
