@@ -11,6 +11,8 @@ import pytest
 import torch
 
 import tiebreak
+from tiebreak.runs import Run
+from tiny import unsealed
 
 SOURCES = sorted(Path(tiebreak.__file__).parent.rglob("*.py"))
 
@@ -76,8 +78,10 @@ def test_a_pickled_adapter_is_refused_with_the_way_out(
 
 def test_a_pickled_policy_in_a_run_folder_is_refused(run_copy, canary, command, refused):
     _spoil(run_copy / "policy", "adapter_model.bin", canary)
-    for words in (["evaluate", run_copy], ["chat", run_copy, "-p", "hi"], ["export", run_copy, "--out", "out"]):
-        refused(command(*words), "pickled weights are never loaded")
+    for message in ("adapter_model.bin: was not written by the run", "pickled weights are never loaded"):
+        for words in (["evaluate", run_copy], ["chat", run_copy, "-p", "hi"], ["export", run_copy, "--out", "out"]):
+            refused(command(*words), message)
+        unsealed(Run(run_copy))
 
 
 def test_no_module_opens_a_pickle_from_a_file():
