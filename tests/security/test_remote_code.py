@@ -12,6 +12,8 @@ import tiebreak
 from tiebreak.config import ModelConfig
 from tiebreak.engine.sources import resolve
 from tiebreak.errors import ModelError
+from tiebreak.runs import Run
+from tiny import unsealed
 
 SOURCES = sorted(Path(tiebreak.__file__).parent.rglob("*.py"))
 LOADERS = {"AutoModelForCausalLM", "AutoTokenizer", "AutoConfig", "AutoModel", "AutoPeftModelForCausalLM", "kind"}
@@ -55,8 +57,10 @@ def test_the_doctor_refuses_such_a_tokenizer_too(booby_trap, command, pairs, ref
 def test_a_run_folder_with_modules_of_its_own_is_refused(run_copy, canary, edited, command, refused):
     (run_copy / "policy" / "own.py").write_text(_code(canary))
     edited(run_copy / "policy" / "tokenizer_config.json", auto_map={"AutoTokenizer": ["own.T", "own.T"]})
-    for words in (["evaluate", run_copy], ["chat", run_copy, "-p", "hi"], ["export", run_copy, "--out", "out"]):
-        refused(command(*words), "auto_map")
+    for message in ("own.py: was not written by the run", "auto_map"):
+        for words in (["evaluate", run_copy], ["chat", run_copy, "-p", "hi"], ["export", run_copy, "--out", "out"]):
+            refused(command(*words), message)
+        unsealed(Run(run_copy))
 
 
 def test_an_adapter_that_names_a_library_to_import_is_refused(tiny_adapter, tmp_path, monkeypatch, canary, edited):
