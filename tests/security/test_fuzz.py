@@ -140,7 +140,7 @@ def _refused(path: Path) -> None:
     ["a: &a [*a]", "&a {model: *a}", "model: " + "[" * 3000 + "]" * 3000, "model: {name: 0x" + "f" * 9000 + "}",
      "training: {epochs: " + "9" * 9000 + "}", "!!python/object/apply:os.system ['true']", "a: !!binary x",
      "model: {name: !!python/name:os.system }", "\n".join(f"k{n}: 1" for n in range(20_000)), "? [a]\n: b", "? {}\n: b",
-     "model: {name: 2001-99-99}", "- " * 2000, "a: !!set {b}", "<<: 1", "<<: [1]", "model: {<<: *x}"],
+     "training: {epochs: 010}", "- " * 2000, "a: !!set {b}", "<<: 1", "<<: [1]", "model: {<<: *x}"],
     ids=lambda text: ascii(text[:30]),
 )  # fmt: skip
 def test_a_hostile_configuration_is_refused_at_once(tmp_path, text):
