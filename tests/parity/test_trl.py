@@ -55,8 +55,8 @@ def test_losses_gradient_norms_and_weights_agree_with_trl(case, tiny_model, tmp_
     print(
         f"{case}: losses differ by {max(losses):.1e}, norms by {max(norms):.1e}, weights by {max(apart.values()):.1e}"
     )
-    # The promise of the documentation is 1e-4; fp32 sums in another order cost some 1e-6 over ten steps, and 1.4e-5 with
-    # full weights on cores without AVX-512, whose products are summed in shorter rows.
+    # The promise of the documentation is 1e-4; fp32 sums in another order cost some 1e-6 over ten steps, and 1.4e-5
+    # with full weights on cores without AVX-512, whose products are summed in shorter rows.
     assert max(losses) <= 3e-5
     assert max(norms) <= 1e-4
     assert weights.keys() == apart.keys()
