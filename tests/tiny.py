@@ -16,6 +16,7 @@ from tiebreak.engine.model import Model
 from tiebreak.engine.ranks import Alone, Ranks
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.evaluation.watching import Seen, Watcher
+from tiebreak.files import write_jsonl
 from tiebreak.maths.logps import PairLogps
 from tiebreak.maths.metrics import Metrics
 from tiebreak.maths.objectives import Objective
@@ -68,6 +69,19 @@ def settings(model: Path, adapter: str = "lora", **changes: Any) -> Config:
         "training.warmup_share": 0.0,
     }
     return load_config(None, base | {key.replace("__", "."): value for key, value in changes.items()})
+
+
+def drawn_pairs(folder: Path) -> str:
+    """Write forty pairs of drawn words, of which chosen says yes and rejected no, and return the file."""
+    draw, rows = random.Random(0), []
+    for _ in range(40):
+        prompt, tail = (" ".join(draw.choices(_WORDS, k=draw.randint(2, 6))) for _ in range(2))
+        rows.append({"prompt": prompt, "chosen": f"yes {tail}", "rejected": f"no {tail}"})
+    write_jsonl(folder / "pairs.jsonl", rows)
+    return str(folder / "pairs.jsonl")
+
+
+_WORDS = ["the", "cat", "sat", "on", "mat", "and", "dog", "ran", "to", "park", "user"]
 
 
 @dataclass(frozen=True)

@@ -303,9 +303,8 @@ def init(
     if data is None:
         raise TypeError("init needs data, or the origin of a configuration")
     settings = _data(data)
-    # The length is what is asked for: what another one would drop or cut is no matter.
-    unlimited = settings.model_copy(update={"max_length": verb.UNLIMITED, "truncation": "prompt_start"})
-    return verb.init(check(unlimited, model=model, quiet=quiet).as_dict(), settings, _model(model), out)
+    found = check(verb.of_any_length(settings), model=model, quiet=quiet).as_dict()
+    return verb.init(found, settings, _model(model), out)
 
 
 def _model(model: str | ModelConfig | None) -> ModelConfig | None:

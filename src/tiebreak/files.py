@@ -83,14 +83,17 @@ def as_json(value: Any) -> bytes:
 
 def as_jsonl(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """Return one JSON object a line."""
-    return b"".join(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n" for row in rows)
+    return b"".join(map(_line, rows))
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON object a line."""
     with whole_file(path) as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        file.writelines(map(_line, rows))
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import random
 import sys
 
 import pytest
 
 from tiebreak.__main__ import main
-from tiebreak.files import write_jsonl
 from tiebreak.runs import Run
 from tiebreak.verbs import train
-from tiny import settings
-
-WORDS = ["the", "cat", "sat", "on", "mat", "and", "dog", "ran", "to", "park", "user"]
+from tiny import drawn_pairs, settings
 
 
 @pytest.fixture(scope="session")
 def finished(tiny_model, tmp_path_factory) -> Run:
     """A finished run of the tiny model; to be read, or copied."""
-    folder, draw = tmp_path_factory.mktemp("finished"), random.Random(0)
-    rows = []
-    for _ in range(40):
-        prompt, tail = (" ".join(draw.choices(WORDS, k=draw.randint(2, 6))) for _ in range(2))
-        rows.append({"prompt": prompt, "chosen": f"yes {tail}", "rejected": f"no {tail}"})
-    write_jsonl(folder / "pairs.jsonl", rows)
+    folder = tmp_path_factory.mktemp("finished")
     return train.train(
         settings(
             tiny_model,
-            data__train=str(folder / "pairs.jsonl"),
+            data__train=drawn_pairs(folder),
             data__heldout_share=0.3,
             training__learning_rate=5e-3,
             evaluation__num_samples=2,

@@ -8,18 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 import tiebreak
+from decisions import NUM, measured, rows_of
 from tiebreak.cli.app import app
 from tiebreak.errors import ConfigError, RunError
-from tiebreak.evaluation.rows import Row
 from tiebreak.files import write_json, write_jsonl
 from tiebreak.runs import Run
-
-NUM = 100
-
-
-def _row(key, after, before=0.5):
-    after = after if isinstance(after, list) else [after] * NUM
-    return Row.of(key, [f"prompt{index}" for index in range(NUM)], [before] * NUM, after)
 
 
 def _run(tmp_path, won, **changed):
@@ -29,16 +22,7 @@ def _run(tmp_path, won, **changed):
     run.config_file.write_text("training: {seed: 3}\n")
     write_json(run.manifest_file, {"status": "done"})
     write_json(run.evaluation_file, {"verdict": "inconclusive", "told": ["a fact from training"]})
-    rows = {
-        "accuracy": _row("accuracy", 1.0),
-        "margin": _row("margin", 0.8, 0.0),
-        "answers/preferred": _row("answers/preferred", [1.0] * won + [0.0] * (NUM - won)),
-        "answers/length": _row("answers/length", 50.0, 50.0),
-        "answers/unfinished": _row("answers/unfinished", 0.0, 0.0),
-        "answers/repetition": _row("answers/repetition", 0.1, 0.1),
-        "answers/unchanged": _row("answers/unchanged", 0.0, 1.0),
-        "chosen_logps": _row("chosen_logps", -2.0, -2.0),
-    } | changed
+    rows = rows_of(won) | changed
     write_jsonl(run.measures_file, (row.as_dict() for row in rows.values() if row))
     return run
 
@@ -84,7 +68,7 @@ def test_what_no_run_measured_is_no_verdict(tmp_path):
 
 def test_measures_that_are_not_as_a_run_writes_them_are_one_line(tmp_path):
     run = _run(tmp_path, 80)
-    good = _row("accuracy", 1.0).as_dict()
+    good = measured("accuracy", 1.0).as_dict()
     for bad in (
         {},
         good | {"after": []},
@@ -98,7 +82,7 @@ def test_measures_that_are_not_as_a_run_writes_them_are_one_line(tmp_path):
 
 
 def test_a_value_that_is_no_number_fails_the_run_from_the_disk_too(tmp_path):
-    run = _run(tmp_path, 80, chosen_logps=_row("chosen_logps", [float("nan")] + [-2.0] * (NUM - 1), -2.0))
+    run = _run(tmp_path, 80, chosen_logps=measured("chosen_logps", [float("nan")] + [-2.0] * (NUM - 1), -2.0))
     found = tiebreak.gate(run)
     assert found.verdict == "fail"
     assert "Log-probability of chosen, per token: 1 of 100 values are not finite" in found.reason

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 import subprocess
 import sys
@@ -25,23 +24,16 @@ from tiebreak.fingerprint import file_digest
 from tiebreak.registry import LINEAGE, Registry
 from tiebreak.runs import Run
 from tiebreak.verbs import train
-from tiny import settings, unsealed
-
-WORDS = ["the", "cat", "sat", "on", "mat", "and", "dog", "ran", "to", "park", "user"]
+from tiny import drawn_pairs, settings, unsealed
 
 
 @pytest.fixture(scope="module")
 def trained(tiny_model, tmp_path_factory):
     """A finished run of the tiny model."""
-    folder, draw = tmp_path_factory.mktemp("promoted"), random.Random(0)
-    rows = []
-    for _ in range(40):
-        prompt, tail = (" ".join(draw.choices(WORDS, k=draw.randint(2, 6))) for _ in range(2))
-        rows.append({"prompt": prompt, "chosen": f"yes {tail}", "rejected": f"no {tail}"})
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folder = tmp_path_factory.mktemp("promoted")
     config = settings(
         tiny_model,
-        data__train=str(folder / "pairs.jsonl"),
+        data__train=drawn_pairs(folder),
         data__heldout_share=0.3,
         training__learning_rate=5e-3,
         evaluation__num_samples=2,

@@ -260,8 +260,9 @@ def call(words: Sequence[str]) -> int:
     """Carry out a command and return its exit code; whatever ends it otherwise is raised."""
     console.take_any_text()
     command = typer.main.get_command(app)
+    debug = _debug()
     for one in (command, *command.commands.values()) if isinstance(command, TyperGroup) else ():
-        one.params.append(_debug())
+        one.params.append(debug)
     code = int(command(words, prog_name="tiebreak", standalone_mode=False) or 0)
     if code == EXIT_INTERRUPTED:  # what typer makes of Ctrl-C
         raise KeyboardInterrupt

@@ -13,6 +13,8 @@ from pydantic import BeforeValidator, Field
 from tiebreak.config.section import Section
 
 BUNDLED_PAIRS = "bundled"
+MOST_TOKENS = 10**9
+"""The greatest `data.max_length`: it drops nothing."""
 
 
 def _as_texts(value: Any) -> Any:
@@ -84,7 +86,7 @@ class DataConfig(Section):
     max_pairs: int | None = Field(
         None, ge=2, le=10**9, description="Use only the first N usable pairs of the training file."
     )
-    max_length: int = Field(1024, ge=8, le=10**9, description="Most tokens of prompt plus completion.")
+    max_length: int = Field(1024, ge=8, le=MOST_TOKENS, description="Most tokens of prompt plus completion.")
     truncation: Literal["drop", "prompt_start"] = Field(
         "drop", description="A pair that is too long: drop it, or cut the oldest prompt tokens, equally for both sides."
     )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from tiebreak.config import DataConfig, ModelConfig
+from tiebreak.config.data import MOST_TOKENS
 from tiebreak.doctor.examination import Tokens, audit
 from tiebreak.doctor.report import AuditReport
 from tiebreak.progress import Progress
-
-UNLIMITED = 10**9
 
 
 def check(data: DataConfig, model: ModelConfig | None = None, progress: Progress | None = None) -> AuditReport:
@@ -22,4 +21,4 @@ def tokens_of(model: ModelConfig, data: DataConfig) -> Tokens:
     """Return the tokenizer of a model for counting: nothing is cut or dropped for its length."""
     from tiebreak.engine.models import load_renderer  # noqa: PLC0415 - transformers loads slowly
 
-    return Tokens(model, *load_renderer(model, data.model_copy(update={"max_length": UNLIMITED})))
+    return Tokens(model, *load_renderer(model, data.model_copy(update={"max_length": MOST_TOKENS})))

@@ -21,6 +21,7 @@ from tiebreak.config import (
     in_quotes,
     rendered_by,
 )
+from tiebreak.config.data import MOST_TOKENS
 from tiebreak.config.yaml_text import parse_yaml, write_yaml
 from tiebreak.data.writer import require_new, writing
 from tiebreak.doctor.findings import NOISY
@@ -36,8 +37,6 @@ MAX_FILES = 8
 """Files whose reading is told."""
 USUAL = Config()
 """Where nothing in the data speaks for another value, a setting keeps its default."""
-UNLIMITED = 10**9
-"""A `data.max_length` that drops nothing."""
 WANTED_HELDOUT = 400
 """Prompts that give a held-out accuracy an interval of about five points either way: 0.98 / sqrt(400)."""
 
@@ -62,6 +61,11 @@ _SCALES = (
 
 _KEPT = {"columns", "pairing", "min_margin", "allow", "max_dropped_share", "max_pairs"}
 """What the user said of the data and nothing in it can better."""
+
+
+def of_any_length(data: DataConfig) -> DataConfig:
+    """Return data read whole: the length is what is asked for, so what another one would drop or cut is no matter."""
+    return data.model_copy(update={"max_length": MOST_TOKENS, "truncation": "prompt_start"})
 
 
 def init(report: Mapping[str, Any], data: DataConfig, model: ModelConfig | None, out: str | Path | None = None) -> str:
