@@ -9,6 +9,8 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
+LOADING = "loading PyTorch and transformers, which takes some seconds"
+
 
 class Advance(Protocol):
     """Called when part of a stage is done."""

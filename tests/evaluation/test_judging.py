@@ -14,9 +14,9 @@ from tiebreak.errors import ConfigError, ModelError
 from tiebreak.evaluation.judges.given import Fitting, Given
 from tiebreak.evaluation.judges.judge import Preference, Question
 from tiebreak.evaluation.judging import judge_answers
-from tiebreak.evaluation.measuring import check_evaluation
 from tiebreak.progress import Silent
 from tiebreak.records import Message, Pair
+from tiebreak.training.settled import check_evaluation
 from tiny import load, settings, token_pairs
 
 

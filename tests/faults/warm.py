@@ -35,6 +35,7 @@ IMPORTS = (
     "rich._emoji_codes",
     "scipy.sparse.csgraph",
     "tiebreak.verbs.train",
+    "tiebreak.training.attempt",
     "tiebreak.reporting.page",
     "tiebreak.verbs.evaluate",
     "tiebreak.verbs.export",

@@ -21,9 +21,9 @@ from tiebreak.errors import ConfigError, ExportError
 from tiebreak.fingerprint import file_digest
 from tiebreak.progress import Silent
 from tiebreak.runs import Run
-from tiebreak.training.trained import load_trained
+from tiebreak.training.trained import NUM_CHECKED_PAIRS, load_trained
 from tiebreak.verbs import train
-from tiebreak.verbs.export import NUM_CHECKED_PAIRS, _held, _sweep, export
+from tiebreak.verbs.export import _held, _sweep, export
 from tiny import PAD, load, same, settings, unsealed, weights
 
 

@@ -86,7 +86,7 @@ def train(
     The same command starts, resumes after a crash or a signal (exit 75), and says so when all is done.
     """
     chosen = load_config(config or tiebreak.QUICKSTART, overrides or ())
-    prepare_to_compute(quiet=quiet)
+    prepare_to_compute(quiet=True)  # training says it, after the pairs
     run = tiebreak.train(chosen, resume=resume, accept=accept or (), quiet=quiet)
     if as_json:
         console.print_json({"run": str(run.path), **run.manifest, "evaluation": run.evaluation})

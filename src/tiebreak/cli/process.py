@@ -34,9 +34,10 @@ def prepare(environment: MutableMapping[str, str]) -> None:
 def prepare_to_compute(*, quiet: bool = False) -> None:
     """Say what takes the next seconds, and keep the memory that tensors free in the process."""
     from tiebreak.engine.allocation import keep_freed_memory
+    from tiebreak.progress import LOADING
     from tiebreak.reporting.console import Console
 
     if not quiet:
-        Console().say("loading PyTorch and transformers, which takes some seconds")
+        Console().say(LOADING)
     Path.cwd()  # in a folder that is gone MKL ends the process in words of its own
     keep_freed_memory()

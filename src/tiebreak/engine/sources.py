@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-import peft
-from transformers.utils.peft_utils import find_adapter_config_file
 
 from tiebreak.config import ModelConfig
 from tiebreak.data.hub import unreachable
@@ -58,6 +56,10 @@ def resolve(
     adapter is known to be, whatever the configuration or the adapter says. `beneath` is the adapter whose base is
     looked for.
     """
+    # Here, since what models are called is asked before anything heavy is loaded.
+    import peft  # noqa: PLC0415
+    from transformers.utils.peft_utils import find_adapter_config_file  # noqa: PLC0415
+
     name = str(bundled_folder(config.name, say)) if config.name in BUNDLED else config.name
     _refuse_missing(name, beneath)
     name = absolute(name)

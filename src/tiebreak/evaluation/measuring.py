@@ -18,12 +18,11 @@ from tiebreak.engine.model import Model
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.scorer import Cut
 from tiebreak.evaluation.capabilities.asking import measure_tasks
-from tiebreak.evaluation.capabilities.harness import check_lm_eval, measure_lm_eval
+from tiebreak.evaluation.capabilities.harness import measure_lm_eval
 from tiebreak.evaluation.capabilities.taskfiles import load_tasks
 from tiebreak.evaluation.draws import draw
 from tiebreak.evaluation.heldout import Evidence, HeldoutPairs
 from tiebreak.evaluation.judges.given import Fitting, Given
-from tiebreak.evaluation.judges.table import JUDGES
 from tiebreak.evaluation.judging import Judgements, judge_answers
 from tiebreak.evaluation.kept import KeptRows
 from tiebreak.evaluation.measures import draw_rows, probe_rows, rows, summarise
@@ -66,15 +65,6 @@ class Measured:
         for file in (run.answers_file, run.kept_file):
             file.unlink(missing_ok=True)
         shutil.rmtree(run.tasks_folder, ignore_errors=True)
-
-
-def check_evaluation(settings: EvaluationConfig) -> None:
-    """Refuse what could not be measured at the end, before anything is spent: tasks, and judges, without weights."""
-    tasks = load_tasks(settings.tasks)
-    if settings.lm_eval:
-        check_lm_eval(settings.lm_eval, tasks)
-    if settings.judge:
-        JUDGES[settings.judge.kind].check(settings.judge)
 
 
 def measure(

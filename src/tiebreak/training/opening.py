@@ -17,19 +17,17 @@ from typing import Any
 import torch
 
 from tiebreak import files, runs
-from tiebreak.config import Config, dump_config, warnings_of
+from tiebreak.config import Config, dump_config
 from tiebreak.data.preparation import PreparedData, prepare
 from tiebreak.doctor.report import AuditReport
 from tiebreak.engine.planner import Plan, make_plan
 from tiebreak.errors import RunError
 from tiebreak.evaluation.capabilities.asking import prepare_tasks
 from tiebreak.evaluation.capabilities.taskfiles import load_tasks
-from tiebreak.evaluation.measuring import check_evaluation
 from tiebreak.fingerprint import fingerprint
 from tiebreak.progress import Progress
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.preamble import tell
-from tiebreak.training.recorder import check_trackers
 from tiebreak.training.resumption import heed_drift, identity
 from tiebreak.training.trained import Loaded, dated, load, whereabouts
 
@@ -44,14 +42,6 @@ class Ready:
     data: PreparedData
     memory: Plan
     audit: AuditReport
-
-
-def check_settings(config: Config, progress: Progress) -> None:
-    """Refuse settings that could not be carried out, and tell of those that are rarely meant."""
-    check_trackers(config.output.trackers)
-    check_evaluation(config.evaluation)
-    for warning in warnings_of(config):
-        progress.warn(warning)
 
 
 def made_ready(config: Config, run: Run, audit: AuditReport, progress: Progress) -> Ready:

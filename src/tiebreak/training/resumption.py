@@ -8,19 +8,21 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from tiebreak import files, runs
 from tiebreak.config import Config, leaves
 from tiebreak.data.preparation import PreparedData
 from tiebreak.data.reader import data_digest
-from tiebreak.engine.model import Model
-from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.sources import absolute, called, contents, is_same
 from tiebreak.errors import ConfigError, RunError, nearest
 from tiebreak.fingerprint import fingerprint
 from tiebreak.progress import Progress
 from tiebreak.runs import Run, as_a_run_writes
+
+if TYPE_CHECKING:
+    from tiebreak.engine.model import Model
+    from tiebreak.engine.reference.kinds import Reference
 
 Resume = Literal["auto", "never"]
 PARTS = ("config", "data", "template", "tokenizer", "model")

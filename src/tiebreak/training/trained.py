@@ -6,24 +6,37 @@ that it keeps, and what of its held-out pairs may be missing: nothing.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tiebreak.config import Config
+from tiebreak.data.account import Side
 from tiebreak.data.reader import PairFile, read_pairs
+from tiebreak.doctor.triage import shortcuts
 from tiebreak.engine import models
 from tiebreak.engine.bundled import BUNDLED
 from tiebreak.engine.model import Model
+from tiebreak.engine.noise import evaluation_mode
+from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.reference.stored import Stored
 from tiebreak.engine.sources import Source, contents
 from tiebreak.errors import RunError, one_line
+from tiebreak.evaluation.measuring import Measured, measure
+from tiebreak.maths.objectives import Objective
 from tiebreak.progress import Progress, Silent
+from tiebreak.records import TokenizedPair
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.budget import Budget
+
+NUM_CHECKED_PAIRS = 8
+"""Held-out pairs that an export is held against."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +109,54 @@ def load_trained(run: Run, progress: Progress | None = None) -> Loaded:
             f"{source.base_identity}; bring back the weights it was trained on"
         )
     return loaded
+
+
+def remembered(policy: Model, pairs: Sequence[TokenizedPair]) -> dict[str, Any] | None:
+    """Return what an export is held against, as JSON takes it: what a policy says of a few held-out pairs (nats).
+
+    None where there is no pair, or no number.
+    """
+    some = pairs[:NUM_CHECKED_PAIRS]
+    with evaluation_mode(policy.network), torch.no_grad():  # one at a time: memory is still full of training
+        logps = {pair.example_id: policy.score([pair]).summed().sums.tolist() for pair in some}
+    is_finite = all(math.isfinite(one) for both in logps.values() for one in both)
+    return {"dtype": str(policy.dtype), "pairs": logps} if logps and is_finite else None
+
+
+def measure_trained(
+    run: Run,
+    config: Config,
+    policy: Model,
+    reference: Reference,
+    budget: Budget,
+    side: Side,
+    progress: Progress,
+    *,
+    into: Run,
+    train: Sequence[TokenizedPair] = (),
+) -> Measured:
+    """Measure what a run trained on pairs that it did not train on, by these settings, into a folder.
+
+    The data's own judge is fitted on `train`; without pairs to train on, the one is read that the run has kept.
+    """
+    with as_a_run_writes(run.path):
+        told = shortcuts(run.audit)
+    return measure(
+        policy,
+        reference,
+        Objective.of(config.loss),
+        side,
+        config.evaluation,
+        config.gate,
+        told=told,
+        seed=config.training.seed,
+        cut=budget.cut,
+        progress=progress,
+        into=into,
+        train=train,
+        data=config.data,
+        judge=run.judge_file,
+    )
 
 
 def heldout_pairs(run: Run) -> PairFile:

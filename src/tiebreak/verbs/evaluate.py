@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from safetensors.torch import load_file
 
@@ -24,25 +24,22 @@ from tiebreak.data.formats import Pairing
 from tiebreak.data.preparation import render_side
 from tiebreak.data.reader import PairFile, is_told_alike, read_pairs
 from tiebreak.data.render import Renderer
-from tiebreak.doctor.triage import shortcuts
 from tiebreak.engine.model import Model
 from tiebreak.engine.reference.kinds import Another, Reference
 from tiebreak.errors import ConfigError, DataError, ModelError, RunError
 from tiebreak.evaluation import leave
 from tiebreak.evaluation.capabilities.taskfiles import load_tasks
-from tiebreak.evaluation.measuring import Measured, measure
+from tiebreak.evaluation.measuring import Measured
 from tiebreak.fingerprint import file_digest, files_named, fingerprint
-from tiebreak.maths.objectives import Objective
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import Dropped, Source
 from tiebreak.reporting.page import write_report
 from tiebreak.runs import Run, as_a_run_writes, open_run
 from tiebreak.secrecy import has_password
-from tiebreak.training.budget import Budget
 from tiebreak.training.checkpoint import MANIFEST, Checkpoints
 from tiebreak.training.parts import Weights
 from tiebreak.training.resumption import flat
-from tiebreak.training.trained import heldout_pairs, load, load_trained
+from tiebreak.training.trained import Loaded, heldout_pairs, load, load_trained, measure_trained
 
 
 def evaluate(
@@ -75,7 +72,7 @@ def evaluate(
         if data is not None or against is not None or overrides:
             return _beside(asked, data, against)
         loaded = load_trained(run, progress)
-        measured = _measured(asked, loaded.policy, loaded.reference, loaded.budget, _own_side(run, loaded.policy), run)
+        measured = asked.measured(loaded, _own_side(run, loaded.policy), run)
         measured.write(run)
         finished = run.manifest.get("num_steps_done") == run.manifest.get("num_steps") is not None
         status = {"status": runs.DONE, "error": None} if finished else {}
@@ -100,6 +97,11 @@ class _Asked:
         """The settings that are not the run's own, by their dotted keys."""
         own = flat(self.run.config)
         return {key: value for key, value in flat(self.config).items() if own.get(key) != value}
+
+    def measured(self, loaded: Loaded, side: Side, into: Run, reference: Reference | None = None) -> Measured:
+        """Measure a policy on pairs, against its own reference or another one."""
+        against, budget = reference or loaded.reference, loaded.budget
+        return measure_trained(self.run, self.config, loaded.policy, against, budget, side, self.progress, into=into)
 
 
 def _changed(run: Run, overrides: Sequence[str] | Mapping[str, Any]) -> Config:
@@ -139,7 +141,7 @@ def _of_checkpoints(asked: _Asked) -> dict[str, Any]:
             # They speak for the files beside them.
             for file in (into[path].evaluation_file, into[path].manifest_file):
                 file.unlink(missing_ok=True)
-            measured = _measured(asked, loaded.policy, loaded.reference, loaded.budget, side, into[path])
+            measured = asked.measured(loaded, side, into[path])
             measured = replace(measured, evaluation=measured.evaluation | {"made_of": made_of[path]})
             measured.write(into[path])
             known[path] = measured.evaluation
@@ -193,7 +195,7 @@ def _beside(asked: _Asked, data: str | None, against: str | None) -> dict[str, A
     run, progress = asked.run, asked.progress
     found = _others(asked, data) if data is not None else _Others(heldout_pairs(run), None)
     loaded = load_trained(run, progress)
-    seen, reference = _trained_prompts(run), cast(Reference, loaded.reference)
+    seen, reference = _trained_prompts(run), None
     if against is not None:
         other, more = _opponent(asked, against, loaded.policy)
         seen, reference = seen | more, Another(other)
@@ -204,7 +206,7 @@ def _beside(asked: _Asked, data: str | None, against: str | None) -> dict[str, A
     into = Run(run.evaluations_folder / f"{'-'.join(words)}-{fingerprint([data, against, asked.changed])[:8]}")
     _make(into)
     into.manifest_file.unlink(missing_ok=True)  # what was measured there before goes
-    measured = _measured(asked, loaded.policy, reference, loaded.budget, side, into)
+    measured = asked.measured(loaded, side, into, reference)
     measured = replace(measured, evaluation=measured.evaluation | said)
     measured.write(into)
     return {**measured.evaluation, "folder": str(into.path)}
@@ -301,25 +303,3 @@ def _rendered(others: _Others, seen: Set[str], renderer: Renderer, progress: Pro
         "num_dropped": len(dropped),
         "dropped_by_reason": dict(Counter(item.reason for item in dropped).most_common()),
     }
-
-
-def _measured(asked: _Asked, policy: Model, reference: Reference, budget: Budget, side: Side, into: Run) -> Measured:
-    config = asked.config
-    with as_a_run_writes(asked.run.path):
-        told = shortcuts(asked.run.audit)
-    return measure(
-        policy,
-        reference,
-        Objective.of(config.loss),
-        side,
-        config.evaluation,
-        config.gate,
-        told=told,
-        seed=config.training.seed,
-        cut=budget.cut,
-        progress=asked.progress,
-        into=into,
-        train=(),
-        data=config.data,
-        judge=asked.run.judge_file,
-    )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import math
 import os
 import re
 import shutil
@@ -35,10 +34,9 @@ from tiebreak.records import TokenizedPair
 from tiebreak.reporting.card import Origin, model_card
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.secrecy import has_password, masked
-from tiebreak.training.trained import Loaded, heldout_pairs
+from tiebreak.training.trained import NUM_CHECKED_PAIRS, Loaded, heldout_pairs
 
 Form = Literal["merged", "adapter"]
-NUM_CHECKED_PAIRS = 8
 
 
 @dataclass(frozen=True)
@@ -222,18 +220,6 @@ def _checked_pairs(run: Run, policy: Model) -> list[TokenizedPair]:
     pairs = heldout_pairs(run).pairs
     side, _ = render_side(pairs[:NUM_CHECKED_PAIRS], policy.renderer(run.config.data))
     return list(side.tokenized)
-
-
-def remembered(policy: Model, pairs: Sequence[TokenizedPair]) -> dict[str, Any] | None:
-    """Return what an export is held against, as JSON takes it: what a policy says of a few held-out pairs (nats).
-
-    None where there is no pair, or no number.
-    """
-    some = pairs[:NUM_CHECKED_PAIRS]
-    with evaluation_mode(policy.network), torch.no_grad():  # one at a time: memory is still full of training
-        logps = {pair.example_id: policy.score([pair]).summed().sums.tolist() for pair in some}
-    is_finite = all(math.isfinite(one) for both in logps.values() for one in both)
-    return {"dtype": str(policy.dtype), "pairs": logps} if logps and is_finite else None
 
 
 def _seen_in_training(

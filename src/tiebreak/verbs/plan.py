@@ -8,7 +8,8 @@ from tiebreak.doctor.triage import heed
 from tiebreak.engine.planner import Plan
 from tiebreak.progress import Progress, Silent
 from tiebreak.runs import Run
-from tiebreak.training.opening import check_settings, made_ready
+from tiebreak.training.opening import made_ready
+from tiebreak.training.settled import check_settings
 
 
 def plan(config: Config, progress: Progress | None = None) -> Plan:

@@ -27,8 +27,8 @@ from tiebreak.progress import Progress, Silent
 from tiebreak.registry import LINEAGE, REGISTRY, Event, Registry, names_a_version
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.opening import now, versions
-from tiebreak.training.trained import Loaded, heldout_pairs, load_trained
-from tiebreak.verbs.export import NUM_CHECKED_PAIRS, Artefact, Form, checked_target, export
+from tiebreak.training.trained import NUM_CHECKED_PAIRS, Loaded, heldout_pairs, load_trained
+from tiebreak.verbs.export import Artefact, Form, checked_target, export
 from tiebreak.verbs.gate import gate, write_down
 
 

@@ -1,0 +1,323 @@
+"""The library: each verb as a function of Python, as `tiebreak` gives them.
+
+Loading this module loads no torch; the verbs do, when they are called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tiebreak.config import Config, DataConfig, JudgeConfig, ModelConfig, Section, build_config, load_config, load_judge
+from tiebreak.config.foreign.translation import translated
+from tiebreak.data.reader import PairFile, read_pairs
+from tiebreak.errors import TiebreakError
+from tiebreak.registry import REGISTRY, Event
+from tiebreak.reporting.notebook import run_card
+from tiebreak.runs import Run, open_run
+
+if TYPE_CHECKING:
+    from tiebreak.doctor.report import AuditReport
+    from tiebreak.engine.planner import Plan
+    from tiebreak.evaluation.gate import Decision
+    from tiebreak.verbs.chat import Conversation
+    from tiebreak.verbs.clean import Cleaned
+    from tiebreak.verbs.convert import Conversion
+    from tiebreak.verbs.export import Artefact
+    from tiebreak.verbs.history import History
+    from tiebreak.verbs.judge import Judged
+    from tiebreak.verbs.promote import Promotion
+
+__all__ = [
+    "Config",
+    "DataConfig",
+    "PairFile",
+    "Run",
+    "TiebreakError",
+    "chat",
+    "check",
+    "clean",
+    "convert",
+    "evaluate",
+    "export",
+    "gate",
+    "history",
+    "init",
+    "judge",
+    "load_config",
+    "open_run",
+    "plan",
+    "promote",
+    "read_pairs",
+    "report",
+    "rollback",
+    "train",
+]
+
+__version__ = metadata.version("tiebreak")
+QUICKSTART = Path(__file__).parent / "bundled" / "quickstart.yaml"
+Run._repr_html_ = run_card  # a run folder is known on every floor, how one looks on an upper one
+
+
+def train(
+    config: Config | str | Path | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    *,
+    resume: Literal["auto", "never"] = "auto",
+    accept: Collection[str] = (),
+    quiet: bool = False,
+) -> Run:
+    """Align a model: data, training, evaluation, verdict, report. Returns the run folder.
+
+    An attempt that was cut off goes on where it was; `accept` names what may have changed since (config, data,
+    template, tokenizer, model), and `resume="never"` starts afresh beside it.
+
+    `config` is a YAML file or a `Config`; none means the bundled quickstart. `overrides` are dotted keys with values,
+    like `{"training.learning_rate": 5e-6}`.
+    """
+    from tiebreak.verbs import train as verb
+
+    return verb.train(_settings(config, overrides), _progress(quiet), resume=resume, accept=accept)
+
+
+def plan(
+    config: Config | str | Path | None = None,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    *,
+    quiet: bool = False,
+) -> Plan:
+    """Load data and model, decide what fits in memory and how micro-batches are cut, and train nothing."""
+    from tiebreak.verbs import plan as verb
+
+    return verb.plan(_settings(config, overrides), _progress(quiet))
+
+
+def _settings(config: Config | str | Path | None, overrides: Sequence[str] | Mapping[str, Any]) -> Config:
+    if not isinstance(config, Config):
+        return load_config(config or QUICKSTART, overrides)
+    if overrides:
+        raise TypeError("overrides go with a YAML file; give a changed Config instead")
+    return config
+
+
+def evaluate(
+    run: Run | str | Path,
+    *,
+    data: str | None = None,
+    against: str | None = None,
+    checkpoints: bool = False,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Measure a trained run again: on its own held-out pairs or on another file, against its reference or another
+    run or model, at its end or at each of its checkpoints.
+
+    `overrides` change settings of `evaluation` and `gate` for this time.
+    """
+    from tiebreak.verbs import evaluate as verb
+
+    return verb.evaluate(
+        _run(run), _progress(quiet), data=data, against=against, checkpoints=checkpoints, overrides=overrides
+    )
+
+
+def gate(
+    run: Run | str | Path,
+    overrides: Sequence[str] | Mapping[str, Any] = (),
+    *,
+    record: bool = False,
+    accept: Collection[str] = (),
+) -> Decision:
+    """Hold what a run measured against the rules of its configuration, with `overrides` of `gate.…` on top.
+
+    With `record` the decision becomes the run's own; otherwise nothing is written. Rules that were changed in the run's
+    config.yaml are its own once they are accepted: `record=True, accept=["config"]`.
+    """
+    from tiebreak.verbs import gate as verb
+
+    return verb.gate(_run(run), overrides, record=record, accept=accept)
+
+
+def judge(
+    path: str | Path,
+    judge: JudgeConfig | Mapping[str, Any] | str,
+    *,
+    format: str = "auto",
+    columns: Mapping[str, str] | None = None,
+    out: str | Path | None = None,
+    kept: str | Path | None = None,
+    calibrate: bool = False,
+    dry_run: bool = False,
+    quiet: bool = False,
+) -> Judged:
+    """Ask a judge about each pair of a file, or about each answer of a run before and after; return the win rate.
+
+    `judge` is KIND:NAME, like "rule:repetition", a mapping of its settings, or these. `out` gets a row a question and
+    is gone on with; `kept` holds raw answers of servers. With `calibrate`, it is held against what people chose.
+    """
+    from tiebreak.verbs import judge as verb
+
+    settings = judge if isinstance(judge, Section) else load_judge(judge)
+    return verb.judge(
+        path,
+        settings,
+        _progress(quiet),
+        format=format,
+        columns=columns,
+        out=None if out is None else Path(out),
+        kept=None if kept is None else Path(kept),
+        calibrate=calibrate,
+        dry_run=dry_run,
+    )
+
+
+def report(run: Run | str | Path) -> Path:
+    """Write the run's HTML report and return its path."""
+    from tiebreak.verbs import report as verb
+
+    return verb.report(_run(run))
+
+
+def export(
+    run: Run | str | Path, out: str | Path, form: Literal["merged", "adapter"] | None = None, *, quiet: bool = False
+) -> Artefact:
+    """Write the trained model to a new folder, reload it and prove that it is the same model."""
+    from tiebreak.training.trained import load_trained
+    from tiebreak.verbs import export as verb
+
+    trained, progress = _run(run), _progress(quiet)
+    verb.checked_target(out)  # before a model is loaded for nothing
+    trained.verify()
+    return verb.export(trained, load_trained(trained, progress), out, form, progress)
+
+
+def promote(
+    run: Run | str | Path,
+    to: str | Path = REGISTRY,
+    *,
+    name: str | None = None,
+    overrides: Mapping[str, str] | None = None,
+    form: Literal["merged", "adapter"] | None = None,
+    quiet: bool = False,
+) -> Promotion:
+    """Export a run that passes into the registry folder `to`, and make it current.
+
+    `overrides` are rules of its gate that may fail, each with the reason, which the run and the registry then show.
+    """
+    from tiebreak.verbs import promote as verb
+
+    return verb.promote(_run(run), to, name=name, overrides=overrides, form=form, progress=_progress(quiet))
+
+
+def rollback(to: str | Path = REGISTRY, *, quiet: bool = False) -> Event:
+    """Make the version before current again, once its files are proven to be those that were promoted."""
+    from tiebreak.verbs import rollback as verb
+
+    return verb.rollback(to, _progress(quiet))
+
+
+def history(to: str | Path = REGISTRY) -> History:
+    """Return what became current in a registry, when, and by which verdict."""
+    from tiebreak.verbs import history as verb
+
+    return verb.history(to)
+
+
+def chat(
+    run: Run | str | Path, *, max_new_tokens: int = 256, temperature: float = 0.0, quiet: bool = False
+) -> Conversation:
+    """Return a conversation with the trained model: `chat(run).ask("…")`."""
+    from tiebreak.training.trained import load_trained
+    from tiebreak.verbs.chat import Conversation, check_temperature
+
+    trained = _run(run)
+    check_temperature(temperature)  # before a model is loaded for nothing
+    return Conversation(load_trained(trained, _progress(quiet)), max_new_tokens=max_new_tokens, temperature=temperature)
+
+
+def check(
+    data: DataConfig | str | Path | Sequence[str | Path],
+    *,
+    model: str | ModelConfig | None = None,
+    quiet: bool = False,
+) -> AuditReport:
+    """Return what the doctor finds in preference data: findings with examples, and the numbers behind them.
+
+    `data` is a file, a folder, a glob, several of them, or a `DataConfig`. With `model`, a name or a `ModelConfig` that
+    says more, tokens are counted, too.
+    """
+    from tiebreak.verbs import check as verb
+
+    return verb.check(_data(data), _model(model), _progress(quiet))
+
+
+def clean(
+    data: DataConfig | str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    actions: Mapping[str, str] | None = None,
+    to: str = "tiebreak",
+    quiet: bool = False,
+) -> Cleaned:
+    """Write the sound pairs to a new folder, the others beside them with their reasons, and a report of both."""
+    from tiebreak.verbs import clean as verb
+
+    return verb.clean(_data(data), out, actions, to, _progress(quiet))
+
+
+def convert(data: DataConfig | str | Path | Sequence[str | Path], out: str | Path, *, to: str) -> Conversion:
+    """Write pairs of any form to a file of the form `to`: openai, trl, …"""
+    from tiebreak.verbs import convert as verb
+
+    return verb.convert(_data(data), to, out)
+
+
+def init(
+    data: DataConfig | str | Path | Sequence[str | Path] | None = None,
+    *,
+    model: str | ModelConfig | None = None,
+    out: str | Path | None = None,
+    origin: str | Path | None = None,
+    trainer: str | None = None,
+    quiet: bool = False,
+) -> str:
+    """Return a commented configuration to start from, and write it to `out` where that is given.
+
+    It is made of what the doctor sees in `data`; or of `origin`, a configuration of another `trainer` (trl,
+    llama-factory, axolotl, ms-swift; recognised unless named), in which `data` then takes the place of its own.
+    """
+    from tiebreak.verbs import init as verb
+
+    if origin is not None:
+        text = translated(origin, trainer, None if data is None else _data(data).train_specs).text
+        verb.write(text, out)
+        return text
+    if data is None:
+        raise TypeError("init needs data, or the origin of a configuration")
+    settings = _data(data)
+    found = check(verb.of_any_length(settings), model=model, quiet=quiet).as_dict()
+    return verb.init(found, settings, _model(model), out)
+
+
+def _model(model: str | ModelConfig | None) -> ModelConfig | None:
+    return build_config({"model": {"name": model}}).model if isinstance(model, str) else model
+
+
+def _data(data: DataConfig | str | Path | Sequence[str | Path]) -> DataConfig:
+    if isinstance(data, DataConfig):
+        return data
+    named = [str(path) for path in ([data] if isinstance(data, str | Path) else data)]
+    return build_config({"data": {"train": named[0] if len(named) == 1 else named}}).data
+
+
+def _run(run: Run | str | Path) -> Run:
+    return open_run(run.path if isinstance(run, Run) else run)
+
+
+def _progress(quiet: bool) -> Any:
+    from tiebreak.progress import Silent
+    from tiebreak.reporting.console import Console
+
+    return Silent() if quiet else Console()

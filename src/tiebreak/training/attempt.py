@@ -1,0 +1,148 @@
+"""One attempt at a run whose data are read and examined: load, train, save, measure; the manifest says how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Collection
+from typing import Any
+
+from tiebreak import faults, files, runs
+from tiebreak.config import Config
+from tiebreak.doctor.report import AuditReport
+from tiebreak.engine.memory import peak_memory_bytes
+from tiebreak.engine.ranks import Alone, Ranks
+from tiebreak.errors import Preempted, RunError, one_line
+from tiebreak.evaluation.heldout import HeldoutPairs, Probe
+from tiebreak.maths.objectives import Objective
+from tiebreak.progress import Noting, Progress
+from tiebreak.runs import Run, as_a_run_writes
+from tiebreak.secrecy import masked
+from tiebreak.training.checkpoint import Checkpoints
+from tiebreak.training.loop import Course, Outcome
+from tiebreak.training.loop import train as train_policy
+from tiebreak.training.opening import Ready, begin, made_ready, now, versions
+from tiebreak.training.order import num_steps
+from tiebreak.training.parts import Moments, Streams, Weights
+from tiebreak.training.preemption import Stop
+from tiebreak.training.recorder import Recorder
+from tiebreak.training.resumption import Resume, flat, set_aside
+from tiebreak.training.trained import measure_trained, remembered
+
+
+def attempt(
+    run: Run,
+    config: Config,
+    examined: AuditReport,
+    stop: Stop,
+    progress: Noting,
+    began: float,
+    *,
+    resume: Resume,
+    accept: Collection[str],
+) -> None:
+    """Begin a run, or go on with it, and carry it out; `began` is when the command did, on the monotonic clock."""
+    ready = made_ready(config, run, examined, progress)
+    for line in ready.memory.lines():
+        progress.say(line)
+    if resume == "never":
+        set_aside(run, progress)
+    with files.locked(run.path, progress.warn):
+        begin(run, config, ready, accept, progress)
+        _carry_out(run, config, ready, stop, progress, began)
+
+
+def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Noting, began: float) -> None:
+    """Train, save, measure; the manifest says how it ended."""
+    policy, reference = ready.loaded.policy, ready.loaded.reference
+    ranks, objective, note = Alone(), Objective.of(config.loss), functools.partial(_note, run, progress)
+    try:
+        note()
+        outcome = _trained(run, config, ready, objective, ranks, stop, progress)
+        with stop.held():
+            faults.point("policy")
+            if ranks.writes:
+                # The counts come first: whatever holds a policy/ says how much it was trained.
+                note(
+                    num_steps=outcome.num_steps,
+                    num_steps_done=outcome.num_steps_done,
+                    num_rollbacks=outcome.num_rollbacks,
+                    training_seconds=round(outcome.seconds, 1),
+                    peak_memory_bytes=peak_memory_bytes(policy.device),
+                    trained_logps=remembered(policy, ready.data.heldout.tokenized),
+                )
+                with run.keep_folder(run.policy_folder) as folder:
+                    policy.save(folder)
+                run.seal(run.metrics_file)
+        stop.check()
+        data, loaded = ready.data, ready.loaded
+        measured = measure_trained(
+            run, config, policy, reference, loaded.budget, data.heldout, progress, into=run, train=data.train
+        )
+        if ranks.writes:
+            measured.write(run)
+    except BaseException as error:
+        ended = isinstance(error, KeyboardInterrupt | Preempted)
+        # On a full disk the cause is worth more than the note; where the run is gone, nothing is to be noted.
+        with contextlib.suppress(OSError, RunError):
+            if run.manifest_file.exists():
+                note(status=runs.INTERRUPTED if ended else runs.FAILED, error=masked(str(error)))
+        raise
+    finally:
+        if run.path.exists():  # deleted meanwhile, it would come back with nothing else in it
+            reference.flush()
+    note(
+        status=runs.DONE,
+        error=None,
+        finished=now(),
+        total_seconds=round(time.perf_counter() - began, 1),
+        verdict=measured.evaluation["verdict"],
+        overridden=measured.evaluation["overridden"],
+    )
+
+
+def _note(run: Run, progress: Noting, **facts: Any) -> None:
+    """Write facts into the manifest, and what was warned of so far, beside the warnings of earlier attempts."""
+    with as_a_run_writes(run.path):
+        attempt = int(run.manifest["num_attempts"])
+        told = [dict(one) for one in run.manifest.get("warnings", ()) if one["attempt"] != attempt]
+    told += [{"attempt": attempt, "text": masked(one_line(text, 500))} for text in progress.warnings]
+    run.update_manifest(warnings=told, **facts)
+
+
+def _trained(
+    run: Run, config: Config, ready: Ready, objective: Objective, ranks: Ranks, stop: Stop, progress: Progress
+) -> Outcome:
+    """Train from the newest whole checkpoint on, held-out pairs watched on the way."""
+    policy, reference, budget = ready.loaded.policy, ready.loaded.reference, ready.loaded.budget
+    settings, data = config.training, ready.data
+    of = {"identity": run.manifest["identity"], "versions": versions(), "dtype": str(policy.dtype)}
+    parts = [reference.own(run.values_folder)]
+    checkpoints = Checkpoints(
+        run,
+        of | {"world_size": ranks.size},
+        settings.keep_checkpoints,
+        progress.warn,
+        known=run.manifest["identities"],
+        holds=[Weights.name, Moments.name, Streams.name, *(part.name for part in parts)],
+    )
+    start = checkpoints.latest()
+    heldout = HeldoutPairs(policy, reference, objective, data.heldout.tokenized, budget.cut)
+    with Recorder(run, config.output.trackers, flat(config)) as recorder:
+        course = Course(
+            policy=policy,
+            reference=reference,
+            objective=objective,
+            examples=data.train,
+            settings=settings,
+            rate=config.learning_rate,
+            budget=budget,
+            ranks=ranks,
+            watchers=[Probe(heldout, config.evaluation, num_steps(len(data.train), settings))],
+            recorder=recorder,
+            checkpoints=checkpoints,
+            asked=data.all_pairs,
+            parts=parts,
+        )
+        return train_policy(course, progress, start=start, stop=stop)

@@ -1,0 +1,36 @@
+"""Settings that could not be carried out, refused before anything is read or loaded.
+
+What only some settings ask for is loaded only for these: with the others, the pairs are read within a second.
+"""
+
+from __future__ import annotations
+
+from tiebreak.config import Config, EvaluationConfig, warnings_of
+from tiebreak.evaluation.judges.table import JUDGES
+from tiebreak.progress import Progress
+
+_COMES_ALONG = "tensorboard"
+
+
+def check_settings(config: Config, progress: Progress) -> None:
+    """Refuse settings that could not be carried out, and tell of those that are rarely meant."""
+    if trackers := [name for name in config.output.trackers if name != _COMES_ALONG]:
+        from tiebreak.training.recorder import check_trackers  # noqa: PLC0415 - accelerate and torch
+
+        check_trackers(trackers)
+    check_evaluation(config.evaluation)
+    for warning in warnings_of(config):
+        progress.warn(warning)
+
+
+def check_evaluation(settings: EvaluationConfig) -> None:
+    """Refuse what could not be measured at the end, before anything is spent: tasks, and judges, without weights."""
+    if settings.tasks or settings.lm_eval:
+        from tiebreak.evaluation.capabilities.harness import check_lm_eval  # noqa: PLC0415 - torch and transformers
+        from tiebreak.evaluation.capabilities.taskfiles import load_tasks  # noqa: PLC0415
+
+        tasks = load_tasks(settings.tasks)
+        if settings.lm_eval:
+            check_lm_eval(settings.lm_eval, tasks)
+    if settings.judge:
+        JUDGES[settings.judge.kind].check(settings.judge)
