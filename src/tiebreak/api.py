@@ -96,7 +96,7 @@ def plan(
 
 def _settings(config: Config | str | Path | None, overrides: Sequence[str] | Mapping[str, Any]) -> Config:
     if not isinstance(config, Config):
-        return load_config(config or QUICKSTART, overrides)
+        return load_config(QUICKSTART if config is None else config, overrides)
     if overrides:
         raise TypeError("overrides go with a YAML file; give a changed Config instead")
     return config

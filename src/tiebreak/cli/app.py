@@ -85,7 +85,7 @@ def train(
 
     The same command starts, resumes after a crash or a signal (exit 75), and says so when all is done.
     """
-    chosen = load_config(config or tiebreak.QUICKSTART, overrides or ())
+    chosen = load_config(tiebreak.QUICKSTART if config is None else config, overrides or ())
     prepare_to_compute(quiet=True)  # training says it, after the pairs
     run = tiebreak.train(chosen, resume=resume, accept=accept or (), quiet=quiet)
     if as_json:
@@ -111,7 +111,7 @@ def plan(
     quiet: Quiet = False,
 ) -> None:
     """Say what fits in memory and how steps would be cut into micro-batches, without training."""
-    chosen = load_config(config or tiebreak.QUICKSTART, overrides or ())
+    chosen = load_config(tiebreak.QUICKSTART if config is None else config, overrides or ())
     prepare_to_compute(quiet=quiet or as_json)
     found = tiebreak.plan(chosen, quiet=quiet or as_json)
     console.print_json(found.as_dict()) if as_json else console.print_text("\n".join(found.lines()))

@@ -34,7 +34,7 @@ from tiebreak.secrecy import masked, secrets_of
 PACKAGE = Path(__file__).parents[1]
 _UsageError: Any = typer.BadParameter.__base__
 """The class of wrong calls: click's, or that of the copy of click that newer versions of typer bring."""
-_LONGEST = 400
+_LONGEST, _LONGEST_LINE = 400, 1200
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,8 @@ def tell(error: BaseException, words: Sequence[str]) -> int:
     """Print how a command that was called with `words` ended, and return its exit code."""
     end, known = end_of(error), secrets_of(os.environ)
     line = printable(one_line(masked(end.message, known)))
+    if len(line) > _LONGEST_LINE:  # a name may be as long as somebody likes; what is wrong with it stands behind it
+        line = f"{line[: _LONGEST_LINE // 2]} … {line[-_LONGEST_LINE // 2 :]}"
     told = []
     if "--debug" in words:
         trace = "".join(traceback.format_exception(error)).splitlines()

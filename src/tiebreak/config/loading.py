@@ -264,15 +264,18 @@ def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    start = "'tiebreak config > my.yaml' writes one to start from"
     try:
+        if path.exists() and not path.is_file():  # a pipe would block, a device would never end
+            raise ConfigError(f"{path}: is no file; {start}")
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; 'tiebreak config > my.yaml' writes one to start from") from None
-    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: no such file; {start}") from None
+    except (OSError, ValueError) as error:  # of bytes that are no UTF-8, or NUL in a name
         raise ConfigError(f"{path}: cannot be read as UTF-8 text ({one_line(error)})") from None
     tree = parse_yaml(text, str(path))
-    if tree is None:
-        return {}
+    if tree is None or tree == {}:
+        raise ConfigError(f"{path}: holds no setting; {start}, and the quickstart needs no file")
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise ConfigError(f"{path}: wanted sections like 'model:' and 'data:', found {type(tree).__name__}")
     # A section whose lines are all commented out is None in YAML, and means its defaults.

@@ -162,8 +162,8 @@ def _named(dtype: torch.dtype) -> str:
 
 def checked_target(out: str | Path) -> Path:
     """Return the folder that `out` leads to; raises ConfigError where an artefact could not take its place."""
-    if str(out).encode("utf-8", "replace").decode() != str(out):
-        raise ConfigError(f"--out {str(out)!a}: is no UTF-8, and libraries cannot write there")
+    if str(out).encode("utf-8", "replace").decode() != str(out) or "\0" in str(out):
+        raise ConfigError(f"--out {str(out)!a}: is no name of UTF-8, and libraries cannot write there")
     if has_password(str(out)):
         raise ConfigError(f"--out {masked(str(out))}: a user or token before the host of an address would be written")
     target = Path(os.path.realpath(out))  # a link stays a link, and what it leads to is replaced
