@@ -18,8 +18,9 @@ from tiebreak.engine.reference.kinds import Reference
 from tiebreak.evaluation.watching import Seen, Watcher
 from tiebreak.files import write_jsonl
 from tiebreak.maths.logps import PairLogps
+from tiebreak.maths.losses import Losses
 from tiebreak.maths.metrics import Metrics
-from tiebreak.maths.objectives import Objective
+from tiebreak.maths.objectives import Objective, Pairs, Side, gaps
 from tiebreak.progress import Silent
 from tiebreak.records import Example, TokenizedPair
 from tiebreak.runs import Run
@@ -68,6 +69,8 @@ def settings(model: Path, adapter: str = "lora", **changes: Any) -> Config:
         "training.learning_rate": 1e-3,
         "training.warmup_share": 0.0,
     }
+    if "loss" in changes:
+        del base["loss.beta"]
     return load_config(None, base | {key.replace("__", "."): value for key, value in changes.items()})
 
 
@@ -184,6 +187,15 @@ def logps(chosen: Iterable[float], rejected: Iterable[float], dtype: torch.dtype
     sides = [torch.tensor(list(side), dtype=dtype) for side in (chosen, rejected)]
     count = torch.ones(len(sides[0]), dtype=torch.long)
     return PairLogps(sides[0], sides[1], count, count)
+
+
+def dpo(policy: PairLogps, reference: PairLogps, *, beta: float, label_smoothing: float) -> Losses:
+    """The formula dpo, of what policy and reference say about both sides."""
+    chosen, rejected = (
+        Side(getattr(policy, side), getattr(reference, side), getattr(policy, f"{side}_num_tokens"))
+        for side in ("chosen", "rejected")
+    )
+    return gaps.dpo(Pairs(chosen, rejected), beta=beta, label_smoothing=label_smoothing, soft_labels=False)
 
 
 def disturb(loaded: Loaded, scale: float = 0.05) -> Loaded:

@@ -36,6 +36,8 @@ __all__ = [
     "init",
     "judge",
     "load_config",
+    "losses",
+    "objective",
     "open_run",
     "plan",
     "promote",

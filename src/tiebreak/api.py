@@ -22,39 +22,21 @@ if TYPE_CHECKING:
     from tiebreak.doctor.report import AuditReport
     from tiebreak.engine.planner import Plan
     from tiebreak.evaluation.gate import Decision
+    from tiebreak.maths.objectives.worked import WorkedObjective
     from tiebreak.verbs.chat import Conversation
     from tiebreak.verbs.clean import Cleaned
     from tiebreak.verbs.convert import Conversion
     from tiebreak.verbs.export import Artefact
     from tiebreak.verbs.history import History
     from tiebreak.verbs.judge import Judged
+    from tiebreak.verbs.losses import Described
     from tiebreak.verbs.promote import Promotion
 
 __all__ = [
-    "Config",
-    "DataConfig",
-    "PairFile",
-    "Run",
-    "TiebreakError",
-    "chat",
-    "check",
-    "clean",
-    "convert",
-    "evaluate",
-    "export",
-    "gate",
-    "history",
-    "init",
-    "judge",
-    "load_config",
-    "open_run",
-    "plan",
-    "promote",
-    "read_pairs",
-    "report",
-    "rollback",
-    "train",
-]
+    "Config", "DataConfig", "PairFile", "Run", "TiebreakError", "chat", "check", "clean", "convert",
+    "evaluate", "export", "gate", "history", "init", "judge", "load_config", "losses", "objective", "open_run",
+    "plan", "promote", "read_pairs", "report", "rollback", "train",
+]  # fmt: skip
 
 __version__ = metadata.version("tiebreak")
 QUICKSTART = Path(__file__).parent / "bundled" / "quickstart.yaml"
@@ -299,6 +281,25 @@ def init(
     settings = _data(data)
     found = check(verb.of_any_length(settings), model=model, quiet=quiet).as_dict()
     return verb.init(found, settings, _model(model), out)
+
+
+def losses(name: str | None = None) -> list[Described]:
+    """Return every objective that `loss` may name, or one: formula, source, settings, needs, and when to take it."""
+    from tiebreak.verbs import losses as verb
+
+    return verb.losses(name)
+
+
+def objective(name: str = "dpo", **settings: Any) -> WorkedObjective:
+    """Return an objective to be called with log-probabilities: `objective("dpo", beta=0.2)([-3.0], [-4.0], [-3.5],
+    [-3.9])` gives losses, rewards, and the mean that training goes down.
+
+    Names and settings are those of `loss` in a configuration; what is returned says shapes and units at its call.
+    """
+    from tiebreak.maths.objectives import Objective
+    from tiebreak.maths.objectives.worked import WorkedObjective
+
+    return WorkedObjective(Objective.of(build_config({"loss": {"name": name, **settings}}).loss))
 
 
 def _model(model: str | ModelConfig | None) -> ModelConfig | None:

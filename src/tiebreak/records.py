@@ -80,13 +80,17 @@ class Preference:
     soft_label: float | None = None
     """Probability that chosen is the better one (0..1)."""
     votes: tuple[Vote, ...] = ()
+    chosen_win_rate: float | None = None
+    rejected_win_rate: float | None = None
+    """Probability (0..1) that a completion wins against a sample of the policy that is to be trained."""
 
     def __post_init__(self) -> None:
-        numbers = (self.chosen_score, self.rejected_score, self.margin, self.weight, self.soft_label)
+        shares = (self.soft_label, self.chosen_win_rate, self.rejected_win_rate)
+        numbers = (self.chosen_score, self.rejected_score, self.margin, self.weight, *shares)
         if not all(math.isfinite(number) for number in numbers if number is not None):
-            raise ValueError("scores, margin, weight and soft label are finite numbers")
-        if self.weight < 0 or not 0 <= (0.5 if self.soft_label is None else self.soft_label) <= 1:
-            raise ValueError("a weight is at least 0, a soft label between 0 and 1")
+            raise ValueError("scores, margin, weight, soft label and win rates are finite numbers")
+        if self.weight < 0 or not all(0 <= share <= 1 for share in shares if share is not None):
+            raise ValueError("a weight is at least 0, a soft label and a win rate between 0 and 1")
 
     def as_dict(self) -> dict[str, Any]:
         """Return what is stated, for JSON; {} where nothing is."""
@@ -94,6 +98,8 @@ class Preference:
 
 
 NOTHING_STATED = Preference()
+FACTS = ("soft_label", "margin", "chosen_win_rate", "rejected_win_rate")
+"""What an objective may read of a preference, besides its weight."""
 
 
 @dataclass(frozen=True)
@@ -296,6 +302,11 @@ class TokenizedPair:
     """Prompt tokens cut off at the start to fit `data.max_length`."""
     weight: float = 1.0
     """Factor on the pair's loss."""
+    soft_label: float | None = None
+    margin: float | None = None
+    chosen_win_rate: float | None = None
+    rejected_win_rate: float | None = None
+    """What a `Preference` states, for objectives that read it."""
 
     def __post_init__(self) -> None:
         if not (self.prompt_ids and self.chosen_ids and self.rejected_ids):

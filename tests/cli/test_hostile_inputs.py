@@ -110,6 +110,7 @@ PLACES: dict[str, list[list[str]]] = {
     "train": [["{bad}"], ["--set", "data.train={bad}"], ["--set", "model.name={bad}"]],
     "plan": [["{bad}"], ["--set", "data.train={bad}"]],
     "config": [["{bad}"]],
+    "losses": [["{bad}"]],
     "check": [["{bad}"], ["{pairs}", "--model", "{bad}"]],
     "clean": [["{bad}", "cleaned"]],
     "convert": [["{bad}", "converted.jsonl", "--to", "openai"]],

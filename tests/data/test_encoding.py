@@ -18,7 +18,7 @@ from tiebreak.config import DataConfig
 from tiebreak.data.encoding import Encoder
 from tiebreak.data.render import Renderer
 from tiebreak.errors import RenderError
-from tiebreak.records import Message, Pair, TokenizedPair
+from tiebreak.records import FACTS, Message, Pair, TokenizedPair
 
 BREAK = "\uf8f5"
 ANCHORS = ("\n", ".", ":", "a")
@@ -56,7 +56,8 @@ class PlainRenderer:
         whole = self.encode(prompt)
         kept = self.fitted(whole, self.data.max_length - max(len(chosen_ids), len(rejected_ids)))
         cut = len(whole) - len(kept)
-        return TokenizedPair(pair.pair_id, pair.prompt_id, tuple(kept), chosen_ids, rejected_ids, cut)
+        facts = {name: getattr(pair.preference, name) for name in ("weight", *FACTS)}
+        return TokenizedPair(pair.pair_id, pair.prompt_id, tuple(kept), chosen_ids, rejected_ids, cut, **facts)
 
     def fitted(self, prompt_ids, room):
         if len(prompt_ids) <= room:

@@ -289,7 +289,7 @@ def test_no_records_are_an_empty_table():
 
 def test_a_pair_takes_less_than_four_hundred_bytes():
     facts = facts_of([record(pair(f"prompt {number}")) for number in range(100)])
-    assert facts.num_bytes == 370 * 100
+    assert facts.num_bytes == 378 * 100
     assert set(COLUMNS) >= set(CODED)
     assert set(COLUMNS) == {field.name for field in fields(Facts) if isinstance(getattr(facts, field.name), np.ndarray)}
 

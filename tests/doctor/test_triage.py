@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from tiebreak.config import DataConfig
-from tiebreak.doctor.triage import heed
+from tiebreak.config import DataConfig, build_config
+from tiebreak.doctor.examination import audit
+from tiebreak.doctor.triage import heed, heed_loss
 from tiebreak.errors import ConfigError, DataError
 from tiebreak.verbs.check import check
 
@@ -89,3 +90,40 @@ def test_a_refusal_names_every_source(tmp_path):
     assert line.startswith(f"{files[0]}, {files[1]}: contradiction: ")
     assert f"'tiebreak check {files[0]} {files[1]}'" in line
     assert f"'tiebreak clean {files[0]} {files[1]} OUT'" in line
+
+
+# ----------------------------------------------------------------------------------------------------------- objectives
+
+
+FACTS = {"margin": 1.0, "soft_label": 0.9, "chosen_win_rate": 0.8, "rejected_win_rate": 0.3}
+LACKING = {
+    "no margin": ("odpo", {"margin": None}, "states no margin, which odpo reads; 2 of 12 pairs are so"),
+    "no margin for a soft label of it": (
+        "rpo_backward",
+        {"margin": None},
+        "states no margin, which rpo_backward reads",
+    ),
+    "no scores ahead": ("odpo", {"margin": 0.0}, "a margin that is not above zero, of which odpo takes the log"),
+    "no soft label": (
+        {"name": "dpo", "soft_labels": True},
+        {"soft_label": None},
+        "states no soft label, which dpo reads; 2 of 12",
+    ),
+    "no win rate": ("sppo_soft", {"chosen_win_rate": None}, "states no chosen win rate, which sppo_soft reads"),
+    "a weight": ("dr_dpo", {"weight": 2.0}, "has a weight of its own, and dr_dpo mixes the pairs of a step"),
+}
+
+
+@pytest.mark.parametrize(("loss", "changed", "told"), LACKING.values(), ids=LACKING)
+def test_a_loss_says_how_many_pairs_lack_what_it_reads_and_the_first(loss, changed, told, tmp_path):
+    rows = [{"prompt": f"p{n}", "chosen": "yes", "rejected": "no"} | FACTS for n in range(12)]
+    for place in (4, 7):
+        rows[place] |= changed
+    rows = [{key: value for key, value in row.items() if value is not None} for row in rows]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = build_config({"data": {"train": str(tmp_path / "pairs.jsonl")}, "loss": loss})
+    examined = audit(config.data).report
+    with pytest.raises(DataError, match=told) as refusal:
+        heed_loss(examined, config.loss)
+    assert "pairs.jsonl:5: " in str(refusal.value)
+    heed_loss(examined, build_config({"loss": "dpo"}).loss)

@@ -21,6 +21,8 @@ def _evidence(index, *, margin, prompt=None, chosen=(-10.0, -8.0), rejected=(-9.
         loss=math.log1p(math.exp(-margin)),
         margin=margin,
         win=win,
+        loss_at_start=math.log(2),
+        margin_at_start=0.0,
         policy_chosen_logps=chosen[1],
         policy_rejected_logps=rejected[1],
         reference_chosen_logps=chosen[0],

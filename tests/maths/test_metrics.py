@@ -6,8 +6,7 @@ import torch
 import oracles
 from tiebreak.maths.logps import Logps
 from tiebreak.maths.metrics import Metrics, pair_metrics, wins
-from tiebreak.maths.objectives.pairwise import dpo
-from tiny import logps
+from tiny import dpo, logps
 
 POLICY = ([-10.0, -7.0, -3.0, -20.0, -1.0], [-11.0, -7.0, -1.0, -18.0, -6.0])
 REFERENCE = ([-12.0, -7.0, -2.0, -19.0, -4.0], [-10.0, -7.0, -2.0, -17.0, -2.0])

@@ -120,7 +120,6 @@ def _arguments(config: Config, micro_batch_pairs: int, output: Path) -> DPOConfi
         learning_rate=config.learning_rate,
         warmup_steps=0,
         lr_scheduler_type=training.schedule,
-        beta=config.loss.beta,
         weight_decay=training.weight_decay,
         max_grad_norm=training.max_grad_norm,
         optim="adamw_torch",
@@ -132,13 +131,29 @@ def _arguments(config: Config, micro_batch_pairs: int, output: Path) -> DPOConfi
     )
 
 
+LOSS_TYPES = {
+    "dpo": "sigmoid",
+    "dpo_norm": "sigmoid_norm",
+    "exo": "exo_pair",
+    "nca": "nca_pair",
+    "bco": "bco_pair",
+} | {name: name for name in (
+    "hinge", "ipo", "robust", "sppo_hard", "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft",
+)}  # fmt: skip
+"""What TRL's DPOTrainer calls an objective."""
+
+
 def _loss(config: Config) -> dict[str, Any]:
     """TRL 1.16's 'sigmoid' ignores label_smoothing, so conservative DPO is composed of two of its losses.
 
     −(1 − ε) log sigmoid(z) − ε log sigmoid(−z)  =  2 (1 − ε) sigmoid − (1 − 2ε) robust
     """
-    epsilon = config.loss.label_smoothing
-    if not epsilon:
-        return {"loss_type": ["sigmoid"]}
+    loss = config.loss
+    said = {"beta": getattr(loss, "beta", getattr(loss, "tau", 0.1)), "loss_type": [LOSS_TYPES[loss.name]]}
+    if loss.name == "discopop":
+        return said | {"discopop_tau": loss.tau}
+    epsilon = getattr(loss, "label_smoothing", 0.0)
+    if loss.name != "dpo" or not epsilon:
+        return said | {"label_smoothing": epsilon}
     weights = [2 * (1 - epsilon), -(1 - 2 * epsilon)]
-    return {"loss_type": ["sigmoid", "robust"], "loss_weights": weights, "label_smoothing": epsilon}
+    return said | {"loss_type": ["sigmoid", "robust"], "loss_weights": weights, "label_smoothing": epsilon}

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 import tiebreak
 from tiebreak import faults
-from tiebreak.cli import data, gate, judge, registry
+from tiebreak.cli import data, gate, judge, losses, registry
 from tiebreak.cli.completion import run_folders, settings
 from tiebreak.cli.conversation import Session
 from tiebreak.cli.data import Json, Quiet, RunPath, examples
@@ -100,6 +100,7 @@ def train(
 data.register(app)
 gate.register(app)
 judge.register(app)
+losses.register(app)
 registry.register(app)
 
 

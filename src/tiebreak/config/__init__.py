@@ -2,7 +2,7 @@
 
 section      what a group of settings is
 settings     the groups of a run, and `Config`, which holds them all
-data         the settings of preference data        objectives   those of the loss
+data         the settings of preference data        losses/      those of the loss
 gate         the rules of the gate, and the measures that they may be about
 judges       the settings of judges             capabilities  those of a user's own tasks
 loading      YAML and overrides to a `Config`       describe     a `Config` to YAML, with what each setting means
@@ -33,7 +33,7 @@ from tiebreak.config.loading import (
     with_output_dir,
     with_whole_paths,
 )
-from tiebreak.config.objectives import LossConfig
+from tiebreak.config.losses import LossConfig
 from tiebreak.config.section import Section
 from tiebreak.config.settings import (
     BUNDLED_MODEL,

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from tiebreak.config.data import DataConfig
 from tiebreak.config.foreign import name_of
 from tiebreak.config.judges import JudgeConfig, judge_from_short
+from tiebreak.config.losses import loss_from_short
 from tiebreak.config.settings import Config, ModelConfig, leaves
 from tiebreak.config.yaml_text import parse_yaml
 from tiebreak.errors import ConfigError, one_line
@@ -27,6 +28,7 @@ _ALIKE = 0.8
 """How alike two keys are that may be one, mistyped: a suggestion that means something else is worse than none."""
 
 _JUDGE = "evaluation.judge"
+_START = "'tiebreak config > my.yaml' writes one to start from"
 
 _BRIEFLY = Repr()
 _BRIEFLY.maxstring = _BRIEFLY.maxother = 200
@@ -41,6 +43,8 @@ def load_config(path: Path | str | None = None, overrides: Sequence[str] | Mappi
     tree = {} if path is None else _read_yaml(Path(path))
     for key, value in _parsed(overrides):
         _assign(tree, key, value)
+    if path is not None and not tree:
+        raise ConfigError(f"{path}: holds no setting; {_START}, and the quickstart needs no file")
     where = str(path) if path else "configuration"
     config = build_config(tree, where=f"{where} with --set" if overrides else where)
     for text in _texts(config.model_dump()):
@@ -156,8 +160,9 @@ def build_config(tree: Mapping[str, Any], where: str = "configuration") -> Confi
     fault = max((one for one in faults if one["loc"][:2] == faults[0]["loc"][:2]), key=lambda one: len(one["loc"]))
     # For unions pydantic adds the type that was tried to the place: 'str', or one with brackets.
     place = [str(part) for part in fault["loc"] if not (isinstance(part, str) and (part == "str" or "[" in part))]
-    if place[:2] == ["evaluation", "judge"]:  # the kind that was meant comes next
-        del place[2:3]
+    for union in (["evaluation", "judge"], ["loss"]):  # which one of these was meant comes next
+        if place[: len(union)] == union:
+            del place[len(union) : len(union) + 1]
     *parents, last = ("", *place)
     unknown = fault["type"] == "extra_forbidden"
     # Only keys of ours, places in a list, and the unknown key are names a user knows.
@@ -190,6 +195,7 @@ def _wanted(key: str, fault: Any, faults: Sequence[Any]) -> str:
 _SHORT: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "adapter": lambda kind: {"kind": kind},
     "judge": judge_from_short,
+    "loss": loss_from_short,
 }
 """Sections that one value stands for."""
 
@@ -264,18 +270,17 @@ def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    start = "'tiebreak config > my.yaml' writes one to start from"
     try:
         if path.exists() and not path.is_file():  # a pipe would block, a device would never end
-            raise ConfigError(f"{path}: is no file; {start}")
+            raise ConfigError(f"{path}: is no file; {_START}")
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; {start}") from None
+        raise ConfigError(f"{path}: no such file; {_START}") from None
     except (OSError, ValueError) as error:  # of bytes that are no UTF-8, or NUL in a name
         raise ConfigError(f"{path}: cannot be read as UTF-8 text ({one_line(error)})") from None
     tree = parse_yaml(text, str(path))
-    if tree is None or tree == {}:
-        raise ConfigError(f"{path}: holds no setting; {start}, and the quickstart needs no file")
+    if tree is None:
+        return {}
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise ConfigError(f"{path}: wanted sections like 'model:' and 'data:', found {type(tree).__name__}")
     # A section whose lines are all commented out is None in YAML, and means its defaults.

@@ -17,7 +17,8 @@ from tiebreak.config.capabilities import LmEvalConfig
 from tiebreak.config.data import DataConfig
 from tiebreak.config.gate import GateConfig
 from tiebreak.config.judges import JudgeConfig
-from tiebreak.config.objectives import LossConfig
+from tiebreak.config.losses import LossConfig
+from tiebreak.config.losses.gaps import Dpo
 from tiebreak.config.section import Section, sections_of
 
 BUNDLED_MODEL = "smollm2-135m-instruct"
@@ -206,7 +207,7 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     adapter: Annotated[AdapterConfig, BeforeValidator(_adapter_shorthand)] = AdapterConfig()
-    loss: LossConfig = LossConfig()
+    loss: LossConfig = Dpo()
     reference: ReferenceConfig = ReferenceConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -238,4 +239,7 @@ def leaves(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[tupl
         sections = sections_of(field.annotation)
         if not sections:
             yield prefix + name, field
-        yield from {key: leaf for one in sections for key, leaf in leaves(one, f"{prefix}{name}.")}.items()
+        found: dict[str, Any] = {}
+        for one in sections:  # of a union, the first one that has a setting describes it
+            found |= {key: leaf for key, leaf in leaves(one, f"{prefix}{name}.") if key not in found}
+        yield from found.items()

@@ -23,7 +23,7 @@ from tiebreak.data.encoding import Encoder, Tokenizer
 from tiebreak.data.markers import REASONING, Put, completion_with, parts_of, prompt_with
 from tiebreak.data.templates import SWITCHES
 from tiebreak.errors import RenderError
-from tiebreak.records import Message, Pair, TokenizedPair
+from tiebreak.records import FACTS, Message, Pair, TokenizedPair
 
 NOT_RENDERED = "not_rendered"
 """Of a part that the template leaves out; `data.allow` may name it."""
@@ -72,8 +72,9 @@ class Renderer:
         self._template.went_well()
         whole = self._encode(prompt.text)
         kept = self._fitted(whole, room=self._max_length - max(len(chosen_ids), len(rejected_ids)))
-        num_cut, weight = len(whole) - len(kept), pair.preference.weight
-        return TokenizedPair(pair.pair_id, pair.prompt_id, tuple(kept), chosen_ids, rejected_ids, num_cut, weight)
+        names, num_cut, stated = (pair.pair_id, pair.prompt_id), len(whole) - len(kept), pair.preference
+        facts = {name: getattr(stated, name) for name in ("weight", *FACTS)}
+        return TokenizedPair(*names, tuple(kept), chosen_ids, rejected_ids, num_cut, **facts)
 
     def answered(
         self, prompt: Sequence[Message], tools: Sequence[Mapping[str, Any]], text: str

@@ -7,6 +7,7 @@ lengths in another, however many completions there are. Knows no tokenizer and n
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate, chain, islice, pairwise
@@ -18,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tiebreak.data.scratch import IN_MEMORY_BYTES, Rows, Scratch
-from tiebreak.records import TokenizedPair, num_unique_tokens
+from tiebreak.records import FACTS, TokenizedPair, num_unique_tokens
 
 BLOCK = 1024
 """Examples that become a batch at once."""
@@ -30,9 +31,11 @@ SCHEMA = pa.schema(
         ("lengths", pa.list_(pa.int32())),
         ("num_truncated", pa.int32()),
         ("weight", pa.float32()),
+        *((name, pa.float64()) for name in FACTS),
     ]
 )
-"""`lengths` are those of the prompt, and of each completion; `ids` are all of them, end to end."""
+"""`lengths` are those of the prompt, and of each completion; `ids` are all of them, end to end. What nobody stated is
+NaN."""
 
 
 class TokenTable(Sequence[TokenizedPair]):
@@ -89,6 +92,10 @@ class TokenTable(Sequence[TokenizedPair]):
         """Factor on the loss of every example."""
         return np.concatenate([batch.weight for batch in self._batches])[self._rows.places]
 
+    def stated(self, name: str) -> NDArray[np.float64]:
+        """Return a fact of every example, NaN where nobody stated it."""
+        return np.concatenate([batch.facts[name] for batch in self._batches])[self._rows.places]
+
     @property
     def num_prompts(self) -> int:
         """Different prompts."""
@@ -110,9 +117,10 @@ class TokenTable(Sequence[TokenizedPair]):
         return np.array(digests, "V16")[self._rows.places]
 
     def digest(self) -> str:
-        """Return the digest of the ids and weights of all examples in their order."""
+        """Return the digest of the ids, weights and facts of all examples in their order."""
         names = np.concatenate([batch.example_id for batch in self._batches])[self._rows.places]
-        return hashlib.sha256(names.tobytes() + self.weights.tobytes()).hexdigest()
+        facts = b"".join(self.stated(name).tobytes() for name in FACTS)
+        return hashlib.sha256(names.tobytes() + self.weights.tobytes() + facts).hexdigest()
 
     def ids_digest(self) -> str:
         """Return the digest of all token ids and of how they are cut into prompts and completions."""
@@ -167,7 +175,9 @@ class TokenTable(Sequence[TokenizedPair]):
         lengths = batch.lengths[batch.lengths_at[row] : batch.lengths_at[row + 1]].tolist()
         prompt, chosen, rejected = (tuple(ids[a:b]) for a, b in pairwise(accumulate(lengths, initial=0)))
         names = bytes(batch.example_id[row]).hex(), bytes(batch.prompt_id[row]).hex()
-        return TokenizedPair(*names, prompt, chosen, rejected, int(batch.num_truncated[row]), float(batch.weight[row]))
+        facts = [None if math.isnan(value := float(batch.facts[name][row])) else value for name in FACTS]
+        num_cut, weight = int(batch.num_truncated[row]), float(batch.weight[row])
+        return TokenizedPair(*names, prompt, chosen, rejected, num_cut, weight, *facts)
 
     def _lengths(self, place: int) -> NDArray[np.int64]:
         return self._of_rows(np.concatenate([batch.lengths[batch.lengths_at[:-1] + place] for batch in self._batches]))
@@ -219,6 +229,7 @@ class _Batch:
         (self.ids, self.ids_at), (self.lengths, self.lengths_at) = _list(batch["ids"]), _list(batch["lengths"])
         self.num_truncated = batch["num_truncated"].to_numpy()
         self.weight = batch["weight"].to_numpy()
+        self.facts = {name: batch[name].to_numpy() for name in FACTS}
 
 
 def _names(column: pa.FixedSizeBinaryArray) -> NDArray[Any]:
@@ -246,6 +257,7 @@ def _batch(examples: Sequence[TokenizedPair]) -> pa.RecordBatch:
         _listed(np.array([len(part) for some in parts for part in some], np.int32), np.array(list(map(len, parts)))),
         pa.array([example.num_truncated for example in examples], pa.int32()),
         pa.array([example.weight for example in examples], pa.float32()),
+        *(pa.array(np.array([getattr(example, name) for example in examples], np.float64)) for name in FACTS),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tiebreak.doctor.texts import near
 from tiebreak.doctor.texts.features import NUM_FEATURES
 from tiebreak.doctor.texts.flaws import TEXT_RULES
-from tiebreak.records import Dropped, Source
+from tiebreak.records import FACTS, Dropped, Source
 
 Ints = NDArray[np.int64]
 Codes = NDArray[np.int32]
@@ -66,10 +66,12 @@ class Facts:
     chosen_characters: Codes
     rejected_characters: Codes
     chosen_score: Floats
-    """NaN where none is stated, as in the next three."""
+    """NaN where none is stated, as in the next five."""
     rejected_score: Floats
     margin: Floats
     soft_label: Floats
+    chosen_win_rate: Floats
+    rejected_win_rate: Floats
     weight: Floats
     split_position: NDArray[np.float64]
     """Position of the split key in [0, 1): the pair is held out where it is below the held-out share."""
@@ -159,7 +161,7 @@ COLUMNS: dict[str, tuple[Any, int]] = {
     **dict.fromkeys(("line", "group", "vote_item"), (np.int64, 0)),
     **dict.fromkeys(("prompt_key", "chosen_key", "rejected_key", "chosen_norm", "rejected_norm"), (np.uint64, 0)),
     **dict.fromkeys((f"{side}_{unit}" for side in _SIDES for unit in ("words", "characters")), (np.int32, 0)),
-    **dict.fromkeys(("chosen_score", "rejected_score", "margin", "soft_label", "weight"), (np.float32, 0)),
+    **dict.fromkeys(("chosen_score", "rejected_score", "weight", *FACTS), (np.float32, 0)),
     "split_position": (np.float64, 0),
     "features": (np.float32, NUM_FEATURES),
     "pair_signatures": (np.uint16, 3 * near.SLOTS),

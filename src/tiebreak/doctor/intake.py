@@ -22,7 +22,7 @@ from tiebreak.doctor.texts.features import features_of
 from tiebreak.doctor.texts.flaws import TEXT_RULES, flaws, visible
 from tiebreak.doctor.texts.wordhashes import key, normalised, words
 from tiebreak.fingerprint import unit_interval
-from tiebreak.records import Message, Pair, Record, Source
+from tiebreak.records import FACTS, Message, Pair, Record, Source
 
 _HIDDEN = np.uint16(1 << TEXT_RULES.index("hidden_text"))
 _VALUES = {"chosen": 1.0, "tie": 0.5, "rejected": 0.0}
@@ -136,7 +136,7 @@ def _stated_columns(pairs: Sequence[Pair], sources: Sequence[Source], names: Map
     limit = float(np.finfo(np.float32).max)
     numbers = {
         name: np.clip(np.array([getattr(pair.preference, name) for pair in pairs], np.float64), -limit, limit)
-        for name in ("chosen_score", "rejected_score", "margin", "soft_label", "weight")  # None is NaN
+        for name in ("chosen_score", "rejected_score", "weight", *FACTS)  # None is NaN
     }
     return {
         "file": names["file_names"].codes(source.file for source in sources),

@@ -31,6 +31,7 @@ from tiebreak.doctor.labels.shortcut import Shortcut, TooFew, find_shortcuts
 from tiebreak.doctor.report import rounded, spread
 from tiebreak.doctor.texts.features import NAMES
 from tiebreak.doctor.texts.vocabulary import word_differences
+from tiebreak.records import FACTS
 
 Ints = NDArray[np.int64]
 
@@ -142,7 +143,21 @@ def measurements(
             "num_heldout_pairs": held,
         },
         "given_splits": given,
+        "stated": _stated(facts),
     }
+
+
+def _stated(facts: Facts) -> dict[str, Any]:
+    """Return of each thing that an objective may need how many pairs lack it, and where the first of them stands."""
+    lacking = {name: np.isnan(getattr(facts, name)) for name in FACTS}
+    lacking["margin_above_zero"] = ~(facts.margin > 0)
+    lacking["weight_of_one"] = facts.weight != 1
+    found = {}
+    for name, is_lacking in lacking.items():
+        rows = np.flatnonzero(is_lacking)
+        first = f"{facts.file_names[facts.file[rows[0]]]}:{facts.line[rows[0]]}" if len(rows) else None
+        found[name] = {"num_lacking": len(rows), "first": first}
+    return found
 
 
 def _histograms(facts: Facts, prompts: graph.Clusters) -> dict[str, Any]:

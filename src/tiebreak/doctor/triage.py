@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tiebreak.config import DataConfig, command, in_quotes
+from tiebreak.config import DataConfig, LossConfig, command, in_quotes
 from tiebreak.doctor.report import AuditReport, Finding
 from tiebreak.doctor.rules import READING_RULES, RULES
 from tiebreak.errors import ConfigError, DataError, nearest
@@ -40,6 +40,22 @@ def heed(audit: AuditReport, data: DataConfig, progress: Progress) -> None:
     told = [finding for finding in audit.findings if finding.grade != "info" and finding.code not in READING_RULES]
     for finding in told:
         progress.warn(_said(finding))
+
+
+def heed_loss(audit: AuditReport, loss: LossConfig) -> None:
+    """Raise DataError where pairs lack what the objective reads of what annotators said, with the first of them."""
+    wanted = [(fact, f"states no {fact.replace('_', ' ')}, which {loss.name} reads") for fact in loss.facts]
+    if loss.needs_margins_above_zero:
+        wanted += [("margin_above_zero", f"states a margin that is not above zero, of which {loss.name} takes the log")]
+    if not loss.takes_weights:
+        wanted += [("weight_of_one", f"has a weight of its own, and {loss.name} mixes the pairs of a step")]
+    for name, told in wanted:
+        lacking = audit.measurements["stated"][name]
+        if num := lacking["num_lacking"]:
+            total = audit.counts["num_pairs"]
+            raise DataError(
+                f"{lacking['first']}: {told}; {num} of {total} pairs are so: leave them out, or take another loss"
+            )
 
 
 def shortcuts(audit: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ Owns what is measured on pairs. Same scorer, same rendering as training.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -21,10 +21,13 @@ from tiebreak.errors import TrainingError
 from tiebreak.evaluation.kept import KeptRows
 from tiebreak.evaluation.watching import Seen
 from tiebreak.fingerprint import fingerprint
+from tiebreak.maths.logps import Logps
 from tiebreak.maths.metrics import LOSS, pair_metrics
-from tiebreak.maths.objectives import Objective
+from tiebreak.maths.objectives import Objective, Stated
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import Example, TokenizedPair
+
+SIDES = ("chosen", "rejected")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,9 @@ class Evidence:
     loss: float
     margin: float
     win: float
+    loss_at_start: float
+    margin_at_start: float
+    """The same where the policy is the reference."""
     policy_chosen_logps: float
     policy_rejected_logps: float
     reference_chosen_logps: float
@@ -81,7 +87,25 @@ class HeldoutPairs:
                     kept.keep({key: row.as_dict() for key, row in zip(keys, rows, strict=True)})
                 found |= {row.pair_id: row for row in rows}
                 advance(len(group))
-        return [found[pair.example_id] for pair in wanted]
+        rows = [found[pair.example_id] for pair in wanted]
+        return self._as_one_step(rows, wanted) if rows and self._objective.is_coupled else rows
+
+    def _as_one_step(self, rows: Sequence[Evidence], pairs: Sequence[TokenizedPair]) -> list[Evidence]:
+        """Return the rows with losses of all pairs together, where the loss of one depends on the others."""
+        policy, reference = (
+            Logps(
+                torch.tensor([[getattr(row, f"{of}_{side}_logps") for side in SIDES] for row in rows]).flatten(),
+                torch.tensor([[row.chosen_num_tokens, row.rejected_num_tokens] for row in rows]).flatten(),
+            )
+            for of in ("policy", "reference")
+        )
+        stated = Stated.of(pairs, self._objective.facts, policy.sums)
+        after = self._objective(policy, reference, stated).losses.tolist()
+        before = self._objective.at_start(reference, stated).losses.tolist()
+        return [
+            replace(row, loss=loss, loss_at_start=at_start)
+            for row, loss, at_start in zip(rows, after, before, strict=True)
+        ]
 
     def _told(self) -> list[Any]:
         """Return what evidence depends on besides the pair."""
@@ -94,9 +118,12 @@ class HeldoutPairs:
         with evaluation_mode(self._policy.network), torch.no_grad():
             said = self._policy.score(pairs).summed()
         frozen = self._reference.logps(pairs).summed()
-        metrics = pair_metrics(self._objective(said, frozen), said)
+        stated = Stated.of(pairs, self._objective.facts, said.sums)
+        metrics = pair_metrics(self._objective(said, frozen, stated), said)
+        start = pair_metrics(self._objective.at_start(frozen, stated), frozen)
         policy, reference = said.paired(), frozen.paired()
         columns = [metrics[name] for name in (LOSS, "rewards/margins", "rewards/accuracies")]
+        columns += [start[name] for name in (LOSS, "rewards/margins")]
         columns += [policy.chosen, policy.rejected, reference.chosen, reference.rejected]
         numbers = torch.stack([column.float().cpu() for column in columns], dim=1)
         _require_finite(numbers, pairs)

@@ -18,7 +18,6 @@ from tiebreak.evaluation.heldout import Evidence
 from tiebreak.evaluation.probe import ProbeItem
 from tiebreak.evaluation.rows import Row
 from tiebreak.fingerprint import derive_seed
-from tiebreak.maths.logps import Logps
 from tiebreak.maths.metrics import wins
 from tiebreak.maths.objectives import Objective
 from tiebreak.maths.stats import clustered_share
@@ -92,14 +91,7 @@ def summarise(
 
 
 def _pair_rows(evidence: Sequence[Evidence], objective: Objective) -> list[Row]:
-    # Before training the policy is the reference, so what it would have said is known without asking.
-    sums = torch.tensor(
-        [number for row in evidence for number in (row.reference_chosen_logps, row.reference_rejected_logps)],
-        dtype=torch.float64,
-    )
-    counts = torch.tensor([num for row in evidence for num in (row.chosen_num_tokens, row.rejected_num_tokens)])
-    start = objective.at_start(Logps(sums, counts))
-    margins = start.rewards[0::2] - start.rewards[1::2]
+    at_start = [row.margin_at_start for row in evidence]
     prompts = [row.prompt_id for row in evidence]
 
     chosen, rejected = _per_token(evidence, "chosen"), _per_token(evidence, "rejected")
@@ -107,13 +99,15 @@ def _pair_rows(evidence: Sequence[Evidence], objective: Objective) -> list[Row]:
     fell = [float(after < before) for before, after in zip(*chosen, strict=True)]
     moved = [row.margin for row in evidence]
     # With sigmoid(margin) the objective says how sure it is that chosen is the better one; 1 would be right each time.
-    sides = margins, torch.tensor(moved, dtype=torch.float64)
-    wrong_before, wrong_after = ((torch.sigmoid(-side) ** 2).tolist() for side in sides)
-    losses, loss = [row.loss for row in evidence], f"{objective.name.upper()} loss"
+    wrong_before, wrong_after = (
+        (torch.sigmoid(-torch.tensor(side, dtype=torch.float64)) ** 2).tolist() for side in (at_start, moved)
+    )
+    losses = [row.loss_at_start for row in evidence], [row.loss for row in evidence]
+    won_before = wins(torch.tensor(at_start, dtype=torch.float64)).tolist()
     return [
-        Row.of("accuracy", prompts, wins(margins).tolist(), [row.win for row in evidence]),
-        Row.of("margin", prompts, margins.tolist(), moved),
-        Row.of("loss", prompts, start.losses.tolist(), losses, loss),
+        Row.of("accuracy", prompts, won_before, [row.win for row in evidence]),
+        Row.of("margin", prompts, at_start, moved),
+        Row.of("loss", prompts, *losses, f"{objective.name.upper()} loss"),
         Row.of("calibration", prompts, wrong_before, wrong_after),
         Row.of("chosen_likelier", prompts, before, after),
         Row.of("chosen_logps", prompts, *chosen),

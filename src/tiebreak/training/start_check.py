@@ -12,7 +12,7 @@ from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.scorer import Cut
 from tiebreak.errors import TrainingError
 from tiebreak.maths.logps import Logps
-from tiebreak.maths.objectives import Objective, slopes
+from tiebreak.maths.objectives import Objective, Stated, slopes
 from tiebreak.records import Example
 from tiebreak.training.order import named
 
@@ -38,8 +38,11 @@ def check_start(
         start = frozen.score(shown).summed()
     apart = float((said.sums - start.sums).abs().max())
     tolerance = PRECISION[policy.dtype] * max(1.0, float(said.sums.abs().max()))
-    wanted, found = (float(losses.losses.mean()) for losses in (objective.at_start(start), objective(said, start)))
-    by_sums, _ = slopes(objective, start, start, torch.ones(len(shown), device=start.sums.device))
+    stated = Stated.of(shown, objective.facts, start.sums)
+    wanted, found = (
+        float(losses.losses.mean()) for losses in (objective.at_start(start, stated), objective(said, start, stated))
+    )
+    by_sums, _ = slopes(objective, start, start, torch.ones(len(shown), device=start.sums.device), stated)
     bend = float(by_sums.abs().max()) * max(len(example.completions) for example in shown)
     if apart > tolerance or not abs(found - wanted) <= 1e-6 + bend * tolerance:
         raise TrainingError(

@@ -21,7 +21,7 @@ from tiebreak.engine.reference.kinds import Reference
 from tiebreak.errors import NotFinite
 from tiebreak.maths.logps import Logps
 from tiebreak.maths.metrics import LOSS, Metrics
-from tiebreak.maths.objectives import Objective, slopes
+from tiebreak.maths.objectives import Objective, Stated, slopes
 from tiebreak.records import Example
 from tiebreak.training.budget import Budget
 from tiebreak.training.order import Step, named
@@ -43,7 +43,7 @@ def learn(
     Where memory runs out, micro-batches of half the size carry the same examples. The device is waited for once. Raises
     NotFinite, before the optimizer moves anything, where a loss or the norm is not a number.
     """
-    down = _coupled_gradient if objective.formula.coupled else _gradient
+    down = _coupled_gradient if objective.is_coupled else _gradient
     while True:
         optimizer.zero_grad(set_to_none=True)
         groups = budget.cut(ranks.deal(step.examples))
@@ -77,7 +77,7 @@ def _gradient(
     for group in groups:
         frozen = reference.logps(group).summed() if objective.formula.asks_reference else None
         said = policy.score(group).summed()
-        losses = objective(said, frozen)
+        losses = objective(said, frozen, Stated.of(group, objective.facts, said.sums))
         ((_weights(group, said) * losses.losses).sum() / num).backward()  # type: ignore[no-untyped-call]
         found.append(objective.formula.metrics(losses, said))
     return Metrics.concatenated(found)
@@ -94,7 +94,8 @@ def _coupled_gradient(
     frozen = reference.logps(examples).summed() if objective.formula.asks_reference else None
     with torch.no_grad():
         said = Logps.concatenated([policy.score(group).summed() for group in groups])
-    by_sums, losses = slopes(objective, said, frozen, _weights(examples, said))
+    stated = Stated.of(examples, objective.facts, said.sums)
+    by_sums, losses = slopes(objective, said, frozen, _weights(examples, said), stated)
     own = torch.split(by_sums / num, [sum(len(example.completions) for example in group) for group in groups])
     for group, slope in zip(groups, own, strict=True):
         (policy.score(group).summed().sums * slope).sum().backward()  # type: ignore[no-untyped-call]

@@ -5,7 +5,7 @@ evaluate     a finished run measured again                    report    a run on
 export       a folder that any serving stack loads            chat      talk to a trained run
 check        the doctor's look at preference data             clean     what is sound kept, the rest set aside
 convert      one form of pairs to another                     init      a configuration to start from
-gate         the verdict again, and what it would take         judge     a judge's word on two answers each
-gate         the verdict again, and what it would take        promote   a run that passes becomes current
+gate         the verdict again, and what it would take        judge     a judge's word on two answers each
+losses       which objectives there are                       promote   a run that passes becomes current
 rollback     the version before becomes current again         history   what became current, when and why
 """

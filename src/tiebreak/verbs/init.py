@@ -22,6 +22,7 @@ from tiebreak.config import (
     rendered_by,
 )
 from tiebreak.config.data import MOST_TOKENS
+from tiebreak.config.losses.gaps import Dpo
 from tiebreak.config.yaml_text import parse_yaml, write_yaml
 from tiebreak.data.writer import require_new, writing
 from tiebreak.doctor.findings import NOISY
@@ -116,8 +117,8 @@ def starting_config(report: Mapping[str, Any], data: DataConfig, model: ModelCon
     lines.append(_set("kind", "lora", "trains a small update beside the frozen weights; none: all weights"))
     lines.append(_set("rank", USUAL.adapter.rank))
     lines.append("loss:")
-    lines.append(_set("name", USUAL.loss.name))
-    lines.append(_set("beta", USUAL.loss.beta, "the usual start; smaller moves further from the reference"))
+    lines.append(_set("name", "dpo"))
+    lines.append(_set("beta", Dpo().beta, "the usual start; smaller moves further from the reference"))
     noise = report.get("label_noise")
     if noise and noise["low"] > NOISY:
         share, interval = round(min(noise["estimate"], 0.4), 2), f"{noise['low']:.0%} … {noise['high']:.0%}"

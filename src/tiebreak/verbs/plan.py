@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tiebreak.config import Config, with_output_dir
 from tiebreak.doctor.examination import audit
-from tiebreak.doctor.triage import heed
+from tiebreak.doctor.triage import heed, heed_loss
 from tiebreak.engine.planner import Plan
 from tiebreak.progress import Progress, Silent
 from tiebreak.runs import Run
@@ -18,4 +18,5 @@ def plan(config: Config, progress: Progress | None = None) -> Plan:
     check_settings(config, progress)
     examined = audit(config.data, progress=progress).report
     heed(examined, config.data, progress)
+    heed_loss(examined, config.loss)
     return made_ready(config, Run(str(config.output.dir)), examined, progress).memory

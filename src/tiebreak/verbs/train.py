@@ -12,7 +12,7 @@ from collections.abc import Collection
 from tiebreak import faults
 from tiebreak.config import Config, in_quotes, quoted, with_output_dir, with_whole_paths
 from tiebreak.doctor.examination import audit
-from tiebreak.doctor.triage import heed
+from tiebreak.doctor.triage import heed, heed_loss
 from tiebreak.evaluation import leave
 from tiebreak.progress import LOADING, Noting, Progress, Silent
 from tiebreak.reporting.page import write_report
@@ -52,6 +52,7 @@ def train(
         progress.say("reading the pairs, and looking for what would ruin a run")
         examined = audit(config.data, progress=progress).report
         heed(examined, config.data, progress)
+        heed_loss(examined, config.loss)
         if "torch" not in sys.modules:
             progress.say(LOADING)
         from tiebreak.training.attempt import attempt  # noqa: PLC0415 - torch, transformers, peft: the pairs come first

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import inspect
-from typing import get_args
+from dataclasses import fields
 
 import pytest
 import torch
 
-from tiebreak.config import LossConfig, leaves
-from tiebreak.config.section import Section, sections_of
+from tiebreak.config import leaves
+from tiebreak.config.losses import SECTIONS
+from tiebreak.config.section import Section
 from tiebreak.maths.logps import Logps
-from tiebreak.maths.objectives import OBJECTIVES, Objective
+from tiebreak.maths.objectives import OBJECTIVES, Objective, Stated
 
-SETTINGS = {get_args(section.model_fields["name"].annotation)[0]: section for section in sections_of(LossConfig)}
+STATED = Stated(
+    *(torch.linspace(low, high, 5, dtype=torch.float64) for low, high in ((0, 1), (0.2, 3), (0, 1), (1, 0)))
+)
+WITH_LIKELIHOOD = {"iterative_rpo", "regularised_po", "mpo"}
+"""They compare with the reference, and say how likely chosen is."""
 every_objective = pytest.mark.parametrize("name", OBJECTIVES)
 
 
 def _objective(name: str) -> Objective:
-    return Objective.of(SETTINGS[name]())
+    return Objective.of(SECTIONS[name]())
 
 
 def _logps(seed: int, num: int = 10) -> Logps:
@@ -28,20 +33,20 @@ def _logps(seed: int, num: int = 10) -> Logps:
 
 
 def test_the_table_and_the_configuration_name_the_same_objectives():
-    assert set(OBJECTIVES) == set(SETTINGS)
+    assert set(OBJECTIVES) == set(SECTIONS)
 
 
 @every_objective
 def test_an_objective_s_settings_are_the_keyword_only_parameters_of_its_formula(name):
     parameters = inspect.signature(OBJECTIVES[name].losses).parameters.values()
     keywords = {one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
-    assert keywords == SETTINGS[name].model_fields.keys() - {"name"}
+    assert keywords == SECTIONS[name].model_fields.keys() - {"name"}
     assert all(one.default is inspect.Parameter.empty for one in parameters)  # defaults stand in the configuration
 
 
 @every_objective
 def test_there_is_a_loss_for_each_example_and_a_reward_for_each_completion(name):
-    found = _objective(name)(_logps(0), _logps(1))
+    found = _objective(name)(_logps(0), _logps(1), STATED)
     assert (len(found.losses), len(found.rewards)) == (5, 10)
 
 
@@ -49,27 +54,58 @@ def test_there_is_a_loss_for_each_example_and_a_reward_for_each_completion(name)
 def test_at_its_start_the_loss_is_that_of_the_reference_against_itself(name):
     reference = _logps(1)
     objective = _objective(name)
-    assert torch.equal(objective.at_start(reference).losses, objective(reference, reference).losses)
+    assert torch.equal(objective.at_start(reference, STATED).losses, objective(reference, reference, STATED).losses)
 
 
 @every_objective
 def test_adding_a_constant_to_policy_and_reference_alike_changes_no_loss(name):
     objective, policy, reference = _objective(name), _logps(0), _logps(1)
-    if not objective.formula.asks_reference:
-        pytest.skip("asks no reference")
+    if not objective.formula.asks_reference or name in WITH_LIKELIHOOD:
+        pytest.skip("says something of the policy alone")
     shifted = (Logps(one.sums + 3.5, one.num_tokens) for one in (policy, reference))
-    assert torch.allclose(objective(*shifted).losses, objective(policy, reference).losses, rtol=1e-12)
+    assert torch.allclose(objective(*shifted, STATED).losses, objective(policy, reference, STATED).losses, rtol=1e-9)
+
+
+@every_objective
+def test_what_a_row_says_that_it_asks_not_it_does_not_need(name):
+    objective = _objective(name)
+    if not objective.formula.asks_reference:
+        assert objective(_logps(0), None, STATED).losses.isfinite().all()
+    if not objective.facts:
+        assert objective(_logps(0), _logps(1)).losses.isfinite().all()
+
+
+@every_objective
+def test_what_a_row_says_that_it_asks_it_does_need(name):
+    objective = _objective(name)
+    if objective.formula.asks_reference:
+        with pytest.raises(ValueError, match="none was given"):
+            objective(_logps(0), None, STATED)
+    if objective.facts:
+        with pytest.raises(ValueError, match="none were given"):
+            objective(_logps(0), _logps(1))
 
 
 @every_objective
 def test_examples_are_scored_alone_as_together_unless_the_row_says_that_they_are_coupled(name):
     objective, policy, reference = _objective(name), _logps(0), _logps(1)
-    together = objective(policy, reference).losses
+    together = objective(policy, reference, STATED).losses
     alone = [
-        objective(*(Logps(one.sums[at : at + 2], one.num_tokens[at : at + 2]) for one in (policy, reference))).losses
-        for at in range(0, 10, 2)
+        objective(
+            *(Logps(one.sums[2 * at : 2 * at + 2], one.num_tokens[2 * at : 2 * at + 2]) for one in (policy, reference)),
+            Stated(*(getattr(STATED, field.name)[at : at + 1] for field in fields(Stated))),
+        ).losses
+        for at in range(5)
     ]
-    assert torch.equal(torch.cat(alone), together) or objective.formula.coupled
+    assert torch.equal(torch.cat(alone), together) or objective.is_coupled
+
+
+@every_objective
+def test_a_row_says_where_it_is_from_and_when_to_take_it(name):
+    row = OBJECTIVES[name]
+    assert row.source and row.use.endswith(".")
+    assert inspect.getdoc(row.losses).endswith(".")
+    assert SECTIONS[name].__doc__.endswith(".")
 
 
 def test_settings_of_a_union_are_all_leaves_and_each_key_comes_once():

@@ -157,7 +157,8 @@ _LOSS = (
           "labels"),
     _none("it is of cross-entropy; loss.label_smoothing is the assumed share of flipped labels",
           "label_smoothing_factor"),
-    _none("the loss is that of DPO alone", "rpo_alpha pref_ftx cpo_alpha simpo_gamma gamma gamma_beta_ratio "
+    _none("what an objective reads is told by 'tiebreak losses'", "rpo_alpha pref_ftx cpo_alpha simpo_gamma "
+          "gamma gamma_beta_ratio "
           "loss_weights "
           "ld_alpha f_divergence_type f_alpha_divergence_coef discopop_tau use_weighting dpo_use_weighting "
           "rpo_* dpop_* "

@@ -129,7 +129,7 @@ class _Account:
             line = Line(ours, name.value(value), f"from {key}" + self._said(key, value, name.value(value)), key)
         except Unfit as reason:
             if ours == "loss.name" and value is not COMPUTED:
-                raise ConfigError(f"{self._path}: {key}: {_shown(key, value)}: no such objective; {reason}") from None
+                raise ConfigError(f"{self._path}: {key}: {_shown(key, value)}: is not taken over; {reason}") from None
             self.left_out[key] = f"{ours}: {name.why if str(reason) == NOT_TAKEN else reason}"
             return
         before = self.lines.setdefault(ours, line)

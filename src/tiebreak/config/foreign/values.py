@@ -135,7 +135,33 @@ schedule = one_of(
     linear="linear", cosine="cosine", constant="constant", constant_with_warmup="constant", warmup_stable_decay=None
 )
 truncation = one_of(keep_end="prompt_start", left="prompt_start", delete="drop", drop="drop", keep_start=None)
-objective = one_of(sigmoid="dpo", dpo="dpo", dpo_norm=None)
+_OBJECTIVES = {
+    "sigmoid": "dpo",
+    "dpo": "dpo",
+    "hinge": "hinge",
+    "robust": "robust",
+    "exo_pair": "exo",
+    "nca_pair": "nca",
+    "sppo_hard": "sppo_hard",
+    "aot": "aot",
+    "aot_unpaired": "aot_unpaired",
+    "apo_zero": "apo_zero",
+    "apo_down": "apo_down",
+}
+"""Objectives whose settings are called the same there, beta and label_smoothing, and mean the same."""
+
+
+def objective(value: Any) -> str:
+    """Return what an objective is called here, where its settings can be taken over by their names."""
+    found = _OBJECTIVES.get(str(value).strip().lower())
+    if found is None:
+        raise Unfit(
+            f"taken over are {', '.join(_OBJECTIVES)}; for another one leave it out and set loss yourself, 'tiebreak "
+            "losses' lists all with their settings"
+        )
+    return found
+
+
 adapter = one_of(
     lora="lora", qlora="lora", full="none", none="none", false="none", true="lora", full_finetune="none", fft="none"
 )

@@ -25,6 +25,8 @@ NUMBERS: dict[str, tuple[str, ...]] = {
     "margin": ("margin", "score_margin", "preference_margin"),
     "weight": ("weight", "sample_weight", "pair_weight"),
     "soft_label": ("soft_label", "preference_probability", "p_chosen"),
+    "chosen_win_rate": ("chosen_win_rate", "win_rate_chosen"),
+    "rejected_win_rate": ("rejected_win_rate", "win_rate_rejected"),
 }  # fmt: skip
 TEXTS: dict[str, tuple[str, ...]] = {
     "dataset": ("dataset", "source_dataset", "dataset_name", "source"),
@@ -52,8 +54,9 @@ def annotated(pair: Pair, row: Row) -> Pair:
     stated: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
     if stated.get("weight", 1.0) < 0:
         del stated["weight"]
-    if not 0 <= stated.get("soft_label", 0.5) <= 1:
-        del stated["soft_label"]
+    for share in ("soft_label", "chosen_win_rate", "rejected_win_rate"):
+        if not 0 <= stated.get(share, 0.5) <= 1:
+            del stated[share]
     if "margin" not in stated and known.margin is None and stated.keys() & {"chosen_score", "rejected_score"}:
         scores = replace(known, **stated)
         if scores.chosen_score is not None and scores.rejected_score is not None:

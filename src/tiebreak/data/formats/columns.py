@@ -29,8 +29,8 @@ from tiebreak.records import Message
 
 PROMPT_KEYS = ("prompt", "input", "system", "tools", "history", "prefix")
 SIDE_KEYS = (
-    "chosen_score", "rejected_score", "margin", "weight", "soft_label", "annotator", "group", "split", "dataset",
-    "licence",
+    "chosen_score", "rejected_score", "margin", "weight", "soft_label", "chosen_win_rate", "rejected_win_rate",
+    "annotator", "group", "split", "dataset", "licence",
 )  # fmt: skip
 
 

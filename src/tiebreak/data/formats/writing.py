@@ -147,6 +147,8 @@ def _beside(pair: Pair) -> WrittenRow:
         "margin": known.margin,
         "weight": None if known.weight == 1.0 else known.weight,
         "soft_label": known.soft_label,
+        "chosen_win_rate": known.chosen_win_rate,
+        "rejected_win_rate": known.rejected_win_rate,
         "dataset": origin.dataset,
         "license": origin.licence,
         "split": origin.split,
@@ -175,7 +177,7 @@ def _trl_text(pair: Pair) -> WrittenRow:
 
 FLAT_COLUMNS = (
     "system", "prompt", "chosen", "rejected", "score_chosen", "score_rejected", "margin", "weight", "soft_label",
-    "dataset", "license", "split", "group",
+    "chosen_win_rate", "rejected_win_rate", "dataset", "license", "split", "group",
 )  # fmt: skip
 
 

@@ -1,10 +1,15 @@
 """Objectives: pure functions of what policy and reference say about examples, and the table that names them.
 
-table       every objective by its name; a formula with its settings    pairwise    formulas of one pair at a time
-coupled     the slope of a step's loss, where examples of a step depend on each other
+table    every objective by its name; a formula with its settings     said     what formulas are made of
+gaps     objectives of a difference                                   links    what a gap costs
+sides    objectives of each side alone                                steps    of a whole step
+sums     several of them under one name
+worked   an objective to be called with numbers
+coupled  the slope of a step's loss, where examples of a step depend on each other
 """
 
 from tiebreak.maths.objectives.coupled import slopes
+from tiebreak.maths.objectives.said import NOTHING_STATED, Pairs, Side, Stated
 from tiebreak.maths.objectives.table import OBJECTIVES, Formula, Objective
 
-__all__ = ["OBJECTIVES", "Formula", "Objective", "slopes"]
+__all__ = ["NOTHING_STATED", "OBJECTIVES", "Formula", "Objective", "Pairs", "Side", "Stated", "slopes"]

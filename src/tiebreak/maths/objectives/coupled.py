@@ -13,15 +13,20 @@ from torch import Tensor
 
 from tiebreak.maths.logps import Logps
 from tiebreak.maths.losses import Losses
+from tiebreak.maths.objectives.said import NOTHING_STATED, Stated
 from tiebreak.maths.objectives.table import Objective
 
 
 def slopes(
-    objective: Objective, policy: Logps, reference: Logps | None, weights: Float[Tensor, " examples"]
+    objective: Objective,
+    policy: Logps,
+    reference: Logps | None,
+    weights: Float[Tensor, " examples"],
+    stated: Stated = NOTHING_STATED,
 ) -> tuple[Float[Tensor, " completions"], Losses]:
     """Return the slope of Σ weight × loss by each completion's logps, over all examples of a step, and the losses."""
     sums = policy.sums.detach().requires_grad_()
     with torch.enable_grad():
-        found = objective(Logps(sums, policy.num_tokens), reference)
+        found = objective(Logps(sums, policy.num_tokens), reference, stated)
         (by_sums,) = torch.autograd.grad((weights * found.losses).sum(), sums)
     return by_sums, Losses(found.losses.detach(), found.rewards.detach())

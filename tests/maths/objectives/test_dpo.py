@@ -10,8 +10,7 @@ from jaxtyping import TypeCheckError
 
 import oracles
 from tiebreak.maths.logps import Logps, PairLogps
-from tiebreak.maths.objectives.pairwise import dpo
-from tiny import logps
+from tiny import dpo, logps
 
 POLICY = [(-12.5, -3.25), (-700.0, -2.0), (-1.0, -900.0), (-5.0, -5.0), (-0.125, -0.5), (-44.0, -40.0), (-8.0, -8.5)]
 REFERENCE = [(-11.0, -4.0), (-3.0, -500.0), (-800.0, -2.0), (-5.0, -5.0), (-0.25, -0.25), (-40.0, -44.0), (-9.0, -8.0)]

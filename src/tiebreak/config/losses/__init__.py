@@ -1,0 +1,119 @@
+"""The settings of objectives: for each objective of the table a section, told apart by `name`.
+
+gaps    of a difference        sides   of each side, and of whole steps     sums    several of them
+loss    what all of them have
+
+Owns which settings each of them reads, and what another name or an unread setting is answered. Tests hold the sections
+equal to the parameters of the formulas, and to the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union, get_args
+
+from pydantic import BeforeValidator, Discriminator, Tag
+
+from tiebreak.config.losses.gaps import (
+    Alphapo,
+    Discopop,
+    Dpo,
+    DpoNorm,
+    Dpop,
+    DpoShift,
+    Exo,
+    Hinge,
+    Ipo,
+    Odpo,
+    RDpo,
+    Repo,
+    Robust,
+    RpoBackward,
+    RpoForward,
+    RpoSquare,
+    Simpo,
+    Slic,
+)
+from tiebreak.config.losses.loss import Loss
+from tiebreak.config.losses.sides import (
+    Aot,
+    AotUnpaired,
+    ApoDown,
+    ApoZero,
+    Bco,
+    CalDpo,
+    DrDpo,
+    Nca,
+    Sft,
+    Simper,
+    SppoHard,
+    SppoSoft,
+)
+from tiebreak.config.losses.sums import Cpo, CpoSimpo, IterativeRpo, Mpo, Orpo, RegularisedPo
+from tiebreak.errors import nearest
+
+_Objective: TypeAlias = (
+    Dpo | DpoNorm | Robust | Ipo | Hinge | Slic | Exo | Discopop | Odpo | RpoBackward | RpoForward | RpoSquare | RDpo
+    | Dpop | DpoShift | Simpo | Alphapo | Repo | Nca | Bco | ApoZero | ApoDown | SppoHard | SppoSoft | CalDpo | Simper
+    | Sft | Aot | AotUnpaired | DrDpo | Orpo | Cpo | CpoSimpo | IterativeRpo | RegularisedPo | Mpo
+)  # fmt: skip
+SECTIONS: Mapping[str, type[Loss]] = {section.model_fields["name"].default: section for section in get_args(_Objective)}
+"""The settings of each objective, by its name."""
+ALIASES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "sigmoid": ("dpo", {}),
+    "cdpo": ("dpo", {"label_smoothing": 0.1}),
+    "sigmoid_norm": ("dpo_norm", {}),
+    "rso": ("hinge", {}),
+    "exo_pair": ("exo", {}),
+    "nca_pair": ("nca", {}),
+    "bco_pair": ("bco", {"delta": 0.0}),
+    "aot_pair": ("aot", {}),
+    "sppo": ("sppo_hard", {}),
+}
+"""Names that others have for an objective, and the settings that they mean by it: TRL 1.16, and papers."""
+_RPO = (
+    "four papers are called so: iterative_rpo (Pang et al. 2024, DPO and likelihood), regularised_po (Liu et al. "
+    "2024), rpo_backward, rpo_forward and rpo_square (reward-aware, by scores); relative preference optimization (Yin "
+    "et al. 2024) is not offered"
+)
+
+
+def loss_from_short(value: Any) -> Any:
+    """Return what a name alone stands for, what other names mean, and dpo where none is named.
+
+    Raises ValueError for a name that is none, and for a setting that this objective does not read but others do.
+    """
+    told = {"name": value} if isinstance(value, str) else value
+    if not isinstance(told, Mapping):
+        return value
+    meant, settings = meant_by(told.get("name", "dpo"))
+    unread = [key for key in told if key != "name" and key not in SECTIONS[meant].model_fields]
+    if unread and (readers := [other for other, one in SECTIONS.items() if unread[0] in one.model_fields]):
+        own = ", ".join(key for key in SECTIONS[meant].model_fields if key != "name") or "no setting"
+        raise ValueError(f"{meant} does not read {unread[0]}, which is of {', '.join(readers)}; it reads {own}")
+    return {**settings, **told, "name": meant}
+
+
+def meant_by(name: Any) -> tuple[str, Mapping[str, Any]]:
+    """Return the objective that a name means, and the settings that come with the name; ValueError where it is none."""
+    if name == "rpo":
+        raise ValueError(_RPO)
+    if not isinstance(name, str) or not (name in SECTIONS or name in ALIASES):
+        known = sorted([*SECTIONS, *ALIASES])
+        raise ValueError(f"no such objective; 'tiebreak losses' lists them.{nearest(str(name), known)}")
+    return ALIASES.get(name, (name, {}))
+
+
+def _name_of(value: Any) -> Any:
+    return value.get("name") if isinstance(value, Mapping) else getattr(value, "name", None)
+
+
+if TYPE_CHECKING:
+    LossConfig: TypeAlias = _Objective
+else:
+    LossConfig = Annotated[
+        Union[tuple(Annotated[section, Tag(name)] for name, section in SECTIONS.items())],  # noqa: UP007 - made of a table
+        Discriminator(_name_of, custom_error_type="loss", custom_error_message="wanted a name or settings"),
+        BeforeValidator(loss_from_short),
+    ]
+"""The objective that is trained, with its settings."""

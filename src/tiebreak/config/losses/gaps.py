@@ -1,0 +1,164 @@
+"""Settings of objectives of a difference. Each section has exactly the parameters that its formula reads."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from tiebreak.config.losses.loss import ByMargin, Loss, beta, length, scale, smoothing
+
+
+class Dpo(Loss):
+    """Direct preference optimization."""
+
+    name: Literal["dpo"] = Field("dpo", description="The objective; 'tiebreak losses' lists them.")
+    beta: float = beta(0.1)
+    label_smoothing: float = smoothing(0.0)
+    soft_labels: bool = Field(False, description="Learn the probability that the data state (soft_label), not 0 or 1.")
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """Soft labels, where they are asked for."""
+        return ("soft_label",) if self.soft_labels else ()
+
+
+class DpoNorm(Loss):
+    """DPO on log-ratios per token."""
+
+    name: Literal["dpo_norm"] = "dpo_norm"
+    beta: float = beta(5.0)
+    label_smoothing: float = smoothing(0.0)
+
+
+class Robust(Loss):
+    """DPO for labels that are flipped at a known rate."""
+
+    name: Literal["robust"] = "robust"
+    beta: float = beta(0.1)
+    label_smoothing: float = smoothing(0.1)
+
+
+class Ipo(Loss):
+    """Identity preference optimization: a gap of a given size, and no more."""
+
+    name: Literal["ipo"] = "ipo"
+    tau: float = Field(0.1, gt=0, description="The gap that is aimed at is 1/(2 tau): nats, or nats a token.")
+    length: Literal["mean", "sum"] = length("mean")
+
+
+class Hinge(Loss):
+    """A margin of 1/beta nats, and no more (RSO)."""
+
+    name: Literal["hinge"] = "hinge"
+    beta: float = beta(0.1)
+
+
+class Slic(Loss):
+    """Sequence likelihood calibration: a margin without a reference, and likelihood of chosen."""
+
+    name: Literal["slic"] = "slic"
+    delta: float = Field(1.0, gt=0, description="The margin, nats.")
+    sft_weight: float = Field(0.1, ge=0, description="Weight of −log π(chosen).")
+
+
+class Exo(Loss):
+    """Efficient exact optimization: the reverse divergence, with a finite target."""
+
+    name: Literal["exo"] = "exo"
+    beta: float = beta(0.1)
+    label_smoothing: float = Field(1e-3, gt=0, lt=0.5, description="What the label leaves to rejected; never 0.")
+
+
+class Discopop(Loss):
+    """The loss that a language model discovered: logistic and exponential, blended."""
+
+    name: Literal["discopop"] = "discopop"
+    beta: float = beta(0.05)
+    tau: float = Field(0.05, gt=0, description="Temperature of the blend.")
+
+
+class Odpo(ByMargin):
+    """DPO with an offset by how much better chosen is."""
+
+    name: Literal["odpo"] = "odpo"
+    beta: float = beta(0.1)
+    alpha: float = Field(1.0, ge=0, description="Strength of the offset.")
+    scale: Literal["log", "linear"] = Field("log", description="The offset is alpha times log Δs, or times Δs.")
+
+    @property
+    def needs_margins_above_zero(self) -> bool:
+        """A logarithm needs them."""
+        return self.scale == "log"
+
+
+class RpoBackward(ByMargin):
+    """Reward-aware: the certainty that scores deserve, as a soft label."""
+
+    name: Literal["rpo_backward"] = "rpo_backward"
+    beta: float = beta(0.1)
+    eta: float = Field(1.0, gt=0, description="Factor that makes a difference of scores a gap.")
+
+
+class RpoForward(ByMargin):
+    """Reward-aware: the same with the divergence turned round."""
+
+    name: Literal["rpo_forward"] = "rpo_forward"
+    beta: float = beta(0.1)
+    eta: float = Field(1.0, gt=0, description="Factor that makes a difference of scores a gap.")
+
+
+class RpoSquare(ByMargin):
+    """Reward-aware: regression of the gap on the difference of scores."""
+
+    name: Literal["rpo_square"] = "rpo_square"
+    beta: float = beta(0.1)
+    eta: float = Field(1.0, gt=0, description="Factor that makes a difference of scores a gap.")
+
+
+class RDpo(Loss):
+    """DPO that learns less from a longer winner."""
+
+    name: Literal["r_dpo"] = "r_dpo"
+    beta: float = beta(0.1)
+    alpha: float = Field(0.01, ge=0, description="Reward of a token that chosen is longer by.")
+
+
+class Dpop(Loss):
+    """DPO-positive: what chosen loses against the reference is taken from the gap."""
+
+    name: Literal["dpop"] = "dpop"
+    beta: float = beta(0.3)
+    penalty: float = Field(50.0, ge=0, description="Weight λ of the nats that chosen fell below the reference.")
+
+
+class DpoShift(Loss):
+    """DPO that lets rejected count for less, so that chosen keeps its likelihood."""
+
+    name: Literal["dpo_shift"] = "dpo_shift"
+    beta: float = beta(0.1)
+    shift: float = Field(0.75, gt=0, le=1, description="Weight λ of the log-ratio of rejected.")
+
+
+class Simpo(Loss):
+    """Log-probabilities per token, a margin, and no reference."""
+
+    name: Literal["simpo"] = "simpo"
+    beta: float = scale(2.0)
+    gamma: float = Field(1.0, ge=0, description="Margin, in units of the gap: 0.3 to 0.6 times beta.")
+
+
+class Alphapo(Loss):
+    """SimPO with a reward that is bent."""
+
+    name: Literal["alphapo"] = "alphapo"
+    beta: float = scale(2.5)
+    alpha: float = Field(0.25, ge=-1, le=1, description="How far it is bent, not 0; near 0 it is SimPO.")
+    gamma: float = Field(0.1, ge=0, description="Margin, in units of the gap.")
+
+
+class Repo(Loss):
+    """SimPO with a hinge, without beta."""
+
+    name: Literal["repo"] = "repo"
+    gamma: float = Field(0.4, gt=0, description="Margin, nats a token.")

@@ -1,0 +1,104 @@
+"""Settings of objectives of each side alone, and of whole steps."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from tiebreak.config.losses.loss import Loss, beta, delta, length, smoothing
+
+
+class Nca(Loss):
+    """Noise-contrastive alignment: chosen keeps its likelihood."""
+
+    name: Literal["nca"] = "nca"
+    beta: float = beta(0.01)
+
+
+class Bco(Loss):
+    """Binary classifier optimization: good above δ, bad below."""
+
+    name: Literal["bco"] = "bco"
+    beta: float = beta(0.1)
+    delta: float | Literal["step"] = delta()
+
+
+class ApoZero(Loss):
+    """Anchored: chosen up, rejected down."""
+
+    name: Literal["apo_zero"] = "apo_zero"
+    beta: float = beta(0.1)
+
+
+class ApoDown(Loss):
+    """Anchored: both down, rejected faster; for a model that is better than its chosen answers."""
+
+    name: Literal["apo_down"] = "apo_down"
+    beta: float = beta(0.1)
+
+
+class SppoHard(Loss):
+    """Self-play: log-ratios of ±1/(2 beta)."""
+
+    name: Literal["sppo_hard"] = "sppo_hard"
+    beta: float = beta(1e-3)
+
+
+class SppoSoft(Loss):
+    """Self-play: log-ratios as win rates deserve them."""
+
+    name: Literal["sppo_soft"] = "sppo_soft"
+    beta: float = beta(1e-3)
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """Win rates of both sides."""
+        return "chosen_win_rate", "rejected_win_rate"
+
+
+class CalDpo(Loss):
+    """Calibrated: DPO, and log-ratios of ±1/(2 beta)."""
+
+    name: Literal["cal_dpo"] = "cal_dpo"
+    beta: float = beta(1e-2)
+
+
+class Simper(Loss):
+    """Inverse perplexities: no reference and no settings."""
+
+    name: Literal["simper"] = "simper"
+
+
+class Sft(Loss):
+    """Likelihood of the chosen completions alone."""
+
+    name: Literal["sft"] = "sft"
+    length: Literal["mean", "sum"] = length("mean")
+
+
+class Aot(Loss):
+    """Optimal transport: quantiles of the margins against the reference's."""
+
+    takes_weights = False
+    name: Literal["aot"] = "aot"
+    beta: float = beta(0.01)
+    label_smoothing: float = smoothing(0.0)
+
+
+class AotUnpaired(Loss):
+    """Optimal transport: quantiles of chosen against those of rejected."""
+
+    takes_weights = False
+    name: Literal["aot_unpaired"] = "aot_unpaired"
+    beta: float = beta(0.01)
+    label_smoothing: float = smoothing(0.0)
+
+
+class DrDpo(Loss):
+    """Distributionally robust DPO: pairs that do not fit weigh less."""
+
+    takes_weights = False
+    name: Literal["dr_dpo"] = "dr_dpo"
+    beta: float = beta(0.1)
+    beta_prime: float = Field(1.0, gt=0, description="How even the weights of pairs are; large is DPO.")

@@ -1,0 +1,61 @@
+"""Settings of objectives that are sums of others."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from tiebreak.config.losses.loss import Loss, beta, delta, length, scale
+
+
+class Orpo(Loss):
+    """Likelihood of chosen and odds against rejected: one stage, from a base model."""
+
+    name: Literal["orpo"] = "orpo"
+    beta: float = Field(0.1, gt=0, description="Weight λ of the odds ratio.")
+
+
+class Cpo(Loss):
+    """DPO without its reference, and likelihood of chosen."""
+
+    name: Literal["cpo"] = "cpo"
+    beta: float = scale(0.1)
+    alpha: float = Field(1.0, ge=0, description="Weight of the likelihood of chosen.")
+    length: Literal["mean", "sum"] = length("mean")
+
+
+class CpoSimpo(Loss):
+    """SimPO, and likelihood of chosen."""
+
+    name: Literal["cpo_simpo"] = "cpo_simpo"
+    beta: float = scale(2.0)
+    gamma: float = Field(1.0, ge=0, description="Margin, in units of the gap.")
+    alpha: float = Field(1.0, ge=0, description="Weight of the likelihood of chosen, per token.")
+
+
+class IterativeRpo(Loss):
+    """DPO, and likelihood of chosen per token."""
+
+    name: Literal["iterative_rpo"] = "iterative_rpo"
+    beta: float = beta(0.1)
+    alpha: float = Field(1.0, ge=0, description="Weight of the likelihood of chosen, per token.")
+
+
+class RegularisedPo(Loss):
+    """DPO, and likelihood of whole chosen completions."""
+
+    name: Literal["regularised_po"] = "regularised_po"
+    beta: float = beta(0.01)
+    eta: float = Field(0.005, ge=0, description="Weight of the likelihood of chosen, per completion.")
+
+
+class Mpo(Loss):
+    """Mixed: DPO, BCO and likelihood of chosen."""
+
+    name: Literal["mpo"] = "mpo"
+    beta: float = beta(0.1)
+    delta: float | Literal["step"] = delta()
+    dpo_weight: float = Field(0.8, ge=0, description="Weight of DPO.")
+    bco_weight: float = Field(0.2, ge=0, description="Weight of BCO.")
+    sft_weight: float = Field(1.0, ge=0, description="Weight of the likelihood of chosen, per token.")

@@ -1,0 +1,95 @@
+"""What an objective sees of examples: what policy and reference say about each completion, and what annotators said.
+
+Owns the quantities that formulas are made of. `Side` is one completion of each example; `Pairs` are two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tiebreak.errors import DataError
+from tiebreak.maths.logps import Logps
+from tiebreak.records import Example
+
+Numbers = Float[Tensor, " examples"]
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What annotators said of examples, as far as an objective asks for it; None where it asks not."""
+
+    soft_label: Numbers | None = None
+    """Probability that chosen is the better one, 0 to 1."""
+    margin: Numbers | None = None
+    """How much better chosen is, in the unit of the scores."""
+    chosen_win_rate: Numbers | None = None
+    rejected_win_rate: Numbers | None = None
+    """Probability to win against a sample of the policy, 0 to 1."""
+
+    @staticmethod
+    def of(examples: Sequence[Example], facts: Collection[str], like: Tensor) -> Stated:
+        """Return some facts of examples as numbers like others; raises DataError where one was not stated."""
+        told = {name: [getattr(example, name) for example in examples] for name in facts}
+        for name, values in told.items():
+            if missing := [example for example, value in zip(examples, values, strict=True) if value is None]:
+                raise DataError(
+                    f"the objective reads {name}, and {len(missing)} of {len(examples)} pairs state none "
+                    f"({missing[0].example_id[:12]})"
+                )
+        return Stated(**{name: like.new_tensor(values) for name, values in told.items()})
+
+
+NOTHING_STATED = Stated()
+
+
+@dataclass(frozen=True)
+class Side:
+    """One completion of each example: log-probabilities (nats, summed over its tokens), and how many tokens it has."""
+
+    policy: Numbers
+    reference: Numbers | None
+    num_tokens: Int[Tensor, " examples"]
+
+    @property
+    def compared(self) -> Numbers:
+        """log π_ref, nats. Raises ValueError where there is no reference."""
+        if self.reference is None:
+            raise ValueError("this objective compares with a reference, and none was given")
+        return self.reference
+
+    @property
+    def ratio(self) -> Numbers:
+        """u = log π − log π_ref, nats."""
+        return self.policy - self.compared
+
+    @property
+    def mean_ratio(self) -> Numbers:
+        """u / |y|, nats a token."""
+        return self.ratio / self.num_tokens
+
+    @property
+    def mean(self) -> Numbers:
+        """a = log π / |y|, nats a token."""
+        return self.policy / self.num_tokens
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Two completions of each example, of which chosen is preferred, and what was said of the preference."""
+
+    chosen: Side
+    rejected: Side
+    stated: Stated = NOTHING_STATED
+
+    @staticmethod
+    def of(policy: Logps, reference: Logps | None, stated: Stated = NOTHING_STATED) -> Pairs:
+        """Return completions that stand pair after pair, chosen before rejected, as pairs."""
+        chosen, rejected = (
+            Side(policy.sums[at::2], None if reference is None else reference.sums[at::2], policy.num_tokens[at::2])
+            for at in (0, 1)
+        )
+        return Pairs(chosen, rejected, stated)

@@ -1,0 +1,45 @@
+"""Objectives of a whole step, which do not fall apart into its pairs.
+
+Owns their formulas, in the notation of `gaps`. What a pair is given is such that the mean over pairs is the loss of the
+step; `coupled` computes its slope exactly, however the step is cut into micro-batches.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from tiebreak.maths.losses import Losses
+from tiebreak.maths.objectives.links import logistic
+from tiebreak.maths.objectives.said import Numbers, Pairs
+
+
+def aot(pairs: Pairs, *, beta: float, label_smoothing: float) -> Losses:
+    """ψ(β(q_i − q_ref,i)) over ranks i: q and q_ref the sorted log π(y_w) − log π(y_l) of policy and reference."""
+    chosen, rejected = pairs.chosen, pairs.rejected
+    ours, theirs = chosen.policy - rejected.policy, chosen.compared - rejected.compared
+    losses = _by_rank(ours, theirs, beta, label_smoothing)
+    return Losses.of_pairs(losses, beta * chosen.ratio, beta * rejected.ratio)
+
+
+def aot_unpaired(pairs: Pairs, *, beta: float, label_smoothing: float) -> Losses:
+    """ψ(β(u_w,(i) − u_l,(i))) over ranks i: log-ratios of all chosen and of all rejected, each sorted alone."""
+    chosen, rejected = pairs.chosen.ratio, pairs.rejected.ratio
+    losses = _by_rank(chosen, rejected, beta, label_smoothing)
+    return Losses.of_pairs(losses, beta * chosen, beta * rejected)
+
+
+def dr_dpo(pairs: Pairs, *, beta: float, beta_prime: float) -> Losses:
+    """−β' log mean exp(−ψ(βD)/β'): DPO that weighs pairs by how well they fit. Each pair is given the step's number."""
+    chosen, rejected = beta * pairs.chosen.ratio, beta * pairs.rejected.ratio
+    fits = -logistic(chosen - rejected) / beta_prime
+    step = -beta_prime * (torch.logsumexp(fits, 0) - math.log(len(fits)))
+    return Losses.of_pairs(step.expand(len(fits)), chosen, rejected)
+
+
+def _by_rank(ahead: Numbers, behind: Numbers, beta: float, label_smoothing: float) -> Numbers:
+    """Return the loss of each rank at the place of the pair that holds it in `ahead`; ties keep their order."""
+    places = torch.argsort(ahead, stable=True)
+    ranked = logistic(beta * (ahead[places] - torch.sort(behind, stable=True).values), 1 - label_smoothing)
+    return torch.empty_like(ranked).scatter(0, places, ranked)

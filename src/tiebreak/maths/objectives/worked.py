@@ -1,0 +1,116 @@
+"""An objective for whoever holds log-probabilities: numbers in, losses, rewards and the mean that training goes down.
+
+For notebooks and tests. Training itself asks `Objective`; both compute the same formula.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tiebreak.maths.logps import Logps
+from tiebreak.maths.objectives.said import Stated
+from tiebreak.maths.objectives.table import Objective
+
+Given: TypeAlias = Tensor | Sequence[float] | Sequence[Sequence[float]] | Sequence[Tensor]
+"""For each pair one number, a completion's summed log-probability, or the log-probabilities of its tokens; nats."""
+
+
+@dataclass(frozen=True)
+class Worked:
+    """What an objective says of some pairs."""
+
+    losses: Float[Tensor, " pairs"]
+    """One number a pair, before its weight."""
+    chosen_rewards: Float[Tensor, " pairs"]
+    rejected_rewards: Float[Tensor, " pairs"]
+    mean: Float[Tensor, ""]
+    """Σ weight × loss / pairs: what a step of these pairs goes down, with a gradient where the policy has one."""
+
+
+@dataclass(frozen=True)
+class WorkedObjective:
+    """An objective with its settings, to be called with log-probabilities."""
+
+    objective: Objective
+
+    @property
+    def formula(self) -> str:
+        """The formula, in words of the literature."""
+        return str(self.objective.formula.losses.__doc__)
+
+    def __call__(
+        self,
+        chosen: Given,
+        rejected: Given,
+        reference_chosen: Given | None = None,
+        reference_rejected: Given | None = None,
+        *,
+        chosen_num_tokens: Sequence[int] | Tensor | None = None,
+        rejected_num_tokens: Sequence[int] | Tensor | None = None,
+        soft_labels: Sequence[float] | Tensor | None = None,
+        margins: Sequence[float] | Tensor | None = None,
+        chosen_win_rates: Sequence[float] | Tensor | None = None,
+        rejected_win_rates: Sequence[float] | Tensor | None = None,
+        weights: Sequence[float] | Tensor | None = None,
+    ) -> Worked:
+        """Return losses and rewards of pairs, of what policy (`chosen`, `rejected`) and reference say of them (nats).
+
+        Log-probabilities are sums of completions, with the numbers of tokens where the objective divides by them, or
+        those of every token, which count themselves. `soft_labels` (0..1), `margins` (differences of scores),
+        `chosen_win_rates` and `rejected_win_rates` (0..1) are read by objectives that ask for them, `weights` (1 by
+        default) multiply the loss of a pair in the mean. Lists are taken as float64, tensors keep dtype and graph.
+        Raises ValueError where something is missing that the objective reads, or numbers of pairs differ.
+        """
+        policy, counted = _together(chosen, rejected, chosen_num_tokens, rejected_num_tokens)
+        reference = None
+        if reference_chosen is not None and reference_rejected is not None:
+            reference, _ = _together(reference_chosen, reference_rejected, chosen_num_tokens, rejected_num_tokens)
+            if reference.sums.shape != policy.sums.shape:
+                raise ValueError("policy and reference have to say something of the same pairs")
+        like = policy.sums
+        stated = Stated(*(_numbers(one, like) for one in (soft_labels, margins, chosen_win_rates, rejected_win_rates)))
+        found = self.objective(policy, reference, stated)
+        if not counted:
+            doubled = self.objective(Logps(policy.sums, 2 * policy.num_tokens), reference, stated)
+            if not torch.equal(doubled.losses, found.losses):
+                raise ValueError(
+                    f"{self.objective.name} reads how many tokens a completion has: give chosen_num_tokens and "
+                    "rejected_num_tokens, or log-probabilities of every token"
+                )
+        weighed = found.losses if weights is None else found.losses * _numbers(weights, like)
+        return Worked(found.losses, found.rewards[0::2], found.rewards[1::2], weighed.mean())
+
+
+def _together(chosen: Given, rejected: Given, *num_tokens: Any) -> tuple[Logps, bool]:
+    """Return both sides pair after pair, and whether it is known how many tokens they have."""
+    (first, first_num), (second, second_num) = (
+        _summed(side, num) for side, num in zip((chosen, rejected), num_tokens, strict=True)
+    )
+    if len(first) != len(second) or not len(first):
+        raise ValueError(f"{len(first)} chosen and {len(second)} rejected completions are no pairs")
+    sums = torch.stack([first, second], dim=1).flatten()
+    known = first_num is not None and second_num is not None
+    ones = torch.ones(len(first), dtype=torch.long, device=sums.device)
+    counts = torch.stack([first_num, second_num] if known else [ones, ones], dim=1).flatten()  # type: ignore[list-item]
+    return Logps(sums, counts), known
+
+
+def _summed(side: Given, num_tokens: Any) -> tuple[Tensor, Tensor | None]:
+    """Return a sum for each completion, and the numbers of tokens: those given, or those of the tokens given."""
+    by_token = not isinstance(side, Tensor) and any(isinstance(one, Tensor | Sequence) for one in side)
+    if not by_token:
+        sums = side if isinstance(side, Tensor) else torch.tensor(side, dtype=torch.float64)
+        return sums, None if num_tokens is None else torch.as_tensor(num_tokens, dtype=torch.long, device=sums.device)
+    rows = [one if isinstance(one, Tensor) else torch.tensor(one, dtype=torch.float64) for one in side]
+    counts = torch.tensor([len(row) for row in rows], device=rows[0].device)
+    return torch.stack([row.sum() for row in rows]), counts
+
+
+def _numbers(given: Sequence[float] | Tensor | None, like: Tensor) -> Any:
+    return None if given is None else torch.as_tensor(given, dtype=like.dtype, device=like.device)

@@ -1,0 +1,207 @@
+"""Every formula against a float64 loop of its own, in value and gradient, and against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+
+import pytest
+import torch
+
+from preferences import ORACLES, STOPPED
+from tiebreak.config.losses import SECTIONS
+from tiebreak.maths.logps import Logps
+from tiebreak.maths.objectives import OBJECTIVES, Objective, Stated, slopes
+
+SETTINGS = {
+    "dpo": [{}, {"label_smoothing": 0.2}, {"soft_labels": True}, {"soft_labels": True, "label_smoothing": 0.1}],
+    "dpo_norm": [{}, {"label_smoothing": 0.3, "beta": 2.0}],
+    "robust": [{}, {"label_smoothing": 0.4}, {"label_smoothing": 0.0}],
+    "ipo": [{}, {"length": "sum"}, {"tau": 1.5}],
+    "odpo": [{}, {"scale": "linear", "alpha": 0.3}],
+    "alphapo": [{}, {"alpha": -0.5}, {"alpha": 1.0}],
+    "bco": [{}, {"delta": 0.0}, {"delta": -0.4}],
+    "sft": [{}, {"length": "sum"}],
+    "aot": [{}, {"label_smoothing": 0.2, "beta": 0.3}],
+    "aot_unpaired": [{}, {"label_smoothing": 0.2, "beta": 0.3}],
+    "cpo": [{}, {"length": "sum", "alpha": 0.2}],
+    "mpo": [{}, {"delta": 0.0}],
+    "sppo_hard": [{}, {"beta": 0.1}],
+    "sppo_soft": [{}, {"beta": 0.1}],
+}
+CASES = [(name, settings) for name in OBJECTIVES for settings in SETTINGS.get(name, [{}])]
+every_case = pytest.mark.parametrize(("name", "settings"), CASES, ids=[f"{name}-{said}" for name, said in CASES])
+
+
+def objective(name: str, **settings) -> Objective:
+    return Objective.of(SECTIONS[name](**settings))
+
+
+def drawn(seed: int, num: int = 7) -> list[dict[str, float]]:
+    draw = random.Random(seed)
+    pairs = []
+    for _ in range(num):
+        nw, nl = draw.randint(1, 30), draw.randint(1, 30)
+        w, l = -draw.uniform(0.05, 3) * nw, -draw.uniform(0.05, 3) * nl  # noqa: E741 - as papers call them
+        pairs.append(
+            {"w": w, "l": l, "rw": w + draw.gauss(0, 4), "rl": l + draw.gauss(0, 4), "nw": nw, "nl": nl}
+            | {"margin": draw.uniform(0.2, 3), "soft": draw.random(), "pw": draw.random(), "pl": draw.random()}
+        )
+    return pairs
+
+
+def as_tensors(pairs, dtype=torch.float64) -> tuple[Logps, Logps, Stated]:
+    flat = lambda *keys: torch.tensor([pair[key] for pair in pairs for key in keys], dtype=dtype)  # noqa: E731
+    counts = torch.tensor([pair[key] for pair in pairs for key in ("nw", "nl")])
+    stated = Stated(flat("soft"), flat("margin"), flat("pw"), flat("pl"))
+    return Logps(flat("w", "l"), counts), Logps(flat("rw", "rl"), counts), stated
+
+
+def test_every_objective_has_an_oracle():
+    assert set(ORACLES) == set(OBJECTIVES) == set(SECTIONS)
+
+
+@every_case
+@pytest.mark.parametrize("seed", range(3))
+def test_the_mean_loss_of_a_step_is_that_of_the_loop(name, settings, seed):
+    pairs, asked = drawn(seed), objective(name, **settings)
+    found = asked(*as_tensors(pairs)).losses
+    assert found.mean().item() == pytest.approx(ORACLES[name](pairs, **asked.settings), rel=1e-12, abs=1e-12)
+
+
+@every_case
+def test_its_gradient_is_the_slope_of_the_loop(name, settings):
+    pairs, asked = drawn(11, num=5), objective(name, **settings)
+    policy, reference, stated = as_tensors(pairs)
+    found, _ = slopes(asked, policy, reference, torch.ones(len(pairs), dtype=torch.float64), stated)
+    fixed = {"shift": pairs} if name in STOPPED else {}
+    for place, (index, side) in enumerate((index, side) for index in range(len(pairs)) for side in "wl"):
+
+        def at(value, index=index, side=side):
+            moved = [pair | {side: value} if number == index else pair for number, pair in enumerate(pairs)]
+            return ORACLES[name](moved, **asked.settings, **fixed)
+
+        here, step = pairs[index][side], 1e-5
+        expected = (at(here + step) - at(here - step)) / (2 * step) * len(pairs)
+        assert found[place].item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+LN2 = math.log(2)
+AT_START = {
+    "dpo": LN2, "dpo_norm": LN2, "robust": LN2, "ipo": 25.0, "hinge": 1.0, "discopop": (1 + LN2) / 2,
+    "exo": -LN2 - math.log(1e-3 * (1 - 1e-3)) / 2, "dpop": LN2, "dpo_shift": LN2, "nca": 2 * LN2, "bco": 2 * LN2,
+    "apo_zero": 0.0, "apo_down": 0.0, "sppo_hard": 0.5 / 1e-3**2, "cal_dpo": LN2 + 0.5 / 1e-2**2, "aot": LN2,
+    "aot_unpaired": None, "dr_dpo": LN2,
+}  # fmt: skip
+"""Where policy and reference are one model: section 6 of the literature's own numbers, worked out by hand."""
+
+
+@pytest.mark.parametrize("name", [name for name, value in AT_START.items() if value is not None])
+def test_where_the_policy_is_its_reference_the_loss_is_a_known_number(name):
+    _, reference, stated = as_tensors(drawn(4))
+    assert objective(name).at_start(reference, stated).losses.tolist() == pytest.approx([AT_START[name]] * 7, rel=1e-9)
+
+
+def at_gap(name: str, h: float, **settings) -> float:
+    """The loss of one pair whose log-ratios differ by h, with β = 1."""
+    pair = {"w": -5 + h, "l": -7.0, "rw": -5.0, "rl": -7.0, "nw": 1, "nl": 1, "margin": 1, "soft": 1, "pw": 1, "pl": 0}
+    return objective(name, **{"beta": 1.0} | settings)(*as_tensors([pair])).losses.item()
+
+
+def test_numbers_worked_out_by_hand():
+    assert at_gap("dpo", 1.0) == pytest.approx(0.313262, abs=5e-7)
+    assert at_gap("exo", 0.0, label_smoothing=0.1) == pytest.approx(0.510826, abs=5e-7)
+    assert at_gap("discopop", 0.0) == pytest.approx(0.846574, abs=5e-7)
+    assert at_gap("sppo_hard", 0.0, beta=0.1) == 50.0
+    slope = lambda name, h, **said: (at_gap(name, h + 1e-5, **said) - at_gap(name, h - 1e-5, **said)) / 2e-5  # noqa: E731
+    assert slope("exo", math.log(9), label_smoothing=0.1) == pytest.approx(0, abs=1e-6)
+    assert slope("nca", math.log(2)) == pytest.approx(0, abs=1e-6)
+    assert slope("robust", 60.0, label_smoothing=0.1) == pytest.approx(-0.1 / 0.8, abs=1e-6)
+    # (1−m) ψ' + m' (e^−h − ψ) − m e^−h at 0, with m = ½ and m' = 1/4τ: the first steps lower the margin.
+    assert slope("discopop", 0.0, tau=0.05) == pytest.approx(-0.25 + 5 * (1 - math.log(2)) - 0.5, abs=1e-4)
+    assert slope("dpo", math.log(9), label_smoothing=0.1) == pytest.approx(0, abs=1e-6)
+
+
+LIMITS = {
+    "label smoothing of 0 is none": ("robust", {"label_smoothing": 0.0}, "dpo", {}),
+    "no penalty": ("dpop", {"penalty": 0.0, "beta": 0.1}, "dpo", {}),
+    "rejected counts in full": ("dpo_shift", {"shift": 1.0}, "dpo", {}),
+    "length is no matter": ("r_dpo", {"alpha": 0.0}, "dpo", {}),
+    "no offset": ("odpo", {"alpha": 0.0}, "dpo", {}),
+    "no likelihood": ("iterative_rpo", {"alpha": 0.0}, "dpo", {}),
+    "no likelihood of completions": ("regularised_po", {"eta": 0.0, "beta": 0.1}, "dpo", {}),
+    "no likelihood beside simpo": ("cpo_simpo", {"alpha": 0.0}, "simpo", {}),
+    "hardly bent": ("alphapo", {"alpha": 1e-7, "beta": 2.0, "gamma": 1.0}, "simpo", {}),
+    "even weights": ("dr_dpo", {"beta_prime": 1e7}, "dpo", {}),
+    "dpo alone": ("mpo", {"dpo_weight": 1.0, "bco_weight": 0.0, "sft_weight": 0.0}, "dpo", {}),
+    "bco alone": ("mpo", {"dpo_weight": 0.0, "bco_weight": 1.0, "sft_weight": 0.0}, "bco", {}),
+    "sft alone": ("mpo", {"dpo_weight": 0.0, "bco_weight": 0.0, "sft_weight": 1.0}, "sft", {}),
+}
+
+
+@pytest.mark.parametrize(("name", "settings", "parent", "own"), LIMITS.values(), ids=LIMITS)
+def test_at_its_limit_it_is_its_parent(name, settings, parent, own):
+    seen = as_tensors(drawn(8))
+    found, expected = objective(name, **settings)(*seen).losses, objective(parent, **own)(*seen).losses
+    assert found.mean().item() == pytest.approx(expected.mean().item(), rel=1e-6)
+
+
+def test_a_soft_label_turned_round_is_the_pair_turned_round():
+    pairs = drawn(5)
+    turned = [
+        p
+        | {"w": p["l"], "l": p["w"], "rw": p["rl"], "rl": p["rw"], "nw": p["nl"], "nl": p["nw"], "soft": 1 - p["soft"]}
+        for p in pairs
+    ]
+    asked = objective("dpo", soft_labels=True)
+    assert torch.allclose(asked(*as_tensors(pairs)).losses, asked(*as_tensors(turned)).losses, rtol=1e-12)
+
+
+def test_robust_is_the_unbiased_estimate_of_clean_dpo():
+    """(1−2ε) L = (1−ε) L(w, l) − ε L(l, w): over labels flipped at ε, the mean is dpo of the true ones."""
+    for h in (-3.0, 0.2, 4.0):
+        flipped = 0.8 * at_gap("robust", h, label_smoothing=0.2) + 0.2 * at_gap("robust", -h, label_smoothing=0.2)
+        assert flipped == pytest.approx(at_gap("dpo", h), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["dpo", "robust", "hinge", "odpo", "r_dpo", "simpo", "dpo_norm", "repo", "alphapo"])
+def test_a_wider_gap_never_costs_more(name):
+    gaps = [-80.0, -5.0, -0.1, 0.0, 0.1, 5.0, 80.0]
+    said = {} if name == "repo" else {"beta": 1.0}
+    pair = {"rw": -90.0, "rl": -90.0, "l": -90.0, "nw": 1, "nl": 1, "margin": 1, "soft": 1, "pw": 1, "pl": 0}
+    losses = [objective(name, **said)(*as_tensors([pair | {"w": -90.0 + h}])).losses.item() for h in gaps]
+    assert all(before >= after for before, after in itertools.pairwise(losses))
+
+
+@every_case
+def test_far_from_the_start_and_on_one_token_it_stays_finite_in_fp32(name, settings):
+    base = {"rw": -80.0, "rl": -80.0, "nw": 1, "nl": 1, "margin": 2.0, "soft": 0.7, "pw": 0.9, "pl": 0.2}
+    # A log-probability of 0 has no odds, and e^88 is the end of fp32, which alphapo's bent reward reaches there.
+    far = (-1.0, -80.0), (-80.0, -1.0), (-1e-3, -80.0), (-80.0, -1e-3)
+    pairs = [base | {"w": w, "l": l} for w, l in far]  # noqa: E741
+    policy, reference, stated = as_tensors(pairs, torch.float32)
+    by_sums, losses = slopes(objective(name, **settings), policy, reference, torch.ones(len(pairs)), stated)
+    assert losses.losses.isfinite().all()
+    assert by_sums.isfinite().all()
+
+
+def test_a_step_cut_in_pieces_is_not_the_step_where_pairs_depend_on_each_other():
+    """Why there are coupled objectives at all: cut into single pairs, aot and dr_dpo are dpo."""
+    policy, reference, stated = as_tensors(drawn(9))
+    for name in ("aot", "dr_dpo"):
+        asked = objective(name, beta=0.1)
+        alone = [
+            asked(*(Logps(one.sums[at : at + 2], one.num_tokens[at : at + 2]) for one in (policy, reference))).losses
+            for at in range(0, 14, 2)
+        ]
+        whole, dpo = asked(policy, reference, stated).losses, objective("dpo")(policy, reference).losses
+        assert torch.allclose(torch.cat(alone), dpo)
+        assert abs(whole.mean() - dpo.mean()) > 1e-3
+
+
+def test_ties_in_the_margins_of_a_step_keep_their_order():
+    pair = {"w": -3.0, "l": -4.0, "rw": -3.5, "rl": -4.0, "nw": 2, "nl": 2, "margin": 1, "soft": 1, "pw": 1, "pl": 0}
+    pairs = [pair, pair | {"rw": -2.0}, pair]
+    found = objective("aot", beta=1.0)(*as_tensors(pairs)).losses
+    assert found.mean().item() == pytest.approx(ORACLES["aot"](pairs, beta=1.0, label_smoothing=0.0), rel=1e-12)

@@ -1,0 +1,85 @@
+"""An objective in a notebook: numbers in, what training would say of them out."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import tiebreak
+from preferences import ORACLES
+from tiebreak.errors import ConfigError
+
+PAIR = {
+    "w": -6.0,
+    "l": -9.0,
+    "rw": -7.0,
+    "rl": -8.0,
+    "nw": 3,
+    "nl": 2,
+    "margin": 1.5,
+    "soft": 0.8,
+    "pw": 0.9,
+    "pl": 0.2,
+}
+SAID = {
+    "soft_labels": [0.8], "margins": [1.5], "chosen_win_rates": [0.9], "rejected_win_rates": [0.2],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_it_is_the_formula_of_training(name):
+    made = tiebreak.objective(name)
+    found = made([-6.0], [-9.0], [-7.0], [-8.0], chosen_num_tokens=[3], rejected_num_tokens=[2], **SAID)
+    assert found.losses.tolist() == pytest.approx([ORACLES[name]([PAIR], **made.objective.settings)], rel=1e-12)
+    assert found.mean.item() == pytest.approx(found.losses.item())
+    assert made.formula.endswith(".")
+
+
+def test_tokens_count_themselves_and_add_up():
+    by_token = tiebreak.objective("simpo")([[-1.0, -2.0, -3.0]], [[-4.0, -5.0]])
+    summed = tiebreak.objective("simpo")([-6.0], [-9.0], chosen_num_tokens=[3], rejected_num_tokens=[2])
+    assert by_token.losses.tolist() == summed.losses.tolist()
+    assert by_token.chosen_rewards.tolist() == [2.0 * -2.0]
+
+
+def test_tensors_keep_their_graph_and_weights_multiply():
+    chosen = torch.tensor([-3.0, -5.0], requires_grad=True)
+    found = tiebreak.objective("dpo", beta=1.0)(
+        chosen, torch.tensor([-4.0, -4.0]), torch.tensor([-3.0, -5.0]), torch.tensor([-4.0, -4.0]), weights=[1.0, 3.0]
+    )
+    found.mean.backward()
+    assert found.mean.item() == pytest.approx((1 + 3) * math.log(2) / 2)
+    assert chosen.grad.tolist() == pytest.approx([-0.25, -0.75])
+
+
+WRONG = {
+    "lengths that it divides by": (("simpo", [-1.0], [-2.0]), "reads how many tokens a completion has"),
+    "a reference": (("dpo", [-1.0], [-2.0]), "compares with a reference, and none was given"),
+    "one side of a reference": (("dpo", [-1.0], [-2.0], [-1.0]), "compares with a reference, and none was given"),
+    "margins": (("odpo", [-1.0], [-2.0], [-1.0], [-2.0]), "reads margins, and none were given"),
+    "a partner": (("slic", [-1.0, -2.0], [-2.0]), "2 chosen and 1 rejected completions are no pairs"),
+    "anything": (("slic", [], []), "0 chosen and 0 rejected completions are no pairs"),
+    "as many of the reference": (("dpo", [-1.0], [-2.0], [-1.0] * 2, [-2.0] * 2), "of the same pairs"),
+}
+
+
+@pytest.mark.parametrize(("given", "told"), WRONG.values(), ids=WRONG)
+def test_what_is_missing_is_named(given, told):
+    name, *numbers = given
+    with pytest.raises(ValueError, match=told):
+        tiebreak.objective(name)(*numbers)
+
+
+def test_names_and_settings_are_those_of_a_configuration():
+    assert tiebreak.objective("sigmoid").objective.name == "dpo"
+    assert tiebreak.objective("bco_pair").objective.settings == {"beta": 0.1, "delta": 0.0}
+    for settings, told in (
+        ({"name": "rpo"}, "four papers are called so"),
+        ({"name": "sft", "beta": 0.1}, "sft does not read beta, which is of dpo, "),
+        ({"name": "robust", "label_smoothing": 0.5}, "less than 0.5"),
+        ({"name": "exo", "label_smoothing": 0.0}, "greater than 0"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            tiebreak.objective(**settings)

@@ -1,0 +1,206 @@
+"""Objectives as slow float64 loops, written from the papers. Nothing of tiebreak is imported here.
+
+An example is a dictionary: `w`, `l` and `rw`, `rl` (log-probabilities of chosen and rejected, nats, summed; of policy
+and reference), `nw`, `nl` (tokens), and what annotators said: `margin`, `soft`, `pw`, `pl` (win rates). An oracle takes
+the examples of a step and gives one number: the mean over them, or the loss of the step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+Pair = Mapping[str, float]
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def psi(x: float) -> float:
+    """−log σ(x)."""
+    return math.log1p(math.exp(-x)) if x >= 0 else -x + math.log1p(math.exp(x))
+
+
+def gap(p: Pair) -> float:
+    return (p["w"] - p["rw"]) - (p["l"] - p["rl"])
+
+
+def mean_gap(p: Pair) -> float:
+    return (p["w"] - p["rw"]) / p["nw"] - (p["l"] - p["rl"]) / p["nl"]
+
+
+def a_w(p: Pair) -> float:
+    return p["w"] / p["nw"]
+
+
+def a_l(p: Pair) -> float:
+    return p["l"] / p["nl"]
+
+
+def smoothed(h: float, epsilon: float) -> float:
+    return (1 - epsilon) * psi(h) + epsilon * psi(-h)
+
+
+def kl(p: float, q: float) -> float:
+    """KL of two coins."""
+    return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+
+
+def log_odds(a: float) -> float:
+    return math.log(math.exp(a) / (1 - math.exp(a)))
+
+
+def each(loss: Callable[..., float]) -> Callable[..., float]:
+    """The mean over the examples of a step."""
+    return lambda pairs, **settings: sum(loss(pair, **settings) for pair in pairs) / len(pairs)
+
+
+def dpo(p: Pair, beta: float, label_smoothing: float, soft_labels: bool) -> float:
+    label = p["soft"] if soft_labels else 1.0
+    seen = label * (1 - label_smoothing) + (1 - label) * label_smoothing
+    return seen * psi(beta * gap(p)) + (1 - seen) * psi(-beta * gap(p))
+
+
+def robust(p: Pair, beta: float, label_smoothing: float) -> float:
+    h = beta * gap(p)
+    return ((1 - label_smoothing) * psi(h) - label_smoothing * psi(-h)) / (1 - 2 * label_smoothing)
+
+
+def ipo(p: Pair, tau: float, length: str) -> float:
+    return ((gap(p) if length == "sum" else mean_gap(p)) - 1 / (2 * tau)) ** 2
+
+
+def discopop(p: Pair, beta: float, tau: float) -> float:
+    h = beta * gap(p)
+    m = sigmoid(h / tau)
+    return (1 - m) * psi(h) + m * math.exp(-h)
+
+
+def alphapo(p: Pair, beta: float, alpha: float, gamma: float) -> float:
+    reward = lambda a: beta * (1 - math.exp(-alpha * a)) / alpha  # noqa: E731 - e^(-αa) of the mean, as the paper
+    return psi(reward(a_w(p)) - reward(a_l(p)) - gamma)
+
+
+def sft(p: Pair, length: str) -> float:
+    return -p["w"] if length == "sum" else -a_w(p)
+
+
+def simpo(p: Pair, beta: float, gamma: float) -> float:
+    return psi(beta * (a_w(p) - a_l(p)) - gamma)
+
+
+def nca(p: Pair, beta: float) -> float:
+    r_w, r_l = beta * (p["w"] - p["rw"]), beta * (p["l"] - p["rl"])
+    return psi(r_w) + psi(-r_w) / 2 + psi(-r_l) / 2
+
+
+def apo_zero(p: Pair, beta: float) -> float:
+    return -sigmoid(beta * (p["w"] - p["rw"])) + sigmoid(beta * (p["l"] - p["rl"]))
+
+
+def apo_down(p: Pair, beta: float) -> float:
+    return sigmoid(beta * (p["w"] - p["rw"])) - sigmoid(beta * gap(p))
+
+
+def sppo(p: Pair, beta: float, win: float, lose: float) -> float:
+    return (p["w"] - p["rw"] - (win - 0.5) / beta) ** 2 + (p["l"] - p["rl"] - (lose - 0.5) / beta) ** 2
+
+
+def cal_dpo(p: Pair, beta: float) -> float:
+    return psi(gap(p)) + (p["w"] - p["rw"] - 1 / (2 * beta)) ** 2 + (p["l"] - p["rl"] + 1 / (2 * beta)) ** 2
+
+
+def bco(pairs: Sequence[Pair], beta: float, delta: float | str, shift: Sequence[Pair] | None = None) -> float:
+    """`shift`: the examples that δ is of, which no gradient flows through; the same ones where none are given."""
+    seen = pairs if shift is None else shift
+    rewards = [beta * (p[side] - p[f"r{side}"]) for p in seen for side in "wl"]
+    at = sum(rewards) / len(rewards) if delta == "step" else float(delta)
+    found = [psi(beta * (p["w"] - p["rw"]) - at) + psi(-(beta * (p["l"] - p["rl"]) - at)) for p in pairs]
+    return sum(found) / len(found)
+
+
+def aot(pairs: Sequence[Pair], beta: float, label_smoothing: float) -> float:
+    ours = sorted(p["w"] - p["l"] for p in pairs)
+    theirs = sorted(p["rw"] - p["rl"] for p in pairs)
+    return sum(smoothed(beta * (a - b), label_smoothing) for a, b in zip(ours, theirs, strict=True)) / len(pairs)
+
+
+def aot_unpaired(pairs: Sequence[Pair], beta: float, label_smoothing: float) -> float:
+    good = sorted(p["w"] - p["rw"] for p in pairs)
+    bad = sorted(p["l"] - p["rl"] for p in pairs)
+    return sum(smoothed(beta * (a - b), label_smoothing) for a, b in zip(good, bad, strict=True)) / len(pairs)
+
+
+def dr_dpo(pairs: Sequence[Pair], beta: float, beta_prime: float) -> float:
+    fits = [math.exp(-psi(beta * gap(p)) / beta_prime) for p in pairs]
+    return -beta_prime * math.log(sum(fits) / len(fits))
+
+
+def orpo(p: Pair, beta: float) -> float:
+    return -a_w(p) + beta * psi(log_odds(a_w(p)) - log_odds(a_l(p)))
+
+
+def cpo(p: Pair, beta: float, alpha: float, length: str) -> float:
+    return psi(beta * (p["w"] - p["l"])) + alpha * sft(p, length)
+
+
+def mpo(
+    pairs: Sequence[Pair],
+    beta: float,
+    delta: float | str,
+    dpo_weight: float,
+    bco_weight: float,
+    sft_weight: float,
+    shift: Sequence[Pair] | None = None,
+) -> float:
+    plain = each(dpo)(pairs, beta=beta, label_smoothing=0, soft_labels=False)
+    return (
+        dpo_weight * plain + bco_weight * bco(pairs, beta, delta, shift) + sft_weight * each(sft)(pairs, length="mean")
+    )
+
+
+ORACLES: dict[str, Callable[..., float]] = {
+    "dpo": each(dpo),
+    "dpo_norm": each(lambda p, beta, label_smoothing: smoothed(beta * mean_gap(p), label_smoothing)),
+    "robust": each(robust),
+    "ipo": each(ipo),
+    "hinge": each(lambda p, beta: max(0.0, 1 - beta * gap(p))),
+    "slic": each(lambda p, delta, sft_weight: max(0.0, delta - p["w"] + p["l"]) - sft_weight * p["w"]),
+    "exo": each(lambda p, beta, label_smoothing: kl(sigmoid(beta * gap(p)), 1 - label_smoothing)),
+    "discopop": each(discopop),
+    "odpo": each(
+        lambda p, beta, alpha, scale: psi(
+            beta * gap(p) - alpha * (math.log(p["margin"]) if scale == "log" else p["margin"])
+        )
+    ),
+    "rpo_backward": each(lambda p, beta, eta: kl(sigmoid(eta * p["margin"]), sigmoid(beta * gap(p)))),
+    "rpo_forward": each(lambda p, beta, eta: kl(sigmoid(beta * gap(p)), sigmoid(eta * p["margin"]))),
+    "rpo_square": each(lambda p, beta, eta: (beta * gap(p) - eta * p["margin"]) ** 2),
+    "r_dpo": each(lambda p, beta, alpha: psi(beta * gap(p) + alpha * (p["nw"] - p["nl"]))),
+    "dpop": each(lambda p, beta, penalty: psi(beta * (gap(p) - penalty * max(0.0, p["rw"] - p["w"])))),
+    "dpo_shift": each(lambda p, beta, shift: psi(beta * ((p["w"] - p["rw"]) - shift * (p["l"] - p["rl"])))),
+    "simpo": each(simpo),
+    "alphapo": each(alphapo),
+    "repo": each(lambda p, gamma: max(0.0, gamma - (a_w(p) - a_l(p)))),
+    "nca": each(nca),
+    "bco": bco,
+    "apo_zero": each(apo_zero),
+    "apo_down": each(apo_down),
+    "sppo_hard": each(lambda p, beta: sppo(p, beta, 1, 0)),
+    "sppo_soft": each(lambda p, beta: sppo(p, beta, p["pw"], p["pl"])),
+    "cal_dpo": each(cal_dpo),
+    "simper": each(lambda p: -math.exp(a_w(p)) + math.exp(a_l(p))),
+    "sft": each(sft),
+    "aot": aot,
+    "aot_unpaired": aot_unpaired,
+    "dr_dpo": dr_dpo,
+    "orpo": each(orpo),
+    "cpo": each(cpo),
+    "cpo_simpo": each(lambda p, beta, gamma, alpha: simpo(p, beta, gamma) - alpha * a_w(p)),
+    "iterative_rpo": each(lambda p, beta, alpha: psi(beta * gap(p)) - alpha * a_w(p)),
+    "regularised_po": each(lambda p, beta, eta: psi(beta * gap(p)) - eta * p["w"]),
+    "mpo": mpo,
+}
+STOPPED = {"bco", "mpo"}
+"""Oracles that take the examples of their statistic apart, since no gradient flows through it."""
