@@ -18,10 +18,12 @@ class Reply:
 
     text: str = ""
     status: int = 200
-    body: str | None = None
+    body: str | bytes | None = None
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     usage: tuple[int, int] | None = (100, 10)
+    forever: tuple[bytes, bytes] | None = None
+    """What is sent in place of all that, and what is sent again and again after it, until nobody is there."""
 
 
 @dataclass
@@ -57,10 +59,19 @@ def endpoint(answer: Callable[[str, int], Reply | str]) -> Iterator[Endpoint]:
             told = answer(asked["messages"][-1]["content"], number)
             reply = Reply(told) if isinstance(told, str) else told
             time.sleep(reply.seconds)
+            if reply.forever:
+                self.close_connection = True
+                with contextlib.suppress(OSError):
+                    self.wfile.write(reply.forever[0])
+                    while True:
+                        self.wfile.write(reply.forever[1])
+                        time.sleep(0.05 if len(reply.forever[1]) < 1000 else 0)
+                return
             whole = {"choices": [{"message": {"role": "assistant", "content": reply.text}, "finish_reason": "stop"}]}
             if reply.usage:
                 whole["usage"] = dict(zip(("prompt_tokens", "completion_tokens"), reply.usage, strict=True))
-            body = (json.dumps(whole) if reply.body is None else reply.body).encode()
+            said = json.dumps(whole) if reply.body is None else reply.body
+            body = said.encode() if isinstance(said, str) else said
             with contextlib.suppress(OSError):  # who asked may be gone
                 self.send_response(reply.status)
                 for name, value in {"content-type": "application/json", **reply.headers}.items():

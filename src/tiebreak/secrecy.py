@@ -7,6 +7,7 @@ more careful forms. Linear in the length of a text.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 
@@ -28,11 +29,22 @@ def has_password(text: str) -> bool:
 
 
 def masked(text: str, known: Iterable[str] = ()) -> str:
-    """Return a text without the secrets that can be recognised, and without those that are `known`."""
-    for secret in sorted(known, key=len, reverse=True):
+    """Return a text without the secrets that can be recognised, and without those that are `known`.
+
+    A known one is also recognised as Python and JSON write it, without its outer blanks, and with its lines joined.
+    """
+    for secret in sorted({form for one in known for form in _forms_of(one)}, key=len, reverse=True):
         text = text.replace(secret, MASK)
     text = _IN_PATH.sub(f"\\1{MASK}@", text)
     return _TOKEN.sub(lambda found: f"{found[1] or found[2] + ' '}{MASK}", text)
+
+
+def _forms_of(secret: str) -> set[str]:
+    """Return how a secret may stand in what a library says of it."""
+    raw = secret.encode(errors="surrogatepass")
+    said = {form for one in (secret, secret.strip()) for form in (one, repr(one)[1:-1], json.dumps(one)[1:-1])}
+    said |= {repr(one)[2:-1] for one in (raw, raw.strip())} | {" ".join(secret.split())}
+    return said - {""}
 
 
 def secrets_of(environment: Mapping[str, str]) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -213,6 +215,31 @@ def test_a_judge_that_is_killed_goes_on_with_equal_results_and_no_call_is_made_t
         whole = run(pairs, "--kept", "fresh.sqlite", "--quiet", "--json", *server(other))
     for name in ("win_rate", "ties", "flip_rate", "not_judged", "length_controlled"):
         assert json.loads(again.stdout)[name] == json.loads(whole.stdout)[name]
+
+
+def test_one_ctrl_c_ends_a_judge_whose_server_stalls_and_what_was_answered_is_kept(pairs, here):
+    reached = threading.Event()
+
+    def stalls(question, number):
+        if number < 3:
+            return longer(question)
+        reached.set()
+        return Reply(forever=(b"HTTP/1.1 200 OK\r\nx: ", b"y"))
+
+    with endpoint(stalls) as found:
+        words = ["--kept", "kept.sqlite", "--json", *server(found, "timeout_seconds=3600")]
+        command = [sys.executable, "-m", "tiebreak", "judge", str(pairs), *words]
+        stopped = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        assert reached.wait(60)
+        stopped.send_signal(signal.SIGINT)
+        out, err = stopped.communicate(timeout=60)  # it would not end in an hour
+        assert stopped.returncode == 130, err
+        assert err.decode().splitlines()[-1] == "stopped: interrupted; what was finished before is kept"
+        assert json.loads(out)["exit_code"] == 130
+    with contextlib.closing(sqlite3.connect(here / "kept.sqlite")) as kept:
+        assert kept.execute("SELECT count(*) FROM answers").fetchone() == (3,)
 
 
 def test_a_judge_that_says_nothing_exits_with_1_and_says_why(pairs):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -111,6 +113,20 @@ def test_no_message_repeats_a_password_that_was_typed(command, pairs, run_copy, 
         assert code in (1, 2), err
         assert "Traceback" not in err
         assert SECRET not in out + err
+
+
+@pytest.mark.parametrize("key", ["acct:9f8e7d6c5b4a3210\n", " acct:9f8e7d6c 5b4a3210", "acct:9f8e\\7d6c'5b4a\"3210é\t"])
+@pytest.mark.parametrize("told", ["{}", "b'Bearer {}'"])
+@pytest.mark.parametrize("form", [str, str.strip, repr, lambda key: repr(key.encode()), json.dumps,
+                                  lambda key: " ".join(key.split())])  # fmt: skip
+def test_a_secret_is_known_also_as_libraries_write_it(key, told, form):
+    shown = masked(told.format(form(key).strip("b'\"") if form is not str else key), [key])
+    assert "9f8e" not in shown
+    assert "3210" not in shown
+
+
+def test_a_secret_of_blanks_hides_nothing():
+    assert masked("a b", ["          "]) == "a b"
 
 
 def test_what_a_library_says_of_weights_is_masked():

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from tiebreak.config.section import Section
 from tiebreak.errors import nearest
@@ -88,6 +89,13 @@ class ServerJudge(Section):
     max_cost: float | None = Field(None, ge=0, description="No request is sent that could take the cost above this.")
     max_calls: int | None = Field(None, ge=0, le=10**9, description="No more requests than this are sent.")
 
+    @field_validator("base_url")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        if value is not None and not _is_address(value):
+            raise ValueError("is no address that can be asked, wanted one as http://127.0.0.1:8000/v1")
+        return value
+
     @model_validator(mode="after")
     def _can_be_reckoned(self) -> ServerJudge:
         if self.max_cost is not None and None in (self.price_in, self.price_out):
@@ -122,6 +130,18 @@ class DataJudge(Section):
 _NAMED = {"rule": "reward", "reward_model": "model", "model": "model", "server": "model", "data": None}
 """What NAME is of each kind."""
 _KINDS = "kind is one of rule, reward_model, model, server and data"
+
+
+def _is_address(value: str) -> bool:
+    """Return whether HTTP goes there, as far as the address alone can say."""
+    if not value.isprintable() or " " in value:
+        return False
+    try:
+        parts = urlsplit(value)
+        host, _ = (parts.hostname or "").encode("idna"), parts.port  # what neither admits is a ValueError
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(host)
 
 
 def judge_from_short(value: Any) -> Any:

@@ -23,6 +23,7 @@ from tiebreak.evaluation.rows import Row
 from tiebreak.evaluation.samples import choose_prompts
 from tiebreak.maths.length_control import length_controlled, pseudo_values
 from tiebreak.records import Pair
+from tiebreak.secrecy import masked
 
 Samples = Sequence[dict[str, Any]]
 MIN_JUDGED = 0.8
@@ -142,9 +143,9 @@ def judge_answers(
             else:
                 said = _asked(judge, samples, given)
     except (DataError, ModelError) as error:  # none can be made of these pairs, or of this model
-        refusal = one_line(error)
+        refusal = masked(one_line(error))
     except JudgeError as error:
-        refusal = f"{one_line(error)} (of a run that is trained: evaluate)"
+        refusal = f"{masked(one_line(error))} (of a run that is trained: evaluate)"
     untried = not (tried or kind.defines_better or refusal)
     notes += [tried.says] if tried else ["not tried on pairs that people judged"] * untried
     weak = kind.is_weak or untried

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -12,7 +14,7 @@ from tiebreak.config import DataConfig
 from tiebreak.engine.answers.answerer import Answer, Chat, Sampling
 from tiebreak.engine.answers.kept import Kept
 from tiebreak.engine.answers.server import Endpoint, Server
-from tiebreak.errors import ModelError
+from tiebreak.errors import ConfigError, ModelError
 from tiebreak.records import Message
 from tiny import load, settings
 
@@ -61,6 +63,13 @@ class Handler(BaseHTTPRequestHandler):
             fault = self.server.faults.pop(0) if self.server.faults else None
         if fault == "nonsense":
             status, found = 200, {"choices": []}
+        elif fault == "drip":
+            with contextlib.suppress(OSError):
+                self.wfile.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+                while True:
+                    self.wfile.write(b"1\r\n \r\n")
+                    time.sleep(0.05)
+            return
         elif isinstance(fault, bytes):
             status, found = 200, fault
         elif fault:
@@ -92,11 +101,11 @@ def serve(policy, monkeypatch):
     monkeypatch.setenv("TIEBREAK_TEST_KEY", "a-secret-of-this-test")
     fakes = []
 
-    def start(*args, num_retries=2, num_at_once=2, **options):
+    def start(*args, num_retries=2, num_at_once=2, timeout_seconds=600.0, **options):
         fake = Fake(policy.eos_ids[0], *args, **options)
         fakes.append(fake)
         threading.Thread(target=fake.serve_forever, args=(0.01,), daemon=True).start()
-        endpoint = Endpoint("tiny", fake.address, "TIEBREAK_TEST_KEY", num_at_once, num_retries)
+        endpoint = Endpoint("tiny", fake.address, "TIEBREAK_TEST_KEY", num_at_once, num_retries, timeout_seconds)
         return fake, Server(endpoint, policy.renderer(DataConfig()), policy.eos_ids, policy.tokenizer.chat_template)
 
     yield start
@@ -206,6 +215,22 @@ def test_an_answer_in_no_known_form_is_one_line(serve, body):
         server.answer(CHATS[:1], Sampling(4, 1.0))
     assert "\n" not in str(caught.value)
     assert len(fake.asked) == 1
+
+
+def test_a_key_that_cannot_be_sent_is_refused_by_its_name(serve, monkeypatch):
+    fake, server = serve()
+    monkeypatch.setenv("TIEBREAK_TEST_KEY", "acct:9f8e7d6c5b4a3210\n")
+    with pytest.raises(ConfigError, match="the environment variable TIEBREAK_TEST_KEY holds no key: blanks") as refusal:
+        server.answer(CHATS[:1], Sampling(4, 1.0))
+    assert "9f8e" not in str(refusal.value)
+    assert fake.asked == []
+
+
+@pytest.mark.parametrize(("fault", "words"), [(b" " * 2**23, "Unusable: more than 4 MiB"), ("drip", "TimeoutError")])
+def test_a_server_that_sends_without_end_is_one_line(serve, fault, words):
+    _, server = serve(faults=[fault], timeout_seconds=0.5, num_retries=0)
+    with pytest.raises(ModelError, match=f"model tiny at http://127.*{words}"):
+        server.answer(CHATS[:1], Sampling(4, 1.0))
 
 
 def test_a_server_that_is_not_there_is_one_line(policy):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import threading
 import time
+import zlib
 from email.utils import formatdate
 
 import pytest
@@ -49,7 +51,7 @@ def ask(tmp_path):
 
     def asked(url, questions=QUESTIONS, progress=None, done=lambda _: None, **settings):
         spent = []
-        made = ServerJudge(model="m", base_url=url, **({"num_retries": 1, "num_at_once": 1} | settings))
+        made = ServerJudge(base_url=url, **({"model": "m", "num_retries": 1, "num_at_once": 1} | settings))
         given = Given(progress or Silent(), tmp_path / "kept.sqlite", spent=spent.append)
         try:
             with JUDGES["server"].make(made, given) as judge:
@@ -191,6 +193,116 @@ def test_a_slow_server_is_no_verdict_and_five_in_a_row_end_it(ask):
         assert found[0].says == "no answer: nothing within 0.05 s, tried 1 times"
         with pytest.raises(JudgeError, match="no answer to 5 questions in a row, the last: nothing within"):
             ask(server.url, timeout_seconds=0.05, num_retries=0)
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+DRIPS = {
+    "nothing": (b"", b""),
+    "the status": (b"HTTP/1.1 200 OK\r\n", b"x: y\r\n"),
+    "one header": (b"HTTP/1.1 200 OK\r\nx: ", b"y"),
+    "interim answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "a blank": (CHUNKED, b"1\r\n \r\n"),
+    "of a fault": (CHUNKED.replace(b"200 OK", b"500 Oh"), b"1\r\n \r\n"),
+}
+
+
+@pytest.mark.parametrize("drip", DRIPS.values(), ids=DRIPS)
+def test_a_server_that_drips_for_ever_takes_no_longer_than_one_request_may(ask, drip):
+    with endpoint(lambda question, number: Reply(forever=drip)) as server:
+        found, _ = ask(server.url, QUESTIONS[:1], timeout_seconds=0.4, num_retries=0)
+    assert found[0].says == "no answer: nothing within 0.4 s, tried 1 times"
+
+
+def test_an_interruption_waits_for_no_server_and_keeps_what_was_answered(ask):
+    def stalls(question, number):
+        return longer(question) if number < 2 else Reply(forever=DRIPS["a blank"])
+
+    def interrupt(made):
+        raise KeyboardInterrupt
+
+    with endpoint(stalls) as server, pytest.raises(KeyboardInterrupt):
+        ask(server.url, done=interrupt, timeout_seconds=3600.0, num_at_once=2)
+    assert ask.spent[0].tokens_in == 200
+
+
+BLANKS = b" " * 2**24
+UNUSABLE = {
+    "packed": (Reply(body=gzip.compress(BLANKS), headers={"content-encoding": "gzip"}), "more than 4 MiB"),
+    "packed fault": (
+        Reply(status=500, body=gzip.compress(BLANKS), headers={"content-encoding": "gzip"}),
+        "more than 4 MiB",
+    ),
+    "deflated": (Reply(body=zlib.compress(BLANKS), headers={"content-encoding": "deflate"}), "more than 4 MiB"),
+    "plain": (Reply(body=BLANKS), "more than 4 MiB"),
+    "endless": (Reply(forever=(CHUNKED, b"10000\r\n" + b" " * 65536 + b"\r\n")), "more than 4 MiB"),
+    "twice": (Reply(body="x", headers={"content-encoding": "gzip, gzip"}), "packed as gzip, gzip, wanted gzip"),
+    "unasked": (Reply(body="x", headers={"content-encoding": "zstd"}), "packed as zstd, wanted gzip"),
+    "broken": (Reply(body="no zip", headers={"content-encoding": "gzip"}), "no gzip, though it is called so"),
+}
+
+
+@pytest.mark.parametrize(("reply", "words"), UNUSABLE.values(), ids=UNUSABLE)
+def test_an_answer_that_is_too_much_or_packed_oddly_is_no_verdict_of_that_question_alone(ask, reply, words):
+    def once(question, number):
+        return reply if "answer 2" in part(question, "answer A") else longer(question)
+
+    with endpoint(once) as server:
+        found, _ = ask(server.url, QUESTIONS[:2])
+    assert [one.first for one in found] == [1.0, None]
+    assert found[1].says.startswith(f"no answer: of no use: {words}")
+    assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize("charset", ["utf-16", "zlib", "idna", "unicode_escape", "nothing"])
+@pytest.mark.parametrize("encoding", ["", "gzip", "deflate"])
+def test_an_answer_is_read_as_json_whatever_alphabet_a_server_names(ask, charset, encoding):
+    pack = {"": bytes, "gzip": gzip.compress, "deflate": zlib.compress}[encoding]
+    body = pack(json.dumps({"choices": [{"message": {"content": "So ist es.\nVerdict: A"}}]}).encode())
+    headers = {"content-type": f"text/plain; charset={charset}"} | ({"content-encoding": encoding} if encoding else {})
+    with endpoint(lambda *_: Reply(body=body, headers=headers)) as server:
+        found, _ = ask(server.url, QUESTIONS[:1])
+        assert found[0].flipped
+    with endpoint(lambda *_: Reply(status=400, body=body, headers=headers)) as server:
+        found, _ = ask(server.url, [QUESTIONS[1]])
+    assert found[0].says.startswith("no answer: refused (400")
+
+
+NO_TEXT = [{"Verdict": "A"}, ["Verdict: A"], [{"type": "text", "text": "Verdict: A"}], 3, True, False, 0, [], {}]
+
+
+@pytest.mark.parametrize("content", NO_TEXT, ids=repr)
+def test_only_text_is_a_verdict(ask, content):
+    body = json.dumps({"choices": [{"message": {"content": content}}]})
+    with endpoint(lambda *_: Reply(body=body)) as server:
+        found, _ = ask(server.url, QUESTIONS[:1])
+    assert found[0].says.startswith("no answer: in no form of a chat completion")
+
+
+@pytest.mark.parametrize("tokens", [10**400, 10**300, 10**10, -1, True, 1.5, "3", None])
+def test_a_count_of_tokens_that_cannot_be_is_none(ask, tokens):
+    usage = {"prompt_tokens": tokens, "completion_tokens": 2}
+    body = json.dumps({"choices": [{"message": {"content": "Verdict: A"}}], "usage": usage})
+    with endpoint(lambda *_: Reply(body=body)) as server:
+        found, spent = ask(server.url, QUESTIONS[:1], price_in=1.0, price_out=1.0)
+    assert found[0].flipped
+    assert spent[0].is_rough
+    assert 0 < spent[0].tokens_in < 10_000
+
+
+DATES = ["Mon, 01 Jan 0001 00:00:00 -0000", "Fri, 31 Dec 9999 23:59:59 -0000", "nan", "-inf", "soon", "1e400", "1e308"]
+
+
+@pytest.mark.parametrize("date", DATES)
+def test_a_time_to_wait_that_no_clock_knows_is_one_line(ask, date):
+    def limited(question, number):
+        return longer(question) if number else Reply(status=429, body="{}", headers={"retry-after": date})
+
+    with endpoint(limited) as server:
+        try:
+            assert ask(server.url, QUESTIONS[:1])[0][0].first == 1.0
+        except JudgeError as refusal:
+            assert "asks to wait" in str(refusal)
+            assert len(str(refusal)) < 250
 
 
 @pytest.mark.parametrize("in_words", [False, True])
@@ -335,6 +447,41 @@ def test_the_key_is_sent_and_written_nowhere_even_if_the_server_repeats_it(ask, 
     assert {name.lower(): value for name, value in server.headers[0].items()}["authorization"] == f"Bearer {KEY}"
     assert KEY not in "".join(one.says for one in found)
     assert [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()] == []
+
+
+@pytest.mark.parametrize(
+    "form", ["{}\n", " {}", "{} ", "{}\r\nx: y", "{}é", "{}\udcff", "a {}", " ", "{}\x7f", "{}\u2028", "\ufeff{}"]
+)
+def test_a_key_that_cannot_be_sent_is_refused_by_its_name_before_any_call(ask, monkeypatch, form):
+    monkeypatch.setenv("MY_OWN", form.format(KEY))
+    with endpoint(longer) as server:
+        with pytest.raises(ConfigError, match="the environment variable MY_OWN holds no key: blanks") as refusal:
+            ask(server.url, key_variable="MY_OWN")
+        assert server.requests == []
+    assert KEY not in str(refusal.value)
+
+
+ADDRESSES = ["", "http://[::1/v1", "ftp://127.0.0.1/v1", "127.0.0.1:8000/v1", "http://", "http:///v1", "http://a b/v1",
+             "http://h:99999/v1", "http://h:x/v1", "http://h/v1\n", f"http://{'a' * 64}/v1", "file:///x"]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_an_address_that_nobody_can_ask_is_refused_with_the_settings(address):
+    with pytest.raises(ValueError, match="is no address that can be asked"):
+        ServerJudge(model="m", base_url=address)
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
+def test_a_proxy_that_is_none_is_refused_in_one_line(ask, monkeypatch, variable):
+    monkeypatch.setenv(variable, "nonsense://user:word@[::1")
+    with pytest.raises(ConfigError, match="no server can be asked there") as refusal:
+        ask("http://example.invalid/v1")
+    assert "word" not in str(refusal.value)
+
+
+def test_a_request_that_cannot_be_written_is_one_line(ask):
+    with endpoint(longer) as server, pytest.raises(JudgeError, match=r"the request cannot be sent .Unicode"):
+        ask(server.url, model="m\ud800")
 
 
 def test_openai_without_a_key_is_refused_and_another_server_needs_none(ask, monkeypatch):

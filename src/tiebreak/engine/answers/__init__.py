@@ -5,5 +5,6 @@ local       by a model in this process             server    by an OpenAI-compat
 drawing     how the next token is chosen           kept      remembered over a crash
 seating     those under way together               table     their keys and values, and attention over them
 padded      by transformers' own generate, for models that cannot come to the table
+wire        the way to a server: what may come     at_once   several requests at the same time
 pieces      the text of an answer, handed out while it comes
 """

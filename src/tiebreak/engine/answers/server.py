@@ -11,15 +11,14 @@ one answer. The `openai` client is loaded with the first answer. No command asks
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from threading import Event
 from typing import Any, Protocol
 
 from tiebreak.engine.answers.answerer import Answer, Chat, Done, Sampling, nothing
-from tiebreak.errors import ConfigError, ModelError, one_line
+from tiebreak.engine.answers.at_once import AtOnce
+from tiebreak.engine.answers.wire import Unusable, Wire
+from tiebreak.errors import ModelError
 from tiebreak.fingerprint import derive_seed, fingerprint
 from tiebreak.records import Message
 from tiebreak.secrecy import masked
@@ -93,76 +92,74 @@ class Server:
         greedy = sampling.temperature <= 0
         num, times = (1, sampling.num) if greedy else (sampling.num, 1)
         prompts = [self._rendering.prompt(chat.messages, chat.tools) for chat in chats]
-        ask, stopped, faults = self._asking(sampling), Event(), list[BaseException]()
+        wire = self._wire(sampling)
         found: dict[int, list[Answer | None]] = {index: [None] * num for index in range(len(chats))}
-        with ThreadPoolExecutor(self._endpoint.num_at_once) as pool:
-            under_way = {
-                pool.submit(lambda *what: None if stopped.is_set() else ask(*what), prompt, number): (index, number)
-                for index, prompt in enumerate(prompts)
-                for number in range(num)
-            }
-            try:
-                for future in as_completed(under_way):
-                    index, number = under_way[future]
-                    if fault := future.exception():
-                        # What is under way still ends, and is told; nothing more is asked.
-                        faults.append(fault)
-                        stopped.set()
-                        continue
-                    found[index][number] = future.result()
-                    if None not in found[index]:
-                        group = [one for one in found[index] if one is not None for _ in range(times)]
-                        done([(index * sampling.num + place, one) for place, one in enumerate(group)])
-            finally:
-                stopped.set()
-        if faults:
-            raise faults[0]
+
+        def take(index: int, number: int, answer: Answer) -> None:
+            found[index][number] = answer
+            if None not in found[index]:
+                group = [one for one in found[index] if one is not None for _ in range(times)]
+                done([(index * sampling.num + place, one) for place, one in enumerate(group)])
+
+        tasks = [(index, number) for index in range(len(prompts)) for number in range(num)]
+        asked = AtOnce(
+            lambda task: self._ask(wire, sampling, prompts[task[0]], task[1]), tasks, self._endpoint.num_at_once
+        )
+        try:
+            for task, answer in asked:
+                take(*task, answer)
+        except ModelError:
+            # What is under way still ends, and is told; nothing more is asked.
+            for task, answer in asked.rest():
+                take(*task, answer)
+            raise
+        finally:
+            asked.stop()
+            wire.close()
         return [one for group in found.values() for one in group if one is not None for _ in range(times)]
 
-    def _asking(self, sampling: Sampling) -> Callable[[Sequence[int], int], Answer]:
-        """Return what asks for one answer to a prompt by its number."""
-        endpoint, openai = self._endpoint, _client()
-        client = openai.OpenAI(
-            base_url=endpoint.base_url,
-            api_key=os.environ.get(endpoint.key_variable) or "none",
-            max_retries=endpoint.num_retries,
-            timeout=endpoint.timeout_seconds,
-            # Where a server points to is not where its user sends a key and their data.
-            http_client=openai.DefaultHttpxClient(follow_redirects=False),
+    def _wire(self, sampling: Sampling) -> Wire:
+        endpoint = self._endpoint
+        return Wire(
+            endpoint.base_url,
+            endpoint.key_variable,
+            endpoint.timeout_seconds,
+            sampling.max_new_tokens,
+            endpoint.num_retries,
         )
-        extra = {**DISABLED, **ASKED_FOR_IDS, "stop_token_ids": list(self._eos_ids)}
 
-        def ask(prompt: Sequence[int], number: int) -> Answer:
-            try:
-                told = client.completions.with_raw_response.create(
-                    model=endpoint.model,
-                    prompt=list(prompt),
-                    max_tokens=sampling.max_new_tokens,
-                    temperature=sampling.temperature,
-                    top_p=1.0,
-                    frequency_penalty=0.0,
-                    presence_penalty=0.0,
-                    n=1,
-                    # 31 bits are what every server takes.
-                    seed=derive_seed(sampling.seed, "answer", fingerprint(list(prompt)), number) % 2**31,
-                    logprobs=1,
-                    stream=False,
-                    extra_body=extra,
-                ).text
-            except openai.OpenAIError as error:
-                raise ModelError(f"{self._where}: {self._fault(error)}") from error
-            return self._read(told)
+    def _ask(self, wire: Wire, sampling: Sampling, prompt: Sequence[int], number: int) -> Answer:
+        """Ask for one answer to a prompt by its number."""
+        body = {
+            "model": self._endpoint.model,
+            "prompt": list(prompt),
+            "max_tokens": sampling.max_new_tokens,
+            "temperature": sampling.temperature,
+            "top_p": 1.0,
+            "frequency_penalty": 0.0,
+            "presence_penalty": 0.0,
+            "n": 1,
+            # 31 bits are what every server takes.
+            "seed": derive_seed(sampling.seed, "answer", fingerprint(list(prompt)), number) % 2**31,
+            "logprobs": 1,
+            "stream": False,
+            "extra_body": {**DISABLED, **ASKED_FOR_IDS, "stop_token_ids": list(self._eos_ids)},
+        }
+        try:
+            told = wire.ask(lambda client: client.completions.with_raw_response.create(**body).content)
+        except (wire.openai.OpenAIError, Unusable, TimeoutError) as error:
+            said = f"{type(error).__name__}: {wire.told(error)}"
+            tried = f"(after {self._endpoint.num_retries} retries where one could help)"
+            raise ModelError(f"{self._where}: {said} {tried}") from error
+        return self._read(told, wire)
 
-        return ask
-
-    def _read(self, body: str) -> Answer:
+    def _read(self, body: bytes, wire: Wire) -> Answer:
         try:
             choices = json.loads(body)["choices"]
             ids = _ids_of(choices[0]) if len(choices) == 1 else ()
             stopped = [choice.get("finish_reason") for choice in choices] == ["stop"]
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            said = masked(one_line(body, 200), self._secrets)
-            raise ModelError(f"{self._where}: answers in no form of a completion: {said}") from None
+            raise ModelError(f"{self._where}: answers in no form of a completion: {wire.told(body)}") from None
         if len(choices) != 1:
             raise ModelError(f"{self._where}: wanted one answer to one request, found {len(choices)}")
         if ids is None:
@@ -178,23 +175,6 @@ class Server:
     @property
     def _where(self) -> str:
         return masked(f"model {self._endpoint.model} at {self._endpoint.base_url or 'api.openai.com'}")
-
-    @property
-    def _secrets(self) -> list[str]:
-        key = os.environ.get(self._endpoint.key_variable)
-        return [key] if key else []
-
-    def _fault(self, error: Exception) -> str:
-        said = masked(one_line(error, 300), self._secrets)
-        return f"{type(error).__name__}: {said} (after {self._endpoint.num_retries} retries where one could help)"
-
-
-def _client() -> Any:
-    try:
-        import openai  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise ConfigError("answers of a server need the openai client: pip install 'tiebreak[server]'") from error
-    return openai
 
 
 def _ids_of(choice: Mapping[str, Any]) -> tuple[int, ...] | None:

@@ -6,7 +6,6 @@ Owns which faults may pass, how long is waited, and that the key is written nowh
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -15,19 +14,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tiebreak.config import ServerJudge
-from tiebreak.errors import ConfigError, JudgeError, one_line
+from tiebreak.engine.answers.wire import Unusable, Wire
+from tiebreak.errors import ConfigError, JudgeError
 from tiebreak.evaluation.judges.capped import Purse
 from tiebreak.fingerprint import fingerprint, unit_interval
 from tiebreak.progress import Progress
-from tiebreak.secrecy import masked
 
-OPENAI = "https://api.openai.com/v1"
 _FIRST_WAIT, _LONGEST_WAIT, _MOST_ASKED_WAIT = 0.5, 30.0, 120.0
 _MAY_PASS, _FOR_ALL = (408, 409, 425, 429), (401, 402, 403, 404, 405)
 _IN_A_ROW = 5
 """So many questions without an answer, one after the other, and nobody is asked any more."""
 _OF_THE_QUESTION = ("context_length", "context length")
 """In a refusal: it says nothing of the next question."""
+_MOST_TOKENS = 10**9
+"""What no request takes: a count above it is none."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -43,41 +43,27 @@ class Endpoint:
     """A server, as its settings name it. Raises ConfigError where the client or the key is missing."""
 
     def __init__(self, settings: ServerJudge, purse: Purse, progress: Progress) -> None:
-        try:
-            import openai  # noqa: PLC0415 - an extra, and loads slowly
-        except ImportError:
-            raise ConfigError(
-                "a judge of kind server needs the openai client: pip install 'tiebreak[server]'"
-            ) from None
-        key, host = os.environ.get(settings.key_variable, ""), urlsplit(settings.base_url or OPENAI)
-        if not key and settings.base_url is None:
+        self._wire = Wire(settings.base_url, settings.key_variable, settings.timeout_seconds, settings.max_tokens)
+        self._openai, self._key = self._wire.openai, self._wire.key
+        if not self._key and settings.base_url is None:
             raise ConfigError(
                 f"evaluation.judge: the environment variable {settings.key_variable} holds no key; set it, or name "
                 "another with judge.key_variable, or a server with judge.base_url"
             )
-        if key and host.scheme == "http" and host.hostname not in _LOOPBACK:
+        host = urlsplit(settings.base_url or "")
+        if self._key and host.scheme == "http" and host.hostname not in _LOOPBACK:
             progress.warn(f"the key in {settings.key_variable} goes to {host.hostname} without encryption")
-        self._openai = openai
-        # Without a key, the client would look for one of its own; what is tried again is decided here.
-        self._client = openai.OpenAI(
-            api_key=key or "none",
-            base_url=settings.base_url or OPENAI,
-            max_retries=0,
-            timeout=settings.timeout_seconds,
-            # Where a server points to is not where its user sends a key and their data.
-            http_client=openai.DefaultHttpxClient(follow_redirects=False),
-        )
-        self._settings, self._purse, self._key = settings, purse, key
+        self._settings, self._purse = settings, purse
         self._stopping, self._lock, self._in_a_row = threading.Event(), threading.Lock(), 0
         self._causes: list[JudgeError] = []
         """Why nothing more is sent; the first one is told."""
 
     def close(self) -> None:
         """Give up the connections."""
-        self._client.close()
+        self._wire.close()
 
     def stop(self) -> None:
-        """Send nothing more; what is under way comes to its end."""
+        """Send nothing more; what is under way may come to its end."""
         self._stopping.set()
 
     def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
@@ -124,21 +110,21 @@ class Endpoint:
             try:
                 return self._once(messages)
             except self._openai.APIStatusError as error:
-                code, told = error.status_code, self._told(error)
+                code, told = error.status_code, self._wire.told(error)
                 if code in _FOR_ALL or "insufficient_quota" in told:
                     raise JudgeError(f"{name}: refused ({code}: {told})") from None
                 if code not in _MAY_PASS and code < 500:
                     alone = any(words in told for words in _OF_THE_QUESTION)
                     raise (_NotAsked if alone else NoAnswer)(f"refused ({code}: {told})") from None
                 why, asked = f"{code}: {told}", _asked_wait(error.response.headers)
-            except self._openai.APITimeoutError:
+            except (TimeoutError, self._openai.APITimeoutError):
                 why, asked = f"nothing within {self._settings.timeout_seconds:g} s", None
             except self._openai.APIConnectionError as error:
-                why, asked = f"no connection: {self._told(error.__cause__ or error)}", None
+                why, asked = f"no connection: {self._wire.told(error.__cause__ or error)}", None
                 if number + 1 == tries:
                     raise JudgeError(f"{name}: {why}, tried {tries} times") from None
             if asked is not None and asked > _MOST_ASKED_WAIT:
-                raise JudgeError(f"{name}: asks to wait {asked:.0f} s ({why})")
+                raise JudgeError(f"{name}: asks to wait {asked:.6g} s ({why})")
             if number + 1 < tries:
                 wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2**number) * (1 + draw / 2) if asked is None else asked
                 self._stopping.wait(wait)
@@ -155,20 +141,29 @@ class Endpoint:
         size = size_of(messages)
         reserved, answer, tokens = self._purse.reserve(size), None, None
         try:
-            told = self._client.chat.completions.with_raw_response.create(**body).text
+            told = self._sent(body)
             try:
                 whole = json.loads(told)
-                said = str(whole["choices"][0]["message"]["content"] or "")
-                answer = said.encode(errors="replace").decode()  # half characters could not be kept
+                answer = _text_of(whole["choices"][0]["message"]["content"])
             except (ValueError, LookupError, TypeError, RecursionError):
-                raise NoAnswer(f"in no form of a chat completion: {self._told(told)}") from None
+                raise NoAnswer(f"in no form of a chat completion: {self._wire.told(told)}") from None
             tokens = _tokens_of(whole.get("usage"))
         finally:
             self._purse.settle(reserved, size, answer, tokens)
         return answer.replace(self._key, "***") if self._key else answer
 
-    def _told(self, what: object) -> str:
-        return one_line(masked(str(what), [self._key] if self._key else []), 200)
+    def _sent(self, body: Mapping[str, Any]) -> bytes:
+        try:
+            return self._wire.ask(
+                lambda client: bytes(client.chat.completions.with_raw_response.create(**body).content)
+            )
+        except Unusable as error:
+            raise NoAnswer(f"of no use: {error}") from None
+        except (TimeoutError, self._openai.OpenAIError):
+            raise
+        except Exception as error:  # noqa: BLE001 - the client says in many ways that it cannot send this
+            said = self._wire.told(f"{type(error).__name__}: {error}")
+            raise JudgeError(f"{self._settings.model}: the request cannot be sent ({said})") from None
 
 
 def size_of(messages: Sequence[Mapping[str, str]]) -> int:
@@ -176,11 +171,18 @@ def size_of(messages: Sequence[Mapping[str, str]]) -> int:
     return sum(len(message["content"].encode(errors="replace")) for message in messages)
 
 
+def _text_of(content: Any) -> str:
+    """Return the text of an answer; none is an empty one. Raises TypeError for what is no text."""
+    if not isinstance(content, str | None):
+        raise TypeError
+    return (content or "").encode(errors="replace").decode()  # half characters could not be kept
+
+
 def _tokens_of(usage: Any) -> tuple[int, int] | None:
     """Return tokens sent and answered as a server says; None where it does not, or not in numbers."""
     found = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")] if isinstance(usage, Mapping) else []
     sent, answered = found or (None, None)
-    if type(sent) is int and type(answered) is int and sent >= 0 and answered >= 0:
+    if type(sent) is int and type(answered) is int and 0 <= min(sent, answered) <= max(sent, answered) <= _MOST_TOKENS:
         return sent, answered
     return None
 
@@ -196,5 +198,5 @@ def _asked_wait(headers: Mapping[str, str]) -> float | None:
         pass
     try:
         return max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):  # before and after the years that a clock knows
         return None

@@ -56,7 +56,8 @@ class KeptAnswers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.close()
+        with self._lock:  # a thread that nobody waits for may be keeping an answer
+            self._connection.close()
 
     def get(self, keys: Sequence[str]) -> dict[str, str]:
         """Return the answers that are kept, by key."""

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 
 from tiebreak.config import ServerJudge
 from tiebreak.engine.answers.answerer import Chat
+from tiebreak.engine.answers.at_once import AtOnce
+from tiebreak.engine.answers.wire import OPENAI
 from tiebreak.errors import JudgeError, one_line
 from tiebreak.evaluation.judges.asking import messages_for, verdict_of
 from tiebreak.evaluation.judges.capped import Estimate, Purse
-from tiebreak.evaluation.judges.endpoint import OPENAI, Endpoint, NoAnswer, size_of
+from tiebreak.evaluation.judges.endpoint import Endpoint, NoAnswer, size_of
 from tiebreak.evaluation.judges.given import Given
 from tiebreak.evaluation.judges.judge import BothOrders, Done, Judge, Preference, Question, nothing
 from tiebreak.evaluation.judges.kept import KeptAnswers, default_file
 from tiebreak.fingerprint import fingerprint
+
+_LAST_SECONDS = 0.7
+"""How long an interruption waits for what is under way."""
 
 
 @contextlib.contextmanager
@@ -71,24 +75,22 @@ class Server:
         for key, answer in known.items():
             take(key, _understood(answer))
         missing = [key for key in places if key not in known]
-        with ThreadPoolExecutor(self._settings.num_at_once) as pool:
-            futures = {pool.submit(self._ask, key, questions[places[key][0]]): key for key in missing}
-            try:
-                for future in as_completed(futures):
-                    take(futures.pop(future), future.result())
-            except BaseException as error:
-                self._endpoint.stop()
-                pool.shutdown(wait=True, cancel_futures=True)  # what is under way is paid for
-                for future, key in futures.items():
-                    if _is_well(future):
-                        take(key, future.result())
-                if not isinstance(error, JudgeError):
-                    raise
-                num_kept = len(self._kept.get(list(places)))
-                raise JudgeError(
-                    f"{error}; {num_kept} of {len(places)} answers are kept; once that is mended, or the cap is "
-                    "higher, the same command goes on there"
-                ) from None
+        asked = AtOnce(lambda key: self._ask(key, questions[places[key][0]]), missing, self._settings.num_at_once)
+        try:
+            for key, preference in asked:
+                take(key, preference)
+        except BaseException as error:
+            self._endpoint.stop()
+            # What is under way is paid for; but whoever interrupts does not wait for a server.
+            for key, preference in asked.rest(None if isinstance(error, JudgeError) else _LAST_SECONDS):
+                take(key, preference)
+            if not isinstance(error, JudgeError):
+                raise
+            num_kept = len(self._kept.get(list(places)))
+            raise JudgeError(
+                f"{error}; {num_kept} of {len(places)} answers are kept; once that is mended, or the cap is "
+                "higher, the same command goes on there"
+            ) from None
         return [found[place] for place in range(len(questions))]
 
     def _ask(self, key: str, question: Question) -> Preference:
@@ -126,7 +128,3 @@ def _understood(answer: str) -> Preference:
     if verdict is None:
         return Preference(None, says=f"no clear verdict: {one_line(answer, 200)}")
     return Preference(verdict, says=answer)
-
-
-def _is_well(future: Future[Preference]) -> bool:
-    return future.done() and not future.cancelled() and future.exception() is None
