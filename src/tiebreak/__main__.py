@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from tiebreak.cli.process import prepare
+from tiebreak.cli.process import keep_results_apart, prepare
 
 
 def main() -> None:
@@ -16,6 +16,8 @@ def main() -> None:
     words = sys.argv[1:]
     try:
         prepare(os.environ)
+        if "--json" in words:
+            keep_results_apart()
         from tiebreak.cli.app import call  # noqa: PLC0415 - see above
 
         code = call(words)

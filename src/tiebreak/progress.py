@@ -6,6 +6,7 @@ Library code never prints; it takes a `Progress`. `Silent` is the default, the c
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
@@ -30,6 +31,13 @@ class Progress(Protocol):
 
     def stage(self, name: str, total: int | None) -> contextlib.AbstractContextManager[Advance]:
         """Open a stage of `total` units; None where nobody knows how many."""
+
+
+@contextlib.contextmanager
+def aside() -> Iterator[None]:
+    """Send to standard error what code of others prints meanwhile: standard output is for results alone."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
 
 
 class Silent:

@@ -217,6 +217,24 @@ def test_a_judge_that_is_killed_goes_on_with_equal_results_and_no_call_is_made_t
         assert json.loads(again.stdout)[name] == json.loads(whole.stdout)[name]
 
 
+PRINTS = {
+    "Python": "print('hello')",
+    "the system": "import os; os.write(1, b'hello')",
+    "a program": "import subprocess, sys; subprocess.run([sys.executable, '-c', 'print(1)'], check=True)",
+}
+
+
+@pytest.mark.parametrize("code", PRINTS.values(), ids=PRINTS)
+def test_json_is_one_document_whatever_code_of_others_prints(pairs, here, code):
+    (here / "mine.py").write_text(
+        f"{code}\ndef f(completions, **kwargs):\n    {code}\n    return [1.0] * len(completions)\n", encoding="utf-8"
+    )
+    command = [sys.executable, "-m", "tiebreak", "judge", str(pairs), "--judge", "rule:mine.py:f", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["ties"] == 1.0
+    assert "hello" in done.stderr or "1\n1\n" in done.stderr
+
+
 def test_one_ctrl_c_ends_a_judge_whose_server_stalls_and_what_was_answered_is_kept(pairs, here):
     reached = threading.Event()
 

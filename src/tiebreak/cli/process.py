@@ -5,6 +5,8 @@ Owns how threads wait for each other, and that no bar or advice of a library com
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import warnings
 from collections.abc import MutableMapping
@@ -29,6 +31,20 @@ def prepare(environment: MutableMapping[str, str]) -> None:
         environment.setdefault(name, value)
     if not sys.warnoptions:  # python -W shows them
         warnings.simplefilter("ignore")
+
+
+def keep_results_apart() -> None:
+    """Let standard output be the one document: what a program that is started, or code in C, writes there is prose.
+
+    What Python code of others prints is sent aside where it is called (`progress.aside`).
+    """
+    own, prose = sys.stdout, sys.stderr
+    if own is not sys.__stdout__ or own is None or prose is None:  # who calls this has an output of their own, or none
+        return
+    with contextlib.suppress(OSError):  # one of them is closed
+        document = os.dup(own.fileno())
+        os.dup2(prose.fileno(), own.fileno())
+        sys.stdout = os.fdopen(document, "w", encoding=own.encoding, errors=own.errors)
 
 
 def prepare_to_compute(*, quiet: bool = False) -> None:

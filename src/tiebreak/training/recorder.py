@@ -17,6 +17,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
 from tiebreak.errors import ConfigError, RunError, nearest, one_line
 from tiebreak.files import opened
+from tiebreak.progress import aside
 from tiebreak.runs import Run
 
 
@@ -28,8 +29,9 @@ class Recorder:
         self._trackers = [_tracker(name, run.path) for name in trackers]
         self._path = run.metrics_file
         self._file = opened(self._path)
-        for tracker in self._trackers:
-            tracker.store_init_configuration(dict(settings or {}))
+        with aside():
+            for tracker in self._trackers:
+                tracker.store_init_configuration(dict(settings or {}))
 
     def write(self, row: Mapping[str, float]) -> None:
         """Record one row; its `step` is the number of finished optimizer steps.
@@ -41,8 +43,9 @@ class Recorder:
         self._file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
         self._file.flush()
         values = {key: value for key, value in row.items() if key != "step"}
-        for tracker in self._trackers:
-            tracker.log(values, step=int(row["step"]))
+        with aside():
+            for tracker in self._trackers:
+                tracker.log(values, step=int(row["step"]))
 
     @property
     def num_bytes(self) -> int:
@@ -68,8 +71,9 @@ class Recorder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._file.close()
-        for tracker in self._trackers:
-            tracker.finish()
+        with aside():
+            for tracker in self._trackers:
+                tracker.finish()
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -89,8 +93,9 @@ def _tracker(name: str, folder: Path) -> Any:
     PartialState()  # accelerate's trackers ask it whether this is the main process
     kind = LOGGER_TYPE_TO_CLASS[name]
     try:
-        tracker = kind("tensorboard", str(folder)) if kind.requires_logging_directory else kind(folder.name)
-        tracker.start()
+        with aside():
+            tracker = kind("tensorboard", str(folder)) if kind.requires_logging_directory else kind(folder.name)
+            tracker.start()
     except Exception as error:  # noqa: BLE001 - foreign services fail in ways of their own: no login, no network
         cause = one_line(error, 200)
         raise ConfigError(f"output.trackers: {name} does not start ({type(error).__name__}: {cause})") from None

@@ -80,13 +80,24 @@ def test_none_is_no_rating_and_nothing_to_complain_of(written):
 WRONG = {
     "return [True for _ in completions]": "it returned True; return a number, such as 1.0",
     "return [float('nan') for _ in completions]": "it returned nan, which is no number to compare",
-    "return [10**400, -(10**400)]": "it returned inf, which is no number to compare",
-    "return [1.0]": "it returned 1 numbers for 2 completions",
-    "return 1.0": "it returned float, wanted a list of 2 numbers",
-    "return None": "it returned NoneType, wanted a list of 2 numbers",
-    "return '12'": "it returned str, wanted a list of 2 numbers",
-    "return ['1', '2']": "it returned str in its list, wanted a number",
+    "return [10**400, -(10**400)] * 2": "it returned inf, which is no number to compare",
+    "return [1.0]": "it returned 1 numbers for 4 completions",
+    "return 1.0": "it returned float, wanted a list of 4 numbers",
+    "return None": "it returned NoneType, wanted a list of 4 numbers",
+    "return '12'": "it returned str, wanted a list of 4 numbers",
+    "return list('1234')": "it returned str in its list, wanted a number",
     "raise KeyError('solution')": "KeyError: 'solution'",
+    "raise GeneratorExit": "GeneratorExit",
+    "raise BaseException('as a library in Rust')": "BaseException: as a library in Rust",
+    "import sys; sys.exit('enough')": "SystemExit: enough",
+    "raise type('Odd', (Exception,), {'__str__': lambda self: 1 / 0})()": "Odd",
+    "return type('Odd', (list,), {'__iter__': lambda self: 1 / 0})([1.0] * len(completions))": (
+        "ZeroDivisionError: division by zero"
+    ),
+    "return type('Odd', (list,), {'__len__': lambda self: 1 / 0})()": "ZeroDivisionError: division by zero",
+    "return [type('Odd', (float,), {'__float__': lambda self: 1 / 0})()] * len(completions)": (
+        "ZeroDivisionError: division by zero"
+    ),
 }
 
 
@@ -95,14 +106,36 @@ def test_what_is_no_list_of_numbers_is_no_verdict_and_told_in_one_line(written, 
     told = Told()
     reward = written(f"def f(completions, **kwargs):\n    {body}\n")
     assert judged(reward, [("a", "b"), ("c", "d")], told) == [None, None]
-    assert told.lines[0] == f"rule {reward}: 2 of 2 answers have no rating: {words}"
+    assert told.lines[0] == f"rule {reward}: 4 of 4 answers have no rating: {words}"
+    assert len(told.lines) == 1
+
+
+def test_an_interruption_of_a_function_is_one(written):
+    with pytest.raises(KeyboardInterrupt):
+        judged(written("def f(completions, **kwargs):\n    raise KeyboardInterrupt\n"), [("a", "b")])
+
+
+def test_what_a_function_prints_is_prose_and_no_result(written, capsys):
+    body = "print('at import')\ndef f(completions, **kwargs):\n    print('in a call')\n    return [1.0] * 2\n"
+    assert judged(written(body), [("a", "b")]) == [0.5]
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "at import\nin a call\n"
+
+
+def test_a_key_that_a_function_tells_of_is_masked(written, monkeypatch):
+    monkeypatch.setenv("MY_API_KEY", "acct:9f8e7d6c5b4a3210\n")
+    told = Told()
+    body = "import os\ndef f(completions, **kwargs):\n    raise ValueError(repr(os.environ['MY_API_KEY'].encode()))\n"
+    judged(written(body), [("a", "b")], told)
+    assert told.lines[0].endswith("ValueError: b'***'")
 
 
 def test_a_function_that_raises_for_one_answer_rates_the_others(written):
     told = Told()
     body = "def f(completions, **kwargs):\n    return [1 / len(c[0]['content']) for c in completions]\n"
     assert judged(written(body), [("aa", "b"), ("", "b"), ("c", "dd")], told) == [0.0, None, 1.0]
-    assert "1 of 3 answers have no rating: ZeroDivisionError" in told.lines[0]
+    assert "1 of 6 answers have no rating: ZeroDivisionError" in told.lines[0]
 
 
 def test_numbers_of_numpy_are_numbers(written):
@@ -122,6 +155,9 @@ REFUSED = {
     "def f(completions, completion_ids): ...": "wants the argument 'completion_ids', which only a trainer has",
     "raise ValueError('at import')": r"cannot be imported \(ValueError: at import\)",
     "import sys; sys.exit()": r"cannot be imported \(SystemExit",
+    "raise GeneratorExit": r"cannot be imported \(GeneratorExit\)",
+    "raise BaseException('odd')": r"cannot be imported \(BaseException: odd\)",
+    "def __getattr__(name): raise RuntimeError('lazy')": r"cannot be imported \(RuntimeError: lazy\)",
     "def f(:": r"cannot be imported \(SyntaxError",
 }
 
@@ -138,6 +174,9 @@ def test_what_is_no_reward_function_is_refused_before_anything_is_rated(written,
     [
         ("lenght_band", r"is not built in, wanted one of regex, .*\. Did you mean 'length_band'\?"),
         ("nowhere.py:f", "no such file nowhere.py"),
+        ("math:sqrt", "takes no 'completions'"),
+        ("builtins:print", "takes no 'completions'"),
+        ("sys:exit", "takes no 'completions'"),
         ("no_such_module_at_all:f", "cannot be imported .ModuleNotFoundError"),
         (
             "tiebreak.evaluation.judges.rewards:repetitoin",
@@ -230,6 +269,31 @@ def test_what_is_built_in_prefers_what_it_says(reward, arguments, first, second,
         ("regex", {}, "wants the argument 'pattern', as in judge.arguments.pattern="),
         ("regex", {"pattern": "("}, "pattern: not a regular expression"),
         ("regex", {"pattern": 3}, "pattern: not a regular expression"),
+        ("regex", {"pattern": b"a"}, "pattern: not a regular expression"),
+        *(
+            ("regex", {"pattern": "a", "wanted": one}, "wanted: found .*, wanted true or false")
+            for one in ("no", "false", "maybe", 0, 5, None, [])
+        ),
+        *(
+            ("json_schema", {"schema": one}, "schema: found .*, wanted a mapping or the name of a file")
+            for one in (True, 3, None, [], ["a"])
+        ),
+        *(
+            ("exact_answer", {"answer": one}, "answer: found .*, wanted text or a number")
+            for one in (True, [], {"a": 1})
+        ),
+        *(
+            ("exact_answer", {"answers": one}, "answers: found .*, wanted a mapping or the name of a file")
+            for one in (True, 3, [], [["a", "b"]])
+        ),
+        ("exact_answer", {"answers": {"a": ["b"]}}, r"answers: found \['b'\], wanted text or a number"),
+        ("exact_answer", {"answer": "a", "pattern": 3}, "pattern: not a regular expression"),
+        *(("language", {"language": one}, "language: found .*, wanted text") for one in (False, 3, ["en"], {})),
+        ("length_band", {"least": None}, "least: found None, wanted a number of words"),
+        ("length_band", {"least": float("inf")}, "least: found inf, wanted a number of words"),
+        ("length_band", {"most": 10**400}, "most: found 1000.*, wanted a number"),
+        ("length_band", {"most": "3"}, "most: found '3', wanted a number of words"),
+        ("length_band", {"unit": ["words"]}, "unit: found .'words'., wanted words or characters"),
         ("regex", {"patern": "a"}, r"has no argument 'patern'; it takes pattern, wanted\. Did you mean 'pattern'\?"),
         ("repetition", {"least": 1}, "has no argument 'least'; it takes none"),
         ("length_band", {"least": "3"}, "least: found '3', wanted a number of words"),

@@ -32,7 +32,7 @@ from tiebreak.evaluation.capabilities.task import Said, Task
 from tiebreak.evaluation.rows import SHARE
 from tiebreak.files import append_jsonl, appended_jsonl
 from tiebreak.fingerprint import file_digest, fingerprint
-from tiebreak.progress import Progress, Silent
+from tiebreak.progress import Progress, Silent, aside
 
 INSTALL = 'pip install "tiebreak[lm-eval]"'
 _LOCAL = ("json", "csv", "parquet", "arrow", "text")
@@ -109,7 +109,8 @@ def _manager(settings: LmEvalConfig) -> Any:
         raise ConfigError(f"evaluation.lm_eval.include_path: no such folder: {folder}")
     from lm_eval.tasks import TaskManager  # noqa: PLC0415 - an extra, and heavy
 
-    manager = TaskManager(include_path=str(folder), include_defaults=False)
+    with aside():
+        manager = TaskManager(include_path=str(folder), include_defaults=False)
     for name in settings.tasks:
         if name not in manager.task_index:
             raise ConfigError(
@@ -167,12 +168,12 @@ def _answered(model: Model, settings: LmEvalConfig, manager: Any) -> dict[str, _
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Leave the random streams of the process as they are, and lm-eval's advice on its own settings unsaid."""
+    """Leave random streams and standard output as they are, and lm-eval's advice on its own settings unsaid."""
     log = logging.getLogger("lm_eval")
     level, drawn, drawn_by_numpy = log.level, random.getstate(), np.random.get_state()
     log.setLevel(logging.ERROR)
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), aside():
             yield
     finally:
         log.setLevel(level)

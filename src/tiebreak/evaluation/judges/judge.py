@@ -97,11 +97,11 @@ class ByRating:
         self.identity = rater.identity
 
     def prefer(self, questions: Sequence[Question], done: Done = nothing) -> list[Preference]:
-        """Rate both answers of each question."""
+        """Rate both answers of each question, all of them at once: numbers that are compared are of one call."""
         chats = [question.chat for question in questions]
-        first = self._rater.rate(chats, [question.first for question in questions])
-        second = self._rater.rate(chats, [question.second for question in questions])
-        found = [_compared(one, two) for one, two in zip(first, second, strict=True)]
+        answers = [*(question.first for question in questions), *(question.second for question in questions)]
+        rated = self._rater.rate([*chats, *chats], answers)
+        found = [_compared(one, two) for one, two in zip(rated[: len(chats)], rated[len(chats) :], strict=True)]
         done(list(enumerate(found)))
         return found
 

@@ -16,11 +16,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tiebreak.errors import one_line
 from tiebreak.evaluation.numerals import number_of
 from tiebreak.evaluation.repetition import looping
 
 Messages = Sequence[Mapping[str, Any]]
 Ratings = list[float | None]
+_TEXT, _SWITCH, _TABLE = (
+    ((str,), "text"),
+    ((bool,), "true or false"),
+    ((Mapping, str), "a mapping or the name of a file"),
+)
+_VALUE = ((str, int, float), "text or a number")
+_LARGEST = 1e15
 _MARKS = " \t\r\n\u00a0\u202f*_`'\"$!?()[]{}:;,"
 # A fence that is never closed goes to the end, so that nothing is read twice.
 _FENCED = re.compile(r"```(?:json)?[ \t\r]*\n(.*?)(?:\n[ \t]*(```)|\Z)", re.DOTALL)
@@ -28,10 +36,8 @@ _FENCED = re.compile(r"```(?:json)?[ \t\r]*\n(.*?)(?:\n[ \t]*(```)|\Z)", re.DOTA
 
 def regex(completions: Sequence[Messages], *, pattern: str, wanted: bool = True) -> Ratings:
     """Return 1 where the pattern is found in a completion (with `wanted` false: where it is not), else 0."""
-    try:
-        compiled = re.compile(pattern)
-    except (re.error, TypeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"pattern: not a regular expression ({error})") from None
+    _require("wanted", wanted, _SWITCH)
+    compiled = _compiled(pattern)
     return [float((compiled.search(text) is not None) == wanted) for text in map(text_of, completions)]
 
 
@@ -43,6 +49,7 @@ def json_schema(completions: Sequence[Messages], *, schema: Mapping[str, Any] | 
     import jsonschema  # noqa: PLC0415 - loads slowly
     import referencing  # noqa: PLC0415 - as above
 
+    _require("schema", schema, _TABLE)
     try:
         told = json.loads(Path(schema).read_text(encoding="utf-8")) if isinstance(schema, str) else schema
         kind = jsonschema.validators.validator_for(told, default=jsonschema.Draft202012Validator)
@@ -81,8 +88,10 @@ def length_band(
         raise ValueError(f"unit: found {unit!r}, wanted words or characters")
     for name, bound in (("least", least), ("most", most)):
         told: object = bound  # what a configuration gives may be anything
-        if told is not None and (isinstance(told, bool) or not isinstance(told, int | float) or not told >= 0):
-            raise ValueError(f"{name}: found {bound!r}, wanted a number of {unit}")
+        if told is None and name == "most":
+            continue
+        if isinstance(told, bool) or not isinstance(told, int | float) or not 0 <= told <= _LARGEST:
+            raise ValueError(f"{name}: found {one_line(repr(bound), 80)}, wanted a number of {unit}")
     if most is not None and most < least:
         raise ValueError(f"most: found {most:g}, less than least {least:g}")
     lengths = [len(text.split()) if unit == "words" else len(text) for text in map(text_of, completions)]
@@ -103,6 +112,8 @@ def language(
     The prompt's own is that of the last message of a user; None where it or the completion has no letters. It is the
     most probable language that counts, not how probable it is: that grows with the length of a text.
     """
+    if language is not None:
+        _require("language", language, _TEXT)  # of YAML, no is false: Norwegian is "no"
     identify = _identifier()
     if language is not None and language not in identify.labels:
         raise ValueError(f"language: found {language!r}, wanted a code of ISO 639-1 such as en, de or zh")
@@ -132,11 +143,14 @@ def exact_answer(
     """
     if (answer is None) == (answers is None):
         raise ValueError("wanted answer, one for all prompts, or answers, one for each of them")
-    try:
-        compiled = None if pattern is None else re.compile(pattern)
-    except (re.error, TypeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"pattern: not a regular expression ({error})") from None
+    compiled = None if pattern is None else _compiled(pattern)
+    if answers is not None:
+        _require("answers", answers, _TABLE)
     known = _answers_in(answers) if isinstance(answers, str) else dict(answers or {})
+    for name, value in (
+        [("answer", answer)] if answers is None else [("answers", one) for one in known.values() if one is not None]
+    ):
+        _require(name, value, _VALUE)
     found: Ratings = []
     for place, text in enumerate(map(text_of, completions)):
         expected = answer
@@ -159,6 +173,22 @@ REWARDS: dict[str, Callable[..., Ratings]] = {
 def text_of(completion: Messages) -> str:
     """Return what a completion says: the text of its messages."""
     return "\n".join(str(message.get("content") or "") for message in completion)
+
+
+def _require(name: str, value: object, wanted: tuple[tuple[type, ...], str]) -> None:
+    """Raise ValueError where an argument is of none of the types: what a configuration gives may be anything."""
+    types, words = wanted
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        raise ValueError(f"{name}: found {one_line(repr(value), 80)}, wanted {words}")
+
+
+def _compiled(pattern: object) -> re.Pattern[str]:
+    if not isinstance(pattern, str):
+        raise ValueError(f"pattern: not a regular expression (found {one_line(repr(pattern), 80)}, wanted text)")
+    try:
+        return re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"pattern: not a regular expression ({error})") from None
 
 
 def _no_number(word: str) -> float:

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
@@ -21,12 +22,13 @@ from typing import Any
 
 from tiebreak.config import RuleJudge
 from tiebreak.engine.answers.answerer import Chat
-from tiebreak.errors import ConfigError, nearest, one_line
+from tiebreak.errors import ConfigError, Preempted, nearest, one_line
 from tiebreak.evaluation.judges.given import Given
 from tiebreak.evaluation.judges.judge import ByRating, Judge
 from tiebreak.evaluation.judges.rewards import REWARDS
 from tiebreak.fingerprint import file_digest, files_named, fingerprint
-from tiebreak.progress import Progress
+from tiebreak.progress import Progress, aside
+from tiebreak.secrecy import masked, secrets_of
 
 _TOLD = ("prompts", "completions")
 _TRAINERS = ("completion_ids", "trainer_state", "log_extra", "log_metric", "environments")
@@ -57,17 +59,17 @@ class RuleRater:
 
     def rate(self, chats: Sequence[Chat], answers: Sequence[str]) -> list[float | None]:
         """Return the function's numbers. Where it fails for all at once, each answer is tried alone."""
-        prompts = [[message.as_dict() for message in chat.messages] for chat in chats]
-        completions = [[{"role": "assistant", "content": answer}] for answer in answers]
         if not answers:
             return []
+        prompts = [[message.as_dict() for message in chat.messages] for chat in chats]
+        completions = [[{"role": "assistant", "content": answer}] for answer in answers]
         try:
-            found, reasons = _numbers(self._call(prompts, completions), len(answers))
+            found, reasons = self._call(prompts, completions)
         except _Raised:
             found, reasons = [], []
             for prompt, completion in zip(prompts, completions, strict=True):
                 try:
-                    one, why = _numbers(self._call([prompt], [completion]), 1)
+                    one, why = self._call([prompt], [completion])
                 except _Raised as error:
                     one, why = [None], [str(error)]
                 found += one
@@ -78,16 +80,34 @@ class RuleRater:
             )
         return found
 
-    def _call(self, prompts: list[Any], completions: list[Any]) -> object:
+    def _call(self, prompts: list[Any], completions: list[Any]) -> tuple[list[float | None], list[str]]:
         told = {"prompts": prompts} if self._wants_prompts else {}
-        try:
-            return self._function(completions=completions, **told, **self._settings.arguments)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything
-            raise _Raised(f"{type(error).__name__}: {one_line(error, 200)}") from None
+        with _of_the_user():  # what it returns may be of its own make, too
+            found = self._function(completions=completions, **told, **self._settings.arguments)
+            return _numbers(found, len(completions))
 
 
 class _Raised(Exception):  # noqa: N818 - what a function did
-    """A function raised."""
+    """The user's code raised."""
+
+
+@contextlib.contextmanager
+def _of_the_user() -> Iterator[None]:
+    """Run code of the user's: what it prints is no result of ours. Raises _Raised for whatever it raises."""
+    try:
+        with aside():
+            yield
+    except (KeyboardInterrupt, Preempted):
+        raise
+    except BaseException as error:  # noqa: BLE001 - it may raise anything, also what is derived from no Exception
+        raise _Raised(f"{type(error).__name__}: {_said(error)}".rstrip(": ")) from None
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return one_line(masked(str(error), secrets_of(os.environ)), 200)
+    except Exception:  # noqa: BLE001 - its words are the user's code, too
+        return ""
 
 
 def _numbers(told: object, num: int) -> tuple[list[float | None], list[str]]:
@@ -132,35 +152,34 @@ def _found(name: str) -> tuple[Callable[..., Any], str]:
             )
         return REWARDS[name], file_digest(Path(inspect.getfile(REWARDS[name])))
     place, _, attribute = name.rpartition(":")
-    module = _module(name, place)
-    known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-    function = getattr(module, attribute, None)
+    if place.endswith(".py") and not Path(place).is_file():
+        raise ConfigError(f"rule {name}: no such file {place}")
+    try:
+        with _of_the_user():
+            module = _module(place)
+            known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+            function = getattr(module, attribute, None)
+    except _Raised as error:
+        raise ConfigError(f"rule {name}: cannot be imported ({error})") from None
     if not callable(function):
         raise ConfigError(f"rule {name}: {place} has no function '{attribute}'.{nearest(attribute, known)}")
     if inspect.iscoroutinefunction(function):
         raise ConfigError(f"rule {name}: is asynchronous; wrap it in a function that runs it, as with asyncio.run")
-    file = module.__file__
+    file = getattr(module, "__file__", None)  # one that is built into Python has none
     return function, file_digest(Path(file)) if file else place
 
 
-def _module(name: str, place: str) -> ModuleType:
-    """Run the user's code and return its module. What it raises is told in one line."""
-    try:
-        if not place.endswith(".py"):
-            return importlib.import_module(place)
-        path = Path(place).resolve()
-        if not path.is_file():
-            raise ConfigError(f"rule {name}: no such file {place}")
-        found = importlib.util.spec_from_file_location(f"tiebreak_rule_{fingerprint(str(path))[:12]}", path)
-        if found is None or found.loader is None:
-            raise ConfigError(f"rule {name}: {place} is no Python file")
-        module = importlib.util.module_from_spec(found)
-        sys.modules[found.name] = module  # dataclasses and the like look their module up
-        found.loader.exec_module(module)
-    except ConfigError:
-        raise
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code may raise anything
-        raise ConfigError(f"rule {name}: cannot be imported ({type(error).__name__}: {one_line(error, 200)})") from None
+def _module(place: str) -> ModuleType:
+    """Run the user's code and return its module; raises whatever that raises."""
+    if not place.endswith(".py"):
+        return importlib.import_module(place)
+    path = Path(place).resolve()
+    found = importlib.util.spec_from_file_location(f"tiebreak_rule_{fingerprint(str(path))[:12]}", path)
+    if found is None or found.loader is None:
+        raise ImportError("no Python file")
+    module = importlib.util.module_from_spec(found)
+    sys.modules[found.name] = module  # dataclasses and the like look their module up
+    found.loader.exec_module(module)
     return module
 
 
@@ -171,8 +190,9 @@ def _check_arguments(settings: RuleJudge, function: Callable[..., Any]) -> bool:
     """
     where = f"rule {settings.reward}"
     try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # written in C: it will say so itself
+        with _of_the_user():
+            parameters = inspect.signature(function).parameters.values()
+    except _Raised:  # written in C: it will say so itself
         return True
     takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
     by_name = [one for one in parameters if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD)]
