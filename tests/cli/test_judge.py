@@ -260,11 +260,61 @@ def test_one_ctrl_c_ends_a_judge_whose_server_stalls_and_what_was_answered_is_ke
         assert kept.execute("SELECT count(*) FROM answers").fetchone() == (3,)
 
 
-def test_a_judge_that_says_nothing_exits_with_1_and_says_why(pairs):
+NO_VERDICT = {
+    "nan": "return [float('nan')] * len(completions)",
+    "raises": "return 1 / 0",
+    "none": "return [None] * len(completions)",
+    "one": "return [1.0]",
+}
+
+
+@pytest.mark.parametrize("body", NO_VERDICT.values(), ids=NO_VERDICT)
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_a_judge_that_says_nothing_ends_with_an_error_in_the_one_document_and_in_the_last_line(
+    pairs, here, body, quiet
+):
+    (here / "mine.py").write_text(f"def f(completions, **kwargs):\n    {body}\n", encoding="utf-8")
+    done = run(pairs, "--judge", "rule:mine.py:f", "--json", *quiet)
+    assert done.exit_code == 1
+    told = json.loads(done.stdout)
+    words = "6 of 6 questions have no verdict (6 not rated)"
+    assert (told["error"], told["message"], told["exit_code"]) == ("NoVerdict", words, 1)
+    assert (told["win_rate"], told["not_judged"]) == (None, {"not rated": 6})
+    lines = done.stderr.splitlines()
+    assert lines[-1] == f"error: {words}"
+    assert len(lines) == len(set(lines))
+
+
+def test_a_server_that_says_nothing_of_use_ends_with_1_and_why(pairs):
     with endpoint(lambda question, number: "hard to say") as found:
         done = run(pairs, *server(found), "--quiet")
     assert done.exit_code == 1
     assert "not judged: 6 (6 no clear verdict)" in done.stdout
+    assert done.stderr == "error: 6 of 6 questions have no verdict (6 no clear verdict)\n"
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_questions_without_a_verdict_among_others_are_a_warning_in_the_last_line(pairs, words):
+    def some(question, number):
+        return "hard to say" if "Question 3?" in question else longer(question)
+
+    with endpoint(some) as found:
+        done = run(pairs, *server(found), *words)
+        assert run(pairs, *server(found), *words, "--quiet").stderr == ""
+    assert done.exit_code == 0
+    assert done.stderr.splitlines()[-1] == "warning: 1 of 6 questions have no verdict (1 no clear verdict)"
+    if words:
+        told = json.loads(done.stdout)
+        assert told["not_judged"] == {"no clear verdict": 1}
+        assert "error" not in told
+
+
+def test_a_judge_that_says_nothing_is_calibrated_as_not_known_and_says_so(pairs, here):
+    (here / "mine.py").write_text("def f(completions, **kwargs):\n    return 1 / 0\n", encoding="utf-8")
+    done = run("calibrate", pairs, "--judge", "rule:mine.py:f")
+    assert done.exit_code == 4
+    assert "none of 6 pairs was judged" in done.stdout
+    assert done.stderr.splitlines()[-1] == "warning: 6 of 6 questions have no verdict (6 not rated)"
 
 
 def test_the_function_does_what_the_command_does(pairs):

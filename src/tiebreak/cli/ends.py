@@ -109,6 +109,12 @@ def _where(error: BaseException) -> str:
     return f" at {Path(frames[-1].filename).relative_to(PACKAGE)}:{frames[-1].lineno}"
 
 
+def say_last(what: str, message: str) -> None:
+    """Print the last line of a command that came to its end, and has more to say than its result."""
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+        sys.stderr.write(f"{what}: {printable(one_line(masked(message, secrets_of(os.environ))))}\n")
+
+
 def tell(error: BaseException, words: Sequence[str]) -> int:
     """Print how a command that was called with `words` ended, and return its exit code."""
     end, known = end_of(error), secrets_of(os.environ)

@@ -6,17 +6,21 @@ Owns its two forms: judging a file, and holding a judge against what people chos
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import tiebreak
 from tiebreak.cli.completion import run_folders, settings
 from tiebreak.cli.data import Columns, Form, Json, Quiet, assignments, examples
+from tiebreak.cli.ends import say_last
 from tiebreak.cli.gate import EXIT_CODES
 from tiebreak.config import load_judge
 from tiebreak.errors import EXIT_FAILURE, ConfigError
 from tiebreak.reporting import console
+
+if TYPE_CHECKING:  # for --help, a verb need not be loaded
+    from tiebreak.verbs.judge import Judged
 
 CALIBRATE = "calibrate"
 
@@ -74,8 +78,9 @@ def judge(
 ) -> None:
     """Let a judge say which of two answers is better, or hold a judge against what people chose.
 
-    Exit code 1 where it stopped half-way: the same command goes on there. With calibrate: 0 where it agrees with people
-    better than chance, 3 where it certainly hardly does, 4 where that is not known.
+    Exit code 1 where it stopped half-way (the same command goes on there), or where no question has a verdict.
+    With calibrate: 0 where it agrees with people better than chance, 3 where it certainly hardly does, 4 where that is
+    not known.
     """
     calibrate, files = words[0] == CALIBRATE, words[words[0] == CALIBRATE :]
     if len(files) != 1:
@@ -91,8 +96,17 @@ def judge(
         dry_run=dry_run,
         quiet=quiet,
     )
-    console.print_json(found.as_dict()) if as_json else console.print_text("\n".join(found.lines()))
-    if found.agreement is not None:
-        raise typer.Exit(EXIT_CODES[found.agreement.verdict])
-    if found.num and not dry_run and found.win_rate is None:
-        raise typer.Exit(EXIT_FAILURE)
+    _tell(found, as_json, quiet)
+
+
+def _tell(found: Judged, as_json: bool, quiet: bool) -> None:
+    """Print what was found, say in a last line what was not, and exit as both deserve."""
+    calibrated, told = found.agreement, found.as_dict()
+    has_nothing = calibrated is None and found.win_rate is None and found.lacks is not None
+    if has_nothing:
+        told |= {"error": "NoVerdict", "message": found.lacks, "exit_code": EXIT_FAILURE}
+    console.print_json(told) if as_json else console.print_text("\n".join(found.lines()))
+    if found.lacks and (has_nothing or not quiet):
+        say_last("error" if has_nothing else "warning", found.lacks)
+    if calibrated or has_nothing:
+        raise typer.Exit(EXIT_CODES[calibrated.verdict] if calibrated else EXIT_FAILURE)

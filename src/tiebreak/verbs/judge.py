@@ -87,7 +87,8 @@ class Judged:
             told += [f"left out: {', '.join(f'{num} {reason}' for reason, num in self.left_out.items())}"]
         told += [f"judge: {self.judge['kind']}{':' if named else ''}{named}"]
         if self.win_rate is None:
-            return [*told, self.estimate.says] if not self.not_judged else [*told, *self._unsaid()]
+            said = self._unsaid() if self.not_judged else [self.estimate.says]
+            return [*told, *said, *(self.agreement.lines() if self.agreement else [])]
         told += [f"{first} wins: {shown(asdict(self.win_rate), 'share')}, a tie is one half"]
         if self.length_controlled is not None:
             told += [f"at the same length: {shown(asdict(self.length_controlled), 'share')}"]
@@ -103,9 +104,18 @@ class Judged:
             ]
         return told + (self.agreement.lines() if self.agreement else [])
 
+    @property
+    def lacks(self) -> str | None:
+        """How many questions have no verdict, and why; None where all have one, or nothing was asked."""
+        num, reasons = self._unjudged()
+        return f"{num} of {self.num} questions have no verdict ({reasons})" if num else None
+
     def _unsaid(self) -> list[str]:
-        reasons = ", ".join(f"{num} {reason}" for reason, num in self.not_judged.items())
-        return [f"not judged: {sum(self.not_judged.values())} ({reasons})"] if reasons else []
+        num, reasons = self._unjudged()
+        return [f"not judged: {num} ({reasons})"] if num else []
+
+    def _unjudged(self) -> tuple[int, str]:
+        return sum(self.not_judged.values()), ", ".join(f"{num} {reason}" for reason, num in self.not_judged.items())
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON takes it."""
