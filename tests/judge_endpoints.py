@@ -63,7 +63,7 @@ def endpoint(answer: Callable[[str, int], Reply | str]) -> Iterator[Endpoint]:
                 self.close_connection = True
                 with contextlib.suppress(OSError):
                     self.wfile.write(reply.forever[0])
-                    while True:
+                    while reply.forever[1] or self.rfile.read(1):  # which waits until nobody is there
                         self.wfile.write(reply.forever[1])
                         time.sleep(0.05 if len(reply.forever[1]) < 1000 else 0)
                 return

@@ -220,7 +220,7 @@ def test_an_answer_in_no_known_form_is_one_line(serve, body):
 def test_a_key_that_cannot_be_sent_is_refused_by_its_name(serve, monkeypatch):
     fake, server = serve()
     monkeypatch.setenv("TIEBREAK_TEST_KEY", "acct:9f8e7d6c5b4a3210\n")
-    with pytest.raises(ConfigError, match="the environment variable TIEBREAK_TEST_KEY holds no key: blanks") as refusal:
+    with pytest.raises(ConfigError, match="variable TIEBREAK_TEST_KEY holds blanks, line ends or") as refusal:
         server.answer(CHATS[:1], Sampling(4, 1.0))
     assert "9f8e" not in str(refusal.value)
     assert fake.asked == []

@@ -246,9 +246,11 @@ def test_an_answer_that_is_too_much_or_packed_oddly_is_no_verdict_of_that_questi
     def once(question, number):
         return reply if "answer 2" in part(question, "answer A") else longer(question)
 
+    told = Told()
     with endpoint(once) as server:
-        found, _ = ask(server.url, QUESTIONS[:2])
+        found, _ = ask(server.url, QUESTIONS[:2], told)
     assert [one.first for one in found] == [1.0, None]
+    assert told.lines[-1].startswith(f"m: 2 of 4 requests brought no verdict, the first: no answer: of no use: {words}")
     assert found[1].says.startswith(f"no answer: of no use: {words}")
     assert len(server.requests) == 4
 
@@ -455,7 +457,7 @@ def test_the_key_is_sent_and_written_nowhere_even_if_the_server_repeats_it(ask, 
 def test_a_key_that_cannot_be_sent_is_refused_by_its_name_before_any_call(ask, monkeypatch, form):
     monkeypatch.setenv("MY_OWN", form.format(KEY))
     with endpoint(longer) as server:
-        with pytest.raises(ConfigError, match="the environment variable MY_OWN holds no key: blanks") as refusal:
+        with pytest.raises(ConfigError, match="the environment variable MY_OWN holds blanks, line ends or") as refusal:
             ask(server.url, key_variable="MY_OWN")
         assert server.requests == []
     assert KEY not in str(refusal.value)

@@ -137,7 +137,7 @@ def key_in(variable: str) -> str:
     key = os.environ.get(variable, "")
     if not all("!" <= character <= "~" for character in key):
         raise ConfigError(
-            f"the environment variable {variable} holds no key: blanks, line ends or characters beyond ASCII are among "
-            "it; set it anew, to the key alone"
+            f"the environment variable {variable} holds blanks, line ends or characters beyond ASCII, which no key "
+            "has; set it to the key alone"
         )
     return key

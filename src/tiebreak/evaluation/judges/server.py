@@ -91,6 +91,10 @@ class Server:
                 f"{error}; {num_kept} of {len(places)} answers are kept; once that is mended, or the cap is "
                 "higher, the same command goes on there"
             ) from None
+        unsaid = [one.says for _, one in sorted(found.items(), key=lambda it: it[0]) if one.first is None]
+        if unsaid:
+            told = f"{len(unsaid)} of {len(questions)} requests brought no verdict, the first: {unsaid[0]}"
+            self._given.progress.warn(f"{self._settings.model}: {told}")
         return [found[place] for place in range(len(questions))]
 
     def _ask(self, key: str, question: Question) -> Preference:
