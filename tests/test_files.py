@@ -111,8 +111,23 @@ def test_what_two_killed_processes_left_costs_their_last_rows_and_no_others(tmp_
 @pytest.mark.parametrize("line", [b"{", b"\xff", b"\0\0\0", b"[]", b"1", b"[" * 100_000, b""])
 def test_a_line_that_is_no_row_costs_itself_alone(tmp_path, line):
     path = tmp_path / "kept.jsonl"
-    path.write_bytes(b'{"a": "\xe2\x80\xa8"}\n' + line + b'\n{"a": 2}\n')
+    append_jsonl(path, [{"a": "\u2028"}])
+    with path.open("ab") as file:
+        file.write(line + b"\n")
+    append_jsonl(path, [{"a": 2}])
     assert list(appended_jsonl(path)) == [{"a": "\u2028"}, {"a": 2}]
+
+
+def test_a_row_that_is_not_what_was_written_costs_itself_alone(tmp_path):
+    """A flipped digit would be a number like any other."""
+    path, rows = tmp_path / "kept.jsonl", [{"key": "a", "loss": 0.125}, {"key": "b", "loss": 0.5}]
+    append_jsonl(path, rows)
+    whole = path.read_bytes()
+    [first, _, _] = whole.split(b"\n")
+    for place in range(len(first)):
+        for bit in range(8):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+            assert list(appended_jsonl(path)) == rows[1:]
 
 
 def test_rows_go_to_a_full_disk_in_silence_and_to_no_folder_aloud(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -108,7 +109,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Add one JSON object a line to a file of work that could be done again; numbers need not be finite.
+    """Add one JSON object a line, behind its digest, to a file of work that could be done again; numbers need not be
+    finite.
 
     What a killed process left of a line goes first, so that nothing is glued to it. A full disk costs these rows and
     says nothing; any other OSError is raised.
@@ -118,19 +120,29 @@ def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
             if (end := file.seek(0, os.SEEK_END)) and file.seek(end - 1) and file.read(1) != b"\n":
                 file.seek(0)
                 file.truncate(file.read().rfind(b"\n") + 1)
-            file.write(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+            file.write(b"".join(_proven(json.dumps(row).encode()) + b"\n" for row in rows))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
 
 
 def appended_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the JSON objects of a file that was appended to; no file, no rows, and a line that is none is left out."""
+    """Yield the JSON objects of a file that was appended to; no file, no rows.
+
+    A line that is not what was written is left out: a flipped digit would be a number like any other.
+    """
     for line in path.read_bytes().split(b"\n") if path.exists() else ():
-        with contextlib.suppress(ValueError, RecursionError):
-            row = json.loads(line.decode("utf-8"))
-            if isinstance(row, dict):
-                yield row
+        text = line.partition(b" ")[2]
+        if text and line == _proven(text):
+            with contextlib.suppress(ValueError, RecursionError):
+                row = json.loads(text.decode("utf-8"))
+                if isinstance(row, dict):
+                    yield row
+
+
+def _proven(text: bytes) -> bytes:
+    """Return a line behind the first half of its digest, which anybody who damages it by chance fails to meet."""
+    return hashlib.sha256(text).hexdigest()[:32].encode() + b" " + text
 
 
 def opened(path: Path, mode: int = 0o666) -> IO[bytes]:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 
@@ -13,6 +12,7 @@ from tiebreak.engine.attention import use_plain_attention
 from tiebreak.engine.scorer import PlainScorer
 from tiebreak.evaluation.draws import draw
 from tiebreak.evaluation.kept import KeptRows
+from tiebreak.files import appended_jsonl
 from tiebreak.progress import Silent
 from tiebreak.records import Message, Pair
 from tiny import disturb, load, settings
@@ -54,7 +54,7 @@ def test_each_answer_is_scored_by_whoever_wrote_it_and_by_the_reference(tiny_mod
     renderer = loaded.policy.renderer(config.data)
     [eos] = loaded.policy.eos_ids
     rows = _drawn(loaded, config, tmp_path)
-    written = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    written = list(appended_jsonl(tmp_path / "answers.jsonl"))
     ids_of = {line["text"]: tuple(line["ids"]) for line in written}
     for pair, row in zip(sorted(PAIRS, key=lambda pair: pair.prompt_id), rows, strict=True):
         prompt = renderer.prompt(pair.prompt)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tiebreak.config import build_config
 from tiebreak.config.losses import SECTIONS
 from tiebreak.maths.objectives import Objective, Stated
 from tiny import disturb, load, settings, step, token_pairs
@@ -26,6 +27,8 @@ PAIRS = [
 ]
 OBJECTIVES = {name: Objective.of(section()) for name, section in SECTIONS.items()}
 OBJECTIVES |= {"dpo, soft labels": Objective.of(SECTIONS["dpo"](soft_labels=True)), "a toy": CENTRED}
+TERMS = {"terms": [{"name": "aot", "beta": 0.3}, {"name": "simpo", "weight": 0.3}, {"name": "odpo", "weight": 2.0}]}
+OBJECTIVES["a sum"] = Objective.of(build_config({"loss": TERMS}).loss)
 
 
 def _undivided(loaded, objective):

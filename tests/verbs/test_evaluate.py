@@ -20,7 +20,7 @@ from tiebreak.cli.app import app
 from tiebreak.config import DataConfig
 from tiebreak.data.reader import read_pairs
 from tiebreak.errors import ConfigError, DataError, ModelError
-from tiebreak.files import as_json
+from tiebreak.files import appended_jsonl, as_json
 from tiebreak.progress import Silent
 from tiebreak.verbs import train
 from tiebreak.verbs.evaluate import as_the_run_reads, evaluate
@@ -219,7 +219,7 @@ def test_checkpoints_whose_evaluation_was_killed_twice_lose_nothing_that_was_don
     # What stood there is not scored again, and what came since stands on lines of its own.
     assert kept.read_bytes().startswith(lines)
     assert len(kept.read_bytes()) > len(lines)
-    assert all(json.loads(line) for line in kept.read_bytes().splitlines())
+    assert len(list(appended_jsonl(kept))) == len(kept.read_bytes().splitlines())
     [found] = evaluate(run, checkpoints=True)["checkpoints"]
     assert _table(found) == _table(run.evaluation)
     assert not kept.exists()

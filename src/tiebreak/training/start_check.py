@@ -32,7 +32,7 @@ def check_start(
     with evaluation_mode(policy.network), torch.no_grad():
         said = policy.score(shown).summed()
     _require_numbers(policy, shown, said)
-    if not objective.formula.asks_reference:
+    if not objective.asks_reference:
         return
     with reference.model() as frozen, torch.no_grad():
         start = frozen.score(shown).summed()

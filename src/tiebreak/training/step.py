@@ -75,7 +75,7 @@ def _gradient(
     """Add the gradient of the mean loss over the `num` examples of a step, micro-batch after micro-batch."""
     found = []
     for group in groups:
-        frozen = reference.logps(group).summed() if objective.formula.asks_reference else None
+        frozen = reference.logps(group).summed() if objective.asks_reference else None
         said = policy.score(group).summed()
         losses = objective(said, frozen, Stated.of(group, objective.facts, said.sums))
         ((_weights(group, said) * losses.losses).sum() / num).backward()  # type: ignore[no-untyped-call]
@@ -91,7 +91,7 @@ def _coupled_gradient(
     Cost: one forward pass more. With adapter dropout its masks differ from those of the second pass.
     """
     examples = [example for group in groups for example in group]
-    frozen = reference.logps(examples).summed() if objective.formula.asks_reference else None
+    frozen = reference.logps(examples).summed() if objective.asks_reference else None
     with torch.no_grad():
         said = Logps.concatenated([policy.score(group).summed() for group in groups])
     stated = Stated.of(examples, objective.facts, said.sums)

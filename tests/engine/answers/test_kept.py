@@ -11,6 +11,7 @@ import torch
 
 from tiebreak.engine.answers.answerer import Answer, Chat, Sampling, nothing
 from tiebreak.engine.answers.kept import Kept
+from tiebreak.files import append_jsonl, appended_jsonl
 from tiebreak.records import Message
 from tiny import load, settings
 
@@ -184,5 +185,7 @@ def test_another_number_or_seed_of_answers_is_asked_anew(tmp_path):
 def test_a_file_from_before_there_were_several_answers_is_known(tmp_path):
     path, chat = tmp_path / "answers.jsonl", _chat("one")
     Kept(Echo(), path).answer([chat], SAMPLING)
-    path.write_text(path.read_text().replace('"number": 0, ', ""))
+    [row] = appended_jsonl(path)
+    path.unlink()
+    append_jsonl(path, [{key: value for key, value in row.items() if key != "number"}])
     assert not _asked_again(path, chat)

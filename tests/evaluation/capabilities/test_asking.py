@@ -13,6 +13,7 @@ from tiebreak.evaluation.capabilities.asking import TaskRows, measure_tasks
 from tiebreak.evaluation.capabilities.task import Said
 from tiebreak.evaluation.capabilities.taskfiles import load_tasks
 from tiebreak.evaluation.gate import decide
+from tiebreak.files import appended_jsonl
 from tiebreak.maths.paired import mcnemar
 from tiebreak.progress import Silent
 from tiny import disturb, load, settings
@@ -173,7 +174,7 @@ def test_a_task_that_was_cut_off_goes_on_where_it_was(tiny_model, tmp_path):
     assert stop_after > 10
     # What a model is asked is appended, so nothing was asked twice, and nothing is asked any more.
     sizes = [(path.name, path.stat().st_size) for path in sorted(kept.iterdir())]
-    keys = [json.loads(line)["key"] for path in kept.iterdir() for line in path.read_text().splitlines()]
+    keys = [row["key"] for path in kept.iterdir() for row in appended_jsonl(path)]
     assert len(keys) == len(set(keys))
     again = measured(loaded, found, kept_in=kept)
     assert [(path.name, path.stat().st_size) for path in sorted(kept.iterdir())] == sizes

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from preferences import ORACLES, STOPPED
+from tiebreak.config import build_config, dump_config, load_config
 from tiebreak.config.losses import SECTIONS
+from tiebreak.errors import ConfigError
 from tiebreak.maths.logps import Logps
 from tiebreak.maths.objectives import OBJECTIVES, Objective, Stated, slopes
 
@@ -205,3 +207,53 @@ def test_ties_in_the_margins_of_a_step_keep_their_order():
     pairs = [pair, pair | {"rw": -2.0}, pair]
     found = objective("aot", beta=1.0)(*as_tensors(pairs)).losses
     assert found.mean().item() == pytest.approx(ORACLES["aot"](pairs, beta=1.0, label_smoothing=0.0), rel=1e-12)
+
+
+# ---------------------------------------------------------------------------------------------------------------- sums
+
+
+def of_terms(*terms) -> Objective:
+    return Objective.of(build_config({"loss": {"terms": list(terms)}}).loss)
+
+
+def test_a_sum_of_terms_is_the_objective_that_has_a_name_of_its_own():
+    seen = as_tensors(drawn(3))
+    made = of_terms(
+        {"name": "dpo", "beta": 0.1, "weight": 0.8}, {"name": "bco", "beta": 0.1, "weight": 0.2}, {"name": "sft"}
+    )
+    wanted = objective("mpo")(*seen)
+    assert torch.allclose(made(*seen).losses, wanted.losses, rtol=1e-12)
+    assert torch.equal(made(*seen).rewards, wanted.rewards)
+    assert (made.name, made.is_coupled, made.asks_reference) == ("dpo + bco + sft", True, True)
+
+
+def test_a_sum_needs_what_its_terms_need():
+    free = of_terms("simpo", {"name": "sft", "weight": 0.1})
+    assert not free.asks_reference and not free.is_coupled and not free.facts
+    more = of_terms({"name": "dpo", "soft_labels": True}, "odpo", "rpo_square")
+    assert more.facts == ("soft_label", "margin")
+    with pytest.raises(ValueError, match="none was given"):
+        of_terms("sft", "dpo")(as_tensors(drawn(0))[0], None)
+
+
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [
+        ({"terms": []}, "loss.terms: found .*at least 1 item"),
+        ({"terms": [{"name": "dpo", "gamma": 1}]}, "dpo does not read gamma, which is of simpo"),
+        ({"terms": [{"name": "terms"}]}, "no such objective"),
+        ({"terms": ["rpo"]}, "four papers are called so"),
+        ({"terms": [{"name": "dpo", "weight": -1}]}, "greater than or equal to 0"),
+        ({"terms": ["dpo"], "beta": 0.1}, "beside terms nothing is read; beta belongs into the term that reads it"),
+        ({"name": "dpo", "terms": ["dpo"]}, "unknown key 'loss.terms'|does not read terms"),
+    ],
+)
+def test_a_sum_refuses_what_its_terms_would(loss, told):
+    with pytest.raises(ConfigError, match=told):
+        build_config({"loss": loss})
+
+
+def test_a_sum_is_written_down_and_read_again(tmp_path):
+    config = build_config({"loss": {"terms": ["sigmoid", {"name": "sft", "weight": 0.2}]}})
+    (tmp_path / "c.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "c.yaml").loss == config.loss

@@ -10,9 +10,9 @@ equal to the parameters of the formulas, and to the table.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get_args
 
-from pydantic import BeforeValidator, Discriminator, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from tiebreak.config.losses.gaps import (
     Alphapo,
@@ -50,6 +50,7 @@ from tiebreak.config.losses.sides import (
     SppoSoft,
 )
 from tiebreak.config.losses.sums import Cpo, CpoSimpo, IterativeRpo, Mpo, Orpo, RegularisedPo
+from tiebreak.config.section import Section
 from tiebreak.errors import nearest
 
 _Objective: TypeAlias = (
@@ -86,6 +87,10 @@ def loss_from_short(value: Any) -> Any:
     told = {"name": value} if isinstance(value, str) else value
     if not isinstance(told, Mapping):
         return value
+    if "terms" in told and told.get("name", "terms") == "terms":
+        if more := [key for key in told if key not in ("name", "terms")]:
+            raise ValueError(f"beside terms nothing is read; {more[0]} belongs into the term that reads it")
+        return {**told, "name": "terms"}
     meant, settings = meant_by(told.get("name", "dpo"))
     unread = [key for key in told if key != "name" and key not in SECTIONS[meant].model_fields]
     if unread and (readers := [other for other, one in SECTIONS.items() if unread[0] in one.model_fields]):
@@ -108,12 +113,60 @@ def _name_of(value: Any) -> Any:
     return value.get("name") if isinstance(value, Mapping) else getattr(value, "name", None)
 
 
+def _one_of(sections: Mapping[str, type[Loss]]) -> Any:
+    told = Discriminator(_name_of, custom_error_type="loss", custom_error_message="wanted a name or settings")
+    tagged = tuple(Annotated[section, Tag(name)] for name, section in sections.items())
+    return Annotated[Union[tagged], told, BeforeValidator(loss_from_short)]  # noqa: UP007 - made of a table
+
+
+class Term(Section):
+    """One objective of a sum."""
+
+    weight: float = Field(1.0, ge=0, description="Factor on its loss.")
+    if TYPE_CHECKING:
+        loss: _Objective
+    else:
+        loss: _one_of(SECTIONS)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short(cls, value: Any) -> Any:
+        """Take an objective's name alone, or its settings with the weight among them."""
+        if isinstance(value, str):
+            return {"loss": value}
+        if not isinstance(value, Mapping) or "loss" in value:
+            return value
+        return {key: one for key, one in value.items() if key == "weight"} | {
+            "loss": {key: one for key, one in value.items() if key != "weight"}
+        }
+
+
+class Terms(Loss):
+    """A weighted sum of objectives; what is recorded as rewards is the first one's."""
+
+    name: Literal["terms"] = "terms"
+    terms: Annotated[tuple[Term, ...], Field(strict=False)] = Field(
+        min_length=1, description="Objectives, each with its settings and a weight: the loss is their weighted sum."
+    )
+
+    @property
+    def takes_weights(self) -> bool:  # type: ignore[override]
+        """Whether every term does."""
+        return all(term.loss.takes_weights for term in self.terms)
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """What any term reads."""
+        return tuple(dict.fromkeys(fact for term in self.terms for fact in term.loss.facts))
+
+    @property
+    def needs_margins_above_zero(self) -> bool:
+        """Whether any term does."""
+        return any(term.loss.needs_margins_above_zero for term in self.terms)
+
+
 if TYPE_CHECKING:
-    LossConfig: TypeAlias = _Objective
+    LossConfig: TypeAlias = _Objective | Terms
 else:
-    LossConfig = Annotated[
-        Union[tuple(Annotated[section, Tag(name)] for name, section in SECTIONS.items())],  # noqa: UP007 - made of a table
-        Discriminator(_name_of, custom_error_type="loss", custom_error_message="wanted a name or settings"),
-        BeforeValidator(loss_from_short),
-    ]
-"""The objective that is trained, with its settings."""
+    LossConfig = _one_of({**SECTIONS, "terms": Terms})
+"""The objective that is trained, with its settings: one of the table, or a sum of them."""

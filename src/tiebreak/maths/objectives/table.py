@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
+
+from tiebreak.config.losses import Terms
 from tiebreak.config.losses.loss import Loss
 from tiebreak.maths.logps import Logps
 from tiebreak.maths.losses import Losses
@@ -256,21 +259,37 @@ class Objective:
     settings: Mapping[str, Any]
     facts: tuple[str, ...] = ()
     """What it reads of what annotators said: names of fields of `Stated`."""
+    terms: tuple[tuple[float, Objective], ...] = ()
+    """Weights and objectives of a sum; the formula is then that of the first one, whose rewards are the sum's."""
 
     @classmethod
     def of(cls, settings: Loss) -> Objective:
         """Return the objective that a configuration names, its constants filled in."""
         constants = settings.model_dump()
         name = constants.pop("name")
+        if isinstance(settings, Terms):
+            terms = tuple((term.weight, cls.of(term.loss)) for term in settings.terms)
+            names = " + ".join(one.name for _, one in terms)
+            return cls(names, terms[0][1].formula, constants, settings.facts, terms)
         return cls(name, OBJECTIVES[name], constants, settings.facts)
+
+    @property
+    def asks_reference(self) -> bool:
+        """Whether it compares with a reference."""
+        return any(one.asks_reference for _, one in self.terms) if self.terms else self.formula.asks_reference
 
     @property
     def is_coupled(self) -> bool:
         """Whether the loss of one example depends on the others of its step."""
+        if self.terms:
+            return any(one.is_coupled for _, one in self.terms)
         return self.formula.is_coupled(self.settings)
 
     def __call__(self, policy: Logps, reference: Logps | None, stated: Stated = NOTHING_STATED) -> Losses:
         """Return the loss of each example; the reference may be None where the formula does not ask it."""
+        if self.terms:
+            found = [(weight, one(policy, reference, stated)) for weight, one in self.terms]
+            return Losses(torch.stack([weight * one.losses for weight, one in found]).sum(0), found[0][1].rewards)
         return partial(self.formula.losses, **self.settings)(self.formula.view(policy, reference, stated))
 
     def at_start(self, reference: Logps, stated: Stated = NOTHING_STATED) -> Losses:
