@@ -10,9 +10,11 @@ from typer.testing import CliRunner
 import tiebreak
 from decisions import NUM, measured, rows_of
 from tiebreak.cli.app import app
+from tiebreak.config import dump_config
 from tiebreak.errors import ConfigError, RunError
 from tiebreak.files import write_json, write_jsonl
 from tiebreak.runs import Run
+from written_runs import row_of, written_run
 
 
 def _run(tmp_path, won, **changed):
@@ -102,3 +104,67 @@ def test_the_plan_says_how_many_pairs_a_gain_needs():
 def test_the_gate_wants_a_run_or_its_plan(tmp_path):
     for words in ([], [tmp_path, "--plan"]):
         assert isinstance(_command(*words).exception, ConfigError)
+
+
+# ------------------------------------------------------------------------------------------------- recorded overrides
+
+
+REASON = "poems repeat"
+
+
+def _looping(tmp_path, **settings):
+    run = written_run(
+        tmp_path,
+        *(row for key, row in rows_of(NUM).items() if key not in ("answers/repetition", "accuracy", "margin")),
+        row_of("answers/repetition", 0.1, 0.9),
+        **settings,
+    )
+    run.policy_folder.mkdir()
+    return run
+
+
+def test_a_recorded_override_counts_in_every_verdict_after_it(tmp_path):
+    run = _looping(tmp_path)
+    assert tiebreak.gate(run).verdict == "fail"
+    assert _command(run.path, "--set", f"gate.overrides.repetition={REASON}", "--record").exit_code == 0
+    plain = _command(run.path)
+    assert plain.exit_code == 0
+    assert f"repetition is overridden ({REASON})" in plain.output
+    for record in (False, True):
+        again = tiebreak.gate(run, record=record)
+        assert (again.verdict, again.overridden) == ("pass", {"repetition": REASON})
+        assert (run.verdict, run.evaluation["overridden"]) == ("pass", {"repetition": REASON})
+    # Another one comes beside it, and a new reason takes the place of the old one.
+    assert tiebreak.gate(run, ["gate.overrides.preferred=x", "gate.overrides.repetition=new"], record=True).overridden
+    assert tiebreak.gate(run).overridden == {"repetition": "new"}
+
+
+def test_recorded_overrides_are_dropped_by_name_and_that_is_said(tmp_path):
+    run = _looping(tmp_path)
+    tiebreak.gate(run, [f"gate.overrides.repetition={REASON}"], record=True)
+    looked = _command(run.path, "--set", "gate.overrides={}")
+    assert looked.exit_code == 3
+    assert f"no longer overridden: repetition ({REASON})" in looked.output
+    assert tiebreak.gate(run).verdict == run.verdict == "pass"  # nothing was written
+    assert _command(run.path, "--set", "gate.overrides={}", "--record").exit_code == 3
+    assert tiebreak.gate(run).verdict == run.verdict == "fail"
+    assert "overridden" not in tiebreak.gate(run).reason
+
+
+def test_overrides_of_the_configuration_are_dropped_there(tmp_path):
+    run = _looping(tmp_path, **{"gate.overrides": {"repetition": REASON}})
+    assert tiebreak.gate(run, {"gate.overrides": {}}).verdict == "fail"
+    with pytest.raises(ConfigError, match=r"repetition stands in .*config\.yaml; take it out there"):
+        tiebreak.gate(run, {"gate.overrides": {}}, record=True)
+    tiebreak.gate(run, record=True)
+    assert run.evaluation["recorded_overrides"] == {}
+    write_config = run.config.model_copy(update={"gate": run.config.gate.model_copy(update={"overrides": {}})})
+    run.config_file.write_text(dump_config(write_config))
+    assert tiebreak.gate(run).verdict == "fail"  # it was never recorded beside the configuration
+
+
+def test_a_run_of_before_says_its_overrides_in_its_verdict_alone(tmp_path):
+    run = _looping(tmp_path)
+    told = {key: value for key, value in run.evaluation.items() if key != "recorded_overrides"}
+    write_json(run.evaluation_file, told | {"verdict": "pass", "overridden": {"repetition": REASON, "gone": "x"}})
+    assert tiebreak.gate(run).overridden == {"repetition": REASON}

@@ -21,9 +21,10 @@ from tiebreak.config.gate import DEFAULT_RULES
 from tiebreak.errors import ConfigError, NotPassing, RegistryError, RunError
 from tiebreak.files import PART, as_json, locked, read_jsonl, write_json
 from tiebreak.fingerprint import file_digest
+from tiebreak.progress import Noting, Silent
 from tiebreak.registry import LINEAGE, Registry
 from tiebreak.runs import Run
-from tiebreak.verbs import train
+from tiebreak.verbs import evaluate, train
 from tiny import drawn_pairs, settings, unsealed
 
 
@@ -171,6 +172,15 @@ def test_what_the_run_s_own_verdict_has_overridden_counts(run, models):
     decided(run, 10)
     tiebreak.gate(run, ["gate.overrides.preferred=read by hand"], record=True)
     assert _promoted(run, models).overridden == {"preferred": "read by hand"}
+
+
+def test_measuring_anew_drops_what_was_recorded_and_says_so(run, models):
+    decided(run, 10)
+    _promoted(run, models, overrides={"preferred": "read by hand"})
+    heard = Noting(Silent())
+    evaluate.evaluate(run, heard)
+    assert any("counts again: preferred (read by hand)" in text for text in heard.warnings)
+    assert run.evaluation["recorded_overrides"] == run.evaluation["overridden"] == {}
 
 
 def test_an_override_wants_a_rule_of_the_gate_and_a_reason(run, models):

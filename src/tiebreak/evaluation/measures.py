@@ -75,7 +75,8 @@ def summarise(
 ) -> dict[str, Any]:
     """Return evaluation.json: counts, the before/after table and the verdict; `seed` is the run's.
 
-    `told` are facts from elsewhere that belong into the verdict's first line.
+    `told` are facts from elsewhere that belong into the verdict's first line. What was measured anew has no overrides
+    but those of `gate`: a reason is about what was measured before.
     """
     by_key, stream = {row.key: row for row in measured}, derive_seed(seed, "bootstrap")
     pairs = by_key["accuracy"]
@@ -87,6 +88,7 @@ def summarise(
         "table": [row.table(stream) for row in measured if not row.num_not_finite],
         "accuracy": asdict(clustered_share(pairs.after, pairs.prompts, stream)),
         **decide(by_key, gate, told, seed=seed).as_dict(),
+        "recorded_overrides": {},
     }
 
 

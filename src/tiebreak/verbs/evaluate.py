@@ -18,7 +18,7 @@ from typing import Any
 from safetensors.torch import load_file
 
 from tiebreak import files, runs
-from tiebreak.config import Config, DataConfig, SourceConfig, command, in_quotes, reading
+from tiebreak.config import Config, DataConfig, SourceConfig, command, in_quotes, quoted, reading
 from tiebreak.data.account import Side
 from tiebreak.data.formats import Pairing
 from tiebreak.data.preparation import render_side
@@ -40,6 +40,7 @@ from tiebreak.training.checkpoint import MANIFEST, Checkpoints
 from tiebreak.training.parts import Weights
 from tiebreak.training.resumption import flat
 from tiebreak.training.trained import Loaded, heldout_pairs, load, load_trained, measure_trained
+from tiebreak.verbs.gate import recorded_overrides
 
 
 def evaluate(
@@ -73,6 +74,7 @@ def evaluate(
             return _beside(asked, data, against)
         loaded = load_trained(run, progress)
         measured = asked.measured(loaded, _own_side(run, loaded.policy), run)
+        _tell_dropped(asked)
         measured.write(run)
         finished = run.manifest.get("num_steps_done") == run.manifest.get("num_steps") is not None
         status = {"status": runs.DONE, "error": None} if finished else {}
@@ -82,6 +84,15 @@ def evaluate(
             )
         write_report(run)
     return measured.evaluation
+
+
+def _tell_dropped(asked: _Asked) -> None:
+    """Warn of overrides that were recorded: they are about what was measured until now, which goes."""
+    with contextlib.suppress(RunError):  # what an evaluation wrote may be damaged
+        if gone := recorded_overrides(asked.run, asked.config.gate):
+            rules = ", ".join(f"{rule} ({reason})" for rule, reason in gone.items())
+            again = in_quotes(f"tiebreak gate {quoted(str(asked.run.path))} --record --set gate.overrides.RULE=REASON")
+            asked.progress.warn(f"what was overridden is measured anew and counts again: {rules}; {again} overrides it")
 
 
 @dataclass(frozen=True)

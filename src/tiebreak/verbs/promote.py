@@ -134,7 +134,6 @@ def _decided(run: Run, overrides: Mapping[str, str]) -> Decision:
     """
     with as_a_run_writes(run.path):
         status, told = run.manifest.get("status"), (run.manifest.get("verdict"), run.verdict)
-        recorded = {str(rule): str(reason) for rule, reason in run.evaluation.get("overridden", {}).items()}
     if status != runs.DONE:
         again = in_quotes(f"tiebreak train {quoted(str(run.config_file))}")
         raise RunError(f"{run.path}: the run is '{status}', and only one that came to its end is promoted; {again}")
@@ -144,7 +143,7 @@ def _decided(run: Run, overrides: Mapping[str, str]) -> Decision:
             raise ConfigError(f"--override {rule}: the run's gate has no such rule.{nearest(rule, rules)}")
         if not reason.strip() or reason.encode("utf-8", "replace").decode() != reason:
             raise ConfigError(f"--override {rule}: wanted the reason why it may fail, as text")
-    own = gate(run, _excused(recorded))
+    own = gate(run)
     if {*told} != {own.verdict}:
         again = in_quotes(f"tiebreak gate {quoted(str(run.path))} --record")
         raise RunError(
@@ -152,7 +151,7 @@ def _decided(run: Run, overrides: Mapping[str, str]) -> Decision:
             f"{own.verdict} by the rules of its configuration ({one_line(own.reason, 200)}); rules of your own stand "
             f"in {run.config_file.name}, and {again} decides by them"
         )
-    decision = gate(run, _excused(recorded | {rule: one_line(reason) for rule, reason in overrides.items()}))
+    decision = gate(run, {f"gate.overrides.{rule}": one_line(reason) for rule, reason in overrides.items()})
     if decision.verdict == "pass":
         return decision
     open_rules = [one for one in decision.checks if one.verdict != "pass" and not one.override]
@@ -163,10 +162,6 @@ def _decided(run: Run, overrides: Mapping[str, str]) -> Decision:
         + (f"; who takes it all the same says why for each rule: {excuse}" if excuse else ""),
         failed=decision.verdict == "fail",
     )
-
-
-def _excused(reasons: Mapping[str, str]) -> dict[str, str]:
-    return {f"gate.overrides.{rule}": reason for rule, reason in reasons.items()}
 
 
 def _require_measured(run: Run, loaded: Loaded, progress: Progress) -> None:
