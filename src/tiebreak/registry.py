@@ -58,6 +58,8 @@ class Event(BaseModel):
     """Of the version, when it was promoted."""
     overridden: dict[str, str]
     """Rules that did not hold, with the reason why it was promoted all the same."""
+    loosened: dict[str, str] = {}
+    """Default rules of the gate that were taken away or asked less, and how; lines of before do not say it."""
     run: str
     form: str
     data_fingerprint: str
@@ -72,7 +74,7 @@ class Event(BaseModel):
 
     def line(self) -> bytes:
         """Return the line without its end."""
-        return json.dumps(self.model_dump(), ensure_ascii=False).encode("utf-8")
+        return json.dumps(self.model_dump(exclude_unset=True), ensure_ascii=False).encode("utf-8")
 
 
 class Registry:

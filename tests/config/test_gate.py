@@ -31,6 +31,36 @@ def test_a_part_of_a_default_rule_changes_it_null_takes_it_away_and_others_stay(
     assert gate.rules["accuracy"] == DEFAULT_RULES["accuracy"]
 
 
+@pytest.mark.parametrize(
+    ("said", "how"),
+    [
+        ("gate.rules.distinct=null", {"distinct": "taken away"}),
+        ("gate.rules.repetition.margin=0.1", {"repetition": "margin 0.1 instead of 0.05"}),
+        ("gate.rules.preferred.value=0.4", {"preferred": "value 0.4 instead of 0.5"}),
+        ("gate.rules.moved.value=0", {"moved": "value 0 instead of 0.01"}),
+        ("gate.rules.kl.value=5", {"kl": "value 5 instead of 0.5"}),
+        ("gate.rules.shorter.required=false", {"shorter": "not required"}),
+        ("gate.rules.longer={kind: at_most, value: 200}", {"longer": "asks answers/length to be at_most by value 200"}),
+        ("gate.rules.tasks.measure=capability/a", {"tasks": "asks capability/a to be not_below_base by margin 0.03"}),
+        ("gate.rules.preferred={measure: margin}", {"preferred": "asks margin to be superior by value 0.5"}),
+        ("gate.min_prompts=2", {"gate.min_prompts": "2 instead of 20"}),
+        ("gate.confidence=0.5", {"gate.confidence": "0.5 instead of 0.95"}),
+        # What asks more, or in other words, or beside.
+        *(
+            (said, {})
+            for said in (
+                *("gate.rules.repetition.margin=0.01", "gate.rules.preferred.value=0.6", "gate.rules.kl.value=0.1"),
+                *("gate.rules.kl.required=true", "gate.rules.kl.says=far", "gate.min_prompts=50"),
+                *("gate.confidence=0.99", "gate.overrides.longer=x"),
+                "gate.rules.mine={measure: kl, kind: at_most, value: 100}",
+            )
+        ),
+    ],
+)
+def test_what_is_asked_less_than_by_default_is_known_by_name(said, how):
+    assert load_config(None, [said]).gate.loosened == how
+
+
 def test_rules_survive_being_written_down():
     config = load_config(None, ["gate.rules.distinct=null", "gate.overrides.longer=wanted"])
     assert build_config(yaml.safe_load(dump_config(config))) == config

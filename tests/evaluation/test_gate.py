@@ -132,7 +132,7 @@ def test_one_certain_failure_fails_and_is_told_first_whatever_is_not_known():
     found = _decide(gate, _wins(28, 22), looping)
     assert found.verdict == "fail"
     assert found.reason.startswith("answers/repetition +80.0 points")
-    assert found.reason.endswith(": it loops")
+    assert ": it loops; default rules taken away: " in found.reason
 
 
 def test_a_rule_over_what_nothing_measured_is_inconclusive_by_name_unless_it_does_not_insist():
@@ -213,6 +213,52 @@ def test_an_override_lets_one_rule_fail_and_is_told():
     assert "quiet is overridden (poems repeat)" in found.reason
     needless = _decide(_gate(ONE_RULE, overrides={"preferred": "in any case"}), _wins(80, 20))
     assert needless.overridden == {}
+
+
+@pytest.mark.parametrize(
+    ("measure", "rule", "before", "after", "verdict"),
+    [
+        ("capability", {"value": -100.0}, -3.0, -3.0, "inconclusive"),
+        ("capability", {"value": -2.0}, -3.0, -1.0, "pass"),
+        ("capability", {"margin": 0.0}, -3.0, -1.0, "pass"),
+        ("answers/preferred", {"value": 0.4}, 0.5, 0.9, "inconclusive"),
+        ("answers/preferred", {"value": 0.5}, 0.5, 0.9, "pass"),
+        ("answers/repetition", {"value": 0.9}, 0.1, 0.2, "inconclusive"),
+        ("answers/repetition", {"value": 0.2}, 0.4, 0.0, "pass"),
+        # What changes without one answer being better.
+        ("neutral_logps", {"margin": 0.0}, -3.0, -1.0, "inconclusive"),
+        ("answers/length", {"margin": 0.0}, 10.0, 30.0, "inconclusive"),
+        ("answers/unchanged", {"value": 0.9}, 1.0, 0.0, "inconclusive"),
+    ],
+)
+def test_what_was_so_before_training_is_no_claim(measure, rule, before, after, verdict):
+    gate = _gate({"mine": {"measure": measure, "kind": "superior"} | rule})
+    found = _decide(gate, Row.of(measure, [str(one) for one in range(200)], [before] * 200, [after] * 200))
+    assert (found.verdict, found.checks[0].verdict) == (verdict, "pass")
+    if verdict != "pass":
+        assert "no rule claims that what the model answers got better" in found.reason
+    assert found.checks[0].reached_before == ("mine asks what was so before training" in found.reason)
+
+
+def test_a_value_that_was_reached_before_guards_beside_a_claim():
+    reached = {"able": {"measure": "capability", "kind": "superior", "value": -4.0}}
+    rows = _wins(80, 20), Row.of("capability", [str(one) for one in range(200)], [-3.0] * 200, [-3.0] * 200)
+    found = _decide(_gate(ONE_RULE | reached), *rows)
+    assert found.verdict == "pass"
+    assert "1 guards hold" in found.reason
+    assert _decide(_gate(ONE_RULE | {"able": reached["able"] | {"value": -2.0}}), *rows).verdict == "fail"
+
+
+def test_default_rules_that_are_gone_or_looser_are_in_the_first_line():
+    looser = _gate(ONE_RULE | {"repetition": GateConfig().rules["repetition"].model_dump() | {"margin": 0.2}})
+    found = _decide(looser, _wins(80, 20), _row("answers/repetition", [0.1] * 100, [0.1] * 100, better="lower"))
+    assert found.verdict == "pass"
+    assert "default rules taken away: accuracy, moved, at_equal_length, unfinished" in found.reason
+    assert "repetition is looser than by default (margin 0.2 instead of 0.05)" in found.reason
+    assert found.as_dict()["loosened"] == looser.loosened
+    plain = _decide(GateConfig(), _wins(80, 20))
+    assert plain.loosened == {}
+    assert "default" not in plain.reason
 
 
 def test_facts_from_elsewhere_and_weak_evidence_are_in_the_first_line():

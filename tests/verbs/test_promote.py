@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 import tiebreak
 from decisions import NUM, decided
 from tiebreak.cli.app import app
+from tiebreak.config import dump_config, load_config
 from tiebreak.config.gate import DEFAULT_RULES
 from tiebreak.errors import ConfigError, NotPassing, RegistryError, RunError
 from tiebreak.files import PART, as_json, locked, read_jsonl, write_json
@@ -172,6 +174,39 @@ def test_what_the_run_s_own_verdict_has_overridden_counts(run, models):
     decided(run, 10)
     tiebreak.gate(run, ["gate.overrides.preferred=read by hand"], record=True)
     assert _promoted(run, models).overridden == {"preferred": "read by hand"}
+
+
+def test_rules_that_are_gone_or_looser_are_shown_wherever_a_pass_is(run, models):
+    file = run.config_file
+    rules = {name: None for name in DEFAULT_RULES if name not in ("preferred", "repetition")}
+    gate = {"rules": rules | {"repetition": {"margin": 0.5}}}
+    file.write_text(dump_config(load_config(file, {f"gate.{key}": value for key, value in gate.items()})))
+    tiebreak.gate(run, record=True, accept=["config"])
+    done = _command("promote", run.path, "--to", models, "-q")
+    assert done.exit_code == 0, done.exception
+    [event] = tiebreak.history(models).events
+    assert event.loosened == dict.fromkeys(rules, "taken away") | {"repetition": "margin 0.5 instead of 0.05"}
+    assert event.loosened == run.evaluation["loosened"]
+    assert json.loads((models / "current" / LINEAGE).read_text())["decision"]["loosened"] == event.loosened
+    shown, card = _command("history", "--to", models).output, (models / "current" / "README.md").read_text()
+    assert f"pass, {len(event.loosened)} gone or looser" in shown
+    for text in (shown, card.replace("\\_", "_"), done.output, run.report_file.read_text()):
+        assert "default rules taken away: accuracy, moved, at_equal_length" in text.replace("Default", "default")
+        assert "repetition is looser than by default (margin 0.5 instead of 0.05)" in text
+    assert "| distinct | less than the default rule asks | taken away |" in card
+
+
+def test_a_history_of_before_says_nothing_of_looser_rules_and_is_whole(two):
+    lines, before = [], "0" * 64
+    for line in (two / "history.jsonl").read_text().splitlines():
+        told = {key: value for key, value in json.loads(line).items() if key != "loosened"}
+        lines.append(json.dumps(told | {"line_before_sha256": before}))
+        before = hashlib.sha256(lines[-1].encode()).hexdigest()
+    (two / "history.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    (two / "current.json").unlink()
+    assert [event.loosened for event in tiebreak.history(two).events] == [{}, {}]
+    assert tiebreak.rollback(two, quiet=True).version == "0001-one"
+    assert len(tiebreak.history(two).events) == 3
 
 
 def test_measuring_anew_drops_what_was_recorded_and_says_so(run, models):

@@ -11,6 +11,7 @@ import typer
 
 import tiebreak
 from tiebreak.cli.data import Json, Quiet, RunPath, examples
+from tiebreak.config.gate import told_loosened
 from tiebreak.errors import ConfigError
 from tiebreak.registry import REGISTRY
 from tiebreak.reporting import console
@@ -61,6 +62,8 @@ def promote(
     console.print_text(f"{made.current} {'is already' if made.already else 'is now'} {made.version}{instead}")
     for rule, reason in made.overridden.items():
         console.print_text(f"overridden: {rule} ({reason})")
+    for said in told_loosened(made.loosened):
+        console.print_text(said)
 
 
 def rollback(to: Folder = REGISTRY, as_json: Json = False, quiet: Quiet = False) -> None:

@@ -75,6 +75,8 @@ ALL_TASKS = "capability/*"
 ON_PAIRS = ("accuracy", "margin", "loss", "chosen_likelier", "chosen_logps", "rejected_logps", "displaced",
             "calibration")  # fmt: skip
 """Measures of held-out pairs: what they say alone passes nothing."""
+NO_CLAIM = (*ON_PAIRS, "answers/length", "answers/unchanged", "answers/entropy", "neutral_logps")
+"""Measures that may change much without one answer being better."""
 
 Kind = Literal["superior", "at_least", "at_most", "not_below_base", "not_above_base"]
 _NUMBERS = {"superior": ("value", "margin"), "at_least": ("value",), "at_most": ("value",)}
@@ -253,3 +255,39 @@ class GateConfig(Section):
             if not reason.strip():
                 raise ValueError(f"overrides: {name} wants the reason why it may fail")
         return self
+
+    @property
+    def loosened(self) -> dict[str, str]:
+        """What is asked less than by default, by the name of the rule or the dotted key of the setting: in words."""
+        default = type(self)()
+        found = {
+            f"gate.{name}": f"{getattr(self, name):g} instead of {getattr(default, name):g}"
+            for name in ("confidence", "min_prompts")
+            if getattr(self, name) < getattr(default, name)
+        }
+        of_rules = {name: _looser(self.rules.get(name), rule) for name, rule in DEFAULT_RULES.items()}
+        return found | {name: how for name, how in of_rules.items() if how}
+
+
+def told_loosened(loosened: Mapping[str, str]) -> list[str]:
+    """Return what `GateConfig.loosened` found as parts of a line."""
+    gone = [name for name, how in loosened.items() if how == _GONE]
+    parts = [f"{name} is looser than by default ({how})" for name, how in loosened.items() if how != _GONE]
+    return [f"default rules taken away: {', '.join(gone)}"] * bool(gone) + parts
+
+
+_GONE = "taken away"
+
+
+def _looser(rule: GateRule | None, default: GateRule) -> str:
+    """Return how a rule asks less than the default one of its name, or something else; "" where it does not."""
+    if rule is None:
+        return _GONE
+    name = "value" if default.margin is None else "margin"
+    given, usual = getattr(rule, name), getattr(default, name)
+    if (rule.measure, rule.kind) != (default.measure, default.kind) or given is None:
+        other = next(key for key in ("value", "margin") if getattr(rule, key) is not None)
+        return f"asks {rule.measure} to be {rule.kind} by {other} {getattr(rule, other):g}"
+    wants_more = rule.kind in ("at_least", "superior")
+    parts = [f"{name} {given:g} instead of {usual:g}"] * (given < usual if wants_more else given > usual)
+    return ", ".join(parts + ["not required"] * (default.required and not rule.required))

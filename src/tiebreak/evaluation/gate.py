@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from tiebreak.config import GateConfig, GateRule
-from tiebreak.config.gate import ALL_TASKS, MEASURES, ON_PAIRS, TASKS
+from tiebreak.config.gate import ALL_TASKS, MEASURES, NO_CLAIM, TASKS, told_loosened
 from tiebreak.errors import one_line
 from tiebreak.evaluation.rows import RATE, SHARE, TOKENS, Row
 from tiebreak.fingerprint import derive_seed
@@ -51,6 +51,8 @@ class Check:
     """How many prompts would decide, were the mean what it is here; None where it is decided or no number would."""
     override: str | None = None
     """Why the verdict does not count, where the configuration says so."""
+    reached_before: bool = False
+    """Whether what it asks was so before training: then it may guard, and claims nothing."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class Decision:
     checks: Sequence[Check]
     overridden: Mapping[str, str]
     """Rules that did not hold and were overridden, with the reason."""
+    loosened: Mapping[str, str]
+    """Default rules that are taken away or ask less, and how: `GateConfig.loosened`."""
     unmeasured: Sequence[str]
     """Rules that were not held against anything, because nothing measured it and they do not insist."""
     confidence: float
@@ -98,6 +102,14 @@ class _Question:
             return self.rule.value or 0.0
         # What has to be better lies beyond the margin, what must not be worse within it.
         return self.rule.margin if self.above == (self.rule.kind == "superior") else -self.rule.margin
+
+    @property
+    def reached_before(self) -> bool:
+        """Whether the mean lay beyond a value of superiority before training."""
+        if self.rule.kind != "superior" or self.of_change:
+            return False
+        before = math.fsum(self.row.before) / len(self.row.before)
+        return before > self.threshold if self.above else before < self.threshold
 
     @property
     def values(self) -> Sequence[float]:
@@ -146,8 +158,12 @@ def decide(
     verdict, counted = _verdict(checks)
     told = [one_line(fact) for fact in told]
     overridden = {check.name: check.override for check in checks if check.override and check.verdict != "pass"}
-    reason = _reason(verdict, counted, overridden, told)
-    return Decision(verdict, reason, checks, overridden, unmeasured, gate.confidence, told)
+    spoken = [
+        *(f"{name} is overridden ({reason})" for name, reason in overridden.items()),
+        *told_loosened(gate.loosened),
+    ]
+    reason = _reason(verdict, counted, [*spoken, *told])
+    return Decision(verdict, reason, checks, overridden, gate.loosened, unmeasured, gate.confidence, told)
 
 
 def _rules(gate: GateConfig) -> Iterator[tuple[str, GateRule]]:
@@ -212,6 +228,7 @@ def _check(question: _Question, found: Resampled | None, p: float | None, gate: 
         minimum_detectable=minimum_detectable(error, level=1 - gate.confidence),
         prompts_to_decide=None if verdict != "inconclusive" or not needed else max(needed, gate.min_prompts),
         override=gate.overrides.get(question.name),
+        reached_before=question.reached_before,
     )
     return replace(check, says=_sentence(check, question, gate))
 
@@ -234,24 +251,28 @@ def _verdict(checks: Sequence[Check]) -> tuple[Verdict, list[Check]]:
         if worst := [check for check in counted if check.verdict == verdict]:
             return verdict, worst
     # A value that is reached may have been reached before: only what is better than before, or than chance, is a claim.
-    if not any(check.measure not in ON_PAIRS and check.kind == "superior" for check in checks):
-        return "inconclusive", []
+    if not any(check.measure not in NO_CLAIM and _claims(check) for check in checks):
+        return "inconclusive", [check for check in counted if check.reached_before]
     return "pass", counted
 
 
-def _reason(verdict: Verdict, counted: Sequence[Check], overridden: Mapping[str, str], told: Sequence[str]) -> str:
+def _claims(check: Check) -> bool:
+    return check.kind == "superior" and not check.reached_before
+
+
+def _reason(verdict: Verdict, counted: Sequence[Check], told: Sequence[str]) -> str:
     """Return the verdict's first line."""
-    claims = [check for check in counted if check.kind == "superior"]
-    guards = [check for check in counted if check.kind != "superior"]
+    claims = [check for check in counted if _claims(check)]
+    guards = [check for check in counted if not _claims(check)]
     if verdict == "pass":
         parts = [check.says for check in claims] + [f"{len(guards)} guards hold"] * bool(guards)
+    elif all(check.verdict == "pass" for check in counted):
+        parts = ["no rule claims that what the model answers got better, and held-out pairs alone pass nothing"]
+        parts += [f"{check.name} asks what was so before training" for check in guards]
     else:
         parts = [check.says for check in (*claims, *guards)[:3]]
         if more := (*claims, *guards)[3:]:
             parts.append(f"and {len(more)} more: {', '.join(check.name for check in more)}")
-    if not parts:
-        parts = ["no rule claims that what the model answers got better, and held-out pairs alone pass nothing"]
-    parts += [f"{name} is overridden ({reason})" for name, reason in overridden.items()]
     return one_line("; ".join([*parts, *told]))
 
 

@@ -39,7 +39,8 @@ def capability_card(run: Run) -> dict[str, Any]:
     `during` (step and mean of the first `num_probed_pairs` held-out pairs; a probe has no interval), `num` items on
     `num_prompts` prompts, whether it is `weak` evidence, and the `rules` that it is held against, each with its
     verdict, whether it `holds`, its minimum detectable effect, and the reason where it is overridden. `unmeasured` are
-    rules that insist on what nothing measured, `not_asked` those that do not insist.
+    rules that insist on what nothing measured, `not_asked` those that do not insist, `loosened` default rules that were
+    taken away or ask less, and how.
     """
     evaluation, manifest = run.evaluation, run.manifest
     stored = {str(row["key"]): row for row in run.rows(run.measures_file)}
@@ -78,7 +79,8 @@ def capability_card(run: Run) -> dict[str, Any]:
         "verdict": str(evaluation["verdict"]),
         "first_line": str(evaluation["reason"]),
         "confidence": evaluation.get("confidence"),
-        "overridden": {str(rule): str(why) for rule, why in evaluation.get("overridden", {}).items()},
+        "overridden": _texts(evaluation, "overridden"),
+        "loosened": _texts(evaluation, "loosened"),
         "num_probed_pairs": min(config.evaluation.probe_pairs, int(evaluation["num_heldout_pairs"])) if probes else 0,
         "measures": sorted(measures, key=lambda one: list(GROUPS).index(one["group"])),
         "unmeasured": [rule for rule in checks if rule["measure"] not in shown_keys],
@@ -90,6 +92,10 @@ def by_group(card: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]
     """Return the measures of a card under the headings of their groups; no group is empty."""
     groups = [(title, [one for one in card["measures"] if one["group"] == group]) for group, title in GROUPS.items()]
     return [(title, some) for title, some in groups if some]
+
+
+def _texts(evaluation: Mapping[str, Any], key: str) -> dict[str, str]:
+    return {str(rule): str(why) for rule, why in evaluation.get(key, {}).items()}
 
 
 def _group(key: str) -> str:

@@ -181,6 +181,7 @@ def _measured(card: Mapping[str, Any]) -> str:
             "| rule | verdict | found and wanted |",
             "|---|---|---|",
             *(_row(rule["name"], _verdict(rule), rule["says"]) for rule in ruled),
+            *(_row(name, "less than the default rule asks", how) for name, how in card["loosened"].items()),
             "",
             "What no rule is about was not tested: other abilities and safety among it.",
         ]

@@ -24,6 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from tiebreak.config.gate import told_loosened
 from tiebreak.errors import one_line
 from tiebreak.progress import Advance
 from tiebreak.reporting.lenient import Lenient
@@ -269,21 +270,25 @@ def print_history(history: Mapping[str, Any]) -> None:
     table = Table(box=rich.box.SIMPLE_HEAD, title=Text(printable(history["registry"])), title_justify="left")
     for heading in ("", "when", "what", "version", "verdict"):
         table.add_column(heading)
-    excuses: dict[str, Mapping[str, str]] = {}
+    excuses: dict[str, list[str]] = {}
     for event in history["events"]:
         is_current = event["event"] == len(history["events"])
-        excuses[event["version"]] = event["overridden"]
+        excuses[event["version"]] = [
+            *(f"{rule} is overridden ({reason})" for rule, reason in event["overridden"].items()),
+            *told_loosened(event["loosened"]),
+        ]
         texts = (event["time"][:16].replace("T", " "), event["what"], event["version"])
-        overridden = f", {len(event['overridden'])} overridden" if event["overridden"] else ""
+        but = f", {len(event['overridden'])} overridden" if event["overridden"] else ""
+        but += f", {len(event['loosened'])} gone or looser" if event["loosened"] else ""
         table.add_row(
             "→" if is_current else "",
             *(Text(_lined(text), style="bold" if is_current else "") for text in texts),
-            Text(event["verdict"], style=_VERDICT_STYLES[event["verdict"]]).append(overridden, style="default"),
+            Text(event["verdict"], style=_VERDICT_STYLES[event["verdict"]]).append(but, style="default"),
         )
     out.print(table)
-    for version, rules in excuses.items():
-        for rule, reason in rules.items():
-            out.print(Text(_lined(f"{version}: {rule} is overridden ({reason})")))
+    for version, said in excuses.items():
+        for one in said:
+            out.print(Text(_lined(f"{version}: {one}")))
     if history["unswitched"]:
         out.print(Text(_lined(f"{history['unswitched']}; the next promote or rollback puts it right")))
 

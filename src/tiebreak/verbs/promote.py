@@ -44,6 +44,8 @@ class Promotion:
     replaced: str | None
     verdict: str
     overridden: Mapping[str, str]
+    loosened: Mapping[str, str]
+    """Default rules that were taken away or ask less, and how."""
     form: str
     already: bool
     """Whether it was current before, so that nothing was done."""
@@ -101,6 +103,7 @@ def promote(
             version=target.name,
             verdict=decision.verdict,
             overridden=dict(decision.overridden),
+            loosened=dict(decision.loosened),
             form=artefact.form,
             policy_sha256=policy,
             lineage_sha256=file_digest(target / LINEAGE),
@@ -249,6 +252,7 @@ def _promotion(registry: Registry, event: Event, *, already: bool) -> Promotion:
         event.replaced,
         event.verdict,
         event.overridden,
+        event.loosened,
         event.form,
         already,
     )
