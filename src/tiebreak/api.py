@@ -148,8 +148,8 @@ def judge(
         _progress(quiet),
         format=format,
         columns=columns,
-        out=None if out is None else Path(out),
-        kept=None if kept is None else Path(kept),
+        out=out,
+        kept=kept,
         calibrate=calibrate,
         dry_run=dry_run,
     )

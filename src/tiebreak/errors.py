@@ -112,6 +112,12 @@ class NotPassing(TiebreakError):  # noqa: N818 - named for what was found
         self.exit_code = EXIT_FAILED if failed else EXIT_INCONCLUSIVE
 
 
+def require_name(given: object, what: str) -> None:
+    """Raise ConfigError where the name of a file or folder is empty: libraries take it for the current folder."""
+    if not str(given).strip():
+        raise ConfigError(f"{what} has no name, but an empty one; the current folder is called .")
+
+
 def one_line(message: object, limit: int | None = None) -> str:
     """Return a message without line breaks, cut to `limit` characters."""
     return " ".join(str(message).split())[:limit]

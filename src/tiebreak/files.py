@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from tiebreak.config import in_quotes, quoted
 from tiebreak.errors import RunError
 
 PART = ".tiebreak-part"
@@ -95,6 +96,21 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def _line(row: Mapping[str, Any]) -> bytes:
     return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def read_json_object(file: Path) -> dict[str, Any]:
+    """Return what a JSON file of a run holds; raises RunError, with what makes it, where that is no object."""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        evaluate = in_quotes(f"tiebreak evaluate {quoted(str(file.parent))}")
+        maker = f"{evaluate} makes it" if file.name == "evaluation.json" else "train makes a run"
+        raise RunError(f"{file.parent}: holds no {file.name}; {maker}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{file}: cannot be read ({error})") from None
+    if not isinstance(value, dict):
+        raise RunError(f"{file}: cannot be read (wanted a JSON object)")
+    return value
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

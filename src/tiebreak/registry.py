@@ -28,7 +28,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tiebreak import faults, files
-from tiebreak.errors import RegistryError, RunError, one_line
+from tiebreak.errors import RegistryError, RunError, one_line, require_name
 from tiebreak.fingerprint import file_digest
 from tiebreak.progress import Progress
 
@@ -81,6 +81,7 @@ class Registry:
     """A registry folder, existing or about to be made. A link to one is followed; links inside are refused."""
 
     def __init__(self, path: str | Path) -> None:
+        require_name(path, "the registry")
         self.path = Path(path)
         self.history_file = self.path / "history.jsonl"
         self.versions_folder = self.path / "versions"

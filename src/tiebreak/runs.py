@@ -7,15 +7,14 @@ about to be written is told there first, so that a process that is killed leaves
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from tiebreak import faults
 from tiebreak.config import Config, in_quotes, load_config, quoted
-from tiebreak.errors import ConfigError, RunError, TiebreakError, one_line
-from tiebreak.files import as_json, read_jsonl, refuse_links, whole_folder, write_bytes
+from tiebreak.errors import ConfigError, RunError, TiebreakError, one_line, require_name
+from tiebreak.files import as_json, read_json_object, read_jsonl, refuse_links, whole_folder, write_bytes
 from tiebreak.fingerprint import fingerprint
 from tiebreak.seals import DIGEST, Seal, Seals, files_in, seal_of, seal_of_file, sealed_json, top
 
@@ -99,6 +98,7 @@ class Run:
     _repr_html_: ClassVar[Callable[[Run], str]]  # what a notebook shows; `tiebreak` says it
 
     def __init__(self, path: str | Path) -> None:
+        require_name(path, "the run")
         self.path = Path(path)
 
     def __repr__(self) -> str:
@@ -124,7 +124,7 @@ class Run:
     @property
     def manifest(self) -> dict[str, Any]:
         """The content of run.json."""
-        told = _json_object(self.manifest_file)
+        told = read_json_object(self.manifest_file)
         if told.keys() & {DIGEST, "files"}:
             with contextlib.suppress(OSError, *_MISFITS):
                 if sealed_json(told) == self.manifest_file.read_bytes():
@@ -156,7 +156,7 @@ class Run:
     def audit(self) -> dict[str, Any]:
         """What the doctor found; nothing where it was not asked."""
         self.verify(self.audit_file)
-        return _json_object(self.audit_file) if self.audit_file.exists() else {}
+        return read_json_object(self.audit_file) if self.audit_file.exists() else {}
 
     @property
     def evaluation(self) -> dict[str, Any]:
@@ -195,7 +195,7 @@ class Run:
 
     def _document(self, file: Path) -> dict[str, Any]:
         self.verify(file)
-        return _json_object(file)
+        return read_json_object(file)
 
     def verify(self, *places: Path) -> None:
         """Raise RunError where one of these files and folders is not what was written, or any where none is named.
@@ -314,17 +314,3 @@ def as_a_run_writes(where: object) -> Iterator[None]:
             f"{where}: its files are not as a run writes them ({type(error).__name__}: {one_line(error, 120)}); "
             "evaluate makes its evaluation and report anew, train all of it"
         ) from None
-
-
-def _json_object(file: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        evaluate = in_quotes(f"tiebreak evaluate {quoted(str(file.parent))}")
-        maker = f"{evaluate} makes it" if file.name == "evaluation.json" else "train makes a run"
-        raise RunError(f"{file.parent}: holds no {file.name}; {maker}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{file}: cannot be read ({error})") from None
-    if not isinstance(value, dict):
-        raise RunError(f"{file}: cannot be read (wanted a JSON object)")
-    return value

@@ -255,10 +255,11 @@ def test_settings_are_frozen():
 # ------------------------------------------------------------------------------------------------ written and described
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+NAME = TEXT.filter(str.strip)
 CONFIGS = st.builds(
     Config,
-    model=st.builds(ModelConfig, name=TEXT | st.sampled_from(["5e-7", "1e5", "null", "~", "yes", "2001-01-01", "0x1"])),
-    data=st.builds(DataConfig, train=TEXT, heldout=st.none() | TEXT, heldout_share=st.floats(0.01, 0.99)),
+    model=st.builds(ModelConfig, name=NAME | st.sampled_from(["5e-7", "1e5", "null", "~", "yes", "2001-01-01", "0x1"])),
+    data=st.builds(DataConfig, train=NAME, heldout=st.none() | NAME, heldout_share=st.floats(0.01, 0.99)),
     adapter=st.builds(
         AdapterConfig,
         kind=st.sampled_from(["lora", "none"]),
@@ -269,7 +270,7 @@ CONFIGS = st.builds(
     evaluation=st.builds(
         EvaluationConfig, rule=st.none() | st.builds(RuleConfig, name=TEXT, pattern=TEXT.map(re.escape))
     ),
-    output=st.builds(OutputConfig, dir=TEXT, trackers=st.lists(TEXT, max_size=2).map(tuple)),
+    output=st.builds(OutputConfig, dir=NAME, trackers=st.lists(TEXT, max_size=2).map(tuple)),
 )
 
 

@@ -100,7 +100,7 @@ def test_a_missing_file_is_named_with_its_nearest_neighbour(folder):
     assert refusal("dta") == "dta: no such file. Did you mean 'data'?"
     assert refusal("data/b.jsonl/below") == "data/b.jsonl/below: no such file."
     assert refusal("nowhere/at/all.jsonl") == "nowhere/at/all.jsonl: no such file."
-    assert refusal("") == ": no such file."
+    assert refusal("") == refusal(" ") == "the data have no name, but an empty one; name a file, a folder or a pattern"
     (folder / "gone.jsonl").symlink_to("nowhere.jsonl")
     assert refusal("gone.jsonl") == "gone.jsonl: no such file. It is a link that leads nowhere."
 

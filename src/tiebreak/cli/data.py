@@ -17,7 +17,7 @@ from tiebreak.config.commands import FLAGS
 from tiebreak.config.foreign.trainers import TRAINERS
 from tiebreak.config.foreign.translation import translated
 from tiebreak.data.writer import writing
-from tiebreak.errors import EXIT_FAILURE, DataError
+from tiebreak.errors import EXIT_FAILURE, DataError, require_name
 from tiebreak.reporting import console
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
@@ -128,12 +128,14 @@ def check(
     config: RunConfig = None,
     overrides: Overrides = None,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="PAGE", help="Also write the findings as a page with plots.")
+        str | None, typer.Option("--html", metavar="PAGE", help="Also write the findings as a page with plots.")
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Find what would ruin a run: contradictions, leaks, shortcuts, noise, broken records. Exit 1 on errors."""
+    if html is not None:
+        require_name(html, "--html")
     data, counted = _reading(
         files,
         config,
@@ -155,8 +157,8 @@ def check(
     if html is not None:  # after the findings, which stay where no page can be written; --json prints one document
         from tiebreak.doctor.page import write_audit_page
 
-        with writing(html):
-            write_audit_page(report.as_dict(), html)
+        with writing(Path(html)):
+            write_audit_page(report.as_dict(), Path(html))
     if as_json:
         console.print_json(report.as_dict())
     elif html is not None:
@@ -168,7 +170,7 @@ def check(
 def clean(
     files: Files = None,
     *,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder, or the name of the file of kept pairs.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="New folder, or the name of the file of kept pairs.")],
     do: Annotated[
         list[str] | None,
         typer.Option("--do", metavar="CODE=ACTION", help="reject, quarantine, fix or warn; repeatable."),
@@ -195,7 +197,7 @@ def clean(
 def convert(
     files: Files = None,
     *,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="New .jsonl, .jsonl.gz, .jsonl.zst, .json or .parquet.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="New .jsonl, .jsonl.gz, .jsonl.zst, .json or .parquet.")],
     to: Annotated[str, typer.Option("--to", metavar="FORM", help="openai, trl, …; docs/data.md shows them all.")],
     form: Form = None,
     columns: Columns = None,
@@ -216,7 +218,7 @@ def init(
     files: Files = None,
     model: Model = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="CONFIG", help="New file; without it, standard output.")
+        str | None, typer.Option("--out", "-o", metavar="CONFIG", help="New file; without it, standard output.")
     ] = None,
     form: Form = None,
     columns: Columns = None,
@@ -226,7 +228,7 @@ def init(
     config: RunConfig = None,
     overrides: Overrides = None,
     origin: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--from", metavar="THEIRS", help="Take over a configuration of another trainer: YAML, JSON, .py, .sh."
         ),
@@ -253,7 +255,7 @@ def init(
         console.print_text(f"{out}: written; next: tiebreak train {quoted(str(out))}")
 
 
-def _take_over(files: list[str] | None, origin: Path, trainer: str | None, out: Path | None, as_json: bool) -> None:
+def _take_over(files: list[str] | None, origin: str, trainer: str | None, out: str | None, as_json: bool) -> None:
     text = tiebreak.init(files or None, origin=origin, trainer=trainer, out=out)
     account = translated(origin, trainer, files or None)
     if as_json:

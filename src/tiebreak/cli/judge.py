@@ -5,7 +5,6 @@ Owns its two forms: judging a file, and holding a judge against what people chos
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -67,10 +66,10 @@ def judge(
     form: Form = None,
     columns: Columns = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="JSONL", help="A row a question; gone on with if cut off.")
+        str | None, typer.Option("--out", "-o", metavar="JSONL", help="A row a question; gone on with if cut off.")
     ] = None,
     kept: Annotated[
-        Path | None, typer.Option("--kept", metavar="FILE", help="Where raw answers are kept; else the user's cache.")
+        str | None, typer.Option("--kept", metavar="FILE", help="Where raw answers are kept; else the user's cache.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be asked, and ask nothing.")] = False,
     as_json: Json = False,

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from tiebreak.config.section import Section
+from tiebreak.config.section import Place, Section
 
 
 class TaskSettings(Section):
@@ -22,7 +22,7 @@ class TaskSettings(Section):
         pattern=r"^[A-Za-z0-9][\w.-]{0,60}$",
         description="What rules and tables call it, behind capability/: letters, digits, - _ and .",
     )
-    data: str | None = Field(
+    data: Place | None = Field(
         None, description="File of questions, from the task file's folder: JSON lines, JSON, CSV, Parquet; packed, too."
     )
     items: list[dict[str, Any]] | None = Field(
@@ -167,7 +167,7 @@ def _several(value: Any) -> Any:
 class LmEvalConfig(Section):
     """Tasks of the Language Model Evaluation Harness."""
 
-    include_path: str = Field(description="Folder of lm-eval's task files; they may run code of that folder.")
+    include_path: Place = Field(description="Folder of lm-eval's task files; they may run code of that folder.")
     tasks: Annotated[tuple[str, ...], Field(strict=False, min_length=1), BeforeValidator(_several)] = Field(
         description="Names of tasks or groups of that folder."
     )

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from tiebreak.config.section import Section
+from tiebreak.config.section import Place, Section
 
 BUNDLED_PAIRS = "bundled"
 MOST_TOKENS = 10**9
@@ -47,7 +47,7 @@ Columns = Annotated[dict[str, str], BeforeValidator(_as_texts)]
 class SourceConfig(Section):
     """One of several sources that are mixed."""
 
-    path: str = Field(description="File, folder, glob, hub data set or 'bundled'.")
+    path: Place = Field(description="File, folder, glob, hub data set or 'bundled'.")
     weight: float = Field(1.0, gt=0, description="Times that each training pair is used; 0.5 takes every second one.")
     format: str = Field("auto", description="Form of the rows; auto detects it.")
     columns: Columns | None = Field(None, description="Which column is what, as data.columns.")
@@ -65,7 +65,7 @@ Mix = Annotated[tuple[SourceConfig, ...], BeforeValidator(_as_mix), Field(strict
 class DataConfig(Section):
     """Which pairs are learned from and which are held out."""
 
-    train: str | Mix = Field(
+    train: Place | Mix = Field(
         BUNDLED_PAIRS,
         description="Preference pairs: file, folder, glob, hf:OWNER/NAME@SPLIT or 'bundled'; or a list to mix, "
         "each with path and weight.",
@@ -81,7 +81,7 @@ class DataConfig(Section):
     allow: Annotated[tuple[str, ...], Field(strict=False)] = Field(
         (), description="Codes of the doctor's errors ('tiebreak check') that training accepts."
     )
-    heldout: str | None = Field(None, description="File of held-out pairs; null: split off the training file.")
+    heldout: Place | None = Field(None, description="File of held-out pairs; null: split off the training file.")
     heldout_share: float = Field(0.1, gt=0, lt=1, description="Share of prompts held out, chosen by prompt hash.")
     max_pairs: int | None = Field(
         None, ge=2, le=10**9, description="Use only the first N usable pairs of the training file."

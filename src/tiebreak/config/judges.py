@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from tiebreak.config.section import Section
+from tiebreak.config.section import Place, Section
 from tiebreak.errors import nearest
 
 _CRITERIA = "which answer is more helpful, correct and clear"
@@ -22,7 +22,7 @@ class RuleJudge(Section):
     """A function that rates an answer."""
 
     kind: Literal["rule"] = Field("rule", description="A function that rates an answer; larger is better.")
-    reward: str = Field(description="A built-in rule, FILE.py:FUNCTION or MODULE:FUNCTION, as TRL's rewards.")
+    reward: Place = Field(description="A built-in rule, FILE.py:FUNCTION or MODULE:FUNCTION, as TRL's rewards.")
     arguments: dict[str, Any] = Field({}, description="What the function is told besides prompts and completions.")
 
     def with_whole_paths(self) -> RuleJudge:
@@ -40,7 +40,7 @@ class RewardModelJudge(Section):
     """A sequence classifier with one label."""
 
     kind: Literal["reward_model"] = Field("reward_model", description="A sequence classifier with one label.")
-    model: str = Field(description="Hub id or local folder of the classifier; safetensors only.")
+    model: Place = Field(description="Hub id or local folder of the classifier; safetensors only.")
     revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
 
     def with_whole_paths(self) -> RewardModelJudge:
@@ -56,7 +56,7 @@ class ModelJudge(Section):
     """A language model in this process, asked for A or B."""
 
     kind: Literal["model"] = Field("model", description="A language model in this process, asked for A or B.")
-    model: str = Field(description="Hub id, local folder, or bundled name of the model.")
+    model: Place = Field(description="Hub id, local folder, or bundled name of the model.")
     revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
     criteria: str = Field(_CRITERIA, min_length=1, description="What the judge is asked to look at.")
 
@@ -73,7 +73,7 @@ class ServerJudge(Section):
     """A model behind any OpenAI-compatible endpoint."""
 
     kind: Literal["server"] = Field("server", description="A model behind any OpenAI-compatible endpoint.")
-    model: str = Field(description="Name of the model as the server knows it.")
+    model: Place = Field(description="Name of the model as the server knows it.")
     base_url: str | None = Field(None, description="Address, as http://127.0.0.1:8000/v1; null: OpenAI's.")
     key_variable: str = Field("OPENAI_API_KEY", description="Environment variable that holds the key, never kept.")
     criteria: str = Field(_CRITERIA, min_length=1, description="What the judge is asked to look at.")

@@ -21,7 +21,7 @@ from tiebreak.config.judges import JudgeConfig, judge_from_short
 from tiebreak.config.losses import loss_from_short
 from tiebreak.config.settings import Config, ModelConfig, leaves
 from tiebreak.config.yaml_text import parse_yaml
-from tiebreak.errors import ConfigError, one_line
+from tiebreak.errors import ConfigError, one_line, require_name
 from tiebreak.secrecy import masked
 
 _ALIKE = 0.8
@@ -40,7 +40,7 @@ def load_config(path: Path | str | None = None, overrides: Sequence[str] | Mappi
     `overrides` are `a.b=value` strings, or a mapping of dotted keys to values. `output.dir` defaults to a folder named
     after the file. Raises ConfigError, naming the key.
     """
-    tree = {} if path is None else _read_yaml(Path(path))
+    tree = {} if path is None else _read_yaml(path)
     for key, value in _parsed(overrides):
         _assign(tree, key, value)
     if path is not None and not tree:
@@ -75,7 +75,7 @@ def load_reading(
     nothing is said of any.
     """
     tree = _tree_of(path, sets, given, ("data", "model"))
-    if model:
+    if model is not None:
         _assign(tree, "model.name", model)
     config = build_config(tree, where=_where(path))
     return config.data, config.model if tree.get("model") else None
@@ -100,7 +100,7 @@ def load_judge(judge: str | Mapping[str, Any] | None, sets: Sequence[str] = ()) 
 def _tree_of(
     path: Path | str | None, sets: Sequence[str], given: Mapping[str, Any] | None, sections: Sequence[str]
 ) -> dict[str, Any]:
-    tree = {} if path is None else _read_yaml(Path(path))
+    tree = {} if path is None else _read_yaml(path)
     for key, value in _parsed(sets):
         if key.partition(".")[0] not in sections or "." not in key:
             raise ConfigError(
@@ -181,7 +181,8 @@ def build_config(tree: Mapping[str, Any], where: str = "configuration") -> Confi
 def _wanted(key: str, fault: Any, faults: Sequence[Any]) -> str:
     """Return what was wanted, in words of YAML."""
     value = fault["input"]
-    if isinstance(value, str) and any(one["type"] == "tuple_type" and one["input"] is value for one in faults):
+    of_value = [one["type"] for one in faults if one["input"] is value]
+    if isinstance(value, str) and "tuple_type" in of_value and "value_error" not in of_value:
         items = ", ".join(re.split(r"[,\s]+", value.strip(", ")))
         words = [one["ctx"]["expected"] for one in faults if one["type"] == "literal_error" and one["input"] is value]
         return f"wanted a list, like [{items[:80]}]" + "".join(f", or {word}" for word in words)
@@ -269,7 +270,9 @@ def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
     tree[last] = value
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(name: Path | str) -> dict[str, Any]:
+    require_name(name, "the configuration")
+    path = Path(name)
     try:
         if path.exists() and not path.is_file():  # a pipe would block, a device would never end
             raise ConfigError(f"{path}: is no file; {_START}")

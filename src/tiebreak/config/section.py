@@ -8,9 +8,19 @@ from __future__ import annotations
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator
 
 from tiebreak.secrecy import has_password
+
+
+def _is_a_name(value: str) -> str:
+    if not value.strip():
+        raise ValueError("wanted a name, and an empty one is none")
+    return value
+
+
+Place = Annotated[str, AfterValidator(_is_a_name)]
+"""What is looked for by its name: a file, a folder, a model."""
 
 
 class Section(BaseModel):

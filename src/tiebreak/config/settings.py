@@ -19,7 +19,7 @@ from tiebreak.config.gate import GateConfig
 from tiebreak.config.judges import JudgeConfig
 from tiebreak.config.losses import LossConfig
 from tiebreak.config.losses.gaps import Dpo
-from tiebreak.config.section import Section, sections_of
+from tiebreak.config.section import Place, Section, sections_of
 
 BUNDLED_MODEL = "smollm2-135m-instruct"
 
@@ -31,9 +31,9 @@ SAFE_LEARNING_RATES = {"none": (1e-7, 5e-6), "lora": (1e-6, 1e-4)}
 class ModelConfig(Section):
     """Which model is aligned and how it is computed."""
 
-    name: str = Field(BUNDLED_MODEL, description="Hub id, local folder, or bundled name of the model or adapter.")
+    name: Place = Field(BUNDLED_MODEL, description="Hub id, local folder, or bundled name of the model or adapter.")
     revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
-    base: str | None = Field(
+    base: Place | None = Field(
         None, description="Where the base model of an adapter is, if not where its adapter_config.json says."
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="Where to compute; auto: CUDA, MPS, CPU.")
@@ -43,7 +43,7 @@ class ModelConfig(Section):
     layout: Literal["auto", "plain"] = Field(
         "auto", description="auto: pairs packed, each prompt once, where the model allows it; plain: padded rows."
     )
-    chat_template: str | None = Field(None, description="File with a Jinja chat template, where the model has none.")
+    chat_template: Place | None = Field(None, description="File with a Jinja chat template, where the model has none.")
     chat_template_arguments: dict[str, str | int | float | bool | None] | None = Field(
         None, description="What the chat template is told, such as {enable_thinking: false}; saved with the policy."
     )
@@ -87,7 +87,7 @@ class ReferenceConfig(Section):
     """What the frozen reference says is kept, so that no run computes it twice."""
 
     # YAML reads a bare off as false.
-    store: Annotated[str, BeforeValidator(lambda value: "off" if value is False else value)] = Field(
+    store: Annotated[Place, BeforeValidator(lambda value: "off" if value is False else value)] = Field(
         "auto", description="Folder of stored log-probabilities; auto: in the user's cache; off: none."
     )
     spot_checks: int = Field(
@@ -182,7 +182,7 @@ class EvaluationConfig(Section):
         le=1_000_000,
         description="Held-out pairs a judge is tried on; one no better than chance decides nothing.",
     )
-    tasks: Annotated[tuple[str, ...], Field(strict=False)] = Field(
+    tasks: Annotated[tuple[Place, ...], Field(strict=False)] = Field(
         (), description="Task files (YAML) of your own questions, asked before and after: docs/capabilities.md."
     )
     lm_eval: LmEvalConfig | None = Field(None, description="Tasks of lm-eval, an extra, asked before and after.")
@@ -191,7 +191,7 @@ class EvaluationConfig(Section):
 class OutputConfig(Section):
     """Where results go."""
 
-    dir: str | None = Field(None, description="Run folder; null: runs/NAME_OF_THE_CONFIG_FILE.")
+    dir: Place | None = Field(None, description="Run folder; null: runs/NAME_OF_THE_CONFIG_FILE.")
     trackers: Annotated[tuple[str, ...], Field(strict=False)] = Field(
         ("tensorboard",), description="Also log to these, through accelerate: tensorboard, wandb, mlflow, trackio, …"
     )

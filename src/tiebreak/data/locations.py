@@ -35,6 +35,8 @@ def locate(spec: str) -> Located:
     """
     if spec == BUNDLED_PAIRS:
         return [(cast(Path, resources.files("tiebreak") / "bundled" / "pairs.jsonl"), "pairs.jsonl")]
+    if not spec.strip():
+        raise DataError("the data have no name, but an empty one; name a file, a folder or a pattern")
     path = Path(spec)
     if spec.startswith(HUB):
         if os.path.lexists(path):
@@ -50,7 +52,7 @@ def locate(spec: str) -> Located:
         raise DataError(f"{path}: cannot be read ({_reason(error)})") from None
     if mode is None and re.search(r"[*?\[]", spec):
         return _matching(spec)
-    if mode is None or not spec.strip():
+    if mode is None:
         raise DataError(f"{spec}: no such file.{_neighbour(path)}")
     if stat.S_ISDIR(mode):
         return _below(path)

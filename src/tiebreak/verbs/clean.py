@@ -24,7 +24,7 @@ from tiebreak.doctor.examination import Audit, audit
 from tiebreak.doctor.report import AuditReport
 from tiebreak.doctor.rules import RULES, Action
 from tiebreak.doctor.texts.flaws import visible
-from tiebreak.errors import DataError, nearest
+from tiebreak.errors import DataError, nearest, require_name
 from tiebreak.files import appear, whole_folder, write_json
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import Pair, Source
@@ -88,6 +88,7 @@ def clean(
     rule code to action, over the rules' own. Raises DataError where `out` exists, an action is not one of a rule's, or
     no pair is left.
     """
+    require_name(out, "the folder to write")
     chosen, writer, target = _chosen(actions or {}), writer_of(to), Path(out)
     names = _names(target)
     found = audit(data, progress=progress or Silent())

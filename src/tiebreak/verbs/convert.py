@@ -17,7 +17,7 @@ from tiebreak.data.formats.writing import BESIDE, Writer
 from tiebreak.data.reader import forms_of, open_data, records, refuse_unusable, training_files
 from tiebreak.data.sheets import Sheet, writer_of
 from tiebreak.data.writer import Append, require_new, rows_to
-from tiebreak.errors import DataError
+from tiebreak.errors import DataError, require_name
 from tiebreak.records import Dropped, Record
 
 NUM_EXAMPLES = 3
@@ -69,6 +69,7 @@ def convert(data: DataConfig, form: str, out: str | Path) -> Conversion:
 
     The file appears whole or not at all. Pairs that the form cannot express are counted and left out.
     """
+    require_name(out, "the file to write")
     target = Path(out)
     writer = writer_of(form)
     require_new(target)

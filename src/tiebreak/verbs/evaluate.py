@@ -26,7 +26,7 @@ from tiebreak.data.reader import PairFile, is_told_alike, read_pairs
 from tiebreak.data.render import Renderer
 from tiebreak.engine.model import Model
 from tiebreak.engine.reference.kinds import Another, Reference
-from tiebreak.errors import ConfigError, DataError, ModelError, RunError
+from tiebreak.errors import ConfigError, DataError, ModelError, RunError, require_name
 from tiebreak.evaluation import leave
 from tiebreak.evaluation.capabilities.taskfiles import load_tasks
 from tiebreak.evaluation.measuring import Measured
@@ -65,6 +65,9 @@ def evaluate(
     progress = progress or Silent()
     if checkpoints and (data or against):
         raise ConfigError("evaluate: checkpoints are measured on the run's own held-out pairs, against its reference")
+    for option, name in (("--data", data), ("--against", against)):
+        if name is not None:
+            require_name(name, option)
     asked = _Asked(run, _changed(run, overrides), progress)
     with files.locked(run.path):
         run.verify(*run.trained_files, *run.given_files)

@@ -26,7 +26,7 @@ from tiebreak.engine.model import Model
 from tiebreak.engine.models import load_artefact, save_whole
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.provenance import provenance
-from tiebreak.errors import ConfigError, ExportError
+from tiebreak.errors import ConfigError, ExportError, require_name
 from tiebreak.fingerprint import file_digest
 from tiebreak.maths.logps import Logps
 from tiebreak.progress import Progress, Silent
@@ -162,6 +162,7 @@ def _named(dtype: torch.dtype) -> str:
 
 def checked_target(out: str | Path) -> Path:
     """Return the folder that `out` leads to; raises ConfigError where an artefact could not take its place."""
+    require_name(out, "--out")
     if str(out).encode("utf-8", "replace").decode() != str(out) or "\0" in str(out):
         raise ConfigError(f"--out {str(out)!a}: is no name of UTF-8, and libraries cannot write there")
     if has_password(str(out)):

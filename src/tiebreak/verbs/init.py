@@ -28,7 +28,7 @@ from tiebreak.data.writer import require_new, writing
 from tiebreak.doctor.findings import NOISY
 from tiebreak.doctor.rules import READING_RULES, TOKEN_RULES
 from tiebreak.doctor.sentences import reading_of
-from tiebreak.errors import DataError
+from tiebreak.errors import DataError, require_name
 from tiebreak.files import write_text
 
 # Tokens of a word, for a first guess where no tokenizer is named: English prose takes 1.3, code and lists more.
@@ -86,6 +86,7 @@ def init(report: Mapping[str, Any], data: DataConfig, model: ModelConfig | None,
 def write(text: str, out: str | Path | None) -> None:
     """Write a configuration to a new file, where one is named."""
     if out is not None:
+        require_name(out, "the file to write")
         target = Path(out)
         require_new(target)
         with writing(target):

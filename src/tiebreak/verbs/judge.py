@@ -19,7 +19,7 @@ from tiebreak.config import JudgeConfig
 from tiebreak.data.reader import read_pairs
 from tiebreak.data.writer import writing
 from tiebreak.engine.answers.answerer import Chat
-from tiebreak.errors import DataError, RunError
+from tiebreak.errors import DataError, RunError, require_name
 from tiebreak.evaluation.judges.calibration import Agreement, agreement
 from tiebreak.evaluation.judges.capped import Estimate, Spent
 from tiebreak.evaluation.judges.given import Given
@@ -130,8 +130,8 @@ def judge(
     *,
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
-    out: Path | None = None,
-    kept: Path | None = None,
+    out: str | Path | None = None,
+    kept: str | Path | None = None,
     calibrate: bool = False,
     dry_run: bool = False,
     seed: int = 0,
@@ -145,11 +145,14 @@ def judge(
     JudgeError where it stopped half-way.
     """
     progress = progress or Silent()
+    for what, name in (("the file to judge", path), ("--out", out), ("--kept", kept)):
+        if name is not None:
+            require_name(name, what)
     asked = questions_of(path, format, columns)
     if calibrate and asked.sides != PAIRS:
         raise DataError(f"{path}: is no file of pairs that people judged; calibrate needs chosen and rejected")
     spent: list[Spent] = []
-    given = Given(progress, kept, spent=spent.append)
+    given = Given(progress, None if kept is None else Path(kept), spent=spent.append)
     kind = JUDGES[settings.kind]
     estimate = kind.estimate(settings, asked.questions, given)
     told = {**settings.model_dump(mode="json"), "identity": None}
@@ -158,7 +161,7 @@ def judge(
         return Judged(asked.path, asked.sides, told, *counts, {})
     with kind.make(settings, given) as opened:
         told["identity"] = opened.identity
-        with _rows(out, asked, opened.identity) as rows:
+        with _rows(None if out is None else Path(out), asked, opened.identity) as rows:
             missing = [place for place in range(len(asked.questions)) if place not in rows.known]
             with progress.stage("judged", len(asked.questions)) as advance:
                 advance(len(rows.known))

@@ -20,7 +20,7 @@ from tiebreak.config.foreign.values import NOT_TAKEN, Unfit, is_off, whole
 from tiebreak.config.loading import build_config
 from tiebreak.config.settings import leaves
 from tiebreak.config.yaml_text import parse_yaml, write_yaml
-from tiebreak.errors import ConfigError, one_line
+from tiebreak.errors import ConfigError, one_line, require_name
 from tiebreak.secrecy import masked, secrets_of
 
 _BRIEFLY = Repr()
@@ -73,6 +73,7 @@ def translated(path: str | Path, trainer: str | None = None, train: str | list[s
 
     Raises ConfigError where it cannot be read, is of another task than preference pairs, or has another objective.
     """
+    require_name(path, "the configuration")
     file = Path(path)
     found = read_foreign(file)
     whose = recognised(found, trainer, file)
