@@ -54,7 +54,9 @@ class MultipleChoice(TaskSettings):
         "{answer}", description="Which one is right: its text, its label, its place from 0, or 0 and 1 for each."
     )
     labels: str | list[Any] | None = Field(
-        None, description="What the answer calls the choices, in their order: [A, B, C, D], or a field with that."
+        None,
+        description="What the answer calls the choices, in their order: [A, B, C, D], or a field with that; choices: "
+        "by their texts; places: by their places from 0.",
     )
     as_: Literal["chat", "text"] = Field(
         "chat", alias="as", description="chat: an answer in the model's chat; text: the question goes on with it."

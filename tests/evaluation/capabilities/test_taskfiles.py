@@ -106,6 +106,43 @@ def test_the_right_answer_is_a_text_a_place_a_label_or_a_mark(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("choices", "answer", "by_text", "by_place"),
+    [
+        ([1, 2, 3, 0], 2, "2", "3"),
+        (["1", "2", "3", "0"], 2, "2", "3"),
+        ([1, 2, 3, 0], "2", "2", "3"),
+        (["10", "0"], 0, "0", "10"),
+        ([5, 1, 3], "1", "1", "1"),
+        ([0, 1, 2], 1, "1", "1"),
+        ([1, 2, 5], 5, "5", None),
+        ([-1, 0, 1], 0, "0", "-1"),
+    ],
+)
+def test_a_number_that_is_a_choice_and_the_place_of_another_is_no_answer_until_labels_say_which(
+    tmp_path, choices, answer, by_text, by_place
+):
+    row = {"question": "q", "choices": choices, "answer": answer}
+
+    def right(labels):
+        [task] = load_tasks([written(tmp_path, CHOICE + f"data: q.jsonl\n{labels}", [row])])
+        return task.items[0].right[0]
+
+    assert right("labels: choices\n") == by_text
+    if by_place is None:
+        assert "is none of the places" in refusal(written(tmp_path, CHOICE + "data: q.jsonl\nlabels: places\n", [row]))
+        assert "say labels: choices" in refusal(written(tmp_path, rows=[row]))
+    elif by_text == by_place:
+        assert right("") == right("labels: places\n") == by_text
+    else:
+        assert right("labels: places\n") == by_place
+        told = refusal(written(tmp_path, rows=[QUESTIONS[0], row]))
+        assert told.startswith(
+            f"{tmp_path / 'q.jsonl'}:2: answer {answer!r} is the choice '{by_text}', and the place of"
+        )
+        assert told.endswith("labels: choices, or labels: places")
+
+
+@pytest.mark.parametrize(
     ("row", "said"),
     [
         ({"question": "q", "choices": ["x", "y"]}, "'answer' is missing; there is 'question, choices'"),

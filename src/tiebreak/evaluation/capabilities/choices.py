@@ -38,6 +38,7 @@ class Choosing:
         listed = config.choices if isinstance(config.choices, list) else [config.choices]
         self._choices = [Template(one) for one in listed]
         self._is_list = isinstance(config.choices, list)
+        self._by = config.labels if config.labels in ("choices", "places") else None
         self._labels = Template(config.labels) if isinstance(config.labels, str) else config.labels
         self._ending = Template(config.ending or "")
         self._as, self._between, self._metric = config.as_, config.between, config.metric
@@ -74,6 +75,12 @@ class Choosing:
             if len(answer) != len(choices) or sum(mark in (1, True) for mark in answer) != 1:
                 raise ValueError(f"wanted one 1 among a mark for each of {len(choices)} choices, found {shown(answer)}")
             return next(place for place, mark in enumerate(answer) if mark in (1, True))
+        if self._by:
+            called = choices if self._by == "choices" else [str(place) for place in range(len(choices))]
+            text = self._answer.text(row)
+            if text not in called:
+                raise ValueError(f"answer {shown(answer)} is none of the {self._by} {shown(called)}, as labels wants")
+            return called.index(text)
         if self._labels is not None:
             labels = self._labels if isinstance(self._labels, list) else self._labels.value(row)
             if not isinstance(labels, list) or len(labels) < len(choices):
@@ -82,9 +89,13 @@ class Choosing:
             if len(named) != 1:
                 raise ValueError(f"answer {shown(answer)} is not among the labels {shown(labels)}")
             return named[0]
+        _refuse_two_readings(answer, choices)
         if isinstance(answer, int) and not isinstance(answer, bool):
+            hint = "; where it is the choice itself, say labels: choices" if shown(answer) in choices else ""
             if not 0 <= answer < len(choices):
-                raise ValueError(f"answer {shown(answer)} is no place among {len(choices)} choices, counted from 0")
+                raise ValueError(
+                    f"answer {shown(answer)} is no place among {len(choices)} choices, counted from 0" + hint
+                )
             return answer
         if answer not in choices:
             raise ValueError(
@@ -127,6 +138,19 @@ class Choosing:
         best = max(scores)
         likeliest = scores[item.choices.index(item.right[0])] == best
         return Said(likeliest / scores.count(best), details)
+
+
+def _refuse_two_readings(answer: Any, choices: list[str]) -> None:
+    """Raise ValueError where an answer is one of the choices, and the place of another one."""
+    text = shown(answer) if isinstance(answer, int) and not isinstance(answer, bool) else answer
+    if not (isinstance(text, str) and text in choices and text.isascii() and text.isdigit() and len(text) < 4):
+        return
+    place = int(text)
+    if place < len(choices) and choices[place] != text:
+        raise ValueError(
+            f"answer {shown(answer)} is the choice {shown(text)}, and the place of {shown(choices[place])}; say which "
+            "is meant: labels: choices, or labels: places"
+        )
 
 
 def _same(one: Any, two: Any) -> bool:
