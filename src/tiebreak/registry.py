@@ -61,7 +61,7 @@ class Event(BaseModel):
     loosened: dict[str, str] = {}
     """Default rules of the gate that were taken away or asked less, and how; lines of before do not say it."""
     run: str
-    form: str
+    form: Literal["merged", "adapter"]
     data_fingerprint: str
     config_fingerprint: str
     base_model: str

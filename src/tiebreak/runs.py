@@ -296,6 +296,13 @@ def open_run(path: str | Path) -> Run:
     status = run.manifest.get("status")
     # policy/ appears whole or not at all, so it can be used even where what came after it was cut off.
     if not run.policy_folder.is_dir():
+        owner = Run(run.path.resolve().parent.parent)
+        if run.path.resolve().parent == owner.evaluations_folder and run.evaluation_file.exists():
+            judge = in_quotes(f"tiebreak judge {quoted(str(run.samples_file))} --judge KIND:NAME")
+            raise RunError(
+                f"{run.path}: is no run, but what one evaluation of {owner.path} measured; its verdict and numbers are "
+                f"in {run.evaluation_file.name}, and {judge} reads its answers; other commands take {owner.path}"
+            )
         again = in_quotes(f"tiebreak train {quoted(str(run.config_file))}")
         next_step = f"go on with {again}" if run.config_file.exists() else "train it anew"
         raise RunError(f"{run.path}: the run is '{status}' and holds no trained policy; {next_step}")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiebreak.config import GateConfig
-from tiebreak.evaluation.gate import decide
+from tiebreak.evaluation.gate import decide, not_heard
 from tiebreak.evaluation.rows import Row
 
 ONE_RULE = {"preferred": {"measure": "answers/preferred", "kind": "superior", "value": 0.5}}
@@ -267,6 +267,23 @@ def test_facts_from_elsewhere_and_weak_evidence_are_in_the_first_line():
     assert found.verdict == "pass"
     assert "weak evidence: a probe of the data's own labels" in found.reason
     assert found.reason.endswith("; length alone tells 98 % of labels")
+
+
+def test_a_judge_that_is_not_heard_is_named_once_and_nobody_is_told_to_set_one():
+    unheard = not_heard({"by": "server:big", "refusal": "max_calls 5 is reached"})
+    assert unheard == "server:big is not heard: max_calls 5 is reached"
+    assert not_heard({"by": "x", "refusal": None}) is not_heard(None) is None
+    for gate in (GateConfig(), _gate(ONE_RULE)):
+        found = decide({}, gate, ["a fact", unheard], unheard=unheard)
+        assert unheard in found.reason
+        assert found.reason.count("is not heard") == 1
+        assert "set evaluation" not in found.reason.partition("; and ")[0]
+        assert found.reason.endswith("a fact")
+    # Where no rule asks for it, it is told beside.
+    found = decide({"answers/rule": _wins(80, 20)}, _gate(), [unheard], unheard=unheard)
+    assert found.reason.endswith(unheard)
+    strict = _gate({"fair": {"measure": "answers/length_controlled", "kind": "at_least", "value": 0.5}})
+    assert f"fair: nothing measured answers/length_controlled; {unheard}" in decide({}, strict, unheard=unheard).reason
 
 
 def test_a_decision_does_not_depend_on_the_order_of_rows_or_items():

@@ -98,7 +98,10 @@ def test_the_datas_own_judge_that_cannot_be_made_or_used_decides_nothing_and_say
     assert few.as_dict(0)["num_judged"] == 0
     # Labels drawn by chance: it agrees with nobody.
     chance = asked(token_pairs(40), token_pairs(40, seed=1))
-    assert "not used" in chance.refusal
+    assert chance.refusal.startswith("it agrees with held-out labels no better than chance may (fitted on")
+    assert chance.note == ""
+    for one in (few, chance):  # who it is stands before it
+        assert "own judge" not in one.refusal
     assert chance.is_weak
     # What was fitted is found again, and not fitted anew; without training pairs and a file there is none.
     kept = (tmp_path / "judge").read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -66,6 +67,35 @@ def test_what_no_run_measured_is_no_verdict(tmp_path):
     run.measures_file.unlink()
     with pytest.raises(RunError, match=r"holds no measures.jsonl; 'tiebreak evaluate .*' makes it"):
         tiebreak.gate(run)
+
+
+def test_a_judge_that_was_not_heard_is_the_reason_also_when_it_is_decided_again(tmp_path):
+    run = _run(tmp_path, 80, **{"answers/preferred": None})
+    fact = "server:big is not heard: max_calls 5 is reached"
+    told = {"verdict": "inconclusive", "told": [fact]}
+    write_json(run.evaluation_file, told | {"judge": {"by": "server:big", "refusal": "max_calls 5 is reached"}})
+    found = tiebreak.gate(run)
+    assert found.reason.startswith(fact)
+    assert found.reason.count("not heard") == 1
+
+
+def test_a_note_of_before_is_called_weak_evidence_once(tmp_path):
+    weak = replace(rows_of(80)["answers/preferred"], weak=True, note="weak evidence: the data's own judge")
+    assert tiebreak.gate(_run(tmp_path, 80, **{"answers/preferred": weak})).reason.count("weak evidence") == 1
+
+
+@pytest.mark.parametrize("command", ["gate", "report", "promote", "chat", "export", "evaluate"])
+def test_the_folder_of_an_evaluation_says_what_it_is(tmp_path, command):
+    run = _run(tmp_path, 80)
+    beside = Run(run.evaluations_folder / "other-12345678")
+    beside.path.mkdir(parents=True)
+    write_json(beside.manifest_file, {})
+    write_json(beside.evaluation_file, {"verdict": "pass"})
+    words = {"export": ["--out", str(tmp_path / "out")], "chat": ["--prompt", "a"]}.get(command, [])
+    done = CliRunner().invoke(app, [command, str(beside.path), *words])
+    assert isinstance(done.exception, RunError)
+    assert f"is no run, but what one evaluation of {run.path} measured" in str(done.exception)
+    assert "samples.jsonl --judge KIND:NAME' reads its answers" in str(done.exception)
 
 
 def test_measures_that_are_not_as_a_run_writes_them_are_one_line(tmp_path):

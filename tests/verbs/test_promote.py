@@ -273,6 +273,18 @@ def test_promoting_a_run_twice_says_so_and_does_nothing(run, models):
     assert _promoted(run, models, form="adapter").version == "0002-run"
 
 
+def test_another_name_or_reason_for_what_is_current_becomes_a_version_of_its_own(run, models):
+    decided(run, 10)
+    made = _promoted(run, models, overrides={"preferred": "read by hand"}, form="adapter")
+    assert _promoted(run, models).already
+    assert _promoted(run, models, name="run", overrides={"preferred": "read by hand"}).already
+    named = _promoted(run, models, name="bot")
+    assert (named.version, named.replaced, named.form, named.already) == ("0002-bot", made.version, "adapter", False)
+    again = _promoted(run, models, name="bot", overrides={"preferred": "read by two"})
+    assert (again.version, again.overridden) == ("0003-bot", {"preferred": "read by two"})
+    assert tiebreak.history(models).events[-1].overridden == run.evaluation["overridden"] == again.overridden
+
+
 # --------------------------------------------------------------------------------------------------- rollback, history
 
 

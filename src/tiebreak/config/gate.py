@@ -36,6 +36,11 @@ class Measured:
     better: Literal["higher", "lower", "neither"]
     remedy: str = "the command evaluate measures it"
 
+    @property
+    def is_judged(self) -> bool:
+        """Whether it is what a rule or a judge says of answers."""
+        return self.remedy == _UNJUDGED
+
 
 _UNJUDGED = "no rule or judge says whether answers got better; set evaluation.rule or evaluation.judge"
 _DRAWS = "set evaluation.num_draws and evaluation.drawn_prompts, and evaluation.draw_temperature to 1"

@@ -128,13 +128,15 @@ def decide(
     gate: GateConfig,
     told: Sequence[str] = (),
     *,
+    unheard: str | None = None,
     seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,
 ) -> Decision:
     """Hold rows, by their keys, against the rules.
 
     pass: every rule holds. fail: one certainly does not, or a row holds a number that is none. inconclusive: anything
-    else, as where nothing was measured, or too little. `told` are facts that belong into the verdict's first line.
+    else, as where nothing was measured, or too little. `told` are facts that belong into the verdict's first line,
+    `unheard` is one of them where a judge was asked and decides nothing (`not_heard`).
 
     A rule holds where the whole interval lies on the right side of its threshold, on `gate.min_prompts` prompts or
     more; it fails where the whole interval lies on the wrong side. Rules of superiority are claims, each of which will
@@ -153,7 +155,7 @@ def decide(
     broken = [row for row in rows.values() if row.num_not_finite and row.key not in held_to]
     checks += [Check(row.key, row.key, "fail", _not_finite(row), "finite", 0.0, unit=row.unit) for row in broken]
     missing = [(name, rule) for name, rule in _rules(gate) if not _rows_of(rule, rows)]
-    checks += [_unmeasured(name, rule, gate) for name, rule in missing if rule.required]
+    checks += [_unmeasured(name, rule, gate, unheard) for name, rule in missing if rule.required]
     unmeasured = [name for name, rule in missing if not rule.required]
     verdict, counted = _verdict(checks)
     told = [one_line(fact) for fact in told]
@@ -233,11 +235,18 @@ def _check(question: _Question, found: Resampled | None, p: float | None, gate: 
     return replace(check, says=_sentence(check, question, gate))
 
 
-def _unmeasured(name: str, rule: GateRule, gate: GateConfig) -> Check:
+def not_heard(judge: Mapping[str, Any] | None) -> str | None:
+    """Return that what evaluation.json calls `judge` decides nothing, and why; None where it does, or there is none."""
+    return f"{judge['by']} is not heard: {judge['refusal']}" if judge and judge.get("refusal") else None
+
+
+def _unmeasured(name: str, rule: GateRule, gate: GateConfig, unheard: str | None) -> Check:
     known = MEASURES.get(rule.measure)
     says = known.remedy if known else f"nothing measured {rule.measure}"
+    if known and known.is_judged and unheard:
+        says = one_line(unheard)
     if rule.measure != "answers/preferred":
-        says = f"{name}: nothing measured {rule.measure}" + (f"; {known.remedy}" if known else "")
+        says = f"{name}: nothing measured {rule.measure}" + (f"; {says}" if known else "")
     threshold = next(number for number in (rule.value, rule.margin) if number is not None)
     return Check(
         name, rule.measure, "inconclusive", says, rule.kind, threshold, override=gate.overrides.get(name)
@@ -273,7 +282,7 @@ def _reason(verdict: Verdict, counted: Sequence[Check], told: Sequence[str]) -> 
         parts = [check.says for check in (*claims, *guards)[:3]]
         if more := (*claims, *guards)[3:]:
             parts.append(f"and {len(more)} more: {', '.join(check.name for check in more)}")
-    return one_line("; ".join([*parts, *told]))
+    return one_line("; ".join([*parts, *(fact for fact in told if not any(fact in part for part in parts))]))
 
 
 # ---------------------------------------------------------------------------------------------------------------- words

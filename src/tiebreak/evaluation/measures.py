@@ -13,7 +13,7 @@ import torch
 
 from tiebreak.config import GateConfig, RuleConfig
 from tiebreak.evaluation.diversity import distinct_n, self_bleu, shared_length, words
-from tiebreak.evaluation.gate import decide
+from tiebreak.evaluation.gate import decide, not_heard
 from tiebreak.evaluation.heldout import Evidence
 from tiebreak.evaluation.probe import ProbeItem
 from tiebreak.evaluation.rows import Row
@@ -71,12 +71,17 @@ def draw_rows(draws: Samples, temperature: float) -> list[Row]:
 
 
 def summarise(
-    measured: Sequence[Row], num_samples: int, gate: GateConfig, told: Sequence[str], seed: int
+    measured: Sequence[Row],
+    num_samples: int,
+    gate: GateConfig,
+    told: Sequence[str],
+    seed: int,
+    judge: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return evaluation.json: counts, the before/after table and the verdict; `seed` is the run's.
 
     `told` are facts from elsewhere that belong into the verdict's first line. What was measured anew has no overrides
-    but those of `gate`: a reason is about what was measured before.
+    but those of `gate`: a reason is about what was measured before. `judge` is what is written down of the judge.
     """
     by_key, stream = {row.key: row for row in measured}, derive_seed(seed, "bootstrap")
     pairs = by_key["accuracy"]
@@ -87,7 +92,8 @@ def summarise(
         # A mean of what is no number is none; the verdict names the measure.
         "table": [row.table(stream) for row in measured if not row.num_not_finite],
         "accuracy": asdict(clustered_share(pairs.after, pairs.prompts, stream)),
-        **decide(by_key, gate, told, seed=seed).as_dict(),
+        **decide(by_key, gate, told, unheard=not_heard(judge), seed=seed).as_dict(),
+        "judge": judge,
         "recorded_overrides": {},
     }
 

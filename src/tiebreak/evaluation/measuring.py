@@ -21,9 +21,10 @@ from tiebreak.evaluation.capabilities.asking import measure_tasks
 from tiebreak.evaluation.capabilities.harness import measure_lm_eval
 from tiebreak.evaluation.capabilities.taskfiles import load_tasks
 from tiebreak.evaluation.draws import draw
+from tiebreak.evaluation.gate import not_heard
 from tiebreak.evaluation.heldout import Evidence, HeldoutPairs
 from tiebreak.evaluation.judges.given import Fitting, Given
-from tiebreak.evaluation.judging import Judgements, judge_answers
+from tiebreak.evaluation.judging import judge_answers
 from tiebreak.evaluation.kept import KeptRows
 from tiebreak.evaluation.measures import draw_rows, probe_rows, rows, summarise
 from tiebreak.evaluation.probe import NeutralProbe
@@ -113,17 +114,18 @@ def measure(
     measured += [one.row() for one in tasks]
     if settings.neutral_probe:
         measured += probe_rows(NeutralProbe(policy, reference, cut).rows(progress))
-    summary = summarise(measured, len(samples), gate, [*told, *_blind_spots(samples, judged)], seed)
+    judge_told = judged.as_dict(derive_seed(seed, "judge")) if judged else None
+    blind = _blind_spots(samples, judge_told)
+    summary = summarise(measured, len(samples), gate, [*told, *blind], seed, judge_told)
     summary["tasks"] = [one.summary() for one in tasks]
-    summary["judge"] = judged and judged.as_dict(derive_seed(seed, "judge"))
     answered = [line for one in tasks for line in one.lines()]
     return Measured(summary, measured, evidence, samples, draws, judged.rows() if judged else [], answered)
 
 
-def _blind_spots(samples: Sequence[dict[str, Any]], judged: Judgements | None) -> Iterator[str]:
+def _blind_spots(samples: Sequence[dict[str, Any]], judge: dict[str, Any] | None) -> Iterator[str]:
     """Yield what could not be seen, for the verdict's first line."""
     cut_off = sum(not one["after"]["finished"] for one in samples)
     if cut_off > len(samples) / 2:
         yield f"{cut_off} of {len(samples)} answers are cut off, so how long they would be is not known"
-    if judged and judged.refusal:
-        yield f"{judged.by} is not heard: {judged.refusal}"
+    if unheard := not_heard(judge):
+        yield unheard

@@ -100,6 +100,7 @@ class Row:
         before, after = ([math.nan if x is None else float(x) for x in row[side]] for side in ("before", "after"))
         prompts = [str(prompt) for prompt in row["prompts"]]
         key, name, unit = (str(row[name]) for name in ("key", "name", "unit"))
+        note = str(row["note"]).removeprefix("weak evidence: ")  # which runs of before wrote down as well
         if row["better"] not in ("higher", "lower", "neither"):
             raise ValueError(f"{row['key']}: better is higher, lower or neither, found {row['better']!r}")
-        return Row(key, name, unit, row["better"], prompts, before, after, bool(row["weak"]), str(row["note"]))
+        return Row(key, name, unit, row["better"], prompts, before, after, bool(row["weak"]), note)

@@ -13,7 +13,7 @@ from typing import Any
 from tiebreak import files
 from tiebreak.config import GateConfig, in_quotes, load_config, quoted
 from tiebreak.errors import ConfigError, RunError, one_line
-from tiebreak.evaluation.gate import Decision, decide
+from tiebreak.evaluation.gate import Decision, decide, not_heard
 from tiebreak.evaluation.rows import Row
 from tiebreak.fingerprint import fingerprint
 from tiebreak.maths.power import items_for_change, pairs_for_win_rate
@@ -59,7 +59,8 @@ def gate(
         with as_a_run_writes(run.path):
             rows = {row.key: row for row in map(Row.from_dict, stored)}
             told = [str(fact) for fact in run.evaluation.get("told", ())]
-            decision = decide(rows, settings, told, seed=config.training.seed)
+            unheard = not_heard(run.evaluation.get("judge"))
+            decision = decide(rows, settings, told, unheard=unheard, seed=config.training.seed)
         if dropped:
             said = ", ".join(f"{rule} ({reason})" for rule, reason in dropped.items())
             decision = replace(decision, reason=one_line(f"{decision.reason}; no longer overridden: {said}"))

@@ -76,18 +76,18 @@ def promote(
     with _passing(run, overrides or {}, progress) as decision, registry.changing(progress) as events:
         policy = fingerprint({file.name: file_digest(file) for file in sorted(run.policy_folder.iterdir())})
         current = events[-1] if events else None
-        if current and current.policy_sha256 == policy and form in (None, current.form):
-            progress.say(f"{run.path}: is current already, as {current.version}; nothing to do")
-            registry.show(current)
-            return _promotion(registry, current, already=True)
+        same = current if current and current.policy_sha256 == policy else None
+        if same and _says(same, name, form, decision):
+            progress.say(f"{run.path}: is current already, as {same.version}; nothing to do")
+            registry.show(same)
+            return _promotion(registry, same, already=True)
         loaded = load_trained(run, progress)
         _require_measured(run, loaded, progress)
         if overrides:
             write_down(run, decision)
-        target = registry.next_version(label, events)
+        target, follows = registry.next_version(label, events), registry.tip(events)
         with as_a_run_writes(run.path):
             origin = _origin(run)
-        follows = registry.tip(events)
 
         def finish(folder: Path, artefact: Artefact) -> None:
             lineage = _lineage(run, decision, artefact, folder) | {"policy_sha256": policy, "follows_sha256": follows}
@@ -95,7 +95,7 @@ def promote(
             files.write_json(folder / LINEAGE, lineage)
             faults.point("registry:version")
 
-        artefact = export(run, loaded, target, form, progress, finish)
+        artefact = export(run, loaded, target, form or (same.form if same else None), progress, finish)
         event = registry.append(
             events,
             "promoted",
@@ -110,6 +110,12 @@ def promote(
             **origin,
         )
     return _promotion(registry, event, already=False)
+
+
+def _says(current: Event, name: str | None, form: Form | None, decision: Decision) -> bool:
+    """Say whether the current version already has this name and form, and what is overridden."""
+    called = current.version.partition("-")[2]
+    return name in (None, called) and form in (None, current.form) and decision.overridden == current.overridden
 
 
 @contextlib.contextmanager

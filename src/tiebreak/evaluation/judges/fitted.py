@@ -40,15 +40,15 @@ def make(_: DataJudge, given: Given) -> Iterator[Judge]:
         judge = None
     if judge is None and not fitting.train:
         raise DataError(
-            f"the data's own judge: {fitting.file} is not there, or was fitted on other weights or by another version, "
+            f"{fitting.file} is not there, or was fitted on other weights or by another version, "
             "and training pairs are at hand only while a run trains"
         )
     if judge is None:
         judge = fit(*pairs, fitting.cut, given.progress, fitting.seed, fitting.data)
         _write(judge, fitting)
-    given.noted(judge.note)
     if not judge.is_usable:
         raise DataError(judge.note)
+    given.noted(judge.note)
     yield judge
 
 

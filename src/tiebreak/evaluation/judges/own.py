@@ -78,15 +78,16 @@ class Calibration:
 
     @property
     def note(self) -> str:
-        """What stands wherever its preferences are shown."""
+        """What stands wherever its preferences are shown, or where it is not used, why."""
         found, worst = self.agreement, max(self.fooled, key=lambda kind: self.fooled[kind])
         most = f"; most often: {worst}, {self.fooled[worst]:.0%}" if self.fooled[worst] else ""
-        return (
-            f"{'weak evidence' if self.refusal is None else f'not used, {self.refusal}'}: the data's own judge, fitted "
-            f"on {self.num_train} training pairs, agrees with {found.mean:.1%} ({100 * found.low:.1f} … "
-            f"{100 * found.high:.1f}) of {found.num} held-out pairs; of {self.num_damaged} answers "
-            f"damaged on purpose it preferred {self.share_fooled:.1%} to the sound one{most}"
-        )
+        fitted = f"fitted on {self.num_train} training pairs"
+        damaged = f"of {self.num_damaged} answers damaged on purpose it preferred {self.share_fooled:.1%} to the sound"
+        damaged += f" one{most}"
+        if self.refusal is None:  # how it agrees with people is told by whoever tries it, as of every judge
+            return f"the data's own judge, {fitted}; {damaged}"
+        agrees = f"agrees with {found.mean:.1%} ({100 * found.low:.1f} … {100 * found.high:.1f})"
+        return f"{self.refusal} ({fitted}; {agrees} of {found.num} held-out pairs; {damaged})"
 
 
 class OwnJudge:
@@ -181,7 +182,7 @@ def fit(
     taught, tested, draw = _chosen(train, heldout, seed)
     if min(len(taught), len(tested)) < LEAST_PAIRS:
         raise DataError(
-            f"the data's own judge: {len(taught)} training pairs and {len(tested)} held-out pairs; wanted at least "
+            f"there are {len(taught)} training pairs and {len(tested)} held-out pairs; wanted at least "
             f"{LEAST_PAIRS} of each, to fit it and to test it"
         )
     prompts = sorted({pair.prompt_ids for pair in taught}, key=lambda ids: (len(ids), ids))
