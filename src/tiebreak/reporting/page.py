@@ -70,6 +70,8 @@ def _history(run: Run) -> dict[str, Any]:
     warnings: dict[str, list[str]] = {}
     for one in manifest.get("warnings") or ():
         warnings.setdefault(str(one["text"]), []).append(str(one["attempt"]))
+    for text in run.evaluation.get("warnings") or ():
+        warnings.setdefault(str(text), []).append("evaluate")
     return {
         "attempts": int(manifest.get("num_attempts", 1)),
         "accepted": [str(part) for part in manifest.get("accepted") or ()],

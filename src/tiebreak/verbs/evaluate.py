@@ -26,16 +26,16 @@ from tiebreak.data.reader import PairFile, is_told_alike, read_pairs
 from tiebreak.data.render import Renderer
 from tiebreak.engine.model import Model
 from tiebreak.engine.reference.kinds import Another, Reference
-from tiebreak.errors import ConfigError, DataError, ModelError, RunError, require_name
+from tiebreak.errors import ConfigError, DataError, ModelError, RunError, one_line, require_name
 from tiebreak.evaluation import leave
 from tiebreak.evaluation.capabilities.taskfiles import load_tasks
 from tiebreak.evaluation.measuring import Measured
 from tiebreak.fingerprint import file_digest, files_named, fingerprint
-from tiebreak.progress import Progress, Silent
+from tiebreak.progress import Noting, Progress, Silent
 from tiebreak.records import Dropped, Source
 from tiebreak.reporting.page import write_report
 from tiebreak.runs import Run, as_a_run_writes, open_run
-from tiebreak.secrecy import has_password
+from tiebreak.secrecy import has_password, masked
 from tiebreak.training.checkpoint import MANIFEST, Checkpoints
 from tiebreak.training.parts import Weights
 from tiebreak.training.resumption import flat
@@ -113,9 +113,11 @@ class _Asked:
         return {key: value for key, value in flat(self.config).items() if own.get(key) != value}
 
     def measured(self, loaded: Loaded, side: Side, into: Run, reference: Reference | None = None) -> Measured:
-        """Measure a policy on pairs, against its own reference or another one."""
-        against, budget = reference or loaded.reference, loaded.budget
-        return measure_trained(self.run, self.config, loaded.policy, against, budget, side, self.progress, into=into)
+        """Measure a policy on pairs, against its own reference or another one; what was warned of is kept, too."""
+        against, budget, told = reference or loaded.reference, loaded.budget, Noting(self.progress)
+        found = measure_trained(self.run, self.config, loaded.policy, against, budget, side, told, into=into)
+        warnings = [masked(one_line(text, 500)) for text in told.warnings]
+        return replace(found, evaluation=found.evaluation | ({"warnings": warnings} if warnings else {}))
 
 
 def _changed(run: Run, overrides: Sequence[str] | Mapping[str, Any]) -> Config:
