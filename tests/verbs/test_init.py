@@ -105,3 +105,35 @@ def test_the_split_of_given_files_is_theirs(tmp_path):
     data = tiebreak.DataConfig(train=str(train), heldout=str(tmp_path / "h.jsonl"))
     split = tiebreak.check(data, quiet=True).as_dict()["split"]
     assert (split["heldout_share"], split["num_train_pairs"], split["num_heldout_pairs"]) == (None, 20, 5)
+
+
+# ----------------------------------------------------------------------------------------------------------- objectives
+
+
+def _loss_of(tmp_path, rows):
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
+    text = tiebreak.init(tmp_path / "pairs.jsonl", out=tmp_path / "my.yaml", quiet=True)
+    return load_config(tmp_path / "my.yaml").loss, text
+
+
+def test_where_every_pair_says_how_sure_it_is_soft_labels_are_proposed(tmp_path):
+    rows = [
+        {"prompt": f"Why {n}?", "chosen": f"Because {n}.", "rejected": f"Never {n}.", "soft_label": 0.6 + n % 4 / 10}
+        for n in range(40)
+    ]
+    loss, text = _loss_of(tmp_path, rows)
+    assert (loss.name, loss.soft_labels) == ("dpo", True)
+    assert "every pair says how sure its label is" in text
+    del rows[7]["soft_label"]
+    (tmp_path / "other").mkdir()
+    assert "soft_labels" not in _loss_of(tmp_path / "other", rows)[1]
+
+
+def test_where_length_alone_tells_the_sides_log_ratios_are_divided_by_it(tmp_path):
+    rows = [
+        {"prompt": f"Why {n}?", "chosen": f"Because {n} " + "it is so " * (4 + n % 9), "rejected": f"No {n * 7 % 11}."}
+        for n in range(300)
+    ]
+    loss, text = _loss_of(tmp_path, rows)
+    assert (loss.name, loss.beta) == ("dpo_norm", 5.0)
+    assert "length alone tells which side is chosen" in text

@@ -25,7 +25,7 @@ from tiebreak.maths.logps import Logps
 from tiebreak.maths.metrics import LOSS, pair_metrics
 from tiebreak.maths.objectives import Objective, Stated
 from tiebreak.progress import Progress, Silent
-from tiebreak.records import Example, TokenizedPair
+from tiebreak.records import FACTS, Example, TokenizedPair
 
 SIDES = ("chosen", "rejected")
 
@@ -78,7 +78,7 @@ class HeldoutPairs:
         with (progress or Silent()).stage("held-out pairs", len(wanted)) as advance:
             for group in self._cut(wanted):
                 keys = [
-                    fingerprint([*of, pair.example_id, pair.prompt_ids, pair.completions, pair.weight])
+                    fingerprint([*of, pair.example_id, pair.prompt_ids, pair.completions, pair.weight, *_facts(pair)])
                     for pair in group
                 ]
                 known = kept and kept.rows(keys)
@@ -111,17 +111,20 @@ class HeldoutPairs:
         """Return what evidence depends on besides the pair."""
         with self._reference.model() as frozen:
             models = [[model.identity, model.scorer.layout] for model in (self._policy, frozen)]
-        return [*models, self._objective.name, dict(self._objective.settings)]
+        objective = self._objective
+        return [*models, objective.name, dict(objective.settings), objective.length_desensitised]
 
     def _score(self, pairs: Sequence[Example]) -> list[Evidence]:
         faults.point("evaluate")
+        objective = self._objective
         with evaluation_mode(self._policy.network), torch.no_grad():
-            said = self._policy.score(pairs).summed()
-        frozen = self._reference.logps(pairs).summed()
-        stated = Stated.of(pairs, self._objective.facts, said.sums)
-        metrics = pair_metrics(self._objective(said, frozen, stated), said)
-        start = pair_metrics(self._objective.at_start(frozen, stated), frozen)
-        policy, reference = said.paired(), frozen.paired()
+            said = self._policy.score(pairs)
+        frozen = self._reference.logps(pairs)
+        seen, compared = objective.summed(said), objective.summed(frozen)
+        stated = Stated.of(pairs, objective.facts, seen.sums)
+        metrics = pair_metrics(objective(seen, compared, stated), said.summed())
+        start = pair_metrics(objective.at_start(compared, stated), frozen.summed())
+        policy, reference = said.summed().paired(), frozen.summed().paired()
         columns = [metrics[name] for name in (LOSS, "rewards/margins", "rewards/accuracies")]
         columns += [start[name] for name in (LOSS, "rewards/margins")]
         columns += [policy.chosen, policy.rejected, reference.chosen, reference.rejected]
@@ -161,6 +164,10 @@ class Probe:
 def probe_steps(total: int, probes: int) -> set[int]:
     """Return the steps after which held-out pairs are scored: evenly spaced, the last step among them."""
     return {round(total * (index + 1) / probes) for index in range(probes)} - {0}
+
+
+def _facts(pair: Example) -> list[float | None]:
+    return [getattr(pair, name, None) for name in FACTS]
 
 
 def _require_finite(numbers: torch.Tensor, pairs: Sequence[Example]) -> None:

@@ -66,6 +66,16 @@ class TokenLogps:
         """Return the values of each completion."""
         return torch.split(self.values, list(self.num_tokens))
 
+    def desensitised(self, share: float) -> Logps:
+        """Return a sum for each completion of pairs in which tokens beyond the length of the pair's shorter one count
+        `share` (0..1), with all their numbers of tokens. Liu et al. 2024 (LD-DPO, 2409.06411).
+        """
+        rows, sums = self.rows(), []
+        for chosen, rejected in zip(rows[0::2], rows[1::2], strict=True):
+            shared = min(len(chosen), len(rejected))
+            sums += [row[:shared].sum() + share * row[shared:].sum() for row in (chosen, rejected)]
+        return Logps(torch.stack(sums), torch.tensor(self.num_tokens, device=self.values.device))
+
     def summed(self) -> Logps:
         """Return one sum for each completion, with its number of tokens."""
         # Run by run: torch adds a run pairwise, where segment_reduce adds one by one and a cumulative sum cancels.

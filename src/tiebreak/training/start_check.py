@@ -30,12 +30,12 @@ def check_start(
     """
     shown = cut(examples)[0]
     with evaluation_mode(policy.network), torch.no_grad():
-        said = policy.score(shown).summed()
+        said = objective.summed(policy.score(shown))
     _require_numbers(policy, shown, said)
     if not objective.asks_reference:
         return
     with reference.model() as frozen, torch.no_grad():
-        start = frozen.score(shown).summed()
+        start = objective.summed(frozen.score(shown))
     apart = float((said.sums - start.sums).abs().max())
     tolerance = PRECISION[policy.dtype] * max(1.0, float(said.sums.abs().max()))
     stated = Stated.of(shown, objective.facts, start.sums)

@@ -75,11 +75,12 @@ def _gradient(
     """Add the gradient of the mean loss over the `num` examples of a step, micro-batch after micro-batch."""
     found = []
     for group in groups:
-        frozen = reference.logps(group).summed() if objective.asks_reference else None
-        said = policy.score(group).summed()
+        frozen = objective.summed(reference.logps(group)) if objective.asks_reference else None
+        tokens = policy.score(group)
+        said = objective.summed(tokens)
         losses = objective(said, frozen, Stated.of(group, objective.facts, said.sums))
         ((_weights(group, said) * losses.losses).sum() / num).backward()  # type: ignore[no-untyped-call]
-        found.append(objective.formula.metrics(losses, said))
+        found.append(objective.formula.metrics(losses, tokens.summed()))
     return Metrics.concatenated(found)
 
 
@@ -91,14 +92,14 @@ def _coupled_gradient(
     Cost: one forward pass more. With adapter dropout its masks differ from those of the second pass.
     """
     examples = [example for group in groups for example in group]
-    frozen = reference.logps(examples).summed() if objective.asks_reference else None
+    frozen = objective.summed(reference.logps(examples)) if objective.asks_reference else None
     with torch.no_grad():
-        said = Logps.concatenated([policy.score(group).summed() for group in groups])
+        said = Logps.concatenated([objective.summed(policy.score(group)) for group in groups])
     stated = Stated.of(examples, objective.facts, said.sums)
     by_sums, losses = slopes(objective, said, frozen, _weights(examples, said), stated)
     own = torch.split(by_sums / num, [sum(len(example.completions) for example in group) for group in groups])
     for group, slope in zip(groups, own, strict=True):
-        (policy.score(group).summed().sums * slope).sum().backward()  # type: ignore[no-untyped-call]
+        (objective.summed(policy.score(group)).sums * slope).sum().backward()  # type: ignore[no-untyped-call]
     return objective.formula.metrics(losses, said)
 
 

@@ -22,7 +22,7 @@ from tiebreak.config import (
     rendered_by,
 )
 from tiebreak.config.data import MOST_TOKENS
-from tiebreak.config.losses.gaps import Dpo
+from tiebreak.config.losses.gaps import Dpo, DpoNorm
 from tiebreak.config.yaml_text import parse_yaml, write_yaml
 from tiebreak.data.writer import require_new, writing
 from tiebreak.doctor.findings import NOISY
@@ -83,6 +83,24 @@ def init(report: Mapping[str, Any], data: DataConfig, model: ModelConfig | None,
     return text
 
 
+def _loss(report: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the objective that the data ask for, with the reason; dpo where nothing speaks for another one."""
+    by_length = any(finding["code"] == "shortcut_length" for finding in report["findings"])
+    soft = report["stated"]["soft_label"]["num_lacking"] == 0
+    if by_length and not soft:
+        yield _set("name", "dpo_norm", "length alone tells which side is chosen: log-ratios are divided by tokens")
+        yield _set("beta", DpoNorm().beta, "the usual start for log-ratios per token")
+    else:
+        yield _set("name", "dpo")
+        yield _set("beta", Dpo().beta, "the usual start; smaller moves further from the reference")
+    if soft:
+        yield _set("soft_labels", True, "every pair says how sure its label is (soft_label, or votes)")
+    noise = report.get("label_noise")
+    if not soft and noise and noise["low"] > NOISY:
+        share, interval = round(min(noise["estimate"], 0.4), 2), f"{noise['low']:.0%} … {noise['high']:.0%}"
+        yield _set("label_smoothing", share, f"about {noise['estimate']:.0%} of labels look flipped ({interval})")
+
+
 def write(text: str, out: str | Path | None) -> None:
     """Write a configuration to a new file, where one is named."""
     if out is not None:
@@ -117,14 +135,7 @@ def starting_config(report: Mapping[str, Any], data: DataConfig, model: ModelCon
     lines.append("adapter:")
     lines.append(_set("kind", "lora", "trains a small update beside the frozen weights; none: all weights"))
     lines.append(_set("rank", USUAL.adapter.rank))
-    lines.append("loss:")
-    lines.append(_set("name", "dpo"))
-    lines.append(_set("beta", Dpo().beta, "the usual start; smaller moves further from the reference"))
-    noise = report.get("label_noise")
-    if noise and noise["low"] > NOISY:
-        share, interval = round(min(noise["estimate"], 0.4), 2), f"{noise['low']:.0%} … {noise['high']:.0%}"
-        reason = f"about {noise['estimate']:.0%} of labels look flipped ({interval})"
-        lines.append(_set("label_smoothing", share, reason))
+    lines += ["loss:", *_loss(report)]
     lines += ["training:", *_training(report)]
     lines.append("evaluation:")
     lines.append(

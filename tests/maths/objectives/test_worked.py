@@ -83,3 +83,29 @@ def test_names_and_settings_are_those_of_a_configuration():
     ):
         with pytest.raises(ConfigError, match=told):
             tiebreak.objective(**settings)
+
+
+# --------------------------------------------------------------------------------------------------- tokens of a length
+
+
+def test_tokens_beyond_the_shorter_completion_count_less_on_both_sides():
+    """Liu et al. 2024: log π of the first n tokens, and α times the rest; policy and reference alike."""
+    said = {"chosen": [[-1.0, -2.0, -4.0]], "rejected": [[-3.0, -1.0]]}
+    reference = [[[-1.5, -1.0, -2.0]], [[-2.0, -2.0]]]
+    found = tiebreak.objective("dpo", beta=0.5, length_desensitised=0.25)(*said.values(), *reference)
+    gap = ((-1 - 2 - 0.25 * 4) - (-1.5 - 1 - 0.25 * 2)) - ((-3 - 1) - (-2 - 2))
+    assert found.losses.tolist() == pytest.approx([math.log1p(math.exp(-0.5 * gap))])
+    whole = tiebreak.objective("dpo", beta=0.5)(*said.values(), *reference)
+    assert (
+        tiebreak.objective("dpo", beta=0.5, length_desensitised=1.0)(*said.values(), *reference).losses == whole.losses
+    )
+    same = tiebreak.objective("dpo", length_desensitised=0.25)(*said.values(), *said.values())
+    assert same.losses.tolist() == pytest.approx([math.log(2)])  # only so, with the reference seen alike
+
+
+def test_sums_know_no_tokens_and_losses_of_means_take_no_weights_of_them():
+    with pytest.raises(ValueError, match="give log-probabilities of every token"):
+        tiebreak.objective("dpo", length_desensitised=0.5)([-1.0], [-2.0], [-1.0], [-2.0])
+    for name in ("dpo_norm", "simpo", "ipo", "aot", "sft"):
+        with pytest.raises(ConfigError, match=f"{name} does not read length_desensitised, which is of dpo, robust"):
+            tiebreak.objective(name, length_desensitised=0.5)

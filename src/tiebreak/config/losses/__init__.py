@@ -136,6 +136,8 @@ class Term(Section):
             return {"loss": value}
         if not isinstance(value, Mapping) or "loss" in value:
             return value
+        if "length_desensitised" in value:
+            raise ValueError("length_desensitised is of a loss alone: terms of a sum see the same tokens")
         return {key: one for key, one in value.items() if key == "weight"} | {
             "loss": {key: one for key, one in value.items() if key != "weight"}
         }

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from tiebreak.config.losses.loss import ByMargin, Loss, beta, length, scale, smoothing
+from tiebreak.config.losses.loss import ByMargin, Loss, OfSums, beta, length, scale, smoothing
 
 
-class Dpo(Loss):
+class Dpo(OfSums):
     """Direct preference optimization."""
 
     name: Literal["dpo"] = Field("dpo", description="The objective; 'tiebreak losses' lists them.")
@@ -31,7 +31,7 @@ class DpoNorm(Loss):
     label_smoothing: float = smoothing(0.0)
 
 
-class Robust(Loss):
+class Robust(OfSums):
     """DPO for labels that are flipped at a known rate."""
 
     name: Literal["robust"] = "robust"
@@ -47,7 +47,7 @@ class Ipo(Loss):
     length: Literal["mean", "sum"] = length("mean")
 
 
-class Hinge(Loss):
+class Hinge(OfSums):
     """A margin of 1/beta nats, and no more (RSO)."""
 
     name: Literal["hinge"] = "hinge"
@@ -62,7 +62,7 @@ class Slic(Loss):
     sft_weight: float = Field(0.1, ge=0, description="Weight of −log π(chosen).")
 
 
-class Exo(Loss):
+class Exo(OfSums):
     """Efficient exact optimization: the reverse divergence, with a finite target."""
 
     name: Literal["exo"] = "exo"
@@ -116,7 +116,7 @@ class RpoSquare(ByMargin):
     eta: float = Field(1.0, gt=0, description="Factor that makes a difference of scores a gap.")
 
 
-class RDpo(Loss):
+class RDpo(OfSums):
     """DPO that learns less from a longer winner."""
 
     name: Literal["r_dpo"] = "r_dpo"

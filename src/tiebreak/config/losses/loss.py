@@ -26,7 +26,15 @@ class Loss(Section):
         return False
 
 
-class ByMargin(Loss):
+class OfSums(Loss):
+    """The settings of an objective of sums against a reference, whose tokens may be weighed before they are summed."""
+
+    length_desensitised: float | None = Field(
+        None, ge=0, le=1, description="Weight of tokens beyond the length of the pair's shorter completion (LD-DPO)."
+    )
+
+
+class ByMargin(OfSums):
     """The settings of an objective that reads how much better chosen is."""
 
     @property

@@ -15,7 +15,7 @@ import torch
 
 from tiebreak.config.losses import Terms
 from tiebreak.config.losses.loss import Loss
-from tiebreak.maths.logps import Logps
+from tiebreak.maths.logps import Logps, TokenLogps
 from tiebreak.maths.losses import Losses
 from tiebreak.maths.metrics import Metrics, pair_metrics
 from tiebreak.maths.objectives import gaps, sides, steps, sums
@@ -259,6 +259,8 @@ class Objective:
     settings: Mapping[str, Any]
     facts: tuple[str, ...] = ()
     """What it reads of what annotators said: names of fields of `Stated`."""
+    length_desensitised: float | None = None
+    """Weight of tokens beyond the length of a pair's shorter completion; None where all count alike."""
     terms: tuple[tuple[float, Objective], ...] = ()
     """Weights and objectives of a sum; the formula is then that of the first one, whose rewards are the sum's."""
 
@@ -270,8 +272,9 @@ class Objective:
         if isinstance(settings, Terms):
             terms = tuple((term.weight, cls.of(term.loss)) for term in settings.terms)
             names = " + ".join(one.name for _, one in terms)
-            return cls(names, terms[0][1].formula, constants, settings.facts, terms)
-        return cls(name, OBJECTIVES[name], constants, settings.facts)
+            return cls(names, terms[0][1].formula, constants, settings.facts, terms=terms)
+        share = constants.pop("length_desensitised", None)
+        return cls(name, OBJECTIVES[name], constants, settings.facts, share)
 
     @property
     def asks_reference(self) -> bool:
@@ -284,6 +287,10 @@ class Objective:
         if self.terms:
             return any(one.is_coupled for _, one in self.terms)
         return self.formula.is_coupled(self.settings)
+
+    def summed(self, tokens: TokenLogps) -> Logps:
+        """Return what is summed over the tokens of each completion, of policy and reference alike."""
+        return tokens.summed() if self.length_desensitised is None else tokens.desensitised(self.length_desensitised)
 
     def __call__(self, policy: Logps, reference: Logps | None, stated: Stated = NOTHING_STATED) -> Losses:
         """Return the loss of each example; the reference may be None where the formula does not ask it."""

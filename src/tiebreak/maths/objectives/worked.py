@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tiebreak.maths.logps import Logps
+from tiebreak.maths.logps import Logps, TokenLogps
 from tiebreak.maths.objectives.said import Stated
 from tiebreak.maths.objectives.table import Objective
 
@@ -67,10 +67,11 @@ class WorkedObjective:
         default) multiply the loss of a pair in the mean. Lists are taken as float64, tensors keep dtype and graph.
         Raises ValueError where something is missing that the objective reads, or numbers of pairs differ.
         """
-        policy, counted = _together(chosen, rejected, chosen_num_tokens, rejected_num_tokens)
+        counts = chosen_num_tokens, rejected_num_tokens
+        policy, counted = _together(self.objective, (chosen, rejected), counts)
         reference = None
         if reference_chosen is not None and reference_rejected is not None:
-            reference, _ = _together(reference_chosen, reference_rejected, chosen_num_tokens, rejected_num_tokens)
+            reference, _ = _together(self.objective, (reference_chosen, reference_rejected), counts)
             if reference.sums.shape != policy.sums.shape:
                 raise ValueError("policy and reference have to say something of the same pairs")
         like = policy.sums
@@ -87,29 +88,28 @@ class WorkedObjective:
         return Worked(found.losses, found.rewards[0::2], found.rewards[1::2], weighed.mean())
 
 
-def _together(chosen: Given, rejected: Given, *num_tokens: Any) -> tuple[Logps, bool]:
-    """Return both sides pair after pair, and whether it is known how many tokens they have."""
-    (first, first_num), (second, second_num) = (
-        _summed(side, num) for side, num in zip((chosen, rejected), num_tokens, strict=True)
-    )
-    if len(first) != len(second) or not len(first):
-        raise ValueError(f"{len(first)} chosen and {len(second)} rejected completions are no pairs")
-    sums = torch.stack([first, second], dim=1).flatten()
-    known = first_num is not None and second_num is not None
-    ones = torch.ones(len(first), dtype=torch.long, device=sums.device)
-    counts = torch.stack([first_num, second_num] if known else [ones, ones], dim=1).flatten()  # type: ignore[list-item]
-    return Logps(sums, counts), known
+def _together(objective: Objective, sides: tuple[Given, Given], num_tokens: tuple[Any, Any]) -> tuple[Logps, bool]:
+    """Return what is summed of both sides, pair after pair, and whether it is known how many tokens they have."""
+    if len(sides[0]) != len(sides[1]) or not len(sides[0]):
+        raise ValueError(f"{len(sides[0])} chosen and {len(sides[1])} rejected completions are no pairs")
+    by_token = [_rows(side) for side in sides]
+    if by_token[0] and by_token[1]:
+        rows = [row for pair in zip(*by_token, strict=True) for row in pair]
+        return objective.summed(TokenLogps(torch.cat(rows), tuple(map(len, rows)))), True
+    if objective.length_desensitised is not None:
+        raise ValueError("length_desensitised weighs tokens: give log-probabilities of every token")
+    sums = [side if isinstance(side, Tensor) else torch.tensor(side, dtype=torch.float64) for side in sides]
+    known = None not in num_tokens
+    counts = [torch.as_tensor(num, dtype=torch.long) for num in num_tokens] if known else [torch.ones(len(sums[0]))] * 2
+    together = torch.stack(counts, dim=1).flatten().long().to(sums[0].device)
+    return Logps(torch.stack(sums, dim=1).flatten(), together), known
 
 
-def _summed(side: Given, num_tokens: Any) -> tuple[Tensor, Tensor | None]:
-    """Return a sum for each completion, and the numbers of tokens: those given, or those of the tokens given."""
-    by_token = not isinstance(side, Tensor) and any(isinstance(one, Tensor | Sequence) for one in side)
-    if not by_token:
-        sums = side if isinstance(side, Tensor) else torch.tensor(side, dtype=torch.float64)
-        return sums, None if num_tokens is None else torch.as_tensor(num_tokens, dtype=torch.long, device=sums.device)
-    rows = [one if isinstance(one, Tensor) else torch.tensor(one, dtype=torch.float64) for one in side]
-    counts = torch.tensor([len(row) for row in rows], device=rows[0].device)
-    return torch.stack([row.sum() for row in rows]), counts
+def _rows(side: Given) -> list[Tensor]:
+    """Return the tokens of each completion; none where sums are given."""
+    if isinstance(side, Tensor) or not any(isinstance(one, Tensor | Sequence) for one in side):
+        return []
+    return [one if isinstance(one, Tensor) else torch.tensor(one, dtype=torch.float64) for one in side]
 
 
 def _numbers(given: Sequence[float] | Tensor | None, like: Tensor) -> Any:
