@@ -166,11 +166,12 @@ def export(
     run: Run | str | Path, out: str | Path, form: Literal["merged", "adapter"] | None = None, *, quiet: bool = False
 ) -> Artefact:
     """Write the trained model to a new folder, reload it and prove that it is the same model."""
-    from tiebreak.training.trained import load_trained
     from tiebreak.verbs import export as verb
 
     trained, progress = _run(run), _progress(quiet)
     verb.checked_target(out)  # before a model is loaded for nothing
+    from tiebreak.training.trained import load_trained
+
     trained.verify()
     return verb.export(trained, load_trained(trained, progress), out, form, progress)
 
@@ -211,11 +212,12 @@ def chat(
     run: Run | str | Path, *, max_new_tokens: int = 256, temperature: float = 0.0, quiet: bool = False
 ) -> Conversation:
     """Return a conversation with the trained model: `chat(run).ask("…")`."""
-    from tiebreak.training.trained import load_trained
     from tiebreak.verbs.chat import Conversation, check_temperature
 
     trained = _run(run)
     check_temperature(temperature)  # before a model is loaded for nothing
+    from tiebreak.training.trained import load_trained
+
     return Conversation(load_trained(trained, _progress(quiet)), max_new_tokens=max_new_tokens, temperature=temperature)
 
 

@@ -11,8 +11,9 @@ import sys
 import pytest
 
 import tiebreak
-from tiebreak.cli.process import WAITING, prepare
+from tiebreak.cli.process import prepare
 from tiebreak.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_NO_READER, EXIT_PREEMPTED, EXIT_USAGE, Preempted
+from tiebreak.waiting import WAITING
 
 WRONG_CALLS = {
     "an unknown command": (["trian"], "no such command 'trian'. Did you mean 'train'? 'tiebreak --help'"),

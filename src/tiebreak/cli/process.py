@@ -1,6 +1,6 @@
 """What a process of the command line is set to before a library is loaded; what the user has set stands.
 
-Owns how threads wait for each other, and that no bar or advice of a library comes between our own lines.
+Owns that no bar or advice of a library comes between our own lines.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ import warnings
 from collections.abc import MutableMapping
 from pathlib import Path
 
-WAITING = {"OMP_WAIT_POLICY": "passive"}
-"""A thread that waits for another one sleeps, and leaves its core to whoever has work: docs/experiments/start.md."""
-_WAITING_NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+from tiebreak.waiting import wait_asleep
+
 _SILENCE = {
     "TQDM_DISABLE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -25,8 +24,7 @@ _SILENCE = {
 
 def prepare(environment: MutableMapping[str, str]) -> None:
     """Set the environment that libraries read once, when they are loaded, and those of processes started from here."""
-    if not any(name in environment for name in _WAITING_NAMES):
-        environment.update(WAITING)
+    wait_asleep(environment)
     for name, value in _SILENCE.items():
         environment.setdefault(name, value)
     if not sys.warnoptions:  # python -W shows them

@@ -76,7 +76,8 @@ class Pace:
         self._said_busy = True
         self._progress.warn(
             f"{seen or 'the machine is busy'} (load {load:.1f} on {cores} cores): threads wait for each other then; "
-            "what else runs here, or OMP_NUM_THREADS below the number of cores, decides how long this takes"
+            "what else runs here, OMP_WAIT_POLICY=passive (set before torch is loaded), or OMP_NUM_THREADS below the "
+            "number of cores, decides how long this takes"
         )
 
 

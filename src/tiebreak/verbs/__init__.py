@@ -9,3 +9,11 @@ gate         the verdict again, and what it would take        judge     a judge'
 losses       which objectives there are                       promote   a run that passes becomes current
 rollback     the version before becomes current again         history   what became current, when and why
 """
+
+import os
+import sys
+
+from tiebreak.waiting import wait_asleep
+
+if "torch" not in sys.modules:  # which reads it once, when it is loaded: every verb comes by here before
+    wait_asleep(os.environ)
