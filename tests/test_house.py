@@ -49,7 +49,14 @@ def test_a_command_can_say_how_it_ended_before_a_library_is_loaded():
     """An interruption in the first moments is one line, too: next to nothing is loaded outside of the last handler."""
     code = "import tiebreak.__main__, sys; print(*sorted(name for name in sys.modules if name.startswith('tiebreak')))"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    assert loaded == ["tiebreak", "tiebreak.__main__", "tiebreak.cli", "tiebreak.cli.process", "tiebreak.waiting"]
+    assert loaded == [
+        "tiebreak",
+        "tiebreak.__main__",
+        "tiebreak.cli",
+        "tiebreak.cli.process",
+        "tiebreak.training",
+        "tiebreak.training.waiting",
+    ]
 
 
 def test_the_package_gives_what_its_library_gives():

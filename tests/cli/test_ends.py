@@ -13,7 +13,7 @@ import pytest
 import tiebreak
 from tiebreak.cli.process import prepare
 from tiebreak.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_NO_READER, EXIT_PREEMPTED, EXIT_USAGE, Preempted
-from tiebreak.waiting import WAITING
+from tiebreak.training.waiting import WAITING
 
 WRONG_CALLS = {
     "an unknown command": (["trian"], "no such command 'trian'. Did you mean 'train'? 'tiebreak --help'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
@@ -32,7 +33,7 @@ from tiebreak.config import (
     load_judge,
     warnings_of,
 )
-from tiebreak.config.losses import SECTIONS
+from tiebreak.config.losses import SECTIONS, Terms
 from tiebreak.config.losses.gaps import Dpo
 from tiebreak.errors import ConfigError
 
@@ -186,6 +187,15 @@ def test_a_whole_number_will_do_for_a_float_and_a_quoted_number_stays_text(writt
 def test_an_empty_file_means_the_defaults(written):
     assert load_config(written("# nothing\n"), ["output.dir=x"]) == load_config(None, ["output.dir=x"])
     assert load_config(written("\ufeffloss: {beta: 0.3}")).loss.beta == 0.3
+
+
+def test_a_file_that_holds_nothing_is_refused_unless_that_is_said_on_purpose(written):
+    for text in ("", "\n \n", "# nothing\n", "{}"):
+        with pytest.raises(
+            ConfigError, match=r"holds no setting; 'tiebreak config > my\.yaml' writes one to start from"
+        ):
+            load_config(written(text))
+    assert load_config(os.devnull) == load_config(None, {"output.dir": "runs/null"})
 
 
 def test_a_section_without_lines_means_its_defaults(written):
@@ -347,7 +357,7 @@ def test_the_described_defaults_are_the_defaults(written):
         "evaluation.judge",
         "evaluation.lm_eval",
     }  # sections that are null unless somebody wants them
-    of_others = {f"loss.{name}" for one in SECTIONS.values() for name in one.model_fields} - {
+    of_others = {f"loss.{name}" for one in (*SECTIONS.values(), Terms) for name in one.model_fields} - {
         f"loss.{name}" for name in Dpo.model_fields
     }
     keys = {key for key, _ in leaves() if key.rpartition(".")[0] not in optional} - of_others | optional

@@ -8,12 +8,12 @@ from html.parser import HTMLParser
 import pytest
 
 import tiebreak
+from tiebreak.api import Run
 from tiebreak.doctor.report import AuditReport, Example, Finding
 from tiebreak.engine.planner import Plan
 from tiebreak.files import write_json
 from tiebreak.reporting.console import Console
 from tiebreak.reporting.notebook import BAD, GOOD, UNKNOWN, card
-from tiebreak.runs import Run
 
 HOSTILE = "<script>alert(1)</script>&\"'\u202e\x1b[31m"
 

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import MutableMapping
 from pathlib import Path
 
-from tiebreak.waiting import wait_asleep
+from tiebreak.training.waiting import wait_asleep
 
 _SILENCE = {
     "TQDM_DISABLE": "1",

@@ -6,6 +6,7 @@ Owns dotted keys and the words of a refusal. Which settings there are is known t
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,7 +44,7 @@ def load_config(path: Path | str | None = None, overrides: Sequence[str] | Mappi
     tree = {} if path is None else _read_yaml(path)
     for key, value in _parsed(overrides):
         _assign(tree, key, value)
-    if path is not None and not tree:
+    if path is not None and not tree and str(path) != os.devnull:
         raise ConfigError(f"{path}: holds no setting; {_START}, and the quickstart needs no file")
     where = str(path) if path else "configuration"
     config = build_config(tree, where=f"{where} with --set" if overrides else where)
@@ -274,7 +275,8 @@ def _read_yaml(name: Path | str) -> dict[str, Any]:
     require_name(name, "the configuration")
     path = Path(name)
     try:
-        if path.exists() and not path.is_file():  # a pipe would block, a device would never end
+        # A pipe would block, a device would never end; the one that holds nothing is how nothing is said on purpose.
+        if path.exists() and not path.is_file() and str(path) != os.devnull:
             raise ConfigError(f"{path}: is no file; {_START}")
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

@@ -7,6 +7,6 @@ checkpoint     what training needs to go on                  preemption     sign
 opening        what a run stands on, its first files         preamble       what a run says before it trains
 resumption     whether an attempt may go on                  trained        policy and reference, as a run left them
 budget         tokens in memory at once                      parts          what a checkpoint is made of
-pace           how long it takes, and a machine too busy
+pace           how long it takes, and a machine too busy    waiting        how threads wait for each other
 attempt        load, train, save, measure           settled      settings, proven before anything is read
 """

@@ -13,7 +13,7 @@ rollback     the version before becomes current again         history   what bec
 import os
 import sys
 
-from tiebreak.waiting import wait_asleep
+from tiebreak.training.waiting import wait_asleep
 
 if "torch" not in sys.modules:  # which reads it once, when it is loaded: every verb comes by here before
     wait_asleep(os.environ)

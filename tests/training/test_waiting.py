@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tiebreak.waiting import WAITING
+from tiebreak.training.waiting import WAITING
 
 NAMES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
