@@ -9,11 +9,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiebreak.maths.objectives.pairwise import dpo
 
 from tiebreak.maths.metrics import LOSS, pair_metrics
 from tiebreak.maths.objectives import Objective
-from tiny import disturb, load, logps, said, scores, settings, step, token_pairs
+from tiny import disturb, dpo, load, logps, said, scores, settings, step, token_pairs
 
 PAIRS = token_pairs(7)
 SHARING = token_pairs(7, seed=3, num_prompts=3)

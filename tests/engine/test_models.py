@@ -212,7 +212,6 @@ def _refused(config):
         ("./no/such/folder", "no such folder"),
         ("/no/such/folder", "no such folder"),
         ("smollm2-135m", "Did you mean 'smollm2-135m-instruct'"),
-        (" ", "no such folder"),
     ],
 )
 def test_a_name_that_is_nothing_is_refused_in_one_line(name, message):

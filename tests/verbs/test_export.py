@@ -167,7 +167,9 @@ def test_a_folder_that_cannot_be_replaced_is_refused_before_anything_is_written(
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(files, "whole_folder", pytest.fail)
-    for out in (".", "", str(here), "../here"):
+    with pytest.raises(ConfigError, match="--out has no name, but an empty one"):
+        export(trained, loaded, "")
+    for out in (".", str(here), "../here"):
         with pytest.raises(ConfigError, match="the folder that this command runs in, which cannot be replaced"):
             export(trained, loaded, out)
     with pytest.raises(ConfigError, match="loop: is a link that leads to itself"):

@@ -12,6 +12,7 @@ from glob import escape, iglob
 from typing import Any, Literal, get_args, get_origin
 
 from tiebreak.config import Config, Section, leaves
+from tiebreak.config.losses import SECTIONS
 from tiebreak.runs import Run
 
 DEEPEST = 2
@@ -45,7 +46,7 @@ def settings(*sections: str) -> Callable[[str], Offered]:
         values = [
             (f"{key}={value}", "")
             for key, field in (typed or fitting if len(fitting) < 2 else [])
-            for value in _values(field)
+            for value in (SECTIONS if key == "loss.name" else _values(field))
         ]
         return [*((f"{key}=", field.description or "") for key, field in fitting), *values]
 

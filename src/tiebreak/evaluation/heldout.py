@@ -22,6 +22,7 @@ from tiebreak.evaluation.kept import KeptRows
 from tiebreak.evaluation.watching import Seen
 from tiebreak.fingerprint import fingerprint
 from tiebreak.maths.logps import Logps
+from tiebreak.maths.losses import Losses
 from tiebreak.maths.metrics import LOSS, pair_metrics
 from tiebreak.maths.objectives import Objective, Stated
 from tiebreak.progress import Progress, Silent
@@ -73,7 +74,7 @@ class HeldoutPairs:
 
         What `kept` knows is not scored again; the others have the company that they would have had.
         """
-        wanted, found = self._pairs[:num], dict[str, Evidence]()
+        wanted, found = self._pairs[:num], dict[int, Evidence]()
         of = ["pair", *self._told()] if kept else []
         with (progress or Silent()).stage("held-out pairs", len(wanted)) as advance:
             for group in self._cut(wanted):
@@ -85,9 +86,10 @@ class HeldoutPairs:
                 rows = [Evidence(**row) for row in known] if known else self._score(group)
                 if kept and not known:
                     kept.keep({key: row.as_dict() for key, row in zip(keys, rows, strict=True)})
-                found |= {row.pair_id: row for row in rows}
+                # By the pair itself: what annotators said of the same texts may differ.
+                found |= {id(pair): row for pair, row in zip(group, rows, strict=True)}
                 advance(len(group))
-        rows = [found[pair.example_id] for pair in wanted]
+        rows = [found[id(pair)] for pair in wanted]
         return self._as_one_step(rows, wanted) if rows and self._objective.is_coupled else rows
 
     def _as_one_step(self, rows: Sequence[Evidence], pairs: Sequence[TokenizedPair]) -> list[Evidence]:
@@ -122,8 +124,11 @@ class HeldoutPairs:
         frozen = self._reference.logps(pairs)
         seen, compared = objective.summed(said), objective.summed(frozen)
         stated = Stated.of(pairs, objective.facts, seen.sums)
-        metrics = pair_metrics(objective(seen, compared, stated), said.summed())
-        start = pair_metrics(objective.at_start(compared, stated), frozen.summed())
+        after, before = objective(seen, compared, stated), objective.at_start(compared, stated)
+        if not objective.asks_reference:
+            # Its own scores say how likely a completion is; what was learned is the change against the start.
+            after, before = Losses(after.losses, seen.sums - compared.sums), Losses(before.losses, 0 * compared.sums)
+        metrics, start = pair_metrics(after, said.summed()), pair_metrics(before, frozen.summed())
         policy, reference = said.summed().paired(), frozen.summed().paired()
         columns = [metrics[name] for name in (LOSS, "rewards/margins", "rewards/accuracies")]
         columns += [start[name] for name in (LOSS, "rewards/margins")]

@@ -42,8 +42,12 @@ def check_start(
     wanted, found = (
         float(losses.losses.mean()) for losses in (objective.at_start(start, stated), objective(said, start, stated))
     )
-    by_sums, _ = slopes(objective, start, start, torch.ones(len(shown), device=start.sums.device), stated)
-    bend = float(by_sums.abs().max()) * max(len(example.completions) for example in shown)
+    ones = torch.ones(len(shown), device=start.sums.device)
+    bends = [
+        slopes(objective, Logps(start.sums + shift, start.num_tokens), start, ones, stated)[0].abs().max()
+        for shift in (-tolerance, 0.0, tolerance)  # some losses have a kink exactly where they start
+    ]
+    bend = float(max(bends)) * max(len(example.completions) for example in shown)
     if apart > tolerance or not abs(found - wanted) <= 1e-6 + bend * tolerance:
         raise TrainingError(
             f"before the first step the loss is {found:.6f} instead of {wanted:.6f} and the largest difference of a "

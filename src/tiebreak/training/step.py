@@ -92,7 +92,9 @@ def _coupled_gradient(
     Cost: one forward pass more. With adapter dropout its masks differ from those of the second pass.
     """
     examples = [example for group in groups for example in group]
-    frozen = objective.summed(reference.logps(examples)) if objective.asks_reference else None
+    frozen = None
+    if objective.asks_reference:  # group by group, as the policy: the whole step may not fit
+        frozen = Logps.concatenated([objective.summed(reference.logps(group)) for group in groups])
     with torch.no_grad():
         said = Logps.concatenated([objective.summed(policy.score(group)) for group in groups])
     stated = Stated.of(examples, objective.facts, said.sums)

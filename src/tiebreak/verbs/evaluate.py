@@ -32,7 +32,7 @@ from tiebreak.evaluation.capabilities.taskfiles import load_tasks
 from tiebreak.evaluation.measuring import Measured
 from tiebreak.fingerprint import file_digest, files_named, fingerprint
 from tiebreak.progress import Noting, Progress, Silent
-from tiebreak.records import Dropped, Source
+from tiebreak.records import Dropped, Pair, Source
 from tiebreak.reporting.page import write_report
 from tiebreak.runs import Run, as_a_run_writes, open_run
 from tiebreak.secrecy import has_password, masked
@@ -210,6 +210,7 @@ def _beside(asked: _Asked, data: str | None, against: str | None) -> dict[str, A
     """Measure on other pairs, against another model, by other settings, or several of these."""
     run, progress = asked.run, asked.progress
     found = _others(asked, data) if data is not None else _Others(heldout_pairs(run), None)
+    _require_facts(found.found.pairs, asked.config)
     loaded = load_trained(run, progress)
     seen, reference = _trained_prompts(run), None
     if against is not None:
@@ -226,6 +227,14 @@ def _beside(asked: _Asked, data: str | None, against: str | None) -> dict[str, A
     measured = replace(measured, evaluation=measured.evaluation | said)
     measured.write(into)
     return {**measured.evaluation, "folder": str(into.path)}
+
+
+def _require_facts(pairs: Sequence[Pair], config: Config) -> None:
+    """Raise DataError where pairs lack what the run's objective reads, with the first of them."""
+    for fact in config.loss.facts:
+        if lacking := [pair for pair in pairs if getattr(pair.preference, fact) is None]:
+            told = f"states no {fact.replace('_', ' ')}, which the run's objective reads"
+            raise DataError(f"{lacking[0].source}: {told}; {len(lacking)} of {len(pairs)} pairs are so")
 
 
 def _opponent(asked: _Asked, name: str, policy: Model) -> tuple[Model, set[str]]:

@@ -37,7 +37,7 @@ class Described:
     reference: bool
     """Whether it compares with a reference."""
     facts: tuple[str, ...]
-    """What it reads of what annotators said, by its defaults or where a setting asks for it."""
+    """What it reads of what annotators said, and what more where a setting asks for it."""
     whole_step: bool
     """Whether, by its defaults, the loss of a pair depends on the others of its step."""
 
@@ -66,7 +66,9 @@ def _described(name: str) -> Described:
         for alias, (meant, said) in ALIASES.items()
         if meant == name
     )
-    switched = section(**{key: True for key, field in fields.items() if field.annotation is bool})
+    usual = section.model_validate({})
+    switches = {key: True for key, field in fields.items() if field.annotation is bool}
+    asked = [fact for fact in section.model_validate(switches).facts if fact not in usual.facts]
     return Described(
         name=name,
         title=inspect.cleandoc(section.__doc__ or "").rstrip("."),
@@ -76,8 +78,8 @@ def _described(name: str) -> Described:
         settings=parameters,
         aliases=aliases,
         reference=row.asks_reference,
-        facts=switched.facts,
-        whole_step=Objective.of(section()).is_coupled,
+        facts=(*usual.facts, *(f"{fact} where {' and '.join(switches)} is set" for fact in asked)),
+        whole_step=Objective.of(usual).is_coupled,
     )
 
 

@@ -178,6 +178,7 @@ def test_the_names_of_a_mapping_are_those_of_the_documents():
         "prompt", "input", "system", "tools", "chosen", "rejected", "completions", "scores", "ranking", "completion_a",
         "completion_b", "votes", "winner", "a_is_better", "completion", "label", "chosen_score", "rejected_score",
         "margin", "weight", "soft_label", "annotator", "group", "split", "dataset", "licence", "history", "prefix",
+        "chosen_win_rate", "rejected_win_rate",
         "strength", "score", "score_a", "score_b", "order",
     }  # fmt: skip
 

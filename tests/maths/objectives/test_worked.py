@@ -61,6 +61,9 @@ WRONG = {
     "margins": (("odpo", [-1.0], [-2.0], [-1.0], [-2.0]), "reads margins, and none were given"),
     "a partner": (("slic", [-1.0, -2.0], [-2.0]), "2 chosen and 1 rejected completions are no pairs"),
     "anything": (("slic", [], []), "0 chosen and 0 rejected completions are no pairs"),
+    "lengths whose difference it reads": (("r_dpo", [-1.0], [-2.0], [-1.0], [-2.0]), "reads how many tokens"),
+    "lengths that its rewards divide by": (("sft", [-1.0], [-2.0]), "reads how many tokens"),
+    "the same of every completion": (("slic", [[-1.0], -2.0], [[-1.0], -2.0]), "give either of all"),
     "as many of the reference": (("dpo", [-1.0], [-2.0], [-1.0] * 2, [-2.0] * 2), "of the same pairs"),
 }
 
@@ -72,6 +75,26 @@ def test_what_is_missing_is_named(given, told):
         tiebreak.objective(name)(*numbers)
 
 
+def test_a_table_of_tokens_is_its_rows_and_numbers_of_tensors_are_numbers():
+    chosen, rejected = torch.tensor([[-1.0, -2.0], [-3.0, -1.0]]), torch.tensor([[-2.0, -2.0], [-1.0, -1.0]])
+    found = tiebreak.objective("simpo")(chosen, rejected)
+    listed = tiebreak.objective("simpo")(chosen.tolist(), rejected.tolist()).losses  # in float64
+    assert found.losses.tolist() == pytest.approx(listed.tolist(), rel=1e-6)
+    loose = tiebreak.objective("slic")(
+        [torch.tensor(-3.0), torch.tensor(-4.0)], [torch.tensor(-4.0), torch.tensor(-2.0)]
+    )
+    listed = tiebreak.objective("slic")([-3.0, -4.0], [-4.0, -2.0]).losses
+    assert loose.losses.tolist() == pytest.approx(listed.tolist(), rel=1e-6)
+
+
+@pytest.mark.parametrize("said", [{"margins": [3.0]}, {"weights": [1.0, 2.0, 3.0]}])
+def test_numbers_of_other_pairs_are_refused(said):
+    with pytest.raises(ValueError, match="numbers are given for 2 pairs"):
+        tiebreak.objective("rpo_square")(
+            [-1.0, -2.0], [-2.0, -2.0], [-1.0, -1.0], [-1.0, -1.0], **{"margins": [1.0, 1.0]} | said
+        )
+
+
 def test_names_and_settings_are_those_of_a_configuration():
     assert tiebreak.objective("sigmoid").objective.name == "dpo"
     assert tiebreak.objective("bco_pair").objective.settings == {"beta": 0.1, "delta": 0.0}
@@ -80,6 +103,7 @@ def test_names_and_settings_are_those_of_a_configuration():
         ({"name": "sft", "beta": 0.1}, "sft does not read beta, which is of dpo, "),
         ({"name": "robust", "label_smoothing": 0.5}, "less than 0.5"),
         ({"name": "exo", "label_smoothing": 0.0}, "greater than 0"),
+        ({"name": "alphapo", "alpha": 0.0}, "at 0 it is simpo"),
     ):
         with pytest.raises(ConfigError, match=told):
             tiebreak.objective(**settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tiebreak.config.losses.loss import ByMargin, Loss, OfSums, beta, length, scale, smoothing
 
@@ -155,6 +155,13 @@ class Alphapo(Loss):
     beta: float = scale(2.5)
     alpha: float = Field(0.25, ge=-1, le=1, description="How far it is bent, not 0; near 0 it is SimPO.")
     gamma: float = Field(0.1, ge=0, description="Margin, in units of the gap.")
+
+    @field_validator("alpha")
+    @classmethod
+    def _is_bent(cls, value: float) -> float:
+        if value == 0:
+            raise ValueError("at 0 it is simpo, which has a name of its own")
+        return value
 
 
 class Repo(Loss):

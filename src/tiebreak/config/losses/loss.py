@@ -12,6 +12,7 @@ from tiebreak.config.section import Section
 class Loss(Section):
     """The settings of an objective."""
 
+    name: str
     takes_weights: ClassVar[bool] = True
     """Whether a pair's own weight has a meaning: not where the pairs of a step are mixed."""
 

@@ -21,6 +21,8 @@ def logistic(gap: Gap, label: Gap | float = 1.0) -> Gap:
 
     Rafailov et al. 2023, Eq. 7 with p = 1; Mitchell 2023, Eq. 3 with p = 1 − ε.
     """
+    if isinstance(label, float) and label == 1.0:  # 0 times what is infinite would be no number
+        return -logsigmoid(gap)
     return -label * logsigmoid(gap) - (1 - label) * logsigmoid(-gap)
 
 

@@ -75,11 +75,16 @@ class WorkedObjective:
             if reference.sums.shape != policy.sums.shape:
                 raise ValueError("policy and reference have to say something of the same pairs")
         like = policy.sums
-        stated = Stated(*(_numbers(one, like) for one in (soft_labels, margins, chosen_win_rates, rejected_win_rates)))
+        facts = (soft_labels, margins, chosen_win_rates, rejected_win_rates)
+        stated = Stated(*(_numbers(one, like) for one in facts))
         found = self.objective(policy, reference, stated)
-        if not counted:
-            doubled = self.objective(Logps(policy.sums, 2 * policy.num_tokens), reference, stated)
-            if not torch.equal(doubled.losses, found.losses):
+        if not counted:  # then they may not matter: other numbers of tokens have to give the same
+            others = torch.arange(2, 2 + len(policy.sums), device=policy.sums.device)
+            other = self.objective(Logps(policy.sums, others), reference, stated)
+            if not all(
+                torch.equal(one.nan_to_num(), two.nan_to_num())
+                for one, two in ((other.losses, found.losses), (other.rewards, found.rewards))
+            ):
                 raise ValueError(
                     f"{self.objective.name} reads how many tokens a completion has: give chosen_num_tokens and "
                     "rejected_num_tokens, or log-probabilities of every token"
@@ -98,19 +103,39 @@ def _together(objective: Objective, sides: tuple[Given, Given], num_tokens: tupl
         return objective.summed(TokenLogps(torch.cat(rows), tuple(map(len, rows)))), True
     if objective.length_desensitised is not None:
         raise ValueError("length_desensitised weighs tokens: give log-probabilities of every token")
-    sums = [side if isinstance(side, Tensor) else torch.tensor(side, dtype=torch.float64) for side in sides]
+    sums = [_sums(side) for side in sides]
     known = None not in num_tokens
     counts = [torch.as_tensor(num, dtype=torch.long) for num in num_tokens] if known else [torch.ones(len(sums[0]))] * 2
     together = torch.stack(counts, dim=1).flatten().long().to(sums[0].device)
     return Logps(torch.stack(sums, dim=1).flatten(), together), known
 
 
+def _sums(side: Given) -> Tensor:
+    if isinstance(side, Tensor):
+        return side
+    if any(isinstance(one, Tensor) for one in side):
+        return torch.stack([torch.as_tensor(one) for one in side])
+    return torch.tensor(side, dtype=torch.float64)
+
+
 def _rows(side: Given) -> list[Tensor]:
     """Return the tokens of each completion; none where sums are given."""
-    if isinstance(side, Tensor) or not any(isinstance(one, Tensor | Sequence) for one in side):
+    if (isinstance(side, Tensor) and side.dim() == 1) or not any(_has_length(one) for one in side):
         return []
+    if not all(_has_length(one) for one in side):
+        raise ValueError("of some completions there are tokens, of others a sum: give either of all")
     return [one if isinstance(one, Tensor) else torch.tensor(one, dtype=torch.float64) for one in side]
 
 
+def _has_length(one: Any) -> bool:
+    return one.dim() > 0 if isinstance(one, Tensor) else isinstance(one, Sequence)
+
+
 def _numbers(given: Sequence[float] | Tensor | None, like: Tensor) -> Any:
-    return None if given is None else torch.as_tensor(given, dtype=like.dtype, device=like.device)
+    """Return a number for each pair; None where none are given."""
+    if given is None:
+        return None
+    numbers = torch.as_tensor(given, dtype=like.dtype, device=like.device)
+    if numbers.shape != (len(like) // 2,):
+        raise ValueError(f"{numbers.numel()} numbers are given for {len(like) // 2} pairs")
+    return numbers
