@@ -32,6 +32,12 @@ class Origin:
     """Names on the Hub of what was trained on."""
 
 
+def _objective(run: Run) -> str:
+    """Return the objective in words; those that have no long name by the one that a configuration has for them."""
+    name = run.config.loss.name
+    return "Direct Preference Optimization" if name == "dpo" else f"preference optimization ({in_markdown(name)})"
+
+
 def model_card(run: Run, form: str, origin: Origin | None = None) -> str:
     """Return README.md of an artefact, in the form that model hubs read."""
     package, loader = ("peft", "AutoPeft") if form == "adapter" else ("transformers", "Auto")
@@ -44,7 +50,7 @@ def model_card(run: Run, form: str, origin: Origin | None = None) -> str:
 
 # {in_markdown(run.path.resolve().name)}
 
-{code_span(manifest["model"])}, aligned by Direct Preference Optimization with tiebreak \
+{code_span(manifest["model"])}, aligned by {_objective(run)} with tiebreak \
 {in_markdown(manifest["versions"]["tiebreak"])} ({in_markdown(manifest["method"])}, {form}).
 
 {_measured(capability_card(run))}

@@ -58,6 +58,7 @@ def render_report(run: Run) -> str:
                 config=dump_config(run.config),
                 # The only markup that is trusted: drawn here, from numbers.
                 plots=[{"name": p.name, "caption": p.caption, "svg": Markup(p.svg)} for p in drawn],  # noqa: S704
+                loss=run.config.loss.name.upper(),
                 speed=_speed(run.metrics),
             )
         except jinja2.TemplateError as error:  # what the template reads is not there
