@@ -243,6 +243,8 @@ def test_a_sum_needs_what_its_terms_need():
         ({"terms": [{"name": "dpo", "gamma": 1}]}, "dpo does not read gamma, which is of simpo"),
         ({"terms": [{"name": "terms"}]}, "no such objective"),
         ({"terms": ["rpo"]}, "four papers are called so"),
+        ({"terms": [{"name": "dpo", "length_desensitised": 0.5}]}, "terms of a sum see the same tokens"),
+        ({"terms": [{"loss": {"name": "dpo", "length_desensitised": 0.5}}]}, "terms of a sum see the same tokens"),
         ({"terms": [{"name": "dpo", "weight": -1}]}, "greater than or equal to 0"),
         ({"terms": ["dpo"], "beta": 0.1}, "beside terms nothing is read; beta belongs into the term that reads it"),
         ({"name": "dpo", "terms": ["dpo"]}, "unknown key 'loss.terms'|does not read terms"),

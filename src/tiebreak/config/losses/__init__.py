@@ -136,11 +136,16 @@ class Term(Section):
             return {"loss": value}
         if not isinstance(value, Mapping) or "loss" in value:
             return value
-        if "length_desensitised" in value:
-            raise ValueError("length_desensitised is of a loss alone: terms of a sum see the same tokens")
         return {key: one for key, one in value.items() if key == "weight"} | {
             "loss": {key: one for key, one in value.items() if key != "weight"}
         }
+
+    @model_validator(mode="after")
+    def _sees_what_others_see(self) -> Term:
+        """However it was written: a setting that the sum does not read is refused."""
+        if getattr(self.loss, "length_desensitised", None) is not None:
+            raise ValueError("length_desensitised is of a loss alone: terms of a sum see the same tokens")
+        return self
 
 
 class Terms(Loss):

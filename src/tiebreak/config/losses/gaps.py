@@ -92,28 +92,29 @@ class Odpo(ByMargin):
         return self.scale == "log"
 
 
-class RpoBackward(ByMargin):
+class _RewardAware(ByMargin):
+    """What the three that aim at a difference of scores have."""
+
+    beta: float = beta(0.1)
+    eta: float = Field(1.0, gt=0, description="Factor that makes a difference of scores a gap.")
+
+
+class RpoBackward(_RewardAware):
     """Reward-aware: the certainty that scores deserve, as a soft label."""
 
     name: Literal["rpo_backward"] = "rpo_backward"
-    beta: float = beta(0.1)
-    eta: float = Field(1.0, gt=0, description="Factor that makes a difference of scores a gap.")
 
 
-class RpoForward(ByMargin):
+class RpoForward(_RewardAware):
     """Reward-aware: the same with the divergence turned round."""
 
     name: Literal["rpo_forward"] = "rpo_forward"
-    beta: float = beta(0.1)
-    eta: float = Field(1.0, gt=0, description="Factor that makes a difference of scores a gap.")
 
 
-class RpoSquare(ByMargin):
+class RpoSquare(_RewardAware):
     """Reward-aware: regression of the gap on the difference of scores."""
 
     name: Literal["rpo_square"] = "rpo_square"
-    beta: float = beta(0.1)
-    eta: float = Field(1.0, gt=0, description="Factor that makes a difference of scores a gap.")
 
 
 class RDpo(OfSums):

@@ -19,7 +19,7 @@ from tiebreak.maths.objectives.said import Numbers, Pairs
 
 def dpo(pairs: Pairs, *, beta: float, label_smoothing: float, soft_labels: bool) -> Losses:
     """ψ(βD), labels smoothed or soft."""
-    chosen, rejected = beta * pairs.chosen.ratio, beta * pairs.rejected.ratio
+    chosen, rejected = pairs.rewards(beta)
     label = _label(pairs, label_smoothing, soft=soft_labels)
     return Losses.of_pairs(links.logistic(chosen - rejected, label), chosen, rejected)
 
@@ -33,7 +33,7 @@ def dpo_norm(pairs: Pairs, *, beta: float, label_smoothing: float) -> Losses:
 
 def robust(pairs: Pairs, *, beta: float, label_smoothing: float) -> Losses:
     """((1−ε) ψ(βD) − ε ψ(−βD)) / (1−2ε)."""
-    chosen, rejected = beta * pairs.chosen.ratio, beta * pairs.rejected.ratio
+    chosen, rejected = pairs.rewards(beta)
     return Losses.of_pairs(links.unbiased(chosen - rejected, label_smoothing), chosen, rejected)
 
 
@@ -45,7 +45,7 @@ def ipo(pairs: Pairs, *, tau: float, length: Literal["mean", "sum"]) -> Losses:
 
 def hinge(pairs: Pairs, *, beta: float) -> Losses:
     """max(0, 1 − βD)."""
-    chosen, rejected = beta * pairs.chosen.ratio, beta * pairs.rejected.ratio
+    chosen, rejected = pairs.rewards(beta)
     return Losses.of_pairs(links.hinge(chosen - rejected), chosen, rejected)
 
 
@@ -57,20 +57,20 @@ def slic(pairs: Pairs, *, delta: float, sft_weight: float) -> Losses:
 
 def exo(pairs: Pairs, *, beta: float, label_smoothing: float) -> Losses:
     """KL(σ(βD) ‖ 1−ε)."""
-    chosen, rejected = beta * pairs.chosen.ratio, beta * pairs.rejected.ratio
+    chosen, rejected = pairs.rewards(beta)
     log_label, log_other = math.log1p(-label_smoothing), math.log(label_smoothing)
     return Losses.of_pairs(links.divergence_from(chosen - rejected, log_label, log_other), chosen, rejected)
 
 
 def discopop(pairs: Pairs, *, beta: float, tau: float) -> Losses:
     """(1−m) ψ(h) + m e^−h with h = βD, m = σ(h/τ)."""
-    chosen, rejected = beta * pairs.chosen.ratio, beta * pairs.rejected.ratio
+    chosen, rejected = pairs.rewards(beta)
     return Losses.of_pairs(links.log_ratio_modulated(chosen - rejected, tau), chosen, rejected)
 
 
 def odpo(pairs: Pairs, *, beta: float, alpha: float, scale: Literal["log", "linear"]) -> Losses:
     """ψ(βD − α f(Δs)), f the logarithm or the difference of scores itself."""
-    chosen, rejected = beta * pairs.chosen.ratio, beta * pairs.rejected.ratio
+    chosen, rejected = pairs.rewards(beta)
     margin = _stated(pairs.stated.margin, "margins")
     offset = alpha * (margin.log() if scale == "log" else margin)
     return Losses.of_pairs(links.logistic(chosen - rejected - offset), chosen, rejected)
@@ -78,14 +78,14 @@ def odpo(pairs: Pairs, *, beta: float, alpha: float, scale: Literal["log", "line
 
 def rpo_backward(pairs: Pairs, *, beta: float, eta: float) -> Losses:
     """KL(σ(ηΔs) ‖ σ(βD))."""
-    chosen, rejected = beta * pairs.chosen.ratio, beta * pairs.rejected.ratio
+    chosen, rejected = pairs.rewards(beta)
     wanted = eta * _stated(pairs.stated.margin, "margins")
     return Losses.of_pairs(links.divergence_to(chosen - rejected, wanted), chosen, rejected)
 
 
 def rpo_forward(pairs: Pairs, *, beta: float, eta: float) -> Losses:
     """KL(σ(βD) ‖ σ(ηΔs))."""
-    chosen, rejected = beta * pairs.chosen.ratio, beta * pairs.rejected.ratio
+    chosen, rejected = pairs.rewards(beta)
     wanted = eta * _stated(pairs.stated.margin, "margins")
     found = links.divergence_from(
         chosen - rejected, torch.nn.functional.logsigmoid(wanted), torch.nn.functional.logsigmoid(-wanted)
@@ -95,14 +95,14 @@ def rpo_forward(pairs: Pairs, *, beta: float, eta: float) -> Losses:
 
 def rpo_square(pairs: Pairs, *, beta: float, eta: float) -> Losses:
     """(βD − ηΔs)²."""
-    chosen, rejected = beta * pairs.chosen.ratio, beta * pairs.rejected.ratio
+    chosen, rejected = pairs.rewards(beta)
     wanted = eta * _stated(pairs.stated.margin, "margins")
     return Losses.of_pairs(links.squared(chosen - rejected, wanted), chosen, rejected)
 
 
 def r_dpo(pairs: Pairs, *, beta: float, alpha: float) -> Losses:
     """ψ(βD + α(|y_w| − |y_l|))."""
-    chosen, rejected = beta * pairs.chosen.ratio, beta * pairs.rejected.ratio
+    chosen, rejected = pairs.rewards(beta)
     longer = alpha * (pairs.chosen.num_tokens - pairs.rejected.num_tokens).to(chosen.dtype)
     return Losses.of_pairs(links.logistic(chosen - rejected + longer), chosen, rejected)
 
@@ -110,13 +110,13 @@ def r_dpo(pairs: Pairs, *, beta: float, alpha: float) -> Losses:
 def dpop(pairs: Pairs, *, beta: float, penalty: float) -> Losses:
     """ψ(β(D − λ max(0, −u_w)))."""
     fallen = penalty * relu(-pairs.chosen.ratio)  # slope 0 at the start, where torch.clamp has 1 and maximum a half
-    chosen, rejected = beta * pairs.chosen.ratio, beta * pairs.rejected.ratio
+    chosen, rejected = pairs.rewards(beta)
     return Losses.of_pairs(links.logistic(chosen - rejected - beta * fallen), chosen, rejected)
 
 
 def dpo_shift(pairs: Pairs, *, beta: float, shift: float) -> Losses:
     """ψ(β(u_w − λ u_l))."""
-    chosen, rejected = beta * pairs.chosen.ratio, beta * pairs.rejected.ratio
+    chosen, rejected = pairs.rewards(beta)
     return Losses.of_pairs(links.logistic(chosen - shift * rejected), chosen, rejected)
 
 

@@ -85,6 +85,10 @@ class Pairs:
     rejected: Side
     stated: Stated = NOTHING_STATED
 
+    def rewards(self, beta: float) -> tuple[Numbers, Numbers]:
+        """βu of both sides: the implicit rewards. Rafailov et al. 2023, Eq. 5."""
+        return beta * self.chosen.ratio, beta * self.rejected.ratio
+
     @staticmethod
     def of(policy: Logps, reference: Logps | None, stated: Stated = NOTHING_STATED) -> Pairs:
         """Return completions that stand pair after pair, chosen before rejected, as pairs."""

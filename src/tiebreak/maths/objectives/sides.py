@@ -17,27 +17,27 @@ from tiebreak.maths.objectives.said import Pairs
 
 def nca(pairs: Pairs, *, beta: float) -> Losses:
     """ψ(r_w) + ½ψ(−r_w) + ½ψ(−r_l)."""
-    chosen, rejected = beta * pairs.chosen.ratio, beta * pairs.rejected.ratio
+    chosen, rejected = pairs.rewards(beta)
     losses = -logsigmoid(chosen) - (logsigmoid(-chosen) + logsigmoid(-rejected)) / 2
     return Losses.of_pairs(losses, chosen, rejected)
 
 
 def bco(pairs: Pairs, *, beta: float, delta: float | Literal["step"]) -> Losses:
     """ψ(r_w − δ) + ψ(δ − r_l), δ a number, or the mean reward over all completions of the step, without a gradient."""
-    chosen, rejected = beta * pairs.chosen.ratio, beta * pairs.rejected.ratio
+    chosen, rejected = pairs.rewards(beta)
     shift = (chosen.mean() + rejected.mean()).detach() / 2 if delta == "step" else delta
     return Losses.of_pairs(-logsigmoid(chosen - shift) - logsigmoid(shift - rejected), chosen, rejected)
 
 
 def apo_zero(pairs: Pairs, *, beta: float) -> Losses:
     """−σ(r_w) + σ(r_l)."""
-    chosen, rejected = beta * pairs.chosen.ratio, beta * pairs.rejected.ratio
+    chosen, rejected = pairs.rewards(beta)
     return Losses.of_pairs(torch.sigmoid(rejected) - torch.sigmoid(chosen), chosen, rejected)
 
 
 def apo_down(pairs: Pairs, *, beta: float) -> Losses:
     """σ(r_w) − σ(r_w − r_l)."""
-    chosen, rejected = beta * pairs.chosen.ratio, beta * pairs.rejected.ratio
+    chosen, rejected = pairs.rewards(beta)
     return Losses.of_pairs(torch.sigmoid(chosen) - torch.sigmoid(chosen - rejected), chosen, rejected)
 
 

@@ -32,7 +32,7 @@ def aot_unpaired(pairs: Pairs, *, beta: float, label_smoothing: float) -> Losses
 
 def dr_dpo(pairs: Pairs, *, beta: float, beta_prime: float) -> Losses:
     """−β' log mean exp(−ψ(βD)/β'): DPO that weighs pairs by how well they fit. Each pair is given the step's number."""
-    chosen, rejected = beta * pairs.chosen.ratio, beta * pairs.rejected.ratio
+    chosen, rejected = pairs.rewards(beta)
     fits = -logistic(chosen - rejected).double() / beta_prime  # a large β' multiplies what is rounded here
     step = -beta_prime * (torch.logsumexp(fits, 0) - math.log(len(fits)))
     return Losses.of_pairs(step.to(chosen.dtype).expand(len(fits)), chosen, rejected)
