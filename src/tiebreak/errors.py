@@ -127,8 +127,3 @@ def nearest(word: str, candidates: Iterable[str]) -> str:
     """Return ' Did you mean …?' for the candidate closest to `word`, or '' where none is close."""
     found = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.5)
     return f" Did you mean '{found[0]}'?" if found else ""
-
-
-def is_panic(error: BaseException) -> bool:
-    """Say whether a library in Rust (tokenizers, safetensors) gave up: its exception is not derived from Exception."""
-    return type(error).__module__ == "pyo3_runtime"

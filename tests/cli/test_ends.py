@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import pytest
 
 import tiebreak
 from tiebreak.cli.process import prepare
+from tiebreak.data import panics
 from tiebreak.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_NO_READER, EXIT_PREEMPTED, EXIT_USAGE, Preempted
 from tiebreak.training.waiting import WAITING
 
@@ -234,6 +236,24 @@ def test_a_panic_over_a_text_costs_the_pair_and_not_the_command(cli, with_tokeni
     assert code == EXIT_FAILURE
     assert "Traceback" not in out + err
     assert "the tokenizer refuses the text: Onig" in out + err
+    assert "panicked" not in err
+
+
+def test_what_is_said_of_a_panic_is_kept_off_the_screen_and_nothing_else_is(capfd):
+    with panics.unsaid():
+        os.write(2, b"a warning\n")
+    assert capfd.readouterr().err == "a warning\n"
+    for inside in (panics.unsaid, contextlib.nullcontext):
+        panic = a_panic()
+        with pytest.raises(type(panic)), panics.unsaid(), inside():
+            os.write(2, b"thread '<unnamed>' panicked at src/lib.rs:1:1\n")
+            raise panic
+        assert not capfd.readouterr().err
+    with pytest.raises(ValueError, match="another"), panics.unsaid():
+        os.write(2, b"why\n")
+        raise ValueError("another")
+    os.write(2, b"afterwards\n")
+    assert capfd.readouterr().err == "why\nafterwards\n"
 
 
 # --------------------------------------------------------------------------------------------- what a process is set to

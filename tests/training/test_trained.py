@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import huggingface_hub
 import peft
@@ -147,6 +149,26 @@ def test_a_finished_run_is_the_same_however_its_model_s_path_is_written(project)
     for other in ("./m/base", "m/../m/base/", project / "m" / "base"):
         assert train.train(_config(other)).manifest["identity"] == identity
         assert run.metrics_file.stat().st_mtime_ns == before
+
+
+def test_a_run_knows_its_data_by_content_and_not_by_the_path(project, tmp_path, monkeypatch):
+    run = train.train(_config())
+    finished, before = run.manifest["identity"], run.metrics_file.stat().st_mtime_ns
+    data, out = Path(_config().data.train).resolve(), str(run.path.resolve())
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    shutil.copy(data, "renamed.jsonl")
+    for path in (os.path.relpath(data), str(data), "renamed.jsonl"):
+        config = _config(project / "m" / "base", **{"data.train": path, "output.dir": out})
+        assert train.train(config).manifest["identity"] == finished
+        assert Run(out).metrics_file.stat().st_mtime_ns == before
+        shutil.rmtree(Run(out).policy_folder)
+        Run(out).update_manifest(status="interrupted")
+        again = train.train(config).manifest
+        assert again["identity"] == finished and not again["accepted"]
+        before = Run(out).metrics_file.stat().st_mtime_ns
+    Path("renamed.jsonl").write_text(data.read_text() + data.read_text().splitlines()[0] + "\n")
+    with pytest.raises(RunError, match=r"renamed\.jsonl has changed since this run"):
+        train.train(config)
 
 
 def test_a_finished_run_of_another_model_of_the_same_name_is_refused(project, tmp_path):

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
-from tiebreak.errors import RenderError, is_panic, one_line
+from tiebreak.data.panics import is_panic, unsaid
+from tiebreak.errors import RenderError, one_line
 
 # Texts that a continuation can be tokenised behind, for tokenizers that treat the start of a text specially.
 _ANCHORS = ("\n", ".", ":", "a")
@@ -66,7 +67,8 @@ class Encoder:
                 return list(self._tokenizer.encode(text, add_special_tokens=False))
             self._backend.no_truncation()
             self._backend.no_padding()
-            [found] = self._backend.encode_batch_fast([text], add_special_tokens=False)
+            with unsaid():
+                [found] = self._backend.encode_batch_fast([text], add_special_tokens=False)
             return list(found.ids)
         except BaseException as error:  # a tokenizer may raise anything, on half a surrogate pair for one
             if not isinstance(error, Exception) and not is_panic(error):

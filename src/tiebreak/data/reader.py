@@ -270,9 +270,10 @@ def read_pairs(
         raise DataError(f"{masked(str(path))}: {'.'.join(map(str, first['loc']))}: {said}") from None
     files = open_files(source, pairing)
     found = [record for file in files for record in records(file)]
+    digests = [file_digest(file.path) for file in files]
     whole = PairFile(
         str(path),
-        data_digest(str(path)),
+        digests[0] if len(digests) == 1 else fingerprint(digests),
         forms_of(files),
         tuple(pair for record in found for pair in record.pairs),
         tuple(record.dropped for record in found if record.dropped),
@@ -296,10 +297,10 @@ def forms_of(files: Sequence[DataFile]) -> str:
     return ", ".join(dict.fromkeys(file.form.name if file.form else "unknown" for file in files))
 
 
-def data_digest(path: str) -> str:
-    """Return the digest of the bytes behind a source that `read_pairs` accepts; of several files, of all of them."""
-    digests = [file_digest(file) for file, _ in locate(path)]
-    return digests[0] if len(digests) == 1 else fingerprint(digests)
+def data_digests(data: DataConfig) -> dict[str, str]:
+    """Return the digest of every file of a run, by its path as the user named it."""
+    places = [place for source in (*data.sources, *data.heldout_sources) for place, _ in locate(source.path)]
+    return {str(place): file_digest(place) for place in places}
 
 
 def refuse_unusable(

@@ -19,8 +19,9 @@ import huggingface_hub
 
 from tiebreak.config import ModelConfig
 from tiebreak.data.hub import unreachable
+from tiebreak.data.panics import is_panic
 from tiebreak.engine.bundled import BUNDLED, Say, bundled_folder
-from tiebreak.errors import ModelError, is_panic, nearest, one_line
+from tiebreak.errors import ModelError, nearest, one_line
 from tiebreak.fingerprint import fingerprint
 from tiebreak.seals import digest_once
 from tiebreak.secrecy import masked

@@ -14,9 +14,10 @@ from typing import Any
 import transformers
 
 from tiebreak.config import ModelConfig
+from tiebreak.data.panics import is_panic, unsaid
 from tiebreak.data.templates import GIVEN, fault_of, names_read, reads_clock, with_defaults
 from tiebreak.engine.sources import Source, explained
-from tiebreak.errors import ConfigError, ModelError, is_panic, nearest, one_line
+from tiebreak.errors import ConfigError, ModelError, nearest, one_line
 from tiebreak.secrecy import masked
 
 
@@ -34,7 +35,10 @@ def load_tokenizer(
     where = trained or (source.adapter if beside_adapter else source.base)
     revision = None if trained else source.revision
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(str(where), revision=revision, trust_remote_code=False)
+        with unsaid():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                str(where), revision=revision, trust_remote_code=False
+            )
     except BaseException as error:  # transformers raises a dozen types for a missing tokenizer
         if not isinstance(error, Exception) and not is_panic(error):
             raise

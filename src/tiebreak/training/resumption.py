@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from tiebreak import files, runs
 from tiebreak.config import Config, leaves
 from tiebreak.data.preparation import PreparedData
-from tiebreak.data.reader import data_digest
+from tiebreak.data.reader import data_digests
 from tiebreak.engine.sources import absolute, called, contents, is_same
 from tiebreak.errors import ConfigError, RunError, nearest
 from tiebreak.fingerprint import fingerprint
@@ -45,9 +45,15 @@ def identity(config: Config, data: PreparedData, policy: Model, reference: Refer
 
 
 def governing(config: Config) -> dict[str, Any]:
-    """Return the settings that weights depend on, as plain values by dotted key; a model's path by its last step."""
+    """Return the settings that weights depend on, as plain values by dotted key.
+
+    A model's path counts by its last step, data's paths by nothing: the identity holds the content of both, and a path
+    reads differently from another folder.
+    """
     found = {key: _plain(value_of(config, key)) for key, _ in leaves() if not key.startswith(_FREE)}
-    return found | {"model.name": called(config.model.name)}
+    train = [source.model_dump(mode="json", exclude={"path"}) for source in config.data.sources]
+    unplaced = {"data.train": train, "data.heldout": config.data.heldout is not None}
+    return found | unplaced | {"model.name": called(config.model.name)}
 
 
 def asked_for(resume: str, accept: Collection[str]) -> tuple[str, ...]:
@@ -126,10 +132,11 @@ def already_done(run: Run, config: Config) -> bool:
         changed = ", ".join(key for key in now if before[key] != now[key])
         raise RunError(f"{run.path}: holds a finished run with other settings ({changed}); choose another output.dir")
     with as_a_run_writes(run.path):
-        known = {str(file["path"]): file["sha256"] for file in run.data["files"]}
-    for path, digest in known.items():
-        if data_digest(path) != digest:
-            raise RunError(f"{run.path}: {path} has changed since this run; choose another output.dir")
+        known = [str(file["sha256"]) for file in run.data["files"]]
+    found = data_digests(config.data)
+    if sorted(known) != sorted(found.values()):
+        others = ", ".join(name for name, digest in found.items() if digest not in known) or config.data.train_paths
+        raise RunError(f"{run.path}: {others} has changed since this run; choose another output.dir")
     return True
 
 

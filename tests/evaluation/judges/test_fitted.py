@@ -61,3 +61,28 @@ def test_one_by_another_schema_is_none(first, monkeypatch):
     with pytest.raises(DataError, match="or by another version"), fitted.make(DataJudge(), given):
         pass
     assert _made(first) != known
+
+
+def test_a_flipped_bit_anywhere_in_its_file_is_never_a_judge_that_says_otherwise(first):
+    """An attempt that was cut off has not sealed it yet."""
+    fitting = replace(first, file=first.file.with_name("flipped.safetensors"))
+    _made(fitting)
+    kept = fitting.file.read_bytes()
+    asked = Given(fitting=replace(fitting, train=()))
+
+    def identity() -> str | None:
+        try:
+            with fitted.make(DataJudge(), asked) as judge:
+                return judge.identity
+        except DataError as error:
+            found = "it is damaged" in str(error) or "another version" in str(error)
+            return None if found else f"refused: {error}"
+
+    whole = identity()
+    assert whole is not None
+    for at in range(0, len(kept), 7):
+        fitting.file.write_bytes(kept[:at] + bytes([kept[at] ^ 4]) + kept[at + 1 :])
+        said = identity()
+        assert said in (None, whole) or "is not a judge as a run keeps one" in said, at
+        if said == whole:
+            assert b"digest" not in fitting.file.read_bytes(), at  # its own name was hit, and nothing else

@@ -7,6 +7,7 @@ weights, or of other pairs where these are at hand, is no judge of these.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -71,7 +72,17 @@ def _write(judge: OwnJudge, fitting: Fitting) -> None:
     }
     vectors = {name: np.ascontiguousarray(value) for name, value in flat.items() if isinstance(value, np.ndarray)}
     fitting.file.parent.mkdir(exist_ok=True)
-    write_bytes(fitting.file, save(vectors, {"told": json.dumps(told, allow_nan=False)}))
+    said = json.dumps(told, allow_nan=False)
+    write_bytes(fitting.file, save(vectors, {"told": said, "digest": _digest(said, vectors)}))
+
+
+def _digest(said: str, vectors: Mapping[str, Any]) -> str:
+    """Return a digest of all that the file says: an attempt that was cut off has put no seal on it yet."""
+    content = hashlib.sha256(said.encode())
+    for name, values in sorted(vectors.items()):
+        content.update(f"{name} {values.dtype} {values.shape}".encode())
+        content.update(values.tobytes())
+    return content.hexdigest()
 
 
 def _read(fitting: Fitting) -> OwnJudge | None:
@@ -83,8 +94,12 @@ def _read(fitting: Fitting) -> OwnJudge | None:
         return None
     try:
         with safe_open(fitting.file, framework="numpy") as file:
-            told = json.loads(file.metadata()["told"])
+            kept = file.metadata()
             vectors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        told = json.loads(kept["told"])
+        digest = _digest(kept["told"], vectors)
+        if kept.get("digest", digest) != digest:  # none: it was fitted before they were written
+            raise ValueError("it is damaged: its content and its digest differ")
         if told.get("schema") != SCHEMA or told["weights"] != _weights(fitting.reference):
             return None
         return _judge(told, vectors, fitting)
