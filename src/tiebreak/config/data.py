@@ -74,8 +74,10 @@ class DataConfig(Section):
     columns: Columns | None = Field(
         None, description="Which column is what, where no form fits: {prompt: question, chosen: better, …}."
     )
-    pairing: Literal["best_worst", "best_random", "all"] = Field(
-        "best_worst", description="How several judged completions of a prompt become pairs."
+    pairing: Literal["best_worst", "best_random", "all", "none"] = Field(
+        "best_worst",
+        description="How several judged completions of a prompt become pairs; none: each is learned from on its own, "
+        "as good or bad, and losses of that kind (kto) ask for it.",
     )
     min_margin: float = Field(0.0, ge=0, description="Least difference of two scores that makes a pair of them.")
     allow: Annotated[tuple[str, ...], Field(strict=False)] = Field(

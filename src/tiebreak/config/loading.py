@@ -154,7 +154,7 @@ def with_whole_paths(config: Config) -> Config:
 def build_config(tree: Mapping[str, Any], where: str = "configuration") -> Config:
     """Return validated settings, or raise ConfigError with one line about the first fault."""
     try:
-        return Config.model_validate(tree)
+        return _paired_as_learned(Config.model_validate(tree))
     except ValidationError as error:
         faults = error.errors()
     # Of a value that may be this or that, the fault that goes deepest is about what was meant.
@@ -177,6 +177,13 @@ def build_config(tree: Mapping[str, Any], where: str = "configuration") -> Confi
         said = _wanted(key, fault, faults)
         told = f"{key}: found {_shown(fault['input'])}; {said[0].lower()}{said[1:]}"
     raise ConfigError(f"{where}: {one_line(told)}")
+
+
+def _paired_as_learned(config: Config) -> Config:
+    """Return the settings with completions left on their own where the loss wants that and nothing else is said."""
+    if not config.loss.learns_apart or "pairing" in config.data.model_fields_set:
+        return config
+    return config.model_copy(update={"data": config.data.model_copy(update={"pairing": "none"})})
 
 
 def _wanted(key: str, fault: Any, faults: Sequence[Any]) -> str:

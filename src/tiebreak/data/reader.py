@@ -220,7 +220,14 @@ def read_block(block: Block, file: DataFile) -> list[Record]:
             thumbs = tuple(replace(thumb, origin=replace(thumb.origin, split=file.side)) for thumb in thumbs)
             rated = tuple(replace(one, origin=replace(one.origin, split=file.side)) for one in rated)
         found.append(Record(source, pairs, thumbs, rated, reading.num_ties))
-    return found
+    return [_apart(record) for record in found] if file.pairing.keeps_apart else found
+
+
+def _apart(record: Record) -> Record:
+    """Return a record whose pairs and thumbs are completions on their own, each of them once."""
+    found = (*record.thumbs, *(one for pair in record.pairs for one in pair.apart), *record.unpaired)
+    once = {one.example_id: one for one in reversed(found)}
+    return replace(record, pairs=(), thumbs=(), unpaired=tuple(reversed(once.values())))
 
 
 def settled(found: Iterable[Record], pairing: Pairing) -> Iterator[Record]:
@@ -243,7 +250,8 @@ def settled(found: Iterable[Record], pairing: Pairing) -> Iterator[Record]:
         if not own and record.source in alone:
             yield Record(record.source, num_ties=ties, dropped=alone[record.source])
         else:
-            yield replace(record, pairs=own, num_ties=ties)
+            kept = replace(record, pairs=own, num_ties=ties)
+            yield _apart(kept) if pairing.keeps_apart else kept
 
 
 # ----------------------------------------------------------------------------------------------------------- whole file

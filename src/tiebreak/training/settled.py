@@ -6,6 +6,8 @@ What only some settings ask for is loaded only for these: with the others, the p
 from __future__ import annotations
 
 from tiebreak.config import Config, EvaluationConfig, warnings_of
+from tiebreak.config.losses import SECTIONS
+from tiebreak.errors import ConfigError
 from tiebreak.evaluation.judges.table import JUDGES
 from tiebreak.progress import Progress
 
@@ -14,6 +16,15 @@ _COMES_ALONG = "tensorboard"
 
 def check_settings(config: Config, progress: Progress) -> None:
     """Refuse settings that could not be carried out, and tell of those that are rarely meant."""
+    apart = config.data.pairing == "none"
+    if config.loss.learns_apart and not apart:
+        raise ConfigError(
+            f"data.pairing {config.data.pairing}: {config.loss.name} learns from each completion on its own; leave "
+            "data.pairing out, or take a loss of pairs"
+        )
+    if apart and not config.loss.learns_apart:
+        kinds = ", ".join(name for name, section in SECTIONS.items() if section.learns_apart)
+        raise ConfigError(f"data.pairing none: {config.loss.name} learns from pairs; of losses, {kinds} learn so")
     if trackers := [name for name in config.output.trackers if name != _COMES_ALONG]:
         from tiebreak.training.recorder import check_trackers  # noqa: PLC0415 - accelerate and torch
 

@@ -13,6 +13,8 @@ class Loss(Section):
     """The settings of an objective."""
 
     name: str
+    learns_apart: ClassVar[bool] = False
+    """Whether it learns from each completion on its own, as good or bad, and not from pairs."""
     takes_weights: ClassVar[bool] = True
     """Whether a pair's own weight has a meaning: not where the pairs of a step are mixed."""
 

@@ -42,11 +42,17 @@ class Pairing:
     """How several judged completions of one prompt become pairs.
 
     `best_worst` gives one pair a prompt; `best_random` pairs the best with one of the others, chosen by a hash of the
-    prompt; `all` gives every pair. A difference below `min_margin`, and one of zero, gives no pair.
+    prompt; `all` gives every pair. A difference below `min_margin`, and one of zero, gives no pair. With `none` each
+    completion stays on its own, good or bad: a thumb as it is, of what was ranked or scored the best and the worst.
     """
 
-    choose: Literal["best_worst", "best_random", "all"] = "best_worst"
+    choose: Literal["best_worst", "best_random", "all", "none"] = "best_worst"
     min_margin: float = 0.0
+
+    @property
+    def keeps_apart(self) -> bool:
+        """Whether no completion is held against another."""
+        return self.choose == "none"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,4 @@
-"""The nouns that stations hand to each other: messages, pairs, dropped records, examples as token ids.
-
-Frozen values; constructors refuse what must not exist. No I/O, no tokenizer, no torch.
-"""
+"""Messages, what was judged of them, and what became of each record of a file, as text."""
 
 from __future__ import annotations
 
@@ -9,14 +6,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 from unicodedata import category, normalize
 
 from tiebreak.fingerprint import fingerprint
 
 UNDECIDED = frozenset({"tie", "unpaired"})
 """Reasons of records that are sound and give no pair: they do not count as unusable."""
-Ids = tuple[int, ...]
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -152,9 +148,22 @@ class Pair:
         return fingerprint([prompt, self.chosen.as_dict(), self.rejected.as_dict()])
 
     @property
+    def example_id(self) -> str:
+        """Content hash of all of it."""
+        return self.pair_id
+
+    @property
     def split_key(self) -> str:
         """What decides on which side of a split the pair falls: its group where one is stated, else its prompt."""
-        return self.prompt_id if self.origin.group is None else fingerprint(["group", self.origin.group])
+        return _split_key(self)
+
+    @property
+    def apart(self) -> tuple[Thumb, Thumb]:
+        """Both completions on their own: chosen is good, rejected is bad."""
+        return (
+            Thumb(self.prompt, self.chosen, True, self.tools, self.source, self.origin, self.preference.weight),
+            Thumb(self.prompt, self.rejected, False, self.tools, self.source, self.origin, self.preference.weight),
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the whole pair for JSON: OpenAI's form, with `preference` and `origin` where anything is stated."""
@@ -183,11 +192,37 @@ class Thumb:
     tools: tuple[Mapping[str, Any], ...] = ()
     source: Source | None = None
     origin: Origin = Origin()
+    weight: float = 1.0
+    """Factor on its loss."""
 
     @cached_property
     def prompt_id(self) -> str:
         """Content hash of the prompt and its tools, as of a pair."""
         return _prompt_id(self.prompt, self.tools)
+
+    @cached_property
+    def example_id(self) -> str:
+        """Content hash of the prompt, to the letter, the completion and the verdict."""
+        return fingerprint([_hash_of(self.prompt, self.tools), self.completion.as_dict(), self.liked])
+
+    @property
+    def split_key(self) -> str:
+        """What decides on which side of a split it falls, as of a pair."""
+        return _split_key(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it whole, for JSON: TRL's form, with `tools`, `weight` and `origin` where anything is stated."""
+        extras = {
+            "tools": list(self.tools),
+            "weight": None if self.weight == 1 else self.weight,
+            "origin": self.origin.as_dict(),
+        }
+        row = {
+            "prompt": [message.as_dict() for message in self.prompt],
+            "completion": [self.completion.as_dict()],
+            "label": self.liked,
+        }
+        return row | {name: value for name, value in extras.items() if value}
 
 
 @dataclass(frozen=True)
@@ -205,6 +240,11 @@ class Rated:
     def prompt_id(self) -> str:
         """Content hash of the prompt and its tools, as of a pair."""
         return _prompt_id(self.prompt, self.tools)
+
+
+def _split_key(judged: Pair | Thumb) -> str:
+    group = judged.origin.group
+    return judged.prompt_id if group is None else fingerprint(["group", group])
 
 
 def _prompt_id(prompt: tuple[Message, ...], tools: tuple[Mapping[str, Any], ...]) -> str:
@@ -253,78 +293,19 @@ class Record:
     num_ties: int = 0
     """Comparisons of the record that nobody won; they give no pair."""
     dropped: Dropped | None = None
+    unpaired: tuple[Thumb, ...] = ()
+    """Completions to be learned from each on its own, where that was asked for; then there are no pairs."""
 
     def __post_init__(self) -> None:
-        if bool(self.pairs or self.waits) == (self.dropped is not None):
+        if bool(self.pairs or self.unpaired or self.waits) == (self.dropped is not None):
             raise ValueError("a record gives pairs or completions to pair, or it is dropped")
+
+    @property
+    def judged(self) -> tuple[Pair | Thumb, ...]:
+        """What is to be learned from it."""
+        return (*self.pairs, *self.unpaired)
 
     @property
     def waits(self) -> bool:
         """Whether its completions find their partners once the whole file is read."""
         return bool(self.thumbs or self.rated)
-
-
-@runtime_checkable
-class Example(Protocol):
-    """What one loss is of, as token ids: a prompt, and completions that are scored; nobody here knows their sides."""
-
-    @property
-    def example_id(self) -> str:
-        """Content hash."""
-
-    @property
-    def prompt_id(self) -> str:
-        """Content hash of the prompt."""
-
-    @property
-    def prompt_ids(self) -> Ids:
-        """At least one token."""
-
-    @property
-    def completions(self) -> tuple[Ids, ...]:
-        """At least one, each of at least one token; each is scored once, however many examples it is in."""
-
-    @property
-    def weight(self) -> float:
-        """Factor on the loss."""
-
-
-@dataclass(frozen=True)
-class TokenizedPair:
-    """A pair as token ids: one prompt, two completions that each end with exactly one EOS."""
-
-    example_id: str
-    prompt_id: str
-    prompt_ids: Ids
-    chosen_ids: Ids
-    rejected_ids: Ids
-    num_truncated: int = 0
-    """Prompt tokens cut off at the start to fit `data.max_length`."""
-    weight: float = 1.0
-    """Factor on the pair's loss."""
-    soft_label: float | None = None
-    margin: float | None = None
-    chosen_win_rate: float | None = None
-    rejected_win_rate: float | None = None
-    """What a `Preference` states, for objectives that read it."""
-
-    def __post_init__(self) -> None:
-        if not (self.prompt_ids and self.chosen_ids and self.rejected_ids):
-            raise ValueError("prompt and both completions need at least one token")
-        if self.chosen_ids == self.rejected_ids:
-            raise ValueError("the two completions are the same tokens")
-
-    @property
-    def completions(self) -> tuple[Ids, ...]:
-        """Chosen, then rejected: the order in which an objective of pairs finds them again."""
-        return self.chosen_ids, self.rejected_ids
-
-
-def num_unique_tokens(example: Example) -> int:
-    """Return the tokens of the prompt, counted once, and of all completions."""
-    return len(example.prompt_ids) + sum(map(len, example.completions))
-
-
-def longest_row(example: Example) -> int:
-    """Return the tokens of the prompt with its longest completion."""
-    return len(example.prompt_ids) + max(map(len, example.completions))

@@ -1,0 +1,58 @@
+"""The nouns that stations hand to each other.
+
+judged      messages, pairs, thumbs, dropped records, as text      tokenized     examples as token ids
+
+Frozen values; constructors refuse what must not exist. No I/O, no tokenizer, no torch.
+"""
+
+from __future__ import annotations
+
+from tiebreak.records.judged import (
+    FACTS,
+    NOTHING_STATED,
+    ROLES,
+    UNDECIDED,
+    Dropped,
+    Message,
+    Origin,
+    Pair,
+    Preference,
+    Rated,
+    Record,
+    Source,
+    Thumb,
+    Vote,
+)
+from tiebreak.records.tokenized import (
+    Example,
+    Ids,
+    Tokenized,
+    TokenizedPair,
+    TokenizedThumb,
+    longest_row,
+    num_unique_tokens,
+)
+
+__all__ = [
+    "FACTS",
+    "NOTHING_STATED",
+    "ROLES",
+    "UNDECIDED",
+    "Dropped",
+    "Example",
+    "Ids",
+    "Message",
+    "Origin",
+    "Pair",
+    "Preference",
+    "Rated",
+    "Record",
+    "Source",
+    "Thumb",
+    "Tokenized",
+    "TokenizedPair",
+    "TokenizedThumb",
+    "Vote",
+    "longest_row",
+    "num_unique_tokens",
+]
