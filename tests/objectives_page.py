@@ -38,7 +38,7 @@ def sections() -> str:
     parts = []
     for one in tiebreak.losses():
         needs = [
-            *one.facts,
+            *(["completions on their own"] if one.learns_from == "completions" else one.facts),
             *([] if one.reference else ["no reference"]),
             *(["the whole step"] if one.whole_step else []),
         ]

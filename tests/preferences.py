@@ -2,7 +2,8 @@
 
 An example is a dictionary: `w`, `l` and `rw`, `rl` (log-probabilities of chosen and rejected, nats, summed; of policy
 and reference), `nw`, `nl` (tokens), and what annotators said: `margin`, `soft`, `pw`, `pl` (win rates). An oracle takes
-the examples of a step and gives one number: the mean over them, or the loss of the step.
+the examples of a step and gives one number: the mean over them, or the loss of the step. Objectives of completions on
+their own take both sides of each example, chosen as good and rejected as bad, and `z`, the baseline of the step.
 """
 
 from __future__ import annotations
@@ -160,6 +161,19 @@ def mpo(
     )
 
 
+def alone(good: Callable[..., float], bad: Callable[..., float]) -> Callable[..., float]:
+    """The mean over completions that have no partner."""
+    return lambda pairs, **settings: (
+        sum(good(p, p["w"] - p["rw"], **settings) + bad(p, p["l"] - p["rl"], **settings) for p in pairs)
+        / (2 * len(pairs))
+    )
+
+
+def bco_unpaired(pairs: Sequence[Pair], shift: Sequence[Pair] | None = None, **settings: float | str) -> float:
+    """As many of each verdict: then half the sum of both means is the mean of all, and so it is bco, halved."""
+    return bco(pairs, shift=shift, **settings) / 2  # type: ignore[arg-type]
+
+
 ORACLES: dict[str, Callable[..., float]] = {
     "dpo": each(dpo),
     "dpo_norm": each(lambda p, beta, label_smoothing: smoothed(beta * mean_gap(p), label_smoothing)),
@@ -201,6 +215,14 @@ ORACLES: dict[str, Callable[..., float]] = {
     "iterative_rpo": each(lambda p, beta, alpha: psi(beta * gap(p)) - alpha * a_w(p)),
     "regularised_po": each(lambda p, beta, eta: psi(beta * gap(p)) - eta * p["w"]),
     "mpo": mpo,
+    "kto": alone(
+        lambda p, u, beta, desirable_weight, undesirable_weight: desirable_weight * (1 - sigmoid(beta * (u - p["z"]))),
+        lambda p, u, beta, desirable_weight, undesirable_weight: (
+            undesirable_weight * (1 - sigmoid(beta * (p["z"] - u)))
+        ),
+    ),
+    "bco_unpaired": bco_unpaired,
+    "apo_zero_unpaired": alone(lambda p, u, beta: -sigmoid(beta * u), lambda p, u, beta: sigmoid(beta * u)),
 }
-STOPPED = {"bco", "mpo"}
+STOPPED = {"bco", "mpo", "bco_unpaired"}
 """Oracles that take the examples of their statistic apart, since no gradient flows through it."""

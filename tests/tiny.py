@@ -22,7 +22,7 @@ from tiebreak.maths.losses import Losses
 from tiebreak.maths.metrics import Metrics
 from tiebreak.maths.objectives import Objective, Pairs, Side, gaps
 from tiebreak.progress import Silent
-from tiebreak.records import Example, TokenizedPair
+from tiebreak.records import Example, TokenizedPair, TokenizedThumb
 from tiebreak.runs import Run
 from tiebreak.training.checkpoint import Checkpoints
 from tiebreak.training.loop import Course, Outcome, train
@@ -49,6 +49,16 @@ def token_pairs(
         chosen, rejected = (*ids(1, 11), EOS), (*ids(3, 7), EOS)
         found.append(TokenizedPair(f"pair{index:03}{'0' * 20}", f"prompt{which}", prompts[which], chosen, rejected))
     return found
+
+
+def token_thumbs(num: int, *, seed: int = 0, num_prompts: int | None = None) -> list[TokenizedThumb]:
+    """Completions on their own, of odd, unequal lengths; two of three are liked."""
+    pairs = token_pairs(num, seed=seed, num_prompts=num_prompts)
+    sides = [(pair, pair.chosen_ids if at % 2 else pair.rejected_ids) for at, pair in enumerate(pairs)]
+    return [
+        TokenizedThumb(pair.example_id, pair.prompt_id, pair.prompt_ids, ids, at % 3 != 1)
+        for at, (pair, ids) in enumerate(sides)
+    ]
 
 
 def settings(model: Path, adapter: str = "lora", **changes: Any) -> Config:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tiebreak.config import Config, DataConfig, JudgeConfig, ModelConfig, Section, build_config, load_config, load_judge
 from tiebreak.config.foreign.translation import translated
-from tiebreak.data.reader import PairFile, read_pairs
+from tiebreak.data.whole import PairFile, read_pairs
 from tiebreak.errors import TiebreakError
 from tiebreak.registry import REGISTRY, Event
 from tiebreak.reporting.notebook import run_card

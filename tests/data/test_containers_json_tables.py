@@ -9,7 +9,7 @@ import pytest
 
 from tiebreak.data.containers import MAX_LINE_BYTES, blocks, rows
 from tiebreak.data.formats import RowError
-from tiebreak.data.reader import read_pairs
+from tiebreak.data.whole import read_pairs
 from tiebreak.errors import DataError
 
 ROWS = [

@@ -321,7 +321,7 @@ def test_a_family_that_does_more_than_its_backend_is_asked_itself():
 def test_real_pairs_render_as_they_did(shared):
     from transformers import AutoTokenizer
 
-    from tiebreak.data.reader import read_pairs
+    from tiebreak.data.whole import read_pairs
 
     found = [*(platformdirs.user_cache_path("tiebreak") / "models").glob("smollm2-*")]
     if not found:
@@ -361,7 +361,7 @@ def test_a_batch_gives_what_one_by_one_gives():
     renderer = Renderer(tokenizer, (tokenizer.eos_token_id,), DataConfig(max_length=20))
     good = Pair((Message("user", "a"),), Message("assistant", "yes"), Message("assistant", "no"))
     pairs = [good, replace(good, rejected=good.chosen), replace(good, prompt=(Message("user", "a b " * 30),)), good]
-    one, two, three, four = renderer.pairs(pairs)
+    one, two, three, four = renderer.examples(pairs)
     assert one == four == renderer.pair(good)
     assert [error.reason for error in (two, three)] == ["identical_tokens", "too_long"]
 

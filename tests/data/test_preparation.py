@@ -10,8 +10,8 @@ import pytest
 
 from tiebreak.config import DataConfig
 from tiebreak.data.preparation import prepare, render_side
-from tiebreak.data.reader import read_pairs
 from tiebreak.data.render import Renderer
+from tiebreak.data.whole import read_pairs
 from tiebreak.errors import DataError
 from tiebreak.records import Message, Pair
 

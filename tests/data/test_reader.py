@@ -15,7 +15,8 @@ from pyarrow import parquet
 
 from tiebreak.config import DataConfig
 from tiebreak.data.containers import MAX_LINE_BYTES
-from tiebreak.data.reader import open_data, read_pairs, records
+from tiebreak.data.reader import open_data, records
+from tiebreak.data.whole import read_pairs
 from tiebreak.errors import DataError
 
 HH = {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c"}

@@ -9,7 +9,8 @@ import pytest
 
 from tiebreak.config import SourceConfig
 from tiebreak.data import survey
-from tiebreak.data.reader import open_files, read_pairs
+from tiebreak.data.reader import open_files
+from tiebreak.data.whole import read_pairs
 from tiebreak.errors import DataError
 
 # Of each question the true answer and a false one.

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from tiebreak.config import SourceConfig
-from tiebreak.data.reader import open_files, read_pairs
+from tiebreak.data.reader import open_files
+from tiebreak.data.whole import read_pairs
 from tiebreak.errors import DataError
 
 GOOD, BAD = "The good one.", "The bad one."

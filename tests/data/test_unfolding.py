@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tiebreak.data.formats import RowError
-from tiebreak.data.reader import read_pairs
 from tiebreak.data.unfolding import columns_read_as_lists, columns_to_unfold, unfolded
+from tiebreak.data.whole import read_pairs
 from tiebreak.errors import DataError
 
 SAID = [[{"role": "user", "content": 'It\'s\n"x"'}, {"role": "assistant", "content": f"a {n}"}] for n in range(3)]

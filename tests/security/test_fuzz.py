@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from bounds import examples, hang_after
 from tiebreak.config import Config, DataConfig, leaves, load_config
-from tiebreak.data.reader import PairFile, read_pairs
 from tiebreak.data.render import Renderer
+from tiebreak.data.whole import PairFile, read_pairs
 from tiebreak.errors import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_USAGE, ConfigError, DataError, RenderError
 from tiebreak.records import Message, Pair, TokenizedPair
 from tiebreak.runs import Run

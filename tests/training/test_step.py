@@ -11,7 +11,8 @@ import torch
 from tiebreak.config import build_config
 from tiebreak.config.losses import SECTIONS
 from tiebreak.maths.objectives import Objective, Stated
-from tiny import disturb, load, settings, step, token_pairs
+from tiebreak.records import TokenizedThumb
+from tiny import disturb, load, settings, step, token_pairs, token_thumbs
 from toys import CENTRED
 
 _draw = random.Random(5)
@@ -25,6 +26,7 @@ PAIRS = [
     )
     for pair in token_pairs(10, num_prompts=6, seed=5)
 ]
+THUMBS = token_thumbs(12, num_prompts=5, seed=9)
 OBJECTIVES = {name: Objective.of(section()) for name, section in SECTIONS.items()}
 OBJECTIVES |= {"dpo, soft labels": Objective.of(SECTIONS["dpo"](soft_labels=True)), "a toy": CENTRED}
 TERMS = {"terms": [{"name": "aot", "beta": 0.3}, {"name": "simpo", "weight": 0.3}, {"name": "odpo", "weight": 2.0}]}
@@ -32,23 +34,47 @@ OBJECTIVES["dpo, desensitised"] = Objective.of(SECTIONS["dpo"](length_desensitis
 OBJECTIVES["a sum"] = Objective.of(build_config({"loss": TERMS}).loss)
 
 
+def _examples(objective):
+    return THUMBS if objective.formula.learns_from is TokenizedThumb else PAIRS
+
+
+def _gain(loaded, thumbs):
+    """KTO's z_0, example by example: each prompt with the next completion that is of another one."""
+    total = 0.0
+    for at, thumb in enumerate(thumbs):
+        other = next(one for one in thumbs[at + 1 :] + thumbs[:at] if one.prompt_id != thumb.prompt_id)
+        mixed = [replace(thumb, completion_ids=other.completion_ids)]
+        with torch.no_grad():
+            policy, reference = (
+                model(mixed).values.double().sum() for model in (loaded.policy.score, loaded.reference.logps)
+            )
+        total += float(policy - reference)
+    return max(total / len(thumbs), 0.0)
+
+
 def _undivided(loaded, objective):
     """The plain thing: one graph of all examples, one backward pass."""
-    policy, reference = objective.summed(loaded.policy.score(PAIRS)), objective.summed(loaded.reference.logps(PAIRS))
+    examples = _examples(objective)
+    policy, reference = (objective.summed(of(examples)) for of in (loaded.policy.score, loaded.reference.logps))
     loaded.policy.network.zero_grad()
-    losses = objective(policy, reference, Stated.of(PAIRS, objective.facts, policy.sums)).losses
-    (losses.sum() / len(PAIRS)).backward()
+    stated = Stated.of(examples, objective.facts, policy.sums)
+    if objective.formula.asks_baseline:
+        gain = _gain(loaded, examples)
+        assert gain > 0, "a baseline of 0 would test nothing"
+        stated = stated.with_baseline(gain, policy.sums)
+    losses = objective(policy, reference, stated).losses
+    (losses.sum() / len(examples)).backward()
     return losses.detach(), torch.cat([p.grad.flatten() for _, p in loaded.policy.trainable])
 
 
 def _step_equals_the_undivided_one(loaded, config, objective):
     losses, wanted = _undivided(loaded, objective)
-    metrics, norm = step(loaded, config, PAIRS, objective)
+    metrics, norm = step(loaded, config, _examples(objective), objective)
     found = torch.cat([p.grad.flatten() for _, p in loaded.policy.trainable])
     # dpop multiplies what chosen fell by 50, and so the rounding of a log-probability.
     assert (found - wanted).norm() <= (2e-5 if objective.name == "dpop" else 3e-6) * wanted.norm() + 1e-9
     assert norm == pytest.approx(wanted.norm().item(), rel=1e-5)
-    assert metrics.values.shape == (10, 7)
+    assert len(metrics.values) == len(_examples(objective))
     assert metrics["loss"].mean().item() == pytest.approx(losses.mean().item(), rel=1e-5, abs=1e-6)
 
 
@@ -59,12 +85,13 @@ def test_a_step_equals_the_undivided_one(objective, budget, layout, tiny_model):
     config = settings(tiny_model, training__token_budget=budget, training__max_grad_norm=1e9, model__layout=layout)
     loaded = disturb(load(config))
     assert loaded.policy.scorer.layout == ("packed" if layout == "auto" else "plain")
-    num = len(loaded.budget.cut(PAIRS))
-    assert num == len(PAIRS) if budget == 8 else 1 < num < len(PAIRS)
+    examples = _examples(objective)
+    num = len(loaded.budget.cut(examples))
+    assert num == len(examples) if budget == 8 else 1 < num < len(examples)
     _step_equals_the_undivided_one(loaded, config, objective)
 
 
-@pytest.mark.parametrize("name", ["dpo", "aot", "bco"])
+@pytest.mark.parametrize("name", ["dpo", "aot", "bco", "kto", "bco_unpaired"])
 def test_so_it_does_where_all_weights_train_and_where_it_is_one_piece(name, tiny_model):
     for budget in (50, 100_000):
         config = settings(tiny_model, "none", training__token_budget=budget, training__max_grad_norm=1e9)

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from tiebreak import faults
 from tiebreak.cli.app import app
 from tiebreak.config import DataConfig
-from tiebreak.data.reader import read_pairs
+from tiebreak.data.whole import read_pairs
 from tiebreak.errors import ConfigError, DataError, ModelError
 from tiebreak.files import appended_jsonl, as_json
 from tiebreak.progress import Silent

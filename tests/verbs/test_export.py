@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tiebreak import files
 from tiebreak.data.preparation import render_side
-from tiebreak.data.reader import read_pairs
+from tiebreak.data.whole import read_pairs
 from tiebreak.engine import products
 from tiebreak.engine.models import load_artefact
 from tiebreak.engine.scorer import PlainScorer

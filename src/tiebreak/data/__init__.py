@@ -2,7 +2,7 @@
 
 locations     what the user names, to files                  containers/    a file to rows, whatever it is packed in
 formats/      a row to pairs, one function for each form     survey         what the first rows of a file say together
-reader        sources to records
+reader        sources to records                          whole         all pairs of a source in memory
 writer        rows to a file                                 sheets         pairs to the rows of a file in one form
 render        messages to token ids                          templates      what a chat template may cost
 template_probe    tries one in a process of its own          encoding       text to ids behind other text

@@ -13,22 +13,22 @@ from numpy.typing import NDArray
 from tiebreak.config import DataConfig
 from tiebreak.data.tokens import TokenTable
 from tiebreak.errors import DataError
-from tiebreak.records import UNDECIDED, Dropped, Pair, TokenizedPair
+from tiebreak.records import UNDECIDED, Dropped, Judgement, Tokenized, TokenizedThumb
 
 HELDOUT_PROMPT = "heldout_prompt"
 
 
 @dataclass(frozen=True)
 class Side:
-    """Pairs of one side of the split, as text and as tokens, in the same order."""
+    """What is on one side of the split, pairs or completions on their own, as text and as tokens, in the same order."""
 
-    pairs: Sequence[Pair]
-    tokenized: Sequence[TokenizedPair]
+    pairs: Sequence[Judgement]
+    tokenized: Sequence[Tokenized]
 
     @property
     def num_prompts(self) -> int:
         """Different prompts."""
-        return len({pair.prompt_id for pair in self.tokenized})
+        return len({one.prompt_id for one in self.tokenized})
 
 
 def refuse_empty(data: DataConfig, train: TokenTable, heldout: Side, dropped: Sequence[Dropped]) -> None:
@@ -39,8 +39,22 @@ def refuse_empty(data: DataConfig, train: TokenTable, heldout: Side, dropped: Se
     if not len(train):
         raise DataError(f"{name}: no pair is left to train on.{cause}")
     if not heldout.pairs:
-        remedy = "raise data.heldout_share, name a file as data.heldout, or bring more prompts"
-        raise DataError(f"{name}: no pair is held out to measure on: {remedy}.{cause}")
+        raise DataError(f"{name}: no pair is held out to measure on: {_HOLD_OUT_MORE}.{cause}")
+    if data.pairing == "none":
+        for side, found in (("to train on", train.stated("liked")), ("held out", _liked(heldout))):
+            if (share := float(np.mean(found))) in (0, 1):
+                only = "good" if share else "bad"
+                raise DataError(
+                    f"{name}: every completion {side} is {only}, and there is nothing to tell it from: bring some that "
+                    f"are {'bad' if share else 'good'}" + (f", or {_HOLD_OUT_MORE}" if side == "held out" else "")
+                )
+
+
+_HOLD_OUT_MORE = "raise data.heldout_share, name a file as data.heldout, or bring more prompts"
+
+
+def _liked(side: Side) -> NDArray[np.float64]:
+    return np.array([one.liked for one in side.tokenized if isinstance(one, TokenizedThumb)], np.float64)
 
 
 def refuse_dropped_share(data: DataConfig, dropped: Sequence[Dropped], num_sound: int) -> None:
@@ -81,8 +95,8 @@ def account_of(data: DataConfig, train: TokenTable, heldout: TokenTable, dropped
         "truncation": data.truncation,
         "max_length": data.max_length,
         "prompt_tokens": _spread(np.concatenate([table.prompt_lengths for table in tables])),
-        "chosen_tokens": _spread(np.concatenate([table.completion_lengths(0) for table in tables])),
-        "rejected_tokens": _spread(np.concatenate([table.completion_lengths(1) for table in tables])),
+        "chosen_tokens": _spread(np.concatenate([table.lengths_of(good=True) for table in tables])),
+        "rejected_tokens": _spread(np.concatenate([table.lengths_of(good=False) for table in tables])),
     }
 
 

@@ -28,7 +28,7 @@ from tiebreak.data.workers import mapped, num_workers_for
 from tiebreak.errors import RenderError
 from tiebreak.fingerprint import fingerprint, unit_interval
 from tiebreak.progress import Progress, Silent
-from tiebreak.records import Dropped, Pair, Record, Source, TokenizedPair
+from tiebreak.records import Dropped, Judgement, Record, Source, Tokenized
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ def prepare(
         return reading.prepared(files)
 
 
-def render_side(pairs: Iterable[Pair], renderer: Renderer) -> tuple[Side, list[Dropped]]:
+def render_side(pairs: Iterable[Judgement], renderer: Renderer) -> tuple[Side, list[Dropped]]:
     """Return what can be rendered and what cannot, with the reason."""
-    kept: list[tuple[Pair, TokenizedPair]] = []
+    kept: list[tuple[Judgement, Tokenized]] = []
     dropped: list[Dropped] = []
     pairs = list(pairs)
-    for pair, made in zip(pairs, renderer.pairs(pairs), strict=True):
+    for pair, made in zip(pairs, renderer.examples(pairs), strict=True):
         if isinstance(made, RenderError):
             dropped.append(_drop(pair, made.reason, str(made)))
         else:
@@ -76,7 +76,7 @@ def render_side(pairs: Iterable[Pair], renderer: Renderer) -> tuple[Side, list[D
     return Side(tuple(pair for pair, _ in kept), tuple(tokens for _, tokens in kept)), dropped
 
 
-def _drop(pair: Pair, reason: str, detail: str) -> Dropped:
+def _drop(pair: Judgement, reason: str, detail: str) -> Dropped:
     return Dropped(pair.source or Source("(given in Python)", 0), reason, detail)
 
 
@@ -94,7 +94,7 @@ class _Part:
     train: TokenTable
     lines: NDArray[np.int64]
     heldout: TokenTable
-    texts: tuple[Pair, ...]
+    texts: tuple[Judgement, ...]
     dropped: tuple[Dropped, ...]
     waiting: tuple[Record, ...] = ()
 
@@ -151,7 +151,7 @@ class _Reading:
             if self._left is not None and self._left <= 0:
                 self._counts["beyond"] += 1
                 continue
-            self._left = None if self._left is None else self._left - len(record.pairs)
+            self._left = None if self._left is None else self._left - len(record.judged)
             yield record
 
     def _within_limit(self, file: DataFile) -> Iterator[Block]:
@@ -166,7 +166,7 @@ class _Reading:
         lines = set()
         for record in read_block(block, file) if num_left > 0 else ():
             lines.add(record.source.line)
-            num_left -= len(record.pairs)
+            num_left -= len(record.judged)
             if num_left <= 0:
                 break
         self._left = num_left
@@ -233,7 +233,7 @@ def _block_part(rules: _Rules, item: tuple[Block, DataFile]) -> _Part:
 
 
 def _part(found: Sequence[Record], file: DataFile, rules: _Rules) -> _Part:
-    pairs = [pair for record in found for pair in record.pairs]
+    pairs = [one for record in found for one in record.judged]
     apart = [pair for pair in pairs if pair.origin.group not in rules.heldout_groups]
     side, unrendered = render_side(apart, rules.renderer)
     held = [_is_held_out(pair, file, rules.heldout_share) for pair in side.pairs]
@@ -256,17 +256,17 @@ def _part(found: Sequence[Record], file: DataFile, rules: _Rules) -> _Part:
     )
 
 
-def _in_heldout_group(pairs: Sequence[Pair], rules: _Rules) -> Iterator[Dropped]:
+def _in_heldout_group(pairs: Sequence[Judgement], rules: _Rules) -> Iterator[Dropped]:
     for pair in pairs:
         if pair.origin.group in rules.heldout_groups:
             yield _drop(pair, HELDOUT_PROMPT, "its group is also held out")
 
 
-def _is_held_out(pair: Pair, file: DataFile, share: float) -> bool:
+def _is_held_out(pair: Judgement, file: DataFile, share: float) -> bool:
     return is_heldout(pair, share) if file.side is None else file.side != TRAIN
 
 
-def _times(pair: Pair, weight: float) -> int:
+def _times(pair: Judgement, weight: float) -> int:
     """Return how often a training pair is used: the whole part of the weight, and once more by its hash."""
     whole = int(weight)
-    return whole + (weight > whole and unit_interval(fingerprint(["weight", pair.pair_id])) < weight - whole)
+    return whole + (weight > whole and unit_interval(fingerprint(["weight", pair.example_id])) < weight - whole)

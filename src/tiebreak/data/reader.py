@@ -7,15 +7,13 @@ and the counts add up. It knows no container (`containers`) and no form (`format
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from tiebreak.config import DataConfig, SourceConfig, command, in_quotes, reading
+from tiebreak.config import DataConfig, SourceConfig
 from tiebreak.data.containers import Block, blocks, rows
 from tiebreak.data.formats import FORMATS, Format, Pairing, RowError, detect, read_row
 from tiebreak.data.formats.cells import keys_of, kind_of
@@ -28,9 +26,8 @@ from tiebreak.data.locations import held_out_by_name, locate
 from tiebreak.data.survey import MAX_ROWS, Look, survey
 from tiebreak.data.unfolding import columns_read_as_lists, unfolded
 from tiebreak.errors import DataError, nearest
-from tiebreak.fingerprint import file_digest, fingerprint
+from tiebreak.fingerprint import file_digest
 from tiebreak.records import Dropped, Pair, Record, Source
-from tiebreak.secrecy import masked
 
 TRAIN, HELDOUT = "train", "heldout"
 _JUDGED = frozenset(KEYS) - {*PROMPT_KEYS[1:], *SIDE_KEYS}
@@ -76,24 +73,6 @@ class DataFile:
             "columns_proposed": dict(self.look.proposed),
             "first_record": self.look.first.as_dict() if self.look.first else None,
         }
-
-
-@dataclass(frozen=True)
-class PairFile:
-    """What a source held: `num_records` = records that gave pairs + records dropped."""
-
-    path: str
-    digest: str
-    format: str
-    pairs: tuple[Pair, ...]
-    dropped: tuple[Dropped, ...]
-    num_records: int
-    num_ties: int = 0
-
-    @property
-    def reasons(self) -> dict[str, int]:
-        """Dropped records by reason code, most frequent first."""
-        return dict(Counter(item.reason for item in self.dropped).most_common())
 
 
 # ------------------------------------------------------------------------------------------------------------- opening
@@ -252,79 +231,3 @@ def settled(found: Iterable[Record], pairing: Pairing) -> Iterator[Record]:
         else:
             kept = replace(record, pairs=own, num_ties=ties)
             yield _apart(kept) if pairing.keeps_apart else kept
-
-
-# ----------------------------------------------------------------------------------------------------------- whole file
-
-
-def read_pairs(
-    path: str | Path,
-    format: str = "auto",
-    max_dropped_share: float = 1.0,
-    *,
-    columns: Mapping[str, str] | None = None,
-    pairing: Pairing = Pairing(),  # noqa: B008 - frozen
-) -> PairFile:
-    """Read every pair of a source into memory: a file, a folder, a glob, 'bundled' or a hub data set.
-
-    `format` is a name of `FORMATS` or auto, which takes the form of the first usable row of each file. Raises DataError
-    where nothing is found, no pair is in it, or more than `max_dropped_share` of its records are unusable.
-    """
-    try:
-        source = SourceConfig(path=str(path), format=format, columns=dict(columns) if columns else None)
-    except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        said = first["msg"].removeprefix("Value error, ")
-        raise DataError(f"{masked(str(path))}: {'.'.join(map(str, first['loc']))}: {said}") from None
-    files = open_files(source, pairing)
-    found = [record for file in files for record in records(file)]
-    digests = [file_digest(file.path) for file in files]
-    whole = PairFile(
-        str(path),
-        digests[0] if len(digests) == 1 else fingerprint(digests),
-        forms_of(files),
-        tuple(pair for record in found for pair in record.pairs),
-        tuple(record.dropped for record in found if record.dropped),
-        len(found),
-        sum(record.num_ties for record in found),
-    )
-    read = DataConfig(
-        train=source.path,
-        format=source.format,
-        columns=source.columns,
-        pairing=pairing.choose,
-        min_margin=pairing.min_margin,
-    )
-    see = command("check", reading(read))
-    refuse_unusable(whole.path, whole.num_records, len(whole.pairs), whole.dropped, max_dropped_share, see)
-    return whole
-
-
-def forms_of(files: Sequence[DataFile]) -> str:
-    """Return the forms in which files are read, in words."""
-    return ", ".join(dict.fromkeys(file.form.name if file.form else "unknown" for file in files))
-
-
-def data_digests(data: DataConfig) -> dict[str, str]:
-    """Return the digest of every file of a run, by its path as the user named it."""
-    places = [place for source in (*data.sources, *data.heldout_sources) for place, _ in locate(source.path)]
-    return {str(place): file_digest(place) for place in places}
-
-
-def refuse_unusable(
-    path: str, num_records: int, num_pairs: int, dropped: Sequence[Dropped], max_dropped_share: float, see: str
-) -> None:
-    """Raise DataError where a source holds no pair, or too many of its records are dropped; `see` tells more."""
-    if not num_records:
-        raise DataError(f"{path}: the file holds no record; wanted one preference pair per line")
-    if num_pairs and len(dropped) / num_records <= max_dropped_share:
-        return
-    first = dropped[0]
-    if not num_pairs:
-        raise DataError(
-            f"{first.source}: {first.detail} ({first.reason}; no record of the file is usable); see {in_quotes(see)}"
-        )
-    raise DataError(
-        f"{first.source}: {first.detail} ({first.reason}); {len(dropped)} of {num_records} records are "
-        f"unusable, more than data.max_dropped_share {max_dropped_share:g}; see {in_quotes(see)}"
-    )

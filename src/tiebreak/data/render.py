@@ -23,7 +23,7 @@ from tiebreak.data.encoding import Encoder, Tokenizer
 from tiebreak.data.markers import REASONING, Put, completion_with, parts_of, prompt_with
 from tiebreak.data.templates import SWITCHES
 from tiebreak.errors import RenderError
-from tiebreak.records import FACTS, Message, Pair, TokenizedPair
+from tiebreak.records import FACTS, Judgement, Message, Pair, Thumb, Tokenized, TokenizedPair, TokenizedThumb
 
 NOT_RENDERED = "not_rendered"
 """Of a part that the template leaves out; `data.allow` may name it."""
@@ -33,7 +33,7 @@ _Tools = list[dict[str, Any]] | None
 
 
 class Renderer:
-    """Turns pairs into `TokenizedPair` and prompts into ids, for one tokenizer and one set of limits."""
+    """Turns pairs and thumbs into token ids, and prompts into ids, for one tokenizer and one set of limits."""
 
     def __init__(
         self,
@@ -76,20 +76,34 @@ class Renderer:
         facts = {name: getattr(stated, name) for name in ("weight", *FACTS)}
         return TokenizedPair(*names, tuple(kept), chosen_ids, rejected_ids, num_cut, **facts)
 
+    def thumb(self, thumb: Thumb) -> TokenizedThumb:
+        """Return a completion that was judged on its own as ids, truncated if allowed; raises RenderError."""
+        whole, ids, kept = self._behind(thumb.prompt, thumb.tools, thumb.completion)
+        names, num_cut = (thumb.example_id, thumb.prompt_id), len(whole) - len(kept)
+        return TokenizedThumb(*names, tuple(kept), ids, thumb.liked, num_cut, thumb.weight)
+
     def answered(
         self, prompt: Sequence[Message], tools: Sequence[Mapping[str, Any]], text: str
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return the ids of a prompt and of a finished answer to it, as `pair` has them; raises RenderError."""
-        opened = self._opened(prompt, tools)
-        ids = self._completion(opened, Message("assistant", text))
-        self._template.went_well()
-        return tuple(self._fitted(self._encode(opened.text), room=self._max_length - len(ids))), ids
+        _, ids, kept = self._behind(prompt, tools, Message("assistant", text))
+        return tuple(kept), ids
 
-    def pairs(self, pairs: Iterable[Pair]) -> Iterator[TokenizedPair | RenderError]:
-        """Yield what `pair` returns or raises for each of many, in their order."""
-        for pair in pairs:
+    def _behind(
+        self, prompt: Sequence[Message], tools: Sequence[Mapping[str, Any]], completion: Message
+    ) -> tuple[list[int], tuple[int, ...], list[int]]:
+        """Return the ids of a prompt, of the completion behind it, and of as much of the prompt as fits with it."""
+        opened = self._opened(prompt, tools)
+        ids = self._completion(opened, completion)
+        self._template.went_well()
+        whole = self._encode(opened.text)
+        return whole, ids, self._fitted(whole, room=self._max_length - len(ids))
+
+    def examples(self, judged: Iterable[Judgement]) -> Iterator[Tokenized | RenderError]:
+        """Yield what `pair` or `thumb` returns or raises for each of many, in their order."""
+        for one in judged:
             try:
-                yield self.pair(pair)
+                yield self.pair(one) if isinstance(one, Pair) else self.thumb(one)
             except RenderError as error:
                 yield error
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tiebreak.data.scratch import IN_MEMORY_BYTES, Rows, Scratch
-from tiebreak.records import Message, Origin, Pair, Preference, Source, Vote
+from tiebreak.records import Judgement, Message, Origin, Pair, Preference, Source, Thumb, Vote
 
 SCHEMA = pa.schema([("line", pa.large_binary())])
 BLOCK = 256
@@ -25,14 +25,16 @@ BLOCK = 256
 BLOCK_BYTES = 2**20
 
 
-class PairSpool(Sequence[Pair]):
+class PairSpool(Sequence[Judgement]):
     """Pairs kept as text; an item is made when it is asked for, a slice shares the text. Made by `of`."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
 
     @classmethod
-    def of(cls, pairs: Iterable[Pair], folder: Path | None = None, in_memory_bytes: int = IN_MEMORY_BYTES) -> PairSpool:
+    def of(
+        cls, pairs: Iterable[Judgement], folder: Path | None = None, in_memory_bytes: int = IN_MEMORY_BYTES
+    ) -> PairSpool:
         """Return pairs as a spool; they are taken one by one, so memory stays flat."""
         with PairSink(folder, in_memory_bytes) as sink:
             for pair in pairs:
@@ -47,16 +49,16 @@ class PairSpool(Sequence[Pair]):
         return len(self._rows)
 
     @overload
-    def __getitem__(self, index: SupportsIndex) -> Pair: ...
+    def __getitem__(self, index: SupportsIndex) -> Judgement: ...
     @overload
     def __getitem__(self, index: slice) -> PairSpool: ...
-    def __getitem__(self, index: SupportsIndex | slice) -> Pair | PairSpool:
+    def __getitem__(self, index: SupportsIndex | slice) -> Judgement | PairSpool:
         if isinstance(index, slice):
             return PairSpool(self._rows.chosen(index))
         batch, row = self._rows.located(index)
         return pair_of(self._lines[batch][row].as_py())
 
-    def __iter__(self) -> Iterator[Pair]:
+    def __iter__(self) -> Iterator[Judgement]:
         return (self[place] for place in range(len(self)))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -85,7 +87,7 @@ class PairSink:
     def __exit__(self, *error: object) -> None:
         self._scratch.__exit__(*error)
 
-    def append(self, pair: Pair) -> None:
+    def append(self, pair: Judgement) -> None:
         """Add a pair; raises TiebreakError where the disk is full."""
         line = line_of(pair)
         self._lines.append(line)
@@ -103,32 +105,35 @@ class PairSink:
         self._lines, self._num_bytes = [], 0
 
 
-def line_of(pair: Pair) -> bytes:
-    """Return a pair as one line of JSON from which `pair_of` makes an equal one."""
+def line_of(pair: Judgement) -> bytes:
+    """Return a pair or a thumb as one line of JSON from which `pair_of` makes an equal one."""
     row: dict[str, Any] = {
         "prompt": [_stated(message) for message in pair.prompt],
-        "completions": [_stated(pair.chosen), _stated(pair.rejected)],
         "tools": pair.tools,
         "source": pair.source and [pair.source.file, pair.source.line],
-        "preference": pair.preference.as_dict(),
         "origin": pair.origin.as_dict(),
     }
+    if isinstance(pair, Thumb):
+        row |= {"completions": [_stated(pair.completion)], "verdict": [pair.liked, pair.weight]}
+    else:
+        row |= {"completions": [_stated(pair.chosen), _stated(pair.rejected)], "preference": pair.preference.as_dict()}
     return json.dumps({name: item for name, item in row.items() if item}, separators=(",", ":")).encode("ascii")
 
 
-def pair_of(line: bytes) -> Pair:
-    """Return the pair that `line_of` wrote."""
+def pair_of(line: bytes) -> Judgement:
+    """Return the pair or the thumb that `line_of` wrote."""
     row = json.loads(line)
-    chosen, rejected = map(_message, row["completions"])
-    return Pair(
-        prompt=tuple(map(_message, row["prompt"])),
-        chosen=chosen,
-        rejected=rejected,
-        tools=tuple(row.get("tools", ())),
-        source=Source(*row["source"]) if "source" in row else None,
-        preference=_preference(row["preference"]) if "preference" in row else Preference(),
-        origin=Origin(**row["origin"]) if "origin" in row else Origin(),
-    )
+    prompt, [first, *more] = (tuple(map(_message, row[name])) for name in ("prompt", "completions"))
+    known: dict[str, Any] = {
+        "tools": tuple(row.get("tools", ())),
+        "source": Source(*row["source"]) if "source" in row else None,
+        "origin": Origin(**row["origin"]) if "origin" in row else Origin(),
+    }
+    if "verdict" in row:
+        liked, weight = row["verdict"]
+        return Thumb(prompt, first, liked, weight=weight, **known)
+    preference = _preference(row["preference"]) if "preference" in row else Preference()
+    return Pair(prompt, first, more[0], preference=preference, **known)
 
 
 def _stated(message: Message) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Examples as token ids by the million: an Arrow table that reads like a tuple of `TokenizedPair`.
+"""Examples as token ids by the million: an Arrow table that reads like a tuple of pairs, or of thumbs.
 
 Owns how token ids are kept after rendering: of each example its prompt and all its completions in one list, and their
 lengths in another, however many completions there are. Knows no tokenizer and no text.
@@ -19,10 +19,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tiebreak.data.scratch import IN_MEMORY_BYTES, Rows, Scratch
-from tiebreak.records import FACTS, TokenizedPair, num_unique_tokens
+from tiebreak.records import FACTS, Tokenized, TokenizedPair, TokenizedThumb, num_unique_tokens
 
 BLOCK = 1024
 """Examples that become a batch at once."""
+_FACTS = (*FACTS, "liked")
 SCHEMA = pa.schema(
     [
         ("example_id", pa.binary(32)),
@@ -31,14 +32,14 @@ SCHEMA = pa.schema(
         ("lengths", pa.list_(pa.int32())),
         ("num_truncated", pa.int32()),
         ("weight", pa.float32()),
-        *((name, pa.float64()) for name in FACTS),
+        *((name, pa.float64()) for name in _FACTS),
     ]
 )
 """`lengths` are those of the prompt, and of each completion; `ids` are all of them, end to end. What nobody stated is
 NaN."""
 
 
-class TokenTable(Sequence[TokenizedPair]):
+class TokenTable(Sequence[Tokenized]):
     """Examples in a table; an item is made when it is asked for, a slice shares the table.
 
     Made by `of` and `joined`. Costs some 100 bytes an example and 4 a token, in memory or, from 32 MiB on, in a file.
@@ -48,7 +49,7 @@ class TokenTable(Sequence[TokenizedPair]):
         self._rows = rows
 
     @classmethod
-    def of(cls, examples: Iterable[TokenizedPair], folder: Path | None = None) -> TokenTable:
+    def of(cls, examples: Iterable[Tokenized], folder: Path | None = None) -> TokenTable:
         """Return examples as a table; raises ValueError where an id is no fingerprint of 64 hexadecimal digits."""
         if isinstance(examples, cls) and not folder:
             return examples
@@ -81,6 +82,24 @@ class TokenTable(Sequence[TokenizedPair]):
     def completion_lengths(self, place: int) -> NDArray[np.int64]:
         """Return the tokens of the completion at a place, an entry for each example; each has to have one there."""
         return self._lengths(place + 1)
+
+    @property
+    def longest_completions(self) -> NDArray[np.int64]:
+        """Tokens of the longest completion, an entry for each example."""
+        lengths = [
+            np.maximum.reduceat(np.where(_is_prompt(batch), 0, batch.lengths), batch.lengths_at[:-1])
+            for batch in self._batches
+            if len(batch.lengths)
+        ]
+        return self._of_rows(np.concatenate(lengths) if lengths else np.zeros(0, np.int64))
+
+    def lengths_of(self, *, good: bool) -> NDArray[np.int64]:
+        """Return the tokens of completions that are good, or bad: of pairs the chosen or rejected one."""
+        liked = self.stated("liked")
+        if np.isnan(liked).all():
+            return self.completion_lengths(0 if good else 1)
+        of_side: NDArray[np.int64] = self.completion_lengths(0)[liked == good]
+        return of_side
 
     @property
     def num_truncated(self) -> NDArray[np.int64]:
@@ -120,6 +139,7 @@ class TokenTable(Sequence[TokenizedPair]):
         """Return the digest of the ids, weights and facts of all examples in their order."""
         names = np.concatenate([batch.example_id for batch in self._batches])[self._rows.places]
         facts = b"".join(self.stated(name).tobytes() for name in FACTS)
+        facts += b"" if np.isnan(liked := self.stated("liked")).all() else liked.tobytes()
         return hashlib.sha256(names.tobytes() + self.weights.tobytes() + facts).hexdigest()
 
     def ids_digest(self) -> str:
@@ -152,15 +172,15 @@ class TokenTable(Sequence[TokenizedPair]):
         return len(self._rows)
 
     @overload
-    def __getitem__(self, index: SupportsIndex) -> TokenizedPair: ...
+    def __getitem__(self, index: SupportsIndex) -> Tokenized: ...
     @overload
     def __getitem__(self, index: slice) -> TokenTable: ...
-    def __getitem__(self, index: SupportsIndex | slice) -> TokenizedPair | TokenTable:
+    def __getitem__(self, index: SupportsIndex | slice) -> Tokenized | TokenTable:
         if isinstance(index, slice):
             return TokenTable(self._rows.chosen(index))
         return self._made(*self._rows.located(index))
 
-    def __iter__(self) -> Iterator[TokenizedPair]:
+    def __iter__(self) -> Iterator[Tokenized]:
         return (self._made(*self._rows.batch_of(place)) for place in self._rows.places.tolist())
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -169,14 +189,18 @@ class TokenTable(Sequence[TokenizedPair]):
     def __repr__(self) -> str:
         return f"TokenTable({len(self)} examples)"
 
-    def _made(self, number: int, row: int) -> TokenizedPair:
+    def _made(self, number: int, row: int) -> Tokenized:
         batch = self._batches[number]
         ids = batch.ids[batch.ids_at[row] : batch.ids_at[row + 1]].tolist()
         lengths = batch.lengths[batch.lengths_at[row] : batch.lengths_at[row + 1]].tolist()
-        prompt, chosen, rejected = (tuple(ids[a:b]) for a, b in pairwise(accumulate(lengths, initial=0)))
+        prompt, *completions = [tuple(ids[a:b]) for a, b in pairwise(accumulate(lengths, initial=0))]
         names = bytes(batch.example_id[row]).hex(), bytes(batch.prompt_id[row]).hex()
-        facts = [None if math.isnan(value := float(batch.facts[name][row])) else value for name in FACTS]
         num_cut, weight = int(batch.num_truncated[row]), float(batch.weight[row])
+        if len(completions) == 1:
+            liked = bool(batch.facts["liked"][row])
+            return TokenizedThumb(*names, prompt, completions[0], liked, num_cut, weight)
+        facts = [None if math.isnan(value := float(batch.facts[name][row])) else value for name in FACTS]
+        chosen, rejected = completions
         return TokenizedPair(*names, prompt, chosen, rejected, num_cut, weight, *facts)
 
     def _lengths(self, place: int) -> NDArray[np.int64]:
@@ -229,7 +253,14 @@ class _Batch:
         (self.ids, self.ids_at), (self.lengths, self.lengths_at) = _list(batch["ids"]), _list(batch["lengths"])
         self.num_truncated = batch["num_truncated"].to_numpy()
         self.weight = batch["weight"].to_numpy()
-        self.facts = {name: batch[name].to_numpy() for name in FACTS}
+        self.facts = {name: batch[name].to_numpy() for name in _FACTS}
+
+
+def _is_prompt(batch: _Batch) -> NDArray[np.bool_]:
+    """Say of each length whether it is a prompt's."""
+    found = np.zeros(len(batch.lengths), np.bool_)
+    found[batch.lengths_at[:-1]] = True
+    return found
 
 
 def _names(column: pa.FixedSizeBinaryArray) -> NDArray[Any]:
@@ -246,7 +277,7 @@ def _list(column: pa.ListArray) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     return column.values.to_numpy()[first:last], starts - first if len(starts) else np.zeros(1, np.int32)
 
 
-def _batch(examples: Sequence[TokenizedPair]) -> pa.RecordBatch:
+def _batch(examples: Sequence[Tokenized]) -> pa.RecordBatch:
     parts = [(example.prompt_ids, *example.completions) for example in examples]
     every = chain.from_iterable(chain.from_iterable(parts))
     sizes = np.array([num_unique_tokens(example) for example in examples], np.int64)
@@ -257,7 +288,7 @@ def _batch(examples: Sequence[TokenizedPair]) -> pa.RecordBatch:
         _listed(np.array([len(part) for some in parts for part in some], np.int32), np.array(list(map(len, parts)))),
         pa.array([example.num_truncated for example in examples], pa.int32()),
         pa.array([example.weight for example in examples], pa.float32()),
-        *(pa.array(np.array([getattr(example, name) for example in examples], np.float64)) for name in FACTS),
+        *(pa.array(np.array([getattr(example, name, None) for example in examples], np.float64)) for name in _FACTS),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 

@@ -17,7 +17,7 @@ from tiebreak.doctor.findings import Hit
 from tiebreak.doctor.report import spread
 from tiebreak.engine.positions import Context
 from tiebreak.errors import RenderError
-from tiebreak.records import Pair, TokenizedPair
+from tiebreak.records import Pair, Tokenized
 
 Ints = NDArray[np.int64]
 
@@ -29,7 +29,7 @@ _FITS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 class PairRenderer(Protocol):
     """What counting needs of a renderer."""
 
-    def pairs(self, pairs: Sequence[Pair]) -> Iterator[TokenizedPair | RenderError]:
+    def examples(self, judged: Sequence[Pair]) -> Iterator[Tokenized | RenderError]:
         """Return each pair as ids, or why it cannot be."""
 
 
@@ -99,11 +99,11 @@ class TokenCounts:
 def count_tokens(pairs: Sequence[Pair], renderer: PairRenderer) -> TokenCounts:
     """Return the counts of some pairs; the renderer has no limit, so that it is known what one would cut."""
     rows, refused = np.zeros((3, len(pairs)), dtype=np.int64), []
-    for number, made in enumerate(renderer.pairs(pairs)):
+    for number, made in enumerate(renderer.examples(pairs)):
         if isinstance(made, RenderError):
             refused.append((number, made.reason, str(made)))
         else:
-            rows[:, number] = (len(made.prompt_ids), len(made.chosen_ids), len(made.rejected_ids))
+            rows[:, number] = (len(made.prompt_ids), *map(len, made.completions))
     return TokenCounts(rows[0], rows[1], rows[2], tuple(refused))
 
 

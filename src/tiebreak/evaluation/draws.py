@@ -24,13 +24,13 @@ from tiebreak.evaluation.kept import KeptRows
 from tiebreak.evaluation.samples import choose_prompts, of_both
 from tiebreak.fingerprint import derive_seed, fingerprint
 from tiebreak.progress import Advance, Progress
-from tiebreak.records import Ids, Pair
+from tiebreak.records import Ids, Judgement
 
 
 def draw(
     policy: Model,
     reference: Reference,
-    pairs: Sequence[Pair],
+    pairs: Sequence[Judgement],
     settings: EvaluationConfig,
     *,
     seed: int,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -134,17 +134,26 @@ class HeldoutPairs:
         columns += [start[name] for name in (LOSS, "rewards/margins")]
         columns += [policy.chosen, policy.rejected, reference.chosen, reference.rejected]
         numbers = torch.stack([column.float().cpu() for column in columns], dim=1)
-        _require_finite(numbers, pairs)
+        require_finite(numbers, pairs)
         return [
             Evidence(pair.example_id, pair.prompt_id, *row, *map(len, pair.completions))
             for pair, row in zip(pairs, numbers.tolist(), strict=True)
         ]
 
 
+class HeldOut(Protocol):
+    """Held-out examples of any kind."""
+
+    def evidence(
+        self, num: int | None = None, progress: Progress | None = None, kept: KeptRows | None = None
+    ) -> list[Evidence]:
+        """Return a row for each of the first `num`, all of them by default."""
+
+
 class Probe:
     """Watches held-out pairs while training goes on: before it, evenly spaced, and after the last step."""
 
-    def __init__(self, heldout: HeldoutPairs, settings: EvaluationConfig, total: int) -> None:
+    def __init__(self, heldout: HeldOut, settings: EvaluationConfig, total: int) -> None:
         self._heldout = heldout
         self._num_pairs = settings.probe_pairs
         self._steps = {0, *probe_steps(total, settings.probes)} if settings.probes else set()
@@ -175,7 +184,8 @@ def _facts(pair: Example) -> list[float | None]:
     return [getattr(pair, name, None) for name in FACTS]
 
 
-def _require_finite(numbers: torch.Tensor, pairs: Sequence[Example]) -> None:
+def require_finite(numbers: torch.Tensor, pairs: Sequence[Example]) -> None:
+    """Raise TrainingError where a number of evidence, a row an example, is NaN or infinite."""
     bad = [pair.example_id[:12] for pair, ok in zip(pairs, numbers.isfinite().all(1).tolist(), strict=True) if not ok]
     if bad:
         raise TrainingError(

@@ -13,6 +13,8 @@ from itertools import islice
 from typing import Any
 
 from tiebreak.config import DataJudge, EvaluationConfig, JudgeConfig
+from tiebreak.data.formats.form import Pairing
+from tiebreak.data.formats.thumbs import paired_thumbs
 from tiebreak.engine.answers.answerer import Chat
 from tiebreak.errors import DataError, JudgeError, ModelError, one_line
 from tiebreak.evaluation.judges.calibration import Agreement, agreement
@@ -22,7 +24,7 @@ from tiebreak.evaluation.judges.table import JUDGES
 from tiebreak.evaluation.rows import Row
 from tiebreak.evaluation.samples import choose_prompts
 from tiebreak.maths.length_control import length_controlled, pseudo_values
-from tiebreak.records import Pair
+from tiebreak.records import Judgement, Pair, Thumb
 from tiebreak.secrecy import masked
 
 Samples = Sequence[dict[str, Any]]
@@ -115,15 +117,16 @@ class Judgements:
 
 
 def judge_answers(
-    samples: Samples, pairs: Sequence[Pair], settings: EvaluationConfig, given: Given, seed: int
+    samples: Samples, judged: Sequence[Judgement], settings: EvaluationConfig, given: Given, seed: int
 ) -> Judgements | None:
     """Return what is said of the samples; None where there are none, or nobody to ask.
 
-    `pairs` are held out, and a judge is tried on them. Of a judge that stopped half-way nothing is read: a part of all
+    `judged` is held out, and a judge is tried on it. Of a judge that stopped half-way nothing is read: a part of all
     prompts, and not a random one. What it said is kept where it keeps it, so that asking again goes on there.
     """
     if not samples:
         return None
+    pairs = _held_against(judged)
     if settings.rule and not settings.judge:
         won = [(1 + s["after"]["matches_rule"] - s["before"]["matches_rule"]) / 2 for s in samples]
         said = [Preference(one) for one in won]
@@ -151,6 +154,12 @@ def judge_answers(
     weak = kind.is_weak or untried
     found = Judgements(named(asked), samples, said, weak, kind.defines_better, refusal, tried, "; ".join(notes))
     return found if refusal else replace(found, refusal=found.untold())
+
+
+def _held_against(judged: Sequence[Judgement]) -> list[Pair]:
+    """Return pairs; of completions that were judged on their own, good against bad where a prompt has both."""
+    alone = [one for one in judged if isinstance(one, Thumb)]
+    return [one for one in judged if isinstance(one, Pair)] + paired_thumbs(alone, Pairing())[0]
 
 
 def named(asked: JudgeConfig) -> str:

@@ -22,7 +22,7 @@ from tiebreak.evaluation.capabilities.harness import measure_lm_eval
 from tiebreak.evaluation.capabilities.taskfiles import load_tasks
 from tiebreak.evaluation.draws import draw
 from tiebreak.evaluation.gate import not_heard
-from tiebreak.evaluation.heldout import Evidence, HeldoutPairs
+from tiebreak.evaluation.heldout import Evidence
 from tiebreak.evaluation.judges.given import Fitting, Given
 from tiebreak.evaluation.judging import judge_answers
 from tiebreak.evaluation.kept import KeptRows
@@ -30,10 +30,11 @@ from tiebreak.evaluation.measures import draw_rows, probe_rows, rows, summarise
 from tiebreak.evaluation.probe import NeutralProbe
 from tiebreak.evaluation.rows import Row
 from tiebreak.evaluation.samples import sample
+from tiebreak.evaluation.thumbs import held_out
 from tiebreak.fingerprint import derive_seed
 from tiebreak.maths.objectives import Objective
 from tiebreak.progress import Progress
-from tiebreak.records import TokenizedPair
+from tiebreak.records import Tokenized
 from tiebreak.runs import Run
 
 
@@ -81,7 +82,7 @@ def measure(
     cut: Cut,
     progress: Progress,
     into: Run,
-    train: Sequence[TokenizedPair],
+    train: Sequence[Tokenized],
     data: DataConfig,
     judge: Path,
 ) -> Measured:
@@ -92,7 +93,7 @@ def measure(
     data's own judge is fitted on `train`, by settings of `data`, and kept in the file `judge`.
     """
     kept = KeptRows(into.kept_file)
-    evidence = HeldoutPairs(policy, reference, objective, pairs.tokenized, cut).evidence(progress=progress, kept=kept)
+    evidence = held_out(policy, reference, objective, pairs.tokenized, cut).evidence(progress=progress, kept=kept)
     samples = sample(policy, reference, pairs.pairs, settings, progress, into.answers_file)
     draws = draw(
         policy, reference, pairs.pairs, settings,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tiebreak.config import EvaluationConfig, RuleConfig
 from tiebreak.engine.answers.answerer import Answer, Answerer, Chat, Sampling
@@ -17,10 +17,12 @@ from tiebreak.engine.model import Model
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.evaluation.repetition import is_looping, looping
 from tiebreak.progress import Progress
-from tiebreak.records import Pair
+from tiebreak.records import Judgement, Pair, Thumb
+
+J = TypeVar("J", Pair, Thumb, Judgement)
 
 
-def choose_prompts(pairs: Sequence[Pair], num: int) -> list[Pair]:
+def choose_prompts(pairs: Sequence[J], num: int) -> list[J]:
     """Return one pair for each of up to `num` different prompts, in an order set by the prompts' own hashes."""
     by_prompt = {pair.prompt_id: pair for pair in reversed(pairs)}
     return [by_prompt[prompt_id] for prompt_id in sorted(by_prompt)[:num]]
@@ -29,7 +31,7 @@ def choose_prompts(pairs: Sequence[Pair], num: int) -> list[Pair]:
 def sample(
     policy: Model,
     reference: Reference,
-    pairs: Sequence[Pair],
+    pairs: Sequence[Judgement],
     settings: EvaluationConfig,
     progress: Progress,
     kept_in: Path | None = None,
@@ -48,13 +50,19 @@ def sample(
             "prompt_id": pair.prompt_id,
             "prompt": [message.as_dict() for message in pair.prompt],
             **({"tools": list(pair.tools)} if pair.tools else {}),
-            "chosen": pair.chosen.content,
-            "rejected": pair.rejected.content,
+            **_judged(pair),
             "before": _described(one, settings.rule),
             "after": _described(two, settings.rule),
         }
         for pair, one, two in zip(chosen, before, after, strict=True)
     ]
+
+
+def _judged(pair: Judgement) -> dict[str, str]:
+    """Return the completions of the data; of one that was judged on its own, the side that it is."""
+    if isinstance(pair, Thumb):
+        return {"chosen" if pair.liked else "rejected": pair.completion.content}
+    return {"chosen": pair.chosen.content, "rejected": pair.rejected.content}
 
 
 def of_both(

@@ -5,8 +5,10 @@ Owns metric keys and their definitions. Pure: losses and log-probabilities in, n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -14,6 +16,9 @@ from torch import Tensor
 
 from tiebreak.maths.logps import Logps
 from tiebreak.maths.losses import Losses
+
+if TYPE_CHECKING:
+    from tiebreak.maths.objectives.said import Stated
 
 LOSS = "loss"
 """The first metric of every objective."""
@@ -31,8 +36,12 @@ class Metrics:
         return self.values[:, self.names.index(name)]
 
     def means(self) -> dict[str, float]:
-        """Return the mean of each metric over the examples, in one transfer from the device."""
-        return dict(zip(self.names, self.values.mean(0).tolist(), strict=True))
+        """Return the mean of each metric over the examples that have it, in one transfer from the device.
+
+        NaN says that an example has none; a metric that no example has is left out.
+        """
+        means = zip(self.names, self.values.nanmean(0).tolist(), strict=True)
+        return {name: mean for name, mean in means if not math.isnan(mean)}
 
     @staticmethod
     def concatenated(parts: Sequence[Metrics]) -> Metrics:
@@ -40,7 +49,7 @@ class Metrics:
         return Metrics(parts[0].names, torch.cat([part.values for part in parts]))
 
 
-def pair_metrics(losses: Losses, policy: Logps) -> Metrics:
+def pair_metrics(losses: Losses, policy: Logps, _: object = None) -> Metrics:
     """Return the metrics of each pair."""
     chosen, rejected, logps = losses.rewards[0::2], losses.rewards[1::2], policy.paired()
     columns = {
@@ -52,6 +61,22 @@ def pair_metrics(losses: Losses, policy: Logps) -> Metrics:
         "logps/chosen": logps.chosen,
         "logps/rejected": logps.rejected,
     }
+    return Metrics(tuple(columns), torch.stack([column.detach().float() for column in columns.values()], dim=1))
+
+
+def thumb_metrics(losses: Losses, policy: Logps, stated: Stated) -> Metrics:
+    """Return the metrics of each completion that was judged on its own; those of the other verdict are NaN."""
+    assert stated.liked is not None, "an objective of thumbs reads verdicts"  # noqa: S101
+    good, nothing = stated.liked > 0.5, losses.rewards.new_tensor(math.nan)
+    columns = {
+        LOSS: losses.losses,
+        "rewards/chosen": torch.where(good, losses.rewards, nothing),
+        "rewards/rejected": torch.where(good, nothing, losses.rewards),
+        "logps/chosen": torch.where(good, policy.sums, nothing),
+        "logps/rejected": torch.where(good, nothing, policy.sums),
+    }
+    if stated.baseline is not None:
+        columns["kl"] = stated.baseline.expand(len(good))
     return Metrics(tuple(columns), torch.stack([column.detach().float() for column in columns.values()], dim=1))
 
 

@@ -225,6 +225,10 @@ class Thumb:
         return row | {name: value for name, value in extras.items() if value}
 
 
+Judgement = Pair | Thumb
+"""What an example is made of: two completions held against each other, or one on its own."""
+
+
 @dataclass(frozen=True)
 class Rated:
     """One completion with a score of its own, higher is better, and no partner yet."""
@@ -242,7 +246,7 @@ class Rated:
         return _prompt_id(self.prompt, self.tools)
 
 
-def _split_key(judged: Pair | Thumb) -> str:
+def _split_key(judged: Judgement) -> str:
     group = judged.origin.group
     return judged.prompt_id if group is None else fingerprint(["group", group])
 
@@ -301,7 +305,7 @@ class Record:
             raise ValueError("a record gives pairs or completions to pair, or it is dropped")
 
     @property
-    def judged(self) -> tuple[Pair | Thumb, ...]:
+    def judged(self) -> tuple[Judgement, ...]:
         """What is to be learned from it."""
         return (*self.pairs, *self.unpaired)
 

@@ -153,12 +153,13 @@ def _both(axes: Axes, train: Rows, heldout: Rows, key: str, start: float) -> Non
     """Draw a number of every step and of the held-out pairs; dashed is what it is before the policy moves."""
     is_share = key == "rewards/accuracies"
     axes.axhline(start, color=MUTED, linewidth=0.9, linestyle="--")
-    x, y = _column(train, "step"), _column(train, key)
-    axes.plot(x, y, ".", color=TRAIN, markersize=4, alpha=0.7, label="training step")
+    x, y = _points(train, key)
+    if x:  # completions on their own have no accuracy of a step
+        axes.plot(x, y, ".", color=TRAIN, markersize=4, alpha=0.7, label="training step")
     if len(x) >= 10:
         axes.plot(x, _smoothed(y), color=TRAIN, linewidth=1.6)
     if heldout:
-        x, y = _column(heldout, "step"), _column(heldout, f"heldout/{key}")
+        x, y = _points(heldout, f"heldout/{key}")
         axes.plot(x, y, color=HELDOUT, marker="o", markersize=4.5, linewidth=1.8, label="held-out")
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("share of pairs" if is_share else "mean loss of a pair")
@@ -170,9 +171,8 @@ def _both(axes: Axes, train: Rows, heldout: Rows, key: str, start: float) -> Non
 
 def _rewards(axes: Axes, train: Rows) -> None:
     axes.axhline(0, color=MUTED, linewidth=0.9)
-    x = _column(train, "step")
     for key, colour in (("rewards/chosen", CHOSEN), ("rewards/rejected", REJECTED)):
-        axes.plot(x, _column(train, key), color=colour, linewidth=1.6, label=key.split("/")[1])
+        axes.plot(*_points(train, key), color=colour, linewidth=1.6, label=key.split("/")[1])
     axes.set_xlabel("optimizer step")
     axes.set_ylabel("reward (nats × beta)")
     axes.legend(loc="best")
@@ -188,11 +188,17 @@ def _margins(axes: Axes, margins: Sequence[float]) -> None:
 
 
 def _one(axes: Axes, rows: Rows, key: str, colour: str, label: str) -> None:
-    axes.plot(_column(rows, "step"), _column(rows, key), color=colour, linewidth=1.6)
+    axes.plot(*_points(rows, key), color=colour, linewidth=1.6)
     axes.set_ylim(bottom=0)
     axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 4))
     axes.set_xlabel("optimizer step")
     axes.set_ylabel(label)
+
+
+def _points(rows: Rows, key: str) -> tuple[list[float], list[float]]:
+    """Return the steps that have a number, and the number."""
+    some = [row for row in rows if key in row]
+    return _column(some, "step"), _column(some, key)
 
 
 def _column(rows: Rows, key: str) -> list[float]:

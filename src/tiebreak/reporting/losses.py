@@ -20,7 +20,7 @@ def print_losses(losses: Sequence[Mapping[str, Any]]) -> None:
         table.add_column(column, overflow="fold")
     for loss in losses:
         needs = [
-            *loss["facts"],
+            *(["completions on their own"] if loss["learns_from"] == "completions" else loss["facts"]),
             *([] if loss["reference"] else ["no reference"]),
             *(["whole step"] if loss["whole_step"] else []),
         ]
@@ -31,7 +31,12 @@ def print_losses(losses: Sequence[Mapping[str, Any]]) -> None:
 def print_loss(loss: Mapping[str, Any]) -> None:
     """Print one objective with its settings."""
     told = {"when": loss["use"], "source": loss["source"], "also called": ", ".join(loss["aliases"])}
-    told |= {"reads": ", ".join(loss["facts"]), "reference": "" if loss["reference"] else "none is asked"}
+    apart = loss["learns_from"] == "completions"
+    told |= {"learns from": "completions on their own, good or bad (data.pairing: none)" if apart else ""}
+    told |= {
+        "reads": "" if apart else ", ".join(loss["facts"]),
+        "reference": "" if loss["reference"] else "none is asked",
+    }
     told |= {"step": "the loss of a pair depends on the others of its step" if loss["whole_step"] else ""}
     lines = [f"{loss['name']}: {loss['title']}", f"  {loss['formula']}", ""]
     lines += [f"{key + ':':<13}{text}" for key, text in told.items() if text]

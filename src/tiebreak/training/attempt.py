@@ -14,7 +14,8 @@ from tiebreak.doctor.report import AuditReport
 from tiebreak.engine.memory import peak_memory_bytes
 from tiebreak.engine.ranks import Alone, Ranks
 from tiebreak.errors import Preempted, RunError, one_line
-from tiebreak.evaluation.heldout import HeldoutPairs, Probe
+from tiebreak.evaluation.heldout import Probe
+from tiebreak.evaluation.thumbs import held_out
 from tiebreak.maths.objectives import Objective
 from tiebreak.progress import Noting, Progress
 from tiebreak.runs import Run, as_a_run_writes
@@ -128,7 +129,7 @@ def _trained(
         holds=[Weights.name, Moments.name, Streams.name, *(part.name for part in parts)],
     )
     start = checkpoints.latest()
-    heldout = HeldoutPairs(policy, reference, objective, data.heldout.tokenized, budget.cut)
+    heldout = held_out(policy, reference, objective, data.heldout.tokenized, budget.cut)
     with Recorder(run, config.output.trackers, flat(config)) as recorder:
         course = Course(
             policy=policy,

@@ -27,6 +27,7 @@ from tiebreak.evaluation.capabilities.taskfiles import load_tasks
 from tiebreak.fingerprint import fingerprint
 from tiebreak.progress import Progress
 from tiebreak.runs import Run, as_a_run_writes
+from tiebreak.training.order import refuse_steps
 from tiebreak.training.preamble import tell
 from tiebreak.training.resumption import heed_drift, identity
 from tiebreak.training.trained import Loaded, dated, load, whereabouts
@@ -51,6 +52,7 @@ def made_ready(config: Config, run: Run, audit: AuditReport, progress: Progress)
     loaded = load(_with_store(begun, run), say=progress.say)
     policy, settings = loaded.policy, config.training
     data = prepare(config.data, policy.renderer(config.data), progress)
+    refuse_steps(data.train, settings, config.loss)
     tell(data, policy, loaded.reference, config.data, progress)
     prepare_tasks(load_tasks(config.evaluation.tasks), policy, progress)
     memory = make_plan(policy, data.all_pairs, settings.token_budget, settings.gradient_checkpointing)

@@ -9,7 +9,9 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tiebreak.config import TrainingConfig
+from tiebreak.config import LossConfig, TrainingConfig
+from tiebreak.data.tokens import TokenTable
+from tiebreak.errors import ConfigError
 from tiebreak.fingerprint import derive_seed, fingerprint
 from tiebreak.records import Example, num_unique_tokens
 
@@ -35,15 +37,37 @@ def num_steps(num_examples: int, config: TrainingConfig) -> int:
 
 def steps(examples: Sequence[Example], config: TrainingConfig, first: int = 0) -> Iterator[Step]:
     """Yield every step of a run from index `first` on; each epoch takes every example exactly once."""
-    index = 0
+    for index, (epoch, places) in enumerate(orders(len(examples), config)):
+        if index >= first:
+            yield Step(index, epoch, tuple(examples[place] for place in places))
+
+
+def orders(num_examples: int, config: TrainingConfig) -> Iterator[tuple[int, list[int]]]:
+    """Yield of every step of a run its epoch, from 0, and the places of its examples."""
     for epoch in range(config.epochs):
-        order = list(range(len(examples)))
+        order = list(range(num_examples))
         if config.shuffle:
             random.Random(derive_seed(config.seed, "order", epoch)).shuffle(order)  # noqa: S311 - not for secrets
         for start in range(0, len(order), config.pairs_per_step):
-            if index >= first:
-                yield Step(index, epoch, tuple(examples[i] for i in order[start : start + config.pairs_per_step]))
-            index += 1
+            yield epoch, order[start : start + config.pairs_per_step]
+
+
+def refuse_steps(examples: TokenTable, config: TrainingConfig, loss: LossConfig) -> None:
+    """Raise ConfigError where a step would lack what the objective compares: several prompts, or both verdicts."""
+    if not (loss.wants_prompts_in_a_step or loss.wants_both_in_a_step):
+        return
+    liked, prompts = examples.stated("liked"), [examples.prompt_id(place) for place in range(len(examples))]
+    for index, (_, places) in enumerate(orders(len(examples), config)):
+        where = f"training.pairs_per_step {config.pairs_per_step}: step {index + 1} has {len(places)} completions"
+        if loss.wants_prompts_in_a_step and len({prompts[place] for place in places}) < 2:
+            raise ConfigError(
+                f"{where}, all of one prompt, and {loss.name} compares with completions of others; take another number"
+            )
+        if loss.wants_both_in_a_step and len({liked[place] for place in places}) < 2:
+            raise ConfigError(
+                f"{where}, all good or all bad, and {loss.name} takes its delta between both; take a larger number, or "
+                "set loss.delta to one"
+            )
 
 
 def order_digest(before: str, step: Step) -> str:

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from tiebreak.config import DataConfig
 from tiebreak.data.preparation import PreparedData
 from tiebreak.engine.model import Model
@@ -74,7 +72,7 @@ def _tell_context(data: PreparedData, policy: Model, config: DataConfig, progres
     elif num_cut:
         progress.warn(f"{num_cut} prompts cut at the start to data.max_length {limit}")
     pairs = data.all_pairs
-    lengths = pairs.prompt_lengths + np.maximum(pairs.completion_lengths(0), pairs.completion_lengths(1))
+    lengths = pairs.prompt_lengths + pairs.longest_completions
     if made_for is not None and (num_beyond := int((lengths > made_for).sum())):
         progress.warn(
             f"{num_beyond} of {len(lengths)} pairs have more tokens than the {made_for} that the model was made for; "

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from tiebreak import files, runs
 from tiebreak.config import Config, leaves
 from tiebreak.data.preparation import PreparedData
-from tiebreak.data.reader import data_digests
+from tiebreak.data.whole import data_digests
 from tiebreak.engine.sources import absolute, called, contents, is_same
 from tiebreak.errors import ConfigError, RunError, nearest
 from tiebreak.fingerprint import fingerprint

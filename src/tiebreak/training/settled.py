@@ -25,6 +25,9 @@ def check_settings(config: Config, progress: Progress) -> None:
     if apart and not config.loss.learns_apart:
         kinds = ", ".join(name for name, section in SECTIONS.items() if section.learns_apart)
         raise ConfigError(f"data.pairing none: {config.loss.name} learns from pairs; of losses, {kinds} learn so")
+    if config.loss.wants_prompts_in_a_step and config.training.pairs_per_step == 1:
+        name = config.loss.name
+        raise ConfigError(f"training.pairs_per_step 1: {name} compares with completions of other prompts of the step")
     if trackers := [name for name in config.output.trackers if name != _COMES_ALONG]:
         from tiebreak.training.recorder import check_trackers  # noqa: PLC0415 - accelerate and torch
 

@@ -38,7 +38,7 @@ def check_start(
         start = objective.summed(frozen.score(shown))
     apart = float((said.sums - start.sums).abs().max())
     tolerance = PRECISION[policy.dtype] * max(1.0, float(said.sums.abs().max()))
-    stated = Stated.of(shown, objective.facts, start.sums)
+    stated = objective.with_no_gain(Stated.of(shown, objective.facts, start.sums), start)
     wanted, found = (
         float(losses.losses.mean()) for losses in (objective.at_start(start, stated), objective(said, start, stated))
     )

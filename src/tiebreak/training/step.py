@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tiebreak import faults
+from tiebreak.engine.baseline import baseline
 from tiebreak.engine.memory import is_out_of_memory
 from tiebreak.engine.model import Model
 from tiebreak.engine.ranks import Ranks
@@ -49,7 +50,10 @@ def learn(
         groups = budget.cut(ranks.deal(step.examples))
         ran_out = False
         try:
-            metrics = down(policy, reference, objective, groups, len(step.examples))
+            gain = None
+            if objective.formula.asks_baseline:
+                gain = baseline(policy, reference, step.examples, budget.cut, ranks)
+            metrics = down(policy, reference, objective, groups, len(step.examples), gain)
             spoilt = faults.point("step:gradient")
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
@@ -70,22 +74,37 @@ def learn(
 
 
 def _gradient(
-    policy: Model, reference: Reference, objective: Objective, groups: Sequence[Sequence[Example]], num: int
+    policy: Model,
+    reference: Reference,
+    objective: Objective,
+    groups: Sequence[Sequence[Example]],
+    num: int,
+    gain: Tensor | None,
 ) -> Metrics:
-    """Add the gradient of the mean loss over the `num` examples of a step, micro-batch after micro-batch."""
+    """Add the gradient of the mean loss over the `num` examples of a step, micro-batch after micro-batch.
+
+    `gain` is the baseline of the step, where the objective reads one.
+    """
     found = []
     for group in groups:
         frozen = objective.summed(reference.logps(group)) if objective.asks_reference else None
         tokens = policy.score(group)
         said = objective.summed(tokens)
-        losses = objective(said, frozen, Stated.of(group, objective.facts, said.sums))
+        stated = Stated.of(group, objective.facts, said.sums)
+        stated = stated if gain is None else stated.with_baseline(gain, said.sums)
+        losses = objective(said, frozen, stated)
         ((_weights(group, said) * losses.losses).sum() / num).backward()  # type: ignore[no-untyped-call]
-        found.append(objective.formula.metrics(losses, tokens.summed()))
+        found.append(objective.formula.metrics(losses, tokens.summed(), stated))
     return Metrics.concatenated(found)
 
 
 def _coupled_gradient(
-    policy: Model, reference: Reference, objective: Objective, groups: Sequence[Sequence[Example]], num: int
+    policy: Model,
+    reference: Reference,
+    objective: Objective,
+    groups: Sequence[Sequence[Example]],
+    num: int,
+    gain: Tensor | None,
 ) -> Metrics:
     """Do the same where the loss of one example depends on the others: numbers first, then each group's own slopes.
 
@@ -98,11 +117,12 @@ def _coupled_gradient(
     with torch.no_grad():
         said = Logps.concatenated([objective.summed(policy.score(group)) for group in groups])
     stated = Stated.of(examples, objective.facts, said.sums)
+    stated = stated if gain is None else stated.with_baseline(gain, said.sums)
     by_sums, losses = slopes(objective, said, frozen, _weights(examples, said), stated)
     own = torch.split(by_sums / num, [sum(len(example.completions) for example in group) for group in groups])
     for group, slope in zip(groups, own, strict=True):
         (objective.summed(policy.score(group)).sums * slope).sum().backward()  # type: ignore[no-untyped-call]
-    return objective.formula.metrics(losses, said)
+    return objective.formula.metrics(losses, said, stated)
 
 
 def _weights(examples: Sequence[Example], said: Logps) -> Tensor:

@@ -18,7 +18,8 @@ import torch
 
 from tiebreak.config import Config
 from tiebreak.data.account import Side
-from tiebreak.data.reader import PairFile, read_pairs
+from tiebreak.data.formats import Pairing
+from tiebreak.data.whole import PairFile, read_pairs
 from tiebreak.doctor.triage import shortcuts
 from tiebreak.engine import models
 from tiebreak.engine.bundled import BUNDLED
@@ -31,7 +32,7 @@ from tiebreak.errors import RunError, one_line
 from tiebreak.evaluation.measuring import Measured, measure
 from tiebreak.maths.objectives import Objective
 from tiebreak.progress import Progress, Silent
-from tiebreak.records import TokenizedPair
+from tiebreak.records import Tokenized
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.budget import Budget
 
@@ -111,7 +112,7 @@ def load_trained(run: Run, progress: Progress | None = None) -> Loaded:
     return loaded
 
 
-def remembered(policy: Model, pairs: Sequence[TokenizedPair]) -> dict[str, Any] | None:
+def remembered(policy: Model, pairs: Sequence[Tokenized]) -> dict[str, Any] | None:
     """Return what an export is held against, as JSON takes it: what a policy says of a few held-out pairs (nats).
 
     None where there is no pair, or no number.
@@ -133,7 +134,7 @@ def measure_trained(
     progress: Progress,
     *,
     into: Run,
-    train: Sequence[TokenizedPair] = (),
+    train: Sequence[Tokenized] = (),
 ) -> Measured:
     """Measure what a run trained on pairs that it did not train on, by these settings, into a folder.
 
@@ -163,7 +164,7 @@ def heldout_pairs(run: Run) -> PairFile:
     """Return the pairs that a run held out, all of them; raises RunError where a line is no pair: it wrote no such."""
     file = run.heldout_pairs_file
     run.verify(file)
-    found = read_pairs(file)
+    found = read_pairs(file, pairing=Pairing(run.config.data.pairing))
     if found.dropped:
         first = found.dropped[0]
         raise RunError(

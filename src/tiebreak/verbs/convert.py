@@ -14,8 +14,9 @@ from typing import Any
 from tiebreak.config import DataConfig, command, reading
 from tiebreak.data.formats import RowError
 from tiebreak.data.formats.writing import BESIDE, Writer
-from tiebreak.data.reader import forms_of, open_data, records, refuse_unusable, training_files
+from tiebreak.data.reader import open_data, records, training_files
 from tiebreak.data.sheets import Sheet, writer_of
+from tiebreak.data.whole import forms_of, refuse_unusable
 from tiebreak.data.writer import Append, require_new, rows_to
 from tiebreak.errors import DataError, require_name
 from tiebreak.records import Dropped, Record

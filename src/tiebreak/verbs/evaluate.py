@@ -22,8 +22,9 @@ from tiebreak.config import Config, DataConfig, SourceConfig, command, in_quotes
 from tiebreak.data.account import Side
 from tiebreak.data.formats import Pairing
 from tiebreak.data.preparation import render_side
-from tiebreak.data.reader import PairFile, is_told_alike, read_pairs
+from tiebreak.data.reader import is_told_alike
 from tiebreak.data.render import Renderer
+from tiebreak.data.whole import PairFile, read_pairs
 from tiebreak.engine.model import Model
 from tiebreak.engine.reference.kinds import Another, Reference
 from tiebreak.errors import ConfigError, DataError, ModelError, RunError, one_line, require_name
@@ -32,7 +33,7 @@ from tiebreak.evaluation.capabilities.taskfiles import load_tasks
 from tiebreak.evaluation.measuring import Measured
 from tiebreak.fingerprint import file_digest, files_named, fingerprint
 from tiebreak.progress import Noting, Progress, Silent
-from tiebreak.records import Dropped, Pair, Source
+from tiebreak.records import Dropped, Source
 from tiebreak.reporting.page import write_report
 from tiebreak.runs import Run, as_a_run_writes, open_run
 from tiebreak.secrecy import has_password, masked
@@ -132,7 +133,7 @@ def _changed(run: Run, overrides: Sequence[str] | Mapping[str, Any]) -> Config:
 
 
 def _own_side(run: Run, policy: Model) -> Side:
-    return render_side(heldout_pairs(run).pairs, policy.renderer(run.config.data))[0]
+    return render_side(heldout_pairs(run).judged, policy.renderer(run.config.data))[0]
 
 
 def _of_checkpoints(asked: _Asked) -> dict[str, Any]:
@@ -210,7 +211,7 @@ def _beside(asked: _Asked, data: str | None, against: str | None) -> dict[str, A
     """Measure on other pairs, against another model, by other settings, or several of these."""
     run, progress = asked.run, asked.progress
     found = _others(asked, data) if data is not None else _Others(heldout_pairs(run), None)
-    _require_facts(found.found.pairs, asked.config)
+    _require_facts(found.found, asked.config)
     loaded = load_trained(run, progress)
     seen, reference = _trained_prompts(run), None
     if against is not None:
@@ -229,8 +230,9 @@ def _beside(asked: _Asked, data: str | None, against: str | None) -> dict[str, A
     return {**measured.evaluation, "folder": str(into.path)}
 
 
-def _require_facts(pairs: Sequence[Pair], config: Config) -> None:
+def _require_facts(found: PairFile, config: Config) -> None:
     """Raise DataError where pairs lack what the run's objective reads, with the first of them."""
+    pairs = found.pairs
     for fact in config.loss.facts:
         if lacking := [pair for pair in pairs if getattr(pair.preference, fact) is None]:
             told = f"states no {fact.replace('_', ' ')}, which the run's objective reads"
@@ -310,10 +312,10 @@ def _rendered(others: _Others, seen: Set[str], renderer: Renderer, progress: Pro
     found, nowhere = others.found, Source(others.found.path, 0)
     trained_on = [
         Dropped(pair.source or nowhere, "trained_prompt", "it was trained on this prompt")
-        for pair in found.pairs
+        for pair in found.judged
         if pair.prompt_id in seen
     ]
-    side, unrendered = render_side([pair for pair in found.pairs if pair.prompt_id not in seen], renderer)
+    side, unrendered = render_side([pair for pair in found.judged if pair.prompt_id not in seen], renderer)
     dropped = [*found.dropped, *trained_on, *unrendered]
     if dropped:
         progress.warn(f"{len(dropped)} of {found.num_records} records not used; the first: {dropped[0].detail}")

@@ -30,7 +30,7 @@ from tiebreak.errors import ConfigError, ExportError, require_name
 from tiebreak.fingerprint import file_digest
 from tiebreak.maths.logps import Logps
 from tiebreak.progress import Progress, Silent
-from tiebreak.records import TokenizedPair
+from tiebreak.records import Tokenized
 from tiebreak.reporting.card import Origin, model_card
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.secrecy import has_password, masked
@@ -114,7 +114,7 @@ def _written(
     form: Form,
     expected: Logps,
     tolerance: float,
-    pairs: Sequence[TokenizedPair],
+    pairs: Sequence[Tokenized],
     progress: Progress,
 ) -> tuple[str, float, float]:
     """Write an artefact and load it again; return its dtype, how far its log-probabilities are off, and may be.
@@ -217,15 +217,13 @@ def _form(form: Form | None, policy: Model) -> Form:
     return form or "merged"
 
 
-def _checked_pairs(run: Run, policy: Model) -> list[TokenizedPair]:
-    pairs = heldout_pairs(run).pairs
+def _checked_pairs(run: Run, policy: Model) -> list[Tokenized]:
+    pairs = heldout_pairs(run).judged
     side, _ = render_side(pairs[:NUM_CHECKED_PAIRS], policy.renderer(run.config.data))
     return list(side.tokenized)
 
 
-def _seen_in_training(
-    run: Run, loaded: Loaded, pairs: Sequence[TokenizedPair], progress: Progress
-) -> tuple[Logps, float]:
+def _seen_in_training(run: Run, loaded: Loaded, pairs: Sequence[Tokenized], progress: Progress) -> tuple[Logps, float]:
     """Return what the policy said of pairs when its training ended, and how far an artefact may be off.
 
     Raises ExportError where the policy, loaded, does not say the same.
@@ -247,12 +245,12 @@ def _seen_in_training(
     return expected, tolerance
 
 
-def _score(model: Model, pairs: Sequence[TokenizedPair]) -> Logps:
+def _score(model: Model, pairs: Sequence[Tokenized]) -> Logps:
     with evaluation_mode(model.network), torch.no_grad():
         return model.score(pairs).summed()
 
 
-def _tolerance(loaded: Loaded, expected: Logps, pairs: Sequence[TokenizedPair], *, narrow: bool = False) -> float:
+def _tolerance(loaded: Loaded, expected: Logps, pairs: Sequence[Tokenized], *, narrow: bool = False) -> float:
     """Return how far a summed log-probability may be off.
 
     In fp32, merging an adapter moves a token's log-probability by some 1e-5 nats; 1e-4 is allowed. Narrower weights
@@ -265,7 +263,7 @@ def _tolerance(loaded: Loaded, expected: Logps, pairs: Sequence[TokenizedPair], 
     return max(rounding, 0.2 * _moved(loaded, expected, pairs))
 
 
-def _moved(loaded: Loaded, expected: Logps, pairs: Sequence[TokenizedPair]) -> float:
+def _moved(loaded: Loaded, expected: Logps, pairs: Sequence[Tokenized]) -> float:
     """Return by how much training moved a summed log-probability, on average."""
     return float((expected.sums - loaded.reference.logps(pairs).summed().sums).abs().mean())
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from tiebreak import files
 from tiebreak.config import JudgeConfig
-from tiebreak.data.reader import read_pairs
+from tiebreak.data.whole import read_pairs
 from tiebreak.data.writer import writing
 from tiebreak.engine.answers.answerer import Chat
 from tiebreak.errors import DataError, RunError, require_name

@@ -34,6 +34,8 @@ class Described:
     settings: tuple[Parameter, ...]
     aliases: tuple[str, ...]
     """Names that others have for it, with the settings that they mean by it."""
+    learns_from: str
+    """pairs, or completions: each on its own, good or bad."""
     reference: bool
     """Whether it compares with a reference."""
     facts: tuple[str, ...]
@@ -77,6 +79,7 @@ def _described(name: str) -> Described:
         source=row.source,
         settings=parameters,
         aliases=aliases,
+        learns_from="completions" if section.learns_apart else "pairs",
         reference=row.asks_reference,
         facts=(*usual.facts, *(f"{fact} where {' and '.join(switches)} is set" for fact in asked)),
         whole_step=Objective.of(usual).is_coupled,

@@ -20,7 +20,7 @@ from tiebreak.config import in_quotes, quoted
 from tiebreak.data.preparation import render_side
 from tiebreak.errors import ConfigError, NotPassing, RunError, nearest, one_line
 from tiebreak.evaluation.gate import Decision
-from tiebreak.evaluation.heldout import HeldoutPairs
+from tiebreak.evaluation.thumbs import held_out
 from tiebreak.fingerprint import file_digest, fingerprint
 from tiebreak.maths.objectives import Objective
 from tiebreak.progress import Progress, Silent
@@ -179,10 +179,10 @@ def _require_measured(run: Run, loaded: Loaded, progress: Progress) -> None:
     A few held-out pairs are scored again. A token may be off by 1e-4 nats in fp32; of narrower weights all pairs
     together by a fifth of what training did.
     """
-    pairs = heldout_pairs(run).pairs[:NUM_CHECKED_PAIRS]
+    pairs = heldout_pairs(run).judged[:NUM_CHECKED_PAIRS]
     side, _ = render_side(pairs, loaded.policy.renderer(run.config.data))
     objective = Objective.of(run.config.loss)
-    found = HeldoutPairs(loaded.policy, loaded.reference, objective, side.tokenized, loaded.budget.cut).evidence(
+    found = held_out(loaded.policy, loaded.reference, objective, side.tokenized, loaded.budget.cut).evidence(
         progress=progress
     )
     with as_a_run_writes(run.path):

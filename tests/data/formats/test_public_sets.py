@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tiebreak.data.reader import read_pairs
+from tiebreak.data.whole import read_pairs
 
 
 def user(text):

@@ -15,6 +15,7 @@ from tiebreak.config.losses import SECTIONS
 from tiebreak.errors import ConfigError
 from tiebreak.maths.logps import Logps
 from tiebreak.maths.objectives import OBJECTIVES, Objective, Stated, slopes
+from tiebreak.records import TokenizedThumb
 
 SETTINGS = {
     "dpo": [{}, {"label_smoothing": 0.2}, {"soft_labels": True}, {"soft_labels": True, "label_smoothing": 0.1}],
@@ -31,6 +32,8 @@ SETTINGS = {
     "mpo": [{}, {"delta": 0.0}],
     "sppo_hard": [{}, {"beta": 0.1}],
     "sppo_soft": [{}, {"beta": 0.1}],
+    "kto": [{}, {"beta": 0.5, "desirable_weight": 1.3, "undesirable_weight": 0.7}],
+    "bco_unpaired": [{}, {"delta": 0.0}, {"delta": -0.4}],
 }
 CASES = [(name, settings) for name in OBJECTIVES for settings in SETTINGS.get(name, [{}])]
 every_case = pytest.mark.parametrize(("name", "settings"), CASES, ids=[f"{name}-{said}" for name, said in CASES])
@@ -49,14 +52,19 @@ def drawn(seed: int, num: int = 7) -> list[dict[str, float]]:
         pairs.append(
             {"w": w, "l": l, "rw": w + draw.gauss(0, 4), "rl": l + draw.gauss(0, 4), "nw": nw, "nl": nl}
             | {"margin": draw.uniform(0.2, 3), "soft": draw.random(), "pw": draw.random(), "pl": draw.random()}
+            | {"z": 0.7}
         )
     return pairs
 
 
-def as_tensors(pairs, dtype=torch.float64) -> tuple[Logps, Logps, Stated]:
+def as_tensors(pairs, dtype=torch.float64, name: str = "") -> tuple[Logps, Logps, Stated]:
+    """Return what an objective sees of pairs; one of completions on their own sees both sides of each, good and bad."""
     flat = lambda *keys: torch.tensor([pair[key] for pair in pairs for key in keys], dtype=dtype)  # noqa: E731
     counts = torch.tensor([pair[key] for pair in pairs for key in ("nw", "nl")])
-    stated = Stated(flat("soft"), flat("margin"), flat("pw"), flat("pl"))
+    if name and OBJECTIVES[name].learns_from is TokenizedThumb:
+        stated = Stated(liked=torch.tensor([1.0, 0.0] * len(pairs)), baseline=flat("z")[0])
+    else:
+        stated = Stated(flat("soft"), flat("margin"), flat("pw"), flat("pl"))
     return Logps(flat("w", "l"), counts), Logps(flat("rw", "rl"), counts), stated
 
 
@@ -68,15 +76,16 @@ def test_every_objective_has_an_oracle():
 @pytest.mark.parametrize("seed", range(3))
 def test_the_mean_loss_of_a_step_is_that_of_the_loop(name, settings, seed):
     pairs, asked = drawn(seed), objective(name, **settings)
-    found = asked(*as_tensors(pairs)).losses
+    found = asked(*as_tensors(pairs, name=name)).losses
     assert found.mean().item() == pytest.approx(ORACLES[name](pairs, **asked.settings), rel=1e-12, abs=1e-12)
 
 
 @every_case
 def test_its_gradient_is_the_slope_of_the_loop(name, settings):
     pairs, asked = drawn(11, num=5), objective(name, **settings)
-    policy, reference, stated = as_tensors(pairs)
-    found, _ = slopes(asked, policy, reference, torch.ones(len(pairs), dtype=torch.float64), stated)
+    policy, reference, stated = as_tensors(pairs, name=name)
+    num = len(asked(policy, reference, stated).losses)
+    found, _ = slopes(asked, policy, reference, torch.ones(num, dtype=torch.float64), stated)
     fixed = {"shift": pairs} if name in STOPPED else {}
     for place, (index, side) in enumerate((index, side) for index in range(len(pairs)) for side in "wl"):
 
@@ -85,7 +94,7 @@ def test_its_gradient_is_the_slope_of_the_loop(name, settings):
             return ORACLES[name](moved, **asked.settings, **fixed)
 
         here, step = pairs[index][side], 1e-5
-        expected = (at(here + step) - at(here - step)) / (2 * step) * len(pairs)
+        expected = (at(here + step) - at(here - step)) / (2 * step) * num
         assert found[place].item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
@@ -94,15 +103,16 @@ AT_START = {
     "dpo": LN2, "dpo_norm": LN2, "robust": LN2, "ipo": 25.0, "hinge": 1.0, "discopop": (1 + LN2) / 2,
     "exo": -LN2 - math.log(1e-3 * (1 - 1e-3)) / 2, "dpop": LN2, "dpo_shift": LN2, "nca": 2 * LN2, "bco": 2 * LN2,
     "apo_zero": 0.0, "apo_down": 0.0, "sppo_hard": 0.5 / 1e-3**2, "cal_dpo": LN2 + 0.5 / 1e-2**2, "aot": LN2,
-    "aot_unpaired": None, "dr_dpo": LN2,
+    "aot_unpaired": None, "dr_dpo": LN2, "kto": 0.5, "bco_unpaired": LN2,
 }  # fmt: skip
 """Where policy and reference are one model: section 6 of the literature's own numbers, worked out by hand."""
 
 
 @pytest.mark.parametrize("name", [name for name, value in AT_START.items() if value is not None])
 def test_where_the_policy_is_its_reference_the_loss_is_a_known_number(name):
-    _, reference, stated = as_tensors(drawn(4))
-    assert objective(name).at_start(reference, stated).losses.tolist() == pytest.approx([AT_START[name]] * 7, rel=1e-9)
+    _, reference, stated = as_tensors(drawn(4), name=name)
+    losses = objective(name).at_start(reference, stated).losses.tolist()
+    assert losses == pytest.approx([AT_START[name]] * len(losses), rel=1e-9)
 
 
 def at_gap(name: str, h: float, **settings) -> float:
@@ -178,12 +188,14 @@ def test_a_wider_gap_never_costs_more(name):
 
 @every_case
 def test_far_from_the_start_and_on_one_token_it_stays_finite_in_fp32(name, settings):
-    base = {"rw": -80.0, "rl": -80.0, "nw": 1, "nl": 1, "margin": 2.0, "soft": 0.7, "pw": 0.9, "pl": 0.2}
+    base = {"rw": -80.0, "rl": -80.0, "nw": 1, "nl": 1, "margin": 2.0, "soft": 0.7, "pw": 0.9, "pl": 0.2, "z": 0.7}
     # A log-probability of 0 has no odds, and e^88 is the end of fp32, which alphapo's bent reward reaches there.
     far = (-1.0, -80.0), (-80.0, -1.0), (-1e-3, -80.0), (-80.0, -1e-3)
     pairs = [base | {"w": w, "l": l} for w, l in far]  # noqa: E741
-    policy, reference, stated = as_tensors(pairs, torch.float32)
-    by_sums, losses = slopes(objective(name, **settings), policy, reference, torch.ones(len(pairs)), stated)
+    policy, reference, stated = as_tensors(pairs, torch.float32, name)
+    asked = objective(name, **settings)
+    num = len(asked(policy, reference, stated).losses)
+    by_sums, losses = slopes(asked, policy, reference, torch.ones(num), stated)
     assert losses.losses.isfinite().all()
     assert by_sums.isfinite().all()
 

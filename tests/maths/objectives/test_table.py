@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -13,10 +13,12 @@ from tiebreak.config.losses import SECTIONS
 from tiebreak.config.section import Section
 from tiebreak.maths.logps import Logps
 from tiebreak.maths.objectives import OBJECTIVES, Objective, Stated
+from tiebreak.records import TokenizedThumb
 
-STATED = Stated(
+OF_PAIRS = Stated(
     *(torch.linspace(low, high, 5, dtype=torch.float64) for low, high in ((0, 1), (0.2, 3), (0, 1), (1, 0)))
 )
+OF_THUMBS = Stated(liked=torch.tensor([1.0, 0.0] * 5, dtype=torch.float64), baseline=torch.tensor(0.7).double())
 WITH_LIKELIHOOD = {"iterative_rpo", "regularised_po", "mpo"}
 """They compare with the reference, and say how likely chosen is."""
 every_objective = pytest.mark.parametrize("name", OBJECTIVES)
@@ -24,6 +26,10 @@ every_objective = pytest.mark.parametrize("name", OBJECTIVES)
 
 def _objective(name: str) -> Objective:
     return Objective.of(SECTIONS[name]())
+
+
+def _stated(name: str) -> Stated:
+    return OF_THUMBS if OBJECTIVES[name].learns_from is TokenizedThumb else OF_PAIRS
 
 
 def _logps(seed: int, num: int = 10) -> Logps:
@@ -46,15 +52,17 @@ def test_an_objective_s_settings_are_the_keyword_only_parameters_of_its_formula(
 
 @every_objective
 def test_there_is_a_loss_for_each_example_and_a_reward_for_each_completion(name):
-    found = _objective(name)(_logps(0), _logps(1), STATED)
-    assert (len(found.losses), len(found.rewards)) == (5, 10)
+    found = _objective(name)(_logps(0), _logps(1), _stated(name))
+    num = 10 if OBJECTIVES[name].learns_from is TokenizedThumb else 5
+    assert (len(found.losses), len(found.rewards)) == (num, 10)
 
 
 @every_objective
 def test_at_its_start_the_loss_is_that_of_the_reference_against_itself(name):
-    reference = _logps(1)
+    reference, stated = _logps(1), _stated(name)
     objective = _objective(name)
-    assert torch.equal(objective.at_start(reference, STATED).losses, objective(reference, reference, STATED).losses)
+    none = stated if stated.baseline is None else stated.with_baseline(0.0, reference.sums)  # nothing is gained yet
+    assert torch.equal(objective.at_start(reference, stated).losses, objective(reference, reference, none).losses)
 
 
 @every_objective
@@ -63,14 +71,15 @@ def test_adding_a_constant_to_policy_and_reference_alike_changes_no_loss(name):
     if not objective.formula.asks_reference or name in WITH_LIKELIHOOD:
         pytest.skip("says something of the policy alone")
     shifted = (Logps(one.sums + 3.5, one.num_tokens) for one in (policy, reference))
-    assert torch.allclose(objective(*shifted, STATED).losses, objective(policy, reference, STATED).losses, rtol=1e-9)
+    stated = _stated(name)
+    assert torch.allclose(objective(*shifted, stated).losses, objective(policy, reference, stated).losses, rtol=1e-9)
 
 
 @every_objective
 def test_what_a_row_says_that_it_asks_not_it_does_not_need(name):
     objective = _objective(name)
     if not objective.formula.asks_reference:
-        assert objective(_logps(0), None, STATED).losses.isfinite().all()
+        assert objective(_logps(0), None, _stated(name)).losses.isfinite().all()
     if not objective.facts:
         assert objective(_logps(0), _logps(1)).losses.isfinite().all()
 
@@ -80,22 +89,27 @@ def test_what_a_row_says_that_it_asks_it_does_need(name):
     objective = _objective(name)
     if objective.formula.asks_reference:
         with pytest.raises(ValueError, match="none was given"):
-            objective(_logps(0), None, STATED)
+            objective(_logps(0), None, _stated(name))
     if objective.facts:
-        with pytest.raises(ValueError, match="none were given"):
+        with pytest.raises(ValueError, match=r"none were given|nothing was said"):
             objective(_logps(0), _logps(1))
+    if objective.formula.asks_baseline:
+        with pytest.raises(ValueError, match="none was given"):
+            objective(_logps(0), _logps(1), replace(_stated(name), baseline=None))
 
 
 @every_objective
 def test_examples_are_scored_alone_as_together_unless_the_row_says_that_they_are_coupled(name):
-    objective, policy, reference = _objective(name), _logps(0), _logps(1)
-    together = objective(policy, reference, STATED).losses
+    objective, policy, reference, stated = _objective(name), _logps(0), _logps(1), _stated(name)
+    together = objective(policy, reference, stated).losses
+    each = 10 // len(together)
+    said = {field.name: value for field in fields(Stated) if (value := getattr(stated, field.name)) is not None}
     alone = [
         objective(
-            *(Logps(one.sums[2 * at : 2 * at + 2], one.num_tokens[2 * at : 2 * at + 2]) for one in (policy, reference)),
-            Stated(*(getattr(STATED, field.name)[at : at + 1] for field in fields(Stated))),
+            *(Logps(*(of[each * at : each * at + each] for of in vars(one).values())) for one in (policy, reference)),
+            Stated(**{key: value[at : at + 1] if value.dim() else value for key, value in said.items()}),
         ).losses
-        for at in range(5)
+        for at in range(len(together))
     ]
     assert torch.equal(torch.cat(alone), together) or objective.is_coupled
 

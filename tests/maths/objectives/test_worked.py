@@ -10,6 +10,7 @@ import torch
 import tiebreak
 from preferences import ORACLES
 from tiebreak.errors import ConfigError
+from tiebreak.records import TokenizedPair
 
 PAIR = {
     "w": -6.0,
@@ -22,6 +23,7 @@ PAIR = {
     "soft": 0.8,
     "pw": 0.9,
     "pl": 0.2,
+    "z": 0.7,
 }
 SAID = {
     "soft_labels": [0.8], "margins": [1.5], "chosen_win_rates": [0.9], "rejected_win_rates": [0.2],
@@ -31,9 +33,11 @@ SAID = {
 @pytest.mark.parametrize("name", ORACLES)
 def test_it_is_the_formula_of_training(name):
     made = tiebreak.objective(name)
-    found = made([-6.0], [-9.0], [-7.0], [-8.0], chosen_num_tokens=[3], rejected_num_tokens=[2], **SAID)
-    assert found.losses.tolist() == pytest.approx([ORACLES[name]([PAIR], **made.objective.settings)], rel=1e-12)
-    assert found.mean.item() == pytest.approx(found.losses.item())
+    said = {"baseline": 0.7} if made.objective.formula.asks_baseline else {}
+    said |= SAID if made.objective.formula.learns_from is TokenizedPair else {}
+    found = made([-6.0], [-9.0], [-7.0], [-8.0], chosen_num_tokens=[3], rejected_num_tokens=[2], **said)
+    assert found.mean.item() == pytest.approx(ORACLES[name]([PAIR], **made.objective.settings), rel=1e-12)
+    assert found.mean.item() == pytest.approx(found.losses.mean().item())
     assert made.formula.endswith(".")
 
 
@@ -64,7 +68,9 @@ WRONG = {
     "lengths whose difference it reads": (("r_dpo", [-1.0], [-2.0], [-1.0], [-2.0]), "reads how many tokens"),
     "lengths that its rewards divide by": (("sft", [-1.0], [-2.0]), "reads how many tokens"),
     "the same of every completion": (("slic", [[-1.0], -2.0], [[-1.0], -2.0]), "give either of all"),
-    "as many of the reference": (("dpo", [-1.0], [-2.0], [-1.0] * 2, [-2.0] * 2), "of the same pairs"),
+    "a baseline": (("kto", [-1.0], [-2.0], [-1.0], [-2.0]), "kto reads a baseline: give one"),
+    "completions of both verdicts": (("apo_zero_unpaired", [-1.0], [], [-1.0], []), "at least one of each"),
+    "as many of the reference": (("dpo", [-1.0], [-2.0], [-1.0] * 2, [-2.0] * 2), "of the same completions"),
 }
 
 
@@ -89,7 +95,7 @@ def test_a_table_of_tokens_is_its_rows_and_numbers_of_tensors_are_numbers():
 
 @pytest.mark.parametrize("said", [{"margins": [3.0]}, {"weights": [1.0, 2.0, 3.0]}])
 def test_numbers_of_other_pairs_are_refused(said):
-    with pytest.raises(ValueError, match="numbers are given for 2 pairs"):
+    with pytest.raises(ValueError, match="numbers are given for 2 examples"):
         tiebreak.objective("rpo_square")(
             [-1.0, -2.0], [-2.0, -2.0], [-1.0, -1.0], [-1.0, -1.0], **{"margins": [1.0, 1.0]} | said
         )
@@ -133,3 +139,23 @@ def test_sums_know_no_tokens_and_losses_of_means_take_no_weights_of_them():
     for name in ("dpo_norm", "simpo", "ipo", "aot", "sft"):
         with pytest.raises(ConfigError, match=f"{name} does not read length_desensitised, which is of dpo, robust"):
             tiebreak.objective(name, length_desensitised=0.5)
+
+
+def test_completions_on_their_own_need_not_be_as_many_of_each_verdict():
+    found = tiebreak.objective("kto", beta=1.0, undesirable_weight=2.0)(
+        [-1.0, -2.0, -3.0], [-5.0], [-1.0, -3.0, -3.0], [-4.0], baseline=0.5
+    )
+    sigmoid = lambda x: 1 / (1 + math.exp(-x))  # noqa: E731
+    expected = [1 - sigmoid(0 - 0.5), 1 - sigmoid(1 - 0.5), 1 - sigmoid(0 - 0.5), 2 * (1 - sigmoid(0.5 + 1))]
+    assert found.losses.tolist() == pytest.approx(expected)
+    assert (found.chosen_rewards.tolist(), found.rejected_rewards.tolist()) == ([0.0, 1.0, 0.0], [-1.0])
+    # δ is half-way between the mean of good ones and that of bad ones, and not the mean of all.
+    found = tiebreak.objective("bco_unpaired", beta=1.0)([-1.0, -2.0, -3.0], [-5.0], [-1.0, -3.0, -3.0], [-4.0])
+    delta = (1 / 3 - 1) / 2
+    assert found.losses[0].item() == pytest.approx(-math.log(sigmoid(-delta)))
+    assert found.losses[3].item() == pytest.approx(-math.log(sigmoid(delta + 1)))
+
+
+def test_a_baseline_that_nobody_reads_is_refused():
+    with pytest.raises(ValueError, match="dpo reads no baseline"):
+        tiebreak.objective("dpo")([-1.0], [-2.0], [-1.0], [-2.0], baseline=0.1)

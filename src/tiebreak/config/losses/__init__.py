@@ -1,6 +1,7 @@
 """The settings of objectives: for each objective of the table a section, told apart by `name`.
 
 gaps    of a difference        sides   of each side, and of whole steps     sums    several of them
+thumbs  of completions on their own
 loss    what all of them have
 
 Owns which settings each of them reads, and what another name or an unread setting is answered. Tests hold the sections
@@ -50,13 +51,15 @@ from tiebreak.config.losses.sides import (
     SppoSoft,
 )
 from tiebreak.config.losses.sums import Cpo, CpoSimpo, IterativeRpo, Mpo, Orpo, RegularisedPo
+from tiebreak.config.losses.thumbs import ApoZeroUnpaired, BcoUnpaired, Kto
 from tiebreak.config.section import Section
 from tiebreak.errors import nearest
 
 _Objective: TypeAlias = (
     Dpo | DpoNorm | Robust | Ipo | Hinge | Slic | Exo | Discopop | Odpo | RpoBackward | RpoForward | RpoSquare | RDpo
     | Dpop | DpoShift | Simpo | Alphapo | Repo | Nca | Bco | ApoZero | ApoDown | SppoHard | SppoSoft | CalDpo | Simper
-    | Sft | Aot | AotUnpaired | DrDpo | Orpo | Cpo | CpoSimpo | IterativeRpo | RegularisedPo | Mpo
+    | Sft | Aot | AotUnpaired | DrDpo | Kto | BcoUnpaired | ApoZeroUnpaired
+    | Orpo | Cpo | CpoSimpo | IterativeRpo | RegularisedPo | Mpo
 )  # fmt: skip
 SECTIONS: Mapping[str, type[Loss]] = {section.model_fields["name"].default: section for section in get_args(_Objective)}
 """The settings of each objective, by its name."""
@@ -145,6 +148,8 @@ class Term(Section):
         """However it was written: a setting that the sum does not read is refused."""
         if getattr(self.loss, "length_desensitised", None) is not None:
             raise ValueError("length_desensitised is of a loss alone: terms of a sum see the same tokens")
+        if self.loss.learns_apart:
+            raise ValueError(f"{self.loss.name} learns from completions on their own, terms of a sum from pairs")
         return self
 
 

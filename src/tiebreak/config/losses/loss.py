@@ -28,6 +28,16 @@ class Loss(Section):
         """Whether a stated margin that is not above zero has no meaning for it."""
         return False
 
+    @property
+    def wants_both_in_a_step(self) -> bool:
+        """Whether a step needs completions that are good and some that are bad."""
+        return False
+
+    @property
+    def wants_prompts_in_a_step(self) -> bool:
+        """Whether a step needs completions of several prompts."""
+        return False
+
 
 class OfSums(Loss):
     """The settings of an objective of sums against a reference, whose tokens may be weighed before they are summed."""
@@ -44,6 +54,17 @@ class ByMargin(OfSums):
     def facts(self) -> tuple[str, ...]:
         """Stated margins, or differences of scores."""
         return ("margin",)
+
+
+class Apart(Loss):
+    """The settings of an objective of completions that were judged one at a time, good or bad."""
+
+    learns_apart = True
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """Whether a completion is good."""
+        return ("liked",)
 
 
 def beta(usual: float) -> Any:

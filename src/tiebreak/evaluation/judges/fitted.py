@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -27,6 +27,7 @@ from tiebreak.evaluation.judges.linear import Span
 from tiebreak.evaluation.judges.own import SCHEMA, Calibration, OwnJudge, fit, identity_of
 from tiebreak.files import write_bytes
 from tiebreak.maths.stats import Estimate
+from tiebreak.records import TokenizedPair
 
 
 @contextlib.contextmanager
@@ -35,8 +36,11 @@ def make(_: DataJudge, given: Given) -> Iterator[Judge]:
     fitting = given.fitting
     if fitting is None:
         raise ConfigError("judge data: is fitted on the pairs of a run; train makes one, and evaluate uses it")
+    if fitting.data.pairing == "none":
+        raise DataError("it is fitted on pairs, and these are completions on their own; name a rule or another judge")
     judge = _read(fitting)
-    pairs = fitting.reference, fitting.train, fitting.heldout
+    train, heldout = (cast("Sequence[TokenizedPair]", side) for side in (fitting.train, fitting.heldout))
+    pairs = fitting.reference, train, heldout
     if judge and fitting.train and judge.identity != identity_of(*pairs, fitting.seed, fitting.data):
         judge = None
     if judge is None and not fitting.train:

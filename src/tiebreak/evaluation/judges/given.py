@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tiebreak.config import DataConfig
 from tiebreak.evaluation.judges.capped import Spent
 from tiebreak.progress import Progress, Silent
-from tiebreak.records import TokenizedPair
+from tiebreak.records import Tokenized
 
 if TYPE_CHECKING:  # a rule and a server need no torch
     from tiebreak.engine.reference.kinds import Reference
@@ -25,9 +25,9 @@ class Fitting:
     """What a judge is fitted on: the frozen reference, training pairs, and held-out pairs to be calibrated on."""
 
     reference: Reference
-    train: Sequence[TokenizedPair]
+    train: Sequence[Tokenized]
     """Empty where they are no longer at hand: then only a judge that was fitted before can be had."""
-    heldout: Sequence[TokenizedPair]
+    heldout: Sequence[Tokenized]
     data: DataConfig
     """How long prompt and answer may be."""
     cut: Cut

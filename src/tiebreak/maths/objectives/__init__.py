@@ -3,7 +3,7 @@
 table    every objective by its name; a formula with its settings     said     what formulas are made of
 gaps     objectives of a difference                                   links    what a gap costs
 sides    objectives of each side alone                                steps    of a whole step
-sums     several of them under one name
+sums     several of them under one name                               thumbs   of completions on their own
 worked   an objective to be called with numbers
 coupled  the slope of a step's loss, where examples of a step depend on each other
 """

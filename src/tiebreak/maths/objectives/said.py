@@ -6,8 +6,9 @@ Owns the quantities that formulas are made of. `Side` is one completion of each 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -29,6 +30,14 @@ class Stated:
     chosen_win_rate: Numbers | None = None
     rejected_win_rate: Numbers | None = None
     """Probability to win against a sample of the policy, 0 to 1."""
+    liked: Numbers | None = None
+    """1 where a completion that was judged on its own is good, 0 where it is bad."""
+    baseline: Float[Tensor, ""] | None = None
+    """What the policy gained on completions of other prompts, nats: what a whole step knows, and nobody states."""
+
+    def with_baseline(self, value: float | Tensor, like: Tensor) -> Stated:
+        """Return the same with a baseline."""
+        return replace(self, baseline=torch.as_tensor(value, dtype=like.dtype, device=like.device))
 
     @staticmethod
     def of(examples: Sequence[Example], facts: Collection[str], like: Tensor) -> Stated:

@@ -17,10 +17,11 @@ from tiebreak.config.losses import Terms
 from tiebreak.config.losses.loss import Loss
 from tiebreak.maths.logps import Logps, TokenLogps
 from tiebreak.maths.losses import Losses
-from tiebreak.maths.metrics import Metrics, pair_metrics
-from tiebreak.maths.objectives import gaps, sides, steps, sums
+from tiebreak.maths.metrics import Metrics, pair_metrics, thumb_metrics
+from tiebreak.maths.objectives import gaps, sides, steps, sums, thumbs
 from tiebreak.maths.objectives.said import NOTHING_STATED, Pairs, Stated
-from tiebreak.records import TokenizedPair
+from tiebreak.maths.objectives.thumbs import Thumbs
+from tiebreak.records import TokenizedPair, TokenizedThumb
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,11 @@ class Formula:
     """The kind of example; one that `records` calls an `Example`."""
     view: Callable[[Logps, Logps | None, Stated], Any] = Pairs.of
     """What the formula sees of log-probabilities: their sides, where its examples have any."""
-    metrics: Callable[[Losses, Logps], Metrics] = pair_metrics
+    metrics: Callable[[Losses, Logps, Stated], Metrics] = pair_metrics
     """What a step tells about itself."""
     asks_reference: bool = True
+    asks_baseline: bool = False
+    """Whether it compares with what the policy gained on completions of other prompts of the step."""
     is_coupled: Callable[[Mapping[str, Any]], bool] = lambda _: False
     """Whether, by these settings, the loss of one example depends on the others of its step."""
 
@@ -50,6 +53,9 @@ def _always(_: Mapping[str, Any]) -> bool:
 
 def _by_step(settings: Mapping[str, Any]) -> bool:
     return bool(settings["delta"] == "step")
+
+
+_OF_THUMBS: Mapping[str, Any] = {"learns_from": TokenizedThumb, "view": Thumbs.of, "metrics": thumb_metrics}
 
 
 OBJECTIVES: dict[str, Formula] = {
@@ -213,6 +219,26 @@ OBJECTIVES: dict[str, Formula] = {
         "Labels are noisy, and nobody knows how much.",
         is_coupled=_always,
     ),
+    "kto": Formula(
+        thumbs.kto,
+        "Ethayarajh et al. 2024 (2402.01306), Eqs. 7 and 8",
+        "Completions were judged one at a time, good or bad, and have no partner.",
+        asks_baseline=True,
+        **_OF_THUMBS,
+    ),
+    "bco_unpaired": Formula(
+        thumbs.bco_unpaired,
+        "Jung et al. 2024 (2404.04656)",
+        "Completions without a partner, and the prompts of good and bad ones differ little.",
+        is_coupled=_by_step,
+        **_OF_THUMBS,
+    ),
+    "apo_zero_unpaired": Formula(
+        thumbs.apo_zero_unpaired,
+        "D'Oosterlinck et al. 2024 (2408.06266), Eq. 7",
+        "Completions without a partner, and the good ones are better than the model's own.",
+        **_OF_THUMBS,
+    ),
     "orpo": Formula(
         sums.orpo,
         "Hong et al. 2024 (2403.07691), Eqs. 3, 4 and 7",
@@ -301,4 +327,8 @@ class Objective:
 
     def at_start(self, reference: Logps, stated: Stated = NOTHING_STATED) -> Losses:
         """Return the losses where the policy is its reference: what every run has to begin with."""
-        return self(reference, reference, stated)
+        return self(reference, reference, self.with_no_gain(stated, reference))
+
+    def with_no_gain(self, stated: Stated, like: Logps) -> Stated:
+        """Return what was said with the baseline of a policy that is its reference, where one is read."""
+        return stated.with_baseline(0.0, like.sums) if self.formula.asks_baseline else stated

@@ -5,6 +5,7 @@ For notebooks and tests. Training itself asks `Objective`; both compute the same
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -16,6 +17,7 @@ from torch import Tensor
 from tiebreak.maths.logps import Logps, TokenLogps
 from tiebreak.maths.objectives.said import Stated
 from tiebreak.maths.objectives.table import Objective
+from tiebreak.records import TokenizedThumb
 
 Given: TypeAlias = Tensor | Sequence[float] | Sequence[Sequence[float]] | Sequence[Tensor]
 """For each pair one number, a completion's summed log-probability, or the log-probabilities of its tokens; nats."""
@@ -23,14 +25,15 @@ Given: TypeAlias = Tensor | Sequence[float] | Sequence[Sequence[float]] | Sequen
 
 @dataclass(frozen=True)
 class Worked:
-    """What an objective says of some pairs."""
+    """What an objective says of some examples: of pairs, or of completions on their own, good ones before bad ones."""
 
-    losses: Float[Tensor, " pairs"]
-    """One number a pair, before its weight."""
-    chosen_rewards: Float[Tensor, " pairs"]
-    rejected_rewards: Float[Tensor, " pairs"]
+    losses: Float[Tensor, " examples"]
+    """One number an example, before its weight."""
+    chosen_rewards: Float[Tensor, " chosen"]
+    rejected_rewards: Float[Tensor, " rejected"]
+    """Of the good completions, and of the bad ones."""
     mean: Float[Tensor, ""]
-    """Σ weight × loss / pairs: what a step of these pairs goes down, with a gradient where the policy has one."""
+    """Σ weight × loss / examples: what a step of these goes down, with a gradient where the policy has one."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class WorkedObjective:
     @property
     def formula(self) -> str:
         """The formula, in words of the literature."""
-        return str(self.objective.formula.losses.__doc__)
+        return str(inspect.getdoc(self.objective.formula.losses))
 
     def __call__(
         self,
@@ -58,8 +61,13 @@ class WorkedObjective:
         chosen_win_rates: Sequence[float] | Tensor | None = None,
         rejected_win_rates: Sequence[float] | Tensor | None = None,
         weights: Sequence[float] | Tensor | None = None,
+        baseline: float | Tensor | None = None,
     ) -> Worked:
         """Return losses and rewards of pairs, of what policy (`chosen`, `rejected`) and reference say of them (nats).
+
+        Objectives of completions on their own, such as kto, take the good ones as `chosen` and the bad ones as
+        `rejected`, as many of each as there are; `baseline` is then what the policy gained on completions of other
+        prompts (z_0, nats, at least 0).
 
         Log-probabilities are sums of completions, with the numbers of tokens where the objective divides by them, or
         those of every token, which count themselves. `soft_labels` (0..1), `margins` (differences of scores),
@@ -68,15 +76,24 @@ class WorkedObjective:
         Raises ValueError where something is missing that the objective reads, or numbers of pairs differ.
         """
         counts = chosen_num_tokens, rejected_num_tokens
-        policy, counted = _together(self.objective, (chosen, rejected), counts)
+        apart = self.objective.formula.learns_from is TokenizedThumb
+        if (baseline is not None) != self.objective.formula.asks_baseline:
+            does = "reads a baseline: give one" if baseline is None else "reads no baseline"
+            raise ValueError(f"{self.objective.name} {does}")
+        policy, counted = _together(self.objective, (chosen, rejected), counts, apart=apart)
         reference = None
         if reference_chosen is not None and reference_rejected is not None:
-            reference, _ = _together(self.objective, (reference_chosen, reference_rejected), counts)
+            reference, _ = _together(self.objective, (reference_chosen, reference_rejected), counts, apart=apart)
             if reference.sums.shape != policy.sums.shape:
-                raise ValueError("policy and reference have to say something of the same pairs")
-        like = policy.sums
+                raise ValueError("policy and reference have to say something of the same completions")
+        like, good = policy.sums, torch.arange(len(policy.sums), device=policy.sums.device) % 2 == 0
+        if apart:
+            good = torch.arange(len(like), device=like.device) < len(chosen)
+        num = len(like) if apart else len(like) // 2
         facts = (soft_labels, margins, chosen_win_rates, rejected_win_rates)
-        stated = Stated(*(_numbers(one, like) for one in facts))
+        stated = Stated(*(_numbers(one, like, num) for one in facts), liked=good.to(like.dtype) if apart else None)
+        if baseline is not None:
+            stated = stated.with_baseline(baseline, like)
         found = self.objective(policy, reference, stated)
         if not counted:  # then they may not matter: other numbers of tokens have to give the same
             others = torch.arange(2, 2 + len(policy.sums), device=policy.sums.device)
@@ -89,25 +106,37 @@ class WorkedObjective:
                     f"{self.objective.name} reads how many tokens a completion has: give chosen_num_tokens and "
                     "rejected_num_tokens, or log-probabilities of every token"
                 )
-        weighed = found.losses if weights is None else found.losses * _numbers(weights, like)
-        return Worked(found.losses, found.rewards[0::2], found.rewards[1::2], weighed.mean())
+        weighed = found.losses if weights is None else found.losses * _numbers(weights, like, num)
+        return Worked(found.losses, found.rewards[good], found.rewards[~good], weighed.mean())
 
 
-def _together(objective: Objective, sides: tuple[Given, Given], num_tokens: tuple[Any, Any]) -> tuple[Logps, bool]:
-    """Return what is summed of both sides, pair after pair, and whether it is known how many tokens they have."""
-    if len(sides[0]) != len(sides[1]) or not len(sides[0]):
+def _together(
+    objective: Objective, sides: tuple[Given, Given], num_tokens: tuple[Any, Any], *, apart: bool
+) -> tuple[Logps, bool]:
+    """Return what is summed of both sides, and whether it is known how many tokens they have.
+
+    They stand pair after pair or, `apart`, one side after the other.
+    """
+    if apart and not (len(sides[0]) and len(sides[1])):
+        raise ValueError("good and bad completions are wanted, at least one of each")
+    if not apart and (len(sides[0]) != len(sides[1]) or not len(sides[0])):
         raise ValueError(f"{len(sides[0])} chosen and {len(sides[1])} rejected completions are no pairs")
+
+    def joined(both: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(both)) if apart else torch.stack(list(both), dim=1).flatten()
+
     by_token = [_rows(side) for side in sides]
     if by_token[0] and by_token[1]:
-        rows = [row for pair in zip(*by_token, strict=True) for row in pair]
+        rows = [*by_token[0], *by_token[1]] if apart else [row for pair in zip(*by_token, strict=True) for row in pair]
         return objective.summed(TokenLogps(torch.cat(rows), tuple(map(len, rows)))), True
     if objective.length_desensitised is not None:
         raise ValueError("length_desensitised weighs tokens: give log-probabilities of every token")
     sums = [_sums(side) for side in sides]
     known = None not in num_tokens
-    counts = [torch.as_tensor(num, dtype=torch.long) for num in num_tokens] if known else [torch.ones(len(sums[0]))] * 2
-    together = torch.stack(counts, dim=1).flatten().long().to(sums[0].device)
-    return Logps(torch.stack(sums, dim=1).flatten(), together), known
+    counts = (
+        [torch.as_tensor(num, dtype=torch.long) for num in num_tokens] if known else list(map(torch.ones_like, sums))
+    )
+    return Logps(joined(sums), joined(counts).long().to(sums[0].device)), known
 
 
 def _sums(side: Given) -> Tensor:
@@ -131,11 +160,11 @@ def _has_length(one: Any) -> bool:
     return one.dim() > 0 if isinstance(one, Tensor) else isinstance(one, Sequence)
 
 
-def _numbers(given: Sequence[float] | Tensor | None, like: Tensor) -> Any:
-    """Return a number for each pair; None where none are given."""
+def _numbers(given: Sequence[float] | Tensor | None, like: Tensor, num: int) -> Any:
+    """Return a number for each of `num` examples; None where none are given."""
     if given is None:
         return None
     numbers = torch.as_tensor(given, dtype=like.dtype, device=like.device)
-    if numbers.shape != (len(like) // 2,):
-        raise ValueError(f"{numbers.numel()} numbers are given for {len(like) // 2} pairs")
+    if numbers.shape != (num,):
+        raise ValueError(f"{numbers.numel()} numbers are given for {num} examples")
     return numbers

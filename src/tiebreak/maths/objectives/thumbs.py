@@ -1,0 +1,66 @@
+"""Objectives of completions that were judged one at a time, good or bad, with no partner.
+
+Owns their formulas, in the notation of `gaps`: u is the log-ratio of a completion, r = βu its reward.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from tiebreak.maths.logps import Logps
+from tiebreak.maths.losses import Losses
+from tiebreak.maths.objectives.said import NOTHING_STATED, Numbers, Side, Stated
+
+
+@dataclass(frozen=True)
+class Thumbs:
+    """One completion of each example, and whether it is good."""
+
+    side: Side
+    good: Bool[Tensor, " examples"]
+    baseline: Float[Tensor, ""] | None
+    """What the policy gained on completions of other prompts, over the whole step, nats."""
+
+    @staticmethod
+    def of(policy: Logps, reference: Logps | None, stated: Stated = NOTHING_STATED) -> Thumbs:
+        """Return completions with their verdicts; raises ValueError where none were given."""
+        if stated.liked is None:
+            raise ValueError("this objective reads whether a completion is good, and nothing was said")
+        side = Side(policy.sums, None if reference is None else reference.sums, policy.num_tokens)
+        return Thumbs(side, stated.liked > 0.5, stated.baseline)
+
+    def each(self, good: Numbers, bad: Numbers) -> Numbers:
+        """Return the one for good completions, the other for bad ones."""
+        return torch.where(self.good, good, bad)
+
+
+def kto(thumbs: Thumbs, *, beta: float, desirable_weight: float, undesirable_weight: float) -> Losses:
+    """λ_D (1 − σ(β(u − z_0))) where good, λ_U (1 − σ(β(z_0 − u))) where bad.
+
+    z_0 = max(0, mean over the step of log π/π_ref(y_j|x_i)), y_j a completion of another prompt; without a gradient.
+    """
+    if thumbs.baseline is None:
+        raise ValueError("this objective compares with a baseline over the step, and none was given")
+    gain = beta * (thumbs.side.ratio - thumbs.baseline)
+    # 1 − σ(x) = σ(−x), which does not cancel where σ is near 1.
+    losses = thumbs.each(desirable_weight * torch.sigmoid(-gain), undesirable_weight * torch.sigmoid(gain))
+    return Losses(losses, beta * thumbs.side.ratio)
+
+
+def bco_unpaired(thumbs: Thumbs, *, beta: float, delta: float | Literal["step"]) -> Losses:
+    """ψ(r − δ) where good, ψ(δ − r) where bad; δ a number, or ½(mean r of good + mean r of bad) over the step."""
+    rewards = beta * thumbs.side.ratio
+    shift = (rewards[thumbs.good].mean() + rewards[~thumbs.good].mean()).detach() / 2 if delta == "step" else delta
+    return Losses(-thumbs.each(logsigmoid(rewards - shift), logsigmoid(shift - rewards)), rewards)
+
+
+def apo_zero_unpaired(thumbs: Thumbs, *, beta: float) -> Losses:
+    """−σ(r) where good, +σ(r) where bad."""
+    rewards = beta * thumbs.side.ratio
+    return Losses(thumbs.each(-torch.sigmoid(rewards), torch.sigmoid(rewards)), rewards)

@@ -1,0 +1,139 @@
+"""Completions that were judged one at a time, from a file to tokens, with no partner looked for."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from tiebreak.config import DataConfig, build_config
+from tiebreak.data.formats import Pairing
+from tiebreak.data.preparation import prepare
+from tiebreak.data.render import Renderer
+from tiebreak.data.spool import line_of, pair_of
+from tiebreak.data.tokens import TokenTable
+from tiebreak.data.whole import read_pairs
+from tiebreak.errors import ConfigError, DataError
+from tiebreak.progress import Silent
+from tiebreak.records import Message, Origin, Source, Thumb, TokenizedThumb
+from tiebreak.training.settled import check_settings
+from tiny import token_thumbs
+
+THUMB = Thumb((Message("user", "the cat"),), Message("assistant", "sat"), True)
+
+
+def saved(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def thumbs(num, label=lambda number: number % 3 > 0):
+    return [{"prompt": f"the cat {n}", "completion": f"yes the dog {n}", "label": label(n)} for n in range(num)]
+
+
+def apart(path) -> list[tuple[str, bool]]:
+    found = read_pairs(path, pairing=Pairing("none"))
+    assert not found.pairs
+    return [(one.completion.content, one.liked) for one in found.unpaired]
+
+
+def test_thumbs_of_one_prompt_stay_apart(tmp_path):
+    rows = [
+        {"prompt": "a", "completion": text, "label": good} for text, good in (("x", True), ("y", False), ("z", True))
+    ]
+    assert apart(saved(tmp_path / "t.jsonl", rows)) == [("x", True), ("y", False), ("z", True)]
+
+
+def test_pairs_fall_apart_each_completion_once_in_a_record(tmp_path):
+    rows = [
+        {"prompt": "a", "chosen": "x", "rejected": "y"},
+        {"prompt": "b", "chosen": "x", "rejected": "z"},
+    ]
+    assert apart(saved(tmp_path / "p.jsonl", rows)) == [("x", True), ("y", False), ("x", True), ("z", False)]
+
+
+def test_of_scored_completions_the_best_and_the_worst_are_taken(tmp_path):
+    rows = [{"prompt": "a", "completion": text, "score": score} for text, score in (("x", 1), ("y", 3), ("z", 2))]
+    found = apart(saved(tmp_path / "s.jsonl", rows))
+    assert sorted(found) == [("x", False), ("y", True)]
+
+
+def test_everything_is_accounted_for_and_prompts_are_held_out_whole(tokenizer, tmp_path):
+    more = {"prompt": "the cat 1", "completion": "no the dog", "label": False}
+    rows = [*thumbs(60), more, {"prompt": "a"}]
+    data = DataConfig(train=saved(tmp_path / "t.jsonl", rows), pairing="none", heldout_share=0.4)
+    found = prepare(data, Renderer(tokenizer, (tokenizer.eos_token_id,), data))
+    report = found.report
+    assert report["num_records"] == 62
+    assert report["num_train_pairs"] + report["num_heldout_pairs"] + report["num_dropped"] == 62
+    assert not set(found.train.prompt_ids()) & {one.prompt_id for one in found.heldout.tokenized}
+    assert all(isinstance(one, TokenizedThumb) for one in (*found.train, *found.heldout.tokenized))
+    assert Counter(one.liked for one in (*found.train, *found.heldout.tokenized)) == {True: 40, False: 21}
+    assert [one.liked for one in found.heldout.pairs] == [one.liked for one in found.heldout.tokenized]
+    assert report["chosen_tokens"]["mean"] > report["rejected_tokens"]["mean"] > 0
+
+
+def test_a_weight_and_its_verdict_are_part_of_what_a_run_is_of(tokenizer, tmp_path):
+    def fingerprint(rows):
+        data = DataConfig(train=saved(tmp_path / "t.jsonl", rows), pairing="none", heldout_share=0.4)
+        return prepare(data, Renderer(tokenizer, (tokenizer.eos_token_id,), data)).fingerprint
+
+    rows = thumbs(40)
+    turned = [row | {"label": not row["label"]} if number == 1 else row for number, row in enumerate(rows)]
+    assert fingerprint(rows) == fingerprint(rows) != fingerprint(turned)
+
+
+@pytest.mark.parametrize("label", [True, False])
+def test_completions_of_one_verdict_are_refused(label, tokenizer, tmp_path):
+    data = DataConfig(train=saved(tmp_path / "t.jsonl", thumbs(40, lambda _: label)), pairing="none")
+    with pytest.raises(DataError, match=f"every completion to train on is {'good' if label else 'bad'}"):
+        prepare(data, Renderer(tokenizer, (tokenizer.eos_token_id,), data))
+
+
+def test_a_table_gives_back_what_was_put_in():
+    made = [replace(one, example_id=f"{at:064x}", prompt_id=f"{at:064x}") for at, one in enumerate(token_thumbs(9))]
+    made[3] = replace(made[3], weight=0.5, num_truncated=4)
+    table = TokenTable.of(made)
+    assert list(table) == made
+    assert table.longest_completions.tolist() == [len(one.completion_ids) for one in made]
+    assert table.lengths_of(good=True).tolist() == [len(one.completion_ids) for one in made if one.liked]
+    assert table.digest() != TokenTable.of([replace(one, liked=True) for one in made]).digest()
+
+
+def test_a_spool_gives_back_what_was_put_in():
+    whole = replace(THUMB, liked=False, weight=2.0, source=Source("a", 3), origin=Origin(group="g"), tools=({"a": 1},))
+    assert [pair_of(line_of(one)) for one in (THUMB, whole)] == [THUMB, whole]
+
+
+@pytest.mark.parametrize(
+    "thumb",
+    [
+        THUMB,
+        replace(THUMB, liked=False, tools=({"type": "function", "function": {"name": "f"}},)),
+        replace(THUMB, completion=Message("assistant", " so \n", reasoning="because")),
+        replace(
+            THUMB,
+            prompt=(Message("system", "be brief"), Message("user", "a"), Message("assistant", "b"), THUMB.prompt[0]),
+        ),
+    ],
+)
+def test_a_held_out_file_is_read_as_what_was_held_out(thumb, tmp_path):
+    found = read_pairs(saved(tmp_path / "h.jsonl", [thumb.as_dict()]), pairing=Pairing("none")).unpaired
+    assert [replace(one, source=None) for one in found] == [thumb]
+    assert found[0].example_id == thumb.example_id
+
+
+def test_the_loss_decides_and_what_contradicts_it_is_refused():
+    assert build_config({"loss": "kto"}).data.pairing == "none"
+    assert build_config({"loss": "dpo"}).data.pairing == "best_worst"
+    for settings, told in (
+        ({"loss": "kto", "data": {"pairing": "all"}}, "data.pairing all: kto learns from each completion on its own"),
+        ({"loss": "dpo", "data": {"pairing": "none"}}, "data.pairing none: dpo learns from pairs; of losses, kto, "),
+        ({"loss": "kto", "training": {"pairs_per_step": 1}}, "kto compares with completions of other prompts"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            check_settings(build_config(settings), Silent())
+    with pytest.raises(ConfigError, match="kto learns from completions on their own, terms of a sum from pairs"):
+        build_config({"loss": {"terms": ["dpo", "kto"]}})
