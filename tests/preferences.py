@@ -202,5 +202,23 @@ ORACLES: dict[str, Callable[..., float]] = {
     "regularised_po": each(lambda p, beta, eta: psi(beta * gap(p)) - eta * p["w"]),
     "mpo": mpo,
 }
+LINKS: dict[str, Callable[..., float]] = {
+    "forward_kl": lambda u: -math.exp(-u),
+    "js": lambda u: math.log(2 / (1 + math.exp(-u))),
+    "alpha": lambda u, order: -math.exp(-order * u) / order,
+    "chi_po": lambda u: math.exp(u) + u,
+}
+"""f'(e^u) of each divergence, as f-DPO (Table 1) and χPO (Algorithm 1) print it; constants cancel in a gap."""
+
+
+def under(p: Pair, divergence: str, beta: float, order: float | None, max_reward: float | None) -> Pair:
+    """The pair whose log-ratios have the gap that a divergence makes of its own ones."""
+    said = {} if order is None else {"order": order}
+    apart = LINKS[divergence](p["w"] - p["rw"], **said) - LINKS[divergence](p["l"] - p["rl"], **said)
+    if max_reward is not None:
+        apart = min(max(beta * apart, -2 * max_reward), 2 * max_reward) / beta
+    return {**p, "w": p["rw"] + apart, "l": p["rl"]}
+
+
 STOPPED = {"bco", "mpo"}
 """Oracles that take the examples of their statistic apart, since no gradient flows through it."""

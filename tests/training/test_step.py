@@ -29,6 +29,7 @@ OBJECTIVES = {name: Objective.of(section()) for name, section in SECTIONS.items(
 OBJECTIVES |= {"dpo, soft labels": Objective.of(SECTIONS["dpo"](soft_labels=True)), "a toy": CENTRED}
 TERMS = {"terms": [{"name": "aot", "beta": 0.3}, {"name": "simpo", "weight": 0.3}, {"name": "odpo", "weight": 2.0}]}
 OBJECTIVES["dpo, desensitised"] = Objective.of(SECTIONS["dpo"](length_desensitised=0.3))
+OBJECTIVES["hinge under chi_po"] = Objective.of(SECTIONS["hinge"](divergence="chi_po", max_reward=2.0))
 OBJECTIVES["a sum"] = Objective.of(build_config({"loss": TERMS}).loss)
 
 

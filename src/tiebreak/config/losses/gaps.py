@@ -70,7 +70,7 @@ class Exo(OfSums):
     label_smoothing: float = Field(1e-3, gt=0, lt=0.5, description="What the label leaves to rejected; never 0.")
 
 
-class Discopop(Loss):
+class Discopop(OfSums):
     """The loss that a language model discovered: logistic and exponential, blended."""
 
     name: Literal["discopop"] = "discopop"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tiebreak.config.section import Section
 
@@ -28,11 +28,37 @@ class Loss(Section):
 
 
 class OfSums(Loss):
-    """The settings of an objective of sums against a reference, whose tokens may be weighed before they are summed."""
+    """The settings of an objective of one gap between sums against a reference.
+
+    Its tokens may be weighed before they are summed, and another divergence may stand between policy and reference:
+    only where both sides of the gap have the same factor does β log Z(x) cancel.
+    """
 
     length_desensitised: float | None = Field(
         None, ge=0, le=1, description="Weight of tokens beyond the length of the pair's shorter completion (LD-DPO)."
     )
+    divergence: Literal["js", "forward_kl", "alpha", "chi_po"] | None = Field(
+        None, description="What keeps the policy near its reference; null: the reverse KL divergence, as in DPO."
+    )
+    divergence_alpha: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Of the divergence alpha, which needs it: near 0 the reverse KL, near 1 the forward.",
+    )
+    max_reward: float | None = Field(
+        None, gt=0, description="Of the divergence chi_po, which needs it: the gap is clipped to twice this reward."
+    )
+
+    @model_validator(mode="after")
+    def _knows_its_divergence(self) -> OfSums:
+        for key, reader in (("divergence_alpha", "alpha"), ("max_reward", "chi_po")):
+            is_given, is_read = getattr(self, key) is not None, self.divergence == reader
+            if is_given and not is_read:
+                raise ValueError(f"{key} is read with divergence: {reader} alone")
+            if is_read and not is_given:
+                raise ValueError(f"divergence: {reader} needs {key}")
+        return self
 
 
 class ByMargin(OfSums):
@@ -67,3 +93,7 @@ def length(usual: str) -> Any:
 def delta() -> Any:
     """Return the field of the reward that is neither good nor bad."""
     return Field("step", description="Reward at which good and bad meet: step, the mean over the step, or a number.")
+
+
+MODIFIERS = tuple(name for name in OfSums.model_fields if name not in Loss.model_fields)
+"""Settings that change an objective and are no parameters of its formula."""

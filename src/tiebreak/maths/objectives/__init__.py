@@ -3,9 +3,10 @@
 table    every objective by its name; a formula with its settings     said     what formulas are made of
 gaps     objectives of a difference                                   links    what a gap costs
 sides    objectives of each side alone                                steps    of a whole step
-sums     several of them under one name
-worked   an objective to be called with numbers
-coupled  the slope of a step's loss, where examples of a step depend on each other
+sums     several of them under one name                               worked   one to be called with numbers
+modifiers    what changes an objective besides its formula's settings
+divergences  what a log-ratio is worth, by what keeps the policy near its reference
+coupled      the slope of a step's loss, where examples of a step depend on each other
 """
 
 from tiebreak.maths.objectives.coupled import slopes

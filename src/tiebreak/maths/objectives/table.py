@@ -7,7 +7,7 @@ asks its row; no name of an objective stands anywhere else.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from tiebreak.maths.logps import Logps, TokenLogps
 from tiebreak.maths.losses import Losses
 from tiebreak.maths.metrics import Metrics, pair_metrics
 from tiebreak.maths.objectives import gaps, sides, steps, sums
+from tiebreak.maths.objectives.modifiers import UNMODIFIED, Modifiers
 from tiebreak.maths.objectives.said import NOTHING_STATED, Pairs, Stated
 from tiebreak.records import TokenizedPair
 
@@ -259,8 +260,8 @@ class Objective:
     settings: Mapping[str, Any]
     facts: tuple[str, ...] = ()
     """What it reads of what annotators said: names of fields of `Stated`."""
-    length_desensitised: float | None = None
-    """Weight of tokens beyond the length of a pair's shorter completion; None where all count alike."""
+    modifiers: Modifiers = UNMODIFIED
+    """What changes it besides the settings of its formula."""
     terms: tuple[tuple[float, Objective], ...] = ()
     """Weights and objectives of a sum; the formula is then that of the first one, whose rewards are the sum's."""
 
@@ -273,8 +274,8 @@ class Objective:
             terms = tuple((term.weight, cls.of(term.loss)) for term in settings.terms)
             names = " + ".join(one.name for _, one in terms)
             return cls(names, terms[0][1].formula, constants, settings.facts, terms=terms)
-        share = constants.pop("length_desensitised", None)
-        return cls(name, OBJECTIVES[name], constants, settings.facts, share)
+        modifiers = Modifiers(**{field.name: constants.pop(field.name, None) for field in fields(Modifiers)})
+        return cls(name, OBJECTIVES[name], constants, settings.facts, modifiers)
 
     @property
     def asks_reference(self) -> bool:
@@ -290,14 +291,15 @@ class Objective:
 
     def summed(self, tokens: TokenLogps) -> Logps:
         """Return what is summed over the tokens of each completion, of policy and reference alike."""
-        return tokens.summed() if self.length_desensitised is None else tokens.desensitised(self.length_desensitised)
+        return self.modifiers.summed(tokens)
 
     def __call__(self, policy: Logps, reference: Logps | None, stated: Stated = NOTHING_STATED) -> Losses:
         """Return the loss of each example; the reference may be None where the formula does not ask it."""
         if self.terms:
             found = [(weight, one(policy, reference, stated)) for weight, one in self.terms]
             return Losses(torch.stack([weight * one.losses for weight, one in found]).sum(0), found[0][1].rewards)
-        return partial(self.formula.losses, **self.settings)(self.formula.view(policy, reference, stated))
+        seen = self.modifiers.seen(self.formula.view(policy, reference, stated))
+        return partial(self.formula.losses, **self.settings)(seen)
 
     def at_start(self, reference: Logps, stated: Stated = NOTHING_STATED) -> Losses:
         """Return the losses where the policy is its reference: what every run has to begin with."""

@@ -101,8 +101,8 @@ def _together(objective: Objective, sides: tuple[Given, Given], num_tokens: tupl
     if by_token[0] and by_token[1]:
         rows = [row for pair in zip(*by_token, strict=True) for row in pair]
         return objective.summed(TokenLogps(torch.cat(rows), tuple(map(len, rows)))), True
-    if objective.length_desensitised is not None:
-        raise ValueError("length_desensitised weighs tokens: give log-probabilities of every token")
+    if objective.modifiers.weigh_tokens:
+        raise ValueError("tokens count differently: give log-probabilities of every token")
     sums = [_sums(side) for side in sides]
     known = None not in num_tokens
     counts = [torch.as_tensor(num, dtype=torch.long) for num in num_tokens] if known else [torch.ones(len(sums[0]))] * 2

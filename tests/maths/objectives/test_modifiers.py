@@ -1,0 +1,130 @@
+"""What changes an objective and is no parameter of its formula, against float64 loops of its own."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from drawn import as_tensors, drawn, objective
+from preferences import ORACLES, under
+from tiebreak.config import build_config
+from tiebreak.config.losses import SECTIONS
+from tiebreak.config.losses.loss import MODIFIERS, OfSums
+from tiebreak.errors import ConfigError
+from tiebreak.maths.objectives import slopes
+from tiebreak.maths.objectives.modifiers import Modifiers
+
+OF_SUMS = [name for name, section in SECTIONS.items() if issubclass(section, OfSums)]
+DIVERGENCES = {
+    "js": {"divergence": "js"},
+    "forward_kl": {"divergence": "forward_kl"},
+    "alpha": {"divergence": "alpha", "divergence_alpha": 0.3},
+    "chi_po": {"divergence": "chi_po", "max_reward": 1.5},
+}
+
+
+def test_every_modifier_of_the_configuration_is_one_of_an_objective():
+    assert set(MODIFIERS) == set(Modifiers.__dataclass_fields__)
+
+
+# --------------------------------------------------------------------------------------------------------- divergences
+
+
+def _under(pairs, asked):
+    said = asked.modifiers
+    return [under(p, said.divergence, asked.settings["beta"], said.divergence_alpha, said.max_reward) for p in pairs]
+
+
+@pytest.mark.parametrize("settings", DIVERGENCES.values(), ids=DIVERGENCES)
+@pytest.mark.parametrize("name", OF_SUMS)
+def test_another_divergence_is_the_objective_of_what_its_link_makes_of_log_ratios(name, settings):
+    pairs, asked = drawn(2), objective(name, beta=0.2, **settings)
+    policy, reference, stated = as_tensors(pairs)
+    found, losses = slopes(asked, policy, reference, torch.ones(len(pairs), dtype=torch.float64), stated)
+    expected = ORACLES[name](_under(pairs, asked), **asked.settings)
+    assert losses.losses.mean().item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    for place, (index, side) in enumerate((index, side) for index in range(len(pairs)) for side in "wl"):
+
+        def at(value, index=index, side=side):
+            moved = [pair | {side: value} if number == index else pair for number, pair in enumerate(pairs)]
+            return ORACLES[name](_under(moved, asked), **asked.settings)
+
+        here, step = pairs[index][side], 1e-6
+        expected = (at(here + step) - at(here - step)) / (2 * step) * len(pairs)
+        assert found[place].item() == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("settings", DIVERGENCES.values(), ids=DIVERGENCES)
+@pytest.mark.parametrize("name", OF_SUMS)
+def test_under_any_divergence_a_run_starts_at_the_same_loss_and_at_rewards_of_zero(name, settings):
+    _, reference, stated = as_tensors(drawn(3))
+    found, plain = (objective(name, **said).at_start(reference, stated) for said in (settings, {}))
+    assert torch.allclose(found.losses, plain.losses, rtol=1e-12)
+    assert not found.rewards.any()
+
+
+@pytest.mark.parametrize(
+    ("order", "same"), [(1e-7, {}), (1 - 1e-9, {"divergence": "forward_kl"})], ids=["reverse", "forward"]
+)
+def test_alpha_lies_between_the_two_divergences(order, same):
+    seen = as_tensors(drawn(5))
+    found = objective("dpo", divergence="alpha", divergence_alpha=order)(*seen)
+    assert torch.allclose(found.losses, objective("dpo", **same)(*seen).losses, rtol=1e-5)
+
+
+def test_beyond_twice_the_largest_reward_chi_po_has_no_slope():
+    pairs = [{"w": -5.0, "l": -9.0, "rw": -9.0, "rl": -5.0, "nw": 1, "nl": 1, "margin": 1, "soft": 1, "pw": 1, "pl": 0}]
+    policy, reference, _ = as_tensors(pairs)
+    one = torch.ones(1, dtype=torch.float64)
+    # The gap is e^4 + 4 − e^−4 + 4 = 62.6.
+    found, losses = slopes(objective("dpo", beta=1.0, **DIVERGENCES["chi_po"]), policy, reference, one)
+    assert losses.losses.item() == pytest.approx(math.log1p(math.exp(-3)))
+    assert found.tolist() == [0, 0]
+    found, _ = slopes(objective("dpo", beta=0.01, **DIVERGENCES["chi_po"]), policy, reference, one)
+    assert found.abs().min() > 0
+
+
+def test_divergences_stay_finite_80_nats_from_the_reference_in_fp32():
+    base = {"nw": 1, "nl": 1, "margin": 2.0, "soft": 0.7, "pw": 0.9, "pl": 0.2, "rw": -80.0, "rl": -80.0}
+    policy, reference, stated = as_tensors(
+        [base | {"w": w, "l": l} for w, l in ((-1.0, -80.0), (-80.0, -1.0), (-160.0, -80.0), (-80.0, -160.0))],  # noqa: E741
+        torch.float32,
+    )
+    for name in OF_SUMS:
+        if name == "rpo_square":
+            continue  # the square of e^80 is beyond fp32, and its step stops
+        for settings in DIVERGENCES.values():
+            found, losses = slopes(objective(name, **settings), policy, reference, torch.ones(4), stated)
+            assert losses.losses.isfinite().all() and found.isfinite().all(), (name, settings)
+
+
+@pytest.mark.parametrize("name", [name for name in SECTIONS if name not in OF_SUMS])
+def test_where_the_partition_function_does_not_cancel_another_divergence_is_refused(name):
+    with pytest.raises(ConfigError, match=f"{name} does not read divergence, which is of dpo, robust, hinge"):
+        build_config({"loss": {"name": name, "divergence": "js"}})
+
+
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [
+        ({"divergence": "alpha"}, "divergence: alpha needs divergence_alpha"),
+        ({"divergence": "chi_po"}, "divergence: chi_po needs max_reward"),
+        ({"divergence": "js", "divergence_alpha": 0.5}, "divergence_alpha is read with divergence: alpha alone"),
+        ({"max_reward": 2.0}, "max_reward is read with divergence: chi_po alone"),
+        ({"divergence": "alpha", "divergence_alpha": 1.0}, "less than 1"),
+        ({"divergence": "kl"}, "'js', 'forward_kl', 'alpha' or 'chi_po'"),
+    ],
+)
+def test_a_divergence_without_what_it_needs_or_with_what_it_does_not_read_is_refused(loss, told):
+    with pytest.raises(ConfigError, match=told):
+        build_config({"loss": {"name": "dpo", **loss}})
+
+
+def test_each_term_of_a_sum_has_its_own_divergence():
+    seen = as_tensors(drawn(6))
+    terms = [{"name": "dpo", "divergence": "js"}, {"name": "hinge", "weight": 0.5}]
+    found = type(objective("dpo")).of(build_config({"loss": {"terms": terms}}).loss)(*seen).losses
+    expected = objective("dpo", divergence="js")(*seen).losses + 0.5 * objective("hinge")(*seen).losses
+    assert torch.allclose(found, expected, rtol=1e-12)
