@@ -67,6 +67,10 @@ class HeldoutPairs:
         self._pairs = tuple(pairs)
         self._cut = cut
 
+    def by(self, objective: Objective) -> HeldoutPairs:
+        """Return the same pairs, measured by another objective."""
+        return HeldoutPairs(self._policy, self._reference, objective, self._pairs, self._cut)
+
     def evidence(
         self, num: int | None = None, progress: Progress | None = None, kept: KeptRows | None = None
     ) -> list[Evidence]:
@@ -153,9 +157,9 @@ class Probe:
         """Say whether to look after that many steps."""
         return step in self._steps
 
-    def look(self, step: int) -> Seen:
+    def look(self, step: int, objective: Objective) -> Seen:
         """Return mean metrics of the first pairs, their keys under `heldout/`."""
-        rows = self._heldout.evidence(self._num_pairs)
+        rows = self._heldout.by(objective).evidence(self._num_pairs)
         columns = {
             "heldout/loss": [row.loss for row in rows],
             "heldout/rewards/margins": [row.margin for row in rows],

@@ -11,7 +11,7 @@ from drawn import as_tensors, drawn, objective
 from preferences import ORACLES, under
 from tiebreak.config import build_config
 from tiebreak.config.losses import SECTIONS
-from tiebreak.config.losses.loss import MODIFIERS, OfSums
+from tiebreak.config.losses.loss import MODIFIERS, BetaSchedule, OfSums
 from tiebreak.errors import ConfigError
 from tiebreak.maths.objectives import slopes
 from tiebreak.maths.objectives.modifiers import Modifiers
@@ -128,3 +128,60 @@ def test_each_term_of_a_sum_has_its_own_divergence():
     found = type(objective("dpo")).of(build_config({"loss": {"terms": terms}}).loss)(*seen).losses
     expected = objective("dpo", divergence="js")(*seen).losses + 0.5 * objective("hinge")(*seen).losses
     assert torch.allclose(found, expected, rtol=1e-12)
+
+
+# ---------------------------------------------------------------------------------------------------- a beta that moves
+
+WITH_BETA = [name for name, section in SECTIONS.items() if "beta" in section.model_fields]
+
+
+@pytest.mark.parametrize("name", WITH_BETA)
+def test_beta_goes_from_its_first_value_to_its_last_and_the_loss_is_that_of_the_step_s_own(name):
+    seen = as_tensors(drawn(7))
+    for shape, half in (("linear", 0.4), ("cosine", 0.4)):
+        moves = objective(name, beta=0.6, beta_schedule=BetaSchedule(to=0.2, shape=shape))
+        for step, beta in ((0, 0.6), (2, half), (4, 0.2), (9, 0.2)):
+            here = moves.at(step, 5)
+            assert here.settings["beta"] == pytest.approx(beta, rel=1e-12)
+            assert here.moving == {"beta": here.settings["beta"]}
+            fixed = objective(name, beta=here.settings["beta"])
+            assert torch.equal(here(*seen).losses, fixed(*seen).losses)
+        assert moves.at_end.settings["beta"] == moves.at(0, 1).settings["beta"] == 0.2
+        with pytest.raises(ValueError, match="beta moves over a run"):
+            moves(*seen)
+
+
+def test_a_cosine_is_slow_at_both_ends():
+    first, *_ = (objective("dpo", beta=1.0, beta_schedule=BetaSchedule(to=2.0, shape="cosine")),)
+    found = [first.at(step, 11).settings["beta"] for step in range(11)]
+    assert found == pytest.approx([1.5 - math.cos(math.pi * step / 10) / 2 for step in range(11)])
+
+
+@pytest.mark.parametrize("name", [name for name in SECTIONS if name not in WITH_BETA])
+def test_what_has_no_beta_has_none_that_moves(name):
+    with pytest.raises(ConfigError, match=f"{name} does not read beta_schedule, which is of dpo, dpo_norm, robust"):
+        build_config({"loss": {"name": name, "beta_schedule": {"to": 1.0}}})
+
+
+@pytest.mark.parametrize(
+    ("schedule", "told"),
+    [
+        ({"to": 0}, "loss.beta_schedule.to: found 0; input should be greater than 0"),
+        ({"to": 1.0, "shape": "step"}, "loss.beta_schedule.shape: found 'step'"),
+        ({}, "'loss.beta_schedule.to' is missing"),
+        ({"to": 1.0, "steps": 3}, "unknown key 'loss.beta_schedule.steps'"),
+        (0.1, "wanted a section of settings|valid dictionary"),
+    ],
+)
+def test_a_schedule_that_says_not_where_to_is_refused(schedule, told):
+    with pytest.raises(ConfigError, match=told):
+        build_config({"loss": {"name": "dpo", "beta_schedule": schedule}})
+
+
+def test_terms_of_a_sum_have_betas_that_move_on_their_own():
+    terms = [{"name": "dpo", "beta": 1.0, "beta_schedule": {"to": 0.5}}, {"name": "bco", "beta": 0.3}]
+    moves = type(objective("dpo")).of(build_config({"loss": {"terms": terms}}).loss)
+    assert moves.at(1, 3).moving == {"beta/dpo": 0.75}
+    seen = as_tensors(drawn(8))
+    expected = objective("dpo", beta=0.75)(*seen).losses + objective("bco", beta=0.3)(*seen).losses
+    assert torch.allclose(moves.at(1, 3)(*seen).losses, expected, rtol=1e-12)

@@ -27,7 +27,22 @@ class Loss(Section):
         return False
 
 
-class OfSums(Loss):
+class BetaSchedule(Section):
+    """How beta moves from its first value to its last, step by step."""
+
+    to: float = Field(gt=0, description="Beta of the last step.")
+    shape: Literal["linear", "cosine"] = Field("linear", description="In equal parts, or slow at both ends.")
+
+
+class WithBeta(Loss):
+    """The settings of an objective that has a beta, which may move over a run."""
+
+    beta_schedule: BetaSchedule | None = Field(
+        None, description="Beta moves to another value over the run: {to: 0.02, shape: linear}; null: it stays."
+    )
+
+
+class OfSums(WithBeta):
     """The settings of an objective of one gap between sums against a reference.
 
     Its tokens may be weighed before they are summed, and another divergence may stand between policy and reference:

@@ -5,11 +5,27 @@ Owns the order in which modifiers apply. Which objective reads which is known to
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 from tiebreak.maths.logps import Logps, TokenLogps
 from tiebreak.maths.objectives.divergences import Divergence
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A number that moves over a run: a pure function of the step, so that nothing of it has to be kept."""
+
+    to: float
+    shape: Literal["linear", "cosine"]
+
+    def at(self, first: float, step: int, num_steps: int) -> float:
+        """Return the number at step 0 .. num_steps − 1: `first` at the first one, `to` at the last and after it."""
+        done = min(1.0, step / (num_steps - 1)) if num_steps > 1 else 1.0
+        share = done if self.shape == "linear" else (1 - math.cos(math.pi * done)) / 2
+        return first + (self.to - first) * share
 
 
 @dataclass(frozen=True)
@@ -21,6 +37,14 @@ class Modifiers:
     divergence: str | None = None
     divergence_alpha: float | None = None
     max_reward: float | None = None
+    beta_schedule: Schedule | None = None
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Modifiers:
+        """Return what settings of an objective say of modifiers, which need not be all of them."""
+        told = {field.name: settings.get(field.name) for field in fields(cls)}
+        moves = told["beta_schedule"]
+        return cls(**told | {"beta_schedule": None if moves is None else Schedule(**moves)})
 
     @property
     def weigh_tokens(self) -> bool:

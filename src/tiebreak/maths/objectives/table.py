@@ -1,26 +1,19 @@
 """The table of objectives: what each is computed by, what it learns from, and what it asks for.
 
-Owns what an objective is: a formula of the table with its settings. Whoever needs to know something of an objective
-asks its row; no name of an objective stands anywhere else.
+Whoever needs to know something of an objective asks its row; no name of an objective stands anywhere else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from tiebreak.config.losses import Terms
-from tiebreak.config.losses.loss import Loss
-from tiebreak.maths.logps import Logps, TokenLogps
+from tiebreak.maths.logps import Logps
 from tiebreak.maths.losses import Losses
 from tiebreak.maths.metrics import Metrics, pair_metrics
 from tiebreak.maths.objectives import gaps, sides, steps, sums
-from tiebreak.maths.objectives.modifiers import UNMODIFIED, Modifiers
-from tiebreak.maths.objectives.said import NOTHING_STATED, Pairs, Stated
+from tiebreak.maths.objectives.said import Pairs, Stated
 from tiebreak.records import TokenizedPair
 
 
@@ -249,58 +242,3 @@ OBJECTIVES: dict[str, Formula] = {
         is_coupled=_by_step,
     ),
 }
-
-
-@dataclass(frozen=True)
-class Objective:
-    """A formula with its settings."""
-
-    name: str
-    formula: Formula
-    settings: Mapping[str, Any]
-    facts: tuple[str, ...] = ()
-    """What it reads of what annotators said: names of fields of `Stated`."""
-    modifiers: Modifiers = UNMODIFIED
-    """What changes it besides the settings of its formula."""
-    terms: tuple[tuple[float, Objective], ...] = ()
-    """Weights and objectives of a sum; the formula is then that of the first one, whose rewards are the sum's."""
-
-    @classmethod
-    def of(cls, settings: Loss) -> Objective:
-        """Return the objective that a configuration names, its constants filled in."""
-        constants = settings.model_dump()
-        name = constants.pop("name")
-        if isinstance(settings, Terms):
-            terms = tuple((term.weight, cls.of(term.loss)) for term in settings.terms)
-            names = " + ".join(one.name for _, one in terms)
-            return cls(names, terms[0][1].formula, constants, settings.facts, terms=terms)
-        modifiers = Modifiers(**{field.name: constants.pop(field.name, None) for field in fields(Modifiers)})
-        return cls(name, OBJECTIVES[name], constants, settings.facts, modifiers)
-
-    @property
-    def asks_reference(self) -> bool:
-        """Whether it compares with a reference."""
-        return any(one.asks_reference for _, one in self.terms) if self.terms else self.formula.asks_reference
-
-    @property
-    def is_coupled(self) -> bool:
-        """Whether the loss of one example depends on the others of its step."""
-        if self.terms:
-            return any(one.is_coupled for _, one in self.terms)
-        return self.formula.is_coupled(self.settings)
-
-    def summed(self, tokens: TokenLogps) -> Logps:
-        """Return what is summed over the tokens of each completion, of policy and reference alike."""
-        return self.modifiers.summed(tokens)
-
-    def __call__(self, policy: Logps, reference: Logps | None, stated: Stated = NOTHING_STATED) -> Losses:
-        """Return the loss of each example; the reference may be None where the formula does not ask it."""
-        if self.terms:
-            found = [(weight, one(policy, reference, stated)) for weight, one in self.terms]
-            return Losses(torch.stack([weight * one.losses for weight, one in found]).sum(0), found[0][1].rewards)
-        seen = self.modifiers.seen(self.formula.view(policy, reference, stated))
-        return partial(self.formula.losses, **self.settings)(seen)
-
-    def at_start(self, reference: Logps, stated: Stated = NOTHING_STATED) -> Losses:
-        """Return the losses where the policy is its reference: what every run has to begin with."""
-        return self(reference, reference, stated)

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tiebreak.maths.logps import Logps, TokenLogps
+from tiebreak.maths.objectives.objective import Objective
 from tiebreak.maths.objectives.said import Stated
-from tiebreak.maths.objectives.table import Objective
 
 Given: TypeAlias = Tensor | Sequence[float] | Sequence[Sequence[float]] | Sequence[Tensor]
 """For each pair one number, a completion's summed log-probability, or the log-probabilities of its tokens; nats."""
@@ -38,6 +38,10 @@ class WorkedObjective:
     """An objective with its settings, to be called with log-probabilities."""
 
     objective: Objective
+
+    def at(self, step: int, num_steps: int) -> WorkedObjective:
+        """Return the objective as it is at step 0 .. num_steps − 1 of a run: where its beta moves."""
+        return WorkedObjective(self.objective.at(step, num_steps))
 
     @property
     def formula(self) -> str:
