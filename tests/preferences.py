@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 Pair = Mapping[str, float]
 
@@ -202,6 +203,25 @@ ORACLES: dict[str, Callable[..., float]] = {
     "regularised_po": each(lambda p, beta, eta: psi(beta * gap(p)) - eta * p["w"]),
     "mpo": mpo,
 }
+
+
+def tokens_gap(p: Mapping[str, Sequence[float]], view: str, setting: Any) -> float:
+    """D of a pair whose `w`, `l`, `rw`, `rl` are those of every token, as a view of tokens has it."""
+    shorter = min(len(p["w"]), len(p["l"]))
+    total = 0.0
+    for sign, side in ((1, "w"), (-1, "l")):
+        for place, (ours, theirs) in enumerate(zip(p[side], p[f"r{side}"], strict=True)):
+            ratio = ours - theirs
+            if view == "length_desensitised":
+                ratio *= setting if place >= shorter else 1
+            if view == "token_decay":
+                ratio *= setting**place
+            if view == "humanline":
+                ratio = min(max(ratio, setting[0]), setting[1])
+            total += sign * ratio
+    return total
+
+
 LINKS: dict[str, Callable[..., float]] = {
     "forward_kl": lambda u: -math.exp(-u),
     "js": lambda u: math.log(2 / (1 + math.exp(-u))),

@@ -29,13 +29,15 @@ OBJECTIVES = {name: Objective.of(section()) for name, section in SECTIONS.items(
 OBJECTIVES |= {"dpo, soft labels": Objective.of(SECTIONS["dpo"](soft_labels=True)), "a toy": CENTRED}
 TERMS = {"terms": [{"name": "aot", "beta": 0.3}, {"name": "simpo", "weight": 0.3}, {"name": "odpo", "weight": 2.0}]}
 OBJECTIVES["dpo, desensitised"] = Objective.of(SECTIONS["dpo"](length_desensitised=0.3))
+OBJECTIVES["dpo, decaying"] = Objective.of(SECTIONS["dpo"](token_decay=0.8))
+OBJECTIVES["dpo, humanline"] = Objective.of(SECTIONS["dpo"](humanline=(-0.02, 0.05)))
 OBJECTIVES["hinge under chi_po"] = Objective.of(SECTIONS["hinge"](divergence="chi_po", max_reward=2.0))
 OBJECTIVES["a sum"] = Objective.of(build_config({"loss": TERMS}).loss)
 
 
 def _undivided(loaded, objective):
     """The plain thing: one graph of all examples, one backward pass."""
-    policy, reference = objective.summed(loaded.policy.score(PAIRS)), objective.summed(loaded.reference.logps(PAIRS))
+    policy, reference = objective.summed(loaded.policy.score(PAIRS), loaded.reference.logps(PAIRS))
     loaded.policy.network.zero_grad()
     losses = objective(policy, reference, Stated.of(PAIRS, objective.facts, policy.sums)).losses
     (losses.sum() / len(PAIRS)).backward()

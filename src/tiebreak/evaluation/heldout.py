@@ -126,7 +126,8 @@ class HeldoutPairs:
         with evaluation_mode(self._policy.network), torch.no_grad():
             said = self._policy.score(pairs)
         frozen = self._reference.logps(pairs)
-        seen, compared = objective.summed(said), objective.summed(frozen)
+        seen, compared = objective.summed(said, frozen)
+        assert compared is not None, "it was asked"  # noqa: S101
         stated = Stated.of(pairs, objective.facts, seen.sums)
         after, before = objective(seen, compared, stated), objective.at_start(compared, stated)
         if not objective.asks_reference:

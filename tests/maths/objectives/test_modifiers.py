@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 import torch
 
+import tiebreak
 from drawn import as_tensors, drawn, objective
-from preferences import ORACLES, under
+from preferences import ORACLES, psi, tokens_gap, under
 from tiebreak.config import build_config
 from tiebreak.config.losses import SECTIONS
 from tiebreak.config.losses.loss import MODIFIERS, BetaSchedule, OfSums
@@ -185,3 +187,78 @@ def test_terms_of_a_sum_have_betas_that_move_on_their_own():
     seen = as_tensors(drawn(8))
     expected = objective("dpo", beta=0.75)(*seen).losses + objective("bco", beta=0.3)(*seen).losses
     assert torch.allclose(moves.at(1, 3)(*seen).losses, expected, rtol=1e-12)
+
+
+# ------------------------------------------------------------------------------------------------------ views of tokens
+
+VIEWS = {"length_desensitised": 0.3, "token_decay": 0.9, "humanline": (-1.0, 1.5)}
+
+
+def _by_token(seed: int) -> list[dict[str, list[float]]]:
+    draw = random.Random(seed)
+    pairs = []
+    for _ in range(4):
+        rows = {side: [-draw.uniform(0.01, 4) for _ in range(draw.randint(1, 9))] for side in "wl"}
+        pairs.append(rows | {f"r{side}": [one + draw.gauss(0, 1.5) for one in row] for side, row in rows.items()})
+    return pairs
+
+
+@pytest.mark.parametrize(("view", "setting"), VIEWS.items())
+def test_a_view_of_tokens_is_that_of_the_loop_in_value_and_gradient(view, setting):
+    pairs, made = _by_token(1), tiebreak.objective("dpo", beta=0.4, **{view: setting})
+    ours = {side: [torch.tensor(p[side], dtype=torch.float64, requires_grad=True) for p in pairs] for side in "wl"}
+    found = made(ours["w"], ours["l"], [p["rw"] for p in pairs], [p["rl"] for p in pairs])
+    expected = [psi(0.4 * tokens_gap(p, view, setting)) for p in pairs]
+    assert found.losses.tolist() == pytest.approx(expected, rel=1e-12)
+    found.losses.sum().backward()
+    for number, (p, side) in enumerate((p, side) for p in pairs for side in "wl"):
+        for place, here in enumerate(p[side]):
+
+            def at(value, p=p, side=side, place=place):
+                moved = [value if where == place else one for where, one in enumerate(p[side])]
+                return psi(0.4 * tokens_gap(p | {side: moved}, view, setting))
+
+            slope = (at(here + 1e-6) - at(here - 1e-6)) / 2e-6
+            assert ours[side][number // 2].grad[place].item() == pytest.approx(slope, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("view", "none"), [("length_desensitised", 1.0), ("token_decay", 1.0), ("humanline", (-99, 99))]
+)
+def test_at_its_limit_a_view_of_tokens_is_none(view, none):
+    seen = [[p[side] for p in _by_token(2)] for side in ("w", "l", "rw", "rl")]
+    plain, viewed = tiebreak.objective("hinge")(*seen), tiebreak.objective("hinge", **{view: none})(*seen)
+    assert torch.allclose(plain.losses, viewed.losses, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("view", "setting"), VIEWS.items())
+def test_where_policy_and_reference_agree_every_view_starts_where_dpo_does(view, setting):
+    seen = [[p[side] for p in _by_token(3)] for side in "wl"]
+    found = tiebreak.objective("dpo", **{view: setting})(*seen, *seen).losses
+    assert found.tolist() == pytest.approx([math.log(2)] * 4)
+
+
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [
+        ({"token_decay": 0.9, "humanline": [-1, 1.5]}, "token_decay and humanline are views of the same tokens"),
+        ({"length_desensitised": 0.5, "token_decay": 1.0}, "length_desensitised and token_decay are views"),
+        ({"token_decay": 0}, "greater than 0"),
+        ({"token_decay": 1.1}, "less than or equal to 1"),
+        ({"humanline": [0.5, 1.5]}, "humanline wants bounds around 0, the lower one first"),
+        ({"humanline": [1.5, -1]}, "humanline wants bounds around 0, the lower one first"),
+        ({"humanline": 1.5}, "wanted a list|valid tuple"),
+    ],
+)
+def test_tokens_are_seen_in_one_way_and_with_bounds_that_mean_something(loss, told):
+    with pytest.raises(ConfigError, match=told):
+        build_config({"loss": {"name": "dpo", **loss}})
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_terms_of_a_sum_see_the_same_tokens_and_sums_know_none(view):
+    with pytest.raises(ConfigError, match=f"{view} is of a loss alone"):
+        build_config({"loss": {"terms": [{"name": "dpo", view: VIEWS[view]}]}})
+    for given in ([-1.0], [-2.0], [-1.0], [-2.0]), ([[-1.0]], [[-2.0]], [-1.0], [-2.0]):
+        with pytest.raises(ValueError, match="give log-probabilities of every token"):
+            tiebreak.objective("dpo", **{view: VIEWS[view]})(*given)

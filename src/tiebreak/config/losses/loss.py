@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -52,6 +52,12 @@ class OfSums(WithBeta):
     length_desensitised: float | None = Field(
         None, ge=0, le=1, description="Weight of tokens beyond the length of the pair's shorter completion (LD-DPO)."
     )
+    token_decay: float | None = Field(
+        None, gt=0, le=1, description="Weight of a token against the one before it: 0.95 to 1; earlier ones count more."
+    )
+    humanline: Annotated[tuple[float, float], Field(strict=False)] | None = Field(
+        None, description="Bounds of a token's log-ratio, nats, such as [-1, 1.5]; beyond them it has no gradient."
+    )
     divergence: Literal["js", "forward_kl", "alpha", "chi_po"] | None = Field(
         None, description="What keeps the policy near its reference; null: the reverse KL divergence, as in DPO."
     )
@@ -64,6 +70,15 @@ class OfSums(WithBeta):
     max_reward: float | None = Field(
         None, gt=0, description="Of the divergence chi_po, which needs it: the gap is clipped to twice this reward."
     )
+
+    @model_validator(mode="after")
+    def _sees_tokens_in_one_way(self) -> OfSums:
+        seen = [key for key in VIEWS if getattr(self, key) is not None]
+        if len(seen) > 1:
+            raise ValueError(f"{' and '.join(seen)} are views of the same tokens: take one of them")
+        if self.humanline is not None and not self.humanline[0] < 0 < self.humanline[1]:
+            raise ValueError("humanline wants bounds around 0, the lower one first, such as [-1, 1.5]")
+        return self
 
     @model_validator(mode="after")
     def _knows_its_divergence(self) -> OfSums:
@@ -110,5 +125,7 @@ def delta() -> Any:
     return Field("step", description="Reward at which good and bad meet: step, the mean over the step, or a number.")
 
 
+VIEWS = ("length_desensitised", "token_decay", "humanline")
+"""Settings that say how tokens count: one at a time."""
 MODIFIERS = tuple(name for name in OfSums.model_fields if name not in Loss.model_fields)
 """Settings that change an objective and are no parameters of its formula."""

@@ -34,6 +34,10 @@ class Modifiers:
 
     length_desensitised: float | None = None
     """Weight of tokens beyond the length of a pair's shorter completion."""
+    token_decay: float | None = None
+    """Weight of a token against the one before it."""
+    humanline: tuple[float, float] | None = None
+    """Bounds of a token's log-ratio, nats."""
     divergence: str | None = None
     divergence_alpha: float | None = None
     max_reward: float | None = None
@@ -49,11 +53,19 @@ class Modifiers:
     @property
     def weigh_tokens(self) -> bool:
         """Whether tokens have to be known, and not only their sums."""
-        return self.length_desensitised is not None
+        views = self.length_desensitised, self.token_decay, self.humanline
+        return any(view is not None for view in views)
 
-    def summed(self, tokens: TokenLogps) -> Logps:
-        """Return what is summed over the tokens of each completion, of policy and reference alike."""
-        return tokens.summed() if self.length_desensitised is None else tokens.desensitised(self.length_desensitised)
+    def summed(self, policy: TokenLogps, reference: TokenLogps | None) -> tuple[Logps, Logps | None]:
+        """Return what is summed over the tokens of each completion: of both by one call, so both are seen alike."""
+        if self.humanline is not None and reference is not None:
+            policy = policy.within(reference, *self.humanline)
+        return self._sums(policy), None if reference is None else self._sums(reference)
+
+    def _sums(self, tokens: TokenLogps) -> Logps:
+        if self.length_desensitised is not None:
+            return tokens.desensitised(self.length_desensitised)
+        return tokens.summed() if self.token_decay is None else tokens.decayed(self.token_decay)
 
     def seen(self, examples: Any) -> Any:
         """Return what a formula sees of examples, as it is with these modifiers."""

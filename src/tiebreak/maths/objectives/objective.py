@@ -81,9 +81,9 @@ class Objective:
             return any(one.is_coupled for _, one in self.terms)
         return self.formula.is_coupled(self.settings)
 
-    def summed(self, tokens: TokenLogps) -> Logps:
+    def summed(self, policy: TokenLogps, reference: TokenLogps | None) -> tuple[Logps, Logps | None]:
         """Return what is summed over the tokens of each completion, of policy and reference alike."""
-        return self.modifiers.summed(tokens)
+        return self.modifiers.summed(policy, reference)
 
     def __call__(self, policy: Logps, reference: Logps | None, stated: Stated = NOTHING_STATED) -> Losses:
         """Return the loss of each example; the reference may be None where the formula does not ask it."""

@@ -72,12 +72,12 @@ class WorkedObjective:
         Raises ValueError where something is missing that the objective reads, or numbers of pairs differ.
         """
         counts = chosen_num_tokens, rejected_num_tokens
-        policy, counted = _together(self.objective, (chosen, rejected), counts)
-        reference = None
+        ours, theirs = (chosen, rejected), None
         if reference_chosen is not None and reference_rejected is not None:
-            reference, _ = _together(self.objective, (reference_chosen, reference_rejected), counts)
-            if reference.sums.shape != policy.sums.shape:
-                raise ValueError("policy and reference have to say something of the same pairs")
+            theirs = reference_chosen, reference_rejected
+        policy, reference, counted = _seen(self.objective, ours, theirs, counts)
+        if reference is not None and reference.sums.shape != policy.sums.shape:
+            raise ValueError("policy and reference have to say something of the same pairs")
         like = policy.sums
         facts = (soft_labels, margins, chosen_win_rates, rejected_win_rates)
         stated = Stated(*(_numbers(one, like) for one in facts))
@@ -97,16 +97,37 @@ class WorkedObjective:
         return Worked(found.losses, found.rewards[0::2], found.rewards[1::2], weighed.mean())
 
 
-def _together(objective: Objective, sides: tuple[Given, Given], num_tokens: tuple[Any, Any]) -> tuple[Logps, bool]:
-    """Return what is summed of both sides, pair after pair, and whether it is known how many tokens they have."""
+def _seen(
+    objective: Objective,
+    policy: tuple[Given, Given],
+    reference: tuple[Given, Given] | None,
+    num_tokens: tuple[Any, Any],
+) -> tuple[Logps, Logps | None, bool]:
+    """Return what is summed of policy and reference, and whether it is known how many tokens completions have."""
+    ours, theirs = _tokens(policy), None if reference is None else _tokens(reference)
+    if ours is not None and (reference is None or theirs is not None):
+        return *objective.summed(ours, theirs), True
+    if objective.modifiers.weigh_tokens:
+        raise ValueError("tokens do not count alike: give log-probabilities of every token")
+    said, known = _together(policy, ours, num_tokens)
+    return said, None if reference is None else _together(reference, theirs, num_tokens)[0], known
+
+
+def _tokens(sides: tuple[Given, Given]) -> TokenLogps | None:
+    """Return the tokens of both sides, pair after pair; None where sums are given."""
     if len(sides[0]) != len(sides[1]) or not len(sides[0]):
         raise ValueError(f"{len(sides[0])} chosen and {len(sides[1])} rejected completions are no pairs")
     by_token = [_rows(side) for side in sides]
-    if by_token[0] and by_token[1]:
-        rows = [row for pair in zip(*by_token, strict=True) for row in pair]
-        return objective.summed(TokenLogps(torch.cat(rows), tuple(map(len, rows)))), True
-    if objective.modifiers.weigh_tokens:
-        raise ValueError("tokens count differently: give log-probabilities of every token")
+    if not (by_token[0] and by_token[1]):
+        return None
+    rows = [row for pair in zip(*by_token, strict=True) for row in pair]
+    return TokenLogps(torch.cat(rows), tuple(map(len, rows)))
+
+
+def _together(sides: tuple[Given, Given], tokens: TokenLogps | None, num_tokens: tuple[Any, Any]) -> tuple[Logps, bool]:
+    """Return the sums of both sides, pair after pair, and whether it is known how many tokens they have."""
+    if tokens is not None:
+        return tokens.summed(), True
     sums = [_sums(side) for side in sides]
     known = None not in num_tokens
     counts = [torch.as_tensor(num, dtype=torch.long) for num in num_tokens] if known else [torch.ones(len(sums[0]))] * 2
