@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import tiebreak
 from tiebreak.config.losses import SECTIONS
@@ -45,11 +46,30 @@ def sections() -> str:
         lines = [f"### {one.name}", "", f"{one.title}.", "", f"    {one.formula}", "", f"{one.use}", ""]
         lines += [f"Source: {one.source}." + (f" Also called {', '.join(one.aliases)}." if one.aliases else "")]
         lines += [f"Needs: {', '.join(needs)}."] if needs else []
-        if one.settings:
-            lines += ["", "| setting | default | range | |", "|---|---|---|---|"]
-            lines += [f"| `{s.name}` | {s.default} | {s.range} | {s.description} |" for s in one.settings]
+        own = [setting for setting in one.settings if setting.name not in one.modifiers]
+        if own:
+            lines += ["", *_table(own)]
+        if one.modifiers:
+            lines += ["", f"Modifiers: {', '.join(f'`{name}`' for name in one.modifiers)}."]
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
+
+
+def modifiers() -> str:
+    """A row for each modifier, and which objectives read them."""
+    described = tiebreak.losses()
+    found = {setting.name: setting for one in described for setting in one.settings if setting.name in one.modifiers}
+    read: dict[str, list[str]] = {}
+    for name in found:
+        readers = ", ".join(one.name for one in described if name in one.modifiers)
+        read.setdefault(readers, []).append(f"`{name}`")
+    lines = [f"{', '.join(names)}: read by {readers}." for readers, names in read.items()]
+    return "\n".join([*_table(list(found.values())), "", "\n\n".join(lines)])
+
+
+def _table(settings: list[Any]) -> list[str]:
+    rows = [f"| `{s.name}` | {s.default} | {s.range} | {s.description} |" for s in settings]
+    return ["| setting | default | range | |", "|---|---|---|---|", *rows]
 
 
 def proofs() -> str:
@@ -75,7 +95,7 @@ def proofs() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"objectives": sections, "proofs": proofs}
+TABLES = {"modifiers": modifiers, "objectives": sections, "proofs": proofs}
 
 
 def page(text: str) -> str:

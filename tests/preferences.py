@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 Pair = Mapping[str, float]
 
@@ -226,3 +227,38 @@ ORACLES: dict[str, Callable[..., float]] = {
 }
 STOPPED = {"bco", "mpo", "bco_unpaired"}
 """Oracles that take the examples of their statistic apart, since no gradient flows through it."""
+
+
+def tokens_gap(p: Mapping[str, Sequence[float]], view: str, setting: Any) -> float:
+    """D of a pair whose `w`, `l`, `rw`, `rl` are those of every token, as a view of tokens has it."""
+    shorter = min(len(p["w"]), len(p["l"]))
+    total = 0.0
+    for sign, side in ((1, "w"), (-1, "l")):
+        for place, (ours, theirs) in enumerate(zip(p[side], p[f"r{side}"], strict=True)):
+            ratio = ours - theirs
+            if view == "length_desensitised":
+                ratio *= setting if place >= shorter else 1
+            if view == "token_decay":
+                ratio *= setting**place
+            if view == "humanline":
+                ratio = min(max(ratio, setting[0]), setting[1])
+            total += sign * ratio
+    return total
+
+
+LINKS: dict[str, Callable[..., float]] = {
+    "forward_kl": lambda u: -math.exp(-u),
+    "js": lambda u: math.log(2 / (1 + math.exp(-u))),
+    "alpha": lambda u, order: -math.exp(-order * u) / order,
+    "chi_po": lambda u: math.exp(u) + u,
+}
+"""f'(e^u) of each divergence, as f-DPO (Table 1) and χPO (Algorithm 1) print it; constants cancel in a gap."""
+
+
+def under(p: Pair, divergence: str, beta: float, order: float | None, max_reward: float | None) -> Pair:
+    """The pair whose log-ratios have the gap that a divergence makes of its own ones."""
+    said = {} if order is None else {"order": order}
+    apart = LINKS[divergence](p["w"] - p["rw"], **said) - LINKS[divergence](p["l"] - p["rl"], **said)
+    if max_reward is not None:
+        apart = min(max(beta * apart, -2 * max_reward), 2 * max_reward) / beta
+    return {**p, "w": p["rw"] + apart, "l": p["rl"]}

@@ -176,6 +176,22 @@ def test_what_is_left_unsaid_is_what_their_trainer_takes(theirs, tmp_path):
     assert (config.adapter.kind, config.adapter.rank, config.adapter.alpha) == ("lora", 8, 16.0)
 
 
+@pytest.mark.parametrize(
+    ("said", "taken"),
+    [
+        ("f_divergence_type: js_divergence\nf_alpha_divergence_coef: 0.5", ("js", None)),
+        ("f_divergence_type: alpha_divergence\nf_alpha_divergence_coef: 0.3", ("alpha", 0.7)),
+        ("f_divergence_type: alpha_divergence", ("alpha", 0.5)),
+        ("f_divergence_type: reverse_kl\nf_alpha_divergence_coef: 0.5", (None, None)),
+    ],
+)
+def test_trl_s_coefficient_of_a_divergence_is_one_less_the_paper_s(theirs, tmp_path, said, taken):
+    found = translated(theirs(f"model_name_or_path: m\nloss_type: sigmoid\nbeta: 0.1\nmax_length: 8\n{said}\n"), "trl")
+    (tmp_path / "my.yaml").write_text(found.text)
+    loss = load_config(tmp_path / "my.yaml").loss
+    assert (loss.divergence, loss.divergence_alpha) == (taken[0], taken[1] and pytest.approx(taken[1]))
+
+
 def test_of_two_names_for_one_setting_one_is_taken_and_the_other_is_told(theirs):
     found = translated(theirs("stage: dpo\ncutoff_len: 99\nmax_length: 88\npref_beta: 0.1\nbeta: 0.1\n"))
     assert "  max_length: 99  # from cutoff_len\n" in found.text

@@ -67,7 +67,7 @@ def _trace(config: Any, thumbs: Any, start: Any, output: Any) -> list[dict[str, 
                 }
             )
     model = AutoModelForCausalLM.from_pretrained(config.model.name, dtype=torch.float32)
-    loss = config.loss.model_dump()
+    loss = {key: value for key, value in config.loss.model_dump().items() if key != "beta_schedule"}
     arguments = trl.KTOConfig(
         output_dir=str(output),
         use_cpu=True,

@@ -40,6 +40,10 @@ TRAJECTORIES = {
     "apo_zero": ({"name": "apo_zero", "beta": 0.3}, 3, 1.0),
     "apo_down": ({"name": "apo_down", "beta": 0.3}, 3, 1.0),
     "discopop": ({"name": "discopop", "beta": 0.3}, 3, 0.0),
+    "dpo under js": ({"name": "dpo", "beta": 0.3, "divergence": "js"}, 3, 0.0),
+    "hinge under forward_kl": ({"name": "hinge", "beta": 0.3, "divergence": "forward_kl"}, 3, 0.0),
+    # Its coefficient is 1 − α of the paper since 0.29.
+    "exo under alpha": ({"name": "exo", "beta": 0.3, "divergence": "alpha", "divergence_alpha": 0.7}, 3, 0.0),
 }
 
 

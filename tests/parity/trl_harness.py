@@ -141,6 +141,7 @@ LOSS_TYPES = {
     "hinge", "ipo", "robust", "sppo_hard", "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft",
 )}  # fmt: skip
 """What TRL's DPOTrainer calls an objective."""
+DIVERGENCES = {"js": "js_divergence", "forward_kl": "forward_kl", "alpha": "alpha_divergence"}
 
 
 def _loss(config: Config) -> dict[str, Any]:
@@ -150,6 +151,9 @@ def _loss(config: Config) -> dict[str, Any]:
     """
     loss = config.loss
     said = {"beta": getattr(loss, "beta", getattr(loss, "tau", 0.1)), "loss_type": [LOSS_TYPES[loss.name]]}
+    if getattr(loss, "divergence", None):
+        said |= {"f_divergence_type": DIVERGENCES[loss.divergence]}
+        said |= {"f_alpha_divergence_coef": 1 - loss.divergence_alpha} if loss.divergence_alpha else {}
     if loss.name == "discopop":
         return said | {"discopop_tau": loss.tau}
     epsilon = getattr(loss, "label_smoothing", 0.0)

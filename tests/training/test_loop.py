@@ -174,6 +174,41 @@ def test_a_step_of_fewer_pairs_divides_by_its_own_pairs(tiny_model):
     assert norms[0] == pytest.approx(norms[1], rel=1e-5)
 
 
+# ---------------------------------------------------------------------------------------------------- a beta that moves
+
+
+def test_a_beta_that_moves_is_recorded_seen_by_watchers_and_the_same_after_a_kill(tiny_model, tmp_path):
+    loss = {"name": "dpo", "beta": 0.6, "beta_schedule": {"to": 0.2}}
+
+    def set_up(folder):
+        return settings(tiny_model, loss=loss, reference__store=str(folder / "store"), **TWICE)
+
+    config = set_up(tmp_path / "whole")
+    looks = []
+
+    class Looks:
+        def due(self, step):
+            return True
+
+        def look(self, step, objective):
+            looks.append((step, objective.settings["beta"]))
+            return Seen({})
+
+    whole = run(config, PAIRS, tmp_path / "whole", watchers=[Looks()])
+    betas = [row["beta"] for row in whole.rows()]
+    assert betas == pytest.approx([0.6 - 0.4 * step / (len(betas) - 1) for step in range(len(betas))])
+    assert looks == [(0, 0.6), *zip(range(1, len(betas) + 1), betas, strict=True)]
+    # Each step is that of a run whose beta it always was.
+    alone = run(settings(tiny_model, loss={"name": "dpo", "beta": 0.6}, **TWICE), PAIRS, tmp_path / "alone")
+    assert alone.rows()[0]["loss"] == whole.rows()[0]["loss"]
+    assert alone.rows()[1]["rewards/margins"] / 0.6 == pytest.approx(whole.rows()[1]["rewards/margins"] / betas[1])
+    cut = set_up(tmp_path / "cut")
+    _cut_off(cut, tmp_path / "cut", 4)
+    resumed = run(cut, PAIRS, tmp_path / "cut")
+    assert same(weights(resumed.loaded.policy.network), weights(whole.loaded.policy.network))
+    assert [row["beta"] for row in resumed.rows()] == betas
+
+
 # ------------------------------------------------------------------------------------------------------- stopping early
 
 
@@ -492,7 +527,7 @@ class _Enough:
     def due(self, step):
         return step >= self._after
 
-    def look(self, step):
+    def look(self, step, objective):
         return Seen({"heldout/loss": 0.5}, stop="held-out loss rises")
 
 

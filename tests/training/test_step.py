@@ -31,6 +31,9 @@ OBJECTIVES = {name: Objective.of(section()) for name, section in SECTIONS.items(
 OBJECTIVES |= {"dpo, soft labels": Objective.of(SECTIONS["dpo"](soft_labels=True)), "a toy": CENTRED}
 TERMS = {"terms": [{"name": "aot", "beta": 0.3}, {"name": "simpo", "weight": 0.3}, {"name": "odpo", "weight": 2.0}]}
 OBJECTIVES["dpo, desensitised"] = Objective.of(SECTIONS["dpo"](length_desensitised=0.3))
+OBJECTIVES["dpo, decaying"] = Objective.of(SECTIONS["dpo"](token_decay=0.8))
+OBJECTIVES["dpo, humanline"] = Objective.of(SECTIONS["dpo"](humanline=(-0.02, 0.05)))
+OBJECTIVES["hinge under chi_po"] = Objective.of(SECTIONS["hinge"](divergence="chi_po", max_reward=2.0))
 OBJECTIVES["a sum"] = Objective.of(build_config({"loss": TERMS}).loss)
 
 
@@ -55,7 +58,7 @@ def _gain(loaded, thumbs):
 def _undivided(loaded, objective):
     """The plain thing: one graph of all examples, one backward pass."""
     examples = _examples(objective)
-    policy, reference = (objective.summed(of(examples)) for of in (loaded.policy.score, loaded.reference.logps))
+    policy, reference = objective.summed(loaded.policy.score(examples), loaded.reference.logps(examples))
     loaded.policy.network.zero_grad()
     stated = Stated.of(examples, objective.facts, policy.sums)
     if objective.formula.asks_baseline:

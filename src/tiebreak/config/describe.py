@@ -5,6 +5,7 @@ Owns what `tiebreak config` prints.
 
 from __future__ import annotations
 
+from tiebreak.config.losses.loss import MODIFIERS
 from tiebreak.config.section import sections_of
 from tiebreak.config.settings import Config
 from tiebreak.config.yaml_text import write_yaml
@@ -21,7 +22,7 @@ def describe_config() -> str:
     for section, field in Config.model_fields.items():
         nested = sections_of(field.annotation)[0]  # of a union, the one that is the default
         lines.append(f"{section}:  # {(nested.__doc__ or '').strip()}")
-        for name, leaf in nested.model_fields.items():
+        for name, leaf in sorted(nested.model_fields.items(), key=lambda one: one[0] in MODIFIERS):
             default = list(leaf.default) if isinstance(leaf.default, tuple) else leaf.default
             if isinstance(default, dict) and default:  # a table: a line for each of its rows
                 rows = {key: row.model_dump(mode="json") for key, row in default.items()}

@@ -67,6 +67,10 @@ class HeldoutPairs:
         self._pairs = tuple(pairs)
         self._cut = cut
 
+    def by(self, objective: Objective) -> HeldoutPairs:
+        """Return the same pairs, measured by another objective."""
+        return HeldoutPairs(self._policy, self._reference, objective, self._pairs, self._cut)
+
     def evidence(
         self, num: int | None = None, progress: Progress | None = None, kept: KeptRows | None = None
     ) -> list[Evidence]:
@@ -114,7 +118,7 @@ class HeldoutPairs:
         with self._reference.model() as frozen:
             models = [[model.identity, model.scorer.layout] for model in (self._policy, frozen)]
         objective = self._objective
-        return [*models, objective.name, dict(objective.settings), objective.length_desensitised]
+        return [*models, objective.name, dict(objective.settings), asdict(objective.modifiers)]
 
     def _score(self, pairs: Sequence[Example]) -> list[Evidence]:
         faults.point("evaluate")
@@ -122,7 +126,8 @@ class HeldoutPairs:
         with evaluation_mode(self._policy.network), torch.no_grad():
             said = self._policy.score(pairs)
         frozen = self._reference.logps(pairs)
-        seen, compared = objective.summed(said), objective.summed(frozen)
+        seen, compared = objective.summed(said, frozen)
+        assert compared is not None, "it was asked"  # noqa: S101
         stated = Stated.of(pairs, objective.facts, seen.sums)
         after, before = objective(seen, compared, stated), objective.at_start(compared, stated)
         if not objective.asks_reference:
@@ -144,6 +149,9 @@ class HeldoutPairs:
 class HeldOut(Protocol):
     """Held-out examples of any kind."""
 
+    def by(self, objective: Objective) -> HeldOut:
+        """Return the same, measured by another objective."""
+
     def evidence(
         self, num: int | None = None, progress: Progress | None = None, kept: KeptRows | None = None
     ) -> list[Evidence]:
@@ -162,9 +170,9 @@ class Probe:
         """Say whether to look after that many steps."""
         return step in self._steps
 
-    def look(self, step: int) -> Seen:
+    def look(self, step: int, objective: Objective) -> Seen:
         """Return mean metrics of the first pairs, their keys under `heldout/`."""
-        rows = self._heldout.evidence(self._num_pairs)
+        rows = self._heldout.by(objective).evidence(self._num_pairs)
         columns = {
             "heldout/loss": [row.loss for row in rows],
             "heldout/rewards/margins": [row.margin for row in rows],

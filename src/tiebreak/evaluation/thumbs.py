@@ -5,6 +5,7 @@ Owns how they are scored. What is said of a pair is here said of a duel of a goo
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +40,12 @@ class HeldoutThumbs:
         self._objective = objective
         self._duels = duels(thumbs)
         self._cut = cut
+
+    def by(self, objective: Objective) -> HeldoutThumbs:
+        """Return the same completions, measured by another objective."""
+        found = copy.copy(self)
+        found._objective = objective
+        return found
 
     def evidence(
         self, num: int | None = None, progress: Progress | None = None, kept: KeptRows | None = None

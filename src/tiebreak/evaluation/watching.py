@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from tiebreak.maths.objectives import Objective
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -26,5 +28,5 @@ class Watcher(Protocol):
     def due(self, step: int) -> bool:
         """Say whether to look after that many steps; 0 is before the first."""
 
-    def look(self, step: int) -> Seen:
-        """Look; nothing of the run is changed by it."""
+    def look(self, step: int, objective: Objective) -> Seen:
+        """Look, with the objective of the step just taken; nothing of the run is changed by it."""

@@ -76,6 +76,24 @@ class TokenLogps:
             sums += [row[:shared].sum() + share * row[shared:].sum() for row in (chosen, rejected)]
         return Logps(torch.stack(sums), torch.tensor(self.num_tokens, device=self.values.device))
 
+    def decayed(self, share: float) -> Logps:
+        """Return a sum for each completion in which token t = 0, 1, … counts share^t (share 0..1), with all its tokens.
+
+        Shao et al. 2025 (2502.14340).
+        """
+        weights = share ** torch.arange(max(self.num_tokens), device=self.values.device, dtype=self.values.dtype)
+        sums = torch.stack([(row * weights[: len(row)]).sum() for row in self.rows()])
+        return Logps(sums, torch.tensor(self.num_tokens, device=self.values.device))
+
+    def within(self, reference: TokenLogps, low: float, high: float) -> TokenLogps:
+        """Return the same tokens, none further from the reference's than `low` below or `high` above it (nats).
+
+        Beyond the bounds a token has no gradient. Liu et al. 2025 (humanline, 2509.24207).
+        """
+        if reference.num_tokens != self.num_tokens:
+            raise ValueError("policy and reference have to say something of the same tokens")
+        return TokenLogps(reference.values + (self.values - reference.values).clamp(low, high), self.num_tokens)
+
     def summed(self) -> Logps:
         """Return one sum for each completion, with its number of tokens."""
         # Run by run: torch adds a run pairwise, where segment_reduce adds one by one and a cumulative sum cancels.

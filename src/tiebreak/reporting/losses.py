@@ -40,7 +40,9 @@ def print_loss(loss: Mapping[str, Any]) -> None:
     told |= {"step": "the loss of a pair depends on the others of its step" if loss["whole_step"] else ""}
     lines = [f"{loss['name']}: {loss['title']}", f"  {loss['formula']}", ""]
     lines += [f"{key + ':':<13}{text}" for key, text in told.items() if text]
-    lines += ["", *(_told_of(one) for one in loss["settings"])] if loss["settings"] else ["", "no settings"]
+    own = [_told_of(one) for one in loss["settings"] if one["name"] not in loss["modifiers"]]
+    more = [_told_of(one) for one in loss["settings"] if one["name"] in loss["modifiers"]]
+    lines += ["", *own, *(["", "modifiers:", *more] if more else [])] if own or more else ["", "no settings"]
     print_text("\n".join(lines))
 
 

@@ -91,7 +91,7 @@ def train(course: Course, progress: Progress, *, start: Path | None, stop: Stop)
         check_start(
             policy,
             course.reference,
-            course.objective,
+            course.objective.at(0, course.total),
             next(steps(course.examples, course.settings)).examples,
             course.budget.cut,
         )
@@ -160,10 +160,11 @@ def _taken(
     began, settings, budget, before = time.perf_counter(), course.settings, course.budget, course.budget.tokens
     factor = rate_factor(step.index, course.total, settings.warmup_share, settings.schedule)
     set_rate(optimizer, course.rate * state.rate_scale * factor)
+    objective = course.objective.at(step.index, course.total)
     metrics, norm = learn(
         course.policy,
         course.reference,
-        course.objective,
+        objective,
         step,
         optimizer,
         budget=budget,
@@ -175,6 +176,7 @@ def _taken(
         "step": number,
         "epoch": step.epoch + 1,
         **means,
+        **objective.moving,
         "grad_norm": norm,
         "learning_rate": optimizer.param_groups[0]["lr"],
         "pairs_per_second": len(step.examples) / seconds,
@@ -206,7 +208,8 @@ def _foresee(course: Course, pace: Pace, done: int) -> None:
 
 def _watch(course: Course, step: int) -> str | None:
     """Let every watcher that is due look, record what it saw, and return why training should end, if it should."""
-    due = [watcher.look(step) for watcher in course.watchers if watcher.due(step)]
+    objective = course.objective.at(max(step - 1, 0), course.total)  # of the step just taken
+    due = [watcher.look(step, objective) for watcher in course.watchers if watcher.due(step)]
     for seen in due:
         course.recorder.write({"step": step, **seen.row})
     return next((seen.stop for seen in due if seen.stop), None)

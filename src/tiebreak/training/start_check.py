@@ -30,12 +30,14 @@ def check_start(
     """
     shown = cut(examples)[0]
     with evaluation_mode(policy.network), torch.no_grad():
-        said = objective.summed(policy.score(shown))
-    _require_numbers(policy, shown, said)
+        tokens = policy.score(shown)
+    _require_numbers(policy, shown, tokens.summed())
     if not objective.asks_reference:
         return
     with reference.model() as frozen, torch.no_grad():
-        start = objective.summed(frozen.score(shown))
+        asked = frozen.score(shown)
+    said, start = objective.summed(tokens, asked)
+    assert start is not None, "it was asked"  # noqa: S101
     apart = float((said.sums - start.sums).abs().max())
     tolerance = PRECISION[policy.dtype] * max(1.0, float(said.sums.abs().max()))
     stated = objective.with_no_gain(Stated.of(shown, objective.facts, start.sums), start)

@@ -87,9 +87,9 @@ def _gradient(
     """
     found = []
     for group in groups:
-        frozen = objective.summed(reference.logps(group)) if objective.asks_reference else None
+        theirs = reference.logps(group) if objective.asks_reference else None
         tokens = policy.score(group)
-        said = objective.summed(tokens)
+        said, frozen = objective.summed(tokens, theirs)
         stated = Stated.of(group, objective.facts, said.sums)
         stated = stated if gain is None else stated.with_baseline(gain, said.sums)
         losses = objective(said, frozen, stated)
@@ -111,17 +111,19 @@ def _coupled_gradient(
     Cost: one forward pass more. With adapter dropout its masks differ from those of the second pass.
     """
     examples = [example for group in groups for example in group]
-    frozen = None
-    if objective.asks_reference:  # group by group, as the policy: the whole step may not fit
-        frozen = Logps.concatenated([objective.summed(reference.logps(group)) for group in groups])
+    # Group by group, as the policy: the whole step may not fit.
+    theirs = [reference.logps(group) if objective.asks_reference else None for group in groups]
     with torch.no_grad():
-        said = Logps.concatenated([objective.summed(policy.score(group)) for group in groups])
+        seen = [objective.summed(policy.score(group), their) for group, their in zip(groups, theirs, strict=True)]
+    said = Logps.concatenated([ours for ours, _ in seen])
+    frozen = Logps.concatenated([their for _, their in seen if their]) if objective.asks_reference else None
     stated = Stated.of(examples, objective.facts, said.sums)
     stated = stated if gain is None else stated.with_baseline(gain, said.sums)
     by_sums, losses = slopes(objective, said, frozen, _weights(examples, said), stated)
     own = torch.split(by_sums / num, [sum(len(example.completions) for example in group) for group in groups])
-    for group, slope in zip(groups, own, strict=True):
-        (objective.summed(policy.score(group)).sums * slope).sum().backward()  # type: ignore[no-untyped-call]
+    for group, their, slope in zip(groups, theirs, own, strict=True):
+        ours, _ = objective.summed(policy.score(group), their)
+        (ours.sums * slope).sum().backward()  # type: ignore[no-untyped-call]
     return objective.formula.metrics(losses, said, stated)
 
 

@@ -145,7 +145,7 @@ def measure_trained(
     return measure(
         policy,
         reference,
-        Objective.of(config.loss),
+        Objective.of(config.loss).at_end,
         side,
         config.evaluation,
         config.gate,

@@ -231,12 +231,10 @@ def _beside(asked: _Asked, data: str | None, against: str | None) -> dict[str, A
 
 
 def _require_facts(found: PairFile, config: Config) -> None:
-    """Raise DataError where pairs lack what the run's objective reads, with the first of them."""
-    pairs = found.pairs
     for fact in config.loss.facts:
-        if lacking := [pair for pair in pairs if getattr(pair.preference, fact) is None]:
+        if lacking := [pair for pair in found.pairs if getattr(pair.preference, fact) is None]:
             told = f"states no {fact.replace('_', ' ')}, which the run's objective reads"
-            raise DataError(f"{lacking[0].source}: {told}; {len(lacking)} of {len(pairs)} pairs are so")
+            raise DataError(f"{lacking[0].source}: {told}; {len(lacking)} of {len(found.pairs)} pairs are so")
 
 
 def _opponent(asked: _Asked, name: str, policy: Model) -> tuple[Model, set[str]]:

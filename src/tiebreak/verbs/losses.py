@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tiebreak.config.losses import ALIASES, SECTIONS, meant_by
+from tiebreak.config.losses.loss import MODIFIERS
 from tiebreak.errors import ConfigError
 from tiebreak.maths.objectives import OBJECTIVES, Objective
 
@@ -32,6 +33,9 @@ class Described:
     use: str
     source: str
     settings: tuple[Parameter, ...]
+    """Those of the formula, then modifiers."""
+    modifiers: tuple[str, ...]
+    """Which of the settings change the objective, and are no parameters of its formula."""
     aliases: tuple[str, ...]
     """Names that others have for it, with the settings that they mean by it."""
     learns_from: str
@@ -60,6 +64,8 @@ def losses(name: str | None = None) -> list[Described]:
 def _described(name: str) -> Described:
     row, section = OBJECTIVES[name], SECTIONS[name]
     fields = {key: field for key, field in section.model_fields.items() if key != "name"}
+    modifiers = tuple(key for key in fields if key in MODIFIERS)
+    fields = dict(sorted(fields.items(), key=lambda one: one[0] in modifiers))
     parameters = tuple(
         Parameter(key, field.default, _range(field), field.description or "") for key, field in fields.items()
     )
@@ -78,6 +84,7 @@ def _described(name: str) -> Described:
         use=row.use,
         source=row.source,
         settings=parameters,
+        modifiers=modifiers,
         aliases=aliases,
         learns_from="completions" if section.learns_apart else "pairs",
         reference=row.asks_reference,

@@ -181,7 +181,7 @@ def _require_measured(run: Run, loaded: Loaded, progress: Progress) -> None:
     """
     pairs = heldout_pairs(run).judged[:NUM_CHECKED_PAIRS]
     side, _ = render_side(pairs, loaded.policy.renderer(run.config.data))
-    objective = Objective.of(run.config.loss)
+    objective = Objective.of(run.config.loss).at_end
     found = held_out(loaded.policy, loaded.reference, objective, side.tokenized, loaded.budget.cut).evidence(
         progress=progress
     )

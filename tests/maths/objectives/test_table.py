@@ -10,6 +10,7 @@ import torch
 
 from tiebreak.config import leaves
 from tiebreak.config.losses import SECTIONS
+from tiebreak.config.losses.loss import MODIFIERS
 from tiebreak.config.section import Section
 from tiebreak.maths.logps import Logps
 from tiebreak.maths.objectives import OBJECTIVES, Objective, Stated
@@ -46,7 +47,7 @@ def test_the_table_and_the_configuration_name_the_same_objectives():
 def test_an_objective_s_settings_are_the_keyword_only_parameters_of_its_formula(name):
     parameters = inspect.signature(OBJECTIVES[name].losses).parameters.values()
     keywords = {one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
-    assert keywords == SECTIONS[name].model_fields.keys() - {"name", "length_desensitised"}
+    assert keywords == SECTIONS[name].model_fields.keys() - {"name", *MODIFIERS}
     assert all(one.default is inspect.Parameter.empty for one in parameters)  # defaults stand in the configuration
 
 

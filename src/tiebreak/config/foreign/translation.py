@@ -79,6 +79,7 @@ def translated(path: str | Path, trainer: str | None = None, train: str | list[s
     whose = recognised(found, trainer, file)
     account = _Account(found, whose, file)
     account.take_names()
+    account.take_divergence()
     account.take_batch()
     account.take_length()
     account.take_data(file.parent, train)
@@ -144,6 +145,14 @@ class _Account:
         """Return the setting that is called like this one, whatever its spelling."""
         wanted = name_of(example)
         return next(((key, value) for key, value in self._settings.items() if name_of(key) is wanted and value), None)
+
+    def take_divergence(self) -> None:
+        """A coefficient is of one divergence alone, though all that TRL writes down have it."""
+        kind = self.lines.get("loss.divergence")
+        if kind is None or kind.value != "alpha":
+            self._leave("loss.divergence_alpha", "read with alpha_divergence alone")
+        elif not any(name_of(key) is name_of("f_alpha_divergence_coef") for key in self._settings):
+            self.lines["loss.divergence_alpha"] = Line("loss.divergence_alpha", 0.5, "not set there: its default")
 
     def take_batch(self) -> None:
         """Pairs of a step are micro-batch times accumulation, times the processes that nobody wrote down."""

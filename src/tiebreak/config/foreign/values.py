@@ -162,6 +162,24 @@ def objective(value: Any) -> str:
     return found
 
 
+def divergence(value: Any) -> str:
+    """Return what a divergence is called here; the reverse KL divergence is what stands where none is named."""
+    if str(value).strip().lower() == "reverse_kl":
+        raise Unfit("the usual one, as here")
+    return str(_divergence(value))
+
+
+_divergence = one_of(forward_kl="forward_kl", js_divergence="js", alpha_divergence="alpha")
+
+
+def divergence_alpha(value: Any) -> float:
+    """Return the paper's α of TRL's coefficient, which is 1 − α."""
+    found = 1 - number(value)
+    if not 0 < found < 1:
+        raise Unfit("wanted one between 0 (the forward KL divergence) and 1 (the reverse)")
+    return found
+
+
 adapter = one_of(
     lora="lora", qlora="lora", full="none", none="none", false="none", true="lora", full_finetune="none", fft="none"
 )

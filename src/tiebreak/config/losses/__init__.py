@@ -35,7 +35,7 @@ from tiebreak.config.losses.gaps import (
     Simpo,
     Slic,
 )
-from tiebreak.config.losses.loss import Loss
+from tiebreak.config.losses.loss import VIEWS, Loss
 from tiebreak.config.losses.sides import (
     Aot,
     AotUnpaired,
@@ -146,8 +146,9 @@ class Term(Section):
     @model_validator(mode="after")
     def _sees_what_others_see(self) -> Term:
         """However it was written: a setting that the sum does not read is refused."""
-        if getattr(self.loss, "length_desensitised", None) is not None:
-            raise ValueError("length_desensitised is of a loss alone: terms of a sum see the same tokens")
+        for key in VIEWS:
+            if getattr(self.loss, key, None) is not None:
+                raise ValueError(f"{key} is of a loss alone: terms of a sum see the same tokens")
         if self.loss.learns_apart:
             raise ValueError(f"{self.loss.name} learns from completions on their own, terms of a sum from pairs")
         return self

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from tiebreak.config.losses.loss import ByMargin, Loss, OfSums, beta, length, scale, smoothing
+from tiebreak.config.losses.loss import ByMargin, Loss, OfSums, WithBeta, beta, length, scale, smoothing
 
 
 class Dpo(OfSums):
@@ -23,7 +23,7 @@ class Dpo(OfSums):
         return ("soft_label",) if self.soft_labels else ()
 
 
-class DpoNorm(Loss):
+class DpoNorm(WithBeta):
     """DPO on log-ratios per token."""
 
     name: Literal["dpo_norm"] = "dpo_norm"
@@ -70,7 +70,7 @@ class Exo(OfSums):
     label_smoothing: float = Field(1e-3, gt=0, lt=0.5, description="What the label leaves to rejected; never 0.")
 
 
-class Discopop(Loss):
+class Discopop(OfSums):
     """The loss that a language model discovered: logistic and exponential, blended."""
 
     name: Literal["discopop"] = "discopop"
@@ -125,7 +125,7 @@ class RDpo(OfSums):
     alpha: float = Field(0.01, ge=0, description="Reward of a token that chosen is longer by.")
 
 
-class Dpop(Loss):
+class Dpop(WithBeta):
     """DPO-positive: what chosen loses against the reference is taken from the gap."""
 
     name: Literal["dpop"] = "dpop"
@@ -133,7 +133,7 @@ class Dpop(Loss):
     penalty: float = Field(50.0, ge=0, description="Weight λ of the nats that chosen fell below the reference.")
 
 
-class DpoShift(Loss):
+class DpoShift(WithBeta):
     """DPO that lets rejected count for less, so that chosen keeps its likelihood."""
 
     name: Literal["dpo_shift"] = "dpo_shift"
@@ -141,7 +141,7 @@ class DpoShift(Loss):
     shift: float = Field(0.75, gt=0, le=1, description="Weight λ of the log-ratio of rejected.")
 
 
-class Simpo(Loss):
+class Simpo(WithBeta):
     """Log-probabilities per token, a margin, and no reference."""
 
     name: Literal["simpo"] = "simpo"
@@ -149,7 +149,7 @@ class Simpo(Loss):
     gamma: float = Field(1.0, ge=0, description="Margin, in units of the gap: 0.3 to 0.6 times beta.")
 
 
-class Alphapo(Loss):
+class Alphapo(WithBeta):
     """SimPO with a reward that is bent."""
 
     name: Literal["alphapo"] = "alphapo"

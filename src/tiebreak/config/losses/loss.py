@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tiebreak.config.section import Section
 
@@ -39,12 +39,68 @@ class Loss(Section):
         return False
 
 
-class OfSums(Loss):
-    """The settings of an objective of sums against a reference, whose tokens may be weighed before they are summed."""
+class BetaSchedule(Section):
+    """How beta moves from its first value to its last, step by step."""
+
+    to: float = Field(gt=0, description="Beta of the last step.")
+    shape: Literal["linear", "cosine"] = Field("linear", description="In equal parts, or slow at both ends.")
+
+
+class WithBeta(Loss):
+    """The settings of an objective that has a beta, which may move over a run."""
+
+    beta_schedule: BetaSchedule | None = Field(
+        None, description="Beta moves to another value over the run: {to: 0.02, shape: linear}; null: it stays."
+    )
+
+
+class OfSums(WithBeta):
+    """The settings of an objective of one gap between sums against a reference.
+
+    Its tokens may be weighed before they are summed, and another divergence may stand between policy and reference:
+    only where both sides of the gap have the same factor does β log Z(x) cancel.
+    """
 
     length_desensitised: float | None = Field(
         None, ge=0, le=1, description="Weight of tokens beyond the length of the pair's shorter completion (LD-DPO)."
     )
+    token_decay: float | None = Field(
+        None, gt=0, le=1, description="Weight of a token against the one before it: 0.95 to 1; earlier ones count more."
+    )
+    humanline: Annotated[tuple[float, float], Field(strict=False)] | None = Field(
+        None, description="Bounds of a token's log-ratio, nats, such as [-1, 1.5]; beyond them it has no gradient."
+    )
+    divergence: Literal["js", "forward_kl", "alpha", "chi_po"] | None = Field(
+        None, description="What keeps the policy near its reference; null: the reverse KL divergence, as in DPO."
+    )
+    divergence_alpha: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Of the divergence alpha, which needs it: near 0 the reverse KL, near 1 the forward.",
+    )
+    max_reward: float | None = Field(
+        None, gt=0, description="Of the divergence chi_po, which needs it: the gap is clipped to twice this reward."
+    )
+
+    @model_validator(mode="after")
+    def _sees_tokens_in_one_way(self) -> OfSums:
+        seen = [key for key in VIEWS if getattr(self, key) is not None]
+        if len(seen) > 1:
+            raise ValueError(f"{' and '.join(seen)} are views of the same tokens: take one of them")
+        if self.humanline is not None and not self.humanline[0] < 0 < self.humanline[1]:
+            raise ValueError("humanline wants bounds around 0, the lower one first, such as [-1, 1.5]")
+        return self
+
+    @model_validator(mode="after")
+    def _knows_its_divergence(self) -> OfSums:
+        for key, reader in (("divergence_alpha", "alpha"), ("max_reward", "chi_po")):
+            is_given, is_read = getattr(self, key) is not None, self.divergence == reader
+            if is_given and not is_read:
+                raise ValueError(f"{key} is read with divergence: {reader} alone")
+            if is_read and not is_given:
+                raise ValueError(f"divergence: {reader} needs {key}")
+        return self
 
 
 class ByMargin(OfSums):
@@ -56,7 +112,7 @@ class ByMargin(OfSums):
         return ("margin",)
 
 
-class Apart(Loss):
+class Apart(WithBeta):
     """The settings of an objective of completions that were judged one at a time, good or bad."""
 
     learns_apart = True
@@ -90,3 +146,9 @@ def length(usual: str) -> Any:
 def delta() -> Any:
     """Return the field of the reward that is neither good nor bad."""
     return Field("step", description="Reward at which good and bad meet: step, the mean over the step, or a number.")
+
+
+VIEWS = ("length_desensitised", "token_decay", "humanline")
+"""Settings that say how tokens count: one at a time."""
+MODIFIERS = tuple(name for name in OfSums.model_fields if name not in Loss.model_fields)
+"""Settings that change an objective and are no parameters of its formula."""

@@ -6,17 +6,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from tiebreak.config.losses.loss import Loss, beta, delta, length, smoothing
+from tiebreak.config.losses.loss import Loss, WithBeta, beta, delta, length, smoothing
 
 
-class Nca(Loss):
+class Nca(WithBeta):
     """Noise-contrastive alignment: chosen keeps its likelihood."""
 
     name: Literal["nca"] = "nca"
     beta: float = beta(0.01)
 
 
-class Bco(Loss):
+class Bco(WithBeta):
     """Binary classifier optimization: good above δ, bad below."""
 
     name: Literal["bco"] = "bco"
@@ -24,28 +24,28 @@ class Bco(Loss):
     delta: float | Literal["step"] = delta()
 
 
-class ApoZero(Loss):
+class ApoZero(WithBeta):
     """Anchored: chosen up, rejected down."""
 
     name: Literal["apo_zero"] = "apo_zero"
     beta: float = beta(0.1)
 
 
-class ApoDown(Loss):
+class ApoDown(WithBeta):
     """Anchored: both down, rejected faster; for a model that is better than its chosen answers."""
 
     name: Literal["apo_down"] = "apo_down"
     beta: float = beta(0.1)
 
 
-class SppoHard(Loss):
+class SppoHard(WithBeta):
     """Self-play: log-ratios of ±1/(2 beta)."""
 
     name: Literal["sppo_hard"] = "sppo_hard"
     beta: float = beta(1e-3)
 
 
-class SppoSoft(Loss):
+class SppoSoft(WithBeta):
     """Self-play: log-ratios as win rates deserve them."""
 
     name: Literal["sppo_soft"] = "sppo_soft"
@@ -57,7 +57,7 @@ class SppoSoft(Loss):
         return "chosen_win_rate", "rejected_win_rate"
 
 
-class CalDpo(Loss):
+class CalDpo(WithBeta):
     """Calibrated: DPO, and log-ratios of ±1/(2 beta)."""
 
     name: Literal["cal_dpo"] = "cal_dpo"
@@ -77,7 +77,7 @@ class Sft(Loss):
     length: Literal["mean", "sum"] = length("mean")
 
 
-class Aot(Loss):
+class Aot(WithBeta):
     """Optimal transport: quantiles of the margins against the reference's."""
 
     takes_weights = False
@@ -86,7 +86,7 @@ class Aot(Loss):
     label_smoothing: float = smoothing(0.0)
 
 
-class AotUnpaired(Loss):
+class AotUnpaired(WithBeta):
     """Optimal transport: quantiles of chosen against those of rejected."""
 
     takes_weights = False
@@ -95,7 +95,7 @@ class AotUnpaired(Loss):
     label_smoothing: float = smoothing(0.0)
 
 
-class DrDpo(Loss):
+class DrDpo(WithBeta):
     """Distributionally robust DPO: pairs that do not fit weigh less."""
 
     takes_weights = False

@@ -6,17 +6,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from tiebreak.config.losses.loss import Loss, beta, delta, length, scale
+from tiebreak.config.losses.loss import WithBeta, beta, delta, length, scale
 
 
-class Orpo(Loss):
+class Orpo(WithBeta):
     """Likelihood of chosen and odds against rejected: one stage, from a base model."""
 
     name: Literal["orpo"] = "orpo"
     beta: float = Field(0.1, gt=0, description="Weight λ of the odds ratio.")
 
 
-class Cpo(Loss):
+class Cpo(WithBeta):
     """DPO without its reference, and likelihood of chosen."""
 
     name: Literal["cpo"] = "cpo"
@@ -25,7 +25,7 @@ class Cpo(Loss):
     length: Literal["mean", "sum"] = length("mean")
 
 
-class CpoSimpo(Loss):
+class CpoSimpo(WithBeta):
     """SimPO, and likelihood of chosen."""
 
     name: Literal["cpo_simpo"] = "cpo_simpo"
@@ -34,7 +34,7 @@ class CpoSimpo(Loss):
     alpha: float = Field(1.0, ge=0, description="Weight of the likelihood of chosen, per token.")
 
 
-class IterativeRpo(Loss):
+class IterativeRpo(WithBeta):
     """DPO, and likelihood of chosen per token."""
 
     name: Literal["iterative_rpo"] = "iterative_rpo"
@@ -42,7 +42,7 @@ class IterativeRpo(Loss):
     alpha: float = Field(1.0, ge=0, description="Weight of the likelihood of chosen, per token.")
 
 
-class RegularisedPo(Loss):
+class RegularisedPo(WithBeta):
     """DPO, and likelihood of whole chosen completions."""
 
     name: Literal["regularised_po"] = "regularised_po"
@@ -50,7 +50,7 @@ class RegularisedPo(Loss):
     eta: float = Field(0.005, ge=0, description="Weight of the likelihood of chosen, per completion.")
 
 
-class Mpo(Loss):
+class Mpo(WithBeta):
     """Mixed: DPO, BCO and likelihood of chosen."""
 
     name: Literal["mpo"] = "mpo"

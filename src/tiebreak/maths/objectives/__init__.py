@@ -1,15 +1,19 @@
 """Objectives: pure functions of what policy and reference say about examples, and the table that names them.
 
-table    every objective by its name; a formula with its settings     said     what formulas are made of
+table    every formula by the name of its objective                   said     what formulas are made of
 gaps     objectives of a difference                                   links    what a gap costs
 sides    objectives of each side alone                                steps    of a whole step
 sums     several of them under one name                               thumbs   of completions on their own
-worked   an objective to be called with numbers
-coupled  the slope of a step's loss, where examples of a step depend on each other
+worked   one to be called with numbers
+objective    a formula with its settings, or a sum of them
+modifiers    what changes an objective besides its formula's settings
+divergences  what a log-ratio is worth, by what keeps the policy near its reference
+coupled      the slope of a step's loss, where examples of a step depend on each other
 """
 
 from tiebreak.maths.objectives.coupled import slopes
+from tiebreak.maths.objectives.objective import Objective
 from tiebreak.maths.objectives.said import NOTHING_STATED, Pairs, Side, Stated
-from tiebreak.maths.objectives.table import OBJECTIVES, Formula, Objective
+from tiebreak.maths.objectives.table import OBJECTIVES, Formula
 
 __all__ = ["NOTHING_STATED", "OBJECTIVES", "Formula", "Objective", "Pairs", "Side", "Stated", "slopes"]

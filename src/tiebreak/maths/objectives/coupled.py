@@ -13,8 +13,8 @@ from torch import Tensor
 
 from tiebreak.maths.logps import Logps
 from tiebreak.maths.losses import Losses
+from tiebreak.maths.objectives.objective import Objective
 from tiebreak.maths.objectives.said import NOTHING_STATED, Stated
-from tiebreak.maths.objectives.table import Objective
 
 
 def slopes(

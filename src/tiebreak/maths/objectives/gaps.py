@@ -19,9 +19,8 @@ from tiebreak.maths.objectives.said import Numbers, Pairs
 
 def dpo(pairs: Pairs, *, beta: float, label_smoothing: float, soft_labels: bool) -> Losses:
     """ψ(βD), labels smoothed or soft."""
-    chosen, rejected = pairs.rewards(beta)
     label = _label(pairs, label_smoothing, soft=soft_labels)
-    return Losses.of_pairs(links.logistic(chosen - rejected, label), chosen, rejected)
+    return Losses.of_pairs(links.logistic(pairs.gap(beta), label), *pairs.rewards(beta))
 
 
 def dpo_norm(pairs: Pairs, *, beta: float, label_smoothing: float) -> Losses:
@@ -33,8 +32,7 @@ def dpo_norm(pairs: Pairs, *, beta: float, label_smoothing: float) -> Losses:
 
 def robust(pairs: Pairs, *, beta: float, label_smoothing: float) -> Losses:
     """((1−ε) ψ(βD) − ε ψ(−βD)) / (1−2ε)."""
-    chosen, rejected = pairs.rewards(beta)
-    return Losses.of_pairs(links.unbiased(chosen - rejected, label_smoothing), chosen, rejected)
+    return Losses.of_pairs(links.unbiased(pairs.gap(beta), label_smoothing), *pairs.rewards(beta))
 
 
 def ipo(pairs: Pairs, *, tau: float, length: Literal["mean", "sum"]) -> Losses:
@@ -45,8 +43,7 @@ def ipo(pairs: Pairs, *, tau: float, length: Literal["mean", "sum"]) -> Losses:
 
 def hinge(pairs: Pairs, *, beta: float) -> Losses:
     """max(0, 1 − βD)."""
-    chosen, rejected = pairs.rewards(beta)
-    return Losses.of_pairs(links.hinge(chosen - rejected), chosen, rejected)
+    return Losses.of_pairs(links.hinge(pairs.gap(beta)), *pairs.rewards(beta))
 
 
 def slic(pairs: Pairs, *, delta: float, sft_weight: float) -> Losses:
@@ -57,54 +54,48 @@ def slic(pairs: Pairs, *, delta: float, sft_weight: float) -> Losses:
 
 def exo(pairs: Pairs, *, beta: float, label_smoothing: float) -> Losses:
     """KL(σ(βD) ‖ 1−ε)."""
-    chosen, rejected = pairs.rewards(beta)
     log_label, log_other = math.log1p(-label_smoothing), math.log(label_smoothing)
-    return Losses.of_pairs(links.divergence_from(chosen - rejected, log_label, log_other), chosen, rejected)
+    return Losses.of_pairs(links.divergence_from(pairs.gap(beta), log_label, log_other), *pairs.rewards(beta))
 
 
 def discopop(pairs: Pairs, *, beta: float, tau: float) -> Losses:
     """(1−m) ψ(h) + m e^−h with h = βD, m = σ(h/τ)."""
-    chosen, rejected = pairs.rewards(beta)
-    return Losses.of_pairs(links.log_ratio_modulated(chosen - rejected, tau), chosen, rejected)
+    return Losses.of_pairs(links.log_ratio_modulated(pairs.gap(beta), tau), *pairs.rewards(beta))
 
 
 def odpo(pairs: Pairs, *, beta: float, alpha: float, scale: Literal["log", "linear"]) -> Losses:
     """ψ(βD − α f(Δs)), f the logarithm or the difference of scores itself."""
-    chosen, rejected = pairs.rewards(beta)
     margin = _stated(pairs.stated.margin, "margins")
     offset = alpha * (margin.log() if scale == "log" else margin)
-    return Losses.of_pairs(links.logistic(chosen - rejected - offset), chosen, rejected)
+    return Losses.of_pairs(links.logistic(pairs.gap(beta) - offset), *pairs.rewards(beta))
 
 
 def rpo_backward(pairs: Pairs, *, beta: float, eta: float) -> Losses:
     """KL(σ(ηΔs) ‖ σ(βD))."""
-    chosen, rejected = pairs.rewards(beta)
     wanted = eta * _stated(pairs.stated.margin, "margins")
-    return Losses.of_pairs(links.divergence_to(chosen - rejected, wanted), chosen, rejected)
+    return Losses.of_pairs(links.divergence_to(pairs.gap(beta), wanted), *pairs.rewards(beta))
 
 
 def rpo_forward(pairs: Pairs, *, beta: float, eta: float) -> Losses:
     """KL(σ(βD) ‖ σ(ηΔs))."""
-    chosen, rejected = pairs.rewards(beta)
     wanted = eta * _stated(pairs.stated.margin, "margins")
     found = links.divergence_from(
-        chosen - rejected, torch.nn.functional.logsigmoid(wanted), torch.nn.functional.logsigmoid(-wanted)
+        pairs.gap(beta), torch.nn.functional.logsigmoid(wanted), torch.nn.functional.logsigmoid(-wanted)
     )
-    return Losses.of_pairs(found, chosen, rejected)
+    return Losses.of_pairs(found, *pairs.rewards(beta))
 
 
 def rpo_square(pairs: Pairs, *, beta: float, eta: float) -> Losses:
     """(βD − ηΔs)²."""
-    chosen, rejected = pairs.rewards(beta)
     wanted = eta * _stated(pairs.stated.margin, "margins")
-    return Losses.of_pairs(links.squared(chosen - rejected, wanted), chosen, rejected)
+    return Losses.of_pairs(links.squared(pairs.gap(beta), wanted), *pairs.rewards(beta))
 
 
 def r_dpo(pairs: Pairs, *, beta: float, alpha: float) -> Losses:
     """ψ(βD + α(|y_w| − |y_l|))."""
-    chosen, rejected = pairs.rewards(beta)
-    longer = alpha * (pairs.chosen.num_tokens - pairs.rejected.num_tokens).to(chosen.dtype)
-    return Losses.of_pairs(links.logistic(chosen - rejected + longer), chosen, rejected)
+    gap = pairs.gap(beta)
+    longer = alpha * (pairs.chosen.num_tokens - pairs.rejected.num_tokens).to(gap.dtype)
+    return Losses.of_pairs(links.logistic(gap + longer), *pairs.rewards(beta))
 
 
 def dpop(pairs: Pairs, *, beta: float, penalty: float) -> Losses:

@@ -5,6 +5,7 @@ Owns the quantities that formulas are made of. `Side` is one completion of each 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from tiebreak.errors import DataError
 from tiebreak.maths.logps import Logps
+from tiebreak.maths.objectives.divergences import REVERSE_KL, Divergence
 from tiebreak.records import Example
 
 Numbers = Float[Tensor, " examples"]
@@ -93,10 +95,18 @@ class Pairs:
     chosen: Side
     rejected: Side
     stated: Stated = NOTHING_STATED
+    divergence: Divergence = REVERSE_KL
 
     def rewards(self, beta: float) -> tuple[Numbers, Numbers]:
-        """βu of both sides: the implicit rewards. Rafailov et al. 2023, Eq. 5."""
-        return beta * self.chosen.ratio, beta * self.rejected.ratio
+        """βu of both sides: the implicit rewards. Rafailov et al. 2023, Eq. 5; other divergences make βf'(e^u)."""
+        link = self.divergence.link
+        return beta * link(self.chosen.ratio), beta * link(self.rejected.ratio)
+
+    def gap(self, beta: float) -> Numbers:
+        """The difference of both rewards, as far as the divergence lets it go: βD."""
+        chosen, rejected = self.rewards(beta)
+        bound = self.divergence.bound
+        return chosen - rejected if math.isinf(bound) else (chosen - rejected).clamp(-bound, bound)
 
     @staticmethod
     def of(policy: Logps, reference: Logps | None, stated: Stated = NOTHING_STATED) -> Pairs:

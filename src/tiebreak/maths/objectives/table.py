@@ -1,25 +1,19 @@
 """The table of objectives: what each is computed by, what it learns from, and what it asks for.
 
-Owns what an objective is: a formula of the table with its settings. Whoever needs to know something of an objective
-asks its row; no name of an objective stands anywhere else.
+Whoever needs to know something of an objective asks its row; no name of an objective stands anywhere else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import torch
-
-from tiebreak.config.losses import Terms
-from tiebreak.config.losses.loss import Loss
-from tiebreak.maths.logps import Logps, TokenLogps
+from tiebreak.maths.logps import Logps
 from tiebreak.maths.losses import Losses
 from tiebreak.maths.metrics import Metrics, pair_metrics, thumb_metrics
 from tiebreak.maths.objectives import gaps, sides, steps, sums, thumbs
-from tiebreak.maths.objectives.said import NOTHING_STATED, Pairs, Stated
+from tiebreak.maths.objectives.said import Pairs, Stated
 from tiebreak.maths.objectives.thumbs import Thumbs
 from tiebreak.records import TokenizedPair, TokenizedThumb
 
@@ -274,61 +268,3 @@ OBJECTIVES: dict[str, Formula] = {
         is_coupled=_by_step,
     ),
 }
-
-
-@dataclass(frozen=True)
-class Objective:
-    """A formula with its settings."""
-
-    name: str
-    formula: Formula
-    settings: Mapping[str, Any]
-    facts: tuple[str, ...] = ()
-    """What it reads of what annotators said: names of fields of `Stated`."""
-    length_desensitised: float | None = None
-    """Weight of tokens beyond the length of a pair's shorter completion; None where all count alike."""
-    terms: tuple[tuple[float, Objective], ...] = ()
-    """Weights and objectives of a sum; the formula is then that of the first one, whose rewards are the sum's."""
-
-    @classmethod
-    def of(cls, settings: Loss) -> Objective:
-        """Return the objective that a configuration names, its constants filled in."""
-        constants = settings.model_dump()
-        name = constants.pop("name")
-        if isinstance(settings, Terms):
-            terms = tuple((term.weight, cls.of(term.loss)) for term in settings.terms)
-            names = " + ".join(one.name for _, one in terms)
-            return cls(names, terms[0][1].formula, constants, settings.facts, terms=terms)
-        share = constants.pop("length_desensitised", None)
-        return cls(name, OBJECTIVES[name], constants, settings.facts, share)
-
-    @property
-    def asks_reference(self) -> bool:
-        """Whether it compares with a reference."""
-        return any(one.asks_reference for _, one in self.terms) if self.terms else self.formula.asks_reference
-
-    @property
-    def is_coupled(self) -> bool:
-        """Whether the loss of one example depends on the others of its step."""
-        if self.terms:
-            return any(one.is_coupled for _, one in self.terms)
-        return self.formula.is_coupled(self.settings)
-
-    def summed(self, tokens: TokenLogps) -> Logps:
-        """Return what is summed over the tokens of each completion, of policy and reference alike."""
-        return tokens.summed() if self.length_desensitised is None else tokens.desensitised(self.length_desensitised)
-
-    def __call__(self, policy: Logps, reference: Logps | None, stated: Stated = NOTHING_STATED) -> Losses:
-        """Return the loss of each example; the reference may be None where the formula does not ask it."""
-        if self.terms:
-            found = [(weight, one(policy, reference, stated)) for weight, one in self.terms]
-            return Losses(torch.stack([weight * one.losses for weight, one in found]).sum(0), found[0][1].rewards)
-        return partial(self.formula.losses, **self.settings)(self.formula.view(policy, reference, stated))
-
-    def at_start(self, reference: Logps, stated: Stated = NOTHING_STATED) -> Losses:
-        """Return the losses where the policy is its reference: what every run has to begin with."""
-        return self(reference, reference, self.with_no_gain(stated, reference))
-
-    def with_no_gain(self, stated: Stated, like: Logps) -> Stated:
-        """Return what was said with the baseline of a policy that is its reference, where one is read."""
-        return stated.with_baseline(0.0, like.sums) if self.formula.asks_baseline else stated

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tiebreak.maths.logps import Logps, TokenLogps
+from tiebreak.maths.losses import Losses
+from tiebreak.maths.objectives.objective import Objective
 from tiebreak.maths.objectives.said import Stated
-from tiebreak.maths.objectives.table import Objective
 from tiebreak.records import TokenizedThumb
 
 Given: TypeAlias = Tensor | Sequence[float] | Sequence[Sequence[float]] | Sequence[Tensor]
@@ -41,6 +42,10 @@ class WorkedObjective:
     """An objective with its settings, to be called with log-probabilities."""
 
     objective: Objective
+
+    def at(self, step: int, num_steps: int) -> WorkedObjective:
+        """Return the objective as it is at step 0 .. num_steps − 1 of a run: where its beta moves."""
+        return WorkedObjective(self.objective.at(step, num_steps))
 
     @property
     def formula(self) -> str:
@@ -80,57 +85,81 @@ class WorkedObjective:
         if (baseline is not None) != self.objective.formula.asks_baseline:
             does = "reads a baseline: give one" if baseline is None else "reads no baseline"
             raise ValueError(f"{self.objective.name} {does}")
-        policy, counted = _together(self.objective, (chosen, rejected), counts, apart=apart)
-        reference = None
+        ours, theirs = (chosen, rejected), None
         if reference_chosen is not None and reference_rejected is not None:
-            reference, _ = _together(self.objective, (reference_chosen, reference_rejected), counts, apart=apart)
-            if reference.sums.shape != policy.sums.shape:
-                raise ValueError("policy and reference have to say something of the same completions")
-        like, good = policy.sums, torch.arange(len(policy.sums), device=policy.sums.device) % 2 == 0
-        if apart:
-            good = torch.arange(len(like), device=like.device) < len(chosen)
-        num = len(like) if apart else len(like) // 2
+            theirs = reference_chosen, reference_rejected
+        policy, reference, counted = _seen(self.objective, ours, theirs, counts)
+        if reference is not None and reference.sums.shape != policy.sums.shape:
+            raise ValueError("policy and reference have to say something of the same completions")
+        like, places = policy.sums, torch.arange(len(policy.sums), device=policy.sums.device)
+        good, num = (places < len(chosen), len(like)) if apart else (places % 2 == 0, len(like) // 2)
         facts = (soft_labels, margins, chosen_win_rates, rejected_win_rates)
-        stated = Stated(*(_numbers(one, like, num) for one in facts), liked=good.to(like.dtype) if apart else None)
+        stated = Stated(*(_numbers(one, like, num) for one in facts))
+        if apart:
+            stated = replace(stated, liked=good.to(like.dtype))
         if baseline is not None:
             stated = stated.with_baseline(baseline, like)
         found = self.objective(policy, reference, stated)
-        if not counted:  # then they may not matter: other numbers of tokens have to give the same
-            others = torch.arange(2, 2 + len(policy.sums), device=policy.sums.device)
-            other = self.objective(Logps(policy.sums, others), reference, stated)
-            if not all(
-                torch.equal(one.nan_to_num(), two.nan_to_num())
-                for one, two in ((other.losses, found.losses), (other.rewards, found.rewards))
-            ):
-                raise ValueError(
-                    f"{self.objective.name} reads how many tokens a completion has: give chosen_num_tokens and "
-                    "rejected_num_tokens, or log-probabilities of every token"
-                )
+        if not counted:
+            others = torch.arange(2, 2 + len(like), device=like.device)
+            _refuse_unknown_lengths(self.objective, found, self.objective(Logps(like, others), reference, stated))
         weighed = found.losses if weights is None else found.losses * _numbers(weights, like, num)
         return Worked(found.losses, found.rewards[good], found.rewards[~good], weighed.mean())
 
 
-def _together(
-    objective: Objective, sides: tuple[Given, Given], num_tokens: tuple[Any, Any], *, apart: bool
-) -> tuple[Logps, bool]:
-    """Return what is summed of both sides, and whether it is known how many tokens they have.
+def _refuse_unknown_lengths(objective: Objective, found: Losses, other: Losses) -> None:
+    """Raise ValueError where other numbers of tokens do not give the same: then they have to be known."""
+    for one, two in ((other.losses, found.losses), (other.rewards, found.rewards)):
+        if not torch.equal(one.nan_to_num(), two.nan_to_num()):
+            raise ValueError(
+                f"{objective.name} reads how many tokens a completion has: give chosen_num_tokens and "
+                "rejected_num_tokens, or log-probabilities of every token"
+            )
 
-    They stand pair after pair or, `apart`, one side after the other.
+
+def _seen(
+    objective: Objective,
+    policy: tuple[Given, Given],
+    reference: tuple[Given, Given] | None,
+    num_tokens: tuple[Any, Any],
+) -> tuple[Logps, Logps | None, bool]:
+    """Return what is summed of policy and reference, and whether it is known how many tokens completions have.
+
+    Completions stand pair after pair or, of objectives that learn from each on its own, one side after the other.
     """
+    apart = objective.formula.learns_from is TokenizedThumb
+    ours, theirs = _tokens(policy, apart=apart), None if reference is None else _tokens(reference, apart=apart)
+    if ours is not None and (reference is None or theirs is not None):
+        return *objective.summed(ours, theirs), True
+    if objective.modifiers.weigh_tokens:
+        raise ValueError("tokens do not count alike: give log-probabilities of every token")
+    said, known = _together(policy, ours, num_tokens, apart=apart)
+    return said, None if reference is None else _together(reference, theirs, num_tokens, apart=apart)[0], known
+
+
+def _tokens(sides: tuple[Given, Given], *, apart: bool) -> TokenLogps | None:
+    """Return the tokens of both sides; None where sums are given."""
     if apart and not (len(sides[0]) and len(sides[1])):
         raise ValueError("good and bad completions are wanted, at least one of each")
     if not apart and (len(sides[0]) != len(sides[1]) or not len(sides[0])):
         raise ValueError(f"{len(sides[0])} chosen and {len(sides[1])} rejected completions are no pairs")
+    by_token = [_rows(side) for side in sides]
+    if not (by_token[0] and by_token[1]):
+        return None
+    rows = [*by_token[0], *by_token[1]] if apart else [row for pair in zip(*by_token, strict=True) for row in pair]
+    return TokenLogps(torch.cat(rows), tuple(map(len, rows)))
+
+
+def _together(
+    sides: tuple[Given, Given], tokens: TokenLogps | None, num_tokens: tuple[Any, Any], *, apart: bool
+) -> tuple[Logps, bool]:
+    """Return the sums of both sides, and whether it is known how many tokens they have."""
+    if tokens is not None:
+        return tokens.summed(), True
 
     def joined(both: Sequence[Tensor]) -> Tensor:
         return torch.cat(list(both)) if apart else torch.stack(list(both), dim=1).flatten()
 
-    by_token = [_rows(side) for side in sides]
-    if by_token[0] and by_token[1]:
-        rows = [*by_token[0], *by_token[1]] if apart else [row for pair in zip(*by_token, strict=True) for row in pair]
-        return objective.summed(TokenLogps(torch.cat(rows), tuple(map(len, rows)))), True
-    if objective.length_desensitised is not None:
-        raise ValueError("length_desensitised weighs tokens: give log-probabilities of every token")
     sums = [_sums(side) for side in sides]
     known = None not in num_tokens
     counts = (

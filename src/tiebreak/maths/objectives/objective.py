@@ -1,0 +1,104 @@
+"""What an objective is: a formula of the table with its settings and modifiers, or a weighted sum of them.
+
+Owns what training, evaluation and start check ask of one; they know neither names nor formulas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from tiebreak.config.losses import Terms
+from tiebreak.config.losses.loss import Loss
+from tiebreak.maths.logps import Logps, TokenLogps
+from tiebreak.maths.losses import Losses
+from tiebreak.maths.objectives.modifiers import UNMODIFIED, Modifiers
+from tiebreak.maths.objectives.said import NOTHING_STATED, Stated
+from tiebreak.maths.objectives.table import OBJECTIVES, Formula
+
+_MODIFIERS = {one.name for one in fields(Modifiers)}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A formula with its settings."""
+
+    name: str
+    formula: Formula
+    settings: Mapping[str, Any]
+    facts: tuple[str, ...] = ()
+    """What it reads of what annotators said: names of fields of `Stated`."""
+    modifiers: Modifiers = UNMODIFIED
+    """What changes it besides the settings of its formula."""
+    moving: Mapping[str, float] = field(default_factory=dict)
+    """What of its settings is of one step, by the name under which it is recorded."""
+    terms: tuple[tuple[float, Objective], ...] = ()
+    """Weights and objectives of a sum; the formula is then that of the first one, whose rewards are the sum's."""
+
+    @classmethod
+    def of(cls, settings: Loss) -> Objective:
+        """Return the objective that a configuration names, its constants filled in."""
+        constants = settings.model_dump()
+        name = constants.pop("name")
+        if isinstance(settings, Terms):
+            terms = tuple((term.weight, cls.of(term.loss)) for term in settings.terms)
+            names = " + ".join(one.name for _, one in terms)
+            return cls(names, terms[0][1].formula, constants, settings.facts, terms=terms)
+        own = {key: value for key, value in constants.items() if key not in _MODIFIERS}
+        return cls(name, OBJECTIVES[name], own, settings.facts, Modifiers.of(constants))
+
+    def at(self, step: int, num_steps: int) -> Objective:
+        """Return the objective of step 0 .. num_steps − 1 of a run, and after the last one that of the last."""
+        if self.terms:
+            terms = tuple((weight, one.at(step, num_steps)) for weight, one in self.terms)
+            told = {f"{key}/{one.name}": value for _, one in terms for key, value in one.moving.items()}
+            return replace(self, terms=terms, moving=told)
+        schedule = self.modifiers.beta_schedule
+        if schedule is None:
+            return self
+        beta = schedule.at(self.settings["beta"], step, num_steps)
+        modifiers = replace(self.modifiers, beta_schedule=None)
+        return replace(self, settings={**self.settings, "beta": beta}, modifiers=modifiers, moving={"beta": beta})
+
+    @property
+    def at_end(self) -> Objective:
+        """The objective of the last step, whatever their number: what a trained policy is measured by."""
+        return self.at(1, 1)
+
+    @property
+    def asks_reference(self) -> bool:
+        """Whether it compares with a reference."""
+        return any(one.asks_reference for _, one in self.terms) if self.terms else self.formula.asks_reference
+
+    @property
+    def is_coupled(self) -> bool:
+        """Whether the loss of one example depends on the others of its step."""
+        if self.terms:
+            return any(one.is_coupled for _, one in self.terms)
+        return self.formula.is_coupled(self.settings)
+
+    def summed(self, policy: TokenLogps, reference: TokenLogps | None) -> tuple[Logps, Logps | None]:
+        """Return what is summed over the tokens of each completion, of policy and reference alike."""
+        return self.modifiers.summed(policy, reference)
+
+    def __call__(self, policy: Logps, reference: Logps | None, stated: Stated = NOTHING_STATED) -> Losses:
+        """Return the loss of each example; the reference may be None where the formula does not ask it."""
+        if self.terms:
+            found = [(weight, one(policy, reference, stated)) for weight, one in self.terms]
+            return Losses(torch.stack([weight * one.losses for weight, one in found]).sum(0), found[0][1].rewards)
+        if self.modifiers.beta_schedule is not None:
+            raise ValueError("beta moves over a run: ask for the objective at one of its steps")
+        seen = self.modifiers.seen(self.formula.view(policy, reference, stated))
+        return partial(self.formula.losses, **self.settings)(seen)
+
+    def at_start(self, reference: Logps, stated: Stated = NOTHING_STATED) -> Losses:
+        """Return the losses where the policy is its reference: what every run has to begin with."""
+        return self(reference, reference, self.with_no_gain(stated, reference))
+
+    def with_no_gain(self, stated: Stated, like: Logps) -> Stated:
+        """Return what was said with the baseline of a policy that is its reference, where one is read."""
+        return stated.with_baseline(0.0, like.sums) if self.formula.asks_baseline else stated
