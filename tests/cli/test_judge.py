@@ -21,6 +21,7 @@ import tiebreak
 from judge_endpoints import Reply, endpoint, longer
 from tiebreak.cli.app import app
 from tiebreak.evaluation.judges.rewards import REWARDS
+from tiebreak.runs import Run
 
 PAIRS = [(f"Question {number}?", "a long and careful answer " * 2, f"short {number}") for number in range(6)]
 
@@ -77,6 +78,16 @@ def test_a_run_is_judged_after_against_before_by_its_folder_or_its_samples(sampl
         found = json.loads(run(place, *RULE, "--json", "--quiet").stdout)
         assert found["sides"] == ["after", "before"]
         assert found["win_rate"]["mean"] == pytest.approx(5.5 / 6)  # the first answer did not change: a tie
+
+
+def test_samples_of_a_run_are_proven_by_its_seals_however_they_are_named(samples):
+    one, file = Run(samples), samples / "samples.jsonl"
+    one.update_manifest(files={})
+    one.keep({file: file.read_bytes()})
+    assert run(file, *RULE).exit_code == 0
+    file.write_bytes(file.read_bytes().replace(b'"c"', b'"d"', 1))
+    for place in (samples, file):
+        assert "samples.jsonl: is not what was written" in str(run(place, *RULE).exception)
 
 
 def test_a_run_without_samples_is_refused(samples):

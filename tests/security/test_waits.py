@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import json
+import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -14,11 +17,13 @@ import pyarrow as pa
 import pytest
 
 import tiebreak.config
-from tiebreak.config import load_config
+from tiebreak.config import ModelConfig, load_config
 from tiebreak.config.capabilities import ExactAnswer, MultipleChoice, PlainText, Refusal
 from tiebreak.config.judges import ServerJudge
 from tiebreak.data import hub
-from tiebreak.errors import ConfigError
+from tiebreak.engine.sources import resolve
+from tiebreak.engine.tokenizer import load_tokenizer
+from tiebreak.errors import ConfigError, ModelError
 
 SECONDS = 90
 """Far above what a refusal takes, far below what the wait would."""
@@ -203,3 +208,59 @@ def test_a_folder_that_took_the_place_of_a_run_is_not_written_into(
     monkeypatch.setattr("tiebreak.faults.point", replaced)
     refused(trained_on(tiny_model, pairs), "was deleted or moved")
     assert [path.name for path in run.iterdir()] == ["theirs"]
+
+
+# --------------------------------------------------------------------------------------------------------------- models
+
+
+def _with_number(folder: Path, **numbers: object) -> None:
+    told = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(told | numbers))
+
+
+def _as_pipe(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+def _as_device(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+ENDLESS = {
+    "a pipe as tokenizer settings": (
+        lambda f: _as_pipe(f / "tokenizer_config.json"),
+        "tokenizer_config.json is a pipe",
+    ),
+    "a pipe as adapter settings": (lambda f: _as_pipe(f / "adapter_config.json"), "adapter_config.json is a pipe"),
+    "a pipe as generation settings": (
+        lambda f: _as_pipe(f / "generation_config.json"),
+        "generation_config.json is a p",
+    ),
+    "a pipe as settings": (lambda f: _as_pipe(f / "config.json"), "config.json is a pipe"),
+    "a pipe that nobody asked for": (lambda f: _as_pipe(f / "notes.txt"), "notes.txt is a pipe"),
+    "a device as weights": (
+        lambda f: _as_device(f / "model.safetensors"),
+        "model.safetensors is a pipe, a socket or a d",
+    ),
+    "a billion labels": (lambda f: _with_number(f, num_labels=10**9), "config.json: num_labels is 1000000000"),
+    "a billion layers": (lambda f: _with_number(f, num_hidden_layers=10**9), "config.json: num_hidden_layers is"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "told"), ENDLESS.values(), ids=ENDLESS)
+def test_a_model_folder_without_end_is_one_line(spoil, told, tiny_model, tmp_path):
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    spoil(folder)
+    with pytest.raises(ModelError, match=re.escape(told)):
+        resolve(ModelConfig(name=str(folder)), lambda _: None)
+
+
+@pytest.mark.parametrize(("key", "value"), [("num_attention_heads", 0), ("rms_norm_eps", "x"), ("eos_token_id", "a")])
+def test_a_fault_of_a_model_s_settings_is_told_as_theirs(key, value, tiny_model, tmp_path):
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    _with_number(folder, **{key: value})
+    config = ModelConfig(name=str(folder))
+    with pytest.raises(ModelError, match=r"model: config\.json: cannot be loaded"):
+        load_tokenizer(config, resolve(config, lambda _: None))

@@ -232,8 +232,9 @@ def test_a_damaged_checkpoint_is_left_out_and_told(runs, tmp_path):
     weights[-1] ^= 1
     (first / "policy.safetensors").write_bytes(weights)
     heard = Heard()
-    found = evaluate(run, heard, checkpoints=True)["checkpoints"]
-    assert [one["checkpoint"] for one in found] == [last.name]
+    told = evaluate(run, heard, checkpoints=True)
+    assert [one["checkpoint"] for one in told["checkpoints"]] == [last.name]
+    assert [text.split(":")[0] for text in told["left_out"]] == [first.name]  # for whoever reads nothing but the JSON
     assert any(f"{first.name}: policy.safetensors is not what was written" in text for text in heard.warnings)
     assert first.is_dir()  # nothing was moved
 

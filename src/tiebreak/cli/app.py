@@ -93,7 +93,7 @@ def train(
     else:
         console.print_evaluation(run.evaluation, run.samples)
         console.print_text(
-            f"\nreport: {run.report_file}\nnext:   tiebreak export {quoted(str(run.path))} --out my-model"
+            f"\nreport: {quoted(str(run.report_file))}\nnext:   tiebreak export {quoted(str(run.path))} --out my-model"
         )
 
 

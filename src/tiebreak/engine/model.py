@@ -131,6 +131,7 @@ class Model:
                         file.replace(folder / file.name)
                     nested.rmdir()
             self.tokenizer.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)  # peft's empty form, with the path of the base model here
 
     def with_network(self, network: Any) -> Model:
         """Return the same model with other weights of the same make, and no adapter of ours on them."""

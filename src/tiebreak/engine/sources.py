@@ -64,6 +64,7 @@ def resolve(
     name = str(bundled_folder(config.name, say)) if config.name in BUNDLED else config.name
     _refuse_missing(name, beneath)
     name = absolute(name)
+    _refuse_endless(Path(name))
     if not Path(name).is_dir():
         _refuse_unreachable(name, config.revision, say)
     given = None if config.name in BUNDLED or not Path(name).is_dir() else name
@@ -171,6 +172,7 @@ def _refuse_unreachable(name: str, revision: str | None, say: Say) -> None:
 def refuse_code(name: str, revision: str | None = None) -> None:
     """Raise ModelError for weights that bring code: modules of their own, a library to import, a pickle to open."""
     folder = Path(name)
+    _refuse_endless(folder)
     for file in _SETTINGS if folder.is_dir() else _SETTINGS[:2]:
         read = _settings(folder / file if folder.is_dir() else fetched(name, file, revision))
         if read.get("auto_map"):
@@ -197,6 +199,19 @@ def refuse_code(name: str, revision: str | None = None) -> None:
                 raise ModelError(f"{name}: {listing.name} names {str(shard)[:80]!r}, which is not beside it")
 
 
+def _refuse_endless(folder: Path) -> None:
+    """Raise ModelError for a folder that holds what has no end: a pipe, a device, a model of a billion layers."""
+    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if file.exists() and not (file.is_file() or file.is_dir()):
+            raise ModelError(f"{folder}: {file.name} is a pipe, a socket or a device, not a file")
+    told = _settings(folder / "config.json") if folder.is_dir() else {}
+    for key, most in _MOST.items():
+        if isinstance(value := told.get(key), int) and value > most:
+            raise ModelError(f"{folder}: config.json: {key} is {value}; no model has more than {most}")
+
+
+_MOST = {"num_hidden_layers": 10_000, "n_layer": 10_000, "num_labels": 10**6}
+"""What transformers makes one object each of before it reads a weight."""
 _PLAIN_CHOICES = {
     "attn_implementation": {"eager", "sdpa", "flex_attention"},
     "experts_implementation": {"eager", "batched_mm", "grouped_mm"},

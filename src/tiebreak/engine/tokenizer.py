@@ -34,6 +34,9 @@ def load_tokenizer(
     beside_adapter = source.adapter is not None and (Path(source.adapter) / "tokenizer_config.json").exists()
     where = trained or (source.adapter if beside_adapter else source.base)
     revision = None if trained else source.revision
+    if (Path(str(where)) / "config.json").is_file():
+        with explained(f"{where}: config.json"):  # else its faults would be told as those of a tokenizer
+            transformers.AutoConfig.from_pretrained(str(where), trust_remote_code=False)
     try:
         with unsaid():
             tokenizer = transformers.AutoTokenizer.from_pretrained(

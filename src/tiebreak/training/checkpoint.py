@@ -59,6 +59,8 @@ class State:
     """Digest of the ids of all examples seen, in their order."""
     metrics_bytes: int = 0
     """Length of metrics.jsonl; what comes after it was measured by steps that are taken again."""
+    metrics_sha256: str = ""
+    """Digest of so much of it."""
     stopped: str | None = None
     """Why a watcher ended training before its last step."""
 
@@ -139,7 +141,7 @@ class Checkpoints:
         found = {path: self._fault_of(path) for path in self._steps()}
         for path, fault in found.items():
             if fault:
-                self._say(f"{path.name}: {fault}; left out")
+                self._say(f"{path.name}: {fault}")
         return [path for path, fault in found.items() if fault is None]
 
     def restore(self, path: Path, parts: Sequence[Part]) -> State:

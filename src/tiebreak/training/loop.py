@@ -138,7 +138,8 @@ def _run(
             state, row = _taken(course, optimizer, step, state, progress)
             course.reference.moved(state.step)
             stopped = _watch(course, state.step)
-            state = replace(state, metrics_bytes=course.recorder.num_bytes, stopped=stopped)
+            written = course.recorder
+            state = replace(state, metrics_bytes=written.num_bytes, metrics_sha256=written.sha256, stopped=stopped)
             asked = course.ranks.any(stop.asked_by is not None)
             if state.step % every == 0 or state.step == course.total or asked or stopped:
                 course.recorder.sync()
@@ -224,7 +225,7 @@ def _restored(course: Course, path: Path, parts: Sequence[Part]) -> State:
             "training.epochs, training.pairs_per_step or the data back, or start afresh with --resume never"
         )
     course.budget.tokens = state.token_budget
-    course.recorder.rewind(state.metrics_bytes)
+    course.recorder.rewind(state.metrics_bytes, state.metrics_sha256)
     return state
 
 

@@ -5,6 +5,7 @@ Owns the sinks. Knows nothing of what the numbers mean.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ class Recorder:
         self._trackers = [_tracker(name, run.path) for name in trackers]
         self._path = run.metrics_file
         self._file = opened(self._path)
+        self._digest = hashlib.sha256()
         with aside():
             for tracker in self._trackers:
                 tracker.store_init_configuration(dict(settings or {}))
@@ -40,8 +42,10 @@ class Recorder:
         """
         if not os.fstat(self._file.fileno()).st_nlink:
             raise RunError(f"{self._path}: was deleted while the run was at work; its last checkpoint is what is left")
-        self._file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+        line = json.dumps(row, allow_nan=False).encode() + b"\n"
+        self._file.write(line)
         self._file.flush()
+        self._digest.update(line)
         values = {key: value for key, value in row.items() if key != "step"}
         with aside():
             for tracker in self._trackers:
@@ -52,14 +56,27 @@ class Recorder:
         """Length of metrics.jsonl."""
         return self._file.tell()
 
-    def rewind(self, num_bytes: int) -> None:
+    @property
+    def sha256(self) -> str:
+        """Digest of metrics.jsonl."""
+        return self._digest.hexdigest()
+
+    def rewind(self, num_bytes: int, sha256: str = "") -> None:
         """Forget the rows after the first `num_bytes`: their steps are taken again. Trackers keep what they got.
 
-        Where the file is shorter, as after a power cut, whole rows are kept and the others are lost.
+        Where the file is shorter, as after a power cut, whole rows are kept and the others are lost. Raises RunError
+        where it is not what was written, by its digest.
         """
         self._file.seek(0)
         kept = self._file.read(num_bytes)
-        self._file.truncate(kept.rfind(b"\n") + 1)
+        if sha256 and len(kept) == num_bytes and hashlib.sha256(kept).hexdigest() != sha256:
+            raise RunError(
+                f"{self._path}: is not what was written; bring it back from a copy, or remove it, and training goes on "
+                "without the numbers of the steps before"
+            )
+        kept = kept[: kept.rfind(b"\n") + 1]
+        self._digest = hashlib.sha256(kept)
+        self._file.truncate(len(kept))
         self._file.seek(0, os.SEEK_END)
 
     def sync(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -50,6 +51,11 @@ def check_start(
         for shift in (-tolerance, 0.0, tolerance)  # some losses have a kink exactly where they start
     ]
     bend = float(max(bends)) * max(len(example.completions) for example in shown)
+    if not math.isfinite(wanted):
+        raise TrainingError(
+            f"before the first step the loss is {wanted}, policy and reference being one model: a setting of loss "
+            f"({', '.join(f'{key} {value}' for key, value in objective.settings.items())}) is out of range"
+        )
     if apart > tolerance or not abs(found - wanted) <= 1e-6 + bend * tolerance:
         raise TrainingError(
             f"before the first step the loss is {found:.6f} instead of {wanted:.6f} and the largest difference of a "

@@ -19,6 +19,7 @@ import torch
 from tiebreak.config import Config
 from tiebreak.data.account import Side
 from tiebreak.data.formats import Pairing
+from tiebreak.data.preparation import render_side
 from tiebreak.data.whole import PairFile, read_pairs
 from tiebreak.doctor.triage import shortcuts
 from tiebreak.engine import models
@@ -172,6 +173,11 @@ def heldout_pairs(run: Run) -> PairFile:
             f"({one_line(first.detail, 120)}); bring it back from a copy, or train anew"
         )
     return found
+
+
+def own_side(run: Run, policy: Model) -> Side:
+    """Return what a run held out, as text and as a policy's tokens."""
+    return render_side(heldout_pairs(run).judged, policy.renderer(run.config.data))[0]
 
 
 def whereabouts(run: Run, source: Source) -> dict[str, Any]:

@@ -40,7 +40,7 @@ from tiebreak.secrecy import has_password, masked
 from tiebreak.training.checkpoint import MANIFEST, Checkpoints
 from tiebreak.training.parts import Weights
 from tiebreak.training.resumption import flat
-from tiebreak.training.trained import Loaded, heldout_pairs, load, load_trained, measure_trained
+from tiebreak.training.trained import Loaded, heldout_pairs, load, load_trained, measure_trained, own_side
 from tiebreak.verbs.gate import recorded_overrides
 
 
@@ -77,7 +77,7 @@ def evaluate(
         if data is not None or against is not None or overrides:
             return _beside(asked, data, against)
         loaded = load_trained(run, progress)
-        measured = asked.measured(loaded, _own_side(run, loaded.policy), run)
+        measured = asked.measured(loaded, own_side(run, loaded.policy), run)
         _tell_dropped(asked)
         measured.write(run)
         finished = run.manifest.get("num_steps_done") == run.manifest.get("num_steps") is not None
@@ -132,14 +132,13 @@ def _changed(run: Run, overrides: Sequence[str] | Mapping[str, Any]) -> Config:
     return config
 
 
-def _own_side(run: Run, policy: Model) -> Side:
-    return render_side(heldout_pairs(run).judged, policy.renderer(run.config.data))[0]
-
-
 def _of_checkpoints(asked: _Asked) -> dict[str, Any]:
     """Measure the policy as it was at each checkpoint that is whole; what was measured by these settings stays."""
     run, progress = asked.run, asked.progress
-    found = Checkpoints(run, {}, 2, progress.warn, known=run.manifest["identities"], holds=[Weights.name]).whole()
+    left_out: list[str] = []
+    found = Checkpoints(run, {}, 2, left_out.append, known=run.manifest["identities"], holds=[Weights.name]).whole()
+    for fault in left_out:
+        progress.warn(f"{fault}; left out")
     if not found:
         raise RunError(f"{run.path}: holds no whole checkpoint; training keeps training.keep_checkpoints of them")
     settings = _settings_digest(asked)
@@ -150,7 +149,7 @@ def _of_checkpoints(asked: _Asked) -> dict[str, Any]:
         progress.say(f"measured before, by the same settings: {', '.join(path.name for path in known)}")
     if missing := [path for path in found if path not in known]:
         loaded = load_trained(run, progress)
-        side = _own_side(run, loaded.policy)
+        side = own_side(run, loaded.policy)
         for path in missing:
             progress.say(f"{path.name}:")
             Weights(loaded.policy).restore(load_file(path / f"{Weights.name}.safetensors"))
@@ -162,7 +161,8 @@ def _of_checkpoints(asked: _Asked) -> dict[str, Any]:
             measured = replace(measured, evaluation=measured.evaluation | {"made_of": made_of[path]})
             measured.write(into[path])
             known[path] = measured.evaluation
-    return {"checkpoints": [{"checkpoint": path.name, "folder": str(into[path].path), **known[path]} for path in found]}
+    rows = [{"checkpoint": path.name, "folder": str(into[path].path), **known[path]} for path in found]
+    return {"checkpoints": rows, "left_out": left_out}
 
 
 def _make(into: Run) -> None:

@@ -192,6 +192,8 @@ def questions_of(path: str | Path, format: str = "auto", columns: Mapping[str, s
         with place.open(encoding="utf-8", errors="replace") as file, contextlib.suppress(ValueError, RecursionError):
             first = json.loads(file.readline())
             if isinstance(first, dict) and {"prompt", "before", "after"} <= first.keys():
+                if (run := Run(place.parent)).manifest_file.exists():  # it is of a run, or of one of its evaluations
+                    run.verify(run.path / place.name)
                 return _of_samples(place, files.read_jsonl(place))
     found = read_pairs(path, format, columns=columns)
     questions = [

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tiebreak.config.commands import quoted
 from tiebreak.config.foreign.reading import Foreign
+from tiebreak.config.settings import Config
 from tiebreak.errors import ConfigError
 
 
@@ -89,6 +91,9 @@ _LORA_CONFIG = {"adapter.kind": "lora", "adapter.rank": 8, "adapter.alpha": 8.0,
 def recognised(found: Foreign, named: str | None, path: Path) -> Trainer:
     """Return the trainer whose it is; raises ConfigError where that cannot be told, or it is none for pairs."""
     _refuse_other_classes(found, path)
+    sections = {key.partition(".")[0] for key in found.settings}
+    if named is None and sections and sections <= Config.model_fields.keys():
+        raise ConfigError(f"{path}: is a configuration of tiebreak already: 'tiebreak train {quoted(str(path))}'")
     if named is not None and named not in TRAINERS:
         raise ConfigError(f"--trainer {named}: wanted one of {', '.join(TRAINERS)}")
     if named is None:
