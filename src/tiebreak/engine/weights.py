@@ -44,6 +44,13 @@ def weights_digest(model: nn.Module, config: Any, adapter: str | None = None) ->
     return fingerprint([tensors, repr(used), repr(_told(config.to_dict(), IRRELEVANT))])
 
 
+def parameters_of(model: nn.Module, adapter: str | None) -> dict[str, nn.Parameter]:
+    """Return the parameters of an adapter on a model, or the model's own for None, by names that two models share."""
+    adapters = model.peft_config if isinstance(model, peft.PeftModel) else {}
+    found = ((*_name_and_owner(path, adapters), parameter) for path, parameter in model.named_parameters())
+    return {name: parameter for name, owner, parameter in found if owner == adapter}
+
+
 def _tensors(model: nn.Module, adapters: Mapping[str, Any], adapter: str | None) -> Iterator[tuple[str, Tensor]]:
     kept = model.state_dict().keys()
     yield from (

@@ -58,7 +58,8 @@ class Course:
     recorder: Recorder
     checkpoints: Checkpoints
     asked: Sequence[Example] = ()
-    """All that the reference will be asked about: the examples, and those that are only measured."""
+    """All that the start will be asked about: the examples, unless steps compare with something else, and those that
+    are only measured."""
     parts: Sequence[Part] = ()
     """What a checkpoint holds besides weights, moments and random streams."""
 
@@ -136,7 +137,8 @@ def _run(
     for step in steps(course.examples, course.settings, state.step):
         with stop.held():
             state, row = _taken(course, optimizer, step, state, progress)
-            course.reference.moved(state.step)
+            if moved := course.reference.moved(state.step):
+                course.recorder.write({"step": state.step, **moved})
             stopped = _watch(course, state.step)
             state = replace(state, metrics_bytes=course.recorder.num_bytes, stopped=stopped)
             asked = course.ranks.any(stop.asked_by is not None)
