@@ -116,6 +116,7 @@ def train(course: Course, progress: Progress, *, start: Path | None, stop: Stop)
             except NotFinite as error:
                 state = _rolled_back(course, (*course.parts, *parts), state, error, progress)
     policy.network.eval()
+    optimizer.zero_grad(set_to_none=True)  # what is measured next may need the room
     pace.ended()
     if state.stopped:
         progress.say(f"training ended after step {state.step} of {course.total}: {state.stopped}")

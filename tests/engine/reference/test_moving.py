@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import peft
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+import families
 import oracles
 from tiebreak.config import load_config
+from tiebreak.engine.loading import quietly
 from tiebreak.engine.weights import parameters_of
 from tiebreak.errors import ConfigError, TrainingError
 from tiebreak.maths.objectives import Objective
@@ -110,6 +113,46 @@ def test_a_policy_that_was_trained_has_no_reference_that_moves(form, model, tmp_
     loaded.policy.save(tmp_path)
     start = model if form == "continued" else None
     assert load(config, trained=tmp_path, start=start).moving is None
+
+
+KINDS = {
+    "weights split into size and direction": {"use_dora": True},
+    "ranks of their own": {"rank_pattern": {"q_proj": 5}, "alpha_pattern": {"q_proj": 3}},
+    "a head of its own": {"modules_to_save": ["lm_head"]},
+    "tokens of its own": {"trainable_token_indices": [3, 4]},
+    "embeddings": {"target_modules": ["q_proj", "embed_tokens"]},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_all_that_an_adapter_trains_moves(kind, tiny_model, tmp_path):
+    with quietly():
+        settled = {"r": 2, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"} | kind
+        made = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), peft.LoraConfig(**settled))
+        with torch.no_grad():
+            for parameter in made.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(0.1 * torch.randn_like(parameter))
+        made.save_pretrained(tmp_path)
+    _moves_wholly(tmp_path)
+
+
+def test_adapters_on_stacked_experts_move_each_by_itself(tokenizer, tmp_path):
+    families.raw("mixtral", **families.PACKABLE["mixtral"] | {"vocab_size": len(tokenizer)}).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    _moves_wholly(tmp_path)
+
+
+def _moves_wholly(model):
+    loaded = load(moving(model, "lora", every=1, share=1.0))
+    assert torch.equal(loaded.compared.logps(PAIRS).values, loaded.policy.score(PAIRS).values)
+    trained = {id(parameter) for _, parameter in loaded.policy.trainable}
+    assert {id(p) for p in parameters_of(loaded.policy.network, loaded.policy.adapter).values()} == trained
+    before = loaded.compared.logps(PAIRS).values
+    disturb(loaded)
+    loaded.compared.moved(1)
+    assert torch.equal(loaded.compared.logps(PAIRS).values, loaded.policy.score(PAIRS).values)
+    assert not torch.allclose(loaded.compared.logps(PAIRS).values, before, atol=1e-3)
 
 
 # ----------------------------------------------------------------------------------------------------------- whole runs
