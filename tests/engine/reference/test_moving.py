@@ -15,7 +15,7 @@ from tiebreak.engine.weights import parameters_of
 from tiebreak.errors import ConfigError, TrainingError
 from tiebreak.maths.objectives import Objective
 from tiebreak.training.start_check import check_start
-from tiny import disturb, load, recorded, run, same, settings, step, token_pairs
+from tiny import disturb, load, recorded, run, same, settings, step, token_pairs, token_thumbs
 
 PAIRS = token_pairs(15)
 STEPS = {"training.pairs_per_step": 3, "training.shuffle": False, "training.epochs": 2, "training.schedule": "constant"}
@@ -230,6 +230,18 @@ def test_losses_of_a_step_move_with_it_whatever_the_micro_batches(loss, form, mo
     stays = [row["loss"] for row in run(frozen, PAIRS, tmp_path / "frozen").rows()]
     assert stays[:2] == pytest.approx(whole[:2], rel=1e-4)
     assert abs(stays[-1] - whole[-1]) > 1e-4
+
+
+def test_completions_on_their_own_and_their_baseline_compare_with_what_moved(form, model, tmp_path):
+    thumbs = token_thumbs(12)
+    for every, share in ((1, 1.0), (2, 0.5)):
+        (tmp_path / str(every)).mkdir()
+        changes = {"loss": {"name": "kto", "beta": 0.3}, "data.pairing": "none"}
+        config = moving(model, form, every=every, share=share, **changes)
+        losses = [row["loss"] for row in run(config, thumbs, tmp_path / str(every)).rows()]
+        # The policy is its reference: λ/2 for good and bad alike, whatever was learned.
+        found = [abs(loss - 0.5) < 1e-5 for loss in losses]
+        assert found == [every == 1 or index == 0 for index in range(len(losses))]
 
 
 # ------------------------------------------------------------------------------------------------------------- refusals
