@@ -142,7 +142,7 @@ def run(
     with Recorder(opened) as recorder:
         course = Course(
             policy=loaded.policy,
-            reference=loaded.reference,
+            reference=loaded.compared,
             objective=objective or Objective.of(config.loss),
             examples=pairs,
             settings=config.training,
@@ -153,7 +153,7 @@ def run(
             recorder=recorder,
             checkpoints=checkpoints,
             asked=pairs,
-            parts=[loaded.reference.own(opened.values_folder)],
+            parts=loaded.parts(opened.values_folder),
         )
         outcome = train(course, Silent(), start=checkpoints.latest(), stop=stop or Stop())
     return Ran(loaded, folder, outcome)

@@ -357,6 +357,7 @@ def test_the_described_defaults_are_the_defaults(written):
         "evaluation.judge",
         "evaluation.lm_eval",
         "loss.beta_schedule",
+        "reference.moves",
     }  # sections that are null unless somebody wants them
     of_others = {f"loss.{name}" for one in (*SECTIONS.values(), Terms) for name in one.model_fields} - {
         f"loss.{name}" for name in Dpo.model_fields

@@ -414,3 +414,22 @@ def test_nothing_that_an_entry_says_vanishes(theirs):
             assert told or is_taken or "datasets" in behind
 
     check()
+
+
+@pytest.mark.parametrize(
+    ("told", "moves"),
+    [
+        ("sync_ref_model: true", (512, 0.6)),
+        ("sync_ref_model: true\nref_model_sync_steps: 64\nref_model_mixup_alpha: 1", (64, 1.0)),
+        ("sync_ref_model: false\nref_model_sync_steps: 64", None),
+        ("ref_model_mixup_alpha: 0.4", None),
+    ],
+)
+def test_a_reference_that_moves_there_moves_here(told, moves, theirs, tmp_path):
+    found = translated(theirs(f"learning_rate: 1e-6\n{told}\n"), "trl")
+    taken = loaded(found, tmp_path).reference.moves
+    assert (taken and (taken.every, taken.share)) == moves
+    if moves is None:
+        assert "does not move there" in found.left_out[told.splitlines()[-1].partition(":")[0]]
+    else:
+        assert found.left_out == {}

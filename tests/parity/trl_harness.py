@@ -128,7 +128,15 @@ def _arguments(config: Config, micro_batch_pairs: int, output: Path) -> DPOConfi
         report_to="none",
         disable_tqdm=True,
         **_loss(config),
+        **_moves(config),
     )
+
+
+def _moves(config: Config) -> dict[str, Any]:
+    """TRL's own TR-DPO; it refuses an adapter."""
+    moves = config.reference.moves
+    told = moves and {"ref_model_sync_steps": moves.every, "ref_model_mixup_alpha": moves.share}
+    return {"sync_ref_model": True, **told} if told else {}
 
 
 LOSS_TYPES = {

@@ -213,6 +213,7 @@ _FIRST = {
     "data": "data.train",
     "loss": "loss.name",
     "reference": "reference.store",
+    "reference.moves": "reference.moves.every",
     "output": "output.dir",
     "training": "training.epochs",
     "evaluation": "evaluation.probes",

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
 
 from tiebreak.config.capabilities import LmEvalConfig
 from tiebreak.config.data import DataConfig
@@ -83,8 +83,17 @@ class AdapterConfig(Section):
     )
 
 
+class MovesConfig(Section):
+    """A reference that follows the policy (TR-DPO, Gorbatovski et al. 2024, 2404.09656)."""
+
+    every: int = Field(512, ge=1, le=10**9, description="Optimizer steps between two moves of the reference.")
+    share: float = Field(
+        0.6, gt=0, le=1, description="Share of the policy in the reference's new weights; 1: it becomes the policy."
+    )
+
+
 class ReferenceConfig(Section):
-    """What the frozen reference says is kept, so that no run computes it twice."""
+    """What the policy is compared with; what it says is kept, so that no run computes it twice."""
 
     # YAML reads a bare off as false.
     store: Annotated[Place, BeforeValidator(lambda value: "off" if value is False else value)] = Field(
@@ -93,6 +102,18 @@ class ReferenceConfig(Section):
     spot_checks: int = Field(
         4, ge=0, le=10_000, description="Stored pairs that are computed again at each start, to compare."
     )
+    moves: MovesConfig | None = Field(
+        None, description="{every: 512, share: 0.6}: it follows the policy (TR-DPO); null: it stays as it was."
+    )
+
+    @model_validator(mode="after")
+    def _moves_or_is_stored(self) -> ReferenceConfig:
+        if self.moves and self.store not in ("auto", "off"):
+            raise ValueError(
+                "what a reference says is stored for one that stays; a reference that moves says something else after "
+                "each move: take reference.store out, or reference.moves"
+            )
+        return self
 
 
 class TrainingConfig(Section):

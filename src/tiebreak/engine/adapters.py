@@ -6,6 +6,7 @@ What it means for experts that are stacked in one tensor is peft's: some kinds o
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from tiebreak.config import AdapterConfig
 from tiebreak.engine.bundled import Say
 from tiebreak.engine.model import POLICY_ADAPTER
 from tiebreak.engine.products import FastLinear
+from tiebreak.engine.weights import parameters_of
 from tiebreak.errors import ModelError, nearest, one_line
 
 # transformers multiplies by the weight of `dt_proj` itself, wherever it has one, and hands those of the others to a
@@ -62,6 +64,25 @@ def with_new_adapter(base: Any, settings: AdapterConfig, revision: str | None, s
         if not any(_is_called(path, name) for path in carrying):
             raise ModelError(_refusal(name, "the model has no layer of this name", able))
     return model
+
+
+def add_twin(model: Any, name: str) -> None:
+    """Hang a second adapter under a name beside the policy's, equal to it, that no optimizer sees.
+
+    Raises ModelError where peft takes only one of its kind.
+    """
+    try:
+        model.add_adapter(name, copy.deepcopy(model.peft_config[POLICY_ADAPTER]))
+    except (ValueError, NotImplementedError) as error:
+        raise ModelError(
+            f"reference.moves: this kind of adapter cannot stand beside itself as a reference that moves; take it out, "
+            f"or take adapter.kind none ({one_line(error, 160)})"
+        ) from None
+    theirs = parameters_of(model, POLICY_ADAPTER)
+    with torch.no_grad():
+        for path, own in parameters_of(model, name).items():
+            own.copy_(theirs[path])
+    model.set_adapter(POLICY_ADAPTER)
 
 
 def _unfit(base: Any) -> Iterator[tuple[str, str]]:

@@ -18,7 +18,7 @@ import transformers
 
 from tiebreak.config import AdapterConfig, DataConfig, ModelConfig, ReferenceConfig
 from tiebreak.data.render import Renderer
-from tiebreak.engine.adapters import with_new_adapter
+from tiebreak.engine.adapters import add_twin, with_new_adapter
 from tiebreak.engine.attention import use_plain_attention
 from tiebreak.engine.bundled import Say
 from tiebreak.engine.classifier import Classifier
@@ -39,6 +39,7 @@ from tiebreak.engine.noise import without_noise
 from tiebreak.engine.positions import Context, context_of
 from tiebreak.engine.products import speed_up
 from tiebreak.engine.reference.kinds import REFERENCE_ADAPTER, AdapterOff, FrozenCopy, OtherAdapter, Reference
+from tiebreak.engine.reference.moving import MOVING_ADAPTER, Moving
 from tiebreak.engine.reference.store import SCHEMA, LogpStore
 from tiebreak.engine.reference.stored import Stored
 from tiebreak.engine.scorer import PackedScorer, PlainScorer
@@ -51,15 +52,17 @@ from tiebreak.fingerprint import derive_seed
 def load(
     config: ModelConfig,
     adapter: AdapterConfig,
-    store: ReferenceConfig,
+    reference: ReferenceConfig,
     *,
     seed: int,
     trained: Path | None = None,
     start: Path | None = None,
     base: str | None = None,
     say: Say = lambda _: None,
-) -> tuple[Model, Stored]:
-    """Return the policy at its start, or as trained in a run folder, and its reference.
+) -> tuple[Model, Stored, Moving | None]:
+    """Return the policy at its start, or as trained in a run folder, its reference, and the one that moves.
+
+    None moves where that is not asked for, and where the policy is one that was trained.
 
     `trained` holds what `Model.save` wrote. `start` holds the adapter that training started from, where it was one, and
     `base` is where its base model is now. `seed` draws a new adapter.
@@ -72,10 +75,16 @@ def load(
     tokenizer = load_tokenizer(config, source, trained)
     # Full fine-tuning keeps fp32 weights: steps of 1e-6 would vanish in bf16. A frozen base may be narrow.
     loading = _Loading(source, trained, dtype if adapter.kind == "lora" else torch.float32, device, say)
-    network, reference_of = _with_adapter(loading, adapter, seed) if adapter.kind == "lora" else _all_weights(loading)
+    moves = reference.moves if trained is None else None
+    network, reference_of, follower_of = (
+        _with_adapter(loading, adapter, seed, twin=moves is not None)
+        if adapter.kind == "lora"
+        else _all_weights(loading)
+    )
     policy = _with_tokenizer(network, tokenizer, source, config, device, dtype)
     policy = replace(policy, adapter=POLICY_ADAPTER if adapter.kind == "lora" else None)
-    return policy, _remembered(reference_of(policy), store, policy, say)
+    frozen = _remembered(reference_of(policy), reference, policy, say)
+    return policy, frozen, Moving(policy, frozen, follower_of(policy), moves) if moves else None
 
 
 def load_frozen(config: ModelConfig, say: Say = lambda _: None) -> Model:
@@ -184,7 +193,10 @@ class _Loading:
     say: Say
 
 
-def _with_adapter(loading: _Loading, adapter: AdapterConfig, seed: int) -> tuple[Any, ReferenceOf]:
+def _with_adapter(
+    loading: _Loading, adapter: AdapterConfig, seed: int, *, twin: bool
+) -> tuple[Any, ReferenceOf, ReferenceOf]:
+    """Return the network, its reference, and what could follow it: its `twin`, a second adapter that starts alike."""
     source, base = loading.source, _base(loading)
     start = loading.trained or source.adapter
     # fork_rng: the adapter's initialisation is ours alone and leaves the caller's random stream as it was.
@@ -197,13 +209,15 @@ def _with_adapter(loading: _Loading, adapter: AdapterConfig, seed: int) -> tuple
         if source.adapter:
             _load_reference(model, source.adapter)
             model.set_adapter(POLICY_ADAPTER)
+        if twin:
+            add_twin(model, MOVING_ADAPTER)
     for kind in model.peft_config.values():  # for whoever loads it from another folder
         kind.base_model_name_or_path, kind.revision = source.base, source.revision
     if loading.trained is None and (cause := obstacle(model, POLICY_ADAPTER)):
         loading.say(f"the adapter cannot be merged into its base model when it is exported (--form adapter): {cause}")
     model = model.to(loading.device)
     fuse(model, loading.say)
-    return model, OtherAdapter if source.adapter else AdapterOff
+    return model, OtherAdapter if source.adapter else AdapterOff, lambda policy: OtherAdapter(policy, MOVING_ADAPTER)
 
 
 def _load_reference(model: Any, adapter: str) -> None:
@@ -216,11 +230,15 @@ def _load_reference(model: Any, adapter: str) -> None:
         ) from None
 
 
-def _all_weights(loading: _Loading) -> tuple[Any, ReferenceOf]:
+def _all_weights(loading: _Loading) -> tuple[Any, ReferenceOf, ReferenceOf]:
     model = _weights(loading, str(loading.trained), None) if loading.trained else _start(loading)
     model = model.requires_grad_(True).to(loading.device)
     again = replace(loading, say=lambda _: None)  # what there is to say about these weights has been said
-    return model, lambda policy: FrozenCopy(policy, lambda: _start(again).to(loading.device))
+
+    def copied(policy: Model) -> Reference:
+        return FrozenCopy(policy, lambda: _start(again).to(loading.device))
+
+    return model, copied, copied
 
 
 def _start(loading: _Loading) -> Any:

@@ -46,18 +46,21 @@ class Plan:
     token_bytes: int
     """Bytes of activations that one token keeps until its backward pass."""
     reason: str
+    reference_bytes: int = 0
+    """Weights of a reference that stay in memory while training goes on, and are not there yet."""
 
     @property
     def peak_bytes(self) -> int:
         """The estimate of what training adds to what is in memory now."""
-        return self.optimizer_bytes + self.head_bytes + self.token_budget * self.token_bytes
+        return self.optimizer_bytes + self.reference_bytes + self.head_bytes + self.token_budget * self.token_bytes
 
     def lines(self) -> list[str]:
         """Return the plan in words."""
         checkpointing = "activations computed twice" if self.gradient_checkpointing else "activations kept"
+        reference = f"{_size(self.reference_bytes)} reference, " if self.reference_bytes else ""
         return [
             f"memory: {_size(self.available_bytes)} free; training adds about {_size(self.peak_bytes)}: "
-            f"{_size(self.optimizer_bytes)} gradients and optimizer, {_size(self.head_bytes)} head, "
+            f"{_size(self.optimizer_bytes)} gradients and optimizer, {reference}{_size(self.head_bytes)} head, "
             f"{self.token_bytes / 2**20:.2f} MiB a token",
             f"micro-batches of at most {self.token_budget} tokens (longest pair {self.longest_pair}), {checkpointing}: "
             f"{self.reason}",
@@ -77,10 +80,12 @@ def make_plan(
     token_budget: int | None = None,
     checkpoint: bool | None = None,
     available_bytes: int | None = None,
+    reference_bytes: int = 0,
 ) -> Plan:
     """Return the plan for training on `examples`; settings that are given are kept, those that are None are chosen.
 
-    `available_bytes` is what is free on the device now, unless given. Leaves the policy with activations checkpointed
+    `available_bytes` is what is free on the device now, unless given; `reference_bytes` of it are kept for a reference
+    that moves. Leaves the policy with activations checkpointed
     where the plan says so. Raises ModelError where not even the longest pair fits.
     """
     longest = max(policy.scorer.num_tokens([example]) for example in examples)
@@ -88,19 +93,20 @@ def make_plan(
     shape = causal_model(policy.network).config.get_text_config()
     optimizer = sum(parameter.numel() * (parameter.element_size() + 8) for _, parameter in policy.trainable)
     head = 3 * 4 * CHUNK * int(shape.vocab_size)  # a chunk of logits, and what the softmax makes of them, in fp32
-    room = int(available * USABLE) - optimizer - head
+    held = optimizer + reference_bytes + head
+    room = int(available * USABLE) - held
     per_token, checkpointed = _bytes_per_token(policy), bool(checkpoint)
     if checkpoint is None and per_token * longest > room:
         policy.checkpoint_activations()
         per_token, checkpointed = _bytes_per_token(policy) + per_token // int(shape.num_hidden_layers), True
     if per_token * longest > room:
         raise ModelError(
-            f"the longest pair has {longest} tokens and needs about {_size(optimizer + head + per_token * longest)} "
+            f"the longest pair has {longest} tokens and needs about {_size(held + per_token * longest)} "
             f"with {_size(available)} free; lower data.max_length, take a smaller model, train an adapter, or free "
             "memory"
         )
     budget, reason = _budget(room // per_token, longest, token_budget, policy.device)
-    return Plan(budget, checkpointed, longest, available, optimizer, head, per_token, reason)
+    return Plan(budget, checkpointed, longest, available, optimizer, head, per_token, reason, reference_bytes)
 
 
 def _budget(fits: int, longest: int, given: int | None, device: torch.device) -> tuple[int, str]:

@@ -6,7 +6,7 @@ Owns which names belong to the base and which to an adapter, and what of a confi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -44,6 +44,21 @@ def weights_digest(model: nn.Module, config: Any, adapter: str | None = None) ->
     return fingerprint([tensors, repr(used), repr(_told(config.to_dict(), IRRELEVANT))])
 
 
+def parameters_of(model: nn.Module, adapter: str | None) -> dict[str, nn.Parameter]:
+    """Return the parameters of an adapter on a model, or the model's own for None, by paths that name no adapter.
+
+    So the same parameter has the same path in two adapters on one model, and in two models without any.
+    """
+    adapters = model.peft_config if isinstance(model, peft.PeftModel) else {}
+    found = {}
+    for path, parameter in model.named_parameters():
+        steps = path.split(".")
+        place = _place_of_owner(steps, adapters)
+        if (steps[place] if place else None) == adapter:
+            found[".".join(steps[:place] + steps[place + 1 :]) if place else path] = parameter
+    return found
+
+
 def _tensors(model: nn.Module, adapters: Mapping[str, Any], adapter: str | None) -> Iterator[tuple[str, Tensor]]:
     kept = model.state_dict().keys()
     yield from (
@@ -59,10 +74,21 @@ def _name_and_owner(path: str, adapters: Mapping[str, Any]) -> tuple[str, str | 
     if not adapters:
         return path, None
     steps = [step for step in path.removeprefix("base_model.model.").split(".") if step not in _WRAPPERS]
-    for place, (holder, owner) in enumerate(pairwise(steps), 1):
-        if owner in adapters and (holder.startswith("lora_") or holder in _BESIDE_LORA):
-            return ".".join(steps[:place] + steps[place + 1 :]), owner
-    return ".".join(steps), None
+    place = _place_of_owner(steps, adapters)
+    return (".".join(steps[:place] + steps[place + 1 :]), steps[place]) if place else (".".join(steps), None)
+
+
+def _place_of_owner(steps: Sequence[str], adapters: Mapping[str, Any]) -> int | None:
+    """Return which step of a path names the adapter that a tensor belongs to; None where it is the base model's."""
+    pairs = enumerate(pairwise(steps), 1)
+    return next(
+        (
+            place
+            for place, (holder, owner) in pairs
+            if owner in adapters and (holder.startswith("lora_") or holder in _BESIDE_LORA)
+        ),
+        None,
+    )
 
 
 def _told(settings: Mapping[str, Any], irrelevant: tuple[str, ...]) -> list[tuple[str, Any]]:

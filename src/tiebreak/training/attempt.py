@@ -71,6 +71,7 @@ def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Not
                     num_rollbacks=outcome.num_rollbacks,
                     training_seconds=round(outcome.seconds, 1),
                     peak_memory_bytes=peak_memory_bytes(policy.device),
+                    reference_moves=ready.loaded.moving and ready.loaded.moving.as_dict(),
                     trained_logps=remembered(policy, ready.data.heldout.tokenized),
                 )
                 with run.keep_folder(run.policy_folder) as folder:
@@ -119,7 +120,7 @@ def _trained(
     policy, reference, budget = ready.loaded.policy, ready.loaded.reference, ready.loaded.budget
     settings, data = config.training, ready.data
     of = {"identity": run.manifest["identity"], "versions": versions(), "dtype": str(policy.dtype)}
-    parts = [reference.own(run.values_folder)]
+    parts = ready.loaded.parts(run.values_folder)
     checkpoints = Checkpoints(
         run,
         of | {"world_size": ranks.size},
@@ -133,7 +134,7 @@ def _trained(
     with Recorder(run, config.output.trackers, flat(config)) as recorder:
         course = Course(
             policy=policy,
-            reference=reference,
+            reference=ready.loaded.compared,
             objective=objective,
             examples=data.train,
             settings=settings,
@@ -143,7 +144,8 @@ def _trained(
             watchers=[Probe(heldout, config.evaluation, num_steps(len(data.train), settings))],
             recorder=recorder,
             checkpoints=checkpoints,
-            asked=data.all_pairs,
+            # What is trained on is asked ahead only where steps want to know what the start says of it.
+            asked=data.all_pairs if objective.asks_reference and not ready.loaded.moving else data.heldout.tokenized,
             parts=parts,
         )
         return train_policy(course, progress, start=start, stop=stop)

@@ -58,7 +58,8 @@ class Course:
     recorder: Recorder
     checkpoints: Checkpoints
     asked: Sequence[Example] = ()
-    """All that the reference will be asked about: the examples, and those that are only measured."""
+    """All that the start will be asked about: the examples, unless steps compare with something else, and those that
+    are only measured."""
     parts: Sequence[Part] = ()
     """What a checkpoint holds besides weights, moments and random streams."""
 
@@ -115,6 +116,7 @@ def train(course: Course, progress: Progress, *, start: Path | None, stop: Stop)
             except NotFinite as error:
                 state = _rolled_back(course, (*course.parts, *parts), state, error, progress)
     policy.network.eval()
+    optimizer.zero_grad(set_to_none=True)  # what is measured next may need the room
     pace.ended()
     if state.stopped:
         progress.say(f"training ended after step {state.step} of {course.total}: {state.stopped}")
@@ -136,7 +138,8 @@ def _run(
     for step in steps(course.examples, course.settings, state.step):
         with stop.held():
             state, row = _taken(course, optimizer, step, state, progress)
-            course.reference.moved(state.step)
+            if moved := course.reference.moved(state.step):
+                course.recorder.write({"step": state.step, **moved})
             stopped = _watch(course, state.step)
             written = course.recorder
             state = replace(state, metrics_bytes=written.num_bytes, metrics_sha256=written.sha256, stopped=stopped)

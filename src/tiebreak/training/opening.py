@@ -27,7 +27,7 @@ from tiebreak.evaluation.capabilities.taskfiles import load_tasks
 from tiebreak.fingerprint import fingerprint
 from tiebreak.progress import Progress
 from tiebreak.runs import Run, as_a_run_writes
-from tiebreak.training.order import refuse_steps
+from tiebreak.training.order import num_steps, refuse_steps
 from tiebreak.training.preamble import tell
 from tiebreak.training.resumption import heed_drift, identity
 from tiebreak.training.trained import Loaded, dated, load, whereabouts
@@ -53,11 +53,28 @@ def made_ready(config: Config, run: Run, audit: AuditReport, progress: Progress)
     policy, settings = loaded.policy, config.training
     data = prepare(config.data, policy.renderer(config.data), progress)
     refuse_steps(data.train, settings, config.loss)
-    tell(data, policy, loaded.reference, config.data, progress)
+    tell(data, policy, loaded.compared, config.data, progress)
+    _heed_moves(config, len(data.train), progress)
     prepare_tasks(load_tasks(config.evaluation.tasks), policy, progress)
-    memory = make_plan(policy, data.all_pairs, settings.token_budget, settings.gradient_checkpointing)
+    memory = make_plan(
+        policy,
+        data.all_pairs,
+        settings.token_budget,
+        settings.gradient_checkpointing,
+        reference_bytes=loaded.moving.num_bytes if loaded.moving else 0,
+    )
     loaded.budget.tokens = memory.token_budget
     return Ready(loaded, data, memory, audit)
+
+
+def _heed_moves(config: Config, num_pairs: int, progress: Progress) -> None:
+    """Tell where a run ends before its reference would have moved: it trains as if nothing had been asked for."""
+    total, moves = num_steps(num_pairs, config.training), config.reference.moves
+    if moves and moves.every >= total:
+        progress.warn(
+            f"reference.moves.every {moves.every}: the run has {total} steps, so that none compares with a reference "
+            "that has moved; lower it, or train longer"
+        )
 
 
 def _with_store(config: Config, run: Run) -> Config:
@@ -165,7 +182,7 @@ def _facts(run: Run, config: Config, ready: Ready) -> Mapping[str, Any]:
         "model": policy.source.identity,
         **whereabouts(run, policy.source),
         "base_identity": policy.source.base_identity,
-        "reference": ready.loaded.reference.identity,
+        "reference": ready.loaded.compared.identity,
         "layout": policy.scorer.layout,
         "plain_because": policy.plain_because,
         "template_date": policy.now and policy.now.date().isoformat(),

@@ -29,7 +29,10 @@ PARTS = ("config", "data", "template", "tokenizer", "model")
 """What must be the same when an attempt goes on; a change of each can be accepted by its name."""
 # Settings that move no weight: where results go, how often they are saved, where the reference is remembered, what is
 # made of the evidence.
-_FREE = ("output.", "reference.", "gate.", "training.checkpoint_steps", "training.keep_checkpoints")
+_FREE = (
+    *("output.", "gate.", "reference.store", "reference.spot_checks"),
+    *("training.checkpoint_steps", "training.keep_checkpoints"),
+)
 
 
 def identity(config: Config, data: PreparedData, policy: Model, reference: Reference) -> dict[str, str]:
@@ -79,6 +82,12 @@ def heed_drift(
         drifted = [name for name in drifted if name != "model" and not (name == "config" and renamed)]
     # A template changes the tokens, too; it alone is to blame then.
     blamed = [name for name in drifted if not (name == "tokenizer" and {"template", "data", "config"} & set(drifted))]
+    moved, moves = ((one.reference.moves is not None) for one in (run.config, config))
+    if moved != moves:
+        raise RunError(
+            f"{run.path}: reference.moves {'was' if moved else 'was not'} set when this attempt began, and a reference "
+            "cannot begin or cease to move on the way; put it back, or start afresh with --resume never"
+        )
     refused = [name for name in blamed if name not in accept]
     if refused:
         raise RunError(

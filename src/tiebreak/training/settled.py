@@ -33,6 +33,15 @@ def check_settings(config: Config, progress: Progress) -> None:
 
         check_trackers(trackers)
     check_evaluation(config.evaluation)
+    if config.reference.moves:
+        from tiebreak.maths.objectives import Objective  # noqa: PLC0415 - torch
+
+        objective = Objective.of(config.loss)
+        if not objective.asks_reference:
+            raise ConfigError(
+                f"reference.moves: {objective.name} compares with no reference, so that none could move; take "
+                "reference.moves out, or take a loss that reads one ('tiebreak losses')"
+            )
     for warning in warnings_of(config):
         progress.warn(warning)
 

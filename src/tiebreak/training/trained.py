@@ -27,6 +27,7 @@ from tiebreak.engine.bundled import BUNDLED
 from tiebreak.engine.model import Model
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.reference.kinds import Reference
+from tiebreak.engine.reference.moving import Moving
 from tiebreak.engine.reference.stored import Stored
 from tiebreak.engine.sources import Source, contents
 from tiebreak.errors import RunError, one_line
@@ -36,6 +37,7 @@ from tiebreak.progress import Progress, Silent
 from tiebreak.records import Tokenized
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.budget import Budget
+from tiebreak.training.parts import Part
 
 NUM_CHECKED_PAIRS = 8
 """Held-out pairs that an export is held against."""
@@ -47,7 +49,19 @@ class Loaded:
 
     policy: Model
     reference: Stored
+    """The policy as it was at its start."""
     budget: Budget
+    moving: Moving | None = None
+    """What steps compare with in place of the start, where that moves."""
+
+    @property
+    def compared(self) -> Reference:
+        """What steps compare with."""
+        return self.moving or self.reference
+
+    def parts(self, values: Path) -> list[Part]:
+        """Return the parts of a checkpoint that the reference is in; `values` is a folder of the run."""
+        return [self.reference.own(values), *([self.moving] if self.moving else [])]
 
 
 def load(
@@ -63,7 +77,7 @@ def load(
     `trained` holds what `Model.save` wrote. `start` holds the adapter that training started from, where it was one, and
     `base` is where its base model is now.
     """
-    policy, reference = models.load(
+    policy, reference, moving = models.load(
         config.model,
         config.adapter,
         config.reference,
@@ -75,7 +89,7 @@ def load(
     )
     if config.training.gradient_checkpointing and trained is None:
         policy.checkpoint_activations()
-    return Loaded(policy, reference, Budget(policy, config.training.token_budget))
+    return Loaded(policy, reference, Budget(policy, config.training.token_budget), moving)
 
 
 def dated(config: Config, run: Run) -> Config:

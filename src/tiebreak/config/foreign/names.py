@@ -171,7 +171,9 @@ _LOSS = (
     _none("the reference is the model as it was at the start", "ref_model ref_model_name_or_path reference_model "
           "ref_model_* ref_adapters ref_adapter_name_or_path ref_adapters_* model_adapter_name ref_adapter_name "
           "reference_adapter_name force_use_ref_model rl_adapter_ref_model ref_adapter_load_path"),
-    _none("the reference does not move", "sync_ref_model"),
+    _is("reference.moves.every", "sync_ref_model", v.nothing, "it moves where this is set"),
+    _is("reference.moves.every", "ref_model_sync_steps", v.whole),
+    _is("reference.moves.share", "ref_model_mixup_alpha", v.share_or_all),
     _is("reference.store", "precompute_ref_log_probs precompute_reference_log_probs", v.store,
         "what the reference says is kept on disk always"),
     _none("how many are computed at once follows from memory", "precompute_ref_batch_size"),

@@ -18,7 +18,7 @@ from tiebreak.config.foreign.reading import COMPUTED, Foreign, read_foreign
 from tiebreak.config.foreign.trainers import Trainer, defaults_of, recognised
 from tiebreak.config.foreign.values import NOT_TAKEN, Unfit, is_off, whole
 from tiebreak.config.loading import build_config
-from tiebreak.config.settings import leaves
+from tiebreak.config.settings import MovesConfig, leaves
 from tiebreak.config.yaml_text import parse_yaml, write_yaml
 from tiebreak.errors import ConfigError, one_line, require_name
 from tiebreak.secrecy import masked, secrets_of
@@ -82,6 +82,7 @@ def translated(path: str | Path, trainer: str | None = None, train: str | list[s
     account.take_divergence()
     account.take_batch()
     account.take_length()
+    account.take_moves()
     account.take_data(file.parent, train)
     account.take_defaults()
     lines = account.sorted_lines()
@@ -181,6 +182,17 @@ class _Account:
         for key in ("max_prompt_length", "max_completion_length"):
             self.left_out.pop(key, None)
 
+    def take_moves(self) -> None:
+        """How a reference moves counts where it does: where nothing more is said, as often and as far as here."""
+        on, usual = self._given("sync_ref_model"), MovesConfig()
+        for name, value in (("every", usual.every), ("share", usual.share)):
+            key = f"reference.moves.{name}"
+            if on and not is_off(on[1]):
+                self.left_out.pop(on[0], None)
+                self.lines.setdefault(key, Line(key, value, f"from {on[0]}: its default"))
+            else:
+                self._leave(key, "the reference does not move there")
+
     def take_data(self, folder: Path, train: str | list[str] | None) -> None:
         """Name the data: what the user says, else the files and data sets that the configuration names."""
         found = datasets.data_of(self._settings, folder)
@@ -279,13 +291,14 @@ def _origin(data: Data) -> str:
 
 def _text(lines: list[Line], account: _Account, trainer: Trainer, path: Path) -> Iterator[str]:
     yield _comment(f"Written by 'tiebreak init' from {path}, a configuration of {trainer.title}.")
-    section = ""
+    opened: list[str] = []
     for line in lines:
-        head, _, last = line.key.partition(".")
-        if head != section:
-            section = head
-            yield f"{head}:"
-        yield f"  {last}: {write_yaml(line.value, inline=True)}  {_comment(line.origin)}"
+        *sections, last = line.key.split(".")
+        for depth, section in enumerate(sections):
+            if opened[: depth + 1] != sections[: depth + 1]:
+                opened = sections[: depth + 1]
+                yield f"{'  ' * depth}{section}:"
+        yield f"{'  ' * len(sections)}{last}: {write_yaml(line.value, inline=True)}  {_comment(line.origin)}"
     for title, entries in (
         ("Left out:", [f"{account.shown(key)} ({why})" for key, why in account.left_out.items()]),
         ("Not known, and left out:", [account.shown(key) for key in account.unknown]),

@@ -102,6 +102,11 @@ def share(value: Any) -> float:
     return found
 
 
+def share_or_all(value: Any) -> float:
+    """Return a share above 0, up to 1."""
+    return 1.0 if number(value) == 1 else share(value)
+
+
 def warmup(value: Any) -> float:
     """Return the share of steps over which the rate rises; a number of steps is no share."""
     found = number(value)

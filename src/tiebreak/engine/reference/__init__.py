@@ -2,5 +2,6 @@
 
 kinds    what the reference is: the adapter off, another adapter, a frozen copy, nothing
 stored   a reference that remembers                store    token log-probabilities on disk
+moving   a reference that follows the policy
 shard    how rows of them are written
 """

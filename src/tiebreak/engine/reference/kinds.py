@@ -7,13 +7,14 @@ Owns what the reference is. Nobody else can tell which form it has:
   it was at the start, and not the bare base model;
 - a frozen copy of the model, where all weights are trained;
 - another model, where a policy is measured against one;
+- a copy of all of these that follows the policy, where that is asked for (see `moving`);
 - nothing, where the objective asks none.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import NoReturn, Protocol
@@ -45,8 +46,8 @@ class Reference(Protocol):
     def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
         """Get ready for a run on these examples: what is dear to ask is asked now, and its weights let go."""
 
-    def moved(self, step: int) -> None:
-        """Take notice that the policy took a step; a reference that follows it does so now."""
+    def moved(self, step: int) -> Mapping[str, float]:
+        """Take notice that the policy took a step: a reference that follows it does so now; return what to record."""
 
     def model(self) -> AbstractContextManager[Model]:
         """Yield the reference as a model, in evaluation mode: to be asked afresh, to answer, to be told by content."""
@@ -68,8 +69,9 @@ class AdapterOff:
     def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
         """Do nothing: it is asked as training goes, at the price of a forward pass."""
 
-    def moved(self, step: int) -> None:
+    def moved(self, step: int) -> Mapping[str, float]:
         """Do nothing."""
+        return {}
 
     @contextlib.contextmanager
     def model(self) -> Iterator[Model]:
@@ -80,36 +82,38 @@ class AdapterOff:
 
 
 class OtherAdapter:
-    """The policy's base model with the adapter that training started from."""
+    """The policy's base model with another adapter: the one that training started from."""
 
     dear = False
 
-    def __init__(self, policy: Model) -> None:
+    def __init__(self, policy: Model, adapter: str = REFERENCE_ADAPTER) -> None:
         self._policy = policy
+        self._adapter = adapter
         self.identity = f"{policy.source.identity}, adapter as it was at the start"
 
     def logps(self, examples: Sequence[Example]) -> TokenLogps:
-        """Score with the starting adapter."""
+        """Score with the other adapter."""
         return _scored(self, examples)
 
     def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
         """Do nothing: it is asked as training goes, at the price of a forward pass."""
 
-    def moved(self, step: int) -> None:
+    def moved(self, step: int) -> Mapping[str, float]:
         """Do nothing."""
+        return {}
 
     @contextlib.contextmanager
     def model(self) -> Iterator[Model]:
-        """Yield the policy with the starting adapter active; afterwards it is as before.
+        """Yield the policy with the other adapter active; afterwards it is as before.
 
         peft lets only the active adapter require gradients, so this must not surround a policy's backward pass.
         """
         network = self._policy.network
         active = network.active_adapter
         with evaluation_mode(network):
-            network.set_adapter(REFERENCE_ADAPTER)
+            network.set_adapter(self._adapter)
             try:
-                yield replace(self._policy, adapter=REFERENCE_ADAPTER)
+                yield replace(self._policy, adapter=self._adapter)
             finally:
                 network.set_adapter(active)
 
@@ -134,8 +138,9 @@ class FrozenCopy:
         """Let go of the weights; they are loaded again when they are asked for."""
         self._copy = None
 
-    def moved(self, step: int) -> None:
+    def moved(self, step: int) -> Mapping[str, float]:
         """Do nothing."""
+        return {}
 
     @contextlib.contextmanager
     def model(self) -> Iterator[Model]:
@@ -163,8 +168,9 @@ class Another:
     def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
         """Do nothing."""
 
-    def moved(self, step: int) -> None:
+    def moved(self, step: int) -> Mapping[str, float]:
         """Do nothing."""
+        return {}
 
     @contextlib.contextmanager
     def model(self) -> Iterator[Model]:
@@ -186,8 +192,9 @@ class Nothing:
     def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
         """Do nothing."""
 
-    def moved(self, step: int) -> None:
+    def moved(self, step: int) -> Mapping[str, float]:
         """Do nothing."""
+        return {}
 
     def model(self) -> NoReturn:
         """Refuse."""

@@ -85,9 +85,9 @@ class Stored:
             self.flush()
         self._asked.begin(examples, cut, progress)
 
-    def moved(self, step: int) -> None:
+    def moved(self, step: int) -> Mapping[str, float]:
         """Tell the wrapped reference."""
-        self._asked.moved(step)
+        return self._asked.moved(step)
 
     def model(self) -> AbstractContextManager[Model]:
         """Yield the wrapped reference as a model."""
