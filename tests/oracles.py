@@ -62,6 +62,29 @@ def conservative_dpo_gradient(
     return tuple((1 - epsilon) * a + epsilon * b for a, b in zip(kept, reversed(flipped), strict=True))  # type: ignore[return-value]
 
 
+def diffusion_dpo_loss(
+    noise: tuple[Sequence[float], Sequence[float]],
+    policy: tuple[Sequence[float], Sequence[float]],
+    reference: tuple[Sequence[float], Sequence[float]],
+    scale: float,
+) -> float:
+    """Wallace et al. 2023, Eq. 14, of one pair (winner, loser) of flat images; `scale` is β T ω(λ_t)."""
+    further = [0.0, 0.0]
+    for side in (0, 1):
+        for pixel, true in enumerate(noise[side]):
+            further[side] += (true - policy[side][pixel]) ** 2
+            further[side] -= (true - reference[side][pixel]) ** 2
+    return -log_sigmoid(-scale * (further[0] - further[1]))
+
+
+def gaussian_logp(values: Sequence[float], means: Sequence[float], variance: float) -> float:
+    """Log-density of independent normal variables of one variance."""
+    total = 0.0
+    for value, mean in zip(values, means, strict=True):
+        total -= (value - mean) ** 2 / (2 * variance) + math.log(2 * math.pi * variance) / 2
+    return total
+
+
 def implicit_reward(logp: float, ref_logp: float, beta: float) -> float:
     """Rafailov et al. 2023, below Eq. 7: r̂(x, y) = β log π(y|x) / π_ref(y|x)."""
     return beta * (logp - ref_logp)

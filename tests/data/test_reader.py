@@ -317,3 +317,9 @@ def test_a_file_whose_only_row_holds_empty_lists_is_a_record_that_is_told(saved,
     for content in (row, row + "\n"):
         with pytest.raises(DataError, match=r"^pairs\.jsonl:1: found the keys .* \(unknown_format; no record"):
             read_pairs(saved(content.encode()))
+
+
+def test_pictures_in_a_row_of_no_known_form_are_told_by_their_column_and_no_mapping_is_proposed(saved):
+    row = b'{"caption": "a cat", "jpg_0": "iVBORw0KGgo=", "jpg_1": "iVBORw0KGgo=", "label_0": 1.0}\n'
+    with pytest.raises(DataError, match=r"^pairs\.jsonl:1: the row has 'jpg_0' \(text\); only text can be used"):
+        read_pairs(saved(row))

@@ -17,6 +17,7 @@ from tiebreak.config import DataConfig, SourceConfig
 from tiebreak.data.containers import Block, blocks, rows
 from tiebreak.data.formats import FORMATS, Format, Pairing, RowError, detect, read_row
 from tiebreak.data.formats.cells import keys_of, kind_of
+from tiebreak.data.formats.checks import check_media
 from tiebreak.data.formats.columns import CONSTANT, KEYS, PROMPT_KEYS, SIDE_KEYS, columns_form
 from tiebreak.data.formats.form import as_options
 from tiebreak.data.formats.guesses import proposed_columns
@@ -187,6 +188,7 @@ def read_block(block: Block, file: DataFile) -> list[Record]:
                     raise RowError(
                         "unknown_format", f"found {kind_of(told)}, wanted an object; docs/data.md shows every form"
                     )
+                check_media(told)
                 hint = f"name them, as docs/data.md shows; a start: {as_options(proposed_columns(told))}"
                 raise RowError("unknown_format", f"found the keys {keys_of(told)} of no known form; {hint}")
             reading = read_row(told, form, source, file.pairing)

@@ -5,5 +5,5 @@ logps         log-probabilities by token, by completion   metrics    what a step
 packing       examples to one packed row              layout     examples to padded rows, the oracle of the other
 stats         intervals by resampling                 intervals  intervals of shares by formula
 paired        before and after, for verdicts          power      how many items a question needs
-length_control   a win rate at equal length
+length_control   a win rate at equal length           diffusion  preferences between images
 """

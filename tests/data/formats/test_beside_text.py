@@ -86,11 +86,18 @@ MEDIA = {
     "bytes": {"image_bytes": b"\xff"},
     "an address": {"image_url": {"url": "https://example.org/0.jpg"}},
     "capitals": {"Image": "0.jpg"},
+    "the second of several columns": {"image_1": "0.jpg"},
+    "a number without a line": {"image2": "0.jpg"},
+    "a number before the kind": {"img_0_url": "https://example.org/0"},
+    "a number after the kind": {"image_url_0": "https://example.org/0"},
+    "by its format, as Pick-a-Pic has it": {"jpg_0": b"\xff"},
+    "by its format, as WebDataset has it": {"png": "iVBORw0KGgo="},
 }
 NO_MEDIA = [
     {"image": None}, {"image": ""}, {"images": []}, {"images": [None]}, {"image": {"bytes": None, "path": None}},
     {"has_image": "true"}, {"num_images": 0}, {"image_description": "A cat."}, {"imagery": "words"}, {"image": "None"},
-    {"path": "a/b"}, {"file": {"path": "a.py"}},
+    {"path": "a/b"}, {"file": {"path": "a.py"}}, {"image_0_uid": "a1"}, {"image_1": None}, {"num_images_2": "7"},
+    {"figure_1": "A drawing of a cat."}, {"picturesque": "yes, it is"},
 ]  # fmt: skip
 
 

@@ -12,8 +12,11 @@ from functools import lru_cache
 from tiebreak.data.formats.form import Row
 
 _BESIDE = r"(?!(?:has|is|num|no|with|count)_)(?:\w+[_-])?"
-_ENDS = r"s?(?:[_-](?:path|file|filename|url|bytes|base64)s?)?"
-_MEDIA = re.compile(rf"{_BESIDE}(?:image|img|picture|photo|video|audio|pixel_values){_ENDS}", re.IGNORECASE)
+_NUMBER = r"(?:[_-]?\d{1,3})?"
+_ENDS = rf"s?{_NUMBER}(?:[_-](?:path|file|filename|url|bytes|base64)s?)?{_NUMBER}"
+_MEDIA = re.compile(
+    rf"{_BESIDE}(?:image|img|picture|photo|video|audio|pixel_values|jpe?g|png|webp|mp[34]|wav){_ENDS}", re.IGNORECASE
+)
 # Names that may as well be of text: there, what they hold has to look like a file, or be one.
 _MAYBE = re.compile(
     rf"{_BESIDE}(?:media|attachment|figure|screenshot|frame|speech|sound|pixel|clip|file){_ENDS}", re.IGNORECASE
