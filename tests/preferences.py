@@ -229,6 +229,12 @@ STOPPED = {"bco", "mpo", "bco_unpaired"}
 """Oracles that take the examples of their statistic apart, since no gradient flows through it."""
 
 
+def confidence(logps: Sequence[float], distributions: Sequence[Sequence[float]]) -> float:
+    """Mean over tokens of log π − log Σ_v π²: of the token that follows, and of the distribution that it is from."""
+    apart = [one - math.log(sum(p * p for p in all_of)) for one, all_of in zip(logps, distributions, strict=True)]
+    return sum(apart) / len(apart)
+
+
 def tokens_gap(p: Mapping[str, Sequence[float]], view: str, setting: Any) -> float:
     """D of a pair whose `w`, `l`, `rw`, `rl` are those of every token, as a view of tokens has it."""
     shorter = min(len(p["w"]), len(p["l"]))

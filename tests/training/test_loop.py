@@ -62,10 +62,10 @@ class _Small:
         self._scorer, self._most = scorer, most
         self.micro_batches, self.num_tokens, self.layout = scorer.micro_batches, scorer.num_tokens, scorer.layout
 
-    def tokens(self, pairs):
+    def tokens(self, pairs, beside=None):
         if self.num_tokens(pairs) > self._most:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return self._scorer.tokens(pairs)
+        return self._scorer.tokens(pairs, beside)
 
 
 def _scored_by(loaded, scorer):

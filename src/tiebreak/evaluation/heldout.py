@@ -63,7 +63,7 @@ class HeldoutPairs:
     ) -> None:
         self._policy = policy
         self._reference = reference
-        self._objective = objective
+        self._objective = objective.unweighted
         self._pairs = tuple(pairs)
         self._cut = cut
 

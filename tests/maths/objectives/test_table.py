@@ -107,7 +107,10 @@ def test_examples_are_scored_alone_as_together_unless_the_row_says_that_they_are
     said = {field.name: value for field in fields(Stated) if (value := getattr(stated, field.name)) is not None}
     alone = [
         objective(
-            *(Logps(*(of[each * at : each * at + each] for of in vars(one).values())) for one in (policy, reference)),
+            *(
+                Logps(*(of[each * at : each * at + each] for of in (one.sums, one.num_tokens)))
+                for one in (policy, reference)
+            ),
             Stated(**{key: value[at : at + 1] if value.dim() else value for key, value in said.items()}),
         ).losses
         for at in range(len(together))

@@ -14,6 +14,7 @@ import torch
 
 from tiebreak.config.losses import Terms
 from tiebreak.config.losses.loss import Loss
+from tiebreak.maths.distributions import Statistic, log_collision
 from tiebreak.maths.logps import Logps, TokenLogps
 from tiebreak.maths.losses import Losses
 from tiebreak.maths.objectives.modifiers import UNMODIFIED, Modifiers
@@ -83,7 +84,20 @@ class Objective:
 
     def summed(self, policy: TokenLogps, reference: TokenLogps | None) -> tuple[Logps, Logps | None]:
         """Return what is summed over the tokens of each completion, of policy and reference alike."""
-        return self.modifiers.summed(policy, reference)
+        ours, theirs = self.modifiers.summed(policy, reference)
+        return ours if self.beside is None else policy.confident(ours), theirs
+
+    @property
+    def beside(self) -> Statistic | None:
+        """What it has to be told of the policy's whole distributions; None where log-probabilities of tokens do."""
+        asked = (one.beside for _, one in self.terms)
+        return log_collision if self.modifiers.confidence_weights else next(filter(None, asked), None)
+
+    @property
+    def unweighted(self) -> Objective:
+        """The same without confidence weights: held-out losses before and after training are of the same pairs."""
+        terms = tuple((weight, one.unweighted) for weight, one in self.terms)
+        return replace(self, terms=terms, modifiers=replace(self.modifiers, confidence_weights=None))
 
     def __call__(self, policy: Logps, reference: Logps | None, stated: Stated = NOTHING_STATED) -> Losses:
         """Return the loss of each example; the reference may be None where the formula does not ask it."""
@@ -93,7 +107,7 @@ class Objective:
         if self.modifiers.beta_schedule is not None:
             raise ValueError("beta moves over a run: ask for the objective at one of its steps")
         seen = self.modifiers.seen(self.formula.view(policy, reference, stated))
-        return partial(self.formula.losses, **self.settings)(seen)
+        return self.modifiers.weighed(partial(self.formula.losses, **self.settings)(seen), policy)
 
     def at_start(self, reference: Logps, stated: Stated = NOTHING_STATED) -> Losses:
         """Return the losses where the policy is its reference: what every run has to begin with."""
