@@ -59,6 +59,8 @@ class State:
     """Digest of the ids of all examples seen, in their order."""
     metrics_bytes: int = 0
     """Length of metrics.jsonl; what comes after it was measured by steps that are taken again."""
+    running: tuple[float, float] = (0.0, 0.0)
+    """What the objective remembers of the steps taken: a mean and a spread, float64."""
     stopped: str | None = None
     """Why a watcher ended training before its last step."""
 

@@ -20,7 +20,7 @@ OF_PAIRS = Stated(
     *(torch.linspace(low, high, 5, dtype=torch.float64) for low, high in ((0, 1), (0.2, 3), (0, 1), (1, 0)))
 )
 OF_THUMBS = Stated(liked=torch.tensor([1.0, 0.0] * 5, dtype=torch.float64), baseline=torch.tensor(0.7).double())
-WITH_LIKELIHOOD = {"iterative_rpo", "regularised_po", "mpo"}
+WITH_LIKELIHOOD = {"alpha_dpo", "iterative_rpo", "regularised_po", "mpo"}
 """They compare with the reference, and say how likely chosen is."""
 every_objective = pytest.mark.parametrize("name", OBJECTIVES)
 

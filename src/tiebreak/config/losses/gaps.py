@@ -149,6 +149,16 @@ class Simpo(WithBeta, OfPairs):
     gamma: float = Field(1.0, ge=0, description="Margin, in units of the gap: 0.3 to 0.6 times beta.")
 
 
+class AlphaDpo(WithBeta, OfPairs):
+    """SimPO whose margin follows how far a pair has moved against the reference."""
+
+    remembers = True
+    name: Literal["alpha_dpo"] = "alpha_dpo"
+    beta: float = scale(2.5)
+    alpha: float = Field(0.2, ge=0, description="How far the margin follows, in units of beta; 0 is SimPO.")
+    gamma: float = Field(1.5, ge=0, description="Margin, in units of the gap: 0.3 to 0.6 times beta.")
+
+
 class Alphapo(WithBeta, OfPairs):
     """SimPO with a reward that is bent."""
 

@@ -18,6 +18,9 @@ class Loss(Section):
     takes_weights: ClassVar[bool] = True
     """Whether a pair's own weight has a meaning: not where the pairs of a step are mixed."""
 
+    remembers: ClassVar[bool] = False
+    """Whether it remembers the gaps of steps before."""
+
     @property
     def facts(self) -> tuple[str, ...]:
         """What it reads of what annotators said, by the names of `Preference`."""

@@ -95,6 +95,15 @@ class AotUnpaired(WithBeta):
     label_smoothing: float = smoothing(0.0)
 
 
+class BetaDpo(WithBeta):
+    """DPO whose beta follows how wide the gaps of a step are."""
+
+    remembers = True
+    name: Literal["beta_dpo"] = "beta_dpo"
+    beta: float = beta(0.1)
+    alpha: float = Field(0.6, ge=0, description="How far beta follows a nat of the step's mean gap; 0 is DPO.")
+
+
 class DrDpo(WithBeta):
     """Distributionally robust DPO: pairs that do not fit weigh less."""
 

@@ -31,4 +31,4 @@ def slopes(
     with torch.enable_grad():
         found = objective(replace(policy, sums=sums), reference, stated)
         (by_sums,) = torch.autograd.grad((weights * found.losses).sum(), sums)
-    return by_sums, Losses(found.losses.detach(), found.rewards.detach())
+    return by_sums, found.detach()

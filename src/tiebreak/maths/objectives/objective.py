@@ -17,7 +17,9 @@ from tiebreak.config.losses.loss import Loss
 from tiebreak.maths.distributions import Statistic, log_collision
 from tiebreak.maths.logps import Logps, TokenLogps
 from tiebreak.maths.losses import Losses
+from tiebreak.maths.metrics import GAP, Metrics
 from tiebreak.maths.objectives.modifiers import UNMODIFIED, Modifiers
+from tiebreak.maths.objectives.running import AT_REST, Running
 from tiebreak.maths.objectives.said import NOTHING_STATED, Stated
 from tiebreak.maths.objectives.table import OBJECTIVES, Formula
 
@@ -37,6 +39,8 @@ class Objective:
     """What changes it besides the settings of its formula."""
     moving: Mapping[str, float] = field(default_factory=dict)
     """What of its settings is of one step, by the name under which it is recorded."""
+    running: Running = AT_REST
+    """What it remembers of steps that were taken."""
     terms: tuple[tuple[float, Objective], ...] = ()
     """Weights and objectives of a sum; the formula is then that of the first one, whose rewards are the sum's."""
 
@@ -64,6 +68,14 @@ class Objective:
         beta = schedule.at(self.settings["beta"], step, num_steps)
         modifiers = replace(self.modifiers, beta_schedule=None)
         return replace(self, settings={**self.settings, "beta": beta}, modifiers=modifiers, moving={"beta": beta})
+
+    def remembering(self, running: Running) -> Objective:
+        """Return the same with what it remembers of steps before."""
+        return replace(self, running=running)
+
+    def after(self, metrics: Metrics) -> Running:
+        """Return what it remembers after a step with these metrics of all its pairs was taken."""
+        return self.running.after(metrics[GAP]) if GAP in metrics.names else self.running
 
     @property
     def at_end(self) -> Objective:
@@ -107,6 +119,7 @@ class Objective:
         if self.modifiers.beta_schedule is not None:
             raise ValueError("beta moves over a run: ask for the objective at one of its steps")
         seen = self.modifiers.seen(self.formula.view(policy, reference, stated))
+        seen = seen if self.running == AT_REST else replace(seen, running=self.running)
         return self.modifiers.weighed(partial(self.formula.losses, **self.settings)(seen), policy)
 
     def at_start(self, reference: Logps, stated: Stated = NOTHING_STATED) -> Losses:

@@ -17,6 +17,7 @@ from torch import Tensor
 from tiebreak.maths.logps import Logps, TokenLogps
 from tiebreak.maths.losses import Losses
 from tiebreak.maths.objectives.objective import Objective
+from tiebreak.maths.objectives.running import Running
 from tiebreak.maths.objectives.said import Stated
 from tiebreak.records import TokenizedThumb
 
@@ -46,6 +47,10 @@ class WorkedObjective:
     def at(self, step: int, num_steps: int) -> WorkedObjective:
         """Return the objective as it is at step 0 .. num_steps − 1 of a run: where its beta moves."""
         return WorkedObjective(self.objective.at(step, num_steps))
+
+    def remembering(self, mean: float, spread: float) -> WorkedObjective:
+        """Return the objective as it is after steps whose gaps had this running mean and spread, where it reads any."""
+        return WorkedObjective(self.objective.remembering(Running(mean, spread)))
 
     @property
     def formula(self) -> str:
