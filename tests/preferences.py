@@ -139,6 +139,27 @@ def dr_dpo(pairs: Sequence[Pair], beta: float, beta_prime: float) -> float:
     return -beta_prime * math.log(sum(fits) / len(fits))
 
 
+def beta_dpo(
+    pairs: Sequence[Pair], beta: float, alpha: float, before: float = 0.0, shift: Sequence[Pair] | None = None
+) -> float:
+    """`before`: M_0. `shift`: the examples that β_t is of, as in `bco`."""
+    seen = pairs if shift is None else shift
+    own = max(1e-3, beta * (1 + alpha * (sum(gap(p) for p in seen) / len(seen) - before)))
+    return sum(psi(own * gap(p)) for p in pairs) / len(pairs)
+
+
+def alpha_dpo(
+    pairs: Sequence[Pair], beta: float, alpha: float, gamma: float, before: tuple[float, float] = (0.0, 1e-3),
+    shift: Sequence[Pair] | None = None,
+) -> float:  # fmt: skip
+    """`before`: μ and s, never below 1e-3. `shift`: the examples that z is of, which no gradient flows through."""
+    total = 0.0
+    for p, still in zip(pairs, pairs if shift is None else shift, strict=True):
+        z = (mean_gap(still) - before[0]) / before[1]
+        total += psi(beta * (a_w(p) - a_l(p)) - gamma - alpha * beta * z)
+    return total / len(pairs)
+
+
 def orpo(p: Pair, beta: float) -> float:
     return -a_w(p) + beta * psi(log_odds(a_w(p)) - log_odds(a_l(p)))
 
@@ -196,6 +217,7 @@ ORACLES: dict[str, Callable[..., float]] = {
     "dpop": each(lambda p, beta, penalty: psi(beta * (gap(p) - penalty * max(0.0, p["rw"] - p["w"])))),
     "dpo_shift": each(lambda p, beta, shift: psi(beta * ((p["w"] - p["rw"]) - shift * (p["l"] - p["rl"])))),
     "simpo": each(simpo),
+    "alpha_dpo": alpha_dpo,
     "alphapo": each(alphapo),
     "repo": each(lambda p, gamma: max(0.0, gamma - (a_w(p) - a_l(p)))),
     "nca": each(nca),
@@ -209,6 +231,7 @@ ORACLES: dict[str, Callable[..., float]] = {
     "sft": each(sft),
     "aot": aot,
     "aot_unpaired": aot_unpaired,
+    "beta_dpo": beta_dpo,
     "dr_dpo": dr_dpo,
     "orpo": each(orpo),
     "cpo": each(cpo),
@@ -225,8 +248,14 @@ ORACLES: dict[str, Callable[..., float]] = {
     "bco_unpaired": bco_unpaired,
     "apo_zero_unpaired": alone(lambda p, u, beta: -sigmoid(beta * u), lambda p, u, beta: sigmoid(beta * u)),
 }
-STOPPED = {"bco", "mpo", "bco_unpaired"}
+STOPPED = {"bco", "mpo", "bco_unpaired", "beta_dpo", "alpha_dpo"}
 """Oracles that take the examples of their statistic apart, since no gradient flows through it."""
+
+
+def confidence(logps: Sequence[float], distributions: Sequence[Sequence[float]]) -> float:
+    """Mean over tokens of log π − log Σ_v π²: of the token that follows, and of the distribution that it is from."""
+    apart = [one - math.log(sum(p * p for p in all_of)) for one, all_of in zip(logps, distributions, strict=True)]
+    return sum(apart) / len(apart)
 
 
 def tokens_gap(p: Mapping[str, Sequence[float]], view: str, setting: Any) -> float:

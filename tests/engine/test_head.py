@@ -9,7 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import oracles
 from tiebreak.engine import head as under_test
-from tiebreak.engine.head import Head, plain_token_logps, token_logps
+from tiebreak.engine.head import Head, plain_beside, plain_token_logps, token_logps, token_logps_beside
+from tiebreak.maths.distributions import log_collision
 
 ROWS, TIME, VOCABULARY = 3, 7, 5
 PROMPT, LENGTH = [2, 4, 2], [7, 5, 3]
@@ -259,3 +260,33 @@ def test_targets_of_other_positions_are_refused():
     hidden, targets, head, _ = _inputs(trained=False)
     with pytest.raises(TypeCheckError):
         token_logps(hidden[1:], targets, head)
+
+
+# -------------------------------------------------------------------------------------- a number of whole distributions
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_statistic_of_each_distribution_comes_from_the_same_pass_and_changes_nothing(trained, memory):
+    hidden, targets, head, gradient = _inputs(trained=trained)
+    plain = token_logps(hidden, targets, head)
+    found, beside = token_logps_beside(hidden, targets, head, log_collision)
+    assert torch.equal(found, plain) and not beside.requires_grad
+    logits = hidden.detach().double() @ head.weight.detach().double().T + head.bias.detach().double()
+    _assert_near(beside.double(), logits.softmax(-1).square().sum(-1).log(), 1e-5)
+    found.backward(gradient)
+    own = hidden.grad.clone()
+    hidden.grad = None
+    plain.backward(gradient)
+    assert torch.equal(hidden.grad, own)
+
+
+def test_of_logits_it_is_that_of_the_scored_positions_row_after_row():
+    logits, _, mask, first = _case()
+    found = plain_beside(logits[:, first:-1].requires_grad_(), mask, first, log_collision)
+    wanted = [
+        sum(p * p for p in logits[row, place].double().softmax(-1).tolist())
+        for row in range(ROWS)
+        for place in range(PROMPT[row] - 1, LENGTH[row] - 1)
+    ]
+    assert found.double().exp().tolist() == pytest.approx(wanted, rel=1e-6)
+    assert not found.requires_grad

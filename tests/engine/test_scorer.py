@@ -14,7 +14,9 @@ from transformers import (
 
 import oracles
 from families import Bare
+from preferences import confidence
 from tiebreak.engine.scorer import PackedScorer, PlainScorer
+from tiebreak.maths.distributions import log_collision
 from tiebreak.maths.layout import lay_out
 from tiebreak.maths.logps import TokenLogps
 from tiny import EOS, PAD, load, scores, settings, token_pairs
@@ -101,6 +103,22 @@ def test_scores_equal_the_float64_oracle(policy, exact):
         assert found.chosen[index].item() == pytest.approx(chosen[0], rel=2e-6)
         assert found.rejected[index].item() == pytest.approx(rejected[0], rel=2e-6)
         assert (found.chosen_num_tokens[index], found.rejected_num_tokens[index]) == (chosen[1], rejected[1])
+
+
+def test_how_confident_a_model_is_of_a_completion_equals_the_float64_oracle_in_every_layout(policy, exact):
+    pairs = token_pairs(5)
+    policy.network.eval()
+    tokens = policy.score(pairs, log_collision)
+    found = iter(tokens.confident(tokens.summed()).confidence.tolist())
+    assert tokens.values.requires_grad and not tokens.beside.requires_grad
+    assert torch.equal(tokens.values, policy.score(pairs).values)
+    for pair in pairs:
+        for completion in pair.completions:
+            with torch.no_grad():
+                logits = exact(input_ids=torch.tensor([[*pair.prompt_ids, *completion]])).logits[0]
+            said = logits[len(pair.prompt_ids) - 1 : -1].log_softmax(-1)
+            logps = [row[token].item() for row, token in zip(said, completion, strict=True)]
+            assert next(found) == pytest.approx(confidence(logps, said.exp().tolist()), rel=1e-5, abs=1e-6)
 
 
 def test_gradients_equal_the_float64_oracle_in_training_mode_too(policy, exact):

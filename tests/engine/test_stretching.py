@@ -11,6 +11,7 @@ from families import DECODER, HEADS_OF_8, build, chosen_scorer, plain, raw
 from tiebreak.engine.answers.answerer import Sampling
 from tiebreak.engine.answers.local import generate
 from tiebreak.engine.stretching import forget_lengths, stretching_of
+from tiebreak.maths.distributions import log_collision
 from tiebreak.records import TokenizedPair
 from tiny import EOS, PAD, token_pairs
 
@@ -89,6 +90,14 @@ def test_a_pair_has_one_value_alone_and_in_any_company_and_order(network):
     for company in (PAIRS, PAIRS[::-1], PAIRS[3:7], *([pair] for pair in PAIRS)):
         for name, found in _together(network, company).items():
             assert torch.allclose(found, wanted[name], atol=1e-4), name
+
+
+def test_so_has_a_number_of_its_distributions(network):
+    with torch.no_grad():
+        alone = [plain(network).tokens([pair], log_collision).beside for pair in PAIRS]
+        together = plain(network).tokens(PAIRS, log_collision)
+    assert torch.allclose(together.beside, torch.cat(alone), atol=1e-4)
+    assert torch.equal(together.values, plain(network).tokens(PAIRS).values)
 
 
 def test_rows_that_share_a_forward_pass_would_change_each_other(network, monkeypatch):

@@ -40,6 +40,8 @@ TRAJECTORIES = {
     "apo_zero": ({"name": "apo_zero", "beta": 0.3}, 3, 1.0),
     "apo_down": ({"name": "apo_down", "beta": 0.3}, 3, 1.0),
     "discopop": ({"name": "discopop", "beta": 0.3}, 3, 0.0),
+    # Its weights are not clamped since 0.29.
+    "dpo, confident": ({"name": "dpo", "beta": 0.3, "confidence_weights": "raw"}, 3, 0.0),
     "dpo under js": ({"name": "dpo", "beta": 0.3, "divergence": "js"}, 3, 0.0),
     "hinge under forward_kl": ({"name": "hinge", "beta": 0.3, "divergence": "forward_kl"}, 3, 0.0),
     # Its coefficient is 1 − α of the paper since 0.29.

@@ -159,6 +159,7 @@ def _loss(config: Config) -> dict[str, Any]:
     """
     loss = config.loss
     said = {"beta": getattr(loss, "beta", getattr(loss, "tau", 0.1)), "loss_type": [LOSS_TYPES[loss.name]]}
+    said |= {"use_weighting": True} if getattr(loss, "confidence_weights", None) else {}
     if getattr(loss, "divergence", None):
         said |= {"f_divergence_type": DIVERGENCES[loss.divergence]}
         said |= {"f_alpha_divergence_coef": 1 - loss.divergence_alpha} if loss.divergence_alpha else {}

@@ -62,10 +62,10 @@ class _Small:
         self._scorer, self._most = scorer, most
         self.micro_batches, self.num_tokens, self.layout = scorer.micro_batches, scorer.num_tokens, scorer.layout
 
-    def tokens(self, pairs):
+    def tokens(self, pairs, beside=None):
         if self.num_tokens(pairs) > self._most:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return self._scorer.tokens(pairs)
+        return self._scorer.tokens(pairs, beside)
 
 
 def _scored_by(loaded, scorer):
@@ -207,6 +207,33 @@ def test_a_beta_that_moves_is_recorded_seen_by_watchers_and_the_same_after_a_kil
     resumed = run(cut, PAIRS, tmp_path / "cut")
     assert same(weights(resumed.loaded.policy.network), weights(whole.loaded.policy.network))
     assert [row["beta"] for row in resumed.rows()] == betas
+
+
+@pytest.mark.parametrize("name", ["beta_dpo", "alpha_dpo"])
+def test_what_an_objective_remembers_moves_once_a_step_and_is_the_same_after_a_kill(name, tiny_model, tmp_path):
+    seen = []
+
+    class Looks:
+        def due(self, step):
+            return True
+
+        def look(self, step, objective):
+            seen.append(objective.running)
+            return Seen({})
+
+    def set_up(folder):
+        return settings(tiny_model, loss={"name": name}, reference__store=str(folder / "store"), **TWICE)
+
+    whole = run(set_up(tmp_path / "whole"), PAIRS, tmp_path / "whole", watchers=[Looks()])
+    assert seen[0] == (0.0, 0.0) and seen[-1] == whole.outcome.running
+    assert [mean for mean, _ in seen[1:]] == pytest.approx(
+        [0.9 * before[0] + 0.1 * row["logratio_gap"] for before, row in zip(seen, whole.rows(), strict=False)], rel=1e-5
+    )
+    assert whole.outcome.running[1] > 0
+    _cut_off(set_up(tmp_path / "cut"), tmp_path / "cut", 4)
+    resumed = run(set_up(tmp_path / "cut"), PAIRS, tmp_path / "cut")
+    assert resumed.outcome.running == whole.outcome.running
+    assert same(weights(resumed.loaded.policy.network), weights(whole.loaded.policy.network))
 
 
 # ------------------------------------------------------------------------------------------------------- stopping early

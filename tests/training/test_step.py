@@ -33,6 +33,9 @@ TERMS = {"terms": [{"name": "aot", "beta": 0.3}, {"name": "simpo", "weight": 0.3
 OBJECTIVES["dpo, desensitised"] = Objective.of(SECTIONS["dpo"](length_desensitised=0.3))
 OBJECTIVES["dpo, decaying"] = Objective.of(SECTIONS["dpo"](token_decay=0.8))
 OBJECTIVES["dpo, humanline"] = Objective.of(SECTIONS["dpo"](humanline=(-0.02, 0.05)))
+OBJECTIVES["simpo, confident"] = Objective.of(SECTIONS["simpo"](confidence_weights="clamped"))
+CONFIDENT = {"terms": [{"name": "dpo", "confidence_weights": "raw"}, "bco", {"name": "sft", "weight": 0.2}]}
+OBJECTIVES["a sum, confident"] = Objective.of(build_config({"loss": CONFIDENT}).loss)
 OBJECTIVES["hinge under chi_po"] = Objective.of(SECTIONS["hinge"](divergence="chi_po", max_reward=2.0))
 OBJECTIVES["a sum"] = Objective.of(build_config({"loss": TERMS}).loss)
 
@@ -58,7 +61,9 @@ def _gain(loaded, thumbs):
 def _undivided(loaded, objective):
     """The plain thing: one graph of all examples, one backward pass."""
     examples = _examples(objective)
-    policy, reference = objective.summed(loaded.policy.score(examples), loaded.reference.logps(examples))
+    policy, reference = objective.summed(
+        loaded.policy.score(examples, objective.beside), loaded.reference.logps(examples)
+    )
     loaded.policy.network.zero_grad()
     stated = Stated.of(examples, objective.facts, policy.sums)
     if objective.formula.asks_baseline:

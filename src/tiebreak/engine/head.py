@@ -8,7 +8,7 @@ by the incoming scalar. That is two matrix products of vocabulary size in place 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,11 +18,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tiebreak.engine.products import times_weight
+from tiebreak.maths.distributions import Statistic
 
 CHUNK = 128
 """Scored positions whose logits are held at once."""
 KEPT_BYTES = 256 * 2**20
 """A trainable head keeps the probabilities of this many bytes for its backward pass and computes the rest again."""
+
+
+Passing = Callable[[slice, Tensor], None]
+"""Is shown the log-probabilities of some scored positions, as they pass by."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +65,34 @@ def token_logps(
     hidden: Float[Tensor, "scored hidden"], targets: Int[Tensor, " scored"], head: Head
 ) -> Float[Tensor, " scored"]:
     """Return log p(target) in nats, fp32, with a gradient by the hidden states and by a head that is trained."""
+    return token_logps_beside(hidden, targets, head, None)[0]
+
+
+def token_logps_beside(
+    hidden: Float[Tensor, "scored hidden"], targets: Int[Tensor, " scored"], head: Head, statistic: Statistic | None
+) -> tuple[Float[Tensor, " scored"], Float[Tensor, " scored"] | None]:
+    """Return `token_logps`, and what a statistic says of each whole distribution: fp32, without a gradient.
+
+    The statistic sees the distributions while they are there, so nothing is computed twice.
+    """
     if head.weight.dtype != hidden.dtype:
         bias = None if head.bias is None else head.bias.to(hidden.dtype)
         head = replace(head, weight=head.weight.to(hidden.dtype), bias=bias)
+    beside = None if statistic is None else hidden.new_empty(len(targets), dtype=torch.float32)
+
+    def passing(part: slice, logps: Tensor) -> None:
+        if statistic is not None and beside is not None:
+            beside[part] = statistic(logps)
+
     needs_grad = torch.is_grad_enabled()
     trained = head.weight.requires_grad or (head.bias is not None and head.bias.requires_grad)
     if not needs_grad or not trained:
-        found: Tensor = _FrozenHead.apply(hidden, targets, head, needs_grad and hidden.requires_grad)  # type: ignore[no-untyped-call]
+        found: Tensor = _FrozenHead.apply(  # type: ignore[no-untyped-call]
+            hidden, targets, head, needs_grad and hidden.requires_grad, passing
+        )
     else:
-        found = _TrainedHead.apply(hidden, head.weight, head.bias, targets, head)  # type: ignore[no-untyped-call]
-    return found
+        found = _TrainedHead.apply(hidden, head.weight, head.bias, targets, head, passing)  # type: ignore[no-untyped-call]
+    return found, beside
 
 
 def plain_token_logps(
@@ -87,6 +110,17 @@ def plain_token_logps(
     logits = logits.float()
     # Selected, not multiplied by a mask: padding may hold inf, and inf * 0 is NaN.
     return (logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1))[scored]
+
+
+def plain_beside(
+    logits: Float[Tensor, "rows kept vocabulary"],
+    completion_mask: Bool[Tensor, "rows time"],
+    first: int,
+    statistic: Statistic,
+) -> Float[Tensor, " scored"]:
+    """Return what a statistic says of the distribution of each scored token, row after row, without a gradient."""
+    scored = logits.detach()[completion_mask[:, first + 1 :]]
+    return torch.cat([statistic(scored[part].float().log_softmax(-1)) for part in _chunks(len(scored))])
 
 
 def _chunks(num: int) -> Iterator[slice]:
@@ -111,13 +145,14 @@ class _FrozenHead(torch.autograd.Function):
     """Two products: the logits, and the gradient of each log-probability by its hidden state."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, targets: Tensor, head: Head, needs_grad: bool) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, targets: Tensor, head: Head, needs_grad: bool, passing: Passing) -> Tensor:
         found = hidden.new_empty(len(targets), dtype=torch.float32)
         slopes_by_hidden = torch.empty_like(hidden) if needs_grad else None
         for part in _chunks(len(targets)):
             logits = head.logits(hidden[part])
             logps = logits.log_softmax(-1)
             found[part] = _picked(logps, targets[part])
+            passing(part, logps)
             if slopes_by_hidden is not None:
                 slopes = _slopes(logps, logits, targets[part], head)
                 slopes_by_hidden[part] = times_weight(slopes.to(hidden.dtype), head.weight.T)
@@ -129,14 +164,22 @@ class _FrozenHead(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (slopes_by_hidden,) = ctx.saved_tensors
-        return slopes_by_hidden * gradient.unsqueeze(1).to(slopes_by_hidden.dtype), None, None, None
+        return slopes_by_hidden * gradient.unsqueeze(1).to(slopes_by_hidden.dtype), None, None, None, None
 
 
 class _TrainedHead(torch.autograd.Function):
     """Three products where the probabilities could be kept, four where they are computed again."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, head: Head) -> Tensor:
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        head: Head,
+        passing: Passing,
+    ) -> Tensor:
         found = hidden.new_empty(len(targets), dtype=torch.float32)
         kept: dict[int, Tensor] = {}
         affordable = KEPT_BYTES // (4 * weight.shape[0] * CHUNK)
@@ -144,6 +187,7 @@ class _TrainedHead(torch.autograd.Function):
             logits = head.logits(hidden[part])
             logps = logits.log_softmax(-1)
             found[part] = _picked(logps, targets[part])
+            passing(part, logps)
             if len(kept) < affordable:
                 kept[part.start] = _slopes(logps, logits, targets[part], head)
         ctx.save_for_backward(hidden, weight, *(() if bias is None else (bias,)), targets, *kept.values())
@@ -169,4 +213,4 @@ class _TrainedHead(torch.autograd.Function):
             by_weight.addmm_(slopes.T, hidden[part])
             if by_bias is not None:
                 by_bias += slopes.sum(0)
-        return by_hidden, by_weight, by_bias, None, None
+        return by_hidden, by_weight, by_bias, None, None, None

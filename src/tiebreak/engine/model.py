@@ -32,6 +32,7 @@ from tiebreak.engine.scorer import Scorer
 from tiebreak.engine.sources import Source
 from tiebreak.engine.weights import weights_digest
 from tiebreak.fingerprint import fingerprint
+from tiebreak.maths.distributions import Statistic
 from tiebreak.maths.logps import TokenLogps
 from tiebreak.records import Example
 
@@ -59,9 +60,12 @@ class Model:
     now: datetime | None = None
     """What a chat template that reads the clock is told; None where it reads none."""
 
-    def score(self, examples: Sequence[Example]) -> TokenLogps:
-        """Return the log-probability of every scored token, with a gradient where the weights have one."""
-        return self.scorer.tokens(examples)
+    def score(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
+        """Return the log-probability of every scored token, with a gradient where the weights have one.
+
+        A statistic of its whole distribution comes from the same pass, without a gradient.
+        """
+        return self.scorer.tokens(examples, beside)
 
     def answer(self, chats: Sequence[Chat], sampling: Sampling, done: Done = nothing) -> list[Answer]:
         """Return `sampling.num` answers for each chat, chat after chat; `done` is told chats as they are made.

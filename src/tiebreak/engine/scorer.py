@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from tiebreak.engine.attention import PackedLayout, causal_model, use_packed_attention, use_plain_attention
-from tiebreak.engine.head import head_of, plain_token_logps, token_logps
+from tiebreak.engine.head import head_of, plain_beside, plain_token_logps, token_logps_beside
 from tiebreak.engine.products import filling
 from tiebreak.engine.stretching import forget_lengths, stretching_of
 from tiebreak.errors import ModelError
+from tiebreak.maths.distributions import Statistic
 from tiebreak.maths.layout import lay_out, micro_batches, num_padded
 from tiebreak.maths.logps import TokenLogps
 from tiebreak.maths.packing import PackedRow, num_packed, pack, packed_micro_batches
@@ -42,8 +43,8 @@ class Scorer(Protocol):
     def num_tokens(self, examples: Sequence[Example]) -> int:
         """Return the tokens that one micro-batch of these examples costs in this layout."""
 
-    def tokens(self, examples: Sequence[Example]) -> TokenLogps:
-        """Return the log-probability of every scored token."""
+    def tokens(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
+        """Return the log-probability of every scored token, and what a statistic says of its distribution."""
 
     def read(self, examples: Sequence[Example]) -> tuple[TokenLogps, Tensor]:
         """Return `tokens`, and from the same pass [completions, hidden], fp32: what the head is given, averaged.
@@ -84,17 +85,15 @@ class PlainScorer:
         """Return the size of the padded rectangle."""
         return num_padded(examples)
 
-    def tokens(self, examples: Sequence[Example]) -> TokenLogps:
+    def tokens(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
         """Return the log-probability of every scored token; cost grows with the padded size."""
         use_plain_attention(self._network)
         rows, parties = self._parties(examples)
         if len(parties) == 1:
-            return self._together(examples)[0]
-        found: dict[int, Tensor] = {}
-        for places in parties:
-            found |= zip(places, self._together([rows[place] for place in places])[0].rows(), strict=True)
-        values = [found[place] for place in range(len(rows))]
-        return TokenLogps(torch.cat(values), tuple(map(len, values)))
+            return self._together(examples, beside)[0]
+        found = [self._together([rows[place] for place in places], beside)[0] for places in parties]
+        order = [place for places in parties for place in places]
+        return TokenLogps.concatenated(found).picked([order.index(place) for place in range(len(rows))])
 
     def read(self, examples: Sequence[Example]) -> tuple[TokenLogps, Tensor]:
         """Return `tokens` and the mean hidden state of each completion; holds the states of all layers for a while."""
@@ -114,7 +113,9 @@ class PlainScorer:
         rows = [_Row(example.prompt_ids, (completion,)) for example in examples for completion in example.completions]
         return rows, self._stretching.parties(len(row.prompt_ids) + len(row.completions[0]) for row in rows)
 
-    def _together(self, examples: Sequence[Example], *, with_states: bool = False) -> tuple[TokenLogps, Tensor]:
+    def _together(
+        self, examples: Sequence[Example], beside: Statistic | None = None, *, with_states: bool = False
+    ) -> tuple[TokenLogps, Tensor]:
         """Score in one forward pass; the states are [scored, hidden], none unless they are asked for."""
         if self._stretching.grows:
             forget_lengths(self._network)
@@ -129,12 +130,15 @@ class PlainScorer:
                 use_cache=False,
             )
         values = plain_token_logps(said.logits, batch.input_ids, batch.completion_mask, batch.first_scored)
+        numbers = (
+            None if beside is None else plain_beside(said.logits, batch.completion_mask, batch.first_scored, beside)
+        )
         states = said.logits.new_empty(0)
         if with_states:
             if not said.hidden_states:
                 raise ModelError(f"{type(causal_model(self._network)).__name__}: tells no hidden states")
             states = said.hidden_states[-1][:, :-1][batch.completion_mask[:, 1:]]
-        return TokenLogps(values, batch.num_tokens), states
+        return TokenLogps(values, batch.num_tokens, numbers), states
 
 
 @dataclass(frozen=True)
@@ -173,13 +177,14 @@ class PackedScorer:
         """Return the length of the row."""
         return num_packed(examples)
 
-    def tokens(self, examples: Sequence[Example]) -> TokenLogps:
+    def tokens(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
         """Return the log-probability of every scored token; cost grows with the unique tokens."""
         use_packed_attention(self._scored.causal)
         row = pack(examples)
         row = row.filled(filling(row.input_ids.numel(), self._device, self._dtype)).to(self._device)
-        values = self._scored(row, PackedLayout(row.segments, self.windows))
-        return TokenLogps(values.index_select(0, row.completion_tokens), row.num_tokens)
+        values, numbers = self._scored(row, PackedLayout(row.segments, self.windows), beside)
+        told = None if numbers is None else numbers.index_select(0, row.completion_tokens)
+        return TokenLogps(values.index_select(0, row.completion_tokens), row.num_tokens, told)
 
     def read(self, examples: Sequence[Example]) -> tuple[TokenLogps, Tensor]:
         """Return `tokens` and the mean hidden state of each completion."""
@@ -187,7 +192,7 @@ class PackedScorer:
         row = pack(examples)
         row = row.filled(filling(row.input_ids.numel(), self._device, self._dtype)).to(self._device)
         states = self._scored.states(row, PackedLayout(row.segments, self.windows))
-        values = self._scored.logps(states, row)
+        values, _ = self._scored.logps(states, row)
         logps = TokenLogps(values.index_select(0, row.completion_tokens), row.num_tokens)
         return logps, _means(states.index_select(0, row.completion_tokens), row.num_tokens)
 
@@ -203,9 +208,11 @@ class BackboneAndHead(nn.Module):
         self.causal = causal
         self._dtype = dtype
 
-    def forward(self, row: PackedRow, layout: PackedLayout) -> Tensor:
-        """Return [scored]; the row is on the module's device."""
-        return self.logps(self.states(row, layout), row)
+    def forward(
+        self, row: PackedRow, layout: PackedLayout, beside: Statistic | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return [scored], and what a statistic says of each distribution; the row is on the module's device."""
+        return self.logps(self.states(row, layout), row, beside)
 
     def states(self, row: PackedRow, layout: PackedLayout) -> Tensor:
         """Return [scored, hidden]: the states that the head turns into what is said of each scored token."""
@@ -219,11 +226,11 @@ class BackboneAndHead(nn.Module):
         found: Tensor = hidden[0].index_select(0, row.predictors).to(self._dtype)
         return found
 
-    def logps(self, states: Tensor, row: PackedRow) -> Tensor:
-        """Return [scored] from the states."""
+    def logps(self, states: Tensor, row: PackedRow, beside: Statistic | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return [scored] from the states, and what a statistic says of each distribution."""
         head = head_of(self.causal)
         assert head is not None, "the self-check lets no model without a plain head come here"  # noqa: S101
-        return token_logps(states, row.targets, head)
+        return token_logps_beside(states, row.targets, head, beside)
 
 
 def _means(states: Tensor, num_tokens: Sequence[int]) -> Tensor:

@@ -63,7 +63,7 @@ class HeldoutPairs:
     ) -> None:
         self._policy = policy
         self._reference = reference
-        self._objective = objective
+        self._objective = objective.unweighted
         self._pairs = tuple(pairs)
         self._cut = cut
 
@@ -118,7 +118,7 @@ class HeldoutPairs:
         with self._reference.model() as frozen:
             models = [[model.identity, model.scorer.layout] for model in (self._policy, frozen)]
         objective = self._objective
-        return [*models, objective.name, dict(objective.settings), asdict(objective.modifiers)]
+        return [*models, objective.name, dict(objective.settings), asdict(objective.modifiers), list(objective.running)]
 
     def _score(self, pairs: Sequence[Example]) -> list[Evidence]:
         faults.point("evaluate")

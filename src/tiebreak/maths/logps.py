@@ -7,7 +7,7 @@ sides: an objective takes the view of its examples, `paired` where they are pair
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -35,6 +35,8 @@ class Logps:
 
     sums: Float[Tensor, " completions"]
     num_tokens: Int[Tensor, " completions"]
+    confidence: Float[Tensor, " completions"] | None = None
+    """Mean over a completion's tokens of log π − log Σ_v π², nats, without a gradient; None where nobody asked."""
 
     def paired(self) -> PairLogps:
         """Return a view for examples of two completions each, chosen before rejected."""
@@ -42,12 +44,17 @@ class Logps:
 
     def detach(self) -> Logps:
         """Return the same numbers without a gradient."""
-        return Logps(self.sums.detach(), self.num_tokens)
+        return replace(self, sums=self.sums.detach())
 
     @staticmethod
     def concatenated(parts: Sequence[Logps]) -> Logps:
         """Return the completions of several micro-batches as one."""
-        return Logps(torch.cat([part.sums for part in parts]), torch.cat([part.num_tokens for part in parts]))
+        confidences = [part.confidence for part in parts if part.confidence is not None]
+        return Logps(
+            torch.cat([part.sums for part in parts]),
+            torch.cat([part.num_tokens for part in parts]),
+            torch.cat(confidences) if len(confidences) == len(parts) else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,8 @@ class TokenLogps:
     values: Float[Tensor, " tokens"]
     num_tokens: tuple[int, ...]
     """Of each completion."""
+    beside: Float[Tensor, " tokens"] | None = None
+    """What a statistic says of each token's whole distribution, without a gradient; None where none was asked."""
 
     def __post_init__(self) -> None:
         if self.values.numel() != sum(self.num_tokens):
@@ -65,6 +74,33 @@ class TokenLogps:
     def rows(self) -> tuple[Float[Tensor, " completion"], ...]:
         """Return the values of each completion."""
         return torch.split(self.values, list(self.num_tokens))
+
+    def picked(self, places: Sequence[int]) -> TokenLogps:
+        """Return some completions, in the order of these places."""
+        beside = None if self.beside is None else torch.split(self.beside, list(self.num_tokens))
+        rows = self.rows()
+        return TokenLogps(
+            torch.cat([rows[place] for place in places]),
+            tuple(self.num_tokens[place] for place in places),
+            None if beside is None else torch.cat([beside[place] for place in places]),
+        )
+
+    @staticmethod
+    def concatenated(parts: Sequence[TokenLogps]) -> TokenLogps:
+        """Return the completions of several passes as one."""
+        besides = [part.beside for part in parts if part.beside is not None]
+        return TokenLogps(
+            torch.cat([part.values for part in parts]),
+            tuple(num for part in parts for num in part.num_tokens),
+            torch.cat(besides) if besides else None,
+        )
+
+    def confident(self, logps: Logps) -> Logps:
+        """Return sums of these completions with their confidence, where `beside` is log Σ_v π² of each token."""
+        if self.beside is None:
+            raise ValueError("of these tokens nobody asked how the whole distribution lies")
+        apart = torch.split(self.values.detach() - self.beside, list(self.num_tokens))
+        return replace(logps, confidence=torch.stack([row.mean() for row in apart]))
 
     def desensitised(self, share: float) -> Logps:
         """Return a sum for each completion of pairs in which tokens beyond the length of the pair's shorter one count

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -15,10 +15,20 @@ class Losses:
 
     losses: Float[Tensor, " examples"]
     rewards: Float[Tensor, " completions"]
+    gaps: Float[Tensor, " examples"] | None = None
+    """What the objective remembers of its pairs, without a gradient; None where it remembers nothing."""
 
     @staticmethod
     def of_pairs(
-        losses: Float[Tensor, " pairs"], chosen: Float[Tensor, " pairs"], rejected: Float[Tensor, " pairs"]
+        losses: Float[Tensor, " pairs"],
+        chosen: Float[Tensor, " pairs"],
+        rejected: Float[Tensor, " pairs"],
+        gaps: Float[Tensor, " pairs"] | None = None,
     ) -> Losses:
         """Return losses of pairs with the rewards of both sides."""
-        return Losses(losses, torch.stack([chosen, rejected], dim=1).flatten())
+        rewards = torch.stack([chosen, rejected], dim=1).flatten()
+        return Losses(losses, rewards, None if gaps is None else gaps.detach())
+
+    def detach(self) -> Losses:
+        """Return the same numbers without a gradient."""
+        return replace(self, losses=self.losses.detach(), rewards=self.rewards.detach())

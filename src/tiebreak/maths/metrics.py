@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 LOSS = "loss"
 """The first metric of every objective."""
+GAP = "logratio_gap"
+"""Of objectives that remember gaps of steps before: the one that they remember, of each pair."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def pair_metrics(losses: Losses, policy: Logps, _: object = None) -> Metrics:
         "rewards/accuracies": wins(chosen - rejected),
         "logps/chosen": logps.chosen,
         "logps/rejected": logps.rejected,
-    }
+    } | ({} if losses.gaps is None else {GAP: losses.gaps})
     return Metrics(tuple(columns), torch.stack([column.detach().float() for column in columns.values()], dim=1))
 
 

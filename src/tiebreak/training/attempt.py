@@ -69,6 +69,7 @@ def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Not
                     num_steps=outcome.num_steps,
                     num_steps_done=outcome.num_steps_done,
                     num_rollbacks=outcome.num_rollbacks,
+                    running=list(outcome.running) if config.loss.remembers else None,
                     training_seconds=round(outcome.seconds, 1),
                     peak_memory_bytes=peak_memory_bytes(policy.device),
                     reference_moves=ready.loaded.moving and ready.loaded.moving.as_dict(),

@@ -61,6 +61,8 @@ class State:
     """Length of metrics.jsonl; what comes after it was measured by steps that are taken again."""
     metrics_sha256: str = ""
     """Digest of so much of it."""
+    running: tuple[float, float] = (0.0, 0.0)
+    """What the objective remembers of the steps taken: a mean and a spread, float64."""
     stopped: str | None = None
     """Why a watcher ended training before its last step."""
 

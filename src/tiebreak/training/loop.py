@@ -24,7 +24,7 @@ from tiebreak.engine.reference.kinds import Reference
 from tiebreak.errors import NotFinite, RunError
 from tiebreak.evaluation.watching import Watcher
 from tiebreak.fingerprint import derive_seed
-from tiebreak.maths.objectives import Objective
+from tiebreak.maths.objectives import Objective, Running
 from tiebreak.progress import Advance, Progress
 from tiebreak.records import Example
 from tiebreak.training.budget import Budget
@@ -77,6 +77,8 @@ class Outcome:
     num_steps_done: int
     seconds: float
     num_rollbacks: int = 0
+    running: tuple[float, float] = (0.0, 0.0)
+    """What the objective remembers of the steps."""
 
 
 def train(course: Course, progress: Progress, *, start: Path | None, stop: Stop) -> Outcome:
@@ -100,7 +102,7 @@ def train(course: Course, progress: Progress, *, start: Path | None, stop: Stop)
         course.checkpoints.restore(start, course.parts)  # before it is asked: what it had said stays what it was
     course.reference.begin(course.asked, course.budget.cut, progress)
     if start is None:
-        _watch(course, 0)
+        _watch(course, State())
     policy.network.train()
     pace = Pace(policy, progress)
     with progress.stage("training", course.total) as advance, _own_randomness(policy, course.settings.seed):
@@ -120,7 +122,7 @@ def train(course: Course, progress: Progress, *, start: Path | None, stop: Stop)
     pace.ended()
     if state.stopped:
         progress.say(f"training ended after step {state.step} of {course.total}: {state.stopped}")
-    return Outcome(course.total, state.step, time.perf_counter() - began, state.num_rollbacks)
+    return Outcome(course.total, state.step, time.perf_counter() - began, state.num_rollbacks, state.running)
 
 
 def _run(
@@ -140,7 +142,7 @@ def _run(
             state, row = _taken(course, optimizer, step, state, progress)
             if moved := course.reference.moved(state.step):
                 course.recorder.write({"step": state.step, **moved})
-            stopped = _watch(course, state.step)
+            stopped = _watch(course, state)
             written = course.recorder
             state = replace(state, metrics_bytes=written.num_bytes, metrics_sha256=written.sha256, stopped=stopped)
             asked = course.ranks.any(stop.asked_by is not None)
@@ -164,7 +166,7 @@ def _taken(
     began, settings, budget, before = time.perf_counter(), course.settings, course.budget, course.budget.tokens
     factor = rate_factor(step.index, course.total, settings.warmup_share, settings.schedule)
     set_rate(optimizer, course.rate * state.rate_scale * factor)
-    objective = course.objective.at(step.index, course.total)
+    objective = course.objective.at(step.index, course.total).remembering(Running(*state.running))
     metrics, norm = learn(
         course.policy,
         course.reference,
@@ -200,6 +202,7 @@ def _taken(
         pairs_seen=state.pairs_seen + len(step.examples),
         token_budget=budget.tokens,
         order_digest=order_digest(state.order_digest, step),
+        running=objective.after(metrics),
     ), row
 
 
@@ -210,12 +213,13 @@ def _foresee(course: Course, pace: Pace, done: int) -> None:
         pace.estimate(first, course.budget.cut(first[0].examples)[0], course.total - done)
 
 
-def _watch(course: Course, step: int) -> str | None:
+def _watch(course: Course, state: State) -> str | None:
     """Let every watcher that is due look, record what it saw, and return why training should end, if it should."""
-    objective = course.objective.at(max(step - 1, 0), course.total)  # of the step just taken
-    due = [watcher.look(step, objective) for watcher in course.watchers if watcher.due(step)]
+    # Of the step just taken, and what is remembered since.
+    objective = course.objective.at(max(state.step - 1, 0), course.total).remembering(Running(*state.running))
+    due = [watcher.look(state.step, objective) for watcher in course.watchers if watcher.due(state.step)]
     for seen in due:
-        course.recorder.write({"step": step, **seen.row})
+        course.recorder.write({"step": state.step, **seen.row})
     return next((seen.stop for seen in due if seen.stop), None)
 
 

@@ -29,7 +29,7 @@ def check_start(
 
     The tolerance is the rounding of a summed log-probability, carried into the loss by its own slope.
     """
-    shown = cut(examples)[0]
+    shown, objective = cut(examples)[0], objective.unweighted
     with evaluation_mode(policy.network), torch.no_grad():
         tokens = policy.score(shown)
     _require_numbers(policy, shown, tokens.summed())

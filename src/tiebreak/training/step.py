@@ -88,7 +88,7 @@ def _gradient(
     found = []
     for group in groups:
         theirs = reference.logps(group) if objective.asks_reference else None
-        tokens = policy.score(group)
+        tokens = policy.score(group, objective.beside)
         said, frozen = objective.summed(tokens, theirs)
         stated = Stated.of(group, objective.facts, said.sums)
         stated = stated if gain is None else stated.with_baseline(gain, said.sums)
@@ -114,7 +114,10 @@ def _coupled_gradient(
     # Group by group, as the policy: the whole step may not fit.
     theirs = [reference.logps(group) if objective.asks_reference else None for group in groups]
     with torch.no_grad():
-        seen = [objective.summed(policy.score(group), their) for group, their in zip(groups, theirs, strict=True)]
+        seen = [
+            objective.summed(policy.score(group, objective.beside), their)
+            for group, their in zip(groups, theirs, strict=True)
+        ]
     said = Logps.concatenated([ours for ours, _ in seen])
     frozen = Logps.concatenated([their for _, their in seen if their]) if objective.asks_reference else None
     stated = Stated.of(examples, objective.facts, said.sums)
@@ -122,7 +125,7 @@ def _coupled_gradient(
     by_sums, losses = slopes(objective, said, frozen, _weights(examples, said), stated)
     own = torch.split(by_sums / num, [sum(len(example.completions) for example in group) for group in groups])
     for group, their, slope in zip(groups, theirs, own, strict=True):
-        ours, _ = objective.summed(policy.score(group), their)
+        ours, _ = objective.unweighted.summed(policy.score(group), their)
         (ours.sums * slope).sum().backward()  # type: ignore[no-untyped-call]
     return objective.formula.metrics(losses, said, stated)
 

@@ -32,7 +32,7 @@ from tiebreak.engine.reference.stored import Stored
 from tiebreak.engine.sources import Source, contents
 from tiebreak.errors import RunError, one_line
 from tiebreak.evaluation.measuring import Measured, measure
-from tiebreak.maths.objectives import Objective
+from tiebreak.maths.objectives import Objective, Running
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import Tokenized
 from tiebreak.runs import Run, as_a_run_writes
@@ -157,10 +157,11 @@ def measure_trained(
     """
     with as_a_run_writes(run.path):
         told = shortcuts(run.audit)
+        running = Running(*map(float, run.manifest.get("running") or ()))
     return measure(
         policy,
         reference,
-        Objective.of(config.loss).at_end,
+        Objective.of(config.loss).at_end.remembering(running),
         side,
         config.evaluation,
         config.gate,

@@ -73,7 +73,7 @@ AT_START = {
     "dpo": LN2, "dpo_norm": LN2, "robust": LN2, "ipo": 25.0, "hinge": 1.0, "discopop": (1 + LN2) / 2,
     "exo": -LN2 - math.log(1e-3 * (1 - 1e-3)) / 2, "dpop": LN2, "dpo_shift": LN2, "nca": 2 * LN2, "bco": 2 * LN2,
     "apo_zero": 0.0, "apo_down": 0.0, "sppo_hard": 0.5 / 1e-3**2, "cal_dpo": LN2 + 0.5 / 1e-2**2, "aot": LN2,
-    "aot_unpaired": None, "dr_dpo": LN2, "kto": 0.5, "bco_unpaired": LN2,
+    "aot_unpaired": None, "beta_dpo": LN2, "dr_dpo": LN2, "kto": 0.5, "bco_unpaired": LN2,
 }  # fmt: skip
 """Where policy and reference are one model: section 6 of the literature's own numbers, worked out by hand."""
 
@@ -115,6 +115,8 @@ LIMITS = {
     "no likelihood of completions": ("regularised_po", {"eta": 0.0, "beta": 0.1}, "dpo", {}),
     "no likelihood beside simpo": ("cpo_simpo", {"alpha": 0.0}, "simpo", {}),
     "hardly bent": ("alphapo", {"alpha": 1e-7, "beta": 2.0, "gamma": 1.0}, "simpo", {}),
+    "a beta that follows nothing": ("beta_dpo", {"alpha": 0.0}, "dpo", {}),
+    "a margin that follows nothing": ("alpha_dpo", {"alpha": 0.0}, "simpo", {"beta": 2.5, "gamma": 1.5}),
     "even weights": ("dr_dpo", {"beta_prime": 1e7}, "dpo", {}),
     "dpo alone": ("mpo", {"dpo_weight": 1.0, "bco_weight": 0.0, "sft_weight": 0.0}, "dpo", {}),
     "bco alone": ("mpo", {"dpo_weight": 0.0, "bco_weight": 1.0, "sft_weight": 0.0}, "bco", {}),

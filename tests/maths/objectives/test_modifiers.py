@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from drawn import as_tensors, drawn, objective
 from preferences import ORACLES, psi, tokens_gap, under
 from tiebreak.config import build_config
 from tiebreak.config.losses import SECTIONS
-from tiebreak.config.losses.loss import MODIFIERS, BetaSchedule, OfSums
+from tiebreak.config.losses.loss import MODIFIERS, BetaSchedule, OfPairs, OfSums
 from tiebreak.errors import ConfigError
 from tiebreak.maths.objectives import slopes
 from tiebreak.maths.objectives.modifiers import Modifiers
@@ -262,3 +263,56 @@ def test_terms_of_a_sum_see_the_same_tokens_and_sums_know_none(view):
     for given in ([-1.0], [-2.0], [-1.0], [-2.0]), ([[-1.0]], [[-2.0]], [-1.0], [-2.0]):
         with pytest.raises(ValueError, match="give log-probabilities of every token"):
             tiebreak.objective("dpo", **{view: VIEWS[view]})(*given)
+
+
+# ---------------------------------------------------------------------------------------------- confidence of a pair
+
+OF_PAIRS = [name for name, section in SECTIONS.items() if issubclass(section, OfPairs)]
+
+
+@pytest.mark.parametrize("how", ["clamped", "raw"])
+@pytest.mark.parametrize("name", OF_PAIRS)
+def test_a_pair_weighs_as_much_as_the_policy_would_write_it(name, how):
+    policy, reference, stated = as_tensors(drawn(9, num=3))
+    confidences = torch.tensor([-0.4, -0.3, 0.2, 0.3, -2.0, 1.5], dtype=torch.float64)
+    policy = replace(policy, confidence=confidences)
+    found = objective(name, confidence_weights=how)(policy, reference, stated)
+    plain = objective(name)(policy, reference, stated)
+    wanted = [math.exp(-0.7), 1.0 if how == "clamped" else math.exp(0.5), math.exp(-0.5)]
+    assert found.losses.tolist() == pytest.approx(
+        [w * one for w, one in zip(wanted, plain.losses.tolist(), strict=True)]
+    )
+    assert torch.equal(found.rewards, plain.rewards)
+    assert torch.equal(
+        objective(name, confidence_weights=how).unweighted(policy, reference, stated).losses, plain.losses
+    )
+    with pytest.raises(ValueError, match="weighs pairs by the policy's confidence, and none was given"):
+        objective(name, confidence_weights=how)(replace(policy, confidence=None), reference, stated)
+
+
+def test_no_gradient_goes_through_a_weight_and_of_a_sum_the_terms_weigh_for_themselves():
+    policy, reference, stated = as_tensors(drawn(10, num=3))
+    policy = replace(policy, confidence=torch.full((6,), -0.25, dtype=torch.float64, requires_grad=True))
+    terms = [{"name": "dpo", "confidence_weights": "raw"}, {"name": "sft", "weight": 0.1}]
+    asked = type(objective("dpo")).of(build_config({"loss": {"terms": terms}}).loss)
+    one = torch.ones(3, dtype=torch.float64)
+    found, _ = slopes(asked, policy, reference, one, stated)
+    parts = [slopes(objective(name), policy, reference, one, stated)[0] for name in ("dpo", "sft")]
+    assert torch.allclose(found, math.exp(-0.5) * parts[0] + 0.1 * parts[1])
+    assert asked.beside is not None and asked.unweighted.beside is None and policy.confidence.grad is None
+
+
+@pytest.mark.parametrize("name", [name for name in SECTIONS if name not in OF_PAIRS])
+def test_what_mixes_pairs_or_imitates_chosen_is_not_weighed(name):
+    with pytest.raises(
+        ConfigError, match=f"{name} does not read confidence_weights, which is of dpo, dpo_norm, robust"
+    ):
+        build_config({"loss": {"name": name, "confidence_weights": "clamped"}})
+
+
+def test_in_a_notebook_confidences_are_given_beside_log_probabilities():
+    made, numbers = tiebreak.objective("dpo", confidence_weights="raw"), ([-3.0], [-4.0], [-3.5], [-4.0])
+    found = made(*numbers, chosen_confidences=[-0.5], rejected_confidences=[-1.0]).losses.item()
+    assert found == pytest.approx(math.exp(-1.5) * tiebreak.objective("dpo")(*numbers).losses.item())
+    with pytest.raises(ValueError, match="none was given"):
+        made([[-1.0]], [[-2.0]], [[-1.0]], [[-2.0]])

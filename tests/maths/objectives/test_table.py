@@ -20,7 +20,7 @@ OF_PAIRS = Stated(
     *(torch.linspace(low, high, 5, dtype=torch.float64) for low, high in ((0, 1), (0.2, 3), (0, 1), (1, 0)))
 )
 OF_THUMBS = Stated(liked=torch.tensor([1.0, 0.0] * 5, dtype=torch.float64), baseline=torch.tensor(0.7).double())
-WITH_LIKELIHOOD = {"iterative_rpo", "regularised_po", "mpo"}
+WITH_LIKELIHOOD = {"alpha_dpo", "iterative_rpo", "regularised_po", "mpo"}
 """They compare with the reference, and say how likely chosen is."""
 every_objective = pytest.mark.parametrize("name", OBJECTIVES)
 
@@ -107,7 +107,10 @@ def test_examples_are_scored_alone_as_together_unless_the_row_says_that_they_are
     said = {field.name: value for field in fields(Stated) if (value := getattr(stated, field.name)) is not None}
     alone = [
         objective(
-            *(Logps(*(of[each * at : each * at + each] for of in vars(one).values())) for one in (policy, reference)),
+            *(
+                Logps(*(of[each * at : each * at + each] for of in (one.sums, one.num_tokens)))
+                for one in (policy, reference)
+            ),
             Stated(**{key: value[at : at + 1] if value.dim() else value for key, value in said.items()}),
         ).losses
         for at in range(len(together))

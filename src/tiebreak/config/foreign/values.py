@@ -167,6 +167,13 @@ def objective(value: Any) -> str:
     return found
 
 
+def weighting(value: Any) -> str:
+    """Return how pairs are weighed where they are."""
+    if not flag(value):
+        raise Unfit("off there, as here")
+    return "raw"
+
+
 def divergence(value: Any) -> str:
     """Return what a divergence is called here; the reverse KL divergence is what stands where none is named."""
     if str(value).strip().lower() == "reverse_kl":

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from tiebreak.config.losses.gaps import (
+    AlphaDpo,
     Alphapo,
     Discopop,
     Dpo,
@@ -42,6 +43,7 @@ from tiebreak.config.losses.sides import (
     ApoDown,
     ApoZero,
     Bco,
+    BetaDpo,
     CalDpo,
     DrDpo,
     Nca,
@@ -57,8 +59,8 @@ from tiebreak.errors import nearest
 
 _Objective: TypeAlias = (
     Dpo | DpoNorm | Robust | Ipo | Hinge | Slic | Exo | Discopop | Odpo | RpoBackward | RpoForward | RpoSquare | RDpo
-    | Dpop | DpoShift | Simpo | Alphapo | Repo | Nca | Bco | ApoZero | ApoDown | SppoHard | SppoSoft | CalDpo | Simper
-    | Sft | Aot | AotUnpaired | DrDpo | Kto | BcoUnpaired | ApoZeroUnpaired
+    | Dpop | DpoShift | Simpo | AlphaDpo | Alphapo | Repo | Nca | Bco | ApoZero | ApoDown | SppoHard | SppoSoft
+    | CalDpo | Simper | Sft | Aot | AotUnpaired | BetaDpo | DrDpo | Kto | BcoUnpaired | ApoZeroUnpaired
     | Orpo | Cpo | CpoSimpo | IterativeRpo | RegularisedPo | Mpo
 )  # fmt: skip
 SECTIONS: Mapping[str, type[Loss]] = {section.model_fields["name"].default: section for section in get_args(_Objective)}
@@ -146,6 +148,8 @@ class Term(Section):
     @model_validator(mode="after")
     def _sees_what_others_see(self) -> Term:
         """However it was written: a setting that the sum does not read is refused."""
+        if self.loss.remembers:
+            raise ValueError(f"{self.loss.name} remembers steps before, and is of a loss alone, not a term")
         for key in VIEWS:
             if getattr(self.loss, key, None) is not None:
                 raise ValueError(f"{key} is of a loss alone: terms of a sum see the same tokens")

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from tiebreak.config.losses.loss import ByMargin, Loss, OfSums, WithBeta, beta, length, scale, smoothing
+from tiebreak.config.losses.loss import ByMargin, Loss, OfPairs, OfSums, WithBeta, beta, length, scale, smoothing
 
 
 class Dpo(OfSums):
@@ -23,7 +23,7 @@ class Dpo(OfSums):
         return ("soft_label",) if self.soft_labels else ()
 
 
-class DpoNorm(WithBeta):
+class DpoNorm(WithBeta, OfPairs):
     """DPO on log-ratios per token."""
 
     name: Literal["dpo_norm"] = "dpo_norm"
@@ -39,7 +39,7 @@ class Robust(OfSums):
     label_smoothing: float = smoothing(0.1)
 
 
-class Ipo(Loss):
+class Ipo(OfPairs):
     """Identity preference optimization: a gap of a given size, and no more."""
 
     name: Literal["ipo"] = "ipo"
@@ -125,7 +125,7 @@ class RDpo(OfSums):
     alpha: float = Field(0.01, ge=0, description="Reward of a token that chosen is longer by.")
 
 
-class Dpop(WithBeta):
+class Dpop(WithBeta, OfPairs):
     """DPO-positive: what chosen loses against the reference is taken from the gap."""
 
     name: Literal["dpop"] = "dpop"
@@ -133,7 +133,7 @@ class Dpop(WithBeta):
     penalty: float = Field(50.0, ge=0, description="Weight λ of the nats that chosen fell below the reference.")
 
 
-class DpoShift(WithBeta):
+class DpoShift(WithBeta, OfPairs):
     """DPO that lets rejected count for less, so that chosen keeps its likelihood."""
 
     name: Literal["dpo_shift"] = "dpo_shift"
@@ -141,7 +141,7 @@ class DpoShift(WithBeta):
     shift: float = Field(0.75, gt=0, le=1, description="Weight λ of the log-ratio of rejected.")
 
 
-class Simpo(WithBeta):
+class Simpo(WithBeta, OfPairs):
     """Log-probabilities per token, a margin, and no reference."""
 
     name: Literal["simpo"] = "simpo"
@@ -149,7 +149,17 @@ class Simpo(WithBeta):
     gamma: float = Field(1.0, ge=0, description="Margin, in units of the gap: 0.3 to 0.6 times beta.")
 
 
-class Alphapo(WithBeta):
+class AlphaDpo(WithBeta, OfPairs):
+    """SimPO whose margin follows how far a pair has moved against the reference."""
+
+    remembers = True
+    name: Literal["alpha_dpo"] = "alpha_dpo"
+    beta: float = scale(2.5)
+    alpha: float = Field(0.2, ge=0, description="How far the margin follows, in units of beta; 0 is SimPO.")
+    gamma: float = Field(1.5, ge=0, description="Margin, in units of the gap: 0.3 to 0.6 times beta.")
+
+
+class Alphapo(WithBeta, OfPairs):
     """SimPO with a reward that is bent."""
 
     name: Literal["alphapo"] = "alphapo"
@@ -165,7 +175,7 @@ class Alphapo(WithBeta):
         return value
 
 
-class Repo(Loss):
+class Repo(OfPairs):
     """SimPO with a hinge, without beta."""
 
     name: Literal["repo"] = "repo"

@@ -18,6 +18,9 @@ class Loss(Section):
     takes_weights: ClassVar[bool] = True
     """Whether a pair's own weight has a meaning: not where the pairs of a step are mixed."""
 
+    remembers: ClassVar[bool] = False
+    """Whether it remembers the gaps of steps before."""
+
     @property
     def facts(self) -> tuple[str, ...]:
         """What it reads of what annotators said, by the names of `Preference`."""
@@ -46,6 +49,14 @@ class BetaSchedule(Section):
     shape: Literal["linear", "cosine"] = Field("linear", description="In equal parts, or slow at both ends.")
 
 
+class OfPairs(Loss):
+    """The settings of an objective that gives each pair a loss of its own, which may be weighed."""
+
+    confidence_weights: Literal["clamped", "raw"] | None = Field(
+        None, description="Pairs weigh as the policy would write them (WPO), clamped at 1 as its authors do, or raw."
+    )
+
+
 class WithBeta(Loss):
     """The settings of an objective that has a beta, which may move over a run."""
 
@@ -54,7 +65,7 @@ class WithBeta(Loss):
     )
 
 
-class OfSums(WithBeta):
+class OfSums(WithBeta, OfPairs):
     """The settings of an objective of one gap between sums against a reference.
 
     Its tokens may be weighed before they are summed, and another divergence may stand between policy and reference:

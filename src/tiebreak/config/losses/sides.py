@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from tiebreak.config.losses.loss import Loss, WithBeta, beta, delta, length, smoothing
+from tiebreak.config.losses.loss import Loss, OfPairs, WithBeta, beta, delta, length, smoothing
 
 
-class Nca(WithBeta):
+class Nca(WithBeta, OfPairs):
     """Noise-contrastive alignment: chosen keeps its likelihood."""
 
     name: Literal["nca"] = "nca"
@@ -24,28 +24,28 @@ class Bco(WithBeta):
     delta: float | Literal["step"] = delta()
 
 
-class ApoZero(WithBeta):
+class ApoZero(WithBeta, OfPairs):
     """Anchored: chosen up, rejected down."""
 
     name: Literal["apo_zero"] = "apo_zero"
     beta: float = beta(0.1)
 
 
-class ApoDown(WithBeta):
+class ApoDown(WithBeta, OfPairs):
     """Anchored: both down, rejected faster; for a model that is better than its chosen answers."""
 
     name: Literal["apo_down"] = "apo_down"
     beta: float = beta(0.1)
 
 
-class SppoHard(WithBeta):
+class SppoHard(WithBeta, OfPairs):
     """Self-play: log-ratios of ±1/(2 beta)."""
 
     name: Literal["sppo_hard"] = "sppo_hard"
     beta: float = beta(1e-3)
 
 
-class SppoSoft(WithBeta):
+class SppoSoft(WithBeta, OfPairs):
     """Self-play: log-ratios as win rates deserve them."""
 
     name: Literal["sppo_soft"] = "sppo_soft"
@@ -57,14 +57,14 @@ class SppoSoft(WithBeta):
         return "chosen_win_rate", "rejected_win_rate"
 
 
-class CalDpo(WithBeta):
+class CalDpo(WithBeta, OfPairs):
     """Calibrated: DPO, and log-ratios of ±1/(2 beta)."""
 
     name: Literal["cal_dpo"] = "cal_dpo"
     beta: float = beta(1e-2)
 
 
-class Simper(Loss):
+class Simper(OfPairs):
     """Inverse perplexities: no reference and no settings."""
 
     name: Literal["simper"] = "simper"
@@ -93,6 +93,15 @@ class AotUnpaired(WithBeta):
     name: Literal["aot_unpaired"] = "aot_unpaired"
     beta: float = beta(0.01)
     label_smoothing: float = smoothing(0.0)
+
+
+class BetaDpo(WithBeta):
+    """DPO whose beta follows how wide the gaps of a step are."""
+
+    remembers = True
+    name: Literal["beta_dpo"] = "beta_dpo"
+    beta: float = beta(0.1)
+    alpha: float = Field(0.6, ge=0, description="How far beta follows a nat of the step's mean gap; 0 is DPO.")
 
 
 class DrDpo(WithBeta):

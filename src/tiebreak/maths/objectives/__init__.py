@@ -8,12 +8,14 @@ worked   one to be called with numbers
 objective    a formula with its settings, or a sum of them
 modifiers    what changes an objective besides its formula's settings
 divergences  what a log-ratio is worth, by what keeps the policy near its reference
+running      what an objective remembers of steps that were taken
 coupled      the slope of a step's loss, where examples of a step depend on each other
 """
 
 from tiebreak.maths.objectives.coupled import slopes
 from tiebreak.maths.objectives.objective import Objective
+from tiebreak.maths.objectives.running import Running
 from tiebreak.maths.objectives.said import NOTHING_STATED, Pairs, Side, Stated
 from tiebreak.maths.objectives.table import OBJECTIVES, Formula
 
-__all__ = ["NOTHING_STATED", "OBJECTIVES", "Formula", "Objective", "Pairs", "Side", "Stated", "slopes"]
+__all__ = ["NOTHING_STATED", "OBJECTIVES", "Formula", "Objective", "Pairs", "Running", "Side", "Stated", "slopes"]

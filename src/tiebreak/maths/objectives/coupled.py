@@ -7,6 +7,8 @@ gradient of the undivided step (the chain rule, and nothing else). It costs one 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -27,6 +29,6 @@ def slopes(
     """Return the slope of Σ weight × loss by each completion's logps, over all examples of a step, and the losses."""
     sums = policy.sums.detach().requires_grad_()
     with torch.enable_grad():
-        found = objective(Logps(sums, policy.num_tokens), reference, stated)
+        found = objective(replace(policy, sums=sums), reference, stated)
         (by_sums,) = torch.autograd.grad((weights * found.losses).sum(), sums)
-    return by_sums, Losses(found.losses.detach(), found.rewards.detach())
+    return by_sums, found.detach()

@@ -117,6 +117,17 @@ def simpo(pairs: Pairs, *, beta: float, gamma: float) -> Losses:
     return Losses.of_pairs(links.logistic(chosen - rejected - gamma), chosen, rejected)
 
 
+def alpha_dpo(pairs: Pairs, *, beta: float, alpha: float, gamma: float) -> Losses:
+    """ψ(β(a_w − a_l) − γ − αβz) with z = (u_w/|y_w| − u_l/|y_l| − μ)/s, μ and s of steps before, running.
+
+    No gradient flows through z.
+    """
+    gap = pairs.chosen.mean_ratio - pairs.rejected.mean_ratio
+    chosen, rejected = beta * pairs.chosen.mean, beta * pairs.rejected.mean
+    wanted = gamma + alpha * beta * pairs.running.standard(gap.detach())
+    return Losses.of_pairs(links.logistic(chosen - rejected - wanted), chosen, rejected, gap)
+
+
 def alphapo(pairs: Pairs, *, beta: float, alpha: float, gamma: float) -> Losses:
     """ψ(r_w − r_l − γ) with r = β(1 − e^(−αa)) / α."""
     chosen, rejected = (-beta * torch.expm1(-alpha * side.mean) / alpha for side in (pairs.chosen, pairs.rejected))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from tiebreak.maths.logps import Logps, TokenLogps
+from tiebreak.maths.losses import Losses
 from tiebreak.maths.objectives.divergences import Divergence
 
 
@@ -42,6 +43,7 @@ class Modifiers:
     divergence_alpha: float | None = None
     max_reward: float | None = None
     beta_schedule: Schedule | None = None
+    confidence_weights: str | None = None
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Modifiers:
@@ -66,6 +68,21 @@ class Modifiers:
         if self.length_desensitised is not None:
             return tokens.desensitised(self.length_desensitised)
         return tokens.summed() if self.token_decay is None else tokens.decayed(self.token_decay)
+
+    def weighed(self, losses: Losses, policy: Logps) -> Losses:
+        """Return losses of pairs, each times how confident the policy is of both completions, without a gradient.
+
+        exp(c_w + c_l), at most 1 where it is clamped; c the mean over tokens of log π − log Σ_v π².
+        Zhou et al. 2024 (WPO, 2406.11827), Eq. 2.
+        """
+        if self.confidence_weights is None:
+            return losses
+        if policy.confidence is None:
+            raise ValueError("this objective weighs pairs by the policy's confidence, and none was given")
+        weights = (policy.confidence[0::2] + policy.confidence[1::2]).detach().exp()
+        if self.confidence_weights == "clamped":
+            weights = weights.clamp(max=1.0)
+        return replace(losses, losses=weights * losses.losses)
 
     def seen(self, examples: Any) -> Any:
         """Return what a formula sees of examples, as it is with these modifiers."""

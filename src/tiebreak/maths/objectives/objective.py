@@ -14,9 +14,12 @@ import torch
 
 from tiebreak.config.losses import Terms
 from tiebreak.config.losses.loss import Loss
+from tiebreak.maths.distributions import Statistic, log_collision
 from tiebreak.maths.logps import Logps, TokenLogps
 from tiebreak.maths.losses import Losses
+from tiebreak.maths.metrics import GAP, Metrics
 from tiebreak.maths.objectives.modifiers import UNMODIFIED, Modifiers
+from tiebreak.maths.objectives.running import AT_REST, Running
 from tiebreak.maths.objectives.said import NOTHING_STATED, Stated
 from tiebreak.maths.objectives.table import OBJECTIVES, Formula
 
@@ -36,6 +39,8 @@ class Objective:
     """What changes it besides the settings of its formula."""
     moving: Mapping[str, float] = field(default_factory=dict)
     """What of its settings is of one step, by the name under which it is recorded."""
+    running: Running = AT_REST
+    """What it remembers of steps that were taken."""
     terms: tuple[tuple[float, Objective], ...] = ()
     """Weights and objectives of a sum; the formula is then that of the first one, whose rewards are the sum's."""
 
@@ -64,6 +69,14 @@ class Objective:
         modifiers = replace(self.modifiers, beta_schedule=None)
         return replace(self, settings={**self.settings, "beta": beta}, modifiers=modifiers, moving={"beta": beta})
 
+    def remembering(self, running: Running) -> Objective:
+        """Return the same with what it remembers of steps before."""
+        return replace(self, running=running)
+
+    def after(self, metrics: Metrics) -> Running:
+        """Return what it remembers after a step with these metrics of all its pairs was taken."""
+        return self.running.after(metrics[GAP]) if GAP in metrics.names else self.running
+
     @property
     def at_end(self) -> Objective:
         """The objective of the last step, whatever their number: what a trained policy is measured by."""
@@ -83,7 +96,20 @@ class Objective:
 
     def summed(self, policy: TokenLogps, reference: TokenLogps | None) -> tuple[Logps, Logps | None]:
         """Return what is summed over the tokens of each completion, of policy and reference alike."""
-        return self.modifiers.summed(policy, reference)
+        ours, theirs = self.modifiers.summed(policy, reference)
+        return ours if self.beside is None else policy.confident(ours), theirs
+
+    @property
+    def beside(self) -> Statistic | None:
+        """What it has to be told of the policy's whole distributions; None where log-probabilities of tokens do."""
+        asked = (one.beside for _, one in self.terms)
+        return log_collision if self.modifiers.confidence_weights else next(filter(None, asked), None)
+
+    @property
+    def unweighted(self) -> Objective:
+        """The same without confidence weights: held-out losses before and after training are of the same pairs."""
+        terms = tuple((weight, one.unweighted) for weight, one in self.terms)
+        return replace(self, terms=terms, modifiers=replace(self.modifiers, confidence_weights=None))
 
     def __call__(self, policy: Logps, reference: Logps | None, stated: Stated = NOTHING_STATED) -> Losses:
         """Return the loss of each example; the reference may be None where the formula does not ask it."""
@@ -93,7 +119,8 @@ class Objective:
         if self.modifiers.beta_schedule is not None:
             raise ValueError("beta moves over a run: ask for the objective at one of its steps")
         seen = self.modifiers.seen(self.formula.view(policy, reference, stated))
-        return partial(self.formula.losses, **self.settings)(seen)
+        seen = seen if self.running == AT_REST else replace(seen, running=self.running)
+        return self.modifiers.weighed(partial(self.formula.losses, **self.settings)(seen), policy)
 
     def at_start(self, reference: Logps, stated: Stated = NOTHING_STATED) -> Losses:
         """Return the losses where the policy is its reference: what every run has to begin with."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from tiebreak.errors import DataError
 from tiebreak.maths.logps import Logps
 from tiebreak.maths.objectives.divergences import REVERSE_KL, Divergence
+from tiebreak.maths.objectives.running import AT_REST, Running
 from tiebreak.records import Example
 
 Numbers = Float[Tensor, " examples"]
@@ -96,6 +97,8 @@ class Pairs:
     rejected: Side
     stated: Stated = NOTHING_STATED
     divergence: Divergence = REVERSE_KL
+    running: Running = AT_REST
+    """What the gaps of steps before were like, where an objective remembers them."""
 
     def rewards(self, beta: float) -> tuple[Numbers, Numbers]:
         """βu of both sides: the implicit rewards. Rafailov et al. 2023, Eq. 5; other divergences make βf'(e^u)."""

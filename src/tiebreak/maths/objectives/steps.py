@@ -38,6 +38,16 @@ def dr_dpo(pairs: Pairs, *, beta: float, beta_prime: float) -> Losses:
     return Losses.of_pairs(step.to(chosen.dtype).expand(len(fits)), chosen, rejected)
 
 
+def beta_dpo(pairs: Pairs, *, beta: float, alpha: float) -> Losses:
+    """ψ(β_t D) with β_t = max(10⁻³, β(1 + α(mean D − M_0))), the mean over the step, M_0 that of steps before, running.
+
+    No gradient flows through β_t; rewards are βu.
+    """
+    gap = pairs.chosen.ratio - pairs.rejected.ratio
+    scale = (beta * (1 + alpha * (gap.mean() - pairs.running.mean))).clamp(min=1e-3).detach()
+    return Losses.of_pairs(logistic(scale * gap), *pairs.rewards(beta), gap)
+
+
 def _by_rank(ahead: Numbers, behind: Numbers, beta: float, label_smoothing: float) -> Numbers:
     """Return the loss of each rank at the place of the pair that holds it in `ahead`; ties keep their order."""
     places = torch.argsort(ahead, stable=True)

@@ -135,6 +135,11 @@ OBJECTIVES: dict[str, Formula] = {
         "No memory for a reference; a learning rate of 1e-6 or less for full fine-tuning, and an eye on repetition.",
         asks_reference=False,
     ),
+    "alpha_dpo": Formula(
+        gaps.alpha_dpo,
+        "Wu et al. 2024 (2410.10148)",
+        "simpo whose margin is wider for pairs that already moved apart against the reference.",
+    ),
     "alphapo": Formula(
         gaps.alphapo,
         "Gupta et al. 2025 (2501.03884)",
@@ -232,6 +237,12 @@ OBJECTIVES: dict[str, Formula] = {
         "D'Oosterlinck et al. 2024 (2408.06266), Eq. 7",
         "Completions without a partner, and the good ones are better than the model's own.",
         **_OF_THUMBS,
+    ),
+    "beta_dpo": Formula(
+        steps.beta_dpo,
+        "Wu et al. 2024 (2407.08639), without its filter of pairs",
+        "Pairs of unlike quality: a step whose gaps are wide is held nearer to the reference.",
+        is_coupled=_always,
     ),
     "orpo": Formula(
         sums.orpo,

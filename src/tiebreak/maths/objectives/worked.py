@@ -17,6 +17,7 @@ from torch import Tensor
 from tiebreak.maths.logps import Logps, TokenLogps
 from tiebreak.maths.losses import Losses
 from tiebreak.maths.objectives.objective import Objective
+from tiebreak.maths.objectives.running import Running
 from tiebreak.maths.objectives.said import Stated
 from tiebreak.records import TokenizedThumb
 
@@ -47,6 +48,10 @@ class WorkedObjective:
         """Return the objective as it is at step 0 .. num_steps − 1 of a run: where its beta moves."""
         return WorkedObjective(self.objective.at(step, num_steps))
 
+    def remembering(self, mean: float, spread: float) -> WorkedObjective:
+        """Return the objective as it is after steps whose gaps had this running mean and spread, where it reads any."""
+        return WorkedObjective(self.objective.remembering(Running(mean, spread)))
+
     @property
     def formula(self) -> str:
         """The formula, in words of the literature."""
@@ -67,18 +72,20 @@ class WorkedObjective:
         rejected_win_rates: Sequence[float] | Tensor | None = None,
         weights: Sequence[float] | Tensor | None = None,
         baseline: float | Tensor | None = None,
+        chosen_confidences: Sequence[float] | Tensor | None = None,
+        rejected_confidences: Sequence[float] | Tensor | None = None,
     ) -> Worked:
         """Return losses and rewards of pairs, of what policy (`chosen`, `rejected`) and reference say of them (nats).
 
-        Objectives of completions on their own, such as kto, take the good ones as `chosen` and the bad ones as
-        `rejected`, as many of each as there are; `baseline` is then what the policy gained on completions of other
-        prompts (z_0, nats, at least 0).
+        Objectives of completions on their own, such as kto, take all good ones as `chosen` and all bad ones as
+        `rejected`; `baseline` is what the policy gained on completions of other prompts (z_0, nats, at least 0).
 
         Log-probabilities are sums of completions, with the numbers of tokens where the objective divides by them, or
         those of every token, which count themselves. `soft_labels` (0..1), `margins` (differences of scores),
-        `chosen_win_rates` and `rejected_win_rates` (0..1) are read by objectives that ask for them, `weights` (1 by
-        default) multiply the loss of a pair in the mean. Lists are taken as float64, tensors keep dtype and graph.
-        Raises ValueError where something is missing that the objective reads, or numbers of pairs differ.
+        `chosen_win_rates` and `rejected_win_rates` (0..1) are read by objectives that ask for them, confidences where
+        `confidence_weights` are set: of a completion the mean over its tokens of log π − log Σ_v π² (nats). `weights`
+        (1 by default) multiply the loss of a pair in the mean. Lists are taken as float64, tensors keep dtype and
+        graph. Raises ValueError where something is missing that the objective reads, or numbers of pairs differ.
         """
         counts = chosen_num_tokens, rejected_num_tokens
         apart = self.objective.formula.learns_from is TokenizedThumb
@@ -93,18 +100,25 @@ class WorkedObjective:
             raise ValueError("policy and reference have to say something of the same completions")
         like, places = policy.sums, torch.arange(len(policy.sums), device=policy.sums.device)
         good, num = (places < len(chosen), len(like)) if apart else (places % 2 == 0, len(like) // 2)
+        confidences = [_numbers(one, like, num) for one in (chosen_confidences, rejected_confidences)]
+        policy = _confident(policy, *confidences)
         facts = (soft_labels, margins, chosen_win_rates, rejected_win_rates)
         stated = Stated(*(_numbers(one, like, num) for one in facts))
-        if apart:
-            stated = replace(stated, liked=good.to(like.dtype))
-        if baseline is not None:
-            stated = stated.with_baseline(baseline, like)
+        stated = replace(stated, liked=good.to(like.dtype)) if apart else stated
+        stated = stated if baseline is None else stated.with_baseline(baseline, like)
         found = self.objective(policy, reference, stated)
         if not counted:
-            others = torch.arange(2, 2 + len(like), device=like.device)
-            _refuse_unknown_lengths(self.objective, found, self.objective(Logps(like, others), reference, stated))
+            other = replace(policy, num_tokens=places + 2)
+            _refuse_unknown_lengths(self.objective, found, self.objective(other, reference, stated))
         weighed = found.losses if weights is None else found.losses * _numbers(weights, like, num)
         return Worked(found.losses, found.rewards[good], found.rewards[~good], weighed.mean())
+
+
+def _confident(policy: Logps, chosen: Tensor | None, rejected: Tensor | None) -> Logps:
+    """Return what is said of pairs with the confidence of both completions, where it was given."""
+    if chosen is None or rejected is None:
+        return policy
+    return replace(policy, confidence=torch.stack([chosen, rejected], dim=1).flatten())
 
 
 def _refuse_unknown_lengths(objective: Objective, found: Losses, other: Losses) -> None:
@@ -130,7 +144,7 @@ def _seen(
     apart = objective.formula.learns_from is TokenizedThumb
     ours, theirs = _tokens(policy, apart=apart), None if reference is None else _tokens(reference, apart=apart)
     if ours is not None and (reference is None or theirs is not None):
-        return *objective.summed(ours, theirs), True
+        return *objective.unweighted.summed(ours, theirs), True
     if objective.modifiers.weigh_tokens:
         raise ValueError("tokens do not count alike: give log-probabilities of every token")
     said, known = _together(policy, ours, num_tokens, apart=apart)
