@@ -282,6 +282,8 @@ def init(
         raise TypeError("init needs data, or the origin of a configuration")
     settings = _data(data)
     found = check(verb.of_any_length(settings), model=model, quiet=quiet).as_dict()
+    if (better := verb.as_judged(found, settings)) != settings:
+        settings, found = better, check(verb.of_any_length(better), model=model, quiet=quiet).as_dict()
     return verb.init(found, settings, _model(model), out)
 
 

@@ -68,7 +68,7 @@ def test_the_rest_is_trained_on_whole_and_it_is_told(folder, capsys):
 def test_neither_clean_nor_convert_writes_what_is_held_out(folder, tmp_path):
     folder("test.jsonl", "a.jsonl", "b.jsonl")
     made = tiebreak.convert("data", tmp_path / "out.jsonl", to="trl")
-    assert (made.num_pairs, made.held_out_by_name) == (2, ("data/test.jsonl",))
+    assert (made.num_judged, made.held_out_by_name) == (2, ("data/test.jsonl",))
     assert "  data/test.jsonl: held out by its name, not written" in made.lines()
     cleaned = tiebreak.clean("data", tmp_path / "OUT", quiet=True)
     assert (cleaned.num_kept, cleaned.held_out_by_name) == (2, ["data/test.jsonl"])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from pathlib import Path
 
 import pytest
 
 import tiebreak
 from tiebreak.config import DataConfig, ModelConfig
-from tiebreak.doctor import examination
+from tiebreak.doctor import examination, pairs
 from tiebreak.doctor.examination import audit
 from tiebreak.doctor.page import write_audit_page
 from tiebreak.doctor.rules import FILE_RULES, READING_RULES, RULES
@@ -243,7 +244,7 @@ def test_a_file_that_is_named_twice_is_all_duplicates(tmp_path):
 
 
 def test_an_example_shows_the_pair_that_it_names_where_thumbs_are_paired(tmp_path, monkeypatch):
-    monkeypatch.setattr(examination, "NUM_SAMPLED", 1)
+    monkeypatch.setattr(pairs, "NUM_SAMPLED", 1)
     rows = [{"prompt": f"{said(n // 2)}?", "completion": said(n + 50), "label": n % 2 == 0} for n in range(60)]
     rows[0]["completion"] = "left\u202eright"
     report = tiebreak.check(write(tmp_path / "thumbs.jsonl", rows), quiet=True)
@@ -259,7 +260,7 @@ def test_an_example_shows_the_pair_that_it_names_where_thumbs_are_paired(tmp_pat
 
 def _facts(path):
     files = examination.open_data(DataConfig(train=str(path)))
-    return examination._gathered(files, None, Silent(), 1)[0]
+    return examination._gathered(files, pairs.PAIRS, None, Silent(), 1)[0]
 
 
 def test_leaks_between_files_of_thumbs_are_found(tmp_path):
@@ -414,6 +415,20 @@ def test_every_rule_has_words_and_a_possible_action():
         assert rule.title and rule.remedy and rule.action in rule.actions, code
         assert rule.title == rule.title.strip(". ")
     assert set(RULES) >= READING_RULES | FILE_RULES
+
+
+DOES = {"reject": "drops", "quarantine": "sets aside", "fix": "mends", "warn": "keeps"}
+
+
+def test_the_table_of_rules_on_the_page_is_that_of_the_code():
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    table = page.partition("| code | severity | what is wrong |")[2].partition("\n\n")[0]
+    told = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    assert told == [
+        [f"`{rule.code}`", rule.severity, rule.title, rule.remedy, DOES[rule.action] * (rule.code not in FILE_RULES)]
+        for rule in RULES.values()
+        if rule.code not in READING_RULES
+    ]
 
 
 def test_an_empty_file_is_refused(tmp_path):

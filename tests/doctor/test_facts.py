@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from tiebreak.data.split import is_heldout
-from tiebreak.doctor.facts import CODED, COLUMNS, MAX_KEPT, Facts, Growing, Names, merged
+from tiebreak.doctor.blocks import Growing, Names, merged
+from tiebreak.doctor.facts import MAX_KEPT, Facts
 from tiebreak.doctor.intake import facts_of
 from tiebreak.doctor.texts import near
 from tiebreak.doctor.texts.features import features_of
@@ -81,7 +82,7 @@ def test_a_pair_leaves_where_it_stands_how_long_it_is_and_what_was_said_of_it():
     facts = facts_of(
         [record(pair("How many?", "Two or three.", "One", preference=preference, origin=origin), 41, "x.jsonl")]
     )
-    assert (facts.num_pairs, facts.num_records, facts.num_ties) == (1, 1, 0)
+    assert (facts.num_rows, facts.num_records, facts.num_ties) == (1, 1, 0)
     assert (facts.file_names[facts.file[0]], facts.line[0]) == ("x.jsonl", 41)
     assert [facts.prompt_words[0], facts.chosen_words[0], facts.rejected_words[0]] == [2, 3, 1]
     assert [facts.prompt_characters[0], facts.chosen_characters[0], facts.rejected_characters[0]] == [9, 13, 3]
@@ -150,20 +151,20 @@ def test_features_and_signatures_are_those_of_their_modules():
     swapped = [record(pair(one.prompt[0].content, one.rejected.content, one.chosen.content)) for one in pairs]
     assert np.array_equal(facts_of(swapped).features, -wanted)
     assert np.array_equal(facts.prompt_signatures, near.signatures_of(in_prompts))
-    assert np.array_equal(facts.pair_signatures[:, 64:], near.signatures_of(in_rejected))
+    assert np.array_equal(facts.signatures[:, 64:], near.signatures_of(in_rejected))
 
 
 def test_pairs_with_the_sides_swapped_are_no_near_duplicates():
     sides = ("one two three four five six", "six five four three two one")
     facts = facts_of([record(pair("p", *sides)), record(pair("p", *sides[::-1])), record(pair("P!", *sides))])
-    assert near.clusters(facts.pair_signatures).tolist() == [0, 1, 0]
+    assert near.clusters(facts.signatures).tolist() == [0, 1, 0]
 
 
 def test_pairs_that_share_only_a_long_prompt_are_no_near_duplicates():
     document = " ".join(f"word{number}" for number in range(500))
     pairs = [pair(document, f"summary {number} is good", f"summary {number} is bad") for number in range(5)]
     facts = facts_of([record(one) for one in pairs])
-    assert near.clusters(facts.pair_signatures).tolist() == [0, 1, 2, 3, 4]
+    assert near.clusters(facts.signatures).tolist() == [0, 1, 2, 3, 4]
     assert near.clusters(facts.prompt_signatures).tolist() == [0] * 5
 
 
@@ -175,7 +176,7 @@ def test_scores_beyond_single_precision_are_cut_and_not_infinite():
 
 def test_half_a_surrogate_pair_is_no_reason_to_stop():
     facts = facts_of([record(pair("\ud800", "a\udfff", "b"))])
-    assert facts.num_pairs == 1
+    assert facts.num_rows == 1
 
 
 # -------------------------------------------------------------------------------------------------- votes, marks, drops
@@ -202,7 +203,7 @@ def test_ties_and_unnamed_annotators_are_kept_apart():
 
 def test_votes_on_records_dropped_as_ties_count_for_agreement():
     tie = drop(2, "tie", votes=(Vote("chosen", "ann"), Vote("rejected", "bob")))
-    facts = merged([facts_of([tie, record(pair()), tie]), facts_of([tie])])
+    facts = merged(Facts, [facts_of([tie, record(pair()), tie]), facts_of([tie])])
     assert facts.vote_item.tolist() == [-1, -1, -2, -2, -3, -3]
 
 
@@ -223,7 +224,7 @@ def test_flaws_become_flags_counts_and_masked_marks():
         ("hidden_text", "rejected"),
         ("personal_data", "rejected"),
     }
-    assert all(mark.pair == 1 and mark.source == Source("a.jsonl", 5) for mark in facts.marks)
+    assert all(mark.row == 1 and mark.source == Source("a.jsonl", 5) for mark in facts.marks)
     assert not any("maria" in mark.excerpt for mark in facts.marks)
 
 
@@ -235,18 +236,18 @@ def test_counts_add_up():
     assert facts.num_dropped == Counter(found.dropped.reason for found in records if found.dropped)
     assert facts.num_ties == sum(found.num_ties for found in records)
     assert facts.num_records_by_file == Counter(found.source.file for found in records)
-    assert facts.num_pairs == sum(len(found.pairs) for found in records)
+    assert facts.num_rows == sum(len(found.pairs) for found in records)
 
 
 def test_records_of_thumbs_are_counted_and_give_no_row():
     thumb = Thumb((Message("user", "p"),), Message("assistant", "a"), True)
     facts = facts_of([Record(Source("a", 1), thumbs=(thumb,))])
-    assert (facts.num_records, facts.num_pairs) == (1, 0)
+    assert (facts.num_records, facts.num_rows) == (1, 0)
 
 
 def test_many_dropped_records_are_counted_and_few_are_kept():
     records = [drop(line, ("bad_json", "no_prompt")[line % 2]) for line in range(1, 1001)]
-    facts = merged([facts_of(records[:10]), facts_of(records[10:600]), facts_of(records[600:])])
+    facts = merged(Facts, [facts_of(records[:10]), facts_of(records[10:600]), facts_of(records[600:])])
     assert facts.num_dropped == {"bad_json": 500, "no_prompt": 500}
     kept = Counter(item.reason for item in facts.dropped)
     assert kept == {"bad_json": MAX_KEPT, "no_prompt": MAX_KEPT}
@@ -256,11 +257,11 @@ def test_many_dropped_records_are_counted_and_few_are_kept():
 
 def test_many_marks_are_counted_and_few_are_kept():
     records = [record(pair("Mail maria@uni-graz.at"), line) for line in range(1, 501)]
-    facts = merged([facts_of(records[:50]), facts_of(records[50:])])
+    facts = merged(Facts, [facts_of(records[:50]), facts_of(records[50:])])
     assert len(facts.marks) == MAX_KEPT
     assert facts.num_marks == {("personal_data", "email"): 500}
     assert len(facts.marked("personal_data")) == 500
-    assert [mark.pair for mark in facts.marks] == list(range(MAX_KEPT))
+    assert [mark.row for mark in facts.marks] == list(range(MAX_KEPT))
 
 
 # ------------------------------------------------------------------------------------------------------ blocks, memory
@@ -270,8 +271,8 @@ def test_many_marks_are_counted_and_few_are_kept():
 def test_blocks_change_nothing(size):
     records = many(300)
     blocks = [facts_of(records[start : start + size]) for start in range(0, 300, size)]
-    assert_same(merged(blocks), facts_of(records))
-    assert_same(merged(iter(blocks)), merged([merged(blocks[:2]), merged(blocks[2:])]))
+    assert_same(merged(Facts, blocks), facts_of(records))
+    assert_same(merged(Facts, iter(blocks)), merged(Facts, [merged(Facts, blocks[:2]), merged(Facts, blocks[2:])]))
 
 
 def test_facts_travel_between_processes():
@@ -280,18 +281,20 @@ def test_facts_travel_between_processes():
 
 
 def test_no_records_are_an_empty_table():
-    for facts in (facts_of([]), merged([]), merged([facts_of([]), facts_of([])])):
-        assert (facts.num_pairs, facts.num_records, facts.num_bytes) == (0, 0, 0)
+    for facts in (facts_of([]), merged(Facts, []), merged(Facts, [facts_of([]), facts_of([])])):
+        assert (facts.num_rows, facts.num_records, facts.num_bytes) == (0, 0, 0)
         assert facts.features.shape == (0, 13)
         assert facts.prompt_signatures.shape == (0, near.SLOTS)
-    assert_same(merged([facts_of([]), facts_of(many(20))]), facts_of(many(20)))
+    assert_same(merged(Facts, [facts_of([]), facts_of(many(20))]), facts_of(many(20)))
 
 
 def test_a_pair_takes_less_than_four_hundred_bytes():
     facts = facts_of([record(pair(f"prompt {number}")) for number in range(100)])
     assert facts.num_bytes == 378 * 100
-    assert set(COLUMNS) >= set(CODED)
-    assert set(COLUMNS) == {field.name for field in fields(Facts) if isinstance(getattr(facts, field.name), np.ndarray)}
+    assert set(Facts.COLUMNS) >= set(Facts.CODED)
+    assert set(Facts.COLUMNS) == {
+        field.name for field in fields(Facts) if isinstance(getattr(facts, field.name), np.ndarray)
+    }
 
 
 def test_a_growing_column_is_what_was_appended():

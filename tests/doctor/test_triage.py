@@ -69,7 +69,7 @@ def test_a_code_that_is_no_rule_is_refused_with_the_nearest(tmp_path):
 def test_warnings_are_told_and_sound_data_says_nothing(tmp_path):
     assert heard(tmp_path, GOOD) == []
     (warning,) = heard(tmp_path, [*GOOD, row(5)])
-    assert warning == "duplicate: 1 pairs: the same pair again"
+    assert warning == "duplicate: 1 pairs: exactly the same as another"
 
 
 def test_prompts_of_a_held_out_file_do_not_stop_training_which_leaves_them_out(tmp_path):
@@ -127,3 +127,52 @@ def test_a_loss_says_how_many_pairs_lack_what_it_reads_and_the_first(loss, chang
         heed_loss(examined, config.loss)
     assert "pairs.jsonl:5: " in str(refusal.value)
     heed_loss(examined, build_config({"loss": "dpo"}).loss)
+
+
+# --------------------------------------------------------------------------------------------- completions on their own
+
+
+def thumb(number: int, **changes) -> dict:
+    return {"prompt": f"Why {number}?", "completion": f"Because {number}.", "label": number % 2 == 0} | changes
+
+
+THUMBS = [thumb(number) for number in range(200)]
+
+
+def test_sound_thumbs_are_trained_on_and_contradictions_stop_that(tmp_path):
+    assert heard(tmp_path, THUMBS, pairing="none") == []
+    against = [*THUMBS, thumb(3, label=True)]
+    with pytest.raises(DataError, match=r"contradiction: 2 completions: .* \(1 text, both liked and disliked\)"):
+        heard(tmp_path, against, pairing="none")
+    assert len(heard(tmp_path, against, pairing="none", allow=("contradiction",))) == 1
+
+
+@pytest.mark.parametrize("allow", [(), ("one_label",)])
+def test_one_label_alone_stops_training_whatever_is_allowed(tmp_path, allow):
+    with pytest.raises(DataError) as refusal:
+        heard(tmp_path, [thumb(n, label=True) for n in range(200)], pairing="none", allow=allow)
+    line = str(refusal.value)
+    assert "one_label: 200 completions: every completion has the same label (all are liked)" in line
+    assert "bring completions of the other label" in line
+    assert "data.allow" not in line
+
+
+def test_thumbs_without_a_partner_stop_training_on_pairs_with_the_way_out(tmp_path):
+    with pytest.raises(DataError) as refusal:
+        heard(tmp_path, THUMBS)
+    line = str(refusal.value)
+    assert "unusable: 200 records" in line
+    assert line.endswith("look at each on its own with --pairing none, and learn from it so with loss: {name: kto}")
+
+
+def test_a_loss_of_thumbs_takes_what_was_examined_for_it_and_one_of_pairs_does_not(tmp_path):
+    path = tmp_path / "thumbs.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in [*THUMBS, thumb(900, weight=2.0)]), encoding="utf-8")
+    examined = audit(DataConfig(train=str(path), pairing="none")).report
+    assert examined.measurements["stated"]["liked"] == {"num_lacking": 0, "first": None}
+    for name in ("kto", "bco_unpaired", "apo_zero_unpaired", "dpo"):
+        heed_loss(examined, build_config({"loss": name}).loss)
+    with pytest.raises(DataError, match="states no margin, which odpo reads; 201 of 201 completions are so"):
+        heed_loss(examined, build_config({"loss": "odpo"}).loss)
+    with pytest.raises(DataError, match=r"thumbs.jsonl:201: has a weight of its own, and dr_dpo mixes the completions"):
+        heed_loss(examined, build_config({"loss": "dr_dpo"}).loss)

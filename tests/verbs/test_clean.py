@@ -46,7 +46,7 @@ def test_kept_and_set_aside_add_up_to_what_was_read(file, tmp_path):
     kept, aside = lines(tmp_path / "out" / "kept.jsonl"), lines(tmp_path / "out" / "quarantined.jsonl")
     assert (len(kept), len(aside)) == (made.num_kept, made.num_set_aside + made.num_dropped)
     assert made.num_records == 28 == len(kept) + len(aside)
-    assert made.num_pairs == made.num_kept + made.num_set_aside
+    assert made.num_judged == made.num_kept + made.num_set_aside
     report = json.loads((tmp_path / "out" / "report.json").read_text())["cleaned"]
     assert sum(entry["count"] for entry in report["by_code"].values() if entry["action"] != "fix") >= made.num_set_aside
 
@@ -170,3 +170,67 @@ def test_thumbs_of_a_ranking_are_refused_and_of_one_pair_twice_are_written_once(
     made = tiebreak.clean(saved(tmp_path / "b.jsonl", best), tmp_path / "out", to="thumbs", quiet=True)
     assert (made.num_kept, made.left_out) == (2, {"pairing": 2})
     assert len(lines(tmp_path / "out" / "kept.jsonl")) == 3
+
+
+# --------------------------------------------------------------------------------------------- completions on their own
+
+
+def thumb(number: int, **changes) -> dict:
+    return {"prompt": f"Question {number}?", "completion": f"So {number}.", "label": number % 2 == 0} | changes
+
+
+THUMBS = [
+    *map(thumb, range(20)),
+    thumb(3, label=True),
+    thumb(4),
+    thumb(20, completion="Look\u202e here"),
+    thumb(21, completion=""),
+    thumb(22, weight=0.5, group="g", license="MIT"),
+]
+
+
+def test_completions_on_their_own_are_sorted_mended_and_written_so_that_they_read_back(tmp_path):
+    file = tmp_path / "thumbs.jsonl"
+    file.write_text("".join(json.dumps(one) + "\n" for one in THUMBS), encoding="utf-8")
+    data = tiebreak.DataConfig(train=str(file), pairing="none")
+    made = tiebreak.clean(data, tmp_path / "out", quiet=True)
+    assert (made.unit, made.num_records, made.num_judged, made.num_kept, made.num_fixed) == (
+        "completions",
+        25,
+        24,
+        21,
+        1,
+    )
+    assert (made.num_set_aside, made.num_dropped) == (3, 1)
+    aside = {one["line"]: one for one in lines(tmp_path / "out" / "quarantined.jsonl")}
+    assert {line: one["codes"] for line, one in aside.items()} == {
+        4: ["contradiction"],
+        21: ["contradiction"],
+        22: ["duplicate"],
+        24: ["empty_completion"],
+    }
+    assert aside[4]["completion"]["label"] is False
+    assert aside[24]["completion"] is None
+    assert "24 completions: 21 kept (1 of them mended), 3 set aside" in made.lines()
+    told = json.loads((tmp_path / "out" / "report.json").read_text())["cleaned"]
+    assert (told["num_completions"], "num_pairs" in told, "num_judged" in told) == (24, False, False)
+    assert made.as_dict()["num_completions"] == 24
+    kept = tiebreak.DataConfig(train=str(tmp_path / "out" / "kept.jsonl"), pairing="none", heldout_share=0.5)
+    report = tiebreak.check(kept, quiet=True)
+    assert (report.counts["num_completions"], report.errors) == (21, [])
+    assert lines(tmp_path / "out" / "kept.jsonl")[-1] == {
+        "prompt": [{"role": "user", "content": "Question 22?"}],
+        "completion": [{"role": "assistant", "content": "So 22."}],
+        "label": True,
+        "weight": 0.5,
+        "license": "MIT",
+        "group": "g",
+    }
+
+
+def test_a_form_of_pairs_holds_no_completion_on_its_own(tmp_path):
+    file = tmp_path / "thumbs.jsonl"
+    file.write_text("".join(json.dumps(one) + "\n" for one in THUMBS), encoding="utf-8")
+    with pytest.raises(DataError, match=r"--to trl: its rows are pairs, .* choose tiebreak or thumbs"):
+        tiebreak.clean(tiebreak.DataConfig(train=str(file), pairing="none"), tmp_path / "out", to="trl", quiet=True)
+    assert not (tmp_path / "out").exists()

@@ -34,7 +34,7 @@ def file(tmp_path):
 def test_pairs_are_the_same_after_any_form_in_any_kind_of_file(file, tmp_path, form, name):
     made = tiebreak.convert(file, tmp_path / name, to=form)
     before, after = tiebreak.read_pairs(file), tiebreak.read_pairs(tmp_path / name)
-    assert (made.num_records, made.num_dropped, made.num_pairs, made.num_written) == (3, 1, 2, 2)
+    assert (made.num_records, made.num_dropped, made.num_judged, made.num_written) == (3, 1, 2, 2)
     assert [pair.pair_id for pair in after.pairs] == [pair.pair_id for pair in before.pairs]
 
 
@@ -45,7 +45,7 @@ def test_what_a_form_has_no_place_for_is_counted(file, tmp_path):
 
 def test_what_a_form_cannot_say_is_left_out_and_told(file, tmp_path):
     made = tiebreak.convert(file, tmp_path / "a.jsonl", to="trl_text")
-    assert (made.num_pairs, made.num_written, made.num_not_expressible) == (2, 1, 1)
+    assert (made.num_judged, made.num_written, made.num_not_expressible) == (2, 1, 1)
     assert made.examples[0].startswith("pairs.jsonl:2: ")
     assert any("cannot express" in line for line in made.lines())
 
@@ -169,3 +169,37 @@ def test_a_file_without_pairs_writes_nothing(tmp_path):
     with pytest.raises(DataError, match="no record of the file is usable"):
         tiebreak.convert(tmp_path / "bad.jsonl", tmp_path / "out.jsonl", to="trl")
     assert not (tmp_path / "out.jsonl").exists()
+
+
+TALK = [{"role": "user", "content": "Rome?"}]
+ALONE = [
+    {"prompt": "Why?", "completion": " Because.\n", "label": True, "weight": 0.0, "dataset": "d"},
+    {"prompt": "Why?", "completion": "No.", "label": False},
+    {"prompt": TALK, "completion": [{"role": "assistant", "content": "Yes.", "reasoning_content": "Hm."}], "label": 0},
+    {"prompt": TALK, "completion": [{"role": "assistant", "content": "Yes."}], "label": True, "tools": [
+        {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["thumbs", "tiebreak"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_completions_on_their_own_read_back_as_the_same(tmp_path, form, name):
+    file = tmp_path / "thumbs.jsonl"
+    file.write_text("".join(json.dumps(one) + "\n" for one in ALONE), encoding="utf-8")
+    made = tiebreak.convert(tiebreak.DataConfig(train=str(file), pairing="none"), tmp_path / name, to=form)
+    assert (made.unit, made.num_judged, made.num_written, made.num_rows) == ("completions", 4, 4, 4)
+    assert made.as_dict()["num_completions"] == 4
+    before, after = (tiebreak.read_pairs(one, pairing=Pairing("none")) for one in (file, tmp_path / name))
+    told = [[(one.example_id, one.weight, one.origin) for one in found.unpaired] for found in (before, after)]
+    assert told[0] == told[1]
+    assert len(told[0]) == 4
+
+
+def test_pairs_are_taken_apart_where_that_is_asked_for(file, tmp_path):
+    made = tiebreak.convert(tiebreak.DataConfig(train=str(file), pairing="none"), tmp_path / "a.jsonl", to="thumbs")
+    assert (made.num_judged, made.num_rows) == (4, 4)
+    labels = [json.loads(line)["label"] for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert labels == [True, False, True, False]
+    with pytest.raises(DataError, match="--to openai: its rows are pairs"):
+        tiebreak.convert(tiebreak.DataConfig(train=str(file), pairing="none"), tmp_path / "b.jsonl", to="openai")
+    assert not (tmp_path / "b.jsonl").exists()

@@ -136,4 +136,37 @@ def test_where_length_alone_tells_the_sides_log_ratios_are_divided_by_it(tmp_pat
     ]
     loss, text = _loss_of(tmp_path, rows)
     assert (loss.name, loss.beta) == ("dpo_norm", 5.0)
-    assert "length alone tells which side is chosen" in text
+    assert "length alone tells what is preferred" in text
+
+
+def test_thumbs_without_partners_are_learned_from_one_by_one(tmp_path):
+    rows = [{"prompt": f"Why {n}?", "completion": f"Because {n} {n * 7}.", "label": n % 4 == 0} for n in range(400)]
+    loss, text = _loss_of(tmp_path, rows)
+    config = load_config(tmp_path / "my.yaml")
+    assert (loss.name, config.data.pairing, loss.undesirable_weight) == ("kto", "none", 1.0)
+    labels = tiebreak.check(config.data, quiet=True).as_dict()["labels"]
+    ratio = loss.desirable_weight * labels["num_liked"] / labels["num_disliked"]
+    assert 1 <= ratio <= 4 / 3
+    for words in ("completions were judged one at a time", "liked to ", "400 completions on 400 prompts", "of pairs"):
+        assert (words in text) is (words != "of pairs"), words
+    assert (config.training.pairs_per_step, "about 100 steps in all" in text) == (8, True)
+
+
+def test_how_completions_are_paired_is_the_users_to_say(tmp_path):
+    rows = [{"prompt": f"Why {n // 2}?", "completion": f"Because {n}.", "label": n % 2 == 0} for n in range(80)]
+    path = tmp_path / "thumbs.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    assert "name: dpo" in tiebreak.init(path, quiet=True)
+    assert "name: kto" in tiebreak.init(tiebreak.DataConfig(train=str(path), pairing="none"), quiet=True)
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows[::3]))
+    with pytest.raises(DataError, match="no pair can be read"):
+        tiebreak.init(tiebreak.DataConfig(train=str(path), pairing="best_worst"), quiet=True)
+
+
+def test_tokens_of_completions_on_their_own_set_the_length(tmp_path, tiny_model):
+    rows = [{"prompt": f"Why {n}?", "completion": f"Because {n}.", "label": n % 2 == 0} for n in range(80)]
+    path = tmp_path / "thumbs.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    text = tiebreak.init(path, model=str(tiny_model), quiet=True)
+    assert "99 % of completions have at most" in text
+    assert "a longer completion is left out" in text

@@ -1,17 +1,21 @@
 """The rows of one file in one form: which forms there are to write, and what pairs that share a prompt become.
 
-Owns what a row of a file depends on besides its own pair. What a form can say of one pair is the form's.
+Owns what a row of a file depends on besides its own pair. What a form can say of one pair, or of one completion on its
+own, is the form's.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Protocol
 
-from tiebreak.data.formats import RowError
+from tiebreak.data.formats import RowError, alone
 from tiebreak.data.formats.writing import WRITERS, Writer, WrittenRow
 from tiebreak.errors import DataError, nearest
 from tiebreak.fingerprint import fingerprint
-from tiebreak.records import Pair
+from tiebreak.records import Pair, Thumb
 
 
 def writer_of(form: str) -> Writer:
@@ -21,6 +25,41 @@ def writer_of(form: str) -> Writer:
             f"--to {form}: is no form that can be written; choose {', '.join(WRITERS)}.{nearest(form, WRITERS)}"
         )
     return WRITERS[form]
+
+
+class Written(Protocol):
+    """The rows of one file, as they come: of pairs, or of completions on their own."""
+
+    def write(self, judged: Any, /) -> list[WrittenRow]:
+        """Return the rows that one of them adds, or raise RowError `not_expressible`."""
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """How many lost something beside them, by its name in `BESIDE`."""
+
+
+def sheet_of(form: str, *, apart: bool) -> Written:
+    """Return the sheet of a form for pairs, or for completions that are kept `apart`; DataError where it holds none."""
+    writer = writer_of(form)
+    if not apart:
+        return Sheet(writer)
+    if form not in alone.FORMS:
+        raise DataError(
+            f"--to {form}: its rows are pairs, and data.pairing none leaves each completion on its own; choose "
+            f"{' or '.join(alone.FORMS)}"
+        )
+    return ThumbSheet()
+
+
+class ThumbSheet:
+    """The rows of completions on their own: a row each, that says all of it."""
+
+    left_out: Mapping[str, int] = MappingProxyType({})
+    """Completions that lost something: none."""
+
+    def write(self, thumb: Thumb) -> list[WrittenRow]:
+        """Return the row of a completion, or raise RowError `not_expressible`."""
+        return [alone.write_thumb(thumb)]
 
 
 class Sheet:

@@ -1,16 +1,16 @@
 """The doctor's look at preference data, before any model is trained on it.
 
-Owns the order: facts of every pair in one pass, then the rules, then the texts of a few pairs in a second pass. Memory
-grows by some hundred bytes a pair and not with its text.
+Owns the order: facts of every judgement in one pass, then the rules, then the texts of a few in a second pass. Memory
+grows by some hundred bytes a judgement and not with its text. What is looked for is known to `pairs` and `apart`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -22,21 +22,14 @@ from tiebreak.data.reader import HELDOUT, DataFile, open_data, read_block, recor
 from tiebreak.data.render import Renderer
 from tiebreak.data.workers import mapped, num_workers_for
 from tiebreak.doctor import measurements
-from tiebreak.doctor.facts import Facts, merged
-from tiebreak.doctor.findings import (
-    Hit,
-    agreement_hits,
-    few_prompts,
-    licence_hits,
-    many_ties,
-    noise_hits,
-    pair_hits,
-    shortcut_hits,
-)
-from tiebreak.doctor.intake import facts_of
-from tiebreak.doctor.labels.crossfit import subsample
+from tiebreak.doctor.apart import COMPLETIONS
+from tiebreak.doctor.blocks import merged
+from tiebreak.doctor.facts import Rows
+from tiebreak.doctor.findings import Hit, few_prompts, licence_hits, lone_thumbs, many_ties, row_hits
+from tiebreak.doctor.looks import Kind
+from tiebreak.doctor.pairs import PAIRS
 from tiebreak.doctor.report import AuditReport, Example, Finding
-from tiebreak.doctor.rules import READING_RULES, RULES, SEVERITIES
+from tiebreak.doctor.rules import READING_RULES, RULES, SEVERITIES, Of
 from tiebreak.doctor.texts.flaws import masked
 from tiebreak.doctor.token_counts import TokenCounts, count_tokens, token_hits
 from tiebreak.engine.positions import Context
@@ -46,26 +39,28 @@ from tiebreak.records import UNDECIDED, Dropped, Record
 from tiebreak.reporting.visible import visible
 
 NUM_EXAMPLES = 3
-NUM_SAMPLED = 4_000
-"""Pairs whose words the label-noise estimate reads."""
 MAX_SHOWN = 2000
 """Characters of a text that are looked at for an excerpt of it."""
 
 
+KINDS: Mapping[bool, Kind] = {False: PAIRS, True: COMPLETIONS}
+"""What is examined, by whether completions are to be kept apart."""
+
+
 @dataclass(frozen=True)
 class Audit:
-    """The doctor's report, and which pairs each rule speaks of (numbered in the order of reading)."""
+    """The doctor's report, and which rows each rule speaks of: judgements, numbered in the order of reading."""
 
     report: AuditReport
     hits: tuple[Hit, ...]
     files: tuple[DataFile, ...]
 
-    def codes_by_pair(self) -> dict[int, list[str]]:
-        """Return the codes of the rules that each pair breaks, pairs without any left out."""
+    def codes_by_row(self) -> dict[int, list[str]]:
+        """Return the codes of the rules that each judgement breaks, those without any left out."""
         found: dict[int, list[str]] = {}
         for hit in self.hits:
-            for pair in hit.pairs.tolist():
-                found.setdefault(pair, []).append(hit.code)
+            for row in hit.rows.tolist():
+                found.setdefault(row, []).append(hit.code)
         return found
 
 
@@ -81,40 +76,37 @@ class Tokens:
 def audit(
     data: DataConfig, tokens: Tokens | None = None, progress: Progress | None = None, num_workers: int | None = None
 ) -> Audit:
-    """Look at every pair of `data`: facts, rules, examples. Raises DataError where nothing can be read at all."""
+    """Look at every pair of `data`, or every completion on its own where `data.pairing` leaves them so.
+
+    Facts, rules, examples. Raises DataError where nothing can be read at all.
+    """
     progress = progress or Silent()
-    files = open_data(data)
-    facts, counted = _gathered(files, tokens, progress, num_workers or num_workers_for(file.path for file in files))
+    files, kind = open_data(data), KINDS[data.pairing == "none"]
+    workers = num_workers or num_workers_for(file.path for file in files)
+    facts, counted, num_lone = _gathered(files, kind, tokens, progress, workers)
     if not facts.num_records:
         raise DataError(f"{files[0].name}: the file holds no record; wanted one preference pair per line")
+    look = kind.look(facts, data.heldout_share, HELDOUT if any(file.side == HELDOUT for file in files) else None)
     by_tokens: list[Hit] = []
     if counted and tokens:
-        by_tokens += token_hits(counted, data.max_length, data.truncation, tokens.context)
-    hits = [*pair_hits(facts), *few_prompts(facts), *many_ties(facts), *by_tokens]
-    measured = measurements.measure(facts)
-    hits += shortcut_hits(measured.shortcut)
-    hits += agreement_hits(measured.alpha, measured.annotators, facts.annotator_names)
-    hits += licence_hits(measured.licences, facts.num_pairs)
-    sampled = subsample(facts.prompt_key, NUM_SAMPLED) if facts.num_pairs else np.zeros(0, dtype=np.int64)
-    wanted = {row for hit in hits for row in _shown(hit)}
-    texts = _texts(files, facts, wanted | set(sampled.tolist()), progress)
-    noise = measurements.noise_of(facts, sampled, [texts.words[row] for row in sampled.tolist()])
-    hits += noise_hits(noise, sampled, facts.num_pairs)
+        by_tokens += token_hits(counted, facts.unit, data.max_length, data.truncation, tokens.context)
+    hits = [*look.hits(), *row_hits(facts), *few_prompts(facts), *many_ties(facts), *lone_thumbs(num_lone, facts)]
+    hits += [*by_tokens, *licence_hits(measurements.licences_of(facts), facts)]
+    texts = _texts(files, facts, {row for hit in hits for row in _shown(hit)} | set(look.sampled.tolist()), progress)
+    hits += look.hits_of([texts.words[row] for row in look.sampled.tolist()])
     told = [_finding(hit, facts, texts.excerpts) for hit in hits]
-    lost = {row: hit.code for hit in by_tokens if hit.code in READING_RULES for row in hit.pairs.tolist()}
+    lost = {row: hit.code for hit in by_tokens if hit.code in READING_RULES for row in hit.rows.tolist()}
     findings = [*_dropped(facts), *_missed(files), *_unusable(facts, lost, told, data.max_dropped_share), *told]
     report = AuditReport(
         files=tuple(_described(file, facts.num_records_by_file.get(file.name, 0)) for file in files),
         read=reading(data, tokens.model if tokens else None),
-        counts=measurements.counts(facts, lost),
+        counts=measurements.counts(facts, lost, look.counts()),
         findings=tuple(sorted(findings, key=_gravity)),
-        measurements=measurements.measurements(
-            facts, measured, noise, data.heldout_share, HELDOUT if any(file.side == HELDOUT for file in files) else None
-        )
-        | {
+        measurements={
+            **look.measurements(),
             "tokens": counted.as_dict(tokens.model.name, data.max_length, tokens.context)
             if counted and tokens
-            else None
+            else None,
         },
     )
     return Audit(report, tuple(hits), training_files(files))
@@ -152,40 +144,49 @@ def _gravity(finding: Finding) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class _Look:
+class _Seen:
     """What a worker brings back of one block; records with thumbs wait for the rest of the file."""
 
-    facts: Facts
+    facts: Rows
     tokens: TokenCounts | None
     waiting: tuple[Record, ...]
 
 
 def _gathered(
-    files: Sequence[DataFile], tokens: Tokens | None, progress: Progress, num_workers: int
-) -> tuple[Facts, TokenCounts | None]:
-    renderer = tokens.renderer if tokens else None
-    parts: list[_Look] = []
+    files: Sequence[DataFile], kind: Kind, tokens: Tokens | None, progress: Progress, num_workers: int
+) -> tuple[Rows, TokenCounts | None, int]:
+    """Return facts and tokens of all files, and how many records hold a thumb that found no partner."""
+    see = partial(_seen, kind, tokens.renderer if tokens else None)
+    parts: list[_Seen] = []
+    num_lone = 0
     for file in files:
         waiting: list[Record] = []
         with progress.stage(f"reading {file.name}", None) as advance:
-            for look in mapped(partial(_look, renderer), ((block, file) for block in file.blocks()), num_workers):
-                parts.append(replace(look, waiting=()))
-                waiting += look.waiting
-                advance(look.facts.num_records + len(look.waiting))
-        parts.append(_looked(list(settled(waiting, file.pairing)), renderer))
+            for seen in mapped(partial(_of_block, see), ((block, file) for block in file.blocks()), num_workers):
+                parts.append(replace(seen, waiting=()))
+                waiting += seen.waiting
+                advance(seen.facts.num_records + len(seen.waiting))
+        found, with_thumbs = (
+            list(settled(waiting, file.pairing)),
+            {record.source for record in waiting if record.thumbs},
+        )
+        alone = [record for record in found if record.dropped and record.dropped.reason == "unpaired"]
+        num_lone += sum(record.source in with_thumbs for record in alone)
+        parts.append(see(found))
     counted = [part.tokens for part in parts if part.tokens]
-    return merged([part.facts for part in parts]), TokenCounts.merged(counted) if counted else None
+    facts = merged(kind.facts, [part.facts for part in parts])
+    return facts, TokenCounts.merged(counted) if counted else None, num_lone
 
 
-def _look(renderer: Renderer | None, item: tuple[Block, DataFile]) -> _Look:
+def _of_block(see: Callable[[Sequence[Record]], _Seen], item: tuple[Block, DataFile]) -> _Seen:
     found = read_block(*item)
-    looked = _looked([record for record in found if not record.waits], renderer)
-    return replace(looked, waiting=tuple(record for record in found if record.waits))
+    seen = see([record for record in found if not record.waits])
+    return replace(seen, waiting=tuple(record for record in found if record.waits))
 
 
-def _looked(found: Sequence[Record], renderer: Renderer | None) -> _Look:
-    pairs = [pair for record in found for pair in record.pairs]
-    return _Look(facts_of(found), count_tokens(pairs, renderer) if renderer else None, ())
+def _seen(kind: Kind, renderer: Renderer | None, found: Sequence[Record]) -> _Seen:
+    judged = [one for record in found for one in record.judged]
+    return _Seen(kind.facts_of(found), count_tokens(judged, kind.facts.sides, renderer) if renderer else None, ())
 
 
 # ---------------------------------------------------------------------------------------------------------- second pass
@@ -193,13 +194,13 @@ def _looked(found: Sequence[Record], renderer: Renderer | None) -> _Look:
 
 @dataclass(frozen=True)
 class _Texts:
-    """Of some pairs: a line to recognise them by, and both completions."""
+    """Of some judgements: a line to recognise them by, and the completions."""
 
     excerpts: dict[int, str]
-    words: dict[int, tuple[str, str]]
+    words: dict[int, tuple[str, ...]]
 
 
-def _texts(files: Sequence[DataFile], facts: Facts, wanted: set[int], progress: Progress) -> _Texts:
+def _texts(files: Sequence[DataFile], facts: Rows, wanted: set[int], progress: Progress) -> _Texts:
     found = _Texts({}, {})
     rows, named = np.array(sorted(wanted), dtype=np.int64), {file.name: file for file in files}
     with progress.stage("examples", None) as advance:
@@ -216,12 +217,12 @@ def _texts(files: Sequence[DataFile], facts: Facts, wanted: set[int], progress: 
                 if (first := places.get(record.source.line)) is None:
                     continue
                 while first and (facts.file[first - 1], facts.line[first - 1]) == (code, record.source.line):
-                    first -= 1  # to the first pair of the record
-                for row, pair in enumerate(record.pairs, first):
-                    chosen, rejected = pair.chosen.content, pair.rejected.content
-                    sides = f"chosen: {_short(chosen, 40)} | rejected: {_short(rejected, 40)}"
-                    found.excerpts[row] = f"{_short(pair.prompt[-1].content, 60)} | {sides}"
-                    found.words[row] = (chosen, rejected)
+                    first -= 1  # to the first row of the record
+                for row, one in enumerate(record.judged, first):
+                    said = {name: message.content for name, message in one.verdicts.items()}
+                    sides = (f"{name}: {_short(text, 80 // len(said))}" for name, text in said.items())
+                    found.excerpts[row] = " | ".join([_short(one.prompt[-1].content, 60), *sides])
+                    found.words[row] = tuple(said.values())
             advance(len(own))
     return found
 
@@ -232,7 +233,7 @@ def _short(text: str, limit: int) -> str:
 
 
 def _shown(hit: Hit) -> list[int]:
-    rows = hit.shown if len(hit.shown) else hit.pairs
+    rows = hit.shown if len(hit.shown) else hit.rows
     found: list[int] = rows[:NUM_EXAMPLES].tolist()
     return found
 
@@ -240,7 +241,7 @@ def _shown(hit: Hit) -> list[int]:
 # ------------------------------------------------------------------------------------------------------------- findings
 
 
-def _finding(hit: Hit, facts: Facts, excerpts: dict[int, str]) -> Finding:
+def _finding(hit: Hit, facts: Rows, excerpts: dict[int, str]) -> Finding:
     examples = [
         Example(facts.file_names[facts.file[row]], int(facts.line[row]), hit.excerpts.get(row) or excerpts[row])
         for row in _shown(hit)
@@ -250,20 +251,21 @@ def _finding(hit: Hit, facts: Facts, excerpts: dict[int, str]) -> Finding:
 
 
 def _unusable(
-    facts: Facts, lost: Mapping[int, str], told: Sequence[Finding], max_dropped_share: float
+    facts: Rows, lost: Mapping[int, str], told: Sequence[Finding], max_dropped_share: float
 ) -> Iterator[Finding]:
     """Yield a finding where nothing is left, or where training would refuse what is: by `lost`, which no model takes.
 
-    `told` are the findings that say why, pair by pair.
+    `told` are the findings that say why, row by row.
     """
     broken = [reason for reason in facts.num_dropped if reason not in UNDECIDED]
     num_broken, num_dropped = sum(facts.num_dropped[reason] for reason in broken), sum(facts.num_dropped.values())
-    num_sound = facts.num_pairs - len(lost)
-    of: Literal["pairs", "records"] = "pairs" if lost else "records"
+    num_sound = facts.num_rows - len(lost)
+    of: Of = facts.unit if lost else "records"
     by_model = [example for one in told if one.code in {*lost.values()} for example in one.examples]
     if not num_sound:
         shown = (*_examples(facts.dropped), *by_model)[:NUM_EXAMPLES]
-        yield Finding("unusable", num_dropped + len(lost), of, 1.0, shown, "no pair is left")
+        hint = "; lone_thumbs says what to do" if any(one.code == "lone_thumbs" for one in told) else ""
+        yield Finding("unusable", num_dropped + len(lost), of, 1.0, shown, f"no {facts.unit[:-1]} is left{hint}")
         return
     share = unusable_share(num_broken + len(lost), num_dropped - num_broken, num_sound)
     if share > max_dropped_share:
@@ -272,7 +274,7 @@ def _unusable(
         yield Finding("unusable", num_broken + len(lost), of, share, shown, detail)
 
 
-def _dropped(facts: Facts) -> Iterator[Finding]:
+def _dropped(facts: Rows) -> Iterator[Finding]:
     """Yield one finding for each reason that records were dropped for."""
     for reason, count in facts.num_dropped.items():
         shown = _examples([item for item in facts.dropped if item.reason == reason])

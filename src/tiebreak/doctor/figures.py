@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tiebreak.doctor.sentences import unit_of
 from tiebreak.reporting.figures import CHOSEN, HELDOUT, INK, MUTED, PAGE, REJECTED, TRAIN, Plot, plot
 from tiebreak.reporting.numbers import is_number
 from tiebreak.reporting.visible import visible
@@ -28,7 +29,8 @@ Report = Mapping[str, Any]
 MAX_ROWS = 16
 MAX_TICKS = 8
 MAX_POWERS = 20
-SIDES = (("prompt", TRAIN), ("chosen", CHOSEN), ("rejected", REJECTED))
+SIDES = (("prompt", TRAIN), ("chosen", CHOSEN), ("rejected", REJECTED), ("liked", CHOSEN), ("disliked", REJECTED))
+"""Of what lengths are drawn: a report holds those that its examples have."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +82,14 @@ def _lengths(report: Report) -> Iterator[Plot]:
             axes.stairs(drawn.counts, range(len(drawn.edges)), color=colour, linewidth=1.7, label=side)
         _edge_ticks(axes, sides[0][2])
         axes.set_xlabel("words")
-        axes.set_ylabel("pairs")
+        axes.set_ylabel(unit_of(report))
         axes.set_ylim(bottom=0)
         _legend_above(axes, len(sides))
 
     if sides:
         says = "".join(_middle(drawn, f"of {side}") for side, _, drawn in sides)
-        yield plot("Lengths", "Words in the prompt and in both completions; bars of equal width.", draw, says=says)
+        names = ", ".join(side for side, _, _ in sides)
+        yield plot("Lengths", f"Words of {names}; bars of equal width.", draw, says=says)
 
 
 def _differences(report: Report) -> Iterator[Plot]:
@@ -112,7 +115,8 @@ def _differences(report: Report) -> Iterator[Plot]:
 
 
 def _prompts(report: Report) -> Iterator[Plot]:
-    drawn = _histogram((report.get("histograms") or {}).get("pairs_per_prompt"))
+    unit = unit_of(report)
+    drawn = _histogram((report.get("histograms") or {}).get(f"{unit}_per_prompt"))
     if drawn is None or sum(value > 0 for value in drawn.counts) < 2:
         return
 
@@ -123,11 +127,11 @@ def _prompts(report: Report) -> Iterator[Plot]:
         names = [_plain(low) if high - low <= 1 else f"{_plain(low)}–{_plain(high - 1)}" for low, high in spans]
         axes.set_xticks(range(len(names)), names)
         axes.margins(y=0.12)
-        axes.set_xlabel("pairs on one prompt")
+        axes.set_xlabel(f"{unit} on one prompt")
         axes.set_ylabel("prompts")
 
-    caption = "Pairs of one prompt are no independent evidence."
-    yield plot("Pairs per prompt", caption, draw, says=_middle(drawn, "pairs on a prompt"))
+    caption = f"{unit.capitalize()} of one prompt are no independent evidence."
+    yield plot(f"{unit.capitalize()} per prompt", caption, draw, says=_middle(drawn, f"{unit} on a prompt"))
 
 
 def _tokens(report: Report) -> Iterator[Plot]:
@@ -142,11 +146,17 @@ def _tokens(report: Report) -> Iterator[Plot]:
             axes.axvline(drawn.place(limit), color=REJECTED, linestyle="--", label=f"max_length {limit:,}")
             _legend_above(axes, 1)
         _edge_ticks(axes, drawn)
-        axes.set_xlabel("tokens of a row: prompt and the longer completion")
-        axes.set_ylabel("pairs")
+        axes.set_xlabel("tokens of a row: prompt and the longest completion")
+        axes.set_ylabel(unit_of(report))
 
     caption = "Bars of equal width. What lies right of the line is cut or dropped."
     yield plot("Tokens", caption, draw, says=_middle(drawn, "tokens of a row"))
+
+
+_SHORTCUT_SAYS = {
+    "pairs": "Held-out pairs told right by their surface alone.",
+    "completions": "How often a liked completion has more of it than a disliked one; of all features, held out.",
+}
 
 
 def _shortcut(report: Report) -> Iterator[Plot]:
@@ -154,9 +164,9 @@ def _shortcut(report: Report) -> Iterator[Plot]:
     models = [("length alone", found.get("length")), ("all features", found.get("features"))]
     rows = [row for name, one in models if (row := _row(name, one, "accuracy", HELDOUT))]
     single = [row for one in found.get("by_feature") or () if (row := _row(_name(one), one, "accuracy", TRAIN))]
-    rows += sorted(single, key=lambda row: -row.share)[: MAX_ROWS - len(rows)]
+    rows += sorted(single, key=lambda row: -abs(row.share - 0.5))[: MAX_ROWS - len(rows)]
     if rows:
-        caption = "Held-out pairs told right by their surface alone. Dashed: chance. Lines: 95 % intervals."
+        caption = f"{_SHORTCUT_SAYS[unit_of(report)]} Dashed: chance. Lines: 95 % intervals."
         draw = functools.partial(_forest, rows=rows, label="accuracy", chance=0.5)
         yield plot("Shortcuts", caption, draw, _height(rows), _listed(rows))
 

@@ -46,6 +46,8 @@ def render_audit_page(report: Mapping[str, Any]) -> str:
         totals=words.totals(report),
         readings=[(file.get("path"), file.get("title"), words.reading_of(file)) for file in files[:MAX_ROWS]],
         tiles=_tiles(report),
+        unit=words.unit_of(report),
+        token_lengths=[(side, (report.get("tokens") or {}).get(side)) for side in (*words.TOKEN_SIDES, "row")],
         findings=[_finding(found, grade) for grade in SEVERITIES for found in words.of_severity(report, grade)],
         measurements=measured,
         intervals=any(" … " in one.text for one in measured),
@@ -83,18 +85,25 @@ def _tiles(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     limit, noise = tokens.get("max_length"), report.get("label_noise") or {}
     fit = next((row.get("share") for row in tokens.get("fits") or () if row.get("max_length") == limit), None)
     length, longer = (shortcut.get("length") or {}).get("accuracy"), report.get("chosen_longer_share")
-    pairs, dropped = report.get("num_pairs"), report.get("num_dropped")
+    unit = words.unit_of(report)
+    rows, dropped = report.get(f"num_{unit}"), report.get("num_dropped")
     alpha, wrong = agreement.get("krippendorff_alpha"), noise.get("high")
     tiles = [
-        (pairs, count(pairs), f"usable pairs, {numbered(report.get('num_prompts'), 'prompt')}"),
+        (rows, count(rows), f"usable {unit}, {numbered(report.get('num_prompts'), 'prompt')}"),
         (dropped, count(dropped), f"of {numbered(report.get('num_records'), 'record')} dropped"),
         (longer, percent(longer), "of pairs prefer the longer completion"),
-        (length, percent(length), "held-out accuracy of length alone"),
+        (length, percent(length), _LENGTH_SAYS[unit]),
         (alpha, f"{alpha:.2f}" if is_number(alpha) else "", "Krippendorff's alpha of the annotators"),
         (wrong, f"≤ {percent(wrong)}", "of labels are turned round (95 %)"),
-        (fit, percent(fit), f"of pairs fit in {count(limit)} tokens"),
+        (fit, percent(fit), f"of {unit} fit in {count(limit)} tokens"),
     ]
     return [(shown, label) for value, shown, label in tiles if is_number(value)]
+
+
+_LENGTH_SAYS = {
+    "pairs": "held-out accuracy of length alone",
+    "completions": "of liked completions are longer than a disliked one",
+}
 
 
 def _finding(found: Mapping[str, Any], grade: str) -> dict[str, Any]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tiebreak.doctor.rules import RULES, SEVERITIES, Action, Severity
+from tiebreak.doctor.facts import Unit
+from tiebreak.doctor.rules import RULES, SEVERITIES, Action, Of, Severity
 from tiebreak.reporting.notebook import BAD, GOOD, card
 
 SCHEMA = 1
@@ -37,7 +38,7 @@ class Finding:
 
     code: str
     count: int
-    of: Literal["records", "pairs", "prompts", "annotators", "files"]
+    of: Of
     share: float
     """`count` over all there are of that kind (0..1)."""
     examples: tuple[Example, ...] = ()
@@ -82,7 +83,8 @@ class AuditReport:
     read: Mapping[str, Any]
     """How they were read, as `tiebreak.config.reading` says it: what it takes to read them so again."""
     counts: Mapping[str, Any]
-    """num_records = num_used_records + num_dropped; num_pairs, num_prompts, num_groups, num_ties, num_duplicates, …"""
+    """unit, pairs or completions; num_records = num_used_records + num_dropped; num_pairs (or num_completions,
+    num_liked, num_disliked), num_prompts, num_groups, num_ties, num_duplicates, …"""
     findings: tuple[Finding, ...]
     measurements: Mapping[str, Any] = field(default_factory=dict)
     """words, histograms, shortcut, agreement, label_noise, prompts, licences, split; tokens where a model was named."""
@@ -97,6 +99,12 @@ class AuditReport:
         return self.of_severity("error")
 
     @property
+    def unit(self) -> Unit:
+        """What was examined: pairs, or completions on their own."""
+        found: Unit = self.counts["unit"]
+        return found
+
+    @property
     def names_heldout(self) -> bool:
         """Whether held-out pairs have files of their own, so that none are split off by a share."""
         return self.measurements["split"]["heldout_share"] is None
@@ -105,7 +113,8 @@ class AuditReport:
         """Return what a notebook shows: how much was read, and each finding with where it begins."""
         counts, num = self.counts, len(self.errors)
         badge = (f"{num} error{'s' * (num != 1)}", BAD) if num else ("no errors", GOOD)
-        told = f"{counts['num_used_records']} of {counts['num_records']} records used, {counts['num_pairs']} pairs"
+        examples = f"{counts[f'num_{self.unit}']} {self.unit}"
+        told = f"{counts['num_used_records']} of {counts['num_records']} records used, {examples}"
         rows = [
             (one.grade, f"{RULES[one.code].title} ({one.code})", f"{one.count} {one.of}", _first(one.examples))
             for one in self.findings

@@ -10,6 +10,8 @@ from typing import Literal
 
 Severity = Literal["error", "warning", "info"]
 Action = Literal["reject", "quarantine", "fix", "warn"]
+Of = Literal["records", "pairs", "completions", "prompts", "annotators", "files"]
+"""What findings count."""
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 ACTIONS: tuple[Action, ...] = ("reject", "quarantine", "fix", "warn")
 
@@ -89,8 +91,8 @@ _PAIRS = (
         "contradiction",
         "error",
         "quarantine",
-        "both A over B and B over A on one prompt",
-        "settle which one is preferred; training on both teaches neither",
+        "both A over B and B over A on one prompt, or one completion both liked and disliked",
+        "settle which is meant; training on both teaches neither",
     ),
     Rule(
         "cycle",
@@ -111,14 +113,14 @@ _PAIRS = (
         "error",
         "quarantine",
         "a prompt on both sides of a given split",
-        "keep all pairs of a prompt on one side; numbers measured on leaked prompts are too good",
+        "keep all of a prompt on one side; numbers measured on leaked prompts are too good",
     ),
     Rule(
         "secret",
         "error",
         "quarantine",
         "keys, tokens or passwords in the text",
-        "revoke them and remove the pair: models repeat what they were trained on",
+        "revoke them and remove the record: models repeat what they were trained on",
     ),
     Rule(
         "fully_truncated",
@@ -131,8 +133,8 @@ _PAIRS = (
         "duplicate",
         "warning",
         "reject",
-        "the same pair again",
-        "keep one: repeated pairs weigh more than others",
+        "exactly the same as another",
+        "keep one: what is repeated weighs more than the rest",
     ),
     Rule(
         "near_identical",
@@ -145,7 +147,7 @@ _PAIRS = (
         "near_duplicate",
         "warning",
         "quarantine",
-        "a pair nearly the same as another",
+        "nearly the same as another",
         "keep one of each cluster, or accept that they weigh more",
     ),
     Rule(
@@ -241,6 +243,7 @@ _FILE = (
         "too many records cannot be used",
         "repair the records below, or raise data.max_dropped_share",
     ),
+    Rule("one_label", "error", "warn", "every completion has the same label", "bring completions of the other label"),
     Rule(
         "unread_column",
         "warning",
@@ -256,6 +259,14 @@ _FILE = (
         "bring more prompts: intervals are wide and the model learns these by heart",
     ),
     Rule(
+        "lone_thumbs",
+        "warning",
+        "warn",
+        "completions that were judged one at a time, most without a partner to make a pair with",
+        "look at each on its own with --pairing none, and learn from it so with loss: {name: kto}",
+    ),
+    Rule("uneven_labels", "info", "warn", "one label is rarer than the other", "weigh the rarer one more, as kto can"),
+    Rule(
         "many_ties",
         "warning",
         "warn",
@@ -266,14 +277,14 @@ _FILE = (
         "shortcut_length",
         "warning",
         "warn",
-        "length alone tells which side is chosen",
-        "balance the lengths, or use a loss that corrects for length; compare every result with this number",
+        "length alone tells what is preferred",
+        "balance the lengths, or use a loss of pairs that corrects for length; compare every result with this number",
     ),
     Rule(
         "shortcut",
         "warning",
         "warn",
-        "surface features alone tell which side is chosen",
+        "surface features alone tell what is preferred",
         "find the feature below and balance it; a model can win here without getting better",
     ),
     Rule(
@@ -308,4 +319,6 @@ _FILE = (
 READING_RULES = frozenset(rule.code for rule in (*_READING, *_RENDERING))
 TOKEN_RULES = frozenset({*(rule.code for rule in _RENDERING), "truncated", "fully_truncated", "beyond_context"})
 FILE_RULES = frozenset(rule.code for rule in _FILE)
+FINAL_RULES = frozenset({"one_label"})
+"""Errors that stop training also where data.allow names them: nothing could be learned."""
 RULES: dict[str, Rule] = {rule.code: rule for rule in (*_FILE[:1], *_PAIRS, *_FILE[1:], *_READING, *_RENDERING)}

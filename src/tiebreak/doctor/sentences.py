@@ -12,7 +12,7 @@ from typing import Any
 
 from tiebreak.config import command
 from tiebreak.data.formats.guesses import UNKNOWN
-from tiebreak.doctor.rules import READING_RULES, SEVERITIES, TOKEN_RULES
+from tiebreak.doctor.rules import FINAL_RULES, READING_RULES, SEVERITIES, TOKEN_RULES
 from tiebreak.reporting.numbers import count, is_number, numbered, percent, shown
 from tiebreak.reporting.visible import visible
 
@@ -26,7 +26,8 @@ CLEANING = {
     "warn": "clean leaves them",
 }
 MAX_LISTED = 12
-
+TOKEN_SIDES = ("prompt", "chosen", "rejected", "completion")
+"""Of what tokens are counted; a report holds those that its examples have."""
 
 MAX_NAME = 40
 MAX_SHOWN = 80
@@ -85,8 +86,12 @@ def next_steps(report: Report) -> list[Step]:
     """Return the commands that follow from the verdict."""
     read = _reading(report)
     errors = of_severity(report, "error")
+    lone = "lone_thumbs" in _codes(report.get("findings") or ())
+    on_their_own = Step(command("check", {**read, "pairing": "none"}), "looks at each completion on its own")
     start = Step(command("init", read), "a starting configuration from what was measured here")
     clean = Step(command("clean", read, "OUT"), "writes what can be kept, and beside it what was set aside and why")
+    if lone:
+        return [on_their_own, Step(start.command, "a starting configuration that learns from each on its own")]
     if not is_clean(report):
         mended = any(found.get("action") != "warn" for found in errors)
         # What this model cannot take, another template or length may.
@@ -101,7 +106,7 @@ def next_steps(report: Report) -> list[Step]:
             named = command("check", {**read, "columns": proposed})
             steps = [Step(named, "with the columns named, if these are the right ones: see how record 1 is read then")]
         # Records that cannot be read have a setting of their own.
-        codes = [code for code in _codes(errors) if code != "unusable"]
+        codes = [code for code in _codes(errors) if code not in {"unusable", *FINAL_RULES}]
         if codes:
             steps.append(Step(f"data.allow: [{', '.join(codes)}]", "in the configuration trains on them all the same"))
         return steps
@@ -131,11 +136,24 @@ def counted(shares: Mapping[str, Any] | None, limit: int = MAX_LISTED) -> str:
     return listed([f"{visible(name, MAX_NAME)} {count(number)}" for name, number in (shares or {}).items()], limit)
 
 
+def unit_of(report: Report) -> str:
+    """Return what is counted: pairs, or completions on their own."""
+    return "completions" if report.get("unit") == "completions" else "pairs"
+
+
+def numbered_rows(report: Report, found: Mapping[str, Any], key: str = "num_{}") -> str:
+    """Return how many pairs, or completions, stand under a key in which `{}` is their name."""
+    unit = unit_of(report)
+    return numbered(found.get(key.format(unit)), unit[:-1])
+
+
 def totals(report: Report) -> list[str]:
     """Return what became of the records, as clauses."""
     groups, dropped = report.get("num_groups"), report.get("num_dropped")
-    pairs = f"{numbered(report.get('num_pairs'), 'pair')} on {numbered(report.get('num_prompts'), 'prompt')}"
-    clauses = [pairs + (f" in {numbered(groups, 'group')}" if groups else "")]
+    labels = [f"{count(report[key])} {key[4:]}" for key in ("num_liked", "num_disliked") if key in report]
+    rows = numbered_rows(report, report) + (f" ({', '.join(labels)})" if labels else "")
+    clauses = [f"{rows} on {numbered(report.get('num_prompts'), 'prompt')}"]
+    clauses[0] += f" in {numbered(groups, 'group')}" if groups else ""
     clauses.append(f"{numbered(report.get('num_records'), 'record')}, {count(dropped)} dropped")
     reasons = counted(report.get("dropped_by_reason"))
     clauses[-1] += f" ({reasons})" if reasons and dropped else ""
@@ -177,14 +195,20 @@ def _completions(report: Report) -> Iterator[tuple[str, str]]:
     yield "longer", f"the chosen completion is the longer one in {percent(share)} of pairs" if is_number(share) else ""
     found = report.get("shortcut") or {}
     length, features = (estimated(found.get(key), "accuracy") for key in ("length", "features"))
-    yield "length alone", f"{length}: the number DPO must beat" if length else ""
+    yield "length alone", f"{length}: {_LENGTH_SAYS[unit_of(report)]}" if length else ""
     best = strongest_feature(report)
     yield "all features", features + (f", most by {best}" if best else "") if features else ""
     yield "shortcut", visible(found.get("note") or "")
 
 
+_LENGTH_SAYS = {
+    "pairs": "the number DPO must beat",
+    "completions": "how often a liked completion is longer than a disliked one; 50 % says nothing",
+}
+
+
 def strongest_feature(report: Report) -> str:
-    """Return the surface feature that tells best which side is chosen, with its accuracy."""
+    """Return the surface feature that tells best what is preferred, with its accuracy."""
     rows = [
         row for row in (report.get("shortcut") or {}).get("by_feature") or () if is_number((row or {}).get("accuracy"))
     ]
@@ -193,12 +217,17 @@ def strongest_feature(report: Report) -> str:
 
 
 def _labels(report: Report) -> Iterator[tuple[str, str]]:
-    """Yield how far annotators agree, and how many labels look wrong."""
+    """Yield how far annotators agree, how even labels are, and how many look wrong."""
     found = report.get("agreement") or {}
     alpha = estimated(found, "krippendorff_alpha", "")
     who = f"{numbered(found.get('num_annotators'), 'annotator')}, {numbered(found.get('num_items'), 'pair')}"
     whole = f"; unanimous in {percent(found['unanimous_share'])}" if is_number(found.get("unanimous_share")) else ""
     yield "agreement", f"Krippendorff's alpha {alpha} of {who}{whole}" if alpha else f"{who}{whole}" if found else ""
+    labels = report.get("labels") or {}
+    weights = {name: value for name, value in (labels.get("weights") or {}).items() if value != 1}
+    even = "".join(f"; {name} {value:g} makes them weigh alike" for name, value in weights.items())
+    both = f"{count(labels.get('num_liked'))} liked to {count(labels.get('num_disliked'))} disliked, to train on"
+    yield "labels", both + even if labels else ""
     noise = report.get("label_noise") or {}
     low, high = noise.get("low"), noise.get("high")
     told = is_number(low) and is_number(high)
@@ -206,24 +235,24 @@ def _labels(report: Report) -> Iterator[tuple[str, str]]:
 
 
 def _prompts(report: Report) -> Iterator[tuple[str, str]]:
-    """Yield how pairs lie on prompts, on the sides of the split, and under licences."""
+    """Yield how examples lie on prompts, on the sides of the split, and under licences."""
     found = report.get("prompts") or {}
     worth, num, most = (found.get(key) for key in ("effective", "num_prompts", "largest"))
     clustered = is_number(most) and most > 1
-    weigh = f"{numbered(num, 'prompt')}, the largest with {numbered(most, 'pair')}"
+    weigh = f"{numbered(num, 'prompt')}, the largest with {numbered(most, unit_of(report)[:-1])}"
     yield "prompts", f"{weigh}; as telling as {count(worth)} with equally many" if clustered else ""
     split = report.get("split") or {}
-    train, heldout = split.get("num_train_pairs"), split.get("num_heldout_pairs")
+    train, heldout = numbered_rows(report, split, "num_train_{}"), split.get(f"num_heldout_{unit_of(report)}")
     share = f" at data.heldout_share {split['heldout_share']:g}" if is_number(split.get("heldout_share")) else ""
-    yield "split", f"{numbered(train, 'pair')} to train on, {count(heldout)} held out{share}" if split else ""
+    yield "split", f"{train} to train on, {count(heldout)} held out{share}" if split else ""
     yield "given splits", counted(report.get("given_splits"))
     yield "licences", counted(report.get("licences"), 6)
 
 
 def _tokens(report: Report) -> Iterator[tuple[str, str]]:
-    """Yield how long pairs are in tokens, which length holds what share of them, and what the chosen one costs."""
+    """Yield how long examples are in tokens, which length holds what share of them, and what the chosen one costs."""
     found = report.get("tokens") or {}
-    sides = {side: found[side].get("median") for side in ("prompt", "chosen", "rejected") if found.get(side)}
+    sides = {side: found[side].get("median") for side in TOKEN_SIDES if found.get(side)}
     row = found.get("row") or {}
     longest = f"; longest row {count(row['max'])}" if is_number(row.get("max")) else ""
     model = f" with {visible(found['model'], 2 * MAX_NAME)}" if found.get("model") else ""
@@ -231,7 +260,7 @@ def _tokens(report: Report) -> Iterator[tuple[str, str]]:
     rows = [row for row in found.get("fits") or () if is_number((row or {}).get("share"))]
     fits = listed([f"{row.get('max_length')} fits {percent(row['share'])}" for row in rows])
     kinds = (("num_too_long", "too long"), ("num_truncated", "cut"))
-    costs = listed([f"{numbered(found[key], 'pair')} {words}" for key, words in kinds if found.get(key)])
+    costs = listed([f"{numbered_rows(report, found, key)} {words}" for key, words in kinds if found.get(key)])
     cut = f"at {found.get('max_length')} {costs}" if costs else ""
     context = found.get("context") or {}
     most, made_for = context.get("positions"), context.get("made_for")

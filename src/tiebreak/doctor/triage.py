@@ -11,7 +11,7 @@ from typing import Any
 
 from tiebreak.config import DataConfig, LossConfig, command, in_quotes
 from tiebreak.doctor.report import AuditReport, Finding
-from tiebreak.doctor.rules import READING_RULES, RULES
+from tiebreak.doctor.rules import FINAL_RULES, READING_RULES, RULES
 from tiebreak.errors import ConfigError, DataError, nearest
 from tiebreak.progress import Progress
 
@@ -23,17 +23,18 @@ def heed(audit: AuditReport, data: DataConfig, progress: Progress) -> None:
         raise ConfigError(f"data.allow: '{unknown[0]}' is no rule of the doctor.{nearest(unknown[0], RULES)}")
     # Preparation leaves out what is held out, so a prompt in both files does no harm here.
     harmless = {"leak"} if audit.names_heldout else set()
-    errors = [finding for finding in audit.errors if finding.code not in {*data.allow, *harmless}]
+    allowed = {*data.allow, *harmless} - FINAL_RULES
+    errors = [finding for finding in audit.errors if finding.code not in allowed]
     if errors:
         worst = errors[0]
         where = "".join(f"; {example.file}:{example.line}: {example.excerpt}" for example in worst.examples[:1])
         more = f" (and {', '.join(finding.code for finding in errors[1:])})" if errors[1:] else ""
         check, clean = (in_quotes(command(verb, audit.read, *out)) for verb, *out in (("check",), ("clean", "OUT")))
+        lone = [RULES[finding.code].remedy for finding in audit.findings if finding.code == "lone_thumbs"]
+        final = [RULES[finding.code].remedy for finding in errors if finding.code in FINAL_RULES]
         codes = ", ".join(finding.code for finding in errors)
-        raise DataError(
-            f"{data.train_paths}: {_said(worst)}{where}{more}; see {check}, mend with {clean}, "
-            f"or go on with data.allow: [{codes}]"
-        )
+        ways = (final or lone)[:1] or [f"mend with {clean}, or go on with data.allow: [{codes}]"]
+        raise DataError(f"{data.train_paths}: {_said(worst)}{where}{more}; see {check}; {ways[0]}")
     for file in audit.files:
         if file["held_out_by_name"]:
             progress.warn(f"{file['path']}: held out by its name, and not trained on")
@@ -43,18 +44,18 @@ def heed(audit: AuditReport, data: DataConfig, progress: Progress) -> None:
 
 
 def heed_loss(audit: AuditReport, loss: LossConfig) -> None:
-    """Raise DataError where pairs lack what the objective reads of what annotators said, with the first of them."""
+    """Raise DataError where examples lack what the objective reads of what annotators said, with the first of them."""
     wanted = [(fact, f"states no {fact.replace('_', ' ')}, which {loss.name} reads") for fact in loss.facts]
     if loss.needs_margins_above_zero:
         wanted += [("margin_above_zero", f"states a margin that is not above zero, of which {loss.name} takes the log")]
     if not loss.takes_weights:
-        wanted += [("weight_of_one", f"has a weight of its own, and {loss.name} mixes the pairs of a step")]
+        wanted += [("weight_of_one", f"has a weight of its own, and {loss.name} mixes the {audit.unit} of a step")]
     for name, told in wanted:
         lacking = audit.measurements["stated"][name]
         if num := lacking["num_lacking"]:
-            total = audit.counts["num_pairs"]
+            total, unit = audit.counts[f"num_{audit.unit}"], audit.unit
             raise DataError(
-                f"{lacking['first']}: {told}; {num} of {total} pairs are so: leave them out, or take another loss"
+                f"{lacking['first']}: {told}; {num} of {total} {unit} are so: leave them out, or take another loss"
             )
 
 

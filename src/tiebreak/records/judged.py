@@ -158,6 +158,15 @@ class Pair:
         return _split_key(self)
 
     @property
+    def verdicts(self) -> dict[str, Message]:
+        """Its completions by what was said of each."""
+        return {"chosen": self.chosen, "rejected": self.rejected}
+
+    def saying(self, prompt: tuple[Message, ...], chosen: Message, rejected: Message) -> Pair:
+        """Return the same judgement of other messages."""
+        return replace(self, prompt=prompt, chosen=chosen, rejected=rejected)
+
+    @property
     def apart(self) -> tuple[Thumb, Thumb]:
         """Both completions on their own: chosen is good, rejected is bad."""
         return (
@@ -210,19 +219,21 @@ class Thumb:
         """What decides on which side of a split it falls, as of a pair."""
         return _split_key(self)
 
+    @property
+    def verdicts(self) -> dict[str, Message]:
+        """Its completion by what was said of it."""
+        return {"liked" if self.liked else "disliked": self.completion}
+
+    def saying(self, prompt: tuple[Message, ...], completion: Message) -> Thumb:
+        """Return the same judgement of other messages."""
+        return replace(self, prompt=prompt, completion=completion)
+
     def as_dict(self) -> dict[str, Any]:
         """Return it whole, for JSON: TRL's form, with `tools`, `weight` and `origin` where anything is stated."""
-        extras = {
-            "tools": list(self.tools),
-            "weight": None if self.weight == 1 else self.weight,
-            "origin": self.origin.as_dict(),
-        }
-        row = {
-            "prompt": [message.as_dict() for message in self.prompt],
-            "completion": [self.completion.as_dict()],
-            "label": self.liked,
-        }
-        return row | {name: value for name, value in extras.items() if value}
+        row = {"prompt": [one.as_dict() for one in self.prompt], "completion": [self.completion.as_dict()]}
+        extras = {"tools": list(self.tools), "origin": self.origin.as_dict()}
+        weight = {} if self.weight == 1 else {"weight": self.weight}
+        return row | {"label": self.liked} | weight | {name: value for name, value in extras.items() if value}
 
 
 Judgement = Pair | Thumb

@@ -1,6 +1,7 @@
-"""The verb clean: keep what is sound, set the rest aside with its reasons, account for every pair.
+"""The verb clean: keep what is sound, set the rest aside with its reasons, account for every judgement.
 
-Owns what each action does to a pair, and the report whose counts add up. What is wrong is the doctor's to say.
+Owns what each action does to a pair, or to a completion on its own, and the report whose counts add up. What is wrong
+is the doctor's to say.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from typing import Any
 
 from tiebreak.config import DataConfig, command, in_quotes
 from tiebreak.data.formats import RowError
-from tiebreak.data.formats.checks import check_pair
-from tiebreak.data.formats.writing import BESIDE, Writer
+from tiebreak.data.formats.checks import check
+from tiebreak.data.formats.writing import BESIDE
 from tiebreak.data.reader import records
-from tiebreak.data.sheets import Sheet, writer_of
+from tiebreak.data.sheets import Written, sheet_of
 from tiebreak.data.writer import SUFFIXES, Append, require_new, rows_to, writing
 from tiebreak.doctor.examination import Audit, audit
 from tiebreak.doctor.report import AuditReport
@@ -27,52 +28,58 @@ from tiebreak.doctor.texts.flaws import visible
 from tiebreak.errors import DataError, nearest, require_name
 from tiebreak.files import appear, whole_folder, write_json
 from tiebreak.progress import Progress, Silent
-from tiebreak.records import Pair, Source
+from tiebreak.records import Judgement, Source
 
 KEPT, SET_ASIDE, REPORT = "kept.jsonl", "quarantined.jsonl", "report.json"
 STRENGTH: tuple[Action, ...] = ("warn", "fix", "quarantine", "reject")
-"""Where several rules speak of one pair, the strongest action is taken."""
+"""Where several rules speak of one judgement, the strongest action is taken."""
 
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What became of every record: num_records = num_used_records + num_dropped, num_pairs = kept + set aside."""
+    """What became of every record: num_records = num_used_records + num_dropped, num_judged = kept + set aside."""
 
+    unit: str
+    """What was judged: pairs, or completions on their own."""
     kept: str
     set_aside: str
     report: str
     num_records: int
     num_dropped: int
-    num_pairs: int
+    num_judged: int
     num_kept: int
     num_set_aside: int
     num_fixed: int
     dropped_by_reason: dict[str, int]
     by_code: dict[str, dict[str, Any]]
-    """For each code that a pair was fixed or set aside for: the action, and how many pairs."""
+    """For each code that a pair or a completion was fixed or set aside for: the action, and how many."""
     left_out: dict[str, int]
     held_out_by_name: list[str]
     """Files that are not for training by their own names: they are looked at for leaks and not written."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the account for JSON."""
-        return dict(vars(self)) | {"num_used_records": self.num_records - self.num_dropped}
+        """Return the account for JSON; what was judged is counted under its name, like num_pairs."""
+        return _by_unit(vars(self)) | {"num_used_records": self.num_records - self.num_dropped}
 
     def lines(self) -> list[str]:
         """Return the account in words."""
         lines = [
-            f"{self.num_records} records: {self.num_pairs} pairs, {self.num_dropped} records dropped",
-            f"{self.num_pairs} pairs: {self.num_kept} kept ({self.num_fixed} of them mended), "
+            f"{self.num_records} records: {self.num_judged} {self.unit}, {self.num_dropped} records dropped",
+            f"{self.num_judged} {self.unit}: {self.num_kept} kept ({self.num_fixed} of them mended), "
             f"{self.num_set_aside} set aside",
         ]
         lines += [f"  {entry['count']:>7}  {code} ({entry['action']})" for code, entry in self.by_code.items()]
         lines += [f"  {count:>7}  {reason} (dropped)" for reason, count in self.dropped_by_reason.items()]
         lines += [
-            f"  {count:>7}  pairs lose their {name} ({BESIDE[name]}) in this form"
+            f"  {count:>7}  {self.unit} lose their {name} ({BESIDE[name]}) in this form"
             for name, count in self.left_out.items()
         ]
         lines += [f"  {name}: held out by its name, not written" for name in self.held_out_by_name]
         return [*lines, f"kept:      {self.kept}", f"set aside: {self.set_aside}", f"report:    {self.report}"]
+
+
+def _by_unit(counts: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"num_{counts['unit']}" if name == "num_judged" else name: value for name, value in counts.items()}
 
 
 def clean(
@@ -82,23 +89,24 @@ def clean(
     to: str = "tiebreak",
     progress: Progress | None = None,
 ) -> Cleaned:
-    """Audit the training pairs of `data`, act on what was found, and write kept and set-aside pairs with a report.
+    """Audit what `data` trains on, act on what was found, and write what is kept and what is set aside with a report.
 
-    `out` is a new folder, or the name of the file of kept pairs, beside which the other two then stand. `actions` are
+    `out` is a new folder, or the name of the file of what is kept, beside which the other two then stand. `actions` are
     rule code to action, over the rules' own. Raises DataError where `out` exists, an action is not one of a rule's, or
-    no pair is left.
+    nothing is left.
     """
     require_name(out, "the folder to write")
-    chosen, writer, target = _chosen(actions or {}), writer_of(to), Path(out)
+    chosen, sheet, target = _chosen(actions or {}), sheet_of(to, apart=data.pairing == "none"), Path(out)
     names = _names(target)
     found = audit(data, progress=progress or Silent())
-    if not found.report.counts["num_pairs"]:
-        raise DataError(_nothing_left(found.report, data, "no pair can be read"))
+    unit = found.report.unit
+    if not found.report.counts[f"num_{unit}"]:
+        raise DataError(_nothing_left(found.report, data, f"no {unit[:-1]} can be read"))
     with writing(target), tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as hidden:
-        sorting = _Sorting(found, chosen, writer)
+        sorting = _Sorting(found, chosen, sheet, to)
         sorting.run(Path(hidden), names)
         if not sorting.num_kept:
-            raise DataError(_nothing_left(found.report, data, "no pair would be kept, nothing is written"))
+            raise DataError(_nothing_left(found.report, data, f"no {unit[:-1]} would be kept, nothing is written"))
         if names["kept"] == target.name:
             for name in reversed(list(names.values())):  # the file of kept pairs last
                 appear(Path(hidden) / name, target.parent / name)
@@ -143,20 +151,20 @@ def _names(target: Path) -> dict[str, str]:
 
 
 class _Sorting:
-    """One pass over the records in the doctor's order, each pair to its pile."""
+    """One pass over the records in the doctor's order, each judgement to its pile."""
 
-    def __init__(self, found: Audit, actions: Mapping[str, Action], writer: Writer) -> None:
+    def __init__(self, found: Audit, actions: Mapping[str, Action], sheet: Written, form: str) -> None:
         self._found = found
+        self._unit = found.report.unit
         self._actions = actions
-        self._form = writer.name
-        self._sheet = Sheet(writer)
-        self._codes = found.codes_by_pair()
+        self._form, self._sheet = form, sheet
+        self._codes = found.codes_by_row()
         self._counts: Counter[str] = Counter()
         self._by_code: Counter[tuple[str, Action]] = Counter()
         self._dropped: Counter[str] = Counter()
 
     def run(self, folder: Path, names: Mapping[str, str]) -> None:
-        """Write kept and set-aside pairs and the doctor's report with the account."""
+        """Write what is kept and what is set aside, and the doctor's report with the account."""
         number = 0
         with rows_to(folder / names["kept"]) as keep, rows_to(folder / names["set_aside"]) as set_aside:
             for record in chain.from_iterable(map(records, self._found.files)):
@@ -164,31 +172,31 @@ class _Sorting:
                 if dropped := record.dropped:
                     self._dropped[dropped.reason] += 1
                     row = {"file": dropped.source.file, "line": dropped.source.line, "codes": [dropped.reason]}
-                    set_aside(row | {"action": "reject", "detail": dropped.detail, "pair": None})
-                for pair in record.pairs:
-                    self._sort(pair, self._codes.get(number, ()), keep, set_aside)
+                    set_aside(row | {"action": "reject", "detail": dropped.detail, self._unit[:-1]: None})
+                for one in record.judged:
+                    self._sort(one, self._codes.get(number, ()), keep, set_aside)
                     number += 1
-        write_json(folder / names["report"], self._found.report.as_dict() | {"cleaned": self._numbers()})
+        write_json(folder / names["report"], self._found.report.as_dict() | {"cleaned": _by_unit(self._numbers())})
 
-    def _sort(self, pair: Pair, codes: Sequence[str], keep: Append, set_aside: Append) -> None:
-        """Act on what the doctor found in a pair; what mending makes unusable is set aside as it was."""
-        self._counts["pairs"] += 1
+    def _sort(self, judged: Judgement, codes: Sequence[str], keep: Append, set_aside: Append) -> None:
+        """Act on what the doctor found in a judgement; what mending makes unusable is set aside as it was."""
+        self._counts["judged"] += 1
         action: Action = max((self._actions[code] for code in codes), key=STRENGTH.index, default="warn")
         if action in ("reject", "quarantine"):
-            self._set_aside(pair, self._of(codes, "reject", "quarantine"), action, set_aside)
+            self._set_aside(judged, self._of(codes, "reject", "quarantine"), action, set_aside)
             return
-        kept, mended = pair, self._of(codes, "fix")
+        kept, mended = judged, self._of(codes, "fix")
         if mended:
-            kept = visible(pair)
+            kept = visible(judged)
             try:
-                check_pair(kept)
+                check(kept)
             except RowError as error:
-                self._set_aside(pair, [*mended, error.reason], "reject", set_aside)
+                self._set_aside(judged, [*mended, error.reason], "reject", set_aside)
                 return
         try:
             rows = self._sheet.write(kept)
         except RowError as error:
-            raise DataError(f"{pair.source}: {error.detail}; the form {self._form} cannot hold it") from None
+            raise DataError(f"{judged.source}: {error.detail}; the form {self._form} cannot hold it") from None
         self._counts["kept"] += 1
         self._counts["fixed"] += bool(mended)
         self._by_code.update((code, "fix") for code in mended)
@@ -198,19 +206,20 @@ class _Sorting:
     def _of(self, codes: Sequence[str], *actions: Action) -> list[str]:
         return [code for code in codes if self._actions[code] in actions]
 
-    def _set_aside(self, pair: Pair, codes: Sequence[str], action: Action, set_aside: Append) -> None:
+    def _set_aside(self, judged: Judgement, codes: Sequence[str], action: Action, set_aside: Append) -> None:
         self._counts["set_aside"] += 1
         acting = self._of(codes, "reject", "quarantine")  # a flaw whose mending left nothing was not mended
         self._by_code.update((code, self._actions[code]) for code in acting)
-        source = pair.source or Source("", 0)
+        source = judged.source or Source("", 0)
         row = {"file": source.file, "line": source.line, "codes": list(codes), "action": action}
-        set_aside(row | {"detail": "; ".join(RULES[code].title for code in codes), "pair": pair.as_dict()})
+        set_aside(row | {"detail": "; ".join(RULES[code].title for code in codes), self._unit[:-1]: judged.as_dict()})
 
     def _numbers(self) -> dict[str, Any]:
         return {
+            "unit": self._unit,
             "num_records": self._counts["records"],
             "num_dropped": self._dropped.total(),
-            "num_pairs": self._counts["pairs"],
+            "num_judged": self._counts["judged"],
             "num_kept": self._counts["kept"],
             "num_set_aside": self._counts["set_aside"],
             "num_fixed": self._counts["fixed"],
@@ -218,13 +227,13 @@ class _Sorting:
             "by_code": {
                 code: {"action": action, "count": count} for (code, action), count in self._by_code.most_common()
             },
-            "left_out": self._sheet.left_out,
+            "left_out": dict(self._sheet.left_out),
             "held_out_by_name": [file["path"] for file in self._found.report.files if file["held_out_by_name"]],
         }
 
     @property
     def num_kept(self) -> int:
-        """Pairs that were written as kept."""
+        """Judgements that were written as kept."""
         return self._counts["kept"]
 
     def account(self, target: Path, names: Mapping[str, str]) -> Cleaned:

@@ -23,6 +23,7 @@ from tiebreak.config import (
 )
 from tiebreak.config.data import MOST_TOKENS
 from tiebreak.config.losses.gaps import Dpo, DpoNorm
+from tiebreak.config.losses.thumbs import Kto
 from tiebreak.config.yaml_text import parse_yaml, write_yaml
 from tiebreak.data.writer import require_new, writing
 from tiebreak.doctor.findings import NOISY
@@ -72,23 +73,50 @@ def of_any_length(data: DataConfig) -> DataConfig:
 def init(report: Mapping[str, Any], data: DataConfig, model: ModelConfig | None, out: str | Path | None = None) -> str:
     """Return the configuration, proven to load, and write it to `out` where that is given.
 
-    Raises DataError where the report is of data without a pair.
+    Raises DataError where the report is of data without a pair, or a completion.
     """
-    if not report["num_pairs"]:
+    if not _rows(report):
         see = in_quotes(command("check", report["read"]))
-        raise DataError(f"{data.train_paths}: no pair can be read, so that nothing is there to start from; see {see}")
+        raise DataError(
+            f"{data.train_paths}: no {report['unit'][:-1]} can be read, and there is nothing to start from; see {see}"
+        )
     text = starting_config(report, data, model)
     build_config(parse_yaml(text, "init"), where="init")
     write(text, out)
     return text
 
 
+def as_judged(report: Mapping[str, Any], data: DataConfig) -> DataConfig:
+    """Return how data are best read: each completion on its own where most have no partner, unless it is said."""
+    lone = any(finding["code"] == "lone_thumbs" for finding in report["findings"])
+    return data.model_copy(update={"pairing": "none"}) if lone and "pairing" not in data.model_fields_set else data
+
+
+def _rows(report: Mapping[str, Any]) -> int:
+    """Return the number of pairs, or of completions on their own."""
+    return int(report[f"num_{report['unit']}"])
+
+
 def _loss(report: Mapping[str, Any]) -> Iterator[str]:
     """Yield the objective that the data ask for, with the reason; dpo where nothing speaks for another one."""
+    yield from {"pairs": _loss_of_pairs, "completions": _loss_of_thumbs}[report["unit"]](report)
+
+
+def _loss_of_thumbs(report: Mapping[str, Any]) -> Iterator[str]:
+    labels = report["labels"]
+    yield _set("name", "kto", "completions were judged one at a time, good or bad: each is learned from on its own")
+    yield _set("beta", Kto().beta, "the usual start; smaller moves further from the reference")
+    for name, weight in labels["weights"].items():
+        if weight != 1:
+            both = f"{labels['num_liked']} liked to {labels['num_disliked']} disliked"
+            yield _set(name, weight, f"{both}: so that what they weigh is 1 … 4/3 (KTO, Eq. 8)")
+
+
+def _loss_of_pairs(report: Mapping[str, Any]) -> Iterator[str]:
     by_length = any(finding["code"] == "shortcut_length" for finding in report["findings"])
     soft = report["stated"]["soft_label"]["num_lacking"] == 0
     if by_length and not soft:
-        yield _set("name", "dpo_norm", "length alone tells which side is chosen: log-ratios are divided by tokens")
+        yield _set("name", "dpo_norm", "length alone tells what is preferred: log-ratios are divided by tokens")
         yield _set("beta", DpoNorm().beta, "the usual start for log-ratios per token")
     else:
         yield _set("name", "dpo")
@@ -114,7 +142,7 @@ def write(text: str, out: str | Path | None) -> None:
 def starting_config(report: Mapping[str, Any], data: DataConfig, model: ModelConfig | None) -> str:
     """Return a YAML configuration with its reasons as comments, ready for `tiebreak train`."""
     forms = ", ".join(dict.fromkeys(file["format"] for file in report["files"]))
-    counted = f"{report['num_pairs']} pairs on {report['num_prompts']} prompts ({forms})"
+    counted = f"{_rows(report)} {report['unit']} on {report['num_prompts']} prompts ({forms})"
     lines = [_comment(f"Written by 'tiebreak init': {counted}.")]
     for file in report["files"][:MAX_FILES]:
         lines += [_comment(f"{file['path']} · {one.name}: {one.text}") for one in reading_of(file)]
@@ -126,7 +154,7 @@ def starting_config(report: Mapping[str, Any], data: DataConfig, model: ModelCon
         lines.append(_comment(command("clean", report["read"], "OUT")))
         lines += [_comment(f"{one['code']}: {one['count']} {one['of']}, {one['title']}") for one in refused]
     if lost:
-        lines.append(_comment("this model and its template cannot take all pairs; train leaves these out:"))
+        lines.append(_comment(f"this model and its template cannot take all {report['unit']}; train leaves these out:"))
         lines += [_comment(f"{one['code']}: {one['count']} {one['of']}, {_told(one)}") for one in lost]
     lines.append("model:")
     lines.append(_set("name", *([model.name] if model else [BUNDLED_MODEL, "the bundled 135M model; name your own"])))
@@ -159,11 +187,11 @@ def _data(report: Mapping[str, Any], data: DataConfig) -> Iterator[str]:
         yield _set(name, value)
     yield _set("max_length", *_max_length(report))
     context = (report.get("tokens") or {}).get("context") or {}
-    if (beyond := context.get("num_beyond", 0)) > USUAL.data.max_dropped_share * report["num_pairs"]:
-        reason = f"cuts the oldest prompt tokens of these {beyond} pairs; drop leaves them out"
+    if (beyond := context.get("num_beyond", 0)) > USUAL.data.max_dropped_share * _rows(report):
+        reason = f"cuts the oldest prompt tokens of these {beyond} {report['unit']}; drop leaves them out"
         yield _set("truncation", "prompt_start", reason)
     else:
-        reason = "a longer pair is left out; prompt_start cuts the oldest prompt tokens instead"
+        reason = f"a longer {report['unit'][:-1]} is left out; prompt_start cuts the oldest prompt tokens instead"
         yield _set("truncation", data.truncation, reason)
     if report["split"]["heldout_share"] is not None:
         prompts = max(report.get("num_groups") or report["num_prompts"], 1)
@@ -174,16 +202,17 @@ def _data(report: Mapping[str, Any], data: DataConfig) -> Iterator[str]:
 
 
 def _max_length(report: Mapping[str, Any]) -> tuple[int, str]:
-    tokens = report.get("tokens")
+    tokens, unit = report.get("tokens"), report["unit"]
     if tokens and "row" in tokens:
         longest, made_for = tokens["row"]["p99"], tokens["context"]["made_for"]
         if made_for is not None and _rounded(longest) > made_for:
             beyond = tokens["context"]["num_beyond"]
-            return made_for, f"all that the model was made for; {beyond} of {report['num_pairs']} pairs are longer"
-        return _rounded(longest), f"99 % of pairs have at most {longest:.0f} tokens with this tokenizer"
+            return made_for, f"all that the model was made for; {beyond} of {_rows(report)} {unit} are longer"
+        return _rounded(longest), f"99 % of {unit} have at most {longest:.0f} tokens with this tokenizer"
     words = report["words"]
-    longest = TOKENS_PER_WORD * (words["prompt"]["p99"] + max(words["chosen"]["p99"], words["rejected"]["p99"]))
-    reason = "no pair has tokens with this model" if tokens else "with --model M, init counts tokens"
+    completions = [spread["p99"] for name, spread in words.items() if name != "prompt"]
+    longest = TOKENS_PER_WORD * (words["prompt"]["p99"] + max(completions))
+    reason = f"no {unit[:-1]} has tokens with this model" if tokens else "with --model M, init counts tokens"
     return _rounded(longest), f"guessed from words; {reason}"
 
 
@@ -193,11 +222,14 @@ def _rounded(tokens: float) -> int:
 
 
 def _training(report: Mapping[str, Any]) -> Iterator[str]:
-    pairs = report["split"]["num_train_pairs"] if report["split"]["heldout_share"] is None else report["num_pairs"]
-    scale = next(scale for scale in _SCALES if pairs <= scale.up_to)
-    steps = math.ceil(pairs * scale.epochs / scale.pairs_per_step)
+    split, unit = report["split"], report["unit"]
+    rows = split[f"num_train_{unit}"] if split["heldout_share"] is None else _rows(report)
+    in_a_pair = 2 if unit == "completions" else 1
+    scale = next(scale for scale in _SCALES if rows <= in_a_pair * scale.up_to)
+    per_step = in_a_pair * scale.pairs_per_step
+    steps = math.ceil(rows * scale.epochs / per_step)
     yield _set("learning_rate", scale.learning_rate, "within 1e-6..1e-4, the range that works for DPO with LoRA")
-    yield _set("pairs_per_step", scale.pairs_per_step, f"about {steps} steps in all")
+    yield _set("pairs_per_step", per_step, f"{unit}; about {steps} steps in all".removeprefix("pairs; "))
     yield _set("epochs", scale.epochs)
 
 

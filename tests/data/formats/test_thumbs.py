@@ -43,6 +43,15 @@ def test_every_form_of_a_thumb_gives_the_same(row):
     assert read(row | {label: 0}).liked is False
 
 
+def test_what_a_thumb_weighs_is_kept_where_it_is_a_weight():
+    assert read(ROW | {"weight": 0.5}).weight == 0.5
+    assert read(ROW | {"weight": "2"}).weight == 2.0
+    assert [read(ROW | {"weight": odd}).weight for odd in (-1, "heavy", None, True)] == [1.0] * 4
+    columns = {"prompt": "q", "completion": "a", "label": "ok", "weight": "w"}
+    row = {"q": "Why?", "a": "Because.", "ok": True, "w": 3}
+    assert read_row(row, detect(row, columns), HERE).thumbs[0].weight == 3.0
+
+
 def test_what_stands_beside_a_thumb_is_kept():
     thumb = read(ROW | {"group": "7", "split": "train", "system": "Be brief."})
     assert thumb.origin == Origin(split="train", group="7")

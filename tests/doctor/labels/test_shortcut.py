@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 
 from bounds import hang_after
 from tiebreak.doctor.labels.crossfit import fit_lbfgs, fit_newton, folds_of, sigmoid, subsample
-from tiebreak.doctor.labels.shortcut import MAX_PAIRS, Shortcut, TooFew, find_shortcuts
+from tiebreak.doctor.labels.shortcut import MAX_ROWS, Shortcut, TooFew, find_shortcuts, find_shortcuts_apart
 from tiebreak.maths.intervals import clustered_ratio, clustered_share, wilson
 
 
@@ -115,7 +115,6 @@ def test_equal_features_are_ties_and_count_one_half():
     features[:100, 0] = 1
     found = find_shortcuts(features, ["length", "never"], np.arange(400))
     assert found.length.value == pytest.approx(1 / 4 + 3 / 8)
-    assert (found.rows[0].share_different, found.rows[1].share_different) == (0.25, 0)
     assert (found.rows[1].alone.value, found.rows[1].coefficient) == (0.5, 0)
 
 
@@ -164,7 +163,66 @@ def test_a_million_pairs_take_seconds_and_say_that_they_were_thinned():
     with hang_after():
         found = find_shortcuts(features, [str(i) for i in range(10)], np.arange(1_000_000) // 2)
     assert isinstance(found, Shortcut)
-    assert MAX_PAIRS - 2 <= found.num_pairs <= MAX_PAIRS
+    assert MAX_ROWS - 2 <= found.num_rows <= MAX_ROWS
     told = json.loads(json.dumps(found.as_dict()))
-    assert told["note"] == f"measured on {found.num_pairs} of 1000000 pairs"
+    assert told["note"] == f"measured on {found.num_rows} of 1000000 pairs"
     assert found.together.high - found.together.low < 0.01
+
+
+# --------------------------------------------------------------------------------------------- completions on their own
+
+
+def _apart(num, weights, seed=0, level=0.0):
+    """Features that say with the logistic probability whether a completion is liked."""
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(num, len(weights)))
+    return features.astype(np.float32), rng.random(num) < sigmoid(features @ np.array(weights) + level)
+
+
+@pytest.mark.parametrize("level", [0.0, -2.0])
+def test_completions_are_told_apart_as_well_as_was_planted_whatever_the_share_of_liked(level):
+    weights = [1.0, -1.5, 0.0]
+    found = find_shortcuts_apart(*_apart(4000, weights, level=level), ["a", "b", "c"], np.arange(4000) // 2)
+    features, liked = _apart(400_000, weights, 1, level)
+    truth = {name: _area(column, liked) for name, column in zip("abc", features.T, strict=True)}
+    for row in found.rows:
+        assert row.alone.low < truth[row.name] < row.alone.high, row.name
+    assert found.together.low < _area(features @ np.array(weights), liked) < found.together.high
+    assert np.sign([row.coefficient for row in found.rows[:2]]).tolist() == [1, -1]
+    assert found.rows[1].alone.value < 0.5  # less of it is liked
+
+
+def _area(scores, liked):
+    ranks = np.argsort(np.argsort(scores))
+    return (ranks[liked].mean() - (liked.sum() - 1) / 2) / (~liked).sum()
+
+
+def test_features_that_say_nothing_tell_nothing():
+    above = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        features, liked = rng.normal(size=(200, 8)).astype(np.float32), rng.random(200) < 0.3
+        found = find_shortcuts_apart(features, liked, list("abcdefgh"), np.arange(200) // 2)
+        above += found.together.low > 0.5
+    assert above <= 3
+
+
+def test_all_features_together_are_measured_on_clusters_that_were_not_fitted():
+    """A feature that names its cluster says all of labels that were seen, and nothing of others."""
+    rng = np.random.default_rng(0)
+    clusters = np.repeat(np.arange(30), 8)
+    liked = rng.random(30)[clusters] < 0.5
+    features = np.eye(30, dtype=np.float32)[clusters]
+    found = find_shortcuts_apart(features, liked, [str(n) for n in range(30)], clusters)
+    assert found.together.low < 0.5
+
+
+def test_too_few_completions_or_one_label_are_said():
+    features = np.zeros((400, 1), np.float32)
+    assert find_shortcuts_apart(features[:30], np.arange(30) < 9, ["a"], np.arange(30)).reason == (
+        "30 completions in 30 clusters: at least 40 completions in 20 clusters are needed"
+    )
+    alone = find_shortcuts_apart(features, np.ones(400, bool), ["a"], np.arange(400))
+    assert alone == TooFew("every completion has the same label")
+    told = find_shortcuts_apart(features, np.arange(400) % 2 == 0, ["a"], np.arange(400)).as_dict()
+    assert (told["num_completions"], told["length"]["accuracy"]) == (400, 0.5)

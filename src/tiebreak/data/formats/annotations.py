@@ -81,6 +81,12 @@ def origin_of(row: Row) -> Origin:
     return _origin(Origin(), row)
 
 
+def weight_of(row: Row) -> float:
+    """Return the weight that the row states beside a completion on its own, 1 where it states none."""
+    found = number(value_in(row, NUMBERS["weight"]))
+    return 1.0 if found is None or found < 0 else found
+
+
 def number(value: Any) -> float | None:
     """Return a finite number, told as one or as text (as in CSV), or None; true and false are no numbers."""
     if isinstance(value, str) and (len(value) > 40 or "_" in value):  # Python itself would read 1_000

@@ -14,7 +14,7 @@ from tiebreak.data.formats.cells import kind_of
 from tiebreak.data.formats.form import Row, RowError
 from tiebreak.data.formats.media import media_in
 from tiebreak.data.formats.messages import SYSTEM_ROLES, is_written
-from tiebreak.records import Message, Origin, Pair
+from tiebreak.records import Judgement, Message, Origin, Pair
 
 
 def check_media(row: Row) -> None:
@@ -34,6 +34,14 @@ def check_pair(pair: Pair) -> None:
     _check_unfolded([*pair.prompt, pair.chosen, pair.rejected])
     annotators = [vote.annotator for vote in pair.preference.votes]
     _check_text([*pair.prompt, pair.chosen, pair.rejected], pair.tools, [*_stated(pair.origin), *annotators])
+
+
+def check(judged: Judgement) -> None:
+    """Refuse what no chat can be, in a pair or in a completion on its own."""
+    if isinstance(judged, Pair):
+        check_pair(judged)
+    else:
+        check_completion(judged.prompt, judged.completion, judged.tools, judged.origin)
 
 
 def check_completion(prompt: Sequence[Message], completion: Message, tools: Sequence[Row], origin: Origin) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from tiebreak.data.formats.annotations import annotated, number, origin_of
+from tiebreak.data.formats.annotations import annotated, number, origin_of, weight_of
 from tiebreak.data.formats.candidates import counts_from, names_of_sides
 from tiebreak.data.formats.cells import keys_of, shown, text_of
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError
@@ -169,7 +169,10 @@ def _read_mapped(mapped: Mapped, row: Row, pairing: Pairing) -> Reading:
             replace(annotated(pair, known), chosen=whole(pair.chosen), rejected=whole(pair.rejected))
             for pair in reading.pairs
         ),
-        tuple(replace(one, completion=whole(one.completion), origin=origin_of(known)) for one in reading.thumbs),
+        tuple(
+            replace(one, completion=whole(one.completion), origin=origin_of(known), weight=weight_of(known))
+            for one in reading.thumbs
+        ),
         tuple(replace(one, completion=whole(one.completion), origin=origin_of(known)) for one in reading.rated),
         reading.num_ties,
     )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import chain, product
 from typing import Any
 
-from tiebreak.data.formats.annotations import origin_of
+from tiebreak.data.formats.annotations import origin_of, weight_of
 from tiebreak.data.formats.candidates import completion, has_prompt, is_paired, prompt_in, score_of, sides_of, system_in
 from tiebreak.data.formats.cells import column_in, shown, value_in
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
@@ -74,7 +74,8 @@ def _thumb(row: Row, prompt: tuple[Message, ...], judged: Message) -> Reading:
     if verdict is None:
         own = "for other words map the column: label.yes=WORD label.no=WORD"
         raise RowError("wrong_type", f"'{name}' is true or false, found {shown(label)} ({own})")
-    return Reading(thumbs=(Thumb(prompt, judged, verdict, tools_of(row.get("tools")), origin=origin_of(row)),))
+    tools, origin, weight = tools_of(row.get("tools")), origin_of(row), weight_of(row)
+    return Reading(thumbs=(Thumb(prompt, judged, verdict, tools, origin=origin, weight=weight),))
 
 
 def paired_thumbs(thumbs: Sequence[Thumb], pairing: Pairing) -> tuple[list[Pair], list[Dropped], int]:

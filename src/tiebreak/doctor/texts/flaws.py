@@ -22,7 +22,7 @@ from tiebreak.doctor.texts.controls import (
 )
 from tiebreak.doctor.texts.personal import personal_data
 from tiebreak.doctor.texts.secrets import secrets
-from tiebreak.records import Message, Pair
+from tiebreak.records import Judgement, Message
 
 __all__ = ["MAX_EXCERPT", "TEXT_RULES", "Flaw", "flaws", "masked", "visible", "without_hidden"]
 
@@ -73,10 +73,9 @@ def masked(text: str) -> str:
     return "".join(pieces) + text[at:]
 
 
-def visible(pair: Pair) -> Pair:
-    """Return a pair without its hidden characters, whatever is left of it then."""
-    prompt, chosen, rejected = tuple(map(_visible, pair.prompt)), _visible(pair.chosen), _visible(pair.rejected)
-    return replace(pair, prompt=prompt, chosen=chosen, rejected=rejected)
+def visible(judged: Judgement) -> Judgement:
+    """Return a pair, or a completion on its own, without its hidden characters, whatever is left of it then."""
+    return judged.saying(tuple(map(_visible, judged.prompt)), *map(_visible, judged.verdicts.values()))
 
 
 def _visible(message: Message) -> Message:
