@@ -153,7 +153,7 @@ def write_rows(arguments: argparse.Namespace, num: int, folder: Path) -> Path:
 
 
 def _numbered(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from tiebreak.data.reader import read_pairs  # noqa: PLC0415
+    from tiebreak.data.whole import read_pairs  # noqa: PLC0415
 
     named = Path(arguments.data_dir) / DATA[arguments.data] if arguments.data in DATA else Path(arguments.data)
     for index, pair in enumerate(cycle(read_pairs(str(named)).pairs)):

@@ -18,7 +18,7 @@ from jobs import Job, Result
 from machine import forget_peak, peak_rss_bytes, rss_bytes
 
 from tiebreak.data.preparation import prepare
-from tiebreak.data.reader import read_pairs
+from tiebreak.data.whole import read_pairs
 from tiebreak.records import num_unique_tokens
 from tiebreak.training.trained import load
 
