@@ -14,9 +14,12 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+from frontier_stories import best_possible, labelled, win_rate  # noqa: E402
 from jobs import Job, JobError, Settings, call  # noqa: E402
 from reckoning import all_operations, operations, rated, summary, trajectory, work_of  # noqa: E402
 from rounds import warmup_of, window  # noqa: E402
+
+from tiebreak.records import TokenizedPair  # noqa: E402
 
 pytest.importorskip("trl", reason="the benchmark runs beside TRL, which pip install 'tiebreak[test]' brings")
 
@@ -154,6 +157,44 @@ def test_all_contestants_take_the_same_steps(method, pair_file, tiny_model, tmp_
 def test_a_job_that_dies_says_what_it_last_wrote(tmp_path):
     with pytest.raises(JobError, match=r"(?s)juggle: ended with exit code 1.*KeyError"):
         call(Job("juggle", str(tmp_path), _settings("none", "none")))
+
+
+def test_a_win_rate_counts_ties_half_and_prompts_alike():
+    assert win_rate([[2, 0], [1]], [[1], [1, 0, 0, 0]]) == pytest.approx((0.5 + 0.875) / 2)
+    rewards = [[0, 1, 1, 3], [2, 2, 0, 5]]
+    assert best_possible(rewards, 0) == pytest.approx((0, 0.5))
+    known = [best_possible(rewards, strength) for strength in (1, 3, 9, 300)]
+    assert known == sorted(known)
+    # The best of four is the last of them: log 4 nats, and a win over three with a tie against itself.
+    assert known[-1] == pytest.approx((math.log(4), 0.875))
+
+
+def test_turned_labels_are_so_many_of_the_same_pairs():
+    pairs = [TokenizedPair(f"{place}", f"{place}", (1,), (5, place + 9), (6,)) for place in range(30)]
+    clean, noisy = (labelled(pairs, 20, flips, 3) for flips in (0.0, 0.2))
+    assert [one.prompt_id for one in clean] == [one.prompt_id for one in noisy]
+    assert sum(one.chosen_ids == other.rejected_ids for one, other in zip(clean, noisy, strict=True)) == 4
+    assert sum(one == other for one, other in zip(clean, noisy, strict=True)) == 16
+
+
+def test_the_frontier_goes_on_where_it_was_cut_off(stories, tmp_path, monkeypatch, capsys):
+    import frontier
+
+    sizes = ["--pairs", "6", "--pairs-per-step", "3", "--prompts", "3", "--pool", "4", "--seeds", "0", "--scales", "1"]
+    command = ["frontier", "--model", str(stories), "--out", str(tmp_path), "--losses", "dpo", "kto", *sizes]
+    monkeypatch.setattr(sys, "argv", [*command, "--figures", str(tmp_path)])
+    frontier.main()
+    table, file = capsys.readouterr().out, tmp_path / "runs.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(row["loss"], row["flips"]) for row in rows] == [("dpo", 0), ("dpo", 0.2), ("kto", 0), ("kto", 0.2)]
+    assert all(0 <= row["win"] <= 1 and abs(row["kl"]) < 5 and row["reward"] > 0 for row in rows)
+    assert (tmp_path / "frontier-0.svg").read_text() != (tmp_path / "frontier-20.svg").read_text()
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows[:-1]) + '{"loss": "k')
+    frontier.main()
+    assert capsys.readouterr().out == table
+    monkeypatch.setattr(sys, "argv", [*command, "--opening", "One day,"])
+    with pytest.raises(SystemExit, match="take another --out"):
+        frontier.main()
 
 
 @pytest.mark.slow
