@@ -10,7 +10,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tiebreak.config import Config, DataConfig, JudgeConfig, ModelConfig, Section, build_config, load_config, load_judge
+from tiebreak.config import (
+    Config,
+    DataConfig,
+    JudgeConfig,
+    ModelConfig,
+    Section,
+    build_config,
+    load_config,
+    load_judge,
+    load_stages,
+)
 from tiebreak.config.foreign.translation import translated
 from tiebreak.data.whole import PairFile, read_pairs
 from tiebreak.errors import TiebreakError
@@ -57,10 +67,13 @@ def train(
     template, tokenizer, model), and `resume="never"` starts afresh beside it.
 
     `config` is a YAML file or a `Config`; none means the bundled quickstart. `overrides` are dotted keys with values,
-    like `{"training.learning_rate": 5e-6}`.
+    like `{"training.learning_rate": 5e-6}`. Of a file with stages, all are trained, and the last one's run is returned.
     """
+    from tiebreak.campaigns.stages import train_stages
     from tiebreak.verbs import train as verb
 
+    if isinstance(config, str | Path) and (stages := load_stages(config, overrides)):
+        return [*train_stages(stages, _progress(quiet), resume=resume, accept=accept).values()][-1]
     return verb.train(_settings(config, overrides), _progress(quiet), resume=resume, accept=accept)
 
 

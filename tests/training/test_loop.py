@@ -16,6 +16,7 @@ from tiebreak import faults
 from tiebreak.errors import NotFinite, Preempted, RunError, TrainingError
 from tiebreak.evaluation.watching import Seen
 from tiebreak.maths.objectives import Objective
+from tiebreak.progress import Silent
 from tiebreak.training.budget import Budget
 from tiebreak.training.loop import Outcome
 from tiebreak.training.preemption import listening
@@ -292,7 +293,7 @@ def test_a_fresh_policy_passes_the_check_at_the_start(case, dtype, tiny_model, t
     )
     config = settings(model, kind, model__dtype=dtype, adapter__dropout=0.5, loss__label_smoothing=0.1)
     loaded = load(config)
-    check_start(loaded.policy, loaded.reference, Objective.of(config.loss), PAIRS[:8], loaded.budget.cut)
+    check_start(loaded.policy, loaded.reference, Objective.of(config.loss), PAIRS[:8], loaded.budget.cut, Silent())
     assert {p.grad for _, p in loaded.policy.trainable} == {None}
 
 
