@@ -78,10 +78,7 @@ def train(
 
 
 def plan(
-    config: Config | str | Path | None = None,
-    overrides: Sequence[str] | Mapping[str, Any] = (),
-    *,
-    quiet: bool = False,
+    config: Config | str | Path | None = None, overrides: Sequence[str] | Mapping[str, Any] = (), *, quiet: bool = False
 ) -> Plan:
     """Load data and model, decide what fits in memory and how micro-batches are cut, and train nothing."""
     from tiebreak.verbs import plan as verb
@@ -156,16 +153,9 @@ def judge(
 
     settings = judge if isinstance(judge, Section) else load_judge(judge)
     return verb.judge(
-        path,
-        settings,
-        _progress(quiet),
-        format=format,
-        columns=columns,
-        out=out,
-        kept=kept,
-        calibrate=calibrate,
-        dry_run=dry_run,
-    )
+        path, settings, _progress(quiet),
+        format=format, columns=columns, out=out, kept=kept, calibrate=calibrate, dry_run=dry_run,
+    )  # fmt: skip
 
 
 def report(run: Run | str | Path) -> Path:
@@ -235,10 +225,7 @@ def chat(
 
 
 def check(
-    data: DataConfig | str | Path | Sequence[str | Path],
-    *,
-    model: str | ModelConfig | None = None,
-    quiet: bool = False,
+    data: DataConfig | str | Path | Sequence[str | Path], *, model: str | ModelConfig | None = None, quiet: bool = False
 ) -> AuditReport:
     """Return what the doctor finds in preference data: findings with examples, and the numbers behind them.
 
