@@ -115,6 +115,7 @@ def _pair_rows(evidence: Sequence[Evidence], objective: Objective) -> list[Row]:
     return [
         Row.of("accuracy", prompts, won_before, [row.win for row in evidence]),
         Row.of("margin", prompts, at_start, moved),
+        Row.of("logratio_gap", prompts, [0.0] * len(evidence), [row.logratio_gap for row in evidence]),
         Row.of("loss", prompts, *losses, f"{objective.name.upper()} loss"),
         Row.of("calibration", prompts, wrong_before, wrong_after),
         Row.of("chosen_likelier", prompts, before, after),
