@@ -35,6 +35,8 @@ class Formula:
     metrics: Callable[[Losses, Logps, Stated], Metrics] = pair_metrics
     """What a step tells about itself."""
     asks_reference: bool = True
+    learns_good_alone: bool = False
+    """Whether bad completions teach it nothing."""
     asks_baseline: bool = False
     """Whether it compares with what the policy gained on completions of other prompts of the step."""
     is_coupled: Callable[[Mapping[str, Any]], bool] = lambda _: False
@@ -243,6 +245,14 @@ OBJECTIVES: dict[str, Formula] = {
         "Wu et al. 2024 (2407.08639), without its filter of pairs",
         "Pairs of unlike quality: a step whose gaps are wide is held nearer to the reference.",
         is_coupled=_always,
+    ),
+    "sft_unpaired": Formula(
+        thumbs.sft_unpaired,
+        "maximum likelihood",
+        "Before preferences: demonstrations, or the good completions of what was judged.",
+        asks_reference=False,
+        learns_good_alone=True,
+        **_OF_THUMBS,
     ),
     "orpo": Formula(
         sums.orpo,

@@ -64,3 +64,10 @@ def apo_zero_unpaired(thumbs: Thumbs, *, beta: float) -> Losses:
     """−σ(r) where good, +σ(r) where bad."""
     rewards = beta * thumbs.side.ratio
     return Losses(thumbs.each(-torch.sigmoid(rewards), torch.sigmoid(rewards)), rewards)
+
+
+def sft_unpaired(thumbs: Thumbs, *, length: Literal["mean", "sum"]) -> Losses:
+    """−a, or −log π(y), where good; nothing where bad."""
+    side = thumbs.side
+    told = side.mean if length == "mean" else side.policy
+    return Losses(thumbs.each(-told, torch.zeros_like(told)), side.mean)
