@@ -43,7 +43,18 @@ def sections() -> str:
             *([] if one.reference else ["no reference"]),
             *(["the whole step"] if one.whole_step else []),
         ]
-        lines = [f"### {one.name}", "", f"{one.title}.", "", f"    {one.formula}", "", f"{one.use}", ""]
+        lines = [
+            f"### {one.name}",
+            "",
+            f"{one.title}.",
+            "",
+            f"    {one.formula}",
+            "",
+            f"{one.use}",
+            "",
+            f"Watch: {one.watch}",
+            "",
+        ]
         lines += [f"Source: {one.source}." + (f" Also called {', '.join(one.aliases)}." if one.aliases else "")]
         lines += [f"Needs: {', '.join(needs)}."] if needs else []
         own = [setting for setting in one.settings if setting.name not in one.modifiers]
@@ -68,8 +79,8 @@ def modifiers() -> str:
 
 
 def _table(settings: list[Any]) -> list[str]:
-    rows = [f"| `{s.name}` | {s.default} | {s.range} | {s.description} |" for s in settings]
-    return ["| setting | default | range | |", "|---|---|---|---|", *rows]
+    rows = [f"| `{s.name}` | {s.default} | {s.range} | {s.safe} | {s.description} |" for s in settings]
+    return ["| setting | default | range | safe | |", "|---|---|---|---|---|", *rows]
 
 
 def proofs() -> str:
