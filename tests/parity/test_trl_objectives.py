@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from cases import OF_DPO, OF_FUNCTIONS
 
 import tiebreak
 from tiny import load, run, settings, token_pairs
@@ -22,52 +23,26 @@ pytestmark = [
 ]
 
 PAIRS_PER_STEP = 4
-TRAJECTORIES = {
-    "dpo": ({"name": "dpo", "beta": 0.3}, 20, 0.0),
-    "dpo_norm": ({"name": "dpo_norm", "beta": 2.0}, 20, 0.0),
-    "ipo": ({"name": "ipo", "tau": 0.5}, 20, 0.0),
-    "hinge": ({"name": "hinge", "beta": 0.3}, 3, 0.0),
-    "robust": ({"name": "robust", "beta": 0.3, "label_smoothing": 0.2}, 3, 0.0),
-    "exo": ({"name": "exo", "beta": 0.3, "label_smoothing": 0.01}, 3, 0.0),
-    "nca": ({"name": "nca", "beta": 0.3}, 3, 0.0),
-    # Since 0.29 TRL's bco_pair has no δ, which belongs to the loss (Jung et al. 2024): 0 is its meaning.
-    "bco": ({"name": "bco_pair", "beta": 0.3}, 3, 0.0),
-    "sppo_hard": ({"name": "sppo_hard", "beta": 0.3}, 3, 0.0),
-    "aot": ({"name": "aot", "beta": 0.3}, 3, 0.0),
-    "aot, smoothed": ({"name": "aot", "beta": 0.3, "label_smoothing": 0.2}, 3, 0.0),
-    "aot_unpaired": ({"name": "aot_unpaired", "beta": 0.3}, 3, 0.0),
-    # TRL adds 1 to each pair, which has no gradient: Eqs. 7 and 8 have none.
-    "apo_zero": ({"name": "apo_zero", "beta": 0.3}, 3, 1.0),
-    "apo_down": ({"name": "apo_down", "beta": 0.3}, 3, 1.0),
-    "discopop": ({"name": "discopop", "beta": 0.3}, 3, 0.0),
-    # Its weights are not clamped since 0.29.
-    "dpo, confident": ({"name": "dpo", "beta": 0.3, "confidence_weights": "raw"}, 3, 0.0),
-    "dpo under js": ({"name": "dpo", "beta": 0.3, "divergence": "js"}, 3, 0.0),
-    "hinge under forward_kl": ({"name": "hinge", "beta": 0.3, "divergence": "forward_kl"}, 3, 0.0),
-    # Its coefficient is 1 − α of the paper since 0.29.
-    "exo under alpha": ({"name": "exo", "beta": 0.3, "divergence": "alpha", "divergence_alpha": 0.7}, 3, 0.0),
-}
 
 
-@pytest.mark.parametrize("case", TRAJECTORIES)
+@pytest.mark.parametrize("case", OF_DPO)
 def test_steps_agree_with_those_of_trl_s_trainer(case, tiny_model, tmp_path):
     from trl_harness import trl_trace
 
-    loss, num_steps, added = TRAJECTORIES[case]
+    steps = OF_DPO[case]
     own = {"training__pairs_per_step": PAIRS_PER_STEP, "training__shuffle": False, "training__learning_rate": 5e-3}
-    config = settings(tiny_model, loss=loss, **own)
-    pairs = token_pairs(num_steps * PAIRS_PER_STEP, seed=5)
+    config = settings(tiny_model, loss=dict(steps.loss), **own)
+    pairs = token_pairs(steps.num * PAIRS_PER_STEP, seed=5)
     loaded = load(config)
     loaded.policy.save(tmp_path / "start")
     rows = run(config, pairs, tmp_path, loaded=loaded).rows()
-    # Its micro-batch is the whole step: what is sorted over a step, TRL sorts over a micro-batch.
     theirs = trl_trace(
         config, pairs, micro_batch_pairs=PAIRS_PER_STEP, start=tmp_path / "start", output=tmp_path / "trl"
     )
-    assert len(rows) == len(theirs.losses) == num_steps
+    assert len(rows) == len(theirs.losses) == steps.num
     for row, loss_there, norm in zip(rows, theirs.losses, theirs.grad_norms, strict=True):
         # fp32 sums in another order: 1e-6 of a loss in a step, and Adam carries it on.
-        assert row["loss"] == pytest.approx(loss_there - added, rel=2e-5, abs=2e-5)
+        assert row["loss"] == pytest.approx(loss_there - steps.added, rel=2e-5, abs=2e-5)
         assert row["grad_norm"] == pytest.approx(norm, rel=1e-4)
     assert rows[-1]["loss"] != rows[0]["loss"]
 
@@ -84,18 +59,9 @@ def _theirs(**changes) -> SimpleNamespace:
     return SimpleNamespace(accelerator=SimpleNamespace(device="cpu"), **usual | changes)
 
 
-@pytest.mark.parametrize(
-    ("name", "own", "asked"),
-    [
-        ("simpo", {"beta": 2.0, "gamma": 1.2}, {"loss_type": "simpo", "beta": 2.0, "simpo_gamma": 1.2}),
-        (
-            "alphapo",
-            {"beta": 2.0, "gamma": 0.1, "alpha": 0.4},
-            {"loss_type": "simpo", "beta": 2.0, "simpo_gamma": 0.1, "alpha": 0.4},
-        ),
-    ],
-)
-def test_losses_of_means_are_those_of_trl_s_cpo_trainer(name, own, asked):
+@pytest.mark.parametrize("name", OF_FUNCTIONS)
+def test_losses_of_means_are_those_of_trl_s_cpo_trainer(name):
+    own, asked = OF_FUNCTIONS[name]
     cpo = pytest.importorskip("trl.experimental.cpo.cpo_trainer")
     chosen, rejected, num_chosen, num_rejected = _drawn()
     found = tiebreak.objective(name, **own)(
