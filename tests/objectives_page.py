@@ -97,10 +97,10 @@ def proofs() -> str:
 
 def _trl(name: str) -> str:
     """What of TRL an objective is compared with: steps of a trainer, a function, and what TRL means otherwise."""
-    from cases import OF_DPO, OF_FUNCTIONS, OF_KTO, OTHERWISE
+    from cases import OF_FUNCTIONS, OF_KTO, OF_PAIRS
 
     alike: dict[str, list[str]] = {}
-    for case, steps in (OF_DPO | OF_KTO).items():
+    for case, steps in (OF_PAIRS | OF_KTO).items():
         if meant_by(steps.loss["name"])[0] == name:
             notes = [f"less TRL's {steps.added:g}"] if steps.added else []
             told = ", ".join(filter(None, [_counted(steps.num, "step"), *notes, steps.note]))
@@ -109,8 +109,8 @@ def _trl(name: str) -> str:
     for told, variants in alike.items():
         named = ", ".join(filter(None, variants))
         found.append(f"{told}, also {named}" if named and "" in variants else f"{named}: {told}" if named else told)
-    found += ["its function"] if name in OF_FUNCTIONS else []
-    return "; ".join([*found, *([OTHERWISE[name]] if name in OTHERWISE else [])]) or "has none"
+    found += ["its function in float64"] if name in OF_FUNCTIONS else []
+    return "; ".join(found) or "has none"
 
 
 def _cuts() -> Counter[str]:
