@@ -30,7 +30,12 @@ def print_losses(losses: Sequence[Mapping[str, Any]]) -> None:
 
 def print_loss(loss: Mapping[str, Any]) -> None:
     """Print one objective with its settings."""
-    told = {"when": loss["use"], "source": loss["source"], "also called": ", ".join(loss["aliases"])}
+    told = {
+        "when": loss["use"],
+        "watch": loss["watch"],
+        "source": loss["source"],
+        "also called": ", ".join(loss["aliases"]),
+    }
     apart = loss["learns_from"] != "pairs"
     told |= {"learns from": f"{loss['learns_from']}, each on its own" if apart else ""}
     told |= {
@@ -47,5 +52,6 @@ def print_loss(loss: Mapping[str, Any]) -> None:
 
 
 def _told_of(setting: Mapping[str, Any]) -> str:
-    bounds = f" ({setting['range']})" if setting["range"] else ""
+    known = [setting["range"], f"safe {setting['safe']}" if setting["safe"] else ""]
+    bounds = f" ({'; '.join(filter(None, known))})" if any(known) else ""
     return f"loss.{setting['name']}: {setting['default']}{bounds}  {setting['description']}"

@@ -182,6 +182,10 @@ class Terms(Loss):
         """Whether any term does."""
         return any(term.loss.needs_margins_above_zero for term in self.terms)
 
+    def unsafe(self, place: str = "loss") -> list[str]:
+        """Say it of every term."""
+        return [told for at, term in enumerate(self.terms) for told in term.loss.unsafe(f"{place}.terms.{at}")]
+
 
 if TYPE_CHECKING:
     LossConfig: TypeAlias = _Objective | Terms
