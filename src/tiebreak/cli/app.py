@@ -24,7 +24,7 @@ from tiebreak.cli.process import prepare_to_compute
 from tiebreak.config import describe_config, dump_config, load_config, load_stages, quoted
 from tiebreak.errors import EXIT_INTERRUPTED, DataError
 from tiebreak.reporting import console
-from tiebreak.runs import Run, open_run
+from tiebreak.runs import Run, open_run, refuse_changed
 
 app = typer.Typer(
     name="tiebreak",
@@ -120,6 +120,7 @@ def plan(
 ) -> None:
     """Say what fits in memory and how steps would be cut into micro-batches, without training."""
     chosen = load_config(tiebreak.QUICKSTART if config is None else config, overrides or ())
+    refuse_changed(config)
     prepare_to_compute(quiet=quiet or as_json)
     found = tiebreak.plan(chosen, quiet=quiet or as_json)
     console.print_json(found.as_dict()) if as_json else console.print_text("\n".join(found.lines()))
@@ -258,6 +259,7 @@ def show_config(
 ) -> None:
     """Print every setting with its meaning and default, or the settings that a file resolves to."""
     resolved = load_config(config, overrides or ())
+    refuse_changed(config)
     if as_json:
         console.print_json(resolved.model_dump(mode="json"))
     else:
