@@ -25,7 +25,7 @@ def sections() -> str:
     parts = []
     for one in tiebreak.losses():
         needs = [
-            *(["completions on their own"] if one.learns_from == "completions" else one.facts),
+            *(one.facts if one.learns_from == "pairs" else [f"{one.learns_from} on their own"]),
             *([] if one.reference else ["no reference"]),
             *(["the whole step"] if one.whole_step else []),
         ]

@@ -283,7 +283,8 @@ def init(
     settings = _data(data)
     found = check(verb.of_any_length(settings), model=model, quiet=quiet).as_dict()
     if (better := verb.as_judged(found, settings)) != settings:
-        settings, found = better, check(verb.of_any_length(better), model=model, quiet=quiet).as_dict()
+        again = check(verb.of_any_length(better), model=model, quiet=quiet).as_dict()
+        settings, found = (better, again) if again["num_completions"] else (settings, found)
     return verb.init(found, settings, _model(model), out)
 
 

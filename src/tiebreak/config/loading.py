@@ -20,6 +20,7 @@ from tiebreak.config.data import DataConfig
 from tiebreak.config.foreign import name_of
 from tiebreak.config.judges import JudgeConfig, judge_from_short
 from tiebreak.config.losses import loss_from_short
+from tiebreak.config.losses.loss import PAIRINGS
 from tiebreak.config.settings import Config, ModelConfig, leaves
 from tiebreak.config.yaml_text import parse_yaml
 from tiebreak.errors import ConfigError, one_line, require_name
@@ -185,7 +186,9 @@ def _paired_as_learned(config: Config) -> Config:
     """Return the settings with completions left on their own where the loss wants that and nothing else is said."""
     if not config.loss.learns_apart or "pairing" in config.data.model_fields_set:
         return config
-    return config.model_copy(update={"data": config.data.model_copy(update={"pairing": "none"})})
+    return config.model_copy(
+        update={"data": config.data.model_copy(update={"pairing": PAIRINGS[config.loss.learns_from]})}
+    )
 
 
 def _wanted(key: str, fault: Any, faults: Sequence[Any]) -> str:

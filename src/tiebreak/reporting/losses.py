@@ -20,7 +20,7 @@ def print_losses(losses: Sequence[Mapping[str, Any]]) -> None:
         table.add_column(column, overflow="fold")
     for loss in losses:
         needs = [
-            *(["completions on their own"] if loss["learns_from"] == "completions" else loss["facts"]),
+            *(loss["facts"] if loss["learns_from"] == "pairs" else [f"{loss['learns_from']} on their own"]),
             *([] if loss["reference"] else ["no reference"]),
             *(["whole step"] if loss["whole_step"] else []),
         ]
@@ -36,8 +36,8 @@ def print_loss(loss: Mapping[str, Any]) -> None:
         "source": loss["source"],
         "also called": ", ".join(loss["aliases"]),
     }
-    apart = loss["learns_from"] == "completions"
-    told |= {"learns from": "completions on their own, good or bad (data.pairing: none)" if apart else ""}
+    apart = loss["learns_from"] != "pairs"
+    told |= {"learns from": f"{loss['learns_from']}, each on its own" if apart else ""}
     told |= {
         "reads": "" if apart else ", ".join(loss["facts"]),
         "reference": "" if loss["reference"] else "none is asked",

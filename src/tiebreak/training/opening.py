@@ -61,10 +61,19 @@ def made_ready(config: Config, run: Run, audit: AuditReport, progress: Progress)
         data.all_pairs,
         settings.token_budget,
         settings.gradient_checkpointing,
-        reference_bytes=loaded.moving.num_bytes if loaded.moving else 0,
+        reference_bytes=_held_bytes(config, loaded),
     )
     loaded.budget.tokens = memory.token_budget
     return Ready(loaded, data, memory, audit)
+
+
+def _held_bytes(config: Config, loaded: Loaded) -> int:
+    """Return what a reference takes that stays in memory: one that moves, or one that every step asks anew."""
+    if loaded.moving:
+        return loaded.moving.num_bytes
+    if config.loss.wants_prompts_in_a_step and not loaded.policy.is_adapter:
+        return sum(one.numel() * one.element_size() for one in loaded.policy.network.parameters())
+    return 0
 
 
 def _heed_moves(config: Config, num_pairs: int, progress: Progress) -> None:

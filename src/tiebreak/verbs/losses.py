@@ -43,7 +43,7 @@ class Described:
     aliases: tuple[str, ...]
     """Names that others have for it, with the settings that they mean by it."""
     learns_from: str
-    """pairs, or completions: each on its own, good or bad."""
+    """pairs, completions (each on its own, good or bad), or good completions."""
     reference: bool
     """Whether it compares with a reference."""
     facts: tuple[str, ...]
@@ -92,7 +92,7 @@ def _described(name: str) -> Described:
         settings=parameters,
         modifiers=modifiers,
         aliases=aliases,
-        learns_from="completions" if section.learns_apart else "pairs",
+        learns_from=section.learns_from,
         reference=row.asks_reference,
         facts=(*usual.facts, *(f"{fact} where {' and '.join(switches)} is set" for fact in asked)),
         whole_step=Objective.of(usual).is_coupled,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from tiebreak.config.section import Section
+
+PAIRINGS: Mapping[str, Literal["none", "good"]] = {"completions": "none", "good completions": "good"}
+"""`data.pairing` of losses that learn from completions on their own."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +44,18 @@ class Loss(Section):
     """The settings of an objective."""
 
     name: str
-    learns_apart: ClassVar[bool] = False
-    """Whether it learns from each completion on its own, as good or bad, and not from pairs."""
+    learns_from: ClassVar[Literal["pairs", "completions", "good completions"]] = "pairs"
+    """Pairs, or each completion on its own: as good or bad, or the good ones alone."""
     takes_weights: ClassVar[bool] = True
     """Whether a pair's own weight has a meaning: not where the pairs of a step are mixed."""
 
     remembers: ClassVar[bool] = False
     """Whether it remembers the gaps of steps before."""
+
+    @property
+    def learns_apart(self) -> bool:
+        """Whether it learns from each completion on its own, and not from pairs."""
+        return self.learns_from != "pairs"
 
     @property
     def facts(self) -> tuple[str, ...]:
@@ -172,7 +181,7 @@ class ByMargin(OfSums):
 class Apart(WithBeta):
     """The settings of an objective of completions that were judged one at a time, good or bad."""
 
-    learns_apart = True
+    learns_from = "completions"
 
     @property
     def facts(self) -> tuple[str, ...]:

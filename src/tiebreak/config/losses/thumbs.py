@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tiebreak.config.losses.loss import Apart, Beta, Safe, beta, delta
+from tiebreak.config.losses.loss import Apart, Beta, Loss, Safe, beta, delta, length
 
 
 class Kto(Apart):
@@ -34,6 +34,19 @@ class BcoUnpaired(Apart):
     def wants_both_in_a_step(self) -> bool:
         """δ lies half-way between the means of both."""
         return self.delta == "step"
+
+
+class SftUnpaired(Loss):
+    """Likelihood of completions that are worth imitating: demonstrations, or good ones."""
+
+    learns_from = "good completions"
+    name: Literal["sft_unpaired"] = "sft_unpaired"
+    length: Literal["mean", "sum"] = length("mean")
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """Whether a completion is good."""
+        return ("liked",)
 
 
 class ApoZeroUnpaired(Apart):

@@ -35,6 +35,8 @@ class Formula:
     metrics: Callable[[Losses, Logps, Stated], Metrics] = pair_metrics
     """What a step tells about itself."""
     asks_reference: bool = True
+    learns_good_alone: bool = False
+    """Whether bad completions teach it nothing."""
     asks_baseline: bool = False
     """Whether it compares with what the policy gained on completions of other prompts of the step."""
     is_coupled: Callable[[Mapping[str, Any]], bool] = lambda _: False

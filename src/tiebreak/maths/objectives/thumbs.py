@@ -69,6 +69,13 @@ def apo_zero_unpaired(thumbs: Thumbs, *, beta: float) -> Losses:
     return Losses(thumbs.each(-torch.sigmoid(rewards), torch.sigmoid(rewards)), rewards)
 
 
+def sft_unpaired(thumbs: Thumbs, *, length: Literal["mean", "sum"]) -> Losses:
+    """−a, or −log π(y), where good; nothing where bad."""
+    side = thumbs.side
+    told = side.mean if length == "mean" else side.policy
+    return Losses(thumbs.each(-told, torch.zeros_like(told)), side.mean)
+
+
 ROWS = {
     "kto": Formula(
         kto,
@@ -101,5 +108,17 @@ ROWS = {
         TokenizedThumb,
         Thumbs.of,
         thumb_metrics,
+    ),
+    "sft_unpaired": Formula(
+        sft_unpaired,
+        "maximum likelihood",
+        "Before preferences: demonstrations, or the good completions of what was judged.",
+        "It teaches to answer, not to prefer: loss falls whatever the demonstrations are worth. A held-out loss that "
+        "turns up is overfitting; demonstrations that repeat themselves make answers loop (answers/repetition).",
+        TokenizedThumb,
+        Thumbs.of,
+        thumb_metrics,
+        asks_reference=False,
+        learns_good_alone=True,
     ),
 }
