@@ -113,8 +113,8 @@ ROWS = {
         sft_unpaired,
         "maximum likelihood",
         "Before preferences: demonstrations, or the good completions of what was judged.",
-        "It teaches to answer, not to prefer: loss falls whatever the demonstrations are worth. A held-out loss that "
-        "turns up is overfitting; demonstrations that repeat themselves make answers loop (answers/repetition).",
+        "It teaches to answer, not to prefer. Trained too long, the loss of held-out completions rises while that of "
+        "the step falls, and answers repeat demonstrations word by word, or loop (answers/repetition).",
         TokenizedThumb,
         Thumbs.of,
         thumb_metrics,
