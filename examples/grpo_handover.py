@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from transformers import AutoTokenizer
+from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
 PROMPTS = ("Who are you?", "Tell me a short story about a cat.", "How do I boil an egg?", "Write a line about the sea.")
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> Handed:
             train_dataset=Dataset.from_list(prompts),
             args=_settings(options, scratch),
         )
+        trainer.remove_callback(PrinterCallback)  # what it would print is told below
         start = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
         trainer.train()
         steps = [row for row in trainer.state.log_history if "reward" in row]
@@ -77,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> Handed:
     for number, (mean, ended) in enumerate(zip(found.rewards, found.ended, strict=True), start=1):
         print(f"step {number}: reward {mean:.3f}, {ended:.0%} of the answers ended by themselves")
     print(f"largest change of a weight: {moved:.1e}" + (f"; written to {options.out}" if options.out else ""))
+    if not moved:
+        print("all answers had one reward: take a --pattern that some match and others do not")
     return found
 
 

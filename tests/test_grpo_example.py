@@ -67,6 +67,12 @@ def test_an_exported_model_takes_two_steps_of_grpo_unedited(example, exported, t
     assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template
     printed = capsys.readouterr().out
     assert f"step 2: reward {found.rewards[1]:.3f}" in printed
+    assert len(printed.splitlines()) == 4
+
+
+def test_where_all_answers_have_one_reward_it_says_that_nothing_was_learned(example, exported, capsys):
+    assert example.main([str(exported), "--max-new-tokens", "2", "--pattern", "^$^never"]).moved == 0
+    assert "all answers had one reward" in capsys.readouterr().out
 
 
 def test_a_model_without_a_chat_template_is_refused_in_one_line(example, exported, tmp_path):

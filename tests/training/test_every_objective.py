@@ -13,7 +13,7 @@ THUMBS = token_thumbs(12, num_prompts=5, seed=9)
 
 @pytest.mark.parametrize("name", SECTIONS)
 def test_a_run_that_was_killed_ends_with_the_same_bits(name, tiny_model, tmp_path):
-    examples = THUMBS if SECTIONS[name].learns_apart else PAIRS
+    examples = THUMBS if SECTIONS[name]().learns_apart else PAIRS
     own = {"training__pairs_per_step": 4, "training__checkpoint_steps": 1, "training__shuffle": False}
     config = settings(tiny_model, loss={"name": name}, **own)
     whole = run(config, examples, tmp_path / "whole")

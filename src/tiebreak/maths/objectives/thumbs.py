@@ -113,8 +113,8 @@ ROWS = {
         sft_unpaired,
         "maximum likelihood",
         "Before preferences: demonstrations, or the good completions of what was judged.",
-        "Where it is trained too long, the loss of held-out completions rises while that of the step falls; answers "
-        "that repeat demonstrations word by word.",
+        "It teaches to answer, not to prefer. Trained too long, the loss of held-out completions rises while that of "
+        "the step falls, and answers repeat demonstrations word by word, or loop (answers/repetition).",
         TokenizedThumb,
         Thumbs.of,
         thumb_metrics,
