@@ -77,6 +77,7 @@ class Policy:
         columns = {
             "accuracy": ("share", "higher", half, wins),
             "margin": ("nats", "higher", none, sizes * (2 * wins - 1)),
+            "logratio_gap": ("nats", "higher", none, 10 * sizes * (2 * wins - 1)),  # of beta 0.1,
             "answers/preferred": ("share", "higher", half, preferred),
             "answers/repetition": ("share", "lower", repeated, np.where(same, repeated, repeats)),
             "answers/unfinished": ("share", "lower", cut, np.where(same, cut, cuts)),

@@ -246,6 +246,7 @@ ORACLES: dict[str, Callable[..., float]] = {
         ),
     ),
     "bco_unpaired": bco_unpaired,
+    "sft_unpaired": alone(lambda p, u, length: -p["w"] if length == "sum" else -a_w(p), lambda p, u, length: 0.0),
     "apo_zero_unpaired": alone(lambda p, u, beta: -sigmoid(beta * u), lambda p, u, beta: sigmoid(beta * u)),
 }
 STOPPED = {"bco", "mpo", "bco_unpaired", "beta_dpo", "alpha_dpo"}

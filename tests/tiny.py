@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tiebreak.config import Config, load_config
 from tiebreak.engine.model import Model
@@ -49,6 +51,21 @@ def token_pairs(
         chosen, rejected = (*ids(1, 11), EOS), (*ids(3, 7), EOS)
         found.append(TokenizedPair(f"pair{index:03}{'0' * 20}", f"prompt{which}", prompts[which], chosen, rejected))
     return found
+
+
+def stated(pairs: Sequence[TokenizedPair], *, seed: int = 5) -> list[TokenizedPair]:
+    """The pairs with all that annotators can say of one, drawn."""
+    draw = random.Random(seed)
+    return [
+        replace(
+            pair,
+            soft_label=draw.random(),
+            margin=draw.uniform(0.2, 3),
+            chosen_win_rate=draw.random(),
+            rejected_win_rate=draw.random(),
+        )
+        for pair in pairs
+    ]
 
 
 def token_thumbs(num: int, *, seed: int = 0, num_prompts: int | None = None) -> list[TokenizedThumb]:
@@ -157,6 +174,21 @@ def run(
         )
         outcome = train(course, Silent(), start=checkpoints.latest(), stop=stop or Stop())
     return Ran(loaded, folder, outcome)
+
+
+def cut_off(config: Config, pairs: Sequence[Example], folder: Path, last: int) -> None:
+    """Train until the last step named is taken, and end as if killed."""
+    done = []
+
+    def killed(*_: Any) -> None:
+        done.append(None)
+        if len(done) == last:
+            raise SystemError("as if killed")
+
+    hook = register_optimizer_step_post_hook(killed)
+    with pytest.raises(SystemError):
+        run(config, pairs, folder)
+    hook.remove()
 
 
 def step(

@@ -15,4 +15,5 @@ def centred(pairs, *, beta):
     return Losses.of_pairs(softplus(margins.mean() - margins) + 0.1 * margins**2, chosen, rejected)
 
 
-CENTRED = Objective("centred", Formula(centred, "this test", "never", is_coupled=lambda _: True), {"beta": 0.3})
+NEVER = Formula(centred, "this test", "never", "nothing", is_coupled=lambda _: True)
+CENTRED = Objective("centred", NEVER, {"beta": 0.3})

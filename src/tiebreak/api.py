@@ -10,7 +10,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tiebreak.config import Config, DataConfig, JudgeConfig, ModelConfig, Section, build_config, load_config, load_judge
+from tiebreak.config import (
+    Config,
+    DataConfig,
+    JudgeConfig,
+    ModelConfig,
+    Section,
+    build_config,
+    load_config,
+    load_judge,
+    load_stages,
+)
 from tiebreak.config.foreign.translation import translated
 from tiebreak.data.whole import PairFile, read_pairs
 from tiebreak.errors import TiebreakError
@@ -57,18 +67,18 @@ def train(
     template, tokenizer, model), and `resume="never"` starts afresh beside it.
 
     `config` is a YAML file or a `Config`; none means the bundled quickstart. `overrides` are dotted keys with values,
-    like `{"training.learning_rate": 5e-6}`.
+    like `{"training.learning_rate": 5e-6}`. Of a file with stages, all are trained, and the last one's run is returned.
     """
+    from tiebreak.campaigns.stages import train_stages
     from tiebreak.verbs import train as verb
 
+    if isinstance(config, str | Path) and (stages := load_stages(config, overrides)):
+        return [*train_stages(stages, _progress(quiet), resume=resume, accept=accept).values()][-1]
     return verb.train(_settings(config, overrides), _progress(quiet), resume=resume, accept=accept)
 
 
 def plan(
-    config: Config | str | Path | None = None,
-    overrides: Sequence[str] | Mapping[str, Any] = (),
-    *,
-    quiet: bool = False,
+    config: Config | str | Path | None = None, overrides: Sequence[str] | Mapping[str, Any] = (), *, quiet: bool = False
 ) -> Plan:
     """Load data and model, decide what fits in memory and how micro-batches are cut, and train nothing."""
     from tiebreak.verbs import plan as verb
@@ -143,16 +153,9 @@ def judge(
 
     settings = judge if isinstance(judge, Section) else load_judge(judge)
     return verb.judge(
-        path,
-        settings,
-        _progress(quiet),
-        format=format,
-        columns=columns,
-        out=out,
-        kept=kept,
-        calibrate=calibrate,
-        dry_run=dry_run,
-    )
+        path, settings, _progress(quiet),
+        format=format, columns=columns, out=out, kept=kept, calibrate=calibrate, dry_run=dry_run,
+    )  # fmt: skip
 
 
 def report(run: Run | str | Path) -> Path:
@@ -222,10 +225,7 @@ def chat(
 
 
 def check(
-    data: DataConfig | str | Path | Sequence[str | Path],
-    *,
-    model: str | ModelConfig | None = None,
-    quiet: bool = False,
+    data: DataConfig | str | Path | Sequence[str | Path], *, model: str | ModelConfig | None = None, quiet: bool = False
 ) -> AuditReport:
     """Return what the doctor finds in preference data: findings with examples, and the numbers behind them.
 
@@ -283,7 +283,8 @@ def init(
     settings = _data(data)
     found = check(verb.of_any_length(settings), model=model, quiet=quiet).as_dict()
     if (better := verb.as_judged(found, settings)) != settings:
-        settings, found = better, check(verb.of_any_length(better), model=model, quiet=quiet).as_dict()
+        again = check(verb.of_any_length(better), model=model, quiet=quiet).as_dict()
+        settings, found = (better, again) if again["num_completions"] else (settings, found)
     return verb.init(found, settings, _model(model), out)
 
 

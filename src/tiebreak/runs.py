@@ -287,6 +287,13 @@ class Run:
             self.update_manifest(files=self._seals.taken(self._seals.coming), being_written={})
 
 
+def refuse_changed(config: str | Path | None) -> None:
+    """Raise RunError where a file of settings is that of a run, and is not what the run wrote."""
+    run = Run(Path(config).parent) if config is not None else None
+    if run and Path(str(config)) == run.config_file and run.manifest_file.exists():
+        run.verify(run.config_file)
+
+
 def open_run(path: str | Path) -> Run:
     """Return a run that has a trained policy and holds no link, or raise RunError."""
     run = Run(path)

@@ -37,7 +37,7 @@ def test_a_part_of_a_default_rule_changes_it_null_takes_it_away_and_others_stay(
         ("gate.rules.distinct=null", {"distinct": "taken away"}),
         ("gate.rules.repetition.margin=0.1", {"repetition": "margin 0.1 instead of 0.05"}),
         ("gate.rules.preferred.value=0.4", {"preferred": "value 0.4 instead of 0.5"}),
-        ("gate.rules.moved.value=0", {"moved": "value 0 instead of 0.01"}),
+        ("gate.rules.moved.value=0", {"moved": "value 0 instead of 0.1"}),
         ("gate.rules.kl.value=5", {"kl": "value 5 instead of 0.5"}),
         ("gate.rules.shorter.required=false", {"shorter": "not required"}),
         ("gate.rules.longer={kind: at_most, value: 200}", {"longer": "asks answers/length to be at_most by value 200"}),

@@ -127,13 +127,76 @@ def test_a_held_out_file_is_read_as_what_was_held_out(thumb, tmp_path):
 
 def test_the_loss_decides_and_what_contradicts_it_is_refused():
     assert build_config({"loss": "kto"}).data.pairing == "none"
+    assert build_config({"loss": "sft_unpaired"}).data.pairing == "good"
     assert build_config({"loss": "dpo"}).data.pairing == "best_worst"
     for settings, told in (
-        ({"loss": "kto", "data": {"pairing": "all"}}, "data.pairing all: kto learns from each completion on its own"),
+        ({"loss": "kto", "data": {"pairing": "all"}}, "data.pairing all: kto learns from completions, each on its own"),
         ({"loss": "dpo", "data": {"pairing": "none"}}, "data.pairing none: dpo learns from pairs; of losses, kto, "),
+        (
+            {"loss": "kto", "data": {"pairing": "good"}},
+            "data.pairing good: kto learns from completions, each on its own",
+        ),
+        (
+            {"loss": "sft_unpaired", "data": {"pairing": "none"}},
+            "sft_unpaired learns from good completions, each on its",
+        ),
+        ({"loss": "sft", "data": {"pairing": "good"}}, "sft learns from pairs; of losses, sft_unpaired learn so"),
+        ({"data": {"turns": "all"}}, "data.turns all: is read where demonstrations are"),
         ({"loss": "kto", "training": {"pairs_per_step": 1}}, "kto compares with completions of other prompts"),
     ):
         with pytest.raises(ConfigError, match=told):
             check_settings(build_config(settings), Silent())
     with pytest.raises(ConfigError, match="kto learns from completions on their own, terms of a sum from pairs"):
         build_config({"loss": {"terms": ["dpo", "kto"]}})
+
+
+# ------------------------------------------------------------------------------------------------------ demonstrations
+
+TURNS = [
+    {"role": role, "content": text}
+    for role, text in (("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))
+]
+SHOWN = [
+    ({"prompt": "a", "completion": "b"}, [(("a",), "b")]),
+    ({"messages": TURNS}, [(("a", "b", "c"), "d")]),
+    ({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}, [(("a",), "b")]),
+    ({"messages": [{"role": "system", "content": "s"}, *TURNS[:2]]}, [(("s", "a"), "b")]),
+    ({"prompt": "a", "chosen": "b", "rejected": "c"}, [(("a",), "b")]),
+    ({"prompt": "a", "completion": "b", "label": True}, [(("a",), "b")]),
+]
+
+
+@pytest.mark.parametrize(("row", "wanted"), SHOWN)
+def test_what_is_to_be_imitated_is_read_of_every_form(row, wanted, tmp_path):
+    found = read_pairs(saved(tmp_path / "d.jsonl", [row] * 2), pairing=Pairing("good")).unpaired
+    said = [(tuple(message.content for message in one.prompt), one.completion.content) for one in found]
+    assert said == wanted * 2
+    assert all(one.liked for one in found)
+
+
+def test_every_turn_of_a_dialogue_is_one_example_and_all_are_held_out_or_none(tmp_path):
+    rows = [{"messages": [TURNS[0] | {"content": f"a {number}"}, *TURNS[1:]]} for number in range(20)]
+    found = read_pairs(saved(tmp_path / "d.jsonl", rows), pairing=Pairing("good", turns="all")).unpaired
+    assert [len(one.prompt) for one in found] == [1, 3] * 20
+    for first, second in zip(found[::2], found[1::2], strict=True):
+        assert first.split_key == second.split_key == first.prompt_id != second.prompt_id
+
+
+def test_bad_completions_are_left_out_and_counted(tmp_path):
+    found = read_pairs(saved(tmp_path / "t.jsonl", thumbs(9)), pairing=Pairing("good"))
+    assert (len(found.unpaired), found.reasons) == (6, {"not_good": 3})
+
+
+def test_a_row_that_says_nothing_is_no_demonstration_anywhere_else(tmp_path):
+    path = saved(tmp_path / "d.jsonl", [{"messages": TURNS}, {"messages": TURNS}])
+    for choose in ("best_worst", "none"):
+        with pytest.raises(DataError):
+            read_pairs(path, pairing=Pairing(choose))
+
+
+def test_demonstrations_need_no_bad_side(tokenizer, tmp_path):
+    rows = [{"messages": [TURNS[0] | {"content": f"a {number}"}, *TURNS[1:]]} for number in range(40)]
+    data = DataConfig(train=saved(tmp_path / "d.jsonl", rows), pairing="good", heldout_share=0.3, turns="all")
+    found = prepare(data, Renderer(tokenizer, (tokenizer.eos_token_id,), data))
+    assert found.report["num_train_pairs"] + found.report["num_heldout_pairs"] == 80
+    assert found.report["rejected_tokens"]["max"] == 0 < found.report["chosen_tokens"]["max"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiebreak.config.losses import SECTIONS
-from tiebreak.evaluation.duels import duels
+from tiebreak.evaluation.duels import duels, mismatches
 from tiebreak.evaluation.kept import KeptRows
 from tiebreak.evaluation.thumbs import held_out
 from tiebreak.maths.objectives import Objective
@@ -119,3 +120,26 @@ def test_pairs_are_measured_as_pairs(loaded):
 
     objective = Objective.of(SECTIONS["dpo"]())
     assert isinstance(held_out(loaded.policy, loaded.reference, objective, [], loaded.budget.cut), HeldoutPairs)
+
+
+def test_a_demonstration_is_held_against_a_completion_of_another_prompt(loaded):
+    shown = [replace(one, liked=True) for one in THUMBS]
+    made = mismatches(shown)
+    assert [duel.good.example_id for duel in made] == [
+        one.example_id for one in sorted(shown, key=lambda one: (one.prompt_id, one.example_id))
+    ]
+    for duel in made:
+        assert duel.bad.prompt_ids == duel.good.prompt_ids
+        assert duel.bad.completion_ids != duel.good.completion_ids
+    assert mismatches([thumb(0, 1, True), thumb(0, 2, True)]) == []
+    objective = Objective.of(SECTIONS["sft_unpaired"]())
+    rows = held_out(loaded.policy, loaded.reference, objective, shown, loaded.budget.cut).evidence()
+    for row, duel in zip(rows, made, strict=True):
+        with torch.no_grad():
+            said = float(loaded.policy.score([duel.good]).values.sum())
+        assert row.loss == pytest.approx(-said / len(duel.good.completion_ids), abs=1e-5)
+        gained = (
+            row.policy_chosen_logps - row.reference_chosen_logps,
+            row.policy_rejected_logps - row.reference_rejected_logps,
+        )
+        assert row.margin == pytest.approx(gained[0] - gained[1], abs=1e-3)

@@ -104,7 +104,7 @@ def test_a_change_of_tokens_is_a_factor():
 
 
 def test_accuracy_alone_passes_nothing():
-    found = _decide(GateConfig(), _row("accuracy", [1.0] * 200), _row("margin", [2.0] * 200, [0.0] * 200, unit="nats"))
+    found = _decide(GateConfig(), _row("accuracy", [1.0] * 200), _row("logratio_gap", [20.0] * 200, unit="nats"))
     assert found.verdict == "inconclusive"
     assert "no rule or judge says whether answers got better; set evaluation.rule or evaluation.judge" in found.reason
     alone = _gate({"accuracy": {"measure": "accuracy", "kind": "superior", "value": 0.5}})
@@ -114,7 +114,7 @@ def test_accuracy_alone_passes_nothing():
 
 
 def test_a_policy_that_did_not_move_fails_although_its_accuracy_is_100_percent():
-    still = _row("margin", [0.0007] * 200, [0.0] * 200, unit="nats")
+    still = _row("logratio_gap", [0.007] * 200, [0.0] * 200, unit="nats")
     found = _decide(GateConfig(), _row("accuracy", [1.0] * 200), still)
     assert found.verdict == "fail"
     assert "the preference has not moved by more than rounding" in found.reason

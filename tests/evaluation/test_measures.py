@@ -97,7 +97,7 @@ def test_answers_are_counted_where_there_are_any_and_the_rule_where_there_is_one
     named = CONFIG.model_copy(
         update={"evaluation": CONFIG.evaluation.model_copy(update={"rule": RuleConfig(name="short", pattern="x")})}
     )
-    assert len(_table(_summary(evidence, [], named))) == 8
+    assert len(_table(_summary(evidence, [], named))) == 9
     plain, ruled = (_table(_summary(evidence, samples, config)) for config in (CONFIG, named))
     assert (plain["Tokens in an answer"]["before"]["mean"], plain["Tokens in an answer"]["after"]["mean"]) == (15, 5)
     cut = plain["Answers cut off at max_new_tokens"]
@@ -124,7 +124,7 @@ def test_a_measure_that_is_no_number_fails_by_name_and_can_be_written_down():
     measured = rows(evidence, [], Objective.of(CONFIG.loss), None)
     spoilt = Row.of("kl", measured[0].prompts, [0.0] * 40, [math.nan] * 40)
     found = summarise([*measured, spoilt], 0, CONFIG.gate, [], 0)
-    assert (found["verdict"], len(found["table"])) == ("fail", 8)
+    assert (found["verdict"], len(found["table"])) == ("fail", 9)
     assert "KL to the reference, per drawn answer: 40 of 40 values are not finite" in found["reason"]
     json.dumps(found, allow_nan=False)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from cases import OF_KTO
 
 from tiny import load, run, settings, token_thumbs
 
@@ -21,11 +22,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 PER_STEP = 6
-LOSSES = {
-    "kto": ({"desirable_weight": 1.2, "undesirable_weight": 0.8}, 0.0),
-    # TRL adds 1 to each good completion, which has no gradient: Eq. 7 has none.
-    "apo_zero_unpaired": ({}, 1.0),
-}
 
 
 def _trace(config: Any, thumbs: Any, start: Any, output: Any) -> list[dict[str, float]]:
@@ -100,20 +96,20 @@ def _trace(config: Any, thumbs: Any, start: Any, output: Any) -> list[dict[str, 
     return traced
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", OF_KTO)
 def test_steps_agree_with_those_of_trl_s_kto_trainer(name, tiny_model, tmp_path):
-    more, added = LOSSES[name]
+    steps = OF_KTO[name]
     own = {"training__pairs_per_step": PER_STEP, "training__shuffle": False, "training__learning_rate": 5e-3}
-    config = settings(tiny_model, loss={"name": name, "beta": 0.3, **more}, **own)
-    thumbs = token_thumbs(20 * PER_STEP, seed=5)
+    config = settings(tiny_model, loss=dict(steps.loss), **own)
+    thumbs = token_thumbs(steps.num * PER_STEP, seed=5)
     loaded = load(config)
     loaded.policy.save(tmp_path / "start")
     rows = run(config, thumbs, tmp_path, loaded=loaded).rows()
     theirs = _trace(config, thumbs, tmp_path / "start", tmp_path / "trl")
-    assert len(rows) == len(theirs) == 20
+    assert len(rows) == len(theirs) == steps.num
     for at, (row, there) in enumerate(zip(rows, theirs, strict=True)):
         good = sum(thumb.liked for thumb in thumbs[at * PER_STEP : (at + 1) * PER_STEP]) / PER_STEP
-        assert row["loss"] == pytest.approx(there["loss"] - added * good, rel=2e-5, abs=2e-5)
+        assert row["loss"] == pytest.approx(there["loss"] - steps.added * good, rel=2e-5, abs=2e-5)
         assert row["grad_norm"] == pytest.approx(there["grad_norm"], rel=1e-4)
         assert row.get("kl", 0.0) == pytest.approx(there["kl"], rel=1e-4, abs=2e-5)
     assert rows[-1]["loss"] != rows[0]["loss"]

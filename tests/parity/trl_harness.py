@@ -1,7 +1,7 @@
-"""TRL's own DPOTrainer on pairs that are tokenised already, in the order given.
+"""TRL's own trainers on pairs that are tokenised already, in the order given.
 
 TRL's sampler and tokenisation are bypassed, and nothing else: loss, reference, batching, clipping, optimizer and
-schedule are TRL's. Every micro-batch is checked against the pairs before the model sees it.
+schedule are TRL's. Every micro-batch of DPOTrainer is checked against the pairs before the model sees it.
 """
 
 from __future__ import annotations
@@ -103,33 +103,94 @@ def trl_trace(
     return trace
 
 
+def reference_free_trace(config: Config, pairs: Sequence[TokenizedPair], *, start: Path, output: Path) -> Trace:
+    """Train with TRL's trainer for an objective without a reference, each step in one piece."""
+    from trl.experimental.cpo import CPOConfig, CPOTrainer
+    from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+
+    is_orpo = config.loss.name == "orpo"
+    trainer_class: Any = ORPOTrainer if is_orpo else CPOTrainer
+    trace = Trace()
+
+    class Trainer(trainer_class):
+        def tokenize_row(self, row: dict[str, Any], *_: Any, **__: Any) -> dict[str, Any]:
+            return row
+
+        def _get_train_sampler(self, *_: Any) -> SequentialSampler:
+            return SequentialSampler(self.train_dataset)
+
+        def compute_loss(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+            loss = super().compute_loss(*args, **kwargs)
+            trace.losses.append(loss.item())
+            return loss
+
+        def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
+            norm = super()._get_grad_norm(*args, **kwargs)
+            trace.grad_norms.append(float(norm))
+            return norm
+
+    base = AutoModelForCausalLM.from_pretrained(config.model.name, dtype=torch.float32)
+    told = _common(config, config.training.pairs_per_step, output) | {"max_length": 512, "remove_unused_columns": False}
+    trainer = Trainer(
+        model=PeftModel.from_pretrained(base, start, is_trainable=True),
+        args=ORPOConfig(beta=config.loss.beta, **told) if is_orpo else CPOConfig(**_cpo_loss(config.loss), **told),
+        train_dataset=Dataset.from_list([_sides(pair) for pair in pairs]),
+        processing_class=AutoTokenizer.from_pretrained(config.model.name),
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    return trace
+
+
+def _sides(pair: TokenizedPair) -> dict[str, list[int]]:
+    """What tokenisation gives of a pair: both sides with their prompt, labels where a token is scored."""
+    row = {"prompt_input_ids": list(pair.prompt_ids), "prompt_attention_mask": [1] * len(pair.prompt_ids)}
+    for side, ids in (("chosen", pair.chosen_ids), ("rejected", pair.rejected_ids)):
+        text = [*pair.prompt_ids, *ids]
+        labels = [-100] * len(pair.prompt_ids) + list(ids)
+        row |= {f"{side}_input_ids": text, f"{side}_attention_mask": [1] * len(text), f"{side}_labels": labels}
+    return row
+
+
+def _cpo_loss(loss: Any) -> dict[str, Any]:
+    """What CPOTrainer calls an objective: simpo of means, sigmoid of sums; `cpo_alpha` weighs likelihood."""
+    if loss.name == "cpo":
+        return {"loss_type": "sigmoid", "beta": loss.beta, "cpo_alpha": loss.alpha}
+    weight, bend = (loss.alpha, 0.0) if loss.name == "cpo_simpo" else (0.0, getattr(loss, "alpha", 0.0))
+    return {
+        "loss_type": "simpo", "beta": loss.beta, "simpo_gamma": loss.gamma, "cpo_alpha": weight, "alpha": bend
+    }  # fmt: skip
+
+
 def _arguments(config: Config, micro_batch_pairs: int, output: Path) -> DPOConfig:
+    return DPOConfig(max_length=None, **_common(config, micro_batch_pairs, output), **_loss(config), **_moves(config))
+
+
+def _common(config: Config, micro_batch_pairs: int, output: Path) -> dict[str, Any]:
+    """What the arguments of every trainer have."""
     training = config.training
     assert training.warmup_share == 0, "TRL's warm-up begins with a step at rate zero, ours does not"
     assert not training.shuffle
-    return DPOConfig(
-        output_dir=str(output),
-        use_cpu=True,
-        bf16=False,
-        max_length=None,
-        disable_dropout=True,
-        gradient_checkpointing=False,
-        num_train_epochs=training.epochs,
-        per_device_train_batch_size=micro_batch_pairs,
-        gradient_accumulation_steps=training.pairs_per_step // micro_batch_pairs,
-        learning_rate=config.learning_rate,
-        warmup_steps=0,
-        lr_scheduler_type=training.schedule,
-        weight_decay=training.weight_decay,
-        max_grad_norm=training.max_grad_norm,
-        optim="adamw_torch",
-        logging_strategy="no",
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        **_loss(config),
-        **_moves(config),
-    )
+    return {
+        "output_dir": str(output),
+        "use_cpu": True,
+        "bf16": False,
+        "disable_dropout": True,
+        "gradient_checkpointing": False,
+        "num_train_epochs": training.epochs,
+        "per_device_train_batch_size": micro_batch_pairs,
+        "gradient_accumulation_steps": training.pairs_per_step // micro_batch_pairs,
+        "learning_rate": config.learning_rate,
+        "warmup_steps": 0,
+        "lr_scheduler_type": training.schedule,
+        "weight_decay": training.weight_decay,
+        "max_grad_norm": training.max_grad_norm,
+        "optim": "adamw_torch",
+        "logging_strategy": "no",
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
 
 
 def _moves(config: Config) -> dict[str, Any]:
@@ -149,6 +210,11 @@ LOSS_TYPES = {
     "hinge", "ipo", "robust", "sppo_hard", "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft",
 )}  # fmt: skip
 """What TRL's DPOTrainer calls an objective."""
+SUMS = {
+    "iterative_rpo": {"sigmoid": 1.0, "sft": "alpha"},
+    "mpo": {"sigmoid": "dpo_weight", "bco_pair": "bco_weight", "sft": "sft_weight"},
+}
+"""Objectives that are lists of TRL's losses, with the settings that weigh them."""
 DIVERGENCES = {"js": "js_divergence", "forward_kl": "forward_kl", "alpha": "alpha_divergence"}
 
 
@@ -158,11 +224,14 @@ def _loss(config: Config) -> dict[str, Any]:
     −(1 − ε) log sigmoid(z) − ε log sigmoid(−z)  =  2 (1 − ε) sigmoid − (1 − 2ε) robust
     """
     loss = config.loss
-    said = {"beta": getattr(loss, "beta", getattr(loss, "tau", 0.1)), "loss_type": [LOSS_TYPES[loss.name]]}
+    said = {"beta": getattr(loss, "beta", getattr(loss, "tau", 0.1)), "loss_type": [LOSS_TYPES.get(loss.name)]}
     said |= {"use_weighting": True} if getattr(loss, "confidence_weights", None) else {}
     if getattr(loss, "divergence", None):
         said |= {"f_divergence_type": DIVERGENCES[loss.divergence]}
         said |= {"f_alpha_divergence_coef": 1 - loss.divergence_alpha} if loss.divergence_alpha else {}
+    if loss.name in SUMS:
+        weights = {key: getattr(loss, key) if isinstance(key, str) else key for key in SUMS[loss.name].values()}
+        return said | {"loss_type": list(SUMS[loss.name]), "loss_weights": list(weights.values())}
     if loss.name == "discopop":
         return said | {"discopop_tau": loss.tau}
     epsilon = getattr(loss, "label_smoothing", 0.0)

@@ -16,12 +16,13 @@ from tiebreak import faults
 from tiebreak.errors import NotFinite, Preempted, RunError, TrainingError
 from tiebreak.evaluation.watching import Seen
 from tiebreak.maths.objectives import Objective
+from tiebreak.progress import Silent
 from tiebreak.training.budget import Budget
 from tiebreak.training.loop import Outcome
 from tiebreak.training.preemption import listening
 from tiebreak.training.start_check import check_start
 from tiebreak.training.trained import Loaded
-from tiny import Always, disturb, load, recorded, run, said, same, scores, settings, step, token_pairs, weights
+from tiny import Always, cut_off, disturb, load, recorded, run, said, same, scores, settings, step, token_pairs, weights
 
 PAIRS = token_pairs(13)
 EVERY_STEP = {"training.pairs_per_step": 3, "training.shuffle": False, "evaluation.probes": 5}
@@ -203,7 +204,7 @@ def test_a_beta_that_moves_is_recorded_seen_by_watchers_and_the_same_after_a_kil
     assert alone.rows()[0]["loss"] == whole.rows()[0]["loss"]
     assert alone.rows()[1]["rewards/margins"] / 0.6 == pytest.approx(whole.rows()[1]["rewards/margins"] / betas[1])
     cut = set_up(tmp_path / "cut")
-    _cut_off(cut, tmp_path / "cut", 4)
+    cut_off(cut, PAIRS, tmp_path / "cut", 4)
     resumed = run(cut, PAIRS, tmp_path / "cut")
     assert same(weights(resumed.loaded.policy.network), weights(whole.loaded.policy.network))
     assert [row["beta"] for row in resumed.rows()] == betas
@@ -230,7 +231,7 @@ def test_what_an_objective_remembers_moves_once_a_step_and_is_the_same_after_a_k
         [0.9 * before[0] + 0.1 * row["logratio_gap"] for before, row in zip(seen, whole.rows(), strict=False)], rel=1e-5
     )
     assert whole.outcome.running[1] > 0
-    _cut_off(set_up(tmp_path / "cut"), tmp_path / "cut", 4)
+    cut_off(set_up(tmp_path / "cut"), PAIRS, tmp_path / "cut", 4)
     resumed = run(set_up(tmp_path / "cut"), PAIRS, tmp_path / "cut")
     assert resumed.outcome.running == whole.outcome.running
     assert same(weights(resumed.loaded.policy.network), weights(whole.loaded.policy.network))
@@ -292,7 +293,7 @@ def test_a_fresh_policy_passes_the_check_at_the_start(case, dtype, tiny_model, t
     )
     config = settings(model, kind, model__dtype=dtype, adapter__dropout=0.5, loss__label_smoothing=0.1)
     loaded = load(config)
-    check_start(loaded.policy, loaded.reference, Objective.of(config.loss), PAIRS[:8], loaded.budget.cut)
+    check_start(loaded.policy, loaded.reference, Objective.of(config.loss), PAIRS[:8], loaded.budget.cut, Silent())
     assert {p.grad for _, p in loaded.policy.trainable} == {None}
 
 
@@ -362,22 +363,6 @@ def test_a_second_signal_ends_at_once(tiny_model, tmp_path):
 TWICE = {"training__epochs": 2, "training__pairs_per_step": 3, "training__checkpoint_steps": 1}
 
 
-def _cut_off(config, folder, last: int) -> None:
-    """Train until the last step named is taken, and end as if killed."""
-    done = []
-
-    def killed(*_):
-        done.append(None)
-        if len(done) == last:
-            raise SystemError("as if killed")
-
-    hook = register_optimizer_step_post_hook(killed)
-    loaded = load(config)
-    with pytest.raises(SystemError):
-        _train(loaded, config, folder)
-    hook.remove()
-
-
 @pytest.mark.parametrize("kind", ["lora", "none"])
 @pytest.mark.parametrize("last", range(1, 10))
 def test_training_that_goes_on_from_any_step_ends_with_the_same_bits(kind, last, tiny_model, tmp_path, undisturbed):
@@ -389,7 +374,7 @@ def test_training_that_goes_on_from_any_step_ends_with_the_same_bits(kind, last,
 
     whole, steps = undisturbed(f"with dropout, {kind}", begin)
     config = set_up(tmp_path)
-    _cut_off(config, tmp_path / "cut", last)
+    cut_off(config, PAIRS, tmp_path / "cut", last)
     resumed = load(config)
     _train(resumed, config, tmp_path / "cut")
     assert same(weights(resumed.policy.network), whole)
@@ -431,7 +416,7 @@ def test_what_becomes_of_the_reference_store_meanwhile_changes_no_bit(
 
     whole, _ = undisturbed(f"with a filled store, {kind}", begin)
     config = set_up(tmp_path)
-    _cut_off(config, tmp_path / "cut", last)
+    cut_off(config, PAIRS, tmp_path / "cut", last)
     happening(tmp_path / "store", config)
     resumed = load(config)
     _train(resumed, config, tmp_path / "cut")
@@ -439,7 +424,7 @@ def test_what_becomes_of_the_reference_store_meanwhile_changes_no_bit(
 
 
 def test_a_checkpoint_beyond_the_last_step_is_refused(tiny_model, tmp_path):
-    _cut_off(settings(tiny_model, **TWICE), tmp_path, 8)
+    cut_off(settings(tiny_model, **TWICE), PAIRS, tmp_path, 8)
     shorter = settings(tiny_model, **TWICE | {"training__epochs": 1})
     with pytest.raises(RunError, match=r"of step 7 and this configuration has 5 steps; .*--resume never"):
         _train(load(shorter), shorter, tmp_path)

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiebreak.config import TrainingConfig
-from tiebreak.training.order import num_steps, steps
-from tiny import token_pairs
+from tiebreak.config import TrainingConfig, build_config
+from tiebreak.data.tokens import TokenTable
+from tiebreak.errors import ConfigError
+from tiebreak.training.order import num_steps, refuse_steps, steps
+from tiny import token_pairs, token_thumbs
 
 PAIRS = token_pairs(23)
 
@@ -55,3 +60,17 @@ def test_a_prompt_counts_once_among_the_unique_tokens():
 def test_a_longer_file_s_shuffle_moves_nearly_every_pair(seed):
     flat = [pair_id for step in _order(seed=seed) for pair_id in step]
     assert sum(a == b.example_id for a, b in zip(flat, PAIRS, strict=True)) < 6
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("kto", "no two prompts to compare"), ("bco_unpaired", "no two good completions and bad ones")]
+)
+def test_a_step_that_lacks_what_it_compares_is_refused_with_a_number_that_works(name, told):
+    thumbs = [replace(one, example_id=f"{at:064x}", prompt_id=f"{at:064x}") for at, one in enumerate(token_thumbs(121))]
+    loss, table = build_config({"loss": {"name": name, "beta": 0.1}}).loss, TokenTable.of(thumbs)
+    with pytest.raises(ConfigError, match=told) as caught:
+        refuse_steps(table, TrainingConfig(pairs_per_step=8), loss)
+    works = int(re.search(r"(\d+) works", str(caught.value))[1])
+    refuse_steps(table, TrainingConfig(pairs_per_step=works), loss)
+    assert works > 8
+    refuse_steps(table, TrainingConfig(pairs_per_step=1), build_config({"loss": "apo_zero_unpaired"}).loss)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 
 import pytest
@@ -12,20 +11,10 @@ from tiebreak.config import build_config
 from tiebreak.config.losses import SECTIONS
 from tiebreak.maths.objectives import Objective, Stated
 from tiebreak.records import TokenizedThumb
-from tiny import disturb, load, settings, step, token_pairs, token_thumbs
+from tiny import disturb, load, settings, stated, step, token_pairs, token_thumbs
 from toys import CENTRED
 
-_draw = random.Random(5)
-PAIRS = [
-    replace(
-        pair,
-        soft_label=_draw.random(),
-        margin=_draw.uniform(0.2, 3),
-        chosen_win_rate=_draw.random(),
-        rejected_win_rate=_draw.random(),
-    )
-    for pair in token_pairs(10, num_prompts=6, seed=5)
-]
+PAIRS = stated(token_pairs(10, num_prompts=6, seed=5))
 THUMBS = token_thumbs(12, num_prompts=5, seed=9)
 OBJECTIVES = {name: Objective.of(section()) for name, section in SECTIONS.items()}
 OBJECTIVES |= {"dpo, soft labels": Objective.of(SECTIONS["dpo"](soft_labels=True)), "a toy": CENTRED}

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+import tiebreak
 from tiebreak.config import load_config
 from tiebreak.engine.sources import absolute, called, contents
 from tiebreak.errors import ModelError, RunError
@@ -206,3 +207,23 @@ def test_names_read_the_same_from_any_folder(project):
     assert called("some/model") == absolute("some/model") == "some/model"
     assert contents("base sha256:ab base sha256:cd") == contents("other sha256:ab x sha256:cd") == "sha256:ab sha256:cd"
     assert contents("sft sha256:ab org/base") == "sha256:ab org/base"
+
+
+def test_a_run_is_measured_by_its_objective_as_training_left_it_then_and_later(project):
+    """What it remembers of its steps, and the last of its betas, are those of the loss on held-out pairs."""
+    loss = {"name": "beta_dpo", "beta": 0.4, "beta_schedule": {"to": 0.2}}
+    run = train.train(
+        _config(loss=loss, **{"evaluation.probes": 1, "evaluation.probe_pairs": 1000, "training.pairs_per_step": 5})
+    )
+    [probe] = [row for row in map(json.loads, run.metrics_file.read_text().splitlines()) if row.get("heldout/loss")][
+        -1:
+    ]
+    losses = lambda: [row["loss"] for row in run.rows(run.evidence_file)]  # noqa: E731
+    then, (mean, spread) = losses(), run.manifest["running"]
+    assert mean != 0 and spread > 0
+    assert sum(then) / len(then) == pytest.approx(probe["heldout/loss"], rel=1e-6)
+    tiebreak.evaluate(run.path)
+    assert losses() == pytest.approx(then, rel=1e-6)
+    run.update_manifest(running=[0.0, 0.0])
+    tiebreak.evaluate(run.path)
+    assert losses() != pytest.approx(then, rel=1e-6)

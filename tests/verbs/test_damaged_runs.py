@@ -209,6 +209,16 @@ def test_the_command_line_ends_in_one_line_and_with_the_code_of_usage(run):
     assert (done.exception.exit_code, str(done.exception).count("\n")) == (EXIT_USAGE, 0)
 
 
+@pytest.mark.parametrize("verb", ["config", "plan"])
+def test_settings_of_a_run_are_shown_and_planned_by_only_as_the_run_wrote_them(verb, run):
+    assert CliRunner().invoke(app, [verb, str(run.config_file), "--quiet"]).exception is None
+    text = run.config_file.read_text()
+    run.config_file.write_text(text.replace("seed: 0", "seed: 1", 1))
+    assert run.config_file.read_text() != text
+    done = CliRunner().invoke(app, [verb, str(run.config_file), "--quiet"])
+    assert "config.yaml: is not what was written" in str(done.exception)
+
+
 # ------------------------------------------------------------------------------------------------ changed on purpose
 
 

@@ -21,10 +21,10 @@ from tiebreak.cli.completion import run_folders, settings
 from tiebreak.cli.conversation import Session
 from tiebreak.cli.data import Json, Quiet, RunPath, examples
 from tiebreak.cli.process import prepare_to_compute
-from tiebreak.config import describe_config, dump_config, load_config, quoted
+from tiebreak.config import describe_config, dump_config, load_config, load_stages, quoted
 from tiebreak.errors import EXIT_INTERRUPTED, DataError
 from tiebreak.reporting import console
-from tiebreak.runs import Run, open_run
+from tiebreak.runs import Run, open_run, refuse_changed
 
 app = typer.Typer(
     name="tiebreak",
@@ -85,12 +85,19 @@ def train(
 
     The same command starts, resumes after a crash or a signal (exit 75), and says so when all is done.
     """
-    chosen = load_config(tiebreak.QUICKSTART if config is None else config, overrides or ())
+    stages = [] if config is None else load_stages(config, overrides or ())
+    if not stages:
+        load_config(tiebreak.QUICKSTART if config is None else config, overrides or ())
     prepare_to_compute(quiet=True)  # training says it, after the pairs
-    run = tiebreak.train(chosen, resume=resume, accept=accept or (), quiet=quiet)
+    run = tiebreak.train(config, overrides or (), resume=resume, accept=accept or (), quiet=quiet)
+    runs = {stage.name: tiebreak.open_run(str(stage.config.output.dir)) for stage in stages}
+    told = [{"stage": name, "run": str(one.path), "verdict": one.verdict} for name, one in runs.items()]
     if as_json:
-        console.print_json({"run": str(run.path), **run.manifest, "evaluation": run.evaluation})
+        more = {"stages": told} if told else {}
+        console.print_json({"run": str(run.path), **run.manifest, "evaluation": run.evaluation, **more})
     else:
+        for name, one in [*runs.items()][:-1]:
+            console.print_text(f"{name} ({one.path}): {str(one.verdict).upper()}: {one.evaluation['reason']}\n")
         console.print_evaluation(run.evaluation, run.samples)
         console.print_text(
             f"\nreport: {quoted(str(run.report_file))}\nnext:   tiebreak export {quoted(str(run.path))} --out my-model"
@@ -113,6 +120,7 @@ def plan(
 ) -> None:
     """Say what fits in memory and how steps would be cut into micro-batches, without training."""
     chosen = load_config(tiebreak.QUICKSTART if config is None else config, overrides or ())
+    refuse_changed(config)
     prepare_to_compute(quiet=quiet or as_json)
     found = tiebreak.plan(chosen, quiet=quiet or as_json)
     console.print_json(found.as_dict()) if as_json else console.print_text("\n".join(found.lines()))
@@ -251,6 +259,7 @@ def show_config(
 ) -> None:
     """Print every setting with its meaning and default, or the settings that a file resolves to."""
     resolved = load_config(config, overrides or ())
+    refuse_changed(config)
     if as_json:
         console.print_json(resolved.model_dump(mode="json"))
     else:

@@ -7,6 +7,7 @@ gate         the rules of the gate, and the measures that they may be about
 judges       the settings of judges             capabilities  those of a user's own tasks
 loading      YAML and overrides to a `Config`       describe     a `Config` to YAML, with what each setting means
 yaml_text    the dialect of YAML                        commands     commands to paste, with every option they need
+stages       several of them in one file
 foreign/     the settings of other trainers by their names
 """
 
@@ -49,6 +50,7 @@ from tiebreak.config.settings import (
     leaves,
     warnings_of,
 )
+from tiebreak.config.stages import Stage, load_stages
 
 __all__ = [
     "BUNDLED_MODEL",
@@ -80,6 +82,7 @@ __all__ = [
     "Section",
     "ServerJudge",
     "SourceConfig",
+    "Stage",
     "TaskConfig",
     "TrainingConfig",
     "build_config",
@@ -92,6 +95,7 @@ __all__ = [
     "load_data",
     "load_judge",
     "load_reading",
+    "load_stages",
     "quoted",
     "reading",
     "rendered_by",

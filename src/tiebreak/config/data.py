@@ -74,10 +74,13 @@ class DataConfig(Section):
     columns: Columns | None = Field(
         None, description="Which column is what, where no form fits: {prompt: question, chosen: better, …}."
     )
-    pairing: Literal["best_worst", "best_random", "all", "none"] = Field(
+    pairing: Literal["best_worst", "best_random", "all", "none", "good"] = Field(
         "best_worst",
         description="How several judged completions of a prompt become pairs; none: each is learned from on its own, "
-        "as good or bad, and losses of that kind (kto) ask for it.",
+        "as good or bad (kto asks for it); good: the good ones alone, and demonstrations (sft_unpaired).",
+    )
+    turns: Literal["last", "all"] = Field(
+        "last", description="Of a demonstration that is a dialogue: learn the last answer, or every one."
     )
     min_margin: float = Field(0.0, ge=0, description="Least difference of two scores that makes a pair of them.")
     allow: Annotated[tuple[str, ...], Field(strict=False)] = Field(
@@ -93,6 +96,11 @@ class DataConfig(Section):
         "drop", description="A pair that is too long: drop it, or cut the oldest prompt tokens, equally for both sides."
     )
     max_dropped_share: float = Field(0.1, ge=0, le=1, description="Stop when more than this share is unusable.")
+
+    @property
+    def keeps_apart(self) -> bool:
+        """Whether completions are learned from on their own, and not in pairs."""
+        return self.pairing in ("none", "good")
 
     @property
     def sources(self) -> tuple[SourceConfig, ...]:

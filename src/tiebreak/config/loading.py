@@ -20,6 +20,7 @@ from tiebreak.config.data import DataConfig
 from tiebreak.config.foreign import name_of
 from tiebreak.config.judges import JudgeConfig, judge_from_short
 from tiebreak.config.losses import loss_from_short
+from tiebreak.config.losses.loss import PAIRINGS
 from tiebreak.config.settings import Config, ModelConfig, leaves
 from tiebreak.config.yaml_text import parse_yaml
 from tiebreak.errors import ConfigError, one_line, require_name
@@ -41,9 +42,11 @@ def load_config(path: Path | str | None = None, overrides: Sequence[str] | Mappi
     `overrides` are `a.b=value` strings, or a mapping of dotted keys to values. `output.dir` defaults to a folder named
     after the file. Raises ConfigError, naming the key.
     """
-    tree = {} if path is None else _read_yaml(path)
-    for key, value in _parsed(overrides):
-        _assign(tree, key, value)
+    tree = {} if path is None else read_yaml(path)
+    if "stages" in tree:
+        raise ConfigError(f"{path}: has stages, which only train takes; 'tiebreak train {path}'")
+    for key, value in parsed(overrides):
+        assign(tree, key, value)
     if path is not None and not tree and str(path) != os.devnull:
         raise ConfigError(f"{path}: holds no setting; {_START}, and the quickstart needs no file")
     where = str(path) if path else "configuration"
@@ -77,7 +80,7 @@ def load_reading(
     """
     tree = _tree_of(path, sets, given, ("data", "model"))
     if model is not None:
-        _assign(tree, "model.name", model)
+        assign(tree, "model.name", model)
     config = build_config(tree, where=_where(path))
     return config.data, config.model if tree.get("model") else None
 
@@ -88,10 +91,10 @@ def load_judge(judge: str | Mapping[str, Any] | None, sets: Sequence[str] = ()) 
     Raises ConfigError, naming the key, also for one of another section, and where no judge is named.
     """
     tree: dict[str, Any] = {"judge": dict(judge) if isinstance(judge, Mapping) else judge}
-    for key, value in _parsed(sets):
+    for key, value in parsed(sets):
         if not key.startswith("judge."):
             raise ConfigError(f"--set {key}: only settings of judge are read here, like judge.max_calls")
-        _assign(tree, key, value)
+        assign(tree, key, value)
     found = build_config({"evaluation": tree}, where="command line").evaluation.judge
     if found is None:
         raise ConfigError("command line: no judge is named; give --judge KIND:NAME, such as rule:repetition")
@@ -101,15 +104,15 @@ def load_judge(judge: str | Mapping[str, Any] | None, sets: Sequence[str] = ()) 
 def _tree_of(
     path: Path | str | None, sets: Sequence[str], given: Mapping[str, Any] | None, sections: Sequence[str]
 ) -> dict[str, Any]:
-    tree = {} if path is None else _read_yaml(path)
-    for key, value in _parsed(sets):
+    tree = {} if path is None else read_yaml(path)
+    for key, value in parsed(sets):
         if key.partition(".")[0] not in sections or "." not in key:
             raise ConfigError(
                 f"--set {key}: only settings of {' and '.join(sections)} are read here, like data.max_length"
             )
-        _assign(tree, key, value)
+        assign(tree, key, value)
     for name, value in (given or {}).items():
-        _assign(tree, f"data.{name}", value)
+        assign(tree, f"data.{name}", value)
     own = tree.get("data", {})
     if isinstance(own, dict) and "train" not in own:
         raise ConfigError(
@@ -183,7 +186,9 @@ def _paired_as_learned(config: Config) -> Config:
     """Return the settings with completions left on their own where the loss wants that and nothing else is said."""
     if not config.loss.learns_apart or "pairing" in config.data.model_fields_set:
         return config
-    return config.model_copy(update={"data": config.data.model_copy(update={"pairing": "none"})})
+    return config.model_copy(
+        update={"data": config.data.model_copy(update={"pairing": PAIRINGS[config.loss.learns_from]})}
+    )
 
 
 def _wanted(key: str, fault: Any, faults: Sequence[Any]) -> str:
@@ -251,7 +256,8 @@ def _suggest(key: str) -> str:
     return f" Did you mean '{by_last[near[0]]}'?" if near else " Run 'tiebreak config' for the list."
 
 
-def _parsed(overrides: Sequence[str] | Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def parsed(overrides: Sequence[str] | Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield dotted keys and values; raises ConfigError where one is not written as KEY=VALUE."""
     if isinstance(overrides, Mapping):
         yield from overrides.items()
         return
@@ -262,7 +268,8 @@ def _parsed(overrides: Sequence[str] | Mapping[str, Any]) -> Iterator[tuple[str,
         yield key.strip(), parse_yaml(text, f"--set {key}")
 
 
-def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
+def assign(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Put a value under a dotted key; raises ConfigError where a value stands in the place of a section."""
     *parents, last = key.split(".")
     for name in parents:
         branch = tree.setdefault(name, {})
@@ -279,7 +286,8 @@ def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
     tree[last] = value
 
 
-def _read_yaml(name: Path | str) -> dict[str, Any]:
+def read_yaml(name: Path | str) -> dict[str, Any]:
+    """Return the sections of a file; raises ConfigError where it is none, or holds something else."""
     require_name(name, "the configuration")
     path = Path(name)
     try:

@@ -243,15 +243,18 @@ class Config(Section):
 
 def warnings_of(config: Config) -> list[str]:
     """Return what is allowed but rarely meant, one sentence each."""
+    warnings = config.loss.unsafe()
     low, high = SAFE_LEARNING_RATES[config.adapter.kind]
-    if low <= config.learning_rate <= high:
-        return []
-    method = "LoRA" if config.adapter.kind == "lora" else "full fine-tuning"
-    hazard = "gibberish and lost ability are likely" if config.learning_rate > high else "hardly anything is learned"
-    return [
-        f"training.learning_rate {config.learning_rate:g} is outside {low:g}..{high:g}, "
-        f"the range that works for DPO with {method}: {hazard}"
-    ]
+    if not low <= config.learning_rate <= high:
+        method = "LoRA" if config.adapter.kind == "lora" else "full fine-tuning"
+        hazard = (
+            "gibberish and lost ability are likely" if config.learning_rate > high else "hardly anything is learned"
+        )
+        warnings.append(
+            f"training.learning_rate {config.learning_rate:g} is outside {low:g}..{high:g}, "
+            f"the range that works for DPO with {method}: {hazard}"
+        )
+    return warnings
 
 
 def leaves(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, Any]]:

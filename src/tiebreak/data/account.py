@@ -101,4 +101,6 @@ def account_of(data: DataConfig, train: TokenTable, heldout: TokenTable, dropped
 
 
 def _spread(lengths: NDArray[np.int64]) -> dict[str, float]:
+    if not len(lengths):  # demonstrations have no bad side
+        return {"mean": 0.0, "median": 0.0, "max": 0}
     return {"mean": float(lengths.mean()), "median": float(np.median(lengths)), "max": int(lengths.max())}

@@ -19,6 +19,7 @@ from tiebreak.data.formats import FORMATS, Format, Pairing, RowError, detect, re
 from tiebreak.data.formats.cells import keys_of, kind_of
 from tiebreak.data.formats.checks import check_media
 from tiebreak.data.formats.columns import CONSTANT, KEYS, PROMPT_KEYS, SIDE_KEYS, columns_form
+from tiebreak.data.formats.demonstrations import DEMONSTRATIONS
 from tiebreak.data.formats.form import as_options
 from tiebreak.data.formats.guesses import proposed_columns
 from tiebreak.data.formats.ratings import paired_ratings
@@ -85,7 +86,10 @@ def open_data(data: DataConfig) -> list[DataFile]:
     No two have the same name, so that file and line say where a record stands. Of the files of a folder or a pattern,
     those that are called test, dev or the like are held out; raises DataError where data.heldout names others.
     """
-    pairing, sides = Pairing(data.pairing, data.min_margin), (TRAIN, HELDOUT) if data.heldout else (None, HELDOUT)
+    pairing, sides = (
+        Pairing(data.pairing, data.min_margin, data.turns),
+        (TRAIN, HELDOUT) if data.heldout else (None, HELDOUT),
+    )
     files = [
         replace(file, side=side)
         for side, sources in zip(sides, (data.sources, data.heldout_sources), strict=True)
@@ -128,10 +132,11 @@ def open_files(source: SourceConfig, pairing: Pairing = Pairing()) -> list[DataF
         except ValueError as error:
             raise DataError(f"data.columns: {error}") from None
     elif source.format != "auto":
-        if source.format not in FORMATS:
-            known = f"choose from auto, {', '.join(FORMATS)}.{nearest(source.format, FORMATS)}"
+        forms = FORMATS | ({DEMONSTRATIONS.name: DEMONSTRATIONS} if pairing.choose == "good" else {})
+        if source.format not in forms:
+            known = f"choose from auto, {', '.join(forms)}.{nearest(source.format, forms)}"
             raise DataError(f"format '{source.format}' is not known; {known}")
-        stated = FORMATS[source.format]
+        stated = forms[source.format]
     places = locate(source.path)
     held_out = held_out_by_name(places)
     files = []
@@ -201,13 +206,18 @@ def read_block(block: Block, file: DataFile) -> list[Record]:
             thumbs = tuple(replace(thumb, origin=replace(thumb.origin, split=file.side)) for thumb in thumbs)
             rated = tuple(replace(one, origin=replace(one.origin, split=file.side)) for one in rated)
         found.append(Record(source, pairs, thumbs, rated, reading.num_ties))
-    return [_apart(record) for record in found] if file.pairing.keeps_apart else found
+    return [_apart(record, file.pairing) for record in found] if file.pairing.keeps_apart else found
 
 
-def _apart(record: Record) -> Record:
+def _apart(record: Record, pairing: Pairing) -> Record:
     """Return a record whose pairs and thumbs are completions on their own, each of them once."""
     found = (*record.thumbs, *(one for pair in record.pairs for one in pair.apart), *record.unpaired)
-    once = {one.example_id: one for one in reversed(found)}
+    once = {one.example_id: one for one in reversed(found) if one.liked or pairing.choose != "good"}
+    if found and not once and not record.rated:
+        bad = Dropped(
+            record.source, "not_good", "its completion is a bad one, and the good ones alone are learned from"
+        )
+        return Record(record.source, num_ties=record.num_ties, dropped=bad)
     return replace(record, pairs=(), thumbs=(), unpaired=tuple(reversed(once.values())))
 
 
@@ -232,4 +242,4 @@ def settled(found: Iterable[Record], pairing: Pairing) -> Iterator[Record]:
             yield Record(record.source, num_ties=ties, dropped=alone[record.source])
         else:
             kept = replace(record, pairs=own, num_ties=ties)
-            yield _apart(kept) if pairing.keeps_apart else kept
+            yield _apart(kept, pairing) if pairing.keeps_apart else kept

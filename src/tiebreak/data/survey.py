@@ -18,6 +18,7 @@ from tiebreak.data.containers import blocks, rows
 from tiebreak.data.formats import Format, Pairing, RowError, detect, read_row
 from tiebreak.data.formats.annotations import columns_beside
 from tiebreak.data.formats.columns import columns_form
+from tiebreak.data.formats.demonstrations import DEMONSTRATIONS
 from tiebreak.data.formats.form import Ambiguous, Reading, Row
 from tiebreak.data.formats.guesses import plain_name, proposed_columns
 from tiebreak.data.formats.messages import ROLE_KEYS
@@ -90,7 +91,7 @@ def survey(path: Path, name: str, stated: Format | None, pairing: Pairing) -> Su
         start = start or next((row for _, row in found), {})
         unfold = columns_to_unfold([row for _, row in found], name, stated.lists if stated else None)
         sample = list(readable(found, unfold))
-        form = stated or _form_of(sample)
+        form = stated or _form_of(sample, pairing)
     if form is None:
         return Surveyed(None, look=Look(proposed=_proposed(start)))
     try:
@@ -105,10 +106,11 @@ def _proposed(row: Row) -> tuple[tuple[str, str], ...]:
     return tuple(proposed_columns(row).items())
 
 
-def _form_of(sample: Sequence[tuple[Source, Row]]) -> Format | None:
+def _form_of(sample: Sequence[tuple[Source, Row]], pairing: Pairing) -> Format | None:
     recognised: Format | None = None
     for source, row in sample:
-        form = detect(row)
+        imitated = pairing.choose == "good" and DEMONSTRATIONS.matches(row)
+        form = DEMONSTRATIONS if imitated else detect(row)
         if form is None:
             continue
         recognised = recognised or form

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,9 @@ class Completions:
 
     sampled = np.zeros(0, dtype=np.int64)
 
-    def __init__(self, facts: ThumbFacts, share: float, named: str | None) -> None:
+    def __init__(self, facts: ThumbFacts, share: float, named: str | None, *, wants_both: bool = True) -> None:
+        """`wants_both`: whether good completions and bad ones are learned from, and not the good ones alone."""
+        self._wants_both = wants_both
         self._facts, self._split = facts, (share, named)
         self._held_out = held_out(facts, share, named)
         self._shortcut = find_shortcuts_apart(
@@ -57,7 +60,7 @@ class Completions:
         yield from on_rows("contradiction", self._against, facts, detail=detail)
         yield from on_rows("duplicate", self._again, facts)
         yield from on_rows("near_duplicate", self._alike(), facts)
-        yield from self._labels()
+        yield from self._labels() if self._wants_both else ()
         yield from shortcut_hits(self._shortcut, facts.unit)
 
     def hits_of(self, _: Sequence[tuple[str, ...]]) -> Iterator[Hit]:
@@ -136,6 +139,7 @@ class Completions:
 
 
 COMPLETIONS = Kind(ThumbFacts, thumb_facts_of, Completions)
+DEMONSTRATIONS = Kind(ThumbFacts, thumb_facts_of, partial(Completions, wants_both=False))
 
 
 def _both_ways(

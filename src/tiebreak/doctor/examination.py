@@ -22,7 +22,7 @@ from tiebreak.data.reader import HELDOUT, DataFile, open_data, read_block, recor
 from tiebreak.data.render import Renderer
 from tiebreak.data.workers import mapped, num_workers_for
 from tiebreak.doctor import measurements
-from tiebreak.doctor.apart import COMPLETIONS
+from tiebreak.doctor.apart import COMPLETIONS, DEMONSTRATIONS
 from tiebreak.doctor.blocks import merged
 from tiebreak.doctor.facts import Rows
 from tiebreak.doctor.findings import Hit, few_prompts, licence_hits, lone_thumbs, many_ties, row_hits
@@ -43,8 +43,8 @@ MAX_SHOWN = 2000
 """Characters of a text that are looked at for an excerpt of it."""
 
 
-KINDS: Mapping[bool, Kind] = {False: PAIRS, True: COMPLETIONS}
-"""What is examined, by whether completions are to be kept apart."""
+KINDS: Mapping[str, Kind] = {"none": COMPLETIONS, "good": DEMONSTRATIONS}
+"""What is examined, by `data.pairing` where that makes no pairs."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def audit(
     Facts, rules, examples. Raises DataError where nothing can be read at all.
     """
     progress = progress or Silent()
-    files, kind = open_data(data), KINDS[data.pairing == "none"]
+    files, kind = open_data(data), KINDS.get(data.pairing, PAIRS)
     workers = num_workers or num_workers_for(file.path for file in files)
     facts, counted, num_lone = _gathered(files, kind, tokens, progress, workers)
     if not facts.num_records:

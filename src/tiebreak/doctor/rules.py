@@ -67,6 +67,7 @@ _READING = (
     _reading("tie", "nobody won", "remove the record, or collect another judgement"),
     _reading("too_many_completions", "too many completions on one prompt", "split the record"),
     _reading("unpaired", "a judged completion without a partner", "judge a second completion of the same prompt"),
+    _reading("not_good", "a bad completion, and the good ones are learned from", "nothing: it is left out on purpose"),
     _reading("contradictory_thumbs", "one completion both liked and disliked", "settle which of the two is meant"),
     _reading("tool_mismatch", "a tool message that answers no call", "keep calls and their results together"),
 )

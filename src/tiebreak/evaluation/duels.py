@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
+from tiebreak.engine.baseline import mismatched
 from tiebreak.records import TokenizedThumb
 
 
@@ -20,6 +21,16 @@ class Duel:
     good: TokenizedThumb
     bad: TokenizedThumb
     cluster: str
+
+
+def mismatches(thumbs: Sequence[TokenizedThumb]) -> list[Duel]:
+    """Return a duel for each completion: against that of another prompt, which answers this one by chance alone.
+
+    For demonstrations, of which none is bad. Empty where all have one prompt.
+    """
+    ordered = sorted(thumbs, key=lambda thumb: (thumb.prompt_id, thumb.example_id))
+    # With several prompts every completion meets one; with one prompt none does.
+    return [Duel(one, other, one.prompt_id) for one, other in zip(ordered, mismatched(ordered), strict=False)]
 
 
 def duels(thumbs: Sequence[TokenizedThumb]) -> list[Duel]:

@@ -50,6 +50,12 @@ class Evidence:
     chosen_num_tokens: int
     rejected_num_tokens: int
 
+    @property
+    def logratio_gap(self) -> float:
+        """By how much more chosen gained than rejected, nats."""
+        gained = self.policy_chosen_logps - self.reference_chosen_logps
+        return gained - (self.policy_rejected_logps - self.reference_rejected_logps)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the row of evidence.jsonl."""
         return asdict(self)

@@ -21,6 +21,7 @@ from tiebreak.fingerprint import derive_seed
 from tiebreak.maths.metrics import wins
 from tiebreak.maths.objectives import Objective
 from tiebreak.maths.stats import clustered_share
+from tiebreak.records import TokenizedThumb
 
 Samples = Sequence[dict[str, Any]]
 
@@ -113,8 +114,9 @@ def _pair_rows(evidence: Sequence[Evidence], objective: Objective) -> list[Row]:
     losses = [row.loss_at_start for row in evidence], [row.loss for row in evidence]
     won_before = wins(torch.tensor(at_start, dtype=torch.float64)).tolist()
     return [
-        Row.of("accuracy", prompts, won_before, [row.win for row in evidence]),
+        Row.of("accuracy", prompts, won_before, [row.win for row in evidence], _accuracy_of(objective)),
         Row.of("margin", prompts, at_start, moved),
+        Row.of("logratio_gap", prompts, [0.0] * len(evidence), [row.logratio_gap for row in evidence]),
         Row.of("loss", prompts, *losses, f"{objective.name.upper()} loss"),
         Row.of("calibration", prompts, wrong_before, wrong_after),
         Row.of("chosen_likelier", prompts, before, after),
@@ -122,6 +124,14 @@ def _pair_rows(evidence: Sequence[Evidence], objective: Objective) -> list[Row]:
         Row.of("rejected_logps", prompts, *rejected),
         Row.of("displaced", prompts, [0.0] * len(fell), fell),
     ]
+
+
+def _accuracy_of(objective: Objective) -> str:
+    """Return what is told apart where these are not chosen and rejected; empty where they are."""
+    if objective.formula.learns_from is not TokenizedThumb:
+        return ""
+    alone = objective.formula.learns_good_alone
+    return "Own completion gained more than another prompt's" if alone else "Good completion gained more than a bad one"
 
 
 def _per_token(evidence: Sequence[Evidence], side: str) -> tuple[list[float], list[float]]:

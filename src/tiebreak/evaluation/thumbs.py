@@ -18,7 +18,7 @@ from tiebreak.engine.model import Model
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.scorer import Cut
-from tiebreak.evaluation.duels import Duel, duels
+from tiebreak.evaluation.duels import Duel, duels, mismatches
 from tiebreak.evaluation.heldout import Evidence, HeldOut, HeldoutPairs, require_finite
 from tiebreak.evaluation.kept import KeptRows
 from tiebreak.fingerprint import fingerprint
@@ -38,7 +38,7 @@ class HeldoutThumbs:
         self._policy = policy
         self._reference = reference
         self._objective = objective
-        self._duels = duels(thumbs)
+        self._duels = duels(thumbs) or mismatches(thumbs)
         self._cut = cut
 
     def by(self, objective: Objective) -> HeldoutThumbs:
@@ -52,8 +52,8 @@ class HeldoutThumbs:
     ) -> list[Evidence]:
         """Return one row for each of the first `num` duels, all of them by default, in their order.
 
-        What `kept` knows is not scored again. A duel's loss is the mean of its two; a baseline is one over all that are
-        shown, as they would be one step.
+        What `kept` knows is not scored again. A duel's loss is the mean of its two, or that of the good one where good
+        ones alone are learned from; a baseline is one over all that are shown, as they would be one step.
         """
         wanted = self._duels[:num]
         thumbs = list(dict.fromkeys(one for duel in wanted for one in (duel.good, duel.bad)))
@@ -68,9 +68,12 @@ class HeldoutThumbs:
         after = self._objective(policy, reference, stated)
         place = {thumb: place for place, thumb in enumerate(thumbs)}
         good, bad = (torch.tensor([place[getattr(duel, side)] for duel in wanted]) for side in ("good", "bad"))
-        margins = after.rewards[good] - after.rewards[bad]
-        columns = [(after.losses[good] + after.losses[bad]) / 2, margins, wins(margins)]
-        columns += [(before[good] + before[bad]) / 2, torch.zeros_like(margins)]
+        # Without a reference its own scores say how likely a completion is; what was learned is the change.
+        rewards = after.rewards if self._objective.asks_reference else policy.sums - reference.sums
+        margins = rewards[good] - rewards[bad]
+        learned = 1.0 if self._objective.formula.learns_good_alone else 0.5
+        columns = [learned * (after.losses[good] + after.losses[bad]), margins, wins(margins)]
+        columns += [learned * (before[good] + before[bad]), torch.zeros_like(margins)]
         columns += [policy.sums[good], policy.sums[bad], reference.sums[good], reference.sums[bad]]
         numbers = torch.stack([column.detach().float() for column in columns], dim=1)
         require_finite(numbers, [duel.good for duel in wanted])

@@ -11,7 +11,7 @@ from unicodedata import category, normalize
 
 from tiebreak.fingerprint import fingerprint
 
-UNDECIDED = frozenset({"tie", "unpaired"})
+UNDECIDED = frozenset({"tie", "unpaired", "not_good"})
 """Reasons of records that are sound and give no pair: they do not count as unusable."""
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -203,6 +203,9 @@ class Thumb:
     origin: Origin = Origin()
     weight: float = 1.0
     """Factor on its loss."""
+    opening_id: str | None = None
+    """Of one turn of a dialogue whose every turn is learned: the hash of the first one's prompt, by which all of them
+    are held out, or none."""
 
     @cached_property
     def prompt_id(self) -> str:
@@ -217,7 +220,7 @@ class Thumb:
     @property
     def split_key(self) -> str:
         """What decides on which side of a split it falls, as of a pair."""
-        return _split_key(self)
+        return self.opening_id or _split_key(self)
 
     @property
     def verdicts(self) -> dict[str, Message]:

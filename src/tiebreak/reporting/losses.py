@@ -20,7 +20,7 @@ def print_losses(losses: Sequence[Mapping[str, Any]]) -> None:
         table.add_column(column, overflow="fold")
     for loss in losses:
         needs = [
-            *(["completions on their own"] if loss["learns_from"] == "completions" else loss["facts"]),
+            *(loss["facts"] if loss["learns_from"] == "pairs" else [f"{loss['learns_from']} on their own"]),
             *([] if loss["reference"] else ["no reference"]),
             *(["whole step"] if loss["whole_step"] else []),
         ]
@@ -30,9 +30,14 @@ def print_losses(losses: Sequence[Mapping[str, Any]]) -> None:
 
 def print_loss(loss: Mapping[str, Any]) -> None:
     """Print one objective with its settings."""
-    told = {"when": loss["use"], "source": loss["source"], "also called": ", ".join(loss["aliases"])}
-    apart = loss["learns_from"] == "completions"
-    told |= {"learns from": "completions on their own, good or bad (data.pairing: none)" if apart else ""}
+    told = {
+        "when": loss["use"],
+        "watch": loss["watch"],
+        "source": loss["source"],
+        "also called": ", ".join(loss["aliases"]),
+    }
+    apart = loss["learns_from"] != "pairs"
+    told |= {"learns from": f"{loss['learns_from']}, each on its own" if apart else ""}
     told |= {
         "reads": "" if apart else ", ".join(loss["facts"]),
         "reference": "" if loss["reference"] else "none is asked",
@@ -47,5 +52,6 @@ def print_loss(loss: Mapping[str, Any]) -> None:
 
 
 def _told_of(setting: Mapping[str, Any]) -> str:
-    bounds = f" ({setting['range']})" if setting["range"] else ""
+    known = [setting["range"], f"safe {setting['safe']}" if setting["safe"] else ""]
+    bounds = f" ({'; '.join(filter(None, known))})" if any(known) else ""
     return f"loss.{setting['name']}: {setting['default']}{bounds}  {setting['description']}"

@@ -97,6 +97,7 @@ def train(course: Course, progress: Progress, *, start: Path | None, stop: Stop)
             course.objective.at(0, course.total),
             next(steps(course.examples, course.settings)).examples,
             course.budget.cut,
+            progress,
         )
     else:
         course.checkpoints.restore(start, course.parts)  # before it is asked: what it had said stays what it was

@@ -30,7 +30,7 @@ from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.order import num_steps, refuse_steps
 from tiebreak.training.preamble import tell
 from tiebreak.training.resumption import heed_drift, identity
-from tiebreak.training.trained import Loaded, dated, load, whereabouts
+from tiebreak.training.trained import Loaded, dated, lineage, load, whereabouts
 
 LIBRARIES = ("tiebreak", "torch", "transformers", "peft", "accelerate", "safetensors")
 
@@ -61,10 +61,19 @@ def made_ready(config: Config, run: Run, audit: AuditReport, progress: Progress)
         data.all_pairs,
         settings.token_budget,
         settings.gradient_checkpointing,
-        reference_bytes=loaded.moving.num_bytes if loaded.moving else 0,
+        reference_bytes=_held_bytes(config, loaded),
     )
     loaded.budget.tokens = memory.token_budget
     return Ready(loaded, data, memory, audit)
+
+
+def _held_bytes(config: Config, loaded: Loaded) -> int:
+    """Return what a reference takes that stays in memory: one that moves, or one that every step asks anew."""
+    if loaded.moving:
+        return loaded.moving.num_bytes
+    if config.loss.wants_prompts_in_a_step and not loaded.policy.is_adapter:
+        return sum(one.numel() * one.element_size() for one in loaded.policy.network.parameters())
+    return 0
 
 
 def _heed_moves(config: Config, num_pairs: int, progress: Progress) -> None:
@@ -123,6 +132,7 @@ def _heed_history(
         budget.tokens = int(before.get("plan", {}).get("token_budget", budget.tokens))
     trained = set(run.train_prompt_ids) if begun else set()
     _refuse_turned_sides(run, trained, ready.data)
+    _refuse_learned_before(config, ready.data)
     if not same:  # weights of other settings must not pass for this run's
         shutil.rmtree(run.policy_folder, ignore_errors=True)
     kept = {} if same else {"num_steps": None, "num_steps_done": None}
@@ -142,6 +152,18 @@ def _refuse_turned_sides(run: Run, trained: set[str], data: PreparedData) -> Non
             f"{run.path}: {len(turned)} of {len(held)} held-out prompts were trained on by an earlier attempt; put "
             "data and data.heldout_share back, or start afresh with --resume never"
         )
+
+
+def _refuse_learned_before(config: Config, data: PreparedData) -> None:
+    """Held out is held out in every stage: what the model's own run trained on, this one cannot measure on."""
+    for earlier in lineage(config):
+        with as_a_run_writes(earlier.path):
+            learned = {example.prompt_id for example in data.heldout.tokenized} & set(earlier.train_prompt_ids)
+        if learned:
+            raise RunError(
+                f"{len(learned)} of {data.heldout.num_prompts} held-out prompts were trained on by {earlier.path}, "
+                "which made the model; take its data.heldout_share, or name other prompts as data.heldout"
+            )
 
 
 def versions() -> dict[str, str]:

@@ -53,21 +53,39 @@ def orders(num_examples: int, config: TrainingConfig) -> Iterator[tuple[int, lis
 
 
 def refuse_steps(examples: TokenTable, config: TrainingConfig, loss: LossConfig) -> None:
-    """Raise ConfigError where a step would lack what the objective compares: several prompts, or both verdicts."""
+    """Raise ConfigError where a step would lack what the objective compares: several prompts, or both verdicts.
+
+    Names a number of examples a step by which none does, where one is near.
+    """
     if not (loss.wants_prompts_in_a_step or loss.wants_both_in_a_step):
         return
-    liked, prompts = examples.stated("liked"), [examples.prompt_id(place) for place in range(len(examples))]
-    for index, (_, places) in enumerate(orders(len(examples), config)):
-        where = f"training.pairs_per_step {config.pairs_per_step}: step {index + 1} has {len(places)} completions"
-        if loss.wants_prompts_in_a_step and len({prompts[place] for place in places}) < 2:
-            raise ConfigError(
-                f"{where}, all of one prompt, and {loss.name} compares with completions of others; take another number"
-            )
-        if loss.wants_both_in_a_step and len({liked[place] for place in places}) < 2:
-            raise ConfigError(
-                f"{where}, all good or all bad, and {loss.name} takes its delta between both; take a larger number, or "
-                "set loss.delta to one"
-            )
+    columns = []
+    if loss.wants_prompts_in_a_step:
+        columns.append([examples.prompt_id(place) for place in range(len(examples))])
+    if loss.wants_both_in_a_step:
+        columns.append([str(liked) for liked in examples.stated("liked").tolist()])
+    if (found := _step_of_one_kind(columns, len(examples), config)) is None:
+        return
+    near = (config.model_copy(update={"pairs_per_step": config.pairs_per_step + more}) for more in range(1, 65))
+    works = next((one.pairs_per_step for one in near if _step_of_one_kind(columns, len(examples), one) is None), None)
+    index, num = found
+    lacks = "prompts" if loss.wants_prompts_in_a_step else "good completions and bad ones"
+    remedy = "bring more data" if works is None else f"{works} works"
+    delta = ", or set loss.delta to a number" if loss.wants_both_in_a_step else ""
+    raise ConfigError(
+        f"training.pairs_per_step {config.pairs_per_step}: step {index + 1} has {num} completions and no two {lacks} "
+        f"to compare, which {loss.name} does; {remedy}{delta}"
+    )
+
+
+def _step_of_one_kind(
+    columns: Sequence[Sequence[str]], num_examples: int, config: TrainingConfig
+) -> tuple[int, int] | None:
+    """Return the first step whose examples are all alike in some column, and their number; None where there is none."""
+    for index, (_, places) in enumerate(orders(num_examples, config)):
+        if any(len({column[place] for place in places}) < 2 for column in columns):
+            return index, len(places)
+    return None
 
 
 def order_digest(before: str, step: Step) -> str:

@@ -19,9 +19,10 @@ from tiebreak.reporting.visible import visible
 def tell(data: PreparedData, policy: Model, reference: Reference, config: DataConfig, progress: Progress) -> None:
     """Tell all of it, one sentence each."""
     report = data.report
+    examples = "completions" if config.keeps_apart else "pairs"
     forms = ", ".join(sorted({file["format"] for file in report["files"]}))
     progress.say(
-        f"{report['num_records']} records ({forms}): {report['num_train_pairs']} pairs to train on, "
+        f"{report['num_records']} records ({forms}): {report['num_train_pairs']} {examples} to train on, "
         f"{report['num_heldout_pairs']} held out on {report['num_heldout_prompts']} prompts"
     )
     for file in report["files"]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tiebreak.config import Config, EvaluationConfig, warnings_of
 from tiebreak.config.losses import SECTIONS
+from tiebreak.config.losses.loss import PAIRINGS
 from tiebreak.errors import ConfigError
 from tiebreak.evaluation.judges.table import JUDGES
 from tiebreak.progress import Progress
@@ -16,15 +17,19 @@ _COMES_ALONG = "tensorboard"
 
 def check_settings(config: Config, progress: Progress) -> None:
     """Refuse settings that could not be carried out, and tell of those that are rarely meant."""
-    apart = config.data.pairing == "none"
-    if config.loss.learns_apart and not apart:
+    pairing, kind = config.data.pairing, config.loss.learns_from
+    if config.loss.learns_apart and pairing != PAIRINGS[kind]:
         raise ConfigError(
-            f"data.pairing {config.data.pairing}: {config.loss.name} learns from each completion on its own; leave "
-            "data.pairing out, or take a loss of pairs"
+            f"data.pairing {pairing}: {config.loss.name} learns from {kind}, each on its own; leave data.pairing out, "
+            "or take another loss"
         )
-    if apart and not config.loss.learns_apart:
-        kinds = ", ".join(name for name, section in SECTIONS.items() if section.learns_apart)
-        raise ConfigError(f"data.pairing none: {config.loss.name} learns from pairs; of losses, {kinds} learn so")
+    if config.data.keeps_apart and not config.loss.learns_apart:
+        kinds = [name for name, one in SECTIONS.items() if PAIRINGS.get(one.learns_from) == pairing]
+        raise ConfigError(
+            f"data.pairing {pairing}: {config.loss.name} learns from pairs; of losses, {', '.join(kinds)} learn so"
+        )
+    if config.data.turns != "last" and pairing != "good":
+        raise ConfigError(f"data.turns {config.data.turns}: is read where demonstrations are (loss sft_unpaired) alone")
     if config.loss.wants_prompts_in_a_step and config.training.pairs_per_step == 1:
         name = config.loss.name
         raise ConfigError(f"training.pairs_per_step 1: {name} compares with completions of other prompts of the step")

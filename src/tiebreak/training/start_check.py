@@ -12,8 +12,9 @@ from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.scorer import Cut
 from tiebreak.errors import TrainingError
-from tiebreak.maths.logps import Logps
+from tiebreak.maths.logps import Logps, TokenLogps
 from tiebreak.maths.objectives import Objective, Stated, slopes
+from tiebreak.progress import Progress
 from tiebreak.records import Example
 from tiebreak.training.order import named
 
@@ -23,11 +24,12 @@ bit for bit on a CPU; an adapter's detour through zero and bf16 kernels cost a l
 
 
 def check_start(
-    policy: Model, reference: Reference, objective: Objective, examples: Sequence[Example], cut: Cut
+    policy: Model, reference: Reference, objective: Objective, examples: Sequence[Example], cut: Cut, progress: Progress
 ) -> None:
     """Stop unless policy and reference agree on some examples: the loss is what it is where they are one model.
 
-    The tolerance is the rounding of a summed log-probability, carried into the loss by its own slope.
+    The tolerance is the rounding of a summed log-probability, carried into the loss by its own slope. Warns of a model
+    that does not end answers where examples do.
     """
     shown, objective = cut(examples)[0], objective.unweighted
     with evaluation_mode(policy.network), torch.no_grad():
@@ -35,6 +37,8 @@ def check_start(
     _require_numbers(policy, shown, tokens.summed())
     if not objective.asks_reference:
         return
+    if finding := untuned(tokens, int(policy.tokenizer.vocab_size)):
+        progress.warn(finding)
     with reference.model() as frozen, torch.no_grad():
         asked = frozen.score(shown)
     said, start = objective.summed(tokens, asked)
@@ -62,6 +66,22 @@ def check_start(
             f"log-probability {apart:.3g} nats instead of 0: policy and reference differ (reference: "
             f"{reference.identity}); check model.name and the adapter it carries, nothing was trained"
         )
+
+
+def untuned(tokens: TokenLogps, vocabulary: int) -> str | None:
+    """Return why a model looks as if it was never tuned to answer, in words; None where it does not.
+
+    Completions end with EOS. Where that is less likely than a token drawn blindly, the model never ends an answer, and
+    a preference between answers is not what it has to learn first.
+    """
+    ends = torch.stack([row[-1] for row in tokens.rows()]).double().mean().item()
+    if ends > -math.log(vocabulary):
+        return None
+    return (
+        f"where completions end, the model gives its EOS a probability of {math.exp(ends):.1g}, less than to a token "
+        "drawn blindly: it looks like a base model that was never tuned to answer; train it on answers first "
+        "(stages: sft before dpo, docs/stages.md), or name the template that it was tuned with as model.chat_template"
+    )
 
 
 def _require_numbers(policy: Model, examples: Sequence[Example], said: Logps) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -188,6 +188,18 @@ def heldout_pairs(run: Run) -> PairFile:
             f"({one_line(first.detail, 120)}); bring it back from a copy, or train anew"
         )
     return found
+
+
+def lineage(config: Config) -> Iterator[Run]:
+    """Yield the runs whose policy a configuration starts from: the one that made its model, the one before it, …"""
+    seen: set[Path] = set()
+    while (folder := Path(config.model.name)).is_dir() and (run := Run(folder.parent)).manifest_file.exists():
+        if folder != run.policy_folder or folder.resolve() in seen:
+            return
+        seen.add(folder.resolve())
+        run.verify(run.train_prompts_file, run.config_file)
+        yield run
+        config = run.config
 
 
 def own_side(run: Run, policy: Model) -> Side:

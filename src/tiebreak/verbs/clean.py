@@ -96,7 +96,7 @@ def clean(
     nothing is left.
     """
     require_name(out, "the folder to write")
-    chosen, sheet, target = _chosen(actions or {}), sheet_of(to, apart=data.pairing == "none"), Path(out)
+    chosen, sheet, target = _chosen(actions or {}), sheet_of(to, apart=data.keeps_apart), Path(out)
     names = _names(target)
     found = audit(data, progress=progress or Silent())
     unit = found.report.unit

@@ -76,11 +76,11 @@ def convert(data: DataConfig, form: str, out: str | Path) -> Conversion:
     """
     require_name(out, "the file to write")
     target = Path(out)
-    sheet = sheet_of(form, apart=data.pairing == "none")
+    sheet = sheet_of(form, apart=data.keeps_apart)
     require_new(target)
     opened = open_data(data)
     files = training_files(opened)
-    account = _Account(form, sheet, "completions" if data.pairing == "none" else "pairs")
+    account = _Account(form, sheet, "completions" if data.keeps_apart else "pairs")
     with rows_to(target) as append:
         for file in files:
             for record in records(file):

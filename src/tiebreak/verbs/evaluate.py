@@ -271,7 +271,7 @@ def as_the_run_reads(data: DataConfig, path: str) -> SourceConfig:
         how = own.model_copy(update={"path": path})
         if how not in stated and (how.columns or how.format != "auto"):
             stated.append(how)
-    pairing = Pairing(data.pairing, data.min_margin)
+    pairing = Pairing(data.pairing, data.min_margin, data.turns)
     fitting = [how for how in stated if is_told_alike(how, pairing)]
     if len(fitting) > 1:
         ways = [
@@ -298,7 +298,7 @@ def _others(asked: _Asked, data: str) -> _Others:
     """Read a file as the run reads its own, where it is in that form."""
     stated = asked.config.data
     how = as_the_run_reads(stated, data)
-    pairing = Pairing(stated.pairing, stated.min_margin)
+    pairing = Pairing(stated.pairing, stated.min_margin, stated.turns)
     found = read_pairs(data, how.format, stated.max_dropped_share, columns=how.columns, pairing=pairing)
     if how.columns or how.format != "auto":
         asked.progress.say(f"{data}: read as the run states it ({how.columns or how.format})")

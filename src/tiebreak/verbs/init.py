@@ -87,9 +87,13 @@ def init(report: Mapping[str, Any], data: DataConfig, model: ModelConfig | None,
 
 
 def as_judged(report: Mapping[str, Any], data: DataConfig) -> DataConfig:
-    """Return how data are best read: each completion on its own where most have no partner, unless it is said."""
+    """Return how data may be read better: each completion on its own where most have no partner, and as demonstrations
+    where there is no pair at all; unless it is said.
+    """
     lone = any(finding["code"] == "lone_thumbs" for finding in report["findings"])
-    return data.model_copy(update={"pairing": "none"}) if lone and "pairing" not in data.model_fields_set else data
+    better = "none" if lone else "good" if not _rows(report) else None
+    stated = better is None or "pairing" in data.model_fields_set
+    return data if stated else data.model_copy(update={"pairing": better})
 
 
 def _rows(report: Mapping[str, Any]) -> int:
@@ -104,6 +108,9 @@ def _loss(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _loss_of_thumbs(report: Mapping[str, Any]) -> Iterator[str]:
     labels = report["labels"]
+    if report["read"].get("pairing") == "good":
+        yield _set("name", "sft_unpaired", "demonstrations: answers to be imitated; preferences are a stage after it")
+        return
     yield _set("name", "kto", "completions were judged one at a time, good or bad: each is learned from on its own")
     yield _set("beta", Kto().beta, "the usual start; smaller moves further from the reference")
     for name, weight in labels["weights"].items():

@@ -20,6 +20,8 @@ class Parameter:
     default: Any
     range: str
     """As a reader takes it: '> 0', 'mean or sum'; empty where there is none."""
+    safe: str
+    """Where it is known to work: '0.01 to 0.5'; empty where it is a word, or has its range from the data."""
     description: str
 
 
@@ -31,6 +33,8 @@ class Described:
     title: str
     formula: str
     use: str
+    watch: str
+    """How it fails, and which of the recorded numbers show it."""
     source: str
     settings: tuple[Parameter, ...]
     """Those of the formula, then modifiers."""
@@ -39,7 +43,7 @@ class Described:
     aliases: tuple[str, ...]
     """Names that others have for it, with the settings that they mean by it."""
     learns_from: str
-    """pairs, or completions: each on its own, good or bad."""
+    """pairs, completions (each on its own, good or bad), or good completions."""
     reference: bool
     """Whether it compares with a reference."""
     facts: tuple[str, ...]
@@ -67,7 +71,8 @@ def _described(name: str) -> Described:
     modifiers = tuple(key for key in fields if key in MODIFIERS)
     fields = dict(sorted(fields.items(), key=lambda one: one[0] in modifiers))
     parameters = tuple(
-        Parameter(key, field.default, _range(field), field.description or "") for key, field in fields.items()
+        Parameter(key, field.default, _range(field), str(section.safe(key) or ""), field.description or "")
+        for key, field in fields.items()
     )
     aliases = tuple(
         f"{alias} ({', '.join(f'{key}: {value}' for key, value in said.items())})" if said else alias
@@ -82,11 +87,12 @@ def _described(name: str) -> Described:
         title=inspect.cleandoc(section.__doc__ or "").rstrip("."),
         formula=" ".join(inspect.cleandoc(row.losses.__doc__ or "").split()).rstrip("."),
         use=row.use,
+        watch=row.watch,
         source=row.source,
         settings=parameters,
         modifiers=modifiers,
         aliases=aliases,
-        learns_from="completions" if section.learns_apart else "pairs",
+        learns_from=section.learns_from,
         reference=row.asks_reference,
         facts=(*usual.facts, *(f"{fact} where {' and '.join(switches)} is set" for fact in asked)),
         whole_step=Objective.of(usual).is_coupled,

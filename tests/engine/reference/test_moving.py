@@ -14,6 +14,7 @@ from tiebreak.engine.loading import quietly
 from tiebreak.engine.weights import parameters_of
 from tiebreak.errors import ConfigError, TrainingError
 from tiebreak.maths.objectives import Objective
+from tiebreak.progress import Silent
 from tiebreak.training.start_check import check_start
 from tiny import disturb, load, recorded, run, same, settings, step, token_pairs, token_thumbs
 
@@ -57,13 +58,17 @@ def test_it_starts_as_the_policy_does_and_draws_nothing_of_the_policy_s_own(form
     assert same(_own(plain.policy), _own(loaded.policy))
     assert plain.moving is None
     assert plain.compared is plain.reference
-    check_start(loaded.policy, loaded.compared, Objective.of(settings(model).loss), PAIRS[:5], loaded.budget.cut)
+    check_start(
+        loaded.policy, loaded.compared, Objective.of(settings(model).loss), PAIRS[:5], loaded.budget.cut, Silent()
+    )
 
 
 def test_the_start_check_still_finds_a_policy_that_is_not_its_reference(form, model):
     loaded = disturb(load(moving(model, form)))
     with pytest.raises(TrainingError, match=r"policy and reference differ \(reference: .*moves 0\.6 of the way"):
-        check_start(loaded.policy, loaded.compared, Objective.of(settings(model).loss), PAIRS[:5], loaded.budget.cut)
+        check_start(
+            loaded.policy, loaded.compared, Objective.of(settings(model).loss), PAIRS[:5], loaded.budget.cut, Silent()
+        )
 
 
 def test_only_the_policy_is_trained_and_only_moves_change_the_reference(form, model):

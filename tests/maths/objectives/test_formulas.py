@@ -33,6 +33,7 @@ SETTINGS = {
     "sppo_soft": [{}, {"beta": 0.1}],
     "kto": [{}, {"beta": 0.5, "desirable_weight": 1.3, "undesirable_weight": 0.7}],
     "bco_unpaired": [{}, {"delta": 0.0}, {"delta": -0.4}],
+    "sft_unpaired": [{}, {"length": "sum"}],
 }
 CASES = [(name, settings) for name in OBJECTIVES for settings in SETTINGS.get(name, [{}])]
 every_case = pytest.mark.parametrize(("name", "settings"), CASES, ids=[f"{name}-{said}" for name, said in CASES])

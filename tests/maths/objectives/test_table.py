@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import itertools
+import math
+import re
 from dataclasses import fields, replace
 
 import pytest
@@ -12,8 +15,9 @@ from tiebreak.config import leaves
 from tiebreak.config.losses import SECTIONS
 from tiebreak.config.losses.loss import MODIFIERS
 from tiebreak.config.section import Section
+from tiebreak.evaluation import measures
 from tiebreak.maths.logps import Logps
-from tiebreak.maths.objectives import OBJECTIVES, Objective, Stated
+from tiebreak.maths.objectives import OBJECTIVES, Objective, Stated, slopes
 from tiebreak.records import TokenizedThumb
 
 OF_PAIRS = Stated(
@@ -139,3 +143,53 @@ def test_settings_of_a_union_are_all_leaves_and_each_key_comes_once():
         loss: One | Two = One()
 
     assert [key for key, _ in leaves(Both)] == ["loss.name", "loss.beta", "loss.tau"]
+
+
+@every_objective
+def test_a_row_says_how_it_fails_by_numbers_that_are_recorded(name):
+    row, objective = OBJECTIVES[name], _objective(name)
+    seen, policy, stated = inspect.getsource(measures), _logps(0), _stated(name)
+    recorded = row.metrics(objective(policy, _logps(1), stated), policy, stated).names
+    told = set(re.findall(r"\b\w+/\w+", row.watch)) - {"1/alpha", "1/beta", "1/2"}
+    # Accuracies of completions on their own are of held-out pairs; what answers show is measured at the end.
+    unknown = {key for key in told if key not in recorded and f'"{key}"' not in seen}
+    assert unknown == set()
+    assert told or "loss" in row.watch
+    assert row.watch.endswith(".") and len(row.watch) < 240, "two lines of a screen"
+
+
+AT_REST = {
+    "ipo": (0.25, -0.25),
+    "sppo_hard": (0.5, -0.5),
+    "cal_dpo": (0.5, -0.5),
+    "nca": (0.693147, None),
+    "exo": (6.906755, 0.0),
+    "discopop": (-0.11866, 0.0),
+}
+"""Rewards of chosen and rejected that `watch` names as where they come to rest; of one that has no rest, None."""
+
+
+@pytest.mark.parametrize("name", AT_REST)
+def test_where_rewards_come_to_rest_nothing_pulls(name):
+    objective, reference = _objective(name), _logps(1, num=2)
+    to_rest = objective.settings.get("beta", objective.settings.get("tau"))
+    nats = torch.tensor([value or 0.0 for value in AT_REST[name]], dtype=torch.float64) / to_rest
+    nats *= reference.num_tokens if objective.settings.get("length") == "mean" else 1
+    one = torch.ones(1, dtype=torch.float64)
+    there, _ = slopes(objective, Logps(reference.sums + nats, reference.num_tokens), reference, one)
+    start, _ = slopes(objective, reference, reference, one)
+    pulled = [abs(now) > 1e-3 * abs(then) for now, then in zip(there.tolist(), start.tolist(), strict=True)]
+    assert pulled == [value is None for value in AT_REST[name]]
+
+
+def test_what_is_said_of_a_dip_and_a_hump_is_so():
+    """discopop: with h the gap, loss falls towards −0.12, rises to 0.07, and falls from there."""
+    loss = lambda h: (1 - _sigmoid(h / 0.05)) * math.log1p(math.exp(-h)) + _sigmoid(h / 0.05) * math.exp(-h)  # noqa: E731
+    places = [at / 1000 for at in range(-300, 300)]
+    falling = [loss(at + 1e-3) < loss(at) for at in places]
+    turns = [at for at, (one, two) in zip(places, itertools.pairwise(falling), strict=False) if one != two]
+    assert turns == pytest.approx([-0.119, 0.072], abs=2e-3)
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))

@@ -29,7 +29,7 @@ REASONS = {
     "rejected_format": "the chat template lays out the completion",
     "file_name": "the data set of the Hub is taken",
     "ranking": "preference pairs are what is learned from",
-    "kto_tag": "there is no KTO here",
+    "kto_tag": "a column of thumbs is read by its own name; loss: {name: kto} learns from them",
     "script_url": "code of a data set is never run",
     "cloud_file_name": "wanted file_name or hf_hub_url",
     "ms_hub_url": "wanted file_name or hf_hub_url",

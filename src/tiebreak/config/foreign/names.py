@@ -167,7 +167,7 @@ _LOSS = (
           "rpo_* dpop_* "
           "dpo_norm_loss sft_alpha pref_bco_weight nca_* center_rewards_coefficient orpo_alpha sppo_* "
           "simpo_* loss_kwargs dpo_positive_* orpo_beta"),
-    _none("there is no KTO here", "desirable_weight undesirable_weight kto_*"),
+    _none("of KTO, which is loss: {name: kto} here", "desirable_weight undesirable_weight kto_*"),
     _none("the loss always compares with the reference", "reference_free"),
     _none("the reference is the model as it was at the start", "ref_model ref_model_name_or_path reference_model "
           "ref_model_* ref_adapters ref_adapter_name_or_path ref_adapters_* model_adapter_name ref_adapter_name "

@@ -53,7 +53,7 @@ from tiebreak.config.losses.sides import (
     SppoSoft,
 )
 from tiebreak.config.losses.sums import Cpo, CpoSimpo, IterativeRpo, Mpo, Orpo, RegularisedPo
-from tiebreak.config.losses.thumbs import ApoZeroUnpaired, BcoUnpaired, Kto
+from tiebreak.config.losses.thumbs import ApoZeroUnpaired, BcoUnpaired, Kto, SftUnpaired
 from tiebreak.config.section import Section
 from tiebreak.errors import nearest
 
@@ -61,6 +61,7 @@ _Objective: TypeAlias = (
     Dpo | DpoNorm | Robust | Ipo | Hinge | Slic | Exo | Discopop | Odpo | RpoBackward | RpoForward | RpoSquare | RDpo
     | Dpop | DpoShift | Simpo | AlphaDpo | Alphapo | Repo | Nca | Bco | ApoZero | ApoDown | SppoHard | SppoSoft
     | CalDpo | Simper | Sft | Aot | AotUnpaired | BetaDpo | DrDpo | Kto | BcoUnpaired | ApoZeroUnpaired
+    | SftUnpaired
     | Orpo | Cpo | CpoSimpo | IterativeRpo | RegularisedPo | Mpo
 )  # fmt: skip
 SECTIONS: Mapping[str, type[Loss]] = {section.model_fields["name"].default: section for section in get_args(_Objective)}
@@ -180,6 +181,10 @@ class Terms(Loss):
     def needs_margins_above_zero(self) -> bool:
         """Whether any term does."""
         return any(term.loss.needs_margins_above_zero for term in self.terms)
+
+    def unsafe(self, place: str = "loss") -> list[str]:
+        """Say it of every term."""
+        return [told for at, term in enumerate(self.terms) for told in term.loss.unsafe(f"{place}.terms.{at}")]
 
 
 if TYPE_CHECKING:

@@ -2,24 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from tiebreak.config.section import Section
 
+PAIRINGS: Mapping[str, Literal["none", "good"]] = {"completions": "none", "good completions": "good"}
+"""`data.pairing` of losses that learn from completions on their own."""
+
+
+@dataclass(frozen=True)
+class Safe:
+    """Where a setting is known to work, both ends included; beyond it is allowed, and told."""
+
+    low: float
+    high: float
+    times: str = ""
+    """The setting whose multiples both ends are."""
+
+    def __str__(self) -> str:
+        """As a reader takes it: '0.1 to 1.6 times beta'."""
+        return f"{self.low:g} to {self.high:g}" + (f" times {self.times}" if self.times else "")
+
+    def holds(self, value: float, unit: float) -> bool:
+        """Whether a value lies within, which a rounded bit does not decide."""
+        return self.low * unit * (1 - 1e-9) <= value <= self.high * unit * (1 + 1e-9)
+
+
+Beta = Annotated[float, Safe(0.01, 0.5)]
+"""A pull to the reference on sums of log-ratios: between some nats and some hundred of them."""
+Smoothing = Annotated[float, Safe(0, 0.4)]
+"""A share of flipped labels that leaves something to learn."""
+Margin = Annotated[float, Safe(0.1, 1.6, "beta")]
+"""A margin between means of log-probabilities: beyond it, answers loop."""
+
 
 class Loss(Section):
     """The settings of an objective."""
 
     name: str
-    learns_apart: ClassVar[bool] = False
-    """Whether it learns from each completion on its own, as good or bad, and not from pairs."""
+    learns_from: ClassVar[Literal["pairs", "completions", "good completions"]] = "pairs"
+    """Pairs, or each completion on its own: as good or bad, or the good ones alone."""
     takes_weights: ClassVar[bool] = True
     """Whether a pair's own weight has a meaning: not where the pairs of a step are mixed."""
 
     remembers: ClassVar[bool] = False
     """Whether it remembers the gaps of steps before."""
+
+    @property
+    def learns_apart(self) -> bool:
+        """Whether it learns from each completion on its own, and not from pairs."""
+        return self.learns_from != "pairs"
 
     @property
     def facts(self) -> tuple[str, ...]:
@@ -40,6 +76,25 @@ class Loss(Section):
     def wants_prompts_in_a_step(self) -> bool:
         """Whether a step needs completions of several prompts."""
         return False
+
+    def unsafe(self, place: str = "loss") -> list[str]:
+        """Return one sentence for each setting outside of its safe range."""
+        said = {key: (self.safe(key), getattr(self, key)) for key in type(self).model_fields}
+        if schedule := getattr(self, "beta_schedule", None):
+            said["beta_schedule.to"] = (self.safe("beta"), schedule.to)
+        return [
+            f"{place}.{key} {value:g} is outside {safe}, where {self.name} is known to work; 'tiebreak losses "
+            f"{self.name}' says what to watch"
+            for key, (safe, value) in said.items()
+            if safe is not None
+            and value is not None
+            and not safe.holds(value, getattr(self, safe.times) if safe.times else 1.0)
+        ]
+
+    @classmethod
+    def safe(cls, key: str) -> Safe | None:
+        """Return the safe range of a setting; None where it is a word, or has its range from the data."""
+        return next((told for told in cls.model_fields[key].metadata if isinstance(told, Safe)), None)
 
 
 class BetaSchedule(Section):
@@ -72,10 +127,10 @@ class OfSums(WithBeta, OfPairs):
     only where both sides of the gap have the same factor does β log Z(x) cancel.
     """
 
-    length_desensitised: float | None = Field(
+    length_desensitised: Annotated[float | None, Safe(0.2, 1)] = Field(
         None, ge=0, le=1, description="Weight of tokens beyond the length of the pair's shorter completion (LD-DPO)."
     )
-    token_decay: float | None = Field(
+    token_decay: Annotated[float | None, Safe(0.95, 1)] = Field(
         None, gt=0, le=1, description="Weight of a token against the one before it: 0.95 to 1; earlier ones count more."
     )
     humanline: Annotated[tuple[float, float], Field(strict=False)] | None = Field(
@@ -126,7 +181,7 @@ class ByMargin(OfSums):
 class Apart(WithBeta):
     """The settings of an objective of completions that were judged one at a time, good or bad."""
 
-    learns_apart = True
+    learns_from = "completions"
 
     @property
     def facts(self) -> tuple[str, ...]:

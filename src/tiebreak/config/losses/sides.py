@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tiebreak.config.losses.loss import Loss, OfPairs, WithBeta, beta, delta, length, smoothing
+from tiebreak.config.losses.loss import (
+    Beta,
+    Loss,
+    OfPairs,
+    Safe,
+    Smoothing,
+    WithBeta,
+    beta,
+    delta,
+    length,
+    smoothing,
+)
 
 
 class Nca(WithBeta, OfPairs):
     """Noise-contrastive alignment: chosen keeps its likelihood."""
 
     name: Literal["nca"] = "nca"
-    beta: float = beta(0.01)
+    beta: Annotated[float, Safe(1e-3, 0.1)] = beta(0.01)
 
 
 class Bco(WithBeta):
     """Binary classifier optimization: good above δ, bad below."""
 
     name: Literal["bco"] = "bco"
-    beta: float = beta(0.1)
+    beta: Annotated[float, Safe(0.01, 0.1)] = beta(0.1)
     delta: float | Literal["step"] = delta()
 
 
@@ -28,28 +39,28 @@ class ApoZero(WithBeta, OfPairs):
     """Anchored: chosen up, rejected down."""
 
     name: Literal["apo_zero"] = "apo_zero"
-    beta: float = beta(0.1)
+    beta: Beta = beta(0.1)
 
 
 class ApoDown(WithBeta, OfPairs):
     """Anchored: both down, rejected faster; for a model that is better than its chosen answers."""
 
     name: Literal["apo_down"] = "apo_down"
-    beta: float = beta(0.1)
+    beta: Beta = beta(0.1)
 
 
 class SppoHard(WithBeta, OfPairs):
     """Self-play: log-ratios of ±1/(2 beta)."""
 
     name: Literal["sppo_hard"] = "sppo_hard"
-    beta: float = beta(1e-3)
+    beta: Annotated[float, Safe(5e-4, 0.1)] = beta(1e-3)
 
 
 class SppoSoft(WithBeta, OfPairs):
     """Self-play: log-ratios as win rates deserve them."""
 
     name: Literal["sppo_soft"] = "sppo_soft"
-    beta: float = beta(1e-3)
+    beta: Annotated[float, Safe(5e-4, 0.1)] = beta(1e-3)
 
     @property
     def facts(self) -> tuple[str, ...]:
@@ -61,7 +72,7 @@ class CalDpo(WithBeta, OfPairs):
     """Calibrated: DPO, and log-ratios of ±1/(2 beta)."""
 
     name: Literal["cal_dpo"] = "cal_dpo"
-    beta: float = beta(1e-2)
+    beta: Annotated[float, Safe(1e-3, 0.1)] = beta(1e-2)
 
 
 class Simper(OfPairs):
@@ -82,8 +93,8 @@ class Aot(WithBeta):
 
     takes_weights = False
     name: Literal["aot"] = "aot"
-    beta: float = beta(0.01)
-    label_smoothing: float = smoothing(0.0)
+    beta: Beta = beta(0.01)
+    label_smoothing: Smoothing = smoothing(0.0)
 
 
 class AotUnpaired(WithBeta):
@@ -91,8 +102,8 @@ class AotUnpaired(WithBeta):
 
     takes_weights = False
     name: Literal["aot_unpaired"] = "aot_unpaired"
-    beta: float = beta(0.01)
-    label_smoothing: float = smoothing(0.0)
+    beta: Beta = beta(0.01)
+    label_smoothing: Smoothing = smoothing(0.0)
 
 
 class BetaDpo(WithBeta):
@@ -100,8 +111,10 @@ class BetaDpo(WithBeta):
 
     remembers = True
     name: Literal["beta_dpo"] = "beta_dpo"
-    beta: float = beta(0.1)
-    alpha: float = Field(0.6, ge=0, description="How far beta follows a nat of the step's mean gap; 0 is DPO.")
+    beta: Beta = beta(0.1)
+    alpha: Annotated[float, Safe(0, 1)] = Field(
+        0.6, ge=0, description="How far beta follows a nat of the step's mean gap; 0 is DPO."
+    )
 
 
 class DrDpo(WithBeta):
@@ -109,5 +122,7 @@ class DrDpo(WithBeta):
 
     takes_weights = False
     name: Literal["dr_dpo"] = "dr_dpo"
-    beta: float = beta(0.1)
-    beta_prime: float = Field(1.0, gt=0, description="How even the weights of pairs are; large is DPO.")
+    beta: Beta = beta(0.1)
+    beta_prime: Annotated[float, Safe(0.1, 10)] = Field(
+        1.0, gt=0, description="How even the weights of pairs are; large is DPO."
+    )

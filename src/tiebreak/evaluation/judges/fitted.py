@@ -36,7 +36,7 @@ def make(_: DataJudge, given: Given) -> Iterator[Judge]:
     fitting = given.fitting
     if fitting is None:
         raise ConfigError("judge data: is fitted on the pairs of a run; train makes one, and evaluate uses it")
-    if fitting.data.pairing == "none":
+    if fitting.data.keeps_apart:
         raise DataError("it is fitted on pairs, and these are completions on their own; name a rule or another judge")
     judge = _read(fitting)
     train, heldout = (cast("Sequence[TokenizedPair]", side) for side in (fitting.train, fitting.heldout))

@@ -1,6 +1,7 @@
 """Objectives: pure functions of what policy and reference say about examples, and the table that names them.
 
-table    every formula by the name of its objective                   said     what formulas are made of
+table    every row by the name of its objective                       said     what formulas are made of
+formula  what is known of one: a row of the table
 gaps     objectives of a difference                                   links    what a gap costs
 sides    objectives of each side alone                                steps    of a whole step
 sums     several of them under one name                               thumbs   of completions on their own
@@ -13,9 +14,10 @@ coupled      the slope of a step's loss, where examples of a step depend on each
 """
 
 from tiebreak.maths.objectives.coupled import slopes
+from tiebreak.maths.objectives.formula import Formula
 from tiebreak.maths.objectives.objective import Objective
 from tiebreak.maths.objectives.running import Running
 from tiebreak.maths.objectives.said import NOTHING_STATED, Pairs, Side, Stated
-from tiebreak.maths.objectives.table import OBJECTIVES, Formula
+from tiebreak.maths.objectives.table import OBJECTIVES
 
 __all__ = ["NOTHING_STATED", "OBJECTIVES", "Formula", "Objective", "Pairs", "Running", "Side", "Stated", "slopes"]

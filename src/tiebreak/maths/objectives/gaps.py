@@ -14,6 +14,7 @@ from torch.nn.functional import relu
 
 from tiebreak.maths.losses import Losses
 from tiebreak.maths.objectives import links
+from tiebreak.maths.objectives.formula import Formula
 from tiebreak.maths.objectives.said import Numbers, Pairs
 
 
@@ -150,3 +151,147 @@ def _stated(found: Numbers | None, what: str) -> Numbers:
     if found is None:
         raise ValueError(f"this objective reads {what}, and none were given")
     return found
+
+
+ROWS = {
+    "dpo": Formula(
+        dpo,
+        "Rafailov et al. 2023 (2305.18290), Eq. 7; smoothing: Mitchell 2023, Eq. 3",
+        "To start with. soft_labels where votes say how sure the label is; label_smoothing where labels are noisy.",
+        "Only the gap is fixed, so chosen may lose likelihood along with rejected: rewards/chosen sinks below 0 "
+        "while rewards/margins grow. With a small beta answers lengthen or loop (answers/length, "
+        "answers/repetition).",
+    ),
+    "dpo_norm": Formula(
+        dpo_norm,
+        "Lambert et al. 2024 (Tülu 3, 2411.15124), Eq. 6",
+        "Where the lengths of chosen and rejected differ much, or answers grow.",
+        "With a beta of dpo's size (0.1) it hardly moves: loss stays near 0.693. A short rejected completion is "
+        "pushed down hardest, token by token, and may take chosen along: logps/chosen sinks.",
+    ),
+    "robust": Formula(
+        robust,
+        "Chowdhury et al. 2024 (2403.00409)",
+        "Where the share of flipped labels was measured; its gap grows without bound.",
+        "It has no minimum: loss goes below 0 and rewards/margins grow without end. A share that was guessed too "
+        "high turns noise into signal: rewards/margins grow faster while held-out rewards/accuracies fall.",
+    ),
+    "ipo": Formula(
+        ipo,
+        "Azar et al. 2023 (2310.12036), Eq. 17 (of sums)",
+        "Few, clear-cut pairs that would be overfitted: the gap has a target.",
+        "rewards/margins should come to 1/2 and stay there: the target is 1/(2 tau). With length mean and tau 0.1 "
+        "that is 5 nats a token, which no pair reaches: the push never ends and logps/chosen sinks; 0.5 to 2 is a "
+        "target.",
+    ),
+    "hinge": Formula(
+        hinge,
+        "Liu et al. 2023 (RSO, 2309.06657), hinge-norm",
+        "Like dpo, with no pull at all once a pair is 1/beta nats apart.",
+        "A pair beyond 1/beta nats (rewards/margins 1) teaches nothing more: loss and grad_norm near 0 early mean "
+        "that beta is too large. Flipped labels pull at full strength to the end.",
+    ),
+    "slic": Formula(
+        slic,
+        "Zhao et al. 2023 (2305.10425)",
+        "No memory for a reference, and sums of log-probabilities are wanted.",
+        "Nothing holds it to where it came from: logps/chosen and logps/rejected may sink together while "
+        "rewards/margins grow. Sums grow with length: long chosen completions rule the loss through sft_weight.",
+        asks_reference=False,
+    ),
+    "exo": Formula(
+        exo,
+        "Ji et al. 2024 (2402.00856), Eq. 16",
+        "A finite target with the reverse divergence; start near the reference, since far from it nothing pulls.",
+        "Where a pair lies far on the wrong side nothing pulls: rewards/accuracies stand still with grad_norm near "
+        "0 while loss is high. The smaller label_smoothing, the wider the margin asked for: 6.9 at 0.001.",
+    ),
+    "discopop": Formula(
+        discopop,
+        "Lu et al. 2024 (2406.08414), Eq. 5",
+        "For comparison: its first steps lower the margin.",
+        "rewards/margins fall at first, since its slope at 0 points the wrong way. It may settle in the dip at "
+        "-0.12 behind a hump at 0.07: rewards/accuracies then stay below one half.",
+    ),
+    "odpo": Formula(
+        odpo,
+        "Amini et al. 2024 (2402.10571)",
+        "Scores are there, and a clear win should be a wide one.",
+        "The offset has the unit of the scores: where it is far above beta times what a pair can gain, loss stays "
+        "high and rewards/margins run after it without end. With the logarithm, a margin below 1 lowers the bar.",
+    ),
+    "rpo_backward": Formula(
+        rpo_backward,
+        "Adler et al. 2024 (Nemotron-4, 2406.11704); Sun et al. 2025 (2502.00203)",
+        "Scores are there: they become soft labels. Scale them by eta first.",
+        "eta times the margin is what rewards/margins come to. Scores on a large scale make hard labels, and it is "
+        "dpo again; on a small one all labels are one half, and rewards/margins stay at 0.",
+    ),
+    "rpo_forward": Formula(
+        rpo_forward,
+        "Sun et al. 2025 (2502.00203)",
+        "Scores are there, and the model's own certainty is measured against them.",
+        "Nothing pulls where the model is certain, rightly or wrongly: rewards/accuracies stand still with "
+        "grad_norm near 0. Scale scores first: rewards/margins come to eta times the margin.",
+    ),
+    "rpo_square": Formula(
+        rpo_square,
+        "Sun et al. 2025 (2502.00203); Gao et al. 2024 (REBEL, 2404.16767)",
+        "Scores are there, and the gap is to be their difference.",
+        "It is a square of scores: one outlier among them rules its step, and grad_norm jumps. rewards/margins "
+        "beyond eta times the margin are pulled back, on purpose.",
+    ),
+    "r_dpo": Formula(
+        r_dpo,
+        "Park et al. 2024 (2403.19159)",
+        "Answers grow: a longer winner is learned from less.",
+        "A loss that starts far from 0.693 says that lengths outweigh preferences: longer winners count as learned "
+        "already, their rewards/accuracies do not rise, and answers/length shrinks.",
+    ),
+    "dpop": Formula(
+        dpop,
+        "Pal et al. 2024 (2402.13228), Eq. 3",
+        "Chosen loses likelihood: near-identical pairs, mathematics, code.",
+        "The penalty multiplies every nat that chosen falls: loss far above 0.693 and leaps of grad_norm are it at "
+        "work. Too large, and it imitates: rewards/chosen rises while rewards/accuracies stand still.",
+    ),
+    "dpo_shift": Formula(
+        dpo_shift,
+        "Yang et al. 2025 (2502.07599)",
+        "Chosen loses likelihood, and a smaller margin is a fair price.",
+        "rewards/margins below those of dpo are its price and no failure; rewards/chosen that still sinks is one: "
+        "take a smaller shift. Too small, and rewards/rejected rises along with chosen.",
+    ),
+    "simpo": Formula(
+        simpo,
+        "Meng et al. 2024 (2405.14734), Eq. 6",
+        "No memory for a reference; a learning rate of 1e-6 or less for full fine-tuning, and an eye on repetition.",
+        "Nothing holds it to where it came from: with too high a rate or margin rewards/margins keep growing while "
+        "logps/chosen sinks and answers loop (answers/repetition).",
+        asks_reference=False,
+    ),
+    "alpha_dpo": Formula(
+        alpha_dpo,
+        "Wu et al. 2024 (2410.10148)",
+        "simpo whose margin is wider for pairs that already moved apart against the reference.",
+        "The margin grows for pairs that are ahead, so that running away feeds itself: logratio_gap that grows "
+        "without settling says that alpha is too large. Else as simpo: logps/chosen, answers/repetition.",
+    ),
+    "alphapo": Formula(
+        alphapo,
+        "Gupta et al. 2025 (2501.03884)",
+        "simpo, with a reward that slows down (alpha above 0) or speeds up.",
+        "Above 0, alpha blows the pull on unlikely completions up: grad_norm leaps and a few pairs rule the step; "
+        "below 0 it fades there, and rewards/accuracies stand still. Else as simpo: logps/chosen, "
+        "answers/repetition.",
+        asks_reference=False,
+    ),
+    "repo": Formula(
+        repo,
+        "Wu et al. 2025 (2503.07426)",
+        "simpo with one setting: no pull once a pair is gamma apart.",
+        "A pair beyond gamma teaches nothing more: loss near 0 early means that gamma is too small. Too large, "
+        "every pair pulls to the end: logps/chosen sinks and answers loop (answers/repetition).",
+        asks_reference=False,
+    ),
+}

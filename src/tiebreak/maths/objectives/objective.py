@@ -18,10 +18,11 @@ from tiebreak.maths.distributions import Statistic, log_collision
 from tiebreak.maths.logps import Logps, TokenLogps
 from tiebreak.maths.losses import Losses
 from tiebreak.maths.metrics import GAP, Metrics
+from tiebreak.maths.objectives.formula import Formula
 from tiebreak.maths.objectives.modifiers import UNMODIFIED, Modifiers
 from tiebreak.maths.objectives.running import AT_REST, Running
 from tiebreak.maths.objectives.said import NOTHING_STATED, Stated
-from tiebreak.maths.objectives.table import OBJECTIVES, Formula
+from tiebreak.maths.objectives.table import OBJECTIVES
 
 _MODIFIERS = {one.name for one in fields(Modifiers)}
 

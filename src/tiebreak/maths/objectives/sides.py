@@ -11,6 +11,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from tiebreak.maths.losses import Losses
+from tiebreak.maths.objectives.formula import Formula, by_delta
 from tiebreak.maths.objectives.links import logistic
 from tiebreak.maths.objectives.said import Pairs
 
@@ -75,3 +76,74 @@ def sft(pairs: Pairs, *, length: Literal["mean", "sum"]) -> Losses:
     """−a_w, or −log π(y_w)."""
     chosen, rejected = pairs.chosen, pairs.rejected
     return Losses.of_pairs(-chosen.mean if length == "mean" else -chosen.policy, chosen.mean, rejected.mean)
+
+
+ROWS = {
+    "nca": Formula(
+        nca,
+        "Chen et al. 2024 (2402.05369)",
+        "Chosen may not lose likelihood for long.",
+        "rewards/chosen settles at 0.69 and goes no further. With beta 0.01 that is 69 nats, which few pairs reach: "
+        "loss that stays near 1.386, with both rewards near 0, asks for a larger beta.",
+    ),
+    "bco": Formula(
+        bco,
+        "Jung et al. 2024 (2404.04656)",
+        "A classifier of good and bad; for thumbs where prompts of both differ little.",
+        "Where rewards/chosen and rewards/rejected lie on one side of delta, one of the two is no longer learned: "
+        "delta 0 lets that happen. With delta step and few pairs in it, delta jitters and loss is noisy.",
+        is_coupled=by_delta,
+    ),
+    "apo_zero": Formula(
+        apo_zero,
+        "D'Oosterlinck et al. 2024 (2408.06266), Eq. 7",
+        "Chosen answers are better than the model's own.",
+        "Chosen is pulled up whatever it is worth: rewards/chosen rises for poor answers, too. Some nats from the "
+        "start its slope is gone: rewards that stand still with grad_norm near 0.",
+    ),
+    "apo_down": Formula(
+        apo_down,
+        "D'Oosterlinck et al. 2024 (2408.06266), Eq. 8",
+        "Chosen answers are worse than the model's own.",
+        "rewards/chosen below 0 is meant. Chosen that was not worse than the model's own is unlearned nevertheless: "
+        "logps/chosen sinks without end and answers loop (answers/repetition).",
+    ),
+    "sppo_hard": Formula(
+        sppo_hard,
+        "Wu et al. 2024 (2405.00675), Eq. 4.7 with wins of 1 and 0",
+        "Rounds on the policy's own samples without win rates. Its gradient is always clipped at the start.",
+        "Its slope is 1/beta times that of dpo: grad_norm lies far above training.max_grad_norm at every step, so "
+        "that the rate alone decides how far it goes. Progress shows in rewards/margins, which come to 1, not in "
+        "loss.",
+    ),
+    "sppo_soft": Formula(
+        sppo_soft,
+        "Wu et al. 2024 (2405.00675), Eq. 4.7",
+        "Rounds on the policy's own samples with win rates.",
+        "As sppo_hard, every step is clipped: see rewards/margins, not loss. Win rates near one half ask for "
+        "nothing (rewards/margins stay at 0); those against another model than this policy ask for the wrong thing.",
+    ),
+    "cal_dpo": Formula(
+        cal_dpo,
+        "Xiao et al. 2024 (2412.14516)",
+        "Log-ratios are to have a known size, and not only a difference.",
+        "Its squares rule while they are far from their targets: grad_norm far above training.max_grad_norm. "
+        "rewards/chosen should come to 1/2 and rewards/rejected to -1/2; with a small beta neither does.",
+    ),
+    "simper": Formula(
+        simper,
+        "Xiao et al. 2025 (2502.00883)",
+        "No reference and nothing to tune; nearly no pull on unlikely completions.",
+        "The pull is as large as a token is likely: on hard pairs rewards/accuracies stand still with a tiny "
+        "grad_norm, easy ones are sharpened until answers loop (answers/repetition).",
+        asks_reference=False,
+    ),
+    "sft": Formula(
+        sft,
+        "maximum likelihood",
+        "Before preferences: the chosen completions alone.",
+        "It teaches to answer, not to prefer: logps/rejected rises along with logps/chosen, and rewards/margins "
+        "stay where they were. A held-out loss that turns up is overfitting.",
+        asks_reference=False,
+    ),
+}

@@ -11,6 +11,7 @@ import math
 import torch
 
 from tiebreak.maths.losses import Losses
+from tiebreak.maths.objectives.formula import Formula, always
 from tiebreak.maths.objectives.links import logistic
 from tiebreak.maths.objectives.said import Numbers, Pairs
 
@@ -53,3 +54,40 @@ def _by_rank(ahead: Numbers, behind: Numbers, beta: float, label_smoothing: floa
     places = torch.argsort(ahead, stable=True)
     ranked = logistic(beta * (ahead[places] - torch.sort(behind, stable=True).values), 1 - label_smoothing)
     return torch.empty_like(ranked).scatter(0, places, ranked)
+
+
+ROWS = {
+    "aot": Formula(
+        aot,
+        "Melnyk et al. 2024 (2406.05882)",
+        "The distribution of margins is to move, not each margin.",
+        "It sees the distribution of one step: with one pair in it, it is dpo. Ranks are moved, not pairs: "
+        "rewards/margins may grow while rewards/accuracies stand still.",
+        is_coupled=always,
+    ),
+    "aot_unpaired": Formula(
+        aot_unpaired,
+        "Melnyk et al. 2024 (2406.05882)",
+        "The distribution of chosen is to lie above that of rejected, whatever the pairs.",
+        "It forgets which two answers belong together: where prompts differ more than answers, rewards/chosen and "
+        "rewards/rejected part in the mean while rewards/accuracies stay near one half.",
+        is_coupled=always,
+    ),
+    "dr_dpo": Formula(
+        dr_dpo,
+        "Wu et al. 2024 (2407.07880)",
+        "Labels are noisy, and nobody knows how much.",
+        "A small beta_prime drops what is hard along with what is wrong: loss and grad_norm near 0 while "
+        "rewards/accuracies stand still. With one pair in a step it is dpo.",
+        is_coupled=always,
+    ),
+    "beta_dpo": Formula(
+        beta_dpo,
+        "Wu et al. 2024 (2407.08639), without its filter of pairs",
+        "Pairs of unlike quality: a step whose gaps are wide is held nearer to the reference.",
+        "A step that lags by more than 1/alpha nats of mean logratio_gap gets the least beta, 0.001, and "
+        "hardly teaches (loss 0.693); one that is ahead gets a large one: grad_norm that swings asks for a smaller "
+        "alpha.",
+        is_coupled=always,
+    ),
+}

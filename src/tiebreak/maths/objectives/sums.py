@@ -10,6 +10,7 @@ from typing import Literal
 
 from tiebreak.maths.losses import Losses
 from tiebreak.maths.objectives import gaps, links, sides
+from tiebreak.maths.objectives.formula import Formula, by_delta
 from tiebreak.maths.objectives.said import Pairs
 
 
@@ -60,3 +61,53 @@ def mpo(
     told = sides.sft(pairs, length="mean")
     losses = dpo_weight * found.losses + bco_weight * judged.losses + sft_weight * told.losses
     return Losses(losses, found.rewards)
+
+
+ROWS = {
+    "orpo": Formula(
+        orpo,
+        "Hong et al. 2024 (2403.07691), Eqs. 3, 4 and 7",
+        "From a base model in one stage, without a reference.",
+        "The odds are weak beside the likelihood: where logps/rejected rises along with logps/chosen and "
+        "rewards/accuracies stand still, raise beta. A completion with probability 1 has no odds: the step stops.",
+        asks_reference=False,
+    ),
+    "cpo": Formula(
+        cpo,
+        "Xu et al. 2024 (2401.08417)",
+        "No memory for a reference, and chosen answers are worth imitating.",
+        "Sums without a reference see lengths first: rewards/margins that start far from 0 are mostly those. With "
+        "too small an alpha logps/chosen sinks, with too large a one rewards/accuracies stand still.",
+        asks_reference=False,
+    ),
+    "cpo_simpo": Formula(
+        cpo_simpo,
+        "Xu et al. 2024 (2401.08417) with Meng et al. 2024 (2405.14734)",
+        "simpo that may not lose the likelihood of chosen.",
+        "With an alpha of 1 likelihood may outweigh preference: loss falls while rewards/margins stay below gamma. "
+        "With an alpha near 0 it fails as simpo does: logps/chosen sinks, answers loop (answers/repetition).",
+        asks_reference=False,
+    ),
+    "iterative_rpo": Formula(
+        iterative_rpo,
+        "Pang et al. 2024 (2404.19733), Eq. 1",
+        "Reasoning: the likelihood of chosen steps may not fall.",
+        "Where chosen is unlikely its likelihood outweighs preference: loss falls while rewards/margins stay near "
+        "0. With too small an alpha, rewards/chosen sinks below 0 as in dpo.",
+    ),
+    "regularised_po": Formula(
+        regularised_po,
+        "Liu et al. 2024 (2405.16436)",
+        "Against over-optimisation: dpo that stays near chosen completions.",
+        "Its likelihood is a sum, so that long completions weigh most: logps/chosen that rises with rewards/margins "
+        "near 0 says that eta is too large, rewards/chosen that sinks that it is too small.",
+    ),
+    "mpo": Formula(
+        mpo,
+        "Wang et al. 2024 (2411.10442), section 3.2",
+        "Reasoning of vision-language models, where it was found; likelihood, classifier and preference at once.",
+        "Three pulls are one number: loss may fall by likelihood alone. Look at rewards/margins for preference and "
+        "logps/chosen for likelihood. With delta step and few pairs in it, the classifier's delta jitters.",
+        is_coupled=by_delta,
+    ),
+}

@@ -15,7 +15,10 @@ from torch.nn.functional import logsigmoid
 
 from tiebreak.maths.logps import Logps
 from tiebreak.maths.losses import Losses
+from tiebreak.maths.metrics import thumb_metrics
+from tiebreak.maths.objectives.formula import Formula, by_delta
 from tiebreak.maths.objectives.said import NOTHING_STATED, Numbers, Side, Stated
+from tiebreak.records import TokenizedThumb
 
 
 @dataclass(frozen=True)
@@ -64,3 +67,58 @@ def apo_zero_unpaired(thumbs: Thumbs, *, beta: float) -> Losses:
     """−σ(r) where good, +σ(r) where bad."""
     rewards = beta * thumbs.side.ratio
     return Losses(thumbs.each(-torch.sigmoid(rewards), torch.sigmoid(rewards)), rewards)
+
+
+def sft_unpaired(thumbs: Thumbs, *, length: Literal["mean", "sum"]) -> Losses:
+    """−a, or −log π(y), where good; nothing where bad."""
+    side = thumbs.side
+    told = side.mean if length == "mean" else side.policy
+    return Losses(thumbs.each(-told, torch.zeros_like(told)), side.mean)
+
+
+ROWS = {
+    "kto": Formula(
+        kto,
+        "Ethayarajh et al. 2024 (2402.01306), Eqs. 7 and 8",
+        "Completions were judged one at a time, good or bad, and have no partner.",
+        "kl is the baseline: where it grows fast the policy runs away from its reference. Where one verdict "
+        "outweighs the other, rewards/chosen and rewards/rejected move the same way: set the two weights.",
+        TokenizedThumb,
+        Thumbs.of,
+        thumb_metrics,
+        asks_baseline=True,
+    ),
+    "bco_unpaired": Formula(
+        bco_unpaired,
+        "Jung et al. 2024 (2404.04656)",
+        "Completions without a partner, and the prompts of good and bad ones differ little.",
+        "Where prompts of good and bad differ, it learns to tell prompts: loss falls while held-out accuracy stays "
+        "near one half. rewards/chosen and rewards/rejected on one side of delta: one verdict is no longer learned.",
+        TokenizedThumb,
+        Thumbs.of,
+        thumb_metrics,
+        is_coupled=by_delta,
+    ),
+    "apo_zero_unpaired": Formula(
+        apo_zero_unpaired,
+        "D'Oosterlinck et al. 2024 (2408.06266), Eq. 7",
+        "Completions without a partner, and the good ones are better than the model's own.",
+        "Where one verdict outweighs the other, rewards/chosen and rewards/rejected move the same way. Some nats "
+        "from the start its slope is gone: rewards that stand still with grad_norm near 0.",
+        TokenizedThumb,
+        Thumbs.of,
+        thumb_metrics,
+    ),
+    "sft_unpaired": Formula(
+        sft_unpaired,
+        "maximum likelihood",
+        "Before preferences: demonstrations, or the good completions of what was judged.",
+        "It teaches to answer, not to prefer. Trained too long, the loss of held-out completions rises while that of "
+        "the step falls, and answers repeat demonstrations word by word, or loop (answers/repetition).",
+        TokenizedThumb,
+        Thumbs.of,
+        thumb_metrics,
+        asks_reference=False,
+        learns_good_alone=True,
+    ),
+}

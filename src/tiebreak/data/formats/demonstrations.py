@@ -1,0 +1,62 @@
+"""Demonstrations: answers to be imitated, with nothing said against them.
+
+Owns the shapes of such rows: a prompt and a completion, or a dialogue of which the last answer, or every one, is meant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from tiebreak.data.formats.annotations import origin_of
+from tiebreak.data.formats.candidates import completion, has_prompt, is_paired, prompt_in, sides_of, system_in
+from tiebreak.data.formats.cells import column_in, value_in
+from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
+from tiebreak.data.formats.messages import messages_of, tools_of
+from tiebreak.data.formats.pieces import prompt_of, with_system
+from tiebreak.data.formats.thumbs import COMPLETION, DIALOGUE, LABELS, RATED_SCORE
+from tiebreak.records import Thumb
+
+
+def _is_unjudged(row: Row) -> bool:
+    """Whether nothing of a row says how good its completion is."""
+    judged = any(row.get(name) is not None for name in (*LABELS, *RATED_SCORE))
+    return not judged and not is_paired(row) and sides_of(row) is None
+
+
+def _dialogue_in(row: Row) -> str | None:
+    return next((name for name in DIALOGUE if isinstance(row.get(name), list)), None)
+
+
+def _matches(row: Row) -> bool:
+    told = _dialogue_in(row) is not None or (has_prompt(row) and value_in(row, COMPLETION) is not None)
+    return told and _is_unjudged(row)
+
+
+def _read(row: Row, pairing: Pairing) -> Reading:
+    """OpenAI's fine-tuning form, TRL's language modelling and prompt-completion forms, and rows like them."""
+    known: dict[str, Any] = {"tools": tools_of(row.get("tools")), "origin": origin_of(row)}
+    dialogue = _dialogue_in(row)
+    if dialogue is None:
+        name, value = column_in(row, COMPLETION)
+        return Reading(thumbs=(Thumb(prompt_in(row), completion(value, name), True, **known),))
+    messages = with_system(system_in(row), messages_of(row[dialogue], dialogue))
+    turns = [at for at, message in enumerate(messages) if message.role == "assistant" and at]
+    if not turns:
+        raise RowError("no_completion", f"'{dialogue}' holds no assistant turn that answers something")
+    if pairing.turns == "last" and turns[-1] != len(messages) - 1:
+        raise RowError("no_completion", f"'{dialogue}' does not end with an assistant turn")
+    meant = turns if pairing.turns == "all" else turns[-1:]
+    found = [Thumb(prompt_of(messages[:at]), messages[at], True, **known) for at in meant]
+    opening = found[0].split_key if len(found) > 1 else None
+    return Reading(thumbs=tuple(replace(one, opening_id=opening) for one in found))
+
+
+DEMONSTRATIONS = Format(
+    "demonstrations",
+    "demonstrations: answers to be imitated",
+    '{"messages": […]} or {"prompt": …, "completion": …}',
+    _matches,
+    _read,
+)
+"""Read only where good completions alone are asked for: anywhere else a row that says nothing is none."""
