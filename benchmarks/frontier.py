@@ -196,7 +196,9 @@ def trained_on(laboratory: Laboratory, config: Config, pairs: Sequence[Tokenized
         for parameter, value in zip(parameters, laboratory.start, strict=True):
             parameter.copy_(value)
     optimizer, total = build_optimizer(parameters, settings, config.learning_rate), num_steps(len(examples), settings)
-    check_start(policy, loaded.reference, objective, next(steps(examples, settings)).examples, loaded.budget.cut)
+    check_start(
+        policy, loaded.reference, objective, next(steps(examples, settings)).examples, loaded.budget.cut, Silent()
+    )
     policy.network.train()
     for step in steps(examples, settings):
         factor = rate_factor(step.index, total, settings.warmup_share, settings.schedule)
