@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tiebreak.campaigns.stages import planned
-from tiebreak.config import load_config, load_stages
+from tiebreak.config import build_config, load_config, load_stages
 from tiebreak.errors import ConfigError
 
 TWO = {
@@ -96,3 +96,24 @@ def test_what_cannot_be_a_stage_is_one_line(stages, told, written):
         load_stages(written(stages=stages))
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+IGNORED = {
+    "dpo.model.name=x": "dpo starts from the result of another stage",
+    "dpo.output.dir=x": "has a folder below output.dir of all",
+    "dpo.from=sft": "is said in the file",
+    "stages=3": "is said in the file",
+    "dpo=3": "is said in the file",
+}
+
+
+@pytest.mark.parametrize(("key", "told"), IGNORED.items())
+def test_a_setting_on_the_command_line_that_no_stage_would_read_is_refused(key, told, written):
+    with pytest.raises(ConfigError, match=told):
+        load_stages(written(), [key])
+    load_stages(written(), ["sft.model.name=x"])  # the first one's is the model of all
+
+
+def test_a_sum_that_would_learn_nothing_is_refused():
+    with pytest.raises(ConfigError, match="every term has weight 0"):
+        build_config({"loss": {"terms": [{"name": "dpo", "weight": 0}, {"name": "sft", "weight": 0}]}})

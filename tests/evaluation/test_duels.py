@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiebreak.config.losses import SECTIONS
+from tiebreak.errors import DataError
 from tiebreak.evaluation.duels import duels, mismatches
 from tiebreak.evaluation.kept import KeptRows
 from tiebreak.evaluation.thumbs import held_out
@@ -143,3 +144,23 @@ def test_a_demonstration_is_held_against_a_completion_of_another_prompt(loaded):
             row.policy_rejected_logps - row.reference_rejected_logps,
         )
         assert row.margin == pytest.approx(gained[0] - gained[1], abs=1e-3)
+
+
+ALONE = {
+    "good ones alone for kto": ("kto", [replace(one, liked=True) for one in THUMBS]),
+    "one prompt": ("kto", [replace(one, prompt_id="p", prompt_ids=(5,)) for one in THUMBS]),
+    "one demonstration": ("sft_unpaired", [replace(THUMBS[0], liked=True)]),
+    "nothing": ("apo_zero_unpaired", []),
+}
+
+
+@pytest.mark.parametrize(("name", "thumbs"), ALONE.values(), ids=ALONE)
+def test_what_cannot_be_held_against_anything_is_one_line(name, thumbs, loaded):
+    with pytest.raises(DataError, match="the held-out completions have no such"):
+        held_out(loaded.policy, loaded.reference, Objective.of(SECTIONS[name]()), thumbs, loaded.budget.cut)
+
+
+def test_a_few_duels_of_one_prompt_are_measured_with_the_baseline_of_all(loaded):
+    thumbs = [replace(one, prompt_id="a" if at < 6 else f"b{at}") for at, one in enumerate(THUMBS)]
+    kto = Objective.of(SECTIONS["kto"]())
+    assert len(held_out(loaded.policy, loaded.reference, kto, thumbs, loaded.budget.cut).evidence(1)) == 1

@@ -105,6 +105,8 @@ def _tree_of(
     path: Path | str | None, sets: Sequence[str], given: Mapping[str, Any] | None, sections: Sequence[str]
 ) -> dict[str, Any]:
     tree = {} if path is None else read_yaml(path)
+    if "stages" in tree:
+        raise ConfigError(f"{path}: has stages, each with data of its own; name files here")
     for key, value in parsed(sets):
         if key.partition(".")[0] not in sections or "." not in key:
             raise ConfigError(

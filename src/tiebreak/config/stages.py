@@ -52,6 +52,8 @@ def load_stages(path: Path | str | None, overrides: Sequence[str] | Mapping[str,
     folder = str(output.get("dir") or Path("runs") / Path(str(path)).stem) if isinstance(output, dict) else ""
     for key, value in given:
         folder = str(value) if key == "output.dir" else folder
+    for key, _ in given:
+        _refuse_key(str(path), key, names)
     found = []
     for place, (name, own) in enumerate(zip(names, told, strict=True)):
         merged = _merged(copy.deepcopy(tree), {key: own[key] for key in own if key not in ("name", "from")})
@@ -67,6 +69,19 @@ def load_stages(path: Path | str | None, overrides: Sequence[str] | Mapping[str,
         assign(merged, "output.dir", str(Path(folder) / f"{place + 1}-{name}"))
         found.append(Stage(name, build_config(merged, where=f"{path}, stage {name}"), start))
     return found
+
+
+def _refuse_key(path: str, key: str, names: Sequence[str]) -> None:
+    """Raise ConfigError for a key of the command line that no stage would read."""
+    stage, _, rest = key.partition(".")
+    if stage == "stages" or (stage in names and rest in ("", "name", "from")):
+        raise ConfigError(f"{path}: --set {key}: which stages there are, and where each starts, is said in the file")
+    if stage in names and rest == "output.dir":
+        raise ConfigError(f"{path}: --set {key}: {stage} has a folder below output.dir of all; set that")
+    if stage in names[1:] and rest in ("model.name", "model.base", "model.revision"):
+        raise ConfigError(
+            f"{path}: --set {key}: {stage} starts from the result of another stage, or of the first model"
+        )
 
 
 def _name(path: str, told: Mapping[str, Any], place: int) -> str:

@@ -40,6 +40,11 @@ def refuse_empty(data: DataConfig, train: TokenTable, heldout: Side, dropped: Se
         raise DataError(f"{name}: no pair is left to train on.{cause}")
     if not heldout.pairs:
         raise DataError(f"{name}: no pair is held out to measure on: {_HOLD_OUT_MORE}.{cause}")
+    if data.keeps_apart and heldout.num_prompts < 2:
+        raise DataError(
+            f"{name}: completions of one prompt alone are held out, and what is measured holds them against others: "
+            f"{_HOLD_OUT_MORE}"
+        )
     if data.pairing == "none":
         for side, found in (("to train on", train.stated("liked")), ("held out", _liked(heldout))):
             if (share := float(np.mean(found))) in (0, 1):

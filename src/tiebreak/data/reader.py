@@ -194,6 +194,12 @@ def read_block(block: Block, file: DataFile) -> list[Record]:
                         "unknown_format", f"found {kind_of(told)}, wanted an object; docs/data.md shows every form"
                     )
                 check_media(told)
+                if DEMONSTRATIONS.matches(told):
+                    raise RowError(
+                        "unknown_format",
+                        "nothing says how good the completion is: a demonstration, from which loss sft_unpaired learns "
+                        "(--pairing good)",
+                    )
                 hint = f"name them, as docs/data.md shows; a start: {as_options(proposed_columns(told))}"
                 raise RowError("unknown_format", f"found the keys {keys_of(told)} of no known form; {hint}")
             reading = read_row(told, form, source, file.pairing)

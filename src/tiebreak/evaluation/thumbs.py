@@ -18,6 +18,7 @@ from tiebreak.engine.model import Model
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.scorer import Cut
+from tiebreak.errors import DataError
 from tiebreak.evaluation.duels import Duel, duels, mismatches
 from tiebreak.evaluation.heldout import Evidence, HeldOut, HeldoutPairs, require_finite
 from tiebreak.evaluation.kept import KeptRows
@@ -38,8 +39,13 @@ class HeldoutThumbs:
         self._policy = policy
         self._reference = reference
         self._objective = objective
-        self._duels = duels(thumbs) or mismatches(thumbs)
+        self._duels = mismatches(thumbs) if objective.formula.learns_good_alone else duels(thumbs)
         self._cut = cut
+        if not self._duels or len({one.prompt_id for one in thumbs}) < 2:
+            raise DataError(
+                f"{objective.name}: good completions are held against bad ones, on two prompts at least, or against "
+                "those of other prompts where good ones alone are learned from; the held-out completions have no such"
+            )
 
     def by(self, objective: Objective) -> HeldoutThumbs:
         """Return the same completions, measured by another objective."""
@@ -63,7 +69,10 @@ class HeldoutThumbs:
         stated = Stated.of(thumbs, self._objective.facts, policy.sums)
         before = self._objective.at_start(reference, stated).losses
         if self._objective.formula.asks_baseline:
-            gain = baseline(self._policy, self._reference, thumbs, self._cut)
+            # The first few duels may be of one prompt, and there is nothing to compare with.
+            several = len({one.prompt_id for one in thumbs}) > 1
+            shown = thumbs if several else [one for duel in self._duels for one in (duel.good, duel.bad)]
+            gain = baseline(self._policy, self._reference, shown, self._cut)
             stated = stated.with_baseline(gain, policy.sums)
         after = self._objective(policy, reference, stated)
         place = {thumb: place for place, thumb in enumerate(thumbs)}

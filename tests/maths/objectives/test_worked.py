@@ -10,7 +10,6 @@ import torch
 import tiebreak
 from preferences import ORACLES
 from tiebreak.errors import ConfigError
-from tiebreak.records import TokenizedPair
 
 PAIR = {
     "w": -6.0,
@@ -34,7 +33,7 @@ SAID = {
 def test_it_is_the_formula_of_training(name):
     made = tiebreak.objective(name)
     said = {"baseline": 0.7} if made.objective.formula.asks_baseline else {}
-    said |= SAID if made.objective.formula.learns_from is TokenizedPair else {}
+    said |= {key: value for key, value in SAID.items() if key.removesuffix("s") in made.objective.facts}
     found = made([-6.0], [-9.0], [-7.0], [-8.0], chosen_num_tokens=[3], rejected_num_tokens=[2], **said)
     assert found.mean.item() == pytest.approx(ORACLES[name]([PAIR], **made.objective.settings), rel=1e-12)
     assert found.mean.item() == pytest.approx(found.losses.mean().item())
@@ -69,7 +68,7 @@ WRONG = {
     "lengths that its rewards divide by": (("sft", [-1.0], [-2.0]), "reads how many tokens"),
     "the same of every completion": (("slic", [[-1.0], -2.0], [[-1.0], -2.0]), "give either of all"),
     "a baseline": (("kto", [-1.0], [-2.0], [-1.0], [-2.0]), "kto reads a baseline: give one"),
-    "completions of both verdicts": (("apo_zero_unpaired", [-1.0], [], [-1.0], []), "at least one of each"),
+    "any completion": (("kto", [], [], [], []), "no completion is given"),
     "as many of the reference": (("dpo", [-1.0], [-2.0], [-1.0] * 2, [-2.0] * 2), "of the same completions"),
 }
 
@@ -159,3 +158,30 @@ def test_completions_on_their_own_need_not_be_as_many_of_each_verdict():
 def test_a_baseline_that_nobody_reads_is_refused():
     with pytest.raises(ValueError, match="dpo reads no baseline"):
         tiebreak.objective("dpo")([-1.0], [-2.0], [-1.0], [-2.0], baseline=0.1)
+
+
+OUTSIDE = {
+    "a soft label above 1": (
+        ("dpo", {"soft_labels": True}),
+        {"soft_labels": [2.0]},
+        "a soft label lies between 0 and 1",
+    ),
+    "a soft label that nobody reads": (("dpo", {}), {"soft_labels": [0.5]}, "dpo does not read soft_labels"),
+    "margins that nobody reads": (("dpo", {}), {"margins": [0.5]}, "dpo does not read margins"),
+    "a weight below 0": (("dpo", {}), {"weights": [-1.0]}, "a weight is at least 0"),
+    "a baseline below 0": (("kto", {}), {"baseline": -1.0}, "a baseline is at least 0"),
+    "no tokens": (("dpo_norm", {}), {"chosen_num_tokens": [0], "rejected_num_tokens": [1]}, "at least one token"),
+}
+
+
+@pytest.mark.parametrize(("asked", "given", "told"), OUTSIDE.values(), ids=OUTSIDE)
+def test_what_cannot_be_or_is_not_read_is_refused(asked, given, told):
+    name, settings = asked
+    with pytest.raises(ValueError, match=told):
+        tiebreak.objective(name, **settings)([-1.0], [-2.0], [-1.0], [-2.0], **given)
+
+
+def test_demonstrations_have_no_bad_side():
+    found = tiebreak.objective("sft_unpaired")([-3.0, -8.0], [], chosen_num_tokens=[3, 4], rejected_num_tokens=[])
+    assert found.losses.tolist() == [1.0, 2.0]
+    assert len(found.rejected_rewards) == 0

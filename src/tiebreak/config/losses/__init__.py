@@ -111,7 +111,7 @@ def meant_by(name: Any) -> tuple[str, Mapping[str, Any]]:
         raise ValueError(_RPO)
     if not isinstance(name, str) or not (name in SECTIONS or name in ALIASES):
         known = sorted([*SECTIONS, *ALIASES])
-        raise ValueError(f"no such objective; 'tiebreak losses' lists them.{nearest(str(name), known)}")
+        raise ValueError(f"no such objective; 'tiebreak losses' lists them.{nearest(str(name).lower(), known)}")
     return ALIASES.get(name, (name, {}))
 
 
@@ -166,6 +166,12 @@ class Terms(Loss):
     terms: Annotated[tuple[Term, ...], Field(strict=False)] = Field(
         min_length=1, description="Objectives, each with its settings and a weight: the loss is their weighted sum."
     )
+
+    @model_validator(mode="after")
+    def _learns_something(self) -> Terms:
+        if not any(term.weight for term in self.terms):
+            raise ValueError("every term has weight 0, and nothing would be learned")
+        return self
 
     @property
     def takes_weights(self) -> bool:  # type: ignore[override]

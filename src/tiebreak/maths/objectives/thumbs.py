@@ -59,7 +59,9 @@ def kto(thumbs: Thumbs, *, beta: float, desirable_weight: float, undesirable_wei
 def bco_unpaired(thumbs: Thumbs, *, beta: float, delta: float | Literal["step"]) -> Losses:
     """ψ(r − δ) where good, ψ(δ − r) where bad; δ a number, or ½(mean r of good + mean r of bad) over the step."""
     rewards = beta * thumbs.side.ratio
-    shift = (rewards[thumbs.good].mean() + rewards[~thumbs.good].mean()).detach() / 2 if delta == "step" else delta
+    # A micro-batch that is looked at by itself may hold one verdict alone; a step does not.
+    means = [rewards[kind].mean() for kind in (thumbs.good, ~thumbs.good) if bool(kind.any())]
+    shift = torch.stack(means).mean().detach() if delta == "step" else delta
     return Losses(-thumbs.each(logsigmoid(rewards - shift), logsigmoid(shift - rewards)), rewards)
 
 

@@ -19,7 +19,7 @@ from tiebreak.maths.losses import Losses
 from tiebreak.maths.objectives.objective import Objective
 from tiebreak.maths.objectives.running import Running
 from tiebreak.maths.objectives.said import Stated
-from tiebreak.records import TokenizedThumb
+from tiebreak.records import FACTS, TokenizedThumb
 
 Given: TypeAlias = Tensor | Sequence[float] | Sequence[Sequence[float]] | Sequence[Tensor]
 """For each pair one number, a completion's summed log-probability, or the log-probabilities of its tokens; nats."""
@@ -89,9 +89,6 @@ class WorkedObjective:
         """
         counts = chosen_num_tokens, rejected_num_tokens
         apart = self.objective.formula.learns_from is TokenizedThumb
-        if (baseline is not None) != self.objective.formula.asks_baseline:
-            does = "reads a baseline: give one" if baseline is None else "reads no baseline"
-            raise ValueError(f"{self.objective.name} {does}")
         ours, theirs = (chosen, rejected), None
         if reference_chosen is not None and reference_rejected is not None:
             theirs = reference_chosen, reference_rejected
@@ -103,6 +100,8 @@ class WorkedObjective:
         confidences = [_numbers(one, like, num) for one in (chosen_confidences, rejected_confidences)]
         policy = _confident(policy, *confidences)
         facts = (soft_labels, margins, chosen_win_rates, rejected_win_rates)
+        _refuse_unread(self.objective, facts, baseline)
+        _refuse_outside(*facts, weights=weights, baseline=baseline, counts=counts)
         stated = Stated(*(_numbers(one, like, num) for one in facts))
         stated = replace(stated, liked=good.to(like.dtype)) if apart else stated
         stated = stated if baseline is None else stated.with_baseline(baseline, like)
@@ -119,6 +118,28 @@ def _confident(policy: Logps, chosen: Tensor | None, rejected: Tensor | None) ->
     if chosen is None or rejected is None:
         return policy
     return replace(policy, confidence=torch.stack([chosen, rejected], dim=1).flatten())
+
+
+def _refuse_unread(objective: Objective, facts: Sequence[Any], baseline: Any) -> None:
+    """Raise ValueError where something is stated that the objective does not read, or a baseline is missing."""
+    if (baseline is not None) != objective.formula.asks_baseline:
+        does = "reads a baseline: give one" if baseline is None else "reads no baseline"
+        raise ValueError(f"{objective.name} {does}")
+    for name, given in zip(FACTS, facts, strict=True):
+        if given is not None and name not in objective.facts:
+            raise ValueError(f"{objective.name} does not read {name}s")
+
+
+def _refuse_outside(soft: Any, _: Any, won: Any, lost: Any, *, weights: Any, baseline: Any, counts: Any) -> None:
+    """Raise ValueError where a number cannot be what it is given for."""
+    shares, least = {"a soft label": soft, "a win rate": won, "a win rate of rejected": lost}, {"a weight": weights}
+    for name, given in (*shares.items(), *least.items(), ("a baseline", baseline)):
+        if given is not None:
+            numbers = torch.as_tensor(given, dtype=torch.float64)
+            if not bool(((numbers >= 0) & ((numbers <= 1) | (name not in shares))).all()):
+                raise ValueError(f"{name} lies between 0 and 1" if name in shares else f"{name} is at least 0")
+    if any(given is not None and not bool((torch.as_tensor(given) >= 1).all()) for given in counts):
+        raise ValueError("a completion has at least one token")
 
 
 def _refuse_unknown_lengths(objective: Objective, found: Losses, other: Losses) -> None:
@@ -153,8 +174,10 @@ def _seen(
 
 def _tokens(sides: tuple[Given, Given], *, apart: bool) -> TokenLogps | None:
     """Return the tokens of both sides; None where sums are given."""
-    if apart and not (len(sides[0]) and len(sides[1])):
-        raise ValueError("good and bad completions are wanted, at least one of each")
+    if not all(_has_length(side) for side in sides):
+        raise ValueError("a number, or the numbers of its tokens, is wanted for each of several completions: a list")
+    if apart and not (len(sides[0]) or len(sides[1])):
+        raise ValueError("no completion is given")
     if not apart and (len(sides[0]) != len(sides[1]) or not len(sides[0])):
         raise ValueError(f"{len(sides[0])} chosen and {len(sides[1])} rejected completions are no pairs")
     by_token = [_rows(side) for side in sides]
