@@ -22,6 +22,7 @@ def rows_of(won: int) -> dict[str, Row]:
     return {
         "accuracy": measured("accuracy", 1.0),
         "margin": measured("margin", 0.8, 0.0),
+        "logratio_gap": measured("logratio_gap", 8.0, 0.0),
         "answers/preferred": measured("answers/preferred", [1.0] * won + [0.0] * (NUM - won)),
         "answers/length": measured("answers/length", 50.0, 50.0),
         "answers/unfinished": measured("answers/unfinished", 0.0, 0.0),

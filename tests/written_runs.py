@@ -27,6 +27,7 @@ def written_run(folder, *more: Row, name="run", model="llama sha256:00", **setti
     rows = [
         row_of("accuracy", 0.5, [1.0] * 36 + [0.0] * 4, twice),
         row_of("margin", 0.0, 0.7, twice),
+        row_of("logratio_gap", 0.0, 7.0, twice),
         row_of("answers/preferred", 0.5, [1.0] * 30 + [0.0] * 10),
         row_of("answers/repetition", 0.1, 0.1),
         *more,

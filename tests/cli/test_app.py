@@ -232,7 +232,11 @@ def test_a_configuration_for_a_held_out_file_is_one_to_start_from(cli, here):
         ("--min-margin", "-1", "data.min_margin: found -1.0; input should be greater than or equal to 0"),
         ("--heldout-share", "1", "data.heldout_share: found 1.0; input should be less than 1"),
         ("--max-length", "3", "data.max_length: found 3; input should be greater than or equal to 8"),
-        ("--pairing", "some", "data.pairing: found 'some'; input should be 'best_worst', 'best_random' or 'all'"),
+        (
+            "--pairing",
+            "some",
+            "data.pairing: found 'some'; input should be 'best_worst', 'best_random', 'all', 'none' or 'good'",
+        ),
     ],
 )
 def test_an_option_of_a_setting_has_the_range_of_the_setting(refused, pairs, option, value, told):

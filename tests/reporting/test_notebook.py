@@ -57,7 +57,7 @@ def run(tmp_path) -> Run:
 
 
 def _audit(*findings: Finding) -> AuditReport:
-    counts = {"num_records": 9, "num_used_records": 8, "num_pairs": 7}
+    counts = {"unit": "pairs", "num_records": 9, "num_used_records": 8, "num_pairs": 7}
     return AuditReport(({"path": f"{HOSTILE}.jsonl"},), {}, counts, findings)
 
 

@@ -27,7 +27,7 @@ WORDS = ["the", "cat", "sat", "on", "mat", "and", "dog", "ran", "to", "park", "u
 
 TRAINED = ["config.yaml", "run.json"]
 MODEL = ["adapter_config.json", "adapter_model.safetensors", "chat_template.jinja", "tokenizer.json"]
-MODEL += ["tokenizer_config.json", "README.md"]
+MODEL += ["tokenizer_config.json"]
 TRAINED += [f"{folder}/{name}" for folder in ("policy", "reference") for name in MODEL]
 GIVEN = ["data.json", "audit.json", "dropped.jsonl", "train_prompts.json", "heldout_pairs.jsonl", "metrics.jsonl"]
 GIVEN += ["judge.safetensors"]

@@ -28,7 +28,7 @@ FLAGS = {
 }
 """The option of each setting that has one; all others are said with --set."""
 
-_FORM = ("format", "columns", "pairing", "min_margin")
+_FORM = ("format", "columns", "pairing", "min_margin", "turns")
 _LIMITS = ("truncation", "max_dropped_share")
 _RENDERED = ("revision", "chat_template", "chat_template_arguments", "chat_template_date")
 """What a model's tokens depend on, besides its name."""
