@@ -21,12 +21,14 @@ from tiebreak.cli.app import app
 from tiebreak.config import dump_config, load_config
 from tiebreak.config.gate import DEFAULT_RULES
 from tiebreak.errors import ConfigError, NotPassing, RegistryError, RunError
-from tiebreak.files import PART, as_json, locked, read_jsonl, write_json
+from tiebreak.files import PART, as_json, as_jsonl, locked, read_jsonl, write_json
 from tiebreak.fingerprint import file_digest
 from tiebreak.progress import Noting, Silent
 from tiebreak.registry import LINEAGE, Registry
 from tiebreak.runs import Run
+from tiebreak.training.trained import load_trained
 from tiebreak.verbs import evaluate, train
+from tiebreak.verbs import promote as promoting
 from tiny import drawn_pairs, settings, unsealed
 
 
@@ -605,3 +607,23 @@ def test_another_run_takes_the_place_of_the_one_before(run, models, tmp_path):
     made = _promoted(other, models)
     assert (made.version, made.replaced) == ("0002-other-run", "0001-run")
     assert len(read_jsonl(models / "history.jsonl")) == 2
+
+
+def test_completions_on_their_own_are_held_against_the_evidence_that_the_run_measured(tiny_model, tmp_path):
+    """Who meets whom hangs on all that is held out: a few of it, taken first, would be other duels, or none."""
+    rows = [{"prompt": f"the cat {n}", "completion": f"yes the dog {n % 7}", "label": n % 3 > 0} for n in range(60)]
+    (tmp_path / "thumbs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {
+        "model.name": str(tiny_model), "model.device": "cpu", "data.train": str(tmp_path / "thumbs.jsonl"),
+        "data.heldout_share": 0.4, "data.allow": ["few_prompts"], "loss": "kto", "training.learning_rate": 5e-3,
+        "evaluation.num_samples": 0, "evaluation.num_draws": 0, "evaluation.neutral_probe": False,
+        "evaluation.probes": 0, "output.dir": str(tmp_path / "kto"), "output.trackers": [],
+    }  # fmt: skip
+    run = tiebreak.train(None, settings, quiet=True)
+    promoting._require_measured(run, load_trained(run), Silent())
+    kept = run.rows(run.evidence_file)
+    run.keep(
+        {run.evidence_file: as_jsonl(row | {"policy_chosen_logps": row["policy_chosen_logps"] - 1} for row in kept)}
+    )
+    with pytest.raises(RunError, match="was measured with other weights than its policy/ holds"):
+        promoting._require_measured(run, load_trained(run), Silent())

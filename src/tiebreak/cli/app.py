@@ -85,11 +85,11 @@ def train(
 
     The same command starts, resumes after a crash or a signal (exit 75), and says so when all is done.
     """
-    stages = [] if config is None else load_stages(config, overrides or ())
-    if not stages:
-        load_config(tiebreak.QUICKSTART if config is None else config, overrides or ())
+    changes: Sequence[str] = overrides or ()
+    stages = [] if config is None else load_stages(config, changes)
+    chosen = config if stages else load_config(tiebreak.QUICKSTART if config is None else config, changes)
     prepare_to_compute(quiet=True)  # training says it, after the pairs
-    run = tiebreak.train(config, overrides or (), resume=resume, accept=accept or (), quiet=quiet)
+    run = tiebreak.train(chosen, changes if stages else (), resume=resume, accept=accept or (), quiet=quiet)
     runs = {stage.name: tiebreak.open_run(str(stage.config.output.dir)) for stage in stages}
     told = [{"stage": name, "run": str(one.path), "verdict": one.verdict} for name, one in runs.items()]
     if as_json:

@@ -80,6 +80,11 @@ class DataFile:
 # ------------------------------------------------------------------------------------------------------------- opening
 
 
+def pairing_of(data: DataConfig) -> Pairing:
+    """Return how judged completions become pairs, by the settings of data."""
+    return Pairing(data.pairing, data.min_margin, data.turns)
+
+
 def open_data(data: DataConfig) -> list[DataFile]:
     """Return every file of a run: those to train on, then those that are held out, where such are named.
 
@@ -87,7 +92,7 @@ def open_data(data: DataConfig) -> list[DataFile]:
     those that are called test, dev or the like are held out; raises DataError where data.heldout names others.
     """
     pairing, sides = (
-        Pairing(data.pairing, data.min_margin, data.turns),
+        pairing_of(data),
         (TRAIN, HELDOUT) if data.heldout else (None, HELDOUT),
     )
     files = [

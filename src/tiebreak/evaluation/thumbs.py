@@ -116,11 +116,10 @@ def held_out(
     policy: Model, reference: Reference, objective: Objective, examples: Sequence[Tokenized], cut: Cut
 ) -> HeldOut:
     """Return held-out examples of the kind that an objective learns from."""
-    pairs = [one for one in examples if isinstance(one, TokenizedPair)]
-    thumbs = [one for one in examples if isinstance(one, TokenizedThumb)]
     if objective.formula.learns_from is TokenizedThumb:
+        thumbs = [one for one in examples if isinstance(one, TokenizedThumb)]
         return HeldoutThumbs(policy, reference, objective, thumbs, cut)
-    return HeldoutPairs(policy, reference, objective, pairs, cut)
+    return HeldoutPairs(policy, reference, objective, [one for one in examples if isinstance(one, TokenizedPair)], cut)
 
 
 def _evidence(duel: Duel, row: Sequence[float]) -> Evidence:

@@ -90,8 +90,7 @@ def _gradient(
         theirs = reference.logps(group) if objective.asks_reference else None
         tokens = policy.score(group, objective.beside)
         said, frozen = objective.summed(tokens, theirs)
-        stated = Stated.of(group, objective.facts, said.sums)
-        stated = stated if gain is None else stated.with_baseline(gain, said.sums)
+        stated = Stated.of(group, objective.facts, said.sums, gain)
         losses = objective(said, frozen, stated)
         ((_weights(group, said) * losses.losses).sum() / num).backward()  # type: ignore[no-untyped-call]
         found.append(objective.formula.metrics(losses, tokens.summed(), stated))
@@ -120,8 +119,7 @@ def _coupled_gradient(
         ]
     said = Logps.concatenated([ours for ours, _ in seen])
     frozen = Logps.concatenated([their for _, their in seen if their]) if objective.asks_reference else None
-    stated = Stated.of(examples, objective.facts, said.sums)
-    stated = stated if gain is None else stated.with_baseline(gain, said.sums)
+    stated = Stated.of(examples, objective.facts, said.sums, gain)
     by_sums, losses = slopes(objective, said, frozen, _weights(examples, said), stated)
     own = torch.split(by_sums / num, [sum(len(example.completions) for example in group) for group in groups])
     for group, their, slope in zip(groups, theirs, own, strict=True):

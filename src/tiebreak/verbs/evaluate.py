@@ -20,9 +20,8 @@ from safetensors.torch import load_file
 from tiebreak import files, runs
 from tiebreak.config import Config, DataConfig, SourceConfig, command, in_quotes, quoted, reading
 from tiebreak.data.account import Side
-from tiebreak.data.formats import Pairing
 from tiebreak.data.preparation import render_side
-from tiebreak.data.reader import is_told_alike
+from tiebreak.data.reader import is_told_alike, pairing_of
 from tiebreak.data.render import Renderer
 from tiebreak.data.whole import PairFile, read_pairs
 from tiebreak.engine.model import Model
@@ -271,7 +270,7 @@ def as_the_run_reads(data: DataConfig, path: str) -> SourceConfig:
         how = own.model_copy(update={"path": path})
         if how not in stated and (how.columns or how.format != "auto"):
             stated.append(how)
-    pairing = Pairing(data.pairing, data.min_margin, data.turns)
+    pairing = pairing_of(data)
     fitting = [how for how in stated if is_told_alike(how, pairing)]
     if len(fitting) > 1:
         ways = [
@@ -298,7 +297,7 @@ def _others(asked: _Asked, data: str) -> _Others:
     """Read a file as the run reads its own, where it is in that form."""
     stated = asked.config.data
     how = as_the_run_reads(stated, data)
-    pairing = Pairing(stated.pairing, stated.min_margin, stated.turns)
+    pairing = pairing_of(stated)
     found = read_pairs(data, how.format, stated.max_dropped_share, columns=how.columns, pairing=pairing)
     if how.columns or how.format != "auto":
         asked.progress.say(f"{data}: read as the run states it ({how.columns or how.format})")

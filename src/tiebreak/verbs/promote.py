@@ -17,7 +17,6 @@ import torch
 
 from tiebreak import faults, files, runs
 from tiebreak.config import in_quotes, quoted
-from tiebreak.data.preparation import render_side
 from tiebreak.errors import ConfigError, NotPassing, RunError, nearest, one_line
 from tiebreak.evaluation.gate import Decision
 from tiebreak.evaluation.thumbs import held_out
@@ -27,7 +26,7 @@ from tiebreak.progress import Progress, Silent
 from tiebreak.registry import LINEAGE, REGISTRY, Event, Registry, names_a_version
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.opening import now, versions
-from tiebreak.training.trained import NUM_CHECKED_PAIRS, Loaded, heldout_pairs, load_trained
+from tiebreak.training.trained import NUM_CHECKED_PAIRS, Loaded, load_trained, own_side
 from tiebreak.verbs.export import Artefact, Form, checked_target, export
 from tiebreak.verbs.gate import gate, write_down
 
@@ -179,11 +178,10 @@ def _require_measured(run: Run, loaded: Loaded, progress: Progress) -> None:
     A few held-out pairs are scored again. A token may be off by 1e-4 nats in fp32; of narrower weights all pairs
     together by a fifth of what training did.
     """
-    pairs = heldout_pairs(run).judged[:NUM_CHECKED_PAIRS]
-    side, _ = render_side(pairs, loaded.policy.renderer(run.config.data))
-    objective = Objective.of(run.config.loss).at_end
+    # Of all that is held out: who meets whom, where completions are on their own, hangs on the others.
+    side, objective = own_side(run, loaded.policy), Objective.of(run.config.loss).at_end
     found = held_out(loaded.policy, loaded.reference, objective, side.tokenized, loaded.budget.cut).evidence(
-        progress=progress
+        NUM_CHECKED_PAIRS, progress
     )
     with as_a_run_writes(run.path):
         kept = {row["pair_id"]: row for row in run.rows(run.evidence_file)}

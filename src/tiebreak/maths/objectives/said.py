@@ -43,7 +43,9 @@ class Stated:
         return replace(self, baseline=torch.as_tensor(value, dtype=like.dtype, device=like.device))
 
     @staticmethod
-    def of(examples: Sequence[Example], facts: Collection[str], like: Tensor) -> Stated:
+    def of(
+        examples: Sequence[Example], facts: Collection[str], like: Tensor, baseline: float | Tensor | None = None
+    ) -> Stated:
         """Return some facts of examples as numbers like others; raises DataError where one was not stated."""
         told = {name: [getattr(example, name) for example in examples] for name in facts}
         for name, values in told.items():
@@ -52,7 +54,8 @@ class Stated:
                     f"the objective reads {name}, and {len(missing)} of {len(examples)} pairs state none "
                     f"({missing[0].example_id[:12]})"
                 )
-        return Stated(**{name: like.new_tensor(values) for name, values in told.items()})
+        found = Stated(**{name: like.new_tensor(values) for name, values in told.items()})
+        return found if baseline is None else found.with_baseline(baseline, like)
 
 
 NOTHING_STATED = Stated()
