@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
 from cases import OF_FUNCTIONS, OF_KTO, OF_PAIRS
 
 import objectives_page
+import tiebreak
 from tiebreak.config.losses import SECTIONS, meant_by
 from tiebreak.maths.objectives import OBJECTIVES
 
@@ -26,3 +30,57 @@ def test_the_table_of_proofs_has_no_gap_and_names_none_that_is_no_objective():
     assert all(int(row[-2]) >= 4 for row in rows), "some examples at once and one, packed and plain"
     told = {meant_by(name.replace(",", " ").split()[0])[0] for name in (*OF_PAIRS, *OF_KTO, *OF_FUNCTIONS)}
     assert told <= set(OBJECTIVES)
+
+
+SYMBOLS = {
+    "beta": (r"\beta", "r_w", "(r"),
+    "label_smoothing": r"\varepsilon",
+    "soft_labels": "soft label",
+    "tau": r"\tau",
+    "length": "(mean)",
+    "delta": r"\delta",
+    "alpha": r"\alpha",
+    "scale": r"\log \Delta s",
+    "eta": r"\eta",
+    "gamma": r"\gamma",
+    "penalty": r"\lambda",
+    "shift": r"\lambda",
+    "sft_weight": (r"\lambda", "w_3"),
+    "beta_prime": r"\beta'",
+    "dpo_weight": "w_1",
+    "bco_weight": "w_2",
+    "desirable_weight": r"\lambda_D",
+    "undesirable_weight": r"\lambda_U",
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_formula_is_one_that_every_reader_of_latex_can_set(name):
+    from matplotlib.mathtext import MathTextParser
+
+    tex = tiebreak.losses(name)[0].tex
+    assert tex == OBJECTIVES[name].tex, "as the verb tells it"
+    assert tex and tex == tex.strip(), "none, or a blank beside it"
+    assert "\n" not in tex
+    # Markdown eats a backslash before punctuation, and a blank line or a dollar ends the block.
+    assert re.findall(r"\\[^a-zA-Z]|[$<>&*]", tex) == []
+    assert tex.count(r"\left") == tex.count(r"\right")
+    for opening, closing in ("{}", "()"):
+        plain = tex.replace("_{(i)}", "").replace("^{ref}", "")
+        depths = [plain[: at + 1].count(opening) - plain[: at + 1].count(closing) for at in range(len(plain))]
+        assert min(depths) >= 0, plain
+        assert depths[-1] == 0, plain
+    _, _, depth, *_ = MathTextParser("path").parse(f"${tex}$")
+    assert depth >= 0
+    assert f"\n$$\n{tex}\n$$\n" in objectives_page.PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_formula_has_every_setting_of_its_objective_in_it_and_its_own_symbols_alone(name):
+    [one] = tiebreak.losses(name)
+    own = {setting.name for setting in one.settings} - {*one.modifiers}
+    asked = {key: SYMBOLS[key] if isinstance(SYMBOLS[key], tuple) else (SYMBOLS[key],) for key in own}
+    assert [key for key, symbols in asked.items() if not any(symbol in one.tex for symbol in symbols)] == []
+    allowed = " ".join(symbol for symbols in asked.values() for symbol in symbols)
+    letters = set(re.findall(r"\\(?:alpha|beta|gamma|delta|varepsilon|eta|tau|lambda)", one.tex))
+    assert letters <= set(re.findall(r"\\[a-z]+", allowed))

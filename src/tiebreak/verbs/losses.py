@@ -32,6 +32,8 @@ class Described:
     name: str
     title: str
     formula: str
+    tex: str
+    """The same in LaTeX, every setting of the formula in it."""
     use: str
     watch: str
     """How it fails, and which of the recorded numbers show it."""
@@ -86,6 +88,7 @@ def _described(name: str) -> Described:
         name=name,
         title=inspect.cleandoc(section.__doc__ or "").rstrip("."),
         formula=" ".join(inspect.cleandoc(row.losses.__doc__ or "").split()).rstrip("."),
+        tex=row.tex,
         use=row.use,
         watch=row.watch,
         source=row.source,

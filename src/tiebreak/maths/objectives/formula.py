@@ -6,7 +6,7 @@ Owns the form of a row of the table; rows stand below their formulas.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tiebreak.maths.logps import Logps
@@ -24,6 +24,8 @@ class Formula:
     """Takes what is said of examples, and the settings as keywords. Its first line of help is the formula."""
     source: str
     """Paper and equation."""
+    tex: str = field(default="", kw_only=True)
+    """The loss in LaTeX, as far as MathJax, GitHub and matplotlib agree (sg: no gradient); rows of the table have it."""
     use: str
     """When to take it, in one sentence."""
     watch: str

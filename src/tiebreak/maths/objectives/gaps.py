@@ -161,6 +161,8 @@ ROWS = {
         "Only the gap is fixed, so chosen may lose likelihood along with rejected: rewards/chosen sinks below 0 "
         "while rewards/margins grow. With a small beta answers lengthen or loop (answers/length, "
         "answers/repetition).",
+        tex=r"p \psi(\beta D) + (1 - p) \psi(-\beta D), \quad p = (1 - \varepsilon) s + \varepsilon (1 - s), \quad s "
+        r"= 1 \text{ or the soft label}",
     ),
     "dpo_norm": Formula(
         dpo_norm,
@@ -168,6 +170,8 @@ ROWS = {
         "Where the lengths of chosen and rejected differ much, or answers grow.",
         "With a beta of dpo's size (0.1) it hardly moves: loss stays near 0.693. A short rejected completion is "
         "pushed down hardest, token by token, and may take chosen along: logps/chosen sinks.",
+        tex=r"(1 - \varepsilon) \psi(h) + \varepsilon \psi(-h), \quad h = \beta \left(\frac{u_w}{|y_w|} - "
+        r"\frac{u_l}{|y_l|}\right)",
     ),
     "robust": Formula(
         robust,
@@ -175,6 +179,7 @@ ROWS = {
         "Where the share of flipped labels was measured; its gap grows without bound.",
         "It has no minimum: loss goes below 0 and rewards/margins grow without end. A share that was guessed too "
         "high turns noise into signal: rewards/margins grow faster while held-out rewards/accuracies fall.",
+        tex=r"\frac{(1 - \varepsilon) \psi(\beta D) - \varepsilon \psi(-\beta D)}{1 - 2 \varepsilon}",
     ),
     "ipo": Formula(
         ipo,
@@ -183,6 +188,8 @@ ROWS = {
         "rewards/margins should come to 1/2 and stay there: the target is 1/(2 tau). With length mean and tau 0.1 "
         "that is 5 nats a token, which no pair reaches: the push never ends and logps/chosen sinks; 0.5 to 2 is a "
         "target.",
+        tex=r"\left(h - \frac{1}{2 \tau}\right)^2, \quad h = \frac{u_w}{|y_w|} - \frac{u_l}{|y_l|} \text{ (mean) or "
+        r"} D \text{ (sum)}",
     ),
     "hinge": Formula(
         hinge,
@@ -190,6 +197,7 @@ ROWS = {
         "Like dpo, with no pull at all once a pair is 1/beta nats apart.",
         "A pair beyond 1/beta nats (rewards/margins 1) teaches nothing more: loss and grad_norm near 0 early mean "
         "that beta is too large. Flipped labels pull at full strength to the end.",
+        tex=r"\max(0, 1 - \beta D)",
     ),
     "slic": Formula(
         slic,
@@ -197,6 +205,7 @@ ROWS = {
         "No memory for a reference, and sums of log-probabilities are wanted.",
         "Nothing holds it to where it came from: logps/chosen and logps/rejected may sink together while "
         "rewards/margins grow. Sums grow with length: long chosen completions rule the loss through sft_weight.",
+        tex=r"\max(0, \delta - \log \pi(y_w) + \log \pi(y_l)) - \lambda \log \pi(y_w)",
         asks_reference=False,
     ),
     "exo": Formula(
@@ -205,6 +214,7 @@ ROWS = {
         "A finite target with the reverse divergence; start near the reference, since far from it nothing pulls.",
         "Where a pair lies far on the wrong side nothing pulls: rewards/accuracies stand still with grad_norm near "
         "0 while loss is high. The smaller label_smoothing, the wider the margin asked for: 6.9 at 0.001.",
+        tex=r"q \log \frac{q}{1 - \varepsilon} + (1 - q) \log \frac{1 - q}{\varepsilon}, \quad q = \sigma(\beta D)",
     ),
     "discopop": Formula(
         discopop,
@@ -212,6 +222,7 @@ ROWS = {
         "For comparison: its first steps lower the margin.",
         "rewards/margins fall at first, since its slope at 0 points the wrong way. It may settle in the dip at "
         "-0.12 behind a hump at 0.07: rewards/accuracies then stay below one half.",
+        tex=r"(1 - m) \psi(h) + m e^{-h}, \quad h = \beta D, \quad m = \sigma(h / \tau)",
     ),
     "odpo": Formula(
         odpo,
@@ -219,6 +230,7 @@ ROWS = {
         "Scores are there, and a clear win should be a wide one.",
         "The offset has the unit of the scores: where it is far above beta times what a pair can gain, loss stays "
         "high and rewards/margins run after it without end. With the logarithm, a margin below 1 lowers the bar.",
+        tex=r"\psi(\beta D - \alpha f(\Delta s)), \quad f(\Delta s) = \log \Delta s \text{ or } \Delta s",
     ),
     "rpo_backward": Formula(
         rpo_backward,
@@ -226,6 +238,8 @@ ROWS = {
         "Scores are there: they become soft labels. Scale them by eta first.",
         "eta times the margin is what rewards/margins come to. Scores on a large scale make hard labels, and it is "
         "dpo again; on a small one all labels are one half, and rewards/margins stay at 0.",
+        tex=r"p \log \frac{p}{q} + (1 - p) \log \frac{1 - p}{1 - q}, \quad p = \sigma(\eta \Delta s), \quad q = "
+        r"\sigma(\beta D)",
     ),
     "rpo_forward": Formula(
         rpo_forward,
@@ -233,6 +247,8 @@ ROWS = {
         "Scores are there, and the model's own certainty is measured against them.",
         "Nothing pulls where the model is certain, rightly or wrongly: rewards/accuracies stand still with "
         "grad_norm near 0. Scale scores first: rewards/margins come to eta times the margin.",
+        tex=r"q \log \frac{q}{p} + (1 - q) \log \frac{1 - q}{1 - p}, \quad p = \sigma(\eta \Delta s), \quad q = "
+        r"\sigma(\beta D)",
     ),
     "rpo_square": Formula(
         rpo_square,
@@ -240,6 +256,7 @@ ROWS = {
         "Scores are there, and the gap is to be their difference.",
         "It is a square of scores: one outlier among them rules its step, and grad_norm jumps. rewards/margins "
         "beyond eta times the margin are pulled back, on purpose.",
+        tex=r"(\beta D - \eta \Delta s)^2",
     ),
     "r_dpo": Formula(
         r_dpo,
@@ -247,6 +264,7 @@ ROWS = {
         "Answers grow: a longer winner is learned from less.",
         "A loss that starts far from 0.693 says that lengths outweigh preferences: longer winners count as learned "
         "already, their rewards/accuracies do not rise, and answers/length shrinks.",
+        tex=r"\psi(\beta D + \alpha (|y_w| - |y_l|))",
     ),
     "dpop": Formula(
         dpop,
@@ -254,6 +272,7 @@ ROWS = {
         "Chosen loses likelihood: near-identical pairs, mathematics, code.",
         "The penalty multiplies every nat that chosen falls: loss far above 0.693 and leaps of grad_norm are it at "
         "work. Too large, and it imitates: rewards/chosen rises while rewards/accuracies stand still.",
+        tex=r"\psi(\beta (D - \lambda \max(0, -u_w)))",
     ),
     "dpo_shift": Formula(
         dpo_shift,
@@ -261,6 +280,7 @@ ROWS = {
         "Chosen loses likelihood, and a smaller margin is a fair price.",
         "rewards/margins below those of dpo are its price and no failure; rewards/chosen that still sinks is one: "
         "take a smaller shift. Too small, and rewards/rejected rises along with chosen.",
+        tex=r"\psi(\beta (u_w - \lambda u_l))",
     ),
     "simpo": Formula(
         simpo,
@@ -268,6 +288,7 @@ ROWS = {
         "No memory for a reference; a learning rate of 1e-6 or less for full fine-tuning, and an eye on repetition.",
         "Nothing holds it to where it came from: with too high a rate or margin rewards/margins keep growing while "
         "logps/chosen sinks and answers loop (answers/repetition).",
+        tex=r"\psi(\beta (a_w - a_l) - \gamma)",
         asks_reference=False,
     ),
     "alpha_dpo": Formula(
@@ -276,6 +297,8 @@ ROWS = {
         "simpo whose margin is wider for pairs that already moved apart against the reference.",
         "The margin grows for pairs that are ahead, so that running away feeds itself: logratio_gap that grows "
         "without settling says that alpha is too large. Else as simpo: logps/chosen, answers/repetition.",
+        tex=r"\psi(\beta (a_w - a_l) - \gamma - \alpha \beta \operatorname{sg} z), \quad z = \frac{u_w / |y_w| - u_l "
+        r"/ |y_l| - \mu}{\max(s, 10^{-3})}",
     ),
     "alphapo": Formula(
         alphapo,
@@ -284,6 +307,7 @@ ROWS = {
         "Above 0, alpha blows the pull on unlikely completions up: grad_norm leaps and a few pairs rule the step; "
         "below 0 it fades there, and rewards/accuracies stand still. Else as simpo: logps/chosen, "
         "answers/repetition.",
+        tex=r"\psi(r_w - r_l - \gamma), \quad r = \frac{\beta (1 - e^{-\alpha a})}{\alpha}",
         asks_reference=False,
     ),
     "repo": Formula(
@@ -292,6 +316,7 @@ ROWS = {
         "simpo with one setting: no pull once a pair is gamma apart.",
         "A pair beyond gamma teaches nothing more: loss near 0 early means that gamma is too small. Too large, "
         "every pair pulls to the end: logps/chosen sinks and answers loop (answers/repetition).",
+        tex=r"\max(0, \gamma - (a_w - a_l))",
         asks_reference=False,
     ),
 }

@@ -85,6 +85,7 @@ ROWS = {
         "Chosen may not lose likelihood for long.",
         "rewards/chosen settles at 0.69 and goes no further. With beta 0.01 that is 69 nats, which few pairs reach: "
         "loss that stays near 1.386, with both rewards near 0, asks for a larger beta.",
+        tex=r"\psi(r_w) + \frac{1}{2} \psi(-r_w) + \frac{1}{2} \psi(-r_l)",
     ),
     "bco": Formula(
         bco,
@@ -92,6 +93,8 @@ ROWS = {
         "A classifier of good and bad; for thumbs where prompts of both differ little.",
         "Where rewards/chosen and rewards/rejected lie on one side of delta, one of the two is no longer learned: "
         "delta 0 lets that happen. With delta step and few pairs in it, delta jitters and loss is noisy.",
+        tex=r"\psi(r_w - \delta) + \psi(\delta - r_l), \quad \delta \text{ a number, or } \operatorname{sg} "
+        r"\frac{1}{2 n} \sum_{i=1}^{n} (r_{w,i} + r_{l,i})",
         is_coupled=by_delta,
     ),
     "apo_zero": Formula(
@@ -100,6 +103,7 @@ ROWS = {
         "Chosen answers are better than the model's own.",
         "Chosen is pulled up whatever it is worth: rewards/chosen rises for poor answers, too. Some nats from the "
         "start its slope is gone: rewards that stand still with grad_norm near 0.",
+        tex=r"-\sigma(r_w) + \sigma(r_l)",
     ),
     "apo_down": Formula(
         apo_down,
@@ -107,6 +111,7 @@ ROWS = {
         "Chosen answers are worse than the model's own.",
         "rewards/chosen below 0 is meant. Chosen that was not worse than the model's own is unlearned nevertheless: "
         "logps/chosen sinks without end and answers loop (answers/repetition).",
+        tex=r"\sigma(r_w) - \sigma(r_w - r_l)",
     ),
     "sppo_hard": Formula(
         sppo_hard,
@@ -115,6 +120,7 @@ ROWS = {
         "Its slope is 1/beta times that of dpo: grad_norm lies far above training.max_grad_norm at every step, so "
         "that the rate alone decides how far it goes. Progress shows in rewards/margins, which come to 1, not in "
         "loss.",
+        tex=r"\left(u_w - \frac{1}{2 \beta}\right)^2 + \left(u_l + \frac{1}{2 \beta}\right)^2",
     ),
     "sppo_soft": Formula(
         sppo_soft,
@@ -122,6 +128,7 @@ ROWS = {
         "Rounds on the policy's own samples with win rates.",
         "As sppo_hard, every step is clipped: see rewards/margins, not loss. Win rates near one half ask for "
         "nothing (rewards/margins stay at 0); those against another model than this policy ask for the wrong thing.",
+        tex=r"\left(u_w - \frac{P_w - 1/2}{\beta}\right)^2 + \left(u_l - \frac{P_l - 1/2}{\beta}\right)^2",
     ),
     "cal_dpo": Formula(
         cal_dpo,
@@ -129,6 +136,7 @@ ROWS = {
         "Log-ratios are to have a known size, and not only a difference.",
         "Its squares rule while they are far from their targets: grad_norm far above training.max_grad_norm. "
         "rewards/chosen should come to 1/2 and rewards/rejected to -1/2; with a small beta neither does.",
+        tex=r"\psi(D) + \left(u_w - \frac{1}{2 \beta}\right)^2 + \left(u_l + \frac{1}{2 \beta}\right)^2",
     ),
     "simper": Formula(
         simper,
@@ -136,6 +144,7 @@ ROWS = {
         "No reference and nothing to tune; nearly no pull on unlikely completions.",
         "The pull is as large as a token is likely: on hard pairs rewards/accuracies stand still with a tiny "
         "grad_norm, easy ones are sharpened until answers loop (answers/repetition).",
+        tex=r"-e^{a_w} + e^{a_l}",
         asks_reference=False,
     ),
     "sft": Formula(
@@ -144,6 +153,7 @@ ROWS = {
         "Before preferences: the chosen completions alone.",
         "It teaches to answer, not to prefer: logps/rejected rises along with logps/chosen, and rewards/margins "
         "stay where they were. A held-out loss that turns up is overfitting.",
+        tex=r"-a_w \text{ (mean) or } -\log \pi(y_w) \text{ (sum)}",
         asks_reference=False,
     ),
 }

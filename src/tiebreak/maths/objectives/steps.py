@@ -63,6 +63,8 @@ ROWS = {
         "The distribution of margins is to move, not each margin.",
         "It sees the distribution of one step: with one pair in it, it is dpo. Ranks are moved, not pairs: "
         "rewards/margins may grow while rewards/accuracies stand still.",
+        tex=r"(1 - \varepsilon) \psi(h) + \varepsilon \psi(-h), \quad h = \beta (q_{(i)} - q^{ref}_{(i)}), \quad q = "
+        r"\log \pi(y_w) - \log \pi(y_l)",
         is_coupled=always,
     ),
     "aot_unpaired": Formula(
@@ -71,6 +73,7 @@ ROWS = {
         "The distribution of chosen is to lie above that of rejected, whatever the pairs.",
         "It forgets which two answers belong together: where prompts differ more than answers, rewards/chosen and "
         "rewards/rejected part in the mean while rewards/accuracies stay near one half.",
+        tex=r"(1 - \varepsilon) \psi(h) + \varepsilon \psi(-h), \quad h = \beta (u_{w,(i)} - u_{l,(i)})",
         is_coupled=always,
     ),
     "dr_dpo": Formula(
@@ -79,6 +82,7 @@ ROWS = {
         "Labels are noisy, and nobody knows how much.",
         "A small beta_prime drops what is hard along with what is wrong: loss and grad_norm near 0 while "
         "rewards/accuracies stand still. With one pair in a step it is dpo.",
+        tex=r"-\beta' \log \frac{1}{n} \sum_{i=1}^{n} e^{-\psi(\beta D_i) / \beta'}",
         is_coupled=always,
     ),
     "beta_dpo": Formula(
@@ -88,6 +92,8 @@ ROWS = {
         "A step that lags by more than 1/alpha nats of mean logratio_gap gets the least beta, 0.001, and "
         "hardly teaches (loss 0.693); one that is ahead gets a large one: grad_norm that swings asks for a smaller "
         "alpha.",
+        tex=r"\psi(\beta_t D), \quad \beta_t = \operatorname{sg} \max\left(10^{-3}, \beta \left(1 + \alpha (\bar{D} "
+        r"- M_0)\right)\right), \quad \bar{D} = \frac{1}{n} \sum_{i=1}^{n} D_i",
         is_coupled=always,
     ),
 }

@@ -70,6 +70,7 @@ ROWS = {
         "From a base model in one stage, without a reference.",
         "The odds are weak beside the likelihood: where logps/rejected rises along with logps/chosen and "
         "rewards/accuracies stand still, raise beta. A completion with probability 1 has no odds: the step stops.",
+        tex=r"-a_w + \beta \psi\left(\log \frac{e^{a_w}}{1 - e^{a_w}} - \log \frac{e^{a_l}}{1 - e^{a_l}}\right)",
         asks_reference=False,
     ),
     "cpo": Formula(
@@ -78,6 +79,8 @@ ROWS = {
         "No memory for a reference, and chosen answers are worth imitating.",
         "Sums without a reference see lengths first: rewards/margins that start far from 0 are mostly those. With "
         "too small an alpha logps/chosen sinks, with too large a one rewards/accuracies stand still.",
+        tex=r"\psi(\beta (\log \pi(y_w) - \log \pi(y_l))) - \alpha t, \quad t = a_w \text{ (mean) or } \log \pi(y_w) "
+        r"\text{ (sum)}",
         asks_reference=False,
     ),
     "cpo_simpo": Formula(
@@ -86,6 +89,7 @@ ROWS = {
         "simpo that may not lose the likelihood of chosen.",
         "With an alpha of 1 likelihood may outweigh preference: loss falls while rewards/margins stay below gamma. "
         "With an alpha near 0 it fails as simpo does: logps/chosen sinks, answers loop (answers/repetition).",
+        tex=r"\psi(\beta (a_w - a_l) - \gamma) - \alpha a_w",
         asks_reference=False,
     ),
     "iterative_rpo": Formula(
@@ -94,6 +98,7 @@ ROWS = {
         "Reasoning: the likelihood of chosen steps may not fall.",
         "Where chosen is unlikely its likelihood outweighs preference: loss falls while rewards/margins stay near "
         "0. With too small an alpha, rewards/chosen sinks below 0 as in dpo.",
+        tex=r"\psi(\beta D) - \alpha a_w",
     ),
     "regularised_po": Formula(
         regularised_po,
@@ -101,6 +106,7 @@ ROWS = {
         "Against over-optimisation: dpo that stays near chosen completions.",
         "Its likelihood is a sum, so that long completions weigh most: logps/chosen that rises with rewards/margins "
         "near 0 says that eta is too large, rewards/chosen that sinks that it is too small.",
+        tex=r"\psi(\beta D) - \eta \log \pi(y_w)",
     ),
     "mpo": Formula(
         mpo,
@@ -108,6 +114,8 @@ ROWS = {
         "Reasoning of vision-language models, where it was found; likelihood, classifier and preference at once.",
         "Three pulls are one number: loss may fall by likelihood alone. Look at rewards/margins for preference and "
         "logps/chosen for likelihood. With delta step and few pairs in it, the classifier's delta jitters.",
+        tex=r"w_1 \psi(\beta D) + w_2 \left(\psi(r_w - \delta) + \psi(\delta - r_l)\right) - w_3 a_w, \quad \delta "
+        r"\text{ as in bco}",
         is_coupled=by_delta,
     ),
 }

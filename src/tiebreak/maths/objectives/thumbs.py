@@ -88,6 +88,9 @@ ROWS = {
         TokenizedThumb,
         Thumbs.of,
         thumb_metrics,
+        tex=r"\lambda_D (1 - \sigma(\beta (u - z_0))) \text{ (good)}, \quad \lambda_U (1 - \sigma(\beta (z_0 - u))) "
+        r"\text{ (bad)}, \quad z_0 = \operatorname{sg} \max\left(0, \frac{1}{n} \sum_{i=1}^{n} \log "
+        r"\frac{\pi(y_j | x_i)}{\pi_{ref}(y_j | x_i)}\right)",
         asks_baseline=True,
     ),
     "bco_unpaired": Formula(
@@ -99,6 +102,8 @@ ROWS = {
         TokenizedThumb,
         Thumbs.of,
         thumb_metrics,
+        tex=r"\psi(r - \delta) \text{ (good)}, \quad \psi(\delta - r) \text{ (bad)}, \quad \delta \text{ a number, "
+        r"or } \operatorname{sg} \frac{1}{2} (\bar{r}_{good} + \bar{r}_{bad})",
         is_coupled=by_delta,
     ),
     "apo_zero_unpaired": Formula(
@@ -110,6 +115,7 @@ ROWS = {
         TokenizedThumb,
         Thumbs.of,
         thumb_metrics,
+        tex=r"-\sigma(r) \text{ (good)}, \quad +\sigma(r) \text{ (bad)}",
     ),
     "sft_unpaired": Formula(
         sft_unpaired,
@@ -120,6 +126,7 @@ ROWS = {
         TokenizedThumb,
         Thumbs.of,
         thumb_metrics,
+        tex=r"-a \text{ (mean) or } -\log \pi(y) \text{ (sum) (good)}, \quad 0 \text{ (bad)}",
         asks_reference=False,
         learns_good_alone=True,
     ),
