@@ -8,7 +8,7 @@ import yaml
 from safetensors.torch import load_file
 
 import tiebreak
-from tiebreak.errors import RunError
+from tiebreak.errors import ConfigError, RunError
 from tiebreak.runs import Run
 from tiny import drawn_pairs
 
@@ -62,7 +62,34 @@ def test_a_stage_that_is_done_stays_and_the_others_go_on_to_the_same_bits(writte
     assert sft.metrics_file.stat().st_mtime_ns == before
 
 
-def test_prompts_that_a_stage_trained_on_are_never_measured_on_by_a_later_one(written):
+def test_prompts_that_a_later_stage_holds_out_are_not_trained_on_and_that_is_told_before_the_first_begins(
+    written, tmp_path
+):
     stages = [{"name": "sft", "loss": "sft"}, {"name": "dpo", "data": {"heldout_share": 0.6}}]
-    with pytest.raises(RunError, match=r"held-out prompts were trained on by .*1-sft, which made the model"):
+    with pytest.raises(ConfigError, match=r"dpo holds out \d+ prompts, and sft, before it, trains on \d+ of them"):
         tiebreak.train(written(stages=stages), quiet=True)
+    assert not (tmp_path / "two").exists()
+
+
+def test_so_are_those_of_a_stage_that_starts_from_one_before_the_last(written):
+    stages = [
+        {"name": "sft", "loss": "sft", "data": {"heldout_share": 0.2}},
+        {"name": "dpo", "data": {"heldout_share": 0.2}},
+        {"name": "ipo", "from": "sft", "loss": "ipo", "data": {"heldout_share": 0.4}},
+    ]
+    with pytest.raises(ConfigError, match=r"stages: ipo holds out .* and sft, before it"):
+        tiebreak.train(written(stages=stages), quiet=True)
+
+
+def test_a_stage_that_starts_from_the_model_may_hold_out_what_another_one_trains_on(written):
+    own = {"data": {"heldout_share": 0.6}}
+    stages = [{"name": "sft", "loss": "sft"}, {"name": "dpo", "from": None, **own}]
+    tiebreak.train(written(stages=stages), quiet=True)
+
+
+def test_a_model_that_a_run_made_is_never_measured_on_what_that_run_trained_on(written, tmp_path):
+    tiebreak.train(written(stages=[{"name": "sft", "loss": "sft"}]), quiet=True)
+    made = str(tmp_path / "two" / "1-sft" / "policy")
+    again = written(model={"name": made, "device": "cpu"}, stages=[{"name": "dpo", "data": {"heldout_share": 0.6}}])
+    with pytest.raises(RunError, match=r"held-out prompts were trained on by .*1-sft, which made the model"):
+        tiebreak.train(again, {"output.dir": str(tmp_path / "three")}, quiet=True)

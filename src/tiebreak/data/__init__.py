@@ -14,5 +14,6 @@ scratch       tables that may outgrow memory                 account        what
 workers       a function over many items in processes        preparation    the data of a run
 split         which prompts are held out                   literals     what Python prints, to JSON
 unfolding     which columns of text hold lists or objects  hub            whether the Hub answers
+prompts       which are trained on and which are held out, without a tokenizer
 panics        how a library in Rust gives up, kept off the screen
 """

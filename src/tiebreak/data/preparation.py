@@ -21,12 +21,11 @@ from tiebreak.data.account import HELDOUT_PROMPT, Side, account_of, refuse_dropp
 from tiebreak.data.containers import Block
 from tiebreak.data.reader import HELDOUT, TRAIN, DataFile, open_data, read_block, settled
 from tiebreak.data.render import Renderer
-from tiebreak.data.split import is_heldout
 from tiebreak.data.spool import PairSink
 from tiebreak.data.tokens import TokenSink, TokenTable
 from tiebreak.data.workers import mapped, num_workers_for
 from tiebreak.errors import RenderError
-from tiebreak.fingerprint import fingerprint, unit_interval
+from tiebreak.fingerprint import fingerprint
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import Dropped, Judgement, Record, Source, Tokenized
 
@@ -236,9 +235,9 @@ def _part(found: Sequence[Record], file: DataFile, rules: _Rules) -> _Part:
     pairs = [one for record in found for one in record.judged]
     apart = [pair for pair in pairs if pair.origin.group not in rules.heldout_groups]
     side, unrendered = render_side(apart, rules.renderer)
-    held = [_is_held_out(pair, file, rules.heldout_share) for pair in side.pairs]
+    held = [file.holds_out(pair, rules.heldout_share) for pair in side.pairs]
     both = list(zip(side.pairs, side.tokenized, held, strict=True))
-    train = [(pair, tokens) for pair, tokens, out in both if not out for _ in range(_times(pair, file.weight))]
+    train = [(pair, tokens) for pair, tokens, out in both if not out for _ in range(file.times(pair))]
     return _Part(
         num_records=len(found),
         num_used=sum(record.dropped is None for record in found),
@@ -260,13 +259,3 @@ def _in_heldout_group(pairs: Sequence[Judgement], rules: _Rules) -> Iterator[Dro
     for pair in pairs:
         if pair.origin.group in rules.heldout_groups:
             yield _drop(pair, HELDOUT_PROMPT, "its group is also held out")
-
-
-def _is_held_out(pair: Judgement, file: DataFile, share: float) -> bool:
-    return is_heldout(pair, share) if file.side is None else file.side != TRAIN
-
-
-def _times(pair: Judgement, weight: float) -> int:
-    """Return how often a training pair is used: the whole part of the weight, and once more by its hash."""
-    whole = int(weight)
-    return whole + (weight > whole and unit_interval(fingerprint(["weight", pair.example_id])) < weight - whole)

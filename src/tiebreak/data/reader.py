@@ -25,11 +25,12 @@ from tiebreak.data.formats.guesses import proposed_columns
 from tiebreak.data.formats.ratings import paired_ratings
 from tiebreak.data.formats.thumbs import paired_thumbs
 from tiebreak.data.locations import held_out_by_name, locate
+from tiebreak.data.split import is_heldout
 from tiebreak.data.survey import MAX_ROWS, Look, survey
 from tiebreak.data.unfolding import columns_read_as_lists, unfolded
 from tiebreak.errors import DataError, nearest
-from tiebreak.fingerprint import file_digest
-from tiebreak.records import Dropped, Pair, Record, Source
+from tiebreak.fingerprint import file_digest, fingerprint, unit_interval
+from tiebreak.records import Dropped, Judgement, Pair, Record, Source
 
 TRAIN, HELDOUT = "train", "heldout"
 _JUDGED = frozenset(KEYS) - {*PROMPT_KEYS[1:], *SIDE_KEYS}
@@ -60,6 +61,16 @@ class DataFile:
     def blocks(self) -> Iterator[Block]:
         """Return the file's records in chunks, unread."""
         return blocks(self.path, self.name)
+
+    def holds_out(self, one: Judgement, share: float) -> bool:
+        """Whether a judgement of it is held out: where the configuration names no files for both sides, by its hash."""
+        return is_heldout(one, share) if self.side is None else self.side != TRAIN
+
+    def times(self, one: Judgement) -> int:
+        """Return how often a judgement is trained on: the whole part of the weight, and once more by its hash."""
+        whole = int(self.weight)
+        rest = self.weight - whole
+        return whole + (rest > 0 and unit_interval(fingerprint(["weight", one.example_id])) < rest)
 
     def as_dict(self, num_records: int) -> dict[str, Any]:
         """Return what reports say of a file that so many records were read from."""

@@ -25,7 +25,7 @@ class Formula:
     source: str
     """Paper and equation."""
     tex: str = field(default="", kw_only=True)
-    """The loss in LaTeX, as far as MathJax, GitHub and matplotlib agree (sg: no gradient); rows of the table have it."""
+    """The loss in LaTeX, as far as MathJax, GitHub and matplotlib agree (sg: no gradient); the table's rows have it."""
     use: str
     """When to take it, in one sentence."""
     watch: str
