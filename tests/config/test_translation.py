@@ -433,3 +433,29 @@ def test_a_reference_that_moves_there_moves_here(told, moves, theirs, tmp_path):
         assert "does not move there" in found.left_out[told.splitlines()[-1].partition(":")[0]]
     else:
         assert found.left_out == {}
+
+
+@pytest.mark.parametrize(
+    ("told", "name", "unread"),
+    [
+        ("loss_type: hinge\nlabel_smoothing: 0.1", "hinge", {"label_smoothing": "loss.label_smoothing"}),
+        ("loss_type: apo_zero\nld_alpha: 0.5", "apo_zero", {"ld_alpha": "loss.length_desensitised"}),
+        ("loss_type: aot\nuse_weighting: true", "aot", {"use_weighting": "loss.confidence_weights"}),
+        (
+            "loss_type: nca_pair\nf_divergence_type: alpha_divergence\nf_alpha_divergence_coef: 0.3",
+            "nca",
+            {"f_divergence_type": "loss.divergence", "f_alpha_divergence_coef": "loss.divergence_alpha"},
+        ),
+    ],
+)
+def test_what_the_objective_does_not_read_is_left_out_by_name(told, name, unread, theirs, tmp_path):
+    found = translated(theirs(f"learning_rate: 1e-6\n{told}\n"), "trl")
+    assert loaded(found, tmp_path).loss.name == name
+    assert found.left_out == {theirs_: f"{name} does not read {ours}" for theirs_, ours in unread.items()}
+    assert all(f"{key}: left out, {name} does not read" in "\n".join(found.told()) for key in unread)
+
+
+def test_tokens_beyond_the_shorter_completion_weigh_as_there(theirs, tmp_path):
+    found = translated(theirs("learning_rate: 1e-6\nloss_type: sigmoid\nld_alpha: 0.5\n"), "trl")
+    assert loaded(found, tmp_path).loss.length_desensitised == 0.5
+    assert found.left_out == {}

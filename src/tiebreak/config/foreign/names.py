@@ -156,6 +156,7 @@ _LOSS = (
     _is("loss.label_smoothing", "dpo_label_smoothing label_smoothing", v.number, "the assumed share of flipped "
           "labels"),
     _is("loss.confidence_weights", "use_weighting dpo_use_weighting", v.weighting, "clamped or raw; TRL's are raw"),
+    _is("loss.length_desensitised", "ld_alpha", v.number, "weight of tokens beyond the shorter completion's length"),
     _is("loss.divergence", "f_divergence_type", v.divergence, "js, forward_kl, alpha, chi_po; null is the reverse KL"),
     _is("loss.divergence_alpha", "f_alpha_divergence_coef", v.divergence_alpha, "1 less theirs, as in the paper"),
     _none("it is of cross-entropy; loss.label_smoothing is the assumed share of flipped labels",
@@ -163,7 +164,7 @@ _LOSS = (
     _none("what an objective reads is told by 'tiebreak losses'", "rpo_alpha pref_ftx cpo_alpha simpo_gamma "
           "gamma gamma_beta_ratio "
           "loss_weights "
-          "ld_alpha discopop_tau "
+          "discopop_tau "
           "rpo_* dpop_* "
           "dpo_norm_loss sft_alpha pref_bco_weight nca_* center_rewards_coefficient orpo_alpha sppo_* "
           "simpo_* loss_kwargs dpo_positive_* orpo_beta"),

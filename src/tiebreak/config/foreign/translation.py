@@ -18,6 +18,7 @@ from tiebreak.config.foreign.reading import COMPUTED, Foreign, read_foreign
 from tiebreak.config.foreign.trainers import Trainer, defaults_of, recognised
 from tiebreak.config.foreign.values import NOT_TAKEN, Unfit, is_off, whole
 from tiebreak.config.loading import build_config
+from tiebreak.config.losses import SECTIONS
 from tiebreak.config.settings import MovesConfig, leaves
 from tiebreak.config.yaml_text import parse_yaml, write_yaml
 from tiebreak.errors import ConfigError, one_line, require_name
@@ -79,7 +80,7 @@ def translated(path: str | Path, trainer: str | None = None, train: str | list[s
     whose = recognised(found, trainer, file)
     account = _Account(found, whose, file)
     account.take_names()
-    account.take_divergence()
+    account.take_loss()
     account.take_batch()
     account.take_length()
     account.take_moves()
@@ -147,8 +148,12 @@ class _Account:
         wanted = name_of(example)
         return next(((key, value) for key, value in self._settings.items() if name_of(key) is wanted and value), None)
 
-    def take_divergence(self) -> None:
-        """A coefficient is of one divergence alone, though all that TRL writes down have it."""
+    def take_loss(self) -> None:
+        """What the objective reads, though trainers write down more; a coefficient is of one divergence alone."""
+        name = self.lines["loss.name"].value if "loss.name" in self.lines else "dpo"
+        for key in [key for key in self.lines if key.startswith("loss.")]:
+            if key.removeprefix("loss.") not in SECTIONS[name].model_fields:
+                self._leave(key, f"{name} does not read {key}")
         kind = self.lines.get("loss.divergence")
         if kind is None or kind.value != "alpha":
             self._leave("loss.divergence_alpha", "read with alpha_divergence alone")
@@ -255,10 +260,8 @@ class _Account:
             elif not (key.startswith("adapter.") and self._kind() == "none" and key != "adapter.kind"):
                 self.lines.setdefault(key, Line(key, value, "not set there: its default"))
         if self._trainer.name == "llama-factory" and self._kind() == "lora" and "adapter.alpha" not in self.lines:
-            alpha = 2.0 * self.lines["adapter.rank"].value
-            self.lines["adapter.alpha"] = Line(
-                "adapter.alpha", alpha, "not set there: twice the rank, as LLaMA-Factory"
-            )
+            alpha, why = 2.0 * self.lines["adapter.rank"].value, "not set there: twice the rank, as LLaMA-Factory"
+            self.lines["adapter.alpha"] = Line("adapter.alpha", alpha, why)
         if self._kind() == "none":
             for key in [key for key in self.lines if key.startswith("adapter.") and key != "adapter.kind"]:
                 self._leave(key, "all weights are trained")
