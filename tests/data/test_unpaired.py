@@ -54,6 +54,41 @@ def test_pairs_fall_apart_each_completion_once_in_a_record(tmp_path):
     assert apart(saved(tmp_path / "p.jsonl", rows)) == [("x", True), ("y", False), ("x", True), ("z", False)]
 
 
+_PAIR = {"prompt": "a", "chosen": "x", "rejected": "y"}
+_RATED = {"prompt": "a", "completions": ["x", "y"]}
+
+
+@pytest.mark.parametrize(
+    ("tied", "decided"),
+    [
+        (_PAIR | {"chosen_score": 4, "rejected_score": 4}, _PAIR | {"chosen_score": 4, "rejected_score": 2}),
+        (_PAIR | {"soft_label": 0.5}, _PAIR | {"soft_label": 0.8}),
+        (_RATED | {"scores": [3, 3]}, _RATED | {"scores": [4, 3]}),
+    ],
+    ids=["scores", "votes", "ratings"],
+)
+def test_what_ties_has_no_good_one_and_is_dropped_by_its_name(tied, decided, tmp_path):
+    found = read_pairs(saved(tmp_path / "t.jsonl", [tied, decided | {"prompt": "b"}]), pairing=Pairing("none"))
+    assert found.reasons == {"tie": 1}
+    assert [(one.completion.content, one.liked) for one in found.unpaired] == [("x", True), ("y", False)]
+
+
+def test_a_demonstration_is_what_was_called_chosen_whatever_scores_say(tmp_path):
+    row = _PAIR | {"chosen_score": 4, "rejected_score": 4}
+    found = read_pairs(saved(tmp_path / "g.jsonl", [row]), pairing=Pairing("good"))
+    assert [one.completion.content for one in found.unpaired] == ["x"]
+
+
+@pytest.mark.parametrize("choose", ["best_worst", "none"])
+def test_rows_of_one_completion_and_a_score_tie_by_that_name(choose, tmp_path):
+    rows = [
+        {"prompt": prompt, "completion": text, "score": score}
+        for prompt, text, score in (("a", "x", 3), ("a", "y", 3), ("b", "x", 3), ("b", "y", 1), ("c", "x", 3))
+    ]
+    found = read_pairs(saved(tmp_path / "s.jsonl", rows), pairing=Pairing(choose))
+    assert found.reasons == {"tie": 2, "unpaired": 1}
+
+
 def test_of_scored_completions_the_best_and_the_worst_are_taken(tmp_path):
     rows = [{"prompt": "a", "completion": text, "score": score} for text, score in (("x", 1), ("y", 3), ("z", 2))]
     found = apart(saved(tmp_path / "s.jsonl", rows))

@@ -30,7 +30,7 @@ from tiebreak.data.survey import MAX_ROWS, Look, survey
 from tiebreak.data.unfolding import columns_read_as_lists, unfolded
 from tiebreak.errors import DataError, nearest
 from tiebreak.fingerprint import file_digest, fingerprint, unit_interval
-from tiebreak.records import Dropped, Judgement, Pair, Record, Source
+from tiebreak.records import Dropped, Judgement, Pair, Preference, Record, Source
 
 TRAIN, HELDOUT = "train", "heldout"
 _JUDGED = frozenset(KEYS) - {*PROMPT_KEYS[1:], *SIDE_KEYS}
@@ -233,7 +233,14 @@ def read_block(block: Block, file: DataFile) -> list[Record]:
 
 def _apart(record: Record, pairing: Pairing) -> Record:
     """Return a record whose pairs and thumbs are completions on their own, each of them once."""
-    found = (*record.thumbs, *(one for pair in record.pairs for one in pair.apart), *record.unpaired)
+    # Of what ties neither is the good one; good alone is what was called so.
+    tied = [pair for pair in record.pairs if _is_tied(pair.preference) and pairing.choose != "good"]
+    apart = (one for pair in record.pairs if pair not in tied for one in pair.apart)
+    found = (*record.thumbs, *apart, *record.unpaired)
+    record = replace(record, num_ties=record.num_ties + len(tied))
+    if tied and not found and not record.rated:
+        bad = Dropped(record.source, "tie", "equal scores or votes on both sides", tied[0].preference)
+        return Record(record.source, num_ties=record.num_ties, dropped=bad)
     once = {one.example_id: one for one in reversed(found) if one.liked or pairing.choose != "good"}
     if found and not once and not record.rated:
         bad = Dropped(
@@ -241,6 +248,11 @@ def _apart(record: Record, pairing: Pairing) -> Record:
         )
         return Record(record.source, num_ties=record.num_ties, dropped=bad)
     return replace(record, pairs=(), thumbs=(), unpaired=tuple(reversed(once.values())))
+
+
+def _is_tied(said: Preference) -> bool:
+    """Whether scores or votes say that neither is the better one."""
+    return said.soft_label == 0.5 or (said.chosen_score is not None and said.chosen_score == said.rejected_score)
 
 
 def settled(found: Iterable[Record], pairing: Pairing) -> Iterator[Record]:

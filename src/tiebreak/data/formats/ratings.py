@@ -151,7 +151,8 @@ def _why_rated(row: Row) -> str:
 def paired_ratings(rated: Sequence[Rated], pairing: Pairing) -> tuple[list[Pair], list[Dropped], int]:
     """Pair the scored completions of each prompt, as `pairing` says; return pairs, dropped records, and ties.
 
-    A pair is of the record of its chosen completion. A record whose completion is in no pair is `unpaired`.
+    A pair is of the record of its chosen completion. A record whose completion is in no pair is `unpaired`, or a `tie`
+    where nobody won.
     """
     groups: dict[str, list[Rated]] = {}
     for one in rated:
@@ -160,14 +161,14 @@ def paired_ratings(rated: Sequence[Rated], pairing: Pairing) -> tuple[list[Pair]
     dropped: list[Dropped] = []
     num_ties = 0
     for group in groups.values():
-        completions = tuple(one.completion for one in group)
+        completions, reason = tuple(one.completion for one in group), "unpaired"
         judged = Judged(
             group[0].prompt, completions, (Ballot(tuple(one.score for one in group)),), group[0].tools, is_scored=True
         )
         try:
             reading = pairs_of(judged, pairing)
         except RowError as bad:
-            reading = Reading()
+            reading, reason = Reading(), "tie" if bad.reason == "tie" else reason
             alone = "no other completion of its prompt is scored" if len(group) == 1 else str(bad)
         else:
             alone = f"its prompt's pair is made of other completions (data.pairing {pairing.choose})"
@@ -178,7 +179,7 @@ def paired_ratings(rated: Sequence[Rated], pairing: Pairing) -> tuple[list[Pair]
             used |= {best, worst}
             pairs.append(replace(pair, source=group[best].source, origin=group[best].origin))
         dropped += [
-            Dropped(one.source or Source("", 0), "unpaired", f"scored {one.score:g}, and {alone}")
+            Dropped(one.source or Source("", 0), reason, f"scored {one.score:g}, and {alone}")
             for index, one in enumerate(group)
             if index not in used
         ]
