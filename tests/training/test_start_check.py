@@ -7,7 +7,8 @@ import math
 import torch
 
 from tiebreak.maths.logps import TokenLogps
-from tiebreak.training.start_check import untuned
+from tiebreak.runs import Run
+from tiebreak.training.start_check import has_told, untuned
 
 
 def test_a_model_that_never_ends_an_answer_is_told_to_need_sft_first():
@@ -20,3 +21,12 @@ def test_a_model_that_never_ends_an_answer_is_told_to_need_sft_first():
     assert said is not None
     assert "a probability of 5e-05, less than to a token drawn blindly" in said
     assert "sft before dpo" in said
+
+
+def test_what_a_run_was_told_of_its_model_is_known_to_the_next_one(tmp_path):
+    run = Run(tmp_path)
+    run.update_manifest(warnings=[])
+    assert not has_told(run)
+    said = untuned(TokenLogps(torch.tensor([-20.0, -11.0]), (2,)), 1000)
+    run.update_manifest(warnings=[{"attempt": 1, "text": said}])
+    assert has_told(run)

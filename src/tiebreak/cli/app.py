@@ -207,7 +207,8 @@ def export(
         return
     console.print_text(
         f"{made.path}: {made.form} model, the same log-probabilities as the trained one "
-        f"(largest difference {made.max_logps_difference:.2g} nats over {made.num_checked_pairs} pairs)"
+        f"(largest difference {made.max_logps_difference:.2g} nats over {made.num_checked_pairs} "
+        f"{'completions' if trained.config.data.keeps_apart else 'pairs'})"
     )
     if made.form == "adapter":
         console.print_text(f"its base model, which whoever loads it needs: {trained.manifest.get('base_model')}")

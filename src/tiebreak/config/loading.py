@@ -203,6 +203,8 @@ def _wanted(key: str, fault: Any, faults: Sequence[Any]) -> str:
         return f"wanted a list, like [{items[:80]}]" + "".join(f", or {word}" for word in words)
     if fault["type"] == "model_type" and key in _FIRST:
         return f"wanted a section of settings; {_FIRST[key]} is the one of these that you may mean"
+    if fault["type"] == "tuple_type":
+        return "wanted a list"
     if fault["type"] == "bool_type":
         return "wanted true or false"
     return str(fault["msg"]).removeprefix("Value error, ")

@@ -26,7 +26,7 @@ from tiebreak.maths.losses import Losses
 from tiebreak.maths.metrics import LOSS, pair_metrics
 from tiebreak.maths.objectives import Objective, Stated
 from tiebreak.progress import Progress, Silent
-from tiebreak.records import FACTS, Example, TokenizedPair
+from tiebreak.records import FACTS, Example, TokenizedPair, unit_of
 
 SIDES = ("chosen", "rejected")
 
@@ -203,6 +203,6 @@ def require_finite(numbers: torch.Tensor, pairs: Sequence[Example]) -> None:
     bad = [pair.example_id[:12] for pair, ok in zip(pairs, numbers.isfinite().all(1).tolist(), strict=True) if not ok]
     if bad:
         raise TrainingError(
-            f"held-out log-probabilities are not finite for {len(bad)} pairs ({', '.join(bad[:4])}): the weights are "
-            "broken; lower training.learning_rate"
+            f"held-out log-probabilities are not finite for {len(bad)} {unit_of(pairs)} ({', '.join(bad[:4])}): "
+            "the weights are broken; lower training.learning_rate"
         )

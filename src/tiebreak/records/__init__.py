@@ -32,6 +32,7 @@ from tiebreak.records.tokenized import (
     TokenizedThumb,
     longest_row,
     num_unique_tokens,
+    unit_of,
 )
 
 __all__ = [
@@ -57,4 +58,5 @@ __all__ = [
     "Vote",
     "longest_row",
     "num_unique_tokens",
+    "unit_of",
 ]

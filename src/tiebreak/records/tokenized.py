@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -99,3 +100,8 @@ def num_unique_tokens(example: Example) -> int:
 def longest_row(example: Example) -> int:
     """Return the tokens of the prompt with its longest completion."""
     return len(example.prompt_ids) + max(map(len, example.completions))
+
+
+def unit_of(examples: Sequence[Example]) -> str:
+    """Return what examples are called: pairs, or completions where each stands on its own."""
+    return "completions" if len(examples) and len(examples[0].completions) == 1 else "pairs"

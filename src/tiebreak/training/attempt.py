@@ -29,7 +29,8 @@ from tiebreak.training.parts import Moments, Streams, Weights
 from tiebreak.training.preemption import Stop
 from tiebreak.training.recorder import Recorder
 from tiebreak.training.resumption import Resume, flat, set_aside
-from tiebreak.training.trained import measure_trained, remembered
+from tiebreak.training.start_check import has_told
+from tiebreak.training.trained import lineage, measure_trained, remembered
 
 
 def attempt(
@@ -148,5 +149,6 @@ def _trained(
             # What is trained on is asked ahead only where steps want to know what the start says of it.
             asked=data.all_pairs if objective.asks_reference and not ready.loaded.moving else data.heldout.tokenized,
             parts=parts,
+            is_told=any(has_told(earlier) for earlier in lineage(config)),
         )
         return train_policy(course, progress, start=start, stop=stop)

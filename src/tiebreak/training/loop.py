@@ -60,6 +60,8 @@ class Course:
     asked: Sequence[Example] = ()
     """All that the start will be asked about: the examples, unless steps compare with something else, and those that
     are only measured."""
+    is_told: bool = False
+    """Whether a run that made the policy was warned already that it does not end answers."""
     parts: Sequence[Part] = ()
     """What a checkpoint holds besides weights, moments and random streams."""
 
@@ -98,6 +100,7 @@ def train(course: Course, progress: Progress, *, start: Path | None, stop: Stop)
             next(steps(course.examples, course.settings)).examples,
             course.budget.cut,
             progress,
+            is_told=course.is_told,
         )
     else:
         course.checkpoints.restore(start, course.parts)  # before it is asked: what it had said stays what it was

@@ -15,7 +15,8 @@ from tiebreak.errors import TrainingError
 from tiebreak.maths.logps import Logps, TokenLogps
 from tiebreak.maths.objectives import Objective, Stated, slopes
 from tiebreak.progress import Progress
-from tiebreak.records import Example
+from tiebreak.records import Example, unit_of
+from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.order import named
 
 PRECISION = {torch.float32: 1e-6, torch.bfloat16: 4e-3}
@@ -23,13 +24,29 @@ PRECISION = {torch.float32: 1e-6, torch.bfloat16: 4e-3}
 bit for bit on a CPU; an adapter's detour through zero and bf16 kernels cost a little."""
 
 
+_NEVER_TUNED = "it looks like a base model that was never tuned to answer"
+
+
+def has_told(run: Run) -> bool:
+    """Whether a run was warned that its model does not end answers."""
+    with as_a_run_writes(run.path):
+        return any(_NEVER_TUNED in one["text"] for one in run.manifest.get("warnings", ()))
+
+
 def check_start(
-    policy: Model, reference: Reference, objective: Objective, examples: Sequence[Example], cut: Cut, progress: Progress
+    policy: Model,
+    reference: Reference,
+    objective: Objective,
+    examples: Sequence[Example],
+    cut: Cut,
+    progress: Progress,
+    *,
+    is_told: bool = False,
 ) -> None:
     """Stop unless policy and reference agree on some examples: the loss is what it is where they are one model.
 
     The tolerance is the rounding of a summed log-probability, carried into the loss by its own slope. Warns of a model
-    that does not end answers where examples do.
+    that does not end answers where examples do, unless that `is_told`.
     """
     shown, objective = cut(examples)[0], objective.unweighted
     with evaluation_mode(policy.network), torch.no_grad():
@@ -37,7 +54,7 @@ def check_start(
     _require_numbers(policy, shown, tokens.summed())
     if not objective.asks_reference:
         return
-    if finding := untuned(tokens, int(policy.tokenizer.vocab_size)):
+    if not is_told and (finding := untuned(tokens, int(policy.tokenizer.vocab_size))):
         progress.warn(finding)
     with reference.model() as frozen, torch.no_grad():
         asked = frozen.score(shown)
@@ -79,7 +96,7 @@ def untuned(tokens: TokenLogps, vocabulary: int) -> str | None:
         return None
     return (
         f"where completions end, the model gives its EOS a probability of {math.exp(ends):.1g}, less than to a token "
-        "drawn blindly: it looks like a base model that was never tuned to answer; train it on answers first "
+        f"drawn blindly: {_NEVER_TUNED}; train it on answers first "
         "(stages: sft before dpo, docs/stages.md), or name the template that it was tuned with as model.chat_template"
     )
 
@@ -91,6 +108,6 @@ def _require_numbers(policy: Model, examples: Sequence[Example], said: Logps) ->
     if bad:
         raise TrainingError(
             f"before the first step the model's log-probabilities are not finite for {len(bad)} of {len(examples)} "
-            f"pairs ({named(bad)}): its weights hold NaN or overflow in {policy.dtype}; load it anew or take another "
-            "model.dtype; nothing was trained"
+            f"{unit_of(examples)} ({named(bad)}): its weights hold NaN or overflow in {policy.dtype}; load it anew or take "
+            "another model.dtype; nothing was trained"
         )

@@ -224,7 +224,9 @@ def test_a_sum_needs_what_its_terms_need():
 @pytest.mark.parametrize(
     ("loss", "told"),
     [
-        ({"terms": []}, "loss.terms: found .*at least 1 item"),
+        ({"terms": []}, r"loss.terms: found \[\]; wanted a list of objectives, such as \[{name: dpo, weight"),
+        ({"terms": {"name": "dpo"}}, "loss.terms: found .*; wanted a list of objectives"),
+        ({"terms": ["dpo", 3]}, "loss.terms.*: found 3; wanted an objective's name, or its settings with a weight"),
         ({"terms": [{"name": "dpo", "gamma": 1}]}, "dpo does not read gamma, which is of simpo"),
         ({"terms": [{"name": "terms"}]}, "no such objective"),
         ({"terms": ["rpo"]}, "four papers are called so"),

@@ -246,9 +246,10 @@ def test_where_policy_and_reference_agree_every_view_starts_where_dpo_does(view,
         ({"length_desensitised": 0.5, "token_decay": 1.0}, "length_desensitised and token_decay are views"),
         ({"token_decay": 0}, "greater than 0"),
         ({"token_decay": 1.1}, "less than or equal to 1"),
-        ({"humanline": [0.5, 1.5]}, "humanline wants bounds around 0, the lower one first"),
-        ({"humanline": [1.5, -1]}, "humanline wants bounds around 0, the lower one first"),
-        ({"humanline": 1.5}, "wanted a list|valid tuple"),
+        ({"humanline": [0.5, 1.5]}, "humanline wants two bounds around 0, the lower one first"),
+        ({"humanline": [1.5, -1]}, "humanline wants two bounds around 0, the lower one first"),
+        ({"humanline": 1.5}, "loss.humanline: found 1.5; humanline wants two bounds around 0, the lower one first"),
+        ({"humanline": [1.5]}, "loss.humanline: found .1.5.; humanline wants two bounds"),
     ],
 )
 def test_tokens_are_seen_in_one_way_and_with_bounds_that_mean_something(loss, told):

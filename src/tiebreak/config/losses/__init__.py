@@ -10,10 +10,10 @@ equal to the parameters of the formulas, and to the table.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get_args
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from tiebreak.config.losses.gaps import (
     AlphaDpo,
@@ -101,8 +101,14 @@ def loss_from_short(value: Any) -> Any:
     unread = [key for key in told if key != "name" and key not in SECTIONS[meant].model_fields]
     if unread and (readers := [other for other, one in SECTIONS.items() if unread[0] in one.model_fields]):
         own = ", ".join(key for key in SECTIONS[meant].model_fields if key != "name") or "no setting"
-        raise ValueError(f"{meant} does not read {unread[0]}, which is of {', '.join(readers)}; it reads {own}")
+        raise ValueError(f"{meant} does not read {unread[0]}, which is of {_some(readers)}; it reads {own}")
     return {**settings, **told, "name": meant}
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return the first few of many objectives, and where the others stand."""
+    few, more = names[:4], len(names) - 4
+    return ", ".join(names) if more < 3 else f"{', '.join(few)} and {more} more ('tiebreak losses' lists all)"
 
 
 def meant_by(name: Any) -> tuple[str, Mapping[str, Any]]:
@@ -140,8 +146,10 @@ class Term(Section):
         """Take an objective's name alone, or its settings with the weight among them."""
         if isinstance(value, str):
             return {"loss": value}
-        if not isinstance(value, Mapping) or "loss" in value:
+        if isinstance(value, Term) or (isinstance(value, Mapping) and "loss" in value):
             return value
+        if not isinstance(value, Mapping):
+            raise ValueError("wanted an objective's name, or its settings with a weight")
         return {key: one for key, one in value.items() if key == "weight"} | {
             "loss": {key: one for key, one in value.items() if key != "weight"}
         }
@@ -164,8 +172,15 @@ class Terms(Loss):
 
     name: Literal["terms"] = "terms"
     terms: Annotated[tuple[Term, ...], Field(strict=False)] = Field(
-        min_length=1, description="Objectives, each with its settings and a weight: the loss is their weighted sum."
+        description="Objectives, each with its settings and a weight: the loss is their weighted sum."
     )
+
+    @field_validator("terms", mode="before")
+    @classmethod
+    def _are_several(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple) or not value:
+            raise ValueError("wanted a list of objectives, such as [{name: dpo, weight: 0.8}, {name: sft}]")
+        return value
 
     @model_validator(mode="after")
     def _learns_something(self) -> Terms:

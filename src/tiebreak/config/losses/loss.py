@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tiebreak.config.section import Section
 
@@ -149,13 +149,20 @@ class OfSums(WithBeta, OfPairs):
         None, gt=0, description="Of the divergence chi_po, which needs it: the gap is clipped to twice this reward."
     )
 
+    @field_validator("humanline", mode="before")
+    @classmethod
+    def _are_two_bounds(cls, value: Any) -> Any:
+        if value is not None and not (isinstance(value, list | tuple) and len(value) == 2):
+            raise ValueError(_BOUNDS)
+        return value
+
     @model_validator(mode="after")
     def _sees_tokens_in_one_way(self) -> OfSums:
         seen = [key for key in VIEWS if getattr(self, key) is not None]
         if len(seen) > 1:
             raise ValueError(f"{' and '.join(seen)} are views of the same tokens: take one of them")
         if self.humanline is not None and not self.humanline[0] < 0 < self.humanline[1]:
-            raise ValueError("humanline wants bounds around 0, the lower one first, such as [-1, 1.5]")
+            raise ValueError(_BOUNDS)
         return self
 
     @model_validator(mode="after")
@@ -214,6 +221,7 @@ def delta() -> Any:
     return Field("step", description="Reward at which good and bad meet: step, the mean over the step, or a number.")
 
 
+_BOUNDS = "humanline wants two bounds around 0, the lower one first, such as [-1, 1.5]"
 VIEWS = ("length_desensitised", "token_decay", "humanline")
 """Settings that say how tokens count: one at a time."""
 MODIFIERS = tuple(name for name in OfSums.model_fields if name not in Loss.model_fields)

@@ -24,7 +24,7 @@ from tiebreak.engine.reference.store import LogpStore, completion_key
 from tiebreak.engine.scorer import Cut
 from tiebreak.maths.logps import TokenLogps
 from tiebreak.progress import Progress
-from tiebreak.records import Example
+from tiebreak.records import Example, unit_of
 
 # Mean difference relative to the mean |log p| of a token: the same weights in another micro-batch round a little
 # differently; other weights or another template are off by far more.
@@ -71,9 +71,8 @@ class Stored:
         missing = self.missing(examples)
         self._sealed = True
         if len(missing) < len(examples):
-            progress.say(
-                f"reference: {len(examples) - len(missing)} of {len(examples)} pairs are stored from earlier runs"
-            )
+            found, all_of_them = len(examples) - len(missing), f"{len(examples)} {unit_of(examples)}"
+            progress.say(f"reference: {found} of {all_of_them} are stored from earlier runs")
         if self._asked.dear and missing:
             with progress.stage("reference", len(missing)) as advance:
                 # Grouped as if nothing were stored: after a kill each is computed in the company that it had before.
