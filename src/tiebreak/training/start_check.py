@@ -108,6 +108,6 @@ def _require_numbers(policy: Model, examples: Sequence[Example], said: Logps) ->
     if bad:
         raise TrainingError(
             f"before the first step the model's log-probabilities are not finite for {len(bad)} of {len(examples)} "
-            f"{unit_of(examples)} ({named(bad)}): its weights hold NaN or overflow in {policy.dtype}; load it anew or take "
-            "another model.dtype; nothing was trained"
+            f"{unit_of(examples)} ({named(bad)}): its weights hold NaN or overflow in {policy.dtype}; load it "
+            "anew or take another model.dtype; nothing was trained"
         )
