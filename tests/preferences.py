@@ -4,6 +4,7 @@ An example is a dictionary: `w`, `l` and `rw`, `rl` (log-probabilities of chosen
 and reference), `nw`, `nl` (tokens), and what annotators said: `margin`, `soft`, `pw`, `pl` (win rates). An oracle takes
 the examples of a step and gives one number: the mean over them, or the loss of the step. Objectives of completions on
 their own take both sides of each example, chosen as good and rejected as bad, and `z`, the baseline of the step.
+`kw`, `kl` are how far whole distributions of both sides are from the reference's, nats, summed over tokens.
 """
 
 from __future__ import annotations
@@ -219,6 +220,8 @@ ORACLES: dict[str, Callable[..., float]] = {
     "simpo": each(simpo),
     "alpha_dpo": alpha_dpo,
     "alphapo": each(alphapo),
+    "tdpo1": each(lambda p, beta: psi(beta * gap(p) - beta * (p["kl"] - p["kw"]))),
+    "tdpo2": each(lambda p, beta, alpha: psi(beta * gap(p) - alpha * beta * (p["kl"] - p["kw"]))),
     "repo": each(lambda p, gamma: max(0.0, gamma - (a_w(p) - a_l(p)))),
     "nca": each(nca),
     "bco": bco,

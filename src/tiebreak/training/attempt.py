@@ -145,8 +145,7 @@ def _trained(
             watchers=[Probe(heldout, config.evaluation, num_steps(len(data.train), settings))],
             recorder=recorder,
             checkpoints=checkpoints,
-            # What is trained on is asked ahead only where steps want to know what the start says of it.
-            asked=data.all_pairs if objective.asks_reference and not ready.loaded.moving else data.heldout.tokenized,
+            asked=ready.asked_ahead(objective),
             parts=parts,
         )
         return train_policy(course, progress, start=start, stop=stop)

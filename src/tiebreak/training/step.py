@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tiebreak import faults
 from tiebreak.engine.baseline import baseline
+from tiebreak.engine.comparison import compared
 from tiebreak.engine.memory import is_out_of_memory
 from tiebreak.engine.model import Model
 from tiebreak.engine.ranks import Ranks
@@ -87,8 +88,7 @@ def _gradient(
     """
     found = []
     for group in groups:
-        theirs = reference.logps(group) if objective.asks_reference else None
-        tokens = policy.score(group, objective.beside)
+        tokens, theirs = compared(policy, reference, objective, group)
         said, frozen = objective.summed(tokens, theirs)
         stated = Stated.of(group, objective.facts, said.sums, gain)
         losses = objective(said, frozen, stated)

@@ -64,7 +64,7 @@ class AdapterOff:
 
     def logps(self, examples: Sequence[Example]) -> TokenLogps:
         """Score with the adapter switched off."""
-        return _scored(self, examples)
+        return asked_now(self, examples)
 
     def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
         """Do nothing: it is asked as training goes, at the price of a forward pass."""
@@ -93,7 +93,7 @@ class OtherAdapter:
 
     def logps(self, examples: Sequence[Example]) -> TokenLogps:
         """Score with the other adapter."""
-        return _scored(self, examples)
+        return asked_now(self, examples)
 
     def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
         """Do nothing: it is asked as training goes, at the price of a forward pass."""
@@ -132,7 +132,7 @@ class FrozenCopy:
 
     def logps(self, examples: Sequence[Example]) -> TokenLogps:
         """Score with the copy."""
-        return _scored(self, examples)
+        return asked_now(self, examples)
 
     def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
         """Let go of the weights; they are loaded again when they are asked for."""
@@ -163,7 +163,7 @@ class Another:
 
     def logps(self, examples: Sequence[Example]) -> TokenLogps:
         """Score with the model."""
-        return _scored(self, examples)
+        return asked_now(self, examples)
 
     def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
         """Do nothing."""
@@ -201,6 +201,7 @@ class Nothing:
         raise TrainingError("this objective has no reference, and nobody may ask one")
 
 
-def _scored(reference: Reference, examples: Sequence[Example]) -> TokenLogps:
+def asked_now(reference: Reference, examples: Sequence[Example]) -> TokenLogps:
+    """Return what a reference says as the model that it is, whatever it has stored."""
     with reference.model() as model, torch.no_grad():
         return model.score(examples)

@@ -95,10 +95,16 @@ class Objective:
             return any(one.is_coupled for _, one in self.terms)
         return self.formula.is_coupled(self.settings)
 
+    @property
+    def asks_distributions(self) -> bool:
+        """Whether it compares whole distributions: then the reference is asked in every step, and nothing is stored."""
+        return self.formula.asks_distributions
+
     def summed(self, policy: TokenLogps, reference: TokenLogps | None) -> tuple[Logps, Logps | None]:
         """Return what is summed over the tokens of each completion, of policy and reference alike."""
         ours, theirs = self.modifiers.summed(policy, reference)
-        return ours if self.beside is None else policy.confident(ours), theirs
+        ours = ours if self.beside is None else policy.confident(ours)
+        return policy.diverging(ours) if self.asks_distributions else ours, theirs
 
     @property
     def beside(self) -> Statistic | None:
@@ -125,7 +131,7 @@ class Objective:
 
     def at_start(self, reference: Logps, stated: Stated = NOTHING_STATED) -> Losses:
         """Return the losses where the policy is its reference: what every run has to begin with."""
-        return self(reference, reference, self.with_no_gain(stated, reference))
+        return self(reference.of_itself(), reference, self.with_no_gain(stated, reference))
 
     def with_no_gain(self, stated: Stated, like: Logps) -> Stated:
         """Return what was said with the baseline of a policy that is its reference, where one is read."""

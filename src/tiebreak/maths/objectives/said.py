@@ -68,6 +68,8 @@ class Side:
     policy: Numbers
     reference: Numbers | None
     num_tokens: Int[Tensor, " examples"]
+    divergence: Numbers | None = None
+    """Σ_t KL(π_ref ‖ π) of whole distributions, nats; None where nobody asked."""
 
     @property
     def compared(self) -> Numbers:
@@ -80,6 +82,13 @@ class Side:
     def ratio(self) -> Numbers:
         """u = log π − log π_ref, nats."""
         return self.policy - self.compared
+
+    @property
+    def kl(self) -> Numbers:
+        """k = Σ_t KL(π_ref ‖ π), nats. Raises ValueError where whole distributions were not compared."""
+        if self.divergence is None:
+            raise ValueError("this objective compares whole distributions, and no divergence of them was given")
+        return self.divergence
 
     @property
     def mean_ratio(self) -> Numbers:
@@ -118,7 +127,12 @@ class Pairs:
     def of(policy: Logps, reference: Logps | None, stated: Stated = NOTHING_STATED) -> Pairs:
         """Return completions that stand pair after pair, chosen before rejected, as pairs."""
         chosen, rejected = (
-            Side(policy.sums[at::2], None if reference is None else reference.sums[at::2], policy.num_tokens[at::2])
+            Side(
+                policy.sums[at::2],
+                None if reference is None else reference.sums[at::2],
+                policy.num_tokens[at::2],
+                None if policy.divergence is None else policy.divergence[at::2],
+            )
             for at in (0, 1)
         )
         return Pairs(chosen, rejected, stated)
