@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import oracles
+from preferences import entropy
 from tiebreak.config import build_config
 from tiebreak.config.losses import SECTIONS
 from tiebreak.engine.attention import use_plain_attention
@@ -21,6 +22,7 @@ from tiebreak.progress import Silent
 from tiebreak.training.settled import check_settings
 from tiny import disturb, load, settings, token_pairs
 
+MALLOWS = Objective.of(SECTIONS["mallows"](beta=0.3))
 TDPO = Objective.of(SECTIONS["tdpo2"](beta=0.3))
 PAIRS = token_pairs(5, num_prompts=3, seed=2)
 FORMS = ["lora", "continued", "none"]
@@ -143,3 +145,46 @@ def test_a_store_that_could_hold_no_distributions_is_refused_before_a_model_is_l
     with pytest.raises(ConfigError, match=r"reference.store here: tdpo1 compares whole distributions, which no store"):
         check_settings(build_config({"loss": "tdpo1", "reference": {"store": "here"}}), Silent())
     check_settings(build_config({"loss": "tdpo1"}), Silent())
+
+
+# ------------------------------------------------------------------------------------------- the reference's entropy
+
+
+def _entropies(loaded):
+    """Of each completion, from the start's own distributions in float64."""
+    _, start = _both(loaded)
+    found = []
+    for pair in PAIRS:
+        for ids in pair.completions:
+            with torch.no_grad():
+                logits = start(input_ids=torch.tensor([[*pair.prompt_ids, *ids]])).logits[0]
+            found.append(entropy(logits[len(pair.prompt_ids) - 1 : -1].softmax(-1).tolist()))
+    return found
+
+
+def test_the_reference_s_entropy_equals_the_float64_oracle_asked_now_or_stored(loaded):
+    wanted = _entropies(loaded)
+    for afresh in (True, False):
+        said, told = MALLOWS.summed(*compared(loaded.policy, loaded.reference, MALLOWS, PAIRS, afresh=afresh))
+        assert told.entropy.tolist() == pytest.approx(wanted, rel=1e-4, abs=1e-6)
+        assert said.entropy is None and said.sums.requires_grad and not told.entropy.requires_grad
+
+
+@pytest.mark.parametrize("kind", ["lora", "none"])
+def test_a_store_holds_it_and_another_run_asks_for_nothing(kind, tiny_model, tmp_path):
+    config = settings(tiny_model, kind, loss={"name": "mallows"}, reference__store=str(tmp_path))
+    first = load(config)
+    _, told = MALLOWS.summed(*compared(first.policy, first.reference, MALLOWS, PAIRS))
+    first.reference.flush()
+    second = load(config)
+    _, again = MALLOWS.summed(*compared(second.policy, second.reference, MALLOWS, PAIRS))
+    assert (first.reference.num_asked, second.reference.num_asked) == (len(PAIRS), 0)
+    assert torch.equal(again.entropy, told.entropy) and torch.equal(again.sums, told.sums)
+    second.reference.begin(PAIRS, second.budget.cut, Silent())  # computed again, and found to be the same
+    assert second.reference.num_asked == 0
+    # Others store no entropies, and are not served rows that hold some.
+    plain = load(settings(tiny_model, kind, reference__store=str(tmp_path)))
+    assert torch.equal(plain.reference.logps(PAIRS).values, second.reference.logps(PAIRS).values)
+    assert plain.reference.num_asked == len(PAIRS)
+    _, live = MALLOWS.summed(*compared(plain.policy, plain.reference, MALLOWS, PAIRS))
+    assert torch.allclose(live.entropy, told.entropy, rtol=1e-6)

@@ -10,7 +10,8 @@ import torch
 from tiebreak.config import build_config
 from tiebreak.config.losses import SECTIONS
 from tiebreak.engine.attention import use_plain_attention
-from tiebreak.maths.objectives import Objective, Stated
+from tiebreak.engine.reference.kinds import asked_now
+from tiebreak.maths.objectives import Objective, Running, Stated
 from tiebreak.records import TokenizedThumb
 from tiny import disturb, load, settings, stated, step, token_pairs, token_thumbs
 from toys import CENTRED
@@ -26,6 +27,7 @@ OBJECTIVES["dpo, humanline"] = Objective.of(SECTIONS["dpo"](humanline=(-0.02, 0.
 OBJECTIVES["simpo, confident"] = Objective.of(SECTIONS["simpo"](confidence_weights="clamped"))
 CONFIDENT = {"terms": [{"name": "dpo", "confidence_weights": "raw"}, "bco", {"name": "sft", "weight": 0.2}]}
 OBJECTIVES["a sum, confident"] = Objective.of(build_config({"loss": CONFIDENT}).loss)
+OBJECTIVES["beta_dpo, some pairs"] = OBJECTIVES["beta_dpo"].remembering(Running(0.01, 0.02)).drawing(5)
 OBJECTIVES["hinge under chi_po"] = Objective.of(SECTIONS["hinge"](divergence="chi_po", max_reward=2.0))
 OBJECTIVES["a sum"] = Objective.of(build_config({"loss": TERMS}).loss)
 
@@ -64,12 +66,13 @@ def _apart(loaded, examples):
 def _undivided(loaded, objective):
     """The plain thing: one graph of all examples, one backward pass."""
     examples = _examples(objective)
-    said, asked = loaded.policy.score(examples, objective.beside), loaded.reference.logps(examples)
+    said = loaded.policy.score(examples, objective.beside)
+    asked = asked_now(loaded.reference, examples, objective.beside_reference)
     if objective.asks_distributions:
         said = replace(said, divergences=_apart(loaded, examples))
     policy, reference = objective.summed(said, asked)
     loaded.policy.network.zero_grad()
-    stated = Stated.of(examples, objective.facts, policy.sums)
+    stated = Stated.of(examples, objective.facts, policy.sums, draws=objective.draws)
     if objective.formula.asks_baseline:
         gain = _gain(loaded, examples)
         assert gain > 0, "a baseline of 0 would test nothing"

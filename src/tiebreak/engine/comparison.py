@@ -6,6 +6,7 @@ reference says now of all that could stand in the place of each token.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from tiebreak.engine.model import Model
@@ -30,5 +31,6 @@ def compared(
         return policy.score(examples, objective.beside, theirs), theirs.tokens
     told = None
     if objective.asks_reference:
-        told = asked_now(reference, examples) if afresh else reference.logps(examples)
+        ask = functools.partial(asked_now, reference) if afresh else reference.logps
+        told = ask(examples, objective.beside_reference)
     return policy.score(examples, objective.beside), told

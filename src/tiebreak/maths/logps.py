@@ -39,6 +39,8 @@ class Logps:
     """Mean over a completion's tokens of log π − log Σ_v π², nats, without a gradient; None where nobody asked."""
     divergence: Float[Tensor, " completions"] | None = None
     """Σ over a completion's tokens of KL(π_ref ‖ π) of the whole distribution, nats; None where nobody asked."""
+    entropy: Float[Tensor, " completions"] | None = None
+    """Mean over a completion's tokens of the distribution's entropy, as a share of log V; None where nobody asked."""
 
     def paired(self) -> PairLogps:
         """Return a view for examples of two completions each, chosen before rejected."""
@@ -64,6 +66,7 @@ class Logps:
             torch.cat([part.num_tokens for part in parts]),
             _joined([part.confidence for part in parts]),
             _joined([part.divergence for part in parts]),
+            _joined([part.entropy for part in parts]),
         )
 
 
@@ -86,6 +89,10 @@ class TokenLogps:
     def rows(self) -> tuple[Float[Tensor, " completion"], ...]:
         """Return the values of each completion."""
         return self._by_completion(self.values)
+
+    def rows_beside(self) -> tuple[Float[Tensor, " completion"], ...]:
+        """Return what a statistic says of the tokens of each completion; none where none was asked."""
+        return () if self.beside is None else self._by_completion(self.beside)
 
     def picked(self, places: Sequence[int]) -> TokenLogps:
         """Return some completions, in the order of these places."""
@@ -117,6 +124,12 @@ class TokenLogps:
             raise ValueError("of these tokens nobody asked how the whole distribution lies")
         apart = self._by_completion(self.values.detach() - self.beside)
         return replace(logps, confidence=torch.stack([row.mean() for row in apart]))
+
+    def uncertain(self, logps: Logps) -> Logps:
+        """Return sums of these completions with their entropy, where `beside` is the entropy at each token."""
+        if self.beside is None:
+            raise ValueError("of these tokens nobody asked how open it was which one follows")
+        return replace(logps, entropy=torch.stack([row.mean() for row in self._by_completion(self.beside)]))
 
     def diverging(self, logps: Logps) -> Logps:
         """Return sums of these completions with how far their distributions are from the reference's."""

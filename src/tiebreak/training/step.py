@@ -90,7 +90,7 @@ def _gradient(
     for group in groups:
         tokens, theirs = compared(policy, reference, objective, group)
         said, frozen = objective.summed(tokens, theirs)
-        stated = Stated.of(group, objective.facts, said.sums, gain)
+        stated = Stated.of(group, objective.facts, said.sums, gain, objective.draws)
         losses = objective(said, frozen, stated)
         ((_weights(group, said) * losses.losses).sum() / num).backward()  # type: ignore[no-untyped-call]
         found.append(objective.formula.metrics(losses, tokens.summed(), stated))
@@ -111,7 +111,8 @@ def _coupled_gradient(
     """
     examples = [example for group in groups for example in group]
     # Group by group, as the policy: the whole step may not fit.
-    theirs = [reference.logps(group) if objective.asks_reference else None for group in groups]
+    beside = objective.beside_reference
+    theirs = [reference.logps(group, beside) if objective.asks_reference else None for group in groups]
     with torch.no_grad():
         seen = [
             objective.summed(policy.score(group, objective.beside), their)
@@ -119,7 +120,7 @@ def _coupled_gradient(
         ]
     said = Logps.concatenated([ours for ours, _ in seen])
     frozen = Logps.concatenated([their for _, their in seen if their]) if objective.asks_reference else None
-    stated = Stated.of(examples, objective.facts, said.sums, gain)
+    stated = Stated.of(examples, objective.facts, said.sums, gain, objective.draws)
     by_sums, losses = slopes(objective, said, frozen, _weights(examples, said), stated)
     own = torch.split(by_sums / num, [sum(len(example.completions) for example in group) for group in groups])
     for group, their, slope in zip(groups, theirs, own, strict=True):

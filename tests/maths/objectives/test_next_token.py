@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -43,6 +44,18 @@ def test_a_step_tells_how_far_both_sides_are_from_the_reference(name):
 def test_what_compares_distributions_is_no_term_of_a_sum(name):
     with pytest.raises(ConfigError, match=f"{name} compares whole distributions, and is of a loss alone"):
         build_config({"loss": {"terms": [name]}})
+
+
+def test_a_reference_that_knows_what_to_say_has_a_larger_beta():
+    pair = drawn(3, num=1)[0] | {"w": -5.0, "l": -9.0, "rw": -6.0, "rl": -8.0, "nw": 1, "nl": 1}
+    loss = lambda h: objective("mallows", phi=0.5)(*as_tensors([pair | {"hw": h, "hl": h}])).losses.item()  # noqa: E731
+    for h, factor in ((math.exp(-2), 1.0), (math.exp(-6), 3.0), (1.0, 0.0)):
+        assert loss(h) == pytest.approx(math.log1p(math.exp(-0.1 * factor * 2)))
+
+
+def test_it_is_no_term_of_a_sum_either():
+    with pytest.raises(ConfigError, match="mallows reads the reference's entropy, and is of a loss alone"):
+        build_config({"loss": {"terms": ["mallows"]}})
 
 
 def test_in_a_notebook_divergences_are_given_beside_log_probabilities():

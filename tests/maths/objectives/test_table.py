@@ -41,7 +41,8 @@ def _logps(seed: int, num: int = 10) -> Logps:
     made = torch.Generator().manual_seed(seed)
     sums = -30 * torch.rand(num, generator=made, dtype=torch.float64) - 1
     counts = torch.randint(1, 9, (num,), generator=made)
-    return Logps(sums, counts, divergence=torch.rand(num, generator=made, dtype=torch.float64))
+    apart, still = (torch.rand(num, generator=made, dtype=torch.float64) for _ in range(2))
+    return Logps(sums, counts, divergence=apart, entropy=still)
 
 
 def test_the_table_and_the_configuration_name_the_same_objectives():
@@ -49,8 +50,9 @@ def test_the_table_and_the_configuration_name_the_same_objectives():
 
 
 @every_objective
-def test_the_configuration_knows_which_objectives_compare_whole_distributions(name):
+def test_the_configuration_knows_which_objectives_look_at_whole_distributions(name):
     assert SECTIONS[name].compares_distributions == OBJECTIVES[name].asks_distributions
+    assert SECTIONS[name].reads_entropy == OBJECTIVES[name].asks_entropy
 
 
 @every_objective
@@ -125,6 +127,7 @@ def test_examples_are_scored_alone_as_together_unless_the_row_says_that_they_are
                 Logps(
                     *(of[each * at : each * at + each] for of in (one.sums, one.num_tokens)),
                     divergence=one.divergence[each * at : each * at + each],
+                    entropy=one.entropy[each * at : each * at + each],
                 )
                 for one in (policy, reference)
             ),

@@ -37,7 +37,7 @@ from tiebreak.config.losses.gaps import (
     Slic,
 )
 from tiebreak.config.losses.loss import VIEWS, Loss
-from tiebreak.config.losses.next_token import Tdpo1, Tdpo2
+from tiebreak.config.losses.next_token import Mallows, Tdpo1, Tdpo2
 from tiebreak.config.losses.sides import (
     Aot,
     AotUnpaired,
@@ -60,7 +60,7 @@ from tiebreak.errors import nearest
 
 _Objective: TypeAlias = (
     Dpo | DpoNorm | Robust | Ipo | Hinge | Slic | Exo | Discopop | Odpo | RpoBackward | RpoForward | RpoSquare | RDpo
-    | Dpop | DpoShift | Simpo | AlphaDpo | Alphapo | Repo | Tdpo1 | Tdpo2
+    | Dpop | DpoShift | Simpo | AlphaDpo | Alphapo | Repo | Tdpo1 | Tdpo2 | Mallows
     | Nca | Bco | ApoZero | ApoDown | SppoHard | SppoSoft
     | CalDpo | Simper | Sft | Aot | AotUnpaired | BetaDpo | DrDpo | Kto | BcoUnpaired | ApoZeroUnpaired
     | SftUnpaired
@@ -155,6 +155,8 @@ class Term(Section):
             raise ValueError(f"{self.loss.name} remembers steps before, and is of a loss alone, not a term")
         if self.loss.compares_distributions:
             raise ValueError(f"{self.loss.name} compares whole distributions, and is of a loss alone, not a term")
+        if self.loss.reads_entropy:
+            raise ValueError(f"{self.loss.name} reads the reference's entropy, and is of a loss alone, not a term")
         for key in VIEWS:
             if getattr(self.loss, key, None) is not None:
                 raise ValueError(f"{key} is of a loss alone: terms of a sum see the same tokens")

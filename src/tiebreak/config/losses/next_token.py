@@ -26,3 +26,16 @@ class Tdpo2(WithBeta, OfPairs):
     alpha: Annotated[float, Safe(0.1, 1)] = Field(
         0.5, ge=0, description="Weight of how much further rejected has moved than chosen; 0 is DPO."
     )
+
+
+class Mallows(WithBeta, OfPairs):
+    """DPO whose beta is larger where the reference knows what to say."""
+
+    reads_entropy = True
+    name: Literal["mallows"] = "mallows"
+    beta: Beta = beta(0.1)
+    phi: Annotated[float, Safe(0.1, 1)] = Field(
+        0.29,
+        gt=0,
+        description="Scale of −log H, H the reference's entropy / log V; one over the usual −log H.",
+    )

@@ -27,6 +27,13 @@ def tdpo2(pairs: Pairs, *, beta: float, alpha: float) -> Losses:
     return _apart(pairs, beta, alpha * (pairs.rejected.kl - pairs.chosen.kl.detach()))
 
 
+def mallows(pairs: Pairs, *, beta: float, phi: float) -> Losses:
+    """ψ(−φ log H · βD) with H the reference's entropy / log V, the mean over tokens, then over both completions."""
+    gap = pairs.gap(beta)
+    dispersion = -phi * ((pairs.chosen.entropy + pairs.rejected.entropy) / 2).log()
+    return Losses.of_pairs(links.logistic(dispersion * gap), *pairs.rewards(beta))
+
+
 def _apart(pairs: Pairs, beta: float, further: Numbers) -> Losses:
     """Return ψ(βD − β · further), with both divergences for whoever watches them."""
     found = Losses.of_pairs(links.logistic(pairs.gap(beta) - beta * further), *pairs.rewards(beta))
@@ -50,5 +57,13 @@ ROWS = {
         "Too large an alpha holds the policy where it is: loss stays near 0.693 and kl/rejected near 0. Too small, it "
         "is dpo: kl/rejected runs ahead of kl/chosen and answers loop (answers/repetition).",
         asks_distributions=True,
+    ),
+    "mallows": Formula(
+        mallows,
+        "Chen et al. 2024 (2405.14953), MallowsPO-θ",
+        "Some prompts have one right answer and others many: pairs of the former count with a larger beta.",
+        "phi times the mean of −log H should be near 1: far below, loss hardly falls and rewards/margins grow without "
+        "end. A reference that is certain of each token makes one pair rule its step: grad_norm leaps.",
+        asks_entropy=True,
     ),
 }

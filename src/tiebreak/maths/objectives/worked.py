@@ -76,6 +76,8 @@ class WorkedObjective:
         rejected_confidences: Sequence[float] | Tensor | None = None,
         chosen_divergences: Sequence[float] | Tensor | None = None,
         rejected_divergences: Sequence[float] | Tensor | None = None,
+        chosen_entropies: Sequence[float] | Tensor | None = None,
+        rejected_entropies: Sequence[float] | Tensor | None = None,
     ) -> Worked:
         """Return losses and rewards of pairs, of what policy (`chosen`, `rejected`) and reference say of them (nats).
 
@@ -86,7 +88,8 @@ class WorkedObjective:
         those of every token, which count themselves. `soft_labels` (0..1), `margins` (differences of scores),
         `chosen_win_rates` and `rejected_win_rates` (0..1) are read by objectives that ask for them, confidences where
         `confidence_weights` are set: of a completion the mean over its tokens of log π − log Σ_v π² (nats), divergences
-        where whole distributions are compared: the sum over its tokens of KL(π_ref ‖ π), nats. `weights`
+        where whole distributions are compared: the sum over its tokens of KL(π_ref ‖ π), nats, entropies where they are
+        read: the mean over its tokens of the reference's entropy / log V. `weights`
         (1 by default) multiply the loss of a pair in the mean. Lists are taken as float64, tensors keep dtype and
         graph. Raises ValueError where something is missing that the objective reads, or numbers of pairs differ.
         """
@@ -98,6 +101,8 @@ class WorkedObjective:
         good, num = (places < len(chosen), len(like)) if apart else (places % 2 == 0, len(like) // 2)
         sure, far = _both(chosen_confidences, rejected_confidences), _both(chosen_divergences, rejected_divergences)
         policy = replace(policy, confidence=_paired(sure, like, num), divergence=_paired(far, like, num))
+        open_ = _both(chosen_entropies, rejected_entropies)
+        reference = reference and replace(reference, entropy=_paired(open_, like, num))
         facts = (soft_labels, margins, chosen_win_rates, rejected_win_rates)
         _refuse_unread(self.objective, facts, baseline)
         _refuse_outside(*facts, weights=weights, baseline=baseline, counts=counts)
