@@ -27,6 +27,9 @@ def drawn(seed: int, num: int = 7) -> list[dict[str, float]]:
             | {"margin": draw.uniform(0.2, 3), "soft": draw.random(), "pw": draw.random(), "pl": draw.random()}
             | {"z": 0.7}
         )
+    for pair in pairs:
+        pair |= {"kw": draw.uniform(0, 9), "kl": draw.uniform(0, 9)}
+        pair |= {"hw": draw.uniform(0.01, 0.9), "hl": draw.uniform(0.01, 0.9)}
     return pairs
 
 
@@ -37,5 +40,8 @@ def as_tensors(pairs, dtype=torch.float64, name: str = "") -> tuple[Logps, Logps
     if name and OBJECTIVES[name].learns_from is TokenizedThumb:
         stated = Stated(liked=torch.tensor([1.0, 0.0] * len(pairs), dtype=dtype), baseline=flat("z")[0])
     else:
-        stated = Stated(flat("soft"), flat("margin"), flat("pw"), flat("pl"))
-    return Logps(flat("w", "l"), counts), Logps(flat("rw", "rl"), counts), stated
+        luck = flat("g") if "g" in pairs[0] else None
+        stated = Stated(flat("soft"), flat("margin"), flat("pw"), flat("pl"), luck=luck)
+    apart = flat("kw", "kl") if all("kw" in pair for pair in pairs) else None
+    still = flat("hw", "hl") if all("hw" in pair for pair in pairs) else None
+    return Logps(flat("w", "l"), counts, divergence=apart), Logps(flat("rw", "rl"), counts, entropy=still), stated

@@ -180,6 +180,42 @@ def differentiable_logp(model: torch.nn.Module, prompt: Sequence[int], completio
     return total  # type: ignore[return-value]
 
 
+def sequential_kl(
+    reference: Sequence[Sequence[float]], policy: Sequence[Sequence[float]], num_prompt: int, length: int
+) -> float:
+    """Zeng et al. 2024 (TDPO): Σ over completion tokens t of Σ_v π_ref(v|<t) log(π_ref(v|<t) / π(v|<t)), of logits."""
+    total = 0.0
+    for t in range(num_prompt, length):
+        theirs, ours = reference[t - 1], policy[t - 1]
+        parts = [math.log(sum(math.exp(value - max(row)) for value in row)) + max(row) for row in (theirs, ours)]
+        for one, other in zip(theirs, ours, strict=True):
+            total += math.exp(one - parts[0]) * ((one - parts[0]) - (other - parts[1]))
+    return total
+
+
+def sequential_kl_slope(reference: Sequence[float], policy: Sequence[float]) -> list[float]:
+    """By the policy's logits of one token: softmax π − softmax π_ref."""
+    shares = []
+    for row in (reference, policy):
+        total = sum(math.exp(value - max(row)) for value in row)
+        shares.append([math.exp(value - max(row)) / total for value in row])
+    return [ours - theirs for theirs, ours in zip(*shares, strict=True)]
+
+
+def differentiable_kl(
+    model: torch.nn.Module, reference: torch.nn.Module, prompt: Sequence[int], completion: Sequence[int]
+) -> torch.Tensor:
+    """The same of one unpadded sequence, with a graph of the model."""
+    ids = torch.tensor([[*prompt, *completion]])
+    with torch.no_grad():
+        theirs = torch.log_softmax(reference(input_ids=ids).logits[0], -1)
+    ours = torch.log_softmax(model(input_ids=ids).logits[0], -1)
+    total: torch.Tensor | float = 0.0
+    for t in range(len(prompt), ids.shape[1]):
+        total = total + (theirs[t - 1].exp() * (theirs[t - 1] - ours[t - 1])).sum()
+    return total  # type: ignore[return-value]
+
+
 def slope(function: Callable[[float], float], at: float, width: float = 1e-5) -> float:
     """Central difference."""
     return (function(at + width) - function(at - width)) / (2 * width)

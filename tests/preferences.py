@@ -4,6 +4,8 @@ An example is a dictionary: `w`, `l` and `rw`, `rl` (log-probabilities of chosen
 and reference), `nw`, `nl` (tokens), and what annotators said: `margin`, `soft`, `pw`, `pl` (win rates). An oracle takes
 the examples of a step and gives one number: the mean over them, or the loss of the step. Objectives of completions on
 their own take both sides of each example, chosen as good and rejected as bad, and `z`, the baseline of the step.
+`hw`, `hl` are the reference's mean next-token entropies as shares of log V; `kw`, `kl` are how far whole distributions
+of both sides are from the reference's, nats, summed over tokens.
 """
 
 from __future__ import annotations
@@ -139,13 +141,30 @@ def dr_dpo(pairs: Sequence[Pair], beta: float, beta_prime: float) -> float:
     return -beta_prime * math.log(sum(fits) / len(fits))
 
 
+def kept(pairs: Sequence[Pair], share: float, before: float, spread: float) -> list[int]:
+    """Places of the pairs that β-DPO's filter keeps: one after the other, each time that of the largest log-weight with
+    its own Gumbel number `g`; all where nothing was drawn.
+    """
+    left = list(range(len(pairs)))
+    if "g" not in pairs[0]:
+        return left
+    found: list[int] = []
+    while len(found) < max(1, int(len(pairs) * share + 1e-9)):
+        best = max(left, key=lambda at: pairs[at]["g"] - ((gap(pairs[at]) - before) / spread) ** 2 / 2)
+        found.append(best)
+        left.remove(best)
+    return found
+
+
 def beta_dpo(
-    pairs: Sequence[Pair], beta: float, alpha: float, before: float = 0.0, shift: Sequence[Pair] | None = None
-) -> float:
-    """`before`: M_0. `shift`: the examples that β_t is of, as in `bco`."""
+    pairs: Sequence[Pair], beta: float, alpha: float, kept_share: float, before: float = 0.0, spread: float = 1e-3,
+    shift: Sequence[Pair] | None = None,
+) -> float:  # fmt: skip
+    """`before`, `spread`: M_0 and σ. `shift`: the examples that β_t and what is kept are of, as in `bco`."""
     seen = pairs if shift is None else shift
-    own = max(1e-3, beta * (1 + alpha * (sum(gap(p) for p in seen) / len(seen) - before)))
-    return sum(psi(own * gap(p)) for p in pairs) / len(pairs)
+    places = kept(seen, kept_share, before, spread)
+    own = max(1e-3, beta * (1 + alpha * (sum(gap(seen[at]) for at in places) / len(places) - before)))
+    return sum(psi(own * gap(pairs[at])) for at in places) / len(places)
 
 
 def alpha_dpo(
@@ -219,6 +238,9 @@ ORACLES: dict[str, Callable[..., float]] = {
     "simpo": each(simpo),
     "alpha_dpo": alpha_dpo,
     "alphapo": each(alphapo),
+    "mallows": each(lambda p, beta, phi: psi(-phi * math.log((p["hw"] + p["hl"]) / 2) * beta * gap(p))),
+    "tdpo1": each(lambda p, beta: psi(beta * gap(p) - beta * (p["kl"] - p["kw"]))),
+    "tdpo2": each(lambda p, beta, alpha: psi(beta * gap(p) - alpha * beta * (p["kl"] - p["kw"]))),
     "repo": each(lambda p, gamma: max(0.0, gamma - (a_w(p) - a_l(p)))),
     "nca": each(nca),
     "bco": bco,
@@ -257,6 +279,12 @@ def confidence(logps: Sequence[float], distributions: Sequence[Sequence[float]])
     """Mean over tokens of log π − log Σ_v π²: of the token that follows, and of the distribution that it is from."""
     apart = [one - math.log(sum(p * p for p in all_of)) for one, all_of in zip(logps, distributions, strict=True)]
     return sum(apart) / len(apart)
+
+
+def entropy(distributions: Sequence[Sequence[float]]) -> float:
+    """Mean over tokens of −Σ_v p log p / log V. Chen et al. 2024 (MallowsPO)."""
+    each = [-sum(p * math.log(p) for p in all_of if p > 0) / math.log(len(all_of)) for all_of in distributions]
+    return sum(each) / len(each)
 
 
 def tokens_gap(p: Mapping[str, Sequence[float]], view: str, setting: Any) -> float:

@@ -51,6 +51,8 @@ SYMBOLS = {
     "bco_weight": "w_2",
     "desirable_weight": r"\lambda_D",
     "undesirable_weight": r"\lambda_U",
+    "phi": r"\varphi",
+    "kept_share": r"\kappa",
 }
 
 
@@ -82,5 +84,5 @@ def test_a_formula_has_every_setting_of_its_objective_in_it_and_its_own_symbols_
     asked = {key: SYMBOLS[key] if isinstance(SYMBOLS[key], tuple) else (SYMBOLS[key],) for key in own}
     assert [key for key, symbols in asked.items() if not any(symbol in one.tex for symbol in symbols)] == []
     allowed = " ".join(symbol for symbols in asked.values() for symbol in symbols)
-    letters = set(re.findall(r"\\(?:alpha|beta|gamma|delta|varepsilon|eta|tau|lambda)", one.tex))
+    letters = set(re.findall(r"\\(?:alpha|beta|gamma|delta|varepsilon|eta|tau|lambda|varphi|kappa)", one.tex))
     assert letters <= set(re.findall(r"\\[a-z]+", allowed))

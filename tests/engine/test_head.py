@@ -9,7 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import oracles
 from tiebreak.engine import head as under_test
-from tiebreak.engine.head import Head, plain_beside, plain_token_logps, token_logps, token_logps_beside
+from tiebreak.engine.head import Head, divergences, plain_beside, plain_token_logps, token_logps, token_logps_beside
+from tiebreak.errors import ModelError
 from tiebreak.maths.distributions import log_collision
 
 ROWS, TIME, VOCABULARY = 3, 7, 5
@@ -269,8 +270,8 @@ def test_targets_of_other_positions_are_refused():
 def test_a_statistic_of_each_distribution_comes_from_the_same_pass_and_changes_nothing(trained, memory):
     hidden, targets, head, gradient = _inputs(trained=trained)
     plain = token_logps(hidden, targets, head)
-    found, beside = token_logps_beside(hidden, targets, head, log_collision)
-    assert torch.equal(found, plain) and not beside.requires_grad
+    found, beside, apart = token_logps_beside(hidden, targets, head, log_collision)
+    assert torch.equal(found, plain) and not beside.requires_grad and apart is None
     logits = hidden.detach().double() @ head.weight.detach().double().T + head.bias.detach().double()
     _assert_near(beside.double(), logits.softmax(-1).square().sum(-1).log(), 1e-5)
     found.backward(gradient)
@@ -290,3 +291,78 @@ def test_of_logits_it_is_that_of_the_scored_positions_row_after_row():
     ]
     assert found.double().exp().tolist() == pytest.approx(wanted, rel=1e-6)
     assert not found.requires_grad
+
+
+# ------------------------------------------------------------------------------- how far distributions are from others
+
+
+def _others(seed=7):
+    draw = torch.Generator().manual_seed(seed)
+    logps = torch.randn(SCORED, WORDS, generator=draw).log_softmax(-1)
+    return logps, lambda part: logps[part].clone()
+
+
+@pytest.mark.parametrize("settings", HEADS.values(), ids=HEADS)
+@pytest.mark.parametrize("trained", [False, True], ids=["frozen", "trained"])
+def test_divergences_have_the_values_and_all_gradients_of_float64_beside_those_of_log_probabilities(
+    trained, settings, memory
+):
+    hidden, targets, head, gradient = _inputs(trained=trained, **settings)
+    theirs, others = _others()
+    found, _, apart = token_logps_beside(hidden, targets, head, None, others)
+    second = gradient.flip(0) + 0.3
+    (found * gradient + apart * second).sum().backward()
+    wide = [x.detach().double().requires_grad_() for x in (hidden, head.weight, head.bias)]
+    logits = head.scale * (wide[0] @ wide[1].T + wide[2])
+    logits = logits if head.softcap is None else head.softcap * torch.tanh(logits / head.softcap)
+    own, exact = logits.log_softmax(-1), theirs.double()
+    kl = (exact.exp() * (exact - own)).sum(-1)
+    picked = own[torch.arange(SCORED), targets]
+    (picked * gradient.double() + kl * second.double()).sum().backward()
+    _assert_near(apart.detach(), kl.detach())
+    _assert_near(hidden.grad, wide[0].grad)
+    if trained:
+        _assert_near(head.weight.grad, wide[1].grad)
+        _assert_near(head.bias.grad, wide[2].grad)
+
+
+def test_the_divergence_and_its_slope_by_logits_are_those_of_the_loop():
+    theirs, _ = _others()
+    logits = torch.randn(SCORED, WORDS, generator=torch.Generator().manual_seed(3)).requires_grad_()
+    found = divergences(theirs, logits.log_softmax(-1))
+    found.sum().backward()
+    for place in range(SCORED):
+        both = theirs[place].double().tolist(), logits[place].detach().double().tolist()
+        assert found[place].item() == pytest.approx(oracles.sequential_kl([both[0]], [both[1]], 1, 2), rel=1e-5)
+        assert logits.grad[place].tolist() == pytest.approx(oracles.sequential_kl_slope(*both), abs=1e-6)
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["frozen", "trained"])
+def test_of_its_own_distributions_a_head_is_not_apart_and_nothing_pulls(trained, chunk):
+    hidden, targets, head, _ = _inputs(trained=trained)
+    own = head.logits(hidden.detach()).log_softmax(-1).detach()
+    _, _, apart = token_logps_beside(hidden, targets, head, None, lambda part: own[part].clone())
+    assert apart.abs().max() < 1e-6
+    apart.sum().backward()
+    assert hidden.grad.abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["frozen", "trained"])
+def test_nor_are_they_of_more_than_one_chunk_where_distributions_are_compared(trained, monkeypatch):
+    monkeypatch.setattr(under_test, "CHUNK", 4)
+    hidden, targets, head, gradient = _inputs(trained=trained)
+    theirs, _ = _others()
+    with _LargestProduct() as seen:
+        found, _, apart = token_logps_beside(hidden, targets, head, None, lambda part: theirs[part].clone())
+        (found * gradient + apart).sum().backward()
+    assert 4 <= seen.rows < SCORED
+
+
+def test_what_the_reference_never_writes_adds_nothing():
+    theirs = torch.tensor([[0.0, -torch.inf]])
+    assert divergences(theirs, torch.tensor([[-1.0, -torch.inf]])).tolist() == [1.0]
+
+
+def test_distributions_over_other_vocabularies_are_refused_in_one_line():
+    with pytest.raises(ModelError, match="the reference has 17 tokens in its vocabulary and the policy 16"):
+        divergences(torch.zeros(3, 17), torch.zeros(3, 16))

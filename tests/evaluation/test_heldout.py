@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import oracles
+from tiebreak.engine.comparison import compared
 from tiebreak.engine.scorer import PlainScorer
 from tiebreak.evaluation.heldout import HeldoutPairs, Probe, probe_steps
 from tiebreak.evaluation.kept import KeptRows
@@ -153,3 +155,21 @@ def test_a_probe_is_due_before_the_first_step_too_unless_none_is_wanted(tiny_mod
     config = settings(tiny_model, evaluation__probes=probes)
     probe = Probe(None, config.evaluation, 10)
     assert [step for step in range(11) if probe.due(step)] == due
+
+
+@pytest.mark.parametrize("layout", ["auto", "plain"])
+@pytest.mark.parametrize("kind", ["lora", "none"])
+def test_where_whole_distributions_are_compared_evidence_holds_what_they_cost(kind, layout, tiny_model):
+    config = settings(tiny_model, kind, loss={"name": "tdpo2", "beta": 0.3, "alpha": 0.5}, model__layout=layout)
+    start = _heldout(load(config), config).evidence()
+    assert [row.loss for row in start] == pytest.approx([math.log(2)] * len(PAIRS), abs=1e-6)
+    assert [row.loss_at_start for row in start] == pytest.approx([math.log(2)] * len(PAIRS), abs=1e-6)
+    loaded, found = disturb(load(config)), []
+    for pair, row in zip(PAIRS, _heldout(loaded, config).evidence(), strict=True):
+        said, _ = Objective.of(config.loss).summed(
+            *compared(loaded.policy, loaded.reference, Objective.of(config.loss), [pair])
+        )
+        chosen, rejected = said.divergence.tolist()
+        found.append(0.3 * row.logratio_gap - 0.5 * 0.3 * (rejected - chosen))
+        assert row.loss == pytest.approx(-oracles.log_sigmoid(found[-1]), rel=1e-4)
+        assert row.margin == pytest.approx(0.3 * row.logratio_gap, abs=1e-4)

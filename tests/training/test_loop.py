@@ -237,6 +237,22 @@ def test_what_an_objective_remembers_moves_once_a_step_and_is_the_same_after_a_k
     assert same(weights(resumed.loaded.policy.network), weights(whole.loaded.policy.network))
 
 
+def test_how_a_step_is_cut_does_not_change_which_of_its_pairs_are_kept(tiny_model, tmp_path):
+    config = settings(tiny_model, loss={"name": "beta_dpo"}, **TWICE | {"training__pairs_per_step": 5})
+    whole = run(config, PAIRS, tmp_path / "whole")
+    keeping = {"name": "beta_dpo", "kept_share": 1.0}
+    every = run(
+        settings(tiny_model, loss=keeping, **TWICE | {"training__pairs_per_step": 5}), PAIRS, tmp_path / "every"
+    )
+    assert [row["loss"] for row in whole.rows()] != [row["loss"] for row in every.rows()]
+    cut = settings(
+        tiny_model, loss={"name": "beta_dpo"}, **TWICE | {"training__pairs_per_step": 5, "training__token_budget": 16}
+    )
+    pieces = run(cut, PAIRS, tmp_path / "pieces")
+    for one, two in zip(whole.rows(), pieces.rows(), strict=True):
+        assert one["loss"] == pytest.approx(two["loss"], rel=1e-3)
+
+
 # ------------------------------------------------------------------------------------------------------- stopping early
 
 

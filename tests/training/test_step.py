@@ -9,7 +9,9 @@ import torch
 
 from tiebreak.config import build_config
 from tiebreak.config.losses import SECTIONS
-from tiebreak.maths.objectives import Objective, Stated
+from tiebreak.engine.attention import use_plain_attention
+from tiebreak.engine.reference.kinds import asked_now
+from tiebreak.maths.objectives import Objective, Running, Stated
 from tiebreak.records import TokenizedThumb
 from tiny import disturb, load, settings, stated, step, token_pairs, token_thumbs
 from toys import CENTRED
@@ -25,6 +27,7 @@ OBJECTIVES["dpo, humanline"] = Objective.of(SECTIONS["dpo"](humanline=(-0.02, 0.
 OBJECTIVES["simpo, confident"] = Objective.of(SECTIONS["simpo"](confidence_weights="clamped"))
 CONFIDENT = {"terms": [{"name": "dpo", "confidence_weights": "raw"}, "bco", {"name": "sft", "weight": 0.2}]}
 OBJECTIVES["a sum, confident"] = Objective.of(build_config({"loss": CONFIDENT}).loss)
+OBJECTIVES["beta_dpo, some pairs"] = OBJECTIVES["beta_dpo"].remembering(Running(0.01, 0.02)).drawing(5)
 OBJECTIVES["hinge under chi_po"] = Objective.of(SECTIONS["hinge"](divergence="chi_po", max_reward=2.0))
 OBJECTIVES["a sum"] = Objective.of(build_config({"loss": TERMS}).loss)
 
@@ -47,14 +50,29 @@ def _gain(loaded, thumbs):
     return max(total / len(thumbs), 0.0)
 
 
+def _apart(loaded, examples):
+    """KL of each token's whole distribution, one completion at a time, through the networks' own heads."""
+    rows = [
+        (torch.tensor([[*example.prompt_ids, *ids]]), len(ids)) for example in examples for ids in example.completions
+    ]
+    with loaded.reference.model() as frozen, torch.no_grad():
+        use_plain_attention(frozen.network)
+        theirs = [frozen.network(input_ids=ids).logits[0, -num - 1 : -1].log_softmax(-1) for ids, num in rows]
+    use_plain_attention(loaded.policy.network)
+    ours = [loaded.policy.network(input_ids=ids).logits[0, -num - 1 : -1].log_softmax(-1) for ids, num in rows]
+    return torch.cat([(one.exp() * (one - two)).sum(-1) for one, two in zip(theirs, ours, strict=True)])
+
+
 def _undivided(loaded, objective):
     """The plain thing: one graph of all examples, one backward pass."""
     examples = _examples(objective)
-    policy, reference = objective.summed(
-        loaded.policy.score(examples, objective.beside), loaded.reference.logps(examples)
-    )
+    said = loaded.policy.score(examples, objective.beside)
+    asked = asked_now(loaded.reference, examples, objective.beside_reference)
+    if objective.asks_distributions:
+        said = replace(said, divergences=_apart(loaded, examples))
+    policy, reference = objective.summed(said, asked)
     loaded.policy.network.zero_grad()
-    stated = Stated.of(examples, objective.facts, policy.sums)
+    stated = Stated.of(examples, objective.facts, policy.sums, draws=objective.draws)
     if objective.formula.asks_baseline:
         gain = _gain(loaded, examples)
         assert gain > 0, "a baseline of 0 would test nothing"
@@ -88,7 +106,7 @@ def test_a_step_equals_the_undivided_one(objective, budget, layout, tiny_model):
     _step_equals_the_undivided_one(loaded, config, objective)
 
 
-@pytest.mark.parametrize("name", ["dpo", "aot", "bco", "kto", "bco_unpaired"])
+@pytest.mark.parametrize("name", ["dpo", "aot", "bco", "kto", "bco_unpaired", "tdpo2"])
 def test_so_it_does_where_all_weights_train_and_where_it_is_one_piece(name, tiny_model):
     for budget in (50, 100_000):
         config = settings(tiny_model, "none", training__token_budget=budget, training__max_grad_norm=1e9)

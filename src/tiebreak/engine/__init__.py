@@ -13,7 +13,7 @@ adapters       which layers of a model get a new one          positions      how
 stretching     positions that hang on the longest row         noise          of a base model, off where it is noise
 merging        an adapter added into its base model, proven
 provenance     what a base model says of itself: hub name, licence
-baseline       what was gained on other prompts
+baseline       what was gained on other prompts               comparison     policy and reference, asked of the same
 features       hidden states of completions           classifier     a reward model: one number for a conversation
 reference/     the frozen side                                answers/       answers to prompts
 """

@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tiebreak.engine.products import times_weight
-from tiebreak.maths.distributions import Statistic
+from tiebreak.errors import ModelError
+from tiebreak.maths.distributions import Statistic, divergence
 
 CHUNK = 128
 """Scored positions whose logits are held at once."""
@@ -28,6 +29,8 @@ KEPT_BYTES = 256 * 2**20
 
 Passing = Callable[[slice, Tensor], None]
 """Is shown the log-probabilities of some scored positions, as they pass by."""
+Others = Callable[[slice], Tensor]
+"""Returns what another model says at some scored positions: log-probabilities [positions, vocabulary]."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,13 @@ class Head:
         if self.scale != 1.0:
             logits = logits.mul_(self.scale)
         return logits if self.softcap is None else logits.div_(self.softcap).tanh_().mul_(self.softcap)
+
+    def of(self, dtype: torch.dtype) -> Head:
+        """Return the head for hidden states of a dtype."""
+        if self.weight.dtype == dtype:
+            return self
+        bias = None if self.bias is None else self.bias.to(dtype)
+        return replace(self, weight=self.weight.to(dtype), bias=bias)
 
 
 def head_of(model: Any) -> Head | None:
@@ -69,15 +79,18 @@ def token_logps(
 
 
 def token_logps_beside(
-    hidden: Float[Tensor, "scored hidden"], targets: Int[Tensor, " scored"], head: Head, statistic: Statistic | None
-) -> tuple[Float[Tensor, " scored"], Float[Tensor, " scored"] | None]:
-    """Return `token_logps`, and what a statistic says of each whole distribution: fp32, without a gradient.
+    hidden: Float[Tensor, "scored hidden"],
+    targets: Int[Tensor, " scored"],
+    head: Head,
+    statistic: Statistic | None,
+    others: Others | None = None,
+) -> tuple[Float[Tensor, " scored"], Float[Tensor, " scored"] | None, Float[Tensor, " scored"] | None]:
+    """Return `token_logps`; what a statistic says of each whole distribution, fp32, without a gradient; and KL(others ‖
+    own) of each, with the gradients that log-probabilities have.
 
-    The statistic sees the distributions while they are there, so nothing is computed twice.
+    All of them see the distributions while they are there, so nothing is computed twice.
     """
-    if head.weight.dtype != hidden.dtype:
-        bias = None if head.bias is None else head.bias.to(hidden.dtype)
-        head = replace(head, weight=head.weight.to(hidden.dtype), bias=bias)
+    head = head.of(hidden.dtype)
     beside = None if statistic is None else hidden.new_empty(len(targets), dtype=torch.float32)
 
     def passing(part: slice, logps: Tensor) -> None:
@@ -87,12 +100,14 @@ def token_logps_beside(
     needs_grad = torch.is_grad_enabled()
     trained = head.weight.requires_grad or (head.bias is not None and head.bias.requires_grad)
     if not needs_grad or not trained:
-        found: Tensor = _FrozenHead.apply(  # type: ignore[no-untyped-call]
-            hidden, targets, head, needs_grad and hidden.requires_grad, passing
+        found, *apart = _FrozenHead.apply(  # type: ignore[no-untyped-call]
+            hidden, targets, head, needs_grad and hidden.requires_grad, passing, others
         )
     else:
-        found = _TrainedHead.apply(hidden, head.weight, head.bias, targets, head, passing)  # type: ignore[no-untyped-call]
-    return found, beside
+        found, *apart = _TrainedHead.apply(  # type: ignore[no-untyped-call]
+            hidden, head.weight, head.bias, targets, head, passing, others
+        )
+    return found, beside, apart[0] if apart else None
 
 
 def plain_token_logps(
@@ -123,48 +138,98 @@ def plain_beside(
     return torch.cat([statistic(scored[part].float().log_softmax(-1)) for part in _chunks(len(scored))])
 
 
+def plain_distributions(
+    logits: Float[Tensor, "rows kept vocabulary"], completion_mask: Bool[Tensor, "rows time"], first: int
+) -> Float[Tensor, "scored vocabulary"]:
+    """Return the log-probabilities of all that could stand at each scored position, row after row."""
+    return logits[completion_mask[:, first + 1 :]].float().log_softmax(-1)
+
+
+def divergences(
+    others: Float[Tensor, "scored vocabulary"], own: Float[Tensor, "scored words"]
+) -> Float[Tensor, " scored"]:
+    """Return KL(others ‖ own) of each distribution; raises ModelError where they are not of the same tokens."""
+    if others.shape != own.shape:
+        raise ModelError(
+            f"the reference has {others.shape[-1]} tokens in its vocabulary and the policy {own.shape[-1]}: their "
+            "whole distributions, which this loss compares, are not of the same tokens"
+        )
+    return divergence(others, own)
+
+
 def _chunks(num: int) -> Iterator[slice]:
     for start in range(0, num, CHUNK):
         yield slice(start, start + CHUNK)
 
 
-def _slopes(logps: Tensor, logits: Tensor, targets: Tensor, head: Head) -> Tensor:
-    """Return d log p(target) / d (product of hidden state and weight), overwriting `logps`: onehot − p, chained."""
-    slopes = logps.exp_().neg_()
+def _slopes(logps: Tensor, logits: Tensor, targets: Tensor, head: Head, theirs: Tensor | None) -> list[Tensor]:
+    """Return derivatives by the product of hidden state and weight, overwriting both log-probabilities.
+
+    Of log p(target): onehot − p, chained; and of KL(q ‖ p), where q is given as `theirs`: p − q, chained.
+    """
+    shares = logps.exp_()
+    apart = [] if theirs is None else [shares - theirs.exp_()]
+    slopes = shares.neg_()
     slopes.scatter_add_(1, targets.unsqueeze(1), torch.ones_like(targets, dtype=slopes.dtype).unsqueeze(1))
-    if head.softcap is not None:
-        slopes.mul_(1 - (logits / head.softcap).square_())
-    return slopes if head.scale == 1.0 else slopes.mul_(head.scale)
+    for one in (found := [slopes, *apart]):
+        if head.softcap is not None:
+            one.mul_(1 - (logits / head.softcap).square_())
+        if head.scale != 1.0:
+            one.mul_(head.scale)
+    return found
 
 
-def _picked(logps: Tensor, targets: Tensor) -> Tensor:
-    return logps.gather(1, targets.unsqueeze(1)).squeeze(1)
+def _told(logps: Tensor, targets: Tensor, theirs: Tensor | None) -> list[Tensor]:
+    """Return the numbers of some scored positions whose derivatives are `_slopes`."""
+    found = [logps.gather(1, targets.unsqueeze(1)).squeeze(1)]
+    if theirs is not None:
+        found.append(divergences(theirs, logps))
+    return found
 
 
 class _FrozenHead(torch.autograd.Function):
-    """Two products: the logits, and the gradient of each log-probability by its hidden state."""
+    """Two products: the logits, and the gradient of each log-probability by its hidden state; with others, four."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, targets: Tensor, head: Head, needs_grad: bool, passing: Passing) -> Tensor:
-        found = hidden.new_empty(len(targets), dtype=torch.float32)
-        slopes_by_hidden = torch.empty_like(hidden) if needs_grad else None
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        targets: Tensor,
+        head: Head,
+        needs_grad: bool,
+        passing: Passing,
+        others: Others | None,
+    ) -> tuple[Tensor, ...]:
+        found = _empty(targets, others)
+        slopes_by_hidden = [torch.empty_like(hidden) for _ in found] if needs_grad else []
         for part in _chunks(len(targets)):
             logits = head.logits(hidden[part])
             logps = logits.log_softmax(-1)
-            found[part] = _picked(logps, targets[part])
+            theirs = None if others is None else others(part)
+            for numbers, told in zip(found, _told(logps, targets[part], theirs), strict=True):
+                numbers[part] = told
             passing(part, logps)
-            if slopes_by_hidden is not None:
-                slopes = _slopes(logps, logits, targets[part], head)
-                slopes_by_hidden[part] = times_weight(slopes.to(hidden.dtype), head.weight.T)
-        if slopes_by_hidden is not None:
-            ctx.save_for_backward(slopes_by_hidden)
+            if needs_grad:
+                for by_hidden, slopes in zip(
+                    slopes_by_hidden, _slopes(logps, logits, targets[part], head, theirs), strict=True
+                ):
+                    by_hidden[part] = times_weight(slopes.to(hidden.dtype), head.weight.T)
+        ctx.save_for_backward(*slopes_by_hidden)
         return found
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        (slopes_by_hidden,) = ctx.saved_tensors
-        return slopes_by_hidden * gradient.unsqueeze(1).to(slopes_by_hidden.dtype), None, None, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        first, *more = (
+            by_hidden * gradient.unsqueeze(1).to(by_hidden.dtype)
+            for by_hidden, gradient in zip(ctx.saved_tensors, gradients, strict=True)
+        )
+        return sum(more, first), None, None, None, None, None
+
+
+def _empty(targets: Tensor, others: Others | None) -> tuple[Tensor, ...]:
+    """Return room for log-probabilities, and for divergences where there are others to differ from."""
+    return tuple(targets.new_empty(len(targets), dtype=torch.float32) for _ in range(1 if others is None else 2))
 
 
 class _TrainedHead(torch.autograd.Function):
@@ -179,38 +244,45 @@ class _TrainedHead(torch.autograd.Function):
         targets: Tensor,
         head: Head,
         passing: Passing,
-    ) -> Tensor:
-        found = hidden.new_empty(len(targets), dtype=torch.float32)
-        kept: dict[int, Tensor] = {}
-        affordable = KEPT_BYTES // (4 * weight.shape[0] * CHUNK)
+        others: Others | None,
+    ) -> tuple[Tensor, ...]:
+        found = _empty(targets, others)
+        kept: dict[int, list[Tensor]] = {}
+        affordable = KEPT_BYTES // (4 * weight.shape[0] * CHUNK * len(found))
         for part in _chunks(len(targets)):
             logits = head.logits(hidden[part])
             logps = logits.log_softmax(-1)
-            found[part] = _picked(logps, targets[part])
+            theirs = None if others is None else others(part)
+            for numbers, told in zip(found, _told(logps, targets[part], theirs), strict=True):
+                numbers[part] = told
             passing(part, logps)
             if len(kept) < affordable:
-                kept[part.start] = _slopes(logps, logits, targets[part], head)
-        ctx.save_for_backward(hidden, weight, *(() if bias is None else (bias,)), targets, *kept.values())
-        ctx.head, ctx.kept_at, ctx.has_bias = head, list(kept), bias is not None
+                kept[part.start] = _slopes(logps, logits, targets[part], head, theirs)
+        every = [slopes for both in kept.values() for slopes in both]
+        ctx.save_for_backward(hidden, weight, *(() if bias is None else (bias,)), targets, *every)
+        ctx.head, ctx.kept_at, ctx.has_bias, ctx.others = head, list(kept), bias is not None, others
         return found
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, *rest = ctx.saved_tensors
         bias = rest.pop(0) if ctx.has_bias else None
         targets, *kept = rest
-        slopes_at = dict(zip(ctx.kept_at, kept, strict=True))
+        num = len(gradients)
+        slopes_at = {start: kept[num * at : num * (at + 1)] for at, start in enumerate(ctx.kept_at)}
         by_hidden, by_weight = torch.empty_like(hidden), torch.zeros_like(weight)
         by_bias = None if bias is None else torch.zeros_like(bias)
         for part in _chunks(len(targets)):
-            slopes = slopes_at.get(part.start)
-            if slopes is None:
+            each = slopes_at.get(part.start)
+            if each is None:
                 logits = ctx.head.logits(hidden[part])
-                slopes = _slopes(logits.log_softmax(-1), logits, targets[part], ctx.head)
-            slopes = (slopes * gradient[part].unsqueeze(1)).to(hidden.dtype)
+                theirs = None if ctx.others is None else ctx.others(part)
+                each = _slopes(logits.log_softmax(-1), logits, targets[part], ctx.head, theirs)
+            first, *more = (one * gradient[part].unsqueeze(1) for one, gradient in zip(each, gradients, strict=True))
+            slopes = sum(more, first).to(hidden.dtype)
             by_hidden[part] = times_weight(slopes, weight.T)
             by_weight.addmm_(slopes.T, hidden[part])
             if by_bias is not None:
                 by_bias += slopes.sum(0)
-        return by_hidden, by_weight, by_bias, None, None, None
+        return by_hidden, by_weight, by_bias, None, None, None, None

@@ -28,7 +28,7 @@ from tiebreak.engine.loading import quietly
 from tiebreak.engine.merging import obstacle
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.positions import Context, context_of
-from tiebreak.engine.scorer import Scorer
+from tiebreak.engine.scorer import Scorer, Whole
 from tiebreak.engine.sources import Source
 from tiebreak.engine.weights import weights_digest
 from tiebreak.fingerprint import fingerprint
@@ -60,12 +60,20 @@ class Model:
     now: datetime | None = None
     """What a chat template that reads the clock is told; None where it reads none."""
 
-    def score(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
+    def score(
+        self, examples: Sequence[Example], beside: Statistic | None = None, against: Whole | None = None
+    ) -> TokenLogps:
         """Return the log-probability of every scored token, with a gradient where the weights have one.
 
-        A statistic of its whole distribution comes from the same pass, without a gradient.
+        A statistic of its whole distribution comes from the same pass, without a gradient; and how far that is from
+        what another model said of the same examples, with one.
         """
-        return self.scorer.tokens(examples, beside)
+        return self.scorer.tokens(examples, beside, against)
+
+    def whole(self, examples: Sequence[Example]) -> Whole:
+        """Return the log-probability of every scored token and of all that could stand there, without a gradient."""
+        with torch.no_grad():
+            return self.scorer.whole(examples)
 
     def answer(self, chats: Sequence[Chat], sampling: Sampling, done: Done = nothing) -> list[Answer]:
         """Return `sampling.num` answers for each chat, chat after chat; `done` is told chats as they are made.

@@ -47,6 +47,7 @@ from tiebreak.engine.sources import Source, explained, refuse_code, resolve
 from tiebreak.engine.tokenizer import eos_ids, load_tokenizer, now_for, suggested_generation
 from tiebreak.errors import ModelError, one_line
 from tiebreak.fingerprint import derive_seed
+from tiebreak.maths.distributions import Statistic
 
 
 def load(
@@ -58,6 +59,7 @@ def load(
     trained: Path | None = None,
     start: Path | None = None,
     base: str | None = None,
+    beside: Statistic | None = None,
     say: Say = lambda _: None,
 ) -> tuple[Model, Stored, Moving | None]:
     """Return the policy at its start, or as trained in a run folder, its reference, and the one that moves.
@@ -65,7 +67,7 @@ def load(
     None moves where that is not asked for, and where the policy is one that was trained.
 
     `trained` holds what `Model.save` wrote. `start` holds the adapter that training started from, where it was one, and
-    `base` is where its base model is now. `seed` draws a new adapter.
+    `base` is where its base model is now. `seed` draws a new adapter. `beside` is stored with what the reference says.
     """
     source = resolve(config if start is None else ModelConfig(name=str(start), base=config.base), say, base=base)
     if trained is not None:
@@ -83,7 +85,7 @@ def load(
     )
     policy = _with_tokenizer(network, tokenizer, source, config, device, dtype)
     policy = replace(policy, adapter=POLICY_ADAPTER if adapter.kind == "lora" else None)
-    frozen = _remembered(reference_of(policy), reference, policy, say)
+    frozen = _remembered(reference_of(policy), reference, policy, beside, say)
     return policy, frozen, Moving(policy, frozen, follower_of(policy), moves) if moves else None
 
 
@@ -277,7 +279,7 @@ def _with_tokenizer(
     )
 
 
-def _remembered(asked: Reference, config: ReferenceConfig, policy: Model, say: Say) -> Stored:
+def _remembered(asked: Reference, config: ReferenceConfig, policy: Model, beside: Statistic | None, say: Say) -> Stored:
     folder = platformdirs.user_cache_path("tiebreak") / "reference" if config.store == "auto" else Path(config.store)
 
     def open_store() -> LogpStore:
@@ -285,9 +287,12 @@ def _remembered(asked: Reference, config: ReferenceConfig, policy: Model, say: S
             return LogpStore(None, {})
         with asked.model() as model:
             weights = model.digest()
-        return LogpStore(folder, {"weights": weights, "dtype": str(policy.dtype), "schema": SCHEMA}, say)
+        of = {"weights": weights, "dtype": str(policy.dtype), "schema": SCHEMA}
+        return LogpStore(folder, of if beside is None else of | {"beside": beside.__name__}, say)
 
-    return Stored(asked, open_store, device=policy.device, dtype=policy.dtype, spot_checks=config.spot_checks)
+    return Stored(
+        asked, open_store, device=policy.device, dtype=policy.dtype, spot_checks=config.spot_checks, beside=beside
+    )
 
 
 def _base(loading: _Loading) -> Any:

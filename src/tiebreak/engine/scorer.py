@@ -7,21 +7,32 @@ once and pads nothing, and equals it in values and gradients.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from tiebreak.engine.attention import PackedLayout, causal_model, use_packed_attention, use_plain_attention
-from tiebreak.engine.head import head_of, plain_beside, plain_token_logps, token_logps_beside
+from tiebreak.engine.head import (
+    Head,
+    Others,
+    divergences,
+    head_of,
+    plain_beside,
+    plain_distributions,
+    plain_token_logps,
+    token_logps,
+    token_logps_beside,
+)
 from tiebreak.engine.products import filling
 from tiebreak.engine.stretching import forget_lengths, stretching_of
 from tiebreak.errors import ModelError
 from tiebreak.maths.distributions import Statistic
-from tiebreak.maths.layout import lay_out, micro_batches, num_padded
+from tiebreak.maths.layout import PaddedRows, lay_out, micro_batches, num_padded
 from tiebreak.maths.logps import TokenLogps
 from tiebreak.maths.packing import PackedRow, num_packed, pack, packed_micro_batches
 from tiebreak.records import Example, Ids
@@ -29,6 +40,15 @@ from tiebreak.records import Example, Ids
 E = TypeVar("E", bound=Example)
 Cut = Callable[[Sequence[Example]], Sequence[Sequence[Example]]]
 """Groups examples so that each group fits in memory."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What a model says of completions, and of all that could have stood in the place of each token."""
+
+    tokens: TokenLogps
+    at: Callable[[Tensor], Tensor]
+    """Returns log-probabilities [places, vocabulary], fp32, of the distributions at some places among `tokens`."""
 
 
 class Scorer(Protocol):
@@ -43,8 +63,15 @@ class Scorer(Protocol):
     def num_tokens(self, examples: Sequence[Example]) -> int:
         """Return the tokens that one micro-batch of these examples costs in this layout."""
 
-    def tokens(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
-        """Return the log-probability of every scored token, and what a statistic says of its distribution."""
+    def tokens(
+        self, examples: Sequence[Example], beside: Statistic | None = None, against: Whole | None = None
+    ) -> TokenLogps:
+        """Return the log-probability of every scored token, what a statistic says of its distribution, and how far that
+        is from what another model says `against` it of the same examples.
+        """
+
+    def whole(self, examples: Sequence[Example]) -> Whole:
+        """Return what the network, which is not trained here, says of whole distributions, without a gradient."""
 
     def read(self, examples: Sequence[Example]) -> tuple[TokenLogps, Tensor]:
         """Return `tokens`, and from the same pass [completions, hidden], fp32: what the head is given, averaged.
@@ -85,38 +112,62 @@ class PlainScorer:
         """Return the size of the padded rectangle."""
         return num_padded(examples)
 
-    def tokens(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
+    def tokens(
+        self, examples: Sequence[Example], beside: Statistic | None = None, against: Whole | None = None
+    ) -> TokenLogps:
         """Return the log-probability of every scored token; cost grows with the padded size."""
-        use_plain_attention(self._network)
-        rows, parties = self._parties(examples)
-        if len(parties) == 1:
-            return self._together(examples, beside)[0]
-        found = [self._together([rows[place] for place in places], beside)[0] for places in parties]
-        order = [place for places in parties for place in places]
-        return TokenLogps.concatenated(found).picked([order.index(place) for place in range(len(rows))])
+        found, order = [], list[int]()
+        for places, batch, said in self._parties(examples):
+            scored = batch.completion_mask, batch.first_scored
+            values = plain_token_logps(said.logits, batch.input_ids, *scored)
+            numbers = None if beside is None else plain_beside(said.logits, *scored, beside)
+            apart = None
+            if against is not None:
+                theirs = against.at(_tokens_of(examples, places).to(self._device))
+                apart = divergences(theirs, plain_distributions(said.logits, *scored))
+            found.append(TokenLogps(values, batch.num_tokens, numbers, apart))
+            order += places
+        return _in_order(found, order)
+
+    def whole(self, examples: Sequence[Example]) -> Whole:
+        """Return what the network says of whole distributions; all of them are held at once."""
+        found, held, order = [], [], list[int]()
+        for places, batch, said in self._parties(examples):
+            scored = batch.completion_mask, batch.first_scored
+            found.append(TokenLogps(plain_token_logps(said.logits, batch.input_ids, *scored), batch.num_tokens))
+            held.append(plain_distributions(said.logits, *scored))
+            order += places
+        every, back = torch.cat(held), _tokens_of(examples, order).argsort().to(self._device)
+        return Whole(_in_order(found, order), lambda places: every[back[places]])
 
     def read(self, examples: Sequence[Example]) -> tuple[TokenLogps, Tensor]:
         """Return `tokens` and the mean hidden state of each completion; holds the states of all layers for a while."""
+        found, means, order = [], dict[int, Tensor](), list[int]()
+        for places, batch, said in self._parties(examples, with_states=True):
+            if not said.hidden_states:
+                raise ModelError(f"{type(causal_model(self._network)).__name__}: tells no hidden states")
+            values = plain_token_logps(said.logits, batch.input_ids, batch.completion_mask, batch.first_scored)
+            found.append(TokenLogps(values, batch.num_tokens))
+            states = said.hidden_states[-1][:, :-1][batch.completion_mask[:, 1:]]
+            means |= zip(places, _means(states, batch.num_tokens), strict=True)
+            order += places
+        return _in_order(found, order), torch.stack([means[place] for place in range(len(order))])
+
+    def _parties(
+        self, examples: Sequence[Example], *, with_states: bool = False
+    ) -> Iterator[tuple[list[int], PaddedRows, Any]]:
+        """Yield the places of completions that may share a forward pass, their rows, and what the model says of them.
+
+        A micro-batch is one party unless the model's positions stretch; rows are then those of completions, one by one.
+        """
         use_plain_attention(self._network)
-        rows, parties = self._parties(examples)
-        values, means = dict[int, Tensor](), dict[int, Tensor]()
-        for places in parties:
-            logps, hidden = self._together([rows[place] for place in places], with_states=True)
-            values |= zip(places, logps.rows(), strict=True)
-            means |= zip(places, _means(hidden, logps.num_tokens), strict=True)
-        found = [values[place] for place in range(len(rows))]
-        states = torch.stack([means[place] for place in range(len(rows))])
-        return TokenLogps(torch.cat(found), tuple(map(len, found))), states
-
-    def _parties(self, examples: Sequence[Example]) -> tuple[list[_Row], list[list[int]]]:
-        """Return a row for each completion, and the places of rows that may share a forward pass."""
         rows = [_Row(example.prompt_ids, (completion,)) for example in examples for completion in example.completions]
-        return rows, self._stretching.parties(len(row.prompt_ids) + len(row.completions[0]) for row in rows)
+        for places in self._stretching.parties(len(row.prompt_ids) + len(row.completions[0]) for row in rows):
+            batch, said = self._together([rows[place] for place in places], with_states=with_states)
+            yield places, batch, said
 
-    def _together(
-        self, examples: Sequence[Example], beside: Statistic | None = None, *, with_states: bool = False
-    ) -> tuple[TokenLogps, Tensor]:
-        """Score in one forward pass; the states are [scored, hidden], none unless they are asked for."""
+    def _together(self, examples: Sequence[Example], *, with_states: bool) -> tuple[PaddedRows, Any]:
+        """Return rows and what the model says of them in one forward pass."""
         if self._stretching.grows:
             forget_lengths(self._network)
         batch = lay_out(examples, self._pad_id).to(self._device)
@@ -129,16 +180,20 @@ class PlainScorer:
                 output_hidden_states=with_states,
                 use_cache=False,
             )
-        values = plain_token_logps(said.logits, batch.input_ids, batch.completion_mask, batch.first_scored)
-        numbers = (
-            None if beside is None else plain_beside(said.logits, batch.completion_mask, batch.first_scored, beside)
-        )
-        states = said.logits.new_empty(0)
-        if with_states:
-            if not said.hidden_states:
-                raise ModelError(f"{type(causal_model(self._network)).__name__}: tells no hidden states")
-            states = said.hidden_states[-1][:, :-1][batch.completion_mask[:, 1:]]
-        return TokenLogps(values, batch.num_tokens, numbers), states
+        return batch, said
+
+
+def _in_order(parts: Sequence[TokenLogps], order: Sequence[int]) -> TokenLogps:
+    """Return completions in their own order, of parts in which they stand in another one."""
+    together = TokenLogps.concatenated(parts)
+    return together if list(order) == sorted(order) else together.picked([*map(order.index, sorted(order))])
+
+
+def _tokens_of(examples: Sequence[Example], completions: Sequence[int]) -> Tensor:
+    """Return the places of the tokens of some completions among those of all of them."""
+    lengths = [len(completion) for example in examples for completion in example.completions]
+    ends = list(accumulate(lengths, initial=0))
+    return torch.cat([torch.arange(ends[place], ends[place + 1]) for place in completions])
 
 
 @dataclass(frozen=True)
@@ -177,24 +232,42 @@ class PackedScorer:
         """Return the length of the row."""
         return num_packed(examples)
 
-    def tokens(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
+    def tokens(
+        self, examples: Sequence[Example], beside: Statistic | None = None, against: Whole | None = None
+    ) -> TokenLogps:
         """Return the log-probability of every scored token; cost grows with the unique tokens."""
-        use_packed_attention(self._scored.causal)
-        row = pack(examples)
-        row = row.filled(filling(row.input_ids.numel(), self._device, self._dtype)).to(self._device)
-        values, numbers = self._scored(row, PackedLayout(row.segments, self.windows), beside)
-        told = None if numbers is None else numbers.index_select(0, row.completion_tokens)
-        return TokenLogps(values.index_select(0, row.completion_tokens), row.num_tokens, told)
+        row, layout = self._packed(examples)
+        others = None
+        if against is not None:
+            at, places = against.at, torch.empty_like(row.targets)
+            places[row.completion_tokens] = torch.arange(len(row.completion_tokens), device=self._device)
+            others = lambda part: at(places[part])  # noqa: E731 - a completion of several examples: of one of them
+        values, *told = self._scored(row, layout, beside, others)
+        more = [None if numbers is None else numbers.index_select(0, row.completion_tokens) for numbers in told]
+        return TokenLogps(values.index_select(0, row.completion_tokens), row.num_tokens, *more)
+
+    def whole(self, examples: Sequence[Example]) -> Whole:
+        """Return what the network says of whole distributions, which are made of its states whenever they are asked."""
+        row, layout = self._packed(examples)
+        states = self._scored.states(row, layout)
+        head = _head(self._scored.causal).of(states.dtype)
+        values = token_logps(states, row.targets, head).index_select(0, row.completion_tokens)
+        own = states.index_select(0, row.completion_tokens)
+        return Whole(TokenLogps(values, row.num_tokens), lambda places: head.logits(own[places]).log_softmax(-1))
 
     def read(self, examples: Sequence[Example]) -> tuple[TokenLogps, Tensor]:
         """Return `tokens` and the mean hidden state of each completion."""
+        row, layout = self._packed(examples)
+        states = self._scored.states(row, layout)
+        values = token_logps(states, row.targets, _head(self._scored.causal))
+        logps = TokenLogps(values.index_select(0, row.completion_tokens), row.num_tokens)
+        return logps, _means(states.index_select(0, row.completion_tokens), row.num_tokens)
+
+    def _packed(self, examples: Sequence[Example]) -> tuple[PackedRow, PackedLayout]:
         use_packed_attention(self._scored.causal)
         row = pack(examples)
         row = row.filled(filling(row.input_ids.numel(), self._device, self._dtype)).to(self._device)
-        states = self._scored.states(row, PackedLayout(row.segments, self.windows))
-        values, _ = self._scored.logps(states, row)
-        logps = TokenLogps(values.index_select(0, row.completion_tokens), row.num_tokens)
-        return logps, _means(states.index_select(0, row.completion_tokens), row.num_tokens)
+        return row, PackedLayout(row.segments, self.windows)
 
 
 class BackboneAndHead(nn.Module):
@@ -209,10 +282,16 @@ class BackboneAndHead(nn.Module):
         self._dtype = dtype
 
     def forward(
-        self, row: PackedRow, layout: PackedLayout, beside: Statistic | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return [scored], and what a statistic says of each distribution; the row is on the module's device."""
-        return self.logps(self.states(row, layout), row, beside)
+        self,
+        row: PackedRow,
+        layout: PackedLayout,
+        beside: Statistic | None = None,
+        others: Others | None = None,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return [scored], what a statistic says of each distribution, and how far it is from others; the row is on the
+        module's device.
+        """
+        return token_logps_beside(self.states(row, layout), row.targets, _head(self.causal), beside, others)
 
     def states(self, row: PackedRow, layout: PackedLayout) -> Tensor:
         """Return [scored, hidden]: the states that the head turns into what is said of each scored token."""
@@ -226,11 +305,12 @@ class BackboneAndHead(nn.Module):
         found: Tensor = hidden[0].index_select(0, row.predictors).to(self._dtype)
         return found
 
-    def logps(self, states: Tensor, row: PackedRow, beside: Statistic | None = None) -> tuple[Tensor, Tensor | None]:
-        """Return [scored] from the states, and what a statistic says of each distribution."""
-        head = head_of(self.causal)
-        assert head is not None, "the self-check lets no model without a plain head come here"  # noqa: S101
-        return token_logps_beside(states, row.targets, head, beside)
+
+def _head(causal: Any) -> Head:
+    """Return the head of a model that is packed; the self-check lets none without come here."""
+    head = head_of(causal)
+    assert head is not None, "the self-check lets no model without a plain head come here"  # noqa: S101
+    return head
 
 
 def _means(states: Tensor, num_tokens: Sequence[int]) -> Tensor:

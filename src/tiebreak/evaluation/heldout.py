@@ -13,6 +13,7 @@ import torch
 
 from tiebreak import faults
 from tiebreak.config import EvaluationConfig
+from tiebreak.engine.comparison import compared
 from tiebreak.engine.model import Model
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.reference.kinds import Reference
@@ -130,19 +131,19 @@ class HeldoutPairs:
         faults.point("evaluate")
         objective = self._objective
         with evaluation_mode(self._policy.network), torch.no_grad():
-            said = self._policy.score(pairs)
-        frozen = self._reference.logps(pairs)
-        seen, compared = objective.summed(said, frozen)
-        assert compared is not None, "it was asked"  # noqa: S101
+            said, frozen = compared(self._policy, self._reference, objective, pairs)
+        frozen = self._reference.logps(pairs) if frozen is None else frozen
+        seen, start = objective.summed(said, frozen)
+        assert start is not None, "it was asked"  # noqa: S101
         stated = Stated.of(pairs, objective.facts, seen.sums)
-        after, before = objective(seen, compared, stated), objective.at_start(compared, stated)
+        after, before = objective(seen, start, stated), objective.at_start(start, stated)
         if not objective.asks_reference:
             # Its own scores say how likely a completion is; what was learned is the change against the start.
-            after, before = Losses(after.losses, seen.sums - compared.sums), Losses(before.losses, 0 * compared.sums)
-        metrics, start = pair_metrics(after, said.summed()), pair_metrics(before, frozen.summed())
+            after, before = Losses(after.losses, seen.sums - start.sums), Losses(before.losses, 0 * start.sums)
+        metrics, first = pair_metrics(after, said.summed()), pair_metrics(before, frozen.summed())
         policy, reference = said.summed().paired(), frozen.summed().paired()
         columns = [metrics[name] for name in (LOSS, "rewards/margins", "rewards/accuracies")]
-        columns += [start[name] for name in (LOSS, "rewards/margins")]
+        columns += [first[name] for name in (LOSS, "rewards/margins")]
         columns += [policy.chosen, policy.rejected, reference.chosen, reference.rejected]
         numbers = torch.stack([column.float().cpu() for column in columns], dim=1)
         require_finite(numbers, pairs)

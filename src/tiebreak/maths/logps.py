@@ -37,6 +37,10 @@ class Logps:
     num_tokens: Int[Tensor, " completions"]
     confidence: Float[Tensor, " completions"] | None = None
     """Mean over a completion's tokens of log π − log Σ_v π², nats, without a gradient; None where nobody asked."""
+    divergence: Float[Tensor, " completions"] | None = None
+    """Σ over a completion's tokens of KL(π_ref ‖ π) of the whole distribution, nats; None where nobody asked."""
+    entropy: Float[Tensor, " completions"] | None = None
+    """Mean over a completion's tokens of the distribution's entropy, as a share of log V; None where nobody asked."""
 
     def paired(self) -> PairLogps:
         """Return a view for examples of two completions each, chosen before rejected."""
@@ -44,16 +48,25 @@ class Logps:
 
     def detach(self) -> Logps:
         """Return the same numbers without a gradient."""
-        return replace(self, sums=self.sums.detach())
+        return replace(
+            self,
+            sums=self.sums.detach(),
+            divergence=None if self.divergence is None else self.divergence.detach(),
+        )
+
+    def of_itself(self) -> Logps:
+        """Return what a reference says as the policy that it is: it does not differ from itself."""
+        return replace(self, divergence=torch.zeros_like(self.sums))
 
     @staticmethod
     def concatenated(parts: Sequence[Logps]) -> Logps:
         """Return the completions of several micro-batches as one."""
-        confidences = [part.confidence for part in parts if part.confidence is not None]
         return Logps(
             torch.cat([part.sums for part in parts]),
             torch.cat([part.num_tokens for part in parts]),
-            torch.cat(confidences) if len(confidences) == len(parts) else None,
+            _joined([part.confidence for part in parts]),
+            _joined([part.divergence for part in parts]),
+            _joined([part.entropy for part in parts]),
         )
 
 
@@ -66,6 +79,8 @@ class TokenLogps:
     """Of each completion."""
     beside: Float[Tensor, " tokens"] | None = None
     """What a statistic says of each token's whole distribution, without a gradient; None where none was asked."""
+    divergences: Float[Tensor, " tokens"] | None = None
+    """KL(π_ref ‖ π) of each token's whole distribution, nats, with a gradient; None where nobody asked."""
 
     def __post_init__(self) -> None:
         if self.values.numel() != sum(self.num_tokens):
@@ -73,34 +88,54 @@ class TokenLogps:
 
     def rows(self) -> tuple[Float[Tensor, " completion"], ...]:
         """Return the values of each completion."""
-        return torch.split(self.values, list(self.num_tokens))
+        return self._by_completion(self.values)
+
+    def rows_beside(self) -> tuple[Float[Tensor, " completion"], ...]:
+        """Return what a statistic says of the tokens of each completion; none where none was asked."""
+        return () if self.beside is None else self._by_completion(self.beside)
 
     def picked(self, places: Sequence[int]) -> TokenLogps:
         """Return some completions, in the order of these places."""
-        beside = None if self.beside is None else torch.split(self.beside, list(self.num_tokens))
-        rows = self.rows()
+
+        def those(values: Tensor) -> Tensor:
+            rows = self._by_completion(values)
+            return torch.cat([rows[place] for place in places])
+
         return TokenLogps(
-            torch.cat([rows[place] for place in places]),
+            those(self.values),
             tuple(self.num_tokens[place] for place in places),
-            None if beside is None else torch.cat([beside[place] for place in places]),
+            None if self.beside is None else those(self.beside),
+            None if self.divergences is None else those(self.divergences),
         )
 
     @staticmethod
     def concatenated(parts: Sequence[TokenLogps]) -> TokenLogps:
         """Return the completions of several passes as one."""
-        besides = [part.beside for part in parts if part.beside is not None]
         return TokenLogps(
             torch.cat([part.values for part in parts]),
             tuple(num for part in parts for num in part.num_tokens),
-            torch.cat(besides) if besides else None,
+            _joined([part.beside for part in parts]),
+            _joined([part.divergences for part in parts]),
         )
 
     def confident(self, logps: Logps) -> Logps:
         """Return sums of these completions with their confidence, where `beside` is log Σ_v π² of each token."""
         if self.beside is None:
             raise ValueError("of these tokens nobody asked how the whole distribution lies")
-        apart = torch.split(self.values.detach() - self.beside, list(self.num_tokens))
+        apart = self._by_completion(self.values.detach() - self.beside)
         return replace(logps, confidence=torch.stack([row.mean() for row in apart]))
+
+    def uncertain(self, logps: Logps) -> Logps:
+        """Return sums of these completions with their entropy, where `beside` is the entropy at each token."""
+        if self.beside is None:
+            raise ValueError("of these tokens nobody asked how open it was which one follows")
+        return replace(logps, entropy=torch.stack([row.mean() for row in self._by_completion(self.beside)]))
+
+    def diverging(self, logps: Logps) -> Logps:
+        """Return sums of these completions with how far their distributions are from the reference's."""
+        if self.divergences is None:
+            raise ValueError("of these tokens nobody asked how far the whole distribution is from the reference's")
+        return replace(logps, divergence=torch.stack([row.sum() for row in self._by_completion(self.divergences)]))
 
     def desensitised(self, share: float) -> Logps:
         """Return a sum for each completion of pairs in which tokens beyond the length of the pair's shorter one count
@@ -135,3 +170,12 @@ class TokenLogps:
         # Run by run: torch adds a run pairwise, where segment_reduce adds one by one and a cumulative sum cancels.
         sums = torch.stack([row.sum() for row in self.rows()])
         return Logps(sums, torch.tensor(self.num_tokens, device=self.values.device))
+
+    def _by_completion(self, values: Tensor) -> tuple[Tensor, ...]:
+        return torch.split(values, list(self.num_tokens))
+
+
+def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """Return the parts as one; None where some have nothing to say."""
+    told = [part for part in parts if part is not None]
+    return torch.cat(told) if told and len(told) == len(parts) else None

@@ -17,6 +17,8 @@ class Losses:
     rewards: Float[Tensor, " completions"]
     gaps: Float[Tensor, " examples"] | None = None
     """What the objective remembers of its pairs, without a gradient; None where it remembers nothing."""
+    divergences: Float[Tensor, " completions"] | None = None
+    """How far whole distributions are from the reference's, nats, where the objective looks at them."""
 
     @staticmethod
     def of_pairs(

@@ -63,6 +63,8 @@ def pair_metrics(losses: Losses, policy: Logps, _: object = None) -> Metrics:
         "logps/chosen": logps.chosen,
         "logps/rejected": logps.rejected,
     } | ({} if losses.gaps is None else {GAP: losses.gaps})
+    if losses.divergences is not None:
+        columns |= {"kl/chosen": losses.divergences[0::2], "kl/rejected": losses.divergences[1::2]}
     return Metrics(tuple(columns), torch.stack([column.detach().float() for column in columns.values()], dim=1))
 
 

@@ -146,8 +146,7 @@ def _trained(
             watchers=[Probe(heldout, config.evaluation, num_steps(len(data.train), settings))],
             recorder=recorder,
             checkpoints=checkpoints,
-            # What is trained on is asked ahead only where steps want to know what the start says of it.
-            asked=data.all_pairs if objective.asks_reference and not ready.loaded.moving else data.heldout.tokenized,
+            asked=ready.asked_ahead(objective),
             parts=parts,
             is_told=any(has_told(earlier) for earlier in lineage(config)),
         )

@@ -171,6 +171,7 @@ def _taken(
     factor = rate_factor(step.index, course.total, settings.warmup_share, settings.schedule)
     set_rate(optimizer, course.rate * state.rate_scale * factor)
     objective = course.objective.at(step.index, course.total).remembering(Running(*state.running))
+    objective = objective.drawing(derive_seed(settings.seed, "kept pairs", step.index))
     metrics, norm = learn(
         course.policy,
         course.reference,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -25,7 +25,9 @@ from tiebreak.errors import RunError
 from tiebreak.evaluation.capabilities.asking import prepare_tasks
 from tiebreak.evaluation.capabilities.taskfiles import load_tasks
 from tiebreak.fingerprint import fingerprint
+from tiebreak.maths.objectives import Objective
 from tiebreak.progress import Progress
+from tiebreak.records import Example
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.order import num_steps, refuse_steps
 from tiebreak.training.preamble import tell
@@ -43,6 +45,16 @@ class Ready:
     data: PreparedData
     memory: Plan
     audit: AuditReport
+
+    def asked_ahead(self, objective: Objective) -> Sequence[Example]:
+        """Return what the start is asked before training: what it says of these, and no more, is kept.
+
+        Whole distributions are too much to keep. What is trained on is asked where steps want to know.
+        """
+        if objective.asks_distributions:
+            return ()
+        wanted = objective.asks_reference and not self.loaded.moving
+        return self.data.all_pairs if wanted else self.data.heldout.tokenized
 
 
 def made_ready(config: Config, run: Run, audit: AuditReport, progress: Progress) -> Ready:
@@ -71,7 +83,8 @@ def _held_bytes(config: Config, loaded: Loaded) -> int:
     """Return what a reference takes that stays in memory: one that moves, or one that every step asks anew."""
     if loaded.moving:
         return loaded.moving.num_bytes
-    if config.loss.wants_prompts_in_a_step and not loaded.policy.is_adapter:
+    asks_anew = config.loss.wants_prompts_in_a_step or config.loss.compares_distributions
+    if asks_anew and not loaded.policy.is_adapter:
         return sum(one.numel() * one.element_size() for one in loaded.policy.network.parameters())
     return 0
 

@@ -33,6 +33,11 @@ def check_settings(config: Config, progress: Progress) -> None:
     if config.loss.wants_prompts_in_a_step and config.training.pairs_per_step == 1:
         name = config.loss.name
         raise ConfigError(f"training.pairs_per_step 1: {name} compares with completions of other prompts of the step")
+    if config.loss.compares_distributions and config.reference.store not in ("auto", "off"):
+        raise ConfigError(
+            f"reference.store {config.reference.store}: {config.loss.name} compares whole distributions, which no "
+            "store holds: the reference is asked in every step; take reference.store out, or take another loss"
+        )
     if trackers := [name for name in config.output.trackers if name != _COMES_ALONG]:
         from tiebreak.training.recorder import check_trackers  # noqa: PLC0415 - accelerate and torch
 

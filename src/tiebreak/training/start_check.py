@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
+from tiebreak.engine.comparison import compared
 from tiebreak.engine.model import Model
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.reference.kinds import Reference
@@ -56,9 +58,8 @@ def check_start(
         return
     if not is_told and (finding := untuned(tokens, int(policy.tokenizer.vocab_size))):
         progress.warn(finding)
-    with reference.model() as frozen, torch.no_grad():
-        asked = frozen.score(shown)
-    said, start = objective.summed(tokens, asked)
+    with evaluation_mode(policy.network), torch.no_grad():
+        said, start = objective.summed(*compared(policy, reference, objective, shown, afresh=True))
     assert start is not None, "it was asked"  # noqa: S101
     apart = float((said.sums - start.sums).abs().max())
     tolerance = PRECISION[policy.dtype] * max(1.0, float(said.sums.abs().max()))
@@ -68,7 +69,7 @@ def check_start(
     )
     ones = torch.ones(len(shown), device=start.sums.device)
     bends = [
-        slopes(objective, Logps(start.sums + shift, start.num_tokens), start, ones, stated)[0].abs().max()
+        slopes(objective, replace(said, sums=start.sums + shift), start, ones, stated)[0].abs().max()
         for shift in (-tolerance, 0.0, tolerance)  # some losses have a kink exactly where they start
     ]
     bend = float(max(bends)) * max(len(example.completions) for example in shown)

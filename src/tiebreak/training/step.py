@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tiebreak import faults
 from tiebreak.engine.baseline import baseline
+from tiebreak.engine.comparison import compared
 from tiebreak.engine.memory import is_out_of_memory
 from tiebreak.engine.model import Model
 from tiebreak.engine.ranks import Ranks
@@ -87,10 +88,9 @@ def _gradient(
     """
     found = []
     for group in groups:
-        theirs = reference.logps(group) if objective.asks_reference else None
-        tokens = policy.score(group, objective.beside)
+        tokens, theirs = compared(policy, reference, objective, group)
         said, frozen = objective.summed(tokens, theirs)
-        stated = Stated.of(group, objective.facts, said.sums, gain)
+        stated = Stated.of(group, objective.facts, said.sums, gain, objective.draws)
         losses = objective(said, frozen, stated)
         ((_weights(group, said) * losses.losses).sum() / num).backward()  # type: ignore[no-untyped-call]
         found.append(objective.formula.metrics(losses, tokens.summed(), stated))
@@ -111,7 +111,8 @@ def _coupled_gradient(
     """
     examples = [example for group in groups for example in group]
     # Group by group, as the policy: the whole step may not fit.
-    theirs = [reference.logps(group) if objective.asks_reference else None for group in groups]
+    beside = objective.beside_reference
+    theirs = [reference.logps(group, beside) if objective.asks_reference else None for group in groups]
     with torch.no_grad():
         seen = [
             objective.summed(policy.score(group, objective.beside), their)
@@ -119,7 +120,7 @@ def _coupled_gradient(
         ]
     said = Logps.concatenated([ours for ours, _ in seen])
     frozen = Logps.concatenated([their for _, their in seen if their]) if objective.asks_reference else None
-    stated = Stated.of(examples, objective.facts, said.sums, gain)
+    stated = Stated.of(examples, objective.facts, said.sums, gain, objective.draws)
     by_sums, losses = slopes(objective, said, frozen, _weights(examples, said), stated)
     own = torch.split(by_sums / num, [sum(len(example.completions) for example in group) for group in groups])
     for group, their, slope in zip(groups, theirs, own, strict=True):

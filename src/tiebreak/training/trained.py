@@ -85,6 +85,7 @@ def load(
         trained=trained,
         start=start,
         base=base,
+        beside=Objective.of(config.loss).beside_reference,
         say=say,
     )
     if config.training.gradient_checkpointing and trained is None:

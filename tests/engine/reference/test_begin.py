@@ -26,7 +26,7 @@ class Recalled:
     def __init__(self):
         self.asked, self.begun = [], 0
 
-    def logps(self, examples):
+    def logps(self, examples, beside=None):
         self.asked.append(list(examples))
         completions = [completion for example in examples for completion in example.completions]
         values = torch.tensor([-float(token) for completion in completions for token in completion])

@@ -73,6 +73,7 @@ LN2 = math.log(2)
 AT_START = {
     "dpo": LN2, "dpo_norm": LN2, "robust": LN2, "ipo": 25.0, "hinge": 1.0, "discopop": (1 + LN2) / 2,
     "exo": -LN2 - math.log(1e-3 * (1 - 1e-3)) / 2, "dpop": LN2, "dpo_shift": LN2, "nca": 2 * LN2, "bco": 2 * LN2,
+    "tdpo1": LN2, "tdpo2": LN2, "mallows": LN2,
     "apo_zero": 0.0, "apo_down": 0.0, "sppo_hard": 0.5 / 1e-3**2, "cal_dpo": LN2 + 0.5 / 1e-2**2, "aot": LN2,
     "aot_unpaired": None, "beta_dpo": LN2, "dr_dpo": LN2, "kto": 0.5, "bco_unpaired": LN2,
 }  # fmt: skip
@@ -118,6 +119,7 @@ LIMITS = {
     "hardly bent": ("alphapo", {"alpha": 1e-7, "beta": 2.0, "gamma": 1.0}, "simpo", {}),
     "a beta that follows nothing": ("beta_dpo", {"alpha": 0.0}, "dpo", {}),
     "a margin that follows nothing": ("alpha_dpo", {"alpha": 0.0}, "simpo", {"beta": 2.5, "gamma": 1.5}),
+    "a divergence that weighs nothing": ("tdpo2", {"alpha": 0.0}, "dpo", {}),
     "even weights": ("dr_dpo", {"beta_prime": 1e7}, "dpo", {}),
     "dpo alone": ("mpo", {"dpo_weight": 1.0, "bco_weight": 0.0, "sft_weight": 0.0}, "dpo", {}),
     "bco alone": ("mpo", {"dpo_weight": 0.0, "bco_weight": 1.0, "sft_weight": 0.0}, "bco", {}),
@@ -162,6 +164,7 @@ def test_a_wider_gap_never_costs_more(name):
 @every_case
 def test_far_from_the_start_and_on_one_token_it_stays_finite_in_fp32(name, settings):
     base = {"rw": -80.0, "rl": -80.0, "nw": 1, "nl": 1, "margin": 2.0, "soft": 0.7, "pw": 0.9, "pl": 0.2, "z": 0.7}
+    base |= {"kw": 80.0, "kl": 160.0, "hw": 1e-6, "hl": 1e-3}
     # A log-probability of 0 has no odds, and e^88 is the end of fp32, which alphapo's bent reward reaches there.
     far = (-1.0, -80.0), (-80.0, -1.0), (-1e-3, -80.0), (-80.0, -1e-3)
     pairs = [base | {"w": w, "l": l} for w, l in far]  # noqa: E741

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import random
 
 import pytest
 import torch
@@ -12,7 +14,8 @@ from drawn import as_tensors, drawn, objective
 from preferences import ORACLES, gap, mean_gap
 from tiebreak.config import build_config
 from tiebreak.errors import ConfigError
-from tiebreak.maths.objectives import Running, slopes
+from tiebreak.maths.objectives import Running, Stated, slopes
+from tiny import token_pairs
 
 MEMORIES = {"beta_dpo": (Running(2.5, 1.0), 2.5, gap), "alpha_dpo": (Running(0.1, 0.7), (0.1, 0.7), mean_gap)}
 
@@ -78,3 +81,81 @@ def test_what_remembers_is_no_term_of_a_sum_and_is_asked_in_a_notebook_with_what
         build_config({"loss": {"terms": [name]}})
     made, numbers = tiebreak.objective(name), ([[-3.0]], [[-4.0]], [[-3.5]], [[-4.0]])
     assert made.remembering(1.0, 2.0)(*numbers).losses != made(*numbers).losses
+
+
+# --------------------------------------------------------------------------------------------- which pairs are kept
+
+MEMORY = Running(1.5, 6.0)
+
+
+def _lucky(seed: int, num: int = 10):
+    draw = random.Random(seed)
+    return [pair | {"g": -math.log(-math.log(draw.random()))} for pair in drawn(seed, num)]
+
+
+@pytest.mark.parametrize("share", [0.8, 0.5, 0.01, 1.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_step_of_kept_pairs_is_the_loop_s_in_value_and_gradient(seed, share):
+    pairs, asked = _lucky(seed), objective("beta_dpo", beta=0.3, kept_share=share).remembering(MEMORY)
+    policy, reference, stated = as_tensors(pairs)
+    found, losses = slopes(asked, policy, reference, torch.ones(10, dtype=torch.float64), stated)
+    told = {**asked.settings, "before": MEMORY.mean, "spread": MEMORY.spread}
+    assert losses.losses.mean().item() == pytest.approx(ORACLES["beta_dpo"](pairs, **told), rel=1e-12)
+    assert (losses.losses != 0).sum() == max(1, int(10 * share))
+    for place, (index, side) in enumerate((index, side) for index in range(10) for side in "wl"):
+
+        def at(value, index=index, side=side):
+            moved = [pair | {side: value} if number == index else pair for number, pair in enumerate(pairs)]
+            return ORACLES["beta_dpo"](moved, **told, shift=pairs)
+
+        here = pairs[index][side]
+        slope = (at(here + 1e-5) - at(here - 1e-5)) / 2e-5 * 10
+        assert found[place].item() == pytest.approx(slope, rel=1e-5, abs=1e-6)
+
+
+def test_pairs_are_drawn_without_replacement_by_how_usual_their_gap_is():
+    """Two of four: by weight first, then by weight among what is left; 4000 steps against the exact probabilities."""
+    gaps = [1.5, 4.0, -6.0, 12.0]
+    pairs = [
+        {"w": one, "l": 0.0, "rw": 0.0, "rl": 0.0, "nw": 1, "nl": 1, "margin": 1, "soft": 1, "pw": 1, "pl": 0}
+        for one in gaps
+    ]
+    weights = [math.exp(-0.5 * ((one - MEMORY.mean) / MEMORY.spread) ** 2) for one in gaps]
+    wanted = dict.fromkeys(range(4), 0.0)
+    for first, second in itertools.permutations(range(4), 2):
+        chance = weights[first] / sum(weights) * weights[second] / (sum(weights) - weights[first])
+        wanted[first] += chance
+        wanted[second] += chance
+    policy, reference, _ = as_tensors(pairs)
+    asked, examples = objective("beta_dpo", kept_share=0.5).remembering(MEMORY), token_pairs(4)
+    counts = torch.zeros(4)
+    for step in range(4000):
+        stated = Stated.of(examples, (), policy.sums, draws=step)
+        counts += asked(policy, reference, stated).losses != 0
+    assert (counts / 4000).tolist() == pytest.approx(list(wanted.values()), abs=0.03)
+
+
+def test_what_is_drawn_hangs_on_the_step_and_the_pair_and_not_on_its_company():
+    examples, like = token_pairs(6), torch.zeros(6)
+    here = Stated.of(examples, (), like, draws=7).luck
+    assert torch.equal(Stated.of(examples[::-1], (), like, draws=7).luck, here.flip(0))
+    assert torch.equal(Stated.of(examples[2:4], (), like, draws=7).luck, here[2:4])
+    assert not torch.equal(Stated.of(examples, (), like, draws=8).luck, here)
+    assert Stated.of(examples, (), like).luck is None
+
+
+def test_nothing_is_drawn_by_others_nor_where_no_step_is_taken():
+    assert objective("dpo").drawing(3).draws is None
+    assert objective("beta_dpo").draws is None
+    assert objective("beta_dpo").drawing(3).draws == 3
+    policy, reference, stated = as_tensors(drawn(4))
+    every = objective("beta_dpo", kept_share=1.0)(policy, reference, stated).losses
+    assert torch.equal(objective("beta_dpo")(policy, reference, stated).losses, every)
+
+
+def test_where_no_spread_is_known_yet_the_nearest_pairs_are_kept():
+    pairs = _lucky(3)
+    policy, reference, stated = as_tensors(pairs)
+    losses = objective("beta_dpo", kept_share=0.5)(policy, reference, stated).losses
+    nearest = sorted(range(10), key=lambda at: abs(gap(pairs[at])))[:5]
+    assert sorted(losses.nonzero().flatten().tolist()) == sorted(nearest)

@@ -40,11 +40,19 @@ def _stated(name: str) -> Stated:
 def _logps(seed: int, num: int = 10) -> Logps:
     made = torch.Generator().manual_seed(seed)
     sums = -30 * torch.rand(num, generator=made, dtype=torch.float64) - 1
-    return Logps(sums, torch.randint(1, 9, (num,), generator=made))
+    counts = torch.randint(1, 9, (num,), generator=made)
+    apart, still = (torch.rand(num, generator=made, dtype=torch.float64) for _ in range(2))
+    return Logps(sums, counts, divergence=apart, entropy=still)
 
 
 def test_the_table_and_the_configuration_name_the_same_objectives():
     assert set(OBJECTIVES) == set(SECTIONS)
+
+
+@every_objective
+def test_the_configuration_knows_which_objectives_look_at_whole_distributions(name):
+    assert SECTIONS[name].compares_distributions == OBJECTIVES[name].asks_distributions
+    assert SECTIONS[name].reads_entropy == OBJECTIVES[name].asks_entropy
 
 
 @every_objective
@@ -67,7 +75,8 @@ def test_at_its_start_the_loss_is_that_of_the_reference_against_itself(name):
     reference, stated = _logps(1), _stated(name)
     objective = _objective(name)
     none = stated if stated.baseline is None else stated.with_baseline(0.0, reference.sums)  # nothing is gained yet
-    assert torch.equal(objective.at_start(reference, stated).losses, objective(reference, reference, none).losses)
+    found = objective(reference.of_itself(), reference, none)
+    assert torch.equal(objective.at_start(reference, stated).losses, found.losses)
 
 
 @every_objective
@@ -75,7 +84,7 @@ def test_adding_a_constant_to_policy_and_reference_alike_changes_no_loss(name):
     objective, policy, reference = _objective(name), _logps(0), _logps(1)
     if not objective.formula.asks_reference or name in WITH_LIKELIHOOD:
         pytest.skip("says something of the policy alone")
-    shifted = (Logps(one.sums + 3.5, one.num_tokens) for one in (policy, reference))
+    shifted = (replace(one, sums=one.sums + 3.5) for one in (policy, reference))
     stated = _stated(name)
     assert torch.allclose(objective(*shifted, stated).losses, objective(policy, reference, stated).losses, rtol=1e-9)
 
@@ -98,6 +107,9 @@ def test_what_a_row_says_that_it_asks_it_does_need(name):
     if objective.facts:
         with pytest.raises(ValueError, match=r"none were given|nothing was said"):
             objective(_logps(0), _logps(1))
+    if objective.asks_distributions:
+        with pytest.raises(ValueError, match="no divergence of them was given"):
+            objective(replace(_logps(0), divergence=None), _logps(1), _stated(name))
     if objective.formula.asks_baseline:
         with pytest.raises(ValueError, match="none was given"):
             objective(_logps(0), _logps(1), replace(_stated(name), baseline=None))
@@ -112,7 +124,11 @@ def test_examples_are_scored_alone_as_together_unless_the_row_says_that_they_are
     alone = [
         objective(
             *(
-                Logps(*(of[each * at : each * at + each] for of in (one.sums, one.num_tokens)))
+                Logps(
+                    *(of[each * at : each * at + each] for of in (one.sums, one.num_tokens)),
+                    divergence=one.divergence[each * at : each * at + each],
+                    entropy=one.entropy[each * at : each * at + each],
+                )
                 for one in (policy, reference)
             ),
             Stated(**{key: value[at : at + 1] if value.dim() else value for key, value in said.items()}),

@@ -23,6 +23,10 @@ PAIR = {
     "pw": 0.9,
     "pl": 0.2,
     "z": 0.7,
+    "kw": 0.4,
+    "kl": 1.1,
+    "hw": 0.3,
+    "hl": 0.05,
 }
 SAID = {
     "soft_labels": [0.8], "margins": [1.5], "chosen_win_rates": [0.9], "rejected_win_rates": [0.2],
@@ -33,6 +37,10 @@ SAID = {
 def test_it_is_the_formula_of_training(name):
     made = tiebreak.objective(name)
     said = {"baseline": 0.7} if made.objective.formula.asks_baseline else {}
+    if made.objective.asks_distributions:
+        said |= {"chosen_divergences": [0.4], "rejected_divergences": [1.1]}
+    if made.objective.formula.asks_entropy:
+        said |= {"chosen_entropies": [0.3], "rejected_entropies": [0.05]}
     said |= {key: value for key, value in SAID.items() if key.removesuffix("s") in made.objective.facts}
     found = made([-6.0], [-9.0], [-7.0], [-8.0], chosen_num_tokens=[3], rejected_num_tokens=[2], **said)
     assert found.mean.item() == pytest.approx(ORACLES[name]([PAIR], **made.objective.settings), rel=1e-12)
@@ -67,6 +75,8 @@ WRONG = {
     "lengths whose difference it reads": (("r_dpo", [-1.0], [-2.0], [-1.0], [-2.0]), "reads how many tokens"),
     "lengths that its rewards divide by": (("sft", [-1.0], [-2.0]), "reads how many tokens"),
     "the same of every completion": (("slic", [[-1.0], -2.0], [[-1.0], -2.0]), "give either of all"),
+    "how far distributions are": (("tdpo1", [-1.0], [-2.0], [-1.0], [-2.0]), "no divergence of them was given"),
+    "how open it was": (("mallows", [-1.0], [-2.0], [-1.0], [-2.0]), "reads the reference's entropy, and none was"),
     "a baseline": (("kto", [-1.0], [-2.0], [-1.0], [-2.0]), "kto reads a baseline: give one"),
     "any completion": (("kto", [], [], [], []), "no completion is given"),
     "as many of the reference": (("dpo", [-1.0], [-2.0], [-1.0] * 2, [-2.0] * 2), "of the same completions"),

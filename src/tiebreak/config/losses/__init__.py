@@ -1,7 +1,7 @@
 """The settings of objectives: for each objective of the table a section, told apart by `name`.
 
 gaps    of a difference        sides   of each side, and of whole steps     sums    several of them
-thumbs  of completions on their own
+thumbs  of completions on their own            next_token  of whole next-token distributions
 loss    what all of them have
 
 Owns which settings each of them reads, and what another name or an unread setting is answered. Tests hold the sections
@@ -37,6 +37,7 @@ from tiebreak.config.losses.gaps import (
     Slic,
 )
 from tiebreak.config.losses.loss import VIEWS, Loss
+from tiebreak.config.losses.next_token import Mallows, Tdpo1, Tdpo2
 from tiebreak.config.losses.sides import (
     Aot,
     AotUnpaired,
@@ -59,7 +60,8 @@ from tiebreak.errors import nearest
 
 _Objective: TypeAlias = (
     Dpo | DpoNorm | Robust | Ipo | Hinge | Slic | Exo | Discopop | Odpo | RpoBackward | RpoForward | RpoSquare | RDpo
-    | Dpop | DpoShift | Simpo | AlphaDpo | Alphapo | Repo | Nca | Bco | ApoZero | ApoDown | SppoHard | SppoSoft
+    | Dpop | DpoShift | Simpo | AlphaDpo | Alphapo | Repo | Tdpo1 | Tdpo2 | Mallows
+    | Nca | Bco | ApoZero | ApoDown | SppoHard | SppoSoft
     | CalDpo | Simper | Sft | Aot | AotUnpaired | BetaDpo | DrDpo | Kto | BcoUnpaired | ApoZeroUnpaired
     | SftUnpaired
     | Orpo | Cpo | CpoSimpo | IterativeRpo | RegularisedPo | Mpo
@@ -159,6 +161,10 @@ class Term(Section):
         """However it was written: a setting that the sum does not read is refused."""
         if self.loss.remembers:
             raise ValueError(f"{self.loss.name} remembers steps before, and is of a loss alone, not a term")
+        if self.loss.compares_distributions:
+            raise ValueError(f"{self.loss.name} compares whole distributions, and is of a loss alone, not a term")
+        if self.loss.reads_entropy:
+            raise ValueError(f"{self.loss.name} reads the reference's entropy, and is of a loss alone, not a term")
         for key in VIEWS:
             if getattr(self.loss, key, None) is not None:
                 raise ValueError(f"{key} is of a loss alone: terms of a sum see the same tokens")

@@ -51,6 +51,10 @@ class Loss(Section):
 
     remembers: ClassVar[bool] = False
     """Whether it remembers the gaps of steps before."""
+    reads_entropy: ClassVar[bool] = False
+    """Whether it reads the reference's entropy, which is then stored beside its log-probabilities."""
+    compares_distributions: ClassVar[bool] = False
+    """Whether it compares whole distributions of policy and reference: the reference is then asked in every step."""
 
     @property
     def learns_apart(self) -> bool:

@@ -115,6 +115,9 @@ class BetaDpo(WithBeta):
     alpha: Annotated[float, Safe(0, 1)] = Field(
         0.6, ge=0, description="How far beta follows a nat of the step's mean gap; 0 is DPO."
     )
+    kept_share: Annotated[float, Safe(0.6, 1)] = Field(
+        0.8, gt=0, le=1, description="Share of a step's pairs that are learned from, drawn near the usual gap; 1: all."
+    )
 
 
 class DrDpo(WithBeta):

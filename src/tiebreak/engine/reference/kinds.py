@@ -25,6 +25,7 @@ from tiebreak.engine.model import Model
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.scorer import Cut
 from tiebreak.errors import TrainingError
+from tiebreak.maths.distributions import Statistic
 from tiebreak.maths.logps import TokenLogps
 from tiebreak.progress import Progress
 from tiebreak.records import Example
@@ -40,8 +41,10 @@ class Reference(Protocol):
     dear: bool
     """Whether asking it holds weights in memory that nothing else needs."""
 
-    def logps(self, examples: Sequence[Example]) -> TokenLogps:
-        """Return the log-probability of every scored token, without a gradient."""
+    def logps(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
+        """Return the log-probability of every scored token, and what a statistic says of its distribution, without a
+        gradient.
+        """
 
     def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
         """Get ready for a run on these examples: what is dear to ask is asked now, and its weights let go."""
@@ -62,9 +65,9 @@ class AdapterOff:
         self._policy = policy
         self.identity = f"{policy.source.identity}, adapter switched off"
 
-    def logps(self, examples: Sequence[Example]) -> TokenLogps:
+    def logps(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
         """Score with the adapter switched off."""
-        return _scored(self, examples)
+        return asked_now(self, examples, beside)
 
     def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
         """Do nothing: it is asked as training goes, at the price of a forward pass."""
@@ -91,9 +94,9 @@ class OtherAdapter:
         self._adapter = adapter
         self.identity = f"{policy.source.identity}, adapter as it was at the start"
 
-    def logps(self, examples: Sequence[Example]) -> TokenLogps:
+    def logps(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
         """Score with the other adapter."""
-        return _scored(self, examples)
+        return asked_now(self, examples, beside)
 
     def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
         """Do nothing: it is asked as training goes, at the price of a forward pass."""
@@ -130,9 +133,9 @@ class FrozenCopy:
         self._copy: Model | None = None
         self.identity = f"{policy.source.identity}, frozen copy"
 
-    def logps(self, examples: Sequence[Example]) -> TokenLogps:
+    def logps(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
         """Score with the copy."""
-        return _scored(self, examples)
+        return asked_now(self, examples, beside)
 
     def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
         """Let go of the weights; they are loaded again when they are asked for."""
@@ -161,9 +164,9 @@ class Another:
         self._model = model
         self.identity = model.source.identity
 
-    def logps(self, examples: Sequence[Example]) -> TokenLogps:
+    def logps(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
         """Score with the model."""
-        return _scored(self, examples)
+        return asked_now(self, examples, beside)
 
     def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
         """Do nothing."""
@@ -185,7 +188,7 @@ class Nothing:
     identity = "none"
     dear = False
 
-    def logps(self, examples: Sequence[Example]) -> NoReturn:
+    def logps(self, examples: Sequence[Example], beside: Statistic | None = None) -> NoReturn:
         """Refuse."""
         raise TrainingError("this objective has no reference, and nobody may ask one")
 
@@ -201,6 +204,7 @@ class Nothing:
         raise TrainingError("this objective has no reference, and nobody may ask one")
 
 
-def _scored(reference: Reference, examples: Sequence[Example]) -> TokenLogps:
+def asked_now(reference: Reference, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
+    """Return what a reference says as the model that it is, whatever it has stored."""
     with reference.model() as model, torch.no_grad():
-        return model.score(examples)
+        return model.score(examples, beside)

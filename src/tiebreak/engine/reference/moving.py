@@ -24,6 +24,7 @@ from tiebreak.engine.model import Model
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.scorer import Cut
 from tiebreak.engine.weights import parameters_of
+from tiebreak.maths.distributions import Statistic
 from tiebreak.maths.logps import TokenLogps
 from tiebreak.progress import Progress
 from tiebreak.records import Example
@@ -57,9 +58,9 @@ class Moving:
         weights = parameters_of(self._policy.network, self._policy.adapter).values()
         return sum(one.numel() * one.element_size() for one in weights) if self.dear else 0
 
-    def logps(self, examples: Sequence[Example]) -> TokenLogps:
+    def logps(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
         """Score with its weights of now."""
-        return self._follower.logps(examples)
+        return self._follower.logps(examples, beside)
 
     def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
         """Let its start get ready, which is measured against; its own weights stay."""

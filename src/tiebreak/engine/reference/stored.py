@@ -22,6 +22,7 @@ from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.reference.shard import Shard
 from tiebreak.engine.reference.store import LogpStore, completion_key
 from tiebreak.engine.scorer import Cut
+from tiebreak.maths.distributions import Statistic
 from tiebreak.maths.logps import TokenLogps
 from tiebreak.progress import Progress
 from tiebreak.records import Example, unit_of
@@ -36,9 +37,13 @@ class Stored:
 
     def __init__(
         self, asked: Reference, open_store: Callable[[], LogpStore], *, device: torch.device, dtype: torch.dtype,
-        spot_checks: int,
+        spot_checks: int, beside: Statistic | None = None,
     ) -> None:  # fmt: skip
-        """`open_store` is called when the first value is wanted: it takes a digest of all weights."""
+        """`open_store` is called when the first value is wanted: it takes a digest of all weights.
+
+        Where `beside` is given, a row of the store is a completion's log-probabilities, and behind them what this
+        statistic says of each token's distribution.
+        """
         self.identity = asked.identity
         self.dear = False
         self._asked = asked
@@ -46,17 +51,27 @@ class Stored:
         self._device = device
         self._dtype = dtype
         self._spot_checks = spot_checks
+        self._beside = beside
         self._own: dict[bytes, Tensor] = {}
         self._sealed = False
         self.num_asked = 0
         """Examples that the wrapped reference was asked for."""
 
-    def logps(self, examples: Sequence[Example]) -> TokenLogps:
-        """Return the log-probability of every scored token, on the device."""
+    def logps(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
+        """Return the log-probability of every scored token, on the device, with the statistic that is stored.
+
+        For another one the reference is asked.
+        """
+        if beside is not None and beside is not self._beside:
+            return self._asked.logps(examples, beside)
         asked = set(self.missing(examples))
         fresh = self._computed([example for example in dict.fromkeys(examples) if example in asked])
         rows = [(fresh if example in asked else self._own)[key] for example in examples for key in _keys(example)]
-        return TokenLogps(torch.cat(rows).to(self._device), tuple(map(len, rows)))
+        if self._beside is None:
+            return TokenLogps(torch.cat(rows).to(self._device), tuple(map(len, rows)))
+        halves = [row.chunk(2) for row in rows]
+        values, numbers = (torch.cat(part).to(self._device) for part in zip(*halves, strict=True))
+        return TokenLogps(values, tuple(len(half) for half, _ in halves), numbers)
 
     def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
         """Verify what is stored and take it for the run's own; ask a dear reference for all that is not.
@@ -125,7 +140,7 @@ class Stored:
             if row is None and not self._sealed:
                 row = self._store.get(key)
             # Lengths are compared although they are part of the key: a wrong row must not become a wrong sum.
-            known.append(row is not None and len(row) == len(completion))
+            known.append(row is not None and len(row) == len(completion) * (1 if self._beside is None else 2))
             if row is not None and known[-1]:
                 self._own[key] = row
         return all(known)
@@ -135,7 +150,10 @@ class Stored:
         if not examples:
             return {}
         self.num_asked += len(examples)
-        rows = [row.cpu() for row in self._asked.logps(examples).rows()]
+        said = self._asked.logps(examples, self._beside)
+        rows = [row.cpu() for row in said.rows()]
+        if said.beside is not None:
+            rows = [torch.cat([row, more.cpu()]) for row, more in zip(rows, said.rows_beside(), strict=True)]
         found = dict(zip((key for example in examples for key in _keys(example)), rows, strict=True))
         for key, row in found.items():
             if row.isfinite().all():  # what is not finite stops training with the example's name, and is not kept

@@ -4,6 +4,7 @@ table    every row by the name of its objective                       said     w
 formula  what is known of one: a row of the table
 gaps     objectives of a difference                                   links    what a gap costs
 sides    objectives of each side alone                                steps    of a whole step
+next_token   of whole next-token distributions
 sums     several of them under one name                               thumbs   of completions on their own
 worked   one to be called with numbers
 objective    a formula with its settings, or a sum of them

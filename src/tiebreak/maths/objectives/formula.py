@@ -41,6 +41,12 @@ class Formula:
     """Whether bad completions teach it nothing."""
     asks_baseline: bool = False
     """Whether it compares with what the policy gained on completions of other prompts of the step."""
+    asks_distributions: bool = False
+    """Whether it compares whole distributions of policy and reference, and not only the tokens that stand there."""
+    asks_entropy: bool = False
+    """Whether it reads how open it was, by the reference, which token follows."""
+    draws_pairs: bool = False
+    """Whether it learns from some pairs of a step, which it draws."""
     is_coupled: Callable[[Mapping[str, Any]], bool] = lambda _: False
     """Whether, by these settings, the loss of one example depends on the others of its step."""
 

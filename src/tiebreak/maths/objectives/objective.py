@@ -14,7 +14,7 @@ import torch
 
 from tiebreak.config.losses import Terms
 from tiebreak.config.losses.loss import Loss
-from tiebreak.maths.distributions import Statistic, log_collision
+from tiebreak.maths.distributions import Statistic, entropy_share, log_collision
 from tiebreak.maths.logps import Logps, TokenLogps
 from tiebreak.maths.losses import Losses
 from tiebreak.maths.metrics import GAP, Metrics
@@ -42,6 +42,8 @@ class Objective:
     """What of its settings is of one step, by the name under which it is recorded."""
     running: Running = AT_REST
     """What it remembers of steps that were taken."""
+    draws: int | None = None
+    """Seed of what it draws in a step; None where it draws nothing, as in evaluation."""
     terms: tuple[tuple[float, Objective], ...] = ()
     """Weights and objectives of a sum; the formula is then that of the first one, whose rewards are the sum's."""
 
@@ -74,6 +76,10 @@ class Objective:
         """Return the same with what it remembers of steps before."""
         return replace(self, running=running)
 
+    def drawing(self, seed: int) -> Objective:
+        """Return the same with the seed of one step, where it draws pairs."""
+        return replace(self, draws=seed) if self.formula.draws_pairs else self
+
     def after(self, metrics: Metrics) -> Running:
         """Return what it remembers after a step with these metrics of all its pairs was taken."""
         return self.running.after(metrics[GAP]) if GAP in metrics.names else self.running
@@ -95,16 +101,30 @@ class Objective:
             return any(one.is_coupled for _, one in self.terms)
         return self.formula.is_coupled(self.settings)
 
+    @property
+    def asks_distributions(self) -> bool:
+        """Whether it compares whole distributions: then the reference is asked in every step, and nothing is stored."""
+        return self.formula.asks_distributions
+
     def summed(self, policy: TokenLogps, reference: TokenLogps | None) -> tuple[Logps, Logps | None]:
         """Return what is summed over the tokens of each completion, of policy and reference alike."""
         ours, theirs = self.modifiers.summed(policy, reference)
-        return ours if self.beside is None else policy.confident(ours), theirs
+        ours = ours if self.beside is None else policy.confident(ours)
+        ours = policy.diverging(ours) if self.asks_distributions else ours
+        if reference is None or theirs is None or self.beside_reference is None:
+            return ours, theirs
+        return ours, reference.uncertain(theirs)
 
     @property
     def beside(self) -> Statistic | None:
         """What it has to be told of the policy's whole distributions; None where log-probabilities of tokens do."""
         asked = (one.beside for _, one in self.terms)
         return log_collision if self.modifiers.confidence_weights else next(filter(None, asked), None)
+
+    @property
+    def beside_reference(self) -> Statistic | None:
+        """What it has to be told of the reference's whole distributions; None where log-probabilities of tokens do."""
+        return entropy_share if self.formula.asks_entropy else None
 
     @property
     def unweighted(self) -> Objective:
@@ -125,7 +145,7 @@ class Objective:
 
     def at_start(self, reference: Logps, stated: Stated = NOTHING_STATED) -> Losses:
         """Return the losses where the policy is its reference: what every run has to begin with."""
-        return self(reference, reference, self.with_no_gain(stated, reference))
+        return self(reference.of_itself(), reference, self.with_no_gain(stated, reference))
 
     def with_no_gain(self, stated: Stated, like: Logps) -> Stated:
         """Return what was said with the baseline of a policy that is its reference, where one is read."""

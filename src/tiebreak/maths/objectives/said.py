@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tiebreak.errors import DataError
+from tiebreak.fingerprint import fingerprint, unit_interval
 from tiebreak.maths.logps import Logps
 from tiebreak.maths.objectives.divergences import REVERSE_KL, Divergence
 from tiebreak.maths.objectives.running import AT_REST, Running
@@ -37,6 +38,8 @@ class Stated:
     """1 where a completion that was judged on its own is good, 0 where it is bad."""
     baseline: Float[Tensor, ""] | None = None
     """What the policy gained on completions of other prompts, nats: what a whole step knows, and nobody states."""
+    luck: Numbers | None = None
+    """A standard Gumbel number that was drawn for each example in this step; None where nothing is drawn."""
 
     def with_baseline(self, value: float | Tensor, like: Tensor) -> Stated:
         """Return the same with a baseline."""
@@ -44,9 +47,16 @@ class Stated:
 
     @staticmethod
     def of(
-        examples: Sequence[Example], facts: Collection[str], like: Tensor, baseline: float | Tensor | None = None
+        examples: Sequence[Example],
+        facts: Collection[str],
+        like: Tensor,
+        baseline: float | Tensor | None = None,
+        draws: int | None = None,
     ) -> Stated:
-        """Return some facts of examples as numbers like others; raises DataError where one was not stated."""
+        """Return some facts of examples as numbers like others; raises DataError where one was not stated.
+
+        What is drawn for an example hangs on the seed `draws` and on the example alone, and not on its company.
+        """
         told = {name: [getattr(example, name) for example in examples] for name in facts}
         for name, values in told.items():
             if missing := [example for example, value in zip(examples, values, strict=True) if value is None]:
@@ -55,6 +65,9 @@ class Stated:
                     f"({missing[0].example_id[:12]})"
                 )
         found = Stated(**{name: like.new_tensor(values) for name, values in told.items()})
+        if draws is not None:
+            shares = [unit_interval(fingerprint([draws, example.example_id])) + 2**-54 for example in examples]
+            found = replace(found, luck=like.new_tensor([-math.log(-math.log(share)) for share in shares]))
         return found if baseline is None else found.with_baseline(baseline, like)
 
 
@@ -68,6 +81,10 @@ class Side:
     policy: Numbers
     reference: Numbers | None
     num_tokens: Int[Tensor, " examples"]
+    divergence: Numbers | None = None
+    """Σ_t KL(π_ref ‖ π) of whole distributions, nats; None where nobody asked."""
+    reference_entropy: Numbers | None = None
+    """Mean entropy of the reference's next-token distributions, as a share of log V; None where nobody asked."""
 
     @property
     def compared(self) -> Numbers:
@@ -80,6 +97,20 @@ class Side:
     def ratio(self) -> Numbers:
         """u = log π − log π_ref, nats."""
         return self.policy - self.compared
+
+    @property
+    def kl(self) -> Numbers:
+        """k = Σ_t KL(π_ref ‖ π), nats. Raises ValueError where whole distributions were not compared."""
+        if self.divergence is None:
+            raise ValueError("this objective compares whole distributions, and no divergence of them was given")
+        return self.divergence
+
+    @property
+    def entropy(self) -> Numbers:
+        """H, 0 to 1. Raises ValueError where nobody asked the reference for it."""
+        if self.reference_entropy is None:
+            raise ValueError("this objective reads the reference's entropy, and none was given")
+        return self.reference_entropy
 
     @property
     def mean_ratio(self) -> Numbers:
@@ -118,7 +149,13 @@ class Pairs:
     def of(policy: Logps, reference: Logps | None, stated: Stated = NOTHING_STATED) -> Pairs:
         """Return completions that stand pair after pair, chosen before rejected, as pairs."""
         chosen, rejected = (
-            Side(policy.sums[at::2], None if reference is None else reference.sums[at::2], policy.num_tokens[at::2])
+            Side(
+                policy.sums[at::2],
+                None if reference is None else reference.sums[at::2],
+                policy.num_tokens[at::2],
+                None if policy.divergence is None else policy.divergence[at::2],
+                None if reference is None or reference.entropy is None else reference.entropy[at::2],
+            )
             for at in (0, 1)
         )
         return Pairs(chosen, rejected, stated)

@@ -39,14 +39,28 @@ def dr_dpo(pairs: Pairs, *, beta: float, beta_prime: float) -> Losses:
     return Losses.of_pairs(step.to(chosen.dtype).expand(len(fits)), chosen, rejected)
 
 
-def beta_dpo(pairs: Pairs, *, beta: float, alpha: float) -> Losses:
-    """ψ(β_t D) with β_t = max(10⁻³, β(1 + α(mean D − M_0))), the mean over the step, M_0 that of steps before, running.
+def beta_dpo(pairs: Pairs, *, beta: float, alpha: float, kept_share: float) -> Losses:
+    """ψ(β_t D) of kept pairs, β_t = max(10⁻³, β(1 + α(mean D − M_0))), the mean over those of the step, M_0 of steps
+    before, running.
 
-    No gradient flows through β_t; rewards are βu.
+    Pairs are kept as they are drawn, by exp(−½((D − M_0)/σ)²). No gradient flows through β_t; rewards are βu.
     """
     gap = pairs.chosen.ratio - pairs.rejected.ratio
-    scale = (beta * (1 + alpha * (gap.mean() - pairs.running.mean))).clamp(min=1e-3).detach()
-    return Losses.of_pairs(logistic(scale * gap), *pairs.rewards(beta), gap)
+    kept = _kept(pairs, gap.detach(), kept_share)
+    scale = (beta * (1 + alpha * ((kept * gap).mean() - pairs.running.mean))).clamp(min=1e-3).detach()
+    return Losses.of_pairs(kept * logistic(scale * gap), *pairs.rewards(beta), gap)
+
+
+def _kept(pairs: Pairs, gap: Numbers, share: float) -> Numbers:
+    """Return the weight of each pair: 0, or so much that the mean over the step is that of the kept ones.
+
+    The largest of log-weights with Gumbel noise are a draw without replacement. Without luck all are kept.
+    """
+    luck, num = pairs.stated.luck, max(1, math.floor(share * len(gap) + 1e-9))
+    if luck is None or num == len(gap):
+        return torch.ones_like(gap)
+    places = torch.argsort(luck - pairs.running.standard(gap) ** 2 / 2, descending=True, stable=True)[:num]
+    return torch.zeros_like(gap).index_fill(0, places, len(gap) / num)
 
 
 def _by_rank(ahead: Numbers, behind: Numbers, beta: float, label_smoothing: float) -> Numbers:
@@ -87,13 +101,14 @@ ROWS = {
     ),
     "beta_dpo": Formula(
         beta_dpo,
-        "Wu et al. 2024 (2407.08639), without its filter of pairs",
-        "Pairs of unlike quality: a step whose gaps are wide is held nearer to the reference.",
-        "A step that lags by more than 1/alpha nats of mean logratio_gap gets the least beta, 0.001, and "
-        "hardly teaches (loss 0.693); one that is ahead gets a large one: grad_norm that swings asks for a smaller "
-        "alpha.",
+        "Wu et al. 2024 (2407.08639)",
+        "Pairs of unlike quality: a step whose gaps are wide is held nearer to the reference, outliers are left out.",
+        "A step that lags by more than 1/alpha nats of mean logratio_gap gets beta 0.001 and hardly teaches (loss "
+        "0.693); grad_norm that swings asks for a smaller alpha. Hard pairs are outliers, too: where accuracies stand "
+        "still keep all.",
+        draws_pairs=True,
         tex=r"\psi(\beta_t D), \quad \beta_t = \operatorname{sg} \max\left(10^{-3}, \beta \left(1 + \alpha (\bar{D} "
-        r"- M_0)\right)\right), \quad \bar{D} = \frac{1}{n} \sum_{i=1}^{n} D_i",
+        r"- M_0)\right)\right), \quad \bar{D} = \frac{1}{n} \sum_{i=1}^{n} D_i, \quad n = \kappa N",
         is_coupled=always,
     ),
 }

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tiebreak.maths.objectives import gaps, sides, steps, sums, thumbs
+from tiebreak.maths.objectives import gaps, next_token, sides, steps, sums, thumbs
 from tiebreak.maths.objectives.formula import Formula
 
 OBJECTIVES: Mapping[str, Formula] = {
-    name: row for rows in (gaps.ROWS, sides.ROWS, steps.ROWS, thumbs.ROWS, sums.ROWS) for name, row in rows.items()
+    name: row
+    for rows in (gaps.ROWS, next_token.ROWS, sides.ROWS, steps.ROWS, thumbs.ROWS, sums.ROWS)
+    for name, row in rows.items()
 }

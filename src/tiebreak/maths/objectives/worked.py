@@ -74,6 +74,10 @@ class WorkedObjective:
         baseline: float | Tensor | None = None,
         chosen_confidences: Sequence[float] | Tensor | None = None,
         rejected_confidences: Sequence[float] | Tensor | None = None,
+        chosen_divergences: Sequence[float] | Tensor | None = None,
+        rejected_divergences: Sequence[float] | Tensor | None = None,
+        chosen_entropies: Sequence[float] | Tensor | None = None,
+        rejected_entropies: Sequence[float] | Tensor | None = None,
     ) -> Worked:
         """Return losses and rewards of pairs, of what policy (`chosen`, `rejected`) and reference say of them (nats).
 
@@ -83,22 +87,22 @@ class WorkedObjective:
         Log-probabilities are sums of completions, with the numbers of tokens where the objective divides by them, or
         those of every token, which count themselves. `soft_labels` (0..1), `margins` (differences of scores),
         `chosen_win_rates` and `rejected_win_rates` (0..1) are read by objectives that ask for them, confidences where
-        `confidence_weights` are set: of a completion the mean over its tokens of log π − log Σ_v π² (nats). `weights`
+        `confidence_weights` are set: of a completion the mean over its tokens of log π − log Σ_v π² (nats), divergences
+        where whole distributions are compared: the sum over its tokens of KL(π_ref ‖ π), nats, entropies where they are
+        read: the mean over its tokens of the reference's entropy / log V. `weights`
         (1 by default) multiply the loss of a pair in the mean. Lists are taken as float64, tensors keep dtype and
         graph. Raises ValueError where something is missing that the objective reads, or numbers of pairs differ.
         """
         counts = chosen_num_tokens, rejected_num_tokens
         apart = self.objective.formula.learns_from is TokenizedThumb
-        ours, theirs = (chosen, rejected), None
-        if reference_chosen is not None and reference_rejected is not None:
-            theirs = reference_chosen, reference_rejected
-        policy, reference, counted = _seen(self.objective, ours, theirs, counts)
-        if reference is not None and reference.sums.shape != policy.sums.shape:
-            raise ValueError("policy and reference have to say something of the same completions")
+        theirs = _both(reference_chosen, reference_rejected)
+        policy, reference, counted = _seen(self.objective, (chosen, rejected), theirs, counts)
         like, places = policy.sums, torch.arange(len(policy.sums), device=policy.sums.device)
         good, num = (places < len(chosen), len(like)) if apart else (places % 2 == 0, len(like) // 2)
-        confidences = [_numbers(one, like, num) for one in (chosen_confidences, rejected_confidences)]
-        policy = _confident(policy, *confidences)
+        sure, far = _both(chosen_confidences, rejected_confidences), _both(chosen_divergences, rejected_divergences)
+        policy = replace(policy, confidence=_paired(sure, like, num), divergence=_paired(far, like, num))
+        open_ = _both(chosen_entropies, rejected_entropies)
+        reference = reference and replace(reference, entropy=_paired(open_, like, num))
         facts = (soft_labels, margins, chosen_win_rates, rejected_win_rates)
         _refuse_unread(self.objective, facts, baseline)
         _refuse_outside(*facts, weights=weights, baseline=baseline, counts=counts)
@@ -113,11 +117,14 @@ class WorkedObjective:
         return Worked(found.losses, found.rewards[good], found.rewards[~good], weighed.mean())
 
 
-def _confident(policy: Logps, chosen: Tensor | None, rejected: Tensor | None) -> Logps:
-    """Return what is said of pairs with the confidence of both completions, where it was given."""
-    if chosen is None or rejected is None:
-        return policy
-    return replace(policy, confidence=torch.stack([chosen, rejected], dim=1).flatten())
+def _both(chosen: Any, rejected: Any) -> tuple[Any, Any] | None:
+    """Return what is given of both sides; None where one has none."""
+    return None if chosen is None or rejected is None else (chosen, rejected)
+
+
+def _paired(sides: tuple[Any, Any] | None, like: Tensor, num: int) -> Tensor | None:
+    """Return a number for each completion of `num` pairs; None where none are given."""
+    return None if sides is None else torch.stack([_numbers(side, like, num) for side in sides], dim=1).flatten()
 
 
 def _refuse_unread(objective: Objective, facts: Sequence[Any], baseline: Any) -> None:
@@ -165,11 +172,15 @@ def _seen(
     apart = objective.formula.learns_from is TokenizedThumb
     ours, theirs = _tokens(policy, apart=apart), None if reference is None else _tokens(reference, apart=apart)
     if ours is not None and (reference is None or theirs is not None):
-        return *objective.unweighted.summed(ours, theirs), True
-    if objective.modifiers.weigh_tokens:
+        said, asked, known = *objective.modifiers.summed(ours, theirs), True
+    elif objective.modifiers.weigh_tokens:
         raise ValueError("tokens do not count alike: give log-probabilities of every token")
-    said, known = _together(policy, ours, num_tokens, apart=apart)
-    return said, None if reference is None else _together(reference, theirs, num_tokens, apart=apart)[0], known
+    else:
+        said, known = _together(policy, ours, num_tokens, apart=apart)
+        asked = None if reference is None else _together(reference, theirs, num_tokens, apart=apart)[0]
+    if asked is not None and asked.sums.shape != said.sums.shape:
+        raise ValueError("policy and reference have to say something of the same completions")
+    return said, asked, known
 
 
 def _tokens(sides: tuple[Given, Given], *, apart: bool) -> TokenLogps | None:
