@@ -54,10 +54,12 @@ ROWS = {
     "tdpo2": Formula(
         tdpo2,
         "Zeng et al. 2024 (2404.11999), TDPO₂",
-        "The policy is to stay near its reference token by token: by its paper, answers stay diverse at the same accuracy.",
+        "The policy is to stay near its reference token by token: by its paper, answers stay diverse at the same "
+        "accuracy.",
         "Too large an alpha holds the policy where it is: loss stays near 0.693 and kl/rejected near 0. Too small, it "
         "is dpo: kl/rejected runs ahead of kl/chosen and answers loop (answers/repetition).",
-        tex=r"\psi(\beta D - \alpha \beta (k_l - \operatorname{sg} k_w)), \quad k = \sum_t D_{\mathrm{KL}}(\pi_\mathrm{ref} "
+        tex=r"\psi(\beta D - \alpha \beta (k_l - \operatorname{sg} k_w)), "
+        r"\quad k = \sum_t D_{\mathrm{KL}}(\pi_\mathrm{ref} "
         r"\Vert \pi)",
         asks_distributions=True,
     ),
@@ -67,7 +69,8 @@ ROWS = {
         "Some prompts have one right answer and others many: pairs of the former count with a larger beta.",
         "phi times the mean of −log H should be near 1: far below, loss hardly falls and rewards/margins grow without "
         "end. A reference that is certain of each token makes one pair rule its step: grad_norm leaps.",
-        tex=r"\psi(-\varphi \log H \cdot \beta D), \quad H = \frac{H_w + H_l}{2}, \quad H_y = \frac{1}{|y| \log V} \sum_t "
+        tex=r"\psi(-\varphi \log H \cdot \beta D), \quad H = \frac{H_w + H_l}{2}, \quad "
+        r"H_y = \frac{1}{|y| \log V} \sum_t "
         r"\mathcal{H}(\pi_\mathrm{ref})_t",
         asks_entropy=True,
     ),

@@ -89,14 +89,12 @@ class WorkedObjective:
         `chosen_win_rates` and `rejected_win_rates` (0..1) are read by objectives that ask for them, confidences where
         `confidence_weights` are set: of a completion the mean over its tokens of log π − log Σ_v π² (nats), divergences
         where whole distributions are compared: the sum over its tokens of KL(π_ref ‖ π), nats, entropies where they are
-        read: the mean over its tokens of the reference's entropy / log V. `weights`
-        (1 by default) multiply the loss of a pair in the mean. Lists are taken as float64, tensors keep dtype and
-        graph. Raises ValueError where something is missing that the objective reads, or numbers of pairs differ.
+        read: the mean over its tokens of the reference's entropy / log V. `weights` (1 by default) multiply the loss of
+        a pair in the mean. Lists are taken as float64, tensors keep dtype and graph. Raises ValueError where something the objective reads is missing, or numbers of pairs differ.
         """
-        counts = chosen_num_tokens, rejected_num_tokens
-        apart = self.objective.formula.learns_from is TokenizedThumb
-        theirs = _both(reference_chosen, reference_rejected)
-        policy, reference, counted = _seen(self.objective, (chosen, rejected), theirs, counts)
+        counts, apart = (chosen_num_tokens, rejected_num_tokens), self.objective.formula.learns_from is TokenizedThumb
+        asked = _both(reference_chosen, reference_rejected)
+        policy, reference, counted = _seen(self.objective, (chosen, rejected), asked, counts)
         like, places = policy.sums, torch.arange(len(policy.sums), device=policy.sums.device)
         good, num = (places < len(chosen), len(like)) if apart else (places % 2 == 0, len(like) // 2)
         sure, far = _both(chosen_confidences, rejected_confidences), _both(chosen_divergences, rejected_divergences)
@@ -106,15 +104,14 @@ class WorkedObjective:
         facts = (soft_labels, margins, chosen_win_rates, rejected_win_rates)
         _refuse_unread(self.objective, facts, baseline)
         _refuse_outside(*facts, weights=weights, baseline=baseline, counts=counts)
-        stated = Stated(*(_numbers(one, like, num) for one in facts))
-        stated = replace(stated, liked=good.to(like.dtype)) if apart else stated
+        stated = Stated(*(_numbers(one, like, num) for one in facts), good.to(like.dtype) if apart else None)
         stated = stated if baseline is None else stated.with_baseline(baseline, like)
         found = self.objective(policy, reference, stated)
         if not counted:
-            other = replace(policy, num_tokens=places + 2)
-            _refuse_unknown_lengths(self.objective, found, self.objective(other, reference, stated))
-        weighed = found.losses if weights is None else found.losses * _numbers(weights, like, num)
-        return Worked(found.losses, found.rewards[good], found.rewards[~good], weighed.mean())
+            other = self.objective(replace(policy, num_tokens=places + 2), reference, stated)
+            _refuse_unknown_lengths(self.objective, found, other)
+        mean = (found.losses if weights is None else found.losses * _numbers(weights, like, num)).mean()
+        return Worked(found.losses, found.rewards[good], found.rewards[~good], mean)
 
 
 def _both(chosen: Any, rejected: Any) -> tuple[Any, Any] | None:
