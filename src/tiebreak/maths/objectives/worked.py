@@ -90,7 +90,8 @@ class WorkedObjective:
         `confidence_weights` are set: of a completion the mean over its tokens of log π − log Σ_v π² (nats), divergences
         where whole distributions are compared: the sum over its tokens of KL(π_ref ‖ π), nats, entropies where they are
         read: the mean over its tokens of the reference's entropy / log V. `weights` (1 by default) multiply the loss of
-        a pair in the mean. Lists are taken as float64, tensors keep dtype and graph. Raises ValueError where something the objective reads is missing, or numbers of pairs differ.
+        a pair in the mean. Lists are taken as float64, tensors keep dtype and graph. Raises ValueError where something
+        the objective reads is missing, or numbers of pairs differ.
         """
         counts, apart = (chosen_num_tokens, rejected_num_tokens), self.objective.formula.learns_from is TokenizedThumb
         asked = _both(reference_chosen, reference_rejected)
@@ -104,7 +105,7 @@ class WorkedObjective:
         facts = (soft_labels, margins, chosen_win_rates, rejected_win_rates)
         _refuse_unread(self.objective, facts, baseline)
         _refuse_outside(*facts, weights=weights, baseline=baseline, counts=counts)
-        stated = Stated(*(_numbers(one, like, num) for one in facts), good.to(like.dtype) if apart else None)
+        stated = Stated(*(_numbers(one, like, num) for one in facts), liked=good.to(like.dtype) if apart else None)
         stated = stated if baseline is None else stated.with_baseline(baseline, like)
         found = self.objective(policy, reference, stated)
         if not counted:
