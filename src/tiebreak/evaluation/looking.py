@@ -34,6 +34,7 @@ from tiebreak.runs import Run
 
 _GROWTH = 4
 """How many times the tokens of one try the next one has."""
+_BEFORE = f"{SAMPLED}{BEFORE}"
 _PASSES = 12
 """Of an answer of one token: it is written and scored twice, and how it may be written is tried (`engine.answers`)."""
 
@@ -65,7 +66,7 @@ class Looks:
         self._steps = probe_steps(total, settings.looks) if settings.looks and self._judged else set()
         self._allowance = allowance or Allowance(settings.most_share)
         self._last: int | None = None
-        self._begun_at = 0
+        self._begun_at, self._knows_start = 0, False
         sizes = [_GROWTH**power for power in range(20) if not power or _GROWTH**power < settings.max_new_tokens]
         self._tries = [(1, 0), (1, 1), *((len(self._judged), size) for size in sizes)]
         self._took, self._a_token = (0.0, 0), math.inf
@@ -77,6 +78,7 @@ class Looks:
         if self._last is None or step <= self._last:
             self._run.remove(*(path for path in self._files() if path.name >= _name(step)))
             self._begun_at = step
+            self._knows_start = any(f"{_BEFORE}num_tokens" in row for row in self._run.metrics)
         self._last = step
         self._allowance.begin()
         return step in self._steps
@@ -120,7 +122,7 @@ class Looks:
                 return False
             self._tries.pop(0)
             self._answered(num_prompts, num_tokens) if num_tokens else self._passed()
-        return allowance.affords(self._expected(len(self._judged), most) * (2 if self._is_first else 1))
+        return allowance.affords(self._expected(len(self._judged), most))
 
     def _expected(self, num_prompts: int, num_tokens: int) -> float:
         """Return the most seconds that answers up to so many tokens take; those that ended earlier might not have."""
@@ -152,22 +154,20 @@ class Looks:
 
     def _looked(self, step: int) -> dict[str, float]:
         """Take the look, keep its answers, and return what is recorded of them."""
-        is_first = self._is_first
-        said, heard = self._answered(len(self._judged), self._settings.max_new_tokens)
+        most = self._settings.max_new_tokens
+        said, heard = self._answered(len(self._judged), most)
+        wants_start = self._reference is not None and not self._knows_start
         with self._allowance.spending():
             row = said.counted(heard)
-            if is_first and self._reference is not None:
-                with self._reference.model() as start:
-                    row |= said_by(start, self._judged, self._sampling, self._cut).counted(of=f"{SAMPLED}{BEFORE}")
+        if wants_start and self._allowance.affords(self._expected(len(self._judged), most)):
+            with self._allowance.spending(), self._reference.model() as start:
+                row |= said_by(start, self._judged, self._sampling, self._cut).counted(of=_BEFORE)
+            self._knows_start = True
+        with self._allowance.spending():
             self._run.looks_folder.mkdir(exist_ok=True)
             file = self._run.looks_folder / _name(step)
             self._run.keep({file: files.as_jsonl(said.rows(self._judged, heard))})
         return row
-
-    @property
-    def _is_first(self) -> bool:
-        """Whether the next look is the first of the run, and its start answers, too, where that is at hand."""
-        return self._reference is not None and not self._files()
 
     def _files(self) -> list[Path]:
         return sorted(self._run.looks_folder.glob("step-*.jsonl"))
