@@ -214,3 +214,12 @@ def pearson(one: Sequence[float], two: Sequence[float]) -> float:
     apart = [[value - mean for value in side] for side, mean in zip((one, two), means, strict=True)]
     squares = [math.fsum(value * value for value in side) for side in apart]
     return math.fsum(a * b for a, b in zip(*apart, strict=True)) / math.sqrt(squares[0] * squares[1])
+
+
+def clustered_error(values: Sequence[float], clusters: Sequence[object]) -> float:
+    """Standard error of a mean whose values hang together in clusters."""
+    mean, sums = math.fsum(values) / len(values), dict[object, float]()
+    for value, cluster in zip(values, clusters, strict=True):
+        sums[cluster] = sums.get(cluster, 0.0) + value - mean
+    squares = math.fsum(one * one for one in sums.values())
+    return math.sqrt(squares * len(sums) / (len(sums) - 1)) / len(values)

@@ -141,6 +141,9 @@ class Always:
     def look(self, step: int, objective: Objective) -> Seen:
         return Seen(self.seen())
 
+    def hear(self, row: Mapping[str, float]) -> None:
+        pass
+
 
 def run(
     config: Config,

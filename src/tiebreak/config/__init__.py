@@ -52,7 +52,7 @@ from tiebreak.config.settings import (
     leaves,
     warnings_of,
 )
-from tiebreak.config.signals import HELDOUT, SAMPLED, SIGNALS, SignalsConfig
+from tiebreak.config.signals import HELDOUT, KL_SIGNALS, SAMPLED, SIGNALS, SignalsConfig
 from tiebreak.config.stages import Stage, load_stages
 from tiebreak.config.stopping import StoppingConfig, StopRule
 
@@ -60,6 +60,7 @@ __all__ = [
     "BUNDLED_MODEL",
     "BUNDLED_PAIRS",
     "HELDOUT",
+    "KL_SIGNALS",
     "MEASURES",
     "SAMPLED",
     "SIGNALS",

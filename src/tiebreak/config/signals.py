@@ -67,6 +67,9 @@ SIGNALS: Mapping[str, str] = MappingProxyType(
 """Every key of metrics.jsonl that a rule may be about, and what it means."""
 
 
+KL_SIGNALS = tuple(f"{SAMPLED}{name}" for name in ("kl", "kl_k3", "kl_token", "kl_k3_token"))
+
+
 class SignalsConfig(Section):
     """The flight recorder: what the policy says to held-out prompts while it trains."""
 

@@ -5,7 +5,7 @@ Owns what is measured on pairs. Same scorer, same rendering as training.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
@@ -187,9 +187,21 @@ class Probe:
         """Say whether to look after that many steps."""
         return step in self._steps
 
+    @property
+    def is_on(self) -> bool:
+        """Whether there are probes at all."""
+        return bool(self._steps)
+
+    def evidence(self, objective: Objective) -> list[Evidence]:
+        """Return a row for each pair of a probe, always the same ones."""
+        return self._heldout.by(objective).evidence(self._num_pairs)
+
     def look(self, step: int, objective: Objective) -> Seen:
         """Return mean metrics of the first pairs, their keys under `heldout/`."""
-        return Seen(probed(self._heldout.by(objective).evidence(self._num_pairs)))
+        return Seen(probed(self.evidence(objective)))
+
+    def hear(self, row: Mapping[str, float]) -> None:
+        """Take no notice."""
 
 
 MOVED = 1e-3

@@ -10,7 +10,7 @@ No look changes the policy or a random stream that training draws from. Probes, 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,6 +98,9 @@ class Looks:
         self.num_taken += 1
         return Seen(row | {f"{SAMPLED}seconds": self._allowance.spent - before})
 
+    def hear(self, row: Mapping[str, float]) -> None:
+        """Take no notice."""
+
     def told(self) -> str | None:
         """Return what looks took, in a sentence; None where there was none to take."""
         if not self.num_taken + self.num_left_out:
@@ -156,11 +159,11 @@ class Looks:
         """Take the look, keep its answers, and return what is recorded of them."""
         most = self._settings.max_new_tokens
         said, heard = self._answered(len(self._judged), most)
-        wants_start = self._reference is not None and not self._knows_start
         with self._allowance.spending():
             row = said.counted(heard)
-        if wants_start and self._allowance.affords(self._expected(len(self._judged), most)):
-            with self._allowance.spending(), self._reference.model() as start:
+        asked = None if self._knows_start else self._reference
+        if asked and self._allowance.affords(self._expected(len(self._judged), most)):
+            with self._allowance.spending(), asked.model() as start:
                 row |= said_by(start, self._judged, self._sampling, self._cut).counted(of=_BEFORE)
             self._knows_start = True
         with self._allowance.spending():
