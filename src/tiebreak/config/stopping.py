@@ -40,6 +40,12 @@ class StopRule(Section):
     def _briefly(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {name: value for name, value in write(self).items() if value is not None}
 
+    @property
+    def told(self) -> str:
+        """What breaks it, in words."""
+        bounds = [f"above {self.at_most:g}"] * (self.at_most is not None)
+        return f"{self.signal} is {' or '.join([*bounds, *[f'below {self.at_least:g}'] * (self.at_least is not None)])}"
+
     def broken_by(self, value: float) -> str | None:
         """Return what is wrong with a value, to be read behind it; None where it is within the bounds."""
         if self.at_most is not None and not value <= self.at_most:

@@ -28,7 +28,7 @@ from tiebreak.fingerprint import fingerprint
 from tiebreak.progress import Progress
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.order import num_steps, refuse_steps
-from tiebreak.training.preamble import tell
+from tiebreak.training.preamble import tell, tell_watch
 from tiebreak.training.resumption import heed_drift, identity
 from tiebreak.training.trained import Loaded, dated, lineage, load, whereabouts
 
@@ -54,6 +54,8 @@ def made_ready(config: Config, run: Run, audit: AuditReport, progress: Progress)
     data = prepare(config.data, policy.renderer(config.data), progress)
     refuse_steps(data.train, settings, config.loss)
     tell(data, policy, loaded.compared, config.data, progress)
+    total = num_steps(len(data.train), settings)
+    tell_watch(config.signals, config.stopping, config.evaluation, total, progress)
     _heed_moves(config, len(data.train), progress)
     _heed_kl(config, loaded)
     prepare_tasks(load_tasks(config.evaluation.tasks), policy, progress)
