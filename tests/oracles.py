@@ -242,3 +242,20 @@ def clustered_standard_error(values: Sequence[float], clusters: Sequence[str]) -
     for name in names:
         total += sum(value - mean for value, cluster in zip(values, clusters, strict=True) if cluster == name) ** 2
     return math.sqrt(total * len(names) / (len(names) - 1)) / len(values)
+
+
+def pearson(one: Sequence[float], two: Sequence[float]) -> float:
+    """Correlation of two lists of numbers."""
+    means = [math.fsum(side) / len(side) for side in (one, two)]
+    apart = [[value - mean for value in side] for side, mean in zip((one, two), means, strict=True)]
+    squares = [math.fsum(value * value for value in side) for side in apart]
+    return math.fsum(a * b for a, b in zip(*apart, strict=True)) / math.sqrt(squares[0] * squares[1])
+
+
+def clustered_error(values: Sequence[float], clusters: Sequence[object]) -> float:
+    """Standard error of a mean whose values hang together in clusters."""
+    mean, sums = math.fsum(values) / len(values), dict[object, float]()
+    for value, cluster in zip(values, clusters, strict=True):
+        sums[cluster] = sums.get(cluster, 0.0) + value - mean
+    squares = math.fsum(one * one for one in sums.values())
+    return math.sqrt(squares * len(sums) / (len(sums) - 1)) / len(values)

@@ -19,7 +19,7 @@ from typing import Any
 
 from safetensors import safe_open
 
-CLOCKS = ("_seconds", "_per_second", "memory_bytes", "token_budget")
+CLOCKS = ("_seconds", "/seconds", "_per_second", "memory_bytes", "token_budget")
 """Ends of metric names that tell of the machine and not of what was learned."""
 PATIENCE = 120.0
 WORDS = ("cat", "dog", "mat", "park", "sun", "tree", "road", "lake", "bird", "fish", "stone", "cloud")
@@ -167,6 +167,9 @@ def settings(adapter: str = "lora") -> dict[str, Any]:
             "num_draws": 2,
             "neutral_probe": False,
         },
+        # Whatever they take: what was looked at must not hang on a clock.
+        "signals": {"looks": 4, "prompts": 2, "max_new_tokens": 4, "most_share": None},
+        "stopping": {},
         "output": {"dir": "run", "trackers": []},
     }
 
@@ -272,7 +275,8 @@ class Case:
     def result(self) -> dict[str, Any]:
         """Everything that must not depend on what happened on the way."""
         evaluation = json.loads((self.run / "evaluation.json").read_text(encoding="utf-8"))
-        return {"weights": self.weights(), "rows": self.rows(), "evaluation": evaluation}
+        looks = {path.name: path.read_bytes() for path in sorted((self.run / "looks").glob("*"))}
+        return {"weights": self.weights(), "rows": self.rows(), "evaluation": evaluation, "looks": looks}
 
 
 # ------------------------------------------------------------------------------------------------------- what must hold
@@ -309,6 +313,7 @@ def assert_finished_like(case: Case, wanted: dict[str, Any]) -> None:
     assert found["rows"] == wanted["rows"]
     assert found["weights"] == wanted["weights"]
     assert found["evaluation"] == wanted["evaluation"]
+    assert found["looks"] == wanted["looks"]
     assert case.manifest["status"] == "done"
     assert_nothing_partial(case)
     assert_nothing_hidden(case)

@@ -20,7 +20,8 @@ LORA = [
     *("save:begin:4", "save:policy:4", "save:optimizer", "save:optimizer:4", "save:state:4", "save:manifest:4"),
     *("save:rename", "save:rename:4", "save:rotate:3", "save:rotate:6", "store:flush", "store:flush:3"),
     *("keep:file:3", "keep:file:7", "keep:file:11", "keep:seals", "keep:seals:3", "keep:seals:4"),
-    *("policy", "evaluate:2", "evaluate:9", "generate", "report"),
+    *("look", "look:3", "look:5", "generate:3"),
+    *("policy", "evaluate:2", "evaluate:9", "generate:7", "report"),
 ]
 FULL = ["reference", "reference:3", "store:flush", "save:rename:2", "policy"]
 TRAINING_POINTS = {point for point in POINTS if point != "export" and not point.startswith("registry:")}

@@ -195,6 +195,9 @@ def test_a_beta_that_moves_is_recorded_seen_by_watchers_and_the_same_after_a_kil
             looks.append((step, objective.settings["beta"]))
             return Seen({})
 
+        def hear(self, row):
+            pass
+
     whole = run(config, PAIRS, tmp_path / "whole", watchers=[Looks()])
     betas = [row["beta"] for row in whole.rows()]
     assert betas == pytest.approx([0.6 - 0.4 * step / (len(betas) - 1) for step in range(len(betas))])
@@ -221,6 +224,9 @@ def test_what_an_objective_remembers_moves_once_a_step_and_is_the_same_after_a_k
         def look(self, step, objective):
             seen.append(objective.running)
             return Seen({})
+
+        def hear(self, row):
+            pass
 
     def set_up(folder):
         return settings(tiny_model, loss={"name": name}, reference__store=str(folder / "store"), **TWICE)
@@ -557,6 +563,9 @@ class _Enough:
 
     def look(self, step, objective):
         return Seen({"heldout/loss": 0.5}, stop="held-out loss rises")
+
+    def hear(self, row):
+        pass
 
 
 def test_a_watcher_can_end_training_and_a_run_that_goes_on_stays_ended(tiny_model, tmp_path):

@@ -22,10 +22,15 @@ def log_collision(logps: Float[Tensor, "tokens vocabulary"]) -> Float[Tensor, " 
     return (2 * logps).logsumexp(-1)
 
 
+def entropy(logps: Float[Tensor, "tokens vocabulary"]) -> Float[Tensor, " tokens"]:
+    """−Σ_v p(v) log p(v), nats; a token that is impossible adds nothing."""
+    spread: Tensor = torch.special.entr(logps.exp()).sum(-1)
+    return spread
+
+
 def entropy_share(logps: Float[Tensor, "tokens vocabulary"]) -> Float[Tensor, " tokens"]:
     """−Σ_v p log p / log V: how open it is which token follows, 0 where one is certain, 1 where all are alike."""
-    shares = logps.exp()
-    return -torch.where(shares > 0, shares * logps, 0.0).sum(-1) / math.log(logps.shape[-1])
+    return entropy(logps) / math.log(logps.shape[-1])
 
 
 def divergence(

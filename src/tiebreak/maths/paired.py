@@ -99,6 +99,17 @@ def resampled(
     return Resampled(mean, error, len(numbers), num_clusters, np.sort(lower), np.sort(upper))
 
 
+def standard_error(values: Sequence[float], clusters: Sequence[int]) -> float:
+    """Return the linearised standard error of a mean over clusters: infinite where there is one, 0 where all are alike.
+
+    sqrt(G/(G − 1) · Σ_g (Σ_i∈g (x_i − mean))²) / n, over G clusters of n values (Cameron & Miller 2015, CR1).
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    _, index = np.unique(np.asarray(clusters), return_inverse=True)
+    sums = np.bincount(index, weights=numbers - numbers.mean())
+    return float(np.sqrt(sums @ sums * len(sums) / (len(sums) - 1)) / len(numbers)) if len(sums) > 1 else float("inf")
+
+
 def sign_test(values: Sequence[float], clusters: Sequence[str], threshold: float = 0.0) -> float:
     """Return the exact two-sided p-value of as many clusters lying above the threshold as below it.
 

@@ -15,12 +15,15 @@ from tiebreak.engine.memory import peak_memory_bytes
 from tiebreak.engine.ranks import Alone, Ranks
 from tiebreak.errors import Preempted, RunError, one_line
 from tiebreak.evaluation.heldout import Probe
+from tiebreak.evaluation.looking import Looks
+from tiebreak.evaluation.stopping import Stopping
 from tiebreak.evaluation.thumbs import held_out
 from tiebreak.maths.objectives import Objective
 from tiebreak.progress import Noting, Progress
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.secrecy import masked
 from tiebreak.training.checkpoint import Checkpoints
+from tiebreak.training.choosing import Artefact, choose
 from tiebreak.training.loop import Course, Outcome
 from tiebreak.training.loop import train as train_policy
 from tiebreak.training.opening import Ready, begin, made_ready, now, versions
@@ -61,7 +64,7 @@ def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Not
     ranks, objective, note = Alone(), Objective.of(config.loss), functools.partial(_note, run, progress)
     try:
         note()
-        outcome = _trained(run, config, ready, objective, ranks, stop, progress)
+        outcome, artefact = _trained(run, config, ready, objective, ranks, stop, progress)
         with stop.held():
             faults.point("policy")
             if ranks.writes:
@@ -70,7 +73,8 @@ def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Not
                     num_steps=outcome.num_steps,
                     num_steps_done=outcome.num_steps_done,
                     num_rollbacks=outcome.num_rollbacks,
-                    running=list(outcome.running) if config.loss.remembers else None,
+                    running=list(artefact.running) if config.loss.remembers else None,
+                    **artefact.as_dict(outcome),
                     training_seconds=round(outcome.seconds, 1),
                     peak_memory_bytes=peak_memory_bytes(policy.device),
                     reference_moves=ready.loaded.moving and ready.loaded.moving.as_dict(),
@@ -117,22 +121,27 @@ def _note(run: Run, progress: Noting, **facts: Any) -> None:
 
 def _trained(
     run: Run, config: Config, ready: Ready, objective: Objective, ranks: Ranks, stop: Stop, progress: Progress
-) -> Outcome:
-    """Train from the newest whole checkpoint on, held-out pairs watched on the way."""
+) -> tuple[Outcome, Artefact]:
+    """Train from the newest whole checkpoint on, watched on the way; the policy then has the weights that it keeps."""
     policy, reference, budget = ready.loaded.policy, ready.loaded.reference, ready.loaded.budget
     settings, data = config.training, ready.data
     of = {"identity": run.manifest["identity"], "versions": versions(), "dtype": str(policy.dtype)}
-    parts = ready.loaded.parts(run.values_folder)
+    held = ready.loaded.parts(run.values_folder)
     checkpoints = Checkpoints(
         run,
         of | {"world_size": ranks.size},
         settings.keep_checkpoints,
         progress.warn,
         known=run.manifest["identities"],
-        holds=[Weights.name, Moments.name, Streams.name, *(part.name for part in parts)],
+        holds=[Weights.name, Moments.name, Streams.name, *(part.name for part in held)],
     )
     start = checkpoints.latest()
     heldout = held_out(policy, reference, objective, data.heldout.tokenized, budget.cut)
+    total, seed = num_steps(len(data.train), settings), settings.seed
+    looks = Looks(run, policy, reference, data.heldout.pairs, config.signals, total=total, seed=seed, cut=budget.cut)
+    # Losses of two betas are of two scales.
+    by = "accuracy" if objective.at(0, total).moving else None
+    stopping = Stopping(Probe(heldout, config.evaluation, total), config.stopping, total, by)
     with Recorder(run, config.output.trackers, flat(config)) as recorder:
         course = Course(
             policy=policy,
@@ -143,11 +152,14 @@ def _trained(
             rate=config.learning_rate,
             budget=budget,
             ranks=ranks,
-            watchers=[Probe(heldout, config.evaluation, num_steps(len(data.train), settings))],
+            watchers=[looks, stopping],
             recorder=recorder,
             checkpoints=checkpoints,
             asked=ready.asked_ahead(objective),
-            parts=parts,
+            parts=[*held, stopping],
             is_told=any(has_told(earlier) for earlier in lineage(config)),
         )
-        return train_policy(course, progress, start=start, stop=stop)
+        outcome = train_policy(course, progress, start=start, stop=stop)
+    if told := looks.told():
+        progress.say(told)
+    return outcome, choose(policy, stopping, config.stopping, checkpoints, outcome, progress)

@@ -65,6 +65,8 @@ class State:
     """What the objective remembers of the steps taken: a mean and a spread, float64."""
     stopped: str | None = None
     """Why a watcher ended training before its last step."""
+    best_step: int | None = None
+    """The step whose policy is the best so far by a held-out score: its checkpoint stays."""
 
 
 class Checkpoints:
@@ -93,7 +95,10 @@ class Checkpoints:
         """Files beside checkpoints that were seen whole in this process; they are never changed."""
 
     def save(self, state: State, parts: Sequence[Part]) -> None:
-        """Write a checkpoint, read it and what is new beside it back, and remove those beyond the newest `keep`."""
+        """Write a checkpoint, read it and what is new beside it back, and remove those beyond the newest `keep`.
+
+        That of the best step is not removed.
+        """
         target = self._run.checkpoints_folder / f"step-{state.step:08}"
         try:
             faults.point("save:begin")
@@ -111,7 +116,8 @@ class Checkpoints:
             raise TrainingError(f"{target}: reads back damaged ({fault}); the disk cannot be trusted, check it")
         faults.point("save:rotate")
         for old in self._steps()[: -self._keep]:
-            shutil.rmtree(old)
+            if old.name != f"step-{state.best_step or 0:08}":
+                shutil.rmtree(old)
         self._remove_unnamed()
 
     def latest(self) -> Path | None:
@@ -146,10 +152,19 @@ class Checkpoints:
                 self._say(f"{path.name}: {fault}")
         return [path for path, fault in found.items() if fault is None]
 
+    def of_step(self, step: int) -> Path | None:
+        """Return the checkpoint of a step; None where there is none that is whole, which is told."""
+        path = self._run.checkpoints_folder / f"step-{step:08}"
+        fault = self._fault_of(path)
+        if fault:
+            self._say(f"{path.name}: {fault}")
+        return None if fault else path
+
     def restore(self, path: Path, parts: Sequence[Part]) -> State:
         """Let each part go back to a verified checkpoint; return where it stands."""
         for part in parts:
-            part.restore(load_file(path / f"{part.name}.safetensors"))
+            file = path / f"{part.name}.safetensors"
+            part.restore(load_file(file) if file.exists() else {})  # one of before has no file of a part that is new
         return State(**json.loads((path / STATE).read_text(encoding="utf-8")))
 
     def _write(self, folder: Path, state: State, parts: Sequence[Part]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -70,6 +70,12 @@ class Course:
         """Optimizer steps of the whole run."""
         return num_steps(len(self.examples), self.settings)
 
+    def record(self, row: Mapping[str, float]) -> None:
+        """Write a row down, and tell all watchers of it."""
+        self.recorder.write(row)
+        for watcher in self.watchers:
+            watcher.hear(row)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -81,6 +87,8 @@ class Outcome:
     num_rollbacks: int = 0
     running: tuple[float, float] = (0.0, 0.0)
     """What the objective remembers of the steps."""
+    stopped: str | None = None
+    """Why it ended before the last step, where it did."""
 
 
 def train(course: Course, progress: Progress, *, start: Path | None, stop: Stop) -> Outcome:
@@ -126,7 +134,9 @@ def train(course: Course, progress: Progress, *, start: Path | None, stop: Stop)
     pace.ended()
     if state.stopped:
         progress.say(f"training ended after step {state.step} of {course.total}: {state.stopped}")
-    return Outcome(course.total, state.step, time.perf_counter() - began, state.num_rollbacks, state.running)
+    return Outcome(
+        course.total, state.step, time.perf_counter() - began, state.num_rollbacks, state.running, state.stopped
+    )
 
 
 def _run(
@@ -145,12 +155,13 @@ def _run(
         with stop.held():
             state, row = _taken(course, optimizer, step, state, progress)
             if moved := course.reference.moved(state.step):
-                course.recorder.write({"step": state.step, **moved})
-            stopped = _watch(course, state)
+                course.record({"step": state.step, **moved})
+            best, stopped = _watch(course, state)
             written = course.recorder
             state = replace(state, metrics_bytes=written.num_bytes, metrics_sha256=written.sha256, stopped=stopped)
+            state = replace(state, best_step=state.step if best else state.best_step)
             asked = course.ranks.any(stop.asked_by is not None)
-            if state.step % every == 0 or state.step == course.total or asked or stopped:
+            if state.step % every == 0 or state.step == course.total or asked or stopped or best:
                 course.recorder.sync()
                 if course.ranks.writes:
                     course.checkpoints.save(state, parts)
@@ -197,7 +208,7 @@ def _taken(
         "step_seconds": seconds,
     }
     faults.point("step:end")
-    course.recorder.write(row)
+    course.record(row)
     if budget.tokens < before:
         progress.warn(f"out of memory in step {number}: done again with {budget.tokens} tokens a time")
     return replace(
@@ -218,14 +229,21 @@ def _foresee(course: Course, pace: Pace, done: int) -> None:
         pace.estimate(first, course.budget.cut(first[0].examples)[0], course.total - done)
 
 
-def _watch(course: Course, state: State) -> str | None:
-    """Let every watcher that is due look, record what it saw, and return why training should end, if it should."""
+def _watch(course: Course, state: State) -> tuple[bool, str | None]:
+    """Let every watcher that is due look and record what it saw, one after the other.
+
+    Return whether the policy is the best so far, and why training should end, if it should.
+    """
     # Of the step just taken, and what is remembered since.
     objective = course.objective.at(max(state.step - 1, 0), course.total).remembering(Running(*state.running))
-    due = [watcher.look(state.step, objective) for watcher in course.watchers if watcher.due(state.step)]
-    for seen in due:
-        course.recorder.write({"step": state.step, **seen.row})
-    return next((seen.stop for seen in due if seen.stop), None)
+    best, stopped = False, None
+    for watcher in course.watchers:
+        if watcher.due(state.step):
+            seen = watcher.look(state.step, objective)
+            if seen.row:
+                course.record({"step": state.step, **seen.row})
+            best, stopped = best or seen.best, stopped or seen.stop
+    return best, stopped
 
 
 def _restored(course: Course, path: Path, parts: Sequence[Part]) -> State:
@@ -249,7 +267,7 @@ def _rolled_back(course: Course, parts: Sequence[Part], state: State, error: Not
     halved, tried = state.rate_scale / 2, state.num_rollbacks + 1
     found = replace(_restored(course, path, parts), rate_scale=halved, num_rollbacks=tried)
     progress.warn(f"{error}; back to step {found.step} with {halved:g} of the rate (rollback {tried})")
-    course.recorder.write({"step": found.step, "rollback": tried, "rate_scale": halved})
+    course.record({"step": found.step, "rollback": tried, "rate_scale": halved})
     return found
 
 

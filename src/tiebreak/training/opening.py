@@ -17,11 +17,11 @@ from typing import Any
 import torch
 
 from tiebreak import files, runs
-from tiebreak.config import Config, dump_config
+from tiebreak.config import KL_SIGNALS, Config, dump_config
 from tiebreak.data.preparation import PreparedData, prepare
 from tiebreak.doctor.report import AuditReport
 from tiebreak.engine.planner import Plan, make_plan
-from tiebreak.errors import RunError
+from tiebreak.errors import ConfigError, RunError
 from tiebreak.evaluation.capabilities.asking import prepare_tasks
 from tiebreak.evaluation.capabilities.taskfiles import load_tasks
 from tiebreak.fingerprint import fingerprint
@@ -30,7 +30,7 @@ from tiebreak.progress import Progress
 from tiebreak.records import Example
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.order import num_steps, refuse_steps
-from tiebreak.training.preamble import tell
+from tiebreak.training.preamble import tell, tell_watch
 from tiebreak.training.resumption import heed_drift, identity
 from tiebreak.training.trained import Loaded, dated, lineage, load, whereabouts
 
@@ -66,7 +66,10 @@ def made_ready(config: Config, run: Run, audit: AuditReport, progress: Progress)
     data = prepare(config.data, policy.renderer(config.data), progress)
     refuse_steps(data.train, settings, config.loss)
     tell(data, policy, loaded.compared, config.data, progress)
+    total = num_steps(len(data.train), settings)
+    tell_watch(config.signals, config.stopping, config.evaluation, total, progress)
     _heed_moves(config, len(data.train), progress)
+    _heed_kl(config, loaded)
     prepare_tasks(load_tasks(config.evaluation.tasks), policy, progress)
     memory = make_plan(
         policy,
@@ -80,11 +83,11 @@ def made_ready(config: Config, run: Run, audit: AuditReport, progress: Progress)
 
 
 def _held_bytes(config: Config, loaded: Loaded) -> int:
-    """Return what a reference takes that stays in memory: one that moves, or one that every step asks anew."""
+    """Return what a reference takes that stays in memory: one that moves, or one that steps or looks ask anew."""
     if loaded.moving:
         return loaded.moving.num_bytes
-    asks_anew = config.loss.wants_prompts_in_a_step or config.loss.compares_distributions
-    if asks_anew and not loaded.policy.is_adapter:
+    steps_ask = config.loss.wants_prompts_in_a_step or config.loss.compares_distributions
+    if (steps_ask or config.signals.looks_at_start) and not loaded.policy.is_adapter:
         return sum(one.numel() * one.element_size() for one in loaded.policy.network.parameters())
     return 0
 
@@ -96,6 +99,16 @@ def _heed_moves(config: Config, num_pairs: int, progress: Progress) -> None:
         progress.warn(
             f"reference.moves.every {moves.every}: the run has {total} steps, so that none compares with a reference "
             "that has moved; lower it, or train longer"
+        )
+
+
+def _heed_kl(config: Config, loaded: Loaded) -> None:
+    """Refuse a bound on a KL that nobody would know, since the weights of the start are not in memory."""
+    bounded = [rule.signal for rule in config.stopping.rules if rule.signal in KL_SIGNALS]
+    if bounded and config.signals.kl == "auto" and loaded.reference.model_is_dear:
+        raise ConfigError(
+            f"stopping.rules: {bounded[0]} takes the weights of the start ({loaded.reference.identity}), which are not "
+            "kept in memory; set signals.kl to on, or take the rule out"
         )
 
 
@@ -148,7 +161,7 @@ def _heed_history(
     _refuse_learned_before(config, ready.data)
     if not same:  # weights of other settings must not pass for this run's
         shutil.rmtree(run.policy_folder, ignore_errors=True)
-    kept = {} if same else {"num_steps": None, "num_steps_done": None}
+    kept = {} if same else dict.fromkeys(("num_steps", "num_steps_done", "stopped", "artefact_step", "best"))
     return kept | {
         "started": before.get("started") or now(),
         "num_attempts": int(before.get("num_attempts", 0)) + 1,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tiebreak.config import DataConfig
+from tiebreak.config import SAMPLED, DataConfig, EvaluationConfig, SignalsConfig, StoppingConfig
 from tiebreak.data.preparation import PreparedData
 from tiebreak.engine.model import Model
 from tiebreak.engine.reference.kinds import Reference
@@ -49,6 +49,31 @@ def tell(data: PreparedData, policy: Model, reference: Reference, config: DataCo
     progress.say(
         f"{policy.source.identity}: {trainable:,} of {total:,} parameters train; reference: {reference.identity}"
     )
+
+
+def tell_watch(
+    signals: SignalsConfig, stopping: StoppingConfig, evaluation: EvaluationConfig, total: int, progress: Progress
+) -> None:
+    """Tell how the run is watched, what ends it, and which of its `total` steps may become the policy."""
+    parts = [f"held-out pairs at {min(evaluation.probes, total)} steps"] * bool(evaluation.probes)
+    if signals.looks:
+        bound = "" if signals.most_share is None else f", in at most {signals.most_share:.0%} of the time"
+        parts.append(f"what the policy says to {signals.prompts} prompts at {min(signals.looks, total)}{bound}")
+    if parts:
+        progress.say(f"watched: {'; '.join(parts)}")
+    ends = [f"after {stopping.patience} probes without a better {stopping.score}"] if stopping.patience else []
+    ends += [f"where {rule.told}" for rule in stopping.rules]
+    if ends:
+        progress.say(f"training ends early {', or '.join(ends)}")
+    if stopping.patience and stopping.patience >= evaluation.probes:
+        progress.warn(
+            f"stopping.patience {stopping.patience}: evaluation.probes {evaluation.probes} never use it up; raise these"
+        )
+    if signals.most_share is not None and any(rule.signal.startswith(SAMPLED) for rule in stopping.rules):
+        progress.warn(
+            "stopping.rules about sampled/ are held against the looks that there is time for; signals.most_share null "
+            "takes all of them"
+        )
 
 
 def _reading_of(file: Mapping[str, Any]) -> Iterator[str]:

@@ -5,7 +5,16 @@ What only some settings ask for is loaded only for these: with the others, the p
 
 from __future__ import annotations
 
-from tiebreak.config import Config, EvaluationConfig, warnings_of
+from tiebreak.config import (
+    HELDOUT,
+    KL_SIGNALS,
+    SAMPLED,
+    Config,
+    EvaluationConfig,
+    SignalsConfig,
+    StoppingConfig,
+    warnings_of,
+)
 from tiebreak.config.losses import SECTIONS
 from tiebreak.config.losses.loss import PAIRINGS
 from tiebreak.errors import ConfigError
@@ -43,6 +52,7 @@ def check_settings(config: Config, progress: Progress) -> None:
 
         check_trackers(trackers)
     check_evaluation(config.evaluation)
+    check_stopping(config.stopping, config.signals, config.evaluation)
     if config.reference.moves:
         from tiebreak.maths.objectives import Objective  # noqa: PLC0415 - torch
 
@@ -54,6 +64,20 @@ def check_settings(config: Config, progress: Progress) -> None:
             )
     for warning in warnings_of(config):
         progress.warn(warning)
+
+
+def check_stopping(stopping: StoppingConfig, signals: SignalsConfig, evaluation: EvaluationConfig) -> None:
+    """Refuse bounds on what is never measured: a run that nothing can stop would look like one that nothing had to."""
+    if stopping.patience and not evaluation.probes:
+        raise ConfigError(f"stopping.patience {stopping.patience}: counts probes, and evaluation.probes is 0; raise it")
+    for rule in stopping.rules:
+        signal = f"stopping.rules: {rule.signal}"
+        if rule.signal.startswith(HELDOUT) and not evaluation.probes:
+            raise ConfigError(f"{signal} is measured by probes, and evaluation.probes is 0; raise it")
+        if rule.signal.startswith(SAMPLED) and not signals.looks:
+            raise ConfigError(f"{signal} is measured by looks, and signals.looks is 0; raise it")
+        if rule.signal in KL_SIGNALS and not signals.knows_kl:
+            raise ConfigError(f"{signal} is known at signals.temperature 1 and with signals.kl auto or on alone")
 
 
 def check_evaluation(settings: EvaluationConfig) -> None:

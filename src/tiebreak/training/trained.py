@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from tiebreak.progress import Progress, Silent
 from tiebreak.records import Tokenized
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.budget import Budget
+from tiebreak.training.choosing import told_of
 from tiebreak.training.parts import Part
 
 NUM_CHECKED_PAIRS = 8
@@ -156,17 +157,19 @@ def measure_trained(
 
     The data's own judge is fitted on `train`; without pairs to train on, the one is read that the run has kept.
     """
+    own = into.path == run.path  # another policy of the run, or other pairs, are what nobody chose by
     with as_a_run_writes(run.path):
-        told = shortcuts(run.audit)
-        running = Running(*map(float, run.manifest.get("running") or ()))
-    return measure(
+        manifest = run.manifest
+        told, running = shortcuts(run.audit), Running(*map(float, manifest.get("running") or ()))
+        chosen = told_of(manifest)
+    found = measure(
         policy,
         reference,
         Objective.of(config.loss).at_end.remembering(running),
         side,
         config.evaluation,
         config.gate,
-        told=told,
+        told=[*([chosen] if chosen and own else []), *told],
         seed=config.training.seed,
         cut=budget.cut,
         progress=progress,
@@ -175,6 +178,11 @@ def measure_trained(
         data=config.data,
         judge=run.judge_file,
     )
+    if not own:
+        return found
+    names = {"step": "artefact_step", "last_step": "num_steps_done", "best": "best"}
+    artefact = {name: manifest.get(key) for name, key in names.items()} | {"told": chosen}
+    return replace(found, evaluation=found.evaluation | {"artefact": artefact})
 
 
 def heldout_pairs(run: Run) -> PairFile:

@@ -79,7 +79,8 @@ def evaluate(
         measured = asked.measured(loaded, own_side(run, loaded.policy), run)
         _tell_dropped(asked)
         measured.write(run)
-        finished = run.manifest.get("num_steps_done") == run.manifest.get("num_steps") is not None
+        told = run.manifest
+        finished = told.get("num_steps_done") == told.get("num_steps") is not None or bool(told.get("stopped"))
         status = {"status": runs.DONE, "error": None} if finished else {}
         with as_a_run_writes(run.path):
             run.update_manifest(

@@ -172,6 +172,14 @@ def starting_config(report: Mapping[str, Any], data: DataConfig, model: ModelCon
     lines.append(_set("rank", USUAL.adapter.rank))
     lines += ["loss:", *_loss(report)]
     lines += ["training:", *_training(report)]
+    lines.append("stopping:")
+    lines.append(
+        _set(
+            "artefact",
+            USUAL.stopping.artefact,
+            "an earlier checkpoint where it is surely better; patience: docs/recorder.md",
+        )
+    )
     lines.append("evaluation:")
     lines.append(
         _set("num_samples", USUAL.evaluation.num_samples, "held-out prompts answered before and after: they decide")

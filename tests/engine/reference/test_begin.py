@@ -21,7 +21,7 @@ class Recalled:
     """A dear reference without weights: it says what the ids are, and keeps which pairs it was asked for together."""
 
     identity = "ids"
-    dear = True
+    dear = model_is_dear = True
 
     def __init__(self):
         self.asked, self.begun = [], 0

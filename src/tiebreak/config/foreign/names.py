@@ -232,7 +232,9 @@ _TRAINING = (
           "resume_only_model resume restore_callback_states_from_checkpoint enable_jit_checkpoint"),
     _is("evaluation.probes", "eval_steps eval_strategy evaluation_strategy evals_per_epoch eval_on_start eval_delay "
         "val_check_interval", v.nothing, "how often in a run, evenly spaced"),
-    _none("the last policy is judged, against the reference", "metric_for_best_model load_best_model_at_end "
+    _is("stopping.patience", "early_stopping_patience", v.whole, "counted in held-out probes"),
+    _none("a better checkpoint is kept by itself (stopping.artefact), and judged against the reference",
+          "metric_for_best_model load_best_model_at_end "
           "greater_is_better early_stopping_* compute_accuracy predict_with_generate prediction_loss_only do_eval "
           "do_predict batch_eval_* eval_do_concat_batches eval_use_gather_object include_for_metrics eval_table_size "
           "do_bench_eval do_causal_lm_eval eval_max_new_tokens"),

@@ -40,6 +40,8 @@ class Reference(Protocol):
     """What the reference is, in words for manifests and messages."""
     dear: bool
     """Whether asking it holds weights in memory that nothing else needs."""
+    model_is_dear: bool
+    """The same of `model`: one that remembers may answer without its weights, and has to load them to speak."""
 
     def logps(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
         """Return the log-probability of every scored token, and what a statistic says of its distribution, without a
@@ -59,7 +61,7 @@ class Reference(Protocol):
 class AdapterOff:
     """The policy's base model: its adapter switched off."""
 
-    dear = False
+    dear = model_is_dear = False
 
     def __init__(self, policy: Model) -> None:
         self._policy = policy
@@ -87,7 +89,7 @@ class AdapterOff:
 class OtherAdapter:
     """The policy's base model with another adapter: the one that training started from."""
 
-    dear = False
+    dear = model_is_dear = False
 
     def __init__(self, policy: Model, adapter: str = REFERENCE_ADAPTER) -> None:
         self._policy = policy
@@ -124,7 +126,7 @@ class OtherAdapter:
 class FrozenCopy:
     """A second model that no optimizer sees; it is in memory only while it is needed."""
 
-    dear = True
+    dear = model_is_dear = True
 
     def __init__(self, policy: Model, load: Callable[[], object]) -> None:
         """`load` returns the network as it was at the start, whenever it is called."""
@@ -158,7 +160,7 @@ class FrozenCopy:
 class Another:
     """Another model, which stands for itself."""
 
-    dear = False
+    dear = model_is_dear = False
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -186,7 +188,7 @@ class Nothing:
     """No reference, for objectives that ask none; whoever asks it has taken the wrong one."""
 
     identity = "none"
-    dear = False
+    dear = model_is_dear = False
 
     def logps(self, examples: Sequence[Example], beside: Statistic | None = None) -> NoReturn:
         """Refuse."""

@@ -45,7 +45,7 @@ class Stored:
         statistic says of each token's distribution.
         """
         self.identity = asked.identity
-        self.dear = False
+        self.dear, self.model_is_dear = False, asked.model_is_dear
         self._asked = asked
         self._open_store = open_store
         self._device = device

@@ -86,26 +86,25 @@ class WorkedObjective:
 
         Log-probabilities are sums of completions, with the numbers of tokens where the objective divides by them, or
         those of every token, which count themselves. `soft_labels` (0..1), `margins` (differences of scores),
-        `chosen_win_rates` and `rejected_win_rates` (0..1) are read by objectives that ask for them, confidences where
+        `chosen_win_rates` and `rejected_win_rates` (0..1) are read where they are asked for, confidences where
         `confidence_weights` are set: of a completion the mean over its tokens of log π − log Σ_v π² (nats), divergences
         where whole distributions are compared: the sum over its tokens of KL(π_ref ‖ π), nats, entropies where they are
-        read: the mean over its tokens of the reference's entropy / log V. `weights` (1 by default) multiply the loss of
-        a pair in the mean. Lists are taken as float64, tensors keep dtype and graph. Raises ValueError where something
-        the objective reads is missing, or numbers of pairs differ.
+        read: the mean over its tokens of the reference's entropy / log V. `weights` (else 1) multiply the loss of a
+        pair in the mean. Lists are taken as float64, tensors keep dtype and graph. Raises ValueError where numbers are
+        missing.
         """
         counts, apart = (chosen_num_tokens, rejected_num_tokens), self.objective.formula.learns_from is TokenizedThumb
         asked = _both(reference_chosen, reference_rejected)
         policy, reference, counted = _seen(self.objective, (chosen, rejected), asked, counts)
         like, places = policy.sums, torch.arange(len(policy.sums), device=policy.sums.device)
         good, num = (places < len(chosen), len(like)) if apart else (places % 2 == 0, len(like) // 2)
-        sure, far = _both(chosen_confidences, rejected_confidences), _both(chosen_divergences, rejected_divergences)
-        policy = replace(policy, confidence=_paired(sure, like, num), divergence=_paired(far, like, num))
-        open_ = _both(chosen_entropies, rejected_entropies)
-        reference = reference and replace(reference, entropy=_paired(open_, like, num))
+        policy = replace(policy, confidence=_paired(chosen_confidences, rejected_confidences, like, num))
+        policy = replace(policy, divergence=_paired(chosen_divergences, rejected_divergences, like, num))
+        reference = reference and replace(reference, entropy=_paired(chosen_entropies, rejected_entropies, like, num))
         facts = (soft_labels, margins, chosen_win_rates, rejected_win_rates)
-        _refuse_unread(self.objective, facts, baseline)
-        _refuse_outside(*facts, weights=weights, baseline=baseline, counts=counts)
-        stated = Stated(*(_numbers(one, like, num) for one in facts), liked=good.to(like.dtype) if apart else None)
+        _refuse(self.objective, facts, weights=weights, baseline=baseline, counts=counts)
+        stated = Stated(*(_numbers(one, like, num) for one in facts))
+        stated = replace(stated, liked=good.to(like.dtype)) if apart else stated
         stated = stated if baseline is None else stated.with_baseline(baseline, like)
         found = self.objective(policy, reference, stated)
         if not counted:
@@ -120,23 +119,21 @@ def _both(chosen: Any, rejected: Any) -> tuple[Any, Any] | None:
     return None if chosen is None or rejected is None else (chosen, rejected)
 
 
-def _paired(sides: tuple[Any, Any] | None, like: Tensor, num: int) -> Tensor | None:
+def _paired(chosen: Any, rejected: Any, like: Tensor, num: int) -> Tensor | None:
     """Return a number for each completion of `num` pairs; None where none are given."""
+    sides = _both(chosen, rejected)
     return None if sides is None else torch.stack([_numbers(side, like, num) for side in sides], dim=1).flatten()
 
 
-def _refuse_unread(objective: Objective, facts: Sequence[Any], baseline: Any) -> None:
-    """Raise ValueError where something is stated that the objective does not read, or a baseline is missing."""
+def _refuse(objective: Objective, facts: Sequence[Any], *, weights: Any, baseline: Any, counts: Any) -> None:
+    """Raise ValueError where the objective does not read what is stated, or reads what is not, or a number cannot be."""
     if (baseline is not None) != objective.formula.asks_baseline:
         does = "reads a baseline: give one" if baseline is None else "reads no baseline"
         raise ValueError(f"{objective.name} {does}")
     for name, given in zip(FACTS, facts, strict=True):
         if given is not None and name not in objective.facts:
             raise ValueError(f"{objective.name} does not read {name}s")
-
-
-def _refuse_outside(soft: Any, _: Any, won: Any, lost: Any, *, weights: Any, baseline: Any, counts: Any) -> None:
-    """Raise ValueError where a number cannot be what it is given for."""
+    soft, _, won, lost = facts
     shares, least = {"a soft label": soft, "a win rate": won, "a win rate of rejected": lost}, {"a weight": weights}
     for name, given in (*shares.items(), *least.items(), ("a baseline", baseline)):
         if given is not None:
