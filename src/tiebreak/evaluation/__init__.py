@@ -9,4 +9,5 @@ draws      several answers to a prompt, scored            kept        what was s
 repetition how much of an answer goes on with itself      diversity   how different answers are from each other
 numerals   numbers as they are written in answers         leave       what a run may have run and asked
 thumbs     held-out completions on their own              duels       good ones set against bad ones
+recorded   what a run's files say of it, part by part     contrast    two runs on what both measured
 """

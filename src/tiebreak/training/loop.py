@@ -7,8 +7,9 @@ going back where a loss is not finite. What a step does is told by `step`.
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -102,11 +103,14 @@ def train(course: Course, progress: Progress, *, start: Path | None, stop: Stop)
     else:
         course.checkpoints.restore(start, course.parts)  # before it is asked: what it had said stays what it was
     course.reference.begin(course.asked, course.budget.cut, progress)
+    before: dict[str, float] = {}
     if start is None:
-        _watch(course, State())
+        _watch(course, State(), before.update)
     policy.network.train()
     pace = Pace(policy, progress)
     with progress.stage("training", course.total) as advance, _own_randomness(policy, course.settings.seed):
+        if before:
+            advance(0, before)
         state = State(token_budget=course.budget.tokens)
         if start is not None:
             state = _restored(course, start, parts)
@@ -143,7 +147,7 @@ def _run(
             state, row = _taken(course, optimizer, step, state, progress)
             if moved := course.reference.moved(state.step):
                 course.recorder.write({"step": state.step, **moved})
-            stopped = _watch(course, state)
+            stopped = _watch(course, state, functools.partial(advance, 0))
             written = course.recorder
             state = replace(state, metrics_bytes=written.num_bytes, metrics_sha256=written.sha256, stopped=stopped)
             asked = course.ranks.any(stop.asked_by is not None)
@@ -214,13 +218,14 @@ def _foresee(course: Course, pace: Pace, done: int) -> None:
         pace.estimate(first, course.budget.cut(first[0].examples)[0], course.total - done)
 
 
-def _watch(course: Course, state: State) -> str | None:
-    """Let every watcher that is due look, record what it saw, and return why training should end, if it should."""
+def _watch(course: Course, state: State, show: Callable[[Mapping[str, float]], None]) -> str | None:
+    """Let every watcher that is due look, record and show what it saw; return why training should end, if it should."""
     # Of the step just taken, and what is remembered since.
     objective = course.objective.at(max(state.step - 1, 0), course.total).remembering(Running(*state.running))
     due = [watcher.look(state.step, objective) for watcher in course.watchers if watcher.due(state.step)]
     for seen in due:
         course.recorder.write({"step": state.step, **seen.row})
+        show(seen.row)
     return next((seen.stop for seen in due if seen.stop), None)
 
 
