@@ -22,14 +22,12 @@ from tiebreak.config import (
     load_stages,
 )
 from tiebreak.config.foreign.translation import translated
+from tiebreak.config.given import BUNDLED_SETTINGS
+from tiebreak.config.given import data as _data
+from tiebreak.config.given import model as _model
+from tiebreak.config.given import settings as _settings
 from tiebreak.data.whole import PairFile, read_pairs
 from tiebreak.errors import TiebreakError
-from tiebreak.given import BUNDLED_SETTINGS
-from tiebreak.given import data as _data
-from tiebreak.given import model as _model
-from tiebreak.given import progress as _progress
-from tiebreak.given import run as _run
-from tiebreak.given import settings as _settings
 from tiebreak.registry import REGISTRY, Event
 from tiebreak.reporting.notebook import run_card
 from tiebreak.runs import Run, open_run
@@ -322,3 +320,14 @@ def objective(name: str = "dpo", **settings: Any) -> WorkedObjective:
     from tiebreak.maths.objectives.worked import WorkedObjective
 
     return WorkedObjective(Objective.of(build_config({"loss": {"name": name, **settings}}).loss))
+
+
+def _run(run: Run | str | Path) -> Run:
+    return open_run(run.path if isinstance(run, Run) else run)
+
+
+def _progress(quiet: bool) -> Any:
+    from tiebreak.progress import Silent
+    from tiebreak.reporting.console import Console
+
+    return Silent() if quiet else Console()

@@ -7,7 +7,7 @@ gate         the rules of the gate, and the measures that they may be about
 judges       the settings of judges             capabilities  those of a user's own tasks
 loading      YAML and overrides to a `Config`       describe     a `Config` to YAML, with what each setting means
 yaml_text    the dialect of YAML                        commands     commands to paste, with every option they need
-stages       several of them in one file
+stages       several of them in one file               given        names or files in place of settings
 foreign/     the settings of other trainers by their names
 """
 

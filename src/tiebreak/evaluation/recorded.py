@@ -18,7 +18,8 @@ from tiebreak.errors import RunError, TiebreakError, one_line
 from tiebreak.evaluation.contrast import Items, items_of
 from tiebreak.evaluation.rows import Row
 from tiebreak.files import refuse_links
-from tiebreak.runs import SCHEMA, Run, as_a_run_writes
+from tiebreak.holder import NOBODY, holder
+from tiebreak.runs import RUNNING, SCHEMA, Run, as_a_run_writes
 
 _Read = TypeVar("_Read")
 
@@ -70,6 +71,8 @@ class Recorded:
     def head(self) -> dict[str, Any]:
         """Return what names it."""
         told = {key: self.manifest.get(key) for key in ("status", "started", "finished", "num_steps", "num_steps_done")}
+        if told["status"] == RUNNING and (holder(self.run.path) or NOBODY).alive is False:
+            told["status"] = "dead"
         said = {"verdict": self.evaluation.get("verdict"), "reason": self.evaluation.get("reason")}
         return {"letter": self.letter, "run": str(self.run.path), **told, **said}
 

@@ -1,6 +1,6 @@
-"""What callers of the library may give in place of what verbs take: names and paths, or the thing itself.
+"""What callers of the library may give in place of settings: names, files, or the settings themselves.
 
-Owns these readings. The verbs themselves are in `api`.
+Owns these readings.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tiebreak.config import Config, DataConfig, ModelConfig, build_config, load_config
-from tiebreak.runs import Run, open_run
+from tiebreak.config.data import DataConfig
+from tiebreak.config.loading import build_config, load_config
+from tiebreak.config.settings import Config, ModelConfig
 
-BUNDLED_SETTINGS = Path(__file__).parent / "bundled" / "quickstart.yaml"
+BUNDLED_SETTINGS = Path(__file__).parents[1] / "bundled" / "quickstart.yaml"
 
 
 def settings(config: Config | str | Path | None, overrides: Sequence[str] | Mapping[str, Any]) -> Config:
@@ -35,16 +36,3 @@ def data(data: DataConfig | str | Path | Sequence[str | Path]) -> DataConfig:
         return data
     named = [str(path) for path in ([data] if isinstance(data, str | Path) else data)]
     return build_config({"data": {"train": named[0] if len(named) == 1 else named}}).data
-
-
-def run(run: Run | str | Path) -> Run:
-    """Return a run that has a trained policy."""
-    return open_run(run.path if isinstance(run, Run) else run)
-
-
-def progress(quiet: bool) -> Any:
-    """Return who is told how far things are: a terminal, or nobody."""
-    from tiebreak.progress import Silent
-    from tiebreak.reporting.console import Console
-
-    return Silent() if quiet else Console()
