@@ -157,10 +157,7 @@ def judge(
 
 
 def compare(*runs: Run | str | Path) -> Comparison:
-    """Set runs side by side, the first as the baseline: what differs, paired differences of scores, drift of the data.
-
-    Runs of older versions, unfinished ones and those that measured other prompts are compared in what can be.
-    """
+    """Set runs side by side, the first as the baseline: what differs, paired differences of scores, drift."""
     from tiebreak.verbs import compare as verb
 
     return verb.compare(*(run.path if isinstance(run, Run) else run for run in runs))
