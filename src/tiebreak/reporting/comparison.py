@@ -159,7 +159,8 @@ def _print_drift(out: rich.console.Console, first: str, other: Mapping[str, Any]
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("")
         for row in other["drift"]:
-            told = (alone(row[side], row["unit"]).replace(" %", "%") for side in ("first", "other"))
+            shown = (alone(row[side], row["unit"]).replace(" %", "%") for side in ("first", "other"))
+            told = (count(float(row[side])) for side in ("first", "other")) if row["unit"] == "words" else shown
             p = f"{row['p']:.3f}" if row["p"] >= 0.001 else "< 0.001"
             says = Text("moved", style="yellow") if row["moved"] else Text("as before", style="dim")
             table.add_row(Text(_lined(row["name"])), *(Text(one) for one in told), Text(p), says)
