@@ -28,6 +28,7 @@ __all__ = [
     "chat",
     "check",
     "clean",
+    "compare",
     "convert",
     "evaluate",
     "export",
@@ -45,6 +46,7 @@ __all__ = [
     "report",
     "rollback",
     "train",
+    "watch",
 ]
 
 

@@ -22,6 +22,10 @@ from tiebreak.config import (
     load_stages,
 )
 from tiebreak.config.foreign.translation import translated
+from tiebreak.config.given import BUNDLED_SETTINGS
+from tiebreak.config.given import data as _data
+from tiebreak.config.given import model as _model
+from tiebreak.config.given import settings as _settings
 from tiebreak.data.whole import PairFile, read_pairs
 from tiebreak.errors import TiebreakError
 from tiebreak.registry import REGISTRY, Event
@@ -35,21 +39,23 @@ if TYPE_CHECKING:
     from tiebreak.maths.objectives.worked import WorkedObjective
     from tiebreak.verbs.chat import Conversation
     from tiebreak.verbs.clean import Cleaned
+    from tiebreak.verbs.compare import Comparison
     from tiebreak.verbs.convert import Conversion
     from tiebreak.verbs.export import Artefact
     from tiebreak.verbs.history import History
     from tiebreak.verbs.judge import Judged
     from tiebreak.verbs.losses import Described
     from tiebreak.verbs.promote import Promotion
+    from tiebreak.verbs.watch import Watched
 
 __all__ = [
-    "Config", "DataConfig", "PairFile", "Run", "TiebreakError", "chat", "check", "clean", "convert",
-    "evaluate", "export", "gate", "history", "init", "judge", "load_config", "losses", "objective", "open_run",
-    "plan", "promote", "read_pairs", "report", "rollback", "train",
+    "Config", "DataConfig", "PairFile", "Run", "TiebreakError", "chat", "check", "clean", "compare",
+    "convert", "evaluate", "export", "gate", "history", "init", "judge", "load_config", "losses", "objective",
+    "open_run", "plan", "promote", "read_pairs", "report", "rollback", "train", "watch",
 ]  # fmt: skip
 
 __version__ = metadata.version("tiebreak")
-QUICKSTART = Path(__file__).parent / "bundled" / "quickstart.yaml"
+QUICKSTART = BUNDLED_SETTINGS
 Run._repr_html_ = run_card  # a run folder is known on every floor, how one looks on an upper one
 
 
@@ -84,14 +90,6 @@ def plan(
     from tiebreak.verbs import plan as verb
 
     return verb.plan(_settings(config, overrides), _progress(quiet))
-
-
-def _settings(config: Config | str | Path | None, overrides: Sequence[str] | Mapping[str, Any]) -> Config:
-    if not isinstance(config, Config):
-        return load_config(QUICKSTART if config is None else config, overrides)
-    if overrides:
-        raise TypeError("overrides go with a YAML file; give a changed Config instead")
-    return config
 
 
 def evaluate(
@@ -156,6 +154,20 @@ def judge(
         path, settings, _progress(quiet),
         format=format, columns=columns, out=out, kept=kept, calibrate=calibrate, dry_run=dry_run,
     )  # fmt: skip
+
+
+def compare(*runs: Run | str | Path) -> Comparison:
+    """Set runs side by side, the first as the baseline: what differs, paired differences of scores, drift."""
+    from tiebreak.verbs import compare as verb
+
+    return verb.compare(*(run.path if isinstance(run, Run) else run for run in runs))
+
+
+def watch(run: Run | str | Path) -> Watched:
+    """Return where a run stands now: how far it is, its curves, its last warnings, and whether anybody is at work."""
+    from tiebreak.verbs import watch as verb
+
+    return verb.watch(run)
 
 
 def report(run: Run | str | Path) -> Path:
@@ -305,17 +317,6 @@ def objective(name: str = "dpo", **settings: Any) -> WorkedObjective:
     from tiebreak.maths.objectives.worked import WorkedObjective
 
     return WorkedObjective(Objective.of(build_config({"loss": {"name": name, **settings}}).loss))
-
-
-def _model(model: str | ModelConfig | None) -> ModelConfig | None:
-    return build_config({"model": {"name": model}}).model if isinstance(model, str) else model
-
-
-def _data(data: DataConfig | str | Path | Sequence[str | Path]) -> DataConfig:
-    if isinstance(data, DataConfig):
-        return data
-    named = [str(path) for path in ([data] if isinstance(data, str | Path) else data)]
-    return build_config({"data": {"train": named[0] if len(named) == 1 else named}}).data
 
 
 def _run(run: Run | str | Path) -> Run:

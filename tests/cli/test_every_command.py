@@ -31,6 +31,8 @@ GOOD = {
     "promote": ["{passing}", "--to", "{registry}", "--form", "merged"],
     "rollback": ["--to", "{registry}"],
     "history": ["--to", "{registry}"],
+    "compare": ["{run}", "{passing}"],
+    "watch": ["{run}"],
 }
 BAD = {
     "train": ["none.yaml"],
@@ -50,6 +52,8 @@ BAD = {
     "promote": ["none"],
     "rollback": ["--to", "none"],
     "history": ["--to", "none"],
+    "compare": ["none", "nobody"],
+    "watch": ["none"],
 }
 COMMANDS = [one.name or one.callback.__name__ for one in app.registered_commands]
 
@@ -92,7 +96,7 @@ def test_a_good_end_is_the_result_and_nothing_else(cli, places, command, flag):
     words = [word.format(**places) for word in GOOD[command]]
     code, out, err = cli(command, *words, flag)
     # A verdict is a result, too.
-    assert code in ((0, 3, 4) if command == "gate" else (0,)), err
+    assert code in ((0, 3, 4) if command in ("gate", "watch") else (0,)), err
     assert "Traceback" not in out + err
     if flag == "--json":
         assert "exit_code" not in json.loads(out)

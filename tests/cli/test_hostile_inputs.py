@@ -124,6 +124,8 @@ PLACES: dict[str, list[list[str]]] = {
     "promote": [["{bad}"], ["{run}", "--to", "{bad}"]],
     "rollback": [["--to", "{bad}"]],
     "history": [["--to", "{bad}"]],
+    "compare": [["{run}", "{bad}"], ["{bad}", "{run}"]],
+    "watch": [["{bad}"], ["{bad}", "--once"]],
 }
 CASES = [(command, tuple(words)) for command, ways in PLACES.items() for words in ways]
 IDS = [" ".join((command, *words)) for command, words in CASES]

@@ -169,3 +169,27 @@ def test_work_goes_on_where_nobody_reads(monkeypatch, is_terminal):
     shown.warn("b")
     with shown.stage("training", 3) as advance:
         advance(3, NUMBERS)
+
+
+HELD_OUT = {"heldout/rewards/accuracies": 0.5, "heldout/loss": 0.693}
+
+
+def test_the_held_out_curve_stands_under_the_bar(terminal):
+    terminal = terminal()
+    with Console().stage("training", 4) as advance:
+        advance(0, HELD_OUT)
+        advance(2, NUMBERS)
+        advance(0, HELD_OUT | {"heldout/rewards/accuracies": 0.75})
+    *_, bar, curve = (line for line in re.split(r"[\r\n]+", terminal()) if line.strip())
+    assert "2/4" in bar
+    assert "loss 0.692" in bar  # what a probe saw takes no number's place
+    assert curve.strip() == "held out ▁█ acc 50% → 75% · loss 0.693 → 0.693"
+
+
+def test_in_a_log_each_probe_is_a_line(log):
+    log = log()
+    with Console().stage("training", 4) as advance:
+        advance(0, HELD_OUT)
+        advance(4, NUMBERS)
+    assert log()[0] == "training: held out ▄ acc 50% · loss 0.693"
+    assert log()[-1].startswith("training: 4/4, in 0 s · loss 0.692")

@@ -8,7 +8,7 @@ judges       the settings of judges             capabilities  those of a user's 
 signals      what is watched on the way         stopping     when training ends early, and what becomes the policy
 loading      YAML and overrides to a `Config`       describe     a `Config` to YAML, with what each setting means
 yaml_text    the dialect of YAML                        commands     commands to paste, with every option they need
-stages       several of them in one file
+stages       several of them in one file               given        names or files in place of settings
 foreign/     the settings of other trainers by their names
 """
 

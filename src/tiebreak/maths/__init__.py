@@ -4,6 +4,7 @@ objectives/   objectives and their table              losses     what an objecti
 logps         log-probabilities by token, by completion   metrics    what a step tells about itself
 packing       examples to one packed row              layout     examples to padded rows, the oracle of the other
 stats         intervals by resampling                 intervals  intervals of shares by formula
+two_samples   whether two samples differ, by histograms or intervals
 distributions    numbers of a whole next-token distribution
 paired        before and after, for verdicts          power      how many items a question needs
 length_control   a win rate at equal length           diffusion  preferences between images

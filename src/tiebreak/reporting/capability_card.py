@@ -53,7 +53,7 @@ def capability_card(run: Run) -> dict[str, Any]:
         shown = table.get(key, known)
         found: dict[str, Any] = {
             "key": key,
-            "group": _group(key),
+            "group": group_of(key),
             "name": str(shown["name"]),
             "unit": str(shown["unit"]),
             "better": str(known.get("better") or (MEASURES[key].better if key in MEASURES else "neither")),
@@ -98,7 +98,8 @@ def _texts(evaluation: Mapping[str, Any], key: str) -> dict[str, str]:
     return {str(rule): str(why) for rule, why in evaluation.get(key, {}).items()}
 
 
-def _group(key: str) -> str:
+def group_of(key: str) -> str:
+    """Return the group (GROUPS) of a measure."""
     if key in _ABILITIES or key.startswith(TASKS):
         return "abilities"
     if key.startswith(("answers/", "kl")):  # both KL are of answers that were drawn

@@ -19,6 +19,7 @@ from typing import IO, Any, cast
 import rich.box
 import rich.console
 from rich.columns import Columns
+from rich.live import Live
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -29,13 +30,14 @@ from tiebreak.errors import one_line
 from tiebreak.progress import Advance
 from tiebreak.reporting.lenient import Lenient
 from tiebreak.reporting.numbers import duration, shown
+from tiebreak.reporting.sparkline import HeldOutCurve
 
 # Terminal escapes, NUL and other controls, and marks that reorder or hide text.
 _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
     "\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
-_VERDICT_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
+VERDICT_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
 _SHOWN_NUMBERS = {"loss": "loss {:.3f}", "rewards/accuracies": "acc {:.0%}", "rewards/margins": "margin {:+.2f}"}
 
 
@@ -94,22 +96,29 @@ class Console:
         """Show how far a stage is, and how long it will take."""
         name = _lined(name)
         if not self._console.is_terminal:
-            with telling_lines(name, total, self.say) as advance:
-                yield advance
+            with telling_lines(name, total, self.say) as tell:
+                yield tell
             return
         # A stage of unknown length is short: it leaves nothing behind.
         count, left = f"{total or 0:,}/{total or 0:,}", TimeRemainingColumn(compact=True, elapsed_when_finished=True)
         room = self._console.width - _BAR - len(count) - len(" 0:00:00 ")
         # A name may come from a file's name: without markup=False its brackets would be styles and links.
         columns = (TextColumn("{task.description}", markup=False), BarColumn(_BAR), MofNCompleteColumn(), left)
-        numbers = TextColumn("{task.fields[numbers]}")
-        with Progress(*columns, numbers, console=self._console, transient=total is None) as bars:
-            title = f"{_shortened(name, max(8, room)):<14}"
-            task = bars.add_task(title, total=total, numbers="")
+        bars = Progress(*columns, TextColumn("{task.fields[numbers]}"), console=self._console)
+        title, curve, told = f"{_shortened(name, max(8, room)):<14}", HeldOutCurve(), ""
+        task = bars.add_task(title, total=total, numbers="")
 
-            def advance(amount: int = 1, numbers: Mapping[str, float] | None = None) -> None:
-                bars.update(task, advance=amount, numbers=_fitting(numbers or {}, room - len(title) - 2))
+        def both() -> rich.console.RenderableType:
+            line = curve.within(self._console.width - 1, self._console.encoding)
+            return rich.console.Group(bars, Text(line, no_wrap=True)) if line else bars
 
+        def advance(amount: int = 1, numbers: Mapping[str, float] | None = None) -> None:
+            nonlocal told
+            if not curve.takes(numbers or {}):
+                told = _fitting(numbers or {}, room - len(title) - 2)
+            bars.update(task, advance=amount, numbers=told)
+
+        with Live(get_renderable=both, console=self._console, transient=total is None, refresh_per_second=10):
             yield advance
 
 
@@ -142,11 +151,15 @@ def telling_lines(name: str, total: int | None, say: Callable[[str], None]) -> I
     A stage of unknown length that is over before its first line says nothing.
     """
     began, over = time.monotonic(), threading.Event()
-    done, told, first = 0, "", (began, 0)
+    done, told, first, curve = 0, "", (began, 0), HeldOutCurve()
 
     def advance(amount: int = 1, numbers: Mapping[str, float] | None = None) -> None:
         nonlocal done, told, first
-        done, told = done + amount, _fitting(numbers or {})
+        done += amount
+        if not curve.takes(numbers or {}):
+            told = _fitting(numbers or {})
+        elif line := curve.within(200, getattr(sys.stderr, "encoding", None)):
+            say(f"{name}: {line}")
         if not first[1]:  # what an earlier attempt has done, or a first unit that is slower than the others
             first = time.monotonic(), done
 
@@ -244,7 +257,7 @@ def print_checkpoints(evaluations: Sequence[Mapping[str, Any]]) -> None:
         sides = [row["before"], *(rows[key]["after"] if key in rows else None for rows in by_key)]
         cells = (row["name"], *("" if side is None else shown(side, row["unit"]) for side in sides))
         table.add_row(*(Text(printable(cell)) for cell in cells))
-    verdicts = (Text(one["verdict"].upper(), style=_VERDICT_STYLES[one["verdict"]]) for one in evaluations)
+    verdicts = (Text(one["verdict"].upper(), style=VERDICT_STYLES[one["verdict"]]) for one in evaluations)
     table.add_row(Text("verdict"), Text(""), *verdicts)
     out.print(table)
 
@@ -259,7 +272,7 @@ def print_decision(decision: Mapping[str, Any]) -> None:
         verdict = check["verdict"]
         more = f"; overridden: {check['override']}" if check["override"] else ""
         cells = (Text(printable(text)) for text in (check["name"], check["says"] + more))
-        table.add_row(Text(verdict, style=_VERDICT_STYLES[verdict]), *cells)
+        table.add_row(Text(verdict, style=VERDICT_STYLES[verdict]), *cells)
     out.print(table)
     _print_verdict(out, decision)
 
@@ -283,7 +296,7 @@ def print_history(history: Mapping[str, Any]) -> None:
         table.add_row(
             "→" if is_current else "",
             *(Text(_lined(text), style="bold" if is_current else "") for text in texts),
-            Text(event["verdict"], style=_VERDICT_STYLES[event["verdict"]]).append(but, style="default"),
+            Text(event["verdict"], style=VERDICT_STYLES[event["verdict"]]).append(but, style="default"),
         )
     out.print(table)
     for version, said in excuses.items():
@@ -296,7 +309,7 @@ def print_history(history: Mapping[str, Any]) -> None:
 def _print_verdict(out: rich.console.Console, decision: Mapping[str, Any]) -> None:
     verdict = decision["verdict"]
     reason = printable(f": {decision['reason']}")
-    out.print(Text(verdict.upper(), style=_VERDICT_STYLES[verdict]).append(reason, style="default"))
+    out.print(Text(verdict.upper(), style=VERDICT_STYLES[verdict]).append(reason, style="default"))
 
 
 def _print_sample(out: rich.console.Console, sample: Mapping[str, Any]) -> None:

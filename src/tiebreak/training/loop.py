@@ -7,8 +7,9 @@ going back where a loss is not finite. What a step does is told by `step`.
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -113,11 +114,14 @@ def train(course: Course, progress: Progress, *, start: Path | None, stop: Stop)
     else:
         course.checkpoints.restore(start, course.parts)  # before it is asked: what it had said stays what it was
     course.reference.begin(course.asked, course.budget.cut, progress)
+    before: dict[str, float] = {}
     if start is None:
-        _watch(course, State())
+        _watch(course, State(), before.update)
     policy.network.train()
     pace = Pace(policy, progress)
     with progress.stage("training", course.total) as advance, _own_randomness(policy, course.settings.seed):
+        if before:
+            advance(0, before)
         state = State(token_budget=course.budget.tokens)
         if start is not None:
             state = _restored(course, start, parts)
@@ -156,7 +160,7 @@ def _run(
             state, row = _taken(course, optimizer, step, state, progress)
             if moved := course.reference.moved(state.step):
                 course.record({"step": state.step, **moved})
-            best, stopped = _watch(course, state)
+            best, stopped = _watch(course, state, functools.partial(advance, 0))
             written = course.recorder
             state = replace(state, metrics_bytes=written.num_bytes, metrics_sha256=written.sha256, stopped=stopped)
             state = replace(state, best_step=state.step if best else state.best_step)
@@ -229,8 +233,8 @@ def _foresee(course: Course, pace: Pace, done: int) -> None:
         pace.estimate(first, course.budget.cut(first[0].examples)[0], course.total - done)
 
 
-def _watch(course: Course, state: State) -> tuple[bool, str | None]:
-    """Let every watcher that is due look and record what it saw, one after the other.
+def _watch(course: Course, state: State, show: Callable[[Mapping[str, float]], None]) -> tuple[bool, str | None]:
+    """Let every watcher that is due look, record and show what it saw, one after the other.
 
     Return whether the policy is the best so far, and why training should end, if it should.
     """
@@ -242,6 +246,7 @@ def _watch(course: Course, state: State) -> tuple[bool, str | None]:
             seen = watcher.look(state.step, objective)
             if seen.row:
                 course.record({"step": state.step, **seen.row})
+                show(seen.row)
             best, stopped = best or seen.best, stopped or seen.stop
     return best, stopped
 

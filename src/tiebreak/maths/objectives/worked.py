@@ -126,7 +126,7 @@ def _paired(chosen: Any, rejected: Any, like: Tensor, num: int) -> Tensor | None
 
 
 def _refuse(objective: Objective, facts: Sequence[Any], *, weights: Any, baseline: Any, counts: Any) -> None:
-    """Raise ValueError where the objective does not read what is stated, or reads what is not, or a number cannot be."""
+    """Raise ValueError where an objective does not read what is stated, lacks what it reads, or no number is so."""
     if (baseline is not None) != objective.formula.asks_baseline:
         does = "reads a baseline: give one" if baseline is None else "reads no baseline"
         raise ValueError(f"{objective.name} {does}")

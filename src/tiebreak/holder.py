@@ -1,0 +1,50 @@
+"""Who is at work in a folder: whoever holds its lock, or died with it.
+
+Owns how that is told from outside, without being in anybody's way. How a lock is taken is known to `files`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a folder's lock, or died with it."""
+
+    name: str
+    """Host and number of the process."""
+    alive: bool | None
+    """None where it is of another machine, and cannot be asked from here."""
+
+
+NOBODY = Holder("", alive=False)
+
+
+def holder(folder: Path) -> Holder | None:
+    """Return who holds a folder's lock or died with it; None where nobody does."""
+    # A pipe or a link in its place is not waited for, or followed.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+    with contextlib.suppress(OSError), os.fdopen(os.open(folder / ".lock", flags), "rb") as file:
+        told = (file.read(300) or b"").decode("utf-8", "replace")
+        found = re.fullmatch(r"(\S+) pid (\d{1,9})", told)
+        if found is None:
+            return None
+        if found[1] != socket.gethostname():
+            return Holder(told, None)
+        try:
+            os.kill(int(found[2]), 0)
+            # A number may be another process's by now. Only where one has it is the lock tried, and then it is held.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except ProcessLookupError:
+            return Holder(told, alive=False)
+        except OSError:  # held, or another user's
+            return Holder(told, alive=True)
+        return Holder(told, alive=False)
+    return None
