@@ -83,7 +83,7 @@ def _environment(curves: Sequence[Figure]) -> jinja2.Environment:
 def _rules(card: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return every rule that the verdict is made of: those that do not hold first, then those that nobody knows of."""
     rules = [rule | {"unit": one["unit"], "of": one["name"]} for one in card["measures"] for rule in one["rules"]]
-    rules += [rule | {"unit": "", "of": str(rule["measure"])} for rule in card["unmeasured"]]
+    rules += [rule | {"unit": "", "of": ""} for rule in card["unmeasured"]]
     order = ("fail", "inconclusive", "pass")
     return sorted(rules, key=lambda rule: order.index(rule["verdict"]) if rule["verdict"] in order else 1)
 

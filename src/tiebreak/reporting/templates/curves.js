@@ -25,7 +25,7 @@
   }
 
   function layout(figure) {
-    const grid = { gridcolor: colour("line"), zeroline: false, linecolor: colour("line"), automargin: true,
+    const grid = { gridcolor: colour("line"), zeroline: false, linecolor: colour("line"), automargin: true, exponentformat: "power",
                    title: { font: { size: 12 } } };
     const level = { type: "line", xref: "paper", x0: 0, x1: 1, y0: figure.level, y1: figure.level,
                     line: { color: colour("muted"), width: 1, dash: "dash" } };
