@@ -24,10 +24,11 @@ from tiebreak.reporting.contents import Contents
 from tiebreak.reporting.curves import Figure
 from tiebreak.reporting.figures import drawn
 from tiebreak.reporting.numbers import amount
+from tiebreak.reporting.visible import visible
 from tiebreak.runs import Run
 
 Told = Mapping[str, Any]
-MOST_ROWS = 50
+MOST_ROWS, MOST_TEXT = 50, 600
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,12 @@ def _found(run: Contents, _card: Told | None, _figures: Sequence[Figure]) -> Tol
     grades = ("error", "warning", "info")
     findings = [
         {
-            **{key: found.get(key) for key in ("code", "title", "detail", "remedy")},
+            **{key: visible(found.get(key) or "", MOST_TEXT) for key in ("code", "title", "detail", "remedy")},
             "grade": found["severity"],
-            "examples": found["examples"][:3],
+            "examples": [
+                {key: visible(example.get(key, ""), MOST_TEXT) for key in ("file", "line", "excerpt")}
+                for example in found["examples"][:3]
+            ],
             "amount": amount(found),
             "width": f"{100 * min(1.0, max(0.0, found['share'])):.1f}%",
         }
