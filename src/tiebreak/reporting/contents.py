@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tiebreak.config import Config, quoted
+from tiebreak.config import quoted
 from tiebreak.errors import RunError
 from tiebreak.files import is_locked, read_json_object
 from tiebreak.reporting.numbers import is_number
@@ -27,7 +27,6 @@ class Contents:
 
     run: Run
     manifest: Mapping[str, Any]
-    config: Config
     data: Mapping[str, Any] | None
     evaluation: Mapping[str, Any] | None
     audit: Mapping[str, Any] | None
@@ -48,7 +47,6 @@ class Contents:
         return cls(
             run=run,
             manifest=run.manifest,
-            config=run.config,
             data=run.data if run.data_file.exists() or evaluation else None,
             evaluation=evaluation,
             audit=run.audit if run.audit_file.exists() else None,

@@ -49,7 +49,7 @@ def render_report(run: Run) -> str:
                 rules=_rules(card) if card else [],
                 sections=[{"key": one.key, "title": one.title, "files": one.files, **content}
                           for one, content in told if content is not None],
-                loss=read.config.loss.name.upper(),
+                loss=run.config.loss.name.upper(),
                 speed=_speed(read.metrics),
             )  # fmt: skip
         except jinja2.TemplateError as error:  # what the template reads is not there

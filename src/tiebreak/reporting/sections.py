@@ -66,7 +66,7 @@ def _curves(_run: Contents, _card: Told | None, figures: Sequence[Figure]) -> To
 
 def _answers(run: Contents, _card: Told | None, _figures: Sequence[Figure]) -> Told | None:
     shown, left_out = compared(run.samples, run.judgements)
-    rule = run.config.evaluation.rule
+    rule = run.run.config.evaluation.rule
     names = ("changed", "better", "worse")
     counts = [(name, num) for name in names if (num := sum(name in one.marks for one in shown))]
     return {"shown": shown, "left_out": left_out, "rule": rule, "counts": counts} if shown else None
@@ -130,9 +130,9 @@ def _settings(run: Contents, _card: Told | None, _figures: Sequence[Figure]) -> 
     usual = {name: leaf.default for name, leaf in leaves()}
     changed = [
         (key, write_yaml(value, inline=True), write_yaml(_plain(usual[key]), inline=True) if key in usual else "")
-        for key, value in settings_of(run.config).items()
+        for key, value in settings_of(run.run.config).items()
     ]
-    return {"changed": changed, "config": dump_config(run.config)}
+    return {"changed": changed, "config": dump_config(run.run.config)}
 
 
 def _plain(value: Any) -> Any:
@@ -145,7 +145,7 @@ def _lineage(run: Contents, _card: Told | None, _figures: Sequence[Figure]) -> T
 
 def _again(run: Contents, _card: Told | None, _figures: Sequence[Figure]) -> Told:
     """Return the commands that repeat a run into a folder beside it: with its own file of settings, and without."""
-    place, config, day = run.run.path.absolute(), run.config, run.manifest.get("template_date")
+    place, config, day = run.run.path.absolute(), run.run.config, run.manifest.get("template_date")
     # The date that a template wrote is the run's, and not a setting of its file.
     told = {"model.chat_template_date": day} if day else {}
     told["output.dir"] = f"{place}-again"
