@@ -171,10 +171,10 @@ def watch(run: Run | str | Path) -> Watched:
 
 
 def report(run: Run | str | Path) -> Path:
-    """Write the run's HTML report and return its path."""
+    """Write the run's HTML report and return its path; of a folder of runs, a page over all of them."""
     from tiebreak.verbs import report as verb
 
-    return verb.report(_run(run))
+    return verb.report(run.path if isinstance(run, Run) else run)
 
 
 def export(

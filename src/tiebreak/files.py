@@ -292,6 +292,23 @@ def locked(
             handle.truncate(0)
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds the folder's lock now; nothing is written. Of a file system without locks: no."""
+    try:
+        handle = os.open(folder / ".lock", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go when it is closed, at once
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return False
+
+
 @contextlib.contextmanager
 def _watched(folder: Path) -> Iterator[None]:
     """Say of an error inside that the folder is gone, where it is: it is another one by now, or none."""

@@ -6,8 +6,10 @@ import re
 
 import pytest
 import yaml
+from huggingface_hub import ModelCard
 
 from tiebreak.config.yaml_text import parse_yaml
+from tiebreak.files import write_jsonl
 from tiebreak.reporting.card import Origin, model_card
 from written_runs import written_run
 
@@ -25,7 +27,9 @@ def _front_matter(card: str):
 def test_what_is_known_stands_where_hubs_read_it(tmp_path, form, library):
     origin = Origin("owner/base", {"license": "other", "license_name": "llama3"}, ("owner/pairs", "imdb"))
     card = model_card(written_run(tmp_path), form, origin)
-    assert _front_matter(card) == {
+    front = _front_matter(card)
+    assert front.pop("model-index")
+    assert front == {
         "library_name": library,
         "pipeline_tag": "text-generation",
         "base_model": "owner/base",
@@ -42,10 +46,34 @@ def test_what_is_known_stands_where_hubs_read_it(tmp_path, form, library):
 @pytest.mark.parametrize("form", ["merged", "adapter"])
 def test_what_is_not_known_is_left_out_and_said_to_be_unknown(tmp_path, form):
     card = model_card(written_run(tmp_path), form, Origin())
-    assert _front_matter(card).keys() == {"library_name", "pipeline_tag", "tags"}
+    assert _front_matter(card).keys() == {"library_name", "pipeline_tag", "tags", "model-index"}
     assert "its name on a hub is not known" in card
     assert "Licence of the base model: unknown" in card
     assert ("base_model_name_or_path" in card) == (form == "adapter")
+
+
+def test_hubs_read_the_measured_numbers_with_their_intervals(tmp_path):
+    run = written_run(tmp_path)
+    read = ModelCard(model_card(run, "merged", Origin(datasets=("owner/pairs",)))).data
+    assert read.model_name == "run"
+    told = {one.metric_type: (one.metric_value, one.metric_name) for one in read.eval_results}
+    table = {row["key"]: row["after"]["mean"] for row in run.evaluation["table"]}
+    assert told["accuracy"][0] == table["accuracy"]
+    assert told["win_rate"][0] == table["answers/preferred"]
+    assert re.fullmatch(r"Held-out preference accuracy: 90\.0 % \(.+ … .+\)", told["accuracy"][1])
+    assert {one.dataset_type for one in read.eval_results} == {"owner/pairs"}
+
+
+def test_the_card_says_what_its_numbers_do_not(tmp_path):
+    run = written_run(tmp_path)
+    side = {"text": "a", "finished": False}
+    write_jsonl(run.samples_file, [{"before": side, "after": side}] * 3)
+    limits = model_card(run, "merged").partition("## Limits")[2].partition("```")[0]
+    assert "What no rule is about was not tested" in limits
+    assert "3 of 3 were cut there" in limits
+    failing = [one["name"] for one in run.evaluation["checks"] if one["verdict"] != "pass"]
+    assert failing
+    assert all(name in limits for name in failing)
 
 
 def test_no_name_breaks_the_front_matter_or_the_text(tmp_path):

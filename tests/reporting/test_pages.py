@@ -1,4 +1,4 @@
-"""Every page: read in either scheme, by anybody, on any screen, and nothing on it does anything."""
+"""Every page: read in either scheme, by anybody, on any screen, and nothing runs on it but scripts of ours."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from tiebreak.config import load_config
 from tiebreak.doctor.page import render_audit_page
 from tiebreak.errors import RunError
 from tiebreak.files import write_json, write_jsonl
-from tiebreak.reporting.figures import STYLE, plots
+from tiebreak.reporting.curves import figures
+from tiebreak.reporting.figures import STYLE, drawn
 from tiebreak.reporting.look import COLOURS, DRAWN_ON, READ_ON
+from tiebreak.reporting.overview import render_overview
 from tiebreak.reporting.page import render_report
+from tiebreak.reporting.scripts import digest_of, drawing_library
 from written_runs import written_run
 
-VOID = {"meta", "br", "hr"}
+VOID = {"meta", "br", "hr", "input"}
 HOSTILE = "</style></pre><script>alert(1)</script> | `x` \u202e {{ 7 * 7 }} it's \\ $(rm) \n\n---\n# x: [y]"
 
 
@@ -90,13 +93,14 @@ def pages(run, tmp_path_factory):
     return {
         "report": render_report(run),
         "report of a run of before": render_report(written_run(tmp_path_factory.mktemp("plain"))),
+        "runs": render_overview(run.path.parent),
         **{
             f"audit, {name}": render_audit_page(getattr(audit_reports, name)()) for name in ("full", "clean", "hostile")
         },
     }
 
 
-PAGES = ("report", "report of a run of before", "audit, full", "audit, clean", "audit, hostile")
+PAGES = ("report", "report of a run of before", "runs", "audit, full", "audit, clean", "audit, hostile")
 
 
 # ------------------------------------------------------------------------------------------------------------ each page
@@ -116,18 +120,33 @@ def test_a_page_says_its_language_its_title_and_its_headings_in_order(pages, nam
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_may_do_nothing_in_a_browser_but_be_read(pages, name):
+def test_on_a_page_nothing_runs_but_scripts_that_its_policy_names_by_digest(pages, name):
     page = _Page(pages[name])
     [(_, policy, above, _)] = [one for one in page.of("meta") if "http-equiv" in one[1]]
     assert policy["http-equiv"] == "Content-Security-Policy"
     assert "head" in above
     allowed = dict(part.split(" ", 1) for part in policy["content"].split("; "))
+    scripts = re.findall(r"<script>(.*?)</script>", pages[name], re.DOTALL)
+    digests = {f"'{digest_of(script.encode())}'" for script in scripts}
+    library = {f"'{drawing_library().digest}'"} if 'id="plotly"' in pages[name] else set()
+    assert {*allowed.pop("script-src", "").split()} == digests | library
+    assert bool(digests) == (not name.startswith("audit"))
     assert allowed.pop("default-src") == "'none'"
     assert allowed == {"style-src": "'unsafe-inline'", "base-uri": "'none'", "form-action": "'none'"}
     tags = [tag for tag, _, _, _ in page.elements]
     assert tags.index("meta") < tags.index("style")
-    assert not {"script", "img", "link", "iframe", "object", "form", "a", "base"} & set(tags)
+    assert not {"img", "link", "iframe", "object", "form", "base"} & set(tags)
+    data = [one[1] for one in page.of("script") if one[1]]
+    assert {one["type"] for one in data} <= {"application/json", "application/gzip+base64"}
     assert not [name for _, attributes, _, _ in page.elements for name in attributes if name.startswith("on")]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_link_leads_to_a_section_of_the_page_or_to_the_page_of_a_run_beside_it(pages, name):
+    ids = set(re.findall(r' id="([^"]*)"', pages[name]))
+    for _, attributes, _, _ in _Page(pages[name]).of("a"):
+        target = attributes["href"]
+        assert target[1:] in ids if target.startswith("#") else re.fullmatch(r"\./[\w/%.-]+/report\.html", target)
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -226,32 +245,27 @@ def test_each_colour_of_text_in_the_style_sheet_is_one_whose_contrast_is_known(p
 # ---------------------------------------------------------------------------------------------------------------- plots
 
 
-def test_every_plot_of_a_run_has_both_axes_labelled_and_its_numbers_in_words(run):
-    drawn = plots(run.metrics, [{"margin": (n - 5) / 3} for n in range(20)])
-    assert [one.name for one in drawn] == [
-        "Loss",
-        "Preference accuracy",
-        "Implicit rewards",
-        "Held-out margins",
-        "Gradient norm",
-        "Learning rate",
-    ]
-    for one in drawn:
-        texts = re.findall(r"<text[^>]*>([^<]*)</text>", one.svg)
-        x, y = {
-            "Loss": ("optimizer step", "mean loss of a pair"),
-            "Preference accuracy": ("optimizer step", "share of pairs"),
-            "Implicit rewards": ("optimizer step", "reward (nats × beta)"),
-            "Held-out margins": ("margin (nats × beta)", "pairs"),
-            "Gradient norm": ("optimizer step", "norm of the gradient"),
-            "Learning rate": ("optimizer step", "learning rate"),
-        }[one.name]
-        assert {x, y, one.name} <= set(texts)
-        [label] = re.findall(r'<svg role="img" aria-label="([^"]*)"', one.svg)
+def test_every_figure_of_a_run_has_both_axes_labelled_its_file_and_its_numbers_in_words(run):
+    found = figures(run.metrics, [{"margin": (n - 5) / 3} for n in range(20)])
+    labels = {
+        "Loss": ("optimizer step", "mean loss of a pair"),
+        "Preference accuracy": ("optimizer step", "share of pairs"),
+        "Implicit rewards": ("optimizer step", "reward (nats × beta)"),
+        "Held-out margins": ("margin (nats × beta)", "pairs"),
+        "Gradient norm": ("optimizer step", "norm of the gradient"),
+        "Learning rate": ("optimizer step", "learning rate"),
+    }
+    assert [one.name for one in found] == [*labels]
+    for one in found:
+        assert re.fullmatch(r"(metrics|evidence)\.jsonl: [\w/]+(, [\w/]+)*", one.source)
+        svg = drawn(one).svg
+        texts = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+        assert {*labels[one.name], one.name} <= set(texts)
+        [label] = re.findall(r'<svg role="img" aria-label="([^"]*)"', svg)
         assert label.startswith(f"{one.name}. {one.caption}")
         assert re.search(r"\d", label.removeprefix(f"{one.name}. {one.caption}"))
-    assert "14 of 20 pairs right of zero" in drawn[3].svg
-    assert "training: 0.69 at first, 0.58 at last. held-out: 0.6 at first" in drawn[0].svg
+    assert "14 of 20 pairs right of zero" in found[3].says
+    assert "training: 0.69 at first, 0.58 at last. held-out: 0.6 at first" in found[0].says
     assert STYLE["svg.fonttype"] == "none"
 
 
@@ -291,7 +305,9 @@ def test_the_report_shows_the_doctors_findings_as_its_own_page_does(pages):
     for found in audit_reports.full()["findings"]:
         for wanted in (found["code"], found["title"], found["remedy"]):
             assert wanted in pages["report"]
-    tables = [re.search(r'<table class="findings.*?</table>', pages[name], re.DOTALL)[0] for name in PAGES[::2][:2]]
+    tables = [
+        re.search(r'<table class="findings.*?</table>', pages[name], re.DOTALL)[0] for name in ("report", "audit, full")
+    ]
     bare = [re.sub(r"<p class=\"does\">.*?</p>|\s", "", table) for table in tables]
     assert bare[0].count("<tr") == bare[1].count("<tr")
 

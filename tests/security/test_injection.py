@@ -140,20 +140,33 @@ def test_a_hostile_file_and_what_comes_of_it_are_shown_as_text(command, here, tr
 # ---------------------------------------------------------------------------------------------------------------- pages
 
 
+TEMPLATES = Path(tiebreak.__file__).parent / "reporting" / "templates"
+OWN_SCRIPTS = {path.read_text(encoding="utf-8").strip() for path in TEMPLATES.glob("*.js")}
+
+
 class _Elements(HTMLParser):
     def __init__(self):
         super().__init__()
-        self.found = []
+        self.found, self.scripts = [], []
 
     def handle_starttag(self, tag, attrs):
         self.found.append((tag, dict(attrs)))
+        self.scripts += [""] if (tag, attrs) == ("script", []) else []
+
+    def handle_data(self, data):
+        if self.found and self.found[-1] == ("script", {}):
+            self.scripts[-1] += data
 
 
 def _check_page(page: str) -> None:
     elements = _Elements()
     elements.feed(page)
     tags = {tag for tag, _ in elements.found}
-    assert not tags & {"script", "iframe", "img", "object", "embed", "link", "base", "form", "a", "foreignobject"}
+    assert not tags & {"iframe", "img", "object", "embed", "link", "base", "form", "foreignobject"}
+    # What runs stands in the package, and the policy names it by its digest; what a script reads has a type of data.
+    assert {one.strip() for one in elements.scripts} <= OWN_SCRIPTS | {""}
+    kinds = {attributes.get("type", "") for tag, attributes in elements.found if tag == "script"}
+    assert kinds <= {"", "application/json", "application/gzip+base64"}
     for tag, attributes in elements.found:
         assert not [name for name in attributes if name.startswith("on")], (tag, attributes)
         assert not attributes.keys() & {"src", "srcset", "action", "formaction", "srcdoc", "background"}, (
@@ -161,7 +174,7 @@ def _check_page(page: str) -> None:
             attributes,
         )
         for name in attributes.keys() & {"href", "xlink:href"}:  # SVG points to its own pieces
-            assert (attributes[name] or "").startswith("#")
+            assert re.match(r"#|\./[\w%/.-]*/report\.html$", attributes[name] or "")
         assert not re.search(r"url\((?!#)|expression", attributes.get("style") or "")
     assert not ACTIVE.search(page.replace("\r", ""))
     policies = [attributes for tag, attributes in elements.found if tag == "meta" and "http-equiv" in attributes]
@@ -202,17 +215,27 @@ def test_the_page_names_the_run_as_text(run_copy):
     _check_page(render_report(Run(target)))
 
 
-def test_the_pages_allow_no_script_of_their_own():
-    folder = Path(tiebreak.__file__).parent / "reporting" / "templates"
-    templates = list(folder.glob("*.j2"))
+def test_no_template_writes_a_script_but_the_one_that_prints_files_of_the_package():
+    templates = list(TEMPLATES.rglob("*.j2"))
     assert templates
     for template in templates:
         source = template.read_text(encoding="utf-8")
+        if template.name == "page.html.j2":
+            named = '<script type="{{ block.kind }}" id="{{ block.id }}">{{ block.text }}</script>'
+            source = source.replace(named, "").replace("<script>{{ script.text }}</script>", "")
         assert not re.search(r"<script|\son\w+=|\|\s*safe\b|autoescape\s+false|https?://", source), template.name
 
 
+def test_our_scripts_make_no_markup_of_text_and_ask_for_nothing():
+    assert OWN_SCRIPTS
+    for source in OWN_SCRIPTS:
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|new Function", source)
+        assert not re.search(r"fetch\(|XMLHttp|import\(|https?://|localStorage|cookie|src\s*=", source)
+
+
 def test_only_markup_of_our_own_is_trusted():
-    """Markup() is given text that stands in the code, and the plots, which are drawn from numbers and cleaned names."""
+    """Markup() is given text of the package, JSON and letters of which HTML reads none, and plots, which are drawn from
+    numbers and cleaned names."""
     calls = [
         (path.name, ast.unparse(node.args[0]))
         for path in SOURCES
@@ -220,7 +243,13 @@ def test_only_markup_of_our_own_is_trusted():
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Markup")
         if not isinstance(node.args[0], ast.Constant)
     ]
-    assert sorted(calls) == [("page.py", "p.svg"), ("page.py", "plot.svg")]
+    assert sorted(calls) == [
+        ("page.py", "plot.svg"),
+        ("scripts.py", "packed"),
+        ("scripts.py", "text"),
+        ("scripts.py", "text"),
+        ("sections.py", "drawn(figure).svg"),
+    ]
 
 
 # ----------------------------------------------------------------------------------------------- trackers, logs, tables

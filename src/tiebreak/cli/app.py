@@ -177,9 +177,9 @@ def evaluate(
         console.print_evaluation(found, Run(found.get("folder", trained.path)).samples)
 
 
-@app.command(epilog=examples("tiebreak report runs/quickstart"))
+@app.command(epilog=examples("tiebreak report runs/quickstart", "tiebreak report runs"))
 def report(run: RunPath, as_json: Json = False, _quiet: Quiet = False) -> None:
-    """Write the run's report: one self-contained HTML page."""
+    """Write the run's report: one self-contained HTML page. Of a folder of runs: a page over all of them."""
     path = str(tiebreak.report(run))
     console.print_json({"report": path}) if as_json else console.print_text(path)
 

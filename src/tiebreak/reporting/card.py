@@ -16,7 +16,7 @@ from tiebreak.config import BUNDLED_PAIRS
 from tiebreak.config.yaml_text import write_yaml
 from tiebreak.reporting.capability_card import by_group, capability_card
 from tiebreak.reporting.numbers import alone, duration, effect, shown
-from tiebreak.reporting.visible import code_block, code_span, in_markdown
+from tiebreak.reporting.visible import code_block, code_span, harmless, in_markdown
 from tiebreak.runs import Run, as_a_run_writes
 
 
@@ -44,16 +44,20 @@ def model_card(run: Run, form: str, origin: Origin | None = None) -> str:
     loader = f"{loader}ModelForCausalLM"
     origin = origin or Origin()
     with as_a_run_writes(run.path):
-        manifest, data = run.manifest, run.data
+        manifest, data, measured = run.manifest, run.data, capability_card(run)
         return f"""---
-{_front_matter(package, form, origin)}---
+{_front_matter(package, form, origin, measured)}---
 
 # {in_markdown(run.path.resolve().name)}
 
 {code_span(manifest["model"])}, aligned by {_objective(run)} with tiebreak \
 {in_markdown(manifest["versions"]["tiebreak"])} ({in_markdown(manifest["method"])}, {form}).
 
-{_measured(capability_card(run))}
+{_measured(measured)}
+
+## Limits
+
+{_limits(run, measured)}
 
 ```python
 from {package} import {loader}
@@ -80,7 +84,11 @@ Settings; of a file or folder, the last step of its path:
 """
 
 
-def _front_matter(package: str, form: str, origin: Origin) -> str:
+_ON_HUBS = {"accuracy": "accuracy", "answers/preferred": "win_rate", "kl": "kl"}
+"""Measures that stand in the part that hubs read, and what they call such a number."""
+
+
+def _front_matter(package: str, form: str, origin: Origin, card: Mapping[str, Any]) -> str:
     relation = "adapter" if form == "adapter" else "finetune"
     said: dict[str, Any] = {"library_name": package, "pipeline_tag": "text-generation"}
     if origin.base_model:
@@ -88,7 +96,21 @@ def _front_matter(package: str, form: str, origin: Origin) -> str:
     said |= origin.terms
     if origin.datasets:
         said["datasets"] = list(origin.datasets)
-    return write_yaml(said | {"tags": ["dpo", "preference-optimization", "tiebreak"]})
+    said["tags"] = ["dpo", "preference-optimization", "tiebreak"]
+    metrics = [
+        {
+            "type": _ON_HUBS[one["key"]],
+            "name": f"{one['name']}: {shown(one['after'], one['unit'])}",
+            "value": one["after"]["mean"],
+        }
+        for one in card["measures"]
+        if one["key"] in _ON_HUBS and one["after"]
+    ]
+    if metrics:
+        held_out = {"type": (origin.datasets or ("preference-pairs",))[0], "name": "held-out prompts of the same data"}
+        result = {"task": {"type": "text-generation"}, "dataset": held_out, "metrics": metrics}
+        said["model-index"] = [{"name": harmless(card["run"]), "results": [result]}]
+    return write_yaml(said)
 
 
 def _base(form: str, origin: Origin) -> str:
@@ -188,10 +210,28 @@ def _measured(card: Mapping[str, Any]) -> str:
             "|---|---|---|",
             *(_row(rule["name"], _verdict(rule), rule["says"]) for rule in ruled),
             *(_row(name, "less than the default rule asks", how) for name, how in card["loosened"].items()),
-            "",
-            "What no rule is about was not tested: other abilities and safety among it.",
         ]
     )
+
+
+def _limits(run: Run, card: Mapping[str, Any]) -> str:
+    """Return what these numbers do not say, a line each."""
+    samples = run.samples
+    cut = sum(not one["after"]["finished"] for one in samples)
+    most = run.config.evaluation.max_new_tokens
+    weak = [one["name"] for one in card["measures"] if one["weak"]]
+    not_held = [rule["name"] for one in card["measures"] for rule in one["rules"] if not rule["holds"]]
+    not_held += [rule["name"] for rule in card["unmeasured"] if not rule["holds"]]
+    lines = [
+        "What no rule is about was not tested: other abilities and safety among it.",
+        "Held-out prompts are of the same data as those of training; of other prompts, other languages and longer "
+        "conversations nothing is known.",
+        f"Training saw at most {run.config.data.max_length} tokens of prompt and completion.",
+        *([f"Answers were measured up to {most} tokens: {cut} of {len(samples)} were cut there."] if cut else []),
+        *([f"Weak evidence: {', '.join(weak)}."] if weak else []),
+        *([f"Not shown to hold: {', '.join(not_held)}."] if not_held else []),
+    ]
+    return "\n".join(f"- {in_markdown(line)}" for line in lines)
 
 
 def _row(*cells: object) -> str:

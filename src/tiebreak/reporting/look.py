@@ -1,15 +1,17 @@
-"""How every page looks, and what it may do in a browser: nothing but be read.
+"""How every page looks.
 
 Owns the colours in a light and a dark scheme, which plots and style sheet share. What all pages have in common stands
-in page.html.j2 and page.css beside the templates that extend it.
+in page.html.j2 and page.css beside the templates that extend it; what may run in a page is known to `scripts`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jinja2
+
+from tiebreak.reporting.scripts import Block, Library, Script, policy
 
 COLOURS = {
     # what is written, and on what
@@ -35,7 +37,7 @@ COLOURS = {
 """Each colour in the light scheme and in the dark one; the style sheet calls it var(--NAME)."""
 
 READ_ON = {
-    "ink": ("page", "soft"),
+    "ink": ("page", "soft", "yes", "no"),
     "muted": ("page", "soft", "plain"),
     "blue": ("page", "soft"),
     "green": ("page", "soft", "yes"),
@@ -54,8 +56,16 @@ DRAWN_ON = {
 """The same of what is drawn and means something: at least 3 (WCAG 2.2, 1.4.11)."""
 
 
-def page_environment(finalize: Callable[[Any], Any]) -> jinja2.Environment:
-    """Return the environment of a page's template; `finalize` makes what it prints visible before it is escaped."""
+def page_environment(
+    finalize: Callable[[Any], Any],
+    scripts: Sequence[Script] = (),
+    blocks: Sequence[Block] = (),
+    library: Library | None = None,
+) -> jinja2.Environment:
+    """Return the environment of a page's template; `finalize` makes what it prints visible before it is escaped.
+
+    `scripts` run in it, in their order; they read `blocks`, and unpack the `library`. A page without them runs nothing.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tiebreak.reporting"),
         autoescape=True,
@@ -63,5 +73,11 @@ def page_environment(finalize: Callable[[Any], Any]) -> jinja2.Environment:
         lstrip_blocks=True,
         finalize=finalize,
     )
-    environment.globals["colours"] = COLOURS
+    digests = [*(script.digest for script in scripts), *([library.digest] if library else [])]
+    environment.globals |= {
+        "colours": COLOURS,
+        "policy": policy(digests),
+        "scripts": scripts,
+        "blocks": [*blocks, *([library.block] if library else [])],
+    }
     return environment

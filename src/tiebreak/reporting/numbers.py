@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
@@ -78,3 +79,14 @@ def amount(found: Mapping[str, Any]) -> str:
     """Return how much a finding found, like `4 pairs (0.3 %)`."""
     many = numbered(found.get("count"), visible(found.get("of") or "records", 40).removesuffix("s"))
     return f"{many} ({percent(found['share'])})" if is_number(found.get("share")) else many
+
+
+def rounded(value: float) -> float:
+    """Return a number with six digits: more, no curve shows."""
+    return float(f"{value:.6g}")
+
+
+def moment(told: Any) -> str:
+    """Return a time as people read it, like `2026-11-30 15:14 UTC`; what is no time stays what it is."""
+    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:\.\d+)?(?:\+00:00|Z)", str(told))
+    return f"{found[1]} {found[2]} UTC" if found else str(told)

@@ -1,122 +1,97 @@
-"""One self-contained HTML page about a run: no scripts, no network, everything from data escaped.
+"""One self-contained HTML page about a run: verdict first, no network, everything from data escaped.
 
-Owns the page. It reads the run folder and nothing else.
+Owns the page, and what of a run that is not whole can be shown. It reads the run folder and nothing else. What stands
+on the page is the table of `sections`; without scripts it is all there, with them curves zoom and answers are filtered.
 """
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
-from tiebreak.config import dump_config, settings_of, train_with
 from tiebreak.files import write_json, write_text
-from tiebreak.reporting.capability_card import by_group, capability_card
-from tiebreak.reporting.figures import plots
+from tiebreak.reporting.capability_card import capability_card
+from tiebreak.reporting.contents import Contents
+from tiebreak.reporting.curves import Figure, figures
 from tiebreak.reporting.look import page_environment
-from tiebreak.reporting.numbers import alone, amount, duration, effect, gibibytes, shown
-from tiebreak.reporting.visible import harmless
+from tiebreak.reporting.numbers import alone, count, duration, effect, gibibytes, is_number, moment, shown
+from tiebreak.reporting.scripts import data_block, drawing_library, own_script
+from tiebreak.reporting.sections import SECTIONS
+from tiebreak.reporting.visible import harmless, visible
 from tiebreak.runs import Run, as_a_run_writes
 
 
 def write_report(run: Run) -> str:
-    """Write report.html into the run folder and return its path; the capability card beside it."""
-    target = run.report_file
-    run.verify(run.config_file, *run.given_files, *run.measured_files)
+    """Write report.html into the run folder and return its path; the capability card beside it, once it is measured."""
+    text = render_report(run)
     with as_a_run_writes(run.path):
-        write_json(run.capability_file, capability_card(run))
-    write_text(target, render_report(run))
-    return str(target)
+        if run.evaluation_file.exists():
+            write_json(run.capability_file, capability_card(run))
+    write_text(run.report_file, text)
+    return str(run.report_file)
 
 
 def render_report(run: Run) -> str:
-    """Return the page as text."""
-    # What is not text of ours to escape is Markup, drawn here.
-    environment = page_environment(lambda value: harmless(value) if type(value) is str else value)
-    environment.filters |= {"shown": shown, "duration": duration, "gibibytes": gibibytes, "alone": alone}
-    environment.filters |= {"effect": effect, "curve": _curve}
-    template = environment.get_template("report.html.j2")
+    """Return the page as text; of a run that is not whole, with what it lacks."""
     with as_a_run_writes(run.path):
-        card = capability_card(run)
-        drawn = plots(run.metrics, run.rows(run.evidence_file))
+        read = Contents.of(run)
+        card = capability_card(run) if read.evaluation else None
+        curves = figures(read.metrics, read.evidence, read.samples, read.ends)
         try:
-            return template.render(
+            told = [(one, one.content(read, card, curves)) for one in SECTIONS]
+            return _environment(curves).get_template("report.html.j2").render(
                 name=run.path.resolve().name,
-                manifest=run.manifest,
-                data=run.data,
-                dropped=run.rows(run.dropped_file)[:20],
-                evaluation=run.evaluation,
-                card=card,
-                groups=by_group(card),
-                samples=run.samples,
-                rule=run.config.evaluation.rule,
-                history=_history(run),
-                findings=_findings(run),
-                again=_again(run),
-                config=dump_config(run.config),
-                # The only markup that is trusted: drawn here, from numbers.
-                plots=[{"name": p.name, "caption": p.caption, "svg": Markup(p.svg)} for p in drawn],  # noqa: S704
+                read=read,
+                manifest=read.manifest,
+                evaluation=read.evaluation,
+                rules=_rules(card) if card else [],
+                sections=[{"key": one.key, "title": one.title, "files": one.files, **content}
+                          for one, content in told if content is not None],
                 loss=run.config.loss.name.upper(),
-                speed=_speed(run.metrics),
-            )
+                speed=_speed(read.metrics),
+            )  # fmt: skip
         except jinja2.TemplateError as error:  # what the template reads is not there
             raise ValueError(str(error)) from None
 
 
-def _history(run: Run) -> dict[str, Any]:
-    """Return what befell a run: attempts, accepted changes, rollbacks, what was set aside, warnings by attempt."""
-    manifest, quarantine = run.manifest, run.quarantine_folder
-    warnings: dict[str, list[str]] = {}
-    for one in manifest.get("warnings") or ():
-        warnings.setdefault(str(one["text"]), []).append(str(one["attempt"]))
-    for text in run.evaluation.get("warnings") or ():
-        warnings.setdefault(str(text), []).append("evaluate")
-    return {
-        "attempts": int(manifest.get("num_attempts", 1)),
-        "accepted": [str(part) for part in manifest.get("accepted") or ()],
-        "num_rollbacks": manifest.get("num_rollbacks") or 0,
-        "rollbacks": [row for row in run.metrics if "rollback" in row],
-        "quarantined": sorted(path.name for path in quarantine.iterdir()) if quarantine.is_dir() else [],
-        "ended": manifest.get("error"),
-        "warnings": [*warnings.items()] if "warnings" in manifest else None,
+def _environment(curves: Sequence[Figure]) -> jinja2.Environment:
+    scripts, blocks = [own_script("answers.js")], []
+    if curves:
+        scripts.append(own_script("curves.js"))
+        blocks.append(data_block("curves-data", [curve.as_dict() for curve in curves]))
+    # What is not text of ours to escape is Markup, drawn here.
+    environment = page_environment(
+        lambda value: harmless(value) if type(value) is str else value,
+        scripts,
+        blocks,
+        drawing_library() if curves else None,
+    )
+    environment.filters |= {
+        "shown": shown,
+        "duration": duration,
+        "gibibytes": gibibytes,
+        "alone": alone,
+        "count": count,
     }
+    environment.filters |= {"effect": effect, "curve": _curve, "brief": lambda text: visible(text, 600)}
+    environment.filters |= {"moment": moment}
+    return environment
 
 
-def _findings(run: Run) -> list[dict[str, Any]] | None:
-    """Return the doctor's findings as rows of their table; None where the run holds no audit."""
-    if not run.audit_file.exists():
-        return None
-    grades = ("error", "warning", "info")
-    return [
-        {
-            **{key: found.get(key) for key in ("code", "title", "detail", "remedy")},
-            "grade": found["severity"],
-            "examples": found["examples"][:3],
-            "amount": amount(found),
-            "width": f"{100 * min(1.0, max(0.0, found['share'])):.1f}%",
-        }
-        for found in sorted(run.audit["findings"], key=lambda found: grades.index(found["severity"]))
-    ]
+def _rules(card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return every rule that the verdict is made of: those that do not hold first, then those that nobody knows of."""
+    rules = [rule | {"unit": one["unit"], "of": one["name"]} for one in card["measures"] for rule in one["rules"]]
+    rules += [rule | {"unit": "", "of": ""} for rule in card["unmeasured"]]
+    order = ("fail", "inconclusive", "pass")
+    return sorted(rules, key=lambda rule: order.index(rule["verdict"]) if rule["verdict"] in order else 1)
 
 
-def _again(run: Run) -> dict[str, str]:
-    """Return the commands that repeat a run into a folder beside it: with its own file of settings, and without."""
-    place, config, day = run.path.absolute(), run.config, run.manifest.get("template_date")
-    # The date that a template wrote is the run's, and not a setting of its file.
-    told = {"model.chat_template_date": day} if day else {}
-    told["output.dir"] = f"{place}-again"
-    return {
-        "short": train_with(str(place / run.config_file.name), told),
-        "whole": train_with(os.devnull, settings_of(config) | told),
-    }
-
-
-def _speed(metrics: list[dict[str, Any]]) -> dict[str, float]:
+def _speed(metrics: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Return the median speed over the steps."""
     keys = ("pairs_per_second", "unique_tokens_per_second")
-    columns = {key: sorted(row[key] for row in metrics if key in row) for key in keys}
+    columns = {key: sorted(row[key] for row in metrics if is_number(row.get(key))) for key in keys}
     return {key: values[len(values) // 2] for key, values in columns.items() if values}
 
 
