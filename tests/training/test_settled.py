@@ -10,13 +10,18 @@ from tiebreak.training.settled import check_settings
 
 
 def _stopping(*rules, **settings):
-    return load_config(None, {"stopping.rules": list(rules)} | {key.replace("__", "."): v for key, v in settings.items()})
+    return load_config(
+        None, {"stopping.rules": list(rules)} | {key.replace("__", "."): v for key, v in settings.items()}
+    )
 
 
 @pytest.mark.parametrize(
     ("rule", "told"),
     [
-        ({"signal": "sampled/kll", "at_most": 4}, r"rules\.0\.signal.*nothing is recorded.*Did you mean 'sampled/kl'\?"),
+        (
+            {"signal": "sampled/kll", "at_most": 4},
+            r"rules\.0\.signal.*nothing is recorded.*Did you mean 'sampled/kl'\?",
+        ),
         ({"signal": "heldout/acuracies", "at_least": 4}, r"Did you mean 'heldout/rewards/accuracies'\?"),
         ({"signal": "sampled/kl"}, r"stopping\.rules: .*at_most, at_least, or both"),
         ({"signal": "loss", "at_most": 1, "at_least": 2}, r"at_most is the larger one"),
