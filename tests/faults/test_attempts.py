@@ -25,7 +25,7 @@ def _prompts(case: Case) -> set[str]:
 
 
 def test_weights_of_an_earlier_configuration_never_pass_for_those_of_a_later_one(case):
-    assert case.train(fault="kill@generate").code < 0
+    assert case.train(fault="kill@generate:7").code < 0
     assert (case.run / "policy").exists()
     case.configure(training__epochs=4)
     assert case.train("--accept", "config", fault="kill@step:begin:3").code < 0

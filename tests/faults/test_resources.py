@@ -137,7 +137,16 @@ def test_memory_that_runs_out_in_a_step_changes_neither_its_pairs_nor_its_result
     assert short.losses()[:2] == plain.losses()[:2]
 
 
-@pytest.mark.parametrize("point", ["evaluate:9", "generate"])
+def test_memory_that_runs_out_in_a_look_costs_the_look_and_nothing_else(case, undisturbed):
+    ended = case.train(fault="oom@look:2")
+    assert ended.code == 0, ended.err
+    assert "3 looks at what the policy says took" in ended.err
+    assert "1 did not fit in memory" in ended.err
+    assert case.weights() == undisturbed["weights"]
+    assert len(list((case.run / "looks").iterdir())) == 3
+
+
+@pytest.mark.parametrize("point", ["evaluate:9", "generate:7"])
 def test_memory_that_runs_out_while_measuring_costs_no_step(case, undisturbed, point):
     ended = case.train(fault=f"oom@{point}")
     if ended.code != 0:

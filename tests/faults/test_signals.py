@@ -36,7 +36,7 @@ def test_a_signal_within_a_step_saves_that_step_and_exits_75(case, undisturbed, 
     assert_resumes(case, undisturbed)
 
 
-@pytest.mark.parametrize("place", ["audit", "tokens", "policy", "evaluate:2", "evaluate:9", "generate:2"])
+@pytest.mark.parametrize("place", ["audit", "tokens", "policy", "evaluate:2", "evaluate:9", "generate:7"])
 def test_a_signal_outside_of_steps_exits_75_and_costs_no_step(case, undisturbed, place):
     ended = case.train(fault=f"term@{place}")
     assert ended.code == EXIT_PREEMPTED, ended.err
