@@ -44,6 +44,7 @@ __all__ = [
     "read_pairs",
     "report",
     "rollback",
+    "sweep",
     "train",
 ]
 

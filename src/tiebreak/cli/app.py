@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 import tiebreak
 from tiebreak import faults
-from tiebreak.cli import data, gate, judge, losses, registry
+from tiebreak.cli import data, gate, judge, losses, registry, sweep
 from tiebreak.cli.completion import run_folders, settings
 from tiebreak.cli.conversation import Session
 from tiebreak.cli.data import Json, Quiet, RunPath, examples
@@ -109,6 +109,7 @@ gate.register(app)
 judge.register(app)
 losses.register(app)
 registry.register(app)
+sweep.register(app)
 
 
 @app.command(epilog=examples("tiebreak plan my.yaml", "tiebreak plan my.yaml --set data.max_length=4096 --json"))

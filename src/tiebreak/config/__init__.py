@@ -7,7 +7,7 @@ gate         the rules of the gate, and the measures that they may be about
 judges       the settings of judges             capabilities  those of a user's own tasks
 loading      YAML and overrides to a `Config`       describe     a `Config` to YAML, with what each setting means
 yaml_text    the dialect of YAML                        commands     commands to paste, with every option they need
-stages       several of them in one file
+stages       several of them in one file                sweep         many of them that differ in few settings
 foreign/     the settings of other trainers by their names
 """
 
@@ -51,12 +51,14 @@ from tiebreak.config.settings import (
     warnings_of,
 )
 from tiebreak.config.stages import Stage, load_stages
+from tiebreak.config.sweep import Between, Sweep, SweepConfig, load_sweep
 
 __all__ = [
     "BUNDLED_MODEL",
     "BUNDLED_PAIRS",
     "MEASURES",
     "AdapterConfig",
+    "Between",
     "Compliance",
     "Config",
     "DataConfig",
@@ -83,6 +85,8 @@ __all__ = [
     "ServerJudge",
     "SourceConfig",
     "Stage",
+    "Sweep",
+    "SweepConfig",
     "TaskConfig",
     "TrainingConfig",
     "build_config",
@@ -96,6 +100,7 @@ __all__ = [
     "load_judge",
     "load_reading",
     "load_stages",
+    "load_sweep",
     "quoted",
     "reading",
     "rendered_by",

@@ -45,6 +45,8 @@ def load_config(path: Path | str | None = None, overrides: Sequence[str] | Mappi
     tree = {} if path is None else read_yaml(path)
     if "stages" in tree:
         raise ConfigError(f"{path}: has stages, which only train takes; 'tiebreak train {path}'")
+    if "sweep" in tree:
+        raise ConfigError(f"{path}: has a sweep, which only sweep takes; 'tiebreak sweep {path}'")
     for key, value in parsed(overrides):
         assign(tree, key, value)
     if path is not None and not tree and str(path) != os.devnull:
@@ -107,6 +109,7 @@ def _tree_of(
     tree = {} if path is None else read_yaml(path)
     if "stages" in tree:
         raise ConfigError(f"{path}: has stages, each with data of its own; name files here")
+    tree.pop("sweep", None)  # data are those of all trials
     for key, value in parsed(sets):
         if key.partition(".")[0] not in sections or "." not in key:
             raise ConfigError(

@@ -9,4 +9,5 @@ resumption     whether an attempt may go on                  trained        poli
 budget         tokens in memory at once                      parts          what a checkpoint is made of
 pace           how long it takes, and a machine too busy    waiting        how threads wait for each other
 attempt        load, train, save, measure           settled      settings, proven before anything is read
+company        what runs of a campaign share
 """

@@ -21,6 +21,7 @@ from tiebreak.progress import Noting, Progress
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.secrecy import masked
 from tiebreak.training.checkpoint import Checkpoints
+from tiebreak.training.company import Company
 from tiebreak.training.loop import Course, Outcome
 from tiebreak.training.loop import train as train_policy
 from tiebreak.training.opening import Ready, begin, made_ready, now, versions
@@ -42,25 +43,29 @@ def attempt(
     *,
     resume: Resume,
     accept: Collection[str],
+    company: Company,
 ) -> None:
     """Begin a run, or go on with it, and carry it out; `began` is when the command did, on the monotonic clock."""
-    ready = made_ready(config, run, examined, progress)
+    ready = made_ready(config, run, examined, progress, company)
     for line in ready.memory.lines():
         progress.say(line)
     if resume == "never":
         set_aside(run, progress)
     with files.locked(run.path, progress.warn):
         begin(run, config, ready, accept, progress)
-        _carry_out(run, config, ready, stop, progress, began)
+        _carry_out(run, config, ready, stop, progress, began, company)
 
 
-def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Noting, began: float) -> None:
+def _carry_out(
+    run: Run, config: Config, ready: Ready, stop: Stop, progress: Noting, began: float, company: Company
+) -> None:
     """Train, save, measure; the manifest says how it ended."""
     policy, reference = ready.loaded.policy, ready.loaded.reference
     ranks, objective, note = Alone(), Objective.of(config.loss), functools.partial(_note, run, progress)
+    asked = int(run.manifest.get("num_reference_asked", 0))
     try:
         note()
-        outcome = _trained(run, config, ready, objective, ranks, stop, progress)
+        outcome = _trained(run, config, ready, objective, ranks, stop, progress, company)
         with stop.held():
             faults.point("policy")
             if ranks.writes:
@@ -81,8 +86,9 @@ def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Not
         stop.check()
         data, loaded = ready.data, ready.loaded
         measured = measure_trained(
-            run, config, policy, reference, loaded.budget, data.heldout, progress, into=run, train=data.train
-        )
+            run, config, policy, reference, loaded.budget, data.heldout, progress,
+            into=run, train=data.train, answers=company.answers,
+        )  # fmt: skip
         if ranks.writes:
             measured.write(run)
     except BaseException as error:
@@ -90,7 +96,8 @@ def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Not
         # On a full disk the cause is worth more than the note; where the run is gone, nothing is to be noted.
         with contextlib.suppress(OSError, RunError):
             if run.manifest_file.exists():
-                note(status=runs.INTERRUPTED if ended else runs.FAILED, error=masked(str(error)))
+                status = runs.INTERRUPTED if ended else runs.FAILED
+                note(status=status, error=masked(str(error)), num_reference_asked=asked + reference.num_asked)
         raise
     finally:
         if run.path.exists():  # deleted meanwhile, it would come back with nothing else in it
@@ -98,6 +105,7 @@ def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Not
     note(
         status=runs.DONE,
         error=None,
+        num_reference_asked=asked + reference.num_asked,
         finished=now(),
         total_seconds=round(time.perf_counter() - began, 1),
         verdict=measured.evaluation["verdict"],
@@ -115,7 +123,14 @@ def _note(run: Run, progress: Noting, **facts: Any) -> None:
 
 
 def _trained(
-    run: Run, config: Config, ready: Ready, objective: Objective, ranks: Ranks, stop: Stop, progress: Progress
+    run: Run,
+    config: Config,
+    ready: Ready,
+    objective: Objective,
+    ranks: Ranks,
+    stop: Stop,
+    progress: Progress,
+    company: Company,
 ) -> Outcome:
     """Train from the newest whole checkpoint on, held-out pairs watched on the way."""
     policy, reference, budget = ready.loaded.policy, ready.loaded.reference, ready.loaded.budget
@@ -142,7 +157,7 @@ def _trained(
             rate=config.learning_rate,
             budget=budget,
             ranks=ranks,
-            watchers=[Probe(heldout, config.evaluation, num_steps(len(data.train), settings))],
+            watchers=company.watched([Probe(heldout, config.evaluation, num_steps(len(data.train), settings))]),
             recorder=recorder,
             checkpoints=checkpoints,
             # What is trained on is asked ahead only where steps want to know what the start says of it.

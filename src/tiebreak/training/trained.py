@@ -150,10 +150,12 @@ def measure_trained(
     *,
     into: Run,
     train: Sequence[Tokenized] = (),
+    answers: Path | None = None,
 ) -> Measured:
     """Measure what a run trained on pairs that it did not train on, by these settings, into a folder.
 
-    The data's own judge is fitted on `train`; without pairs to train on, the one is read that the run has kept.
+    What the reference answers is kept in the folder `answers` for other runs, where one is named. The data's own judge
+    is fitted on `train`; without pairs to train on, the one is read that the run has kept.
     """
     with as_a_run_writes(run.path):
         told = shortcuts(run.audit)
@@ -173,6 +175,7 @@ def measure_trained(
         train=train,
         data=config.data,
         judge=run.judge_file,
+        answers=answers,
     )
 
 
