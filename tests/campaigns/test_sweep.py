@@ -67,6 +67,9 @@ def _written(model, folder, out, settings, **changes):
     return path
 
 
+LEAN = {"num_samples": 0, "num_draws": 0, "neutral_probe": False, "probes": 3}
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     return tmp_path_factory.mktemp("sweeps")
@@ -127,7 +130,7 @@ def test_no_trial_sees_a_prompt_that_the_best_is_confirmed_on(swept):
     for name in NAMES:
         run = _trial(found, name)
         assert aside.isdisjoint(run.train_prompt_ids)
-        assert aside.isdisjoint(row["prompt_id"] for row in run.rows(run.heldout_pairs_file))
+        assert aside.isdisjoint(pair.prompt_id for pair in tiebreak.read_pairs(run.heldout_pairs_file).pairs)
         assert run.data["num_set_aside_pairs"] == len(aside)
     luck = found.found["luck"]
     assert luck["accuracy"]["num_clusters"] == len(aside)
@@ -217,7 +220,8 @@ def test_a_sweep_that_was_killed_ends_as_one_that_was_not(swept, place, tiny_mod
 
 
 def test_a_trial_that_diverges_is_a_result_and_no_error(place, tiny_model):
-    path = _written(tiny_model, place, "diverging", {"grid": {"loss.beta": [*BETAS]}, "stop_early": "off"})
+    settings = {"grid": {"loss.beta": [*BETAS]}, "stop_early": "off"}
+    path = _written(tiny_model, place, "diverging", settings, evaluation=LEAN)
     faults.arm("nan@step:gradient:8")  # the second step of the second trial
     try:
         found = sweep(load_sweep(path))
@@ -235,7 +239,7 @@ def test_a_trial_that_diverges_is_a_result_and_no_error(place, tiny_model):
 def test_a_trial_that_falls_behind_is_ended_early_and_is_not_ranked(place, tiny_model):
     rates = [5e-3, 4e-3, 1e-9]
     settings = {"grid": {"training.learning_rate": rates}, "stop_early": "median", "whole_first": 2}
-    found = sweep(load_sweep(_written(tiny_model, place, "stopped", settings, loss={"beta": 0.1})))
+    found = sweep(load_sweep(_written(tiny_model, place, "stopped", settings, evaluation=LEAN)))
     last = found.found["trials"][-1]
     assert last["state"] == "stopped"
     assert "is below the median of the others" in last["says"]
@@ -252,7 +256,9 @@ def test_a_first_trial_that_cannot_be_trained_ends_the_sweep(place, tiny_model):
     path = _written(tiny_model, place, "broken", {"grid": {"loss.beta": [0.1, 0.2]}}, **changes)
     with pytest.raises(DataError, match=r"none\.jsonl"):
         sweep(load_sweep(path))
-    path = _written(tiny_model, place, "alone", {"grid": {"loss.beta": [0.1, 0.2]}, "confirm_share": 0.01})
+    path = _written(
+        tiny_model, place, "alone", {"grid": {"loss.beta": [0.1, 0.2]}, "confirm_share": 0.01}, evaluation=LEAN
+    )
     with pytest.raises(DataError, match="no held-out prompt is set aside to measure the best on"):
         sweep(load_sweep(path))
 

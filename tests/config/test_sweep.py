@@ -27,7 +27,7 @@ def test_a_grid_is_every_combination_of_its_values(written):
     assert [tuple(one.values()) for one in told] == [(0.1, 1), (0.1, 2), (0.3, 1), (0.3, 2)]
     config = sweep.config(told[-1], "last")
     assert (config.loss.beta, config.training.epochs) == (0.3, 2)
-    assert config.output.dir == "runs/my/trials/last"
+    assert config.output.dir == "runs/my-sweep/trials/last"
 
 
 def test_trials_differ_in_nothing_else_than_what_is_swept(written):
@@ -63,7 +63,9 @@ def test_what_the_file_says_of_the_loss_goes_where_another_one_does_not_read_it(
 
 def test_every_trial_shares_one_store_where_none_is_wanted(written):
     sweep = load_sweep(written({"grid": {"loss.beta": [0.1, 0.3]}}, reference={"store": "off"}))
-    assert {sweep.config(told, str(told)).reference.store for told in sweep.combinations()} == {"runs/my/reference"}
+    assert {sweep.config(told, str(told)).reference.store for told in sweep.combinations()} == {
+        "runs/my-sweep/reference"
+    }
 
 
 BAD = {

@@ -78,12 +78,12 @@ class Jobs:
         self._settings = settings
         self._folder = folder
         self._progress = progress
-        cluster = None if settings.launcher == "slurm" else "local"
-        self._executor = submitit.AutoExecutor(folder=folder / "jobs", cluster=cluster)
-        self._executor.update_parameters(
-            **{"name": "tiebreak-sweep", "timeout_min": LONGEST_MINUTES, **settings.slurm},
-            slurm_array_parallelism=settings.at_once,
-        )
+        told = {"name": "tiebreak-sweep", "timeout_min": LONGEST_MINUTES, **settings.slurm}
+        try:
+            self._executor = submitit.AutoExecutor(folder=folder / "jobs", cluster=settings.launcher)
+            self._executor.update_parameters(**told, slurm_array_parallelism=settings.at_once)
+        except (RuntimeError, NameError, AssertionError) as error:  # no Slurm, or a parameter that it does not have
+            raise ConfigError(f"sweep.launcher {settings.launcher}: {one_line(error, 200)}") from None
 
     def launch(self, trials: Sequence[Trial]) -> Iterator[Ended]:
         """Yield how each trial ended; Slurm gets them as one array, of which so many run at the same time."""

@@ -80,9 +80,9 @@ def sweep(asked: Sweep, progress: Progress | None = None) -> Swept:
     signal ended it.
     """
     told, folder = OnlyNew(progress or Silent()), asked.folder
-    launcher = launcher_of(asked.settings, folder, told)
     with files.locked(folder, told.warn):
         _begin(asked)
+        launcher = launcher_of(asked.settings, folder, told)
         journal, tried = journal_of(folder), set[str]()
         while trials := _next(asked, journal, tried):
             for ended in launcher.launch(trials):
@@ -90,6 +90,8 @@ def sweep(asked: Sweep, progress: Progress | None = None) -> Swept:
                 tried.add(ended.name)
                 _heed(ended, journal, folder)
                 told.say(f"{ended.name}: {ended.state}" + (f" ({ended.says})" if ended.says else ""))
+        if asked.settings.search and len(journal.ended) < asked.settings.trials:
+            told.warn(f"the search ended after {len(journal.ended)} trials: it finds no other settings in its ranges")
         files.write_json(folder / "sweep.json", _found(asked, journal, told))
         found = files.read_json_object(folder / "sweep.json")
         write_sweep_page(found, folder / "sweep.html")

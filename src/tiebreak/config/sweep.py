@@ -188,7 +188,7 @@ def load_sweep(
         raise ConfigError(f"{path}: nothing to sweep; name settings as sweep.grid or sweep.search, or with --grid")
     for key in settings.keys:
         _refuse_key(str(path), key)
-    folder = with_output_dir(build_config(tree, where=str(path)), Path(str(path)).stem).output.dir
+    folder = with_output_dir(build_config(tree, where=str(path)), f"{Path(str(path)).stem}-sweep").output.dir
     sweep = Sweep(str(path), Path(str(folder)), settings, tree)
     for one in _extremes(sweep):
         sweep.config(one)

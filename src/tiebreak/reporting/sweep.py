@@ -55,7 +55,7 @@ def render_sweep_page(found: Found) -> str:
 def print_sweep(found: Found) -> None:
     """Print the ranking and what it says."""
     table = Table(box=rich.box.SIMPLE_HEAD)
-    for column in ("trial", "held-out accuracy", "behind the best", "win rate", "KL", "at the same KL", "front"):
+    for column in ("trial", "held-out accuracy", "behind, points", "win rate", "KL", "at the same KL", "front"):
         table.add_column(column, overflow="fold")
     for row in rows(found):
         table.add_row(*(Text(printable(str(row[key]))) for key in _COLUMNS))
@@ -75,17 +75,16 @@ def rows(found: Found) -> list[dict[str, Any]]:
             "accuracy": shown(one["accuracy"], "share"),
             "behind": _points(one["behind"]),
             "win_rate": _shown(one["win_rate"], "share"),
-            "kl": _shown(one["kl"], "nats"),
+            "kl": _nats(one["kl"]),
             "matched": _matched(one, found),
             "front": "yes" if one["on_front"] else "",
-            "run": _run_of(found, one["name"]),
         }
         for one in found["ranking"]
     ]
     others = [one for one in found["trials"] if one["state"] != "done"]
     return ranked + [
         dict.fromkeys(_COLUMNS, NOTHING)
-        | {"name": one["name"], "state": one["state"], "accuracy": one["state"], "front": "", "run": one["run"]}
+        | {"name": one["name"], "state": one["state"], "accuracy": one["state"], "front": ""}
         for one in others
     ]
 
@@ -139,19 +138,21 @@ def _shown(estimate: Found | None, unit: str) -> str:
     return NOTHING if estimate is None else shown(estimate, unit)
 
 
+def _nats(estimate: Found | None) -> str:
+    if estimate is None:
+        return NOTHING
+    return "{:.2f} ({:.2f} … {:.2f})".format(*(estimate[key] for key in ("mean", "low", "high")))
+
+
 def _points(estimate: Found | None) -> str:
     """Return a difference of shares in points."""
     if estimate is None:
         return NOTHING
-    return "{:.1f} points ({:.1f} … {:.1f})".format(*(100 * estimate[key] for key in ("mean", "low", "high")))
+    return "{:.1f} ({:.1f} … {:.1f})".format(*(100 * estimate[key] for key in ("mean", "low", "high")))
 
 
 def _written(settings: Found) -> str:
     return ", ".join(f"{key} {value}" for key, value in settings.items())
-
-
-def _run_of(found: Found, name: str) -> str:
-    return next(str(one["run"]) for one in found["trials"] if one["name"] == name)
 
 
 # ---------------------------------------------------------------------------------------------------------------- plots
@@ -166,24 +167,25 @@ def plots(found: Found) -> list[Plot]:
             "Of each trial, on the prompts that trials are chosen by, with its 95 % interval. Dashed: chance.",
             functools.partial(_accuracies, ranking=ranking),
             height=1.2 + 0.28 * len(ranking),
-            says="".join(f" {one['name']} {percent(one['accuracy']['mean'])}." for one in ranking),
+            says="".join(f" {visible(one['name'], 60)} {percent(one['accuracy']['mean'])}." for one in ranking),
         )
     ]
     known = [one for one in ranking if one["kl"] and one["win_rate"]]
     if known:
         draw = functools.partial(_frontier, known=known, matched=found["matched_kl"])
         caption = "Where each trial ended: right is further from the reference. Green: nobody wins more for less KL."
-        says = "".join(f" {o['name']}: KL {o['kl']['mean']:.2f}, {percent(o['win_rate']['mean'])}." for o in known)
+        ends = [(visible(one["name"], 60), one["kl"]["mean"], percent(one["win_rate"]["mean"])) for one in known]
+        says = "".join(f" {name}: KL {kl:.2f}, {rate}." for name, kl, rate in ends)
         drawn.append(plot("Win rate and KL", caption, draw, height=3.2, says=says))
     if luck := found["luck"]:
         caption = "Of the best trial: where it was chosen, and on prompts that nobody had looked at."
         draw = functools.partial(_leads, luck=luck)
-        says = f" {_points(luck['choosing'])}, then {_points(luck['confirming'])}."
+        says = f" Points: {_points(luck['choosing'])}, then {_points(luck['confirming'])}."
         drawn.append(plot(visible(f"Lead over {luck['against']}", 60), caption, draw, height=2.0, says=says))
     courses = [one for one in found["trials"] if one["probes"]][:MOST_LINES]
     if courses:
         caption = "Probes of held-out pairs while trials were trained. Orange: ended early."
-        says = "".join(f" {one['name']} ends at {percent(one['probes'][-1])}." for one in courses)
+        says = "".join(f" {visible(one['name'], 60)} ends at {percent(one['probes'][-1])}." for one in courses)
         draw = functools.partial(_courses, courses=courses, best=found["best"])
         drawn.append(plot("On the way", caption, draw, says=says))
     return drawn
@@ -195,6 +197,7 @@ def _accuracies(axes: Axes, ranking: Sequence[Found]) -> None:
         axes.plot([told["low"], told["high"]], [place, place], color=colour, linewidth=1.6)
         axes.plot([told["mean"]], [place], "o", color=colour, markersize=5)
     axes.axvline(0.5, color=MUTED, linewidth=0.9, linestyle="--")
+    axes.set_ylim(-0.6, len(ranking) - 0.4)
     axes.set_yticks(range(len(ranking)), [_label(one["name"]) for one in reversed(ranking)])
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
 
@@ -227,7 +230,9 @@ def _leads(axes: Axes, luck: Found) -> None:
     axes.axvline(0, color=MUTED, linewidth=0.9, linestyle="--")
     axes.set_yticks([0, 1], ["on other prompts", "where it was chosen"])
     axes.set_ylim(-0.5, 1.5)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:+.0f} points")
+    axes.locator_params(axis="x", nbins=5)
+    axes.set_xlabel("points")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:+.0f}")
 
 
 def _courses(axes: Axes, courses: Sequence[Found], best: str) -> None:
@@ -240,6 +245,7 @@ def _courses(axes: Axes, courses: Sequence[Found], best: str) -> None:
     axes.set_xticks(range(1, most + 1))
     axes.set_xlabel("probe")
     axes.set_ylabel("held-out accuracy")
+    axes.set_ylim(None, min(1.02, axes.get_ylim()[1]))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
 
 

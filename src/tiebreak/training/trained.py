@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -16,6 +17,7 @@ from typing import Any
 
 import torch
 
+from tiebreak import files
 from tiebreak.config import Config
 from tiebreak.data.account import Side
 from tiebreak.data.formats import Pairing
@@ -154,13 +156,17 @@ def measure_trained(
 ) -> Measured:
     """Measure what a run trained on pairs that it did not train on, by these settings, into a folder.
 
-    What the reference answers is kept in the folder `answers` for other runs, where one is named. The data's own judge
+    What the reference answers is kept in the folder `answers` for other runs, where one is named, and the data's own
+    judge beside it. The data's own judge
     is fitted on `train`; without pairs to train on, the one is read that the run has kept.
     """
     with as_a_run_writes(run.path):
         told = shortcuts(run.audit)
         running = Running(*map(float, run.manifest.get("running") or ()))
-    return measure(
+    fitted = answers and answers / run.judge_file.name
+    if fitted and fitted.exists() and not run.judge_file.exists():  # it knows what it was fitted on
+        shutil.copyfile(fitted, run.judge_file)
+    found = measure(
         policy,
         reference,
         Objective.of(config.loss).at_end.remembering(running),
@@ -177,6 +183,9 @@ def measure_trained(
         judge=run.judge_file,
         answers=answers,
     )
+    if fitted and run.judge_file.exists():
+        files.write_bytes(fitted, run.judge_file.read_bytes())
+    return found
 
 
 def heldout_pairs(run: Run) -> PairFile:
