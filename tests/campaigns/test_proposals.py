@@ -101,7 +101,7 @@ def test_optuna_says_nothing_and_is_left_as_it_was(capfd):
 
 def test_a_trial_is_called_by_what_it_sets_as_a_folder_can_be():
     assert named({"loss.beta": 0.05}) == "beta=0.05"
-    assert named({"training.learning_rate": 1e-05, "loss.name": "ipo"}) == "learning_rate=1e-05_name=ipo"
+    assert named({"training.learning_rate": 1e-05, "loss.name": "ipo"}) == "name=ipo_learning_rate=1e-05"
     assert named({"loss.name": "dpo", "model.name": "x"}) == "loss.name=dpo_model.name=x"
     one, two = (named({"adapter.target_modules": [name]}) for name in ("../a", "..-a"))
     assert one != two

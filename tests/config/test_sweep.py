@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 
-from tiebreak.config import load_config, load_data, load_stages, load_sweep
+import tiebreak
+from tiebreak.config import load_config, load_data, load_stages, load_sweep, warnings_of
 from tiebreak.errors import ConfigError
 
+RECIPE = Path(__file__).parents[2] / "recipes" / "sweep.yaml"
 BASE = {"model": {"name": "some"}, "data": {"train": "bundled"}, "loss": {"name": "dpo", "beta": 0.1}}
 
 
@@ -121,3 +125,14 @@ def test_only_sweep_takes_a_file_with_a_sweep_but_its_data_are_anybody_s(written
 def test_a_grid_on_the_command_line_is_a_key_and_values(told, written):
     with pytest.raises(ConfigError, match=r"--grid .*: wanted KEY=VALUE,VALUE"):
         load_sweep(written(), (), [told])
+
+
+def test_the_recipe_is_the_quickstart_with_a_leaner_evaluation_and_every_trial_of_it_is_safe():
+    sweep, quickstart = load_sweep(RECIPE), load_config(tiebreak.QUICKSTART)
+    trials = [sweep.config(told, "x") for told in sweep.combinations()]
+    assert len(trials) == 4
+    assert [warnings_of(one) for one in trials] == [[]] * 4
+    assert sweep.config({"loss.beta": quickstart.loss.beta}) == sweep.base  # the default is among the trials
+    for section in ("model", "adapter", "training", "loss", "gate"):
+        assert getattr(sweep.base, section) == getattr(quickstart, section)
+    assert sweep.base.evaluation.rule == quickstart.evaluation.rule

@@ -34,6 +34,7 @@ def found():
         "best_settings": {"loss.beta": 0.1},
         "best_by_win_rate": "one",
         "matched_kl": 4.0,
+        "win_rate_is_weak": False,
         "settings": {"grid": {"loss.beta": [0.1, 0.3]}, "search": {}, "best_by": "accuracy"},
         "ranking": ranking,
         "luck": {
@@ -59,6 +60,8 @@ def test_the_first_sentence_names_the_best_and_the_last_what_the_reference_was_a
     assert "its lead over two was luck" in others
     assert "best at the same KL of 4.00 nats: one, win rate 70.0 % (60.0 … 80.0)" in others
     assert "which two does not reach" in others
+    weak = [*verdict(found | {"win_rate_is_weak": True})]
+    assert any(one.endswith("win rate 70.0 % (60.0 … 80.0) (weak evidence: the judge is)") for one in weak)
     assert "three stopped: it fell behind" in others
     assert "not told apart from it: two" in others
 

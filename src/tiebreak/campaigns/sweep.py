@@ -223,6 +223,7 @@ def _found(asked: Sweep, journal: Journal, progress: Progress) -> dict[str, Any]
         "best_by_win_rate": ranking.best_by_win_rate,
         "default": default,
         "matched_kl": ranking.matched_kl,
+        "win_rate_is_weak": any(one.win_rate.weak for one in found.values() if one.win_rate),
         "num_pairs": ranking.num_pairs,
         "num_left_out": ranking.num_left_out,
         "ranking": [one.as_dict() for one in ranking.standings],

@@ -105,10 +105,10 @@ class Journal:
 
 def named(settings: Mapping[str, Any]) -> str:
     """Return the name of a trial: what it sets, as a folder can be called; what was cut is told apart by its hash."""
-    lasts = [key.rsplit(".", 1)[-1] for key in settings]
+    lasts = [key.rsplit(".", 1)[-1] for key in sorted(settings)]  # whatever the order that they are written in
     told = [
         f"{key if lasts.count(last) > 1 else last}={value if isinstance(value, str | int) else f'{value!r}'}"
-        for (key, value), last in zip(settings.items(), lasts, strict=True)
+        for (key, value), last in zip(sorted(settings.items()), lasts, strict=True)
     ]
     whole = "_".join(told)
     plain = re.sub(r"[^\w.+=-]+", "-", whole)[:60]

@@ -123,7 +123,8 @@ def _of_win_rate(found: Found) -> Iterator[str]:
         yield "win rate at the same KL: not known; it takes answers that are judged, and drawn ones"
         return
     standing = next(one for one in found["ranking"] if one["name"] == best)
-    yield f"best at the same KL of {kl:.2f} nats: {best}, win rate {shown(standing['matched'], 'share')}"
+    weak = " (weak evidence: the judge is)" if found["win_rate_is_weak"] else ""
+    yield f"best at the same KL of {kl:.2f} nats: {best}, win rate {shown(standing['matched'], 'share')}{weak}"
     if short := [one["name"] for one in found["ranking"] if one["kl"] and not one["matched"]]:
         yield f"which {', '.join(short)} {'does' if len(short) == 1 else 'do'} not reach"
 
