@@ -33,6 +33,8 @@ from tiebreak.reporting.notebook import run_card
 from tiebreak.runs import Run, open_run
 
 if TYPE_CHECKING:
+    from tiebreak.campaigns.sweep import Swept
+    from tiebreak.config import Sweep
     from tiebreak.doctor.report import AuditReport
     from tiebreak.engine.planner import Plan
     from tiebreak.evaluation.gate import Decision
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Config", "DataConfig", "PairFile", "Run", "TiebreakError", "chat", "check", "clean", "compare",
     "convert", "evaluate", "export", "gate", "history", "init", "judge", "load_config", "losses", "objective",
-    "open_run", "plan", "promote", "read_pairs", "report", "rollback", "train", "watch",
+    "open_run", "plan", "promote", "read_pairs", "report", "rollback", "sweep", "train", "watch",
 ]  # fmt: skip
 
 __version__ = metadata.version("tiebreak")
@@ -83,6 +85,20 @@ def train(
     return verb.train(_settings(config, overrides), _progress(quiet), resume=resume, accept=accept)
 
 
+def sweep(
+    config: Sweep | str | Path | None = None, overrides: Sequence[str] | Mapping[str, Any] = (), *,
+    grid: Sequence[str] | Mapping[str, Any] = (), quiet: bool = False,
+) -> Swept:  # fmt: skip
+    """Try settings and return which is best on held-out prompts, at the same KL, and how much of it was luck.
+
+    `config` is a YAML file with a key `sweep`; a `grid` like `{"loss.beta": [0.05, 0.1, 0.3]}` stands over it. A sweep
+    that was cut off goes on where it was.
+    """
+    from tiebreak.campaigns.sweep import sweep, sweep_of
+
+    return sweep(sweep_of(config or QUICKSTART, overrides, grid), _progress(quiet))
+
+
 def plan(
     config: Config | str | Path | None = None, overrides: Sequence[str] | Mapping[str, Any] = (), *, quiet: bool = False
 ) -> Plan:
@@ -93,14 +109,9 @@ def plan(
 
 
 def evaluate(
-    run: Run | str | Path,
-    *,
-    data: str | None = None,
-    against: str | None = None,
-    checkpoints: bool = False,
-    overrides: Sequence[str] | Mapping[str, Any] = (),
-    quiet: bool = False,
-) -> dict[str, Any]:
+    run: Run | str | Path, *, data: str | None = None, against: str | None = None, checkpoints: bool = False,
+    overrides: Sequence[str] | Mapping[str, Any] = (), quiet: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Measure a trained run again: on its own held-out pairs or on another file, against its reference or another
     run or model, at its end or at each of its checkpoints.
 
@@ -131,17 +142,10 @@ def gate(
 
 
 def judge(
-    path: str | Path,
-    judge: JudgeConfig | Mapping[str, Any] | str,
-    *,
-    format: str = "auto",
-    columns: Mapping[str, str] | None = None,
-    out: str | Path | None = None,
-    kept: str | Path | None = None,
-    calibrate: bool = False,
-    dry_run: bool = False,
-    quiet: bool = False,
-) -> Judged:
+    path: str | Path, judge: JudgeConfig | Mapping[str, Any] | str, *,
+    format: str = "auto", columns: Mapping[str, str] | None = None, out: str | Path | None = None,
+    kept: str | Path | None = None, calibrate: bool = False, dry_run: bool = False, quiet: bool = False,
+) -> Judged:  # fmt: skip
     """Ask a judge about each pair of a file, or about each answer of a run before and after; return the win rate.
 
     `judge` is KIND:NAME, like "rule:repetition", a mapping of its settings, or these. `out` gets a row a question and
@@ -271,14 +275,10 @@ def convert(data: DataConfig | str | Path | Sequence[str | Path], out: str | Pat
 
 
 def init(
-    data: DataConfig | str | Path | Sequence[str | Path] | None = None,
-    *,
-    model: str | ModelConfig | None = None,
-    out: str | Path | None = None,
-    origin: str | Path | None = None,
-    trainer: str | None = None,
-    quiet: bool = False,
-) -> str:
+    data: DataConfig | str | Path | Sequence[str | Path] | None = None, *,
+    model: str | ModelConfig | None = None, out: str | Path | None = None, origin: str | Path | None = None,
+    trainer: str | None = None, quiet: bool = False,
+) -> str:  # fmt: skip
     """Return a commented configuration to start from, and write it to `out` where that is given.
 
     It is made of what the doctor sees in `data`; or of `origin`, a configuration of another `trainer` (trl,

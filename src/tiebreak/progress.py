@@ -80,3 +80,27 @@ class Noting:
     def stage(self, name: str, total: int | None) -> contextlib.AbstractContextManager[Advance]:
         """Pass it on."""
         return self._progress.stage(name, total)
+
+
+class OnlyNew:
+    """Passes everything on, and no sentence twice: of runs that are alike, each would say the same."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._told: set[str] = set()
+
+    def say(self, text: str) -> None:
+        """Pass it on, once."""
+        if text not in self._told:
+            self._told.add(text)
+            self._progress.say(text)
+
+    def warn(self, text: str) -> None:
+        """Pass it on, once."""
+        if text not in self._told:
+            self._told.add(text)
+            self._progress.warn(text)
+
+    def stage(self, name: str, total: int | None) -> contextlib.AbstractContextManager[Advance]:
+        """Pass it on."""
+        return self._progress.stage(name, total)

@@ -52,6 +52,21 @@ def test_every_record_is_accounted_for(tokenizer, train_file, max_pairs):
     assert found.report["num_beyond_max_pairs"] == 63 - num_records_read
 
 
+def test_what_is_set_aside_is_held_out_and_not_shown_and_changes_nothing_of_training(tokenizer, train_file):
+    data = DataConfig(train=train_file, heldout_share=0.5, max_length=128)
+    whole, found = (prepared(tokenizer, data.model_copy(update={"set_aside": share})) for share in (0.0, 0.4))
+    assert found.train.digest() == whole.train.digest()
+    shown, aside = ([pair.pair_id for pair in side.pairs] for side in (found.heldout, found.aside))
+    assert shown
+    assert aside
+    assert sorted(shown + aside) == sorted(pair.pair_id for pair in whole.heldout.pairs)
+    assert [one.example_id for one in found.heldout.tokenized] == shown
+    assert found.report["num_set_aside_pairs"] == len(aside)
+    assert account(found.report) + len(aside) == account(whole.report)
+    assert found.fingerprint != whole.fingerprint
+    assert not whole.aside.pairs
+
+
 def test_the_report_states_what_the_sides_hold(tokenizer, train_file):
     found = prepared(tokenizer, DataConfig(train=train_file, heldout_share=0.3, max_length=128))
     report = found.report

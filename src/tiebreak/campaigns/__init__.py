@@ -2,4 +2,9 @@
 
 campaign   runs one after the other, each as it was planned
 stages     the next one starts from what the last one learned
+sweep      they differ in a few settings, and the best of them is found
+trials     one run of a sweep, and how it ended
+proposals  which settings are tried next, and which trial ends early
+launchers  where trials run                               outlook    what a sweep would try, and what it takes
+ranking    what trials show, and how much of it was luck
 """

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tiebreak.config import Config
 from tiebreak.progress import Progress
 from tiebreak.runs import Run
+from tiebreak.training.company import Company
 from tiebreak.training.resumption import Resume
 from tiebreak.verbs import train
 
@@ -24,9 +25,17 @@ class Planned:
 
 
 def carry_out(
-    planned: Iterable[Planned], progress: Progress, *, resume: Resume = "auto", accept: Collection[str] = ()
+    planned: Iterable[Planned],
+    progress: Progress,
+    *,
+    resume: Resume = "auto",
+    accept: Collection[str] = (),
+    company: Company | None = None,
 ) -> Iterator[tuple[Planned, Run]]:
-    """Make each run, or find it made, and yield it; the next one may be planned by what the last one is."""
+    """Make each run, or find it made, and yield it; the next one may be planned by what the last one is.
+
+    `company` is what they share with each other.
+    """
     for one in planned:
         progress.say(f"{one.name}: {one.config.output.dir}")
-        yield one, train.train(one.config, progress, resume=resume, accept=accept)
+        yield one, train.train(one.config, progress, resume=resume, accept=accept, company=company)

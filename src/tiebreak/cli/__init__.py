@@ -3,6 +3,7 @@
 app           the application, and the commands about runs     data        the commands about preference data
 gate          the command that decides                         judge       the command that asks a judge
 registry      the commands about promoted models               losses      the command about objectives
+sweep         the command that tries settings
 conversation  the command chat, line by line                   completion  what Tab offers
 compare       the command that sets runs side by side         watch       the command that follows a run
 process       what the process is set to before a library is loaded

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 import tiebreak
 from tiebreak import faults
-from tiebreak.cli import compare, data, gate, judge, losses, registry, watch
+from tiebreak.cli import compare, data, gate, judge, losses, registry, sweep, watch
 from tiebreak.cli.completion import run_folders, settings
 from tiebreak.cli.conversation import Session
 from tiebreak.cli.data import Json, Quiet, RunPath, examples
@@ -110,6 +110,7 @@ gate.register(app)
 judge.register(app)
 losses.register(app)
 registry.register(app)
+sweep.register(app)
 watch.register(app)
 
 

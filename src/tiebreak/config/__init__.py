@@ -8,7 +8,8 @@ judges       the settings of judges             capabilities  those of a user's 
 signals      what is watched on the way         stopping     when training ends early, and what becomes the policy
 loading      YAML and overrides to a `Config`       describe     a `Config` to YAML, with what each setting means
 yaml_text    the dialect of YAML                        commands     commands to paste, with every option they need
-stages       several of them in one file               given        names or files in place of settings
+stages       several of them in one file               sweep         many of them that differ in few settings
+given        names or files in place of settings
 foreign/     the settings of other trainers by their names
 """
 
@@ -55,6 +56,7 @@ from tiebreak.config.settings import (
 from tiebreak.config.signals import HELDOUT, KL_SIGNALS, SAMPLED, SIGNALS, SignalsConfig
 from tiebreak.config.stages import Stage, load_stages
 from tiebreak.config.stopping import StoppingConfig, StopRule
+from tiebreak.config.sweep import Between, Sweep, SweepConfig, load_sweep
 
 __all__ = [
     "BUNDLED_MODEL",
@@ -65,6 +67,7 @@ __all__ = [
     "SAMPLED",
     "SIGNALS",
     "AdapterConfig",
+    "Between",
     "Compliance",
     "Config",
     "DataConfig",
@@ -94,6 +97,8 @@ __all__ = [
     "Stage",
     "StopRule",
     "StoppingConfig",
+    "Sweep",
+    "SweepConfig",
     "TaskConfig",
     "TrainingConfig",
     "build_config",
@@ -107,6 +112,7 @@ __all__ = [
     "load_judge",
     "load_reading",
     "load_stages",
+    "load_sweep",
     "names_a_moved_model",
     "quoted",
     "reading",

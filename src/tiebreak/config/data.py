@@ -88,6 +88,9 @@ class DataConfig(Section):
     )
     heldout: Place | None = Field(None, description="File of held-out pairs; null: split off the training file.")
     heldout_share: float = Field(0.1, gt=0, lt=1, description="Share of prompts held out, chosen by prompt hash.")
+    set_aside: float = Field(
+        0.0, ge=0, lt=1, description="Share of held-out prompts that a run never looks at: for a sweep's last word."
+    )
     max_pairs: int | None = Field(
         None, ge=2, le=10**9, description="Use only the first N usable pairs of the training file."
     )

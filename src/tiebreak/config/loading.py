@@ -46,6 +46,8 @@ def load_config(path: Path | str | None = None, overrides: Sequence[str] | Mappi
     tree = {} if path is None else read_yaml(path)
     if "stages" in tree:
         raise ConfigError(f"{path}: has stages, which only train takes; 'tiebreak train {path}'")
+    if "sweep" in tree:
+        raise ConfigError(f"{path}: has a sweep, which only sweep takes; 'tiebreak sweep {path}'")
     for key, value in parsed(overrides):
         assign(tree, key, value)
     if path is not None and not tree and str(path) != os.devnull:
@@ -59,9 +61,7 @@ def load_config(path: Path | str | None = None, overrides: Sequence[str] | Mappi
 
 
 def names_a_moved_model(file: Path, told: Mapping[str, Any]) -> bool:
-    """Say whether a run's settings differ from what its manifest told by folders of the model alone, which are proven
-    once it is loaded.
-    """
+    """Say whether settings differ from what a manifest told by folders of the model alone, whose weights are proven."""
     try:
         config = load_config(file)
     except ConfigError:
@@ -124,6 +124,7 @@ def _tree_of(
     tree = {} if path is None else read_yaml(path)
     if "stages" in tree:
         raise ConfigError(f"{path}: has stages, each with data of its own; name files here")
+    tree.pop("sweep", None)  # data are those of all trials
     for key, value in parsed(sets):
         if key.partition(".")[0] not in sections or "." not in key:
             raise ConfigError(

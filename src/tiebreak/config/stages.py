@@ -42,6 +42,8 @@ def load_stages(path: Path | str | None, overrides: Sequence[str] | Mapping[str,
     if "stages" not in tree:
         return []
     told = tree.pop("stages")
+    if "sweep" in tree:
+        raise ConfigError(f"{path}: has stages and a sweep, which is of one run; take one of them out")
     if not isinstance(told, list) or not told or not all(isinstance(one, dict) for one in told):
         raise ConfigError(f"{path}: stages: wanted a list of sections, each with a name")
     names = [_name(str(path), one, place) for place, one in enumerate(told)]

@@ -21,6 +21,7 @@ from tiebreak.data.account import HELDOUT_PROMPT, Side, account_of, refuse_dropp
 from tiebreak.data.containers import Block
 from tiebreak.data.reader import HELDOUT, TRAIN, DataFile, open_data, read_block, settled
 from tiebreak.data.render import Renderer
+from tiebreak.data.split import is_set_aside
 from tiebreak.data.spool import PairSink
 from tiebreak.data.tokens import TokenSink, TokenTable
 from tiebreak.data.workers import mapped, num_workers_for
@@ -36,6 +37,8 @@ class PreparedData:
 
     train: TokenTable
     heldout: Side
+    aside: Side
+    """What is held out, too, and that the run never looks at."""
     dropped: tuple[Dropped, ...]
     report: dict[str, Any]
     fingerprint: str
@@ -189,8 +192,13 @@ class _Reading:
     def prepared(self, files: Sequence[DataFile]) -> PreparedData:
         """Return all parts as one, without training pairs on held-out prompts."""
         held = self._sinks.heldout.table()
-        heldout = Side(self._sinks.texts.spool(), held)
+        texts = self._sinks.texts.spool()
         train, leaked = self._without_heldout_prompts(self._sinks.train.table(), held)
+        heldout, aside = Side(texts, held), Side((), ())
+        if self._data.set_aside:
+            out = np.array([is_set_aside(pair, self._data.set_aside) for pair in texts], dtype=np.bool_)
+            aside, held = Side(texts.selected(out), held.selected(out)), held.selected(~out)
+            heldout = Side(texts.selected(~out), held)
         dropped = self._dropped + leaked
         refuse_empty(self._data, train, heldout, dropped)
         refuse_dropped_share(self._data, dropped, num_sound=self._counts["kept"])
@@ -200,9 +208,10 @@ class _Reading:
             "num_used_records": self._counts["used"],
             "num_pairs": self._counts["pairs"],
             "num_beyond_max_pairs": self._counts["beyond"],
+            "num_set_aside_pairs": len(aside.pairs),
             **account_of(self._data, train, held, dropped),
         }
-        return PreparedData(train, heldout, tuple(dropped), report, fingerprint([train.digest(), held.digest()]))
+        return PreparedData(train, heldout, aside, tuple(dropped), report, fingerprint([train.digest(), held.digest()]))
 
     def _without_heldout_prompts(self, train: TokenTable, heldout: TokenTable) -> tuple[TokenTable, list[Dropped]]:
         """Drop training pairs whose prompt is held out: measured on them, anything looks good.

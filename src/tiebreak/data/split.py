@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tiebreak.fingerprint import unit_interval
+from tiebreak.fingerprint import fingerprint, unit_interval
 from tiebreak.records import Judgement
 
 
 def is_heldout(pair: Judgement, share: float) -> bool:
     """Say whether a pair falls into the held-out share (0..1): by its group where one is stated, else by its prompt."""
     return unit_interval(pair.split_key) < share
+
+
+def is_set_aside(pair: Judgement, share: float) -> bool:
+    """Say whether a held-out pair falls into the share that runs do not look at: by another hash than that of sides."""
+    return unit_interval(fingerprint(["aside", pair.split_key])) < share
 
 
 def split(pairs: Sequence[Judgement], share: float) -> tuple[list[Judgement], list[Judgement]]:

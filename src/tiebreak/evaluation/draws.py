@@ -7,7 +7,6 @@ well: log π − log π_ref of the policy's own samples is what the KL between t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.scorer import Cut
 from tiebreak.evaluation.kept import KeptRows
-from tiebreak.evaluation.samples import choose_prompts, of_both
+from tiebreak.evaluation.samples import Said, choose_prompts, of_both
 from tiebreak.fingerprint import derive_seed, fingerprint
 from tiebreak.progress import Advance, Progress
 from tiebreak.records import Ids, Judgement
@@ -36,7 +35,7 @@ def draw(
     seed: int,
     cut: Cut,
     progress: Progress,
-    answers: Path | None,
+    said: Said,
     kept: KeptRows,
 ) -> list[dict[str, Any]]:
     """Return a row for each prompt with `settings.num_draws` answers before (reference) and after (policy).
@@ -52,7 +51,7 @@ def draw(
     sampling = Sampling(
         settings.max_new_tokens, settings.draw_temperature, settings.num_draws, derive_seed(seed, "draws")
     )
-    drawn = of_both(policy, reference, chats, sampling, progress, "drawn answers", answers)
+    drawn = of_both(policy, reference, chats, sampling, progress, "drawn answers", said)
     grouped = [[side[start : start + sampling.num] for start in range(0, len(side), sampling.num)] for side in drawn]
 
     def completions(writer: Model, side: Sequence[Sequence[Answer]]) -> list[Completions | None]:
@@ -65,7 +64,8 @@ def draw(
     with progress.stage("scoring drawn answers", len(before) + 2 * len(after)) as advance:
         own = _logps(policy, after, cut, kept, advance)
         with reference.model() as frozen:
-            base, first = (_logps(frozen, side, cut, kept, advance) for side in (after, before))
+            base = _logps(frozen, after, cut, kept, advance)
+            first = _logps(frozen, before, cut, KeptRows(said.scored) if said.scored else kept, advance)
     scores = ((before, first, first), (after, own, base))
     return [
         {

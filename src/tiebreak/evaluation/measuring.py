@@ -29,7 +29,7 @@ from tiebreak.evaluation.kept import KeptRows
 from tiebreak.evaluation.measures import draw_rows, probe_rows, rows, summarise
 from tiebreak.evaluation.probe import NeutralProbe
 from tiebreak.evaluation.rows import Row
-from tiebreak.evaluation.samples import sample
+from tiebreak.evaluation.samples import Said, sample
 from tiebreak.evaluation.thumbs import held_out
 from tiebreak.fingerprint import derive_seed
 from tiebreak.maths.objectives import Objective
@@ -85,19 +85,21 @@ def measure(
     train: Sequence[Tokenized],
     data: DataConfig,
     judge: Path,
+    answers: Path | None = None,
 ) -> Measured:
     """Measure policy against reference on held-out pairs.
 
     `told` are facts about the run that the verdict's first line names; `seed` is the run's. What is generated and
     scored is kept in the folder of `into` until all of it is written there: cut off, it goes on where it was. The
-    data's own judge is fitted on `train`, by settings of `data`, and kept in the file `judge`.
+    data's own judge is fitted on `train`, by settings of `data`, and kept in the file `judge`. What the reference
+    answers is kept in the folder `answers`, where one is named: other runs with this reference do not ask it again.
     """
-    kept = KeptRows(into.kept_file)
+    kept, said = KeptRows(into.kept_file), Said(into.answers_file, answers)
     evidence = held_out(policy, reference, objective, pairs.tokenized, cut).evidence(progress=progress, kept=kept)
-    samples = sample(policy, reference, pairs.pairs, settings, progress, into.answers_file)
+    samples = sample(policy, reference, pairs.pairs, settings, progress, said)
     draws = draw(
         policy, reference, pairs.pairs, settings,
-        seed=seed, cut=cut, progress=progress, answers=into.answers_file, kept=kept,
+        seed=seed, cut=cut, progress=progress, said=said, kept=kept,
     )  # fmt: skip
     measured = rows(evidence, samples, objective, settings.rule) + draw_rows(draws, settings.draw_temperature)
     fitting = Fitting(reference, train, pairs.tokenized, data, cut, seed, judge)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,28 @@ from tiebreak.records import Judgement, Pair, Thumb
 J = TypeVar("J", Pair, Thumb, Judgement)
 
 
+@dataclass(frozen=True)
+class Said:
+    """Where answers survive a crash, and where those of the reference are kept for other runs; None: nowhere."""
+
+    own: Path | None = None
+    shared: Path | None = None
+    """A folder: what is said there of a reference is keyed by its weights."""
+
+    @property
+    def before(self) -> Path | None:
+        """The file of what the reference answers."""
+        return self.shared / "answers.jsonl" if self.shared else self.own
+
+    @property
+    def scored(self) -> Path | None:
+        """The file of what the reference says of its own answers, where runs share it."""
+        return self.shared / "scored.jsonl" if self.shared else None
+
+
+NOWHERE = Said()
+
+
 def choose_prompts(pairs: Sequence[J], num: int) -> list[J]:
     """Return one pair for each of up to `num` different prompts, in an order set by the prompts' own hashes."""
     by_prompt = {pair.prompt_id: pair for pair in reversed(pairs)}
@@ -34,17 +57,14 @@ def sample(
     pairs: Sequence[Judgement],
     settings: EvaluationConfig,
     progress: Progress,
-    kept_in: Path | None = None,
+    said: Said = NOWHERE,
 ) -> list[dict[str, Any]]:
-    """Return a row for each chosen prompt with the greedy answers before (reference) and after (policy).
-
-    `kept_in` is a file in which answers survive a crash.
-    """
+    """Return a row for each chosen prompt with the greedy answers before (reference) and after (policy)."""
     chosen = choose_prompts(pairs, settings.num_samples)
     if not chosen:
         return []
     chats = [Chat(pair.prompt, pair.tools) for pair in chosen]
-    before, after = of_both(policy, reference, chats, Sampling(settings.max_new_tokens), progress, "answers", kept_in)
+    before, after = of_both(policy, reference, chats, Sampling(settings.max_new_tokens), progress, "answers", said)
     return [
         {
             "prompt_id": pair.prompt_id,
@@ -72,18 +92,18 @@ def of_both(
     sampling: Sampling,
     progress: Progress,
     name: str,
-    kept_in: Path | None,
+    said: Said,
 ) -> tuple[list[Answer], list[Answer]]:
     """Return what reference and policy answer, `sampling.num` answers a chat; `name` is that of the stage."""
     with progress.stage(name, 2 * len(chats) * sampling.num) as advance:
 
-        def answers(model: Model) -> list[Answer]:
+        def answers(model: Model, kept_in: Path | None) -> list[Answer]:
             answerer: Answerer = Kept(model, kept_in) if kept_in else model
             return answerer.answer(chats, sampling, lambda made: advance(len(made)))
 
         with reference.model() as frozen:
-            before = answers(frozen)
-        after = answers(policy)
+            before = answers(frozen, said.before)
+        after = answers(policy, said.own)
     short = sum(not one.finished and len(one.ids) < sampling.max_new_tokens for one in (*before, *after))
     if short:
         progress.say(f"{name}: {short} end where the model's {policy.context.most} positions do")

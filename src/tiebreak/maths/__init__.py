@@ -9,4 +9,5 @@ distributions    numbers of a whole next-token distribution
 paired        before and after, for verdicts          power      how many items a question needs
 length_control   a win rate at equal length           diffusion  preferences between images
 kl            how far a policy is from its reference, by its own samples
+frontier      win rates at the same KL, and the Pareto front
 """

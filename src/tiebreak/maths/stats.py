@@ -66,6 +66,19 @@ def correlation(one: Sequence[float], two: Sequence[float]) -> float | None:
     return found if np.isfinite(found) else None
 
 
+def difference(one: Estimate, other: Estimate) -> Estimate:
+    """Return one mean less another of independent values, with its interval.
+
+    MOVER (Zou & Donner 2008, "Construction of confidence limits about effect measures"): each end is as far from the
+    difference as the two distances to the ends that pull there, added as squares. `num` is that of both together.
+    """
+    mean = one.mean - other.mean
+    below = ((one.mean - one.low) ** 2 + (other.high - other.mean) ** 2) ** 0.5
+    above = ((one.high - one.mean) ** 2 + (other.mean - other.low) ** 2) ** 0.5
+    num, clusters = one.num + other.num, one.num_clusters + other.num_clusters
+    return Estimate(mean, mean - below, mean + above, num, clusters, one.confidence)
+
+
 def _resampled_means(sums: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     num, per_chunk = len(sums), max(1, 4_000_000 // len(sums))
     chunks = []

@@ -10,4 +10,5 @@ budget         tokens in memory at once                      parts          what
 pace           how long it takes, and a machine too busy    waiting        how threads wait for each other
 choosing       which checkpoint becomes the policy
 attempt        load, train, save, measure           settled      settings, proven before anything is read
+company        what runs of a campaign share
 """

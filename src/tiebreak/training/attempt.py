@@ -24,6 +24,7 @@ from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.secrecy import masked
 from tiebreak.training.checkpoint import Checkpoints
 from tiebreak.training.choosing import Artefact, choose
+from tiebreak.training.company import Company
 from tiebreak.training.loop import Course, Outcome
 from tiebreak.training.loop import train as train_policy
 from tiebreak.training.opening import Ready, begin, made_ready, now, versions
@@ -46,25 +47,29 @@ def attempt(
     *,
     resume: Resume,
     accept: Collection[str],
+    company: Company,
 ) -> None:
     """Begin a run, or go on with it, and carry it out; `began` is when the command did, on the monotonic clock."""
-    ready = made_ready(config, run, examined, progress)
+    ready = made_ready(config, run, examined, progress, company)
     for line in ready.memory.lines():
         progress.say(line)
     if resume == "never":
         set_aside(run, progress)
     with files.locked(run.path, progress.warn):
         begin(run, config, ready, accept, progress)
-        _carry_out(run, config, ready, stop, progress, began)
+        _carry_out(run, config, ready, stop, progress, began, company)
 
 
-def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Noting, began: float) -> None:
+def _carry_out(
+    run: Run, config: Config, ready: Ready, stop: Stop, progress: Noting, began: float, company: Company
+) -> None:
     """Train, save, measure; the manifest says how it ended."""
     policy, reference = ready.loaded.policy, ready.loaded.reference
-    ranks, objective, note = Alone(), Objective.of(config.loss), functools.partial(_note, run, progress)
+    ranks, note = Alone(), functools.partial(_note, run, progress)
+    asked = int(run.manifest.get("num_reference_asked", 0))
     try:
         note()
-        outcome, artefact = _trained(run, config, ready, objective, ranks, stop, progress)
+        outcome, artefact = _trained(run, config, ready, ranks, stop, progress, company)
         with stop.held():
             faults.point("policy")
             if ranks.writes:
@@ -84,10 +89,10 @@ def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Not
                     policy.save(folder)
                 run.seal(run.metrics_file)
         stop.check()
-        data, loaded = ready.data, ready.loaded
         measured = measure_trained(
-            run, config, policy, reference, loaded.budget, data.heldout, progress, into=run, train=data.train
-        )
+            run, config, policy, reference, ready.loaded.budget, ready.data.heldout, progress,
+            into=run, train=ready.data.train, answers=company.answers,
+        )  # fmt: skip
         if ranks.writes:
             measured.write(run)
     except BaseException as error:
@@ -95,7 +100,8 @@ def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Not
         # On a full disk the cause is worth more than the note; where the run is gone, nothing is to be noted.
         with contextlib.suppress(OSError, RunError):
             if run.manifest_file.exists():
-                note(status=runs.INTERRUPTED if ended else runs.FAILED, error=masked(str(error)))
+                status = runs.INTERRUPTED if ended else runs.FAILED
+                note(status=status, error=masked(str(error)), num_reference_asked=asked + reference.num_asked)
         raise
     finally:
         if run.path.exists():  # deleted meanwhile, it would come back with nothing else in it
@@ -103,6 +109,7 @@ def _carry_out(run: Run, config: Config, ready: Ready, stop: Stop, progress: Not
     note(
         status=runs.DONE,
         error=None,
+        num_reference_asked=asked + reference.num_asked,
         finished=now(),
         total_seconds=round(time.perf_counter() - began, 1),
         verdict=measured.evaluation["verdict"],
@@ -120,11 +127,11 @@ def _note(run: Run, progress: Noting, **facts: Any) -> None:
 
 
 def _trained(
-    run: Run, config: Config, ready: Ready, objective: Objective, ranks: Ranks, stop: Stop, progress: Progress
+    run: Run, config: Config, ready: Ready, ranks: Ranks, stop: Stop, progress: Progress, company: Company
 ) -> tuple[Outcome, Artefact]:
     """Train from the newest whole checkpoint on, watched on the way; the policy then has the weights that it keeps."""
     policy, reference, budget = ready.loaded.policy, ready.loaded.reference, ready.loaded.budget
-    settings, data = config.training, ready.data
+    settings, data, objective = config.training, ready.data, Objective.of(config.loss)
     of = {"identity": run.manifest["identity"], "versions": versions(), "dtype": str(policy.dtype)}
     held = ready.loaded.parts(run.values_folder)
     checkpoints = Checkpoints(
@@ -152,7 +159,7 @@ def _trained(
             rate=config.learning_rate,
             budget=budget,
             ranks=ranks,
-            watchers=[looks, stopping],
+            watchers=[*company.watchers, looks, stopping],
             recorder=recorder,
             checkpoints=checkpoints,
             asked=ready.asked_ahead(objective),

@@ -29,6 +29,7 @@ from tiebreak.maths.objectives import Objective
 from tiebreak.progress import Progress
 from tiebreak.records import Example
 from tiebreak.runs import Run, as_a_run_writes
+from tiebreak.training.company import Company
 from tiebreak.training.order import num_steps, refuse_steps
 from tiebreak.training.preamble import tell, tell_watch
 from tiebreak.training.resumption import heed_drift, identity
@@ -57,13 +58,19 @@ class Ready:
         return self.data.all_pairs if wanted else self.data.heldout.tokenized
 
 
-def made_ready(config: Config, run: Run, audit: AuditReport, progress: Progress) -> Ready:
+def made_ready(
+    config: Config, run: Run, audit: AuditReport, progress: Progress, company: Company | None = None
+) -> Ready:
     """Prove that configuration, data and model can be used together, and set the policy up for its memory."""
-    begun = dated(config, run) if run.has_begun else config
+    begun, company = dated(config, run) if run.has_begun else config, company or Company()
     progress.say(f"loading {config.model.name}")
     loaded = load(_with_store(begun, run), say=progress.say)
     policy, settings = loaded.policy, config.training
-    data = prepare(config.data, policy.renderer(config.data), progress)
+    of = [policy.source.identity, policy.tokenizer.chat_template, str(policy.now)]
+    of += [section.model_dump(mode="json") for section in (config.data, config.model)]
+    data = company.once(["tokens", *of], lambda: prepare(config.data, policy.renderer(config.data), progress))
+    if company.aside and not company.aside.exists():
+        files.write_jsonl(company.aside, (pair.as_dict() for pair in data.aside.pairs))
     refuse_steps(data.train, settings, config.loss)
     tell(data, policy, loaded.compared, config.data, progress)
     total = num_steps(len(data.train), settings)

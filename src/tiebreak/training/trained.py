@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -16,6 +17,7 @@ from typing import Any
 
 import torch
 
+from tiebreak import files
 from tiebreak.config import Config
 from tiebreak.data.account import Side
 from tiebreak.data.formats import Pairing
@@ -152,16 +154,21 @@ def measure_trained(
     *,
     into: Run,
     train: Sequence[Tokenized] = (),
+    answers: Path | None = None,
 ) -> Measured:
     """Measure what a run trained on pairs that it did not train on, by these settings, into a folder.
 
-    The data's own judge is fitted on `train`; without pairs to train on, the one is read that the run has kept.
+    What the reference answers is kept in the folder `answers` for other runs, where one is named, and the data's own
+    judge beside it. That judge is fitted on `train`; without pairs to train on, the one is read that the run has kept.
     """
     own = into.path == run.path  # another policy of the run, or other pairs, are what nobody chose by
     with as_a_run_writes(run.path):
         manifest = run.manifest
         told, running = shortcuts(run.audit), Running(*map(float, manifest.get("running") or ()))
         chosen = told_of(manifest)
+    fitted = answers and answers / run.judge_file.name
+    if fitted and fitted.exists() and not run.judge_file.exists():  # it knows what it was fitted on
+        shutil.copyfile(fitted, run.judge_file)
     found = measure(
         policy,
         reference,
@@ -177,7 +184,10 @@ def measure_trained(
         train=train,
         data=config.data,
         judge=run.judge_file,
+        answers=answers,
     )
+    if fitted and run.judge_file.exists():
+        files.write_bytes(fitted, run.judge_file.read_bytes())
     if not own:
         return found
     names = {"step": "artefact_step", "last_step": "num_steps_done", "best": "best"}

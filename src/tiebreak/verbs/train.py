@@ -17,22 +17,28 @@ from tiebreak.evaluation import leave
 from tiebreak.progress import LOADING, Noting, Progress, Silent
 from tiebreak.reporting.page import write_report
 from tiebreak.runs import Run
+from tiebreak.training.company import Company
 from tiebreak.training.preemption import listening
 from tiebreak.training.resumption import Resume, already_done, asked_for
 from tiebreak.training.settled import check_settings
 
 
 def train(
-    config: Config, progress: Progress | None = None, *, resume: Resume = "auto", accept: Collection[str] = ()
+    config: Config,
+    progress: Progress | None = None,
+    *,
+    resume: Resume = "auto",
+    accept: Collection[str] = (),
+    company: Company | None = None,
 ) -> Run:
     """Run the whole job and return its folder; a run that is already done is returned as it is.
 
     An attempt that was cut off goes on where it was, unless `resume` is never; `accept` names what may have changed
-    since. Raises a TiebreakError before anything is written where configuration, data or model cannot be used, and
-    Preempted where a signal ended it.
+    since; `company` is what the run shares with others of its process. Raises a TiebreakError before anything is
+    written where configuration, data or model cannot be used, and Preempted where a signal ended it.
     """
     progress, accept = Noting(progress or Silent()), asked_for(resume, accept)
-    config = with_whole_paths(with_output_dir(config))
+    config, company = with_whole_paths(with_output_dir(config)), company or Company()
     run = Run(str(config.output.dir))
     if already_done(run, config):
         progress.say(f"{run.path} is already done with this configuration; nothing to do")
@@ -50,14 +56,15 @@ def train(
         leave.give(config.evaluation)
         faults.point("audit")
         progress.say("reading the pairs, and looking for what would ruin a run")
-        examined = audit(config.data, progress=progress).report
+        of = ["examined", config.data.model_dump(mode="json")]
+        examined = company.once(of, lambda: audit(config.data, progress=progress).report)
         heed(examined, config.data, progress)
         heed_loss(examined, config.loss)
         if "torch" not in sys.modules:
             progress.say(LOADING)
         from tiebreak.training.attempt import attempt  # noqa: PLC0415 - torch, transformers, peft: the pairs come first
 
-        attempt(run, config, examined, stop, progress, began, resume=resume, accept=accept)
+        attempt(run, config, examined, stop, progress, began, resume=resume, accept=accept, company=company)
         faults.point("report")
         write_report(run)
     return run

@@ -1,0 +1,126 @@
+"""Where trials run: in this process, or as jobs of submitit, which knows Slurm and processes of this machine.
+
+Owns what is handed to a job. A job is told by one text what to do; its notes come back the same way, and all else by
+the sweep's folder, which it has to see.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+from tiebreak.campaigns.campaign import Planned
+from tiebreak.campaigns.proposals import falls_behind
+from tiebreak.campaigns.trials import FAILED, Ended, Journal, Trial, carried_out
+from tiebreak.config import SweepConfig, build_config
+from tiebreak.errors import ConfigError, one_line
+from tiebreak.progress import Progress, Silent
+from tiebreak.training.company import Company
+
+POLL_SECONDS = 1.0
+LONGEST_MINUTES = 24 * 60
+"""A job's time where nothing is said of it: submitit's own is five minutes."""
+
+
+class Launcher(Protocol):
+    """Carries out trials somewhere."""
+
+    def launch(self, trials: Sequence[Trial]) -> Iterator[Ended]:
+        """Yield how each trial ended, as it ends; the next one may look at what was noted of those before."""
+
+
+def launcher_of(settings: SweepConfig, folder: Path, progress: Progress) -> Launcher:
+    """Return the launcher that a sweep names; raises ConfigError where it needs a package that is not there."""
+    if settings.launcher == "here":
+        return Here(settings, folder, progress)
+    return Jobs(settings, folder, progress)
+
+
+def journal_of(folder: Path) -> Journal:
+    """Return the notes of the sweep in a folder."""
+    return Journal(folder / "trials.jsonl")
+
+
+class Here:
+    """Trials run one after the other in this process: pairs are read, examined and rendered once for all."""
+
+    def __init__(self, settings: SweepConfig, folder: Path, progress: Progress) -> None:
+        self._settings = settings
+        self._journal = journal_of(folder)
+        self._progress = progress
+        self._company = Company(answers=folder / "reference", aside=folder / "confirming.jsonl")
+
+    def launch(self, trials: Sequence[Trial]) -> Iterator[Ended]:
+        """Yield how each trial ended."""
+        for trial in trials:
+            num_probes = trial.planned.config.evaluation.probes
+
+            def behind(scores: Sequence[float], num_probes: int = num_probes) -> str | None:
+                return falls_behind(self._settings, self._journal.ended, scores, num_probes)
+
+            yield carried_out(trial, self._company, behind, self._progress)
+
+
+class Jobs:
+    """Trials run as jobs beside each other: as an array of Slurm, or as processes of this machine."""
+
+    def __init__(self, settings: SweepConfig, folder: Path, progress: Progress) -> None:
+        try:
+            import submitit  # noqa: PLC0415 - an extra
+        except ImportError:
+            raise ConfigError(
+                f"sweep.launcher {settings.launcher}: needs submitit; pip install 'tiebreak[slurm]'"
+            ) from None
+        self._settings = settings
+        self._folder = folder
+        self._progress = progress
+        told = {"name": "tiebreak-sweep", "timeout_min": LONGEST_MINUTES, **settings.slurm}
+        try:
+            self._executor = submitit.AutoExecutor(folder=folder / "jobs", cluster=settings.launcher)
+            self._executor.update_parameters(**told, slurm_array_parallelism=settings.at_once)
+        except (RuntimeError, NameError, AssertionError) as error:  # no Slurm, or a parameter that it does not have
+            raise ConfigError(f"sweep.launcher {settings.launcher}: {one_line(error, 200)}") from None
+
+    def launch(self, trials: Sequence[Trial]) -> Iterator[Ended]:
+        """Yield how each trial ended; Slurm gets them as one array, of which so many run at the same time."""
+        at_once = len(trials) if self._settings.launcher == "slurm" else self._settings.at_once
+        for start in range(0, len(trials), at_once):
+            some = trials[start : start + at_once]
+            running = dict(zip(self._executor.map_array(job, [self._told(one) for one in some]), some, strict=True))
+            self._progress.say(f"{len(running)} jobs: {', '.join(one.job_id for one in running)}")
+            while running:
+                for one in [one for one in running if one.done()]:
+                    yield self._ended(one, running.pop(one))
+                time.sleep(POLL_SECONDS)
+
+    def _told(self, trial: Trial) -> str:
+        return json.dumps(
+            {
+                "folder": str(self._folder.absolute()),
+                "name": trial.name,
+                "settings": dict(trial.settings),
+                "config": trial.planned.config.model_dump(mode="json"),
+                "sweep": self._settings.model_dump(mode="json"),
+            }
+        )
+
+    @staticmethod
+    def _ended(one: Any, trial: Trial) -> Ended:
+        if (error := one.exception()) is None:
+            return Ended.from_dict(json.loads(one.result()))
+        says = f"its job {one.job_id} ended with {one_line(str(error).strip().splitlines()[-1], 200)}"
+        return Ended(trial.name, dict(trial.settings), FAILED, (), 0.0, 0, f"{says}; {one.paths.stderr}")
+
+
+def job(told: str) -> str:
+    """Carry out one trial in a process of its own; takes and returns JSON."""
+    asked = json.loads(told)
+    config = build_config(asked["config"], where=asked["name"])
+    trial = Trial(asked["settings"], Planned(asked["name"], config))
+    here = Here(SweepConfig.model_validate(asked["sweep"]), Path(asked["folder"]), Silent())
+    [ended] = here.launch([trial])
+    return json.dumps(asdict(ended))

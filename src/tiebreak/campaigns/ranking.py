@@ -1,0 +1,233 @@
+"""What the trials of a sweep show: which is best by held-out accuracy, which at the same KL, and what of it was luck.
+
+Owns the ranking: by what was measured on held-out prompts, never by training loss. Trials are compared on the pairs
+that all of them were measured on.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tiebreak.errors import RunError
+from tiebreak.evaluation.heldout import Evidence
+from tiebreak.evaluation.rows import Row
+from tiebreak.fingerprint import derive_seed
+from tiebreak.maths.frontier import matched_kl, pareto, win_rate_of_one
+from tiebreak.maths.paired import resampled
+from tiebreak.maths.stats import Estimate, clustered_mean, clustered_share, difference
+from tiebreak.runs import Run, as_a_run_writes
+
+WIN_RATE, KL = "answers/preferred", "kl"
+Pair = tuple[str, int]
+"""A held-out pair by its id, and how often that id came before it."""
+Scores = Mapping[Pair, tuple[float, str]]
+"""What a trial is chosen by, an item each, with its prompt."""
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What was measured of one trial on held-out prompts."""
+
+    wins: Mapping[Pair, float]
+    gaps: Mapping[Pair, float]
+    """By how much more chosen gained than rejected, nats: alike for every beta, which margins are not."""
+    prompts: Mapping[Pair, str]
+    win_rate: Row | None
+    """Of its answers against those of the reference; None where nobody judged them."""
+    kl: Row | None
+
+    def scores(self, best_by: str, kl: float | None) -> dict[Pair, tuple[float, str]]:
+        """Return what a trial is chosen by, an item each with its prompt: wins on pairs, or those of its answers.
+
+        The latter as they would be at `kl`, where the trial went as far: its win rate lies on a line through one half.
+        """
+        if best_by == "accuracy" or not (self.win_rate and self.kl and kl):
+            return {pair: (win, self.prompts[pair]) for pair, win in self.wins.items()}
+        share = min(1.0, kl / max(statistics.fmean(self.kl.after), kl))
+        rows = zip(self.win_rate.prompts, self.win_rate.after, strict=True)
+        return {(prompt, 0): (0.5 + share * (win - 0.5), prompt) for prompt, win in rows}
+
+    @classmethod
+    def of(cls, run: Run) -> Measurements:
+        """Read them from a run, or from one of its evaluations."""
+        with as_a_run_writes(run.path):
+            pairs: dict[Pair, Mapping[str, Any]] = {}
+            count = Counter[str]()
+            for row in run.rows(run.evidence_file):
+                name = str(row["pair_id"])
+                pairs[name, count[name]] = row
+                count[name] += 1
+            rows = {row["key"]: Row.from_dict(row) for row in run.rows(run.measures_file)}
+            if not pairs:
+                raise RunError(f"{run.path}: holds no evidence of held-out pairs")
+            return cls(
+                {pair: float(row["win"]) for pair, row in pairs.items()},
+                {pair: Evidence(**row).logratio_gap for pair, row in pairs.items()},
+                {pair: str(row["prompt_id"]) for pair, row in pairs.items()},
+                rows.get(WIN_RATE),
+                rows.get(KL),
+            )
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a trial stands among the others."""
+
+    name: str
+    accuracy: Estimate
+    gap: Estimate
+    """Mean difference of log-ratios, nats, which breaks ties."""
+    behind: Estimate | None
+    """Accuracy of the best less its own, on the same pairs; None of the best."""
+    win_rate: Estimate | None
+    kl: Estimate | None
+    matched: Estimate | None
+    """Win rate at the KL that all reach; None where it is not known, or is not reached."""
+    on_front: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """All trials that were measured, the best first."""
+
+    standings: Sequence[Standing]
+    num_pairs: int
+    num_left_out: int
+    """Pairs that not all trials were measured on."""
+    matched_kl: float | None
+    best_by: str
+    best_by_accuracy: str
+    best_by_win_rate: str | None
+
+
+def ranked(found: Mapping[str, Measurements], best_by: str, seed: int) -> Ranking:
+    """Rank trials by their measurements; raises RunError where they have no pair in common."""
+    common = [pair for pair in next(iter(found.values())).wins if all(pair in one.wins for one in found.values())]
+    if not common:
+        raise RunError("the trials were measured on other held-out pairs, each on its own, and cannot be compared")
+    stream = derive_seed(seed, "sweep")
+    prompts = [next(iter(found.values())).prompts[pair] for pair in common]
+    wins = {name: [one.wins[pair] for pair in common] for name, one in found.items()}
+    gaps = {name: [one.gaps[pair] for pair in common] for name, one in found.items()}
+    order = sorted(found, key=lambda name: (-statistics.fmean(wins[name]), -statistics.fmean(gaps[name])))
+    rates = {name: _estimate(one.win_rate, stream) for name, one in found.items()}
+    kls = {name: _estimate(one.kl, stream) for name, one in found.items()}
+    known = {name: (kl, rate) for name in found if (kl := kls[name]) and (rate := rates[name])}
+    kl_of_all = matched_kl([kl.mean for kl, _ in known.values()])
+    matched = {
+        name: win_rate_of_one(kl_of_all, kl.mean, rate)
+        for name, (kl, rate) in known.items()
+        if kl_of_all is not None and kl.mean >= kl_of_all
+    }
+    front = dict(zip(known, pareto([(max(kl.mean, 0.0), rate.mean) for kl, rate in known.values()]), strict=True))
+    by_rate = sorted(matched, key=lambda name: (-matched[name].mean, order.index(name)))
+    if best_by == "win_rate":
+        order = [*by_rate, *(name for name in order if name not in by_rate)]
+    listed = {name: {pair: (win, prompts[at]) for at, (pair, win) in enumerate(zip(common, some, strict=True))}
+              for name, some in wins.items()}  # fmt: skip
+    standings = [
+        Standing(
+            name,
+            clustered_share(wins[name], prompts, stream),
+            clustered_mean(gaps[name], prompts, stream),
+            None if name == order[0] else _lead_of(listed[order[0]], listed[name], stream),
+            rates[name],
+            kls[name],
+            matched.get(name),
+            front.get(name, False),
+        )
+        for name in order
+    ]
+    by_accuracy = max(standings, key=lambda one: (one.accuracy.mean, one.gap.mean)).name
+    left_out = len({pair for one in found.values() for pair in one.wins}) - len(common)
+    return Ranking(standings, len(common), left_out, kl_of_all, best_by, by_accuracy, by_rate[0] if by_rate else None)
+
+
+@dataclass(frozen=True)
+class Luck:
+    """The lead of the best trial over another one, where it was chosen and where nobody had looked."""
+
+    best: str
+    against: str
+    choosing: Estimate
+    confirming: Estimate
+    lost: Estimate
+    """The lead on the prompts that it was chosen by, less that on others: what was luck."""
+    accuracy: Estimate
+    """Held-out accuracy of the best, on prompts that no trial was chosen by."""
+    win_rate: Estimate | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        return asdict(self)
+
+    @property
+    def says(self) -> str:
+        """What of the lead was luck, in a sentence."""
+        chosen, confirmed = 100 * self.choosing.mean, 100 * self.confirming.mean
+        told = (
+            f"its lead over {self.against} is {chosen:+.1f} points where it was chosen and {confirmed:+.1f} on others"
+        )
+        if chosen <= 0:
+            return f"{told}: there was none to lose"
+        luck = min(1.0, max(0.0, self.lost.mean / self.choosing.mean))
+        sure = "" if self.confirming.low > 0 else "; that there is any lead is not known"
+        return f"{told}: {luck:.0%} of it was luck{sure}"
+
+
+def luck_of(
+    best: str,
+    against: str,
+    choosing: Mapping[str, Measurements],
+    confirming: Mapping[str, Measurements],
+    ranking: Ranking,
+    seed: int,
+) -> Luck:
+    """Return what of the lead of the best over another trial is left on prompts that no trial was chosen by."""
+    stream, own = derive_seed(seed, "luck"), confirming[best]
+
+    def lead(found: Mapping[str, Measurements]) -> Estimate:
+        one, other = (found[name].scores(ranking.best_by, ranking.matched_kl) for name in (best, against))
+        return _lead_of(one, other, stream)
+
+    before, after = lead(choosing), lead(confirming)
+    accuracy = clustered_share([*own.wins.values()], [*own.prompts.values()], stream)
+    return Luck(best, against, before, after, difference(before, after), accuracy, _estimate(own.win_rate, stream))
+
+
+def compared_with(ranking: Ranking, default: str | None) -> tuple[str, bool]:
+    """Return the trial that the best is held against, and whether that is the one of the defaults: else the median.
+
+    The median is that of the others; raises RunError where there is none.
+    """
+    others = [one.name for one in ranking.standings[1:]]
+    if not others:
+        raise RunError("one trial alone was trained to its end: there is none to hold it against")
+    if default in others:
+        return str(default), True
+    return others[(len(others) - 1) // 2], False
+
+
+def _lead_of(one: Scores, other: Scores, seed: int) -> Estimate:
+    """Return by how much one scores more than another on the items that both have."""
+    items = [item for item in one if item in other]
+    if not items:
+        raise RunError("two trials were measured on other held-out prompts, each on its own, and cannot be compared")
+    differences = [one[item][0] - other[item][0] for item in items]
+    return resampled(differences, [one[item][1] for item in items], (-1.0, 1.0), seed).interval()
+
+
+def _estimate(row: Row | None, seed: int) -> Estimate | None:
+    if row is None:
+        return None
+    ends = (0.0, 1.0) if row.key == WIN_RATE else None
+    return resampled([x if math.isfinite(x) else 0.0 for x in row.after], row.prompts, ends, seed).interval()

@@ -1,0 +1,59 @@
+"""How far policies went for what they won: which of several are best at the same KL, and which nobody beats.
+
+Owns comparison at matched KL and the Pareto front. Pure: points in, points out. A policy that has not moved is at KL 0
+and wins half of the time, which every curve begins with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from statistics import median
+
+from tiebreak.maths.stats import Estimate
+
+START = (0.0, 0.5)
+REACHES = 0.5
+"""A KL counts as reached in vain below this share of the median: all others would be compared where none of them is."""
+
+
+def matched_kl(kls: Sequence[float]) -> float | None:
+    """Return the greatest KL (nats) that all policies reach, but those that hardly moved beside the others.
+
+    Hardly is less than half of the median; None where no policy is at a KL above 0.
+    """
+    moved = [kl for kl in kls if kl > 0]
+    if not moved:
+        return None
+    return min(kl for kl in moved if kl >= REACHES * median(moved))
+
+
+def win_rate_at(kl: float, points: Sequence[tuple[float, float]]) -> float:
+    """Return the win rate at a KL on straight lines through (0, 0.5) and the points (KL, win rate).
+
+    Raises ValueError beyond the last of them: nobody knows how a curve goes on.
+    """
+    curve = sorted([START, *points])
+    for (left, low), (right, high) in pairwise(curve):
+        if left <= kl <= right:
+            return high if right == left else low + (high - low) * (kl - left) / (right - left)
+    raise ValueError(f"KL {kl:g} is beyond the points, which end at {curve[-1][0]:g}")
+
+
+def win_rate_of_one(kl: float, reached: float, win_rate: Estimate) -> Estimate:
+    """Return the win rate at a KL of a policy that is known where it ended, with the interval of that: KL is exact."""
+    ends = (win_rate_at(kl, [(reached, end)]) for end in (win_rate.mean, win_rate.low, win_rate.high))
+    mean, low, high = ends
+    return replace(win_rate, mean=mean, low=low, high=high)
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """Say of each (KL, win rate) whether no other, nor the start, wins as often for less KL, or more often for as much.
+
+    Of equal points all are on the front.
+    """
+    rivals = [*points, START]
+    return [
+        not any(other != (kl, win) and other[0] <= kl and other[1] >= win for other in rivals) for kl, win in points
+    ]

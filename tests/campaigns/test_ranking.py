@@ -1,0 +1,107 @@
+"""Who is best, at which KL, and how much of a lead was luck: on measurements that are made up."""
+
+from __future__ import annotations
+
+import random
+import statistics
+
+import pytest
+
+from tiebreak.campaigns.ranking import KL, WIN_RATE, Measurements, compared_with, luck_of, ranked
+from tiebreak.errors import RunError
+from tiebreak.evaluation.rows import Row
+
+
+def _row(key, values):
+    return Row.of(key, [f"p{at}" for at in range(len(values))], [0.5 if key == WIN_RATE else 0.0] * len(values), values)
+
+
+def _measured(wins, gap=1.0, rate=None, kl=None, first=0):
+    pairs = {(f"pair{at + first}", 0): float(win) for at, win in enumerate(wins)}
+    gaps, prompts = dict.fromkeys(pairs, float(gap)), {pair: f"p{pair[0]}" for pair in pairs}
+    answers = None if rate is None else _row(WIN_RATE, [1.0] * round(20 * rate) + [0.0] * round(20 * (1 - rate)))
+    return Measurements(pairs, gaps, prompts, answers, None if kl is None else _row(KL, [kl] * 8))
+
+
+def test_accuracy_decides_and_of_equals_the_larger_gap():
+    found = {"a": _measured([1, 0, 1, 0.5], 3), "b": _measured([1, 1, 1, 0], 1), "c": _measured([1, 0, 1, 1], 2)}
+    ranking = ranked(found, "accuracy", 0)
+    assert [one.name for one in ranking.standings] == ["c", "b", "a"]
+    assert ranking.best_by_accuracy == "c"
+    assert ranking.standings[0].behind is None
+    assert ranking.standings[2].behind.mean == pytest.approx(0.125)
+    assert ranking.standings[1].behind.mean == 0
+
+
+def test_trials_are_compared_on_the_pairs_that_all_have():
+    found = {"a": _measured([1, 0, 0, 1]), "b": _measured([0, 0, 1, 1], first=2)}
+    ranking = ranked(found, "accuracy", 0)
+    assert (ranking.num_pairs, ranking.num_left_out) == (2, 4)
+    assert {one.name: one.accuracy.mean for one in ranking.standings} == {"a": 0.5, "b": 0.0}
+    with pytest.raises(RunError, match="each on its own, and cannot be compared"):
+        ranked({"a": _measured([1]), "b": _measured([1], first=5)}, "accuracy", 0)
+
+
+def test_at_the_same_kl_a_trial_that_went_further_for_as_much_is_worse():
+    found = {
+        "near": _measured([1, 1], rate=0.7, kl=4.0),
+        "far": _measured([1, 1], rate=0.8, kl=16.0),
+        "still": _measured([1, 1], rate=0.5, kl=0.1),
+        "unjudged": _measured([1, 1]),
+    }
+    ranking = ranked(found, "win_rate", 0)
+    standings = {one.name: one for one in ranking.standings}
+    assert ranking.matched_kl == pytest.approx(4.0)
+    assert ranking.best_by_win_rate == ranking.standings[0].name == "near"
+    assert standings["near"].matched.mean == pytest.approx(0.7)
+    assert standings["far"].matched.mean == pytest.approx(0.5 + 0.3 / 4)
+    assert standings["still"].matched is None  # it does not reach
+    assert standings["unjudged"].matched is None
+    assert [standings[name].on_front for name in ("near", "far", "still")] == [True, True, False]
+
+
+def test_the_best_is_held_against_the_default_or_else_the_median_trial():
+    found = {str(at): _measured([1.0] * at + [0.0] * (5 - at)) for at in (5, 4, 3, 2)}
+    ranking = ranked(found, "accuracy", 0)
+    assert compared_with(ranking, "2") == ("2", True)
+    assert compared_with(ranking, "5") == ("3", False)  # the default is the best itself
+    assert compared_with(ranking, None) == ("3", False)
+    with pytest.raises(RunError, match="there is none to hold it against"):
+        compared_with(ranked({"a": found["5"]}, "accuracy", 0), None)
+
+
+def test_a_lead_that_is_there_again_was_no_luck_and_one_that_is_gone_was():
+    good, bad = _measured([1.0] * 40), _measured([1.0] * 20 + [0.0] * 20)
+    ranking = ranked({"good": good, "bad": bad}, "accuracy", 0)
+    kept = luck_of("good", "bad", {"good": good, "bad": bad}, {"good": good, "bad": bad}, ranking, 0)
+    assert kept.lost.mean == 0
+    assert kept.lost.low < 0 < kept.lost.high
+    assert "0% of it was luck" in kept.says
+    gone = luck_of("good", "bad", {"good": good, "bad": bad}, {"good": bad, "bad": bad}, ranking, 0)
+    assert gone.confirming.mean == 0
+    assert gone.accuracy.mean == 0.5
+    assert "100% of it was luck; that there is any lead is not known" in gone.says
+    none = luck_of("bad", "good", {"good": bad, "bad": bad}, {"good": good, "bad": bad}, ranking, 0)
+    assert "there was none to lose" in none.says
+
+
+def test_of_trials_that_are_all_alike_the_lead_of_the_best_is_luck():
+    """Twelve trials with the same chance: where it was chosen the best leads, elsewhere it does not, on average."""
+    draw = random.Random(5)
+
+    def lead():
+        sides = [{str(t): _measured([float(draw.random() < 0.6) for _ in range(50)]) for t in range(12)} for _ in "ab"]
+        ranking = ranked(sides[0], "accuracy", 0)
+        best = ranking.standings[0].name
+        return luck_of(best, compared_with(ranking, None)[0], *sides, ranking, 0)
+
+    found = [lead() for _ in range(12)]
+    assert statistics.fmean(one.choosing.mean for one in found) > 0.08
+    assert abs(statistics.fmean(one.confirming.mean for one in found)) < 0.06
+
+
+def test_with_win_rates_the_lead_is_that_at_the_same_kl():
+    one, other = _measured([1, 1], rate=0.7, kl=4.0), _measured([1, 1], rate=0.8, kl=8.0)
+    ranking = ranked({"one": one, "other": other}, "win_rate", 0)
+    both = {"one": one, "other": other}
+    assert luck_of("one", "other", both, both, ranking, 0).choosing.mean == pytest.approx(0.7 - 0.65)
