@@ -45,6 +45,7 @@ __all__ = [
     "report",
     "rollback",
     "train",
+    "why",
 ]
 
 

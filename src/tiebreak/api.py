@@ -11,16 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tiebreak.config import (
-    Config,
-    DataConfig,
-    JudgeConfig,
-    ModelConfig,
-    Section,
-    build_config,
-    load_config,
-    load_judge,
-    load_stages,
-)
+    Config, DataConfig, JudgeConfig, ModelConfig, Section, build_config, load_config, load_judge, load_stages,
+)  # fmt: skip
 from tiebreak.config.foreign.translation import translated
 from tiebreak.data.whole import PairFile, read_pairs
 from tiebreak.errors import TiebreakError
@@ -41,11 +33,12 @@ if TYPE_CHECKING:
     from tiebreak.verbs.judge import Judged
     from tiebreak.verbs.losses import Described
     from tiebreak.verbs.promote import Promotion
+    from tiebreak.verbs.why import Why
 
 __all__ = [
     "Config", "DataConfig", "PairFile", "Run", "TiebreakError", "chat", "check", "clean", "convert",
     "evaluate", "export", "gate", "history", "init", "judge", "load_config", "losses", "objective", "open_run",
-    "plan", "promote", "read_pairs", "report", "rollback", "train",
+    "plan", "promote", "read_pairs", "report", "rollback", "train", "why",
 ]  # fmt: skip
 
 __version__ = metadata.version("tiebreak")
@@ -92,6 +85,13 @@ def _settings(config: Config | str | Path | None, overrides: Sequence[str] | Map
     if overrides:
         raise TypeError("overrides go with a YAML file; give a changed Config instead")
     return config
+
+
+def why(run: Run | str | Path) -> Why:
+    """Return what is wrong with a run, done, at work, cut off or damaged: each cause with evidence and what to do."""
+    from tiebreak.verbs import why as verb
+
+    return verb.why(run if isinstance(run, Run) else Run(run))
 
 
 def evaluate(

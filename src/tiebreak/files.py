@@ -292,6 +292,21 @@ def locked(
             handle.truncate(0)
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds the folder's lock now; nothing is written."""
+    try:
+        handle = os.open(folder / ".lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 @contextlib.contextmanager
 def _watched(folder: Path) -> Iterator[None]:
     """Say of an error inside that the folder is gone, where it is: it is another one by now, or none."""

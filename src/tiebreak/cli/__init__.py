@@ -4,6 +4,7 @@ app           the application, and the commands about runs     data        the c
 gate          the command that decides                         judge       the command that asks a judge
 registry      the commands about promoted models               losses      the command about objectives
 conversation  the command chat, line by line                   completion  what Tab offers
+why           the command that names causes
 process       what the process is set to before a library is loaded
 ends          how a command ends: one line and an exit code, whatever happened
 """

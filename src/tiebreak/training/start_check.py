@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from tiebreak.diagnosis.harms import NEVER_TUNED
 from tiebreak.engine.model import Model
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.reference.kinds import Reference
@@ -79,7 +80,7 @@ def untuned(tokens: TokenLogps, vocabulary: int) -> str | None:
         return None
     return (
         f"where completions end, the model gives its EOS a probability of {math.exp(ends):.1g}, less than to a token "
-        "drawn blindly: it looks like a base model that was never tuned to answer; train it on answers first "
+        f"drawn blindly: {NEVER_TUNED}; train it on answers first "
         "(stages: sft before dpo, docs/stages.md), or name the template that it was tuned with as model.chat_template"
     )
 

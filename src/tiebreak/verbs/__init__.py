@@ -8,6 +8,7 @@ convert      one form of pairs to another                     init      a config
 gate         the verdict again, and what it would take        judge     a judge's word on two answers each
 losses       which objectives there are                       promote   a run that passes becomes current
 rollback     the version before becomes current again         history   what became current, when and why
+why          what is wrong with a run, by name
 """
 
 import os

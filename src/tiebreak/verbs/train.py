@@ -20,6 +20,7 @@ from tiebreak.runs import Run
 from tiebreak.training.preemption import listening
 from tiebreak.training.resumption import Resume, already_done, asked_for
 from tiebreak.training.settled import check_settings
+from tiebreak.verbs.why import write_diagnoses
 
 
 def train(
@@ -59,5 +60,6 @@ def train(
 
         attempt(run, config, examined, stop, progress, began, resume=resume, accept=accept)
         faults.point("report")
+        write_diagnoses(run)
         write_report(run)
     return run
