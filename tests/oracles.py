@@ -206,3 +206,11 @@ def clustered_standard_error(values: Sequence[float], clusters: Sequence[str]) -
     for name in names:
         total += sum(value - mean for value, cluster in zip(values, clusters, strict=True) if cluster == name) ** 2
     return math.sqrt(total * len(names) / (len(names) - 1)) / len(values)
+
+
+def pearson(one: Sequence[float], two: Sequence[float]) -> float:
+    """Correlation of two lists of numbers."""
+    means = [math.fsum(side) / len(side) for side in (one, two)]
+    apart = [[value - mean for value in side] for side, mean in zip((one, two), means, strict=True)]
+    squares = [math.fsum(value * value for value in side) for side in apart]
+    return math.fsum(a * b for a, b in zip(*apart, strict=True)) / math.sqrt(squares[0] * squares[1])

@@ -91,6 +91,7 @@ def settings(model: Path, adapter: str = "lora", **changes: Any) -> Config:
         # Dear beside so small a model; what looks at them switches them on.
         "evaluation.neutral_probe": False,
         "evaluation.num_draws": 0,
+        "signals.looks": 0,
         "training.pairs_per_step": 5,
         "training.token_budget": 64,
         "training.learning_rate": 1e-3,
@@ -176,7 +177,7 @@ def run(
     return Ran(loaded, folder, outcome)
 
 
-def cut_off(config: Config, pairs: Sequence[Example], folder: Path, last: int) -> None:
+def cut_off(config: Config, pairs: Sequence[Example], folder: Path, last: int, **more: Any) -> None:
     """Train until the last step named is taken, and end as if killed."""
     done = []
 
@@ -187,7 +188,7 @@ def cut_off(config: Config, pairs: Sequence[Example], folder: Path, last: int) -
 
     hook = register_optimizer_step_post_hook(killed)
     with pytest.raises(SystemError):
-        run(config, pairs, folder)
+        run(config, pairs, folder, **more)
     hook.remove()
 
 

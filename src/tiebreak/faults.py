@@ -39,6 +39,7 @@ POINTS = (
     "keep:seals",  # before run.json says that it has
     "policy",  # before the trained policy is written
     "evaluate",  # before a micro-batch of held-out pairs is scored
+    "look",  # before held-out prompts are answered while training goes on
     "generate",  # before a batch of answers
     "report",  # before the report is written
     "export",  # before an artefact is written

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tiebreak import faults
-from tiebreak.config import Config, in_quotes, load_config, quoted
-from tiebreak.errors import ConfigError, RunError, TiebreakError, one_line, require_name
+from tiebreak.config import Config, in_quotes, load_config, names_a_moved_model, quoted
+from tiebreak.errors import RunError, TiebreakError, one_line, require_name
 from tiebreak.files import as_json, read_json_object, read_jsonl, refuse_links, whole_folder, write_bytes
-from tiebreak.fingerprint import fingerprint
 from tiebreak.seals import DIGEST, Seal, Seals, files_in, seal_of, seal_of_file, sealed_json, top
 
 SCHEMA = 2
@@ -62,6 +61,8 @@ class Run:
     """A store of the run's own, where it is to use no shared one."""
     quarantine_folder = _Place("quarantine")
     """Checkpoints that were not whole."""
+    looks_folder = _Place("looks")
+    """What the policy said to held-out prompts on the way, a file for each look."""
     policy_folder = _Place("policy")
     """The trained adapter or model, with its tokenizer; it appears whole or not at all."""
     start_folder = _Place("reference")
@@ -218,7 +219,9 @@ class Run:
                     wanted |= {f"{folder.name}/{name}" for name in files_in(folder)}
             for name in sorted(wanted, key=lambda name: (name != self.config_file.name, name)):
                 fault = seals.fault_of(name)
-                if fault is None or (name == self.config_file.name and self._names_a_moved_model()):
+                if fault is None or (
+                    name == self.config_file.name and names_a_moved_model(self.config_file, self.manifest)
+                ):
                     continue
                 remedy = f"{evaluate} makes it anew" if name in measured else "bring it back from a copy, or train anew"
                 if name == self.config_file.name:
@@ -230,17 +233,6 @@ class Run:
     def _seals(self) -> Seals:
         manifest = self.manifest if self.manifest_file.exists() else {}
         return Seals(self.path, manifest.get("files", {}), manifest.get("being_written", {}))
-
-    def _names_a_moved_model(self) -> bool:
-        """Say whether no setting was changed but folders of the model, which is proven once it is loaded."""
-        with contextlib.suppress(ConfigError):
-            config, manifest = load_config(self.config_file), self.manifest
-            was = {"name": manifest.get("model_name"), "base": manifest.get("model_base")}
-            moved = {str(getattr(config.model, key)) for key in was if getattr(config.model, key) != was[key]}
-            if moved and all(Path(place).is_dir() for place in moved):
-                told = config.model_copy(update={"model": config.model.model_copy(update=was)}).model_dump(mode="json")
-                return fingerprint(told) == manifest.get("config_fingerprint")
-        return False
 
     def update_manifest(self, **changes: Any) -> None:
         """Write run.json anew with some fields changed."""
@@ -270,9 +262,17 @@ class Run:
             new = {path.name: seal_of_file(path) for path in places if path.is_file()}
             self.update_manifest(files=new | self.manifest["files"])
 
+    def remove(self, *places: Path) -> None:
+        """Remove files of the run, with their seals."""
+        if self.is_sealed and places:
+            names = {path.relative_to(self.path).as_posix() for path in places}
+            self.update_manifest(files={name: seal for name, seal in self._seals.noted.items() if name not in names})
+        for path in places:
+            path.unlink(missing_ok=True)
+
     def reopen(self, status: str) -> None:
         """Say that training begins or goes on: what it has to find as it was stays sealed until it is rewritten."""
-        stays = (self.config_file, self.train_prompts_file, self.policy_folder)
+        stays = (self.config_file, self.train_prompts_file, self.policy_folder, self.looks_folder)
         noted = self._seals.taken(self._seals.arrived()).items()
         kept = {name: seal for name, seal in noted if (self.path / top(name)) in stays and (self.path / name).exists()}
         self.update_manifest(status=status, files=kept, being_written={})

@@ -109,9 +109,10 @@ class Seals:
         return {name: seal for name, seal in coming if fault_of(self.folder / name, seal, digest_once) is None}
 
     def taken(self, new: Mapping[str, Seal]) -> dict[str, Seal]:
-        """Return the seals with those of what was written since; a folder was written as a whole."""
+        """Return the seals with those of what was written since; what is gone from a folder that was written goes."""
         folders = {top(name) for name in new if "/" in name}
-        return {name: seal for name, seal in self.noted.items() if top(name) not in folders} | dict(new)
+        kept = {name: top(name) not in folders or (self.folder / name).exists() for name in self.noted}
+        return {name: seal for name, seal in self.noted.items() if kept[name]} | dict(new)
 
 
 def top(name: str) -> str:

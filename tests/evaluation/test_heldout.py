@@ -7,8 +7,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import oracles
+from tiebreak.config import SIGNALS
 from tiebreak.engine.scorer import PlainScorer
-from tiebreak.evaluation.heldout import HeldoutPairs, Probe, probe_steps
+from tiebreak.evaluation.heldout import Evidence, HeldoutPairs, Probe, probe_steps, probed
 from tiebreak.evaluation.kept import KeptRows
 from tiebreak.maths.objectives import Objective
 from tiny import disturb, load, settings, token_pairs
@@ -89,6 +90,15 @@ def test_what_is_kept_is_known_by_all_that_it_depends_on(case, tmp_path):
 
 def test_a_probe_is_the_mean_of_the_first_pairs_under_heldout_names(case):
     rows, probe = _heldout(*case).evidence(5), _probe(*case)
+    moved = {
+        side: [
+            (getattr(row, f"policy_{side}_logps") - getattr(row, f"reference_{side}_logps"))
+            / getattr(row, f"{side}_num_tokens")
+            for row in rows
+        ]
+        for side in ("chosen", "rejected")
+    }
+    longer = [row.chosen_num_tokens - row.rejected_num_tokens for row in rows]
     assert probe == pytest.approx(
         {
             "heldout/loss": sum(row.loss for row in rows) / 5,
@@ -96,8 +106,34 @@ def test_a_probe_is_the_mean_of_the_first_pairs_under_heldout_names(case):
             "heldout/rewards/accuracies": sum(row.win for row in rows) / 5,
             "heldout/logps/chosen": sum(row.policy_chosen_logps for row in rows) / 5,
             "heldout/logps/rejected": sum(row.policy_rejected_logps for row in rows) / 5,
+            "heldout/displaced": sum(one < -1e-3 for one in moved["chosen"]) / 5,
+            "heldout/chosen_moved": sum(moved["chosen"]) / 5,
+            "heldout/rejected_moved": sum(moved["rejected"]) / 5,
+            "heldout/reward_length_correlation": oracles.pearson([row.logratio_gap for row in rows], longer),
         }
     )
+    assert set(probe) <= set(SIGNALS)
+
+
+def test_before_the_first_step_nothing_has_moved_and_rounding_is_related_to_nothing(tiny_model):
+    config = settings(tiny_model, evaluation__probe_pairs=5)
+    probe = _probe(load(config), config)
+    assert probe["heldout/displaced"] == 0
+    assert probe["heldout/chosen_moved"] == pytest.approx(0, abs=1e-5)
+    assert "heldout/reward_length_correlation" not in probe
+
+
+def test_a_policy_that_learned_length_is_seen_by_its_correlation():
+    def evidence(gap, length, pair=0):
+        return Evidence(f"pair{pair}", "prompt", 0.5, 1.0, 1.0, 0.7, 0.0, -10.0 + gap, -9.0, -10.0, -9.0, length, 10)
+
+    gains = [evidence(0.5 * length, 10 + length, length) for length in range(1, 6)]
+    assert probed(gains)["heldout/reward_length_correlation"] == pytest.approx(1)
+    assert probed(gains)["heldout/displaced"] == 0
+    falls = [evidence(-0.5 * length, 10 + length, length) for length in range(1, 6)]
+    assert probed(falls)["heldout/reward_length_correlation"] == pytest.approx(-1)
+    assert probed(falls)["heldout/displaced"] == 1
+    assert "heldout/reward_length_correlation" not in probed([evidence(3.0, 12), evidence(2.0, 12), evidence(1.0, 12)])
 
 
 def test_what_is_kept_of_the_reference_equals_a_recomputation(case):

@@ -5,6 +5,7 @@ settings     the groups of a run, and `Config`, which holds them all
 data         the settings of preference data        losses/      those of the loss
 gate         the rules of the gate, and the measures that they may be about
 judges       the settings of judges             capabilities  those of a user's own tasks
+signals      what is watched on the way         stopping     when training ends early, and what becomes the policy
 loading      YAML and overrides to a `Config`       describe     a `Config` to YAML, with what each setting means
 yaml_text    the dialect of YAML                        commands     commands to paste, with every option they need
 stages       several of them in one file
@@ -31,6 +32,7 @@ from tiebreak.config.loading import (
     load_data,
     load_judge,
     load_reading,
+    names_a_moved_model,
     with_output_dir,
     with_whole_paths,
 )
@@ -50,12 +52,17 @@ from tiebreak.config.settings import (
     leaves,
     warnings_of,
 )
+from tiebreak.config.signals import HELDOUT, SAMPLED, SIGNALS, SignalsConfig
 from tiebreak.config.stages import Stage, load_stages
+from tiebreak.config.stopping import StoppingConfig, StopRule
 
 __all__ = [
     "BUNDLED_MODEL",
     "BUNDLED_PAIRS",
+    "HELDOUT",
     "MEASURES",
+    "SAMPLED",
+    "SIGNALS",
     "AdapterConfig",
     "Compliance",
     "Config",
@@ -81,8 +88,11 @@ __all__ = [
     "RuleJudge",
     "Section",
     "ServerJudge",
+    "SignalsConfig",
     "SourceConfig",
     "Stage",
+    "StopRule",
+    "StoppingConfig",
     "TaskConfig",
     "TrainingConfig",
     "build_config",
@@ -96,6 +106,7 @@ __all__ = [
     "load_judge",
     "load_reading",
     "load_stages",
+    "names_a_moved_model",
     "quoted",
     "reading",
     "rendered_by",

@@ -20,6 +20,8 @@ from tiebreak.config.judges import JudgeConfig
 from tiebreak.config.losses import LossConfig
 from tiebreak.config.losses.gaps import Dpo
 from tiebreak.config.section import Place, Section, sections_of
+from tiebreak.config.signals import SignalsConfig
+from tiebreak.config.stopping import StoppingConfig
 
 BUNDLED_MODEL = "smollm2-135m-instruct"
 
@@ -231,6 +233,8 @@ class Config(Section):
     loss: LossConfig = Dpo()
     reference: ReferenceConfig = ReferenceConfig()
     training: TrainingConfig = TrainingConfig()
+    signals: SignalsConfig = SignalsConfig()
+    stopping: StoppingConfig = StoppingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     gate: GateConfig = GateConfig()
     output: OutputConfig = OutputConfig()

@@ -8,5 +8,7 @@ judging    who says whether answers got better            judges/     whoever sa
 draws      several answers to a prompt, scored            kept        what was scored, over a crash
 repetition how much of an answer goes on with itself      diversity   how different answers are from each other
 numerals   numbers as they are written in answers         leave       what a run may have run and asked
+looking    looks at what the policy says meanwhile   sampled  what is counted on it
+allowance  what looks may cost
 thumbs     held-out completions on their own              duels       good ones set against bad ones
 """

@@ -82,14 +82,14 @@ def draw(
     ]
 
 
-def _ids(eos_ids: Ids, answer: Answer) -> Ids:
+def scored_ids(eos_ids: Ids, answer: Answer) -> Ids:
     """Return the tokens of an answer that are scored."""
     return (*answer.ids, *eos_ids) if answer.finished and len(eos_ids) == 1 else answer.ids
 
 
 def _completions(model: Model, prompt: Ids, answers: Sequence[Answer]) -> Completions | None:
     """Return the answers to a prompt as an example; None where none of them has a token."""
-    scored = tuple(ids for answer in answers if (ids := _ids(model.eos_ids, answer)))
+    scored = tuple(ids for answer in answers if (ids := scored_ids(model.eos_ids, answer)))
     return Completions(prompt, scored, example_id=fingerprint([prompt, scored])) if scored else None
 
 
@@ -122,7 +122,7 @@ def _described(
     sums = iter(zip(own or (), base or (), strict=True))
     rows = []
     for answer in answers:
-        ids = _ids(eos_ids, answer)
+        ids = scored_ids(eos_ids, answer)
         logps, reference_logps = next(sums) if ids else (None, None)
         said = {"text": answer.text, "num_tokens": len(answer.ids), "finished": answer.finished}
         rows.append(said | {"num_scored": len(ids), "logps": logps, "reference_logps": reference_logps})

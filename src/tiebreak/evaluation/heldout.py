@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from tiebreak import faults
-from tiebreak.config import EvaluationConfig
+from tiebreak.config import HELDOUT, EvaluationConfig
 from tiebreak.engine.model import Model
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.reference.kinds import Reference
@@ -25,6 +25,7 @@ from tiebreak.maths.logps import Logps
 from tiebreak.maths.losses import Losses
 from tiebreak.maths.metrics import LOSS, pair_metrics
 from tiebreak.maths.objectives import Objective, Stated
+from tiebreak.maths.stats import correlation
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import FACTS, Example, TokenizedPair
 
@@ -55,6 +56,16 @@ class Evidence:
         """By how much more chosen gained than rejected, nats."""
         gained = self.policy_chosen_logps - self.reference_chosen_logps
         return gained - (self.policy_rejected_logps - self.reference_rejected_logps)
+
+    @property
+    def chosen_moved(self) -> float:
+        """By how much chosen became likelier, nats a token."""
+        return (self.policy_chosen_logps - self.reference_chosen_logps) / self.chosen_num_tokens
+
+    @property
+    def rejected_moved(self) -> float:
+        """By how much rejected became likelier, nats a token."""
+        return (self.policy_rejected_logps - self.reference_rejected_logps) / self.rejected_num_tokens
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row of evidence.jsonl."""
@@ -178,15 +189,31 @@ class Probe:
 
     def look(self, step: int, objective: Objective) -> Seen:
         """Return mean metrics of the first pairs, their keys under `heldout/`."""
-        rows = self._heldout.by(objective).evidence(self._num_pairs)
-        columns = {
-            "heldout/loss": [row.loss for row in rows],
-            "heldout/rewards/margins": [row.margin for row in rows],
-            "heldout/rewards/accuracies": [row.win for row in rows],
-            "heldout/logps/chosen": [row.policy_chosen_logps for row in rows],
-            "heldout/logps/rejected": [row.policy_rejected_logps for row in rows],
-        }
-        return Seen({name: sum(values) / len(values) for name, values in columns.items()})
+        return Seen(probed(self._heldout.by(objective).evidence(self._num_pairs)))
+
+
+MOVED = 1e-3
+"""Nats a token from which on a completion has moved, and not been rounded in another batch."""
+
+
+def probed(rows: Sequence[Evidence]) -> dict[str, float]:
+    """Return what a probe records of its pairs."""
+    columns = {
+        "loss": [row.loss for row in rows],
+        "rewards/margins": [row.margin for row in rows],
+        "rewards/accuracies": [row.win for row in rows],
+        "logps/chosen": [row.policy_chosen_logps for row in rows],
+        "logps/rejected": [row.policy_rejected_logps for row in rows],
+        "displaced": [float(row.chosen_moved < -MOVED) for row in rows],
+        "chosen_moved": [row.chosen_moved for row in rows],
+        "rejected_moved": [row.rejected_moved for row in rows],
+    }
+    found = {HELDOUT + name: sum(values) / len(values) for name, values in columns.items()}
+    if any(max(abs(row.chosen_moved), abs(row.rejected_moved)) > MOVED for row in rows):
+        longer = [float(row.chosen_num_tokens - row.rejected_num_tokens) for row in rows]
+        related = correlation([row.logratio_gap for row in rows], longer)
+        found |= {} if related is None else {f"{HELDOUT}reward_length_correlation": related}
+    return found
 
 
 def probe_steps(total: int, probes: int) -> set[int]:

@@ -7,4 +7,5 @@ stats         intervals by resampling                 intervals  intervals of sh
 distributions    numbers of a whole next-token distribution
 paired        before and after, for verdicts          power      how many items a question needs
 length_control   a win rate at equal length           diffusion  preferences between images
+kl            how far a policy is from its reference, by its own samples
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,3 +19,9 @@ Statistic: TypeAlias = Callable[[Tensor], Tensor]
 def log_collision(logps: Float[Tensor, "tokens vocabulary"]) -> Float[Tensor, " tokens"]:
     """log Σ_v p(v)², nats: how likely two draws of a token agree; the mean probability of a token that is drawn."""
     return (2 * logps).logsumexp(-1)
+
+
+def entropy(logps: Float[Tensor, "tokens vocabulary"]) -> Float[Tensor, " tokens"]:
+    """−Σ_v p(v) log p(v), nats; a token that is impossible adds nothing."""
+    spread: Tensor = torch.special.entr(logps.exp()).sum(-1)
+    return spread

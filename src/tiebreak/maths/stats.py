@@ -57,6 +57,15 @@ def clustered_share(values: Sequence[float], clusters: Sequence[str], seed: int,
     return found
 
 
+def correlation(one: Sequence[float], two: Sequence[float]) -> float | None:
+    """Return Pearson's correlation; None for fewer than three pairs of numbers, or where one side is all alike."""
+    sides = np.asarray(one, dtype=np.float64), np.asarray(two, dtype=np.float64)
+    if len(sides[0]) < 3 or any(np.ptp(side) == 0 for side in sides):
+        return None
+    found = float(np.corrcoef(*sides)[0, 1])
+    return found if np.isfinite(found) else None
+
+
 def _resampled_means(sums: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     num, per_chunk = len(sums), max(1, 4_000_000 // len(sums))
     chunks = []

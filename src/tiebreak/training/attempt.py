@@ -15,6 +15,7 @@ from tiebreak.engine.memory import peak_memory_bytes
 from tiebreak.engine.ranks import Alone, Ranks
 from tiebreak.errors import Preempted, RunError, one_line
 from tiebreak.evaluation.heldout import Probe
+from tiebreak.evaluation.looking import Looks
 from tiebreak.evaluation.thumbs import held_out
 from tiebreak.maths.objectives import Objective
 from tiebreak.progress import Noting, Progress
@@ -132,6 +133,8 @@ def _trained(
     )
     start = checkpoints.latest()
     heldout = held_out(policy, reference, objective, data.heldout.tokenized, budget.cut)
+    total, seed = num_steps(len(data.train), settings), settings.seed
+    looks = Looks(run, policy, reference, data.heldout.pairs, config.signals, total=total, seed=seed, cut=budget.cut)
     with Recorder(run, config.output.trackers, flat(config)) as recorder:
         course = Course(
             policy=policy,
@@ -142,11 +145,14 @@ def _trained(
             rate=config.learning_rate,
             budget=budget,
             ranks=ranks,
-            watchers=[Probe(heldout, config.evaluation, num_steps(len(data.train), settings))],
+            watchers=[Probe(heldout, config.evaluation, total), looks],
             recorder=recorder,
             checkpoints=checkpoints,
             # What is trained on is asked ahead only where steps want to know what the start says of it.
             asked=data.all_pairs if objective.asks_reference and not ready.loaded.moving else data.heldout.tokenized,
             parts=parts,
         )
-        return train_policy(course, progress, start=start, stop=stop)
+        outcome = train_policy(course, progress, start=start, stop=stop)
+    if told := looks.told():
+        progress.say(told)
+    return outcome

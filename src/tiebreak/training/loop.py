@@ -220,7 +220,8 @@ def _watch(course: Course, state: State) -> str | None:
     objective = course.objective.at(max(state.step - 1, 0), course.total).remembering(Running(*state.running))
     due = [watcher.look(state.step, objective) for watcher in course.watchers if watcher.due(state.step)]
     for seen in due:
-        course.recorder.write({"step": state.step, **seen.row})
+        if seen.row:
+            course.recorder.write({"step": state.step, **seen.row})
     return next((seen.stop for seen in due if seen.stop), None)
 
 

@@ -68,10 +68,11 @@ def made_ready(config: Config, run: Run, audit: AuditReport, progress: Progress)
 
 
 def _held_bytes(config: Config, loaded: Loaded) -> int:
-    """Return what a reference takes that stays in memory: one that moves, or one that every step asks anew."""
+    """Return what a reference takes that stays in memory: one that moves, or one that steps or looks ask anew."""
     if loaded.moving:
         return loaded.moving.num_bytes
-    if config.loss.wants_prompts_in_a_step and not loaded.policy.is_adapter:
+    asked = config.loss.wants_prompts_in_a_step or config.signals.looks_at_start
+    if asked and not loaded.policy.is_adapter:
         return sum(one.numel() * one.element_size() for one in loaded.policy.network.parameters())
     return 0
 

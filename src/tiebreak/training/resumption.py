@@ -28,9 +28,9 @@ Resume = Literal["auto", "never"]
 PARTS = ("config", "data", "template", "tokenizer", "model")
 """What must be the same when an attempt goes on; a change of each can be accepted by its name."""
 # Settings that move no weight: where results go, how often they are saved, where the reference is remembered, what is
-# made of the evidence.
+# looked at on the way, what is made of the evidence.
 _FREE = (
-    *("output.", "gate.", "reference.store", "reference.spot_checks"),
+    *("output.", "gate.", "signals.", "reference.store", "reference.spot_checks"),
     *("training.checkpoint_steps", "training.keep_checkpoints"),
 )
 

@@ -39,6 +39,8 @@ class Reference(Protocol):
     """What the reference is, in words for manifests and messages."""
     dear: bool
     """Whether asking it holds weights in memory that nothing else needs."""
+    model_is_dear: bool
+    """The same of `model`: one that remembers may answer without its weights, and has to load them to speak."""
 
     def logps(self, examples: Sequence[Example]) -> TokenLogps:
         """Return the log-probability of every scored token, without a gradient."""
@@ -56,7 +58,7 @@ class Reference(Protocol):
 class AdapterOff:
     """The policy's base model: its adapter switched off."""
 
-    dear = False
+    dear = model_is_dear = False
 
     def __init__(self, policy: Model) -> None:
         self._policy = policy
@@ -84,7 +86,7 @@ class AdapterOff:
 class OtherAdapter:
     """The policy's base model with another adapter: the one that training started from."""
 
-    dear = False
+    dear = model_is_dear = False
 
     def __init__(self, policy: Model, adapter: str = REFERENCE_ADAPTER) -> None:
         self._policy = policy
@@ -121,7 +123,7 @@ class OtherAdapter:
 class FrozenCopy:
     """A second model that no optimizer sees; it is in memory only while it is needed."""
 
-    dear = True
+    dear = model_is_dear = True
 
     def __init__(self, policy: Model, load: Callable[[], object]) -> None:
         """`load` returns the network as it was at the start, whenever it is called."""
@@ -155,7 +157,7 @@ class FrozenCopy:
 class Another:
     """Another model, which stands for itself."""
 
-    dear = False
+    dear = model_is_dear = False
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -183,7 +185,7 @@ class Nothing:
     """No reference, for objectives that ask none; whoever asks it has taken the wrong one."""
 
     identity = "none"
-    dear = False
+    dear = model_is_dear = False
 
     def logps(self, examples: Sequence[Example]) -> NoReturn:
         """Refuse."""

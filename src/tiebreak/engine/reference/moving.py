@@ -43,7 +43,7 @@ class Moving:
         self._start = start
         self._follower = follower
         self._moves = moves
-        self.dear = follower.dear
+        self.dear = self.model_is_dear = follower.dear
         self.num_moves = 0
         how = "becomes the policy" if moves.share == 1 else f"moves {moves.share:g} of the way to the policy"
         self.identity = (

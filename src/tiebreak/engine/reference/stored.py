@@ -40,7 +40,7 @@ class Stored:
     ) -> None:  # fmt: skip
         """`open_store` is called when the first value is wanted: it takes a digest of all weights."""
         self.identity = asked.identity
-        self.dear = False
+        self.dear, self.model_is_dear = False, asked.model_is_dear
         self._asked = asked
         self._open_store = open_store
         self._device = device
