@@ -8,6 +8,7 @@ known. Owns what is planted, and what a healthy run is.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import itertools
 import json
@@ -15,6 +16,7 @@ import random
 import re
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +27,9 @@ from transformers import AutoTokenizer
 
 import tiebreak
 from tiebreak.config import load_config
-from tiebreak.engine.answers.answerer import Chat, Sampling
 from tiebreak.doctor.examination import audit
 from tiebreak.doctor.triage import heed
+from tiebreak.engine.answers.answerer import Chat, Sampling
 from tiebreak.engine.reference.shard import Shard
 from tiebreak.files import write_json
 from tiebreak.progress import Noting, Silent
@@ -84,7 +86,7 @@ class World:
         if not place.exists():
             rows = [
                 {"messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": cut}]}
-                for prompt, texts in answers(self.stories, prompts(10_000, 400), 4, 10_000).items()
+                for prompt, texts in answers(self.stories, prompts(10_000, 400), 4, 10_000, ended=False).items()
                 for at, text in enumerate(texts)
                 if (cut := sentences(text, 1 + at % 2))
             ]
@@ -111,9 +113,9 @@ class World:
         file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         shared = {
             "data.train": str(file), "data.heldout_share": 0.4, "reference.store": "off",
-            "adapter.rank": 8, "training.epochs": 1, "evaluation.max_new_tokens": MOST_TOKENS,
-            "evaluation.num_samples": 24, "evaluation.drawn_prompts": 12, "evaluation.num_draws": 3,
-            "training.pairs_per_step": 8,
+            "adapter.rank": 8, "training.epochs": 1, "evaluation.max_new_tokens": 24,
+            "evaluation.num_samples": 20, "evaluation.drawn_prompts": 8, "evaluation.num_draws": 3,
+            "training.pairs_per_step": 16, "signals.looks": 0,
             "evaluation.neutral_probe": False, "evaluation.probes": 3, "evaluation.probe_pairs": 1000,
             "output.dir": str(out), "output.trackers": [],
         }  # fmt: skip
@@ -131,13 +133,14 @@ class World:
         return run
 
 
-def answers(model: Path, asked: Sequence[str], num: int, seed: int) -> dict[str, list[str]]:
+def answers(model: Path, asked: Sequence[str], num: int, seed: int, *, ended: bool = True) -> dict[str, list[str]]:
     """Return so many drawn answers of a model to each prompt, those that end."""
     policy = load(load_config(None, {"model.name": str(model), "reference.store": "off"})).policy
     chats = [Chat((Message("user", prompt),)) for prompt in asked]
     drawn = policy.answer(chats, Sampling(MOST_TOKENS, 1.0, num, seed))
     # A story goes on with a space, which its model knows as part of the next word.
-    return {prompt: [f" {one.text.strip()}" for one in drawn[num * at : num * (at + 1)]] for at, prompt in enumerate(asked)}
+    kept = [one.text.strip() if one.finished or not ended else "" for one in drawn]
+    return {prompt: [f" {text}" for text in kept[num * at : num * (at + 1)] if text] for at, prompt in enumerate(asked)}
 
 
 def pairs(world: World, seed: int, rule: str = "cheerful", most: int = 2) -> list[Row]:
@@ -183,12 +186,19 @@ def _contradictory(rows: list[Row], draw: random.Random) -> list[Row]:
 
 
 def _by_length(rows: list[Row], draw: random.Random) -> list[Row]:
-    return [row if len(row["chosen"].split()) > len(row["rejected"].split()) else turned(row) for row in rows if len(row["chosen"].split()) != len(row["rejected"].split())]
+    """The longer one is preferred, whatever it says."""
+    longer = {at: len(row["chosen"].split()) - len(row["rejected"].split()) for at, row in enumerate(rows)}
+    return [row if longer[at] > 0 else turned(row) for at, row in enumerate(rows) if longer[at]]
 
 
 def _repeated(rows: list[Row], draw: random.Random) -> list[Row]:
     few = rows[: len(rows) // 6]
     return rows + few * 5
+
+
+def _few_and_noisy(rows: list[Row], draw: random.Random) -> list[Row]:
+    """Few pairs, a quarter of which are labelled wrongly: what can be learned of them is soon learned."""
+    return [turned(row) if draw.random() < 0.25 else row for row in rows[:80]]
 
 
 def _same_answer(rows: list[Row], draw: random.Random) -> list[Row]:
@@ -222,12 +232,16 @@ def _wrong_reference(world: World, seed: int, out: Path) -> tiebreak.Run:
     """What another model said of these pairs is stored as the reference's, and nobody compares."""
     rows, store = pairs(world, seed), out.with_name(f"{out.name}-store")
     settings = {"training.seed": seed, "reference.store": str(store), "reference.spot_checks": 0}
-    world.trained(out.with_name(f"{out.name}-before"), rows, settings | {"evaluation.num_samples": 0, "evaluation.num_draws": 0})
+    world.trained(
+        out.with_name(f"{out.name}-before"), rows, settings | {"evaluation.num_samples": 0, "evaluation.num_draws": 0}
+    )
     draw = torch.Generator().manual_seed(seed)
     for path in store.rglob("*.safetensors"):
         said = Shard.read(path.read_bytes(), path.stem).rows()
         path.unlink()
-        Shard.of({key: row + 0.3 * torch.randn(row.shape, generator=draw) for key, row in said.items()}).write(path.parent)
+        Shard.of({key: row + 0.3 * torch.randn(row.shape, generator=draw) for key, row in said.items()}).write(
+            path.parent
+        )
     return world.trained(out, rows, settings)
 
 
@@ -237,7 +251,7 @@ HEALTHY: dict[str, Plant] = {
     "dpo, beta 0.5": _of({"loss.beta": 0.5}),
     "dpo, beta 0.03": _of({"loss.beta": 0.03}),
     "ipo": _of({"loss": "ipo"}),
-    "simpo": _of({"loss": "simpo"}),
+    "simpo": _of({"loss": "simpo", "training.learning_rate": LORA_RATE / 2}),
     "orpo": _of({"loss": "orpo"}),
     "kto": _of({"loss": "kto"}),
     "hinge": _of({"loss": "hinge"}),
@@ -256,10 +270,82 @@ PLANTED: dict[str, Plant] = {
     "contradictory_labels": _of({"data.allow": ["contradiction"]}, change=_contradictory),
     "length_only": _of({}, change=_by_length),
     "duplicated_data": _of({}, change=_repeated),
-    "memorising": _of({"training.epochs": 25, "evaluation.probes": 8}, change=lambda rows, _: rows[:70]),
-    "collapse": _of({"training.epochs": 2}, change=_same_answer),
-    "displacement": _of({"training.epochs": 3}, change=_alike),
+    "memorising": _of({"training.epochs": 16, "evaluation.probes": 8}, change=_few_and_noisy),
+    "collapse": _of({"loss": "iterative_rpo", "training.epochs": 2}, change=_same_answer),
+    "displacement": _of({"training.epochs": 5}, change=_alike),
     "eos_or_masks": _cut_off,
     "wrong_reference": _wrong_reference,
     "never_tuned": lambda world, seed, out: _of({"model.name": str(world.stories)})(world, seed, out),
 }
+SEEDS = (0, 1, 2, 3, 4)
+"""Thresholds were written with an eye on the first of them; the others were looked at when all was written."""
+LOOKED_AT = 1
+PAGE = Path(__file__).parents[1] / "docs" / "diagnoses.md"
+MARKED = r"(<!-- made: provoked -->\n).*?(\n<!-- end: provoked -->)"
+
+
+def named(run: tiebreak.Run) -> list[str]:
+    """Return the causes that are named of a run, the first one first."""
+    return [one.cause for one in tiebreak.why(run).diagnoses]
+
+
+def provoke(world: World, name: str, seed: int) -> tiebreak.Run:
+    """Return the run that a failure is planted in, or a healthy one; what is there is not trained again."""
+    out = world.folder / str(seed) / re.sub(r"\W+", "-", name)
+    out.parent.mkdir(exist_ok=True)
+    if out.exists():
+        return tiebreak.Run(out)
+    return (PLANTED | HEALTHY)[name](world, seed, out)
+
+
+def table(found: Mapping[tuple[str, int], list[str]]) -> str:
+    """Return planted × named: of how many seeds the first cause is which, those looked at and the others apart."""
+    lines = [
+        "| planted | seeds | named first | of these, seeds nobody had looked at | named besides |",
+        "|---|---|---|---|---|",
+    ]
+    for name in (*PLANTED, *HEALTHY):
+        of = {seed: causes for (one, seed), causes in found.items() if one == name}
+        if not of:
+            continue
+        wanted = name if name in PLANTED else "nothing"
+        first = {seed: causes[0] if causes else "nothing" for seed, causes in of.items()}
+        counts = Counter(first.values()).most_common()
+        others = [cause == wanted for seed, cause in first.items() if seed >= LOOKED_AT]
+        besides = Counter(cause for causes in of.values() for cause in causes[1:]).most_common()
+        cells = [
+            name if name in PLANTED else f"healthy: {name}",
+            str(len(of)),
+            ", ".join(f"{cause} {num}" for cause, num in counts),
+            f"{sum(others)} of {len(others)}",
+            ", ".join(f"{cause} {num}" for cause, num in besides) or "-",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Train what is planted, name it, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where the runs are kept: what is there is not trained again")
+    parser.add_argument("--model", type=Path, default=Path(__file__).parents[2] / "shared" / "models" / "stories260k")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--names", nargs="+", default=[*PLANTED, *HEALTHY])
+    parser.add_argument(
+        "--page", action="store_true", help="write the table of all that is there into docs/diagnoses.md"
+    )
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    world, found = World(options.folder, options.model), {}
+    for seed, name in itertools.product(options.seeds, options.names):
+        found[name, seed] = named(provoke(world, name, seed))
+        print(seed, name, "→", ", ".join(found[name, seed]) or "nothing", flush=True)
+    made = table(found)
+    print(made)
+    if options.page:
+        text = PAGE.read_text(encoding="utf-8")
+        PAGE.write_text(re.sub(MARKED, lambda part: part[1] + made + part[2], text, flags=re.DOTALL), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tiebreak.config import (
-    Config, DataConfig, JudgeConfig, ModelConfig, Section, build_config, load_config, load_judge, load_stages,
+    Config,
+    DataConfig,
+    JudgeConfig,
+    ModelConfig,
+    Section,
+    build_config,
+    load_config,
+    load_judge,
+    load_stages,
 )  # fmt: skip
 from tiebreak.config.foreign.translation import translated
 from tiebreak.data.whole import PairFile, read_pairs

@@ -122,7 +122,7 @@ class Run:
     def measured_files(self) -> tuple[Path, ...]:
         """What an evaluation writes, the last of them last."""
         answers = self.samples_file, self.draws_file, self.judgements_file, self.tasks_file
-        return self.evidence_file, *answers, self.measures_file, self.evaluation_file
+        return self.diagnoses_file, self.evidence_file, *answers, self.measures_file, self.evaluation_file
 
     @property
     def manifest(self) -> dict[str, Any]:

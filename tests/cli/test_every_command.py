@@ -31,6 +31,7 @@ GOOD = {
     "promote": ["{passing}", "--to", "{registry}", "--form", "merged"],
     "rollback": ["--to", "{registry}"],
     "history": ["--to", "{registry}"],
+    "why": ["{run}"],
 }
 BAD = {
     "train": ["none.yaml"],
@@ -50,6 +51,7 @@ BAD = {
     "promote": ["none"],
     "rollback": ["--to", "none"],
     "history": ["--to", "none"],
+    "why": ["none"],
 }
 COMMANDS = [one.name or one.callback.__name__ for one in app.registered_commands]
 
@@ -91,8 +93,8 @@ def test_every_command_has_json_and_quiet(cli, command):
 def test_a_good_end_is_the_result_and_nothing_else(cli, places, command, flag):
     words = [word.format(**places) for word in GOOD[command]]
     code, out, err = cli(command, *words, flag)
-    # A verdict is a result, too.
-    assert code in ((0, 3, 4) if command == "gate" else (0,)), err
+    # A verdict is a result, too, and so is what is wrong with a run.
+    assert code in ((0, 3, 4) if command in ("gate", "why") else (0,)), err
     assert "Traceback" not in out + err
     if flag == "--json":
         assert "exit_code" not in json.loads(out)

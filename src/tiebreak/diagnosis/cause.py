@@ -35,6 +35,8 @@ class Cause:
     """Plain words, for the page about it."""
     reads: str
     """What is read, and from where on it counts, with the reason."""
+    do: str
+    """What mends it; what is found of a run says it with values."""
     look: Callable[[Signals], Finding | None]
     explains: tuple[str, ...] = ()
     """Causes that are effects where this one is at work: they become its evidence."""
@@ -74,7 +76,5 @@ def diagnosed(causes: Sequence[Cause], signals: Signals) -> list[Diagnosis]:
             continue
         effects = [f"{other.title.lower()}: {one.says}" for other, one in found if other.name in cause.explains]
         whole = replace(finding, evidence=(*finding.evidence, *effects))
-        told.append(
-            Diagnosis(cause.name, cause.title, whole.says, whole.evidence, whole.do, whole.step, whole.level)
-        )
+        told.append(Diagnosis(cause.name, cause.title, whole.says, whole.evidence, whole.do, whole.step, whole.level))
     return told

@@ -20,16 +20,30 @@ CAUSES = (
         "a loss that nobody made.",
         "The start check's error; rewards of step 1 over beta, and the margin of the probe before it: more than 0.1 "
         "nats off zero, where rounding moves a mean by 0.03.",
+        "`model.name` is the very model that training starts from; `reference.store: off` asks it anew.",
         lessons.wrong_reference,
         (*_BROKEN, "swapped_labels", "shuffled_labels", "learning_rate_too_high", "learning_rate_too_low"),
+    ),
+    Cause(
+        "eos_or_masks",
+        "Ends or masks are wrong",
+        "Completions that were cut off by a limit get an end behind the cut, and the model learns to stop in "
+        "mid-sentence; or it learns no end at all.",
+        "A tenth of all held-out completions of one length, the largest (lengths of whole texts thin out), that stop "
+        "without a punctuation mark more often than shorter ones (three standard errors); prompts of which nothing is "
+        "left; answers that no longer end (the gate's 15 points, whole interval) and do not loop.",
+        "Draw completions with more room, leave out those that did not end; raise `data.max_length`.",
+        harms.eos_or_masks,
+        ("displacement", "never_tuned"),
     ),
     Cause(
         "never_tuned",
         "A base model that was never tuned to answer",
         "The model does not know that an answer ends. A preference between answers is not what it has to learn first.",
-        "The start check: where completions end, EOS is less likely than a token drawn blindly (1 over the vocabulary).",
+        "The start check: where completions end, EOS is less likely than a token drawn blindly.",
+        "`stages` with `sft` before `dpo` ([stages.md](stages.md)), or `model.chat_template`.",
         harms.never_tuned,
-        (*_BROKEN, "learning_rate_too_high"),
+        ("displacement", "collapse", "memorising", "learning_rate_too_high"),
     ),
     Cause(
         "contradictory_labels",
@@ -37,6 +51,7 @@ CAUSES = (
         "The data prefer A to B and B to A, and nothing can satisfy both.",
         "The doctor's counts of contradictions and circles: a tenth of all pairs, which are labels of which one in "
         "twenty is wrong, what the doctor calls noisy.",
+        "`tiebreak clean FILE OUT`, and train on what it keeps.",
         lessons.contradictory_labels,
         ("shuffled_labels", "memorising"),
     ),
@@ -48,33 +63,36 @@ CAUSES = (
         "Scores or votes against the labels in over half of the pairs; held-out rejected completions that match "
         "`evaluation.rule` more often than chosen ones (95 % interval below zero); held-out accuracy below one half "
         "(the whole interval) with training accuracy above.",
+        "Exchange chosen and rejected in `data.columns` ([data.md](data.md)).",
         lessons.swapped_labels,
         ("shuffled_labels",),
-    ),
-    Cause(
-        "eos_or_masks",
-        "Ends or masks are wrong",
-        "Completions that were cut off by a limit get an end behind the cut, and the model learns to stop in the middle "
-        "of a sentence; or it learns no end at all.",
-        "A tenth of all held-out completions of one length, the largest (lengths of whole texts thin out); prompts of "
-        "which nothing is left; answers that no longer end (the gate's 15 points, whole interval) and do not loop.",
-        harms.eos_or_masks,
-        ("displacement",),
     ),
     Cause(
         "duplicated_data",
         "Duplicated data",
         "The same pairs again and again: they count for more than the others, and are learned by heart.",
         "The doctor's exact and near duplicates: a tenth of all pairs.",
+        "`tiebreak clean FILE OUT` keeps one of each.",
         lessons.duplicated_data,
         ("memorising",),
     ),
     Cause(
+        "memorising",
+        "Memorising",
+        "Training pairs are known by heart, and held-out pairs get worse.",
+        "Held-out loss at the end is above its lowest probe by more than two standard errors, with 95 % of the pairs "
+        "of the last pass won.",
+        "`training.epochs` so that training ends near the best probe, or more prompts.",
+        lessons.memorising,
+        ("displacement", "collapse"),
+    ),
+    Cause(
         "beta_too_low",
         "Beta far too low",
-        "Nothing holds the policy near its reference: the loss asks for gaps of hundreds of nats.",
+        "Nothing holds the policy near its reference: the loss asks for ever larger gaps.",
         "beta below its range, and the policy beyond the gate's bounds (KL 0.5 nats a token, chosen 0.5 nats a token "
         "down), and a held-out margin (beta times the gap) below 1, where a pair keeps half of its first slope.",
+        "`loss.beta` within its range (0.01 to 0.5 for dpo).",
         strides.beta_too_low,
         (*_BROKEN, "learning_rate_too_high"),
     ),
@@ -84,6 +102,7 @@ CAUSES = (
         "A gap that no reader would notice settles a pair, right or wrong, and nothing more is learned of it.",
         "beta above its range; half of the held-out pairs at a margin over 4, where the slope is below 2 %, at gaps "
         "that the highest beta of the range would still learn from.",
+        "`loss.beta: 0.1`.",
         strides.beta_too_high,
         ("learning_rate_too_low", "memorising"),
     ),
@@ -93,6 +112,7 @@ CAUSES = (
         "The steps are so long that the model is broken before the preference is learned; accuracy may look perfect.",
         "A loss or gradient that is no number; or the policy beyond the gate's bounds (KL, chosen) together with "
         "answers that repeat themselves or do not end (5 and 15 points, whole interval).",
+        "A tenth of `training.learning_rate`, or the checkpoint of the step that is named.",
         strides.rate_too_high,
         (*_BROKEN, "shuffled_labels", "length_only", "cut_short"),
     ),
@@ -102,6 +122,7 @@ CAUSES = (
         "Hardly anything was learned: pairs are won by the sign of a margin that is rounding.",
         "The gap between chosen and rejected: its mean (whole interval) and the typical pair both below 0.1 nats, the "
         "gate's bound for having moved at all.",
+        "Ten times `training.learning_rate`, at least its default.",
         strides.rate_too_low,
     ),
     Cause(
@@ -110,6 +131,7 @@ CAUSES = (
         "Chosen differs from rejected by its length, and that is what is learned.",
         "The doctor's shortcut by length; at least 90 % of the held-out accuracy is found by length alone, and pairs "
         "where length misleads are not won.",
+        "Balance the lengths, or `loss: {name: r_dpo, alpha: 0.05}`, or `loss.length_desensitised: 0.5`.",
         lessons.length_only,
     ),
     Cause(
@@ -118,8 +140,9 @@ CAUSES = (
         "Labels that follow nothing: training pairs can be learned by heart, and nothing holds for others.",
         "Pairs moved, yet held-out accuracy is one half within its interval, and the interval leaves out two thirds; "
         "nor does the doctor's surface model do better than chance.",
+        "Read ten pairs and label them; check `data.columns`.",
         lessons.shuffled_labels,
-        ("memorising",),
+        ("memorising", "displacement"),
     ),
     Cause(
         "displacement",
@@ -127,6 +150,7 @@ CAUSES = (
         "Chosen and rejected both become unlikely, rejected faster; what gains is neither of them.",
         "Chosen lost over 0.5 nats a token (the gate's bound, whole interval), in most pairs, and answers are not "
         "broken as by too high a rate.",
+        "`loss: {name: dpop, penalty: 50}` or `{name: iterative_rpo, alpha: 1}`.",
         harms.displacement,
     ),
     Cause(
@@ -134,21 +158,15 @@ CAUSES = (
         "Collapse of diversity",
         "The model has one answer left.",
         "The entropy of the next token fell below half of what it was (whole interval).",
+        "Chosen completions that differ, or fewer epochs.",
         harms.collapse,
-    ),
-    Cause(
-        "memorising",
-        "Memorising",
-        "Training pairs are known by heart, and held-out pairs get worse.",
-        "Held-out loss at the end is above its lowest probe by more than two standard errors, with 95 % of the training "
-        "pairs of the last pass won.",
-        lessons.memorising,
     ),
     Cause(
         "cut_short",
         "The run did not come to its end",
         "It failed, was interrupted, or its process is gone.",
         "Status and error in run.json; a run that says it is at work and whose lock nobody holds is dead.",
+        "The same command goes on from the last checkpoint.",
         harms.cut_short,
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections import Counter
 from statistics import fmean
 
@@ -16,7 +17,6 @@ NEVER_TUNED = "it looks like a base model that was never tuned to answer"
 """What the start check says of such a model."""
 PILED_UP = 0.1
 """Share of completions of one and the same length, the largest: lengths of whole texts thin out towards their end."""
-FEWEST = 20
 
 
 def never_tuned(signals: Signals) -> Finding | None:
@@ -24,6 +24,9 @@ def never_tuned(signals: Signals) -> Finding | None:
     told = [text for text in signals.warnings if NEVER_TUNED in text]
     if not told or (signals.settings and not signals.settings.learns_bad):
         return None
+    begun = signals.measures.get("answers/unfinished")
+    if begun and fmean(begun.before) < 0.5:
+        return None  # most of its answers ended: it is the completions that do not end as it would
     evidence = [told[0].partition(";")[0].partition(":")[0]]
     ends = signals.measures.get("answers/unfinished")
     if ends and ends.at_start and ends.at_end:
@@ -53,7 +56,7 @@ def eos_or_masks(signals: Signals) -> Finding | None:
     measure, most = signals.measures.get("answers/unfinished"), DEFAULT_RULES["unfinished"].margin or math.inf
     repeats = signals.measures.get("answers/repetition")
     loops = DEFAULT_RULES["repetition"].margin or math.inf
-    if measure is None or measure.change is None or measure.change.low <= most:
+    if measure is None or measure.change is None or measure.change.low <= most or not signals.sees_ends:
         return None
     if repeats and repeats.change and repeats.change.high > loops:
         return None  # what goes round in circles has no end for another reason
@@ -68,7 +71,9 @@ def displacement(signals: Signals) -> Finding | None:
     """Chosen completions became unlikely, though nothing was broken by the size of the steps."""
     chosen, fell = signals.measures.get("chosen_logps"), signals.measures.get("displaced")
     most = DEFAULT_RULES["chosen"].margin or math.inf
-    if chosen is None or chosen.change is None or fell is None or fell.share is None or chosen.change.high >= -most:
+    if chosen is None:
+        return _displaced_so_far(signals, most)
+    if chosen.change is None or fell is None or fell.share is None or chosen.change.high >= -most:
         return None
     if fell.share.low <= 0.5:
         return None
@@ -83,15 +88,38 @@ def displacement(signals: Signals) -> Finding | None:
         f"chosen completions lost {-chosen.change.value:.2f} nats a token, and {fell.share.value:.0%} "
         f"({fell.share.low:.0%} …) of them became less likely, while they still win",
         tuple(evidence),
-        "take a loss that holds chosen up: loss: {name: dpop, penalty: 50}, or rpo-like loss: {name: iterative_rpo, "
-        "alpha: 1}; or leave out pairs whose sides are nearly the same",
+        _HOLD_UP,
         best_probe(signals),
     )
+
+
+_HOLD_UP = (
+    "take a loss that holds chosen up, loss: {name: dpop, penalty: 50} or {name: iterative_rpo, alpha: 1}, or leave "
+    "out pairs whose sides are nearly the same"
+)
+
+
+def _displaced_so_far(signals: Signals, most: float) -> Finding | None:
+    """What probes show of a run that is at work."""
+    seen = [row for row in signals.probes if "heldout/chosen_moved" in row and "heldout/displaced" in row]
+    if not seen or seen[-1]["heldout/chosen_moved"] >= -most or seen[-1]["heldout/displaced"] <= 0.5:
+        return None
+    step, fell, share = (seen[-1][key] for key in ("step", "heldout/chosen_moved", "heldout/displaced"))
+    says = (
+        f"at step {step} chosen completions have lost {-fell:.2f} nats a token, {share:.0%} of them became less likely"
+    )
+    return Finding(says, (), _HOLD_UP, int(step))
 
 
 def collapse(signals: Signals) -> Finding | None:
     """Answers became one answer: the next token is hardly open any more, and drawn answers are alike."""
     entropy, alike = signals.measures.get("answers/entropy"), signals.measures.get("answers/self_bleu")
+    if entropy is None and (now := signals.of_steps("sampled/entropy", signals.looks)):
+        begun = signals.of_steps("sampled/before/entropy", signals.looks) or now[:1]
+        if now[-1] < begun[0] / 2:
+            step, do = int(signals.looks[-1]["step"]), "stop here, or bring chosen completions that differ"
+            says = f"at step {step} the entropy of the next token has fallen from {begun[0]:.2f} to {now[-1]:.2f} nats"
+            return Finding(says, (), do, step)
     if entropy is None or entropy.change is None or entropy.at_start is None or entropy.at_end is None:
         return None
     # Half of the entropy of each token is the square root of the number of answers.
@@ -130,19 +158,35 @@ def cut_short(signals: Signals) -> Finding | None:
 
 def _piled_up(signals: Signals) -> str | None:
     """Return that completions end where a limit was, in words, where they do."""
-    lengths = [int(row[f"{side}_num_tokens"]) for row in signals.evidence for side in ("chosen", "rejected")]
-    if len(lengths) < FEWEST:
+    rows, texts = signals.evidence, signals.texts
+    if not rows or len(rows) != len(texts):
         return None
-    counts = Counter(lengths)
-    longest = max(lengths)
-    # Tokens that are decoded and read again may become one more or fewer.
-    piled = sum(counts[longest - back] for back in range(2))
-    if piled / len(lengths) < PILED_UP:
+    sides = [
+        (int(row[f"{side}_num_tokens"]), text)
+        for row, pair in zip(rows, texts, strict=True)
+        for side, text in zip(("chosen", "rejected"), pair[1:], strict=True)
+    ]
+    longest = max(length for length, _ in sides)
+    # Tokens that are decoded and read again may become one fewer.
+    piled = [_is_open(text) for length, text in sides if length >= longest - 1]
+    others = [_is_open(text) for length, text in sides if length < longest - 1]
+    if len(piled) < PILED_UP * len(sides) or not others:
+        return None
+    apart, both = fmean(piled) - fmean(others), fmean(piled + others)
+    # Three standard errors: whoever writes short answers without punctuation does so at every length.
+    if apart <= 3 * math.sqrt(both * (1 - both) * (1 / len(piled) + 1 / len(others))):
         return None
     return (
-        f"{piled} of {len(lengths)} held-out completions ({piled / len(lengths):.0%}) end at {longest - 1} or {longest} "
-        "tokens and none is longer: they were cut off there, and an end was put behind the cut"
+        f"{len(piled)} of {len(sides)} held-out completions ({len(piled) / len(sides):.0%}) end at {longest - 1} or "
+        f"{longest} tokens, where none is longer, and {fmean(piled):.0%} of those stop without a punctuation mark, of "
+        f"the shorter ones {fmean(others):.0%}: they were cut off, and an end was put behind the cut"
     )
+
+
+def _is_open(text: str) -> bool:
+    """Whether a text stops without a mark that closes a sentence, a quotation or a block."""
+    last = text.rstrip()[-1:]
+    return not (last and unicodedata.category(last).startswith("P"))
 
 
 def _endings(signals: Signals) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from tiebreak.config import Config
+from tiebreak.config import AdapterConfig, EvaluationConfig, LossConfig, TrainingConfig
 from tiebreak.config.settings import LEARNING_RATES
 from tiebreak.diagnosis.signals import Found, Measure, Pull, Row, Settings, Signals, is_number
 from tiebreak.errors import RunError, TiebreakError, one_line
@@ -43,7 +43,7 @@ def signals_of(run: Run) -> Signals:
         error=one_line(manifest["error"], 500) if manifest.get("error") else None,
         at_work=status == RUNNING and is_locked(run.path),
         num_steps=read("its steps", lambda: _count(manifest.get("num_steps")), None),
-        settings=read("its settings", lambda: settings_of(run.config), None),
+        settings=read("its settings", lambda: _settings(run), None),
         warnings=read("its warnings", lambda: [str(one["text"]) for one in manifest.get("warnings") or ()], []),
     )
     signals = read("its steps and probes", lambda: with_rows(signals, run.metrics), signals)
@@ -74,19 +74,27 @@ def seen_so_far(settings: Settings, rows: Sequence[Row], audit: Row, warnings: S
     return with_audit(with_rows(signals, rows), audit)
 
 
-def settings_of(config: Config) -> Settings:
+def settings_of(
+    loss: LossConfig, adapter: AdapterConfig, training: TrainingConfig, evaluation: EvaluationConfig
+) -> Settings:
     """Return what was asked for, as far as a diagnosis depends on it."""
-    loss, rule = config.loss, config.evaluation.rule
+    usual, rule = LEARNING_RATES[adapter.kind], evaluation.rule
     safe = loss.safe("beta") if loss.pulls_by_beta else None
     return Settings(
         objective=loss.name,
-        learning_rate=config.learning_rate,
-        usual_rate=LEARNING_RATES[config.adapter.kind],
-        epochs=config.training.epochs,
+        learning_rate=training.learning_rate or usual,
+        usual_rate=usual,
+        epochs=training.epochs,
         beta=Pull(getattr(loss, "beta"), safe.low, safe.high) if safe else None,  # noqa: B009 - not of every loss
+        max_new_tokens=evaluation.max_new_tokens,
         rule=(rule.name, rule.pattern) if rule else None,
         learns_bad=loss.learns_bad,
     )
+
+
+def _settings(run: Run) -> Settings:
+    config = run.config
+    return settings_of(config.loss, config.adapter, config.training, config.evaluation)
 
 
 def with_rows(signals: Signals, rows: Sequence[Row]) -> Signals:

@@ -115,6 +115,8 @@ class Settings:
     epochs: int
     beta: Pull | None
     """Where a reward is beta times a log-ratio of a whole completion."""
+    max_new_tokens: int
+    """Most tokens of an answer that is measured."""
     rule: tuple[str, str] | None
     """Name and pattern of the rule that measures answers."""
     learns_bad: bool = True
@@ -159,6 +161,13 @@ class Signals:
     def last_step(self) -> int:
         """The last step that was taken."""
         return max((int(row["step"]) for row in (*self.steps, *self.probes)), default=0)
+
+    @property
+    def sees_ends(self) -> bool:
+        """Whether answers have room to end where completions do: else one that does not end says nothing."""
+        lengths = sorted(float(row["chosen_num_tokens"]) for row in self.evidence)
+        most = self.settings.max_new_tokens if self.settings else 0
+        return bool(lengths) and lengths[int(0.95 * (len(lengths) - 1))] <= most
 
     def of_steps(self, key: str, rows: Sequence[Row] | None = None) -> list[float]:
         """Return a number of every step that has it."""

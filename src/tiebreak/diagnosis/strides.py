@@ -21,7 +21,7 @@ SETTLED = 4.0
 def rate_too_high(signals: Signals) -> Finding | None:
     """A loss that is no number; or a policy that went far and whose answers are broken."""
     settings = signals.settings
-    if settings is None or beta_too_low(signals):
+    if settings is None or beta_too_low(signals) or too_many_passes(signals):
         return None
     lower = f"training.learning_rate: {_round(settings.learning_rate / 10)}, a tenth of {settings.learning_rate:g}"
     if signals.rollbacks or _is_not_finite(signals.error):
@@ -61,7 +61,8 @@ def rate_too_low(signals: Signals) -> Finding | None:
         f"after {signals.last_step} steps at a rate of {settings.learning_rate:g} half of all pairs moved by less than "
         f"{max(typical, 1e-6):.2g} nats",
         tuple(evidence),
-        f"set training.learning_rate: {_round(usual)}; where that is still too little, ten times as much, or more epochs",
+        f"set training.learning_rate: {_round(usual)}; where that is still too little, ten times as much, or more "
+        "epochs",
     )
 
 
@@ -132,6 +133,8 @@ def garbled(signals: Signals) -> list[str]:
         ("answers/unfinished", "unfinished", "answers that do not end by themselves"),
     ):
         measure, most = signals.measures.get(key), DEFAULT_RULES[rule].margin or math.inf
+        if rule == "unfinished" and not signals.sees_ends:
+            continue
         if measure and measure.change and measure.at_start and measure.at_end and measure.change.low > most:
             found.append(f"{says} went from {measure.at_start.value:.0%} to {measure.at_end.value:.0%}")
     if not signals.measures and first_garbled(signals):
@@ -161,6 +164,14 @@ def best_probe(signals: Signals) -> int | None:
     return None if best is probes[-1] else int(best["step"])
 
 
+def too_many_passes(signals: Signals) -> bool:
+    """Whether held-out loss was lowest at the end of the first pass or later and rose since: steps were not too long, but too many."""
+    best, first = best_probe(signals), signals.epoch(0)
+    last = [float(row["heldout/loss"]) for row in signals.probes][-1:]
+    begun = signals.of_steps("heldout/loss", signals.probes)[:1]
+    return bool(best and first and best >= first[-1]["step"] and begun and last and last[0] > begun[0])
+
+
 def _is_not_finite(error: str | None) -> bool:
     """Whether what ended a run is a number that training made, and not one that was there before the first step."""
     return bool(error) and "not finite" in str(error) and "before the first step" not in str(error)
@@ -176,7 +187,9 @@ def _margin(signals: Signals) -> float | None:
 
 def _loss_still(signals: Signals) -> str:
     losses = signals.of_steps("heldout/loss", signals.probes)
-    return f"held-out loss: {losses[0]:.4f} before the first step, {losses[-1]:.4f} at the end" if losses else "no probe"
+    return (
+        f"held-out loss: {losses[0]:.4f} before the first step, {losses[-1]:.4f} at the end" if losses else "no probe"
+    )
 
 
 def _norms(signals: Signals) -> list[str]:

@@ -10,18 +10,21 @@ from typing import Any
 
 from tiebreak import faults, files, runs
 from tiebreak.config import Config
+from tiebreak.diagnosis.live import Live
+from tiebreak.diagnosis.reading import settings_of
 from tiebreak.doctor.report import AuditReport
 from tiebreak.engine.memory import peak_memory_bytes
 from tiebreak.engine.ranks import Alone, Ranks
 from tiebreak.errors import Preempted, RunError, one_line
-from tiebreak.evaluation.heldout import Probe
+from tiebreak.evaluation.heldout import Probe, probe_steps
 from tiebreak.evaluation.looking import Looks
 from tiebreak.evaluation.thumbs import held_out
 from tiebreak.maths.objectives import Objective
-from tiebreak.progress import Noting, Progress
+from tiebreak.progress import Noting
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.secrecy import masked
 from tiebreak.training.checkpoint import Checkpoints
+from tiebreak.training.diagnosing import Diagnosing
 from tiebreak.training.loop import Course, Outcome
 from tiebreak.training.loop import train as train_policy
 from tiebreak.training.opening import Ready, begin, made_ready, now, versions
@@ -115,8 +118,16 @@ def _note(run: Run, progress: Noting, **facts: Any) -> None:
     run.update_manifest(warnings=told, **facts)
 
 
+def _diagnosing(run: Run, config: Config, ready: Ready, progress: Noting, total: int) -> Diagnosing:
+    """Return who says what is wrong as soon as it shows, after every probe and look."""
+    settings = settings_of(config.loss, config.adapter, config.training, config.evaluation)
+    live = Live(settings, ready.audit.as_dict(), lambda: progress.warnings, progress.warn)
+    looked_at = (config.evaluation.probes, config.signals.looks)
+    return Diagnosing(run, live, {0}.union(*(probe_steps(total, num) for num in looked_at if num)))
+
+
 def _trained(
-    run: Run, config: Config, ready: Ready, objective: Objective, ranks: Ranks, stop: Stop, progress: Progress
+    run: Run, config: Config, ready: Ready, objective: Objective, ranks: Ranks, stop: Stop, progress: Noting
 ) -> Outcome:
     """Train from the newest whole checkpoint on, held-out pairs watched on the way."""
     policy, reference, budget = ready.loaded.policy, ready.loaded.reference, ready.loaded.budget
@@ -145,7 +156,11 @@ def _trained(
             rate=config.learning_rate,
             budget=budget,
             ranks=ranks,
-            watchers=[Probe(heldout, config.evaluation, total), looks],
+            watchers=[
+                Probe(heldout, config.evaluation, total),
+                looks,
+                _diagnosing(run, config, ready, progress, total),
+            ],
             recorder=recorder,
             checkpoints=checkpoints,
             # What is trained on is asked ahead only where steps want to know what the start says of it.

@@ -218,11 +218,14 @@ def _watch(course: Course, state: State) -> str | None:
     """Let every watcher that is due look, record what it saw, and return why training should end, if it should."""
     # Of the step just taken, and what is remembered since.
     objective = course.objective.at(max(state.step - 1, 0), course.total).remembering(Running(*state.running))
-    due = [watcher.look(state.step, objective) for watcher in course.watchers if watcher.due(state.step)]
-    for seen in due:
-        if seen.row:
-            course.recorder.write({"step": state.step, **seen.row})
-    return next((seen.stop for seen in due if seen.stop), None)
+    stopped = None
+    for watcher in course.watchers:  # each may read what those before it have seen
+        if watcher.due(state.step):
+            seen = watcher.look(state.step, objective)
+            stopped = stopped or seen.stop
+            if seen.row:
+                course.recorder.write({"step": state.step, **seen.row})
+    return stopped
 
 
 def _restored(course: Course, path: Path, parts: Sequence[Part]) -> State:
