@@ -264,7 +264,7 @@ PLANTED: dict[str, Plant] = {
     "learning_rate_too_high": _of({"training.learning_rate": 100 * LORA_RATE}),
     "learning_rate_too_low": _of({"training.learning_rate": LORA_RATE / 1000}),
     "beta_too_high": _of({"loss.beta": 50.0}),
-    "beta_too_low": _of({"loss.beta": 1e-4, "training.epochs": 3}),
+    "beta_too_low": _of({"loss.beta": 1e-4, "training.epochs": 6}),
     "swapped_labels": _of({}, change=lambda rows, _: [turned(row) for row in rows]),
     "shuffled_labels": _of({}, change=_shuffled),
     "contradictory_labels": _of({"data.allow": ["contradiction"]}, change=_contradictory),

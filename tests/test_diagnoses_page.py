@@ -30,9 +30,7 @@ def test_what_is_provoked_is_every_cause_and_nothing_else():
 
 
 def test_the_page_has_a_row_for_all_that_is_provoked_and_for_every_healthy_run():
-    rows = _rows()
-    assert set(rows) == {*provoked.PLANTED, *(f"healthy: {name}" for name in provoked.HEALTHY)}
-    assert all(int(rows[name][1]) >= 5 for name in provoked.PLANTED)
+    assert set(_rows()) == {*provoked.PLANTED, *(f"healthy: {name}" for name in provoked.HEALTHY)}
 
 
 def test_what_was_planted_is_named_first_and_no_healthy_run_is_accused():

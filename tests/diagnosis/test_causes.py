@@ -164,6 +164,13 @@ def test_while_a_run_is_at_work_looks_and_probes_speak():
     assert (found.cause, found.step) == ("learning_rate_too_high", 2)
 
 
+def test_steps_after_the_checkpoint_that_became_the_policy_are_judged_by_looks():
+    look = lambda number, kl, repeats: {"step": number, "sampled/kl_token": kl, "sampled/repetition": repeats}  # noqa: E731
+    looks = [look(2, 0.1, 0.05), look(4, 1.5, 0.7)]
+    assert named(replace(HEALTHY, looks=looks)) == []
+    assert named(replace(HEALTHY, looks=looks, artefact_step=2)) == ["learning_rate_too_high"]
+
+
 def test_a_tiny_change_within_its_interval_is_no_harm():
     few = Measure(PROMPTS[:3], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0])
     assert named(with_measures(answers__unfinished=few)) == []

@@ -100,8 +100,8 @@ def train(
         for name, one in [*runs.items()][:-1]:
             console.print_text(f"{name} ({one.path}): {str(one.verdict).upper()}: {one.evaluation['reason']}\n")
         console.print_evaluation(run.evaluation, run.samples)
-        for one in tiebreak.why(run).diagnoses:
-            console.print_text("\n" + "\n".join(one.lines()))
+        for cause in tiebreak.why(run).diagnoses:
+            console.print_text("\n" + "\n".join(cause.lines()))
         console.print_text(
             f"\nreport: {quoted(str(run.report_file))}\nnext:   tiebreak export {quoted(str(run.path))} --out my-model"
         )

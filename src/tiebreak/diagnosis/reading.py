@@ -43,6 +43,7 @@ def signals_of(run: Run) -> Signals:
         error=one_line(manifest["error"], 500) if manifest.get("error") else None,
         at_work=status == RUNNING and is_locked(run.path),
         num_steps=read("its steps", lambda: _count(manifest.get("num_steps")), None),
+        artefact_step=read("its artefact", lambda: _count(manifest.get("artefact_step")), None),
         settings=read("its settings", lambda: _settings(run), None),
         warnings=read("its warnings", lambda: [str(one["text"]) for one in manifest.get("warnings") or ()], []),
     )
@@ -99,9 +100,11 @@ def _settings(run: Run) -> Settings:
 
 def with_rows(signals: Signals, rows: Sequence[Row]) -> Signals:
     """Return the signals with the rows of metrics: of steps, of probes, of looks at answers."""
-    kinds = {"steps": "loss", "probes": "heldout/loss", "looks": "sampled/repetition"}
-    found = {kind: tuple(row for row in rows if is_number(row.get(key))) for kind, key in kinds.items()}
-    return replace(signals, **found, rollbacks=tuple(row for row in rows if "rollback" in row))
+    steps, probes, looks = (
+        tuple(row for row in rows if is_number(row.get(key))) for key in ("loss", "heldout/loss", "sampled/repetition")
+    )
+    rollbacks = tuple(row for row in rows if "rollback" in row)
+    return replace(signals, steps=steps, probes=probes, looks=looks, rollbacks=rollbacks)
 
 
 def with_audit(signals: Signals, audit: Row) -> Signals:

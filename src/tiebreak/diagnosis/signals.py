@@ -133,6 +133,8 @@ class Signals:
     """Whether a process holds the run's folder now."""
     num_steps: int | None = None
     """Of the whole run, where that is known."""
+    artefact_step: int | None = None
+    """The step whose weights became the policy, and were measured; None where that is the last one."""
     settings: Settings | None = None
     steps: Sequence[Row] = ()
     probes: Sequence[Row] = ()
@@ -161,6 +163,11 @@ class Signals:
     def last_step(self) -> int:
         """The last step that was taken."""
         return max((int(row["step"]) for row in (*self.steps, *self.probes)), default=0)
+
+    @property
+    def measured_earlier(self) -> bool:
+        """Whether what was measured at the end is an earlier checkpoint, so that looks alone saw the last steps."""
+        return self.artefact_step is not None and self.artefact_step < self.last_step
 
     @property
     def sees_ends(self) -> bool:

@@ -114,13 +114,21 @@ def gone_far(signals: Signals) -> list[str]:
     kl = signals.measures.get("kl_token")
     if kl and kl.at_end and kl.at_end.low > most:
         found.append(f"KL to the reference is {kl.at_end:.2f} nats a token on its own answers, over {most:g}")
-    elif not kl and (seen := signals.of_steps("sampled/kl_token", signals.looks)) and seen[-1] > most:
+    elif (
+        (not kl or signals.measured_earlier)
+        and (seen := signals.of_steps("sampled/kl_token", signals.looks))
+        and seen[-1] > most
+    ):
         found.append(f"KL to the reference is {seen[-1]:.2f} nats a token on its own answers, over {most:g}")
     least = -(DEFAULT_RULES["chosen"].margin or math.inf)
     chosen = signals.measures.get("chosen_logps")
     if chosen and chosen.change and chosen.change.high < least:
         found.append(f"chosen completions lost {-chosen.change.value:.2f} nats a token, over {-least:g}")
-    elif not chosen and (moved := signals.of_steps("heldout/chosen_moved", signals.probes)) and moved[-1] < least:
+    elif (
+        (not chosen or signals.measured_earlier)
+        and (moved := signals.of_steps("heldout/chosen_moved", signals.probes))
+        and moved[-1] < least
+    ):
         found.append(f"chosen completions lost {-moved[-1]:.2f} nats a token, over {-least:g}")
     return found
 
@@ -137,7 +145,8 @@ def garbled(signals: Signals) -> list[str]:
             continue
         if measure and measure.change and measure.at_start and measure.at_end and measure.change.low > most:
             found.append(f"{says} went from {measure.at_start.value:.0%} to {measure.at_end.value:.0%}")
-    if not signals.measures and first_garbled(signals):
+    unmeasured = "answers/repetition" not in signals.measures or signals.measured_earlier
+    if unmeasured and not found and first_garbled(signals):
         seen = signals.of_steps("sampled/repetition", signals.looks)
         found.append(f"repeated parts of a sampled answer went from {seen[0]:.0%} to {seen[-1]:.0%}")
     return found
@@ -165,7 +174,8 @@ def best_probe(signals: Signals) -> int | None:
 
 
 def too_many_passes(signals: Signals) -> bool:
-    """Whether held-out loss was lowest at the end of the first pass or later and rose since: steps were not too long, but too many."""
+    """Whether held-out loss fell through the first pass, and rose above its start since: steps were not too long, but
+    too many."""
     best, first = best_probe(signals), signals.epoch(0)
     last = [float(row["heldout/loss"]) for row in signals.probes][-1:]
     begun = signals.of_steps("heldout/loss", signals.probes)[:1]
