@@ -6,11 +6,41 @@ Loading this module loads no torch; the verbs do, when they are called.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tiebreak.config import Config, DataConfig, JudgeConfig, ModelConfig, Section, build_config, load_config
+from tiebreak.config.foreign.translation import translated
+from tiebreak.config.loading import load_judge, load_stages
+from tiebreak.data.whole import PairFile, read_pairs
+from tiebreak.errors import TiebreakError
+from tiebreak.registry import REGISTRY, Event
+from tiebreak.reporting.notebook import run_card
+from tiebreak.runs import Run, open_run
 
+if TYPE_CHECKING:
+    from tiebreak.doctor.report import AuditReport
+    from tiebreak.engine.planner import Plan
+    from tiebreak.evaluation.gate import Decision
+    from tiebreak.maths.objectives.worked import WorkedObjective
+    from tiebreak.verbs.chat import Conversation
+    from tiebreak.verbs.clean import Cleaned
+    from tiebreak.verbs.convert import Conversion
+    from tiebreak.verbs.export import Artefact
+    from tiebreak.verbs.history import History
+    from tiebreak.verbs.judge import Judged
+    from tiebreak.verbs.losses import Described
+    from tiebreak.verbs.promote import Promotion
+    from tiebreak.verbs.why import Why
+
+__all__ = [
+    "Config", "DataConfig", "PairFile", "Run", "TiebreakError", "chat", "check", "clean", "convert",
+    "evaluate", "export", "gate", "history", "init", "judge", "load_config", "losses", "objective", "open_run",
+    "plan", "promote", "read_pairs", "report", "rollback", "train", "why",
+]  # fmt: skip
+
+__version__ = metadata.version("tiebreak")
 QUICKSTART = Path(__file__).parent / "bundled" / "quickstart.yaml"
 Run._repr_html_ = run_card  # a run folder is known on every floor, how one looks on an upper one
 

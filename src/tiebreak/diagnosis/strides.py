@@ -111,25 +111,20 @@ def gone_far(signals: Signals) -> list[str]:
     """Return how the policy left its reference by more than the gate allows, in words."""
     found = []
     most = DEFAULT_RULES["kl"].value or math.inf
-    kl = signals.measures.get("kl_token")
+    kl, chosen = signals.measures.get("kl_token"), signals.measures.get("chosen_logps")
+    # What was not measured at the last step is read of the last look, and of the last probe.
+    seen = signals.of_steps("sampled/kl_token", signals.looks)[-1:] if not kl or signals.measured_earlier else []
+    moved = signals.of_steps("heldout/chosen_moved", signals.probes)[-1:]
+    moved = moved if not chosen or signals.measured_earlier else []
     if kl and kl.at_end and kl.at_end.low > most:
         found.append(f"KL to the reference is {kl.at_end:.2f} nats a token on its own answers, over {most:g}")
-    elif (
-        (not kl or signals.measured_earlier)
-        and (seen := signals.of_steps("sampled/kl_token", signals.looks))
-        and seen[-1] > most
-    ):
-        found.append(f"KL to the reference is {seen[-1]:.2f} nats a token on its own answers, over {most:g}")
+    elif seen and seen[0] > most:
+        found.append(f"KL to the reference is {seen[0]:.2f} nats a token on its own answers, over {most:g}")
     least = -(DEFAULT_RULES["chosen"].margin or math.inf)
-    chosen = signals.measures.get("chosen_logps")
     if chosen and chosen.change and chosen.change.high < least:
         found.append(f"chosen completions lost {-chosen.change.value:.2f} nats a token, over {-least:g}")
-    elif (
-        (not chosen or signals.measured_earlier)
-        and (moved := signals.of_steps("heldout/chosen_moved", signals.probes))
-        and moved[-1] < least
-    ):
-        found.append(f"chosen completions lost {-moved[-1]:.2f} nats a token, over {-least:g}")
+    elif moved and moved[0] < least:
+        found.append(f"chosen completions lost {-moved[0]:.2f} nats a token, over {-least:g}")
     return found
 
 
