@@ -289,9 +289,14 @@ def named(run: tiebreak.Run) -> list[str]:
     return [one.cause for one in tiebreak.why(run).diagnoses]
 
 
+def place_of(world: World, name: str, seed: int) -> Path:
+    """Return where a run is kept."""
+    return world.folder / str(seed) / re.sub(r"\W+", "-", name)
+
+
 def provoke(world: World, name: str, seed: int) -> tiebreak.Run:
     """Return the run that a failure is planted in, or a healthy one; what is there is not trained again."""
-    out = world.folder / str(seed) / re.sub(r"\W+", "-", name)
+    out = place_of(world, name, seed)
     out.parent.mkdir(exist_ok=True)
     if out.exists():
         return tiebreak.Run(out)
@@ -331,6 +336,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path(__file__).parents[2] / "shared" / "models" / "stories260k")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--names", nargs="+", default=[*PLANTED, *HEALTHY])
+    parser.add_argument("--there", action="store_true", help="train nothing: name again what is there")
     parser.add_argument(
         "--page", action="store_true", help="write the table of all that is there into docs/diagnoses.md"
     )
@@ -338,6 +344,8 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     world, found = World(options.folder, options.model), {}
     for seed, name in itertools.product(options.seeds, options.names):
+        if options.there and not place_of(world, name, seed).exists():
+            continue
         found[name, seed] = named(provoke(world, name, seed))
         print(seed, name, "→", ", ".join(found[name, seed]) or "nothing", flush=True)
     made = table(found)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tiebreak.config import Config, DataConfig, JudgeConfig, ModelConfig, Section, build_config, load_config
 from tiebreak.config.foreign.translation import translated
-from tiebreak.config.loading import load_judge, load_stages
+from tiebreak.config.loading import load_judge
+from tiebreak.config.stages import load_stages
 from tiebreak.data.whole import PairFile, read_pairs
 from tiebreak.errors import TiebreakError
 from tiebreak.registry import REGISTRY, Event
