@@ -198,7 +198,7 @@ def _repeated(rows: list[Row], draw: random.Random) -> list[Row]:
 
 def _few_and_noisy(rows: list[Row], draw: random.Random) -> list[Row]:
     """Few pairs, a quarter of which are labelled wrongly: what can be learned of them is soon learned."""
-    return [turned(row) if draw.random() < 0.25 else row for row in rows[:80]]
+    return [turned(row) if draw.random() < 0.25 else row for row in rows[:180]]
 
 
 def _same_answer(rows: list[Row], draw: random.Random) -> list[Row]:
@@ -270,7 +270,11 @@ PLANTED: dict[str, Plant] = {
     "contradictory_labels": _of({"data.allow": ["contradiction"]}, change=_contradictory),
     "length_only": _of({}, change=_by_length),
     "duplicated_data": _of({}, change=_repeated),
-    "memorising": _of({"training.epochs": 16, "evaluation.probes": 8}, change=_few_and_noisy),
+    "memorising": _of(
+        {"training.epochs": 16, "evaluation.probes": 8, "loss.beta": 0.3, "data.heldout_share": 0.6},
+        "he or she",
+        _few_and_noisy,
+    ),
     "collapse": _of({"loss": "iterative_rpo", "training.epochs": 2}, change=_same_answer),
     "displacement": _of({"training.epochs": 5}, change=_alike),
     "eos_or_masks": _cut_off,
