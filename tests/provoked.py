@@ -282,8 +282,8 @@ PLANTED: dict[str, Plant] = {
     "never_tuned": lambda world, seed, out: _of({"model.name": str(world.stories)})(world, seed, out),
 }
 SEEDS = (0, 1, 2, 3, 4)
-"""Thresholds were written with an eye on the first of them; the others were looked at when all was written."""
-LOOKED_AT = 1
+"""Thresholds were written with an eye on the first two of them; the others were looked at when all was written."""
+LOOKED_AT = 2
 PAGE = Path(__file__).parents[1] / "docs" / "diagnoses.md"
 MARKED = r"(<!-- made: provoked -->\n).*?(\n<!-- end: provoked -->)"
 

@@ -180,6 +180,11 @@ def test_what_looks_untuned_but_ends_its_answers_is_not():
     assert named(replace(PLANTED["never_tuned"], measures=HEALTHY.measures)) == []
 
 
+def test_what_had_been_learned_and_was_lost_is_not_shuffled():
+    won = [probe(0, 0.693), probe(2, 0.6) | {"heldout/rewards/accuracies": 0.7}, probe(4, 0.9)]
+    assert named(replace(PLANTED["shuffled_labels"], probes=won)) == []
+
+
 def test_answers_that_have_no_room_to_end_say_nothing_of_ends():
     assert named(replace(PLANTED["eos_or_masks"], settings=replace(SETTINGS, max_new_tokens=12))) == []
 

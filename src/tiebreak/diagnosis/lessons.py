@@ -6,7 +6,7 @@ import re
 from statistics import fmean, median
 
 from tiebreak.diagnosis.cause import Finding
-from tiebreak.diagnosis.signals import Mean, Signals
+from tiebreak.diagnosis.signals import Mean, Measure, Signals
 from tiebreak.diagnosis.strides import MOVED, best_probe, garbled, gone_far
 
 CONTRADICTED = 0.1
@@ -103,7 +103,12 @@ def shuffled_labels(signals: Signals) -> Finding | None:
         return None
     share, typical = accuracy.share, median(map(abs, gaps.after))
     surface = signals.by_surface
-    if typical < MOVED or not (share.low <= 0.5 and share.high < ODDS) or (surface and surface.low > 0.5):
+    if (
+        _had_learned(signals, accuracy)
+        or typical < MOVED
+        or not (share.low <= 0.5 and share.high < ODDS)
+        or (surface and surface.low > 0.5)
+    ):
         return None
     evidence = [f"pairs moved: half of them by more than {typical:.2g} nats"]
     trained = signals.of_steps("rewards/accuracies", signals.epoch(-1))
@@ -120,6 +125,17 @@ def shuffled_labels(signals: Signals) -> Finding | None:
         "read ten pairs and label them yourself: where you cannot tell, nobody can; check the columns that "
         "data.columns names, and how tiebreak check reads the first record",
     )
+
+
+def _had_learned(signals: Signals, accuracy: Measure) -> bool:
+    """Whether held-out pairs were won more often than by chance where their loss was lowest, whatever came later.
+
+    Two standard errors, those of the end; the probe is chosen by loss, so that its accuracy is not the luckiest one.
+    """
+    probes = [row for row in signals.probes if row["step"] > 0]
+    best = min(probes, key=lambda row: float(row["heldout/loss"]), default={})
+    won = signals.of_steps("heldout/rewards/accuracies", [best])
+    return bool(won and accuracy.at_end and won[0] - 2 * accuracy.at_end.error > 0.5)
 
 
 def duplicated_data(signals: Signals) -> Finding | None:
