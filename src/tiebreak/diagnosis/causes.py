@@ -139,7 +139,8 @@ CAUSES = (
         "Shuffled labels",
         "Labels that follow nothing: training pairs can be learned by heart, and nothing holds for others.",
         "Pairs moved, yet held-out accuracy is one half within its interval, and the interval leaves out two thirds; "
-        "nor was it above one half (two standard errors) at the probe of the lowest loss; nor does the doctor's surface model do better than chance.",
+        "nor was it above one half (two standard errors) at the probe of the lowest loss; nor does the doctor's "
+        "surface model do better than chance.",
         "Read ten pairs and label them; check `data.columns`.",
         lessons.shuffled_labels,
         ("memorising", "displacement"),
