@@ -48,6 +48,7 @@ __all__ = [
     "sweep",
     "train",
     "watch",
+    "why",
 ]
 
 

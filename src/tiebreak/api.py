@@ -10,22 +10,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tiebreak.config import (
-    Config,
-    DataConfig,
-    JudgeConfig,
-    ModelConfig,
-    Section,
-    build_config,
-    load_config,
-    load_judge,
-    load_stages,
-)
+from tiebreak.config import Config, DataConfig, JudgeConfig, ModelConfig, Section, build_config, load_config
 from tiebreak.config.foreign.translation import translated
 from tiebreak.config.given import BUNDLED_SETTINGS
 from tiebreak.config.given import data as _data
 from tiebreak.config.given import model as _model
 from tiebreak.config.given import settings as _settings
+from tiebreak.config.loading import load_judge
+from tiebreak.config.stages import load_stages
 from tiebreak.data.whole import PairFile, read_pairs
 from tiebreak.errors import TiebreakError
 from tiebreak.registry import REGISTRY, Event
@@ -49,11 +41,12 @@ if TYPE_CHECKING:
     from tiebreak.verbs.losses import Described
     from tiebreak.verbs.promote import Promotion
     from tiebreak.verbs.watch import Watched
+    from tiebreak.verbs.why import Why
 
 __all__ = [
     "Config", "DataConfig", "PairFile", "Run", "TiebreakError", "chat", "check", "clean", "compare",
     "convert", "evaluate", "export", "gate", "history", "init", "judge", "load_config", "losses", "objective",
-    "open_run", "plan", "promote", "read_pairs", "report", "rollback", "sweep", "train", "watch",
+    "open_run", "plan", "promote", "read_pairs", "report", "rollback", "sweep", "train", "watch", "why",
 ]  # fmt: skip
 
 __version__ = metadata.version("tiebreak")
@@ -106,6 +99,13 @@ def plan(
     from tiebreak.verbs import plan as verb
 
     return verb.plan(_settings(config, overrides), _progress(quiet))
+
+
+def why(run: Run | str | Path) -> Why:
+    """Return what is wrong with a run, done, at work, cut off or damaged: each cause with evidence and what to do."""
+    from tiebreak.verbs import why as verb
+
+    return verb.why(run if isinstance(run, Run) else Run(run))
 
 
 def evaluate(

@@ -93,6 +93,8 @@ class Run:
     """One line for each measure, with its value of every item before and after: what the gate decides on."""
     capability_file = _Place("capability.json")
     """The capability card: each measure before, during and after, and the rules that it is held against."""
+    diagnoses_file = _Place("diagnoses.json")
+    """What is wrong with the run, by name, with evidence and what to do."""
     report_file = _Place("report.html")
     """All of it on one page."""
 
@@ -120,7 +122,7 @@ class Run:
     def measured_files(self) -> tuple[Path, ...]:
         """What an evaluation writes, the last of them last."""
         answers = self.samples_file, self.draws_file, self.judgements_file, self.tasks_file
-        return self.evidence_file, *answers, self.measures_file, self.evaluation_file
+        return self.diagnoses_file, self.evidence_file, *answers, self.measures_file, self.evaluation_file
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -285,13 +287,6 @@ class Run:
         faults.point("keep:seals")
         if self.is_sealed:
             self.update_manifest(files=self._seals.taken(self._seals.coming), being_written={})
-
-
-def refuse_changed(config: str | Path | None) -> None:
-    """Raise RunError where a file of settings is that of a run, and is not what the run wrote."""
-    run = Run(Path(config).parent) if config is not None else None
-    if run and Path(str(config)) == run.config_file and run.manifest_file.exists():
-        run.verify(run.config_file)
 
 
 def open_run(path: str | Path) -> Run:

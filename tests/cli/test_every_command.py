@@ -34,6 +34,7 @@ GOOD = {
     "history": ["--to", "{registry}"],
     "compare": ["{run}", "{passing}"],
     "watch": ["{run}"],
+    "why": ["{run}"],
 }
 BAD = {
     "train": ["none.yaml"],
@@ -56,6 +57,7 @@ BAD = {
     "history": ["--to", "none"],
     "compare": ["none", "nobody"],
     "watch": ["none"],
+    "why": ["none"],
 }
 COMMANDS = [one.name or one.callback.__name__ for one in app.registered_commands]
 
@@ -97,8 +99,8 @@ def test_every_command_has_json_and_quiet(cli, command):
 def test_a_good_end_is_the_result_and_nothing_else(cli, places, command, flag):
     words = [word.format(**places) for word in GOOD[command]]
     code, out, err = cli(command, *words, flag)
-    # A verdict is a result, too.
-    assert code in ((0, 3, 4) if command in ("gate", "watch") else (0,)), err
+    # A verdict is a result, too, and so is what is wrong with a run.
+    assert code in ((0, 3, 4) if command in ("gate", "watch", "why") else (0,)), err
     assert "Traceback" not in out + err
     if flag == "--json":
         assert "exit_code" not in json.loads(out)

@@ -6,6 +6,7 @@ registry      the commands about promoted models               losses      the c
 sweep         the command that tries settings
 conversation  the command chat, line by line                   completion  what Tab offers
 compare       the command that sets runs side by side         watch       the command that follows a run
+why           the command that names causes
 process       what the process is set to before a library is loaded
 ends          how a command ends: one line and an exit code, whatever happened
 """

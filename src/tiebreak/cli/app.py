@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 import tiebreak
 from tiebreak import faults
-from tiebreak.cli import compare, data, gate, judge, losses, registry, sweep, watch
+from tiebreak.cli import compare, data, gate, judge, losses, registry, sweep, watch, why
 from tiebreak.cli.completion import run_folders, settings
 from tiebreak.cli.conversation import Session
 from tiebreak.cli.data import Json, Quiet, RunPath, examples
@@ -24,7 +24,8 @@ from tiebreak.cli.process import prepare_to_compute
 from tiebreak.config import describe_config, dump_config, load_config, load_stages, quoted
 from tiebreak.errors import EXIT_INTERRUPTED, DataError
 from tiebreak.reporting import console
-from tiebreak.runs import Run, open_run, refuse_changed
+from tiebreak.runs import Run, open_run
+from tiebreak.training.resumption import refuse_changed
 
 app = typer.Typer(
     name="tiebreak",
@@ -99,6 +100,8 @@ def train(
         for name, one in [*runs.items()][:-1]:
             console.print_text(f"{name} ({one.path}): {str(one.verdict).upper()}: {one.evaluation['reason']}\n")
         console.print_evaluation(run.evaluation, run.samples)
+        for cause in tiebreak.why(run).diagnoses:
+            console.print_text("\n" + "\n".join(cause.lines()))
         console.print_text(
             f"\nreport: {quoted(str(run.report_file))}\nnext:   tiebreak export {quoted(str(run.path))} --out my-model"
         )
@@ -112,6 +115,7 @@ losses.register(app)
 registry.register(app)
 sweep.register(app)
 watch.register(app)
+why.register(app)
 
 
 @app.command(epilog=examples("tiebreak plan my.yaml", "tiebreak plan my.yaml --set data.max_length=4096 --json"))

@@ -17,8 +17,6 @@ from tiebreak.reporting.numbers import is_number
 from tiebreak.runs import DONE, RUNNING, SCHEMA, Run
 
 Rows = Sequence[Mapping[str, Any]]
-LOOKS, DIAGNOSES = "looks", "diagnoses.json"
-"""What the policy said on the way, a file for each look; what was wrong, named with its evidence."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +120,11 @@ def _metrics(run: Run) -> Rows:
 
 def diagnosed(run: Run) -> Sequence[Mapping[str, Any]] | None:
     """Return what was named as wrong with a run; None where nobody looked."""
-    file = run.path / DIAGNOSES
+    file = run.diagnoses_file
     run.verify(file)
     return [dict(one) for one in read_json_object(file)["diagnoses"]] if file.exists() else None
 
 
 def _looks(run: Run) -> list[tuple[int, Rows]]:
-    found = (run.path / LOOKS).glob("step-*.jsonl")
+    found = run.looks_folder.glob("step-*.jsonl")
     return sorted(((int(path.stem.removeprefix("step-")), run.rows(path)) for path in found), key=lambda look: look[0])

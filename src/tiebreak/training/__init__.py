@@ -8,7 +8,7 @@ opening        what a run stands on, its first files         preamble       what
 resumption     whether an attempt may go on                  trained        policy and reference, as a run left them
 budget         tokens in memory at once                      parts          what a checkpoint is made of
 pace           how long it takes, and a machine too busy    waiting        how threads wait for each other
-choosing       which checkpoint becomes the policy
+choosing       which checkpoint becomes the policy          diagnosing     what is wrong, said when it shows
 attempt        load, train, save, measure           settled      settings, proven before anything is read
 company        what runs of a campaign share
 """

@@ -10,21 +10,24 @@ from typing import Any
 
 from tiebreak import faults, files, runs
 from tiebreak.config import Config
+from tiebreak.diagnosis.live import Live
+from tiebreak.diagnosis.reading import settings_of
 from tiebreak.doctor.report import AuditReport
 from tiebreak.engine.memory import peak_memory_bytes
 from tiebreak.engine.ranks import Alone, Ranks
 from tiebreak.errors import Preempted, RunError, one_line
-from tiebreak.evaluation.heldout import Probe
+from tiebreak.evaluation.heldout import Probe, probe_steps
 from tiebreak.evaluation.looking import Looks
 from tiebreak.evaluation.stopping import Stopping
 from tiebreak.evaluation.thumbs import held_out
 from tiebreak.maths.objectives import Objective
-from tiebreak.progress import Noting, Progress
+from tiebreak.progress import Noting
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.secrecy import masked
 from tiebreak.training.checkpoint import Checkpoints
 from tiebreak.training.choosing import Artefact, choose
 from tiebreak.training.company import Company
+from tiebreak.training.diagnosing import Diagnosing
 from tiebreak.training.loop import Course, Outcome
 from tiebreak.training.loop import train as train_policy
 from tiebreak.training.opening import Ready, begin, made_ready, now, versions
@@ -126,8 +129,16 @@ def _note(run: Run, progress: Noting, **facts: Any) -> None:
     run.update_manifest(warnings=told, **facts)
 
 
+def _diagnosing(run: Run, config: Config, ready: Ready, progress: Noting, total: int) -> Diagnosing:
+    """Return who says what is wrong as soon as it shows, after every probe and look."""
+    settings = settings_of(config.loss, config.adapter, config.training, config.evaluation)
+    live = Live(settings, ready.audit.as_dict(), lambda: progress.warnings, progress.warn)
+    looked_at = (config.evaluation.probes, config.signals.looks)
+    return Diagnosing(run, live, {0}.union(*(probe_steps(total, num) for num in looked_at if num)))
+
+
 def _trained(
-    run: Run, config: Config, ready: Ready, ranks: Ranks, stop: Stop, progress: Progress, company: Company
+    run: Run, config: Config, ready: Ready, ranks: Ranks, stop: Stop, progress: Noting, company: Company
 ) -> tuple[Outcome, Artefact]:
     """Train from the newest whole checkpoint on, watched on the way; the policy then has the weights that it keeps."""
     policy, reference, budget = ready.loaded.policy, ready.loaded.reference, ready.loaded.budget
@@ -159,7 +170,7 @@ def _trained(
             rate=config.learning_rate,
             budget=budget,
             ranks=ranks,
-            watchers=[*company.watchers, looks, stopping],
+            watchers=[*company.watchers, looks, stopping, _diagnosing(run, config, ready, progress, total)],
             recorder=recorder,
             checkpoints=checkpoints,
             asked=ready.asked_ahead(objective),

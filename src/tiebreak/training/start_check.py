@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 
+from tiebreak.diagnosis.harms import NEVER_TUNED
 from tiebreak.engine.comparison import compared
 from tiebreak.engine.model import Model
 from tiebreak.engine.noise import evaluation_mode
@@ -26,13 +27,10 @@ PRECISION = {torch.float32: 1e-6, torch.bfloat16: 4e-3}
 bit for bit on a CPU; an adapter's detour through zero and bf16 kernels cost a little."""
 
 
-_NEVER_TUNED = "it looks like a base model that was never tuned to answer"
-
-
 def has_told(run: Run) -> bool:
     """Whether a run was warned that its model does not end answers."""
     with as_a_run_writes(run.path):
-        return any(_NEVER_TUNED in one["text"] for one in run.manifest.get("warnings", ()))
+        return any(NEVER_TUNED in one["text"] for one in run.manifest.get("warnings", ()))
 
 
 def check_start(
@@ -97,7 +95,7 @@ def untuned(tokens: TokenLogps, vocabulary: int) -> str | None:
         return None
     return (
         f"where completions end, the model gives its EOS a probability of {math.exp(ends):.1g}, less than to a token "
-        f"drawn blindly: {_NEVER_TUNED}; train it on answers first "
+        f"drawn blindly: {NEVER_TUNED}; train it on answers first "
         "(stages: sft before dpo, docs/stages.md), or name the template that it was tuned with as model.chat_template"
     )
 

@@ -9,6 +9,7 @@ gate         the verdict again, and what it would take        judge     a judge'
 losses       which objectives there are                       promote   a run that passes becomes current
 rollback     the version before becomes current again         history   what became current, when and why
 compare      runs side by side, also across months            watch     where a run stands, from another terminal
+why          what is wrong with a run, by name
 """
 
 import os

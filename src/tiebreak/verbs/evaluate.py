@@ -41,6 +41,7 @@ from tiebreak.training.parts import Weights
 from tiebreak.training.resumption import flat
 from tiebreak.training.trained import Loaded, heldout_pairs, load, load_trained, measure_trained, own_side
 from tiebreak.verbs.gate import recorded_overrides
+from tiebreak.verbs.why import write_diagnoses
 
 
 def evaluate(
@@ -83,9 +84,8 @@ def evaluate(
         finished = told.get("num_steps_done") == told.get("num_steps") is not None or bool(told.get("stopped"))
         status = {"status": runs.DONE, "error": None} if finished else {}
         with as_a_run_writes(run.path):
-            run.update_manifest(
-                verdict=measured.evaluation["verdict"], overridden=measured.evaluation["overridden"], **status
-            )
+            run.update_manifest(**{key: measured.evaluation[key] for key in ("verdict", "overridden")}, **status)
+        write_diagnoses(run)
         write_report(run)
     return measured.evaluation
 

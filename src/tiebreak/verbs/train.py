@@ -21,6 +21,7 @@ from tiebreak.training.company import Company
 from tiebreak.training.preemption import listening
 from tiebreak.training.resumption import Resume, already_done, asked_for
 from tiebreak.training.settled import check_settings
+from tiebreak.verbs.why import write_diagnoses
 
 
 def train(
@@ -66,5 +67,6 @@ def train(
 
         attempt(run, config, examined, stop, progress, began, resume=resume, accept=accept, company=company)
         faults.point("report")
+        write_diagnoses(run)
         write_report(run)
     return run

@@ -209,7 +209,7 @@ def _quiet(run: Run) -> float | None:
 def _diagnosis(run: Run) -> str | None:
     """Return the last of what was diagnosed, where anything was."""
     with contextlib.suppress(TiebreakError, OSError, LookupError, TypeError, ValueError):
-        file = run.path / "diagnoses.json"
+        file = run.diagnoses_file
         if file.is_file():
             found = json.loads(file.read_text(encoding="utf-8"))["diagnoses"]
             return one_line(f"{found[-1]['title']}: {found[-1]['says']}") if found else None

@@ -56,6 +56,12 @@ class Loss(Section):
     compares_distributions: ClassVar[bool] = False
     """Whether it compares whole distributions of policy and reference: the reference is then asked in every step."""
 
+    pulls_by_beta: ClassVar[bool] = False
+    """Whether its rewards are beta times the log-ratio of a whole completion (nats) to a reference."""
+
+    learns_bad: ClassVar[bool] = True
+    """Whether it learns from bad completions, too: not where good ones are imitated."""
+
     @property
     def learns_apart(self) -> bool:
         """Whether it learns from each completion on its own, and not from pairs."""
@@ -131,6 +137,8 @@ class OfSums(WithBeta, OfPairs):
     only where both sides of the gap have the same factor does β log Z(x) cancel.
     """
 
+    pulls_by_beta = True
+
     length_desensitised: Annotated[float | None, Safe(0.2, 1)] = Field(
         None, ge=0, le=1, description="Weight of tokens beyond the length of the pair's shorter completion (LD-DPO)."
     )
@@ -193,6 +201,7 @@ class Apart(WithBeta):
     """The settings of an objective of completions that were judged one at a time, good or bad."""
 
     learns_from = "completions"
+    pulls_by_beta = True
 
     @property
     def facts(self) -> tuple[str, ...]:

@@ -84,6 +84,7 @@ class Simper(OfPairs):
 class Sft(Loss):
     """Likelihood of the chosen completions alone."""
 
+    learns_bad = False
     name: Literal["sft"] = "sft"
     length: Literal["mean", "sum"] = length("mean")
 

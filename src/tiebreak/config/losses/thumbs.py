@@ -40,6 +40,7 @@ class SftUnpaired(Loss):
     """Likelihood of completions that are worth imitating: demonstrations, or good ones."""
 
     learns_from = "good completions"
+    learns_bad = False
     name: Literal["sft_unpaired"] = "sft_unpaired"
     length: Literal["mean", "sum"] = length("mean")
 

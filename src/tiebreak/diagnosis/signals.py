@@ -1,0 +1,192 @@
+"""What a diagnosis is read from: settings, steps, probes, what the doctor found, what was measured at the end.
+
+Pure values; where they come from is known to `reading`. Parts that are not known are empty, and what they would have
+shown is not judged.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tiebreak.maths.intervals import Share, clustered_share
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean and its standard error, robust to several items of one prompt."""
+
+    value: float
+    error: float
+    num: int
+
+    @staticmethod
+    def of(values: Sequence[float], prompts: Sequence[str]) -> Mean | None:
+        """Return the mean of the values that are numbers; None where fewer than two prompts have one."""
+        kept = [(value, prompt) for value, prompt in zip(values, prompts, strict=True) if math.isfinite(value)]
+        _, index = np.unique([prompt for _, prompt in kept], return_inverse=True)
+        if len(kept) == 0 or (num := int(index.max()) + 1) < 2:
+            return None
+        numbers = np.array([value for value, _ in kept])
+        mean = float(numbers.mean())
+        sums = np.bincount(index, weights=numbers - mean)
+        return Mean(mean, float(np.sqrt(num / (num - 1) * (sums @ sums)) / len(kept)), len(kept))
+
+    @property
+    def low(self) -> float:
+        """Lower end of the 95 % interval."""
+        return self.value - 1.96 * self.error
+
+    @property
+    def high(self) -> float:
+        """Upper end of it."""
+        return self.value + 1.96 * self.error
+
+    def __format__(self, form: str) -> str:
+        """As a reader takes it: the mean with its interval."""
+        return f"{self.value:{form}} ({self.low:{form}} … {self.high:{form}})"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measure of the end: a value of each item before and after, and the prompt that each belongs to."""
+
+    prompts: Sequence[str]
+    before: Sequence[float]
+    after: Sequence[float]
+
+    @functools.cached_property
+    def at_start(self) -> Mean | None:
+        """The mean before training."""
+        return Mean.of(self.before, self.prompts)
+
+    @functools.cached_property
+    def at_end(self) -> Mean | None:
+        """The mean after it."""
+        return Mean.of(self.after, self.prompts)
+
+    @functools.cached_property
+    def change(self) -> Mean | None:
+        """After less before, of the same items."""
+        return Mean.of([b - a for a, b in zip(self.before, self.after, strict=True)], self.prompts)
+
+    @functools.cached_property
+    def share(self) -> Share | None:
+        """The mean after training of what lies in 0..1, with an interval that holds where all are alike."""
+        values = np.array(self.after, dtype=np.float64)
+        if not len(values) or not np.isfinite(values).all():
+            return None
+        return clustered_share(values, np.array(self.prompts))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the doctor found of one kind."""
+
+    count: int
+    share: float
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Pull:
+    """The value of beta, and both ends of where it is known to work."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was asked for, as far as a diagnosis depends on it."""
+
+    objective: str
+    learning_rate: float
+    usual_rate: float
+    """The default of what is trained: an adapter, or all weights."""
+    epochs: int
+    beta: Pull | None
+    """Where a reward is beta times a log-ratio of a whole completion."""
+    max_new_tokens: int
+    """Most tokens of an answer that is measured."""
+    rule: tuple[str, str] | None
+    """Name and pattern of the rule that measures answers."""
+    learns_bad: bool = True
+    """Whether it learns from bad completions, too: not where demonstrations are imitated."""
+
+
+@dataclass(frozen=True)
+class Signals:
+    """All that is read of one run."""
+
+    status: str | None = None
+    error: str | None = None
+    at_work: bool = False
+    """Whether a process holds the run's folder now."""
+    num_steps: int | None = None
+    """Of the whole run, where that is known."""
+    artefact_step: int | None = None
+    """The step whose weights became the policy, and were measured; None where that is the last one."""
+    settings: Settings | None = None
+    steps: Sequence[Row] = ()
+    probes: Sequence[Row] = ()
+    looks: Sequence[Row] = ()
+    """What was seen of answers on the way."""
+    rollbacks: Sequence[Row] = ()
+    """Times that a loss was not finite and training went back."""
+    found: Mapping[str, Found] = field(default_factory=dict)
+    """What the doctor found, by its code."""
+    by_length: Share | None = None
+    """How often length alone finds the chosen side."""
+    by_surface: Share | None = None
+    """How often all superficial features together do."""
+    measures: Mapping[str, Measure] = field(default_factory=dict)
+    evidence: Sequence[Row] = ()
+    """A row for each held-out pair."""
+    texts: Sequence[tuple[str, str, str]] = ()
+    """Prompt, chosen and rejected of each held-out pair."""
+    warnings: Sequence[str] = ()
+    unknown: Sequence[str] = ()
+    """Parts that cannot be read, each with the reason."""
+    unmeasured: Sequence[str] = ()
+    """Parts that are not there because the run is not at its end, or was not asked for them."""
+
+    @property
+    def last_step(self) -> int:
+        """The last step that was taken."""
+        return max((int(row["step"]) for row in (*self.steps, *self.probes)), default=0)
+
+    @property
+    def measured_earlier(self) -> bool:
+        """Whether what was measured at the end is an earlier checkpoint, so that looks alone saw the last steps."""
+        return self.artefact_step is not None and self.artefact_step < self.last_step
+
+    @property
+    def sees_ends(self) -> bool:
+        """Whether answers have room to end where completions do: else one that does not end says nothing."""
+        lengths = sorted(float(row["chosen_num_tokens"]) for row in self.evidence)
+        most = self.settings.max_new_tokens if self.settings else 0
+        return bool(lengths) and lengths[int(0.95 * (len(lengths) - 1))] <= most
+
+    def of_steps(self, key: str, rows: Sequence[Row] | None = None) -> list[float]:
+        """Return a number of every step that has it."""
+        return [float(row[key]) for row in (self.steps if rows is None else rows) if is_number(row.get(key))]
+
+    def epoch(self, number: int) -> list[Row]:
+        """Return the steps of one pass over the data; counted from the end where it is below zero."""
+        numbers = sorted({int(row.get("epoch", 1)) for row in self.steps})
+        wanted = numbers[number] if -len(numbers) <= number < len(numbers) else None
+        return [row for row in self.steps if int(row.get("epoch", 1)) == wanted]
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,206 @@
+"""How far the weights were moved: learning rate and beta, too high and too low.
+
+What "too far" is stands in the default rules of the gate, where each number has its reason.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import fmean, median
+
+from tiebreak.config.gate import DEFAULT_RULES
+from tiebreak.diagnosis.cause import Finding
+from tiebreak.diagnosis.signals import Signals
+
+MOVED = DEFAULT_RULES["moved"].value or 0.0
+"""Nats by which rounding alone moves a gap."""
+SETTLED = 4.0
+"""A margin at which a pair's slope is σ(−4) = 1.8 % of what it learns from at the start (half)."""
+
+
+def rate_too_high(signals: Signals) -> Finding | None:
+    """A loss that is no number; or a policy that went far and whose answers are broken."""
+    settings = signals.settings
+    if settings is None or beta_too_low(signals) or too_many_passes(signals):
+        return None
+    lower = f"training.learning_rate: {_round(settings.learning_rate / 10)}, a tenth of {settings.learning_rate:g}"
+    if signals.rollbacks or _is_not_finite(signals.error):
+        step = signals.last_step
+        went = f"training went back {len(signals.rollbacks)} times" if signals.rollbacks else f"{signals.error}"
+        return Finding(f"a loss or gradient was no longer a number (step {step})", (went,), f"set {lower}", step)
+    far, broken = gone_far(signals), garbled(signals)
+    if not (far and broken):
+        return None
+    best = best_probe(signals)
+    back = f"; of this run, step {best} was the best that was probed" if best else ""
+    return Finding(
+        f"at a rate of {settings.learning_rate:g} the policy left its reference and its answers broke: {broken[0]}",
+        (*far, *broken[1:], *_norms(signals)),
+        f"set {lower}, with the same data{back}",
+        first_garbled(signals) or best,
+    )
+
+
+def rate_too_low(signals: Signals) -> Finding | None:
+    """No pair moved by more than what rounding moves it by."""
+    settings, gaps = signals.settings, signals.measures.get("logratio_gap")
+    if settings is None or gaps is None or gaps.at_end is None or beta_too_high(signals):
+        return None
+    typical = median(map(abs, gaps.after))
+    # On the whole and pair by pair: labels that contradict each other move single pairs far, and their mean not.
+    if gaps.at_end.high >= MOVED or typical >= MOVED:
+        return None
+    losses = signals.of_steps("loss")
+    evidence = [f"the gap between chosen and rejected grew by {gaps.at_end:.3g} nats; rounding alone moves it by 0.03"]
+    if losses:
+        evidence.append(f"the loss went from {losses[0]:.4f} to {fmean(losses[-len(losses) // 5 or -1 :]):.4f}")
+    if same := signals.measures.get("answers/unchanged"):
+        evidence.append(f"{fmean(same.after):.0%} of the answers are the same letter for letter")
+    usual = max(10 * settings.learning_rate, min(settings.usual_rate, 1000 * settings.learning_rate))
+    return Finding(
+        f"after {signals.last_step} steps at a rate of {settings.learning_rate:g} half of all pairs moved by less than "
+        f"{max(typical, 1e-6):.2g} nats",
+        tuple(evidence),
+        f"set training.learning_rate: {_round(usual)}; where that is still too little, ten times as much, or more "
+        "epochs",
+    )
+
+
+def beta_too_low(signals: Signals) -> Finding | None:
+    """A beta below its range, a policy that went far, and a loss that does not feel it."""
+    settings = signals.settings
+    if settings is None or settings.beta is None or settings.beta.value >= settings.beta.low:
+        return None
+    beta, far = settings.beta, gone_far(signals)
+    margin = _margin(signals)
+    # A margin below 1: where the policy went, the loss still asks for more at over half of its first slope.
+    if not far or margin is None or margin >= 1:
+        return None
+    gap = margin / beta.value
+    return Finding(
+        f"with loss.beta {beta.value:g} nothing holds the policy: chosen and rejected are {gap:.0f} nats apart, and "
+        f"the margin that the loss sees is {margin:.3f}",
+        (*far, *garbled(signals), _loss_still(signals)),
+        f"set loss.beta: {_round(max(beta.low, 10 * beta.low if beta.low * 10 <= beta.high else beta.low))}, within "
+        f"{beta.low:g} to {beta.high:g}",
+        best_probe(signals),
+    )
+
+
+def beta_too_high(signals: Signals) -> Finding | None:
+    """A beta above its range: pairs are settled after a gap that no reader would notice, right or wrong."""
+    settings, gaps = signals.settings, signals.measures.get("logratio_gap")
+    if settings is None or settings.beta is None or settings.beta.value <= settings.beta.high or gaps is None:
+        return None
+    beta = settings.beta
+    settled = fmean(beta.value * abs(gap) > SETTLED for gap in gaps.after)
+    typical = median(map(abs, gaps.after))
+    # Half of the pairs have no slope any more at a gap that the highest beta known to work would still learn from.
+    if settled < 0.5 or beta.high * typical > SETTLED:
+        return None
+    wrong = fmean(gap < 0 for gap in gaps.after)
+    return Finding(
+        f"with loss.beta {beta.value:g} a gap of {SETTLED / beta.value:.2g} nats settles a pair, and {settled:.0%} are "
+        f"settled: half of all pairs moved by less than {typical:.2g} nats",
+        (f"{wrong:.0%} of the held-out pairs are settled the wrong way or lean to it", _loss_still(signals)),
+        f"set loss.beta: {_round(beta.high / 5)}, within {beta.low:g} to {beta.high:g}",
+    )
+
+
+def gone_far(signals: Signals) -> list[str]:
+    """Return how the policy left its reference by more than the gate allows, in words."""
+    found = []
+    most = DEFAULT_RULES["kl"].value or math.inf
+    kl, chosen = signals.measures.get("kl_token"), signals.measures.get("chosen_logps")
+    # What was not measured at the last step is read of the last look, and of the last probe.
+    seen = signals.of_steps("sampled/kl_token", signals.looks)[-1:] if not kl or signals.measured_earlier else []
+    moved = signals.of_steps("heldout/chosen_moved", signals.probes)[-1:]
+    moved = moved if not chosen or signals.measured_earlier else []
+    if kl and kl.at_end and kl.at_end.low > most:
+        found.append(f"KL to the reference is {kl.at_end:.2f} nats a token on its own answers, over {most:g}")
+    elif seen and seen[0] > most:
+        found.append(f"KL to the reference is {seen[0]:.2f} nats a token on its own answers, over {most:g}")
+    least = -(DEFAULT_RULES["chosen"].margin or math.inf)
+    if chosen and chosen.change and chosen.change.high < least:
+        found.append(f"chosen completions lost {-chosen.change.value:.2f} nats a token, over {-least:g}")
+    elif moved and moved[0] < least:
+        found.append(f"chosen completions lost {-moved[0]:.2f} nats a token, over {-least:g}")
+    return found
+
+
+def garbled(signals: Signals) -> list[str]:
+    """Return how the answers broke by more than the gate allows, in words."""
+    found = []
+    for key, rule, says in (
+        ("answers/repetition", "repetition", "repeated parts of an answer"),
+        ("answers/unfinished", "unfinished", "answers that do not end by themselves"),
+    ):
+        measure, most = signals.measures.get(key), DEFAULT_RULES[rule].margin or math.inf
+        if rule == "unfinished" and not signals.sees_ends:
+            continue
+        if measure and measure.change and measure.at_start and measure.at_end and measure.change.low > most:
+            found.append(f"{says} went from {measure.at_start.value:.0%} to {measure.at_end.value:.0%}")
+    unmeasured = "answers/repetition" not in signals.measures or signals.measured_earlier
+    if unmeasured and not found and first_garbled(signals):
+        seen = signals.of_steps("sampled/repetition", signals.looks)
+        found.append(f"repeated parts of a sampled answer went from {seen[0]:.0%} to {seen[-1]:.0%}")
+    return found
+
+
+def first_garbled(signals: Signals) -> int | None:
+    """Return the step of the first look at which answers repeat themselves more than at the start."""
+    most = DEFAULT_RULES["repetition"].margin or math.inf
+    begun = None
+    for row in signals.looks:
+        before = row.get("sampled/before/repetition", begun)
+        begun = row["sampled/repetition"] if before is None else before
+        if row["sampled/repetition"] > begun + most:
+            return int(row["step"])
+    return None
+
+
+def best_probe(signals: Signals) -> int | None:
+    """Return the step at which held-out loss was lowest; None where it was the last, or none was probed."""
+    probes = [row for row in signals.probes if row["step"] > 0]
+    if not probes:
+        return None
+    best = min(probes, key=lambda row: float(row["heldout/loss"]))
+    return None if best is probes[-1] else int(best["step"])
+
+
+def too_many_passes(signals: Signals) -> bool:
+    """Whether held-out loss fell through the first pass, and rose above its start since: steps were not too long, but
+    too many."""
+    best, first = best_probe(signals), signals.epoch(0)
+    last = [float(row["heldout/loss"]) for row in signals.probes][-1:]
+    begun = signals.of_steps("heldout/loss", signals.probes)[:1]
+    return bool(best and first and best >= first[-1]["step"] and begun and last and last[0] > begun[0])
+
+
+def _is_not_finite(error: str | None) -> bool:
+    """Whether what ended a run is a number that training made, and not one that was there before the first step."""
+    return bool(error) and "not finite" in str(error) and "before the first step" not in str(error)
+
+
+def _margin(signals: Signals) -> float | None:
+    measure = signals.measures.get("margin")
+    if measure and measure.at_end:
+        return measure.at_end.value
+    probed = signals.of_steps("heldout/rewards/margins", signals.probes)
+    return probed[-1] if probed else None
+
+
+def _loss_still(signals: Signals) -> str:
+    losses = signals.of_steps("heldout/loss", signals.probes)
+    return (
+        f"held-out loss: {losses[0]:.4f} before the first step, {losses[-1]:.4f} at the end" if losses else "no probe"
+    )
+
+
+def _norms(signals: Signals) -> list[str]:
+    norms = signals.of_steps("grad_norm")
+    return [f"gradient norm: {norms[0]:.3g} in the first step, at most {max(norms):.3g}"] if norms else []
+
+
+def _round(value: float) -> str:
+    return f"{value:.1g}"

@@ -1,0 +1,228 @@
+"""The table of causes on signals that are written by hand: what names each, and what just does not."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from tiebreak.diagnosis.cause import Cause, Finding, diagnosed
+from tiebreak.diagnosis.causes import CAUSES, diagnoses
+from tiebreak.diagnosis.harms import NEVER_TUNED
+from tiebreak.diagnosis.signals import Found, Mean, Measure, Pull, Settings, Signals
+from tiebreak.maths.intervals import Share
+
+NUM = 60
+PROMPTS = [f"prompt{index}" for index in range(NUM)]
+SETTINGS = Settings("dpo", 1e-5, 1e-5, 2, Pull(0.1, 0.01, 0.5), 64, ("polite", "please"))
+
+
+def measure(before, after):
+    wide = lambda value: value if isinstance(value, list) else [value] * NUM  # noqa: E731
+    return Measure(PROMPTS, wide(before), wide(after))
+
+
+def step(number, *, epoch=1, loss=0.6, won=0.8, **more):
+    return {"step": number, "epoch": epoch, "loss": loss, "rewards/accuracies": won, "grad_norm": 1.0} | more
+
+
+def probe(number, loss, margin=0.0):
+    return {"step": number, "heldout/loss": loss, "heldout/rewards/margins": margin}
+
+
+LENGTHS = [8 + (7 * index) % 23 for index in range(NUM)]
+HEALTHY = Signals(
+    status="done",
+    num_steps=4,
+    settings=SETTINGS,
+    steps=[step(1, loss=0.693, won=0.5), step(2), step(3, epoch=2), step(4, epoch=2)],
+    probes=[probe(0, 0.693), probe(2, 0.62, 0.3), probe(4, 0.6, 0.4)],
+    measures={
+        "accuracy": measure(0.5, [1.0] * 45 + [0.0] * 15),
+        "margin": measure(0.0, [0.3] * NUM),
+        "logratio_gap": measure(0.0, [4.0] * 45 + [-2.0] * 15),
+        "loss": measure(0.693, [0.4, 0.8] * (NUM // 2)),
+        "chosen_logps": measure([-1.0, -1.2] * 30, [-1.1, -1.3] * 30),
+        "rejected_logps": measure([-1.0, -1.2] * 30, [-1.4, -1.6] * 30),
+        "displaced": measure(0.0, [1.0] * 40 + [0.0] * 20),
+        "kl_token": measure(0.0, [0.1, 0.12] * 30),
+        "answers/repetition": measure(0.05, [0.05, 0.06] * 30),
+        "answers/unfinished": measure(0.1, [0.1, 0.12] * 30),
+        "answers/entropy": measure([1.2, 1.3] * 30, [1.1, 1.2] * 30),
+        "answers/unchanged": measure(1.0, 0.2),
+    },
+    evidence=[
+        {"prompt_id": prompt, "chosen_num_tokens": float(one), "rejected_num_tokens": float(31 - one), "margin": 0.3}
+        for prompt, one in zip(PROMPTS, LENGTHS, strict=True)
+    ],
+    texts=[(prompt, "yes please", "no") for prompt in PROMPTS],
+    by_surface=Share(0.55, 0.47, 0.63, 100, 60),
+)
+
+
+def with_measures(signals=HEALTHY, **measures):
+    told = {key.replace("__", "/"): value for key, value in measures.items()}
+    return replace(signals, measures={**signals.measures, **told})
+
+
+def named(signals):
+    return [one.cause for one in diagnoses(signals)]
+
+
+def test_a_sound_run_has_no_cause():
+    assert named(HEALTHY) == []
+
+
+def test_nothing_is_named_of_a_run_of_which_nothing_is_known():
+    assert named(Signals()) == []
+
+
+BROKEN = {"answers__repetition": measure(0.05, [0.5, 0.6] * 30), "kl_token": measure(0.0, [2.0, 2.5] * 30)}
+PLANTED = {
+    "learning_rate_too_high": with_measures(**BROKEN),
+    "learning_rate_too_low": with_measures(logratio_gap=measure(0.0, [0.01, -0.005] * 30)),
+    "beta_too_low": replace(with_measures(**BROKEN), settings=replace(SETTINGS, beta=Pull(1e-4, 0.01, 0.5))),
+    "beta_too_high": replace(
+        with_measures(logratio_gap=measure(0.0, [0.8, -0.4] * 30)),
+        settings=replace(SETTINGS, beta=Pull(50.0, 0.01, 0.5)),
+    ),
+    "swapped_labels": replace(HEALTHY, texts=[(prompt, "no", "yes please") for prompt in PROMPTS]),
+    "shuffled_labels": with_measures(
+        accuracy=measure(0.5, [1.0, 0.0] * 30), logratio_gap=measure(0.0, [4.0, -4.0] * 30)
+    ),
+    "contradictory_labels": replace(HEALTHY, found={"contradiction": Found(30, 0.3)}),
+    "wrong_reference": replace(HEALTHY, probes=[probe(0, 0.9, -0.3), probe(4, 0.6, 0.4)]),
+    "length_only": replace(
+        HEALTHY, found={"shortcut_length": Found(60, 1.0)}, by_length=Share(0.95, 0.9, 0.98, 100, 60),
+        evidence=[{**row, "chosen_num_tokens": 20.0, "rejected_num_tokens": 5.0} for row in HEALTHY.evidence],
+    ),
+    "duplicated_data": replace(HEALTHY, found={"duplicate": Found(50, 0.4)}),
+    "memorising": replace(
+        HEALTHY,
+        steps=[step(1, loss=0.693, won=0.5), step(2), step(3, epoch=2, won=1.0), step(4, epoch=2, won=1.0)],
+        probes=[probe(0, 0.693), probe(2, 0.6), probe(4, 0.9)],
+    ),
+    "collapse": with_measures(answers__entropy=measure([1.2, 1.3] * 30, [0.1, 0.2] * 30)),
+    "displacement": with_measures(
+        chosen_logps=measure([-1.0, -1.2] * 30, [-2.1, -2.3] * 30), displaced=measure(0.0, 1.0)
+    ),
+    "eos_or_masks": with_measures(answers__unfinished=measure(0.0, [1.0, 1.0, 0.0] * 20)),
+    "never_tuned": replace(
+        with_measures(answers__unfinished=measure(1.0, 1.0)), warnings=[f"EOS has 1e-9: {NEVER_TUNED}; train it first"]
+    ),
+    "cut_short": replace(HEALTHY, status="interrupted", error="stopped by SIGTERM"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("cause", [one.name for one in CAUSES])
+def test_each_cause_is_named_by_its_own_signs_and_no_other_is(cause):
+    assert named(PLANTED[cause]) == [cause]
+
+
+@pytest.mark.parametrize("cause", [one.name for one in CAUSES])
+def test_what_is_said_has_numbers_and_something_to_do(cause):
+    [found] = diagnoses(PLANTED[cause])
+    assert any(char.isdigit() for char in f"{found.says} {found.evidence}")
+    assert found.do
+    assert "nan" not in "\n".join(found.lines())
+    assert set(found.as_dict()) == {"cause", "title", "says", "evidence", "do", "step", "level"}
+
+
+def test_a_loss_that_is_no_number_is_the_learning_rate_s():
+    ended = replace(HEALTHY, status="failed", error="step 12: loss is not finite (pair a, b)", measures={})
+    [found] = diagnoses(ended)
+    assert found.cause == "learning_rate_too_high"
+    assert "learning_rate: 1e-06" in found.do
+    assert any("did not come to its end" in told for told in found.evidence)
+
+
+def test_a_model_that_was_broken_before_the_first_step_is_not():
+    error = "before the first step the model's log-probabilities are not finite for 8 of 8 pairs"
+    assert named(replace(HEALTHY, status="failed", error=error, measures={})) == ["cut_short"]
+
+
+def test_a_start_check_that_failed_is_the_reference_s():
+    error = "before the first step the loss is 0.9 instead of 0.69: policy and reference differ (reference: a)"
+    ended = Signals(status="failed", error=error, settings=SETTINGS)
+    assert named(ended)[0] == "wrong_reference"
+
+
+def test_a_dead_run_is_told_from_one_at_work():
+    at_work = replace(HEALTHY, status="running", at_work=True, measures={}, evidence=[])
+    assert named(at_work) == []
+    assert named(replace(at_work, at_work=False)) == ["cut_short"]
+
+
+def test_while_a_run_is_at_work_looks_and_probes_speak():
+    look = lambda number, kl, repeats: {"step": number, "sampled/kl_token": kl, "sampled/repetition": repeats}  # noqa: E731
+    at_work = replace(
+        HEALTHY, status="running", at_work=True, measures={}, evidence=[],
+        looks=[look(1, 0.1, 0.05) | {"sampled/before/repetition": 0.04}, look(2, 0.9, 0.5), look(4, 1.5, 0.7)],
+    )  # fmt: skip
+    [found] = diagnoses(at_work)
+    assert (found.cause, found.step) == ("learning_rate_too_high", 2)
+
+
+def test_steps_after_the_checkpoint_that_became_the_policy_are_judged_by_looks():
+    look = lambda number, kl, repeats: {"step": number, "sampled/kl_token": kl, "sampled/repetition": repeats}  # noqa: E731
+    looks = [look(2, 0.1, 0.05), look(4, 1.5, 0.7)]
+    assert named(replace(HEALTHY, looks=looks)) == []
+    assert named(replace(HEALTHY, looks=looks, artefact_step=2)) == ["learning_rate_too_high"]
+
+
+def test_a_tiny_change_within_its_interval_is_no_harm():
+    few = Measure(PROMPTS[:3], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0])
+    assert named(with_measures(answers__unfinished=few)) == []
+
+
+def test_what_looks_untuned_but_ends_its_answers_is_not():
+    assert named(replace(PLANTED["never_tuned"], measures=HEALTHY.measures)) == []
+
+
+def test_what_had_been_learned_and_was_lost_is_not_shuffled():
+    won = [probe(0, 0.693), probe(2, 0.6) | {"heldout/rewards/accuracies": 0.7}, probe(4, 0.9)]
+    assert named(replace(PLANTED["shuffled_labels"], probes=won)) == []
+
+
+def test_answers_that_have_no_room_to_end_say_nothing_of_ends():
+    assert named(replace(PLANTED["eos_or_masks"], settings=replace(SETTINGS, max_new_tokens=12))) == []
+
+
+def test_harm_that_came_with_the_passes_is_not_the_rate_s():
+    late = replace(PLANTED["memorising"], measures=with_measures(**BROKEN).measures)
+    assert named(late) == ["memorising"]
+
+
+def test_held_out_labels_that_are_turned_alone_are_swapped():
+    worse = replace(with_measures(accuracy=measure(0.5, [0.0] * 50 + [1.0] * 10)), texts=())
+    assert named(worse) == ["swapped_labels"]
+
+
+def test_causes_that_another_explains_are_its_evidence():
+    cause, effect = (
+        Cause(name, name, "", "", "", lambda _: Finding("it is so", (), "do"), explains)
+        for name, explains in (("cause", ("effect",)), ("effect", ()))
+    )
+    [found] = diagnosed([cause, effect], Signals())
+    assert found.cause == "cause"
+    assert found.evidence == ("effect: it is so",)
+
+
+def test_no_cause_explains_itself_or_one_that_explains_it():
+    explains = {one.name: set(one.explains) for one in CAUSES}
+    assert set().union(*explains.values()) <= set(explains)
+    for name, effects in explains.items():
+        assert not [effect for effect in effects if name in explains[effect]], name
+
+
+def test_means_know_how_sure_they_are_by_prompt():
+    mean = Mean.of([1.0, 1.0, 0.0, 0.0], ["a", "a", "b", "b"])
+    alone = Mean.of([1.0, 1.0, 0.0, 0.0], ["a", "b", "c", "d"])
+    assert mean is not None
+    assert alone is not None
+    assert mean.value == alone.value == 0.5
+    assert mean.error == pytest.approx(0.5)
+    assert alone.error == pytest.approx(math.sqrt(1 / 12))
+    assert Mean.of([1.0, 2.0], ["a", "a"]) is None
+    assert Mean.of([math.nan], ["a"]) is None
