@@ -352,7 +352,7 @@ def main() -> None:
     world, found = World(options.folder, options.model), {}
     for seed, name in itertools.product(options.seeds, options.names):
         more = seed not in SEEDS and name not in MENDED
-        if more or options.there and not place_of(world, name, seed).exists():
+        if more or (options.there and not place_of(world, name, seed).exists()):
             continue
         found[name, seed] = named(provoke(world, name, seed))
         print(seed, name, "→", ", ".join(found[name, seed]) or "nothing", flush=True)
