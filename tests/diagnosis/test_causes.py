@@ -180,6 +180,28 @@ def test_what_looks_untuned_but_ends_its_answers_is_not():
     assert named(replace(PLANTED["never_tuned"], measures=HEALTHY.measures)) == []
 
 
+def test_a_few_pairs_that_were_won_by_luck_do_not_say_that_more_than_length_is_known():
+    lucky = PLANTED["length_only"]
+    rows = [
+        {**row, "rejected_num_tokens": 25.0} if at in range(40, 48) else row for at, row in enumerate(lucky.evidence)
+    ]
+    won = measure(0.5, [1.0] * 46 + [0.0] * 14)  # six of the eight where length misleads
+    assert named(replace(lucky, evidence=rows, measures={**lucky.measures, "accuracy": won})) == ["length_only"]
+
+
+def test_answers_that_came_to_be_one_are_a_collapse_whatever_their_entropy():
+    one = {"answers__self_bleu": measure([0.1, 0.2] * 30, [0.8, 0.9] * 30)}
+    assert named(with_measures(**one)) == ["collapse"]
+
+
+def test_sides_that_are_nearly_the_same_are_displaced_and_not_broken_by_the_rate():
+    broken = {"answers__repetition": measure(0.05, [0.2, 0.3] * 30)}
+    displaced = with_measures(PLANTED["displacement"], **broken)
+    assert named(displaced) == ["learning_rate_too_high"]
+    alike = [(prompt, "they were all happy please", "they were all sad please") for prompt in PROMPTS]
+    assert named(replace(displaced, texts=alike)) == ["displacement"]
+
+
 def test_what_had_been_learned_and_was_lost_is_not_shuffled():
     won = [probe(0, 0.693), probe(2, 0.6) | {"heldout/rewards/accuracies": 0.7}, probe(4, 0.9)]
     assert named(replace(PLANTED["shuffled_labels"], probes=won)) == []

@@ -130,7 +130,7 @@ CAUSES = (
         "A preference for length alone",
         "Chosen differs from rejected by its length, and that is what is learned.",
         "The doctor's shortcut by length; at least 90 % of the held-out accuracy is found by length alone, and pairs "
-        "where length misleads are not won.",
+        "where length misleads are not won more often than by chance (interval above one half).",
         "Balance the lengths, or `loss: {name: r_dpo, alpha: 0.05}`, or `loss.length_desensitised: 0.5`.",
         lessons.length_only,
     ),
@@ -150,7 +150,7 @@ CAUSES = (
         "Likelihood displacement",
         "Chosen and rejected both become unlikely, rejected faster; what gains is neither of them.",
         "Chosen lost over 0.5 nats a token (the gate's bound, whole interval), in most pairs, and answers are not "
-        "broken as by too high a rate.",
+        "broken, or three quarters of the words are in both sides and held-out loss fell to the end.",
         "`loss: {name: dpop, penalty: 50}` or `{name: iterative_rpo, alpha: 1}`.",
         harms.displacement,
     ),
@@ -158,7 +158,8 @@ CAUSES = (
         "collapse",
         "Collapse of diversity",
         "The model has one answer left.",
-        "The entropy of the next token fell below half of what it was (whole interval).",
+        "The entropy of the next token fell below half of what it was, or drawn answers to one prompt came to have "
+        "more in common than not (self-BLEU across 0.5); whole intervals.",
         "Chosen completions that differ, or fewer epochs.",
         harms.collapse,
     ),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections import Counter
 from statistics import fmean
 
 from tiebreak.config.gate import DEFAULT_RULES
@@ -17,6 +16,10 @@ NEVER_TUNED = "it looks like a base model that was never tuned to answer"
 """What the start check says of such a model."""
 PILED_UP = 0.1
 """Share of completions of one and the same length, the largest: lengths of whole texts thin out towards their end."""
+
+
+ALIKE = 0.5
+"""Self-BLEU from which on drawn answers to one prompt have more in common than not."""
 
 
 def never_tuned(signals: Signals) -> Finding | None:
@@ -81,9 +84,9 @@ def displacement(signals: Signals) -> Finding | None:
     rejected = signals.measures.get("rejected_logps")
     if rejected and rejected.change:
         evidence.append(f"rejected ones lost {-rejected.change.value:.2f} nats a token")
-    alike = _alike(signals)
-    if alike is not None:
-        evidence.append(f"chosen and rejected share {alike:.0%} of their words: what is pushed down is in both")
+    if signals.alike is not None:
+        evidence.append(f"chosen and rejected share {signals.alike:.0%} of their words: what is pushed down is in both")
+    evidence += garbled(signals)
     return Finding(
         f"chosen completions lost {-chosen.change.value:.2f} nats a token, and {fell.share.value:.0%} "
         f"({fell.share.low:.0%} …) of them became less likely, while they still win",
@@ -123,8 +126,9 @@ def collapse(signals: Signals) -> Finding | None:
     if entropy is None or entropy.change is None or entropy.at_start is None or entropy.at_end is None:
         return None
     # Half of the entropy of each token is the square root of the number of answers.
-    lost = entropy.at_end.high < entropy.at_start.value / 2 and entropy.change.high < 0
-    if not lost:
+    is_sure = entropy.at_end.high < entropy.at_start.value / 2 and entropy.change.high < 0
+    are_one = alike and alike.at_start and alike.at_end and alike.at_start.high < ALIKE < alike.at_end.low
+    if not (is_sure or are_one):
         return None
     evidence = []
     if alike and alike.at_start and alike.at_end:
@@ -198,16 +202,6 @@ def _endings(signals: Signals) -> tuple[str, ...]:
     if length and length.at_start and length.at_end:
         found.append(f"tokens of an answer: {length.at_start.value:.0f} before, {length.at_end.value:.0f} after")
     return tuple(found)
-
-
-def _alike(signals: Signals) -> float | None:
-    """Return the mean share of words, each counted as often as it stands there, that both sides of a pair have."""
-    shares = []
-    for _, chosen, rejected in signals.texts:
-        one, two = Counter(chosen.split()), Counter(rejected.split())
-        if longest := max(one.total(), two.total()):
-            shares.append((one & two).total() / longest)
-    return fmean(shares) if shares else None
 
 
 def _few_chosen(signals: Signals) -> str | None:

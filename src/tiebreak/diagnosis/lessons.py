@@ -8,6 +8,7 @@ from statistics import fmean, median
 from tiebreak.diagnosis.cause import Finding
 from tiebreak.diagnosis.signals import Mean, Measure, Signals
 from tiebreak.diagnosis.strides import MOVED, best_probe, garbled, gone_far
+from tiebreak.maths.intervals import wilson
 
 CONTRADICTED = 0.1
 """Of a pair and its reverse one is wrong: a share of 0.1 is labels of which 0.05 are, which the doctor calls noisy."""
@@ -166,7 +167,9 @@ def length_only(signals: Signals) -> Finding | None:
     known = max(by_length.value, 1 - by_length.value)
     won = fmean(accuracy.after)
     against = [won for won, far in zip(accuracy.after, apart, strict=False) if far * longer < 0]
-    if known < AS_GOOD_AS * won or (against and fmean(against) > 0.5):
+    # Knowing more has to show where length misleads: a few such pairs that were won are luck.
+    knows_more = bool(against) and float(wilson(fmean(against), len(against))[0]) > 0.5
+    if known < AS_GOOD_AS * won or knows_more:
         return None
     which = "longer" if longer > 0 else "shorter"
     evidence = [f"the policy wins {won:.0%} of held-out pairs; '{which} wins' alone finds {known:.0%}"]

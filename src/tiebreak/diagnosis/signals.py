@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -163,6 +164,16 @@ class Signals:
     def last_step(self) -> int:
         """The last step that was taken."""
         return max((int(row["step"]) for row in (*self.steps, *self.probes)), default=0)
+
+    @property
+    def alike(self) -> float | None:
+        """Mean share of words, each as often as it stands there, that both sides of a held-out pair have."""
+        shares = []
+        for _, chosen, rejected in self.texts:
+            one, two = Counter(chosen.split()), Counter(rejected.split())
+            if longest := max(one.total(), two.total()):
+                shares.append((one & two).total() / longest)
+        return sum(shares) / len(shares) if shares else None
 
     @property
     def measured_earlier(self) -> bool:

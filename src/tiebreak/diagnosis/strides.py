@@ -14,6 +14,8 @@ from tiebreak.diagnosis.signals import Signals
 
 MOVED = DEFAULT_RULES["moved"].value or 0.0
 """Nats by which rounding alone moves a gap."""
+MOSTLY_ALIKE = 0.75
+"""Share of words in both sides: of four tokens that rejected is pushed down by, three are chosen's, too."""
 SETTLED = 4.0
 """A margin at which a pair's slope is σ(−4) = 1.8 % of what it learns from at the start (half)."""
 
@@ -29,7 +31,7 @@ def rate_too_high(signals: Signals) -> Finding | None:
         went = f"training went back {len(signals.rollbacks)} times" if signals.rollbacks else f"{signals.error}"
         return Finding(f"a loss or gradient was no longer a number (step {step})", (went,), f"set {lower}", step)
     far, broken = gone_far(signals), garbled(signals)
-    if not (far and broken):
+    if not (far and broken) or pushed_down_with_its_like(signals):
         return None
     best = best_probe(signals)
     back = f"; of this run, step {best} was the best that was probed" if best else ""
@@ -166,6 +168,15 @@ def best_probe(signals: Signals) -> int | None:
         return None
     best = min(probes, key=lambda row: float(row["heldout/loss"]))
     return None if best is probes[-1] else int(best["step"])
+
+
+def pushed_down_with_its_like(signals: Signals) -> bool:
+    """Whether sides share most of their words and held-out loss fell to the end: what harms is the push, not its size.
+
+    Steps that are too long miss what they aim at: the loss of pairs that were not trained on rises.
+    """
+    losses = signals.of_steps("heldout/loss", signals.probes)
+    return (signals.alike or 0.0) >= MOSTLY_ALIKE and len(losses) > 1 and losses[-1] == min(losses)
 
 
 def too_many_passes(signals: Signals) -> bool:
