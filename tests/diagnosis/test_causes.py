@@ -10,6 +10,7 @@ import pytest
 from tiebreak.diagnosis.cause import Cause, Finding, diagnosed
 from tiebreak.diagnosis.causes import CAUSES, diagnoses
 from tiebreak.diagnosis.harms import NEVER_TUNED
+from tiebreak.diagnosis.reading import with_rows
 from tiebreak.diagnosis.signals import Found, Mean, Measure, Pull, Settings, Signals
 from tiebreak.maths.intervals import Share
 
@@ -248,3 +249,12 @@ def test_means_know_how_sure_they_are_by_prompt():
     assert alone.error == pytest.approx(math.sqrt(1 / 12))
     assert Mean.of([1.0, 2.0], ["a", "a"]) is None
     assert Mean.of([math.nan], ["a"]) is None
+
+
+def test_losses_of_a_moving_scale_are_no_sign_of_memorising_and_lost_pairs_are():
+    moving = replace(PLANTED["memorising"], settings=replace(SETTINGS, objective="beta_dpo", keeps_scale=False))
+    rows = [{**row, "heldout/rewards/accuracies": 0.75} for row in moving.probes]
+    assert "memorising" in named(moving)
+    assert "memorising" not in named(with_rows(moving, [*moving.steps, *rows]))
+    rows[-1]["heldout/rewards/accuracies"] = 0.1
+    assert "memorising" in named(with_rows(moving, [*moving.steps, *rows]))

@@ -146,7 +146,7 @@ def test_the_best_is_taken_only_where_it_is_better_by_more_than_one_standard_err
     assert sure.choice().step == 1
     assert sure.choice().as_dict() == pytest.approx(
         {"step": 1, "score": 0.5, "of": 6, "by": "loss", "last": 3.8 / 6, "gain": 0.8 / 6,
-         "standard_error": sure.choice().error}
+         "standard_error": sure.choice().error, "start": 0.7}
     )  # fmt: skip
 
 
@@ -188,3 +188,42 @@ def test_the_error_of_a_mean_knows_that_pairs_of_a_prompt_hang_together():
     mean = sum(values) / 5
     assert alone == pytest.approx(math.sqrt(sum((one - mean) ** 2 for one in values) / 4 / 5))
     assert standard_error([1.0, 1.0], [0, 1]) == 0
+
+
+@pytest.mark.parametrize(
+    ("bounds", "told"),
+    [
+        ({"at_most": 0.1}, "loss is above 0.1"),
+        ({"at_least": 0.01}, "loss is below 0.01"),
+        ({"at_most": 40, "at_least": 1}, "loss is above 40 or below 1"),
+    ],
+)
+def test_a_rule_says_what_breaks_it_whichever_bounds_it_has(bounds, told):
+    [rule] = StoppingConfig(rules=[{"signal": "loss", **bounds}]).rules
+    assert rule.told == told
+
+
+@pytest.mark.parametrize(
+    ("loss", "keeps"),
+    [
+        ("dpo", True),
+        ("aot", True),
+        ({"name": "dpo", "beta_schedule": {"to": 0.01}}, False),
+        ("beta_dpo", False),
+        ("alpha_dpo", False),
+        ({"terms": [{"name": "dpo", "beta_schedule": {"to": 0.01}}, "sft"]}, False),
+        ({"terms": ["dpo", "sft"]}, True),
+    ],
+)
+def test_losses_of_two_steps_are_compared_only_where_they_are_of_one_scale(loss, keeps):
+    assert settings("none", loss=loss).loss.keeps_scale is keeps
+
+
+def test_the_best_step_knows_what_the_start_scored_and_so_does_a_run_that_goes_on():
+    stopping = _stopping(_all(0.9), _all(0.8))
+    _run(stopping)
+    told = stopping.choice().as_dict()
+    assert (told["start"], told["score"]) == (pytest.approx(0.7), pytest.approx(0.8))
+    again = _stopping(_all(0.9), _all(0.8))
+    again.restore(stopping.tensors())
+    assert again.choice().as_dict() == told

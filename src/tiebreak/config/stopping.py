@@ -43,8 +43,8 @@ class StopRule(Section):
     @property
     def told(self) -> str:
         """What breaks it, in words."""
-        bounds = [f"above {self.at_most:g}"] * (self.at_most is not None)
-        return f"{self.signal} is {' or '.join([*bounds, *[f'below {self.at_least:g}'] * (self.at_least is not None)])}"
+        bounds = {"above": self.at_most, "below": self.at_least}
+        return f"{self.signal} is " + " or ".join(f"{at} {one:g}" for at, one in bounds.items() if one is not None)
 
     def broken_by(self, value: float) -> str | None:
         """Return what is wrong with a value, to be read behind it; None where it is within the bounds."""

@@ -198,7 +198,9 @@ def by_length_of(signals: Signals) -> int:
 
 def memorising(signals: Signals) -> Finding | None:
     """Training pairs are all but known by heart while held-out pairs get worse than they were."""
-    losses, probes = signals.measures.get("loss"), [row for row in signals.probes if row["step"] > 0]
+    by_loss = signals.settings is None or signals.settings.keeps_scale
+    losses = signals.measures.get("loss" if by_loss else "accuracy")
+    probes = [row for row in signals.probes if row["step"] > 0]
     best = best_probe(signals)
     trained = signals.of_steps("rewards/accuracies", signals.epoch(-1))
     if best is None or not trained or losses is None or losses.at_end is None:
@@ -210,7 +212,8 @@ def memorising(signals: Signals) -> Finding | None:
     if rise <= 2 * error or fmean(trained) < 0.95:
         return None
     return Finding(
-        f"held-out loss was lowest at step {best} ({least:.3f}) and is {least + rise:.3f} at the end, {rise:.3f} ± "
+        f"{'held-out loss' if by_loss else 'the share of held-out pairs that are lost'} was lowest at step {best} "
+        f"({least:.3f}) and is {least + rise:.3f} at the end, {rise:.3f} ± "
         f"{error:.3f} above it, while training pairs are won in {fmean(trained):.0%}",
         (f"training loss in the last pass: {fmean(fresh):.3f}",),
         f"set training.epochs so that training ends near step {best} (of {signals.last_step}), or bring more prompts; "

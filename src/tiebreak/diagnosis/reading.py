@@ -89,6 +89,7 @@ def settings_of(
         beta=Pull(getattr(loss, "beta"), safe.low, safe.high) if safe else None,  # noqa: B009 - not of every loss
         max_new_tokens=evaluation.max_new_tokens,
         rule=(rule.name, rule.pattern) if rule else None,
+        keeps_scale=loss.keeps_scale,
         learns_bad=loss.learns_bad,
     )
 
@@ -103,6 +104,8 @@ def with_rows(signals: Signals, rows: Sequence[Row]) -> Signals:
     steps, probes, looks = (
         tuple(row for row in rows if is_number(row.get(key))) for key in ("loss", "heldout/loss", "sampled/repetition")
     )
+    if signals.settings and not signals.settings.keeps_scale:
+        probes = tuple({**row, "heldout/loss": 1 - float(row["heldout/rewards/accuracies"])} for row in probes)
     rollbacks = tuple(row for row in rows if "rollback" in row)
     return replace(signals, steps=steps, probes=probes, looks=looks, rollbacks=rollbacks)
 

@@ -120,6 +120,8 @@ class Settings:
     """Most tokens of an answer that is measured."""
     rule: tuple[str, str] | None
     """Name and pattern of the rule that measures answers."""
+    keeps_scale: bool = True
+    """Whether its losses at two steps are of one scale; where they are not, the share of pairs that is lost is read."""
     learns_bad: bool = True
     """Whether it learns from bad completions, too: not where demonstrations are imitated."""
 

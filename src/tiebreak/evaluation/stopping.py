@@ -59,6 +59,8 @@ class Choice:
     """By how much the best scores better than the last, a mean of pairs."""
     error: float
     """Its standard error, over prompts; infinite where there is one prompt."""
+    start: float | None = None
+    """What the start scored, where it was probed."""
 
     @property
     def step(self) -> int:
@@ -70,6 +72,7 @@ class Choice:
         sign = -1 if self.by == "loss" else 1
         told = {"step": self.best.step, "score": sign * self.best.mean, "of": len(self.best.pairs), "by": self.by}
         error = None if np.isinf(self.error) else self.error
+        told |= {} if self.start is None else {"start": sign * self.start}
         return told | {"last": sign * self.last.mean, "gain": self.gain, "standard_error": error}
 
 
@@ -91,6 +94,7 @@ class Stopping:
         self._unheard = {rule.signal for rule in settings.rules}
         self._best: Scored | None = None
         self._last: Scored | None = None
+        self._start: float | None = None
         self._waited = 0
 
     def due(self, step: int) -> bool:
@@ -119,7 +123,7 @@ class Stopping:
             return None
         differences = (best.pairs - last.pairs).tolist()
         error = standard_error(differences, best.prompts.tolist())
-        return Choice(best, last, self._by, float(np.mean(differences)), error)
+        return Choice(best, last, self._by, float(np.mean(differences)), error, self._start)
 
     @property
     def unheard(self) -> list[str]:
@@ -130,6 +134,7 @@ class Stopping:
         """Return the scores of the best step and of the last, and how long there was none better."""
         heard = [rule.signal not in self._unheard for rule in self._settings.rules]
         found = {"waited": torch.tensor(self._waited), "heard": torch.tensor(heard, dtype=torch.bool)}
+        found |= {} if self._start is None else {"start": torch.tensor(self._start, dtype=torch.float64)}
         for name, scored in (("best", self._best), ("last", self._last)):
             if scored is not None:
                 step = torch.tensor(scored.step)
@@ -147,6 +152,7 @@ class Stopping:
         self._unheard -= {rule.signal for rule, was in zip(self._settings.rules, heard, strict=False) if was}
         self._heard = {}
         self._waited = int(tensors.get("waited", 0))
+        self._start = float(tensors["start"]) if "start" in tensors else None
         self._best, self._last = (
             Scored(int(tensors[f"{name}.step"]), tensors[f"{name}.pairs"], tensors[f"{name}.prompts"])
             if f"{name}.step" in tensors
@@ -157,10 +163,11 @@ class Stopping:
     def _probed(self, step: int, objective: Objective) -> tuple[Mapping[str, float], bool]:
         """Return what a probe records, and whether no step scored as well before."""
         evidence = self._probe.evidence(objective)
+        scores = torch.tensor([SCORES[self._by](row) for row in evidence], dtype=torch.float64)
         if not step:  # there is no checkpoint of the start
+            self._start = float(scores.mean())
             return probed(evidence), False
         _, prompts = np.unique([row.prompt_id for row in evidence], return_inverse=True)
-        scores = torch.tensor([SCORES[self._by](row) for row in evidence], dtype=torch.float64)
         self._last = Scored(step, scores, torch.from_numpy(prompts))
         is_best = self._best is None or self._last.mean > self._best.mean
         self._best, self._waited = (self._last, 0) if is_best or self._best is None else (self._best, self._waited + 1)

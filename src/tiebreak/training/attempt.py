@@ -157,8 +157,7 @@ def _trained(
     heldout = held_out(policy, reference, objective, data.heldout.tokenized, budget.cut)
     total, seed = num_steps(len(data.train), settings), settings.seed
     looks = Looks(run, policy, reference, data.heldout.pairs, config.signals, total=total, seed=seed, cut=budget.cut)
-    # Losses of two betas are of two scales.
-    by = "accuracy" if objective.at(0, total).moving else None
+    by = None if config.loss.keeps_scale else "accuracy"
     stopping = Stopping(Probe(heldout, config.evaluation, total), config.stopping, total, by)
     with Recorder(run, config.output.trackers, flat(config)) as recorder:
         course = Course(

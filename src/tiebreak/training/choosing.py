@@ -46,6 +46,12 @@ def choose(
         progress.warn(
             f"stopping.rules: {signals} was never recorded in this run, so that its bound could not be broken"
         )
+    if choice and choice.start is not None and choice.best.mean < choice.start:
+        told = choice.as_dict()
+        progress.warn(
+            f"no checkpoint scores as well on held-out pairs as the start: {choice.by} {told['score']:.4g} at step "
+            f"{choice.best.step}, {told['start']:.4g} before training"
+        )
     last = Artefact(outcome.num_steps_done, outcome.running, choice)
     if choice is None or settings.artefact == "last" or choice.step == choice.last.step:
         return last

@@ -200,6 +200,11 @@ class Terms(Loss):
         return all(term.loss.takes_weights for term in self.terms)
 
     @property
+    def keeps_scale(self) -> bool:
+        """Whether every term does."""
+        return all(term.loss.keeps_scale for term in self.terms)
+
+    @property
     def facts(self) -> tuple[str, ...]:
         """What any term reads."""
         return tuple(dict.fromkeys(fact for term in self.terms for fact in term.loss.facts))

@@ -68,6 +68,11 @@ class Loss(Section):
         return self.learns_from != "pairs"
 
     @property
+    def keeps_scale(self) -> bool:
+        """Whether losses of two steps are of one scale: not where beta moves, or what is remembered of steps before."""
+        return not self.remembers and getattr(self, "beta_schedule", None) is None
+
+    @property
     def facts(self) -> tuple[str, ...]:
         """What it reads of what annotators said, by the names of `Preference`."""
         return ()
