@@ -20,7 +20,8 @@ import tiebreak
 from tiebreak.config import Config
 from tiebreak.data.preparation import prepare
 from tiebreak.files import read_jsonl, write_text
-from tiebreak.reporting.figures import plots
+from tiebreak.reporting.curves import figures
+from tiebreak.reporting.figures import drawn
 from tiebreak.training.order import steps
 from tiebreak.training.trained import load
 
@@ -70,7 +71,7 @@ def first_steps_through_trl(config: Config, num: int) -> Trace:
 def write_figures(run: tiebreak.Run, folder: Path) -> None:
     """Write the run's curves as SVG files."""
     folder.mkdir(parents=True, exist_ok=True)
-    for plot in plots(run.metrics, read_jsonl(run.path / "evidence.jsonl")):
+    for plot in map(drawn, figures(run.metrics, read_jsonl(run.path / "evidence.jsonl"), (), {})):
         write_text(folder / f"{run.path.name}-{plot.name.lower().replace(' ', '-')}.svg", plot.svg)
 
 

@@ -63,10 +63,10 @@ class _Small:
         self._scorer, self._most = scorer, most
         self.micro_batches, self.num_tokens, self.layout = scorer.micro_batches, scorer.num_tokens, scorer.layout
 
-    def tokens(self, pairs, beside=None):
+    def tokens(self, pairs, beside=None, against=None):
         if self.num_tokens(pairs) > self._most:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return self._scorer.tokens(pairs, beside)
+        return self._scorer.tokens(pairs, beside, against)
 
 
 def _scored_by(loaded, scorer):

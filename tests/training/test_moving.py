@@ -66,10 +66,10 @@ def test_a_step_that_is_done_again_with_smaller_micro_batches_moves_the_referenc
             self._scorer = scorer
             self.micro_batches, self.num_tokens, self.layout = scorer.micro_batches, scorer.num_tokens, scorer.layout
 
-        def tokens(self, pairs, beside=None):
+        def tokens(self, pairs, beside=None, against=None):
             if self.num_tokens(pairs) > 60 and torch.is_grad_enabled():
                 raise torch.OutOfMemoryError("CUDA out of memory.")
-            return self._scorer.tokens(pairs, beside)
+            return self._scorer.tokens(pairs, beside, against)
 
     found = []
     for name in ("roomy", "small"):
