@@ -24,8 +24,8 @@ def refuse_other_schema(manifest: Mapping[str, Any]) -> None:
     schema = manifest.get("schema", SCHEMA)
     if type(schema) is not int or not 0 < schema <= SCHEMA:
         raise RunError(
-            f"run.json is of schema {schema!r:.20}, and this version knows none but 1 to {SCHEMA}: what it means may be "
-            "something else; ask the version that wrote it"
+            f"run.json is of schema {schema!r:.20}, and this version knows none but 1 to {SCHEMA}: what it means may "
+            "be something else; ask the version that wrote it"
         )
 
 
@@ -44,7 +44,7 @@ def refuse_other_settings(run: Run, settings: Mapping[str, Any], manifest: Mappi
 
 def rows_of_numbers(rows: Sequence[Row]) -> list[Row]:
     """Return rows of metrics without what was not measured; raises RunError where one holds something else."""
-    found = []
+    found: list[Row] = []
     for at, row in enumerate(rows, 1):
         kept = {key: value for key, value in row.items() if value is not None}
         wrong = next((key for key in kept if _is_read(key) and type(kept[key]) not in (int, float)), None)
