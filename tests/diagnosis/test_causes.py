@@ -12,6 +12,7 @@ from tiebreak.diagnosis.causes import CAUSES, diagnoses
 from tiebreak.diagnosis.harms import NEVER_TUNED
 from tiebreak.diagnosis.reading import with_rows
 from tiebreak.diagnosis.signals import Found, Mean, Measure, Pull, Settings, Signals
+from tiebreak.diagnosis.unsettled import unsettled
 from tiebreak.maths.intervals import Share
 
 NUM = 60
@@ -220,6 +221,98 @@ def test_harm_that_came_with_the_passes_is_not_the_rate_s():
 def test_held_out_labels_that_are_turned_alone_are_swapped():
     worse = replace(with_measures(accuracy=measure(0.5, [0.0] * 50 + [1.0] * 10)), texts=())
     assert named(worse) == ["swapped_labels"]
+
+
+def sides_of(*texts):
+    sides = [texts[at % len(texts)].format(at) for at in range(2 * NUM)]
+    return [(prompt, *sides[2 * at : 2 * at + 2]) for at, prompt in enumerate(PROMPTS)]
+
+
+CUT = {
+    "at so many characters": [(p, f"He saw {p} a b c d e"[:18], f"She {p} and they fell"[:18]) for p in PROMPTS],
+    "in the next sentence": sides_of("Please sit down {}. Then we we", "He saw it and ran! Please wait {} so"),
+    "at so many words": sides_of("please take number {} of the", "she was seeing {} other big"),
+}
+OPEN = {
+    "titles": sides_of("Please Read Number {}", "The Long Way Home to Town {}", "Why {} Cats Sleep"),
+    "labels": sides_of("please yes", "please no "),
+    "code": sides_of("return please{}", "x = please{} + 1", "for a in please: print(a) if a else {}"),
+    "lists": sides_of("1. please {}\n2. it", "1. no\n2. perhaps\n3. never {}", "1. a {}"),
+    "sentences": sides_of("Please sit down {}. Then wait.", "No {}."),
+}
+
+
+@pytest.mark.parametrize("how", CUT)
+def test_completions_that_were_all_cut_off_are_asked_about(how):
+    [found] = diagnoses(replace(HEALTHY, settings=replace(SETTINGS, rule=None), texts=CUT[how]))
+    assert (found.cause, found.level) == ("eos_or_masks", "warning")
+    assert "120 of 120 held-out completions stop without" in found.says
+
+
+@pytest.mark.parametrize("how", OPEN)
+def test_texts_that_have_no_full_stop_for_another_reason_are_not(how):
+    assert named(replace(HEALTHY, settings=replace(SETTINGS, rule=None), texts=OPEN[how])) == []
+
+
+def test_a_beta_ten_times_above_its_range_is_named_where_all_is_settled():
+    settled = with_measures(logratio_gap=measure(0.0, [25.0, 28.0] * 30))
+    [found] = diagnoses(replace(settled, settings=replace(SETTINGS, beta=Pull(5.0, 0.01, 0.5))))
+    assert (found.cause, found.level) == ("beta_too_high", "warning")
+    assert "held-out loss: 0.6930 before the first step, 0.6000 at the end" in found.evidence
+    for beta in (0.1, 0.5, 4.0):
+        assert named(replace(settled, settings=replace(SETTINGS, beta=Pull(beta, 0.01, 0.5)))) == []
+
+
+def test_a_beta_ten_times_below_its_range_is_named_where_the_loss_does_not_feel_the_gap():
+    apart = with_measures(logratio_gap=measure(0.0, [60.0, 70.0] * 30), margin=measure(0.0, [0.06, 0.07] * 30))
+    [found] = diagnoses(replace(apart, settings=replace(SETTINGS, beta=Pull(0.001, 0.01, 0.5))))
+    assert (found.cause, found.level) == ("beta_too_low", "warning")
+    assert "65 nats apart, and the loss sees a margin of 0.065" in found.says
+    assert named(replace(apart, settings=replace(SETTINGS, beta=Pull(0.005, 0.01, 0.5)))) == []
+    assert named(replace(HEALTHY, settings=replace(SETTINGS, beta=Pull(0.001, 0.01, 0.5)))) == []
+
+
+def test_a_warning_explains_no_fault():
+    asks = Cause("asks", "Asks", "", "", "", lambda _: Finding("it may be", (), "do", level="warning"), ("effect",))
+    effect = Cause("effect", "Effect", "", "", "", lambda _: Finding("it is so", (), "do"))
+    assert [one.cause for one in diagnosed([asks, effect], Signals())] == ["asks", "effect"]
+
+
+def test_displaced_pairs_are_said_to_win_only_where_they_do():
+    [wins] = diagnoses(PLANTED["displacement"])
+    assert wins.says.endswith("while they still win")
+    assert any("held-out pairs are won in 75%" in told for told in wins.evidence)
+    lost = with_measures(PLANTED["displacement"], accuracy=measure(0.5, [1.0] * 33 + [0.0] * 27))
+    assert all("still win" not in one.says for one in diagnoses(lost))
+
+
+@pytest.mark.parametrize(
+    ("after", "says"),
+    [
+        ([12.0, 13.0], "its answers went the same way, from 8 to 12.5 tokens"),
+        ([5.0, 5.5], "it shows on pairs and not in its answers: these went the other way, from 8 to 5.25 tokens"),
+        ([2.0, 14.5], "it shows on pairs and not in its answers: these went from 8 to 8.25 tokens, which may be luck"),
+    ],
+)
+def test_a_preference_for_length_says_which_way_answers_went(after, says):
+    [found] = diagnoses(with_measures(PLANTED["length_only"], answers__length=measure(8.0, after * 30)))
+    assert says in found.evidence
+
+
+def test_what_few_pairs_cannot_tell_is_said():
+    assert unsettled(HEALTHY) is None
+    assert unsettled(Signals()) is None
+    few = [Measure(PROMPTS[:12], [0.0] * 12, after) for after in ([1.0, 0.0] * 6, [3.0, -3.0] * 6)]
+    open_still = with_measures(accuracy=few[0], logratio_gap=few[1])
+    assert named(open_still) == []
+    told = unsettled(open_still)
+    assert told is not None
+    assert "12 held-out pairs cannot tell shuffled labels from learned ones: won in 50%" in told
+    learned = [probe(0, 0.693), probe(4, 0.5) | {"heldout/rewards/accuracies": 0.9}]
+    assert unsettled(replace(open_still, probes=learned)) is None
+    assert "4 answers cannot tell whether the policy went too far" in str(
+        unsettled(with_measures(kl_token=Measure(PROMPTS[:4], [0.0] * 4, [0.1, 0.9, 0.2, 1.0])))
+    )
 
 
 def test_causes_that_another_explains_are_its_evidence():

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 import tiebreak
 from tiebreak import files
 from tiebreak.cli.app import app
 from tiebreak.errors import RunError, TiebreakError
+from tiebreak.fingerprint import fingerprint
 from tiebreak.progress import Silent
 from tiebreak.runs import Run
 from tiebreak.verbs import train
@@ -124,6 +127,73 @@ def test_a_run_of_an_older_version_says_what_cannot_be_known(run):
     run.measures_file.unlink()
     found = tiebreak.why(run)
     assert [told.partition(":")[0] for told in found.unknown] == ["its settings", "what it measured at the end"]
+
+
+def _lines(file, change):
+    rows = change([json.loads(line) for line in file.read_text().splitlines()])
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _halved(run):
+    lines = run.config_file.read_text().splitlines(keepends=True)
+    at = next(at for at, line in enumerate(lines) if at > len(lines) / 2 and not line.startswith(" "))
+    run.config_file.write_text("".join(lines[:at]))
+
+
+WITHOUT = {
+    "settings of which half is gone": ("its settings: config.yaml is not what the run was made with", _halved),
+    "a form of later": ("its form: run.json is of schema 99", lambda run: run.update_manifest(schema=99)),
+    "a form of nobody": ("its form: run.json is of schema 0", lambda run: run.update_manifest(schema=0)),
+    "no evidence": ("its evidence: the run holds 0 of", lambda run: run.evidence_file.write_text("")),
+    "no pairs": ("its held-out pairs: the run holds 0 of", lambda run: run.heldout_pairs_file.write_text("")),
+    "fewer pairs": (
+        "its held-out pairs: the run holds 1 of", lambda run: _lines(run.heldout_pairs_file, lambda rows: rows[:1]),
+    ),
+    "fewer measures": (
+        "what it measured at the end: the run holds nothing of margin",
+        lambda run: _lines(run.measures_file, lambda rows: rows[:1]),
+    ),
+    "fewer steps": (
+        "its steps and probes: the run holds steps up to 1, and took",
+        lambda run: _lines(run.metrics_file, lambda rows: [row for row in rows if row["step"] < 2]),
+    ),
+    "steps without a number": (
+        "its steps and probes: metrics.jsonl: row 1 has no number as its 'step'",
+        lambda run: _lines(run.metrics_file, lambda rows: [{**row, "step": None} for row in rows]),
+    ),
+    "steps that are words": (
+        "its steps and probes: metrics.jsonl: row 1 has no number as its 'step'",
+        lambda run: _lines(run.metrics_file, lambda rows: [{**row, "step": str(row["step"])} for row in rows]),
+    ),
+    "a measure that is a word": (
+        "its steps and probes: metrics.jsonl: row 1 has no number as its 'heldout/rewards/margins'",
+        lambda run: _lines(run.metrics_file, lambda rows: [{**row, "heldout/rewards/margins": "1"} for row in rows]),
+    ),
+    "lengths that are no numbers": (
+        "its evidence: evidence.jsonl: has no number as a 'chosen_num_tokens'",
+        lambda run: _lines(run.evidence_file, lambda rows: [{**row, "chosen_num_tokens": math.nan} for row in rows]),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_what_a_run_without_seals_lacks_by_its_own_counts_is_not_called_well(run, name):
+    unsealed(run)
+    assert tiebreak.why(run).unknown == ()
+    says, damage = WITHOUT[name]
+    damage(run)
+    [told] = tiebreak.why(run).unknown
+    assert told.startswith(says)
+    assert _command("why", run.path).exit_code in (3, 4)
+
+
+def test_settings_of_an_older_version_are_held_against_its_own_file(run):
+    unsealed(run)
+    tree = yaml.safe_load(run.config_file.read_text())
+    del tree["training"]["keep_checkpoints"]
+    run.config_file.write_text(yaml.safe_dump(tree))
+    run.update_manifest(config_fingerprint=fingerprint(tree), schema=1)
+    assert tiebreak.why(run).unknown == ()
 
 
 def test_what_is_no_run_is_one_line(tmp_path):

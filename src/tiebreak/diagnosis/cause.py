@@ -70,11 +70,14 @@ def diagnosed(causes: Sequence[Cause], signals: Signals) -> list[Diagnosis]:
         if finding := cause.look(signals):
             found.append((cause, finding))
     told: list[Diagnosis] = []
-    explained = {name for cause, _ in found for name in cause.explains}
+    # What only may be so explains nothing that is.
+    explaining = [(cause.name, cause.explains) for cause, finding in found if finding.level == "fault"]
+    explained = {name for _, explains in explaining for name in explains}
     for cause, finding in found:
         if cause.name in explained:
             continue
-        effects = [f"{other.title.lower()}: {one.says}" for other, one in found if other.name in cause.explains]
+        its = dict(explaining).get(cause.name, ())
+        effects = [f"{other.title.lower()}: {one.says}" for other, one in found if other.name in its]
         whole = replace(finding, evidence=(*finding.evidence, *effects))
         told.append(Diagnosis(cause.name, cause.title, whole.says, whole.evidence, whole.do, whole.step, whole.level))
     return told

@@ -30,8 +30,10 @@ CAUSES = (
         "Completions that were cut off by a limit get an end behind the cut, and the model learns to stop in "
         "mid-sentence; or it learns no end at all.",
         "A tenth of all held-out completions of one length, the largest (lengths of whole texts thin out), that stop "
-        "without a punctuation mark more often than shorter ones (three standard errors); prompts of which nothing is "
-        "left; answers that no longer end (the gate's 15 points, whole interval) and do not loop.",
+        "without a punctuation mark more often than shorter ones (three standard errors). A warning that "
+        "asks: 90 % of them (whole interval) stop so, and half close a sentence before, or have one length in "
+        "characters or words. Prompts of which nothing is left; answers that no longer end (the gate's 15 points, "
+        "whole interval) and do not loop.",
         "Draw completions with more room, leave out those that did not end; raise `data.max_length`.",
         harms.eos_or_masks,
         ("displacement", "never_tuned"),
@@ -91,7 +93,9 @@ CAUSES = (
         "Beta far too low",
         "Nothing holds the policy near its reference: the loss asks for ever larger gaps.",
         "beta below its range, and the policy beyond the gate's bounds (KL 0.5 nats a token, chosen 0.5 nats a token "
-        "down), and a held-out margin (beta times the gap) below 1, where a pair keeps half of its first slope.",
+        "down), and a held-out margin (beta times the gap) below 1, where a pair keeps half of its first slope. A "
+        "warning: ten times below it, at a margin below 0.1 (95 % of that slope) and gaps that the highest beta "
+        "would settle.",
         "`loss.beta` within its range (0.01 to 0.5 for dpo).",
         strides.beta_too_low,
         (*_BROKEN, "learning_rate_too_high"),
@@ -101,7 +105,8 @@ CAUSES = (
         "Beta far too high",
         "A gap that no reader would notice settles a pair, right or wrong, and nothing more is learned of it.",
         "beta above its range; half of the held-out pairs at a margin over 4, where the slope is below 2 %, at gaps "
-        "that the highest beta of the range would still learn from.",
+        "that the highest beta of the range would still learn from; at larger gaps a warning, ten times above "
+        "it.",
         "`loss.beta: 0.1`.",
         strides.beta_too_high,
         ("learning_rate_too_low", "memorising"),

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from statistics import fmean
 
 from tiebreak.config.gate import DEFAULT_RULES
 from tiebreak.diagnosis.cause import Finding
+from tiebreak.diagnosis.ends import all_open, piled_up
 from tiebreak.diagnosis.signals import Signals
 from tiebreak.diagnosis.strides import best_probe, garbled
 from tiebreak.runs import DONE, FAILED, INTERRUPTED, RUNNING
 
 NEVER_TUNED = "it looks like a base model that was never tuned to answer"
 """What the start check says of such a model."""
-PILED_UP = 0.1
-"""Share of completions of one and the same length, the largest: lengths of whole texts thin out towards their end."""
-
-
 ALIKE = 0.5
 """Self-BLEU from which on drawn answers to one prompt have more in common than not."""
 
@@ -46,9 +42,12 @@ def never_tuned(signals: Signals) -> Finding | None:
 def eos_or_masks(signals: Signals) -> Finding | None:
     """Completions were cut off, or the policy forgot to end although they do."""
     do = "draw the completions anew with more room (max_new_tokens), and leave out those that did not end by themselves"
-    piled = _piled_up(signals)
+    piled = piled_up(signals)
     if piled:
         return Finding(piled, _endings(signals), do)
+    if stops := all_open(signals):
+        ask = "look at the ends of five completions: where they were cut off, " + do
+        return Finding(stops, _endings(signals), ask, level="warning")
     cut = signals.found.get("fully_truncated")
     if cut:
         return Finding(
@@ -87,9 +86,12 @@ def displacement(signals: Signals) -> Finding | None:
     if signals.alike is not None:
         evidence.append(f"chosen and rejected share {signals.alike:.0%} of their words: what is pushed down is in both")
     evidence += garbled(signals)
+    won = share.share if (share := signals.measures.get("accuracy")) else None
+    wins = ", while they still win" if won and won.low > 0.5 else ""
+    evidence += [f"held-out pairs are won in {won.value:.0%} ({won.low:.0%} … {won.high:.0%})"] if won else []
     return Finding(
         f"chosen completions lost {-chosen.change.value:.2f} nats a token, and {fell.share.value:.0%} "
-        f"({fell.share.low:.0%} …) of them became less likely, while they still win",
+        f"({fell.share.low:.0%} …) of them became less likely{wins}",
         tuple(evidence),
         _HOLD_UP,
         best_probe(signals),
@@ -158,39 +160,6 @@ def cut_short(signals: Signals) -> Finding | None:
     if signals.status not in (DONE, RUNNING, None):
         return Finding(f"the run's status is '{signals.status}', which no version writes", (), "train it anew")
     return None
-
-
-def _piled_up(signals: Signals) -> str | None:
-    """Return that completions end where a limit was, in words, where they do."""
-    rows, texts = signals.evidence, signals.texts
-    if not rows or len(rows) != len(texts):
-        return None
-    sides = [
-        (int(row[f"{side}_num_tokens"]), text)
-        for row, pair in zip(rows, texts, strict=True)
-        for side, text in zip(("chosen", "rejected"), pair[1:], strict=True)
-    ]
-    longest = max(length for length, _ in sides)
-    # Tokens that are decoded and read again may become one fewer.
-    piled = [_is_open(text) for length, text in sides if length >= longest - 1]
-    others = [_is_open(text) for length, text in sides if length < longest - 1]
-    if len(piled) < PILED_UP * len(sides) or not others:
-        return None
-    apart, both = fmean(piled) - fmean(others), fmean(piled + others)
-    # Three standard errors: whoever writes short answers without punctuation does so at every length.
-    if apart <= 3 * math.sqrt(both * (1 - both) * (1 / len(piled) + 1 / len(others))):
-        return None
-    return (
-        f"{len(piled)} of {len(sides)} held-out completions ({len(piled) / len(sides):.0%}) end at {longest - 1} or "
-        f"{longest} tokens, where none is longer, and {fmean(piled):.0%} of those stop without a punctuation mark, of "
-        f"the shorter ones {fmean(others):.0%}: they were cut off, and an end was put behind the cut"
-    )
-
-
-def _is_open(text: str) -> bool:
-    """Whether a text stops without a mark that closes a sentence, a quotation or a block."""
-    last = text.rstrip()[-1:]
-    return not (last and unicodedata.category(last).startswith("P"))
 
 
 def _endings(signals: Signals) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from statistics import fmean, median
 from tiebreak.diagnosis.cause import Finding
 from tiebreak.diagnosis.signals import Mean, Measure, Signals
 from tiebreak.diagnosis.strides import MOVED, best_probe, garbled, gone_far
-from tiebreak.maths.intervals import wilson
+from tiebreak.maths.intervals import Share, wilson
 
 CONTRADICTED = 0.1
 """Of a pair and its reverse one is wrong: a share of 0.1 is labels of which 0.05 are, which the doctor calls noisy."""
@@ -128,6 +128,16 @@ def shuffled_labels(signals: Signals) -> Finding | None:
     )
 
 
+def maybe_shuffled(signals: Signals) -> Share | None:
+    """Return how many held-out pairs were won where that leaves open both chance and what labels with errors give."""
+    gaps, accuracy = signals.measures.get("logratio_gap"), signals.measures.get("accuracy")
+    share = accuracy.share if accuracy else None
+    if gaps is None or accuracy is None or share is None or not (share.low <= 0.5 and share.high >= ODDS):
+        return None
+    told = signals.by_surface and signals.by_surface.low > 0.5
+    return None if told or _had_learned(signals, accuracy) or median(map(abs, gaps.after)) < MOVED else share
+
+
 def _had_learned(signals: Signals, accuracy: Measure) -> bool:
     """Whether held-out pairs were won more often than by chance where their loss was lowest, whatever came later.
 
@@ -175,15 +185,27 @@ def length_only(signals: Signals) -> Finding | None:
     evidence = [f"the policy wins {won:.0%} of held-out pairs; '{which} wins' alone finds {known:.0%}"]
     if against:
         evidence.append(f"of the {len(against)} held-out pairs where that is wrong it wins {fmean(against):.0%}")
-    length = signals.measures.get("answers/length")
-    if length and length.at_start and length.at_end:
-        evidence.append(f"its answers went from {length.at_start.value:.0f} to {length.at_end.value:.0f} tokens")
+    evidence += _answers_moved(signals, longer)
     return Finding(
-        f"what was learned is that the {which} completion wins: {known:.0%} of all pairs are so",
+        f"what was learned of pairs is that the {which} completion wins: {known:.0%} of all pairs are so",
         tuple(evidence),
         "balance the lengths in the data (as many pairs whose longer side lost), or set loss: {name: r_dpo, alpha: "
         "0.05} or loss.length_desensitised: 0.5",
     )
+
+
+def _answers_moved(signals: Signals, longer: int) -> list[str]:
+    """Return whether its own answers went the way that pairs taught, in words."""
+    length = signals.measures.get("answers/length")
+    if length is None or length.at_start is None or length.at_end is None or length.change is None:
+        return []
+    went = f"from {length.at_start.value:.3g} to {length.at_end.value:.3g} tokens"
+    low, high = sorted((longer * length.change.low, longer * length.change.high))
+    if low > 0:
+        return [f"its answers went the same way, {went}"]
+    if high < 0:
+        return [f"it shows on pairs and not in its answers: these went the other way, {went}"]
+    return [f"it shows on pairs and not in its answers: these went {went}, which may be luck"]
 
 
 def by_length_of(signals: Signals) -> int:

@@ -5,13 +5,14 @@ A run that is at work, was cut off, is damaged or of another version has parts t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from tiebreak.config import AdapterConfig, EvaluationConfig, LossConfig, TrainingConfig
 from tiebreak.config.settings import LEARNING_RATES
 from tiebreak.diagnosis.signals import Found, Measure, Pull, Row, Settings, Signals, is_number
+from tiebreak.diagnosis.wholeness import lacking, refuse_other_schema, refuse_other_settings, rows_of_numbers
 from tiebreak.errors import RunError, TiebreakError, one_line
 from tiebreak.files import is_locked
 from tiebreak.maths.intervals import Share
@@ -37,36 +38,48 @@ def signals_of(run: Run) -> Signals:
             return otherwise
 
     manifest: Mapping[str, Any] = read("how it ended", lambda: run.manifest, {})
+    read("its form", lambda: refuse_other_schema(manifest), None)
     status = str(manifest["status"]) if "status" in manifest else None
     signals = Signals(
         status=status,
         error=one_line(manifest["error"], 500) if manifest.get("error") else None,
         at_work=status == RUNNING and is_locked(run.path),
         num_steps=read("its steps", lambda: _count(manifest.get("num_steps")), None),
+        num_taken=read("its steps", lambda: _count(manifest.get("num_steps_done")), None),
         artefact_step=read("its artefact", lambda: _count(manifest.get("artefact_step")), None),
-        settings=read("its settings", lambda: _settings(run), None),
+        settings=read("its settings", lambda: _settings(run, manifest), None),
         warnings=read("its warnings", lambda: [str(one["text"]) for one in manifest.get("warnings") or ()], []),
     )
-    signals = read("its steps and probes", lambda: with_rows(signals, run.metrics), signals)
+    signals = read("its steps and probes", lambda: with_rows(signals, rows_of_numbers(run.metrics)), signals)
     signals = read("what the doctor found", lambda: with_audit(signals, run.audit), signals)
+    pairs: list[dict[str, Any]] = read("its held-out pairs", lambda: run.rows(run.heldout_pairs_file), [])
+    rows: list[dict[str, Any]] = read("what it measured at the end", lambda: run.rows(run.measures_file), [])
     signals = replace(
         signals,
-        texts=read("its held-out pairs", lambda: _texts(run.rows(run.heldout_pairs_file)), ()),
+        texts=read("its held-out pairs", lambda: _texts(pairs), ()),
         evidence=read("its evidence", lambda: _evidence(run.rows(run.evidence_file)), ()),
-        measures=read("what it measured at the end", lambda: _measures(run.rows(run.measures_file)), {}),
+        measures=read("what it measured at the end", lambda: _measures(rows), {}),
     )
+    keys: set[str] = read("what it measured at the end", lambda: {str(row["key"]) for row in rows}, set())
+    lacks: dict[str, str] = read("what it counted", lambda: _lacking(run, signals, len(pairs), keys), {})
+    unread = {what: lack for what, lack in lacks.items() if not any(one.startswith(what) for one in unknown)}
     is_over = status in (DONE, None)
-    there = {
-        "its steps and probes": bool(signals.steps),
-        "what the doctor found": run.audit_file.exists(),
-        "what it measured at the end": bool(signals.measures),
-    }
-    lacking = [what for what, part in there.items() if not part and not any(one.startswith(what) for one in unknown)]
     return replace(
         signals,
-        unknown=(*unknown, *(f"{what}: the run holds nothing of it" for what in lacking if is_over)),
-        unmeasured=tuple(f"{what}: not there yet" for what in lacking if not is_over),
+        unknown=tuple(dict.fromkeys((*unknown, *(f"{what}: {lack}" for what, lack in unread.items() if is_over)))),
+        unmeasured=tuple(f"{what}: not there yet" for what in unread if not is_over and what not in _ALWAYS_THERE),
     )
+
+
+_ALWAYS_THERE = ("its held-out pairs",)
+"""Written before the first step: a run at work may not have come so far, which its steps say."""
+
+
+def _lacking(run: Run, signals: Signals, num_pairs: int, measured: Collection[str]) -> dict[str, str]:
+    data = run.data if run.data_file.exists() else {}
+    evaluation = run.evaluation if run.evaluation_file.exists() else {}
+    found = lacking(signals, num_pairs, measured, data, evaluation)
+    return found if run.audit_file.exists() else {"what the doctor found": "the run holds nothing of it"} | found
 
 
 def seen_so_far(settings: Settings, rows: Sequence[Row], audit: Row, warnings: Sequence[str]) -> Signals:
@@ -94,8 +107,9 @@ def settings_of(
     )
 
 
-def _settings(run: Run) -> Settings:
+def _settings(run: Run, manifest: Mapping[str, Any]) -> Settings:
     config = run.config
+    refuse_other_settings(run, config.model_dump(mode="json"), manifest)
     return settings_of(config.loss, config.adapter, config.training, config.evaluation)
 
 
@@ -148,6 +162,8 @@ def _said(output: Sequence[Row]) -> str:
 
 def _evidence(rows: Sequence[Row]) -> tuple[Row, ...]:
     keys = ("chosen_num_tokens", "rejected_num_tokens", "margin")
+    if wrong := [key for row in rows for key in keys if not is_number(row[key])]:
+        raise RunError(f"evidence.jsonl: has no number as a {wrong[0]!r}")
     return tuple({"prompt_id": str(row["prompt_id"])} | {key: float(row[key]) for key in keys} for row in rows)
 
 

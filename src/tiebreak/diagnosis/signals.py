@@ -136,6 +136,8 @@ class Signals:
     """Whether a process holds the run's folder now."""
     num_steps: int | None = None
     """Of the whole run, where that is known."""
+    num_taken: int | None = None
+    """Steps that it says it took."""
     artefact_step: int | None = None
     """The step whose weights became the policy, and were measured; None where that is the last one."""
     settings: Settings | None = None

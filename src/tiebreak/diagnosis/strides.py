@@ -10,7 +10,7 @@ from statistics import fmean, median
 
 from tiebreak.config.gate import DEFAULT_RULES
 from tiebreak.diagnosis.cause import Finding
-from tiebreak.diagnosis.signals import Signals
+from tiebreak.diagnosis.signals import Pull, Signals
 
 MOVED = DEFAULT_RULES["moved"].value or 0.0
 """Nats by which rounding alone moves a gap."""
@@ -18,12 +18,16 @@ MOSTLY_ALIKE = 0.75
 """Share of words in both sides: of four tokens that rejected is pushed down by, three are chosen's, too."""
 SETTLED = 4.0
 """A margin at which a pair's slope is σ(−4) = 1.8 % of what it learns from at the start (half)."""
+UNFELT = 0.1
+"""A margin at which a pair keeps σ(−0.1) = 48 % of slope, 95 % of what it began with: the loss has hardly moved."""
+BESIDE = 10
+"""Times that a beta lies outside its range from where on it is named for that, if the loss shows it."""
 
 
 def rate_too_high(signals: Signals) -> Finding | None:
     """A loss that is no number; or a policy that went far and whose answers are broken."""
     settings = signals.settings
-    if settings is None or beta_too_low(signals) or too_many_passes(signals):
+    if settings is None or _nothing_holds(signals) or too_many_passes(signals):
         return None
     lower = f"training.learning_rate: {_round(settings.learning_rate / 10)}, a tenth of {settings.learning_rate:g}"
     if signals.rollbacks or _is_not_finite(signals.error):
@@ -69,7 +73,30 @@ def rate_too_low(signals: Signals) -> Finding | None:
 
 
 def beta_too_low(signals: Signals) -> Finding | None:
-    """A beta below its range, a policy that went far, and a loss that does not feel it."""
+    """A beta below its range, and a loss that does not feel how far the policy went, or how far sides are apart."""
+    return _nothing_holds(signals) or _unfelt(signals)
+
+
+def _unfelt(signals: Signals) -> Finding | None:
+    """Sides so far apart that the highest beta would call it settled, at a loss that has hardly moved."""
+    settings, gaps = signals.settings, signals.measures.get("logratio_gap")
+    if settings is None or settings.beta is None or gaps is None or gaps.at_end is None:
+        return None
+    beta = settings.beta
+    is_beside = BESIDE * beta.value < beta.low or math.isclose(BESIDE * beta.value, beta.low)
+    if not is_beside or beta.high * gaps.at_end.low < SETTLED or beta.value * gaps.at_end.high > UNFELT:
+        return None
+    return Finding(
+        f"loss.beta {beta.value:g} is {beta.low / beta.value:.3g} times below where it is known to work: chosen and "
+        f"rejected are {gaps.at_end.value:.0f} nats apart, and the loss sees a margin of "
+        f"{beta.value * gaps.at_end.value:.3f}",
+        (_loss_still(signals), "KL and chosen are still within the gate's bounds; the loss will not keep them there"),
+        f"set loss.beta: {_round(min(10 * beta.low, beta.high))}, within {beta.low:g} to {beta.high:g}",
+        level="warning",
+    )
+
+
+def _nothing_holds(signals: Signals) -> Finding | None:
     settings = signals.settings
     if settings is None or settings.beta is None or settings.beta.value >= settings.beta.low:
         return None
@@ -97,15 +124,31 @@ def beta_too_high(signals: Signals) -> Finding | None:
     beta = settings.beta
     settled = fmean(beta.value * abs(gap) > SETTLED for gap in gaps.after)
     typical = median(map(abs, gaps.after))
-    # Half of the pairs have no slope any more at a gap that the highest beta known to work would still learn from.
-    if settled < 0.5 or beta.high * typical > SETTLED:
+    if settled < 0.5:
         return None
+    # Half of the pairs have no slope any more at a gap that the highest beta known to work would still learn from.
+    if beta.high * typical > SETTLED:
+        return _settled_anyway(beta, settled, typical, _loss_still(signals))
     wrong = fmean(gap < 0 for gap in gaps.after)
     return Finding(
         f"with loss.beta {beta.value:g} a gap of {SETTLED / beta.value:.2g} nats settles a pair, and {settled:.0%} are "
         f"settled: half of all pairs moved by less than {typical:.2g} nats",
         (f"{wrong:.0%} of the held-out pairs are settled the wrong way or lean to it", _loss_still(signals)),
         f"set loss.beta: {_round(beta.high / 5)}, within {beta.low:g} to {beta.high:g}",
+    )
+
+
+def _settled_anyway(beta: Pull, settled: float, typical: float, loss: str) -> Finding | None:
+    """At these gaps every beta would call pairs settled; this one did at gaps that are so much smaller."""
+    if beta.value < BESIDE * beta.high and not math.isclose(beta.value, BESIDE * beta.high):
+        return None
+    return Finding(
+        f"loss.beta {beta.value:g} is {beta.value / beta.high:.3g} times above where it is known to work, and "
+        f"{settled:.0%} of the held-out pairs are settled: half at a margin over {beta.value * typical:.0f}, where "
+        f"{SETTLED:g} leaves nothing to learn",
+        (loss, f"a gap of {SETTLED / beta.value:.2g} nats settles a pair, half are {typical:.0f} nats apart"),
+        f"set loss.beta: {_round(beta.high / 5)}, within {beta.low:g} to {beta.high:g}",
+        level="warning",
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from tiebreak.diagnosis.cause import Diagnosis
 from tiebreak.diagnosis.causes import diagnoses
 from tiebreak.diagnosis.reading import signals_of
+from tiebreak.diagnosis.unsettled import unsettled
 from tiebreak.files import as_json
 from tiebreak.runs import Run
 
@@ -30,6 +31,8 @@ class Why:
     """Parts that cannot be read: what they would show is not known."""
     not_yet: Sequence[str]
     """Parts that are not there because the run is not at its end."""
+    unsettled: str | None
+    """What so few pairs and answers cannot tell, in one line; it is no fault."""
     step: int
     num_steps: int | None
 
@@ -49,6 +52,7 @@ class Why:
             "diagnoses": [one.as_dict() for one in self.diagnoses],
             "unknown": list(self.unknown),
             "not_yet": list(self.not_yet),
+            "unsettled": self.unsettled,
         }
 
     def lines(self) -> list[str]:
@@ -58,6 +62,7 @@ class Why:
         if not found:
             so_far = "" if self.status == "done" else f" so far (step {self.step}{of})"
             found = [f"nothing wrong is known of {self.run}{so_far}"]
+            found += [f"not to be seen: {self.unsettled}"] if self.unsettled else []
         return [*found, *(f"cannot be known: {one}" for one in self.unknown), *(f"open: {one}" for one in self.not_yet)]
 
 
@@ -70,6 +75,7 @@ def why(run: Run) -> Why:
         diagnoses(signals),
         signals.unknown,
         signals.unmeasured,
+        unsettled(signals),
         signals.last_step,
         signals.num_steps,
     )
