@@ -31,6 +31,18 @@ def test_other_edges_of_the_same_numbers_are_no_difference():
     assert smirnov(edges[:1] * 2, counts[:1] * 2, (2000, 2000)).p == 1
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_however_numbers_are_binned_no_more_is_claimed_than_they_differ(seed):
+    draw = np.random.default_rng(seed)
+    sides = [np.floor(draw.lognormal(2 + 0.4 * place, 0.3, 500)) for place in range(2)]
+    some = [np.unique([*draw.choice(60, 6), 0, 200 + place]).tolist() for place in range(2)]
+    edges, counts = zip(*(_histogram(*one) for one in zip(sides, some, strict=True)), strict=True)
+    found, oracle = smirnov(edges, counts, (500, 500)), stats.ks_2samp(*sides, method="asymp")
+    assert found.size <= oracle.statistic + 1e-12
+    common = [np.mean(sides[0] < at) - np.mean(sides[1] < at) for at in {*some[0]} & {*some[1]}]
+    assert found.size >= max(map(abs, common), default=0) - 1e-12
+
+
 def test_by_chance_alone_smirnov_finds_a_difference_in_one_of_twenty_at_most():
     draw, edges, found = np.random.default_rng(2), np.linspace(-5, 5, 31), 0
     for _ in range(400):

@@ -5,6 +5,7 @@ Owns which numbers of audit.json tell of drift, and how large a change is worth 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
@@ -70,9 +71,10 @@ def _lengths(first: Audit, other: Audit) -> Iterator[tuple[Drift, float]]:
             yield _row(f"words/{side}", f"words of {side} (median)", "words", medians, apart), LEAST_DISTANCE
     margins = [one["histograms"].get("margin") for one in pair]
     if all(one and sum(one["counts"]) for one in margins):
-        apart = smirnov(_both(margins, "edges"), _both(margins, "counts"), _cases(pair))
-        means = [_mean(one["edges"], one["counts"]) for one in margins]
-        yield _row("margin", "stated margin (mean)", "points", means, apart), LEAST_DISTANCE
+        apart = smirnov((_edges(margins[0]), _edges(margins[1])), _both(margins, "counts"), _cases(pair))
+        means = [one["mean"] if "mean" in one else _mean(one["edges"], one["counts"]) for one in margins]
+        how = "mean" if all("mean" in one for one in margins) else "mean, by the middles of bins"
+        yield _row("margin", f"stated margin ({how})", "points", means, apart), LEAST_DISTANCE
 
 
 def _estimates(first: Audit, other: Audit) -> Iterator[tuple[Drift, float]]:
@@ -105,6 +107,12 @@ def _row(key: str, name: str, unit: str, values: Sequence[float], apart: Apart) 
 
 def _both(two: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
     return [*map(float, two[0][key])], [*map(float, two[1][key])]
+
+
+def _edges(margins: Mapping[str, Any]) -> list[float]:
+    """Return edges of bins that do not hold their upper one: audits of before, without a mean, ended at the maximum."""
+    *edges, last = map(float, margins["edges"])
+    return [*edges, last if "mean" in margins else math.nextafter(last, math.inf)]
 
 
 def _cases(two: tuple[Audit, Audit]) -> tuple[float, float]:

@@ -65,7 +65,7 @@ def shared(facts: Rows, words: Mapping[str, NDArray[Any]], share: float, named: 
     """Return what the report holds of judgements of any kind; `words` are the lengths of texts, by whose they are."""
     prompts, num_held = graph.clusters(facts.prompt_key), int(held_out(facts, share, named).sum())
     longest = max((int(values.max(initial=1)) for values in words.values()), default=1)
-    edges = np.unique(np.concatenate([[0], np.geomspace(1, longest + 1, 24).astype(np.int64)]))
+    edges = _word_edges(longest)
     numbers = np.array([1, 2, 3, 4, 6, 11, 21, 51, max(52, prompts.largest + 1)])
     sizes, nums = np.array(prompts.histogram, dtype=np.int64).reshape(-1, 2).T
     return {
@@ -98,6 +98,13 @@ def in_bins(values: NDArray[Any], edges: NDArray[Any], weights: NDArray[np.int64
     """Return how many values lie between each two edges."""
     found: list[int] = np.histogram(values, edges, weights=weights)[0].astype(np.int64).tolist()
     return found
+
+
+def _word_edges(longest: int) -> NDArray[np.int64]:
+    """Return edges that are the same for any data, four to a doubling, up to the first beyond the longest text."""
+    ladder = 2.0 ** (np.arange(4 * longest.bit_length() + 1) / 4)
+    edges = np.unique(np.concatenate([[0], ladder.astype(np.int64)]))
+    return edges[: np.searchsorted(edges, longest, side="right") + 1]
 
 
 def _named_counts(codes: NDArray[Any], names: Sequence[str]) -> dict[str, int]:

@@ -5,6 +5,7 @@ Pure: facts in, findings and numbers out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -137,12 +138,25 @@ def _histograms(facts: Facts) -> dict[str, Any]:
     margins = facts.margin[~np.isnan(facts.margin)]
     margin = None
     if len(margins):
-        low, high = float(margins.min()), float(margins.max())
-        # Margins that are all but equal, as 32-bit scores with one step, have no room for 30 bins between them.
-        room = 1e-3 * max(1.0, abs(low), abs(high)) if high - low <= 1e-6 * max(abs(low), abs(high)) else 0.0
-        steps = np.linspace(low - room, high + room, 31)
-        margin = {"edges": steps.tolist(), "counts": in_bins(margins, steps)}
+        steps = _margin_edges(float(margins.min()), float(margins.max()))
+        margin = {
+            "edges": steps.tolist(),
+            "counts": in_bins(margins, steps),
+            "mean": float(margins.mean(dtype=np.float64)),
+        }
     return {
         "length_difference": {"edges": halves.tolist(), "counts": in_bins(np.clip(ratio, -4, 4), halves)},
         "margin": margin,
     }
+
+
+def _margin_edges(low: float, high: float) -> NDArray[np.float64]:
+    """Return edges at multiples of a power of two, so that the coarser of any two data's are edges of both.
+
+    The last lies above the greatest margin: each bin holds its lower edge alone.
+    """
+    # Margins that are all but equal, as 32-bit scores with one step, have no room for 30 bins between them.
+    room = 1e-3 * max(1.0, abs(low), abs(high)) if high - low <= 1e-6 * max(abs(low), abs(high)) else 0.0
+    step = 2.0 ** math.ceil(math.log2((high - low + 2 * room) / 30))
+    first, last = math.floor((low - room) / step), math.floor((high + room) / step) + 1
+    return np.arange(first, last + 1, dtype=np.float64) * step

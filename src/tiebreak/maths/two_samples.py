@@ -30,15 +30,16 @@ def smirnov(
     counts: tuple[Sequence[int | float], Sequence[int | float]],
     nums: tuple[int | float, int | float],
 ) -> Apart:
-    """Return the greatest distance between the distributions of two histograms, and Smirnov's p-value (1939).
+    """Return the distance between two histograms that is certain, and Smirnov's p-value of it (1939).
 
-    `nums` are the independent cases of each, which may be fewer than were counted. Within a bin the distribution is
-    taken for straight; where edges differ, that is an error of less than a bin's share. The p-value is the asymptotic
-    one with Stephens' correction (1970); for numbers with ties it is too large, never too small.
+    `nums` are the independent cases of each, which may be fewer than were counted. A bin holds its lower edge and not
+    its upper one. How numbers lie within a bin is not known, so the size is the least distance that both histograms
+    allow: that of the numbers themselves may be larger, and is at an edge that both have. The p-value is the asymptotic
+    one with Stephens' correction (1970); for numbers with ties, as for bins, it is too large, never too small.
     """
     at = np.union1d(*edges).astype(np.float64)
-    first, other = (_distribution(at, *one) for one in zip(edges, counts, strict=True))
-    size = float(np.abs(first - other).max())
+    (low, high), (other_low, other_high) = (_bounds(at, *one) for one in zip(edges, counts, strict=True))
+    size = max(0.0, float(np.maximum(low - other_high, other_low - high).max()))
     root = math.sqrt(nums[0] * nums[1] / (nums[0] + nums[1]))
     scaled = (root + 0.12 + 0.11 / root) * size
     if scaled < 0.2:  # the series below does not converge; the p-value is 1 to six digits
@@ -47,11 +48,14 @@ def smirnov(
     return Apart(size, min(1.0, max(0.0, sum(terms))))
 
 
-def _distribution(
+def _bounds(
     at: NDArray[np.float64], edges: Sequence[int | float], counts: Sequence[int | float]
-) -> NDArray[np.float64]:
-    below = np.concatenate([[0.0], np.cumsum(np.asarray(counts, dtype=np.float64))])
-    return np.asarray(np.interp(at, np.asarray(edges, dtype=np.float64), below / below[-1]))
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the least and the greatest share of all numbers that may lie below each point."""
+    total = np.cumsum(np.asarray(counts, dtype=np.float64))
+    below = np.concatenate([[0.0, 0.0], total / total[-1], [1.0]])
+    places = np.asarray(edges, dtype=np.float64)
+    return below[np.searchsorted(places, at, side="right")], below[np.searchsorted(places, at, side="left") + 1]
 
 
 def of_intervals(first: tuple[float, float, float], other: tuple[float, float, float]) -> Apart:
