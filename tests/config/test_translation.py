@@ -214,7 +214,12 @@ def test_data_that_is_not_there_is_named_and_told(theirs):
         ("base_model: x\nmicro_batch_size: 1", "a.yaml", r"\(without rl, which means supervised fine-tuning\)"),
         ("rlhf_type: kto\ntrain_type: lora", "a.yaml", r"of ms-swift for another task \(rlhf_type: kto\)"),
         ("stage: dpo\npref_loss: orpo", "a.yaml", "pref_loss: orpo: is not taken over; taken over are sigmoid, "),
-        ("dataset_name: x\nloss_type: [sigmoid, bco_pair]", "a.yaml", "loss_type: .*: is not taken over"),
+        (
+            "dataset_name: x\nloss_type: [sigmoid, orpo]",
+            "a.yaml",
+            "loss_type: .*: is not taken over; terms are made of ",
+        ),
+        ("dataset_name: x\nloss_type: [aot, sft]\nloss_weights: [1]", "a.yaml", "wanted a number for each of 2 obj"),
         ("learning_rate: 1", "a.yaml", "whose configuration it is cannot be told; name it: --trainer "),
         ("- 1", "a.yaml", "wanted settings with their values, found list"),
         ("{", "a.json", "not valid JSON"),
@@ -459,3 +464,65 @@ def test_tokens_beyond_the_shorter_completion_weigh_as_there(theirs, tmp_path):
     found = translated(theirs("learning_rate: 1e-6\nloss_type: sigmoid\nld_alpha: 0.5\n"), "trl")
     assert loaded(found, tmp_path).loss.length_desensitised == 0.5
     assert found.left_out == {}
+
+
+def test_a_value_that_a_default_replaces_is_named_beside_it(theirs, tmp_path):
+    found = translated(theirs("num_train_epochs: 2.5\nlearning_rate: 0\nmax_length: null\n"), "trl")
+    config = loaded(found, tmp_path)
+    assert (config.training.epochs, config.training.learning_rate, config.data.max_length) == (3, 1e-6, 1024)
+    assert "  epochs: 3  # from num_train_epochs: 2.5 there; whole passes, rounded up\n" in found.text
+    assert "# learning_rate: 0 there (off there, and always on here); its default\n" in found.text
+    assert "  max_length: 1024  # from max_length: null, no limit there; here longer pairs are dropped" in found.text
+    found = translated(theirs("stage: dpo\nlora_alpha: 0\nmax_steps: 30\n"), "llama-factory")
+    assert "  alpha: 16.0  # lora_alpha: 0 there (off there, and always on here); twice the rank" in found.text
+    assert "  epochs: 3  # max_steps: 30 there (passes over the pairs; " in found.text
+    assert "  epochs: 3  # not set there: its default\n" in translated(theirs("max_steps: -1\n"), "trl").text
+
+
+@pytest.mark.parametrize(
+    ("told", "whose", "terms"),
+    [
+        (
+            "loss_type: [sigmoid, bco_pair]\nloss_weights: [0.8, 0.2]\nbeta: 0.3",
+            "trl",
+            [("dpo", 0.8, {"beta": 0.3}), ("bco", 0.2, {"beta": 0.3, "delta": 0.0})],
+        ),
+        (
+            "loss_type: [aot, ipo, sft]",
+            "trl",
+            [("aot", 1, {"beta": 0.1}), ("ipo", 1, {"tau": 0.1, "length": "mean"}), ("sft", 1, {"length": "mean"})],
+        ),
+        ("loss_type: hinge\nrpo_alpha: 0.5", "trl", [("hinge", 1, {"beta": 0.1}), ("sft", 0.5, {"length": "mean"})]),
+        (
+            "stage: dpo\npref_beta: 0.2\npref_ftx: 0.3",
+            "llama-factory",
+            [("dpo", 1, {"beta": 0.2}), ("sft", 0.3, {"length": "mean"})],
+        ),
+    ],
+)
+def test_several_objectives_are_terms_as_they_are_meant_there(told, whose, terms, theirs, tmp_path):
+    found = translated(theirs(f"{told}\n"), whose)
+    taken = loaded(found, tmp_path).loss.terms
+    assert [(one.loss.name, one.weight) for one in taken] == [(name, weight) for name, weight, _ in terms]
+    for one, (_, _, settings) in zip(taken, terms, strict=True):
+        assert {key: getattr(one.loss, key) for key in settings} == settings
+    assert found.left_out == {}
+    by_batch = "there the mean over all tokens of a batch" in found.text
+    assert by_batch == (whose == "trl" and "sft" in [name for name, _, _ in terms])
+
+
+def test_what_no_term_reads_is_left_out_by_name(theirs, tmp_path):
+    told = "loss_type: [sigmoid, bco_pair]\nld_alpha: 0.5\nuse_weighting: true\nlabel_smoothing: 0.1\n"
+    found = translated(theirs(told), "trl")
+    first = loaded(found, tmp_path).loss.terms[0].loss
+    assert (first.label_smoothing, first.confidence_weights) == (0.1, None)
+    assert found.left_out == {
+        "ld_alpha": "terms of a sum see the same tokens, and none has loss.length_desensitised",
+        "use_weighting": "bco does not read loss.confidence_weights",
+    }
+
+
+def test_what_a_trainer_takes_unsaid_is_taken_where_the_objective_has_another_default(theirs, tmp_path):
+    found = translated(theirs("loss_type: aot\n"), "trl")
+    assert loaded(found, tmp_path).loss.beta == 0.1
+    assert "  beta: 0.1  # not set there: its default\n" in found.text

@@ -152,6 +152,8 @@ _ADAPTER = (
 )  # fmt: skip
 _LOSS = (
     _is("loss.name", "loss_type pref_loss rlhf_type rl dpo_loss_type dpo_loss method", v.objective),
+    _is("loss.terms", "loss_weights", v.nothing, "a weight in each term, where several objectives are named"),
+    _is("loss.terms", "pref_ftx rpo_alpha", v.beside, "a term {name: sft, weight: …} beside the objective"),
     _is("loss.beta", "pref_beta rl_beta dpo_beta beta", v.positive),
     _is("loss.label_smoothing", "dpo_label_smoothing label_smoothing", v.number, "the assumed share of flipped "
           "labels"),
@@ -161,9 +163,8 @@ _LOSS = (
     _is("loss.divergence_alpha", "f_alpha_divergence_coef", v.divergence_alpha, "1 less theirs, as in the paper"),
     _none("it is of cross-entropy; loss.label_smoothing is the assumed share of flipped labels",
           "label_smoothing_factor"),
-    _none("what an objective reads is told by 'tiebreak losses'", "rpo_alpha pref_ftx cpo_alpha simpo_gamma "
+    _none("what an objective reads is told by 'tiebreak losses'", "cpo_alpha simpo_gamma "
           "gamma gamma_beta_ratio "
-          "loss_weights "
           "discopop_tau "
           "rpo_* dpop_* "
           "dpo_norm_loss sft_alpha pref_bco_weight nca_* center_rewards_coefficient orpo_alpha sppo_* "
@@ -190,7 +191,8 @@ _TRAINING = (
     _is("training.pairs_per_step", "global_batch_size total_train_batch_size total_batch_size", v.whole, _BATCH),
     _none("how many are computed at once follows from memory (training.token_budget)", "per_device_eval_batch_size "
           "eval_batch_size auto_find_batch_size eval_accumulation_steps"),
-    _is("training.epochs", "num_train_epochs num_epochs max_epochs n_epochs epochs", v.whole),
+    _is("training.epochs", "num_train_epochs num_epochs max_epochs n_epochs epochs", v.passes,
+        "whole passes, rounded up"),
     _is("training.epochs", "max_steps num_steps max_train_steps", v.nothing,
         "passes over the pairs; data.max_pairs takes fewer pairs"),
     _is("training.learning_rate", "lr learning_rate", v.positive),

@@ -37,6 +37,8 @@ class Trainer:
     micro_batch: int
     full: Mapping[str, Any] = field(default_factory=dict)
     """Where all weights are trained, these in place of the defaults."""
+    unlimited: str | None = None
+    """The setting of a length that null lifts."""
 
 
 def _trainer(name: str, title: str, signs: str, *, micro_batch: int = 8, **more: Any) -> Trainer:
@@ -54,6 +56,7 @@ TRAINERS = {
             task=(), tasks=frozenset(), untold=None,
             defaults={"adapter.kind": "none", "adapter.rank": 16, "adapter.alpha": 32.0, "adapter.dropout": 0.05,
                       "training.epochs": 3, "training.learning_rate": 1e-6, "training.warmup_share": 0.0},
+            unlimited="max_length",
         ),
         _trainer(
             "llama-factory", "LLaMA-Factory",
@@ -80,6 +83,7 @@ TRAINERS = {
                       "training.epochs": 3, "training.learning_rate": 1e-4, "training.warmup_share": 0.05,
                       "training.schedule": "cosine"},
             full={"training.learning_rate": 1e-5},
+            unlimited="max_length",
             micro_batch=1,
         ),
     )

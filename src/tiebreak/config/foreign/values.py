@@ -5,6 +5,7 @@ Owns what a value of theirs becomes here, and why some become nothing (`Unfit`).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -53,6 +54,12 @@ def whole(value: Any) -> int:
 
 
 _HUGE = 2**53
+
+
+def passes(value: Any) -> int:
+    """Return whole passes over the pairs: a part of one becomes one."""
+    found = number(value)
+    return whole(math.ceil(found) if 0 < found < _HUGE else found)
 
 
 def whole_or_all(value: Any) -> int:
@@ -156,8 +163,20 @@ _OBJECTIVES = {
 """Objectives whose settings are called the same there, beta and label_smoothing, and mean the same."""
 
 
-def objective(value: Any) -> str:
-    """Return what an objective is called here, where its settings can be taken over by their names."""
+_TERMS = frozenset(_OBJECTIVES) - {"dpo"} | {"ipo", "bco_pair", "discopop", "sft", "sigmoid_norm"}
+"""Objectives that TRL takes several of; as terms they have their own settings."""
+
+
+def objective(value: Any) -> str | list[str]:
+    """Return what an objective is called here, where its settings can be taken over by their names.
+
+    Of several, their names there.
+    """
+    if isinstance(value, list | tuple) and len(value) > 1:
+        names = [str(one).strip().lower() for one in value]
+        if other := [name for name in names if name not in _TERMS]:
+            raise Unfit(f"terms are made of {', '.join(sorted(_TERMS))}, and {other[0]} is none of them")
+        return names
     found = _OBJECTIVES.get(str(value).strip().lower())
     if found is None:
         raise Unfit(
@@ -165,6 +184,13 @@ def objective(value: Any) -> str:
             "losses' lists all with their settings"
         )
     return found
+
+
+def beside(value: Any) -> float:
+    """Return the weight of likelihood beside an objective."""
+    if is_off(value) or not number(value) > 0:
+        raise Unfit("off there, as here")
+    return number(value)
 
 
 def weighting(value: Any) -> str:

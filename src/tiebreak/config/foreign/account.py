@@ -1,0 +1,314 @@
+"""What becomes of each setting of another trainer: taken over, left out with a reason, or not known.
+
+Owns the account, filled in turn by turn, and what is said of a default where a setting could not be taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from reprlib import Repr
+from typing import Any
+
+from tiebreak.config.data import DataConfig
+from tiebreak.config.foreign import datasets
+from tiebreak.config.foreign.entries import Data
+from tiebreak.config.foreign.names import NAMES, Name, name_of
+from tiebreak.config.foreign.reading import COMPUTED, Foreign
+from tiebreak.config.foreign.terms import LIKELIHOOD, UNSAID, several
+from tiebreak.config.foreign.trainers import Trainer, defaults_of
+from tiebreak.config.foreign.values import NOT_TAKEN, Unfit, is_off, number, whole
+from tiebreak.config.losses import SECTIONS
+from tiebreak.config.settings import MovesConfig, leaves
+from tiebreak.config.yaml_text import write_yaml
+from tiebreak.errors import ConfigError, one_line
+from tiebreak.secrecy import masked, secrets_of
+
+_BRIEFLY = Repr()
+_BRIEFLY.maxstring = _BRIEFLY.maxother = 60
+
+
+@dataclass(frozen=True)
+class Line:
+    """A setting of ours with its value, and where that comes from."""
+
+    key: str
+    value: Any
+    origin: str
+    theirs: str = ""
+    """The one setting that it is taken from, where it is one."""
+
+
+class Account:
+    """What becomes of each setting, filled in turn by turn."""
+
+    def __init__(self, found: Foreign, trainer: Trainer, path: Path) -> None:
+        self._settings = found.settings
+        self._trainer = trainer
+        self._path = path
+        self._defaults = defaults_of(trainer, found)
+        self.lines: dict[str, Line] = {}
+        self.left_out: dict[str, str] = {}
+        self.unknown: list[str] = []
+        self.has_data = True
+        self._inside: dict[str, Any] = {}
+        """What stands inside of a setting, by dotted key."""
+
+    def take_names(self) -> None:
+        """Take over what has a name here; of several for one setting, the first of the table."""
+        known = {key: name_of(key) for key in self._settings}
+        order = {id(name): number for number, name in enumerate(NAMES)}
+        self.unknown = [key for key, name in known.items() if name is None]
+        for key, name in sorted(((k, n) for k, n in known.items() if n), key=lambda one: order[id(one[1])]):
+            value = self._settings[key]
+            if name.ours is None:
+                self.left_out[key] = "off there, and there is no such thing here" if is_off(value) else name.why
+            elif value is None:
+                self.left_out[key] = "not set there"
+            else:
+                self._take(key, name, value)
+        for key in self._trainer.task:
+            self.left_out.pop(key, None)
+
+    def _take(self, key: str, name: Name, value: Any) -> None:
+        ours = str(name.ours)
+        try:
+            if value is COMPUTED:
+                raise Unfit("its value is computed by the code")
+            if ours == "loss.name" and isinstance(value, list | tuple) and len(value) == 1:
+                value = value[0]
+            line = Line(ours, name.value(value), f"from {key}" + self._said(key, value, name.value(value)), key)
+        except Unfit as reason:
+            if ours == "loss.name" and value is not COMPUTED:
+                raise ConfigError(f"{self._path}: {key}: {shown(key, value)}: is not taken over; {reason}") from None
+            self.left_out[key] = f"{ours}: {name.why if str(reason) == NOT_TAKEN else reason}"
+            return
+        before = self.lines.setdefault(ours, line)
+        if before.value != line.value:
+            self.left_out[key] = f"{ours} is taken {before.origin.split(':')[0]}"
+
+    def _said(self, key: str, theirs: Any, ours: Any) -> str:
+        if theirs == ours and type(theirs) is type(ours):
+            return ""
+        name = name_of(key)
+        differs = type(ours) in (int, float) and type(theirs) in (int, float) and theirs != ours
+        return f": {shown(key, theirs)}" + (f" there; {name.why}" if differs and name and name.why else "")
+
+    def _given(self, example: str) -> tuple[str, Any] | None:
+        """Return the setting that is called like this one, whatever its spelling."""
+        wanted = name_of(example)
+        said = ((key, value) for key, value in self._settings.items() if value is not None)
+        return next(((key, value) for key, value in said if name_of(key) is wanted), None)
+
+    def take_loss(self) -> None:
+        """What the objective reads, though trainers write down more; a coefficient is of one divergence alone."""
+        kind = self.lines.get("loss.divergence")
+        if kind is None or kind.value != "alpha":
+            self._leave("loss.divergence_alpha", "read with alpha_divergence alone")
+        elif not any(name_of(key) is name_of("f_alpha_divergence_coef") for key in self._settings):
+            self.lines["loss.divergence_alpha"] = Line("loss.divergence_alpha", 0.5, "not set there: its default")
+        name = self.lines["loss.name"].value if "loss.name" in self.lines else "dpo"
+        if isinstance(name, list) or "loss.terms" in self.lines:
+            self._take_terms(name if isinstance(name, list) else [name])
+            return
+        for key, usual in UNSAID.items():
+            own = SECTIONS[name].model_fields.get(key.removeprefix("loss."))
+            if own and own.default != usual:
+                self.lines.setdefault(key, Line(key, usual, self._unset(key)))
+        for key in [key for key in self.lines if key.startswith("loss.")]:
+            if key.removeprefix("loss.") not in SECTIONS[name].model_fields:
+                self._leave(key, f"{name} does not read {key}")
+
+    def _take_terms(self, names: list[str]) -> None:
+        """Several objectives are terms, each with what it reads; likelihood beside one is a term, too."""
+        listed, beside = self.lines.pop("loss.name", None), self.lines.pop("loss.terms", None)
+        used = [line.theirs for line in (listed, beside) if line]
+        told = list(zip(names, self._weights(len(names), used), strict=True))
+        told += [("sft", beside.value)] if beside else []
+        settings = {key: line for key, line in self.lines.items() if key.startswith("loss.")}
+        found = several(told, {key: line.value for key, line in settings.items()})
+        for key, why in found.unread.items():
+            self._leave(key, why)
+        used += [self.lines.pop(key).theirs for key in settings if key in found.read]
+        origin = "; ".join(f"from {self.shown(key)}" for key in used if key)
+        by_batch = "sft" in names or (beside is not None and self._trainer.name != "llama-factory")
+        note = f"; {LIKELIHOOD}" if by_batch else ""
+        self.lines["loss.terms"] = Line("loss.terms", found.terms, origin + note)
+
+    def _weights(self, num: int, used: list[str]) -> list[float]:
+        """Return a weight for each of several objectives, and count the setting as used."""
+        given = self._given("loss_weights") if num > 1 else None
+        if given is None:
+            return [1.0] * num
+        key, value = given
+        try:
+            weights = [number(one) for one in value] if isinstance(value, list | tuple) else []
+        except Unfit:
+            weights = []
+        if len(weights) != num:
+            raise ConfigError(f"{self._path}: {key}: {shown(key, value)}: wanted a number for each of {num} objectives")
+        used.append(key)
+        self.left_out.pop(key, None)
+        return weights
+
+    def take_batch(self) -> None:
+        """Pairs of a step are micro-batch times accumulation, times the processes that nobody wrote down."""
+        micro, steps = self._given("per_device_train_batch_size"), self._given("gradient_accumulation_steps")
+        if "training.pairs_per_step" in self.lines:
+            return
+        try:
+            product = whole(micro[1] if micro else self._trainer.micro_batch) * whole(steps[1] if steps else 1)
+        except Unfit:
+            return  # both stand in what is left out, with what the setting is here
+        parts = [f"{key} {value}" for key, value in filter(None, (micro, steps))]
+        if not micro:
+            parts.append(f"micro-batch {self._trainer.micro_batch}, the default of {self._trainer.title}")
+        origin = f"from {' × '.join(parts)}; multiply by the number of processes"
+        self.lines["training.pairs_per_step"] = Line("training.pairs_per_step", product, origin)
+        for key, _ in filter(None, (micro, steps)):
+            self.left_out.pop(key, None)
+
+    def take_length(self) -> None:
+        """Prompt and completion have one limit here: that of both, or the sum of their own."""
+        key = self._trainer.unlimited
+        if key and self._settings.get(key, 0) is None and "data.max_length" not in self.lines:
+            most = DataConfig.model_fields["max_length"].default
+            origin = f"from {key}: null, no limit there; here longer pairs are dropped, or cut by data.truncation"
+            self.lines["data.max_length"] = Line("data.max_length", most, origin, key)
+            self.left_out.pop(key, None)
+        own = [self._settings.get(name) for name in ("max_prompt_length", "max_completion_length")]
+        if "data.max_length" in self.lines or not all(type(length) is int and length > 0 for length in own):
+            return
+        origin = "from max_prompt_length + max_completion_length"
+        self.lines["data.max_length"] = Line("data.max_length", sum(own), origin)
+        for key in ("max_prompt_length", "max_completion_length"):
+            self.left_out.pop(key, None)
+
+    def take_moves(self) -> None:
+        """How a reference moves counts where it does: where nothing more is said, as often and as far as here."""
+        on, usual = self._given("sync_ref_model"), MovesConfig()
+        for name, value in (("every", usual.every), ("share", usual.share)):
+            key = f"reference.moves.{name}"
+            if on and not is_off(on[1]):
+                self.left_out.pop(on[0], None)
+                self.lines.setdefault(key, Line(key, value, self._unset(key, f"from {on[0]}: its default")))
+            else:
+                self._leave(key, "the reference does not move there")
+
+    def take_data(self, folder: Path, train: str | list[str] | None) -> None:
+        """Name the data: what the user says, else the files and data sets that the configuration names."""
+        found = datasets.data_of(self._settings, folder)
+        held = datasets.data_of(self._settings, folder, heldout=True)
+        for data in (found, held):
+            for key in data.used:
+                self.left_out.pop(key, None)
+        for data in (found, held):
+            self.left_out |= {key: why for key, (_, why) in data.left_out.items()}
+            self.unknown += [key for key in data.unknown if key not in self.unknown]
+            self._inside |= {key: value for key, (value, _) in data.left_out.items()} | data.unknown
+        if train is not None:
+            self.lines["data.train"] = Line("data.train", train, "as named on the command line")
+            self.left_out |= dict.fromkeys(found.used, "other pairs are named on the command line")
+        elif not found.sources:
+            self.lines["data.train"] = Line("data.train", "pairs.jsonl", "named nowhere there: name your pairs")
+        self.has_data = train is not None or (bool(found.sources) and not any(one.is_missing for one in found.sources))
+        if len(held.sources) == 1:
+            origin = _origin(held)
+            self.lines["data.heldout"] = Line("data.heldout", held.sources[0].path, origin)
+            self._leave("data.heldout_share", "held-out pairs have a file of their own")
+        elif held.sources:
+            why = f"data.heldout is one file or data set, here are {len(held.sources)}"
+            self.left_out |= dict.fromkeys({one.key for one in held.sources}, why)
+        self._take_columns(found if train is None else Data(), held)
+
+    def _take_columns(self, found: Data, held: Data) -> None:
+        """Say which column is what, once where all sources agree, else of each source; held-out pairs have their own.
+
+        A source without a mapping would be read by that of the held-out pairs.
+        """
+        mappings = {one.columns for one in found.sources}
+        heldout = held.sources[0].columns if len(held.sources) == 1 else None
+        agreed = len(mappings) == 1 and heldout in (None, *mappings)
+        if agreed and (columns := dict(found.sources[0].columns)):
+            self.lines["data.columns"] = Line("data.columns", columns, _origin(found))
+        elif heldout and not agreed and () in (mappings or {()}):
+            key = f"{held.sources[0].key}.columns"
+            self._inside[key], self.left_out[key] = dict(heldout), "data.columns would be those of data.train, too"
+        elif heldout and not agreed:
+            self.lines["data.columns"] = Line("data.columns", dict(heldout), _origin(held))
+        if not found.sources:
+            return
+        sources: list[Any] = []
+        for one in found.sources:
+            more = ({"weight": one.weight} if one.weight != 1 else {}) | (
+                {} if agreed or not one.columns else {"columns": dict(one.columns)}
+            )
+            sources.append({"path": one.path, **more} if more else one.path)
+        is_one = len(sources) == 1 and isinstance(sources[0], str)
+        self.lines["data.train"] = Line("data.train", sources[0] if is_one else sources, _origin(found))
+
+    def take_defaults(self) -> None:
+        """What their configuration leaves unsaid, and changes what is learned, is what their trainer takes."""
+        adapted = {"adapter.rank", "adapter.alpha", "adapter.target_modules"} & self.lines.keys()
+        for key, usual in self._defaults.items():
+            value = self._trainer.full.get(key, usual) if self._kind() == "none" else usual
+            if key == "adapter.kind" and adapted:
+                self.lines.setdefault(key, Line(key, "lora", self.lines[min(adapted)].origin))
+            elif not (key.startswith("adapter.") and self._kind() == "none" and key != "adapter.kind"):
+                self.lines.setdefault(key, Line(key, value, self._unset(key)))
+        if self._trainer.name == "llama-factory" and self._kind() == "lora" and "adapter.alpha" not in self.lines:
+            alpha = 2.0 * self.lines["adapter.rank"].value
+            why = self._unset("adapter.alpha", "not set there: twice the rank, as LLaMA-Factory")
+            self.lines["adapter.alpha"] = Line("adapter.alpha", alpha, why)
+        if self._kind() == "none":
+            for key in [key for key in self.lines if key.startswith("adapter.") and key != "adapter.kind"]:
+                self._leave(key, "all weights are trained")
+        if "loss.terms" not in self.lines:
+            self.lines.setdefault("loss.name", Line("loss.name", "dpo", f"what {self._trainer.title} does with pairs"))
+
+    def _unset(self, key: str, told: str = "not set there: its default") -> str:
+        """Say why a default stands: nothing was said there, or what was said could not be taken."""
+        for theirs in self.left_out:
+            name, value = name_of(theirs), self._settings.get(theirs)
+            says_nothing = value is None or (type(value) in (int, float) and value < 0)
+            if name is not None and name.ours == key and not says_nothing:
+                why = self.left_out[theirs].removeprefix(f"{key}: ")
+                return f"{self.shown(theirs)} there ({why}); {told.rpartition(': ')[2]}"
+        return told
+
+    def _leave(self, key: str, why: str) -> None:
+        line = self.lines.pop(key, None)
+        if line is not None and line.theirs:
+            self.left_out[line.theirs] = why
+
+    def _kind(self) -> Any:
+        return self.lines["adapter.kind"].value if "adapter.kind" in self.lines else None
+
+    def sorted_lines(self) -> list[Line]:
+        """Return the lines in the order of our settings."""
+        return [self.lines[key] for key, _ in leaves() if key in self.lines]
+
+    def shown(self, key: str) -> str:
+        """Return a setting of theirs with its value, on one line."""
+        told = {**self._inside, **self._settings}
+        return f"{key}: {shown(key, told[key])}" if key in told else key
+
+
+def _origin(data: Data) -> str:
+    """Return which of their settings the sources are taken from, with what is to be known of each."""
+    named = [f"from {one.key}" + (f": {one.note}" if one.note else "") for one in data.sources]
+    beside = sorted(data.used - {one.key for one in data.sources})
+    return "; ".join(dict.fromkeys([*named, *(f"from {key}" for key in beside)]))
+
+
+def shown(key: str, value: Any) -> str:
+    """Return a value in a few characters; none of a secret."""
+    if value is COMPUTED:
+        return "…"
+    if value is None or isinstance(value, bool):
+        return write_yaml(value, inline=True)
+    try:
+        text = value if isinstance(value, str) else _BRIEFLY.repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        text = f"a very long {type(value).__name__}"
+    return masked(one_line(text), secrets_of({key: text}) if isinstance(value, str) else ())[:80]
