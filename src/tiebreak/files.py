@@ -103,8 +103,9 @@ def read_json_object(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        evaluate = in_quotes(f"tiebreak evaluate {quoted(str(file.parent))}")
-        maker = f"{evaluate} makes it" if file.name == "evaluation.json" else "train makes a run"
+        verb, of = ("evaluate", "") if (file.parent / "policy").is_dir() else ("train", "config.yaml")
+        told = in_quotes(f"tiebreak {verb} {quoted(str(file.parent / of))}")
+        maker = f"{told} makes it" if file.name == "evaluation.json" else "train makes a run"
         raise RunError(f"{file.parent}: holds no {file.name}; {maker}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{file}: cannot be read ({error})") from None

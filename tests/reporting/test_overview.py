@@ -11,7 +11,9 @@ from tiebreak.errors import RunError
 from tiebreak.files import write_json
 from tiebreak.reporting.overview import INDEX, listed, render_overview, runs_in, write_overview
 from tiebreak.reporting.page import render_report
-from written_runs import recorded_run, written_run
+from tiebreak.runs import Run
+from tiebreak.seals import seal_of_file, sealed_json
+from written_runs import recorded_run, row_of, written_run
 
 
 @pytest.fixture
@@ -57,6 +59,30 @@ def test_a_run_whose_folder_is_locked_is_running(folder):
         assert _row(folder, "deep/half").verdict == "still running"
         assert "still running" in render_report(tiebreak.Run(folder / "deep" / "half"))
     assert _row(folder, "deep/half").verdict == "dead"
+
+
+def test_a_run_whose_measures_are_not_what_was_written_is_damaged(folder):
+    run = Run(folder / "whole")
+    seals = {one.name: seal_of_file(one) for one in run.path.iterdir() if one.is_file() and one.name != "run.json"}
+    run.manifest_file.write_bytes(sealed_json(run.manifest | {"files": seals}))
+    assert _row(folder, "whole").verdict == "inconclusive"
+    run.measures_file.write_bytes(run.measures_file.read_bytes().replace(b"1", b"0", 1))
+    assert _row(folder, "whole").verdict == "damaged"
+    assert "measures.jsonl: is not what was written" in _row(folder, "whole").fault
+
+
+def test_losses_stand_in_one_column_only_where_they_are_of_one_scale(tmp_path):
+    loss = row_of("loss", 0.7, 0.5)
+    for name in ("a", "b"):
+        written_run(tmp_path, loss, name=name)
+    assert "Held-out loss" in render_overview(tmp_path)
+    written_run(tmp_path, loss, name="c", **{"loss.beta": 0.3})
+    page = render_overview(tmp_path)
+    assert "Held-out loss" not in page
+    assert "left out: only losses of one objective" in page
+    for name in ("x", "y"):
+        written_run(tmp_path / "remembers", loss, name=name, **{"loss.name": "beta_dpo"})
+    assert "Held-out loss" not in render_overview(tmp_path / "remembers")
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,59 @@ def test_another_objective_leaves_out_its_own_unit_and_nothing_else(made):
     assert {one["key"] for one in found["scores"]} == {"accuracy", "logratio_gap", "answers/preferred"}
 
 
+@pytest.mark.parametrize("name", ["beta_dpo", "alpha_dpo"])
+def test_a_loss_by_what_a_run_remembers_is_compared_with_no_other(made, name):
+    found = _found(made("a", **{"loss.name": name}), made("b", **{"loss.name": name}))["others"][0]
+    assert found["apart"] == {"loss": f"{name} measures it by what it remembers of its own steps"}
+
+
+@pytest.mark.parametrize(
+    ("name", "is_coupled"),
+    [
+        ({"name": "aot"}, True),
+        ({"name": "dr_dpo"}, True),
+        ({"terms": [{"name": "sft"}, {"name": "aot"}]}, True),
+        ({"name": "bco"}, True),
+        ({"name": "bco", "delta": 0.0}, False),
+        ({"name": "dpo"}, False),
+        ({"name": "dpo", "beta_schedule": {"to": 0.02}}, False),  # both are measured at its end
+    ],
+    ids=str,
+)
+def test_a_loss_of_all_pairs_together_is_compared_on_the_same_pairs_alone(made, name, is_coupled):
+    first, same = made("a", loss=name), made("b", loss=name)
+    assert _found(first, same)["others"][0]["apart"] == {}
+    apart = _found(first, made("c", shift=10, loss=name))["others"][0]["apart"]
+    assert [*apart] == (["loss"] if is_coupled else [])
+    assert not is_coupled or "depends on the others" in apart["loss"]
+
+
+def test_a_run_that_was_cut_off_is_told_to_go_on_with_training(made):
+    runs = [made("a"), made("b")]
+    runs[1].update_manifest(status="running")
+    runs[1].evaluation_file.unlink()
+    told = next(one for one in _found(*runs)["unknown"] if "evaluation not known" in one)
+    assert f"tiebreak train {runs[1].config_file}" in told
+    runs[1].policy_folder.mkdir()
+    told = next(one for one in _found(*runs)["unknown"] if "evaluation not known" in one)
+    assert f"tiebreak evaluate {runs[1].path}" in told
+
+
+def test_differences_that_are_all_alike_have_no_interval(made, capsys):
+    runs = [made("a"), made("b")]
+    for run, tokens in zip(runs, (100.0, 19.0), strict=True):
+        write_jsonl(run.measures_file, [row_of("answers/length", 100.0, [tokens] * 4, PROMPTS[:4]).as_dict()])
+    found = _found(*runs)
+    score = found["others"][0]["scores"][0]
+    assert (score["difference"]["low"], score["difference"]["high"]) == (None, None)
+    assert score["says"] == "not told apart"
+    print_comparison(found)
+    shown = capsys.readouterr().out
+    assert "× 0.19" in shown
+    assert "all alike" in shown
+    assert "0.19 …" not in shown
+
+
 def test_other_held_out_prompts_leave_the_scores_apart_and_compare_each_on_its_own(made):
     found = _found(made("a"), made("b", shift=1000, data="e"))
     other = found["others"][0]

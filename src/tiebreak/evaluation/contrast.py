@@ -45,6 +45,8 @@ class Contrast:
     """Means over the common items."""
     difference: Estimate
     """Other less first, paired; of tokens the log of the ratio."""
+    has_interval: bool
+    """False where all differences are alike, and nothing is known of how large they may be: its ends are then none."""
     p: float
     p_adjusted: float
     """By Holm over all contrasts that were made together."""
@@ -65,7 +67,10 @@ class Contrast:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
-        return asdict(self) | {"num_alone": list(self.num_alone), "says": self.says}
+        found = asdict(self) | {"num_alone": list(self.num_alone), "says": self.says}
+        if not self.has_interval:
+            found["difference"] |= {"low": None, "high": None}
+        return found
 
 
 def items_of(rows: Sequence[Row], evidence: Sequence[Mapping[str, Any]]) -> dict[str, Items]:
@@ -119,6 +124,7 @@ def contrast(first: Items, other: Items, seed: int) -> Contrast | None:
         sum(before) / len(before),
         sum(after) / len(after),
         drawn.interval(),
+        drawn.has_width,
         p,
         p,
     )

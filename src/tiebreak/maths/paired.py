@@ -44,6 +44,11 @@ class Resampled:
         bounds = min(low, self.mean), max(high, self.mean)
         return Estimate(self.mean, *bounds, self.num, self.num_clusters, confidence)
 
+    @property
+    def has_width(self) -> bool:
+        """Whether there is an interval: values that are all alike, whose ends are not known, say nothing of others."""
+        return float(self.upper[-1] - self.lower[0]) > 1e-9 * abs(self.mean)
+
     def p_value(self, threshold: float) -> float:
         """Return the two-sided p-value of the mean being `threshold`: below alpha where the interval leaves it out."""
         below = 1 + int(np.searchsorted(self.lower, threshold, side="right"))
@@ -65,10 +70,11 @@ def resampled(
     Pairs of one prompt are not independent, so a prompt is weighted with all its values. The weights are Dirichlet
     (Rubin 1981, the Bayesian bootstrap) over the clusters and one more at the end of the range: Gaffke 2005 (Learned-
     Miller & Thomas 2019, "A new confidence interval for the mean of a bounded random variable"). For values 0 and 1
-    these are the exact bounds of Clopper & Pearson 1934; where all values are the same, the bound is the one that n
-    equal values of n allow, and not an interval without width. The percentile bootstrap, and BCa, which is no number
-    where all are the same, take what was never seen for impossible: where 5 % of all answers loop, one of 64 does in an
-    eighth of all samples, and their upper bound is then 4.7 %; here it is 8.3 %. The order of items does not matter.
+    these are the exact bounds of Clopper & Pearson 1934; where all values are the same and `ends` are known, the bound
+    is the one that n equal values of n allow, and not an interval without width (`has_width`). The percentile
+    bootstrap, and BCa, which is no number where all are the same, take what was never seen for impossible: where 5 % of
+    all answers loop, one of 64 does in an eighth of all samples, and their upper bound is then 4.7 %; here it is 8.3 %.
+    The order of items does not matter.
     """
     if len(values) != len(clusters) or not len(values):
         raise ValueError("values and clusters are of the same length, at least one")

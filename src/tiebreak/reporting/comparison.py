@@ -140,14 +140,14 @@ def _print_left_out(out: rich.console.Console, first: str, letter: str, scores: 
 
 
 def _difference(estimate: Mapping[str, Any], unit: str) -> tuple[str, str]:
-    """Return a difference, and its interval."""
-    mean, *ends = (float(estimate[key]) for key in ("mean", "low", "high"))
+    """Return a difference, and its interval, where it has one."""
+    told = [float(estimate[key]) for key in ("mean", "low", "high") if estimate[key] is not None]
     if unit == "tokens":
-        low, high = (f"{math.exp(end):.2f}" for end in ends)
-        return f"× {math.exp(mean):.2f}", f"{low} … {high}"
+        middle, *ends = (f"{math.exp(one):.2f}" for one in told)
+        return f"× {middle}", " … ".join(ends) or "all alike"
     factor, digits = (100, 1) if unit in ("share", "rate") else (1, 3)
-    middle, low, high = (f"{round(factor * one, digits) + 0.0:+.{digits}f}" for one in (mean, *ends))
-    return middle, f"{low} … {high}"
+    middle, *ends = (f"{round(factor * one, digits) + 0.0:+.{digits}f}" for one in told)
+    return middle, " … ".join(ends) or "all alike"
 
 
 def _print_drift(out: rich.console.Console, first: str, other: Mapping[str, Any]) -> None:

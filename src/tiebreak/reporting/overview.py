@@ -39,6 +39,8 @@ class Listed:
     better: Mapping[str, Any] | None
     """Share of answers that are better than before, where somebody judged."""
     objective: str
+    scale: str
+    """What its loss is measured in: settings of the objective, and the run itself where these remember its steps."""
     beta: float | None
     loss: float | None
     model: str
@@ -84,6 +86,7 @@ def render_overview(folder: Path) -> str:
     return environment.get_template("overview.html.j2").render(
         name=folder.resolve().name,
         runs=sorted(runs, key=lambda one: one.date, reverse=True),
+        has_losses=len({one.scale for one in runs if one.loss is not None}) == 1,
         verdicts=[(verdict, sum(one.verdict == verdict for one in runs)) for verdict in sorted(verdicts)],
         num_left_out=len(found) - len(runs),
     )
@@ -99,11 +102,12 @@ def listed(folder: Path, path: Path) -> Listed:
             return _read(run, name, link)
     except (TiebreakError, OSError) as error:
         fault = one_line(error, 300).removeprefix(f"{path}")
-        return Listed(name, link, "damaged", fault.lstrip("/: "), None, None, "", None, None, "", "", "")
+        return Listed(name, link, "damaged", fault.lstrip("/: "), None, None, "", "", None, None, "", "", "")
 
 
 def _read(run: Run, name: str, link: str | None) -> Listed:
     manifest = run.manifest
+    run.verify(run.config_file, *run.measured_files)  # a verdict stands on all that was measured
     state = state_of(run, manifest)
     schema = manifest.get("schema")
     evaluation = run.evaluation if run.evaluation_file.is_file() else None
@@ -121,6 +125,7 @@ def _read(run: Run, name: str, link: str | None) -> Listed:
         accuracy=dict(evaluation["accuracy"]) if evaluation else None,
         better=table.get("answers/preferred", {}).get("after"),
         objective=loss.name if loss else "",
+        scale=loss.model_dump_json() + (name if loss.remembers else "") if loss else "",
         beta=float(beta) if is_number(beta) else None,
         loss=float(held_out) if is_number(held_out) else None,
         model=str(manifest.get("model") or ""),

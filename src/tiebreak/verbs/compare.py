@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from tiebreak.config.losses import SECTIONS
 from tiebreak.doctor.drift import Drift, drift, judged
 from tiebreak.engine.since import changed_since
 from tiebreak.engine.sources import contents
@@ -159,6 +160,25 @@ def _obstacle(key: str, first: Recorded, other: Recorded) -> str | None:
     bases = [contents(str(side.manifest.get("base_identity"))) for side in (first, other)]
     if key in _BY_TOKEN and bases[0] != bases[1]:
         return "another base model, and it is counted in tokens"
+    return _own_scale(first, other) if key == "loss" else None
+
+
+def _own_scale(first: Recorded, other: Recorded) -> str | None:
+    """Return why losses by the same settings are of two scales: of what was remembered, or of other company."""
+    told = {k.removeprefix("loss."): value for k, value in first.settings.items() if k.startswith("loss.")}
+    parts = [dict(term["loss"]) for term in told["terms"]] if told["name"] == "terms" else [told]
+    if unknown := [one["name"] for one in parts if one["name"] not in SECTIONS]:
+        return f"its objective {unknown[0]} is not known to this version"
+    if remembering := [one["name"] for one in parts if SECTIONS[one["name"]].remembers]:
+        return f"{remembering[0]} measures it by what it remembers of its own steps"
+    if {*first.items["loss"].ids} == {*other.items["loss"].ids}:
+        return None
+    from tiebreak.maths.objectives.table import OBJECTIVES  # noqa: PLC0415  torch takes seconds to load
+
+    for one in parts:
+        defaults = {name: known.default for name, known in SECTIONS[one["name"]].model_fields.items()}
+        if OBJECTIVES[one["name"]].is_coupled(defaults | one):
+            return f"{one['name']} gives a pair a loss that depends on the others, and the held-out pairs are others"
     return None
 
 
