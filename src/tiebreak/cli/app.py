@@ -25,7 +25,6 @@ from tiebreak.config import describe_config, dump_config, load_config, load_stag
 from tiebreak.errors import EXIT_INTERRUPTED, DataError
 from tiebreak.reporting import console
 from tiebreak.runs import Run, open_run
-from tiebreak.training.resumption import refuse_changed
 
 app = typer.Typer(
     name="tiebreak",
@@ -118,6 +117,13 @@ watch.register(app)
 why.register(app)
 
 
+def _refuse_changed(config: str | Path | None) -> None:
+    """Raise RunError where a file of settings is that of a run, and is not what the run wrote."""
+    run = Run(Path(config).parent) if config is not None else None
+    if run and Path(str(config)) == run.config_file and run.manifest_file.exists():
+        run.verify(run.config_file)
+
+
 @app.command(epilog=examples("tiebreak plan my.yaml", "tiebreak plan my.yaml --set data.max_length=4096 --json"))
 def plan(
     config: ConfigPath = None,
@@ -127,7 +133,7 @@ def plan(
 ) -> None:
     """Say what fits in memory and how steps would be cut into micro-batches, without training."""
     chosen = load_config(tiebreak.QUICKSTART if config is None else config, overrides or ())
-    refuse_changed(config)
+    _refuse_changed(config)
     prepare_to_compute(quiet=quiet or as_json)
     found = tiebreak.plan(chosen, quiet=quiet or as_json)
     console.print_json(found.as_dict()) if as_json else console.print_text("\n".join(found.lines()))
@@ -267,7 +273,7 @@ def show_config(
 ) -> None:
     """Print every setting with its meaning and default, or the settings that a file resolves to."""
     resolved = load_config(config, overrides or ())
-    refuse_changed(config)
+    _refuse_changed(config)
     if as_json:
         console.print_json(resolved.model_dump(mode="json"))
     else:

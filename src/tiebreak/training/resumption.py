@@ -149,13 +149,6 @@ def already_done(run: Run, config: Config) -> bool:
     return True
 
 
-def refuse_changed(config: str | Path | None) -> None:
-    """Raise RunError where a file of settings is that of a run, and is not what the run wrote."""
-    run = Run(Path(config).parent) if config is not None else None
-    if run and Path(str(config)) == run.config_file and run.manifest_file.exists():
-        run.verify(run.config_file)
-
-
 def flat(config: Config) -> dict[str, str | int | float | bool]:
     """Return the settings by dotted key, as trackers show them."""
     values = {key: value_of(config, key) for key, _ in leaves()}
