@@ -86,3 +86,18 @@ def test_a_formula_has_every_setting_of_its_objective_in_it_and_its_own_symbols_
     allowed = " ".join(symbol for symbols in asked.values() for symbol in symbols)
     letters = set(re.findall(r"\\(?:alpha|beta|gamma|delta|varepsilon|eta|tau|lambda|varphi|kappa)", one.tex))
     assert letters <= set(re.findall(r"\\[a-z]+", allowed))
+
+
+def test_what_the_page_calls_not_yet_there_is_no_objective_of_the_table():
+    text = objectives_page.PAGE.read_text(encoding="utf-8")
+    told = text.partition("## Not yet")[2].partition("\n## ")[0]
+    assert [name for name in SECTIONS if f"`{name}`" in told] == []
+
+
+def test_the_formula_of_beta_dpo_says_which_pairs_and_how_many():
+    [found] = [one for one in tiebreak.losses() if one.name == "beta_dpo"]
+    assert r"K \sim e^{-\frac{1}{2} ((D_i - M_0) / \sigma)^2}" in found.tex
+    assert r"\max(1, \lfloor \kappa N \rfloor)" in found.tex
+    text = objectives_page.PAGE.read_text(encoding="utf-8")
+    assert "κN, rounded down and one at least" in text
+    assert "rounded down, one at least; 1: all" in text

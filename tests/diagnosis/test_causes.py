@@ -310,6 +310,10 @@ def test_what_few_pairs_cannot_tell_is_said():
     assert "12 held-out pairs cannot tell shuffled labels from learned ones: won in 50%" in told
     learned = [probe(0, 0.693), probe(4, 0.5) | {"heldout/rewards/accuracies": 0.9}]
     assert unsettled(replace(open_still, probes=learned)) is None
+    both = with_measures(
+        accuracy=Measure(PROMPTS[:2], [0.0] * 2, [1.0] * 2), logratio_gap=Measure(PROMPTS[:2], [0.0] * 2, [9.0] * 2)
+    )
+    assert "2 held-out pairs cannot tell" in str(unsettled(replace(both, probes=learned)))
     assert "4 answers cannot tell whether the policy went too far" in str(
         unsettled(with_measures(kl_token=Measure(PROMPTS[:4], [0.0] * 4, [0.1, 0.9, 0.2, 1.0])))
     )

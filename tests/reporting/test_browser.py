@@ -158,10 +158,10 @@ def test_answers_are_filtered_ordered_and_searched_by_keyboard(show):
     page = show("report", bypass_csp=False)
     shown = page.locator("article.sample >> visible=true")
     said = page.locator("#answers-count")
-    assert (shown.count(), said.inner_text()) == (8, "8 of 24 shown")
+    assert (shown.count(), said.inner_text()) == (8, "all 24, the first 8 shown")
     page.locator("#answers-mark").focus()
     page.keyboard.type("worse")
-    assert said.inner_text() == "8 of 8 shown"
+    assert said.inner_text() == "8 of 24 match"
     assert {*shown.evaluate_all("all => all.map(one => one.dataset.marks.includes('worse'))")} == {True}
     page.keyboard.press("Home")
     page.keyboard.press("Tab")
@@ -170,12 +170,15 @@ def test_answers_are_filtered_ordered_and_searched_by_keyboard(show):
     assert lengths == sorted(lengths, reverse=True)
     page.keyboard.press("Tab")
     page.keyboard.type("tile 7?")
-    assert said.inner_text() == "1 of 1 shown"
+    assert said.inner_text() == "1 of 24 match"
     assert "How do I lay tile 7?" in shown.inner_text()
     assert shown.locator("ins").count() and shown.locator("del").count()
+    for label in ("worse", "unchanged", "cut at"):  # words of the page, not of an answer
+        page.locator("#answers-search").fill(label)
+        assert (shown.count(), said.inner_text()) == (0, "0 of 24 match")
     page.locator("#answers-search").fill("")
     page.locator("button.all").press("Enter")
-    assert said.inner_text() == "24 of 24 shown"
+    assert said.inner_text() == "all 24"
     # Whoever came by keyboard goes on at the first answer that is new.
     assert page.evaluate("document.activeElement === document.querySelectorAll('article.sample')[8]")
 

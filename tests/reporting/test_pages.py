@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import subprocess
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
@@ -14,9 +15,11 @@ from tiebreak.config import load_config
 from tiebreak.doctor.page import render_audit_page
 from tiebreak.errors import RunError
 from tiebreak.files import write_json, write_jsonl
+from tiebreak.reporting.console import print_evaluation
 from tiebreak.reporting.curves import figures
 from tiebreak.reporting.figures import STYLE, drawn
 from tiebreak.reporting.look import COLOURS, DRAWN_ON, READ_ON
+from tiebreak.reporting.numbers import INTERVALS
 from tiebreak.reporting.overview import render_overview
 from tiebreak.reporting.page import render_report
 from tiebreak.reporting.scripts import digest_of, drawing_library
@@ -367,3 +370,21 @@ def test_an_audit_that_no_doctor_wrote_is_one_line(tmp_path, audit):
     write_json(run.audit_file, audit)
     with pytest.raises(RunError, match="not as a run writes them"):
         render_report(run)
+
+
+def test_the_best_checkpoint_has_the_name_of_its_score_and_a_round_number(tmp_path):
+    run = written_run(tmp_path)
+    run.update_manifest(best={"step": 4, "score": 0.0004795195314279965, "of": 6, "by": "loss"})
+    assert "step 4, by the held-out loss, 0.0004795" in render_report(run)
+    run.update_manifest(best={"step": 4, "score": "<b>"})
+    assert "step 4, by the held-out score<" in render_report(run).replace("; the artefact", "<")
+
+
+def test_where_a_rule_and_the_table_have_an_interval_each_the_page_and_the_terminal_say_why(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "400")
+    run = written_run(tmp_path)
+    assert INTERVALS in " ".join(unescape(render_report(run)).split())
+    print_evaluation(run.evaluation, run.samples)
+    assert INTERVALS in capsys.readouterr().out

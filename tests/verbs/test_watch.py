@@ -124,6 +124,22 @@ def test_a_folder_that_goes_away_is_said(running):
         next(follow(running.path))
 
 
+def test_on_a_narrow_screen_the_state_and_what_goes_on_come_before_warnings(running, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "30")
+    told = [
+        {"attempt": 1, "text": f"warning {number} of many words that wrap on a narrow screen"} for number in range(4)
+    ]
+    write_json(running.manifest_file, running.manifest | {"warnings": told})
+    _dead(running)
+    found = tiebreak.watch(running).as_dict() | {"run": "runs/my"}
+    print_followed(found)
+    shown = " ".join(capsys.readouterr().out.split())
+    places = [
+        shown.index(words) for words in ("dead", "go on with: tiebreak train", "step 7 of 20", "warning: warning 1")
+    ]
+    assert places == sorted(places)
+
+
 @pytest.mark.parametrize("columns", [60, 80])
 def test_the_screen_fits_and_obeys_nothing_of_the_files(running, monkeypatch, capsys, columns):
     monkeypatch.setenv("COLUMNS", str(columns))

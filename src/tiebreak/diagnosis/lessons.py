@@ -135,7 +135,9 @@ def maybe_shuffled(signals: Signals) -> Share | None:
     if gaps is None or accuracy is None or share is None or not (share.low <= 0.5 and share.high >= ODDS):
         return None
     told = signals.by_surface and signals.by_surface.low > 0.5
-    return None if told or _had_learned(signals, accuracy) or median(map(abs, gaps.after)) < MOVED else share
+    # Two pairs that were both won have no spread, and show nothing.
+    learned = bool(accuracy.at_end and accuracy.at_end.error) and _had_learned(signals, accuracy)
+    return None if told or learned or median(map(abs, gaps.after)) < MOVED else share
 
 
 def _had_learned(signals: Signals, accuracy: Measure) -> bool:

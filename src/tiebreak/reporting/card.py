@@ -15,7 +15,7 @@ from typing import Any
 from tiebreak.config import BUNDLED_PAIRS
 from tiebreak.config.yaml_text import write_yaml
 from tiebreak.reporting.capability_card import by_group, capability_card
-from tiebreak.reporting.numbers import alone, duration, effect, shown
+from tiebreak.reporting.numbers import INTERVALS, alone, duration, effect, shown
 from tiebreak.reporting.visible import code_block, code_span, harmless, in_markdown
 from tiebreak.runs import Run, as_a_run_writes
 
@@ -203,7 +203,7 @@ def _measured(card: Mapping[str, Any]) -> str:
             "|---|---|---|---|---|---|",
             *rows,
             "",
-            f"Measured on held-out prompts. Intervals: 95 %, prompts resampled.{probed}"
+            f"Measured on held-out prompts. {INTERVALS}{probed}"
             + (f" Nothing measured, and no rule insisted on: {in_markdown(not_asked)}." if not_asked else ""),
             "",
             "| rule | verdict | found and wanted |",

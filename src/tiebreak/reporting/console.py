@@ -29,7 +29,7 @@ from tiebreak.config.gate import told_loosened
 from tiebreak.errors import one_line
 from tiebreak.progress import Advance
 from tiebreak.reporting.lenient import Lenient
-from tiebreak.reporting.numbers import duration, shown
+from tiebreak.reporting.numbers import INTERVALS, duration, shown
 from tiebreak.reporting.sparkline import HeldOutCurve
 
 # Terminal escapes, NUL and other controls, and marks that reorder or hide text.
@@ -223,6 +223,7 @@ def print_evaluation(evaluation: Mapping[str, Any], samples: Sequence[Mapping[st
             cells = (row["name"], shown(row["before"], row["unit"]), shown(row["after"], row["unit"]))
             table.add_row(*(Text(printable(cell)) for cell in cells))
         out.print(table)
+        out.print(Text(INTERVALS, style="dim"))
         if evaluation.get("judge"):
             out.print(Text(printable(_judged(evaluation["judge"]))), soft_wrap=True)
         # Answers whose rule changed come first, in their order.

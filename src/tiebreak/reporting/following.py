@@ -1,4 +1,4 @@
-"""A run at work, in a terminal: how far it is, its curves, its last numbers, what it warned of, how it ended.
+"""A run at work, in a terminal: how it ended or how far it is, its curves, its last numbers, what it warned of.
 
 Owns the look. Where a run stands is read elsewhere; here it is a dictionary.
 """
@@ -52,8 +52,13 @@ def _parts(found: Mapping[str, Any], encoding: str) -> Iterator[Any]:
     if found["holder"] and found["state"] != "done":
         head.append(f"  ({_lined(found['holder'])})", style="dim")
     yield head
+    yield from _end(found)
     if found["total"]:
         yield _progress(found)
+    if found["state"] in ("running", "measuring") and (found["seconds_quiet"] or 0) > _QUIET:
+        yield Text(f"nothing was written for {duration(found['seconds_quiet'])}", style="yellow")
+    if found["diagnosis"]:
+        yield Text("diagnosis: ", style="bold yellow").append(_lined(found["diagnosis"]), style="default")
     if found["curves"]:
         yield _curves(found["curves"], encoding)
     if found["last"]:
@@ -63,11 +68,6 @@ def _parts(found: Mapping[str, Any], encoding: str) -> Iterator[Any]:
         yield Text("warning: ", style="yellow").append(_lined(text), style="default")
     if len(found["warnings"]) > _WARNINGS and found["state"] != "done":
         yield Text(f"{len(found['warnings']) - _WARNINGS} more warnings before these", style="dim")
-    if found["diagnosis"]:
-        yield Text("diagnosis: ", style="bold yellow").append(_lined(found["diagnosis"]), style="default")
-    if found["state"] in ("running", "measuring") and (found["seconds_quiet"] or 0) > _QUIET:
-        yield Text(f"nothing was written for {duration(found['seconds_quiet'])}", style="yellow")
-    yield from _end(found)
 
 
 def _end(found: Mapping[str, Any]) -> Iterator[Text]:

@@ -10,6 +10,10 @@ from typing import Any, TypeGuard
 from tiebreak.reporting.visible import visible
 
 NOTHING = "–"
+INTERVALS = (
+    "Intervals of the table: 95 %, whole prompts resampled. Those of rules are wider: they allow for one prompt more, "
+    "at the end of what is possible or was seen, and verdicts stand on them."
+)
 
 
 def shown(estimate: Mapping[str, Any], unit: str) -> str:

@@ -23,7 +23,7 @@ from tiebreak.reporting.capability_card import by_group
 from tiebreak.reporting.contents import Contents
 from tiebreak.reporting.curves import Figure
 from tiebreak.reporting.figures import drawn
-from tiebreak.reporting.numbers import amount
+from tiebreak.reporting.numbers import INTERVALS, amount
 from tiebreak.reporting.visible import visible
 from tiebreak.runs import Run
 
@@ -48,7 +48,7 @@ def _diagnosed(run: Contents, _card: Told | None, _figures: Sequence[Figure]) ->
 
 
 def _card(_run: Contents, card: Told | None, _figures: Sequence[Figure]) -> Told | None:
-    return card and {"card": card, "groups": by_group(card)}
+    return card and {"card": card, "groups": by_group(card), "intervals": INTERVALS}
 
 
 def _judged(run: Contents, _card: Told | None, _figures: Sequence[Figure]) -> Told | None:

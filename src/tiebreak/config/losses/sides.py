@@ -117,7 +117,11 @@ class BetaDpo(WithBeta):
         0.6, ge=0, description="How far beta follows a nat of the step's mean gap; 0 is DPO."
     )
     kept_share: Annotated[float, Safe(0.6, 1)] = Field(
-        0.8, gt=0, le=1, description="Share of a step's pairs that are learned from, drawn near the usual gap; 1: all."
+        0.8,
+        gt=0,
+        le=1,
+        description="Share of a step's pairs that are learned from, drawn near the usual gap: rounded down, one at "
+        "least; 1: all.",
     )
 
 

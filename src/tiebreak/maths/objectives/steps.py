@@ -43,7 +43,8 @@ def beta_dpo(pairs: Pairs, *, beta: float, alpha: float, kept_share: float) -> L
     """ψ(β_t D) of kept pairs, β_t = max(10⁻³, β(1 + α(mean D − M_0))), the mean over those of the step, M_0 of steps
     before, running.
 
-    Pairs are kept as they are drawn, by exp(−½((D − M_0)/σ)²). No gradient flows through β_t; rewards are βu.
+    Of N pairs n = max(1, ⌊κN⌋) are kept, as they are drawn without replacement by exp(−½((D − M_0)/σ)²). No gradient
+    flows through β_t; rewards are βu.
     """
     gap = pairs.chosen.ratio - pairs.rejected.ratio
     kept = _kept(pairs, gap.detach(), kept_share)
@@ -108,7 +109,8 @@ ROWS = {
         "still keep all.",
         draws_pairs=True,
         tex=r"\psi(\beta_t D), \quad \beta_t = \operatorname{sg} \max\left(10^{-3}, \beta \left(1 + \alpha (\bar{D} "
-        r"- M_0)\right)\right), \quad \bar{D} = \frac{1}{n} \sum_{i=1}^{n} D_i, \quad n = \kappa N",
+        r"- M_0)\right)\right), \quad \bar{D} = \frac{1}{n} \sum_{i \in K} D_i, \quad K \sim e^{-\frac{1}{2} "
+        r"((D_i - M_0) / \sigma)^2}, \quad |K| = n = \max(1, \lfloor \kappa N \rfloor)",
         is_coupled=always,
     ),
 }

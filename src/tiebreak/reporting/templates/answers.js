@@ -7,7 +7,13 @@
   const [mark, order, search, count] = ["mark", "order", "search", "count"].map(
     (name) => document.getElementById("answers-" + name));
   const samples = [...document.querySelectorAll("article.sample")];
-  const texts = new Map(samples.map((one) => [one, one.textContent.toLowerCase()]));
+  // What is searched is what was asked and answered, not what the page says of it.
+  const said = (one) => {
+    const bare = one.cloneNode(true);
+    for (const label of bare.querySelectorAll(".side, .sub, .mark, .role, .more")) label.remove();
+    return bare.textContent.toLowerCase();
+  };
+  const texts = new Map(samples.map((one) => [one, said(one)]));
   list.append(...samples);
   const rest = document.getElementById("answers-more");
   if (rest) rest.remove();
@@ -36,7 +42,8 @@
     for (const one of samples) one.hidden = true;
     for (const one of shown) one.hidden = false;
     list.append(...fit, ...samples.filter((one) => !fit.includes(one)));
-    count.textContent = `${shown.length} of ${fit.length} shown`;
+    const found = fit.length === samples.length ? `all ${fit.length}` : `${fit.length} of ${samples.length} match`;
+    count.textContent = shown.length === fit.length ? found : `${found}, the first ${shown.length} shown`;
     more.hidden = shown.length === fit.length;
     more.textContent = `Show all ${fit.length}`;
   }
