@@ -289,12 +289,22 @@ class Run:
             self.update_manifest(files=self._seals.taken(self._seals.coming), being_written={})
 
 
+def refuse_sweep(folder: Path) -> None:
+    """Raise RunError where a folder is of a sweep: commands that take a run take one of its trials."""
+    if (folder / "sweep.json").exists() and not (folder / "run.json").exists():
+        trials = sorted(path.name for path in (folder / "trials").glob("*") if path.is_dir())
+        first = f", such as {folder / 'trials' / trials[0]}" if trials else ""
+        page = "sweep.html shows all of them"
+        raise RunError(f"{folder}: is a sweep, and no run; take a run of {folder / 'trials'}{first}; {page}")
+
+
 def open_run(path: str | Path) -> Run:
     """Return a run that has a trained policy and holds no link, or raise RunError."""
     run = Run(path)
     if not run.path.is_dir():
         raise RunError(f"{run.path}: no such run folder; train makes one, at output.dir")
     refuse_links(run.path)
+    refuse_sweep(run.path)
     status = run.manifest.get("status")
     # policy/ appears whole or not at all, so it can be used even where what came after it was cut off.
     if not run.policy_folder.is_dir():

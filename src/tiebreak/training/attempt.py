@@ -70,6 +70,8 @@ def _carry_out(
     policy, reference = ready.loaded.policy, ready.loaded.reference
     ranks, note = Alone(), functools.partial(_note, run, progress)
     asked = int(run.manifest.get("num_reference_asked", 0))
+    if ranks.writes:
+        reference.on_kept = lambda num: note(num_reference_asked=asked + num)
     try:
         note()
         outcome, artefact = _trained(run, config, ready, ranks, stop, progress, company)
@@ -107,6 +109,7 @@ def _carry_out(
                 note(status=status, error=masked(str(error)), num_reference_asked=asked + reference.num_asked)
         raise
     finally:
+        reference.on_kept = lambda _: None
         if run.path.exists():  # deleted meanwhile, it would come back with nothing else in it
             reference.flush()
     note(

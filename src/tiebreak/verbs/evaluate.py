@@ -225,7 +225,9 @@ def _beside(asked: _Asked, data: str | None, against: str | None) -> dict[str, A
     _make(into)
     into.manifest_file.unlink(missing_ok=True)  # what was measured there before goes
     measured = asked.measured(loaded, side, into, reference)
-    measured = replace(measured, evaluation=measured.evaluation | said)
+    measured = replace(
+        measured, evaluation=measured.evaluation | said | {"num_reference_asked": loaded.reference.num_asked}
+    )
     measured.write(into)
     return {**measured.evaluation, "folder": str(into.path)}
 
