@@ -101,7 +101,7 @@ def test_the_reference_passes_once_over_the_pairs_of_all_trials(swept):
     assert reference["num_asked"] == reference["num_pairs"] == asked[0] > 0
     assert asked[1:] == [0, 0]
     assert reference["passes"] == 1.0
-    assert reference["num_asked_confirming"] == found.found["luck"]["accuracy"]["num"]
+    assert reference["num_asked_confirming"] == 2 * found.found["luck"]["accuracy"]["num"]  # of two trials
 
 
 def test_pairs_are_read_examined_and_rendered_once_and_the_reference_answers_once(swept):

@@ -89,7 +89,7 @@ def test_what_decided_is_said_and_what_cannot_be_compared(found):
     assert "not asked for any more, and not ranked: four" in told
     assert "learned no more than rounding (gap at most 0.1 nats), and not best: two" in told
     assert "highest at the same KL of 4.00 nats: one, win rate 70.0 % (60.0 … 80.0), not told apart from two" in told
-    assert "for the last word about 20 pairs that no trial saw" in told
+    assert "; and 20 times for the last word, about pairs that no trial saw" in told
     assert rows(found)[1]["kl"] == "about 0 (at most 0.00)"
     assert next(verdict(found | {"best_has_moved": False})).startswith("no trial is best: none has a mean log-ratio")
     assert "2 trials tie" in render_sweep_page(found)

@@ -133,7 +133,7 @@ def verdict(found: Found) -> Iterator[str]:
     yield (
         f"the reference was asked about {numbered(reference['num_asked'], 'pair')} for {trials}: "
         f"{reference['passes']:.2f} passes over {reference['num_pairs']}; what it says and answers is stored"
-        + (f"; and for the last word about {numbered(more, 'pair')} that no trial saw" if more else "")
+        + (f"; and {numbered(more, 'time')} for the last word, about pairs that no trial saw" if more else "")
     )
 
 
