@@ -15,6 +15,7 @@ from tiebreak import faults
 from tiebreak.config import Config, in_quotes, load_config, names_a_moved_model, quoted
 from tiebreak.errors import RunError, TiebreakError, one_line, require_name
 from tiebreak.files import as_json, read_json_object, read_jsonl, refuse_links, whole_folder, write_bytes
+from tiebreak.holder import refuse_sweep
 from tiebreak.seals import DIGEST, Seal, Seals, files_in, seal_of, seal_of_file, sealed_json, top
 
 SCHEMA = 2
@@ -287,15 +288,6 @@ class Run:
         faults.point("keep:seals")
         if self.is_sealed:
             self.update_manifest(files=self._seals.taken(self._seals.coming), being_written={})
-
-
-def refuse_sweep(folder: Path) -> None:
-    """Raise RunError where a folder is of a sweep: commands that take a run take one of its trials."""
-    if (folder / "sweep.json").exists() and not (folder / "run.json").exists():
-        trials = sorted(path.name for path in (folder / "trials").glob("*") if path.is_dir())
-        first = f", such as {folder / 'trials' / trials[0]}" if trials else ""
-        page = "sweep.html shows all of them"
-        raise RunError(f"{folder}: is a sweep, and no run; take a run of {folder / 'trials'}{first}; {page}")
 
 
 def open_run(path: str | Path) -> Run:

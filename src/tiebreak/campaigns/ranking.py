@@ -142,17 +142,12 @@ def ranked(found: Mapping[str, Measurements], best_by: str, seed: int, least_gap
     known = {name: (kl, rate) for name in found if (kl := kls[name]) and (rate := rates[name])}
     # k1 has no bias and much noise: where its interval holds 0, nobody knows that the policy went anywhere.
     surely = {name: (kl, rate) for name, (kl, rate) in known.items() if kl.low > 0}
+    front = dict(zip(surely, pareto([(kl.mean, rate.mean) for kl, rate in surely.values()]), strict=True))
     kl_of_all = matched_kl([kl.mean for kl, _ in surely.values()])
     reasons = {name: _not_compared(kl, kl_of_all) for name, (kl, _) in known.items()}
-    matched = {
-        name: win_rate_of_one(kl_of_all, kl, rate)
-        for name, (kl, rate) in surely.items()
-        if kl_of_all is not None and reasons[name] is None
-    }
-    front = dict(zip(surely, pareto([(kl.mean, rate.mean) for kl, rate in surely.values()]), strict=True))
+    matched = _at(kl_of_all, {name: ends for name, ends in surely.items() if reasons[name] is None})
     by_rate = sorted(matched, key=lambda name: (not moved[name], -matched[name].mean, order.index(name)))
-    if len(by_rate) < 2:
-        best_by = "accuracy"
+    best_by = best_by if len(by_rate) > 1 else "accuracy"
     if best_by == "win_rate":
         order = [*by_rate, *(name for name in order if name not in by_rate)]
     listed = {name: {pair: (win, prompts[at]) for at, (pair, win) in enumerate(zip(common, some, strict=True))}
@@ -173,8 +168,6 @@ def ranked(found: Mapping[str, Measurements], best_by: str, seed: int, least_gap
         )
         for name in order
     ]
-    top, is_rival = statistics.fmean(wins[by_accuracy]), moved[by_accuracy]
-    tied = [name for name in order if moved[name] == is_rival and math.isclose(statistics.fmean(wins[name]), top)]
     left_out = len({pair for one in found.values() for pair in one.wins}) - len(common)
     return Ranking(
         standings,
@@ -184,9 +177,25 @@ def ranked(found: Mapping[str, Measurements], best_by: str, seed: int, least_gap
         best_by,
         by_accuracy,
         by_rate[0] if len(by_rate) > 1 else None,
-        tied if best_by == "accuracy" and len(tied) > 1 else [],
+        _tied(standings) if best_by == "accuracy" else (),
         least_gap,
     )
+
+
+def _at(kl: float | None, known: Mapping[str, tuple[Estimate, Estimate]]) -> dict[str, Estimate]:
+    """Return win rates at a KL, by trials that are known where they ended: their KL and win rate there."""
+    return {} if kl is None else {name: win_rate_of_one(kl, *ends) for name, ends in known.items()}
+
+
+def _tied(standings: Sequence[Standing]) -> Sequence[str]:
+    """Return the trials whose accuracy is that of the first one, with it; none where it has it for itself."""
+    best = standings[0]
+    alike = [
+        one.name
+        for one in standings
+        if one.has_moved == best.has_moved and math.isclose(one.accuracy.mean, best.accuracy.mean)
+    ]
+    return alike if len(alike) > 1 else ()
 
 
 def _not_compared(kl: Estimate, matched: float | None) -> str | None:

@@ -14,8 +14,9 @@ from tiebreak.config.settings import LEARNING_RATES
 from tiebreak.diagnosis.signals import Found, Measure, Pull, Row, Settings, Signals, is_number
 from tiebreak.errors import RunError, TiebreakError, one_line
 from tiebreak.files import is_locked
+from tiebreak.holder import refuse_sweep
 from tiebreak.maths.intervals import Share
-from tiebreak.runs import DONE, RUNNING, Run, as_a_run_writes, refuse_sweep
+from tiebreak.runs import DONE, RUNNING, Run, as_a_run_writes
 
 _Value = TypeVar("_Value")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from tiebreak import faults, files, runs
@@ -60,6 +60,7 @@ def attempt(
         set_aside(run, progress)
     with files.locked(run.path, progress.warn):
         begin(run, config, ready, accept, progress)
+        ready.loaded.reference.on_kept = _counting(run)
         _carry_out(run, config, ready, stop, progress, began, company)
 
 
@@ -70,8 +71,6 @@ def _carry_out(
     policy, reference = ready.loaded.policy, ready.loaded.reference
     ranks, note = Alone(), functools.partial(_note, run, progress)
     asked = int(run.manifest.get("num_reference_asked", 0))
-    if ranks.writes:
-        reference.on_kept = lambda num: note(num_reference_asked=asked + num)
     try:
         note()
         outcome, artefact = _trained(run, config, ready, ranks, stop, progress, company)
@@ -109,7 +108,6 @@ def _carry_out(
                 note(status=status, error=masked(str(error)), num_reference_asked=asked + reference.num_asked)
         raise
     finally:
-        reference.on_kept = lambda _: None
         if run.path.exists():  # deleted meanwhile, it would come back with nothing else in it
             reference.flush()
     note(
@@ -121,6 +119,21 @@ def _carry_out(
         verdict=measured.evaluation["verdict"],
         overridden=measured.evaluation["overridden"],
     )
+
+
+def _counting(run: Run) -> Callable[[int], None]:
+    """Return who notes how much the reference was asked as soon as its values are kept: a killed attempt notes nothing.
+
+    On a full disk the count is worth less than the run.
+    """
+    before = int(run.manifest.get("num_reference_asked", 0))
+
+    def note(num_asked: int) -> None:
+        with contextlib.suppress(OSError):
+            if run.manifest_file.exists():
+                run.update_manifest(num_reference_asked=before + num_asked)
+
+    return note
 
 
 def _note(run: Run, progress: Noting, **facts: Any) -> None:
