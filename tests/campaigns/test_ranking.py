@@ -70,7 +70,7 @@ def test_a_trial_that_has_not_moved_is_not_best_and_a_tie_is_said():
     assert [one.has_moved for one in ranking.standings] == [True, True, False]
     assert ranking.best_by_accuracy == "b"
     assert ranking.tied == ["b", "c"]
-    assert ranked({"b": found["b"], "still": found["still"]}, "accuracy", 0, 0.1).tied == []
+    assert ranked({"b": found["b"], "still": found["still"]}, "accuracy", 0, 0.1).tied == ()
 
 
 def test_a_kl_that_may_be_none_is_compared_with_nothing_and_has_no_place_on_the_front():

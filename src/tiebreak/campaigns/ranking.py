@@ -154,20 +154,13 @@ def ranked(found: Mapping[str, Measurements], best_by: str, seed: int, least_gap
               for name, some in wins.items()}  # fmt: skip
     standings = [
         Standing(
-            name,
-            clustered_share(wins[name], prompts, stream),
-            clustered_mean(gaps[name], prompts, stream),
-            None if name == order[0] else _lead_of(listed[order[0]], listed[name], stream),
-            rates[name],
-            kls[name],
-            matched.get(name),
-            difference(matched[by_rate[0]], matched[name]) if name in by_rate[1:] else None,
-            reasons.get(name),
-            moved[name],
-            front.get(name, False),
+            name, clustered_share(wins[name], prompts, stream), clustered_mean(gaps[name], prompts, stream),
+            None if name == order[0] else _lead_of(listed[order[0]], listed[name], stream), rates[name], kls[name],
+            matched.get(name), difference(matched[by_rate[0]], matched[name]) if name in by_rate[1:] else None,
+            reasons.get(name), moved[name], front.get(name, False),
         )
         for name in order
-    ]
+    ]  # fmt: skip
     left_out = len({pair for one in found.values() for pair in one.wins}) - len(common)
     return Ranking(
         standings,
