@@ -1,4 +1,4 @@
-"""Who is at work in a folder: whoever holds its lock, or died with it.
+"""Whose a folder is: whoever holds its lock or died with it, or a sweep, which is no run.
 
 Owns how that is told from outside, without being in anybody's way. How a lock is taken is known to `files`.
 """
@@ -12,6 +12,8 @@ import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+
+from tiebreak.errors import RunError
 
 
 @dataclass(frozen=True)
@@ -48,3 +50,12 @@ def holder(folder: Path) -> Holder | None:
             return Holder(told, alive=True)
         return Holder(told, alive=False)
     return None
+
+
+def refuse_sweep(folder: Path) -> None:
+    """Raise RunError where a folder is of a sweep: commands that take a run take one of its trials."""
+    if (folder / "sweep.json").exists() and not (folder / "run.json").exists():
+        trials = sorted(path.name for path in (folder / "trials").glob("*") if path.is_dir())
+        first = f", such as {folder / 'trials' / trials[0]}" if trials else ""
+        page = "sweep.html shows all of them"
+        raise RunError(f"{folder}: is a sweep, and no run; take a run of {folder / 'trials'}{first}; {page}")

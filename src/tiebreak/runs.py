@@ -15,6 +15,7 @@ from tiebreak import faults
 from tiebreak.config import Config, in_quotes, load_config, names_a_moved_model, quoted
 from tiebreak.errors import RunError, TiebreakError, one_line, require_name
 from tiebreak.files import as_json, read_json_object, read_jsonl, refuse_links, whole_folder, write_bytes
+from tiebreak.holder import refuse_sweep
 from tiebreak.seals import DIGEST, Seal, Seals, files_in, seal_of, seal_of_file, sealed_json, top
 
 SCHEMA = 2
@@ -295,6 +296,7 @@ def open_run(path: str | Path) -> Run:
     if not run.path.is_dir():
         raise RunError(f"{run.path}: no such run folder; train makes one, at output.dir")
     refuse_links(run.path)
+    refuse_sweep(run.path)
     status = run.manifest.get("status")
     # policy/ appears whole or not at all, so it can be used even where what came after it was cut off.
     if not run.policy_folder.is_dir():

@@ -41,7 +41,7 @@ def test_a_search_names_its_ranges(tmp_path):
 def test_what_is_missing_takes_as_long_as_what_is_done(tmp_path):
     asked = _asked(tmp_path, grid={"loss.beta": [0.1, 0.3, 0.5]})
     asked.folder.mkdir()
-    journal_of(asked.folder).note(Ended("beta=0.1", {"loss.beta": 0.1}, "done", (0.5,), 120.0, 10))
+    journal_of(asked.folder).note(Ended("beta=0.1", {"loss.beta": 0.1}, "done", ((1.0, 0.5),), 120.0, 10))
     seen = outlook(asked)
     assert (seen.num_ended, seen.seconds) == (1, 240.0)
     assert "what is missing takes about 4 min, by the trials that are done" in [*seen.lines()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import statistics
+from dataclasses import replace
 
 import pytest
 
@@ -57,7 +58,42 @@ def test_at_the_same_kl_a_trial_that_went_further_for_as_much_is_worse():
     assert standings["far"].matched.mean == pytest.approx(0.5 + 0.3 / 4)
     assert standings["still"].matched is None  # it does not reach
     assert standings["unjudged"].matched is None
+    assert standings["still"].not_compared == "it does not reach that KL"
+    assert standings["unjudged"].not_compared is None
     assert [standings[name].on_front for name in ("near", "far", "still")] == [True, True, False]
+
+
+def test_a_trial_that_has_not_moved_is_not_best_and_a_tie_is_said():
+    found = {"still": _measured([1, 1, 1, 1], 0.0002), "b": _measured([1, 1, 1, 0], 3), "c": _measured([1, 1, 1, 0], 2)}
+    ranking = ranked(found, "accuracy", 0, 0.1)
+    assert [one.name for one in ranking.standings] == ["b", "c", "still"]
+    assert [one.has_moved for one in ranking.standings] == [True, True, False]
+    assert ranking.best_by_accuracy == "b"
+    assert ranking.tied == ["b", "c"]
+    assert ranked({"b": found["b"], "still": found["still"]}, "accuracy", 0, 0.1).tied == ()
+
+
+def test_a_kl_that_may_be_none_is_compared_with_nothing_and_has_no_place_on_the_front():
+    noisy = _measured([1, 1], rate=0.6)
+    noisy = replace(noisy, kl=_row(KL, [-2.0, 3.0, -1.0, 1.6]))
+    below = replace(noisy, kl=_row(KL, [-0.3, -0.4, -0.2]))
+    found = {"noisy": noisy, "below": below, "far": _measured([1, 1], rate=0.8, kl=13.6)}
+    ranking = ranked(found, "win_rate", 0)
+    standings = {one.name: one for one in ranking.standings}
+    assert [standings[name].on_front for name in ("noisy", "below", "far")] == [False, False, True]
+    assert standings["noisy"].not_compared == standings["below"].not_compared == "its KL is not told from 0"
+    assert ranking.best_by_win_rate is None  # of one alone nobody is the best
+    assert ranking.best_by == "accuracy"
+
+
+def test_a_trial_that_went_many_times_as_far_is_not_compared():
+    kls = {"one": 1.0, "other": 1.2, "another": 1.5, "far": 5.0}
+    ranking = ranked({name: _measured([1, 1], rate=0.7, kl=kl) for name, kl in kls.items()}, "win_rate", 0)
+    standings = {one.name: one for one in ranking.standings}
+    assert standings["far"].matched is None
+    assert standings["far"].not_compared == "it went too far for a comparison there"
+    assert ranking.best_by_win_rate == "one"
+    assert standings["other"].matched_behind.low < 0 < standings["other"].matched_behind.mean
 
 
 def test_the_best_is_held_against_the_default_or_else_the_median_trial():

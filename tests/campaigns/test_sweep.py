@@ -22,7 +22,7 @@ from tiebreak.campaigns.sweep import sweep
 from tiebreak.config import load_config, load_sweep
 from tiebreak.errors import DataError, RunError
 from tiebreak.progress import Silent
-from tiebreak.runs import Run
+from tiebreak.runs import Run, open_run
 from tiny import drawn_pairs
 
 BETAS = (0.1, 0.05, 1.0)
@@ -101,6 +101,7 @@ def test_the_reference_passes_once_over_the_pairs_of_all_trials(swept):
     assert reference["num_asked"] == reference["num_pairs"] == asked[0] > 0
     assert asked[1:] == [0, 0]
     assert reference["passes"] == 1.0
+    assert reference["num_asked_confirming"] == 2 * found.found["luck"]["accuracy"]["num"]  # of two trials
 
 
 def test_pairs_are_read_examined_and_rendered_once_and_the_reference_answers_once(swept):
@@ -144,7 +145,7 @@ def test_no_trial_sees_a_prompt_that_the_best_is_confirmed_on(swept):
 def test_the_best_is_best_by_held_out_accuracy_and_its_configuration_trains(swept, tmp_path):
     found, _ = swept
     ranking = found.found["ranking"]
-    keys = [(one["accuracy"]["mean"], one["gap"]["mean"]) for one in ranking]
+    keys = [(one["has_moved"], one["accuracy"]["mean"], one["gap"]["mean"]) for one in ranking]
     assert keys == sorted(keys, reverse=True)
     assert found.best.path == found.folder / "trials" / ranking[0]["name"]
     config = load_config(found.folder / "best.yaml")
@@ -185,7 +186,10 @@ def test_more_values_add_trials_and_leave_those_that_are_done(swept, place):
     told["reference"] = {"store": str(found.folder / "reference")}
     (place / "wider.yaml").write_text(yaml.safe_dump(told))
     wider = sweep(load_sweep(place / "wider.yaml"))
-    assert {one["name"] for one in wider.found["trials"]} == {*NAMES, "beta=2.0"}
+    assert {one["name"] for one in wider.found["trials"]} == {"beta=0.1", "beta=2.0"}
+    assert {one["name"] for one in wider.found["ranking"]} == {"beta=0.1", "beta=2.0"}
+    assert {one["name"] for one in wider.found["not_asked_any_more"]} == {"beta=0.05", "beta=1.0"}
+    assert "not asked for any more, and not ranked: beta=0.05, beta=1.0" in wider.page.read_text()
     assert {name: Run(copy / "trials" / name).manifest_file.stat().st_mtime_ns for name in NAMES} == before
     assert wider.found["reference"]["passes"] == 1.0
 
@@ -249,7 +253,11 @@ def test_a_trial_that_falls_behind_is_ended_early_and_is_not_ranked(place, tiny_
     run = Run(found.folder / last["run"])
     assert run.manifest["status"] == "interrupted"
     assert not run.evaluation_file.exists()
-    assert last["probes"] == [row["heldout/rewards/accuracies"] for row in run.metrics if "heldout/loss" in row][1:]
+    rows = [row for row in run.metrics if "heldout/loss" in row and row["step"]]
+    total = run.manifest["num_steps"] or Run(found.folder / found.found["trials"][0]["run"]).manifest["num_steps"]
+    assert [tuple(one) for one in last["probes"]] == [
+        (row["step"] / total, row["heldout/rewards/accuracies"]) for row in rows
+    ]
 
 
 def test_a_first_trial_that_cannot_be_trained_ends_the_sweep(place, tiny_model):
@@ -273,10 +281,49 @@ def test_a_search_draws_the_same_trials_each_time_and_each_once(place, tiny_mode
     assert len({json.dumps(one) for one in told}) == 3
     assert all(one["loss.name"] == "dpo" or "loss.beta" not in one for one in told)
     shutil.rmtree(place / "searched")
+    command = [sys.executable, "-m", "tiebreak", "sweep", str(path), "--quiet"]
+    in_the_second = os.environ | {"TIEBREAK_FAULT": "kill@step:end:8"}
+    assert subprocess.run(command, env=in_the_second, capture_output=True, check=False).returncode == -signal.SIGKILL
+    assert [one["settings"] for one in sweep(load_sweep(path)).found["trials"]] == told
+
+
+def test_trials_of_settings_that_are_called_alike_are_not_each_other(place, tiny_model):
+    loss = {"name": "r_dpo", "alpha": 0.1, "beta": 0.1}
+    settings = {"stop_early": "off"}
+    of = lambda key: {**settings, "grid": {key: [8, 16]}}  # noqa: E731
+    first = sweep(load_sweep(_written(tiny_model, place, "alike", of("adapter.alpha"), loss=loss, evaluation=LEAN)))
+    second = sweep(load_sweep(_written(tiny_model, place, "alike", of("loss.alpha"), loss=loss, evaluation=LEAN)))
+    assert [one["settings"] for one in first.found["trials"]] == [{"adapter.alpha": 8}, {"adapter.alpha": 16}]
+    assert [one["settings"] for one in second.found["trials"]] == [{"loss.alpha": 8}, {"loss.alpha": 16}]
+    assert second.best.config.loss.alpha in (8, 16)
+    assert second.best.path.name == f"loss.alpha={second.best.config.loss.alpha:.0f}"
+    assert len(second.found["not_asked_any_more"]) == 2
+
+
+def test_what_a_killed_first_trial_asked_of_the_reference_is_counted(place, tiny_model):
+    changes = {"evaluation": LEAN, "training": {"learning_rate": 5e-3, "pairs_per_step": 4, "checkpoint_steps": 2}}
+    path = _written(tiny_model, place, "counted", {"grid": {"loss.beta": [0.1, 0.05]}}, **changes)
+    command = [sys.executable, "-m", "tiebreak", "sweep", str(path), "--quiet"]
+    killed = os.environ | {"TIEBREAK_FAULT": "kill@step:end:4"}
+    assert subprocess.run(command, env=killed, capture_output=True, check=False).returncode == -signal.SIGKILL
+    assert Run(place / "counted" / "trials" / "beta=0.1").manifest["num_reference_asked"] > 0
+    reference = sweep(load_sweep(path)).found["reference"]
+    assert (reference["num_asked"], reference["passes"]) == (reference["num_pairs"], 1.0)
+
+
+def test_an_error_that_nobody_foresaw_costs_its_trial_alone(place, tiny_model):
+    path = _written(
+        tiny_model, place, "unforeseen", {"grid": {"loss.beta": [*BETAS]}, "stop_early": "off"}, evaluation=LEAN
+    )
     faults.arm("oom@step:end:8")
     try:
-        with pytest.raises(MemoryError):
-            sweep(load_sweep(path))
+        found = sweep(load_sweep(path))
     finally:
         faults.arm(None)
-    assert [one["settings"] for one in sweep(load_sweep(path)).found["trials"]] == told
+    states = [(one["state"], one["says"] or "") for one in found.found["trials"]]
+    assert [state for state, _ in states] == ["done", "failed", "done"]
+    assert states[1][1].startswith("unforeseen MemoryError in ")
+    assert "unforeseen MemoryError" in found.page.read_text()
+    for command in (tiebreak.why, open_run):
+        with pytest.raises(RunError, match=r"is a sweep, and no run; take a run of .*trials, such as .*beta="):
+            command(found.folder)

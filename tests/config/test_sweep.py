@@ -74,6 +74,7 @@ def test_every_trial_shares_one_store_where_none_is_wanted(written):
 
 BAD = {
     "nothing": (None, r"nothing to sweep; name settings as sweep\.grid or sweep\.search, or with --grid"),
+    "no values": ({"grid": None}, r"sweep\.grid: wanted settings with what is tried of each.*found null"),
     "no section": (3, r"sweep: wanted a section with grid or search, found 3"),
     "one trial": ({"grid": {"loss.beta": [0.1]}}, r"the grid has one trial"),
     "twice the same": ({"grid": {"loss.beta": [0.1, 0.1]}}, r"loss\.beta: 0\.1 is there twice"),
@@ -110,8 +111,12 @@ def test_stages_and_a_sweep_are_refused_together(written):
     path = written({"grid": {"loss.beta": [0.1, 0.3]}}, stages=[{"name": "sft", "loss": "sft"}])
     with pytest.raises(ConfigError, match="has stages, and a sweep is of one run"):
         load_sweep(path)
+    with pytest.raises(ConfigError, match="has stages, and a sweep is of one run"):
+        load_sweep(path, ["stages=[]"])
     with pytest.raises(ConfigError, match="has stages and a sweep"):
         load_stages(path)
+    with pytest.raises(ConfigError, match="has stages, and a sweep is of one run"):
+        load_sweep(written({"grid": {"loss.beta": [0.1, 0.3]}}), ["stages=[]"])
 
 
 def test_only_sweep_takes_a_file_with_a_sweep_but_its_data_are_anybody_s(written):

@@ -32,8 +32,15 @@ def test_a_win_rate_lies_on_straight_lines_from_one_half_at_zero():
 
 
 def test_the_interval_shrinks_as_the_way_back_to_the_start_does():
-    found = win_rate_of_one(2.0, 4.0, Estimate(0.9, 0.7, 1.0, 10, 10))
+    found = win_rate_of_one(2.0, Estimate(4.0, 4.0, 4.0, 10, 10), Estimate(0.9, 0.7, 1.0, 10, 10))
     assert (found.mean, found.low, found.high) == pytest.approx((0.7, 0.6, 0.75))
+
+
+def test_the_interval_of_a_win_rate_at_a_kl_takes_that_of_the_kl_in():
+    found = win_rate_of_one(2.0, Estimate(4.0, 2.0, 8.0, 10, 10), Estimate(0.7, 0.4, 0.8, 10, 10))
+    assert (found.mean, found.low, found.high) == pytest.approx((0.6, 0.4, 0.8))
+    with pytest.raises(ValueError, match="may be none"):
+        win_rate_of_one(2.0, Estimate(0.4, -0.15, 1.01, 10, 10), Estimate(0.7, 0.4, 0.8, 10, 10))
 
 
 @given(POINTS)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from tiebreak.campaigns.campaign import Planned
 from tiebreak.campaigns.proposals import falls_behind
-from tiebreak.campaigns.trials import FAILED, Ended, Journal, Trial, carried_out
+from tiebreak.campaigns.trials import FAILED, Ended, Journal, Probed, Trial, carried_out
 from tiebreak.config import SweepConfig, build_config
 from tiebreak.errors import ConfigError, one_line
 from tiebreak.progress import Progress, Silent
@@ -59,8 +59,8 @@ class Here:
         for trial in trials:
             num_probes = trial.planned.config.evaluation.probes
 
-            def behind(scores: Sequence[float], num_probes: int = num_probes) -> str | None:
-                return falls_behind(self._settings, self._journal.ended, scores, num_probes)
+            def behind(probes: Sequence[Probed], num_probes: int = num_probes) -> str | None:
+                return falls_behind(self._settings, self._journal.ended, probes, num_probes)
 
             yield carried_out(trial, self._company, behind, self._progress)
 

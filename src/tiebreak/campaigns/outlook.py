@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak.campaigns.launchers import journal_of
-from tiebreak.campaigns.trials import DONE, named
+from tiebreak.campaigns.trials import DONE, named, wanted
 from tiebreak.config import Between, Sweep
 
 
@@ -52,7 +52,7 @@ class Outlook:
 def outlook(asked: Sweep) -> Outlook:
     """Return what a sweep would do; nothing is written."""
     trials, config = [*asked.combinations()] if asked.settings.grid else [], asked.base
-    ended = journal_of(asked.folder).ended
+    ended = wanted(asked, journal_of(asked.folder).ended)
     num = len(trials) or asked.settings.trials
     done = [one.seconds for one in ended if one.state == DONE]
     settings = config.evaluation

@@ -11,7 +11,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tiebreak.campaigns.trials import DONE, STOPPED, Ended
+import numpy as np
+
+from tiebreak.campaigns.trials import DONE, STOPPED, Ended, Probed
 from tiebreak.config import Between, SweepConfig
 from tiebreak.fingerprint import derive_seed
 
@@ -45,33 +47,49 @@ def proposed(
                     distributions={key: space[key] for key in told},
                     value=values[one.name] if is_done else None,
                     state=optuna.trial.TrialState["COMPLETE" if is_done else "PRUNED"],
-                    intermediate_values=dict(enumerate(one.probes, 1)),
+                    intermediate_values={at: score for at, (_, score) in enumerate(one.probes, 1)},
                 )
             )
         drawn = study.ask(space).params
     return {key: _read(drawn[key], told) for key, told in settings.search.items()}
 
 
-def falls_behind(settings: SweepConfig, ended: Sequence[Ended], scores: Sequence[float], num_probes: int) -> str | None:
-    """Return why a trial with these scores, one a probe, should end before its last; None where it goes on.
+def falls_behind(
+    settings: SweepConfig, ended: Sequence[Ended], probes: Sequence[Probed], num_probes: int
+) -> str | None:
+    """Return why a trial with these probes should end before its last step; None where it goes on.
+
+    It is compared with what others had at the same shares of their steps, on straight lines between their probes: a
+    probe more, where one ended by a rule of its own, or other numbers of steps move nothing.
 
     By the median of trials that ended (Golovin et al. 2017, 3.2.2), or by successive halving (Li et al. 2018).
     """
     known = [one for one in ended if one.probes and one.state in (DONE, STOPPED)]
     num_whole = sum(one.state == DONE for one in known)
-    if settings.stop_early == "off" or len(scores) >= num_probes or num_whole < settings.whole_first:
+    if settings.stop_early == "off" or not probes or num_whole < settings.whole_first:
         return None
+    shares, scores = [share for share, _ in probes], [score for _, score in probes]
+    if shares[-1] >= 1:
+        return None
+    near = 0.5 / num_probes
     with _optuna() as optuna:
         study = optuna.create_study(direction="maximize", pruner=_pruner(optuna, settings))
         for one in known:
-            _pruned(trial := study.ask(), one.probes)
-            study.tell(trial, one.probes[-1]) if one.state == DONE else study.tell(
+            _pruned(trial := study.ask(), _at(shares, one.probes, near))
+            study.tell(trial, one.probes[-1][1]) if one.state == DONE else study.tell(
                 trial, state=optuna.trial.TrialState.PRUNED
             )
         if not _pruned(study.ask(), scores):
             return None
     rule = "the median of the others" if settings.stop_early == "median" else "the better half"
-    return f"held-out accuracy {scores[-1]:.1%} after {len(scores)} of {num_probes} probes is below {rule}"
+    return f"held-out accuracy {scores[-1]:.1%} after {shares[-1]:.0%} of its steps is below {rule}"
+
+
+def _at(shares: Sequence[float], probes: Sequence[Probed], near: float) -> list[float]:
+    """Return what a trial scored at each of these shares of its steps, as far as it went, or `near`ly."""
+    known, scores = [share for share, _ in probes], [score for _, score in probes]
+    within = [share for share in shares if share <= known[-1] + near]
+    return [float(score) for score in np.interp(within, known, scores)]
 
 
 def _pruned(trial: optuna.Trial, scores: Sequence[float]) -> bool:

@@ -17,7 +17,7 @@ from tiebreak.errors import RunError
 from tiebreak.evaluation.heldout import Evidence
 from tiebreak.evaluation.rows import Row
 from tiebreak.fingerprint import derive_seed
-from tiebreak.maths.frontier import matched_kl, pareto, win_rate_of_one
+from tiebreak.maths.frontier import FURTHEST, matched_kl, pareto, win_rate_of_one
 from tiebreak.maths.paired import resampled
 from tiebreak.maths.stats import Estimate, clustered_mean, clustered_share, difference
 from tiebreak.runs import Run, as_a_run_writes
@@ -87,7 +87,13 @@ class Standing:
     win_rate: Estimate | None
     kl: Estimate | None
     matched: Estimate | None
-    """Win rate at the KL that all reach; None where it is not known, or is not reached."""
+    """Win rate at the KL that all reach; None where it is not compared there."""
+    matched_behind: Estimate | None
+    """That of the best there less its own, as of independent measurements; None of that best, or without a rival."""
+    not_compared: str | None
+    """Why its win rate is known and not compared at the same KL."""
+    has_moved: bool
+    """Whether it learned more than rounding: by the gap, above the bound that the gate has for it."""
     on_front: bool
 
     def as_dict(self) -> dict[str, Any]:
@@ -105,12 +111,20 @@ class Ranking:
     """Pairs that not all trials were measured on."""
     matched_kl: float | None
     best_by: str
+    """What decided: win rates where they were to and two trials can be compared by them, else accuracy."""
     best_by_accuracy: str
     best_by_win_rate: str | None
+    """None where fewer than two trials can be compared at the same KL."""
+    tied: Sequence[str]
+    """Trials whose accuracy is that of the best, with it, where accuracy decided: the gap broke the tie."""
+    least_gap: float
 
 
-def ranked(found: Mapping[str, Measurements], best_by: str, seed: int) -> Ranking:
-    """Rank trials by their measurements; raises RunError where they have no pair in common."""
+def ranked(found: Mapping[str, Measurements], best_by: str, seed: int, least_gap: float = -math.inf) -> Ranking:
+    """Rank trials by their measurements; raises RunError where they have no pair in common.
+
+    A trial whose mean gap is not above `least_gap` has learned nothing, and stands behind all others.
+    """
     common = [pair for pair in next(iter(found.values())).wins if all(pair in one.wins for one in found.values())]
     if not common:
         raise RunError("the trials were measured on other held-out pairs, each on its own, and cannot be compared")
@@ -118,38 +132,72 @@ def ranked(found: Mapping[str, Measurements], best_by: str, seed: int) -> Rankin
     prompts = [next(iter(found.values())).prompts[pair] for pair in common]
     wins = {name: [one.wins[pair] for pair in common] for name, one in found.items()}
     gaps = {name: [one.gaps[pair] for pair in common] for name, one in found.items()}
-    order = sorted(found, key=lambda name: (-statistics.fmean(wins[name]), -statistics.fmean(gaps[name])))
+    moved = {name: statistics.fmean(gaps[name]) > least_gap for name in found}
+    order = sorted(
+        found, key=lambda name: (not moved[name], -statistics.fmean(wins[name]), -statistics.fmean(gaps[name]))
+    )
+    by_accuracy = order[0]
     rates = {name: _estimate(one.win_rate, stream) for name, one in found.items()}
     kls = {name: _estimate(one.kl, stream) for name, one in found.items()}
     known = {name: (kl, rate) for name in found if (kl := kls[name]) and (rate := rates[name])}
-    kl_of_all = matched_kl([kl.mean for kl, _ in known.values()])
-    matched = {
-        name: win_rate_of_one(kl_of_all, kl.mean, rate)
-        for name, (kl, rate) in known.items()
-        if kl_of_all is not None and kl.mean >= kl_of_all
-    }
-    front = dict(zip(known, pareto([(max(kl.mean, 0.0), rate.mean) for kl, rate in known.values()]), strict=True))
-    by_rate = sorted(matched, key=lambda name: (-matched[name].mean, order.index(name)))
+    # k1 has no bias and much noise: where its interval holds 0, nobody knows that the policy went anywhere.
+    surely = {name: (kl, rate) for name, (kl, rate) in known.items() if kl.low > 0}
+    front = dict(zip(surely, pareto([(kl.mean, rate.mean) for kl, rate in surely.values()]), strict=True))
+    kl_of_all = matched_kl([kl.mean for kl, _ in surely.values()])
+    reasons = {name: _not_compared(kl, kl_of_all) for name, (kl, _) in known.items()}
+    matched = _at(kl_of_all, {name: ends for name, ends in surely.items() if reasons[name] is None})
+    by_rate = sorted(matched, key=lambda name: (not moved[name], -matched[name].mean, order.index(name)))
+    best_by = best_by if len(by_rate) > 1 else "accuracy"
     if best_by == "win_rate":
         order = [*by_rate, *(name for name in order if name not in by_rate)]
     listed = {name: {pair: (win, prompts[at]) for at, (pair, win) in enumerate(zip(common, some, strict=True))}
               for name, some in wins.items()}  # fmt: skip
     standings = [
         Standing(
-            name,
-            clustered_share(wins[name], prompts, stream),
-            clustered_mean(gaps[name], prompts, stream),
-            None if name == order[0] else _lead_of(listed[order[0]], listed[name], stream),
-            rates[name],
-            kls[name],
-            matched.get(name),
-            front.get(name, False),
+            name, clustered_share(wins[name], prompts, stream), clustered_mean(gaps[name], prompts, stream),
+            None if name == order[0] else _lead_of(listed[order[0]], listed[name], stream), rates[name], kls[name],
+            matched.get(name), difference(matched[by_rate[0]], matched[name]) if name in by_rate[1:] else None,
+            reasons.get(name), moved[name], front.get(name, False),
         )
         for name in order
-    ]
-    by_accuracy = max(standings, key=lambda one: (one.accuracy.mean, one.gap.mean)).name
+    ]  # fmt: skip
     left_out = len({pair for one in found.values() for pair in one.wins}) - len(common)
-    return Ranking(standings, len(common), left_out, kl_of_all, best_by, by_accuracy, by_rate[0] if by_rate else None)
+    return Ranking(
+        standings,
+        len(common),
+        left_out,
+        kl_of_all,
+        best_by,
+        by_accuracy,
+        by_rate[0] if len(by_rate) > 1 else None,
+        _tied(standings) if best_by == "accuracy" else (),
+        least_gap,
+    )
+
+
+def _at(kl: float | None, known: Mapping[str, tuple[Estimate, Estimate]]) -> dict[str, Estimate]:
+    """Return win rates at a KL, by trials that are known where they ended: their KL and win rate there."""
+    return {} if kl is None else {name: win_rate_of_one(kl, *ends) for name, ends in known.items()}
+
+
+def _tied(standings: Sequence[Standing]) -> Sequence[str]:
+    """Return the trials whose accuracy is that of the first one, with it; none where it has it for itself."""
+    best = standings[0]
+    alike = [
+        one.name
+        for one in standings
+        if one.has_moved == best.has_moved and math.isclose(one.accuracy.mean, best.accuracy.mean)
+    ]
+    return alike if len(alike) > 1 else ()
+
+
+def _not_compared(kl: Estimate, matched: float | None) -> str | None:
+    """Return why a trial is not compared at a KL; None where it is."""
+    if kl.low <= 0:
+        return "its KL is not told from 0"
+    if matched is None or kl.mean < matched:
+        return "it does not reach that KL"
+    return "it went too far for a comparison there" if kl.mean > FURTHEST * matched else None
 
 
 @dataclass(frozen=True)

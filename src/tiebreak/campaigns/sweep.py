@@ -22,8 +22,9 @@ from tiebreak.campaigns.campaign import Planned
 from tiebreak.campaigns.launchers import journal_of, launcher_of
 from tiebreak.campaigns.proposals import proposed
 from tiebreak.campaigns.ranking import Measurements, compared_with, luck_of, ranked
-from tiebreak.campaigns.trials import DONE, FAILED, Ended, Journal, Trial, named
+from tiebreak.campaigns.trials import DONE, FAILED, Ended, Journal, Trial, named, wanted
 from tiebreak.config import Sweep, dump_config, load_sweep, quoted
+from tiebreak.config.gate import DEFAULT_RULES
 from tiebreak.data.whole import data_digests
 from tiebreak.errors import DataError, RunError
 from tiebreak.progress import OnlyNew, Progress, Silent
@@ -87,8 +88,8 @@ def sweep(asked: Sweep, progress: Progress | None = None) -> Swept:
         while trials := _next(asked, journal, tried):
             for ended in launcher.launch(trials):
                 journal.note(ended)
-                tried.add(ended.name)
-                _heed(ended, journal, folder)
+                tried.add(ended.key)
+                _heed(ended, wanted(asked, journal.ended), folder)
                 told.say(f"{ended.name}: {ended.state}" + (f" ({ended.says})" if ended.says else ""))
         if asked.settings.search and len(journal.ended) < asked.settings.trials:
             told.warn(f"the search ended after {len(journal.ended)} trials: it finds no other settings in its ranges")
@@ -131,21 +132,21 @@ def _next(asked: Sweep, journal: Journal, tried: set[str]) -> list[Trial]:
     The first one comes alone: what it asks of the reference is stored for all others. What was refused in an earlier
     attempt is tried again.
     """
-    ended = [one for one in journal.ended if one.state != FAILED or one.name in tried]
+    ended = [one for one in wanted(asked, journal.ended) if one.state != FAILED or one.key in tried]
     is_known = any(one.state == DONE for one in ended)
     if asked.settings.grid:
-        names = {one.name for one in ended}
-        missing = [one for one in map(_trial(asked), asked.combinations()) if one.name not in names]
+        known = {one.key for one in ended}
+        missing = [one for one in map(_trial(asked), asked.combinations()) if one.key not in known]
         return missing if is_known else missing[:1]
     left = asked.settings.trials - len(ended)
-    wanted = min(left, asked.settings.at_once if is_known and asked.settings.launcher != "here" else 1)
+    num = min(left, asked.settings.at_once if is_known and asked.settings.launcher != "here" else 1)
     values = _values(asked, ended) if left > 0 else {}
-    found, names = list[Trial](), {one.name for one in ended}
+    found, known = list[Trial](), {one.key for one in ended}
     for attempt in range(MOST_ATTEMPTS):
-        if len(found) < wanted:
+        if len(found) < num:
             trial = _trial(asked)(asked.meant(proposed(asked.settings, ended, values, attempt)))
-            found += [] if trial.name in names else [trial]
-            names.add(trial.name)
+            found += [] if trial.key in known else [trial]
+            known.add(trial.key)
     return found
 
 
@@ -157,9 +158,9 @@ def _trial(asked: Sweep) -> Callable[[Mapping[str, Any]], Trial]:
     return made
 
 
-def _heed(ended: Ended, journal: Journal, folder: Path) -> None:
+def _heed(ended: Ended, others: Sequence[Ended], folder: Path) -> None:
     """Stop where no trial can come to a good end, as soon as that is known."""
-    if ended.state == FAILED and not any(one.state == DONE for one in journal.ended):
+    if ended.state == FAILED and not any(one.state == DONE for one in others):
         raise RunError(f"{ended.name}: {ended.says}")
     aside = folder / "confirming.jsonl"
     if aside.exists() and not aside.stat().st_size:
@@ -180,11 +181,18 @@ def _values(asked: Sweep, ended: Sequence[Ended]) -> dict[str, float]:
     if not (found := _measured(asked, ended)):
         return {}
     by_rate = asked.settings.best_by == "win_rate"
-    ranking = ranked(found, asked.settings.best_by, asked.settings.seed)
+    ranking = ranked(found, asked.settings.best_by, asked.settings.seed, _least_gap(asked))
+    # One that has not moved is as good as the start is, whatever the signs of its gaps are.
     return {
-        one.name: (one.matched.mean if one.matched else 0.5) if by_rate else one.accuracy.mean
+        one.name: (one.matched.mean if one.matched else 0.5) if by_rate else one.accuracy.mean if one.has_moved else 0.5
         for one in ranking.standings
     }
+
+
+def _least_gap(asked: Sweep) -> float:
+    """Return the mean gap (nats) that the gate takes for rounding."""
+    rule = asked.base.gate.rules.get("moved") or DEFAULT_RULES["moved"]
+    return rule.value if rule.measure == "logratio_gap" and rule.value is not None else 0.0
 
 
 # ------------------------------------------------------------------------------------------------------- the last word
@@ -192,11 +200,12 @@ def _values(asked: Sweep, ended: Sequence[Ended]) -> dict[str, float]:
 
 def _found(asked: Sweep, journal: Journal, progress: Progress) -> dict[str, Any]:
     """Return sweep.json."""
-    ended, settings, folder = journal.ended, asked.settings, asked.folder
+    ended, settings, folder = wanted(asked, journal.ended), asked.settings, asked.folder
+    others = [one for one in journal.ended if one.key not in {one.key for one in ended}]
     found = _measured(asked, ended)
     if not found:
         raise RunError(f"{folder}: no trial was trained to its end: " + "; ".join(f"{e.name} {e.state}" for e in ended))
-    ranking = ranked(found, settings.best_by, settings.seed)
+    ranking = ranked(found, settings.best_by, settings.seed, _least_gap(asked))
     best = ranking.standings[0].name
     default = next((e.name for e in ended if _same(asked, e.settings)), None)
     luck, unknown = None, "one trial alone was trained to its end: there is none to hold it against"
@@ -219,6 +228,10 @@ def _found(asked: Sweep, journal: Journal, progress: Progress) -> dict[str, Any]
         "settings": settings.model_dump(mode="json"),
         "best": best,
         "best_settings": dict(told.settings),
+        "decided_by": ranking.best_by,
+        "tied": {"trials": [*ranking.tied], "broken_by": "logratio_gap" if ranking.tied else None},
+        "least_gap": ranking.least_gap,
+        "best_has_moved": ranking.standings[0].has_moved,
         "best_by_accuracy": ranking.best_by_accuracy,
         "best_by_win_rate": ranking.best_by_win_rate,
         "default": default,
@@ -230,7 +243,8 @@ def _found(asked: Sweep, journal: Journal, progress: Progress) -> dict[str, Any]
         "luck": luck and {**luck.as_dict(), "says": luck.says},
         "no_luck_because": None if luck else unknown,
         "trials": [asdict(one) | {"run": f"trials/{one.name}"} for one in ended],
-        "reference": _passes(asked, ended),
+        "not_asked_any_more": [asdict(one) | {"run": f"trials/{one.name}"} for one in others],
+        "reference": _passes(asked, journal),
         "command": f"tiebreak train {quoted(str(folder / 'best.yaml'))}",
     }
 
@@ -242,8 +256,8 @@ def _same(asked: Sweep, settings: Mapping[str, Any]) -> bool:
 
 def _confirmed(asked: Sweep, name: str, journal: Journal, progress: Progress) -> Measurements:
     """Measure a trial on the pairs that no trial saw, once; of answers only where they decide."""
-    known = journal.confirmed.get(name)
-    if known is None or not Run(asked.folder / known).evaluation_file.exists():
+    known, _ = journal.confirmed.get(name, ("", 0))
+    if not known or not Run(asked.folder / known).evaluation_file.exists():
         run = Run(asked.folder / "trials" / name)
         own = run.config.evaluation
         left_out: dict[str, Any] = {"tasks": [], "lm_eval": None, "neutral_probe": False}
@@ -252,12 +266,16 @@ def _confirmed(asked: Sweep, name: str, journal: Journal, progress: Progress) ->
         progress.say(f"{name}: measured again, on prompts that no trial was chosen by")
         found = evaluate.evaluate(run, progress, data=str(asked.folder / "confirming.jsonl"), overrides=changed)
         known = os.path.relpath(found["folder"], asked.folder)
-        journal.note_confirmed(name, known)
+        journal.note_confirmed(name, known, int(found["num_reference_asked"]))
     return Measurements.of(Run(asked.folder / known))
 
 
-def _passes(asked: Sweep, ended: Sequence[Ended]) -> dict[str, Any]:
-    """Return how often the reference was asked about pairs, beside how many there are: one pass is all of them once."""
+def _passes(asked: Sweep, journal: Journal) -> dict[str, Any]:
+    """Return how often the reference was asked about pairs, beside how many there are: one pass is all of them once.
+
+    Those that no trial saw, which the last word is about, are counted apart.
+    """
+    ended = journal.ended
     pairs = [
         int(data["num_train_pairs"]) + int(data["num_heldout_pairs"])
         for one in ended
@@ -265,4 +283,6 @@ def _passes(asked: Sweep, ended: Sequence[Ended]) -> dict[str, Any]:
         for data in [run.data]
     ]
     num_pairs, num_asked = max(pairs, default=0), sum(one.num_reference_asked for one in ended)
-    return {"num_pairs": num_pairs, "num_asked": num_asked, "passes": num_asked / max(num_pairs, 1)}
+    last_word = sum(num for _, num in journal.confirmed.values())
+    told = {"num_pairs": num_pairs, "num_asked": num_asked, "passes": num_asked / max(num_pairs, 1)}
+    return told | {"num_asked_confirming": last_word}

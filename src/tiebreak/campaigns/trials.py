@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 from tiebreak.campaigns.campaign import Planned, carry_out
+from tiebreak.config import shared_endings
 from tiebreak.errors import Preempted, TiebreakError, TrainingError, one_line
 from tiebreak.files import append_jsonl, appended_jsonl, read_jsonl
 from tiebreak.fingerprint import fingerprint
@@ -21,8 +23,10 @@ from tiebreak.progress import Progress
 from tiebreak.runs import Run
 from tiebreak.secrecy import masked
 from tiebreak.training.company import Company
+from tiebreak.training.order import num_steps
 
 if TYPE_CHECKING:
+    from tiebreak.config import Sweep
     from tiebreak.evaluation.watching import Seen
     from tiebreak.maths.objectives import Objective
 
@@ -33,8 +37,10 @@ DONE: State = "done"
 STOPPED: State = "stopped"
 DIVERGED: State = "diverged"
 FAILED: State = "failed"
-FallsBehind = Callable[[Sequence[float]], str | None]
-"""Says of the scores so far, one a probe, why a trial should end; None where it goes on."""
+Probed = tuple[float, float]
+"""The share of its steps that a trial had taken, and its held-out accuracy there."""
+FallsBehind = Callable[[Sequence[Probed]], str | None]
+"""Says of the probes so far why a trial should end; None where it goes on."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,11 @@ class Trial:
         """What its folder is called."""
         return self.planned.name
 
+    @property
+    def key(self) -> str:
+        """What tells it from others: its settings, whatever it is called."""
+        return fingerprint(dict(self.settings))
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -57,8 +68,8 @@ class Ended:
     name: str
     settings: Mapping[str, Any]
     state: State
-    probes: tuple[float, ...]
-    """Its held-out accuracy at each probe after the start."""
+    probes: tuple[Probed, ...]
+    """What each probe after the start found."""
     seconds: float
     num_reference_asked: int
     """Pairs that the reference was asked about and that were not stored."""
@@ -67,7 +78,12 @@ class Ended:
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Ended:
         """Return what `asdict` wrote down."""
-        return cls(**{**row, "probes": tuple(map(float, row["probes"]))})
+        return cls(**{**row, "probes": tuple((float(share), float(score)) for share, score in row["probes"])})
+
+    @property
+    def key(self) -> str:
+        """What tells it from others: its settings, whatever it is called."""
+        return fingerprint(dict(self.settings))
 
 
 class Outrun(Preempted):
@@ -87,32 +103,58 @@ class Journal:
     def ended(self) -> list[Ended]:
         """How each trial ended, the last word on each."""
         rows = [row["trial"] for row in appended_jsonl(self._path) if "trial" in row]
-        return list({row["name"]: Ended.from_dict(row) for row in rows}.values())
+        return list({one.key: one for one in map(Ended.from_dict, rows)}.values())
 
     @property
-    def confirmed(self) -> dict[str, str]:
-        """Folders of what was measured of trials on prompts that no trial saw, by trial."""
-        return {str(row["confirmed"]): str(row["folder"]) for row in appended_jsonl(self._path) if "confirmed" in row}
+    def confirmed(self) -> dict[str, tuple[str, int]]:
+        """What was measured of trials on prompts that no trial saw, by trial: its folder, and how many of these pairs
+        the reference was asked about.
+        """
+        rows = (row for row in appended_jsonl(self._path) if "confirmed" in row)
+        return {str(row["confirmed"]): (str(row["folder"]), int(row["num_reference_asked"])) for row in rows}
 
     def note(self, ended: Ended) -> None:
         """Keep how a trial ended."""
         append_jsonl(self._path, [{"trial": asdict(ended)}])
 
-    def note_confirmed(self, name: str, folder: str) -> None:
+    def note_confirmed(self, name: str, folder: str, num_reference_asked: int) -> None:
         """Keep where a trial was measured once more."""
-        append_jsonl(self._path, [{"confirmed": name, "folder": folder}])
+        told = {"confirmed": name, "folder": folder, "num_reference_asked": num_reference_asked}
+        append_jsonl(self._path, [told])
+
+
+def wanted(asked: Sweep, ended: Sequence[Ended]) -> list[Ended]:
+    """Return those of the trials that are asked for now: a grid that has lost values has lost their trials."""
+    if not asked.settings.grid:
+        return [*ended]
+    keys = {fingerprint(told) for told in asked.combinations()}
+    return [one for one in ended if one.key in keys]
 
 
 def named(settings: Mapping[str, Any]) -> str:
     """Return the name of a trial: what it sets, as a folder can be called; what was cut is told apart by its hash."""
-    lasts = [key.rsplit(".", 1)[-1] for key in sorted(settings)]  # whatever the order that they are written in
-    told = [
-        f"{key if lasts.count(last) > 1 else last}={value if isinstance(value, str | int) else f'{value!r}'}"
-        for (key, value), last in zip(sorted(settings.items()), lasts, strict=True)
-    ]
-    whole = "_".join(told)
+    told = {key: _worded(value) for key, value in sorted(settings.items())}  # whatever the order that they stand in
+    lasts = {key: key if (last := key.rpartition(".")[2]) in shared_endings() else last for key in told}
+    whole = "_".join(f"{lasts[key]}={word}" for key, (word, _) in told.items())
     plain = re.sub(r"[^\w.+=-]+", "-", whole)[:60]
-    return plain if plain == whole else f"{plain}-{fingerprint(dict(settings))[:8]}"
+    exact = plain == whole and all(exact for _, exact in told.values())
+    return plain if exact else f"{plain}-{fingerprint(dict(settings))[:8]}"
+
+
+def _worded(value: Any) -> tuple[str, bool]:
+    """Return a value in a word, and whether no other value has the same one; of a path the last part is told."""
+    if isinstance(value, list | tuple):
+        return "+".join(_worded(one)[0] for one in value), False
+    if isinstance(value, str):
+        word = PurePath(value).name or "none"
+        return word, word == value and re.fullmatch(
+            r"[A-Za-z][\w.-]*", word
+        ) is not None and word not in _READ_OTHERWISE
+    return (str(value) if isinstance(value, int) else repr(value)), True
+
+
+_READ_OTHERWISE = ("True", "False", "None", "inf", "nan", "none")
+"""Texts that stand for another value in a name."""
 
 
 def carried_out(trial: Trial, company: Company, falls_behind: FallsBehind, progress: Progress) -> Ended:
@@ -129,6 +171,10 @@ def carried_out(trial: Trial, company: Company, falls_behind: FallsBehind, progr
         state, says = DIVERGED, masked(one_line(error, 300))
     except TiebreakError as error:
         state, says = FAILED, masked(one_line(error, 300))
+    except Exception as error:  # noqa: BLE001 - memory, a disk, a fault of ours: what others found is not lost for it
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        told = f"unforeseen {type(error).__name__} in {Path(where.filename).name}:{where.lineno}: {error}"
+        state, says = FAILED, masked(one_line(told, 300))
     manifest = run.manifest if run.manifest_file.exists() else {}
     asked = int(manifest.get("num_reference_asked", 0))
     # Of a trial that is found done, when its note was lost, the time is its run's.
@@ -157,11 +203,18 @@ class _Rival:
     def hear(self, row: Mapping[str, float]) -> None:
         """Compare a score with those of others."""
         if row["step"] and SCORE in row:
-            self._why = self._falls_behind([*scores(self._run, int(row["step"])), row[SCORE]])
+            self._why = self._falls_behind(scores(self._run, row))
 
 
-def scores(run: Run, before: int | None = None) -> tuple[float, ...]:
-    """Return what probes of a run found after its start, and before a step, in their order; it need not be done."""
-    rows = [row for row in read_jsonl(run.metrics_file) if SCORE in row and row["step"]]
-    found = {int(row["step"]): float(row[SCORE]) for row in rows if before is None or row["step"] < before}
-    return tuple(found.values())
+def scores(run: Run, newest: Mapping[str, float] | None = None) -> tuple[Probed, ...]:
+    """Return what probes of a run found after its start, in the order of its steps; it need not be done.
+
+    `newest` is a row that may not be written yet; nothing behind its step counts.
+    """
+    if not run.data_file.exists():
+        return ()
+    rows = [row for row in read_jsonl(run.metrics_file) if newest is None or row["step"] < newest["step"]]
+    rows += [] if newest is None else [dict(newest)]
+    found = {int(row["step"]): float(row[SCORE]) for row in rows if SCORE in row and row["step"]}
+    total = num_steps(int(run.data["num_train_pairs"]), run.config.training)
+    return tuple((step / total, found[step]) for step in sorted(found))

@@ -56,7 +56,7 @@ from tiebreak.config.settings import (
 from tiebreak.config.signals import HELDOUT, KL_SIGNALS, SAMPLED, SIGNALS, SignalsConfig
 from tiebreak.config.stages import Stage, load_stages
 from tiebreak.config.stopping import StoppingConfig, StopRule
-from tiebreak.config.sweep import Between, Sweep, SweepConfig, load_sweep
+from tiebreak.config.sweep import Between, Sweep, SweepConfig, load_sweep, shared_endings
 
 __all__ = [
     "BUNDLED_MODEL",
@@ -118,6 +118,7 @@ __all__ = [
     "reading",
     "rendered_by",
     "settings_of",
+    "shared_endings",
     "train_with",
     "warnings_of",
     "with_output_dir",

@@ -6,8 +6,10 @@ Owns what may be swept, and what the configuration of one trial is. What becomes
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +84,16 @@ class SweepConfig(Section):
     slurm: dict[str, str | int | float | bool] = Field(
         {}, description="What submitit is told of a job: {slurm_partition: gpu, gpus_per_node: 1, timeout_min: 120}."
     )
+
+    @field_validator("grid", "search", mode="before")
+    @classmethod
+    def _are_settings(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            shown = "null" if value is None else one_line(repr(value), 80)
+            raise ValueError(
+                f"wanted settings with what is tried of each, like {{loss.beta: [0.1, 0.3]}}; found {shown}"
+            )
+        return value
 
     @field_validator("grid", mode="before")
     @classmethod
@@ -176,10 +188,10 @@ def load_sweep(
     Every value is proven to be one that a run could have. Raises ConfigError, naming the key.
     """
     tree = read_yaml(path)
-    if "stages" in tree:
-        raise ConfigError(f"{path}: has stages, and a sweep is of one run; sweep the stage that you want to know of")
     for key, value in parsed(overrides):
         assign(tree, key, value)
+    if "stages" in tree:
+        raise ConfigError(f"{path}: has stages, and a sweep is of one run; sweep the stage that you want to know of")
     told = tree.pop("sweep", {})
     if (named := dict(_gridded(grid))) and isinstance(told, Mapping):
         told = {**told, "grid": {**(told.get("grid") or {}), **named}}
@@ -225,6 +237,14 @@ def _settings(path: str, told: Any) -> SweepConfig:
         place = ".".join(["sweep", *(str(part) for part in fault["loc"] if "[" not in str(part))])
         said = str(fault["msg"]).removeprefix("Value error, ")
         raise ConfigError(f"{path}: {place}: {one_line(said)}") from None
+
+
+@functools.cache
+def shared_endings() -> frozenset[str]:
+    """Return the last parts of keys that several settings which may be swept have: alone, they name none of these."""
+    keys = [name for name, _ in leaves() if not name.startswith(tuple(_SAME_FOR_ALL))]
+    count = Counter(name.rpartition(".")[2] for name in keys)
+    return frozenset(last for last, num in count.items() if num > 1)
 
 
 def _refuse_key(path: str, key: str) -> None:

@@ -15,6 +15,7 @@ from tiebreak.diagnosis.signals import Found, Measure, Pull, Row, Settings, Sign
 from tiebreak.diagnosis.wholeness import lacking, refuse_other_schema, refuse_other_settings, rows_of_numbers
 from tiebreak.errors import RunError, TiebreakError, one_line
 from tiebreak.files import is_locked
+from tiebreak.holder import refuse_sweep
 from tiebreak.maths.intervals import Share
 from tiebreak.runs import DONE, RUNNING, Run, as_a_run_writes
 
@@ -25,6 +26,7 @@ def signals_of(run: Run) -> Signals:
     """Return all that can be read of a run; raises RunError where a folder is no run at all."""
     if not run.path.is_dir():
         raise RunError(f"{run.path}: no such run folder; train makes one, at output.dir")
+    refuse_sweep(run.path)
     if not run.manifest_file.exists() and not run.config_file.exists():
         raise RunError(f"{run.path}: is no run: it holds neither run.json nor config.yaml; train makes one")
     unknown: list[str] = []

@@ -16,6 +16,8 @@ from tiebreak.maths.stats import Estimate
 START = (0.0, 0.5)
 REACHES = 0.5
 """A KL counts as reached in vain below this share of the median: all others would be compared where none of them is."""
+FURTHEST = 4.0
+"""A policy at more than so many times a KL is not compared at it: nobody knows that its curve was straight so far."""
 
 
 def matched_kl(kls: Sequence[float]) -> float | None:
@@ -41,11 +43,19 @@ def win_rate_at(kl: float, points: Sequence[tuple[float, float]]) -> float:
     raise ValueError(f"KL {kl:g} is beyond the points, which end at {curve[-1][0]:g}")
 
 
-def win_rate_of_one(kl: float, reached: float, win_rate: Estimate) -> Estimate:
-    """Return the win rate at a KL of a policy that is known where it ended, with the interval of that: KL is exact."""
-    ends = (win_rate_at(kl, [(reached, end)]) for end in (win_rate.mean, win_rate.low, win_rate.high))
-    mean, low, high = ends
-    return replace(win_rate, mean=mean, low=low, high=high)
+def win_rate_of_one(kl: float, reached: Estimate, win_rate: Estimate) -> Estimate:
+    """Return the win rate at a KL of a policy that is known where it ended, on a line from one half at KL 0.
+
+    Its interval holds what any KL and any win rate within theirs would give, and so at least as much as either's.
+    Raises ValueError where the KL that was reached may be 0: such a line has no slope that is known.
+    """
+    if reached.low <= 0:
+        raise ValueError(f"a KL of {reached.low:g} to {reached.high:g} may be none")
+    shares = (kl / reached.low, kl / reached.high)
+    ends = [0.5 + share * (end - 0.5) for share in shares for end in (win_rate.low, win_rate.high)]
+    mean = 0.5 + kl / reached.mean * (win_rate.mean - 0.5)
+    low, high = max(0.0, min(ends)), min(1.0, max(ends))
+    return replace(win_rate, mean=mean, low=min(low, mean), high=max(high, mean))
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:

@@ -55,7 +55,16 @@ def render_sweep_page(found: Found) -> str:
 def print_sweep(found: Found) -> None:
     """Print the ranking and what it says."""
     table = Table(box=rich.box.SIMPLE_HEAD)
-    for column in ("trial", "held-out accuracy", "behind, points", "win rate", "KL", "at the same KL", "front"):
+    for column in (
+        "trial",
+        "held-out accuracy",
+        "gap, nats",
+        "behind, points",
+        "win rate",
+        "KL",
+        "at the same KL",
+        "front",
+    ):
         table.add_column(column, overflow="fold")
     for row in rows(found):
         table.add_row(*(Text(printable(str(row[key]))) for key in _COLUMNS))
@@ -63,7 +72,7 @@ def print_sweep(found: Found) -> None:
     print_text("\n".join(verdict(found)))
 
 
-_COLUMNS = ("name", "accuracy", "behind", "win_rate", "kl", "matched", "front")
+_COLUMNS = ("name", "accuracy", "gap", "behind", "win_rate", "kl", "matched", "front")
 
 
 def rows(found: Found) -> list[dict[str, Any]]:
@@ -73,10 +82,11 @@ def rows(found: Found) -> list[dict[str, Any]]:
             "name": one["name"],
             "state": "done",
             "accuracy": shown(one["accuracy"], "share"),
+            "gap": "{:.2f} ({:.2f} … {:.2f})".format(*(one["gap"][key] for key in ("mean", "low", "high"))),
             "behind": _points(one["behind"]),
             "win_rate": _shown(one["win_rate"], "share"),
             "kl": _nats(one["kl"]),
-            "matched": _matched(one, found),
+            "matched": _matched(one),
             "front": "yes" if one["on_front"] else "",
         }
         for one in found["ranking"]
@@ -92,17 +102,25 @@ def rows(found: Found) -> list[dict[str, Any]]:
 def verdict(found: Found) -> Iterator[str]:
     """Yield what a sweep found, a sentence each, the most important first."""
     best, luck, reference = found["ranking"][0], found["luck"], found["reference"]
-    by = found["settings"]["best_by"].replace("_", " ")
+    by = found["decided_by"].replace("_", " ")
     accuracy, pairs = shown(best["accuracy"], "share"), numbered(best["accuracy"]["num"], "pair")
     told = _written(found["best_settings"])
-    yield f"best: {told} (by {by}), held-out accuracy {accuracy} on {pairs} that it was chosen by"
+    if found["best_has_moved"]:
+        yield f"best: {told} (by {by}), held-out accuracy {accuracy} on {pairs} that it was chosen by"
+    else:
+        yield (
+            f"no trial is best: none has a mean log-ratio gap above {found['least_gap']:g} nats, so that none has "
+            f"learned more than rounding; the first of them is {told}, held-out accuracy {accuracy} on {pairs}"
+        )
+    yield from _of_the_choice(found)
     if luck:
         again = f"on prompts that no trial was chosen by: {shown(luck['accuracy'], 'share')}"
         yield again + (f", win rate {shown(luck['win_rate'], 'share')}" if luck["win_rate"] else "")
         yield luck["says"]
     else:
         yield found["no_luck_because"]
-    equal = [one["name"] for one in found["ranking"][1:] if one["behind"]["low"] <= 0]
+    far = "behind" if found["decided_by"] == "accuracy" else "matched_behind"
+    equal = [one["name"] for one in found["ranking"][1:] if one[far] and one[far]["low"] <= 0]
     if equal:
         yield f"not told apart from it: {', '.join(equal)}"
     yield from _of_win_rate(found)
@@ -110,29 +128,64 @@ def verdict(found: Found) -> Iterator[str]:
     yield from (f"{one['name']} {one['state']}: {one['says']}" for one in ended)
     if found["num_left_out"]:
         yield f"{numbered(found['num_left_out'], 'pair')} left out, which not all trials were measured on"
-    trials = numbered(len(found["trials"]), "trial")
+    trials = numbered(len(found["trials"]) + len(found["not_asked_any_more"]), "trial")
+    more = reference["num_asked_confirming"]
     yield (
         f"the reference was asked about {numbered(reference['num_asked'], 'pair')} for {trials}: "
         f"{reference['passes']:.2f} passes over {reference['num_pairs']}; what it says and answers is stored"
+        + (f"; and {numbered(more, 'time')} for the last word, about pairs that no trial saw" if more else "")
     )
+
+
+def _of_the_choice(found: Found) -> Iterator[str]:
+    """Yield what has to be known of how the best one was chosen."""
+    if tied := found["tied"]["trials"]:
+        yield (
+            f"{len(tied)} trials tie at that accuracy ({', '.join(tied)}): the larger mean log-ratio gap decided, "
+            "which favours whoever went furthest from the reference"
+        )
+    if found["decided_by"] != found["settings"]["best_by"]:
+        yield "accuracy decided: win rates at the same KL can be compared for fewer than two trials"
+    still = [one["name"] for one in found["ranking"] if not one["has_moved"]]
+    if still and found["best_has_moved"]:
+        bound = f"{found['least_gap']:g} nats"
+        yield f"learned no more than rounding (gap at most {bound}), and not best: {', '.join(still)}"
+    if gone := [one["name"] for one in found["not_asked_any_more"]]:
+        yield f"not asked for any more, and not ranked: {', '.join(gone)}"
 
 
 def _of_win_rate(found: Found) -> Iterator[str]:
     kl, best = found["matched_kl"], found["best_by_win_rate"]
     if kl is None or best is None:
-        yield "win rate at the same KL: not known; it takes answers that are judged, and drawn ones"
+        yield (
+            "win rate at the same KL: not known; it takes answers that are judged, and two trials whose KL, of drawn "
+            "ones, is told from 0"
+        )
+        yield from _not_compared(found)
         return
     standing = next(one for one in found["ranking"] if one["name"] == best)
     weak = " (weak evidence: the judge is)" if found["win_rate_is_weak"] else ""
-    yield f"best at the same KL of {kl:.2f} nats: {best}, win rate {shown(standing['matched'], 'share')}{weak}"
-    if short := [one["name"] for one in found["ranking"] if one["kl"] and not one["matched"]]:
-        yield f"which {', '.join(short)} {'does' if len(short) == 1 else 'do'} not reach"
+    rivals = [one for one in found["ranking"] if one["matched_behind"]]
+    equal = [one["name"] for one in rivals if one["matched_behind"]["low"] <= 0]
+    rate = shown(standing["matched"], "share")
+    if equal:
+        others = f"not told apart from {', '.join(equal)}"
+        yield f"highest at the same KL of {kl:.2f} nats: {best}, win rate {rate}{weak}, {others}"
+    else:
+        yield f"best at the same KL of {kl:.2f} nats: {best}, win rate {rate}{weak}"
+    yield from _not_compared(found)
 
 
-def _matched(one: Found, found: Found) -> str:
+def _not_compared(found: Found) -> Iterator[str]:
+    for one in found["ranking"]:
+        if one["not_compared"]:
+            yield f"{one['name']} is not compared at the same KL: {one['not_compared']}"
+
+
+def _matched(one: Found) -> str:
     if one["matched"]:
         return shown(one["matched"], "share")
-    return "not reached" if one["kl"] and found["matched_kl"] is not None else NOTHING
+    return "not compared" if one["not_compared"] else NOTHING
 
 
 def _shown(estimate: Found | None, unit: str) -> str:
@@ -142,7 +195,9 @@ def _shown(estimate: Found | None, unit: str) -> str:
 def _nats(estimate: Found | None) -> str:
     if estimate is None:
         return NOTHING
-    return "{:.2f} ({:.2f} … {:.2f})".format(*(estimate[key] for key in ("mean", "low", "high")))
+    if estimate["mean"] <= 0:  # k1 is noisy and may fall below what a KL can be
+        return f"about 0 (at most {max(estimate['high'], 0.0):.2f})"
+    return "{:.2f} ({:.2f} … {:.2f})".format(estimate["mean"], max(estimate["low"], 0.0), estimate["high"])
 
 
 def _points(estimate: Found | None) -> str:
@@ -175,8 +230,8 @@ def plots(found: Found) -> list[Plot]:
     if known:
         draw = functools.partial(_frontier, known=known, matched=found["matched_kl"])
         caption = "Where each trial ended: right is further from the reference. Green: nobody wins more for less KL."
-        ends = [(visible(one["name"], 60), one["kl"]["mean"], percent(one["win_rate"]["mean"])) for one in known]
-        says = "".join(f" {name}: KL {kl:.2f}, {rate}." for name, kl, rate in ends)
+        ends = [(visible(one["name"], 60), _nats(one["kl"]), percent(one["win_rate"]["mean"])) for one in known]
+        says = "".join(f" {name}: KL {kl}, {rate}." for name, kl, rate in ends)
         drawn.append(plot("Win rate and KL", caption, draw, height=3.2, says=says))
     if luck := found["luck"]:
         caption = "Of the best trial: where it was chosen, and on prompts that nobody had looked at."
@@ -186,7 +241,7 @@ def plots(found: Found) -> list[Plot]:
     courses = [one for one in found["trials"] if one["probes"]][:MOST_LINES]
     if courses:
         caption = "Probes of held-out pairs while trials were trained. Orange: ended early."
-        says = "".join(f" {visible(one['name'], 60)} ends at {percent(one['probes'][-1])}." for one in courses)
+        says = "".join(f" {visible(one['name'], 60)} ends at {percent(one['probes'][-1][1])}." for one in courses)
         draw = functools.partial(_courses, courses=courses, best=found["best"])
         drawn.append(plot("On the way", caption, draw, says=says))
     return drawn
@@ -209,7 +264,7 @@ def _frontier(axes: Axes, known: Sequence[Found], matched: float | None) -> None
         axes.axvline(matched, color=MUTED, linewidth=0.9, linestyle=":", label="the same KL")
     for one in known:
         colour = CHOSEN if one["on_front"] else TRAIN
-        kl, rate = one["kl"]["mean"], one["win_rate"]
+        kl, rate = max(one["kl"]["mean"], 0.0), one["win_rate"]
         axes.plot([0, kl], [0.5, rate["mean"]], color=colour, linewidth=0.8)
         axes.plot([kl, kl], [rate["low"], rate["high"]], color=colour, linewidth=1.4)
         axes.plot([kl], [rate["mean"]], "o", color=colour, markersize=5)
@@ -237,14 +292,12 @@ def _leads(axes: Axes, luck: Found) -> None:
 
 
 def _courses(axes: Axes, courses: Sequence[Found], best: str) -> None:
-    most = max(len(one["probes"]) for one in courses)
     for one in courses:
         colour = CHOSEN if one["name"] == best else REJECTED if one["state"] == "stopped" else TRAIN
-        axes.plot(
-            range(1, len(one["probes"]) + 1), one["probes"], color=colour, marker="o", markersize=3, linewidth=1.2
-        )
-    axes.set_xticks(range(1, most + 1))
-    axes.set_xlabel("probe")
+        shares, scores = zip(*one["probes"], strict=True)
+        axes.plot(shares, scores, color=colour, marker="o", markersize=3, linewidth=1.2)
+    axes.set_xlabel("share of its steps")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.set_ylabel("held-out accuracy")
     axes.set_ylim(None, min(1.02, axes.get_ylim()[1]))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from tiebreak import faults, files, runs
@@ -60,6 +60,7 @@ def attempt(
         set_aside(run, progress)
     with files.locked(run.path, progress.warn):
         begin(run, config, ready, accept, progress)
+        ready.loaded.reference.on_kept = _counting(run)
         _carry_out(run, config, ready, stop, progress, began, company)
 
 
@@ -118,6 +119,21 @@ def _carry_out(
         verdict=measured.evaluation["verdict"],
         overridden=measured.evaluation["overridden"],
     )
+
+
+def _counting(run: Run) -> Callable[[int], None]:
+    """Return who notes how much the reference was asked as soon as its values are kept: a killed attempt notes nothing.
+
+    On a full disk the count is worth less than the run.
+    """
+    before = int(run.manifest.get("num_reference_asked", 0))
+
+    def note(num_asked: int) -> None:
+        with contextlib.suppress(OSError):
+            if run.manifest_file.exists():
+                run.update_manifest(num_reference_asked=before + num_asked)
+
+    return note
 
 
 def _note(run: Run, progress: Noting, **facts: Any) -> None:

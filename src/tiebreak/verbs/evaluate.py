@@ -225,9 +225,9 @@ def _beside(asked: _Asked, data: str | None, against: str | None) -> dict[str, A
     _make(into)
     into.manifest_file.unlink(missing_ok=True)  # what was measured there before goes
     measured = asked.measured(loaded, side, into, reference)
-    measured = replace(measured, evaluation=measured.evaluation | said)
-    measured.write(into)
-    return {**measured.evaluation, "folder": str(into.path)}
+    told = measured.evaluation | said | {"num_reference_asked": loaded.reference.num_asked}
+    replace(measured, evaluation=told).write(into)
+    return {**told, "folder": str(into.path)}
 
 
 def _require_facts(found: PairFile, config: Config) -> None:

@@ -77,6 +77,11 @@ class LogpStore:
     def __len__(self) -> int:
         return len(self._index) + len(self._buffer)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether rows are held that are on no disk yet."""
+        return bool(self._buffer)
+
     def __contains__(self, key: bytes) -> bool:
         return key in self._index or key in self._buffer
 

@@ -54,8 +54,10 @@ class Stored:
         self._beside = beside
         self._own: dict[bytes, Tensor] = {}
         self._sealed = False
-        self.num_asked = 0
+        self.num_asked = self._told = 0
         """Examples that the wrapped reference was asked for."""
+        self.on_kept: Callable[[int], None] = lambda _: None
+        """Told of `num_asked` whenever all that was said is written: a run that is killed then has counted it."""
 
     def logps(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
         """Return the log-probability of every scored token, on the device, with the statistic that is stored.
@@ -115,6 +117,7 @@ class Stored:
         """Write what was computed since the last time."""
         if "_store" in vars(self):
             self._store.flush()
+            self._tell_kept()
 
     def own(self, folder: Path) -> OwnValues:
         """Return the run's own values as the part of a checkpoint that keeps them in a folder of the run."""
@@ -160,7 +163,13 @@ class Stored:
                 self._store.put(key, row)
                 self._own.setdefault(key, row)
         self._store.flush_when_due()
+        self._tell_kept()
         return found
+
+    def _tell_kept(self) -> None:
+        if self.num_asked != self._told and not self._store.is_waiting:
+            self._told = self.num_asked
+            self.on_kept(self.num_asked)
 
     def _spot_check(self, examples: Sequence[Example]) -> str | None:
         """Compute some random stored examples again; where they differ, empty the store and say what was found."""
