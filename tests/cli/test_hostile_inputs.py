@@ -125,6 +125,8 @@ PLACES: dict[str, list[list[str]]] = {
     "rollback": [["--to", "{bad}"]],
     "history": [["--to", "{bad}"]],
     "compare": [["{run}", "{bad}"], ["{bad}", "{run}"]],
+    "sweep": [["{bad}", "--grid", "loss.beta=0.1,0.3"], ["--grid", "{bad}"]],
+    "why": [["{bad}"]],
     "watch": [["{bad}"], ["{bad}", "--once"]],
 }
 CASES = [(command, tuple(words)) for command, ways in PLACES.items() for words in ways]

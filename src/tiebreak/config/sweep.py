@@ -253,7 +253,8 @@ def _refuse_key(path: str, key: str) -> None:
     if key not in known:
         last = {name.rsplit(".", 1)[-1]: name for name in known}
         close = nearest(key, known) or nearest(last.get(key.rsplit(".", 1)[-1], key), known)
-        raise ConfigError(f"{path}: sweep: there is no setting {key!r}.{close or ' tiebreak config lists them.'}")
+        close = close or " 'tiebreak config' lists them."
+        raise ConfigError(f"{path}: sweep: there is no setting {key!r}.{close}")
     for start, reason in _SAME_FOR_ALL.items():
         if key.startswith(start):
             raise ConfigError(f"{path}: sweep: {key} cannot be swept: {reason}")

@@ -65,7 +65,7 @@ def eos_or_masks(signals: Signals) -> Finding | None:
     return Finding(
         f"answers forgot how to end: {fmean(measure.before):.0%} did not before, {fmean(measure.after):.0%} do not now",
         _endings(signals),
-        "look at the ends of the chosen completions, and at the template's: tiebreak check FILE --model MODEL",
+        "look at the ends of the chosen completions, and at the template's: 'tiebreak check FILE --model MODEL'",
     )
 
 

@@ -93,7 +93,7 @@ def contradictory_labels(signals: Signals) -> Finding | None:
     return Finding(
         f"{count} pairs ({share:.0%}) contradict another one, or close a circle of preferences",
         tuple(evidence),
-        "tiebreak clean FILE OUT sets them aside; train on what it keeps, without data.allow: [contradiction, cycle]",
+        "'tiebreak clean FILE OUT' sets them aside; train on what it keeps, without data.allow: [contradiction, cycle]",
     )
 
 
@@ -124,7 +124,7 @@ def shuffled_labels(signals: Signals) -> Finding | None:
         f"held-out pairs are won in {share.value:.0%} ({share.low:.0%} … {share.high:.0%}), no more than by chance",
         tuple(evidence),
         "read ten pairs and label them yourself: where you cannot tell, nobody can; check the columns that "
-        "data.columns names, and how tiebreak check reads the first record",
+        "data.columns names, and how 'tiebreak check' reads the first record",
     )
 
 
@@ -165,7 +165,7 @@ def duplicated_data(signals: Signals) -> Finding | None:
             *(f"{one.count} {code.replace('_', '-')}s" for code, one in some.items()),
             f"what is repeated is seen more often than the {epochs} epochs that were asked for, and counts for more",
         ),
-        "tiebreak clean FILE OUT keeps one of each; train on what it keeps",
+        "'tiebreak clean FILE OUT' keeps one of each; train on what it keeps",
     )
 
 
