@@ -192,6 +192,8 @@ def load_sweep(
         assign(tree, key, value)
     if "stages" in tree:
         raise ConfigError(f"{path}: has stages, and a sweep is of one run; sweep the stage that you want to know of")
+    if not tree:
+        raise ConfigError(f"{path}: holds no setting; 'tiebreak config > my.yaml' writes one to start from")
     told = tree.pop("sweep", {})
     if (named := dict(_gridded(grid))) and isinstance(told, Mapping):
         told = {**told, "grid": {**(told.get("grid") or {}), **named}}

@@ -41,6 +41,8 @@ def signals_of(run: Run) -> Signals:
 
     manifest: Mapping[str, Any] = read("how it ended", lambda: run.manifest, {})
     read("its form", lambda: refuse_other_schema(manifest), None)
+    if "status" not in manifest and not run.config_file.exists():
+        raise RunError(unknown[0] if unknown else f"{run.manifest_file}: is not that of a run; train makes one")
     status = str(manifest["status"]) if "status" in manifest else None
     signals = Signals(
         status=status,
