@@ -302,6 +302,7 @@ FOLLOWED = {
     "tiebreak check": "no advice: where a setting's codes come from",
     "tiebreak clean FILE OUT": "no advice to paste: which file it is, the run's owner knows",
     "tiebreak check FILE --model MODEL": "the same",
+    "tiebreak evaluate": "no advice to paste: of the run that watch was given",
     "tiebreak config > my.yaml": "test_app: the printed configuration is one to start from",
     "tiebreak train": "the quickstart, in the story",
     "tiebreak train {}": "here: from a file to an exported model",

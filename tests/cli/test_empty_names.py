@@ -61,8 +61,12 @@ NAMES = {
     "promote": {"run": [""], "to": ["{run}", "--to", ""], "name": ["{run}", "--name", ""]},
     "rollback": {"to": ["--to", ""]},
     "history": {"to": ["--to", ""]},
+    "compare": {"runs": ["{run}", ""]},
+    "sweep": {"config": ["", "--grid", "loss.beta=0.1,0.3"]},
+    "watch": {"run": [""]},
+    "why": {"run": [""]},
 }
-NO_NAMES = {"overrides", "accept", "columns", "form", "do", "trainer", "prompt", "pairing"}
+NO_NAMES = {"overrides", "accept", "columns", "form", "grid", "do", "trainer", "prompt", "pairing"}
 """Parameters of text that name nothing which is looked for."""
 CASES = [(command, name) for command, names in NAMES.items() for name in names]
 SETTINGS = [

@@ -82,7 +82,7 @@ def _end(found: Mapping[str, Any]) -> Iterator[Text]:
         verdict = Text(_lined(found["verdict"]).upper(), style=VERDICT_STYLES.get(found["verdict"], "bold"))
         yield verdict.append(f": {_lined(found['reason'])}", style="default")
     elif found["state"] == "done":
-        yield Text("its evaluation cannot be read; tiebreak evaluate makes it anew", style="yellow")
+        yield Text("its evaluation cannot be read; 'tiebreak evaluate' makes it anew", style="yellow")
 
 
 def _progress(found: Mapping[str, Any]) -> Text:
