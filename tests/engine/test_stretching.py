@@ -10,8 +10,10 @@ import torch
 from families import DECODER, HEADS_OF_8, build, chosen_scorer, plain, raw
 from tiebreak.engine.answers.answerer import Sampling
 from tiebreak.engine.answers.local import generate
+from tiebreak.engine.head import plain_token_logps
 from tiebreak.engine.stretching import forget_lengths, stretching_of
 from tiebreak.maths.distributions import log_collision
+from tiebreak.maths.logps import TokenLogps
 from tiebreak.records import TokenizedPair
 from tiny import EOS, PAD, token_pairs
 
@@ -105,7 +107,9 @@ def test_rows_that_share_a_forward_pass_would_change_each_other(network, monkeyp
     wanted = {pair.example_id: _alone(network, pair) for pair in PAIRS}
     scorer = plain(network)
     with torch.no_grad():
-        rows = scorer._together(PAIRS)[0].rows()
+        batch, said = scorer._together(PAIRS, with_states=False)
+    scored = batch.completion_mask, batch.first_scored
+    rows = TokenLogps(plain_token_logps(said.logits, batch.input_ids, *scored), batch.num_tokens).rows()
     apart = [
         float((torch.cat(rows[2 * i : 2 * i + 2]) - wanted[pair.example_id]).abs().max())
         for i, pair in enumerate(PAIRS)
