@@ -18,6 +18,7 @@ FILES = [
     "reference.safetensors",
     "state.json",
     "manifest.json",
+    "stopping.safetensors",
 ]
 
 
