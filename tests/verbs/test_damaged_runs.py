@@ -21,7 +21,6 @@ from tiebreak.files import as_json, as_jsonl
 from tiebreak.fingerprint import file_digest
 from tiebreak.runs import Run
 from tiebreak.verbs import train
-from tiebreak.verbs.report import report
 from tiny import settings, unsealed
 
 WORDS = ["the", "cat", "sat", "on", "mat", "and", "dog", "ran", "to", "park", "user"]
@@ -232,7 +231,7 @@ def _margin(run: Run, value: float, **more) -> None:
 
 def test_rules_that_were_changed_in_a_run_decide_once_that_is_said_to_be_meant(run):
     _margin(run, 0.123)
-    for call in (tiebreak.gate, report, tiebreak.chat):
+    for call in (tiebreak.gate, tiebreak.report, tiebreak.chat):
         with pytest.raises(RunError, match=r"config\.yaml: .*'tiebreak gate .* --record --accept config' decide by"):
             call(run)
     done = CliRunner().invoke(app, ["gate", str(run.path), "--record", "--accept", "config", "--json"])
