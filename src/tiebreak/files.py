@@ -114,13 +114,15 @@ def read_json_object(file: Path) -> dict[str, Any]:
     return value
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read one JSON object a line; no file, no rows."""
+def read_jsonl(path: Path, *, is_whole: bool = True) -> list[dict[str, Any]]:
+    """Read one JSON object a line; no file, no rows. Of one that is not whole, the end behind the last line goes."""
     if not path.exists():
         return []
     try:
+        content = path.read_bytes()
+        text = (content if is_whole else content[: content.rfind(b"\n") + 1]).decode("utf-8")
         # Not splitlines: it also breaks at U+2028 and its like, which JSON leaves inside text.
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path}: cannot be read ({error})") from None
 
@@ -291,23 +293,6 @@ def locked(
             yield
         finally:
             handle.truncate(0)
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a process holds the folder's lock now; nothing is written. Of a file system without locks: no."""
-    try:
-        handle = os.open(folder / ".lock", os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go when it is closed, at once
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(handle)
-    return False
 
 
 @contextlib.contextmanager

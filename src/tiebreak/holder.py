@@ -29,6 +29,11 @@ class Holder:
 NOBODY = Holder("", alive=False)
 
 
+def is_at_work(folder: Path) -> bool:
+    """Whether somebody is at work in a folder, as far as can be told from here; nothing is written."""
+    return (holder(folder) or NOBODY).alive is not False
+
+
 def holder(folder: Path) -> Holder | None:
     """Return who holds a folder's lock or died with it; None where nobody does."""
     # A pipe or a link in its place is not waited for, or followed.
@@ -52,8 +57,10 @@ def holder(folder: Path) -> Holder | None:
     return None
 
 
-def refuse_sweep(folder: Path) -> None:
-    """Raise RunError where a folder is of a sweep: commands that take a run take one of its trials."""
+def require_folder(folder: Path) -> None:
+    """Raise RunError where a run has no folder, or it is that of a sweep, whose trials are runs."""
+    if not folder.is_dir():
+        raise RunError(f"{folder}: no such run folder; train makes one, at output.dir")
     if (folder / "sweep.json").exists() and not (folder / "run.json").exists():
         trials = sorted(path.name for path in (folder / "trials").glob("*") if path.is_dir())
         first = f", such as {folder / 'trials' / trials[0]}" if trials else ""

@@ -15,7 +15,7 @@ from tiebreak import faults
 from tiebreak.config import Config, in_quotes, load_config, names_a_moved_model, quoted
 from tiebreak.errors import RunError, TiebreakError, one_line, require_name
 from tiebreak.files import as_json, read_json_object, read_jsonl, refuse_links, whole_folder, write_bytes
-from tiebreak.holder import refuse_sweep
+from tiebreak.holder import require_folder
 from tiebreak.seals import DIGEST, Seal, Seals, files_in, seal_of, seal_of_file, sealed_json, top
 
 SCHEMA = 2
@@ -179,8 +179,9 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """One row a step, and the held-out probes."""
-        return self.rows(self.metrics_file)
+        """One row a step, and the held-out probes; until it is trained, without the line that is being written."""
+        self.verify(self.metrics_file)
+        return read_jsonl(self.metrics_file, is_whole=self.policy_folder.is_dir())
 
     @property
     def samples(self) -> list[dict[str, Any]]:
@@ -293,10 +294,8 @@ class Run:
 def open_run(path: str | Path) -> Run:
     """Return a run that has a trained policy and holds no link, or raise RunError."""
     run = Run(path)
-    if not run.path.is_dir():
-        raise RunError(f"{run.path}: no such run folder; train makes one, at output.dir")
+    require_folder(run.path)
     refuse_links(run.path)
-    refuse_sweep(run.path)
     status = run.manifest.get("status")
     # policy/ appears whole or not at all, so it can be used even where what came after it was cut off.
     if not run.policy_folder.is_dir():

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
-
 import pytest
 
 import tiebreak
+from tiebreak import files
 from tiebreak.errors import RunError
 from tiebreak.files import write_json
 from tiebreak.reporting.overview import INDEX, listed, render_overview, runs_in, write_overview
@@ -54,8 +53,7 @@ def test_a_row_says_how_a_run_stands(folder):
 
 
 def test_a_run_whose_folder_is_locked_is_running(folder):
-    with (folder / "deep" / "half" / ".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with files.locked(folder / "deep" / "half"):
         assert _row(folder, "deep/half").verdict == "still running"
         assert "still running" in render_report(tiebreak.Run(folder / "deep" / "half"))
     assert _row(folder, "deep/half").verdict == "dead"

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 from tiebreak.config import AdapterConfig, EvaluationConfig, LossConfig, TrainingConfig
 from tiebreak.config.settings import LEARNING_RATES
-from tiebreak.diagnosis.signals import Found, Measure, Pull, Row, Settings, Signals, is_number
+from tiebreak.diagnosis.signals import Found, Measure, Pull, Row, Settings, Signals
 from tiebreak.diagnosis.wholeness import lacking, refuse_other_schema, refuse_other_settings, rows_of_numbers
 from tiebreak.errors import RunError, TiebreakError, one_line
-from tiebreak.files import is_locked
-from tiebreak.holder import refuse_sweep
+from tiebreak.holder import is_at_work, require_folder
 from tiebreak.maths.intervals import Share
+from tiebreak.reporting.numbers import is_number
 from tiebreak.runs import DONE, RUNNING, Run, as_a_run_writes
 
 _Value = TypeVar("_Value")
@@ -24,9 +24,7 @@ _Value = TypeVar("_Value")
 
 def signals_of(run: Run) -> Signals:
     """Return all that can be read of a run; raises RunError where a folder is no run at all."""
-    if not run.path.is_dir():
-        raise RunError(f"{run.path}: no such run folder; train makes one, at output.dir")
-    refuse_sweep(run.path)
+    require_folder(run.path)
     if not run.manifest_file.exists() and not run.config_file.exists():
         raise RunError(f"{run.path}: is no run: it holds neither run.json nor config.yaml; train makes one")
     unknown: list[str] = []
@@ -47,7 +45,7 @@ def signals_of(run: Run) -> Signals:
     signals = Signals(
         status=status,
         error=one_line(manifest["error"], 500) if manifest.get("error") else None,
-        at_work=status == RUNNING and is_locked(run.path),
+        at_work=status == RUNNING and is_at_work(run.path),
         num_steps=read("its steps", lambda: _count(manifest.get("num_steps")), None),
         num_taken=read("its steps", lambda: _count(manifest.get("num_steps_done")), None),
         artefact_step=read("its artefact", lambda: _count(manifest.get("artefact_step")), None),

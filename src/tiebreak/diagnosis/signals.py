@@ -11,11 +11,14 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from tiebreak.maths.intervals import Share, clustered_share
+from tiebreak.maths.paired import standard_error
+from tiebreak.reporting.numbers import is_number
 
 Row = Mapping[str, Any]
 
@@ -32,13 +35,10 @@ class Mean:
     def of(values: Sequence[float], prompts: Sequence[str]) -> Mean | None:
         """Return the mean of the values that are numbers; None where fewer than two prompts have one."""
         kept = [(value, prompt) for value, prompt in zip(values, prompts, strict=True) if math.isfinite(value)]
-        _, index = np.unique([prompt for _, prompt in kept], return_inverse=True)
-        if len(kept) == 0 or (num := int(index.max()) + 1) < 2:
+        numbers, clusters = [value for value, _ in kept], [prompt for _, prompt in kept]
+        if len(set(clusters)) < 2:
             return None
-        numbers = np.array([value for value, _ in kept])
-        mean = float(numbers.mean())
-        sums = np.bincount(index, weights=numbers - mean)
-        return Mean(mean, float(np.sqrt(num / (num - 1) * (sums @ sums)) / len(kept)), len(kept))
+        return Mean(fmean(numbers), standard_error(numbers, clusters), len(kept))
 
     @property
     def low(self) -> float:
@@ -200,8 +200,3 @@ class Signals:
         numbers = sorted({int(row.get("epoch", 1)) for row in self.steps})
         wanted = numbers[number] if -len(numbers) <= number < len(numbers) else None
         return [row for row in self.steps if int(row.get("epoch", 1)) == wanted]
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -10,9 +10,10 @@ from typing import Any
 
 from tiebreak.config import names_a_moved_model
 from tiebreak.config.loading import read_yaml
-from tiebreak.diagnosis.signals import Row, Signals, is_number
+from tiebreak.diagnosis.signals import Row, Signals
 from tiebreak.errors import RunError, one_line
 from tiebreak.fingerprint import fingerprint
+from tiebreak.reporting.numbers import is_number
 from tiebreak.runs import SCHEMA, Run
 
 _PLACED = ("loss", "heldout/loss", "sampled/repetition")

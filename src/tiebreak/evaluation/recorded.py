@@ -18,7 +18,7 @@ from tiebreak.errors import RunError, TiebreakError, one_line
 from tiebreak.evaluation.contrast import Items, items_of
 from tiebreak.evaluation.rows import Row
 from tiebreak.files import refuse_links
-from tiebreak.holder import NOBODY, holder
+from tiebreak.holder import is_at_work, require_folder
 from tiebreak.runs import RUNNING, SCHEMA, Run, as_a_run_writes
 
 _Read = TypeVar("_Read")
@@ -71,7 +71,7 @@ class Recorded:
     def head(self) -> dict[str, Any]:
         """Return what names it."""
         told = {key: self.manifest.get(key) for key in ("status", "started", "finished", "num_steps", "num_steps_done")}
-        if told["status"] == RUNNING and (holder(self.run.path) or NOBODY).alive is False:
+        if told["status"] == RUNNING and not is_at_work(self.run.path):
             told["status"] = "dead"
         said = {"verdict": self.evaluation.get("verdict"), "reason": self.evaluation.get("reason")}
         return {"letter": self.letter, "run": str(self.run.path), **told, **said}
@@ -182,8 +182,7 @@ def num_equal(told: Sequence[Told]) -> int:
 
 def _opened(path: str | Path) -> Run:
     run = Run(path)
-    if not run.path.is_dir():
-        raise RunError(f"{run.path}: no such run folder; train makes one, at output.dir")
+    require_folder(run.path)
     refuse_links(run.path)
     with as_a_run_writes(run.path):
         if not isinstance(run.manifest.get("status"), str):

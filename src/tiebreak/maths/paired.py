@@ -105,7 +105,7 @@ def resampled(
     return Resampled(mean, error, len(numbers), num_clusters, np.sort(lower), np.sort(upper))
 
 
-def standard_error(values: Sequence[float], clusters: Sequence[int]) -> float:
+def standard_error(values: Sequence[float], clusters: Sequence[int] | Sequence[str]) -> float:
     """Return the linearised standard error of a mean over clusters: infinite where there is one, 0 where all are alike.
 
     sqrt(G/(G − 1) · Σ_g (Σ_i∈g (x_i − mean))²) / n, over G clusters of n values (Cameron & Miller 2015, CR1).

@@ -5,14 +5,13 @@ Owns what may be missing and in which words that is said. Files are read through
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tiebreak.config import quoted
-from tiebreak.errors import RunError
-from tiebreak.files import is_locked, read_json_object
+from tiebreak.files import read_json_object
+from tiebreak.holder import is_at_work
 from tiebreak.reporting.numbers import is_number
 from tiebreak.runs import DONE, RUNNING, SCHEMA, Run
 
@@ -49,7 +48,7 @@ class Contents:
             evaluation=evaluation,
             audit=run.audit if run.audit_file.exists() else None,
             diagnoses=diagnosed(run),
-            metrics=_metrics(run),
+            metrics=run.metrics,
             evidence=run.rows(run.evidence_file),
             samples=run.samples,
             judgements=run.rows(run.judgements_file),
@@ -86,7 +85,7 @@ class Contents:
     def next_step(self) -> str:
         """Return the command that goes on from here; empty where nothing is to be done."""
         run, name = self.run, quoted(str(self.run.path))
-        if self.evaluation or (self.manifest.get("status") == RUNNING and is_locked(run.path)):
+        if self.evaluation or (self.manifest.get("status") == RUNNING and is_at_work(run.path)):
             return ""
         verb = f"evaluate {name}" if run.policy_folder.is_dir() else f"train {quoted(str(run.config_file))}"
         return f"tiebreak {verb}"
@@ -99,23 +98,12 @@ def state_of(run: Run, manifest: Mapping[str, Any]) -> str:
         return ""
     if status != RUNNING:
         return status
-    return "still running" if is_locked(run.path) else "dead: its process is gone"
+    return "still running" if is_at_work(run.path) else "dead: its process is gone"
 
 
 def _is_measured(manifest: Mapping[str, Any]) -> bool:
     """Whether a run says that it was measured: then what is not there is damage, and not a lack."""
     return manifest.get("status") == DONE
-
-
-def _metrics(run: Run) -> Rows:
-    """Return the rows of the steps; while a run is trained, without the line that is being written."""
-    try:
-        return run.metrics
-    except RunError:
-        if run.manifest.get("status") == DONE or run.policy_folder.is_dir():
-            raise
-    lines = run.metrics_file.read_bytes().split(b"\n")[:-1]
-    return [json.loads(line) for line in lines if line.strip()]
 
 
 def diagnosed(run: Run) -> Sequence[Mapping[str, Any]] | None:

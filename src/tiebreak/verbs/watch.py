@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -26,6 +25,7 @@ from tiebreak.errors import (
     one_line,
 )
 from tiebreak.holder import NOBODY, holder
+from tiebreak.reporting.numbers import is_number
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.order import num_steps
 
@@ -131,7 +131,7 @@ def _read(run: Run, manifest: Mapping[str, Any]) -> Watched:
     if status not in (runs.RUNNING, runs.DONE, runs.INTERRUPTED, runs.FAILED):
         raise RunError(f"{run.manifest_file}: is not as a run writes it; bring it back from a copy, or train anew")
     rows = _rows(run.metrics_file)
-    steps = [row for row in rows if _is_number(row.get("step_seconds"))]
+    steps = [row for row in rows if is_number(row.get("step_seconds"))]
     step = max((int(row["step"]) for row in rows), default=0)
     total = _total(run, manifest)
     at_end = status == runs.RUNNING and run.policy_folder.is_dir() and step > 0
@@ -153,7 +153,7 @@ def _read(run: Run, manifest: Mapping[str, Any]) -> Watched:
         seconds_left=left,
         seconds_quiet=_quiet(run),
         curves=_curves(rows),
-        last={key: value for key, value in (steps[-1] if steps else {}).items() if _is_number(value)},
+        last={key: value for key, value in (steps[-1] if steps else {}).items() if is_number(value)},
         diagnosis=_diagnosis(run),
         warnings=told,
         error=one_line(manifest.get("error") or "") or None,
@@ -171,27 +171,23 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     for line in lines:
         with contextlib.suppress(ValueError, RecursionError):
             row = json.loads(line)
-            if isinstance(row, dict) and _is_number(row.get("step")):
+            if isinstance(row, dict) and is_number(row.get("step")):
                 found.append(row)
     return found
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
     found: dict[str, list[tuple[int, float]]] = {}
     for row in rows:
         for key, value in row.items():
-            if key.startswith(("heldout/", LOOKS)) and _is_number(value):
+            if key.startswith(("heldout/", LOOKS)) and is_number(value):
                 found.setdefault(key, []).append((int(row["step"]), float(value)))
     return found
 
 
 def _total(run: Run, manifest: Mapping[str, Any]) -> int | None:
     """Return the steps that a run has: as it wrote them at its end, or by its pairs and settings before."""
-    if _is_number(manifest.get("num_steps")):
+    if is_number(manifest.get("num_steps")):
         return int(manifest["num_steps"])
     with contextlib.suppress(TiebreakError, OSError), as_a_run_writes(run.path):
         return num_steps(int(run.data["num_train_pairs"]), run.config.training)
