@@ -18,8 +18,8 @@ def _row(key, values):
 
 
 def _measured(wins, gap=1.0, rate=None, kl=None, first=0):
-    pairs = {(f"pair{at + first}", 0): float(win) for at, win in enumerate(wins)}
-    gaps, prompts = dict.fromkeys(pairs, float(gap)), {pair: f"p{pair[0]}" for pair in pairs}
+    pairs = {f"pair{at + first}": float(win) for at, win in enumerate(wins)}
+    gaps, prompts = dict.fromkeys(pairs, float(gap)), {pair: f"p{pair}" for pair in pairs}
     answers = None if rate is None else _row(WIN_RATE, [1.0] * round(20 * rate) + [0.0] * round(20 * (1 - rate)))
     return Measurements(pairs, gaps, prompts, answers, None if kl is None else _row(KL, [kl] * 8))
 
@@ -99,9 +99,9 @@ def test_a_trial_that_went_many_times_as_far_is_not_compared():
 def test_the_best_is_held_against_the_default_or_else_the_median_trial():
     found = {str(at): _measured([1.0] * at + [0.0] * (5 - at)) for at in (5, 4, 3, 2)}
     ranking = ranked(found, "accuracy", 0)
-    assert compared_with(ranking, "2") == ("2", True)
-    assert compared_with(ranking, "5") == ("3", False)  # the default is the best itself
-    assert compared_with(ranking, None) == ("3", False)
+    assert compared_with(ranking, "2") == "2"
+    assert compared_with(ranking, "5") == "3"  # the default is the best itself
+    assert compared_with(ranking, None) == "3"
     with pytest.raises(RunError, match="there is none to hold it against"):
         compared_with(ranked({"a": found["5"]}, "accuracy", 0), None)
 
@@ -129,7 +129,7 @@ def test_of_trials_that_are_all_alike_the_lead_of_the_best_is_luck():
         sides = [{str(t): _measured([float(draw.random() < 0.6) for _ in range(50)]) for t in range(12)} for _ in "ab"]
         ranking = ranked(sides[0], "accuracy", 0)
         best = ranking.standings[0].name
-        return luck_of(best, compared_with(ranking, None)[0], *sides, ranking, 0)
+        return luck_of(best, compared_with(ranking, None), *sides, ranking, 0)
 
     found = [lead() for _ in range(12)]
     assert statistics.fmean(one.choosing.mean for one in found) > 0.08

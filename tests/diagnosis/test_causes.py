@@ -351,7 +351,7 @@ def test_means_know_how_sure_they_are_by_prompt():
 def test_losses_of_a_moving_scale_are_no_sign_of_memorising_and_lost_pairs_are():
     moving = replace(PLANTED["memorising"], settings=replace(SETTINGS, objective="beta_dpo", keeps_scale=False))
     rows = [{**row, "heldout/rewards/accuracies": 0.75} for row in moving.probes]
-    assert "memorising" in named(moving)
+    assert "memorising" in named(PLANTED["memorising"])
     assert "memorising" not in named(with_rows(moving, [*moving.steps, *rows]))
     rows[-1]["heldout/rewards/accuracies"] = 0.1
     assert "memorising" in named(with_rows(moving, [*moving.steps, *rows]))

@@ -12,7 +12,7 @@ from tiebreak.engine.attention import use_plain_attention
 from tiebreak.engine.scorer import PlainScorer
 from tiebreak.evaluation.draws import draw
 from tiebreak.evaluation.kept import KeptRows
-from tiebreak.evaluation.samples import Said
+from tiebreak.evaluation.samples import AnswerFiles
 from tiebreak.files import appended_jsonl
 from tiebreak.progress import Silent
 from tiebreak.records import Message, Pair
@@ -27,7 +27,7 @@ PAIRS = [
 def _drawn(loaded, config, folder, pairs=PAIRS):
     return draw(
         loaded.policy, loaded.reference, pairs, config.evaluation, seed=3, cut=loaded.budget.cut, progress=Silent(),
-        said=Said(folder / "answers.jsonl"), kept=KeptRows(folder / "kept.jsonl"),
+        said=AnswerFiles(folder / "answers.jsonl"), kept=KeptRows(folder / "kept.jsonl"),
     )  # fmt: skip
 
 

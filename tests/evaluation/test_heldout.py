@@ -30,7 +30,7 @@ def _heldout(loaded, config, pairs=PAIRS):
 
 
 def _probe(loaded, config):
-    return dict(Probe(_heldout(loaded, config), config.evaluation, 10).look(0, Objective.of(config.loss)).row)
+    return probed(Probe(_heldout(loaded, config), config.evaluation, 10).evidence(Objective.of(config.loss)))
 
 
 def test_evidence_equals_the_float64_oracle(tiny_model):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiebreak.maths.frontier import matched_kl, pareto, win_rate_at, win_rate_of_one
+from tiebreak.maths.frontier import matched_kl, pareto, win_rate_of_one
 from tiebreak.maths.stats import Estimate, clustered_mean, difference
 
 POINTS = st.lists(st.tuples(st.floats(0, 50), st.floats(0, 1)), min_size=1, max_size=12)
@@ -20,15 +20,6 @@ def test_the_same_kl_is_the_least_that_a_trial_reached_unless_it_hardly_moved():
     assert matched_kl([-0.2, 3.0]) == 3.0
     assert matched_kl([-0.2, 0.0]) is None
     assert matched_kl([]) is None
-
-
-def test_a_win_rate_lies_on_straight_lines_from_one_half_at_zero():
-    assert win_rate_at(0.0, [(4.0, 0.9)]) == 0.5
-    assert win_rate_at(4.0, [(4.0, 0.9)]) == 0.9
-    assert win_rate_at(1.0, [(4.0, 0.9)]) == pytest.approx(0.6)
-    assert win_rate_at(3.0, [(4.0, 0.8), (2.0, 0.9)]) == pytest.approx(0.85)  # it may fall again
-    with pytest.raises(ValueError, match="beyond the points, which end at 4"):
-        win_rate_at(5.0, [(4.0, 0.9)])
 
 
 def test_the_interval_shrinks_as_the_way_back_to_the_start_does():

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from tiebreak.errors import RunError
+from tiebreak.evaluation.contrast import told_apart
 from tiebreak.evaluation.heldout import Evidence
 from tiebreak.evaluation.rows import Row
 from tiebreak.fingerprint import derive_seed
@@ -23,9 +23,7 @@ from tiebreak.maths.stats import Estimate, clustered_mean, clustered_share, diff
 from tiebreak.runs import Run, as_a_run_writes
 
 WIN_RATE, KL = "answers/preferred", "kl"
-Pair = tuple[str, int]
-"""A held-out pair by its id, and how often that id came before it."""
-Scores = Mapping[Pair, tuple[float, str]]
+Scores = Mapping[str, tuple[float, str]]
 """What a trial is chosen by, an item each, with its prompt."""
 
 
@@ -33,15 +31,16 @@ Scores = Mapping[Pair, tuple[float, str]]
 class Measurements:
     """What was measured of one trial on held-out prompts."""
 
-    wins: Mapping[Pair, float]
-    gaps: Mapping[Pair, float]
+    wins: Mapping[str, float]
+    """By the pair, as `told_apart` names it."""
+    gaps: Mapping[str, float]
     """By how much more chosen gained than rejected, nats: alike for every beta, which margins are not."""
-    prompts: Mapping[Pair, str]
+    prompts: Mapping[str, str]
     win_rate: Row | None
     """Of its answers against those of the reference; None where nobody judged them."""
     kl: Row | None
 
-    def scores(self, best_by: str, kl: float | None) -> dict[Pair, tuple[float, str]]:
+    def scores(self, best_by: str, kl: float | None) -> Scores:
         """Return what a trial is chosen by, an item each with its prompt: wins on pairs, or those of its answers.
 
         The latter as they would be at `kl`, where the trial went as far: its win rate lies on a line through one half.
@@ -50,18 +49,14 @@ class Measurements:
             return {pair: (win, self.prompts[pair]) for pair, win in self.wins.items()}
         share = min(1.0, kl / max(statistics.fmean(self.kl.after), kl))
         rows = zip(self.win_rate.prompts, self.win_rate.after, strict=True)
-        return {(prompt, 0): (0.5 + share * (win - 0.5), prompt) for prompt, win in rows}
+        return {prompt: (0.5 + share * (win - 0.5), prompt) for prompt, win in rows}
 
     @classmethod
     def of(cls, run: Run) -> Measurements:
         """Read them from a run, or from one of its evaluations."""
         with as_a_run_writes(run.path):
-            pairs: dict[Pair, Mapping[str, Any]] = {}
-            count = Counter[str]()
-            for row in run.rows(run.evidence_file):
-                name = str(row["pair_id"])
-                pairs[name, count[name]] = row
-                count[name] += 1
+            evidence = run.rows(run.evidence_file)
+            pairs = dict(zip(told_apart([str(row["pair_id"]) for row in evidence]), evidence, strict=True))
             rows = {row["key"]: Row.from_dict(row) for row in run.rows(run.measures_file)}
             if not pairs:
                 raise RunError(f"{run.path}: holds no evidence of held-out pairs")
@@ -252,8 +247,8 @@ def luck_of(
     return Luck(best, against, before, after, difference(before, after), accuracy, _estimate(own.win_rate, stream))
 
 
-def compared_with(ranking: Ranking, default: str | None) -> tuple[str, bool]:
-    """Return the trial that the best is held against, and whether that is the one of the defaults: else the median.
+def compared_with(ranking: Ranking, default: str | None) -> str:
+    """Return the trial that the best is held against: that of the defaults, or else the median.
 
     The median is that of the others; raises RunError where there is none.
     """
@@ -261,8 +256,8 @@ def compared_with(ranking: Ranking, default: str | None) -> tuple[str, bool]:
     if not others:
         raise RunError("one trial alone was trained to its end: there is none to hold it against")
     if default in others:
-        return str(default), True
-    return others[(len(others) - 1) // 2], False
+        return str(default)
+    return others[(len(others) - 1) // 2]
 
 
 def _lead_of(one: Scores, other: Scores, seed: int) -> Estimate:

@@ -12,7 +12,7 @@ on with the trial that it was at. What one trial is, which is next and where it 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,7 @@ def _next(asked: Sweep, journal: Journal, tried: set[str]) -> list[Trial]:
     is_known = any(one.state == DONE for one in ended)
     if asked.settings.grid:
         known = {one.key for one in ended}
-        missing = [one for one in map(_trial(asked), asked.combinations()) if one.key not in known]
+        missing = [one for one in (_trial(asked, told) for told in asked.combinations()) if one.key not in known]
         return missing if is_known else missing[:1]
     left = asked.settings.trials - len(ended)
     num = min(left, asked.settings.at_once if is_known and asked.settings.launcher != "here" else 1)
@@ -144,18 +144,15 @@ def _next(asked: Sweep, journal: Journal, tried: set[str]) -> list[Trial]:
     found, known = list[Trial](), {one.key for one in ended}
     for attempt in range(MOST_ATTEMPTS):
         if len(found) < num:
-            trial = _trial(asked)(asked.meant(proposed(asked.settings, ended, values, attempt)))
+            trial = _trial(asked, asked.meant(proposed(asked.settings, ended, values, attempt)))
             found += [] if trial.key in known else [trial]
             known.add(trial.key)
     return found
 
 
-def _trial(asked: Sweep) -> Callable[[Mapping[str, Any]], Trial]:
-    def made(settings: Mapping[str, Any]) -> Trial:
-        name = named(settings)
-        return Trial(settings, Planned(name, asked.config(settings, name)))
-
-    return made
+def _trial(asked: Sweep, settings: Mapping[str, Any]) -> Trial:
+    name = named(settings)
+    return Trial(settings, Planned(name, asked.config(settings, name)))
 
 
 def _heed(ended: Ended, others: Sequence[Ended], folder: Path) -> None:
@@ -210,7 +207,7 @@ def _found(asked: Sweep, journal: Journal, progress: Progress) -> dict[str, Any]
     default = next((e.name for e in ended if _same(asked, e.settings)), None)
     luck, unknown = None, "one trial alone was trained to its end: there is none to hold it against"
     if len(found) > 1:
-        against, _ = compared_with(ranking, default)
+        against = compared_with(ranking, default)
         confirming = {name: _confirmed(asked, name, journal, progress) for name in (best, against)}
         luck = luck_of(best, against, found, confirming, ranking, settings.seed)
     told = next(one for one in ended if one.name == best)

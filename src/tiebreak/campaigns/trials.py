@@ -43,6 +43,11 @@ FallsBehind = Callable[[Sequence[Probed]], str | None]
 """Says of the probes so far why a trial should end; None where it goes on."""
 
 
+def key_of(settings: Mapping[str, Any]) -> str:
+    """Return what tells a trial with these settings from others."""
+    return fingerprint(dict(settings))
+
+
 @dataclass(frozen=True)
 class Trial:
     """Settings that are tried, and the run that tries them."""
@@ -58,7 +63,7 @@ class Trial:
     @property
     def key(self) -> str:
         """What tells it from others: its settings, whatever it is called."""
-        return fingerprint(dict(self.settings))
+        return key_of(self.settings)
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class Ended:
     @property
     def key(self) -> str:
         """What tells it from others: its settings, whatever it is called."""
-        return fingerprint(dict(self.settings))
+        return key_of(self.settings)
 
 
 class Outrun(Preempted):
@@ -127,7 +132,7 @@ def wanted(asked: Sweep, ended: Sequence[Ended]) -> list[Ended]:
     """Return those of the trials that are asked for now: a grid that has lost values has lost their trials."""
     if not asked.settings.grid:
         return [*ended]
-    keys = {fingerprint(told) for told in asked.combinations()}
+    keys = set(map(key_of, asked.combinations()))
     return [one for one in ended if one.key in keys]
 
 
@@ -138,7 +143,7 @@ def named(settings: Mapping[str, Any]) -> str:
     whole = "_".join(f"{lasts[key]}={word}" for key, (word, _) in told.items())
     plain = re.sub(r"[^\w.+=-]+", "-", whole)[:60]
     exact = plain == whole and all(exact for _, exact in told.values())
-    return plain if exact else f"{plain}-{fingerprint(dict(settings))[:8]}"
+    return plain if exact else f"{plain}-{key_of(settings)[:8]}"
 
 
 def _worded(value: Any) -> tuple[str, bool]:

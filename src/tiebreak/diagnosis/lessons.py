@@ -145,9 +145,7 @@ def _had_learned(signals: Signals, accuracy: Measure) -> bool:
 
     Two standard errors, those of the end; the probe is chosen by loss, so that its accuracy is not the luckiest one.
     """
-    probes = [row for row in signals.probes if row["step"] > 0]
-    best = min(probes, key=lambda row: float(row["heldout/loss"]), default={})
-    won = signals.of_steps("heldout/rewards/accuracies", [best])
+    won = signals.of_steps("heldout/rewards/accuracies", [signals.lowest_probe or {}])
     return bool(won and accuracy.at_end and won[0] - 2 * accuracy.at_end.error > 0.5)
 
 
@@ -224,13 +222,12 @@ def memorising(signals: Signals) -> Finding | None:
     """Training pairs are all but known by heart while held-out pairs get worse than they were."""
     by_loss = signals.settings is None or signals.settings.keeps_scale
     losses = signals.measures.get("loss" if by_loss else "accuracy")
-    probes = [row for row in signals.probes if row["step"] > 0]
-    best = best_probe(signals)
+    best, scores = best_probe(signals), signals.probed_scores
     trained = signals.of_steps("rewards/accuracies", signals.epoch(-1))
     if best is None or not trained or losses is None or losses.at_end is None:
         return None
-    least = min(float(row["heldout/loss"]) for row in probes)
-    rise, error = float(probes[-1]["heldout/loss"]) - least, losses.at_end.error
+    least = min(score for score, row in zip(scores, signals.probes, strict=True) if row["step"] > 0)
+    rise, error = scores[-1] - least, losses.at_end.error
     fresh = signals.of_steps("loss", signals.epoch(-1))
     # Twice its standard error: one time in forty by luck, and of several probes the luckiest is the lowest.
     if rise <= 2 * error or fmean(trained) < 0.95:

@@ -120,8 +120,6 @@ def with_rows(signals: Signals, rows: Sequence[Row]) -> Signals:
     steps, probes, looks = (
         tuple(row for row in rows if is_number(row.get(key))) for key in ("loss", "heldout/loss", "sampled/repetition")
     )
-    if signals.settings and not signals.settings.keeps_scale:
-        probes = tuple({**row, "heldout/loss": 1 - float(row["heldout/rewards/accuracies"])} for row in probes)
     rollbacks = tuple(row for row in rows if "rollback" in row)
     return replace(signals, steps=steps, probes=probes, looks=looks, rollbacks=rollbacks)
 

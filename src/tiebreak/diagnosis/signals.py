@@ -170,6 +170,22 @@ class Signals:
         return max((int(row["step"]) for row in (*self.steps, *self.probes)), default=0)
 
     @property
+    def probed_scores(self) -> list[float]:
+        """What each probe is compared by, less being better: held-out loss, or the share of pairs that are lost where
+        losses of two steps are of two scales.
+        """
+        by_loss = self.settings is None or self.settings.keeps_scale
+        if by_loss:
+            return [float(row["heldout/loss"]) for row in self.probes]
+        return [1 - float(row.get("heldout/rewards/accuracies", 0.0)) for row in self.probes]
+
+    @property
+    def lowest_probe(self) -> Row | None:
+        """The best probe of those after the start, the first of equal ones; None where there was none."""
+        later = [(score, row) for score, row in zip(self.probed_scores, self.probes, strict=True) if row["step"] > 0]
+        return min(later, key=lambda one: one[0], default=(0.0, None))[1]
+
+    @property
     def alike(self) -> float | None:
         """Mean share of words, each as often as it stands there, that both sides of a held-out pair have."""
         shares = []

@@ -110,7 +110,7 @@ def _nothing_holds(signals: Signals) -> Finding | None:
         f"with loss.beta {beta.value:g} nothing holds the policy: chosen and rejected are {gap:.0f} nats apart, and "
         f"the margin that the loss sees is {margin:.3f}",
         (*far, *garbled(signals), _loss_still(signals)),
-        f"set loss.beta: {_round(max(beta.low, 10 * beta.low if beta.low * 10 <= beta.high else beta.low))}, within "
+        f"set loss.beta: {_round(10 * beta.low if 10 * beta.low <= beta.high else beta.low)}, within "
         f"{beta.low:g} to {beta.high:g}",
         best_probe(signals),
     )
@@ -205,12 +205,9 @@ def first_garbled(signals: Signals) -> int | None:
 
 
 def best_probe(signals: Signals) -> int | None:
-    """Return the step at which held-out loss was lowest; None where it was the last, or none was probed."""
-    probes = [row for row in signals.probes if row["step"] > 0]
-    if not probes:
-        return None
-    best = min(probes, key=lambda row: float(row["heldout/loss"]))
-    return None if best is probes[-1] else int(best["step"])
+    """Return the step of the best probe; None where it was the last, or none was probed."""
+    best = signals.lowest_probe
+    return None if best is None or best is signals.probes[-1] else int(best["step"])
 
 
 def pushed_down_with_its_like(signals: Signals) -> bool:
@@ -218,17 +215,15 @@ def pushed_down_with_its_like(signals: Signals) -> bool:
 
     Steps that are too long miss what they aim at: the loss of pairs that were not trained on rises.
     """
-    losses = signals.of_steps("heldout/loss", signals.probes)
+    losses = signals.probed_scores
     return (signals.alike or 0.0) >= MOSTLY_ALIKE and len(losses) > 1 and losses[-1] == min(losses)
 
 
 def too_many_passes(signals: Signals) -> bool:
     """Whether held-out loss fell through the first pass, and rose above its start since: steps were not too long, but
     too many."""
-    best, first = best_probe(signals), signals.epoch(0)
-    last = [float(row["heldout/loss"]) for row in signals.probes][-1:]
-    begun = signals.of_steps("heldout/loss", signals.probes)[:1]
-    return bool(best and first and best >= first[-1]["step"] and begun and last and last[0] > begun[0])
+    best, first, scores = best_probe(signals), signals.epoch(0), signals.probed_scores
+    return bool(best and first and best >= first[-1]["step"] and scores[-1] > scores[0])
 
 
 def _is_not_finite(error: str | None) -> bool:

@@ -82,13 +82,13 @@ def items_of(rows: Sequence[Row], evidence: Sequence[Mapping[str, Any]]) -> dict
     found = {}
     for row in rows:
         if row.key not in ON_PAIRS:
-            found[row.key] = Items(row, _told_apart(row.prompts))
+            found[row.key] = Items(row, told_apart(row.prompts))
         elif list(row.prompts) == prompts:
-            found[row.key] = Items(row, _told_apart(pairs))
+            found[row.key] = Items(row, told_apart(pairs))
     return found
 
 
-def _told_apart(ids: Sequence[str]) -> list[str]:
+def told_apart(ids: Sequence[str]) -> list[str]:
     """Return ids of which the second and later uses are counted."""
     seen: Counter[str] = Counter()
     found = []

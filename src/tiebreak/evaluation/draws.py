@@ -20,7 +20,7 @@ from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.scorer import Cut
 from tiebreak.evaluation.kept import KeptRows
-from tiebreak.evaluation.samples import Said, choose_prompts, of_both
+from tiebreak.evaluation.samples import AnswerFiles, choose_prompts, of_both
 from tiebreak.fingerprint import derive_seed, fingerprint
 from tiebreak.progress import Advance, Progress
 from tiebreak.records import Ids, Judgement
@@ -35,7 +35,7 @@ def draw(
     seed: int,
     cut: Cut,
     progress: Progress,
-    said: Said,
+    said: AnswerFiles,
     kept: KeptRows,
 ) -> list[dict[str, Any]]:
     """Return a row for each prompt with `settings.num_draws` answers before (reference) and after (policy).

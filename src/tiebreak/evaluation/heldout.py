@@ -5,7 +5,7 @@ Owns what is measured on pairs. Same scorer, same rendering as training.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
@@ -20,7 +20,6 @@ from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.scorer import Cut
 from tiebreak.errors import TrainingError
 from tiebreak.evaluation.kept import KeptRows
-from tiebreak.evaluation.watching import Seen
 from tiebreak.fingerprint import fingerprint
 from tiebreak.maths.logps import Logps
 from tiebreak.maths.losses import Losses
@@ -196,13 +195,6 @@ class Probe:
     def evidence(self, objective: Objective) -> list[Evidence]:
         """Return a row for each pair of a probe, always the same ones."""
         return self._heldout.by(objective).evidence(self._num_pairs)
-
-    def look(self, step: int, objective: Objective) -> Seen:
-        """Return mean metrics of the first pairs, their keys under `heldout/`."""
-        return Seen(probed(self.evidence(objective)))
-
-    def hear(self, row: Mapping[str, float]) -> None:
-        """Take no notice."""
 
 
 MOVED = 1e-3

@@ -29,7 +29,7 @@ from tiebreak.evaluation.kept import KeptRows
 from tiebreak.evaluation.measures import draw_rows, probe_rows, rows, summarise
 from tiebreak.evaluation.probe import NeutralProbe
 from tiebreak.evaluation.rows import Row
-from tiebreak.evaluation.samples import Said, sample
+from tiebreak.evaluation.samples import AnswerFiles, sample
 from tiebreak.evaluation.thumbs import held_out
 from tiebreak.fingerprint import derive_seed
 from tiebreak.maths.objectives import Objective
@@ -94,7 +94,7 @@ def measure(
     data's own judge is fitted on `train`, by settings of `data`, and kept in the file `judge`. What the reference
     answers is kept in the folder `answers`, where one is named: other runs with this reference do not ask it again.
     """
-    kept, said = KeptRows(into.kept_file), Said(into.answers_file, answers)
+    kept, said = KeptRows(into.kept_file), AnswerFiles(into.answers_file, answers)
     evidence = held_out(policy, reference, objective, pairs.tokenized, cut).evidence(progress=progress, kept=kept)
     samples = sample(policy, reference, pairs.pairs, settings, progress, said)
     draws = draw(

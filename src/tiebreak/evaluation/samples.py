@@ -24,7 +24,7 @@ J = TypeVar("J", Pair, Thumb, Judgement)
 
 
 @dataclass(frozen=True)
-class Said:
+class AnswerFiles:
     """Where answers survive a crash, and where those of the reference are kept for other runs; None: nowhere."""
 
     own: Path | None = None
@@ -42,7 +42,7 @@ class Said:
         return self.shared / "scored.jsonl" if self.shared else None
 
 
-NOWHERE = Said()
+NOWHERE = AnswerFiles()
 
 
 def choose_prompts(pairs: Sequence[J], num: int) -> list[J]:
@@ -57,7 +57,7 @@ def sample(
     pairs: Sequence[Judgement],
     settings: EvaluationConfig,
     progress: Progress,
-    said: Said = NOWHERE,
+    said: AnswerFiles = NOWHERE,
 ) -> list[dict[str, Any]]:
     """Return a row for each chosen prompt with the greedy answers before (reference) and after (policy)."""
     chosen = choose_prompts(pairs, settings.num_samples)
@@ -92,7 +92,7 @@ def of_both(
     sampling: Sampling,
     progress: Progress,
     name: str,
-    said: Said,
+    said: AnswerFiles,
 ) -> tuple[list[Answer], list[Answer]]:
     """Return what reference and policy answer, `sampling.num` answers a chat; `name` is that of the stage."""
     with progress.stage(name, 2 * len(chats) * sampling.num) as advance:

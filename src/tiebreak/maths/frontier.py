@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 from statistics import median
 
 from tiebreak.maths.stats import Estimate
@@ -29,18 +28,6 @@ def matched_kl(kls: Sequence[float]) -> float | None:
     if not moved:
         return None
     return min(kl for kl in moved if kl >= REACHES * median(moved))
-
-
-def win_rate_at(kl: float, points: Sequence[tuple[float, float]]) -> float:
-    """Return the win rate at a KL on straight lines through (0, 0.5) and the points (KL, win rate).
-
-    Raises ValueError beyond the last of them: nobody knows how a curve goes on.
-    """
-    curve = sorted([START, *points])
-    for (left, low), (right, high) in pairwise(curve):
-        if left <= kl <= right:
-            return high if right == left else low + (high - low) * (kl - left) / (right - left)
-    raise ValueError(f"KL {kl:g} is beyond the points, which end at {curve[-1][0]:g}")
 
 
 def win_rate_of_one(kl: float, reached: Estimate, win_rate: Estimate) -> Estimate:

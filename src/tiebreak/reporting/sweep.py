@@ -46,7 +46,7 @@ def render_sweep_page(found: Found) -> str:
         keys=[*(found["settings"]["grid"] or found["settings"]["search"])],
         says=[*verdict(found)],
         rows=rows(found),
-        ended=[one for one in found["trials"] if one["state"] != "done"],
+        ended=_not_measured(found),
         # The only markup that is trusted: drawn here, from numbers and cleaned names.
         plots=[{"name": one.name, "caption": one.caption, "svg": Markup(one.svg)} for one in plots(found)],  # noqa: S704
     )
@@ -91,12 +91,16 @@ def rows(found: Found) -> list[dict[str, Any]]:
         }
         for one in found["ranking"]
     ]
-    others = [one for one in found["trials"] if one["state"] != "done"]
+    others = _not_measured(found)
     return ranked + [
         dict.fromkeys(_COLUMNS, NOTHING)
         | {"name": one["name"], "state": one["state"], "accuracy": one["state"], "front": ""}
         for one in others
     ]
+
+
+def _not_measured(found: Found) -> list[Found]:
+    return [one for one in found["trials"] if one["state"] != "done"]
 
 
 def verdict(found: Found) -> Iterator[str]:
@@ -124,8 +128,7 @@ def verdict(found: Found) -> Iterator[str]:
     if equal:
         yield f"not told apart from it: {', '.join(equal)}"
     yield from _of_win_rate(found)
-    ended = [one for one in found["trials"] if one["state"] not in ("done",)]
-    yield from (f"{one['name']} {one['state']}: {one['says']}" for one in ended)
+    yield from (f"{one['name']} {one['state']}: {one['says']}" for one in _not_measured(found))
     if found["num_left_out"]:
         yield f"{numbered(found['num_left_out'], 'pair')} left out, which not all trials were measured on"
     trials = numbered(len(found["trials"]) + len(found["not_asked_any_more"]), "trial")
