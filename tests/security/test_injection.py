@@ -249,6 +249,7 @@ def test_only_markup_of_our_own_is_trusted():
         ("scripts.py", "text"),
         ("scripts.py", "text"),
         ("sections.py", "drawn(figure).svg"),
+        ("sweep.py", "one.svg"),
     ]
 
 
