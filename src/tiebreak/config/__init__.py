@@ -9,6 +9,7 @@ signals      what is watched on the way         stopping     when training ends 
 loading      YAML and overrides to a `Config`       describe     a `Config` to YAML, with what each setting means
 yaml_text    the dialect of YAML                        commands     commands to paste, with every option they need
 stages       several of them in one file               sweep         many of them that differ in few settings
+rounds       runs whose pairs the model wrote itself
 given        names or files in place of settings
 foreign/     the settings of other trainers by their names
 """
@@ -38,6 +39,7 @@ from tiebreak.config.loading import (
     with_whole_paths,
 )
 from tiebreak.config.losses import LossConfig
+from tiebreak.config.rounds import PairingConfig, Rounds, RoundsConfig, SamplingConfig, ServedConfig, load_rounds
 from tiebreak.config.section import Section
 from tiebreak.config.settings import (
     BUNDLED_MODEL,
@@ -84,13 +86,18 @@ __all__ = [
     "MovesConfig",
     "MultipleChoice",
     "OutputConfig",
+    "PairingConfig",
     "PlainText",
     "ReferenceConfig",
     "Refusal",
     "RewardModelJudge",
+    "Rounds",
+    "RoundsConfig",
     "RuleConfig",
     "RuleJudge",
+    "SamplingConfig",
     "Section",
+    "ServedConfig",
     "ServerJudge",
     "SignalsConfig",
     "SourceConfig",
@@ -111,6 +118,7 @@ __all__ = [
     "load_data",
     "load_judge",
     "load_reading",
+    "load_rounds",
     "load_stages",
     "load_sweep",
     "names_a_moved_model",

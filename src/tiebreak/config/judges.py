@@ -92,7 +92,7 @@ class ServerJudge(Section):
     @field_validator("base_url")
     @classmethod
     def _is_an_address(cls, value: str | None) -> str | None:
-        if value is not None and not _is_address(value):
+        if value is not None and not is_address(value):
             raise ValueError("is no address that can be asked, wanted one as http://127.0.0.1:8000/v1")
         return value
 
@@ -132,7 +132,7 @@ _NAMED = {"rule": "reward", "reward_model": "model", "model": "model", "server":
 _KINDS = "kind is one of rule, reward_model, model, server and data"
 
 
-def _is_address(value: str) -> bool:
+def is_address(value: str) -> bool:
     """Return whether HTTP goes there, as far as the address alone can say."""
     if not value.isprintable() or " " in value:
         return False

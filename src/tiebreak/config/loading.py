@@ -48,6 +48,8 @@ def load_config(path: Path | str | None = None, overrides: Sequence[str] | Mappi
         raise ConfigError(f"{path}: has stages, which only train takes; 'tiebreak train {path}'")
     if "sweep" in tree:
         raise ConfigError(f"{path}: has a sweep, which only sweep takes; 'tiebreak sweep {path}'")
+    if "rounds" in tree:
+        raise ConfigError(f"{path}: has rounds, which only rounds takes; 'tiebreak rounds {path}'")
     for key, value in parsed(overrides):
         assign(tree, key, value)
     if path is not None and not tree and str(path) != os.devnull:

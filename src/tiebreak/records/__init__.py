@@ -23,6 +23,7 @@ from tiebreak.records.judged import (
     Source,
     Thumb,
     Vote,
+    prompt_id_of,
 )
 from tiebreak.records.tokenized import (
     Example,
@@ -58,5 +59,6 @@ __all__ = [
     "Vote",
     "longest_row",
     "num_unique_tokens",
+    "prompt_id_of",
     "unit_of",
 ]

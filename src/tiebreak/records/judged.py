@@ -139,7 +139,7 @@ class Pair:
     @cached_property
     def prompt_id(self) -> str:
         """Content hash of the prompt, as a reader sees it, and its tools."""
-        return _prompt_id(self.prompt, self.tools)
+        return prompt_id_of(self.prompt, self.tools)
 
     @cached_property
     def pair_id(self) -> str:
@@ -210,7 +210,7 @@ class Thumb:
     @cached_property
     def prompt_id(self) -> str:
         """Content hash of the prompt and its tools, as of a pair."""
-        return _prompt_id(self.prompt, self.tools)
+        return prompt_id_of(self.prompt, self.tools)
 
     @cached_property
     def example_id(self) -> str:
@@ -257,7 +257,7 @@ class Rated:
     @cached_property
     def prompt_id(self) -> str:
         """Content hash of the prompt and its tools, as of a pair."""
-        return _prompt_id(self.prompt, self.tools)
+        return prompt_id_of(self.prompt, self.tools)
 
 
 def _split_key(judged: Judgement) -> str:
@@ -265,7 +265,7 @@ def _split_key(judged: Judgement) -> str:
     return judged.prompt_id if group is None else fingerprint(["group", group])
 
 
-def _prompt_id(prompt: tuple[Message, ...], tools: tuple[Mapping[str, Any], ...]) -> str:
+def prompt_id_of(prompt: tuple[Message, ...], tools: tuple[Mapping[str, Any], ...] = ()) -> str:
     """Return the content hash of a prompt. Prompts that a reader cannot tell apart are one: on both sides of a split,
     and counted as two, they would be a leak and evidence that is not there.
     """

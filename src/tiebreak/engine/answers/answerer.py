@@ -6,10 +6,10 @@ Owns what an answer is and how it is asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tiebreak.records import Message
+from tiebreak.records import Message, prompt_id_of
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,15 @@ class Chat:
 
     messages: tuple[Message, ...]
     tools: tuple[Mapping[str, Any], ...] = ()
+    columns: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """What else its row says, for functions that rate answers; no model is shown it, and no key depends on it."""
+    is_text: bool = field(default=False, compare=False)
+    """Whether its prompt was written as one text, and not as messages."""
+
+    @property
+    def prompt_id(self) -> str:
+        """Content hash of the prompt, as of a pair."""
+        return prompt_id_of(self.messages, self.tools)
 
     @staticmethod
     def from_dict(row: Mapping[str, Any]) -> Chat:
