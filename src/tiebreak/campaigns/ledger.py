@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak import files
-from tiebreak.config import Rounds
+from tiebreak.config import Rounds, quoted
 from tiebreak.errors import RunError
+from tiebreak.reporting.numbers import shown
 from tiebreak.training.resumption import flat
 
 SCHEMA = 1
@@ -20,6 +21,9 @@ FILE, PAGE = "rounds.json", "rounds.html"
 RUNNING, DONE, WAITING = "running", "done", "waiting"
 _FREE = ("rounds.count", "rounds.stop.", "rounds.judge.max_c", "rounds.judge.num_at_once", "rounds.judge.timeout")
 """What may change between two goes: more rounds, other bounds, more money, more patience."""
+
+STATES = ("begun", "sampled", "judged", "paired", "trained", "measured")
+"""Of a round, in the order of its stations."""
 
 Entry = dict[str, Any]
 
@@ -32,13 +36,13 @@ class Ledger:
         self._told = told
 
     @staticmethod
-    def begun(asked: Rounds, prompts: Mapping[str, str]) -> Ledger:
-        """Return the ledger of a folder, new or gone on with; `prompts` are digests of the files.
+    def begun(asked: Rounds, prompts: Mapping[str, Any]) -> Ledger:
+        """Return the ledger of a folder, new or gone on with; `prompts` is what the walk counted, with its digest.
 
         Raises RunError where the folder holds something else, or a loop of other settings.
         """
         folder, document = asked.folder, asked.folder / FILE
-        identity = _identity(asked) | {f"the file {name}": digest for name, digest in prompts.items()}
+        identity = _identity(asked) | {"the prompts": prompts["digest"]}
         if not document.exists():
             if any(not path.name.startswith(".") for path in folder.iterdir()):
                 raise RunError(f"{folder}: is not empty and no loop of rounds; choose another output.dir")
@@ -55,7 +59,8 @@ class Ledger:
                 "choose another output.dir"
             )
         found = Ledger(folder, told)
-        found.note(status=RUNNING, stopped=None, identity=identity, settings=asked.settings.model_dump(mode="json"))
+        told |= {"prompts": dict(prompts), "settings": asked.settings.model_dump(mode="json")}
+        found.note(status=RUNNING, stopped=None, identity=identity)
         return found
 
     @property
@@ -70,10 +75,10 @@ class Ledger:
         return found
 
     @property
-    def cost(self) -> float | None:
-        """What all judging took; None where something of it has no price."""
-        spent = [one.get("cost", 0.0) for one in [self._told.get("heldout") or {}, *self.rounds]]
-        return None if None in spent else sum(spent)
+    def cost(self) -> float:
+        """What all judging took, where it is priced."""
+        entries = [self._told.get("heldout") or {}, *self.rounds]
+        return sum(float(one.get(key) or 0.0) for one in entries for key in ("cost", "measuring_cost"))
 
     def note(self, **told: Any) -> None:
         """Keep something of the whole loop."""
@@ -91,6 +96,11 @@ class Ledger:
         return entry
 
 
+def no_earlier(entry: Entry, state: str) -> str:
+    """Return the later one of two states: a station that is passed again puts no round back."""
+    return max(entry["state"], state, key=STATES.index)
+
+
 def _identity(asked: Rounds) -> dict[str, Any]:
     """Return all settings that a loop hangs on, by their dotted keys."""
     own = _flat(asked.settings.model_dump(mode="json"), "rounds")
@@ -103,10 +113,25 @@ def _flat(tree: Any, key: str) -> dict[str, Any]:
     return {name: told for part, value in tree.items() for name, told in _flat(value, f"{key}.{part}").items()}
 
 
-def best_of(rounds: list[Entry]) -> Entry | None:
-    """Return the measured round that wins most often against the first model, of equal ones that of the lower KL."""
+def best_of(rounds: list[Entry], folder: Path) -> dict[str, Any] | None:
+    """Return which measured round wins most often against the first model, of equal ones that of the lower KL.
+
+    None where no round is measured by a judge.
+    """
     known = [one for one in rounds if (one.get("measured") or {}).get("vs_first", {}).get("rate")]
-    return max(known, key=_merit, default=None)
+    if not known:
+        return None
+    best = max(known, key=_merit)
+    rate = best["measured"]["vs_first"]["rate"]
+    is_certain = rate["low"] > 0.5
+    number, share = best["round"], shown(rate, "share")
+    told = f"{rate['num']} held-out prompts: {share} of its answers are preferred over the first model's, a tie is half"
+    says = f"the best is round {number}, on {told}" if is_certain else (
+        f"no round is certainly better than the first model; the best is round {number}, on {told}"
+    )  # fmt: skip
+    command = f"tiebreak export {quoted(str(folder))} --out {quoted(f'{folder.name}-round-{number}')}"
+    found = {"round": number, "run": best["train"], "rate": rate, "is_certain": is_certain}
+    return found | {"says": says, "command": command}
 
 
 def _merit(entry: Entry) -> tuple[float, float, int]:

@@ -11,39 +11,40 @@ writes one; a loop that was killed goes on with the station that it was at. On-p
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from tiebreak import files
+from tiebreak import faults, files
 from tiebreak.campaigns.campaign import Planned, carry_out
 from tiebreak.campaigns.halting import why_end
-from tiebreak.campaigns.ledger import DONE, PAGE, WAITING, Entry, Ledger, best_of
-from tiebreak.config import Config, ModelConfig, Rounds, quoted
+from tiebreak.campaigns.appraisal import Appraisal
+from tiebreak.campaigns.ledger import DONE, PAGE, WAITING, Entry, Ledger, best_of, no_earlier
+from tiebreak.campaigns.lineup import Lineup
+from tiebreak.config import Rounds
 from tiebreak.engine.answers.answerer import Chat
-from tiebreak.engine.model import Model
-from tiebreak.engine.models import load_frozen
+from tiebreak.engine.models import load_renderer
 from tiebreak.errors import RunError
 from tiebreak.evaluation.judges.given import Given
 from tiebreak.evaluation.judges.table import JUDGES
 from tiebreak.evaluation.judging import named
-from tiebreak.fingerprint import derive_seed
 from tiebreak.progress import OnlyNew, Progress, Silent
-from tiebreak.reporting.numbers import shown
 from tiebreak.reporting.rounds import write_rounds_page
 from tiebreak.runs import Run
-from tiebreak.stations import standing
 from tiebreak.stations.couples import couple
-from tiebreak.stations.harvest import harvest
-from tiebreak.stations.rows import Answered
-from tiebreak.stations.ruling import rule
-from tiebreak.stations.walk import Walk, read_walk
+from tiebreak.stations.drift import agreement
+from tiebreak.stations.harvest import harvest, read_answered, sampling_of, tally
+from tiebreak.stations.rows import Answered, Verdict
+from tiebreak.stations.ruling import Limits, Ruled, rule
+from tiebreak.stations.walk import Walk, digest_of, open_walk
 
-T = TypeVar("T")
 Until = Literal["sampled", "judged", "paired"]
+NUM_FIXED = 16
+"""Held-out prompts whose answers a judge that changes is asked about again in each round."""
+LEAST_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -84,20 +85,28 @@ def rounds(asked: Rounds, progress: Progress | None = None, *, until: Until | No
     """
     told, folder = OnlyNew(progress or Silent()), asked.folder
     with files.locked(folder, told.warn):
-        walk = read_walk(asked, told)
-        ledger = Ledger.begun(asked, walk.digests)
+        base = asked.base
+        _check(asked)
+        renderer, context = load_renderer(base.model, base.data, told.say)
+        walk = open_walk(asked.settings, base.data, renderer, context.most, told)
+        ledger = Ledger.begun(asked, walk.counts)
         loop = _Loop(asked, walk, ledger, told)
         try:
-            loop.go(until)
+            ended = loop.go(until)
         except _Enough as enough:
+            ended = True
             ledger.note(stopped={"why": enough.why, "says": enough.says})
-            if best_of(ledger.rounds) is None:
+            if best_of(ledger.rounds, folder) is None:
                 raise RunError(f"{folder}: {enough.says}") from None
-        best = loop.crown()
-        if best or not until:
-            ledger.note(status=DONE if not until else WAITING)
+        ledger.note(status=DONE if ended else WAITING, best=best_of(ledger.rounds, folder))
         write_rounds_page(ledger.told, loop.answers_of_best(), folder / PAGE)
     return Looped(folder, ledger.told)
+
+
+def _check(asked: Rounds) -> None:
+    """Refuse a judge that cannot be one before anything is sampled."""
+    settings = asked.settings.judge
+    JUDGES[settings.kind].check(settings, Given(answered=(), folder=asked.folder))
 
 
 class _Enough(Exception):  # noqa: N818 - no error: what a round found ends the loop
@@ -113,137 +122,190 @@ class _Loop:
 
     def __init__(self, asked: Rounds, walk: Walk, ledger: Ledger, progress: Progress) -> None:
         self._asked, self._walk, self._ledger, self._progress = asked, walk, ledger, progress
-        self._settings, self._base = asked.settings, asked.base
-        self._heldout = asked.folder / "heldout"
+        self._settings, self._lineup = asked.settings, Lineup(asked, progress)
+        self._appraisal = Appraisal(asked, self._lineup, walk.heldout, progress)
 
-    def go(self, until: Until | None) -> None:
-        """Carry out what is missing; raises _Enough where what was found ends the loop."""
-        self._ledger.note(judge=named(self._settings.judge), prompts=self._walk.as_dict())
+    def go(self, until: Until | None) -> bool:
+        """Carry out what is missing, and return whether the loop has ended.
+
+        Raises _Enough where what was found within a round ends it.
+        """
+        self._ledger.note(judge=named(self._settings.judge))
         self._hold_out()
         for number in range(1, self._settings.count + 1):
-            if not self._walk.round(number):
-                raise _Enough("prompts", f"round {number}: no prompt is left")
-            if self._round(number, until):
-                return
+            chats = self._walk.round_of(number)
+            place = self._lineup.place(number)
+            place.mkdir(exist_ok=True)
+            answered = self._sampled(number, chats, place)
+            if until == "sampled":
+                return False
+            verdicts = self._judged(number, answered, place)
+            if until == "judged":
+                return False
+            self._paired(number, answered, verdicts, place)
+            if until == "paired":
+                return False
+            self._trained(number)
+            self._measured(number)
             if end := why_end(self._ledger.rounds[:number], self._settings.stop):
                 self._ledger.note(stopped=end)
-                return
-
-    def _round(self, number: int, until: Until | None) -> bool:
-        """Carry out a round; return whether it was ended before its training."""
-        place = self._place(number)
-        place.mkdir(exist_ok=True)
-        answered = self._sampled(number, place)
-        if until == "sampled":
-            return True
-        verdicts = self._judged(number, place, answered)
-        if until == "judged":
-            return True
-        self._paired(number, place, answered, verdicts)
-        if until == "paired":
-            return True
-        self._trained(number, place)
-        self._measured(number, place)
-        return False
+                break
+        return True
 
     # ------------------------------------------------------------------------------------------------------- stations
 
     def _hold_out(self) -> None:
         """Let the first model answer held-out prompts: its pairs are held out in every round, its answers judged."""
-        place = self._heldout
+        place, entry = self._lineup.heldout, dict(self._ledger.told.get("heldout") or {"seconds": {}})
+        if entry.get("state") == "measured":
+            return
         place.mkdir(exist_ok=True)
-        told = dict(self._ledger.told.get("heldout") or {"seconds": {}})
-        with self._timed(told, "sample"):
-            answered = self._drawn(0, self._walk.heldout, place / "samples.jsonl", "held-out prompts")
-            told["samples"] = summary(answered)
-        with self._timed(told, "judge"):
+        chats = self._walk.heldout
+        with self._timed(entry, "sample"):
+            answered = self._drawn(0, chats, place / "samples.jsonl", entry)
+        with self._timed(entry, "judge"):
             ruled = self._ruled(0, answered, place / "verdicts.jsonl")
-            told |= {"judge": ruled.as_dict(), "cost": ruled.cost}
         coupled = couple(
-            answered, ruled.verdicts, self._settings.pairing, self._settings.guards, name="heldout", seed=self._seed(0)
+            answered, ruled.verdicts, self._settings.pairing, self._settings.guards, name="heldout", seed=self._seed
         )
-        told["pairs"] = coupled.account.as_dict()
+        account = coupled.account.as_dict()
+        self._ledger.note(heldout=entry | {"samples": tally(answered), "judge": ruled.as_dict(), "pairs": account})
         if not coupled.pairs:
+            told = ", ".join(f"{num} {reason}" for reason, num in coupled.account.prompts.items() if num)
             raise RunError(
-                f"{place}: the first model's answers to {len(answered)} held-out prompts give no pair "
-                f"({coupled.account.says}); bring more prompts or a judge that tells them apart"
+                f"{place}: the first model's answers to {len(chats)} held-out prompts give no pair ({told}); bring "
+                "more prompts, draw more answers, or take a judge or guards that leave some"
             )
         files.write_jsonl(place / "pairs.jsonl", [pair.as_dict() for pair in coupled.pairs])
-        with self._timed(told, "measure"), self._frozen(0) as model:
-            answers = self._greedy(model, place / "answers.jsonl")
-        told |= self._counted(answers, 0)
-        self._ledger.note(heldout=told)
+        with self._timed(entry, "measure"):
+            entry |= self._appraisal.of_first()
+        known = {"samples": tally(answered), "judge": ruled.as_dict(), "pairs": account, "cost": ruled.cost}
+        self._ledger.note(heldout=entry | known | {"state": "measured", "measuring_cost": self._appraisal.cost})
 
-    def _sampled(self, number: int, place: Path) -> list[Answered]:
+    def _sampled(self, number: int, chats: Sequence[Chat], place: Path) -> list[Answered]:
         entry = self._ledger.fill(number)
-        chats = self._walk.round(number)
         with self._timed(entry, "sample"):
-            answered = self._drawn(number, chats, place / "samples.jsonl", f"round {number}")
-        told = summary(answered)
-        self._ledger.fill(number, state="sampled", prompts=self._walk.of_round(number), samples=told)
+            answered = self._drawn(number, chats, place / "samples.jsonl", entry)
+        told = tally(answered)
+        prompts = {"count": len(chats), "digest": digest_of(chats), "used_before": (number - 1) * len(chats)}
+        self._ledger.fill(number, prompts=prompts, samples=told, state=no_earlier(entry, "sampled"))
         cut_off = 1 - told["finished"]
         if "finished" in self._settings.guards and cut_off > self._settings.stop.cut_off:
+            most = self._settings.sampling.max_new_tokens
             raise _Enough(
                 "cut_off",
-                f"round {number}: {cut_off:.0%} of the answers were cut off at {self._settings.sampling.max_new_tokens} "
-                "tokens; raise rounds.sampling.max_new_tokens, or allow it with rounds.stop.cut_off",
+                f"round {number}: {cut_off:.0%} of the answers were cut off at {most} tokens; raise "
+                "rounds.sampling.max_new_tokens, or allow more with rounds.stop.cut_off",
             )
         return answered
 
-    def _judged(self, number: int, place: Path, answered: Sequence[Answered]) -> list[Verdict]:
+    def _judged(self, number: int, answered: Sequence[Answered], place: Path) -> Sequence[Verdict]:
         entry = self._ledger.fill(number)
         with self._timed(entry, "judge"):
             ruled = self._ruled(number, answered, place / "verdicts.jsonl")
-        self._ledger.fill(number, state="judged", judge=ruled.as_dict(), cost=ruled.cost)
-        return [*ruled.verdicts]
+            told = ruled.as_dict() | self._drift(number, place)
+        self._ledger.fill(number, judge=told, cost=ruled.cost, state=no_earlier(entry, "judged"))
+        return ruled.verdicts
 
     def _paired(
-        self, number: int, place: Path, answered: Sequence[Answered], verdicts: Sequence[Verdict]
+        self, number: int, answered: Sequence[Answered], verdicts: Sequence[Verdict], place: Path
     ) -> None:
-        settings = self._settings
-        coupled = couple(
-            answered, verdicts, settings.pairing, settings.guards, name=place.name, seed=self._seed(number)
-        )
-        account = coupled.account
-        entry = self._ledger.fill(number, pairs=account.as_dict())
+        settings, entry = self._settings, self._ledger.fill(number)
+        coupled = couple(answered, verdicts, settings.pairing, settings.guards, name=place.name, seed=self._seed)
+        faults.point("rounds:pairs")
         files.write_jsonl(place / "pairs.jsonl", [pair.as_dict() for pair in coupled.pairs])
-        without = sum(account.without_pair.values()) / max(account.num_prompts, 1)
-        if without > settings.stop.unusable_prompts or not coupled.pairs:
-            raise _Enough("unusable", f"round {number}: {without:.0%} of the prompts give no pair ({account.says})")
-        if entry["state"] == "judged":
-            self._ledger.fill(number, state="paired")
+        account = coupled.account
+        self._ledger.fill(number, pairs=account.as_dict(), state=no_earlier(entry, "paired"))
+        if account.unusable_share > settings.stop.unusable_prompts or not coupled.pairs:
+            told = ", ".join(f"{num} {reason}" for reason, num in account.prompts.items() if num)
+            raise _Enough(
+                "unusable_prompts",
+                f"round {number}: {account.unusable_share:.0%} of {account.num_prompts} prompts give no pair ({told})",
+            )
 
-    def _trained(self, number: int, place: Path) -> None:
-        entry = self._ledger.fill(number)
-        config = self._config(number, place)
+    def _trained(self, number: int) -> None:
+        entry, settings = self._ledger.fill(number), self._settings
         with self._timed(entry, "train"):
-            [(_, run)] = carry_out([Planned(f"round {number}", config)], self._progress)
+            [(_, run)] = carry_out([Planned(f"round {number}", self._lineup.config(number))], self._progress)
         manifest = run.manifest
-        known = {
-            "train": str(run.path.relative_to(self._asked.folder)),
-            "start": {"is": self._settings.start, "digest": manifest["model"]},
-            "reference": {"is": self._settings.reference, "digest": manifest["reference"]},
-            "num_steps": manifest.get("num_steps"),
-        }
-        self._ledger.fill(number, state="trained", **known)
+        self._ledger.fill(
+            number,
+            state=no_earlier(entry, "trained"),
+            train=str(run.path.relative_to(self._asked.folder)),
+            start={"is": settings.start, "digest": manifest["model"]},
+            reference={"is": settings.reference, "digest": manifest["reference"]},
+            mix=run.data["files"],
+            num_steps=manifest["num_steps"],
+        )
 
-    def _measured(self, number: int, place: Path) -> None:
-        """Measure a round's policy on held-out prompts, against the first model and the round before."""
+    def _measured(self, number: int) -> None:
         entry = self._ledger.fill(number)
         if entry["state"] == "measured":
             return
         with self._timed(entry, "measure"):
-            with self._frozen(number) as policy:
-                answers = self._greedy(policy, place / "answers.jsonl")
-                drawn = standing.drawn(self._settings.sampling, self._settings.measure_draws)
-                draws = harvest(policy, self._walk.heldout, drawn, place / "draws.jsonl", self._progress) if drawn.num else []
-                own = standing.token_logps(policy, draws, drawn)
-            others = {"kl_first": 0} | ({"kl_previous": number - 1} if number > 1 else {})
-            prompts = [one.prompt_id for one in draws for _ in one.answers]
-            measured: dict[str, Any] = {}
-            for key, other in others.items() if draws else ():
-                with self._frozen(other) as model:
-                    kl = standing.divergence(own, standing.token_logps(model, draws, drawn), prompts, self._seed(number))
-                measured[key] = kl and asdict(kl)
-            measured |= self._against(number, answers)
-        self._ledger.fill(number, state="measured", measured=measured | self._counted(answers, number))
+            measured = self._appraisal.of(number)
+        self._ledger.fill(number, state="measured", measured=measured, measuring_cost=self._appraisal.cost)
+
+    # --------------------------------------------------------------------------------------------------------- pieces
+
+    @property
+    def _seed(self) -> int:
+        return self._settings.sampling.seed
+
+    def _drawn(self, number: int, chats: Sequence[Chat], path: Path, entry: Entry) -> list[Answered]:
+        """Return answers of the policy that goes into a round; 0: of the first model, to held-out prompts."""
+        sampling = sampling_of(self._settings.sampling, number)
+        if path.exists():
+            return read_answered(path, chats, sampling.num)
+
+        def checked(told: Mapping[str, Any]) -> None:
+            entry["on_policy"] = dict(told)
+
+        with self._lineup.answering(max(0, number - 1), chats, checked) as answerer:
+            return harvest(answerer, chats, sampling, path, self._progress)
+
+    def _ruled(self, number: int, answered: Sequence[Answered], path: Path) -> Ruled:
+        stop = self._settings.stop
+        left = None if stop.cost is None else max(0.0, stop.cost - self._ledger.cost)
+        limits = Limits(max_unjudged=stop.unjudged, max_cost=left)
+        with self._policy_of_judge(max(0, number - 1)) as policy:
+            given = Given(self._progress, self._asked.folder / "judgements.sqlite", policy=policy)
+            return rule(answered, self._settings.judge, path, given, limits)
+
+    @contextlib.contextmanager
+    def _policy_of_judge(self, number: int) -> Iterator[Any]:
+        """Give the policy where the judge is the policy itself, which changes; None where it is not."""
+        if not JUDGES[self._settings.judge.kind].changes:
+            yield None
+            return
+        with self._lineup.frozen(number) as policy:
+            yield policy
+
+    def _drift(self, number: int, place: Path) -> dict[str, float | None]:
+        """Return how far a judge that changes agrees with its first word on the same answers."""
+        if number < 2 or not JUDGES[self._settings.judge.kind].changes:
+            return {}
+        chats, num = self._walk.heldout, self._settings.sampling.n
+        answered = read_answered(self._lineup.heldout / "samples.jsonl", chats, num)[:NUM_FIXED]
+        first = self._ruled(0, read_answered(self._lineup.heldout / "samples.jsonl", chats, num), self._lineup.heldout / "verdicts.jsonl")
+        now = self._ruled(number, answered, place / "drift.jsonl")
+        return {"agreement_with_first": agreement(first.verdicts[:NUM_FIXED], now.verdicts)}
+
+    @contextlib.contextmanager
+    def _timed(self, entry: Entry, station: str) -> Iterator[None]:
+        """Add the seconds of a station to an entry, of all goes together."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            taken = time.monotonic() - began
+            if taken >= LEAST_SECONDS:  # a station that is passed again only reads its file
+                entry["seconds"][station] = round(entry["seconds"].get(station, 0.0) + taken, 1)
+
+    def answers_of_best(self) -> list[dict[str, Any]]:
+        """Return the held-out answers of the best round beside the first model's, prompt by prompt."""
+        best = self._ledger.told.get("best")
+        if not best:
+            return []
+        wins = self._ledger.rounds[best["round"] - 1]["measured"]["vs_first"]["wins"]
+        return self._appraisal.beside_first(best["round"], wins)

@@ -6,20 +6,18 @@ are judged; drawn ones tell the KL, which is known at temperature 1 alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tiebreak.config import ModelConfig, SamplingConfig
-from tiebreak.engine.answers.answerer import Chat, Sampling
+from tiebreak.config import SamplingConfig
+from tiebreak.engine.answers.answerer import Sampling
 from tiebreak.engine.model import Model
-from tiebreak.engine.models import load_frozen
+from tiebreak.evaluation.draws import scored_ids
 from tiebreak.evaluation.diversity import distinct_n, words
 from tiebreak.evaluation.judges.judge import Judge, Preference, Question
 from tiebreak.evaluation.repetition import is_looping
 from tiebreak.evaluation.sampled import FIRST_WORDS, scored_tokens
-from tiebreak.evaluation.draws import scored_ids
 from tiebreak.fingerprint import derive_seed
 from tiebreak.maths.kl import Floats
 from tiebreak.maths.paired import resampled
@@ -83,11 +81,13 @@ def counted(answers: Sequence[Answered]) -> dict[str, float]:
     return found
 
 
-def scored(answers: Sequence[Answered], scores: Sequence[float | None], seed: int) -> dict[str, Any] | None:
-    """Return the mean score of greedy answers, and how it goes with their length; None where none has one."""
+def scored(judge: Judge, answers: Sequence[Answered], seed: int) -> dict[str, Any] | None:
+    """Return the mean score of greedy answers, and how scores go with length; None where a judge gives none alone."""
+    stood = judge.stand([one.chat for one in answers], [one.answers for one in answers])
     told = [
-        (one, value) for one, value in zip(answers, scores, strict=True) if value is not None
-    ]
+        (one, value) for one, each in zip(answers, stood, strict=True)
+        if (value := each.scores[0]) is not None and not each.rates
+    ]  # fmt: skip
     if not told:
         return None
     values = [value for _, value in told]
@@ -103,20 +103,16 @@ def token_logps(model: Model, answers: Sequence[Answered], sampling: Sampling) -
     return scored_tokens(model, prompts, ids, lambda examples: model.scorer.micro_batches(examples, TOKEN_BUDGET))[0]
 
 
-def divergence(own: Sequence[Floats], other: Sequence[Floats], prompts: Sequence[str], seed: int) -> Estimate | None:
+def divergence(
+    own: Sequence[Floats], other: Sequence[Floats], answers: Sequence[Answered], seed: int
+) -> dict[str, Any] | None:
     """Return the KL (nats an answer) to another model, of answers that the policy drew at temperature 1 (k1)."""
-    pairs = [
-        (float((one - two).sum()), prompt) for one, two, prompt in zip(own, other, prompts, strict=True) if len(one)
-    ]
-    if not pairs:
+    prompts = [one.prompt_id for one in answers for _ in one.answers]
+    known = [(one, two, prompt) for one, two, prompt in zip(own, other, prompts, strict=True) if len(one)]
+    values = [float((one - two).sum()) for one, two, _ in known]
+    if not values:
         return None
-    values = [value for value, _ in pairs]
-    return resampled(values, [prompt for _, prompt in pairs], None, derive_seed(seed, "kl")).interval()
-
-
-def greedy(max_new_tokens: int) -> Sampling:
-    """Return how held-out prompts are answered to be judged."""
-    return Sampling(max_new_tokens)
+    return asdict(resampled(values, [prompt for *_, prompt in known], None, derive_seed(seed, "kl")).interval())
 
 
 def drawn(settings: SamplingConfig, num: int) -> Sampling:
