@@ -9,6 +9,8 @@
     ├── TrainingError    training stopped before it could do harm                       exit 1
     │   └── NotFinite    a loss or gradient is NaN or infinite                          exit 1
     ├── JudgeError       a judge stopped before all was judged; what it said is kept    exit 1
+    │   └── CapReached   the next request could go beyond a cap                         exit 1
+    ├── Waiting          people have votes to give; the same command goes on then       exit 75
     ├── ExportError      the written artefact differs from the trained model            exit 1
     ├── RegistryError    a registry of promoted models is missing, damaged or in use    exit 2
     └── NotPassing       a run may not be promoted: it fails, or it is not known        exit 3, 4
@@ -92,6 +94,16 @@ class NotFinite(TrainingError):  # noqa: N818 - named for what was found
 
 class JudgeError(TiebreakError):
     """A judge stopped before all was judged: a cap is reached, nobody answers; what it said is kept."""
+
+
+class CapReached(JudgeError):  # noqa: N818 - named for what was found
+    """The next request could go beyond a cap of calls or cost, and was not sent."""
+
+
+class Waiting(TiebreakError):  # noqa: N818 - named for what is done
+    """People have votes to give; once they are there, the same command goes on."""
+
+    exit_code = EXIT_PREEMPTED
 
 
 class ExportError(TiebreakError):

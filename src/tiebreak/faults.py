@@ -43,6 +43,7 @@ POINTS = (
     "generate",  # before a batch of answers
     "report",  # before the report is written
     "export",  # before an artefact is written
+    "rounds:verdicts",  # before what a judge said of some answers is kept
     "registry:version",  # before a promoted version becomes visible
     "registry:history",  # before the line about it is written
     "registry:current",  # before current.json says so

@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
             "tiebreak judge runs/quickstart --judge rule:repetition",
             "tiebreak judge pairs.jsonl --judge server:big --set judge.base_url=http://127.0.0.1:8000/v1 --dry-run",
             "tiebreak judge pairs.jsonl --judge server:gpt-5 --set judge.max_calls=500 --out judged.jsonl",
-            "tiebreak judge runs/quickstart --judge rule:mine.py:polite --set judge.arguments.word=please --json",
+            "tiebreak judge runs/quickstart --judge mine.py:polite --set judge.arguments.word=please --json",
             "tiebreak judge calibrate votes.jsonl --judge rule:length_band --set judge.arguments.least=100",
         )
     )(judge)
@@ -59,7 +59,9 @@ def judge(
     named: Annotated[
         str | None,
         typer.Option(
-            "--judge", metavar="KIND:NAME", help="rule:, server:, model: or reward_model: and a name; or data."
+            "--judge",
+            metavar="KIND:NAME",
+            help="FILE.py:FUNCTION; or rule:, server:, model: or reward_model: and a name; or data.",
         ),
     ] = None,
     overrides: JudgeOverrides = None,

@@ -27,7 +27,16 @@ from tiebreak.config.commands import command, in_quotes, quoted, reading, render
 from tiebreak.config.data import BUNDLED_PAIRS, DataConfig, SourceConfig
 from tiebreak.config.describe import describe_config, dump_config
 from tiebreak.config.gate import MEASURES, GateConfig, GateRule
-from tiebreak.config.judges import DataJudge, JudgeConfig, ModelJudge, RewardModelJudge, RuleJudge, ServerJudge
+from tiebreak.config.judges import (
+    DataJudge,
+    JudgeConfig,
+    ModelJudge,
+    PeopleJudge,
+    RewardModelJudge,
+    RuleJudge,
+    SelfJudge,
+    ServerJudge,
+)
 from tiebreak.config.loading import (
     build_config,
     load_config,
@@ -87,6 +96,7 @@ __all__ = [
     "MultipleChoice",
     "OutputConfig",
     "PairingConfig",
+    "PeopleJudge",
     "PlainText",
     "ReferenceConfig",
     "Refusal",
@@ -97,6 +107,7 @@ __all__ = [
     "RuleJudge",
     "SamplingConfig",
     "Section",
+    "SelfJudge",
     "ServedConfig",
     "ServerJudge",
     "SignalsConfig",

@@ -1,6 +1,7 @@
 """The settings of judges: for each kind a section, told apart by `kind`.
 
-Owns which settings each of them reads, and the short form of the command line (`--judge KIND:NAME`).
+Owns which settings each of them reads, and the short forms of the command line (`--judge KIND:NAME`, or
+FILE.py:FUNCTION for a rule).
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ class RuleJudge(Section):
     kind: Literal["rule"] = Field("rule", description="A function that rates an answer; larger is better.")
     reward: Place = Field(description="A built-in rule, FILE.py:FUNCTION or MODULE:FUNCTION, as TRL's rewards.")
     arguments: dict[str, Any] = Field({}, description="What the function is told besides prompts and completions.")
+    completions: Literal["auto", "text", "messages"] = Field(
+        "auto",
+        description="How it is given completions: text or messages, as TRL gives them for prompts that are text or "
+        "chats; auto: for text a function of yours is tried both ways first.",
+    )
 
     def with_whole_paths(self) -> RuleJudge:
         """Return the same with its file by its whole path."""
@@ -127,9 +133,50 @@ class DataJudge(Section):
         """Nothing outside of this process but weights."""
 
 
-_NAMED = {"rule": "reward", "reward_model": "model", "model": "model", "server": "model", "data": None}
+class SelfJudge(Section):
+    """The policy itself, asked for A or B; in each round it is another one."""
+
+    kind: Literal["self"] = Field("self", description="The policy itself, asked for A or B; rounds have one.")
+    criteria: str = Field(_CRITERIA, min_length=1, description="What the judge is asked to look at.")
+
+    def with_whole_paths(self) -> SelfJudge:
+        """Return it as it is."""
+        return self
+
+    @property
+    def reaches(self) -> None:
+        """Nothing outside of this process but weights."""
+
+
+class PeopleJudge(Section):
+    """People who vote: the loop writes a queue, and waits."""
+
+    kind: Literal["people"] = Field("people", description="People, who find a queue and leave votes; rounds wait.")
+    votes_needed: int = Field(1, ge=1, le=1000, description="Votes of different people on each couple of answers.")
+    couples: Literal["all", "chain"] = Field(
+        "all", description="Which answers to a prompt are compared: all couples, or each with the next one."
+    )
+
+    def with_whole_paths(self) -> PeopleJudge:
+        """Return it as it is."""
+        return self
+
+    @property
+    def reaches(self) -> None:
+        """Nothing outside of this process but files of the loop."""
+
+
+_NAMED = {
+    "rule": "reward",
+    "reward_model": "model",
+    "model": "model",
+    "server": "model",
+    "data": None,
+    "self": None,
+    "people": None,
+}
 """What NAME is of each kind."""
-_KINDS = "kind is one of rule, reward_model, model, server and data"
+_KINDS = "kind is one of rule, reward_model, model, server, data, self and people"
 
 
 def is_address(value: str) -> bool:
@@ -145,14 +192,19 @@ def is_address(value: str) -> bool:
 
 
 def judge_from_short(value: Any) -> Any:
-    """Return what KIND:NAME stands for, KIND alone where nothing is named; what is no text is returned as it is.
+    """Return what KIND:NAME stands for, KIND alone where nothing is named, and FILE.py:FUNCTION for a rule.
 
-    Raises ValueError for a kind that is none, and for a name of what has none.
+    What is no text is returned as it is. Raises ValueError for a kind that is none, and for a name of what has none.
     """
     told = value.get("kind") if isinstance(value, Mapping) else value
     if not isinstance(told, str):
         return value
     kind, _, name = told.partition(":") if isinstance(value, str) else (told, "", "")
+    if kind not in _NAMED and isinstance(value, str):
+        if value.rpartition(":")[0].endswith(".py"):
+            return {"kind": "rule", "reward": value}
+        if value.endswith(".py"):
+            raise ValueError(f"a rule is a function in a file; name it, as {value}:score")
     if kind not in _NAMED:
         raise ValueError(f"{_KINDS}.{nearest(kind, _NAMED)}")
     key = _NAMED[kind]
@@ -170,7 +222,9 @@ JudgeConfig: TypeAlias = Annotated[
         | Annotated[RewardModelJudge, Tag("reward_model")]
         | Annotated[ModelJudge, Tag("model")]
         | Annotated[ServerJudge, Tag("server")]
-        | Annotated[DataJudge, Tag("data")],
+        | Annotated[DataJudge, Tag("data")]
+        | Annotated[SelfJudge, Tag("self")]
+        | Annotated[PeopleJudge, Tag("people")],
         Discriminator(
             lambda value: value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None),
             custom_error_type="judge",

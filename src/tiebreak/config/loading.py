@@ -105,7 +105,7 @@ def load_reading(
 
 
 def load_judge(judge: str | Mapping[str, Any] | None, sets: Sequence[str] = ()) -> JudgeConfig:
-    """Return the settings of a judge: KIND:NAME or a mapping, with `judge.a=value` strings on top.
+    """Return the settings of a judge: in short or a mapping, with `judge.a=value` strings on top.
 
     Raises ConfigError, naming the key, also for one of another section, and where no judge is named.
     """

@@ -162,11 +162,14 @@ def _held_against(judged: Sequence[Judgement]) -> list[Pair]:
     return [one for one in judged if isinstance(one, Pair)] + paired_thumbs(alone, Pairing())[0]
 
 
+_NAMELESS = {"data": "the data's own judge", "self": "the policy itself", "people": "people"}
+
+
 def named(asked: JudgeConfig) -> str:
     """Return a judge in words."""
     told = asked.model_dump()
     name = told.get("reward") or told.get("model")
-    return f"{asked.kind}:{name}" if name else "the data's own judge"
+    return f"{asked.kind}:{name}" if name else _NAMELESS[asked.kind]
 
 
 def _tried(judge: Judge, pairs: Sequence[Pair], num: int, given: Given, seed: int) -> Agreement | None:

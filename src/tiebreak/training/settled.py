@@ -18,6 +18,7 @@ from tiebreak.config import (
 from tiebreak.config.losses import SECTIONS
 from tiebreak.config.losses.loss import PAIRINGS
 from tiebreak.errors import ConfigError
+from tiebreak.evaluation.judges.given import Given
 from tiebreak.evaluation.judges.table import JUDGES
 from tiebreak.progress import Progress
 
@@ -90,4 +91,4 @@ def check_evaluation(settings: EvaluationConfig) -> None:
         if settings.lm_eval:
             check_lm_eval(settings.lm_eval, tasks)
     if settings.judge:
-        JUDGES[settings.judge.kind].check(settings.judge)
+        JUDGES[settings.judge.kind].check(settings.judge, Given())

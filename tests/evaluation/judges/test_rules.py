@@ -85,7 +85,7 @@ WRONG = {
     "return 1.0": "it returned float, wanted a list of 4 numbers",
     "return None": "it returned NoneType, wanted a list of 4 numbers",
     "return '12'": "it returned str, wanted a list of 4 numbers",
-    "return list('1234')": "it returned str in its list, wanted a number",
+    "return list('1234')": "it returned '1' in its list, wanted a number",
     "raise KeyError('solution')": "KeyError: 'solution'",
     "raise GeneratorExit": "GeneratorExit",
     "raise BaseException('as a library in Rust')": "BaseException: as a library in Rust",

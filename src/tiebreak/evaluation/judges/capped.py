@@ -5,12 +5,13 @@ Owns the rough measure of tokens and what counts as a call. Safe for several thr
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tiebreak.config import ServerJudge
-from tiebreak.errors import JudgeError
+from tiebreak.errors import CapReached, ConfigError
 
 BYTES_PER_TOKEN = 3
 """The rough measure: English takes more bytes for a token, most other text fewer or as many."""
@@ -27,6 +28,13 @@ class Estimate:
     tokens_in: int
     most_tokens_out: int
     most_cost: float | None
+
+    def times(self, num: int) -> Estimate:
+        """Return what so many times as much would take."""
+        cost = None if self.most_cost is None else num * self.most_cost
+        return Estimate(
+            num * self.num_calls, num * self.num_kept, num * self.tokens_in, num * self.most_tokens_out, cost
+        )
 
     @property
     def says(self) -> str:
@@ -54,6 +62,35 @@ class Spent:
     is_rough: bool
     """Whether the server did not say how many tokens some answers took."""
 
+    @staticmethod
+    def together(several: Sequence[Spent]) -> Spent | None:
+        """Return what was spent one after the other on the same questions; None where nothing was.
+
+        Answers that were kept are those of the first time: later ones had been paid for by then.
+        """
+        if not several:
+            return None
+        costs = [one.cost for one in several if one.cost is not None]
+        return Spent(
+            sum(one.num_calls for one in several),
+            several[0].num_kept,
+            sum(one.tokens_in for one in several),
+            sum(one.tokens_out for one in several),
+            math.fsum(costs) if costs else None,
+            any(one.is_rough for one in several),
+        )
+
+
+def within(settings: ServerJudge, cost: float) -> ServerJudge:
+    """Return settings that also keep to a cost; raises ConfigError where what a request costs is not known."""
+    if None in (settings.price_in, settings.price_out):
+        raise ConfigError(
+            f"judge server:{settings.model}: a cap on the cost needs judge.price_in and judge.price_out: what a "
+            "request costs is not known without them"
+        )
+    own = cost if settings.max_cost is None else min(cost, settings.max_cost)
+    return settings.model_copy(update={"max_cost": max(0.0, own)})
+
 
 class Purse:
     """Counts requests and their cost, and refuses the one that could go beyond a cap."""
@@ -80,17 +117,17 @@ class Purse:
     def reserve(self, size: int) -> float:
         """Count a request of so many bytes before it is sent; return what is put aside for it, to be settled.
 
-        Raises JudgeError where the request could go beyond a cap.
+        Raises CapReached where the request could go beyond a cap.
         """
         caps = self._settings
         with self._lock:
             if caps.max_calls is not None and self._num_calls >= caps.max_calls:
-                raise JudgeError(f"max_calls {caps.max_calls} is reached")
+                raise CapReached(f"max_calls {caps.max_calls} is reached")
             most = self._most(size)
             if caps.max_cost is not None:
                 spent = (self._cost(self._tokens_in, self._tokens_out) or 0.0) + self._reserved
                 if spent + most > caps.max_cost:
-                    raise JudgeError(f"max_cost {caps.max_cost:g} is reached: {spent:.4g} is spent or under way")
+                    raise CapReached(f"max_cost {caps.max_cost:g} is reached: {spent:.4g} is spent or under way")
             self._num_calls += 1
             self._reserved += most
             return most

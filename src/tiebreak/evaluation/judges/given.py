@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tiebreak.config import DataConfig
+from tiebreak.engine.answers.answerer import Answer, Chat
 from tiebreak.evaluation.judges.capped import Spent
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import Tokenized
 
 if TYPE_CHECKING:  # a rule and a server need no torch
+    from tiebreak.engine.model import Model
     from tiebreak.engine.reference.kinds import Reference
     from tiebreak.engine.scorer import Cut
 
@@ -49,3 +51,11 @@ class Given:
     """Is told what has to stand wherever a judge's preferences are shown."""
     spent: Callable[[Spent], None] = lambda _: None
     """Is told what was spent, when the judge is closed, also after an error."""
+    spending: Callable[[Spent], None] = lambda _: None
+    """Is told what is spent by now, after each answer of a server, from whatever thread."""
+    answered: Sequence[tuple[Chat, Sequence[Answer]]] | None = None
+    """Prompts whose answers it is to stand over, each with those that are there by now: none, before any is drawn."""
+    policy: Model | None = None
+    """The policy that answered; its weights are there as long as the judge is asked."""
+    folder: Path | None = None
+    """Where people find what they are asked, and leave their votes."""

@@ -1,16 +1,19 @@
-"""What a judge is asked and what it says; how a rating becomes a preference, and how both orders do.
+"""What a judge is asked and what it says; how ratings, and both orders, become preferences and standings.
 
-Owns these shapes and nothing of any judge. A judge that could not say is no verdict: its preference is None.
+Owns these shapes and nothing of any judge. A judge has two faces: it prefers one of two answers, and it stands over all
+answers to a prompt. Where it could not say there is no verdict: neither a preference nor a score, but a reason.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any, Protocol
 
-from tiebreak.engine.answers.answerer import Chat
+from tiebreak.engine.answers.answerer import Answer, Chat
 
 FIRST, TIE, SECOND = 1.0, 0.5, 0.0
 
@@ -49,11 +52,30 @@ class Preference:
     where it cannot."""
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How the answers to one prompt stand, in their order; equal texts stand alike."""
+
+    scores: tuple[float | None, ...]
+    """A number for each answer, larger is better: its rating, or its rate; None where the judge did not say."""
+    reasons: tuple[str, ...] = ()
+    """Why texts have no rating, or comparisons no verdict, one for each: a reason that is counted, a colon, more."""
+    rates: tuple[float | None, ...] = ()
+    """The mean probability of each answer to win against the others that it was compared with: itself is left out,
+    equal texts are one, a tie is one half, and what was not judged does not count. Empty where answers are rated."""
+    num_compared: int = 0
+    """Comparisons that were asked, both orders being one; 0 where answers are rated."""
+    num_flipped: int = 0
+    """Comparisons where the order of the answers changed what was said."""
+
+
 Done = Callable[[Sequence[tuple[int, Preference]]], None]
 """Is told preferences as they come, with the places of their questions."""
+Stood = Callable[[Sequence[tuple[int, Standing]]], None]
+"""Is told standings as they come, with the places of their prompts."""
 
 
-def nothing(_: Sequence[tuple[int, Preference]]) -> None:
+def nothing(_: object) -> None:
     """Take no notice."""
 
 
@@ -63,7 +85,7 @@ def unsaid(preferences: Sequence[Preference]) -> dict[str, int]:
     return dict(reasons.most_common())
 
 
-class Judge(Protocol):
+class Comparer(Protocol):
     """Compares two answers."""
 
     @property
@@ -72,6 +94,15 @@ class Judge(Protocol):
 
     def prefer(self, questions: Sequence[Question], done: Done = nothing) -> list[Preference]:
         """Return one preference for each question, in order; `done` is told each as it is made."""
+
+
+class Judge(Comparer, Protocol):
+    """Compares two answers, and stands over all answers to a prompt."""
+
+    def stand(
+        self, chats: Sequence[Chat], answers: Sequence[Sequence[Answer]], done: Stood = nothing
+    ) -> list[Standing]:
+        """Return how the answers to each chat stand, in order; `done` is told each standing as it is made."""
 
 
 Rating = float | str | None
@@ -105,6 +136,16 @@ class ByRating:
         done(list(enumerate(found)))
         return found
 
+    def stand(
+        self, chats: Sequence[Chat], answers: Sequence[Sequence[Answer]], done: Stood = nothing
+    ) -> list[Standing]:
+        """Rate each text once, all of one call."""
+
+        def rate(asked: Sequence[Chat], some: Sequence[Answer]) -> Sequence[Rating]:
+            return self._rater.rate(asked, [one.text for one in some])
+
+        return by_rating(rate, chats, answers, done)
+
 
 def _compared(first: Rating, second: Rating) -> Preference:
     if first is None or second is None or isinstance(first, str) or isinstance(second, str):
@@ -120,7 +161,7 @@ class BothOrders:
     other counts half. Two answers that are the same text are a tie, and nobody is asked.
     """
 
-    def __init__(self, judge: Judge) -> None:
+    def __init__(self, judge: Comparer) -> None:
         self._judge = judge
         self.identity = judge.identity
 
@@ -144,6 +185,12 @@ class BothOrders:
         judged = dict([*same, *zip(open_, both, strict=True)])
         return [judged[place] for place in range(len(questions))]
 
+    def stand(
+        self, chats: Sequence[Chat], answers: Sequence[Sequence[Answer]], done: Stood = nothing
+    ) -> list[Standing]:
+        """Compare every couple of different texts of a prompt, in both orders."""
+        return by_comparing(self.prefer, chats, answers, done)
+
 
 _SAME = Preference(TIE, says="the same answer twice")
 
@@ -155,3 +202,97 @@ def _agreed(straight: Preference, turned: Preference) -> Preference:
     flipped = (straight.first - TIE) * (back - TIE) < 0
     first = TIE if flipped else (straight.first + back) / 2
     return Preference(first, flipped, straight.says, at_first=(straight.first + turned.first) / 2)
+
+
+# ----------------------------------------------------------------------------------------- over all answers to a prompt
+
+Couples = Callable[[int], Iterable[tuple[int, int]]]
+"""Which of so many texts are compared with each other."""
+
+
+def every_couple(num: int) -> Iterable[tuple[int, int]]:
+    """Return all couples of `num` texts."""
+    return combinations(range(num), 2)
+
+
+def distinct(answers: Sequence[Answer]) -> dict[str, Answer]:
+    """Return the answers by their texts, the first of each."""
+    found: dict[str, Answer] = {}
+    for one in answers:
+        found.setdefault(one.text, one)
+    return found
+
+
+def by_rating(
+    rate: Callable[[Sequence[Chat], Sequence[Answer]], Sequence[Rating]],
+    chats: Sequence[Chat],
+    answers: Sequence[Sequence[Answer]],
+    done: Stood = nothing,
+) -> list[Standing]:
+    """Return standings by ratings: each text of a prompt is rated once, all in one call."""
+    asked = [(place, one) for place, some in enumerate(answers) for one in distinct(some).values()]
+    rated = rate([chats[place] for place, _ in asked], [one for _, one in asked])
+    said: list[dict[str, Rating]] = [{} for _ in chats]
+    for (place, one), rating in zip(asked, rated, strict=True):
+        said[place][one.text] = "not rated: nothing is said of it" if rating is None else rating
+    found = []
+    for some, told in zip(answers, said, strict=True):
+        numbers = {text: float(rating) for text, rating in told.items() if isinstance(rating, int | float)}
+        reasons = tuple(rating for rating in told.values() if isinstance(rating, str))
+        found.append(Standing(tuple(numbers.get(one.text) for one in some), reasons))
+    done(list(enumerate(found)))
+    return found
+
+
+def by_comparing(
+    prefer: Callable[[Sequence[Question], Done], Sequence[Preference]],
+    chats: Sequence[Chat],
+    answers: Sequence[Sequence[Answer]],
+    done: Stood = nothing,
+    couples: Couples = every_couple,
+) -> list[Standing]:
+    """Return standings by comparisons of couples of different texts of a prompt, all asked at once."""
+    texts = [list(distinct(some)) for some in answers]
+    asked = [(place, *couple) for place, some in enumerate(texts) for couple in couples(len(some))]
+    wanted = Counter(place for place, *_ in asked)
+    said: list[dict[tuple[int, int], Preference]] = [{} for _ in chats]
+    found: dict[int, Standing] = {}
+
+    def settle(places: Iterable[int]) -> None:
+        whole = [place for place in places if place not in found and len(said[place]) == wanted[place]]
+        made = [(place, _stood(answers[place], texts[place], said[place])) for place in whole]
+        found.update(made)
+        if made:
+            done(made)
+
+    def told(made: Sequence[tuple[int, Preference]]) -> None:
+        for index, preference in made:
+            place, one, two = asked[index]
+            said[place][one, two] = preference
+        settle(sorted({asked[index][0] for index, _ in made}))
+
+    settle(range(len(chats)))
+    if asked:
+        questions = [Question(chats[place], texts[place][one], texts[place][two]) for place, one, two in asked]
+        told(list(enumerate(prefer(questions, told))))
+    return [found[place] for place in range(len(chats))]
+
+
+def _stood(answers: Sequence[Answer], texts: Sequence[str], said: Mapping[tuple[int, int], Preference]) -> Standing:
+    """Return the standing of answers by what was said of couples of their texts, in whatever order it came."""
+    wins: list[list[float]] = [[] for _ in texts]
+    reasons = []
+    for (one, two), preference in sorted(said.items(), key=lambda it: it[0]):
+        if preference.first is None:
+            reasons.append(preference.says or "not judged")
+            continue
+        wins[one].append(preference.first)
+        wins[two].append(1 - preference.first)
+    rates = {text: math.fsum(won) / len(won) if won else None for text, won in zip(texts, wins, strict=True)}
+    if len(texts) == 1 < len(answers):  # the same answer again and again is a tie that nobody is asked about
+        rates = {texts[0]: TIE}
+    elif len(texts) == 1:
+        reasons.append("alone: there is no other answer to compare it with")
+    all_rates = tuple(rates[one.text] for one in answers)
+    flipped = sum(preference.flipped for preference in said.values())
+    return Standing(all_rates, tuple(reasons), all_rates, len(said), flipped)

@@ -15,13 +15,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from tiebreak.config import DataConfig
-from tiebreak.engine.answers.answerer import Chat
+from tiebreak.engine.answers.answerer import Answer, Chat
 from tiebreak.engine.features import Completions
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.scorer import Cut
 from tiebreak.errors import DataError, RenderError
 from tiebreak.evaluation.judges.damage import TAUGHT, UNSEEN, Damage, Sound
-from tiebreak.evaluation.judges.judge import FIRST, Done, Preference, Question, nothing
+from tiebreak.evaluation.judges.judge import (
+    FIRST,
+    Done,
+    Preference,
+    Question,
+    Standing,
+    Stood,
+    by_comparing,
+    nothing,
+)
 from tiebreak.evaluation.judges.leaning import Probe, Seen, Shown
 from tiebreak.evaluation.judges.vectors import Reader
 from tiebreak.fingerprint import derive_seed, fingerprint
@@ -140,6 +149,12 @@ class OwnJudge:
                 done(list(enumerate(made, start)))
                 found += made
         return found
+
+    def stand(
+        self, chats: Sequence[Chat], answers: Sequence[Sequence[Answer]], done: Stood = nothing
+    ) -> list[Standing]:
+        """Compare every couple of different texts of a prompt, once: their order makes no difference."""
+        return by_comparing(self.prefer, chats, answers, done)
 
     def _seen(self, reader: Reader, asked: Sequence[tuple[Chat, str]]) -> list[Seen]:
         """Return what is made of each answer; blanks may not win, what cannot be rendered is not seen."""

@@ -87,7 +87,7 @@ class Server:
             if not isinstance(error, JudgeError):
                 raise
             num_kept = len(self._kept.get(list(places)))
-            raise JudgeError(
+            raise type(error)(
                 f"{error}; {num_kept} of {len(places)} answers are kept; once that is mended, or the cap is "
                 "higher, the same command goes on there"
             ) from None
@@ -104,6 +104,7 @@ class Server:
         except NoAnswer as error:
             return Preference(None, says=f"no answer: {error}")
         self._kept.keep(key, answer)
+        self._given.spending(self._purse.spent)
         return _understood(answer)
 
 

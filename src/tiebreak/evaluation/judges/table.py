@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from tiebreak.errors import ModelError
-from tiebreak.evaluation.judges.capped import Estimate
+from tiebreak.errors import ConfigError, ModelError
+from tiebreak.evaluation.judges.capped import Estimate, within
 from tiebreak.evaluation.judges.given import Given
 from tiebreak.evaluation.judges.judge import BothOrders, ByRating, Judge, Question
 
@@ -27,21 +27,29 @@ class Kind:
     """Opens a judge from its settings and what it is given. Raises ConfigError where they make none."""
     estimate: Callable[[Any, Sequence[Question], Given], Estimate] = lambda *_: Estimate(0, 0, 0, 0, 0.0)
     """What judging questions would take; nothing is asked. Only what is asked over a network takes anything."""
-    check: Callable[[Any], None] = lambda _: None
+    check: Callable[[Any, Given], None] = lambda *_: None
     """Refuses settings that make no judge, before anything is spent: no weights are read, and nobody is asked."""
+    within: Callable[[Any, float], Any] = lambda settings, _: settings
+    """Returns settings that also keep to a cost. Raises ConfigError where it is not known what asking costs."""
+    num_couples: Callable[[Any, int], int] = lambda _, num: num * (num - 1) // 2
+    """How many couples of so many different answers to a prompt are compared; none where each is rated on its own."""
+    batch: int | None = 16
+    """Prompts whose answers it stands over in one call; None: all of them, where it keeps what it is told by itself."""
     defines_better: bool = False
     """Whether what it prefers is better by definition, so that there is nothing to try it on."""
     is_weak: bool = False
     """Whether what it says is weak evidence, which is said wherever it is shown."""
+    changes: bool = False
+    """Whether it is another judge in each round, so that its agreement with its first word has to be watched."""
 
 
 def _module(name: str) -> Any:
     return importlib.import_module(f"{__package__}.{name}")
 
 
-def _made(settings: Any) -> None:
+def _made(settings: Any, given: Given) -> None:
     """Make a judge that is made in no time, and let it go."""
-    with JUDGES[settings.kind].make(settings, Given()):
+    with JUDGES[settings.kind].make(settings, given):
         pass
 
 
@@ -53,26 +61,58 @@ def _local(settings: Any, given: Given) -> AbstractContextManager[Judge]:
     return nullcontext(BothOrders(_module("local").LocalModel.load(settings, given.progress.say)))
 
 
-def _looked_at(module: str) -> Callable[[Any], None]:
+def _self(settings: Any, given: Given) -> AbstractContextManager[Judge]:
+    if given.policy is None:
+        raise ConfigError("judge self: asks the policy that answered, and there is none here; rounds have one")
+    given.noted("the policy judges its own answers: it changes with each round")
+    return nullcontext(BothOrders(_module("local").LocalModel(given.policy, settings.criteria)))
+
+
+def _only_in_rounds(settings: Any, given: Given) -> None:
+    if given.answered is None:
+        raise ConfigError(f"evaluation.judge: {settings.kind} is a judge for rounds; take another one here")
+
+
+def _looked_at(module: str) -> Callable[[Any, Given], None]:
     """Return what looks at a judge's model without its weights."""
 
-    def check(settings: Any) -> None:
+    def check(settings: Any, given: Given) -> None:
         try:
             _module(module).check(settings)
         except ModelError as error:
-            raise ModelError(f"evaluation.judge: {error}") from None
+            where = "evaluation.judge" if given.answered is None else "rounds.judge"
+            raise ModelError(f"{where}: {error}") from None
 
     return check
 
 
+def _none(*_: object) -> int:
+    return 0
+
+
 JUDGES = {
-    "rule": Kind(lambda settings, given: _module("rules").make(settings, given), check=_made, defines_better=True),
-    "reward_model": Kind(_reward_model, check=_looked_at("reward_model")),
+    "rule": Kind(
+        lambda settings, given: _module("rules").make(settings, given),
+        check=_made,
+        num_couples=_none,
+        defines_better=True,
+    ),
+    "reward_model": Kind(_reward_model, check=_looked_at("reward_model"), num_couples=_none),
     "model": Kind(_local, check=_looked_at("local")),
     "server": Kind(
         lambda settings, given: _module("server").make(settings, given),
         lambda settings, questions, given: _module("server").estimate(settings, questions, given),
         check=_made,
+        within=within,
+        batch=None,
     ),
     "data": Kind(lambda settings, given: _module("fitted").make(settings, given), is_weak=True),
+    "self": Kind(_self, check=_only_in_rounds, changes=True),
+    "people": Kind(
+        lambda settings, given: _module("people").make(settings, given),
+        check=_only_in_rounds,
+        num_couples=lambda settings, num: len(list(_module("people").couples_of(settings)(num))),
+        batch=None,
+        defines_better=True,
+    ),
 }
