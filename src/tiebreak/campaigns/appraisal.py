@@ -108,7 +108,7 @@ class Appraisal:
             self._progress,
             self._asked.folder / "judgements.sqlite",
             policy=policy,
-            answered=[],
+            answered=[(chat, ()) for chat in self._chats],
             spent=spent.append,
         )
         try:

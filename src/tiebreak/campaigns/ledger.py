@@ -13,11 +13,12 @@ from typing import Any
 from tiebreak import files
 from tiebreak.config import Rounds, quoted
 from tiebreak.errors import RunError
+from tiebreak.loops import LEDGER
 from tiebreak.reporting.numbers import shown
 from tiebreak.training.resumption import flat
 
 SCHEMA = 1
-FILE, PAGE = "rounds.json", "rounds.html"
+PAGE = "rounds.html"
 RUNNING, DONE, WAITING = "running", "done", "waiting"
 _FREE = ("rounds.count", "rounds.stop.", "rounds.judge.max_c", "rounds.judge.num_at_once", "rounds.judge.timeout")
 """What may change between two goes: more rounds, other bounds, more money, more patience."""
@@ -41,7 +42,7 @@ class Ledger:
 
         Raises RunError where the folder holds something else, or a loop of other settings.
         """
-        folder, document = asked.folder, asked.folder / FILE
+        folder, document = asked.folder, asked.folder / LEDGER
         identity = _identity(asked) | {"the prompts": prompts["digest"]}
         if not document.exists():
             if any(not path.name.startswith(".") for path in folder.iterdir()):
@@ -83,7 +84,7 @@ class Ledger:
     def note(self, **told: Any) -> None:
         """Keep something of the whole loop."""
         self._told |= told
-        files.write_json(self._folder / FILE, self._told)
+        files.write_json(self._folder / LEDGER, self._told)
 
     def fill(self, number: int, **told: Any) -> Entry:
         """Keep something of a round, numbered from 1, and return its entry."""

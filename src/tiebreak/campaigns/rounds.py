@@ -24,10 +24,10 @@ from tiebreak.campaigns.halting import why_end
 from tiebreak.campaigns.appraisal import Appraisal
 from tiebreak.campaigns.ledger import DONE, PAGE, WAITING, Entry, Ledger, best_of, no_earlier
 from tiebreak.campaigns.lineup import Lineup
-from tiebreak.config import Rounds
+from tiebreak.config import Rounds, load_rounds
 from tiebreak.engine.answers.answerer import Chat
 from tiebreak.engine.models import load_renderer
-from tiebreak.errors import RunError
+from tiebreak.errors import RunError, Waiting
 from tiebreak.evaluation.judges.given import Given
 from tiebreak.evaluation.judges.table import JUDGES
 from tiebreak.evaluation.judging import named
@@ -76,6 +76,15 @@ class Looped:
         return {"rounds": str(self.folder), "page": str(self.page), **self.found}
 
 
+def rounds_of(config: Rounds | str | Path, overrides: Sequence[str] | Mapping[str, Any]) -> Rounds:
+    """Return a loop as a program names one: read, or as it is, to which nothing can be added."""
+    if not isinstance(config, Rounds):
+        return load_rounds(config, overrides)
+    if overrides:
+        raise TypeError("overrides go with a YAML file; give changed Rounds instead")
+    return config
+
+
 def rounds(asked: Rounds, progress: Progress | None = None, *, until: Until | None = None) -> Looped:
     """Carry out the rounds that are missing, and say which one is the best.
 
@@ -86,13 +95,16 @@ def rounds(asked: Rounds, progress: Progress | None = None, *, until: Until | No
     told, folder = OnlyNew(progress or Silent()), asked.folder
     with files.locked(folder, told.warn):
         base = asked.base
-        _check(asked)
         renderer, context = load_renderer(base.model, base.data, told.say)
         walk = open_walk(asked.settings, base.data, renderer, context.most, told)
+        _check(asked, walk)
         ledger = Ledger.begun(asked, walk.counts)
         loop = _Loop(asked, walk, ledger, told)
         try:
             ended = loop.go(until)
+        except Waiting:
+            ledger.note(status=WAITING)
+            raise
         except _Enough as enough:
             ended = True
             ledger.note(stopped={"why": enough.why, "says": enough.says})
@@ -103,10 +115,11 @@ def rounds(asked: Rounds, progress: Progress | None = None, *, until: Until | No
     return Looped(folder, ledger.told)
 
 
-def _check(asked: Rounds) -> None:
+def _check(asked: Rounds, walk: Walk) -> None:
     """Refuse a judge that cannot be one before anything is sampled."""
-    settings = asked.settings.judge
-    JUDGES[settings.kind].check(settings, Given(answered=(), folder=asked.folder))
+    given = Given(answered=[(chat, ()) for chat in (*walk.prompts, *walk.heldout)], folder=asked.folder)
+    for settings in filter(None, (asked.settings.judge, asked.base.evaluation.judge)):
+        JUDGES[settings.kind].check(settings, given)
 
 
 class _Enough(Exception):  # noqa: N818 - no error: what a round found ends the loop
