@@ -55,6 +55,7 @@ class ServedConfig(Section):
     num_at_once: int = Field(8, ge=1, le=256, description="Requests under way at the same time.")
     num_retries: int = Field(5, ge=0, le=100, description="How often a request is tried again.")
     timeout_seconds: float = Field(600.0, gt=0, le=86_400, description="How long one request may take.")
+    start_seconds: float = Field(600.0, gt=0, le=86_400, description="How long a command may take until it answers.")
 
     @field_validator("base_url")
     @classmethod
