@@ -7,7 +7,7 @@ for; else the judge of the rounds.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tiebreak.campaigns.lineup import Lineup
@@ -42,9 +42,7 @@ class Appraisal:
     def of_first(self) -> dict[str, Any]:
         """Return what is counted of the first model's answers, and their scores."""
         with self._lineup.frozen(0) as model:
-            answers = harvest(
-                model, self._chats, self._greedy, self._lineup.heldout / "answers.jsonl", self._progress
-            )
+            answers = harvest(model, self._chats, self._greedy, self._lineup.heldout / "answers.jsonl", self._progress)
             with self._judging(model) as judge:
                 score = standing.scored(judge, answers, self._seed) if judge else None
         return {"counted": standing.counted(answers), "score": score}

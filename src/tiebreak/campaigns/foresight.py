@@ -1,6 +1,7 @@
 """What a loop of rounds would ask of whom, and what it costs: for whoever asks before it is begun.
 
-Owns that estimate. Prompts are read and their tokens counted; no weights are loaded, nothing is written, nobody is asked.
+Owns that estimate. Prompts are read and their tokens counted; no weights are loaded, nothing is written, and
+nobody is asked.
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ class Foresight:
         if not calls:
             yield "calls of a server to judge: none; price: nothing"
             return
-        price = "not known without price_in and price_out" if self.most_cost is None else f"at most {self.most_cost:.4g}"
+        price = (
+            "not known without price_in and price_out" if self.most_cost is None else f"at most {self.most_cost:.4g}"
+        )
         yield f"calls of a server to judge: at most {count(calls)}, {count(tokens_in)} tokens sent at most, and "
         yield f"  {count(tokens_out)} answered; price: {price}" + (f", capped at {self.cap:g}" if self.cap else "")
 

@@ -21,7 +21,9 @@ def worse(rounds: Rounds, stop: RoundsStop) -> str | None:
     rate = _rate(rounds[-1], "vs_previous")
     if not stop.worse or rate is None or rate["high"] >= 0.5:
         return None
-    return f"its answers win against those before in {rate['mean']:.1%} (at most {rate['high']:.1%}) of held-out prompts"
+    return (
+        f"its answers win against those before in {rate['mean']:.1%} (at most {rate['high']:.1%}) of held-out prompts"
+    )
 
 
 def no_progress(rounds: Rounds, stop: RoundsStop) -> str | None:
@@ -47,7 +49,9 @@ def judge(rounds: Rounds, stop: RoundsStop) -> str | None:
     agreement = rounds[-1].get("judge", {}).get("agreement_with_first")
     if stop.judge_drift is None or agreement is None or agreement >= stop.judge_drift:
         return None
-    return f"the judge agrees with its first word on {agreement:.1%} of the same pairs, less than {stop.judge_drift:.0%}"
+    return (
+        f"the judge agrees with its first word on {agreement:.1%} of the same pairs, less than {stop.judge_drift:.0%}"
+    )
 
 
 REASONS: dict[str, Reason] = {one.__name__: one for one in (worse, no_progress, kl, judge)}

@@ -99,7 +99,8 @@ class Ledger:
 
 def no_earlier(entry: Entry, state: str) -> str:
     """Return the later one of two states: a station that is passed again puts no round back."""
-    return max(entry["state"], state, key=STATES.index)
+    known = str(entry["state"])
+    return max(known, state, key=STATES.index)
 
 
 def _identity(asked: Rounds) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from tiebreak.config import Config, ModelConfig, Rounds
 from tiebreak.engine.answers.answerer import Answerer, Chat
+from tiebreak.engine.answers.server import Server
 from tiebreak.engine.model import Model
 from tiebreak.engine.models import load_frozen
 from tiebreak.progress import Progress
@@ -56,7 +57,9 @@ class Lineup:
         yield load_frozen(self.model(number), self._progress.say)
 
     @contextlib.contextmanager
-    def answering(self, number: int, chats: Sequence[Chat], note: Callable[[Mapping[str, Any]], None]) -> Iterator[Answerer]:
+    def answering(
+        self, number: int, chats: Sequence[Chat], note: Callable[[Mapping[str, Any]], None]
+    ) -> Iterator[Answerer]:
         """Give who answers with the policy of a round; `note` is told how a server was found to serve it.
 
         Raises ModelError where a server does not serve it.
@@ -73,13 +76,19 @@ class Lineup:
                     note(self._checked(server, policy, number, chats))
                 yield server
 
-    def _checked(self, server: Any, policy: Model, number: int, chats: Sequence[Chat]) -> Mapping[str, Any]:
-        sampling, name = self._settings.sampling, self.name(number)
-        told = {"whose": name, "seed": sampling.seed, "max_new_tokens": sampling.max_new_tokens}
-        if not number:
-            return check_on_policy(server, policy, chats, **told).as_dict()
-        with self.frozen(0) as first:
-            return check_on_policy(server, policy, chats, **told, others={self.name(0): first.score}).as_dict()
+    def _checked(self, server: Server, policy: Model, number: int, chats: Sequence[Chat]) -> Mapping[str, Any]:
+        sampling = self._settings.sampling
+        with contextlib.ExitStack() as there:
+            others = {self.name(0): there.enter_context(self.frozen(0)).score} if number else None
+            return check_on_policy(
+                server,
+                policy,
+                chats,
+                whose=self.name(number),
+                seed=sampling.seed,
+                max_new_tokens=sampling.max_new_tokens,
+                others=others,
+            ).as_dict()
 
     def config(self, number: int) -> Config:
         """Return the configuration of a round's run: its own pairs and the mix, its start and its reference."""

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tiebreak import faults, files
+from tiebreak.campaigns.appraisal import Appraisal
 from tiebreak.campaigns.campaign import Planned, carry_out
 from tiebreak.campaigns.halting import why_end
-from tiebreak.campaigns.appraisal import Appraisal
 from tiebreak.campaigns.ledger import DONE, PAGE, WAITING, Entry, Ledger, best_of, no_earlier
 from tiebreak.campaigns.lineup import Lineup
-from tiebreak.config import Rounds, load_rounds
+from tiebreak.config import JudgeConfig, Rounds, load_rounds
 from tiebreak.engine.answers.answerer import Chat
 from tiebreak.engine.models import load_renderer
 from tiebreak.errors import RunError, Waiting
@@ -118,8 +118,10 @@ def rounds(asked: Rounds, progress: Progress | None = None, *, until: Until | No
 def _check(asked: Rounds, walk: Walk) -> None:
     """Refuse a judge that cannot be one before anything is sampled."""
     given = Given(answered=[(chat, ()) for chat in (*walk.prompts, *walk.heldout)], folder=asked.folder)
-    for settings in filter(None, (asked.settings.judge, asked.base.evaluation.judge)):
-        JUDGES[settings.kind].check(settings, given)
+    judges: list[JudgeConfig] = [asked.settings.judge]
+    judges += [asked.base.evaluation.judge] if asked.base.evaluation.judge else []
+    for one in judges:
+        JUDGES[one.kind].check(one, given)
 
 
 class _Enough(Exception):  # noqa: N818 - no error: what a round found ends the loop
@@ -220,9 +222,7 @@ class _Loop:
         self._ledger.fill(number, judge=told, cost=ruled.cost, state=no_earlier(entry, "judged"))
         return ruled.verdicts
 
-    def _paired(
-        self, number: int, answered: Sequence[Answered], verdicts: Sequence[Verdict], place: Path
-    ) -> None:
+    def _paired(self, number: int, answered: Sequence[Answered], verdicts: Sequence[Verdict], place: Path) -> None:
         settings, entry = self._settings, self._ledger.fill(number)
         coupled = couple(answered, verdicts, settings.pairing, settings.guards, name=place.name, seed=self._seed)
         faults.point("rounds:pairs")
@@ -300,7 +300,11 @@ class _Loop:
             return {}
         chats, num = self._walk.heldout, self._settings.sampling.n
         answered = read_answered(self._lineup.heldout / "samples.jsonl", chats, num)[:NUM_FIXED]
-        first = self._ruled(0, read_answered(self._lineup.heldout / "samples.jsonl", chats, num), self._lineup.heldout / "verdicts.jsonl")
+        first = self._ruled(
+            0,
+            read_answered(self._lineup.heldout / "samples.jsonl", chats, num),
+            self._lineup.heldout / "verdicts.jsonl",
+        )
         now = self._ruled(number, answered, place / "drift.jsonl")
         return {"agreement_with_first": agreement(first.verdicts[:NUM_FIXED], now.verdicts)}
 

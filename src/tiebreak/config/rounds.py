@@ -113,6 +113,10 @@ class RoundsConfig(Section):
 
     count: int = Field(3, ge=1, le=10_000, description="Rounds.")
     prompts: Place = Field(BUNDLED_PAIRS, description="Prompts: file, folder, glob, hub data set or 'bundled'.")
+    asked_as: str | None = Field(
+        None,
+        description="How the last message of a prompt is asked, {prompt} being its text; null: as it is.",
+    )
     per_round: int = Field(500, ge=1, le=10_000_000, description="Prompts of a round; none twice before all were used.")
     heldout: Place | None = Field(None, description="File of held-out prompts; null: data.heldout_share of prompts.")
     num_heldout: int = Field(
@@ -136,6 +140,13 @@ class RoundsConfig(Section):
         1, ge=0, le=64, description="Answers drawn to each held-out prompt, for the KL; 0: none."
     )
     stop: RoundsStop = RoundsStop()
+
+    @field_validator("asked_as")
+    @classmethod
+    def _holds_the_prompt(cls, value: str | None) -> str | None:
+        if value is not None and "{prompt}" not in value:
+            raise ValueError("has no {prompt}, where the text of a prompt is put")
+        return value
 
 
 _LEANER: Mapping[str, Any] = {

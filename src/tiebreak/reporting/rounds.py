@@ -37,7 +37,7 @@ _COLUMNS = {
     "kl": "KL, nats",
     "length": "tokens",
     "ended": "ended",
-    "pairs": "pairs",
+    "pairs": "gave pairs",
 }
 
 
@@ -79,9 +79,7 @@ def rows(found: Found) -> list[dict[str, str]]:
     """Return the first model and each round in words."""
     first = found.get("heldout") or {}
     told = [_row("first model", first, {}, "")] if first.get("counted") else []
-    return told + [
-        _row(str(one["round"]), one.get("measured") or {}, one, _pairs(one)) for one in found["rounds"]
-    ]
+    return told + [_row(str(one["round"]), one.get("measured") or {}, one, _pairs(one)) for one in found["rounds"]]
 
 
 def _row(name: str, measured: Found, entry: Found, pairs: str) -> dict[str, str]:
@@ -127,31 +125,38 @@ def _number(estimate: Found) -> str:
 
 def _pairs(entry: Found) -> str:
     pairs = entry.get("pairs")
-    return NOTHING if pairs is None else f"{pairs['num_pairs']} of {pairs['num_prompts']} prompts"
+    return NOTHING if pairs is None else f"{pairs['prompts']['paired']} of {numbered(pairs['num_prompts'], 'prompt')}"
 
 
 def _outcomes(found: Found) -> list[tuple[str, str]]:
     """Return what became of each round's prompts and answers, in words."""
     told = []
-    for one in found["rounds"]:
+    for name, one in _parts(found):
         if pairs := one.get("pairs"):
-            reasons = {**pairs["without_pair"], **{f"answers {key}": num for key, num in pairs["left_out"].items()}}
-            said = "; ".join(f"{name.replace('_', ' ')} {num}" for name, num in reasons.items() if num)
-            told.append((f"round {one['round']}", f"{_pairs(one)}" + (f"; {said}" if said else "")))
+            prompts = {key: num for key, num in pairs["prompts"].items() if key != "paired"}
+            answers = {f"answers: {key}": num for key, num in (pairs["disqualified"] | pairs["answers"]).items()}
+            del answers["answers: candidates"]
+            said = "; ".join(f"{key.replace('_', ' ')} {num}" for key, num in (prompts | answers).items() if num)
+            told.append(
+                (name, f"{numbered(pairs['num_pairs'], 'pair')} of {_pairs(one)}" + (f"; {said}" if said else ""))
+            )
     return told
+
+
+def _parts(found: Found) -> list[tuple[str, Found]]:
+    first = [("held-out prompts", found["heldout"])] if found.get("heldout") else []
+    return first + [(f"round {one['round']}", one) for one in found["rounds"]]
 
 
 def _costs(found: Found) -> list[tuple[str, str]]:
     told = []
-    for name, one in [("held-out prompts", found.get("heldout") or {})] + [
-        (f"round {one['round']}", one) for one in found["rounds"]
-    ]:
+    for name, one in _parts(found):
         parts = [f"{station} {duration(seconds)}" for station, seconds in (one.get("seconds") or {}).items()]
         samples = one.get("samples")
         if samples:
-            parts.append(f"{numbered(samples['count'], 'answer')} of {count(samples['tokens'])} tokens")
-        if one.get("cost"):
-            parts.append(f"cost {one['cost']:.4g}")
+            parts.append(f"{numbered(samples['num_answers'], 'answer')} of {count(samples['num_tokens'])} tokens")
+        if cost := (one.get("cost") or 0.0) + (one.get("measuring_cost") or 0.0):
+            parts.append(f"cost {cost:.4g}")
         told.append((name, "; ".join(parts)))
     return told
 
@@ -165,12 +170,13 @@ def plots(found: Found) -> list[Plot]:
     if not known:
         return []
     rates = [one["measured"]["vs_first"]["rate"] for one in known]
+    told = [*zip(known, rates, strict=True)]
     drawn = [
         plot(
             "Against the first model",
-            "How often each round's answers to held-out prompts are preferred, with its 95 % interval. Dashed: one half.",
+            "How often each round's answers to held-out prompts are preferred, with its 95 % interval. Dashed: a half.",
             functools.partial(_points, places=[one["round"] for one in known], estimates=rates, level=0.5, share=True),
-            says="".join(f" Round {one['round']} {percent(rate['mean'])}." for one, rate in zip(known, rates, strict=True)),
+            says="".join(f" Round {one['round']} {percent(rate['mean'])}." for one, rate in told),
         )
     ]
     first = (found.get("heldout") or {}).get("score")
@@ -226,8 +232,8 @@ def _points(
 
 def _bars(axes: Axes, made: Sequence[Found]) -> None:
     places = [one["round"] for one in made]
-    pairs = [one["pairs"]["num_prompts"] - sum(one["pairs"]["without_pair"].values()) for one in made]
-    without = [sum(one["pairs"]["without_pair"].values()) for one in made]
+    pairs = [one["pairs"]["prompts"]["paired"] for one in made]
+    without = [one["pairs"]["num_prompts"] - num for one, num in zip(made, pairs, strict=True)]
     axes.bar(places, pairs, color=TRAIN, width=0.6, label="gave a pair")
     axes.bar(places, without, bottom=pairs, color=REJECTED, width=0.6, label="gave none")
     axes.set_xticks(places)

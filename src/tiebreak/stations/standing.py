@@ -13,8 +13,8 @@ from typing import Any
 from tiebreak.config import SamplingConfig
 from tiebreak.engine.answers.answerer import Sampling
 from tiebreak.engine.model import Model
-from tiebreak.evaluation.draws import scored_ids
 from tiebreak.evaluation.diversity import distinct_n, words
+from tiebreak.evaluation.draws import scored_ids
 from tiebreak.evaluation.judges.judge import Judge, Preference, Question
 from tiebreak.evaluation.repetition import is_looping
 from tiebreak.evaluation.sampled import FIRST_WORDS, scored_tokens
@@ -44,9 +44,7 @@ class Against:
         return {"rate": self.rate and asdict(self.rate), "wins": [*self.wins], "ties": self.ties}
 
 
-def against(
-    judge: Judge, now: Sequence[Answered], then: Sequence[Answered], seed: int, progress: Progress
-) -> Against:
+def against(judge: Judge, now: Sequence[Answered], then: Sequence[Answered], seed: int, progress: Progress) -> Against:
     """Return how often the first answers of `now` are preferred over those of `then`, prompt by prompt."""
     questions = [
         Question(one.chat, one.answers[0].text, two.answers[0].text) for one, two in zip(now, then, strict=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tiebreak.config import DataConfig
@@ -83,6 +83,8 @@ def open_walk(
         apart = read_prompts(settings.heldout, data.max_dropped_share)
         _tell(apart, progress)
     told, aside, num_overlapping = _split(source, apart, data.heldout_share)
+    # Behind the split: a prompt is on the side that it is on in every other run, however it is asked.
+    told, aside = ([_asked_as(settings.asked_as, one) for one in side] for side in (told, aside))
     if num_overlapping:
         progress.say(f"{settings.prompts}: {num_overlapping} prompts are held out, and are not walked")
     with progress.stage("prompts", len(told) + len(aside)) as advance:
@@ -111,6 +113,15 @@ def open_walk(
         tuple(Chat(one.prompt, one.tools, one.columns, one.is_text) for one in side) for side in (walked, chosen)
     )
     return Walk(chats, measured_on, settings.per_round, settings.sampling.seed, counts)
+
+
+def _asked_as(form: str | None, one: Asked) -> Asked:
+    """Return a prompt whose last message is asked in another form."""
+    if form is None:
+        return one
+    *before, last = one.prompt
+    asked = replace(last, content=form.replace("{prompt}", last.content))
+    return replace(one, prompt=(*before, asked))
 
 
 class _Fit:

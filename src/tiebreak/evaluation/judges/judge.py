@@ -68,8 +68,8 @@ class Standing:
     num_flipped: int = 0
     """Comparisons where the order of the answers changed what was said."""
     wins: tuple[tuple[float | None, ...], ...] = ()
-    """Where answers were compared, for each its probability to win against each of them; None where nobody said, against
-    itself, and against its own text."""
+    """Where answers were compared, for each its probability to win against each of them; None where nobody said, and
+    against its own text."""
 
 
 Done = Callable[[Sequence[tuple[int, Preference]]], None]
@@ -300,5 +300,5 @@ def _stood(answers: Sequence[Answer], texts: Sequence[str], said: Mapping[tuple[
     flipped = sum(preference.flipped for preference in said.values())
     told = {(texts[one], texts[two]): preference.first for (one, two), preference in said.items()}
     told |= {(two, one): None if first is None else 1 - first for (one, two), first in told.items()}
-    wins = tuple(tuple(told.get((one.text, two.text)) for two in answers) for one in answers)
-    return Standing(all_rates, tuple(reasons), all_rates, len(said), flipped, wins)
+    against = tuple(tuple(told.get((one.text, two.text)) for two in answers) for one in answers)
+    return Standing(all_rates, tuple(reasons), all_rates, len(said), flipped, against)
