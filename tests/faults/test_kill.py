@@ -24,7 +24,7 @@ LORA = [
     *("policy", "evaluate:2", "evaluate:9", "generate:7", "report"),
 ]
 FULL = ["reference", "reference:3", "store:flush", "save:rename:2", "policy"]
-TRAINING_POINTS = {point for point in POINTS if point != "export" and not point.startswith("registry:")}
+TRAINING_POINTS = {point for point in POINTS if point != "export" and not point.startswith(("registry:", "sample:"))}
 
 
 def _named(places: list[str]) -> set[str]:
