@@ -45,6 +45,7 @@ POINTS = (
     "sample:file",  # before all answers of a round are written
     "report",  # before the report is written
     "export",  # before an artefact is written
+    "rounds:pairs",  # before the pairs of a round are written
     "rounds:verdicts",  # before what a judge said of some answers is kept
     "registry:version",  # before a promoted version becomes visible
     "registry:history",  # before the line about it is written

@@ -136,7 +136,7 @@ POINTS = ["sample:batch:1", "sample:batch:3", "sample:file:2", "rounds:verdicts:
 def test_a_loop_that_died_ends_as_one_that_did_not(tiny_model, place, looped, point):
     out = f"died-{point.replace(':', '-')}"
     path = _written(tiny_model, place, out)
-    faults.arm(f"error@{point}")
+    faults.arm(f"oom@{point}")
     try:
         with pytest.raises(BaseException, match="planned"):
             rounds(load_rounds(path))
