@@ -247,7 +247,7 @@ class _Loop:
             train=str(run.path.relative_to(self._asked.folder)),
             start={"is": settings.start, "digest": manifest["model"]},
             reference={"is": settings.reference, "digest": manifest["reference"]},
-            mix=run.data["files"],
+            mix=[{key: one[key] for key in ("path", "sha256", "num_records")} for one in run.data["files"]],
             num_steps=manifest["num_steps"],
         )
 

@@ -90,7 +90,7 @@ def _row(name: str, measured: Found, entry: Found, pairs: str) -> dict[str, str]
         "first": _rate(measured, "vs_first") or state or NOTHING,
         "previous": _rate(measured, "vs_previous") or NOTHING,
         "score": _number(score["mean"]) if score else NOTHING,
-        "kl": _number(measured["kl_first"]) if measured.get("kl_first") else NOTHING,
+        "kl": _nats(measured["kl_first"]) if measured.get("kl_first") else NOTHING,
         "length": f"{counted['num_tokens']:.1f}" if counted else NOTHING,
         "ended": percent(counted["finished"]) if counted else NOTHING,
         "pairs": pairs,
@@ -121,6 +121,11 @@ def _rate(measured: Found, against: str) -> str | None:
 
 def _number(estimate: Found) -> str:
     return "{:.3g} ({:.3g} … {:.3g})".format(*(estimate[key] for key in ("mean", "low", "high")))
+
+
+def _nats(estimate: Found) -> str:
+    """Return a KL: k1 is noisy, and may fall below what a KL can be."""
+    return "{:.2f} ({:.2f} … {:.2f})".format(*(max(0.0, estimate[key]) for key in ("mean", "low", "high")))
 
 
 def _pairs(entry: Found) -> str:
