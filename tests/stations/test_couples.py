@@ -82,6 +82,13 @@ def test_rates_are_against_the_samples_of_the_policy_those_that_a_guard_held_bac
     assert (pair.preference.chosen_win_rate, pair.preference.rejected_win_rate) == (1.5 / 3, 0.0)
 
 
+def test_scores_closer_than_min_margin_are_a_tie_in_win_rates():
+    answered = asked("one", "two", "three")
+    (pair,) = coupled(answered, said(answered, 1.0, 1.2, 4.0), PairingConfig(rule="sppo", min_margin=0.5)).pairs
+    assert (pair.chosen.content, pair.rejected.content) == ("three", "one")
+    assert (pair.preference.chosen_win_rate, pair.preference.rejected_win_rate) == (1.0, 0.25)
+
+
 def test_a_soft_label_is_stated_where_it_is_for_chosen_and_the_others_are_counted():
     answered = asked("one", "two", "three")
     wins = ((None, 0.4, 1.0), (None, None, 0.5), (None, None, None))
@@ -107,6 +114,9 @@ def test_equal_texts_are_one_candidate_with_the_mean_of_their_scores():
     assert sides(found) == [("one", "two")]
     assert found.pairs[0].preference.chosen_score == 3.0
     assert found.account.answers == {"candidates": 3, "unjudged": 0, "repeat": 2}
+    # A candidate stands where its text is first: of several best it is the one that is taken.
+    answered = asked("one", "two", "one", "three")
+    assert sides(coupled(answered, said(answered, 2.0, 2.0, 2.0, 1.0))) == [("one", "three")]
     # Three times 0.1 is still 0.1: no pair of what is equal.
     answered = asked("one", "one", "one", "two")
     assert outcome(coupled(answered, said(answered, 0.1, 0.1, 0.1, 0.1))) == "all_equal"
