@@ -134,7 +134,10 @@ def test_samples_are_nothing_that_people_judged(samples):
     ("words", "told"),
     [
         ([], "no judge is named; give --judge KIND:NAME"),
-        (["--judge", "sever:m"], "kind is one of rule, reward_model, model, server, data, self and people. Did you mean 'server'?"),
+        (
+            ["--judge", "sever:m"],
+            "kind is one of rule, reward_model, model, server, data, self and people. Did you mean 'server'?",
+        ),
         (["--judge", "server"], "'evaluation.judge.model' is missing"),
         (["--judge", "rule:repetition", "--set", "training.epochs=2"], "only settings of judge are read here"),
         (["--judge", "server:m", "--set", "judge.max_cots=1"], "Did you mean 'evaluation.judge.max_cost'?"),
