@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -233,6 +233,33 @@ def holm(p_values: Sequence[float]) -> list[float]:
         max(min(1.0, q * sum(r >= q for r in p_values)) for q in p_values if q <= p)
         for p in p_values
     ]  # fmt: skip
+
+
+def rejection_sampled(rewards: Sequence[float], beta: float, num: int, uniforms: Iterator[float]) -> list[int]:
+    """Liu et al. 2024, Algorithm 1, by place, and with an end: the maximum is over who is left as a pass begins."""
+    found: list[int] = []
+    while len(found) < num and len(found) < len(rewards):
+        left = [place for place in range(len(rewards)) if place not in found]
+        best = max(rewards[place] for place in left)
+        for place in left:
+            if len(found) == num:
+                break
+            if not next(uniforms) >= math.exp((rewards[place] - best) / beta):
+                found.append(place)
+    return found
+
+
+def win_rates(chances: Sequence[Sequence[float | None]]) -> list[float | None]:
+    """Wu et al. 2024, of samples: the mean of P(y_i ≻ y_j) over each j ≠ i that it was compared with."""
+    rates: list[float | None] = []
+    for i in range(len(chances)):
+        total, num = 0.0, 0
+        for j in range(len(chances)):
+            chance = chances[i][j]
+            if i != j and chance is not None and not math.isnan(chance):
+                total, num = total + chance, num + 1
+        rates.append(total / num if num else None)
+    return rates
 
 
 def clustered_standard_error(values: Sequence[float], clusters: Sequence[str]) -> float:

@@ -45,6 +45,7 @@ __all__ = [
     "read_pairs",
     "report",
     "rollback",
+    "rounds",
     "sweep",
     "train",
     "watch",

@@ -25,8 +25,9 @@ from tiebreak.reporting.notebook import run_card
 from tiebreak.runs import Run, open_run
 
 if TYPE_CHECKING:
+    from tiebreak.campaigns.rounds import Looped
     from tiebreak.campaigns.sweep import Swept
-    from tiebreak.config import Sweep
+    from tiebreak.config import Rounds, Sweep
     from tiebreak.doctor.report import AuditReport
     from tiebreak.engine.planner import Plan
     from tiebreak.evaluation.gate import Decision
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Config", "DataConfig", "PairFile", "Run", "TiebreakError", "chat", "check", "clean", "compare",
     "convert", "evaluate", "export", "gate", "history", "init", "judge", "load_config", "losses", "objective",
-    "open_run", "plan", "promote", "read_pairs", "report", "rollback", "sweep", "train", "watch", "why",
+    "open_run", "plan", "promote", "read_pairs", "report", "rollback", "rounds", "sweep", "train", "watch", "why",
 ]  # fmt: skip
 
 __version__ = metadata.version("tiebreak")
@@ -92,6 +93,20 @@ def sweep(
     return sweep(sweep_of(config or QUICKSTART, overrides, grid), _progress(quiet))
 
 
+def rounds(
+    config: Rounds | str | Path, overrides: Sequence[str] | Mapping[str, Any] = (), *,
+    until: Literal["sampled", "judged", "paired"] | None = None, quiet: bool = False,
+) -> Looped:  # fmt: skip
+    """Let the model answer, a judge decide and the pairs train it, round after round; return which round is best.
+
+    `config` is a YAML file with a key `rounds`. A loop that was cut off goes on where it was; `until` ends it after a
+    station of the round that is under way.
+    """
+    from tiebreak.campaigns.rounds import rounds, rounds_of
+
+    return rounds(rounds_of(config, overrides), _progress(quiet), until=until)
+
+
 def plan(
     config: Config | str | Path | None = None, overrides: Sequence[str] | Mapping[str, Any] = (), *, quiet: bool = False
 ) -> Plan:
@@ -125,12 +140,9 @@ def evaluate(
 
 
 def gate(
-    run: Run | str | Path,
-    overrides: Sequence[str] | Mapping[str, Any] = (),
-    *,
-    record: bool = False,
-    accept: Collection[str] = (),
-) -> Decision:
+    run: Run | str | Path, overrides: Sequence[str] | Mapping[str, Any] = (), *,
+    record: bool = False, accept: Collection[str] = (),
+) -> Decision:  # fmt: skip
     """Hold what a run measured against the rules of its configuration, with `overrides` of `gate.…` on top.
 
     With `record` the decision becomes the run's own; otherwise nothing is written. Rules that were changed in the run's
@@ -196,14 +208,9 @@ def export(
 
 
 def promote(
-    run: Run | str | Path,
-    to: str | Path = REGISTRY,
-    *,
-    name: str | None = None,
-    overrides: Mapping[str, str] | None = None,
-    form: Literal["merged", "adapter"] | None = None,
-    quiet: bool = False,
-) -> Promotion:
+    run: Run | str | Path, to: str | Path = REGISTRY, *, name: str | None = None,
+    overrides: Mapping[str, str] | None = None, form: Literal["merged", "adapter"] | None = None, quiet: bool = False,
+) -> Promotion:  # fmt: skip
     """Export a run that passes into the registry folder `to`, and make it current.
 
     `overrides` are rules of its gate that may fail, each with the reason, which the run and the registry then show.
@@ -254,13 +261,9 @@ def check(
 
 
 def clean(
-    data: DataConfig | str | Path | Sequence[str | Path],
-    out: str | Path,
-    *,
-    actions: Mapping[str, str] | None = None,
-    to: str = "tiebreak",
-    quiet: bool = False,
-) -> Cleaned:
+    data: DataConfig | str | Path | Sequence[str | Path], out: str | Path, *,
+    actions: Mapping[str, str] | None = None, to: str = "tiebreak", quiet: bool = False,
+) -> Cleaned:  # fmt: skip
     """Write the sound pairs to a new folder, the others beside them with their reasons, and a report of both."""
     from tiebreak.verbs import clean as verb
 
@@ -292,11 +295,7 @@ def init(
         return text
     if data is None:
         raise TypeError("init needs data, or the origin of a configuration")
-    settings = _data(data)
-    found = check(verb.of_any_length(settings), model=model, quiet=quiet).as_dict()
-    if (better := verb.as_judged(found, settings)) != settings:
-        again = check(verb.of_any_length(better), model=model, quiet=quiet).as_dict()
-        settings, found = (better, again) if again["num_completions"] else (settings, found)
+    settings, found = verb.best_read(_data(data), lambda read: check(read, model=model, quiet=quiet).as_dict())
     return verb.init(found, settings, _model(model), out)
 
 

@@ -41,8 +41,11 @@ POINTS = (
     "evaluate",  # before a micro-batch of held-out pairs is scored
     "look",  # before held-out prompts are answered while training goes on
     "generate",  # before a batch of answers
+    "sample:batch",  # before a batch of a round's prompts is answered
+    "sample:file",  # before all answers of a round are written
     "report",  # before the report is written
     "export",  # before an artefact is written
+    "rounds:pairs",  # before the pairs of a round are written
     "rounds:verdicts",  # before what a judge said of some answers is kept
     "registry:version",  # before a promoted version becomes visible
     "registry:history",  # before the line about it is written

@@ -16,6 +16,7 @@ from tiebreak.config import Config, in_quotes, load_config, names_a_moved_model,
 from tiebreak.errors import RunError, TiebreakError, one_line, require_name
 from tiebreak.files import as_json, read_json_object, read_jsonl, refuse_links, whole_folder, write_bytes
 from tiebreak.holder import require_folder
+from tiebreak.loops import best_run
 from tiebreak.seals import DIGEST, Seal, Seals, files_in, seal_of, seal_of_file, sealed_json, top
 
 SCHEMA = 2
@@ -292,8 +293,8 @@ class Run:
 
 
 def open_run(path: str | Path) -> Run:
-    """Return a run that has a trained policy and holds no link, or raise RunError."""
-    run = Run(path)
+    """Return a run that has a trained policy and holds no link, or raise RunError; of rounds, the best one's."""
+    run = Run(best_run(Run(path).path))
     require_folder(run.path)
     refuse_links(run.path)
     status = run.manifest.get("status")

@@ -235,7 +235,8 @@ def test_a_configuration_for_a_held_out_file_is_one_to_start_from(cli, here):
         (
             "--pairing",
             "some",
-            "data.pairing: found 'some'; input should be 'best_worst', 'best_random', 'all', 'none' or 'good'",
+            "data.pairing: found 'some'; "
+            "input should be 'best_worst', 'best_second', 'best_random', 'all', 'none' or 'good'",
         ),
     ],
 )

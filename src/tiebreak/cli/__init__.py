@@ -3,7 +3,7 @@
 app           the application, and the commands about runs     data        the commands about preference data
 gate          the command that decides                         judge       the command that asks a judge
 registry      the commands about promoted models               losses      the command about objectives
-sweep         the command that tries settings
+sweep         the command that tries settings           rounds      the command of rounds of a policy's own answers
 conversation  the command chat, line by line                   completion  what Tab offers
 compare       the command that sets runs side by side         watch       the command that follows a run
 why           the command that names causes

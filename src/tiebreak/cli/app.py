@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 
 import tiebreak
 from tiebreak import faults
-from tiebreak.cli import compare, data, gate, judge, losses, registry, sweep, watch, why
+from tiebreak.cli import compare, data, gate, judge, losses, registry, rounds, sweep, watch, why
 from tiebreak.cli.completion import run_folders, settings
 from tiebreak.cli.conversation import Session
 from tiebreak.cli.data import Json, Quiet, RunPath, examples
@@ -113,6 +113,7 @@ gate.register(app)
 judge.register(app)
 losses.register(app)
 registry.register(app)
+rounds.register(app)
 sweep.register(app)
 watch.register(app)
 why.register(app)

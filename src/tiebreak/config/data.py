@@ -74,7 +74,7 @@ class DataConfig(Section):
     columns: Columns | None = Field(
         None, description="Which column is what, where no form fits: {prompt: question, chosen: better, …}."
     )
-    pairing: Literal["best_worst", "best_random", "all", "none", "good"] = Field(
+    pairing: Literal["best_worst", "best_second", "best_random", "all", "none", "good"] = Field(
         "best_worst",
         description="How several judged completions of a prompt become pairs; none: each is learned from on its own, "
         "as good or bad (kto asks for it); good: the good ones alone, and demonstrations (sft_unpaired).",

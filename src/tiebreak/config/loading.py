@@ -44,12 +44,10 @@ def load_config(path: Path | str | None = None, overrides: Sequence[str] | Mappi
     after the file. Raises ConfigError, naming the key.
     """
     tree = {} if path is None else read_yaml(path)
-    if "stages" in tree:
-        raise ConfigError(f"{path}: has stages, which only train takes; 'tiebreak train {path}'")
-    if "sweep" in tree:
-        raise ConfigError(f"{path}: has a sweep, which only sweep takes; 'tiebreak sweep {path}'")
-    if "rounds" in tree:
-        raise ConfigError(f"{path}: has rounds, which only rounds takes; 'tiebreak rounds {path}'")
+    for key, command in (("stages", "train"), ("sweep", "sweep"), ("rounds", "rounds")):
+        if key in tree:
+            told = f"{'a ' * (key == 'sweep')}{key}, which only {command} takes"
+            raise ConfigError(f"{path}: has {told}; 'tiebreak {command} {path}'")
     for key, value in parsed(overrides):
         assign(tree, key, value)
     if path is not None and not tree and str(path) != os.devnull:

@@ -55,6 +55,7 @@ class ServedConfig(Section):
     num_at_once: int = Field(8, ge=1, le=256, description="Requests under way at the same time.")
     num_retries: int = Field(5, ge=0, le=100, description="How often a request is tried again.")
     timeout_seconds: float = Field(600.0, gt=0, le=86_400, description="How long one request may take.")
+    start_seconds: float = Field(600.0, gt=0, le=86_400, description="How long a command may take until it answers.")
 
     @field_validator("base_url")
     @classmethod
@@ -112,6 +113,10 @@ class RoundsConfig(Section):
 
     count: int = Field(3, ge=1, le=10_000, description="Rounds.")
     prompts: Place = Field(BUNDLED_PAIRS, description="Prompts: file, folder, glob, hub data set or 'bundled'.")
+    asked_as: str | None = Field(
+        None,
+        description="How the last message of a prompt is asked, {prompt} being its text; null: as it is.",
+    )
     per_round: int = Field(500, ge=1, le=10_000_000, description="Prompts of a round; none twice before all were used.")
     heldout: Place | None = Field(None, description="File of held-out prompts; null: data.heldout_share of prompts.")
     num_heldout: int = Field(
@@ -135,6 +140,13 @@ class RoundsConfig(Section):
         1, ge=0, le=64, description="Answers drawn to each held-out prompt, for the KL; 0: none."
     )
     stop: RoundsStop = RoundsStop()
+
+    @field_validator("asked_as")
+    @classmethod
+    def _holds_the_prompt(cls, value: str | None) -> str | None:
+        if value is not None and "{prompt}" not in value:
+            raise ValueError("has no {prompt}, where the text of a prompt is put")
+        return value
 
 
 _LEANER: Mapping[str, Any] = {

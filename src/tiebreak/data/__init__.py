@@ -15,5 +15,6 @@ workers       a function over many items in processes        preparation    the 
 split         which prompts are held out                   literals     what Python prints, to JSON
 unfolding     which columns of text hold lists or objects  hub            whether the Hub answers
 prompts       which are trained on and which are held out, without a tokenizer
+asking        all prompts of a source in memory, whatever its rows are made for
 panics        how a library in Rust gives up, kept off the screen
 """

@@ -28,6 +28,9 @@ from tiebreak.records import FACTS, Judgement, Message, Pair, Thumb, Tokenized, 
 NOT_RENDERED = "not_rendered"
 """Of a part that the template leaves out; `data.allow` may name it."""
 
+_SHORTEST = 2
+"""Tokens of the shortest completion: one, and its EOS."""
+
 _Chat = list[dict[str, Any]]
 _Tools = list[dict[str, Any]] | None
 
@@ -110,6 +113,12 @@ class Renderer:
     def prompt(self, prompt: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> tuple[int, ...]:
         """Return the ids that generation starts from, the assistant's header included."""
         return tuple(self._encode(self._template.written(*self._disarmed(prompt, tools), generation=True)))
+
+    def asked(self, prompt: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> tuple[int, ...]:
+        """Return what `prompt` does; raises RenderError where no pair of this prompt could be rendered or would fit."""
+        opened = self._opened(prompt, tools)
+        self._template.went_well()
+        return tuple(self._fitted(self._encode(opened.text), room=self._max_length - _SHORTEST))
 
     def conversation(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> tuple[int, ...]:
         """Return the ids of a chat as it stands, with no answer begun behind it."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tiebreak.fingerprint import fingerprint, unit_interval
-from tiebreak.records import Judgement
+from tiebreak.records import Asked, Judgement
 
 
-def is_heldout(pair: Judgement, share: float) -> bool:
-    """Say whether a pair falls into the held-out share (0..1): by its group where one is stated, else by its prompt."""
+def is_heldout(pair: Judgement | Asked, share: float) -> bool:
+    """Say whether a pair or a prompt falls into the held-out share (0..1): by its group where one is stated."""
     return unit_interval(pair.split_key) < share
 
 

@@ -126,7 +126,7 @@ def _form_of(sample: Sequence[tuple[Source, Row]], pairing: Pairing) -> Format |
 # ----------------------------------------------------------------------------------------------- what is told of a file
 
 
-class _Noted(dict[str, Any]):
+class Noted(dict[str, Any]):
     """A row that notes which of its columns are read; who goes through all of them reads all."""
 
     def __init__(self, row: Row) -> None:
@@ -160,7 +160,7 @@ def _look(sample: Sequence[tuple[Source, Row]], form: Format, pairing: Pairing) 
     first: FirstRecord | None = None
     for source, row in sample:
         held |= dict.fromkeys(name for name, value in row.items() if value not in (None, "", [], {}))
-        noted = _Noted(row)
+        noted = Noted(row)
         try:
             reading = read_row(row, form, source, pairing, noted)
         except RowError:

@@ -92,21 +92,21 @@ def said_by(model: Model, judged: Sequence[Judgement], sampling: Sampling, cut: 
     answers = model.answer(chats, sampling)
     prompts = [model.prompt_ids(chat, sampling) for chat in chats]
     scored = [scored_ids(model.eos_ids, answer) for answer in answers]
-    logps, entropies = _scored(model, prompts, scored, cut)
+    logps, entropies = scored_tokens(model, prompts, scored, cut)
     return Said(prompts, answers, scored, logps, entropies)
 
 
 def heard_by(model: Model, said: Said, cut: Cut) -> list[Floats]:
     """Return what another model says of each token of answers."""
-    return _scored(model, said.prompts, said.scored, cut)[0]
+    return scored_tokens(model, said.prompts, said.scored, cut)[0]
 
 
 def passed_over(model: Model, judged: Judgement, sampling: Sampling, cut: Cut) -> None:
     """Take one pass over a prompt and the first token of what could follow."""
-    _scored(model, [model.prompt_ids(Chat(judged.prompt, judged.tools), sampling)], [(model.pad_id,)], cut)
+    scored_tokens(model, [model.prompt_ids(Chat(judged.prompt, judged.tools), sampling)], [(model.pad_id,)], cut)
 
 
-def _scored(
+def scored_tokens(
     model: Model, prompts: Sequence[tuple[int, ...]], scored: Sequence[tuple[int, ...]], cut: Cut
 ) -> tuple[list[Floats], list[Floats]]:
     """Return [answer][token] log-probabilities and entropies, nats."""

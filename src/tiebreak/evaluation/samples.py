@@ -18,9 +18,9 @@ from tiebreak.engine.model import Model
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.evaluation.repetition import is_looping, looping
 from tiebreak.progress import Progress
-from tiebreak.records import Judgement, Pair, Thumb
+from tiebreak.records import Asked, Judgement, Pair, Thumb
 
-J = TypeVar("J", Pair, Thumb, Judgement)
+J = TypeVar("J", Pair, Thumb, Judgement, Asked)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ NOWHERE = AnswerFiles()
 
 
 def choose_prompts(pairs: Sequence[J], num: int) -> list[J]:
-    """Return one pair for each of up to `num` different prompts, in an order set by the prompts' own hashes."""
+    """Return one pair, or what else has a prompt, for each of up to `num` prompts, in the order of their hashes."""
     by_prompt = {pair.prompt_id: pair for pair in reversed(pairs)}
     return [by_prompt[prompt_id] for prompt_id in sorted(by_prompt)[:num]]
 

@@ -10,4 +10,5 @@ paired        before and after, for verdicts          power      how many items 
 length_control   a win rate at equal length           diffusion  preferences between images
 kl            how far a policy is from its reference, by its own samples
 frontier      win rates at the same KL, and the Pareto front
+pairing       which of one prompt's candidates become pairs
 """

@@ -1,12 +1,14 @@
 """The nouns that stations hand to each other.
 
 judged      messages, pairs, thumbs, dropped records, as text      tokenized     examples as token ids
+asked       prompts that are to be answered
 
 Frozen values; constructors refuse what must not exist. No I/O, no tokenizer, no torch.
 """
 
 from __future__ import annotations
 
+from tiebreak.records.asked import Asked
 from tiebreak.records.judged import (
     FACTS,
     NOTHING_STATED,
@@ -41,6 +43,7 @@ __all__ = [
     "NOTHING_STATED",
     "ROLES",
     "UNDECIDED",
+    "Asked",
     "Dropped",
     "Example",
     "Ids",

@@ -154,8 +154,8 @@ class Pair:
 
     @property
     def split_key(self) -> str:
-        """What decides on which side of a split the pair falls: its group where one is stated, else its prompt."""
-        return _split_key(self)
+        """What decides on which side of a split the pair falls."""
+        return split_key_of(self.prompt_id, self.origin.group)
 
     @property
     def verdicts(self) -> dict[str, Message]:
@@ -220,7 +220,7 @@ class Thumb:
     @property
     def split_key(self) -> str:
         """What decides on which side of a split it falls, as of a pair."""
-        return self.opening_id or _split_key(self)
+        return self.opening_id or split_key_of(self.prompt_id, self.origin.group)
 
     @property
     def verdicts(self) -> dict[str, Message]:
@@ -260,9 +260,9 @@ class Rated:
         return prompt_id_of(self.prompt, self.tools)
 
 
-def _split_key(judged: Judgement) -> str:
-    group = judged.origin.group
-    return judged.prompt_id if group is None else fingerprint(["group", group])
+def split_key_of(prompt_id: str, group: str | None) -> str:
+    """Return what decides on which side of a split a prompt falls: its group where one is stated, else its hash."""
+    return prompt_id if group is None else fingerprint(["group", group])
 
 
 def prompt_id_of(prompt: tuple[Message, ...], tools: tuple[Mapping[str, Any], ...] = ()) -> str:

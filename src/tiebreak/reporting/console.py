@@ -38,7 +38,12 @@ _UNPRINTABLE = re.compile(
     "\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
 VERDICT_STYLES = {"pass": "bold green", "fail": "bold red", "inconclusive": "bold yellow"}
-_SHOWN_NUMBERS = {"loss": "loss {:.3f}", "rewards/accuracies": "acc {:.0%}", "rewards/margins": "margin {:+.2f}"}
+_SHOWN_NUMBERS = {
+    "loss": "loss {:.3f}",
+    "rewards/accuracies": "acc {:.0%}",
+    "rewards/margins": "margin {:+.2f}",
+    "tokens": "{:,.0f} tokens",
+}
 
 
 def take_any_text() -> None:

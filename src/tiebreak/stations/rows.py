@@ -62,6 +62,9 @@ class Verdict:
     """Comparisons that were asked; 0 where answers were rated, each on its own."""
     num_flipped: int = 0
     """Comparisons where the order of the answers changed what the judge said."""
+    wins: tuple[tuple[float | None, ...], ...] = ()
+    """Where answers were compared, for each its probability to win against each of them; None where nobody said, and
+    against itself. One order of two is enough: the other is the rest of it."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row of verdicts.jsonl."""
@@ -77,6 +80,7 @@ class Verdict:
             _numbers(row["rates"]),
             int(row["num_compared"]),
             int(row["num_flipped"]),
+            tuple(_numbers(one) for one in row.get("wins", ())),
         )
 
 

@@ -169,7 +169,7 @@ def _judged(
 def _verdict(row: Answered, said: Standing) -> Verdict:
     """Return a standing as it is written down: reasons in one line, and short."""
     reasons = tuple(one_line(reason, 300) for reason in said.reasons)
-    return Verdict(row.prompt_id, said.scores, reasons, said.rates, said.num_compared, said.num_flipped)
+    return Verdict(row.prompt_id, said.scores, reasons, said.rates, said.num_compared, said.num_flipped, said.wins)
 
 
 def _read(file: Path, answered: Sequence[Answered]) -> list[Verdict]:

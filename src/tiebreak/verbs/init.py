@@ -6,7 +6,7 @@ Owns the choice of starting values and the reasons that stand beside them. It re
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,15 @@ def init(report: Mapping[str, Any], data: DataConfig, model: ModelConfig | None,
     build_config(parse_yaml(text, "init"), where="init")
     write(text, out)
     return text
+
+
+def best_read(data: DataConfig, examine: Callable[[DataConfig], dict[str, Any]]) -> tuple[DataConfig, dict[str, Any]]:
+    """Return how data are best read, and what `examine` finds in them so, whatever their length."""
+    found = examine(of_any_length(data))
+    if (better := as_judged(found, data)) != data:
+        again = examine(of_any_length(better))
+        return (better, again) if again["num_completions"] else (data, found)
+    return data, found
 
 
 def as_judged(report: Mapping[str, Any], data: DataConfig) -> DataConfig:

@@ -27,7 +27,7 @@ LEAVES = st.one_of(
 VALUES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=3)
 )
-PAIRINGS = st.builds(Pairing, st.sampled_from(["best_worst", "best_random", "all"]), st.floats(0, 3))
+PAIRINGS = st.builds(Pairing, st.sampled_from(["best_worst", "best_second", "best_random", "all"]), st.floats(0, 3))
 
 
 @st.composite

@@ -62,7 +62,9 @@ def test_k_different_scores_give_k_times_k_minus_1_over_2_pairs_that_weigh_one(s
     assert len({pair.preference.weight for pair in pairs}) == 1
 
 
-@given(SCORES.filter(lambda scores: len(set(scores)) > 1), st.sampled_from(["best_worst", "best_random"]))
+@given(
+    SCORES.filter(lambda scores: len(set(scores)) > 1), st.sampled_from(["best_worst", "best_second", "best_random"])
+)
 def test_a_single_pair_is_one_of_all_pairs_and_has_the_best_completion(scores, choose):
     everything = pairs_of(judged(scores, is_scored=True), ALL)
     reading = pairs_of(judged(scores, is_scored=True), Pairing(choose))
@@ -74,9 +76,12 @@ def test_a_single_pair_is_one_of_all_pairs_and_has_the_best_completion(scores, c
     assert pair.preference.weight == 1
     if choose == "best_worst":
         assert pair.rejected.content == f"completion {scores.index(min(scores))}"
+    if choose == "best_second":
+        second = max(score for score in scores if score < max(scores))
+        assert pair.rejected.content == f"completion {scores.index(second)}"
 
 
-@given(BALLOTS, st.sampled_from(["best_worst", "best_random", "all"]))
+@given(BALLOTS, st.sampled_from(["best_worst", "best_second", "best_random", "all"]))
 def test_no_pair_is_against_the_majority_of_its_ballots(ballots, choose):
     try:
         reading = pairs_of(judged(*ballots, is_voted=True), Pairing(choose))

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tiebreak.data.asking import read_prompts
 from tiebreak.data.whole import read_pairs
 
 
@@ -123,6 +124,15 @@ def test_the_better_completion_of_a_public_set_is_chosen(saved, rows, form):
     assert found.format == form
     assert (pair.chosen.content, pair.rejected.content) == (GOOD, BAD)
     assert pair.prompt[-1].content in ("Why?", "POST: Why?\n\nTL;DR:")
+
+
+@pytest.mark.parametrize("rows", [rows for rows, _ in SETS.values()], ids=SETS)
+def test_a_public_set_asks_what_its_pairs_answer(saved, rows):
+    path = saved(rows)
+    found = read_prompts(str(path))
+    assert {one.prompt_id for one in found.asked} == {pair.prompt_id for pair in read_pairs(path).pairs}
+    assert found.num_answered >= 1
+    assert found.dropped == ()
 
 
 def test_the_steps_before_the_step_that_differs_are_part_of_both_completions(saved):

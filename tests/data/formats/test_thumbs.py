@@ -93,7 +93,7 @@ LOG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("choose", ["best_worst", "best_random"])
+@pytest.mark.parametrize("choose", ["best_worst", "best_second", "best_random"])
 def test_thumbs_of_a_prompt_are_paired_one_to_one_in_the_order_of_the_file(choose):
     pairs, dropped, num_ties = paired_thumbs(LOG, Pairing(choose))
     assert texts(pairs) == [("a", "b"), ("c", "e")]
@@ -141,7 +141,7 @@ THUMBS = st.lists(
 )
 
 
-@given(THUMBS, st.sampled_from(["best_worst", "best_random", "all"]))
+@given(THUMBS, st.sampled_from(["best_worst", "best_second", "best_random", "all"]))
 def test_each_record_is_in_a_pair_or_dropped_and_no_pair_contradicts_a_thumb(told, choose):
     log = [thumb(*item, line) for line, item in enumerate(told, 1)]
     pairs, dropped, num_ties = paired_thumbs(log, Pairing(choose))

@@ -17,7 +17,7 @@ raises `RowError` with a short reason code that reports count.
     trees        answers at turns of one dialogue  columns      a mapping of the user's
     guesses      telling names of columns          writing      pairs to rows of a form
     alone        completions on their own to rows
-    demonstrations   answers to be imitated
+    demonstrations   answers to be imitated    unanswered   prompts alone
 """
 
 from __future__ import annotations

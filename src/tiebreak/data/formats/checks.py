@@ -14,7 +14,7 @@ from tiebreak.data.formats.cells import kind_of
 from tiebreak.data.formats.form import Row, RowError
 from tiebreak.data.formats.media import media_in
 from tiebreak.data.formats.messages import SYSTEM_ROLES, is_written
-from tiebreak.records import Judgement, Message, Origin, Pair
+from tiebreak.records import Asked, Judgement, Message, Origin, Pair
 
 
 def check_media(row: Row) -> None:
@@ -51,6 +51,13 @@ def check_completion(prompt: Sequence[Message], completion: Message, tools: Sequ
     _check_prompt(prompt)
     _check_unfolded([*prompt, completion])
     _check_text([*prompt, completion], tools, _stated(origin))
+
+
+def check_asked(asked: Asked) -> None:
+    """Refuse what no chat can be, in a prompt that is to be answered, and columns that cannot be written again."""
+    _check_prompt(asked.prompt)
+    _check_unfolded(asked.prompt)
+    _check_text(asked.prompt, [*asked.tools, asked.columns], _stated(asked.origin))
 
 
 def _check_unfolded(messages: Sequence[Message]) -> None:

@@ -41,13 +41,14 @@ def as_options(mapping: Mapping[str, str]) -> str:
 class Pairing:
     """How several judged completions of one prompt become pairs.
 
-    `best_worst` gives one pair a prompt; `best_random` pairs the best with one of the others, chosen by a hash of the
-    prompt; `all` gives every pair. A difference below `min_margin`, and one of zero, gives no pair. With `none` each
-    completion stays on its own, good or bad: a thumb as it is, of what was ranked or scored the best and the worst.
-    With `good` so do the good ones alone, and rows that say nothing of their completion are demonstrations.
+    `best_worst` gives one pair a prompt; `best_second` pairs the best with the next best that it beats, `best_random`
+    with one of those that it beats, chosen by a hash of the prompt; `all` gives every pair. A difference below
+    `min_margin`, and one of zero, gives no pair. With `none` each completion stays on its own, good or bad: a thumb as
+    it is, of what was ranked or scored the best and the worst. With `good` so do the good ones alone, and rows that say
+    nothing of their completion are demonstrations.
     """
 
-    choose: Literal["best_worst", "best_random", "all", "none", "good"] = "best_worst"
+    choose: Literal["best_worst", "best_second", "best_random", "all", "none", "good"] = "best_worst"
     min_margin: float = 0.0
     turns: Literal["last", "all"] = "last"
     """Of a demonstration that is a dialogue: its last answer, or every one."""

@@ -1,6 +1,7 @@
 """Judged completions of one prompt to pairs: who won which comparison, which comparisons become pairs, what they weigh.
 
-Owns what a tie is, the majority rule, `Pairing` and the weights. It knows no form of row. Pure.
+Owns the majority rule and the weights; which of the comparisons that somebody won become pairs is known to
+`maths.pairing`. It knows no form of row. Pure.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from typing import Any
 
 from tiebreak.data.formats.form import Pairing, Reading, RowError
 from tiebreak.fingerprint import derive_seed
-from tiebreak.records import Message, Pair, Preference, Vote
+from tiebreak.maths.pairing import CHOICES, Won, best_worst, is_decided
+from tiebreak.records import Message, Pair, Preference, Vote, prompt_id_of
 
 MAX_COMPLETIONS = 512
 """A record with more is refused: comparisons grow with the square."""
-_ROUNDING = 1e-9  # 0.3 and 0.1 differ by 0.2 as people count, not as floats do
 
 
 @dataclass(frozen=True)
@@ -54,22 +55,14 @@ class _Contest:
         return sum(self.margins) / len(self.margins)
 
 
-@dataclass(frozen=True, slots=True)
-class _Won:
-    """A contest that somebody won."""
-
-    winner: int
-    loser: int
-    margin: float
-
-
 def pairs_of(judged: Judged, pairing: Pairing) -> Reading:
     """Return the pairs of one prompt's judged completions; `num_ties` counts every comparison that nobody won.
 
     A comparison is won by the completion that more ballots put first; scores that are equal, or differ by less than
     `min_margin` (which says nothing of ranks and votes), are a ballot for neither. Two completions that are the same
     are never a pair. `best_worst` takes the widest margin (of completions that share the best or the worst score, the
-    first in the file's order, which breaks no preference), `best_random` the same best one against one of those that
+    first in the file's order, which breaks no preference), and so it is where completions are to stay apart;
+    `best_second` the same best one against the one that it beats most narrowly, `best_random` against one of those that
     it beats. With `all`, the pairs of a record weigh 1 together (Ouyang et al. 2022, Eq. 1). Raises RowError
     `no_completion`, `tie` or `identical` where there is no pair.
     """
@@ -79,26 +72,24 @@ def pairs_of(judged: Judged, pairing: Pairing) -> Reading:
     couples = combinations(range(len(judged.completions)), 2)
     compared = (_Contest(first, second, _margins(judged, first, second)) for first, second in couples)
     contests = [contest for contest in compared if contest.margins]
-    won: list[_Won] = []
+    won: list[Won] = []
     for contest in contests:
         wins, losses, _ = _tally(contest, min_margin)
         margin = contest.margin  # a majority against the mean decides nothing
         if wins > losses and margin >= 0:
-            won.append(_Won(contest.first, contest.second, margin))
+            won.append(Won(contest.first, contest.second, margin))
         elif losses > wins and margin <= 0:
-            won.append(_Won(contest.second, contest.first, -margin))
+            won.append(Won(contest.second, contest.first, -margin))
     found = [item for item in won if judged.completions[item.winner] != judged.completions[item.loser]]
     if not found:
         raise _without_pair(judged, contests, min_margin, is_identical=bool(won))
     found.sort(key=lambda item: (item.winner, item.loser))
-    chosen = found
-    if pairing.choose != "all":
-        chosen = [max(found, key=lambda item: item.margin)]
-    if pairing.choose == "best_random":
-        beaten = [item for item in found if item.winner == chosen[0].winner]
-        prompt_id = _pair(judged, chosen[0], min_margin).prompt_id
-        chosen = [beaten[derive_seed(0, prompt_id) % len(beaten)]]
-    pairs = [_pair(judged, item, min_margin) for item in chosen]
+
+    def pick(num: int) -> int:
+        return derive_seed(0, prompt_id_of(judged.prompt, judged.tools)) % num
+
+    choose = best_worst if pairing.keeps_apart else CHOICES[pairing.choose]
+    pairs = [_pair(judged, item, min_margin) for item in choose(found, pick)]
     return Reading(tuple(weighed(pairs, 1.0)), num_ties=len(contests) - len(found))
 
 
@@ -125,16 +116,12 @@ def _margins(judged: Judged, first: int, second: int) -> tuple[float, ...]:
 
 def _tally(contest: _Contest, min_margin: float) -> tuple[int, int, int]:
     """Return the ballots for the first completion, those for the second, and ties."""
-    wins = sum(margin > 0 for margin in contest.margins if _is_decided(margin, min_margin))
-    losses = sum(margin < 0 for margin in contest.margins if _is_decided(margin, min_margin))
+    wins = sum(margin > 0 for margin in contest.margins if is_decided(margin, min_margin))
+    losses = sum(margin < 0 for margin in contest.margins if is_decided(margin, min_margin))
     return wins, losses, len(contest.margins) - wins - losses
 
 
-def _is_decided(margin: float, min_margin: float) -> bool:
-    return margin != 0 and abs(margin) >= min_margin - _ROUNDING
-
-
-def _pair(judged: Judged, won: _Won, min_margin: float) -> Pair:
+def _pair(judged: Judged, won: Won, min_margin: float) -> Pair:
     both = [ballot for ballot in judged.ballots if None not in (ballot.scores[won.winner], ballot.scores[won.loser])]
     stated: dict[str, Any] = {}
     if judged.is_scored:
@@ -146,7 +133,7 @@ def _pair(judged: Judged, won: _Won, min_margin: float) -> Pair:
     if judged.is_voted:
         margins = _margins(judged, won.winner, won.loser)
         votes = [
-            vote_of(margin if _is_decided(margin, min_margin) else 0.0, ballot.annotator)
+            vote_of(margin if is_decided(margin, min_margin) else 0.0, ballot.annotator)
             for margin, ballot in zip(margins, both, strict=True)
         ]
         stated |= {"votes": tuple(votes), "soft_label": soft_label(votes)}

@@ -81,7 +81,7 @@ def _thumb(row: Row, prompt: tuple[Message, ...], judged: Message) -> Reading:
 def paired_thumbs(thumbs: Sequence[Thumb], pairing: Pairing) -> tuple[list[Pair], list[Dropped], int]:
     """Pair the liked and the disliked completions of each prompt; return pairs, dropped records, and ties.
 
-    `best_worst` and `best_random` pair one to one in the file's order, so that each completion is used at most once;
+    The rules with a best one pair one to one in the file's order, so that each completion is used at most once;
     `all` pairs every liked with every disliked one, and the pairs of a prompt weigh together as much as those one to
     one would. A completion that is both liked and disliked is a tie: it counts once in the ties, is paired with
     nothing, and its thumbs have the reason `contradictory_thumbs`. Thumbs without a partner have `unpaired`. A record

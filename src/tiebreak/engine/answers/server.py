@@ -5,12 +5,13 @@ the server to fill in: vLLM and SGLang take sampling settings that a request lac
 generation_config.json, llama-server from its own defaults. Answers come back as ids; text is never tokenized again,
 which could give other ids than were drawn. Each answer is a request of its own, with a seed of its own: some servers
 refuse several to one request, all of them keep the prompt's keys and values, and what is asked again after a fault is
-one answer. The `openai` client is loaded with the first answer. No command asks a server for answers yet.
+one answer. The `openai` client is loaded with the first answer.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -71,34 +72,60 @@ class Endpoint:
     """How often a request is tried again after a fault that may pass: no connection, too slow, too many, a 5xx."""
     timeout_seconds: float = 600.0
     """How long one request may take."""
+    adapter: str | None = None
+    """Name of a loaded adapter, where the server wants it beside the model's (SGLang)."""
+
+    @property
+    def where(self) -> str:
+        """Which model is meant where, for messages."""
+        of = f"{self.adapter} on " if self.adapter else ""
+        return masked(f"model {of}{self.model} at {self.base_url or 'api.openai.com'}")
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer, and how likely each of its ids was, as the server says."""
+
+    answer: Answer
+    logps: tuple[float, ...] | None
+    """Of each of its ids (nats), before anything changes the distribution; None where the server does not say."""
 
 
 class Server:
     """An answerer behind an address."""
 
-    def __init__(self, endpoint: Endpoint, rendering: Rendering, eos_ids: Sequence[int], template: str = "") -> None:
-        """`rendering`, `eos_ids` and `template` are those of the tokenizer that the served model has."""
+    def __init__(self, endpoint: Endpoint, rendering: Rendering, eos_ids: Sequence[int], known: str = "") -> None:
+        """`rendering` and `eos_ids` are those of the tokenizer that the served model has.
+
+        `known` is what else answers depend on, as far as it is known from outside: a template, a digest of weights.
+        """
         self._endpoint = endpoint
         self._rendering = rendering
         self._eos_ids = tuple(eos_ids)
-        self.identity = fingerprint([endpoint.model, endpoint.base_url, template, list(eos_ids)])
-        """Of address, name and template: the server's weights are its own affair."""
+        self.identity = fingerprint([endpoint.model, endpoint.base_url, known, list(eos_ids)])
+        """Of address, name and what is known: which weights a server holds is its own affair."""
+        self.where = endpoint.where
+        """Which model is asked where, for messages."""
 
     def answer(self, chats: Sequence[Chat], sampling: Sampling, done: Done = nothing) -> list[Answer]:
         """Return `sampling.num` answers for each chat, chat after chat; `done` is told a chat when it has all of them.
 
         Raises ModelError where the server cannot be asked, and where its answer has no token ids.
         """
+        return [one.answer for one in self.said(chats, sampling, done)]
+
+    def said(self, chats: Sequence[Chat], sampling: Sampling, done: Done = nothing) -> list[Said]:
+        """Return what `answer` returns, and what the server says how likely it was."""
         greedy = sampling.temperature <= 0
         num, times = (1, sampling.num) if greedy else (sampling.num, 1)
         prompts = [self._rendering.prompt(chat.messages, chat.tools) for chat in chats]
         wire = self._wire(sampling)
-        found: dict[int, list[Answer | None]] = {index: [None] * num for index in range(len(chats))}
+        found: dict[int, list[Said | None]] = {index: [None] * num for index in range(len(chats))}
 
-        def take(index: int, number: int, answer: Answer) -> None:
-            found[index][number] = answer
+        def take(index: int, number: int, said: Said) -> None:
+            found[index][number] = said
             if None not in found[index]:
-                group = [one for one in found[index] if one is not None for _ in range(times)]
+                group = [one.answer for one in found[index] if one is not None for _ in range(times)]
                 done([(index * sampling.num + place, one) for place, one in enumerate(group)])
 
         tasks = [(index, number) for index in range(len(prompts)) for number in range(num)]
@@ -106,12 +133,12 @@ class Server:
             lambda task: self._ask(wire, sampling, prompts[task[0]], task[1]), tasks, self._endpoint.num_at_once
         )
         try:
-            for task, answer in asked:
-                take(*task, answer)
+            for task, said in asked:
+                take(*task, said)
         except ModelError:
             # What is under way still ends, and is told; nothing more is asked.
-            for task, answer in asked.rest():
-                take(*task, answer)
+            for task, said in asked.rest():
+                take(*task, said)
             raise
         finally:
             asked.stop()
@@ -128,8 +155,9 @@ class Server:
             endpoint.num_retries,
         )
 
-    def _ask(self, wire: Wire, sampling: Sampling, prompt: Sequence[int], number: int) -> Answer:
+    def _ask(self, wire: Wire, sampling: Sampling, prompt: Sequence[int], number: int) -> Said:
         """Ask for one answer to a prompt by its number."""
+        also = {} if self._endpoint.adapter is None else {"lora_path": self._endpoint.adapter}
         body = {
             "model": self._endpoint.model,
             "prompt": list(prompt),
@@ -143,38 +171,34 @@ class Server:
             "seed": derive_seed(sampling.seed, "answer", fingerprint(list(prompt)), number) % 2**31,
             "logprobs": 1,
             "stream": False,
-            "extra_body": {**DISABLED, **ASKED_FOR_IDS, "stop_token_ids": list(self._eos_ids)},
+            "extra_body": {**DISABLED, **ASKED_FOR_IDS, "stop_token_ids": list(self._eos_ids), **also},
         }
         try:
             told = wire.ask(lambda client: client.completions.with_raw_response.create(**body).content)
         except (wire.openai.OpenAIError, Unusable, TimeoutError) as error:
             said = f"{type(error).__name__}: {wire.told(error)}"
             tried = f"(after {self._endpoint.num_retries} retries where one could help)"
-            raise ModelError(f"{self._where}: {said} {tried}") from error
+            raise ModelError(f"{self.where}: {said} {tried}") from error
         return self._read(told, wire)
 
-    def _read(self, body: bytes, wire: Wire) -> Answer:
+    def _read(self, body: bytes, wire: Wire) -> Said:
         try:
             choices = json.loads(body)["choices"]
             ids = _ids_of(choices[0]) if len(choices) == 1 else ()
             stopped = [choice.get("finish_reason") for choice in choices] == ["stop"]
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            raise ModelError(f"{self._where}: answers in no form of a completion: {wire.told(body)}") from None
+            raise ModelError(f"{self.where}: answers in no form of a completion: {wire.told(body)}") from None
         if len(choices) != 1:
-            raise ModelError(f"{self._where}: wanted one answer to one request, found {len(choices)}")
+            raise ModelError(f"{self.where}: wanted one answer to one request, found {len(choices)}")
         if ids is None:
             raise ModelError(
-                f"{self._where}: it answers without token ids; wanted choices[0].token_ids (vLLM, SGLang), "
+                f"{self.where}: it answers without token ids; wanted choices[0].token_ids (vLLM, SGLang), "
                 "or ids within logprobs (llama-server, older vLLM); text alone is not tokenized again"
             )
         # Some servers keep the token that ended the answer, others do not.
         end = next((place for place, token in enumerate(ids) if token in self._eos_ids), None)
         finished = end is not None or stopped
-        return Answer(self._rendering.text(ids[:end]), ids[:end], finished)
-
-    @property
-    def _where(self) -> str:
-        return masked(f"model {self._endpoint.model} at {self._endpoint.base_url or 'api.openai.com'}")
+        return Said(Answer(self._rendering.text(ids[:end]), ids[:end], finished), _logps_of(choices[0], len(ids[:end])))
 
 
 def _ids_of(choice: Mapping[str, Any]) -> tuple[int, ...] | None:
@@ -192,3 +216,15 @@ def _ids_of(choice: Mapping[str, Any]) -> tuple[int, ...] | None:
         if isinstance(ids, list) and all(type(one) is int and 0 <= one < _MOST_ID for one in ids):
             return tuple(ids)
     return None
+
+
+def _logps_of(choice: Mapping[str, Any], num: int) -> tuple[float, ...] | None:
+    """Return the log-probabilities of the first ids of an answer; None where they are not all told as numbers."""
+    told = choice.get("logprobs") or {}
+    content, values = told.get("content"), told.get("token_logprobs")
+    if isinstance(content, list):  # llama-server
+        values = [one.get("logprob") for one in content]
+    if not isinstance(values, list) or len(values) < num:
+        return None
+    are_numbers = all(type(one) in (int, float) and math.isfinite(one) for one in values[:num])
+    return tuple(map(float, values[:num])) if are_numbers else None

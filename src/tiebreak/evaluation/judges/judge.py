@@ -67,6 +67,9 @@ class Standing:
     """Comparisons that were asked, both orders being one; 0 where answers are rated."""
     num_flipped: int = 0
     """Comparisons where the order of the answers changed what was said."""
+    wins: tuple[tuple[float | None, ...], ...] = ()
+    """Where answers were compared, for each its probability to win against each of them; None where nobody said, and
+    against its own text."""
 
 
 Done = Callable[[Sequence[tuple[int, Preference]]], None]
@@ -295,4 +298,7 @@ def _stood(answers: Sequence[Answer], texts: Sequence[str], said: Mapping[tuple[
         reasons.append("alone: there is no other answer to compare it with")
     all_rates = tuple(rates[one.text] for one in answers)
     flipped = sum(preference.flipped for preference in said.values())
-    return Standing(all_rates, tuple(reasons), all_rates, len(said), flipped)
+    told = {(texts[one], texts[two]): preference.first for (one, two), preference in said.items()}
+    told |= {(two, one): None if first is None else 1 - first for (one, two), first in told.items()}
+    against = tuple(tuple(told.get((one.text, two.text)) for two in answers) for one in answers)
+    return Standing(all_rates, tuple(reasons), all_rates, len(said), flipped, against)

@@ -40,6 +40,8 @@ class Kind:
     """Whether what it prefers is better by definition, so that there is nothing to try it on."""
     is_weak: bool = False
     """Whether what it says is weak evidence, which is said wherever it is shown."""
+    measures: bool = True
+    """Whether it says at once which of two answers is better: a loop waits for people to make pairs, and no longer."""
     changes: bool = False
     """Whether it is another judge in each round, so that its agreement with its first word has to be watched."""
 
@@ -115,6 +117,7 @@ JUDGES = {
         num_couples=lambda settings, num: len(list(_module("people").couples_of(settings)(num))),
         batch=None,
         defines_better=True,
+        measures=False,
     ),
 }
 

@@ -1,0 +1,113 @@
+"""Who is who in a loop of rounds: the model of each round, what it starts from, what it is compared with, who answers.
+
+Owns the folders of rounds, and the configuration of a round's run. Round 0 is the first model; no run made it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tiebreak.config import Config, ModelConfig, Rounds
+from tiebreak.engine.answers.answerer import Answerer, Chat
+from tiebreak.engine.answers.server import Server
+from tiebreak.engine.model import Model
+from tiebreak.engine.models import load_frozen
+from tiebreak.progress import Progress
+from tiebreak.runs import Run
+from tiebreak.stations.on_policy import check_on_policy
+from tiebreak.stations.served import Weights, serving
+
+
+class Lineup:
+    """The models of a loop."""
+
+    def __init__(self, asked: Rounds, progress: Progress) -> None:
+        self._asked, self._progress = asked, progress
+        self._settings, self._base = asked.settings, asked.base
+        self.heldout = asked.folder / "heldout"
+        """Where the first model's answers to held-out prompts are."""
+
+    def place(self, number: int) -> Path:
+        """Return the folder of a round, counted from 1."""
+        return self._asked.folder / f"round-{number:02d}"
+
+    def run(self, number: int) -> Run:
+        """Return the run that a round trains, or has trained."""
+        return Run(self.place(number) / "train")
+
+    def name(self, number: int) -> str:
+        """Return what the policy of a round is called in messages."""
+        return f"round {number}'s policy" if number else "the first model"
+
+    def model(self, number: int) -> ModelConfig:
+        """Return the policy of a round; 0: the first model."""
+        if not number:
+            return self._base.model
+        told = {"name": str(self.run(number).policy_folder), "revision": None, "base": None}
+        return self._base.model.model_copy(update=told)
+
+    @contextlib.contextmanager
+    def frozen(self, number: int) -> Iterator[Model]:
+        """Give the policy of a round, only to be asked."""
+        if number:
+            self.run(number).verify(self.run(number).policy_folder)
+        yield load_frozen(self.model(number), self._progress.say)
+
+    @contextlib.contextmanager
+    def answering(
+        self, number: int, chats: Sequence[Chat], note: Callable[[Mapping[str, Any]], None]
+    ) -> Iterator[Answerer]:
+        """Give who answers with the policy of a round; `note` is told how a server was found to serve it.
+
+        Raises ModelError where a server does not serve it.
+        """
+        with self.frozen(number) as policy:
+            engine = self._settings.engine
+            if engine == "local":
+                yield policy
+                return
+            folder = self.run(number).policy_folder if number else None
+            work = self.place(number + 1) if number else self.heldout
+            with serving(engine, Weights(policy, folder), work, self._progress) as server:
+                if self._settings.on_policy:
+                    note(self._checked(server, policy, number, chats))
+                yield server
+
+    def _checked(self, server: Server, policy: Model, number: int, chats: Sequence[Chat]) -> Mapping[str, Any]:
+        sampling = self._settings.sampling
+        with contextlib.ExitStack() as there:
+            others = {self.name(0): there.enter_context(self.frozen(0)).score} if number else None
+            return check_on_policy(
+                server,
+                policy,
+                chats,
+                whose=self.name(number),
+                seed=sampling.seed,
+                max_new_tokens=sampling.max_new_tokens,
+                others=others,
+            ).as_dict()
+
+    def config(self, number: int) -> Config:
+        """Return the configuration of a round's run: its own pairs and the mix, its start and its reference."""
+        settings, place = self._settings, self.place(number)
+        last = number - 1
+        start, reference = (last if one == "previous" else 0 for one in (settings.start, settings.reference))
+        own = str(place / "pairs.jsonl")
+        mixed = [one.model_dump(exclude_defaults=True) for one in settings.mix or ()]
+        model = self.model(start)
+        told: dict[str, Any] = {
+            "data.train": [{"path": own, "format": "openai"}, *mixed] if mixed else own,
+            "data.format": "auto",
+            "data.columns": None,
+            "data.heldout": str(self.heldout / "pairs.jsonl"),
+            "output.dir": str(self.run(number).path),
+            "model": model.model_dump(exclude_defaults=True),
+        }
+        if reference != start:
+            told["reference.model"] = self.model(reference).name
+        if settings.keep_optimizer and last:
+            told["training.moments_from"] = str(self.run(last).path)
+        return self._asked.config(told)

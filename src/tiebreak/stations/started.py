@@ -1,0 +1,118 @@
+"""A server that a command starts, for as long as it is asked.
+
+Owns that it answers before anybody asks, that nothing of it is left behind, not even by a loop that was killed, and
+where its output goes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from tiebreak.engine.answers.server import Endpoint
+from tiebreak.engine.answers.steering import is_there
+from tiebreak.errors import ModelError, RunError, one_line
+from tiebreak.files import opened, read_json_object, write_json
+from tiebreak.progress import Progress
+from tiebreak.secrecy import masked
+
+STOP_SECONDS = 10.0
+"""How long a server may take to end before it is killed."""
+_POLL = 0.2
+
+
+@contextlib.contextmanager
+def started(
+    words: Sequence[str], endpoint: Endpoint, within_seconds: float, work: Path, progress: Progress
+) -> Iterator[None]:
+    """Start a command, wait until its server answers, and end it with everything that it started.
+
+    Its output is added to server.log in the folder `work`. Raises ModelError where somebody else answers there already,
+    and where it ends or does not answer in time.
+    """
+    _stop_left_behind(work / _RECORD, progress)
+    if is_there(endpoint):
+        raise ModelError(f"{endpoint.where}: somebody answers there already, and it is not our command; stop it")
+    log = work / "server.log"
+    with opened(log) as output:
+        try:
+            process = subprocess.Popen(  # noqa: S603 - the user's own command, without a shell
+                list(words), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        except OSError as error:
+            raise ModelError(f"rounds.engine.command: {words[0]}: cannot be started ({error.strerror})") from None
+    try:
+        write_json(work / _RECORD, {"pid": process.pid, "began": _began(process.pid)})
+        until = time.monotonic() + within_seconds
+        with progress.stage("starting the server", None):
+            while not is_there(endpoint):
+                if process.poll() is not None:
+                    raise ModelError(f"{_told(words)}: ended with {process.returncode} before it answered{_last(log)}")
+                if time.monotonic() > until:
+                    raise ModelError(
+                        f"{_told(words)}: does not answer at {endpoint.base_url} within rounds.engine.start_seconds "
+                        f"{within_seconds:g}{_last(log)}"
+                    )
+                time.sleep(_POLL)
+        yield
+    finally:
+        _end(process.pid, lambda: process.poll() is None)
+        process.wait()
+        (work / _RECORD).unlink(missing_ok=True)
+
+
+_RECORD = ".server.json"
+
+
+def _stop_left_behind(record: Path, progress: Progress) -> None:
+    """End what a loop started that was killed: a process of that number that began when it did."""
+    if not record.exists():
+        return
+    with contextlib.suppress(RunError, KeyError, TypeError, ValueError):
+        told = read_json_object(record)
+        pid, began = int(told["pid"]), told["began"]
+        if began is not None and _began(pid) == began:
+            progress.say(f"the server that a loop before left behind (process {pid}) is stopped")
+            _end(pid, lambda: _began(pid) == began)
+    record.unlink(missing_ok=True)
+
+
+def _began(pid: int) -> str | None:
+    """Return when a process that is alive began, in whatever the system counts; None where it cannot be told."""
+    with contextlib.suppress(OSError, IndexError):
+        state, *rest = (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        )
+        return None if state in "ZX" else rest[18]
+    return None
+
+
+def _end(pid: int, is_alive: Callable[[], bool]) -> None:
+    """End the group of processes that one began: asked first, killed where it does not heed."""
+    for number in (signal.SIGTERM, signal.SIGKILL):  # the second also for what outlives the first process
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, number)
+        until = time.monotonic() + STOP_SECONDS
+        while is_alive() and time.monotonic() < until:
+            time.sleep(0.05)
+
+
+def _told(words: Sequence[str]) -> str:
+    return f"rounds.engine.command: {one_line(masked(shlex.join(words)), 200)}"
+
+
+def _last(log: Path) -> str:
+    """Return the last line of a log, for messages."""
+    with contextlib.suppress(OSError):
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+            lines = file.read().decode("utf-8", "replace").split("\n")
+        if said := next((one_line(masked(line), 200) for line in reversed(lines) if line.strip()), ""):
+            return f"; it said: {said} ({log})"
+    return f" ({log})"
