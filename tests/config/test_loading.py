@@ -20,9 +20,11 @@ from tiebreak.config import (
     ModelConfig,
     ModelJudge,
     OutputConfig,
+    PeopleJudge,
     RewardModelJudge,
     RuleConfig,
     RuleJudge,
+    SelfJudge,
     ServerJudge,
     TrainingConfig,
     build_config,
@@ -299,6 +301,10 @@ JUDGES = {
     "model:org/name": ModelJudge(model="org/name"),
     "server:big:70b": ServerJudge(model="big:70b"),
     "data": DataJudge(),
+    "self": SelfJudge(),
+    "people": PeopleJudge(),
+    "my_rewards.py:polite": RuleJudge(reward="my_rewards.py:polite"),
+    "folder/my.rewards.py:polite": RuleJudge(reward="folder/my.rewards.py:polite"),
 }
 
 
@@ -323,6 +329,10 @@ def test_a_dotted_key_goes_into_a_judge_in_short():
         (["judge=rul:x"], "evaluation.judge: found 'rul:x'; kind is one of rule, .*Did you mean 'rule'?"),
         (["judge=rul:x", "judge.arguments.least=3"], "judge: found 'rul:x'; kind is one of rule, .*mean 'rule'?"),
         (["judge=rule"], "'evaluation.judge.reward' is missing"),
+        (["judge=mine.py"], "a rule is a function in a file; name it, as mine.py:score"),
+        (["judge=package.mine:score"], "evaluation.judge: found 'package.mine:score'; kind is one of rule"),
+        (["judge=self:x"], "a judge of kind self has no name; write 'self' alone"),
+        (["judge=mine.py:f", "judge.completions=chat"], "evaluation.judge.completions: found 'chat'"),
         (["judge={reward: a}"], "evaluation.judge: found {'reward': 'a'}; kind is one of rule"),
         (["judge=3"], "evaluation.judge: found 3; kind is one of rule"),
         (["judge=data:x"], "a judge of kind data has no name; write 'data' alone"),

@@ -15,8 +15,7 @@ from tiebreak.config import Rounds
 from tiebreak.engine.answers.answerer import Chat
 from tiebreak.engine.models import load_renderer
 from tiebreak.evaluation.judges.given import Given
-from tiebreak.evaluation.judges.table import JUDGES
-from tiebreak.evaluation.judging import named
+from tiebreak.evaluation.judges.table import JUDGES, named
 from tiebreak.progress import Progress, Silent
 from tiebreak.reporting.numbers import count, numbered
 from tiebreak.stations.harvest import extent, sampling_of

@@ -29,8 +29,7 @@ from tiebreak.engine.answers.answerer import Chat
 from tiebreak.engine.models import load_renderer
 from tiebreak.errors import RunError, Waiting
 from tiebreak.evaluation.judges.given import Given
-from tiebreak.evaluation.judges.table import JUDGES
-from tiebreak.evaluation.judging import named
+from tiebreak.evaluation.judges.table import JUDGES, named
 from tiebreak.progress import OnlyNew, Progress, Silent
 from tiebreak.reporting.rounds import write_rounds_page
 from tiebreak.runs import Run

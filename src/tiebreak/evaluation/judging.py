@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
-from tiebreak.config import DataJudge, EvaluationConfig, JudgeConfig
+from tiebreak.config import DataJudge, EvaluationConfig
 from tiebreak.data.formats.form import Pairing
 from tiebreak.data.formats.thumbs import paired_thumbs
 from tiebreak.engine.answers.answerer import Chat
@@ -20,7 +20,7 @@ from tiebreak.errors import DataError, JudgeError, ModelError, one_line
 from tiebreak.evaluation.judges.calibration import Agreement, agreement
 from tiebreak.evaluation.judges.given import Given
 from tiebreak.evaluation.judges.judge import TIE, Judge, Preference, Question, unsaid
-from tiebreak.evaluation.judges.table import JUDGES
+from tiebreak.evaluation.judges.table import JUDGES, named
 from tiebreak.evaluation.rows import Row
 from tiebreak.evaluation.samples import choose_prompts
 from tiebreak.maths.length_control import length_controlled, pseudo_values
@@ -160,16 +160,6 @@ def _held_against(judged: Sequence[Judgement]) -> list[Pair]:
     """Return pairs; of completions that were judged on their own, good against bad where a prompt has both."""
     alone = [one for one in judged if isinstance(one, Thumb)]
     return [one for one in judged if isinstance(one, Pair)] + paired_thumbs(alone, Pairing())[0]
-
-
-_NAMELESS = {"data": "the data's own judge", "self": "the policy itself", "people": "people"}
-
-
-def named(asked: JudgeConfig) -> str:
-    """Return a judge in words."""
-    told = asked.model_dump()
-    name = told.get("reward") or told.get("model")
-    return f"{asked.kind}:{name}" if name else _NAMELESS[asked.kind]
 
 
 def _tried(judge: Judge, pairs: Sequence[Pair], num: int, given: Given, seed: int) -> Agreement | None:

@@ -19,8 +19,7 @@ from tiebreak.errors import JudgeError, RunError, one_line
 from tiebreak.evaluation.judges.capped import BYTES_PER_TOKEN, Estimate, Spent
 from tiebreak.evaluation.judges.given import Given
 from tiebreak.evaluation.judges.judge import Question, Standing, distinct
-from tiebreak.evaluation.judges.table import JUDGES
-from tiebreak.evaluation.judging import named
+from tiebreak.evaluation.judges.table import JUDGES, named
 from tiebreak.fingerprint import fingerprint
 from tiebreak.progress import Progress
 from tiebreak.stations.journal import Journal
@@ -199,8 +198,8 @@ def _refuse(ruled: Ruled, answered: Sequence[Answered], judge: str, limits: Limi
         reasons = ", ".join(f"{num} {reason}" for reason, num in ruled.unjudged.items())
         raise JudgeError(
             f"{judge}: {ruled.num_unjudged} of {ruled.num_asked} have no verdict ({reasons}), and at most "
-            f"{limits.max_unjudged:.0%} may be without; mend that and run the same command again, which asks only for "
-            "these, or allow it with rounds.stop.unjudged"
+            f"{limits.max_unjudged:.0%} may be without; mend that and run the same command again, or allow more with "
+            "rounds.stop.unjudged"
         )
     if ruled.flip_rate == 1.0:
         raise JudgeError(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from judge_models import leaning
 from tiebreak.config.judges import ModelJudge
 from tiebreak.engine.answers.answerer import Chat
 from tiebreak.errors import ModelError
@@ -18,30 +18,6 @@ from tiebreak.records import Message
 
 CHAT = Chat((Message("user", "the cat"),))
 QUESTIONS = [Question(CHAT, "yes", "no"), Question(CHAT, "the dog ran", "the park")]
-
-
-def leaning(tiny_model, folder, tokenizer, **towards: float):
-    """A model whose head says the same whatever it is asked: these texts with these logits, the rest at 0."""
-    shutil.copytree(tiny_model, folder)
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    model.config.max_position_embeddings = 4096
-    with torch.no_grad():
-        # Every state becomes the same vector: the last norm's scale is 0 but for one channel, fed from the embedding.
-        for layer in model.model.layers:
-            layer.self_attn.o_proj.weight.zero_()
-            layer.mlp.down_proj.weight.zero_()
-        model.model.embed_tokens.weight.zero_()
-        model.model.embed_tokens.weight[:, 0] = 1.0
-        model.model.norm.weight.fill_(1.0)
-        model.lm_head.weight.zero_()
-        for text, logit in towards.items():
-            [token] = tokenizer.encode(text.replace("_", " "), add_special_tokens=False)
-            model.lm_head.weight[token, 0] = logit / 32**0.5
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 def judge(folder) -> LocalModel:

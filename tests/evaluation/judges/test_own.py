@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from judge_models import make_pairs
 from tiebreak.config import DataConfig
 from tiebreak.engine.answers.answerer import Chat
 from tiebreak.errors import DataError
@@ -18,27 +19,7 @@ from tiebreak.records import Message, Pair
 from tiebreak.training.trained import load
 from tiny import settings
 
-GOOD = ["cat", "dog", "park", "mat", "the", "ran", "sat", "on", "to", "and"]
 DATA = DataConfig(max_length=200)
-
-
-def text(draw: random.Random, special: str) -> str:
-    words = [draw.choice(GOOD) for _ in range(draw.randint(6, 12))]
-    for _ in range(6):
-        words.insert(draw.randrange(len(words)), special)
-    return " ".join(words) + "."
-
-
-def make_pairs(num: int, seed: int = 0) -> list[Pair]:
-    draw = random.Random(seed)
-    return [
-        Pair(
-            (Message("user", f"the {draw.choice(GOOD)} {place} {seed}"),),
-            Message("assistant", text(draw, "yes")),
-            Message("assistant", text(draw, "no")),
-        )
-        for place in range(num)
-    ]
 
 
 @pytest.fixture(scope="module")

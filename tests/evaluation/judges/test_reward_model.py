@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from judge_models import saved
 from tiebreak.config.judges import RewardModelJudge
 from tiebreak.engine.answers.answerer import Chat
 from tiebreak.errors import ModelError
@@ -18,31 +19,6 @@ from tiebreak.records import Message
 
 CHAT = Chat((Message("user", "the cat sat on the mat"),))
 ANSWERS = ["yes", "the dog ran to the park and the cat sat", "no", "no no no", ""]
-
-
-def saved(folder, tokenizer, **changes):
-    from transformers import LlamaConfig, LlamaForSequenceClassification
-
-    settings = {
-        "num_labels": 1,
-        "pad_token_id": tokenizer.pad_token_id,
-        "max_position_embeddings": 64,
-        "num_hidden_layers": 2,
-    }
-    settings |= changes
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.2,
-        **settings,
-    )
-    LlamaForSequenceClassification(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -166,9 +166,7 @@ class RuleRater:
             some = some or list(zip(chats, answers, strict=True))
             if all(chat.is_text for chat, _ in some):
                 self._form = form_for(self._where, some, self._strictly)
-                self._given.progress.say(
-                    f"{self._where}: is given completions as {self._form}: so it was found to take them"
-                )
+                self._given.progress.say(f"{self._where}: takes completions as {self._form}, as was tried")
             else:
                 self._form = "messages"
         return self._form

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from tiebreak.config import JudgeConfig
 from tiebreak.errors import ConfigError, ModelError
 from tiebreak.evaluation.judges.capped import Estimate, within
 from tiebreak.evaluation.judges.given import Given
@@ -119,3 +120,13 @@ JUDGES = {
         measures=False,
     ),
 }
+
+
+_NAMELESS = {"data": "the data's own judge", "self": "the policy itself", "people": "people"}
+
+
+def named(asked: JudgeConfig) -> str:
+    """Return a judge in words."""
+    told = asked.model_dump()
+    name = told.get("reward") or told.get("model")
+    return f"{asked.kind}:{name}" if name else _NAMELESS[asked.kind]
