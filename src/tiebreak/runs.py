@@ -15,8 +15,7 @@ from tiebreak import faults
 from tiebreak.config import Config, in_quotes, load_config, names_a_moved_model, quoted
 from tiebreak.errors import RunError, TiebreakError, one_line, require_name
 from tiebreak.files import as_json, read_json_object, read_jsonl, refuse_links, whole_folder, write_bytes
-from tiebreak.holder import require_folder
-from tiebreak.loops import best_run
+from tiebreak.folders import best_run, require_folder
 from tiebreak.seals import DIGEST, Seal, Seals, files_in, seal_of, seal_of_file, sealed_json, top
 
 SCHEMA = 2

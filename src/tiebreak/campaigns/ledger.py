@@ -13,7 +13,7 @@ from typing import Any
 from tiebreak import files
 from tiebreak.config import Rounds, quoted
 from tiebreak.errors import RunError
-from tiebreak.loops import LEDGER
+from tiebreak.folders import LEDGER
 from tiebreak.reporting.numbers import shown
 from tiebreak.training.resumption import flat
 

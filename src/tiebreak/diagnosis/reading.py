@@ -14,7 +14,7 @@ from tiebreak.config.settings import LEARNING_RATES
 from tiebreak.diagnosis.signals import Found, Measure, Pull, Row, Settings, Signals
 from tiebreak.diagnosis.wholeness import lacking, refuse_other_schema, refuse_other_settings, rows_of_numbers
 from tiebreak.errors import RunError, TiebreakError, one_line
-from tiebreak.holder import is_at_work, require_folder
+from tiebreak.folders import is_at_work, require_folder
 from tiebreak.maths.intervals import Share
 from tiebreak.reporting.numbers import is_number
 from tiebreak.runs import DONE, RUNNING, Run, as_a_run_writes

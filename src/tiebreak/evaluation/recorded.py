@@ -18,7 +18,7 @@ from tiebreak.errors import RunError, TiebreakError, one_line
 from tiebreak.evaluation.contrast import Items, items_of
 from tiebreak.evaluation.rows import Row
 from tiebreak.files import refuse_links
-from tiebreak.holder import is_at_work, require_folder
+from tiebreak.folders import is_at_work, require_folder
 from tiebreak.runs import RUNNING, SCHEMA, Run, as_a_run_writes
 
 _Read = TypeVar("_Read")

@@ -10,6 +10,6 @@ visible    hidden characters made visible, Markdown escaped
 notebook   what a notebook shows of a run and others     lenient    streams that may lose their reader
 losses     objectives on a terminal                      comparison    runs side by side on a terminal
 sparkline  a few numbers as a line of blocks            following     a run at work, on a terminal
-sweep      trials of a sweep, on a terminal and a page
+sweep      trials of a sweep, on a terminal and a page   rounds     a loop of rounds, likewise
 capability_card    each measure before, during and after, and the rules that it is held against
 """

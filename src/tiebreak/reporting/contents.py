@@ -11,7 +11,7 @@ from typing import Any
 
 from tiebreak.config import quoted
 from tiebreak.files import read_json_object
-from tiebreak.holder import is_at_work
+from tiebreak.folders import is_at_work
 from tiebreak.reporting.numbers import is_number
 from tiebreak.runs import DONE, RUNNING, SCHEMA, Run
 

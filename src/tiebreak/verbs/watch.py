@@ -24,7 +24,7 @@ from tiebreak.errors import (
     TiebreakError,
     one_line,
 )
-from tiebreak.holder import NOBODY, holder
+from tiebreak.folders import NOBODY, holder
 from tiebreak.reporting.numbers import is_number
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.order import num_steps

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from tiebreak import files
-from tiebreak.holder import holder
+from tiebreak.folders import holder
 
 
 def test_a_lock_that_is_held_is_told_and_stays_held(tmp_path):

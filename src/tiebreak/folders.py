@@ -1,4 +1,5 @@
-"""Whose a folder is: whoever holds its lock or died with it, or a sweep, which is no run.
+"""Whose a folder is: whoever holds its lock or died with it; a sweep, which is no run; a loop of rounds, for which its
+best round stands.
 
 Owns how that is told from outside, without being in anybody's way. How a lock is taken is known to `files`.
 """
@@ -14,6 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tiebreak.errors import RunError
+from tiebreak.files import read_json_object
+
+LEDGER = "rounds.json"
+"""What tells of each round of a loop, and makes its folder one."""
 
 
 @dataclass(frozen=True)
@@ -66,3 +71,22 @@ def require_folder(folder: Path) -> None:
         first = f", such as {folder / 'trials' / trials[0]}" if trials else ""
         page = "sweep.html shows all of them"
         raise RunError(f"{folder}: is a sweep, and no run; take a run of {folder / 'trials'}{first}; {page}")
+
+
+def best_run(path: Path) -> Path:
+    """Return the run of a loop's best round; of what is no loop, the path itself.
+
+    Raises RunError where no round is measured yet, or the ledger names none of its own folder.
+    """
+    ledger = path / LEDGER
+    if not ledger.is_file():
+        return path
+    told = read_json_object(ledger)
+    best, rounds = told.get("best"), told.get("rounds")
+    found = best.get("run") if isinstance(best, dict) else None
+    if found is None:
+        raise RunError(f"{path}: no round of this loop is measured yet; name the run of one, as {path}/round-01/train")
+    known = [one.get("train") for one in rounds if isinstance(one, dict)] if isinstance(rounds, list) else []
+    if not isinstance(found, str) or found not in known or Path(found).parts[-1:] != ("train",) or ".." in found:
+        raise RunError(f"{ledger}: names a best round that is none of its own; bring it back from a copy")
+    return path / found
