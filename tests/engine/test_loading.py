@@ -11,7 +11,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from tiebreak.engine.models import load_artefact, save_whole
+from tiebreak.engine.artefact import load_artefact, save_whole
 from tiebreak.errors import ModelError
 from tiny import load, settings
 

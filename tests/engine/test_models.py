@@ -125,7 +125,7 @@ def test_a_continued_adapter_keeps_its_start_as_reference_even_when_the_start_s_
     with loaded.reference.model() as start:
         start.save(tmp_path / "reference")
     (moved / "adapter_model.safetensors").write_bytes(b"")
-    again = load(config, trained=tmp_path / "policy", start=tmp_path / "reference")
+    again = load(config, trained=tmp_path / "policy", kept=tmp_path / "reference")
     assert torch.equal(_ours(again).chosen, _ours(loaded).chosen)
     assert torch.equal(said(again.reference, PAIRS).chosen, said(loaded.reference, PAIRS).chosen)
 

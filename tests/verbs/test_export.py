@@ -15,7 +15,7 @@ from tiebreak import files
 from tiebreak.data.preparation import render_side
 from tiebreak.data.whole import read_pairs
 from tiebreak.engine import products
-from tiebreak.engine.models import load_artefact
+from tiebreak.engine.artefact import load_artefact
 from tiebreak.engine.scorer import PlainScorer
 from tiebreak.errors import ConfigError, ExportError
 from tiebreak.fingerprint import file_digest

@@ -61,17 +61,20 @@ def load_config(path: Path | str | None = None, overrides: Sequence[str] | Mappi
 
 
 def names_a_moved_model(file: Path, told: Mapping[str, Any]) -> bool:
-    """Say whether settings differ from what a manifest told by folders of the model alone, whose weights are proven."""
+    """Say whether settings differ from what a manifest told by folders of models alone, whose weights are proven."""
     try:
         config = load_config(file)
     except ConfigError:
         return False
     was = {"name": told.get("model_name"), "base": told.get("model_base")}
     moved = {str(getattr(config.model, key)) for key in was if getattr(config.model, key) != was[key]}
+    against = (told.get("reference_model") or {}).get("name")
+    moved |= {str(config.reference.model)} if config.reference.model != against else set()
     if not moved or not all(Path(place).is_dir() for place in moved):
         return False
-    before = config.model_copy(update={"model": config.model.model_copy(update=was)}).model_dump(mode="json")
-    return fingerprint(before) == told.get("config_fingerprint")
+    reference = config.reference.model_copy(update={"model": against})
+    before = config.model_copy(update={"model": config.model.model_copy(update=was), "reference": reference})
+    return fingerprint(before.model_dump(mode="json")) == told.get("config_fingerprint")
 
 
 def load_data(
@@ -239,7 +242,7 @@ _FIRST = {
     "model": "model.name",
     "data": "data.train",
     "loss": "loss.name",
-    "reference": "reference.store",
+    "reference": "reference.model",
     "reference.moves": "reference.moves.every",
     "output": "output.dir",
     "training": "training.epochs",

@@ -97,6 +97,11 @@ class MovesConfig(Section):
 class ReferenceConfig(Section):
     """What the policy is compared with; what it says is kept, so that no run computes it twice."""
 
+    model: Place | None = Field(
+        None,
+        description="Model that the policy is compared with: hub id, local folder, bundled name, or a run's policy; "
+        "null: what it starts from.",
+    )
     # YAML reads a bare off as false.
     store: Annotated[Place, BeforeValidator(lambda value: "off" if value is False else value)] = Field(
         "auto", description="Folder of stored log-probabilities; auto: in the user's cache; off: none."
@@ -107,6 +112,15 @@ class ReferenceConfig(Section):
     moves: MovesConfig | None = Field(
         None, description="{every: 512, share: 0.6}: it follows the policy (TR-DPO); null: it stays as it was."
     )
+
+    @model_validator(mode="after")
+    def _moves_or_is_named(self) -> ReferenceConfig:
+        if self.moves and self.model:
+            raise ValueError(
+                "a reference that moves starts where the policy does, or a mean of the two would have no meaning: take "
+                "reference.model out, or reference.moves"
+            )
+        return self
 
     @model_validator(mode="after")
     def _moves_or_is_stored(self) -> ReferenceConfig:
@@ -136,6 +150,10 @@ class TrainingConfig(Section):
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="How the rate falls after warm-up.")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay of AdamW, on matrices only.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm.")
+    moments_from: Place | None = Field(
+        None,
+        description="Run folder whose optimizer's moments this run starts with, as in online DPO; null: none are.",
+    )
     gradient_checkpointing: bool | None = Field(
         None, description="Compute activations twice to save memory; null: only where pairs do not fit otherwise."
     )

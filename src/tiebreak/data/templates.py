@@ -98,11 +98,11 @@ def reads_clock(source: str) -> bool:
 
 def with_defaults(source: str, values: Mapping[str, str | float | bool | None]) -> str:
     """Return a template that takes these values where it is given no others: wherever it goes, they go with it."""
-    lines = (
+    told = "".join(
         f"{{%- if {name} is not defined %}}{{%- set {name} = {_literal(value)} %}}{{%- endif %}}\n"
         for name, value in values.items()
     )
-    return "".join(lines) + source
+    return source if source.startswith(told) else told + source  # one that went with an earlier policy has them
 
 
 def _literal(value: str | float | bool | None) -> str:

@@ -16,11 +16,12 @@ CAUSES = (
     Cause(
         "wrong_reference",
         "Wrong reference",
-        "The policy is compared with a model that it did not start from, so that the first step already sees a gain or "
-        "a loss that nobody made.",
-        "The start check's error; rewards of step 1 over beta, and the margin of the probe before it: more than 0.1 "
-        "nats off zero, where rounding moves a mean by 0.03.",
-        "`model.name` is the very model that training starts from; `reference.store: off` asks it anew.",
+        "The policy is compared with a model that nobody named, so that the first step already sees a gain or a loss "
+        "that nobody made.",
+        "The start check's error; where reference.model names no other model, rewards of step 1 over beta, and the "
+        "margin of the probe before it: more than 0.1 nats off zero, where rounding moves a mean by 0.03.",
+        "`model.name` is the very model that training starts from, `reference.model` the one to compare with; "
+        "`reference.store: off` asks it anew.",
         lessons.wrong_reference,
         (*_BROKEN, "swapped_labels", "shuffled_labels", "learning_rate_too_high", "learning_rate_too_low"),
     ),

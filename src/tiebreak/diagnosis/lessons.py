@@ -16,6 +16,9 @@ REPEATED = 0.1
 """One pair in ten that was there before: a step of the default eight then holds nearly one that teaches nothing new."""
 AS_GOOD_AS = 0.9
 """Of what the policy knows of held-out pairs, the share that length alone knows."""
+DIFFER = "policy and reference differ"
+NOT_AS_SAID = "is not what it is said to be"
+"""What the start check says of a policy or a reference that is another model than it should be."""
 ODDS = 2 / 3
 """Labels of which a third are flipped still give a perfect learner so much: an interval below it holds nearly none."""
 
@@ -23,12 +26,19 @@ ODDS = 2 / 3
 def wrong_reference(signals: Signals) -> Finding | None:
     """Policy and reference differ before the first step."""
     do = (
-        "name in model.name the very model or adapter that training is to start from, and let the run ask it anew: "
+        "name in model.name the very model or adapter that training is to start from (and in reference.model, where it "
+        "is set, the one to compare with), and let the run ask it anew: "
         "reference.store: off, reference.spot_checks: 4"
     )
-    if signals.error and "policy and reference differ" in signals.error:
+    if signals.error and DIFFER in signals.error:
         return Finding("before the first step policy and reference did not agree", (signals.error,), do, 0)
+    if signals.error and NOT_AS_SAID in signals.error:
+        return Finding(
+            "before the first step policy or reference was another model than named", (signals.error,), do, 0
+        )
     settings = signals.settings
+    if settings and not settings.starts_at_reference:
+        return None  # they are two models, and the first step sees how far they are apart
     unit = settings.beta.value if settings and settings.beta else 1.0
     evidence = []
     # Where both are one model every reward is zero and every pair a tie; rounding is far below a tenth of a nat.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from tiebreak.config import AdapterConfig, EvaluationConfig, LossConfig, TrainingConfig
+from tiebreak.config import AdapterConfig, EvaluationConfig, LossConfig, ReferenceConfig, TrainingConfig
 from tiebreak.config.settings import LEARNING_RATES
 from tiebreak.diagnosis.signals import Found, Measure, Pull, Row, Settings, Signals
 from tiebreak.diagnosis.wholeness import lacking, refuse_other_schema, refuse_other_settings, rows_of_numbers
@@ -91,7 +91,11 @@ def seen_so_far(settings: Settings, rows: Sequence[Row], audit: Row, warnings: S
 
 
 def settings_of(
-    loss: LossConfig, adapter: AdapterConfig, training: TrainingConfig, evaluation: EvaluationConfig
+    loss: LossConfig,
+    adapter: AdapterConfig,
+    training: TrainingConfig,
+    evaluation: EvaluationConfig,
+    reference: ReferenceConfig,
 ) -> Settings:
     """Return what was asked for, as far as a diagnosis depends on it."""
     usual, rule = LEARNING_RATES[adapter.kind], evaluation.rule
@@ -105,6 +109,7 @@ def settings_of(
         max_new_tokens=evaluation.max_new_tokens,
         rule=(rule.name, rule.pattern) if rule else None,
         keeps_scale=loss.keeps_scale,
+        starts_at_reference=reference.model is None,
         learns_bad=loss.learns_bad,
     )
 
@@ -112,7 +117,7 @@ def settings_of(
 def _settings(run: Run, manifest: Mapping[str, Any]) -> Settings:
     config = run.config
     refuse_other_settings(run, config.model_dump(mode="json"), manifest)
-    return settings_of(config.loss, config.adapter, config.training, config.evaluation)
+    return settings_of(config.loss, config.adapter, config.training, config.evaluation, config.reference)
 
 
 def with_rows(signals: Signals, rows: Sequence[Row]) -> Signals:

@@ -122,6 +122,8 @@ class Settings:
     """Name and pattern of the rule that measures answers."""
     keeps_scale: bool = True
     """Whether its losses at two steps are of one scale; where they are not, the share of pairs that is lost is read."""
+    starts_at_reference: bool = True
+    """Whether the reference is the model that training starts from: nothing is a gain yet before the first step."""
     learns_bad: bool = True
     """Whether it learns from bad completions, too: not where demonstrations are imitated."""
 

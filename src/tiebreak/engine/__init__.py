@@ -1,6 +1,7 @@
 """The only floor that knows transformers and peft.
 
 model          a model with all that is needed to use it      models         from a name to a policy
+building       what every way to load a model shares          artefact       what is handed on, and loaded again
 sources        what a model name means                        loading        weights into a model, all or none
 bundled        the model that comes with tiebreak             weights        weights by content
 scorer         what a model says about pairs                  head           hidden states to log-probabilities

@@ -1,14 +1,13 @@
 """Models, tokenizers and adapters: from a name to a policy and its reference.
 
-Owns device, dtype, attention implementation and what is trainable. Nothing is unpickled and no code from a model
+Owns what is trainable, and which form the reference has. Nothing is unpickled and no code from a model
 repository runs: weights are safetensors, `trust_remote_code` is off.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,35 +18,32 @@ import transformers
 from tiebreak.config import AdapterConfig, DataConfig, ModelConfig, ReferenceConfig
 from tiebreak.data.render import Renderer
 from tiebreak.engine.adapters import add_twin, with_new_adapter
-from tiebreak.engine.attention import use_plain_attention
+from tiebreak.engine.building import Loading, base_of, device_of, dtype_of, start_of, weights_of, with_tokenizer
 from tiebreak.engine.bundled import Say
 from tiebreak.engine.classifier import Classifier
-from tiebreak.engine.compatibility import Choice, choose_scorer
-from tiebreak.engine.fused_lora import fuse, unfuse
+from tiebreak.engine.fused_lora import fuse
 from tiebreak.engine.loading import (
     check_sequence_classifier,
     load_adapter,
-    load_as_a_stranger,
     load_model,
     load_sequence_classifier,
     quietly,
-    stored_dtypes,
 )
-from tiebreak.engine.merging import merged, obstacle
+from tiebreak.engine.merging import obstacle
 from tiebreak.engine.model import POLICY_ADAPTER, Model
-from tiebreak.engine.noise import without_noise
 from tiebreak.engine.positions import Context, context_of
-from tiebreak.engine.products import speed_up
 from tiebreak.engine.reference.kinds import REFERENCE_ADAPTER, AdapterOff, FrozenCopy, OtherAdapter, Reference
 from tiebreak.engine.reference.moving import MOVING_ADAPTER, Moving
 from tiebreak.engine.reference.store import SCHEMA, LogpStore
 from tiebreak.engine.reference.stored import Stored
-from tiebreak.engine.scorer import PackedScorer, PlainScorer
-from tiebreak.engine.sources import Source, explained, refuse_code, resolve
-from tiebreak.engine.tokenizer import eos_ids, load_tokenizer, now_for, suggested_generation
+from tiebreak.engine.sources import Source, explained, refuse_code, resolve, same_base, same_model
+from tiebreak.engine.tokenizer import eos_ids, load_tokenizer, now_for, refuse_other_ids, suggested_generation
 from tiebreak.errors import ModelError, one_line
 from tiebreak.fingerprint import derive_seed
 from tiebreak.maths.distributions import Statistic
+
+Bases = tuple[str | None, str | None]
+"""Where the base models of policy and reference are, whatever their adapters say; None: where those say."""
 
 
 def load(
@@ -57,8 +53,8 @@ def load(
     *,
     seed: int,
     trained: Path | None = None,
-    start: Path | None = None,
-    base: str | None = None,
+    kept: Path | None = None,
+    bases: Bases = (None, None),
     beside: Statistic | None = None,
     say: Say = lambda _: None,
 ) -> tuple[Model, Stored, Moving | None]:
@@ -66,44 +62,67 @@ def load(
 
     None moves where that is not asked for, and where the policy is one that was trained.
 
-    `trained` holds what `Model.save` wrote. `start` holds the adapter that training started from, where it was one, and
-    `base` is where its base model is now. `seed` draws a new adapter. `beside` is stored with what the reference says.
+    `trained` holds what `Model.save` wrote. `kept` holds the adapter that is the reference, where a run kept one.
+    `seed` draws a new adapter. `beside` is stored with what the reference says.
     """
-    source = resolve(config if start is None else ModelConfig(name=str(start), base=config.base), say, base=base)
+    source = resolve(config if kept is None else ModelConfig(name=str(kept), base=config.base), say, base=bases[0])
+    against = source if kept else _against(config, reference.model, source, bases[1], say)
     if trained is not None:
         refuse_code(str(trained))  # a run folder may come from elsewhere, too
-    device = _device(config)
-    dtype = _dtype(config, device)
+    device = device_of(config)
+    dtype = dtype_of(config, device)
     tokenizer = load_tokenizer(config, source, trained)
     # Full fine-tuning keeps fp32 weights: steps of 1e-6 would vanish in bf16. A frozen base may be narrow.
-    loading = _Loading(source, trained, dtype if adapter.kind == "lora" else torch.float32, device, say)
+    loading = Loading(source, trained, dtype if adapter.kind == "lora" else torch.float32, device, say)
     moves = reference.moves if trained is None else None
     network, reference_of, follower_of = (
-        _with_adapter(loading, adapter, seed, twin=moves is not None)
+        _with_adapter(loading, adapter, seed, against, twin=moves is not None)
         if adapter.kind == "lora"
-        else _all_weights(loading)
+        else _all_weights(loading, against)
     )
-    policy = _with_tokenizer(network, tokenizer, source, config, device, dtype)
+    policy = with_tokenizer(network, tokenizer, source, config, device, dtype)
     policy = replace(policy, adapter=POLICY_ADAPTER if adapter.kind == "lora" else None)
+    if trained is None and against is not source:
+        _refuse_unlike(policy, config, against)
     frozen = _remembered(reference_of(policy), reference, policy, beside, say)
     return policy, frozen, Moving(policy, frozen, follower_of(policy), moves) if moves else None
+
+
+def config_of_reference(config: ModelConfig, name: str) -> ModelConfig:
+    """Return how the model that a policy is compared with is named: computed as the policy is."""
+    own = {"name": name, "base": None, "revision": config.revision if name == config.name else None}
+    return config.model_copy(update=own)
+
+
+def load_alone(config: ModelConfig, like: Model, *, base: str | None = None) -> Model:
+    """Return a model by the plainest path: as a stranger loads it, an adapter on it as it is, scored in padded rows.
+
+    It reads the ids of the model `like`, where it is and in its precision. `base` as for `resolve`.
+    """
+    source, dtype = resolve(config, base=base), next(like.network.parameters()).dtype
+    network = load_model(source.base, source.revision, dtype)
+    if source.adapter:
+        network = load_adapter(network, source.adapter, POLICY_ADAPTER, is_trainable=False)
+    network = network.requires_grad_(False).to(like.device).eval()
+    plain = config.model_copy(update={"layout": "plain"})
+    return with_tokenizer(network, like.tokenizer, source, plain, like.device, like.dtype)
 
 
 def load_frozen(config: ModelConfig, say: Say = lambda _: None) -> Model:
     """Return a model that is only asked, an adapter that it comes with added into its weights."""
     source = resolve(config, say)
-    device = _device(config)
-    dtype = _dtype(config, device)
+    device = device_of(config)
+    dtype = dtype_of(config, device)
     tokenizer = load_tokenizer(config, source)
-    network = _start(_Loading(source, None, dtype, device, say)).requires_grad_(False).to(device).eval()
-    return _with_tokenizer(network, tokenizer, source, config, device, dtype)
+    network = start_of(Loading(source, None, dtype, device, say)).requires_grad_(False).to(device).eval()
+    return with_tokenizer(network, tokenizer, source, config, device, dtype)
 
 
 def load_classifier(config: ModelConfig, say: Say = lambda _: None) -> Classifier:
     """Return a sequence classifier of one label, with the chat template that conversations are shown to it in."""
     source, tokenizer = look_at_classifier(config, say)
-    device = _device(config)
-    network = load_sequence_classifier(source.base, source.revision, _dtype(config, device), say)
+    device = device_of(config)
+    network = load_sequence_classifier(source.base, source.revision, dtype_of(config, device), say)
     network = network.requires_grad_(False).to(device).eval()
     return Classifier(network, tokenizer, source, now_for(config, tokenizer))
 
@@ -137,69 +156,29 @@ def load_renderer(config: ModelConfig, data: DataConfig, say: Say = lambda _: No
     return Renderer(tokenizer, eos, data, now), context_of(settings, tokenizer)
 
 
-@dataclass(frozen=True)
-class Written:
-    """The dtype that most weights were written in, and that of the base model's own files."""
-
-    dtype: torch.dtype
-    base: torch.dtype
-
-
-def save_whole(policy: Model, folder: Path, *, as_base: bool = True) -> Written:
-    """Write all weights, an adapter added into them; the policy itself stays as it is.
-
-    Those that the base model's files keep narrower are narrowed to that, tensor by tensor, unless `as_base` is False.
-    """
-    ours = next(policy.network.parameters()).dtype
-    stored = stored_dtypes(policy.source.base, policy.source.revision)
-    base = next(iter(stored.values()), ours)
-    if not policy.is_adapter and not (as_base and base.itemsize < ours.itemsize):
-        policy.save(folder)
-        return Written(ours, base)
-    # A copy, since merging and unmerging in place would leave rounding behind in the policy.
-    use_plain_attention(policy.network)  # a copy would not know what to switch back to
-    twin = copy.deepcopy(policy.network)
-    unfuse(twin)
-    with quietly():
-        if policy.is_adapter:
-            twin = twin.merge_and_unload(adapter_names=[POLICY_ADAPTER])
-        kept = twin.state_dict().keys()
-        for name, tensor in (*twin.named_parameters(), *twin.named_buffers()):
-            dtype = stored.get(name, base)
-            if as_base and name in kept and tensor.is_floating_point() and dtype.itemsize < tensor.dtype.itemsize:
-                tensor.data = tensor.data.to(dtype)
-        twin.save_pretrained(folder)
-        policy.tokenizer.save_pretrained(folder)
-    return Written(next(twin.parameters()).dtype, base)
-
-
-def load_artefact(folder: Path, policy: Model) -> Model:
-    """Load what was exported as a stranger would, by the plain classes of transformers and peft."""
-    network = load_as_a_stranger(folder, next(policy.network.parameters()).dtype).to(policy.device)
-    return policy.with_network(network.eval())
-
-
-# ------------------------------------------------------------------------------------------------------ the three cases
+# ------------------------------------------------------------------------------------------------ policy and reference
 
 ReferenceOf = Callable[[Model], Reference]
 
 
-@dataclass(frozen=True)
-class _Loading:
-    """What both cases need: where weights come from, and the `dtype` they are kept in."""
-
-    source: Source
-    trained: Path | None
-    dtype: torch.dtype
-    device: torch.device
-    say: Say
+def _against(config: ModelConfig, name: str | None, source: Source, base: str | None, say: Say) -> Source:
+    """Return where the reference comes from: from what is named, or whence the policy does."""
+    if name is None:
+        return source
+    try:
+        found = resolve(config_of_reference(config, name), say, base=base or config.base)
+    except ModelError as error:
+        raise ModelError(f"reference.model: {error}") from None
+    if found.base == source.base and found.revision is None:  # one hub id is one model
+        found = replace(found, revision=source.revision)
+    return source if same_model(found, source) else found
 
 
 def _with_adapter(
-    loading: _Loading, adapter: AdapterConfig, seed: int, *, twin: bool
+    loading: Loading, adapter: AdapterConfig, seed: int, against: Source, *, twin: bool
 ) -> tuple[Any, ReferenceOf, ReferenceOf]:
     """Return the network, its reference, and what could follow it: its `twin`, a second adapter that starts alike."""
-    source, base = loading.source, _base(loading)
+    source, base = loading.source, base_of(loading)
     start = loading.trained or source.adapter
     # fork_rng: the adapter's initialisation is ours alone and leaves the caller's random stream as it was.
     with torch.random.fork_rng(devices=[]), explained(str(start or source.base)), quietly():
@@ -208,8 +187,8 @@ def _with_adapter(
             model = load_adapter(base, str(start), POLICY_ADAPTER, is_trainable=True, say=loading.say)
         else:
             model = with_new_adapter(base, adapter, source.revision, loading.say)
-        if source.adapter:
-            _load_reference(model, source.adapter)
+        if against.adapter and same_base(against, source):
+            _load_reference(model, against.adapter)
             model.set_adapter(POLICY_ADAPTER)
         if twin:
             add_twin(model, MOVING_ADAPTER)
@@ -219,7 +198,13 @@ def _with_adapter(
         loading.say(f"the adapter cannot be merged into its base model when it is exported (--form adapter): {cause}")
     model = model.to(loading.device)
     fuse(model, loading.say)
-    return model, OtherAdapter if source.adapter else AdapterOff, lambda policy: OtherAdapter(policy, MOVING_ADAPTER)
+
+    def reference(policy: Model) -> Reference:
+        if not same_base(against, source):
+            return _another(loading, against, policy)
+        return OtherAdapter(policy, against) if against.adapter else AdapterOff(policy, against)
+
+    return model, reference, lambda policy: OtherAdapter(policy, against, MOVING_ADAPTER)
 
 
 def _load_reference(model: Any, adapter: str) -> None:
@@ -227,56 +212,74 @@ def _load_reference(model: Any, adapter: str) -> None:
         load_adapter(model, adapter, REFERENCE_ADAPTER, is_trainable=False)
     except ModelError as error:
         raise ModelError(
-            f"{adapter}: this kind of adapter cannot stand beside itself as the reference; merge it into its base "
+            f"{adapter}: this kind of adapter cannot stand beside the policy as the reference; merge it into its base "
             f"model (peft's merge_and_unload) and name that, or take adapter.kind none ({one_line(error, 160)})"
         ) from None
 
 
-def _all_weights(loading: _Loading) -> tuple[Any, ReferenceOf, ReferenceOf]:
-    model = _weights(loading, str(loading.trained), None) if loading.trained else _start(loading)
+def _all_weights(loading: Loading, against: Source) -> tuple[Any, ReferenceOf, ReferenceOf]:
+    model = weights_of(loading, str(loading.trained), None) if loading.trained else start_of(loading)
     model = model.requires_grad_(True).to(loading.device)
-    again = replace(loading, say=lambda _: None)  # what there is to say about these weights has been said
+    again = replace(loading, say=_unsaid)
 
     def copied(policy: Model) -> Reference:
-        return FrozenCopy(policy, lambda: _start(again).to(loading.device))
+        size = lambda: sum(one.numel() * one.element_size() for one in policy.network.parameters())  # noqa: E731
+        return FrozenCopy(against, lambda: policy.with_network(start_of(again).to(loading.device)), size)
 
-    return model, copied, copied
+    def another(policy: Model) -> Reference:
+        return _another(loading, against, policy)
 
-
-def _start(loading: _Loading) -> Any:
-    """Return the weights that full fine-tuning starts from; an adapter that the model came with is merged."""
-    base, adapter = _base(loading), loading.source.adapter
-    if adapter is None:
-        return base
-    adapted = load_adapter(base, adapter, POLICY_ADAPTER, is_trainable=False, say=loading.say)
-    with explained(adapter):
-        return merged(adapted, POLICY_ADAPTER, adapter)
+    return model, copied if against is loading.source else another, copied
 
 
-# ----------------------------------------------------------------------------------------------------------- the pieces
+def _unsaid(_: str) -> None:
+    """What there is to say about weights was said when they were first loaded."""
 
 
-def _with_tokenizer(
-    network: Any, tokenizer: Any, source: Source, config: ModelConfig, device: torch.device, dtype: torch.dtype
-) -> Model:
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    plain = PlainScorer(network, pad_id=pad_id, device=device, dtype=dtype)
-    choice = Choice(plain, "model.layout says so")
-    if config.layout != "plain":
-        choice = choose_scorer(network, plain, PackedScorer(network, device=device, dtype=dtype), dtype)
-    return Model(
-        network=network,
-        adapter=None,
-        tokenizer=tokenizer,
-        scorer=choice.scorer,
-        plain_because=choice.refusal,
-        device=device,
-        eos_ids=eos_ids(tokenizer, network.generation_config),
-        pad_id=pad_id,
-        source=source,
-        dtype=dtype,
-        now=now_for(config, tokenizer),
-    )
+def _another(loading: Loading, against: Source, policy: Model) -> FrozenCopy:
+    """Return a reference with weights of its own, an adapter on its base as it is, that reads the policy's ids."""
+    own = replace(loading, source=against, trained=None, say=_unsaid)
+
+    def load() -> Model:
+        network, adapter = base_of(own), None
+        if against.adapter:
+            network, adapter = (
+                load_adapter(network, against.adapter, POLICY_ADAPTER, is_trainable=False),
+                POLICY_ADAPTER,
+            )
+        plain = ModelConfig(layout="auto" if policy.scorer.layout == "packed" else "plain")
+        model = with_tokenizer(
+            network.to(own.device).eval(), policy.tokenizer, against, plain, own.device, policy.dtype
+        )
+        return replace(model, adapter=adapter, now=policy.now)
+
+    def size() -> int:
+        with explained(against.base), quietly(), torch.device("meta"):
+            settings = transformers.AutoConfig.from_pretrained(
+                against.base, revision=against.revision, trust_remote_code=False
+            )
+            empty = transformers.AutoModelForCausalLM.from_config(settings)
+        return sum(int(one.numel()) for one in empty.parameters()) * own.dtype.itemsize
+
+    return FrozenCopy(against, load, size)
+
+
+def _refuse_unlike(policy: Model, config: ModelConfig, against: Source) -> None:
+    """Raise ModelError where a reference cannot read what the policy is trained on."""
+    try:
+        refuse_other_ids(policy.tokenizer, config, against)
+        with explained(against.base):
+            settings = transformers.AutoConfig.from_pretrained(
+                against.base, revision=against.revision, trust_remote_code=False
+            )
+        most = context_of(settings, policy.tokenizer).most
+        if most is not None and (policy.context.most is None or most < policy.context.most):
+            raise ModelError(
+                f"{against.identity}: sees {most} tokens, and the policy {policy.context.most or 'any number'}; name a "
+                "model that sees as many"
+            )
+    except ModelError as error:
+        raise ModelError(f"reference.model: {error}") from None
 
 
 def _remembered(asked: Reference, config: ReferenceConfig, policy: Model, beside: Statistic | None, say: Say) -> Stored:
@@ -285,41 +288,10 @@ def _remembered(asked: Reference, config: ReferenceConfig, policy: Model, beside
     def open_store() -> LogpStore:
         if config.store == "off":
             return LogpStore(None, {})
-        with asked.model() as model:
-            weights = model.digest()
-        of = {"weights": weights, "dtype": str(policy.dtype), "schema": SCHEMA}
+        of = {"weights": stored.weights, "dtype": str(policy.dtype), "schema": SCHEMA}
         return LogpStore(folder, of if beside is None else of | {"beside": beside.__name__}, say)
 
-    return Stored(
+    stored = Stored(
         asked, open_store, device=policy.device, dtype=policy.dtype, spot_checks=config.spot_checks, beside=beside
     )
-
-
-def _base(loading: _Loading) -> Any:
-    return _weights(loading, loading.source.base, loading.source.revision).requires_grad_(False)
-
-
-def _weights(loading: _Loading, name: str, revision: str | None) -> Any:
-    network = load_model(name, revision, loading.dtype, loading.say)
-    if network.config.get_text_config().to_dict().get("output_router_logits"):
-        loading.say(
-            "config.json asks for its experts' own loss (output_router_logits): a preference has none to add to"
-        )
-    with explained(name):
-        network = without_noise(network, loading.say)
-    speed_up(network, network.get_output_embeddings())
-    return network
-
-
-def _device(config: ModelConfig) -> torch.device:
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if config.device == "auto":
-        return torch.device(next(name for name, there in available.items() if there))
-    if not available[config.device]:
-        raise ModelError(f"model.device {config.device}: this machine has none that torch can use; try auto")
-    return torch.device(config.device)
-
-
-def _dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
-    named = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    return named.get(config.dtype, torch.float32 if device.type == "cpu" else torch.bfloat16)
+    return stored

@@ -118,6 +118,23 @@ def is_same(identity: str, name: str) -> bool:
     return contents(_identity(name, absolute(name))) == contents(identity)
 
 
+def same_model(one: Source, two: Source) -> bool:
+    """Whether two names lead to one model, as far as can be known without its weights: by content, or on a hub by id
+    and revision.
+    """
+    return same_base(one, two) and _told(one.identity, one.adapter) == _told(two.identity, two.adapter)
+
+
+def same_base(one: Source, two: Source) -> bool:
+    """Whether two models are, or stand on, one base model."""
+    return _told(one.base_identity, one.revision) == _told(two.base_identity, two.revision)
+
+
+def _told(identity: str, where: str | None) -> tuple[str, str | None]:
+    _, has_content, content = identity.rpartition(" sha256:")
+    return (content, None) if has_content else (identity, where)
+
+
 def _fetched_adapter(name: str, revision: str | None) -> str:
     wanted = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
     return str(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=wanted))

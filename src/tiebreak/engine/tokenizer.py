@@ -6,6 +6,7 @@ repository runs.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from datetime import date, datetime, time
 from pathlib import Path
@@ -31,22 +32,7 @@ def load_tokenizer(
 
     Its chat template has proven in a process of its own that it takes no more than a chat needs.
     """
-    beside_adapter = source.adapter is not None and (Path(source.adapter) / "tokenizer_config.json").exists()
-    where = trained or (source.adapter if beside_adapter else source.base)
-    revision = None if trained else source.revision
-    if (Path(str(where)) / "config.json").is_file():
-        with explained(f"{where}: config.json"):  # else its faults would be told as those of a tokenizer
-            transformers.AutoConfig.from_pretrained(str(where), trust_remote_code=False)
-    try:
-        with unsaid():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
-                str(where), revision=revision, trust_remote_code=False
-            )
-    except BaseException as error:  # transformers raises a dozen types for a missing tokenizer
-        if not isinstance(error, Exception) and not is_panic(error):
-            raise
-        cause = masked(one_line(error, 120))
-        raise ModelError(f"{where}: holds no tokenizer that loads; add tokenizer.json ({cause})") from None
+    where, tokenizer = _read(source, trained)
     if config.chat_template and trained is None:  # a trained policy was saved with the template it was trained with
         try:
             tokenizer.chat_template = Path(config.chat_template).read_text(encoding="utf-8")
@@ -63,6 +49,50 @@ def load_tokenizer(
         if fault := fault_of(template, tokens):
             raise ModelError(f"{config.chat_template or where}: the chat template {fault}; it is not used")
     return tokenizer
+
+
+def refuse_other_ids(tokenizer: Any, config: ModelConfig, source: Source) -> None:
+    """Raise ModelError where ids that a tokenizer writes mean something else to another model.
+
+    A model without a chat template has none to differ in; one that is named as model.chat_template is that of both.
+    """
+    where, theirs = _read(source, None)
+    if theirs.get_vocab() != tokenizer.get_vocab():
+        raise ModelError(
+            f"{where}: has another vocabulary than the policy, so that ids would not mean the same to both; name a "
+            "model with the policy's tokenizer"
+        )
+    if config.chat_template or not theirs.chat_template:
+        return
+    if config.chat_template_arguments:
+        with contextlib.suppress(ConfigError):  # a template that reads no such name is another one
+            _tell(theirs, config.chat_template_arguments)
+    if theirs.chat_template != tokenizer.chat_template:
+        raise ModelError(
+            f"{where}: has another chat template than the policy, so that a chat is not of the same ids to both; where "
+            "one template is right for both, name its file as model.chat_template"
+        )
+
+
+def _read(source: Source, trained: Path | None) -> tuple[str, Any]:
+    """Return where the tokenizer of a model lies, and the tokenizer as it lies there."""
+    beside_adapter = source.adapter is not None and (Path(source.adapter) / "tokenizer_config.json").exists()
+    where = trained or (source.adapter if beside_adapter else source.base)
+    revision = None if trained else source.revision
+    if (Path(str(where)) / "config.json").is_file():
+        with explained(f"{where}: config.json"):  # else its faults would be told as those of a tokenizer
+            transformers.AutoConfig.from_pretrained(str(where), trust_remote_code=False)
+    try:
+        with unsaid():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                str(where), revision=revision, trust_remote_code=False
+            )
+    except BaseException as error:  # transformers raises a dozen types for a missing tokenizer
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
+        cause = masked(one_line(error, 120))
+        raise ModelError(f"{where}: holds no tokenizer that loads; add tokenizer.json ({cause})") from None
+    return str(where), tokenizer
 
 
 def now_for(config: ModelConfig, tokenizer: Any) -> datetime | None:

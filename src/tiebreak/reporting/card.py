@@ -133,6 +133,9 @@ def _placeless(run: Run) -> dict[str, Any]:
     model, data, judge = tree["model"], tree["data"], tree["evaluation"]["judge"] or {}
     local = run.manifest.get("model_folder") is not None or _looks_local(model["name"])
     model["name"] = _last(model["name"]) if local else model["name"]
+    against = tree["reference"]["model"]
+    if against and ((run.manifest.get("reference_model") or {}).get("folder") or _looks_local(against)):
+        tree["reference"]["model"] = _last(against)
     if isinstance(data["train"], str):
         data["train"] = _data(data["train"])
     else:
@@ -140,6 +143,7 @@ def _placeless(run: Run) -> dict[str, Any]:
     data["heldout"] = data["heldout"] and _data(data["heldout"])
     harness = tree["evaluation"]["lm_eval"] or {}
     places = [(model, "chat_template"), (tree["reference"], "store"), (tree["output"], "dir"), (judge, "reward")]
+    places.append((tree["training"], "moments_from"))
     for section, key in (*places, (harness, "include_path")):
         if section.get(key):
             section[key] = _last(section[key])

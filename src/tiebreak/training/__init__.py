@@ -10,5 +10,6 @@ budget         tokens in memory at once                      parts          what
 pace           how long it takes, and a machine too busy    waiting        how threads wait for each other
 choosing       which checkpoint becomes the policy          diagnosing     what is wrong, said when it shows
 attempt        load, train, save, measure           settled      settings, proven before anything is read
-company        what runs of a campaign share
+company        what runs of a campaign share      moments      those of AdamW that another run left
+whereabouts    where a run finds its models, and the runs that made them
 """

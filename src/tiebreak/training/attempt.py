@@ -36,8 +36,9 @@ from tiebreak.training.parts import Moments, Streams, Weights
 from tiebreak.training.preemption import Stop
 from tiebreak.training.recorder import Recorder
 from tiebreak.training.resumption import Resume, flat, set_aside
-from tiebreak.training.start_check import has_told
-from tiebreak.training.trained import lineage, measure_trained, remembered
+from tiebreak.training.start_check import claims_of, has_told
+from tiebreak.training.trained import measure_trained, remembered
+from tiebreak.training.whereabouts import lineage
 
 
 def attempt(
@@ -53,7 +54,7 @@ def attempt(
     company: Company,
 ) -> None:
     """Begin a run, or go on with it, and carry it out; `began` is when the command did, on the monotonic clock."""
-    ready = made_ready(config, run, examined, progress, company)
+    ready = made_ready(config, run, examined, progress, company, anew=resume == "never")
     for line in ready.memory.lines():
         progress.say(line)
     if resume == "never":
@@ -147,7 +148,7 @@ def _note(run: Run, progress: Noting, **facts: Any) -> None:
 
 def _diagnosing(run: Run, config: Config, ready: Ready, progress: Noting, total: int) -> Diagnosing:
     """Return who says what is wrong as soon as it shows, after every probe and look."""
-    settings = settings_of(config.loss, config.adapter, config.training, config.evaluation)
+    settings = settings_of(config.loss, config.adapter, config.training, config.evaluation, config.reference)
     live = Live(settings, ready.audit.as_dict(), lambda: progress.warnings, progress.warn)
     looked_at = (config.evaluation.probes, config.signals.looks)
     return Diagnosing(run, live, {0}.union(*(probe_steps(total, num) for num in looked_at if num)))
@@ -190,7 +191,9 @@ def _trained(
             checkpoints=checkpoints,
             asked=ready.asked_ahead(objective),
             parts=[*held, stopping],
-            is_told=any(has_told(earlier) for earlier in lineage(config)),
+            is_told=any(has_told(earlier) for earlier in lineage(config.model.name)),
+            moments=ready.moments.tensors if ready.moments else None,
+            claims=claims_of(config.model, config.reference.model, policy, reference),
         )
         outcome = train_policy(course, progress, start=start, stop=stop)
     if told := looks.told():

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from tiebreak import faults
 from tiebreak.config import TrainingConfig
@@ -36,7 +37,7 @@ from tiebreak.training.pace import Pace
 from tiebreak.training.parts import Moments, Part, Streams, Weights
 from tiebreak.training.preemption import Stop
 from tiebreak.training.recorder import Recorder
-from tiebreak.training.start_check import check_start
+from tiebreak.training.start_check import Claims, check_start
 from tiebreak.training.step import learn
 
 MAX_ROLLBACKS = 3
@@ -65,6 +66,10 @@ class Course:
     """Whether a run that made the policy was warned already that it does not end answers."""
     parts: Sequence[Part] = ()
     """What a checkpoint holds besides weights, moments and random streams."""
+    moments: Mapping[str, Tensor] | None = None
+    """What the optimizer starts with, where another run left it something."""
+    claims: Claims | None = None
+    """What policy and reference are said to be, where they are not one model at the start."""
 
     @property
     def total(self) -> int:
@@ -110,7 +115,10 @@ def train(course: Course, progress: Progress, *, start: Path | None, stop: Stop)
             course.budget.cut,
             progress,
             is_told=course.is_told,
+            claims=course.claims,
         )
+        if course.moments is not None:
+            Moments(policy, optimizer).restore(course.moments)
     else:
         course.checkpoints.restore(start, course.parts)  # before it is asked: what it had said stays what it was
     course.reference.begin(course.asked, course.budget.cut, progress)

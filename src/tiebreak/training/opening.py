@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import shutil
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
@@ -21,6 +21,7 @@ from tiebreak.config import KL_SIGNALS, Config, dump_config
 from tiebreak.data.preparation import PreparedData, prepare
 from tiebreak.doctor.report import AuditReport
 from tiebreak.engine.planner import Plan, make_plan
+from tiebreak.engine.sources import same_model
 from tiebreak.errors import ConfigError, RunError
 from tiebreak.evaluation.capabilities.asking import prepare_tasks
 from tiebreak.evaluation.capabilities.taskfiles import load_tasks
@@ -30,10 +31,12 @@ from tiebreak.progress import Progress
 from tiebreak.records import Example
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.company import Company
+from tiebreak.training.moments import Earlier, moments_of
 from tiebreak.training.order import num_steps, refuse_steps
 from tiebreak.training.preamble import tell, tell_watch
 from tiebreak.training.resumption import heed_drift, identity
-from tiebreak.training.trained import Loaded, dated, lineage, load, whereabouts
+from tiebreak.training.trained import Loaded, dated, load
+from tiebreak.training.whereabouts import lineage, whereabouts
 
 LIBRARIES = ("tiebreak", "torch", "transformers", "peft", "accelerate", "safetensors")
 
@@ -46,6 +49,8 @@ class Ready:
     data: PreparedData
     memory: Plan
     audit: AuditReport
+    moments: Earlier | None = None
+    """What the optimizer starts with, where another run left it something."""
 
     def asked_ahead(self, objective: Objective) -> Sequence[Example]:
         """Return what the start is asked before training: what it says of these, and no more, is kept.
@@ -59,9 +64,18 @@ class Ready:
 
 
 def made_ready(
-    config: Config, run: Run, audit: AuditReport, progress: Progress, company: Company | None = None
+    config: Config,
+    run: Run,
+    audit: AuditReport,
+    progress: Progress,
+    company: Company | None = None,
+    *,
+    anew: bool = False,
 ) -> Ready:
-    """Prove that configuration, data and model can be used together, and set the policy up for its memory."""
+    """Prove that configuration, data and model can be used together, and set the policy up for its memory.
+
+    `anew` says that what an earlier attempt left will be set aside.
+    """
     begun, company = dated(config, run) if run.has_begun else config, company or Company()
     progress.say(f"loading {config.model.name}")
     loaded = load(_with_store(begun, run), say=progress.say)
@@ -73,6 +87,10 @@ def made_ready(
         files.write_jsonl(company.aside, (pair.as_dict() for pair in data.aside.pairs))
     refuse_steps(data.train, settings, config.loss)
     tell(data, policy, loaded.compared, config.data, progress)
+    is_first = anew or not run.has_begun  # an attempt that goes on has moments of its own
+    moments = moments_of(settings.moments_from, policy) if settings.moments_from and is_first else None
+    if moments:
+        progress.say(moments.told())
     total = num_steps(len(data.train), settings)
     tell_watch(config.signals, config.stopping, config.evaluation, total, progress)
     _heed_moves(config, len(data.train), progress)
@@ -86,7 +104,7 @@ def made_ready(
         reference_bytes=_held_bytes(config, loaded),
     )
     loaded.budget.tokens = memory.token_budget
-    return Ready(loaded, data, memory, audit)
+    return Ready(loaded, data, memory, audit, moments)
 
 
 def _held_bytes(config: Config, loaded: Loaded) -> int:
@@ -94,9 +112,7 @@ def _held_bytes(config: Config, loaded: Loaded) -> int:
     if loaded.moving:
         return loaded.moving.num_bytes
     steps_ask = config.loss.wants_prompts_in_a_step or config.loss.compares_distributions
-    if (steps_ask or config.signals.looks_at_start) and not loaded.policy.is_adapter:
-        return sum(one.numel() * one.element_size() for one in loaded.policy.network.parameters())
-    return 0
+    return loaded.reference.num_bytes if steps_ask or config.signals.looks_at_start else 0
 
 
 def _heed_moves(config: Config, num_pairs: int, progress: Progress) -> None:
@@ -168,7 +184,11 @@ def _heed_history(
     _refuse_learned_before(config, ready.data)
     if not same:  # weights of other settings must not pass for this run's
         shutil.rmtree(run.policy_folder, ignore_errors=True)
-    kept = {} if same else dict.fromkeys(("num_steps", "num_steps_done", "stopped", "artefact_step", "best"))
+    kept: dict[str, Any] = (
+        {} if same else dict.fromkeys(("num_steps", "num_steps_done", "stopped", "artefact_step", "best"))
+    )
+    if not begun:
+        kept["moments_from"] = ready.moments and ready.moments.as_dict()
     return kept | {
         "started": before.get("started") or now(),
         "num_attempts": int(before.get("num_attempts", 0)) + 1,
@@ -188,14 +208,18 @@ def _refuse_turned_sides(run: Run, trained: set[str], data: PreparedData) -> Non
 
 
 def _refuse_learned_before(config: Config, data: PreparedData) -> None:
-    """Held out is held out in every stage: what the model's own run trained on, this one cannot measure on."""
-    for earlier in lineage(config):
+    """Held out is held out in every stage: what a run trained on that made the model, or what it is compared with, this
+    one cannot measure on.
+    """
+    made = [(earlier, "model") for earlier in lineage(config.model.name)]
+    made += [(earlier, "reference") for earlier in lineage(config.reference.model)]
+    for earlier, what in made:
         with as_a_run_writes(earlier.path):
             learned = {example.prompt_id for example in data.heldout.tokenized} & set(earlier.train_prompt_ids)
         if learned:
             raise RunError(
                 f"{len(learned)} of {data.heldout.num_prompts} held-out prompts were trained on by {earlier.path}, "
-                "which made the model; take its data.heldout_share, or name other prompts as data.heldout"
+                f"which made the {what}; take its data.heldout_share, or name other prompts as data.heldout"
             )
 
 
@@ -220,24 +244,31 @@ def _write_inputs(run: Run, ready: Ready, trained: Collection[str]) -> None:
             run.heldout_pairs_file: files.as_jsonl(pair.as_dict() for pair in data.heldout.pairs),
         }
     )
-    if ready.loaded.policy.continues_adapter:
-        with run.keep_folder(run.start_folder) as folder, ready.loaded.reference.model() as start:
-            start.save(folder)
+    if not ready.loaded.reference.is_kept:
+        shutil.rmtree(run.start_folder, ignore_errors=True)  # of other settings, that were accepted to have changed
+        return
+    with run.keep_folder(run.start_folder) as folder, ready.loaded.reference.model() as start:
+        start.save(folder)
 
 
 def _facts(run: Run, config: Config, ready: Ready) -> Mapping[str, Any]:
     """Return what made the run, and on what."""
-    policy = ready.loaded.policy
+    policy, reference = ready.loaded.policy, ready.loaded.reference
     trainable, total = policy.num_parameters
+    # A new adapter changes nothing yet: the start is what it hangs on.
+    start = policy if policy.continues_adapter else replace(policy, adapter=None)
+    is_start = same_model(policy.source, reference.source)
     return {
         "config_fingerprint": fingerprint(config.model_dump(mode="json")),
         "model_name": config.model.name,
         "model_base": config.model.base,
         "data_fingerprint": ready.data.fingerprint,
         "model": policy.source.identity,
-        **whereabouts(run, policy.source),
+        **whereabouts(run, config, policy.source, reference.source),
         "base_identity": policy.source.base_identity,
         "reference": ready.loaded.compared.identity,
+        "start_weights": f"sha256:{reference.weights if is_start else start.digest()}",
+        "reference_weights": f"sha256:{reference.weights}",
         "layout": policy.scorer.layout,
         "plain_because": policy.plain_because,
         "template_date": policy.now and policy.now.date().isoformat(),

@@ -12,6 +12,7 @@ from tiebreak.config import SAMPLED, DataConfig, EvaluationConfig, SignalsConfig
 from tiebreak.data.preparation import PreparedData
 from tiebreak.engine.model import Model
 from tiebreak.engine.reference.kinds import Reference
+from tiebreak.engine.sources import same_model
 from tiebreak.progress import Progress
 from tiebreak.reporting.visible import visible
 
@@ -36,9 +37,10 @@ def tell(data: PreparedData, policy: Model, reference: Reference, config: DataCo
         progress.say(f"{report['num_weighted_pairs']} pairs have a weight other than 1: their loss is multiplied by it")
     _tell_context(data, policy, config, progress)
     if policy.continues_adapter:
+        is_start = same_model(policy.source, reference.source)
         progress.say(
             "the model is an adapter: it is trained on with its own rank and targets (other adapter settings have no "
-            "effect), and its start is the reference"
+            f"effect){', and its start is the reference' if is_start else ''}"
         )
     if policy.now:
         day = policy.now.date()

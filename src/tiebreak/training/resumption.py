@@ -50,13 +50,16 @@ def identity(config: Config, data: PreparedData, policy: Model, reference: Refer
 def governing(config: Config) -> dict[str, Any]:
     """Return the settings that weights depend on, as plain values by dotted key.
 
-    A model's path counts by its last step, data's paths by nothing: the identity holds the content of both, and a path
-    reads differently from another folder.
+    The path of a model, or of a run, counts by its last step, data's paths by nothing: the identity holds the content
+    of models and data, and a path reads differently from another folder.
     """
     found = {key: _plain(value_of(config, key)) for key, _ in leaves() if not key.startswith(_FREE)}
     train = [source.model_dump(mode="json", exclude={"path"}) for source in config.data.sources]
     unplaced = {"data.train": train, "data.heldout": config.data.heldout is not None}
-    return found | unplaced | {"model.name": called(config.model.name)}
+    named = {
+        key: found[key] and called(found[key]) for key in ("model.name", "reference.model", "training.moments_from")
+    }
+    return found | unplaced | named
 
 
 def asked_for(resume: str, accept: Collection[str]) -> tuple[str, ...]:
@@ -76,10 +79,11 @@ def heed_drift(
     """Refuse to go on where something changed that nobody accepted; return what was accepted, by name."""
     before: Mapping[str, str] = dict(run.manifest.get("identity") or {})
     drifted = [name for name in PARTS if before.get(name) != now.get(name)]
-    if contents(str(before.get("model"))) == contents(now["model"]):  # whatever its folder is called now
-        was = called(run.manifest.get("model_folder") or config.model.name)
-        renamed = before.get("config") == fingerprint(governing(config) | {"model.name": was})
-        drifted = [name for name in drifted if name != "model" and not (name == "config" and renamed)]
+    # Whatever their folders are called now.
+    same = [name for name in ("model", "reference") if contents(str(before.get(name))) == contents(str(now[name]))]
+    drifted = [name for name in drifted if name not in same]
+    renamed = before.get("config") == fingerprint(governing(config) | _called_before(run, config, same))
+    drifted = [name for name in drifted if not (name == "config" and renamed)]
     # A template changes the tokens, too; it alone is to blame then.
     blamed = [name for name in drifted if not (name == "tokenizer" and {"template", "data", "config"} & set(drifted))]
     moved, moves = ((one.reference.moves is not None) for one in (run.config, config))
@@ -87,6 +91,11 @@ def heed_drift(
         raise RunError(
             f"{run.path}: reference.moves {'was' if moved else 'was not'} set when this attempt began, and a reference "
             "cannot begin or cease to move on the way; put it back, or start afresh with --resume never"
+        )
+    if {config.reference.model, run.config.reference.model} != {None} and "reference" not in same:
+        raise RunError(
+            f"{run.path}: the reference (reference.model) is another one than when this attempt began, and what that "
+            "one said stands in the checkpoints; put it back, or start afresh with --resume never"
         )
     refused = [name for name in blamed if name not in accept]
     if refused:
@@ -97,6 +106,14 @@ def heed_drift(
     if blamed:
         progress.warn(f"going on although {_told(blamed, run, config)} changed since this attempt began")
     return blamed
+
+
+def _called_before(run: Run, config: Config, same: Collection[str]) -> dict[str, Any]:
+    """Return what the folders of models that hold what they held were called when an attempt began."""
+    told = run.manifest
+    folders = {"model": told.get("model_folder"), "reference": (told.get("reference_model") or {}).get("folder")}
+    keys = {"model": ("model.name", config.model.name), "reference": ("reference.model", config.reference.model)}
+    return {key: called(folders[name] or own) for name in same for key, own in [keys[name]] if own}
 
 
 def set_aside(run: Run, progress: Progress) -> None:
@@ -132,11 +149,21 @@ def already_done(run: Run, config: Config) -> bool:
     if run.manifest.get("status") != runs.DONE:
         return False
     run.verify()
-    folder, name = run.manifest.get("model_folder"), config.model.name
     before, now = governing(run.config), governing(config)
-    if folder is not None:  # a folder, whatever it is called now
-        there = folder == absolute(name) or is_same(str(run.manifest.get("model")), name)
-        before["model.name"] = now["model.name"] if there else str(folder)
+    against = run.manifest.get("reference_model") or {}
+    for key, name, folder, told in (
+        ("model.name", config.model.name, run.manifest.get("model_folder"), run.manifest.get("model")),
+        ("reference.model", config.reference.model, against.get("folder"), against.get("identity")),
+    ):
+        if folder is not None and name is not None:  # a folder, whatever it is called now
+            there = folder == absolute(name) or is_same(str(told), name)
+            before[key] = now[key] if there else str(folder)
+    if config.training.moments_from:
+        from tiebreak.training.moments import moments_digest  # noqa: PLC0415 - torch
+
+        moments = (run.manifest.get("moments_from") or {}).get("sha256")
+        if moments_digest(config.training.moments_from) not in (None, moments):
+            before["training.moments_from"] = str(moments)
     if before != now:
         changed = ", ".join(key for key in now if before[key] != now[key])
         raise RunError(f"{run.path}: holds a finished run with other settings ({changed}); choose another output.dir")

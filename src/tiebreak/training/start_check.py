@@ -1,19 +1,28 @@
-"""What must hold before the first step: the model gives numbers, and policy and reference agree."""
+"""What must hold before the first step: the model gives numbers, and policy and reference are what they are said to be.
+
+Where they are one model they agree. Where they are two, each says what the model of its name says, loaded on its own.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
+from tiebreak.config import ModelConfig
 from tiebreak.diagnosis.harms import NEVER_TUNED
+from tiebreak.diagnosis.lessons import DIFFER, NOT_AS_SAID
 from tiebreak.engine.comparison import compared
 from tiebreak.engine.model import Model
+from tiebreak.engine.models import config_of_reference, load_alone
 from tiebreak.engine.noise import evaluation_mode
-from tiebreak.engine.reference.kinds import Reference
+from tiebreak.engine.reference.kinds import Reference, asked_now
+from tiebreak.engine.reference.stored import TOLERANCE
 from tiebreak.engine.scorer import Cut
+from tiebreak.engine.sources import same_model
 from tiebreak.errors import TrainingError
 from tiebreak.maths.logps import Logps, TokenLogps
 from tiebreak.maths.objectives import Objective, Stated, slopes
@@ -25,6 +34,34 @@ from tiebreak.training.order import named
 PRECISION = {torch.float32: 1e-6, torch.bfloat16: 4e-3}
 """Of a summed log-probability, relative to its size: two forward passes of the same weights in the same layout agree
 bit for bit on a CPU; an adapter's detour through zero and bf16 kernels cost a little."""
+
+
+NUM_PROVEN = 4
+"""Examples on which policy and reference are held against the models of their names."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What one of the two is said to be: the model of a name, loaded whenever it is called for."""
+
+    what: str
+    """The setting, and the name."""
+    load: Callable[[], Model]
+
+
+Claims = tuple[Claim, Claim]
+"""Of the policy, and of its reference."""
+
+
+def claims_of(config: ModelConfig, name: str | None, policy: Model, reference: Reference) -> Claims | None:
+    """Return what policy and reference, of this name, are said to be at the start; None where that is one model."""
+    if name is None or same_model(policy.source, reference.source):
+        return None
+    other = config_of_reference(config, name)
+    return (
+        Claim(f"model.name {config.name}", lambda: load_alone(config, policy)),
+        Claim(f"reference.model {name}", lambda: load_alone(other, policy, base=config.base)),
+    )
 
 
 def has_told(run: Run) -> bool:
@@ -42,16 +79,20 @@ def check_start(
     progress: Progress,
     *,
     is_told: bool = False,
+    claims: Claims | None = None,
 ) -> None:
     """Stop unless policy and reference agree on some examples: the loss is what it is where they are one model.
 
-    The tolerance is the rounding of a summed log-probability, carried into the loss by its own slope. Warns of a model
-    that does not end answers where examples do, unless that `is_told`.
+    The tolerance is the rounding of a summed log-probability, carried into the loss by its own slope. Where there are
+    `claims`, each has to say what the model says that it is said to be, loaded on its own. Warns of a model that does
+    not end answers where examples do, unless that `is_told`.
     """
     shown, objective = cut(examples)[0], objective.unweighted
     with evaluation_mode(policy.network), torch.no_grad():
         tokens = policy.score(shown)
     _require_numbers(policy, shown, tokens.summed())
+    if claims:
+        _require_claims(policy, reference, claims, shown[:NUM_PROVEN], progress)
     if not objective.asks_reference:
         return
     if not is_told and (finding := untuned(tokens, int(policy.tokenizer.vocab_size))):
@@ -65,23 +106,65 @@ def check_start(
     wanted, found = (
         float(losses.losses.mean()) for losses in (objective.at_start(start, stated), objective(said, start, stated))
     )
-    ones = torch.ones(len(shown), device=start.sums.device)
-    bends = [
-        slopes(objective, replace(said, sums=start.sums + shift), start, ones, stated)[0].abs().max()
-        for shift in (-tolerance, 0.0, tolerance)  # some losses have a kink exactly where they start
-    ]
-    bend = float(max(bends)) * max(len(example.completions) for example in shown)
     if not math.isfinite(wanted):
         raise TrainingError(
             f"before the first step the loss is {wanted}, policy and reference being one model: a setting of loss "
             f"({', '.join(f'{key} {value}' for key, value in objective.settings.items())}) is out of range"
         )
+    if claims:
+        told = f"{found:.4f}, and not at the {wanted:.4f} of one model"
+        progress.say(f"policy and reference are two models, each proven to be the one named: the loss starts at {told}")
+        return
+    ones = torch.ones(len(shown), device=start.sums.device)
+    # Some losses have a kink exactly where they start.
+    near = (replace(said, sums=start.sums + shift) for shift in (-tolerance, 0.0, tolerance))
+    bend = float(max(slopes(objective, one, start, ones, stated)[0].abs().max() for one in near))
+    bend *= max(len(example.completions) for example in shown)
     if apart > tolerance or not abs(found - wanted) <= 1e-6 + bend * tolerance:
         raise TrainingError(
             f"before the first step the loss is {found:.6f} instead of {wanted:.6f} and the largest difference of a "
-            f"log-probability {apart:.3g} nats instead of 0: policy and reference differ (reference: "
+            f"log-probability {apart:.3g} nats instead of 0: {DIFFER} (reference: "
             f"{reference.identity}); check model.name and the adapter it carries, nothing was trained"
         )
+
+
+def _require_claims(
+    policy: Model, reference: Reference, claims: Claims, examples: Sequence[Example], progress: Progress
+) -> None:
+    """Stop where policy or reference says something else than the model that it is said to be, and name which.
+
+    Both are scored in the layout of training, the models of their names one after the other in padded rows. Swapped
+    are also two models that differ by less than the rounding that is allowed, where each is nearer to the other's name.
+    """
+    progress.say(f"holding policy and reference against {' and '.join(claim.what for claim in claims)}, loaded alone")
+    with evaluation_mode(policy.network), torch.no_grad():
+        said = [policy.score(examples).values]
+    said.append(asked_now(reference, examples).values)
+    alone = []
+    for claim in claims:
+        with torch.no_grad():
+            alone.append(claim.load().score(examples).values)
+    apart = [[_apart(ours, theirs) for theirs in alone] for ours in said]
+    allowed = TOLERANCE[policy.dtype]
+    own, other = apart[0][0] + apart[1][1], apart[0][1] + apart[1][0]
+    if own > 2 * other and max(apart[0][1], apart[1][0]) <= allowed:
+        raise TrainingError(
+            f"before the first step the policy scores as {claims[1].what} and the reference as {claims[0].what}: they "
+            f"are swapped, and each {NOT_AS_SAID}; nothing was trained"
+        )
+    faults = [
+        f"the {name} {NOT_AS_SAID}, {claims[at].what}: log-probabilities differ by {apart[at][at]:.2g} of their size, "
+        f"and rounding is at most {allowed:g}" + (f" (it scores as {claims[1 - at].what})" if nearer else "")
+        for at, name in enumerate(("policy", "reference"))
+        for nearer in [apart[at][1 - at] <= allowed]
+        if not apart[at][at] <= allowed  # not ">": a NaN is a difference
+    ]
+    if faults:
+        raise TrainingError(f"before the first step {'; and '.join(faults)}; nothing was trained")
+
+
+def _apart(one: Tensor, two: Tensor) -> float:
+    return float((one - two).abs().mean() / two.abs().mean().clamp(min=1))
 
 
 def untuned(tokens: TokenLogps, vocabulary: int) -> str | None:

@@ -1,15 +1,14 @@
 """Policy and reference: at their start, or as a run left them.
 
-Owns which sections of a configuration they are made of, where a run finds the model that it was trained on, the date
-that it keeps, and what of its held-out pairs may be missing: nothing.
+Owns which sections of a configuration they are made of, the date that a run keeps, and what of its held-out pairs may
+be missing: nothing.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -25,13 +24,12 @@ from tiebreak.data.preparation import render_side
 from tiebreak.data.whole import PairFile, read_pairs
 from tiebreak.doctor.triage import shortcuts
 from tiebreak.engine import models
-from tiebreak.engine.bundled import BUNDLED
 from tiebreak.engine.model import Model
+from tiebreak.engine.models import Bases
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.reference.moving import Moving
 from tiebreak.engine.reference.stored import Stored
-from tiebreak.engine.sources import Source, contents
 from tiebreak.errors import RunError, one_line
 from tiebreak.evaluation.measuring import Measured, measure
 from tiebreak.maths.objectives import Objective, Running
@@ -41,6 +39,7 @@ from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.budget import Budget
 from tiebreak.training.choosing import told_of
 from tiebreak.training.parts import Part
+from tiebreak.training.whereabouts import placed, require_same
 
 NUM_CHECKED_PAIRS = 8
 """Held-out pairs that an export is held against."""
@@ -52,7 +51,7 @@ class Loaded:
 
     policy: Model
     reference: Stored
-    """The policy as it was at its start."""
+    """What the policy is measured against: as it was at its start, unless another model is named."""
     budget: Budget
     moving: Moving | None = None
     """What steps compare with in place of the start, where that moves."""
@@ -71,14 +70,13 @@ def load(
     config: Config,
     *,
     trained: Path | None = None,
-    start: Path | None = None,
-    base: str | None = None,
+    kept: Path | None = None,
+    bases: Bases = (None, None),
     say: Callable[[str], None] = lambda _: None,
 ) -> Loaded:
     """Return the policy at its start, or as trained in a folder, with its reference.
 
-    `trained` holds what `Model.save` wrote. `start` holds the adapter that training started from, where it was one, and
-    `base` is where its base model is now.
+    `trained` holds what `Model.save` wrote. `kept` holds the adapter that is the reference, where a run kept one.
     """
     policy, reference, moving = models.load(
         config.model,
@@ -86,8 +84,8 @@ def load(
         config.reference,
         seed=config.training.seed,
         trained=trained,
-        start=start,
-        base=base,
+        kept=kept,
+        bases=bases,
         beside=Objective.of(config.loss).beside_reference,
         say=say,
     )
@@ -113,21 +111,12 @@ def load_trained(run: Run, progress: Progress | None = None) -> Loaded:
     is loaded from is not what was written, the model is gone, or its weights are no longer those of the training.
     """
     run.verify(*run.trained_files)
-    start, manifest, config = run.start_folder, run.manifest, run.config
     say = (progress or Silent()).say
     if not run.is_sealed:
         say(f"{run.path}: is of a version that kept no digests of its files, so that damage to them is not seen")
-    base = _found(run, manifest.get("base_model"), ())
-    if not start.is_dir():
-        config = config.model_copy(update={"model": config.model.model_copy(update={"name": _model_of(run, config)})})
-    config = dated(config, run)
-    loaded = load(config, trained=run.policy_folder, start=start if start.is_dir() else None, base=base, say=say)
-    trained_on, source = str(manifest.get("base_identity")), loaded.policy.source
-    if contents(source.base_identity) != contents(trained_on):
-        raise RunError(
-            f"{run.path}: was trained on the base model {trained_on}, but {source.base} now holds "
-            f"{source.base_identity}; bring back the weights it was trained on"
-        )
+    there = placed(run)
+    loaded = load(dated(there.config, run), trained=run.policy_folder, kept=there.kept, bases=there.bases, say=say)
+    require_same(run, loaded.policy.source, loaded.reference.source)
     return loaded
 
 
@@ -209,62 +198,6 @@ def heldout_pairs(run: Run) -> PairFile:
     return found
 
 
-def lineage(config: Config) -> Iterator[Run]:
-    """Yield the runs whose policy a configuration starts from: the one that made its model, the one before it, …"""
-    seen: set[Path] = set()
-    while (folder := Path(config.model.name)).is_dir() and (run := Run(folder.parent)).manifest_file.exists():
-        if folder != run.policy_folder or folder.resolve() in seen:
-            return
-        seen.add(folder.resolve())
-        run.verify(run.train_prompts_file, run.config_file)
-        yield run
-        config = run.config
-
-
 def own_side(run: Run, policy: Model) -> Side:
     """Return what a run held out, as text and as a policy's tokens."""
     return render_side(heldout_pairs(run).judged, policy.renderer(run.config.data))[0]
-
-
-def whereabouts(run: Run, source: Source) -> dict[str, Any]:
-    """Return what a manifest keeps so that a run finds its model again, from wherever it is used."""
-    return {"base_model": source.base, "model_folder": source.folder, "run_folder": str(run.path.resolve())}
-
-
-def _model_of(run: Run, config: Config) -> str:
-    """Return where the model is that a run was trained on; what was a folder is never looked for on a hub."""
-    name, manifest = config.model.name, run.manifest
-    # Runs of before say only by the content in a model's identity that it was a folder.
-    identity = str(manifest.get("model"))
-    told = contents(identity) != identity == manifest.get("base_identity") and name not in BUNDLED
-    if manifest.get("model_folder") is None and ("model_folder" in manifest or not told):
-        return name
-    found = _found(run, manifest.get("model_folder"), (name,))
-    if found is None:
-        where = manifest.get("model_folder") or f"{name} of the folder that training was started in"
-        raise RunError(
-            f"{run.path}: was trained on the model in the folder {where}, which is not there; bring it back, or write "
-            f"where it is now as model.name into {run.config_file}"
-        )
-    return found
-
-
-def _found(run: Run, recorded: Any, others: tuple[str, ...]) -> str | None:
-    """Return a folder where it was, moved along with the run, or as it is called by others; None where it is nowhere.
-
-    Whether it holds what it held is told by its content, once it is loaded.
-    """
-    places = list(others)
-    if isinstance(recorded, str) and os.path.isabs(recorded):  # noqa: PTH117
-        places = [recorded, *_moved(recorded, str(run.manifest.get("run_folder")), str(run.path.resolve())), *others]
-    return next((os.path.abspath(place) for place in places if Path(place).is_dir()), None)  # noqa: PTH100
-
-
-def _moved(place: str, before: str, now: str) -> list[str]:
-    """Return where a place is if the folder that it shares with a run was moved with it."""
-    old, new = Path(before).parts, Path(now).parts
-    while old and new and old[-1] == new[-1]:
-        old, new = old[:-1], new[:-1]
-    root = Path(*old) if old else None
-    shared = root is not None and Path(place).is_relative_to(root)
-    return [str(Path(*new) / Path(place).relative_to(root))] if root and shared and new else []

@@ -22,8 +22,8 @@ import torch
 from tiebreak import faults, files
 from tiebreak.data.locations import hub_name
 from tiebreak.data.preparation import render_side
+from tiebreak.engine.artefact import load_artefact, save_whole
 from tiebreak.engine.model import Model
-from tiebreak.engine.models import load_artefact, save_whole
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.provenance import provenance
 from tiebreak.errors import ConfigError, ExportError, require_name
@@ -288,4 +288,4 @@ def _describe(folder: Path, run: Run, artefact: Artefact, origin: Origin, card: 
     (folder / "tiebreak.json").write_text(json.dumps(made_of, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-_OF_THIS_MACHINE = ("model_folder", "model_name", "model_base", "run_folder", "error", "warnings")
+_OF_THIS_MACHINE = ("model_folder", "model_name", "model_base", "reference_model", "run_folder", "error", "warnings")

@@ -130,9 +130,9 @@ def test_a_frozen_copy_is_let_go_when_a_run_begins_and_comes_back_when_it_is_ask
     def again():
         network = copy.deepcopy(start)
         made.append(weakref.ref(network))
-        return network
+        return loaded.policy.with_network(network)
 
-    reference = FrozenCopy(loaded.policy, again)
+    reference = FrozenCopy(loaded.policy.source, again, lambda: 0)
     assert reference.dear
     before = reference.logps(pairs)
     assert torch.equal(reference.logps(pairs).values, before.values)

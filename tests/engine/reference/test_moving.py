@@ -117,7 +117,7 @@ def test_a_policy_that_was_trained_has_no_reference_that_moves(form, model, tmp_
     loaded = load(config)
     loaded.policy.save(tmp_path)
     start = model if form == "continued" else None
-    assert load(config, trained=tmp_path, start=start).moving is None
+    assert load(config, trained=tmp_path, kept=start).moving is None
 
 
 KINDS = {

@@ -192,6 +192,9 @@ class Account:
             if on and not is_off(on[1]):
                 self.left_out.pop(on[0], None)
                 self.lines.setdefault(key, Line(key, value, self._unset(key, f"from {on[0]}: its default")))
+                self._leave(
+                    "reference.model", "the reference moves there, and one that moves starts as the policy here"
+                )
             else:
                 self._leave(key, "the reference does not move there")
 

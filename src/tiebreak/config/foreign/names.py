@@ -171,9 +171,13 @@ _LOSS = (
           "simpo_* loss_kwargs dpo_positive_* orpo_beta"),
     _none("of KTO, which is loss: {name: kto} here", "desirable_weight undesirable_weight kto_*"),
     _none("the loss always compares with the reference", "reference_free"),
-    _none("the reference is the model as it was at the start", "ref_model ref_model_name_or_path reference_model "
-          "ref_model_* ref_adapters ref_adapter_name_or_path ref_adapters_* model_adapter_name ref_adapter_name "
-          "reference_adapter_name force_use_ref_model rl_adapter_ref_model ref_adapter_load_path"),
+    _is("reference.model", "ref_adapters ref_adapter_name_or_path ref_model_adapters ref_adapter_load_path", v.one_text,
+        "the folder of an adapter is named like a model"),
+    _is("reference.model", "ref_model ref_model_name_or_path reference_model", v.text,
+        "where it is not the model as it was at the start"),
+    _none("the reference is the model as it was at the start, or the one that reference.model names", "ref_model_* "
+          "ref_adapters_* model_adapter_name ref_adapter_name reference_adapter_name force_use_ref_model "
+          "rl_adapter_ref_model"),
     _is("reference.moves.every", "sync_ref_model", v.nothing, "it moves where this is set"),
     _is("reference.moves.every", "ref_model_sync_steps", v.whole),
     _is("reference.moves.share", "ref_model_mixup_alpha", v.share_or_all),

@@ -29,6 +29,11 @@ def text(value: Any) -> str:
     return value
 
 
+def one_text(value: Any) -> str:
+    """Return a text, also where a list holds one alone."""
+    return text(value[0] if isinstance(value, list | tuple) and len(value) == 1 else value)
+
+
 def number(value: Any) -> float:
     """Return a number, also one that YAML 1.1 took for text, like 5e-6."""
     try:

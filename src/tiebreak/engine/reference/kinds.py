@@ -2,10 +2,10 @@
 
 Owns what the reference is. Nobody else can tell which form it has:
 
-- the policy with its adapter switched off, where a new adapter is trained on a base model;
-- the policy with another, frozen adapter, where training continues an adapter: the reference is then that adapter as
-  it was at the start, and not the bare base model;
-- a frozen copy of the model, where all weights are trained;
+- the policy with its adapter switched off, where the reference is the base model;
+- the policy with another, frozen adapter, where it is an adapter on that: the one that training continues, as it was at
+  the start, or the one that is named;
+- a frozen copy, where all weights are trained, or of a model on another base;
 - another model, where a policy is measured against one;
 - a copy of all of these that follows the policy, where that is asked for (see `moving`);
 - nothing, where the objective asks none.
@@ -24,6 +24,7 @@ import torch
 from tiebreak.engine.model import Model
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.scorer import Cut
+from tiebreak.engine.sources import Source
 from tiebreak.errors import TrainingError
 from tiebreak.maths.distributions import Statistic
 from tiebreak.maths.logps import TokenLogps
@@ -43,6 +44,18 @@ class Reference(Protocol):
     model_is_dear: bool
     """The same of `model`: one that remembers may answer without its weights, and has to load them to speak."""
 
+    @property
+    def source(self) -> Source:
+        """Where its weights come from."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of weights that asking its `model` brings into memory, beside the policy's."""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether a run keeps a copy of it: an adapter, which is small."""
+
     def logps(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
         """Return the log-probability of every scored token, and what a statistic says of its distribution, without a
         gradient.
@@ -61,11 +74,14 @@ class Reference(Protocol):
 class AdapterOff:
     """The policy's base model: its adapter switched off."""
 
-    dear = model_is_dear = False
+    dear = model_is_dear = is_kept = False
+    num_bytes = 0
 
-    def __init__(self, policy: Model) -> None:
+    def __init__(self, policy: Model, source: Source) -> None:
+        """`source` is that of the base model."""
         self._policy = policy
-        self.identity = f"{policy.source.identity}, adapter switched off"
+        self.source = source
+        self.identity = f"{source.identity}, adapter switched off"
 
     def logps(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
         """Score with the adapter switched off."""
@@ -83,18 +99,23 @@ class AdapterOff:
         """Yield the policy without its adapter; afterwards it is as before."""
         network = self._policy.network
         with evaluation_mode(network), network.disable_adapter():
-            yield replace(self._policy, adapter=None)
+            yield replace(self._policy, adapter=None, source=self.source)
 
 
 class OtherAdapter:
-    """The policy's base model with another adapter: the one that training started from."""
+    """The policy's base model with another adapter: the one that training started from, or one that is named."""
 
     dear = model_is_dear = False
+    is_kept = True
+    num_bytes = 0
 
-    def __init__(self, policy: Model, adapter: str = REFERENCE_ADAPTER) -> None:
+    def __init__(self, policy: Model, source: Source, adapter: str = REFERENCE_ADAPTER) -> None:
+        """`source` is that of the other adapter."""
         self._policy = policy
         self._adapter = adapter
-        self.identity = f"{policy.source.identity}, adapter as it was at the start"
+        self.source = source
+        is_start = source is policy.source
+        self.identity = f"{source.identity}, {'adapter as it was at the start' if is_start else 'another adapter'}"
 
     def logps(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
         """Score with the other adapter."""
@@ -118,7 +139,7 @@ class OtherAdapter:
         with evaluation_mode(network):
             network.set_adapter(self._adapter)
             try:
-                yield replace(self._policy, adapter=self._adapter)
+                yield replace(self._policy, adapter=self._adapter, source=self.source)
             finally:
                 network.set_adapter(active)
 
@@ -127,13 +148,21 @@ class FrozenCopy:
     """A second model that no optimizer sees; it is in memory only while it is needed."""
 
     dear = model_is_dear = True
+    is_kept = False
 
-    def __init__(self, policy: Model, load: Callable[[], object]) -> None:
-        """`load` returns the network as it was at the start, whenever it is called."""
-        self._policy = policy
+    def __init__(self, source: Source, load: Callable[[], Model], size: Callable[[], int]) -> None:
+        """`load` returns the model whenever it is called, `size` its bytes."""
+        self.source = source
         self._load = load
+        self._size = size
         self._copy: Model | None = None
-        self.identity = f"{policy.source.identity}, frozen copy"
+        on = f" on {source.base_identity}" if source.adapter else ""
+        self.identity = f"{source.identity}{on}, frozen copy"
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of its weights."""
+        return self._size()
 
     def logps(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
         """Score with the copy."""
@@ -151,19 +180,20 @@ class FrozenCopy:
     def model(self) -> Iterator[Model]:
         """Yield the copy."""
         if self._copy is None:
-            network = self._load()
-            network.requires_grad_(False).eval()  # type: ignore[attr-defined]
-            self._copy = self._policy.with_network(network)
+            self._copy = self._load()
+            self._copy.network.requires_grad_(False).eval()
         yield self._copy
 
 
 class Another:
     """Another model, which stands for itself."""
 
-    dear = model_is_dear = False
+    dear = model_is_dear = is_kept = False
+    num_bytes = 0
 
     def __init__(self, model: Model) -> None:
         self._model = model
+        self.source = model.source
         self.identity = model.source.identity
 
     def logps(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
@@ -188,7 +218,13 @@ class Nothing:
     """No reference, for objectives that ask none; whoever asks it has taken the wrong one."""
 
     identity = "none"
-    dear = model_is_dear = False
+    dear = model_is_dear = is_kept = False
+    num_bytes = 0
+
+    @property
+    def source(self) -> NoReturn:
+        """Refuse."""
+        raise TrainingError("this objective has no reference, and nobody may ask one")
 
     def logps(self, examples: Sequence[Example], beside: Statistic | None = None) -> NoReturn:
         """Refuse."""

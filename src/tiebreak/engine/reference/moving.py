@@ -23,6 +23,7 @@ from tiebreak.config import MovesConfig
 from tiebreak.engine.model import Model
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.scorer import Cut
+from tiebreak.engine.sources import Source
 from tiebreak.engine.weights import parameters_of
 from tiebreak.maths.distributions import Statistic
 from tiebreak.maths.logps import TokenLogps
@@ -53,10 +54,19 @@ class Moving:
         )
 
     @property
+    def source(self) -> Source:
+        """Where its weights come from at the start."""
+        return self._start.source
+
+    @property
     def num_bytes(self) -> int:
         """Bytes of weights that it holds and that are not in memory before it is asked."""
-        weights = parameters_of(self._policy.network, self._policy.adapter).values()
-        return sum(one.numel() * one.element_size() for one in weights) if self.dear else 0
+        return self._follower.num_bytes
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether a run keeps a copy of its start."""
+        return self._start.is_kept
 
     def logps(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
         """Score with its weights of now."""

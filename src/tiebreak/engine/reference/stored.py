@@ -22,6 +22,7 @@ from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.reference.shard import Shard
 from tiebreak.engine.reference.store import LogpStore, completion_key
 from tiebreak.engine.scorer import Cut
+from tiebreak.engine.sources import Source
 from tiebreak.maths.distributions import Statistic
 from tiebreak.maths.logps import TokenLogps
 from tiebreak.progress import Progress
@@ -58,6 +59,27 @@ class Stored:
         """Examples that the wrapped reference was asked for."""
         self.on_kept: Callable[[int], None] = lambda _: None
         """Told of `num_asked` whenever all that was said is written: a run that is killed then has counted it."""
+
+    @property
+    def source(self) -> Source:
+        """Where the wrapped reference's weights come from."""
+        return self._asked.source
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of weights that asking its model brings into memory."""
+        return self._asked.num_bytes
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether a run keeps a copy of the wrapped reference."""
+        return self._asked.is_kept
+
+    @cached_property
+    def weights(self) -> str:
+        """The digest of the wrapped reference's weights, taken once: it costs a pass over all bytes."""
+        with self._asked.model() as model:
+            return model.digest()
 
     def logps(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
         """Return the log-probability of every scored token, on the device, with the statistic that is stored.

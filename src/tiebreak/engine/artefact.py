@@ -1,0 +1,59 @@
+"""What is handed on: a policy's weights whole, in the dtype of its base model, and an artefact loaded as others would.
+
+Owns the dtype that weights are written in. What else an artefact holds is known to whoever exports it.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tiebreak.engine.attention import use_plain_attention
+from tiebreak.engine.fused_lora import unfuse
+from tiebreak.engine.loading import load_as_a_stranger, quietly, stored_dtypes
+from tiebreak.engine.model import POLICY_ADAPTER, Model
+
+
+@dataclass(frozen=True)
+class Written:
+    """The dtype that most weights were written in, and that of the base model's own files."""
+
+    dtype: torch.dtype
+    base: torch.dtype
+
+
+def save_whole(policy: Model, folder: Path, *, as_base: bool = True) -> Written:
+    """Write all weights, an adapter added into them; the policy itself stays as it is.
+
+    Those that the base model's files keep narrower are narrowed to that, tensor by tensor, unless `as_base` is False.
+    """
+    ours = next(policy.network.parameters()).dtype
+    stored = stored_dtypes(policy.source.base, policy.source.revision)
+    base = next(iter(stored.values()), ours)
+    if not policy.is_adapter and not (as_base and base.itemsize < ours.itemsize):
+        policy.save(folder)
+        return Written(ours, base)
+    # A copy, since merging and unmerging in place would leave rounding behind in the policy.
+    use_plain_attention(policy.network)  # a copy would not know what to switch back to
+    twin = copy.deepcopy(policy.network)
+    unfuse(twin)
+    with quietly():
+        if policy.is_adapter:
+            twin = twin.merge_and_unload(adapter_names=[POLICY_ADAPTER])
+        kept = twin.state_dict().keys()
+        for name, tensor in (*twin.named_parameters(), *twin.named_buffers()):
+            dtype = stored.get(name, base)
+            if as_base and name in kept and tensor.is_floating_point() and dtype.itemsize < tensor.dtype.itemsize:
+                tensor.data = tensor.data.to(dtype)
+        twin.save_pretrained(folder)
+        policy.tokenizer.save_pretrained(folder)
+    return Written(next(twin.parameters()).dtype, base)
+
+
+def load_artefact(folder: Path, policy: Model) -> Model:
+    """Load what was exported as a stranger would, by the plain classes of transformers and peft."""
+    network = load_as_a_stranger(folder, next(policy.network.parameters()).dtype).to(policy.device)
+    return policy.with_network(network.eval())
