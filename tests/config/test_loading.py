@@ -259,6 +259,14 @@ def test_an_override_below_a_value_is_refused(written):
         load_config(written("training: {epochs: 3}"), ["training.epochs.x=1"])
 
 
+def test_a_reference_that_moves_is_not_named():
+    with pytest.raises(ConfigError, match="starts where the policy does") as caught:
+        load_config(None, {"reference.model": "a", "reference.moves": {"every": 3}})
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"reference: found 'a'; wanted a section .* reference\.model is the one"):
+        load_config(None, {"reference": "a"})
+
+
 def test_settings_are_frozen():
     with pytest.raises(ValidationError, match="frozen"):
         Config().loss.beta = 3.0

@@ -94,6 +94,7 @@ BAD = {
     "its folder": ({"grid": {"output.dir": ["a", "b"]}}, r"output\.dir cannot be swept: each trial has a folder"),
     "the split": ({"grid": {"data.heldout_share": [0.1, 0.2]}}, r"cannot be swept: .* the same held-out prompts"),
     "another model": ({"grid": {"model.name": ["a", "b"]}}, r"each model is its own reference"),
+    "another reference": ({"grid": {"reference.model": ["a", "b"]}}, r"cannot be swept: KL and win rates against two"),
     "too many": ({"grid": {"training.seed": [*range(1001)]}}, r"more than 1000 trials"),
     "no such loss": ({"grid": {"loss.name": ["dpo", "dpoo"]}}, r"no such objective"),
 }

@@ -441,6 +441,30 @@ def test_a_reference_that_moves_there_moves_here(told, moves, theirs, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("told", "name", "behind"),
+    [
+        ("ref_model: org/first", "org/first", {}),
+        ("ref_model: null", None, {"ref_model": "not set there"}),
+        (
+            "ref_model: org/first\nref_adapters: [sft]",
+            "sft",
+            {"ref_model": "reference.model is taken from ref_adapters"},
+        ),
+        (
+            "ref_model: org/first\nsync_ref_model: true",
+            None,
+            {"ref_model": "the reference moves there, and one that moves starts as the policy here"},
+        ),
+        ("force_use_ref_model: false", None, {"force_use_ref_model": "off there, and there is no such thing here"}),
+    ],
+)
+def test_a_reference_that_is_named_there_is_named_here(told, name, behind, theirs, tmp_path):
+    found = translated(theirs(f"learning_rate: 1e-6\n{told}\n"), "trl")
+    assert loaded(found, tmp_path).reference.model == name
+    assert found.left_out == behind
+
+
+@pytest.mark.parametrize(
     ("told", "name", "unread"),
     [
         ("loss_type: hinge\nlabel_smoothing: 0.1", "hinge", {"label_smoothing": "loss.label_smoothing"}),

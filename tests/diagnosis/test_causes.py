@@ -150,6 +150,20 @@ def test_a_start_check_that_failed_is_the_reference_s():
     assert named(ended)[0] == "wrong_reference"
 
 
+def test_a_policy_or_a_reference_that_is_another_model_than_named_is_the_reference_s():
+    error = "before the first step the policy is not what it is said to be, model.name a: log-probabilities differ by 1"
+    ended = Signals(status="failed", error=error, settings=SETTINGS)
+    assert named(ended)[0] == "wrong_reference"
+
+
+def test_a_gain_before_the_first_step_is_no_fault_where_another_model_is_the_reference():
+    apart = replace(
+        HEALTHY, steps=[step(1, **{"rewards/chosen": 2.0})], probes=[probe(0, 0.9, -0.3), probe(4, 0.6, 0.4)]
+    )
+    assert named(apart) == ["wrong_reference"]
+    assert named(replace(apart, settings=replace(SETTINGS, starts_at_reference=False))) == []
+
+
 def test_a_dead_run_is_told_from_one_at_work():
     at_work = replace(HEALTHY, status="running", at_work=True, measures={}, evidence=[])
     assert named(at_work) == []

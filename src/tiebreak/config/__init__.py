@@ -10,7 +10,7 @@ loading      YAML and overrides to a `Config`       describe     a `Config` to Y
 yaml_text    the dialect of YAML                        commands     commands to paste, with every option they need
 stages       several of them in one file               sweep         many of them that differ in few settings
 rounds       runs whose pairs the model wrote itself
-given        names or files in place of settings
+given        names or files in place of settings        moved        where the models of a run are now
 foreign/     the settings of other trainers by their names
 """
 
@@ -43,11 +43,11 @@ from tiebreak.config.loading import (
     load_data,
     load_judge,
     load_reading,
-    names_a_moved_model,
     with_output_dir,
     with_whole_paths,
 )
 from tiebreak.config.losses import LossConfig
+from tiebreak.config.moved import names_a_moved_model
 from tiebreak.config.rounds import PairingConfig, Rounds, RoundsConfig, SamplingConfig, ServedConfig, load_rounds
 from tiebreak.config.section import Section
 from tiebreak.config.settings import (

@@ -24,7 +24,6 @@ from tiebreak.config.losses.loss import PAIRINGS
 from tiebreak.config.settings import Config, ModelConfig, leaves
 from tiebreak.config.yaml_text import parse_yaml
 from tiebreak.errors import ConfigError, one_line, require_name
-from tiebreak.fingerprint import fingerprint
 from tiebreak.secrecy import masked
 
 _ALIKE = 0.8
@@ -58,23 +57,6 @@ def load_config(path: Path | str | None = None, overrides: Sequence[str] | Mappi
         if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
             raise ConfigError(f"{where}: {ascii(text)[:80]} is no UTF-8, and could not be written down; rename it")
     return with_output_dir(config, Path(path).stem if path else "default")
-
-
-def names_a_moved_model(file: Path, told: Mapping[str, Any]) -> bool:
-    """Say whether settings differ from what a manifest told by folders of models alone, whose weights are proven."""
-    try:
-        config = load_config(file)
-    except ConfigError:
-        return False
-    was = {"name": told.get("model_name"), "base": told.get("model_base")}
-    moved = {str(getattr(config.model, key)) for key in was if getattr(config.model, key) != was[key]}
-    against = (told.get("reference_model") or {}).get("name")
-    moved |= {str(config.reference.model)} if config.reference.model != against else set()
-    if not moved or not all(Path(place).is_dir() for place in moved):
-        return False
-    reference = config.reference.model_copy(update={"model": against})
-    before = config.model_copy(update={"model": config.model.model_copy(update=was), "reference": reference})
-    return fingerprint(before.model_dump(mode="json")) == told.get("config_fingerprint")
 
 
 def load_data(

@@ -257,6 +257,12 @@ class Config(Section):
     gate: GateConfig = GateConfig()
     output: OutputConfig = OutputConfig()
 
+    def of_model(self, name: str) -> Config:
+        """Return the same settings for another model, which is its own reference."""
+        model = self.model.model_copy(update={"name": name, "revision": None})
+        reference = self.reference.model_copy(update={"model": None})
+        return self.model_copy(update={"model": model, "reference": reference})
+
     @property
     def learning_rate(self) -> float:
         """The peak learning rate, after the default of the method."""

@@ -115,7 +115,8 @@ def load_trained(run: Run, progress: Progress | None = None) -> Loaded:
     if not run.is_sealed:
         say(f"{run.path}: is of a version that kept no digests of its files, so that damage to them is not seen")
     there = placed(run)
-    loaded = load(dated(there.config, run), trained=run.policy_folder, kept=there.kept, bases=there.bases, say=say)
+    config = run.config.model_copy(update={"model": there.model, "reference": there.reference})
+    loaded = load(dated(config, run), trained=run.policy_folder, kept=there.kept, bases=there.bases, say=say)
     require_same(run, loaded.policy.source, loaded.reference.source)
     return loaded
 

@@ -6,12 +6,12 @@ Owns what a manifest keeps for that. Whether a folder holds what it held is told
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiebreak.config import Config
+from tiebreak.config import ModelConfig, ReferenceConfig
 from tiebreak.engine.bundled import BUNDLED
 from tiebreak.engine.models import Bases
 from tiebreak.engine.sources import Source, contents
@@ -19,10 +19,10 @@ from tiebreak.errors import RunError
 from tiebreak.runs import Run, as_a_run_writes
 
 
-def whereabouts(run: Run, config: Config, policy: Source, reference: Source) -> dict[str, Any]:
-    """Return what a manifest keeps so that a run finds its models again, from wherever it is used."""
+def whereabouts(run: Run, name: str | None, policy: Source, reference: Source) -> dict[str, Any]:
+    """Return what a manifest keeps so that a run finds its models again; `name` is that of the reference."""
     named = {
-        "name": config.reference.model,
+        "name": name,
         "folder": reference.folder,
         "base": reference.base,
         "identity": reference.identity,
@@ -32,16 +32,17 @@ def whereabouts(run: Run, config: Config, policy: Source, reference: Source) -> 
         "base_model": policy.base,
         "base_revision": policy.revision,
         "model_folder": policy.folder,
-        "reference_model": None if config.reference.model is None else named,
+        "reference_model": None if name is None else named,
         "run_folder": str(run.path.resolve()),
     }
 
 
 @dataclass(frozen=True)
 class Placed:
-    """The settings of a run with its models where they are now, what it kept of them, and where their bases are."""
+    """The models of a run by the names that lead to them now, what it kept of them, and where their bases are."""
 
-    config: Config
+    model: ModelConfig
+    reference: ReferenceConfig
     kept: Path | None
     """The adapter that is the reference."""
     bases: Bases
@@ -50,18 +51,22 @@ class Placed:
 def placed(run: Run) -> Placed:
     """Return where a run's models are; raises RunError where one is nowhere: no folder is looked for on a hub."""
     config, manifest = run.config, run.manifest
+    model, reference, is_adapter = config.model, config.reference, config.adapter.kind == "lora"
     kept = run.start_folder if run.start_folder.is_dir() else None
     with as_a_run_writes(run.path):
         named = dict(manifest.get("reference_model") or {})
         base, other = (_found(run, told.get(key), ()) for told, key in ((manifest, "base_model"), (named, "base")))
         update: dict[str, Any] = {}
-        if kept is None and named and config.adapter.kind == "lora":  # of the model that it started from, only the base
-            update = {"name": base or _base_of(run, config), "revision": manifest.get("base_revision"), "base": None}
+        if kept is None and named and is_adapter:  # of the model that it started from, only the base is needed
+            on = base or _base_of(run, model.base)
+            update = {"name": on, "revision": manifest.get("base_revision"), "base": None}
         elif kept is None:
-            update = {"name": _model_of(run, config)}
-        against = None if kept or not named else _reference_of(run, config, named)
-    model, reference = config.model.model_copy(update=update), config.reference.model_copy(update={"model": against})
-    return Placed(config.model_copy(update={"model": model, "reference": reference}), kept, (base, other))
+            update = {"name": _model_of(run, model.name)}
+        against = None
+        # The base model of the policy's adapter needs no name.
+        if named and not kept and not (is_adapter and _is_base(named, manifest)):
+            against = _reference_of(run, str(reference.model), named)
+    return Placed(model.model_copy(update=update), reference.model_copy(update={"model": against}), kept, (base, other))
 
 
 def require_same(run: Run, policy: Source, reference: Source) -> None:
@@ -98,9 +103,13 @@ def lineage(name: str | None) -> Iterator[Run]:
         name = run.config.model.name
 
 
-def _model_of(run: Run, config: Config) -> str:
+def _is_base(named: Mapping[str, Any], manifest: Mapping[str, Any]) -> bool:
+    return contents(named["identity"]) == contents(str(manifest["base_identity"]))
+
+
+def _model_of(run: Run, name: str) -> str:
     """Return where the model is that a run was trained on; what was a folder is never looked for on a hub."""
-    name, manifest = config.model.name, run.manifest
+    manifest = run.manifest
     # Runs of before say only by the content in a model's identity that it was a folder.
     identity = str(manifest.get("model"))
     told = contents(identity) != identity == manifest.get("base_identity") and name not in BUNDLED
@@ -116,25 +125,20 @@ def _model_of(run: Run, config: Config) -> str:
     return found
 
 
-def _base_of(run: Run, config: Config) -> str:
+def _base_of(run: Run, named: str | None) -> str:
     """Return where the base model of a trained adapter is, where its folder is not: on a hub, or as settings say."""
     recorded = str(run.manifest["base_model"])
-    if config.model.base or not os.path.isabs(recorded):  # noqa: PTH117
-        return config.model.base or recorded
+    if named or not os.path.isabs(recorded):  # noqa: PTH117
+        return named or recorded
     raise RunError(
         f"{run.path}: was trained on the base model in the folder {recorded}, which is not there; bring it back, or "
         f"write where it is now as model.base into {run.config_file}"
     )
 
 
-def _reference_of(run: Run, config: Config, named: dict[str, Any]) -> str | None:
-    """Return where the reference is; None where it is the base model of the policy's adapter."""
-    name = str(config.reference.model)
-    if config.adapter.kind == "lora" and contents(named["identity"]) == contents(str(run.manifest["base_identity"])):
-        return None
-    if named["folder"] is None:
-        return name
-    found = _found(run, named["folder"], (name,))
+def _reference_of(run: Run, name: str, named: Mapping[str, Any]) -> str:
+    """Return where the model is that a run was trained against."""
+    found = name if named["folder"] is None else _found(run, named["folder"], (name,))
     if found is None:
         raise RunError(
             f"{run.path}: was trained against the reference in the folder {named['folder']}, which is not there; bring "

@@ -248,6 +248,8 @@ def _aged(sides: Sequence[Recorded]) -> Iterator[str]:
             places = [(manifest.get("base_model"), manifest.get("base_identity"), "base model")]
             if manifest.get("model_folder") != manifest.get("base_model"):
                 places.append((manifest.get("model_folder"), manifest.get("model"), "model"))
+            if named := manifest.get("reference_model"):
+                places.append((named["folder"] or named["name"], named["identity"], "named model"))
             revision = side.settings.get("model.revision")
             for place, identity, what in places:
                 if isinstance(place, str) and isinstance(identity, str):

@@ -244,10 +244,7 @@ def _opponent(asked: _Asked, name: str, policy: Model) -> tuple[Model, set[str]]
         opened = open_run(name)
         found, prompts = load_trained(opened, asked.progress).policy, _trained_prompts(opened)
     else:
-        named = asked.config.model.model_copy(update={"name": name, "revision": None})
-        alone = asked.config.reference.model_copy(update={"model": None})
-        told = asked.config.model_copy(update={"model": named, "reference": alone})
-        found = load(told, say=asked.progress.say).policy
+        found = load(asked.config.of_model(name), say=asked.progress.say).policy
     if found.tokenizer.get_vocab() != policy.tokenizer.get_vocab():
         raise ModelError(f"{name}: has another vocabulary than {asked.run.path}; log-probabilities cannot be compared")
     return found, prompts
