@@ -40,6 +40,7 @@ IMPORTS = (
     "tiebreak.verbs.evaluate",
     "tiebreak.verbs.export",
     "transformers.models.llama.modeling_llama",
+    "tiebreak.campaigns.rounds",
     "tiebreak.cli.app",
 )
 

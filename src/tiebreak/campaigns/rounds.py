@@ -246,9 +246,15 @@ class _Loop:
             train=str(run.path.relative_to(self._asked.folder)),
             start={"is": settings.start, "digest": manifest["model"]},
             reference={"is": settings.reference, "digest": manifest["reference"]},
-            mix=[{key: one[key] for key in ("path", "sha256", "num_records")} for one in run.data["files"]],
+            mix=[self._file(one) for one in run.data["files"]],
             num_steps=manifest["num_steps"],
         )
+
+    def _file(self, told: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is kept of a file that was trained on or held out; one of the loop by its place in it."""
+        path, folder = Path(told["path"]), self._asked.folder
+        name = str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+        return {"path": name, "sha256": told["sha256"], "num_records": told["num_records"]}
 
     def _measured(self, number: int) -> None:
         entry = self._ledger.fill(number)

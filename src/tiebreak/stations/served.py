@@ -19,8 +19,8 @@ from tiebreak.config import DataConfig
 from tiebreak.config.rounds import ServedConfig
 from tiebreak.engine.answers.server import Endpoint, Server
 from tiebreak.engine.answers.steering import load_adapter, unload_adapter
+from tiebreak.engine.artefact import save_whole
 from tiebreak.engine.model import Model
-from tiebreak.engine.models import save_whole
 from tiebreak.errors import ModelError
 from tiebreak.files import whole_folder
 from tiebreak.fingerprint import file_digest
