@@ -35,7 +35,7 @@ MOMENTS = [
     # The second round.
     *("sample:batch:2", "rounds:verdicts:3", "rounds:pairs", "step:end:4", "policy", "sample:batch"),
 ]
-"""In the order in which the loop comes to them, each of a go of its own: what a go before has done is not done again."""
+"""In the order in which the loop comes to them, each of a go of its own: what is done is not done again."""
 
 
 def _settings():

@@ -185,7 +185,7 @@ def test_a_kill_at_any_batch_gives_the_same_bytes(tmp_path):
 def read_journal(file):
     from tiebreak.files import appended_jsonl
 
-    return (row for row in appended_jsonl(file.with_name(f".{file.name}.journal")) if "verdict" in row)
+    return (row for row in appended_jsonl(file.with_name(f"{file.stem}.journal.jsonl")) if "verdict" in row)
 
 
 @pytest.mark.parametrize("cut", [1, 7, 12])
@@ -208,7 +208,7 @@ def test_what_was_spent_is_known_even_where_the_judge_was_never_closed(ruled, tm
     seen = []
 
     def counting(question, number):
-        file = tmp_path / ".verdicts.jsonl.journal"
+        file = tmp_path / "verdicts.journal.jsonl"
         seen.append(sum(b"spent" in line for line in file.read_bytes().split(b"\n")))
         return longer(question)
 

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from tiebreak.campaigns.bench import KEPT
 from tiebreak.campaigns.lineup import Lineup
 from tiebreak.config import JudgeConfig, Rounds
 from tiebreak.engine.answers.answerer import Chat, Sampling
@@ -104,7 +105,7 @@ class Appraisal:
             return
         given = Given(
             self._progress,
-            self._asked.folder / "judgements.sqlite",
+            self._asked.folder / KEPT,
             policy=policy,
             answered=[(chat, ()) for chat in self._chats],
             spent=spent.append,

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tiebreak.campaigns.bench import KEPT
 from tiebreak.config import Rounds
 from tiebreak.engine.answers.answerer import Chat
 from tiebreak.engine.models import load_renderer
@@ -88,7 +89,7 @@ def foresight(asked: Rounds, progress: Progress | None = None) -> Foresight:
     renderer, context = load_renderer(base.model, base.data, told.say)
     walk = open_walk(settings, base.data, renderer, context.most, told)
     own = base.evaluation.judge or settings.judge
-    given = Given(kept=asked.folder / "judgements.sqlite" if asked.folder.exists() else None)
+    given = Given(kept=asked.folder / KEPT if asked.folder.exists() else None)
     most = settings.sampling.max_new_tokens
     measures = JUDGES[own.kind].measures
     heldout, num = list(walk.heldout), settings.measure_draws

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from tiebreak import faults, files
 from tiebreak.campaigns.appraisal import Appraisal
+from tiebreak.campaigns.bench import Bench
 from tiebreak.campaigns.campaign import Planned, carry_out
 from tiebreak.campaigns.halting import why_end
 from tiebreak.campaigns.ledger import DONE, PAGE, WAITING, Entry, Ledger, best_of, no_earlier
@@ -34,15 +35,11 @@ from tiebreak.progress import OnlyNew, Progress, Silent
 from tiebreak.reporting.rounds import write_rounds_page
 from tiebreak.runs import Run
 from tiebreak.stations.couples import couple
-from tiebreak.stations.drift import agreement
 from tiebreak.stations.harvest import harvest, read_answered, sampling_of, tally
 from tiebreak.stations.rows import Answered, Verdict
-from tiebreak.stations.ruling import Limits, Ruled, rule
 from tiebreak.stations.walk import Walk, digest_of, open_walk
 
 Until = Literal["sampled", "judged", "paired"]
-NUM_FIXED = 16
-"""Held-out prompts whose answers a judge that changes is asked about again in each round."""
 LEAST_SECONDS = 0.05
 
 
@@ -137,6 +134,7 @@ class _Loop:
     def __init__(self, asked: Rounds, walk: Walk, ledger: Ledger, progress: Progress) -> None:
         self._asked, self._walk, self._ledger, self._progress = asked, walk, ledger, progress
         self._settings, self._lineup = asked.settings, Lineup(asked, progress)
+        self._bench = Bench(asked, self._lineup, progress)
         self._appraisal = Appraisal(asked, self._lineup, walk.heldout, progress)
 
     def go(self, until: Until | None) -> bool:
@@ -178,7 +176,7 @@ class _Loop:
         with self._timed(entry, "sample"):
             answered = self._drawn(0, chats, place / "samples.jsonl", entry)
         with self._timed(entry, "judge"):
-            ruled = self._ruled(0, answered, place / "verdicts.jsonl")
+            ruled = self._bench.rule(0, answered, place / "verdicts.jsonl", self._ledger.cost)
         coupled = couple(
             answered, ruled.verdicts, self._settings.pairing, self._settings.guards, name="heldout", seed=self._seed
         )
@@ -216,8 +214,8 @@ class _Loop:
     def _judged(self, number: int, answered: Sequence[Answered], place: Path) -> Sequence[Verdict]:
         entry = self._ledger.fill(number)
         with self._timed(entry, "judge"):
-            ruled = self._ruled(number, answered, place / "verdicts.jsonl")
-            told = ruled.as_dict() | self._drift(number, place)
+            ruled = self._bench.rule(number, answered, place / "verdicts.jsonl", self._ledger.cost)
+            told = ruled.as_dict() | self._bench.drift(number, self._walk.heldout)
         self._ledger.fill(number, judge=told, cost=ruled.cost, state=no_earlier(entry, "judged"))
         return ruled.verdicts
 
@@ -281,37 +279,6 @@ class _Loop:
 
         with self._lineup.answering(max(0, number - 1), chats, checked) as answerer:
             return harvest(answerer, chats, sampling, path, self._progress)
-
-    def _ruled(self, number: int, answered: Sequence[Answered], path: Path) -> Ruled:
-        stop = self._settings.stop
-        left = None if stop.cost is None else max(0.0, stop.cost - self._ledger.cost)
-        limits = Limits(max_unjudged=stop.unjudged, max_cost=left)
-        with self._policy_of_judge(max(0, number - 1)) as policy:
-            given = Given(self._progress, self._asked.folder / "judgements.sqlite", policy=policy)
-            return rule(answered, self._settings.judge, path, given, limits)
-
-    @contextlib.contextmanager
-    def _policy_of_judge(self, number: int) -> Iterator[Any]:
-        """Give the policy where the judge is the policy itself, which changes; None where it is not."""
-        if not JUDGES[self._settings.judge.kind].changes:
-            yield None
-            return
-        with self._lineup.frozen(number) as policy:
-            yield policy
-
-    def _drift(self, number: int, place: Path) -> dict[str, float | None]:
-        """Return how far a judge that changes agrees with its first word on the same answers."""
-        if number < 2 or not JUDGES[self._settings.judge.kind].changes:
-            return {}
-        chats, num = self._walk.heldout, self._settings.sampling.n
-        answered = read_answered(self._lineup.heldout / "samples.jsonl", chats, num)[:NUM_FIXED]
-        first = self._ruled(
-            0,
-            read_answered(self._lineup.heldout / "samples.jsonl", chats, num),
-            self._lineup.heldout / "verdicts.jsonl",
-        )
-        now = self._ruled(number, answered, place / "drift.jsonl")
-        return {"agreement_with_first": agreement(first.verdicts[:NUM_FIXED], now.verdicts)}
 
     @contextlib.contextmanager
     def _timed(self, entry: Entry, station: str) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """What a judge said until now, beside the file that its verdicts will stand in: a line as soon as it is said.
 
-Owns this hidden file. It also holds who was asked and what was paid, by each go at it: that is known when the file of
-verdicts is there, too. A line that was cut off is forgotten.
+Owns this file, which stays: it also holds who was asked and what was paid, by each go at it. A line that was cut off is
+forgotten.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Journal:
     """The journal of a file of verdicts."""
 
     def __init__(self, file: Path) -> None:
-        self._path = file.with_name(f".{file.name}.journal")
+        self._path = file.with_name(f"{file.stem}.journal.jsonl")
         self._lock = threading.Lock()
         self._key = self.judge = ""
         """Identity of who was asked last."""
