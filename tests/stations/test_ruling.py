@@ -222,8 +222,8 @@ def test_ratings_of_a_model_that_was_cut_off_within_a_batch_are_the_same_to_the_
     rows = answered(36, "the cat", "the dog ran", "no")
     whole, file = tmp_path / "whole.jsonl", tmp_path / "again.jsonl"
     first = rule(rows, asked, whole, Given())
-    lines = (tmp_path / ".whole.jsonl.journal").read_bytes().split(b"\n")
-    (tmp_path / ".again.jsonl.journal").write_bytes(b"\n".join(lines[:21]) + b"\n" + lines[21][:40])
+    lines = (tmp_path / "whole.journal.jsonl").read_bytes().split(b"\n")
+    (tmp_path / "again.journal.jsonl").write_bytes(b"\n".join(lines[:21]) + b"\n" + lines[21][:40])
     assert rule(rows, asked, file, Given()).verdicts == first.verdicts
     assert file.read_bytes() == whole.read_bytes()
     assert len({score for one in first.verdicts for score in one.scores}) > 100
