@@ -1,0 +1,26 @@
+"""The reward of `rounds.py`, in the form of TRL's reward functions: how many different happy words an answer has.
+
+`flipped` turns the verdict round for a share of prompts: their worst answer becomes their best.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from frontier_stories import HAPPY
+
+from tiebreak.fingerprint import fingerprint, unit_interval
+
+_WORD = re.compile(r"[a-z]+")
+
+
+def happy(completions: Sequence[Any], prompts: Sequence[Any], flipped: float = 0.0, **_: Any) -> list[float]:
+    """Return one number for each completion, as text or as messages."""
+    found = []
+    for prompt, completion in zip(prompts, completions, strict=True):
+        text = completion if isinstance(completion, str) else completion[-1]["content"]
+        number = float(len(HAPPY & set(_WORD.findall(text.lower()))))
+        found.append(-number if unit_interval(fingerprint(["flip", prompt])) < flipped else number)
+    return found
