@@ -130,8 +130,8 @@ def _heed_kl(config: Config, loaded: Loaded) -> None:
     bounded = [rule.signal for rule in config.stopping.rules if rule.signal in KL_SIGNALS]
     if bounded and config.signals.kl == "auto" and loaded.reference.model_is_dear:
         raise ConfigError(
-            f"stopping.rules: {bounded[0]} takes the weights of the reference ({loaded.reference.identity}), which are not "
-            "kept in memory; set signals.kl to on, or take the rule out"
+            f"stopping.rules: {bounded[0]} takes the weights of the reference ({loaded.reference.identity}), which "
+            "are not kept in memory; set signals.kl to on, or take the rule out"
         )
 
 
