@@ -148,7 +148,7 @@ def project(tmp_path, models, tiny_adapter, tiny_model, monkeypatch):
     shutil.copytree(tiny_adapter, folder / "m" / "adapter")
     told = folder / "m" / "adapter" / "adapter_config.json"
     told.write_text(json.dumps(json.loads(told.read_text()) | {"base_model_name_or_path": "m/first"}))
-    rows = [{"prompt": f"{a} {b}", "chosen": f"yes {b}", "rejected": f"no {a}"} for a in WORDS[:5] for b in WORDS[5:]]
+    rows = [{"prompt": f"{a} {b}", "chosen": f"yes {b}", "rejected": f"no {a}"} for a in WORDS[:4] for b in WORDS[5:10]]
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.chdir(folder)
     (tmp_path / "elsewhere").mkdir()
