@@ -97,8 +97,8 @@ def table(ledgers: Mapping[float, Mapping[str, Any]]) -> str:
             rate = measured["vs_first"]["rate"]
             shares = " … ".join(f"{100 * rate[key]:.1f}" for key in ("low", "high"))
             rows.append(
-                f"| {flips:.0%} | {one['round']} | {_told(measured['score']['mean'])} | {rate['mean']:.1%} ({shares}) | "
-                f"{_told(measured['kl_first'])} | {one['pairs']['num_pairs']} | {_time(one)} |"
+                f"| {flips:.0%} | {one['round']} | {_told(measured['score']['mean'])} "
+                f"| {rate['mean']:.1%} ({shares}) | {_told(measured['kl_first'])} | {one['pairs']['num_pairs']} | {_time(one)} |"
             )
     return "\n".join(rows)
 
