@@ -1,8 +1,9 @@
 """Do rounds raise a reward that is known, and what do wrong verdicts cost? Three rounds on story beginnings.
 
 The policy writes eight answers to each of 200 beginnings a round; a rule judges them (different happy words,
-`rounds_reward.py`), once as it is and once with the verdicts of 20 % of the prompts turned round. Each round is measured
-on the same held-out beginnings by the true reward: greedy answers against the first model's, a tie being one half.
+`rounds_reward.py`), once as it is and once with the verdicts of 20 % of the prompts turned round. Each round is
+measured on the same held-out beginnings by the true reward: greedy answers against the first model's, a tie being one
+half.
 
     python benchmarks/rounds.py --model FOLDER --out runs/rounds                    # ten minutes on two cores
     python benchmarks/rounds.py --model FOLDER --out runs/rounds --figures docs/images
@@ -98,7 +99,8 @@ def table(ledgers: Mapping[float, Mapping[str, Any]]) -> str:
             shares = " … ".join(f"{100 * rate[key]:.1f}" for key in ("low", "high"))
             rows.append(
                 f"| {flips:.0%} | {one['round']} | {_told(measured['score']['mean'])} "
-                f"| {rate['mean']:.1%} ({shares}) | {_told(measured['kl_first'])} | {one['pairs']['num_pairs']} | {_time(one)} |"
+                f"| {rate['mean']:.1%} ({shares}) | {_told(measured['kl_first'])} "
+                f"| {one['pairs']['num_pairs']} | {_time(one)} |"
             )
     return "\n".join(rows)
 

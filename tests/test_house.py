@@ -162,10 +162,12 @@ def test_no_room_is_called_by_what_it_is_made_of():
 
 def test_a_command_a_function_and_a_file_have_one_name():
     verbs = {path.stem for path in (PACKAGE / "verbs").glob("*.py")} - {"__init__"}
-    # The command config prints settings; what a program wants of them is load_config. A sweep is a campaign of verbs.
-    assert verbs == set(COMMANDS) - {"config", "sweep"}
-    assert callable(tiebreak.sweep)
-    assert callable(importlib.import_module("tiebreak.campaigns.sweep").sweep)
+    # The command config prints settings; what a program wants of them is load_config. Campaigns are made of verbs.
+    campaigns = {"sweep", "rounds"}
+    assert verbs == set(COMMANDS) - {"config"} - campaigns
+    for name in campaigns:
+        assert callable(getattr(tiebreak, name))
+        assert callable(getattr(importlib.import_module(f"tiebreak.campaigns.{name}"), name))
     for verb in verbs:
         module = importlib.import_module(f"tiebreak.verbs.{verb}")
         assert callable(getattr(tiebreak, verb)), verb

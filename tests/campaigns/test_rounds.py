@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+import sys
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from safetensors.torch import load_file
 
 import tiebreak
 from tiebreak import faults
+from tiebreak.__main__ import main
 from tiebreak.campaigns.rounds import rounds
 from tiebreak.config import load_rounds
 from tiebreak.data.whole import read_pairs
@@ -112,6 +115,16 @@ def test_whoever_takes_a_run_takes_the_best_round_of_a_loop(looped):
     rates = {one["round"]: one["measured"]["vs_first"]["rate"]["mean"] for one in looped.found["rounds"]}
     assert rates[best["round"]] == max(rates.values())
     assert best["is_certain"] == (best["rate"]["low"] > 0.5)
+
+
+def test_the_command_that_comes_next_exports_the_best_round(looped, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(looped.next)
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code
+    assert (tmp_path / words[-1] / "config.json").exists()
 
 
 def test_the_same_command_finds_all_done(looped):

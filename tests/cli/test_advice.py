@@ -308,6 +308,7 @@ FOLLOWED = {
     "tiebreak train {}": "here: from a file to an exported model",
     "tiebreak export {} --out my-model": "here: from a file to an exported model",
     "tiebreak evaluate {}": "here: from a file to an exported model",
+    "tiebreak export {} --out {}": "test_rounds: what comes next after a loop",
     "tiebreak check --config {}": "here: a configuration of another trainer",
 }
 

@@ -63,6 +63,7 @@ NAMES = {
     "history": {"to": ["--to", ""]},
     "compare": {"runs": ["{run}", ""]},
     "sweep": {"config": ["", "--grid", "loss.beta=0.1,0.3"]},
+    "rounds": {"config": [""]},
     "watch": {"run": [""]},
     "why": {"run": [""]},
 }

@@ -29,6 +29,7 @@ GOOD = {
     "config": ["{run}/config.yaml"],
     "losses": ["ipo"],
     "sweep": ["{run}/config.yaml", "--grid", "loss.beta=0.05,0.1", "--dry-run"],
+    "rounds": ["{loop}", "--dry-run"],
     "promote": ["{passing}", "--to", "{registry}", "--form", "merged"],
     "rollback": ["--to", "{registry}"],
     "history": ["--to", "{registry}"],
@@ -52,6 +53,7 @@ BAD = {
     "config": ["none.yaml"],
     "losses": ["none"],
     "sweep": ["none.yaml"],
+    "rounds": ["none.yaml"],
     "promote": ["none"],
     "rollback": ["--to", "none"],
     "history": ["--to", "none"],
@@ -79,7 +81,17 @@ def places(finished, _registry, tmp_path) -> dict[str, Path]:
         "pairs": finished.path.parent / "pairs.jsonl",
         "passing": _registry / "passing",
         "registry": shutil.copytree(_registry / "models", tmp_path / "models", symlinks=True),
+        "loop": _loop(tmp_path / "loop.yaml", finished),
     }
+
+
+def _loop(path: Path, finished: Run) -> Path:
+    """Write a loop of rounds on the prompts of a run."""
+    model = {"name": str(finished.config.model.name), "device": "cpu"}
+    loop = {"judge": "rule:repetition", "prompts": str(finished.path.parent / "pairs.jsonl"), "per_round": 4}
+    told = {"model": model, "data": {"heldout_share": 0.5}, "output": {"dir": str(path.parent / "loop")}}
+    path.write_text(json.dumps(told | {"rounds": loop}))
+    return path
 
 
 def test_the_tables_of_this_file_hold_every_command():

@@ -125,6 +125,7 @@ PLACES: dict[str, list[list[str]]] = {
     "rollback": [["--to", "{bad}"]],
     "history": [["--to", "{bad}"]],
     "compare": [["{run}", "{bad}"], ["{bad}", "{run}"]],
+    "rounds": [["{bad}"]],
     "sweep": [["{bad}", "--grid", "loss.beta=0.1,0.3"], ["--grid", "{bad}"]],
     "why": [["{bad}"]],
     "watch": [["{bad}"], ["{bad}", "--once"]],

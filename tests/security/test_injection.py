@@ -245,6 +245,7 @@ def test_only_markup_of_our_own_is_trusted():
     ]
     assert sorted(calls) == [
         ("page.py", "plot.svg"),
+        ("rounds.py", "one.svg"),
         ("scripts.py", "packed"),
         ("scripts.py", "text"),
         ("scripts.py", "text"),
