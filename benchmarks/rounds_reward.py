@@ -20,7 +20,7 @@ def happy(completions: Sequence[Any], prompts: Sequence[Any], flipped: float = 0
     """Return one number for each completion, as text or as messages."""
     found = []
     for prompt, completion in zip(prompts, completions, strict=True):
-        text = completion if isinstance(completion, str) else completion[-1]["content"]
-        number = float(len(HAPPY & set(_WORD.findall(text.lower()))))
-        found.append(-number if unit_interval(fingerprint(["flip", prompt])) < flipped else number)
+        asked, said = (one if isinstance(one, str) else one[-1]["content"] for one in (prompt, completion))
+        number = float(len(HAPPY & set(_WORD.findall(said.lower()))))
+        found.append(-number if unit_interval(fingerprint(["flip", asked])) < flipped else number)
     return found

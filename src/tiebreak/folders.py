@@ -85,7 +85,7 @@ def best_run(path: Path) -> Path:
     best, rounds = told.get("best"), told.get("rounds")
     found = best.get("run") if isinstance(best, dict) else None
     if found is None:
-        raise RunError(f"{path}: no round of this loop is measured yet; name the run of one, as {path}/round-01/train")
+        raise RunError(f"{path}: no round of this loop is measured yet; name one, as {path}/round-01/train")
     known = [one.get("train") for one in rounds if isinstance(one, dict)] if isinstance(rounds, list) else []
     if not isinstance(found, str) or found not in known or Path(found).parts[-1:] != ("train",) or ".." in found:
         raise RunError(f"{ledger}: names a best round that is none of its own; bring it back from a copy")

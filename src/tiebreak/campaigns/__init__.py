@@ -9,6 +9,7 @@ launchers  where trials run                               outlook    what a swee
 rounds     each trains on pairs that the one before it wrote
 lineup     who starts, compares and answers in each round foresight  what rounds would ask, and what it costs
 ledger     what became of each round                      halting    why rounds end early
+relay      the stations of all rounds in their order
 appraisal  where each round's policy stands               bench      who judges its answers
 ranking    what trials show, and how much of it was luck
 """

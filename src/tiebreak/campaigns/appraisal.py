@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from tiebreak.campaigns.bench import KEPT
 from tiebreak.campaigns.lineup import Lineup
 from tiebreak.config import JudgeConfig, Rounds
 from tiebreak.engine.answers.answerer import Chat, Sampling
-from tiebreak.engine.model import Model
-from tiebreak.evaluation.judges.capped import Spent
+from tiebreak.errors import RunError
 from tiebreak.evaluation.judges.given import Given
 from tiebreak.evaluation.judges.judge import Judge
 from tiebreak.evaluation.judges.table import JUDGES
+from tiebreak.maths.kl import Floats
 from tiebreak.progress import Progress
 from tiebreak.stations import standing
 from tiebreak.stations.harvest import harvest, read_answered
+from tiebreak.stations.journal import Journal
 from tiebreak.stations.rows import Answered
 
 
@@ -31,41 +33,52 @@ class Appraisal:
     def __init__(self, asked: Rounds, lineup: Lineup, chats: Sequence[Chat], progress: Progress) -> None:
         self._asked, self._lineup, self._chats, self._progress = asked, lineup, chats, progress
         self._settings, self._seed = asked.settings, asked.settings.sampling.seed
+        self._drawn = standing.drawn(self._settings.sampling, self._settings.measure_draws)
         self._greedy = Sampling(self._settings.sampling.max_new_tokens)
-        self.cost = 0.0
-        """What the judge of the last measurement was paid, where it is priced."""
 
     @property
     def judge(self) -> JudgeConfig:
         """Who judges."""
         return self._asked.base.evaluation.judge or self._settings.judge
 
-    def of_first(self) -> dict[str, Any]:
-        """Return what is counted of the first model's answers, and their scores."""
-        with self._lineup.frozen(0) as model:
-            answers = harvest(model, self._chats, self._greedy, self._lineup.heldout / "answers.jsonl", self._progress)
-            with self._judging(model) as judge:
-                score = standing.scored(judge, answers, self._seed) if judge else None
+    def of_first(self, left: float | None) -> dict[str, Any]:
+        """Return what is counted of the first model's answers, and their scores; judging may cost what is `left`."""
+        answers, _ = self._answered(0)
+        with self._judging(0, left) as judge:
+            score = standing.scored(judge, answers, self._seed) if judge else None
         return {"counted": standing.counted(answers), "score": score}
 
-    def of(self, number: int) -> dict[str, Any]:
-        """Return how a round's policy stands: win rates with intervals, KL, score, length, ends and loops."""
-        drawn = standing.drawn(self._settings.sampling, self._settings.measure_draws)
-        place = self._lineup.place(number)
-        with self._lineup.frozen(number) as policy:
-            answers = harvest(policy, self._chats, self._greedy, place / "answers.jsonl", self._progress)
-            draws = harvest(policy, self._chats, drawn, place / "draws.jsonl", self._progress) if drawn.num else []
-            own = standing.token_logps(policy, draws, drawn) if draws else []
-            found = {"counted": standing.counted(answers)} | self._judged(number, policy, answers)
-        before = {"kl_first": 0} | ({"kl_previous": number - 1} if number > 1 else {})
-        for key, other in before.items() if draws else ():
-            with self._lineup.frozen(other) as model:
-                found[key] = standing.divergence(own, standing.token_logps(model, draws, drawn), draws, self._seed)
+    def of(self, number: int, left: float | None) -> dict[str, Any]:
+        """Return how a round's policy stands: win rates with intervals, KL, score, length, ends and loops.
+
+        One model is in memory at a time. Judging may cost what is `left`.
+        """
+        answers, draws = self._answered(number)
+        found = {"counted": standing.counted(answers)} | self._judged(number, answers, left)
+        if draws:
+            own = self._said_by(number, draws)
+            before = {"kl_first": 0} | ({"kl_previous": number - 1} if number > 1 else {})
+            for key, other in before.items():
+                found[key] = standing.divergence(own, self._said_by(other, draws), draws, self._seed)
         return found
 
-    def _judged(self, number: int, policy: Model, answers: Sequence[Answered]) -> dict[str, Any]:
+    def _answered(self, number: int) -> tuple[list[Answered], list[Answered]]:
+        """Return greedy answers of a policy, and what it draws for the KL; of the first model nothing is drawn."""
+        place, drawn = self._place(number), self._drawn
+        with self._lineup.frozen(number) as model:
+            answers = harvest(model, self._chats, self._greedy, place / "answers.jsonl", self._progress)
+            if not number or not drawn.num:
+                return answers, []
+            return answers, harvest(model, self._chats, drawn, place / "draws.jsonl", self._progress)
+
+    def _said_by(self, number: int, draws: Sequence[Answered]) -> list[Floats]:
+        """Return what a policy says of each token of drawn answers."""
+        with self._lineup.frozen(number) as model:
+            return standing.token_logps(model, draws, self._drawn)
+
+    def _judged(self, number: int, answers: Sequence[Answered], left: float | None) -> dict[str, Any]:
         """Return what the judge says of greedy answers, against those of the first model and of the round before."""
-        with self._judging(policy) as judge:
+        with self._judging(number, left) as judge:
             if judge is None:
                 return {}
             found: dict[str, Any] = {"score": standing.scored(judge, answers, self._seed)}
@@ -77,10 +90,21 @@ class Appraisal:
                     found[key] = standing.against(judge, answers, then, self._seed, self._progress).as_dict()
         return found
 
+    def cost_of(self, number: int) -> float:
+        """Return what measuring a round has cost, in all goes at it, where that is priced."""
+        spent = self._journal(number).spent
+        return (spent and spent.cost) or 0.0
+
+    def _journal(self, number: int) -> Journal:
+        return Journal(self._place(number) / "measuring.jsonl")
+
+    def _place(self, number: int) -> Path:
+        return self._lineup.place(number) if number else self._lineup.heldout
+
     def answers_of(self, number: int) -> list[Answered]:
         """Return the greedy answers of a round that is measured; 0: of the first model."""
-        place = self._lineup.place(number) if number else self._lineup.heldout
-        return read_answered(place / "answers.jsonl", self._chats, 1)
+        path = self._place(number) / "answers.jsonl"
+        return read_answered(path, self._chats, 1) if path.exists() else self._answered(number)[0]
 
     def beside_first(self, number: int, wins: Sequence[float | None]) -> list[dict[str, Any]]:
         """Return a row for each held-out prompt: what the first model and a round answer, and who is preferred."""
@@ -96,22 +120,32 @@ class Appraisal:
         ]
 
     @contextlib.contextmanager
-    def _judging(self, policy: Model) -> Iterator[Judge | None]:
+    def _judging(self, number: int, left: float | None) -> Iterator[Judge | None]:
         """Give the judge; None where nobody waits for its word, as for that of people."""
-        spent: list[Spent] = []
-        kind = JUDGES[self.judge.kind]
+        kind, settings = JUDGES[self.judge.kind], self.judge
         if not kind.measures:
             yield None
             return
-        given = Given(
-            self._progress,
-            self._asked.folder / KEPT,
-            policy=policy,
-            answered=[(chat, ()) for chat in self._chats],
-            spent=spent.append,
-        )
-        try:
-            with kind.make(self.judge, given) as judge:
+        if left is not None:
+            settings = kind.within(settings, left)
+        journal = self._journal(number)
+        answered = [(chat, ()) for chat in self._chats]
+        with self._lineup.frozen(number) if kind.changes else contextlib.nullcontext() as policy:
+            given = Given(
+                self._progress,
+                self._asked.folder / KEPT,
+                policy=policy,
+                answered=answered,
+                spending=journal.pay,
+                spent=journal.pay,
+            )
+            with kind.make(settings, given) as judge:
+                first = self._journal(0).judge
+                if number and not kind.changes and first != judge.identity:
+                    raise RunError(
+                        f"{self._place(number)}: the judge that rounds are measured by is another one than the loop "
+                        "began with (its function, its model or its settings changed); put it back, or begin another "
+                        "loop with another output.dir"
+                    )
+                journal.open(judge.identity, "")
                 yield judge
-        finally:
-            self.cost = sum((one.cost or 0.0) for one in spent)

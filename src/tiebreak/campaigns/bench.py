@@ -14,6 +14,7 @@ from tiebreak.campaigns.lineup import Lineup
 from tiebreak.config import Rounds
 from tiebreak.engine.answers.answerer import Chat
 from tiebreak.engine.model import Model
+from tiebreak.errors import RunError
 from tiebreak.evaluation.judges.given import Given
 from tiebreak.evaluation.judges.table import JUDGES
 from tiebreak.progress import Progress
@@ -35,16 +36,26 @@ class Bench:
         self._settings = asked.settings
         self._kind = JUDGES[self._settings.judge.kind]
 
-    def rule(self, number: int, answered: Sequence[Answered], path: Path, paid: float) -> Ruled:
+    def rule(
+        self, number: int, answered: Sequence[Answered], path: Path, left: float | None, first: str | None = None
+    ) -> Ruled:
         """Return what the judge of a round says of answers; 0: that of the first model, on held-out prompts.
 
-        `paid` is what the loop has paid for judging.
+        `left` is what it may cost, `first` the identity of the judge that the loop began with. Raises RunError where a
+        judge that should stay the same is another one: verdicts of two judges are of two kinds.
         """
-        stop = self._settings.stop
-        left = None if stop.cost is None else max(0.0, stop.cost - paid)
-        with self._policy(max(0, number - 1)) as policy:
+        is_known = path.exists()
+        with contextlib.nullcontext() if is_known else self._policy(max(0, number - 1)) as policy:
             given = Given(self._progress, self._asked.folder / KEPT, policy=policy)
-            return rule(answered, self._settings.judge, path, given, Limits(stop.unjudged, max_cost=left))
+            limits = Limits(self._settings.stop.unjudged, max_cost=left)
+            found = rule(answered, self._settings.judge, path, given, limits)
+        if first not in (None, found.judge) and not self._kind.changes:
+            path.unlink()
+            raise RunError(
+                f"{path}: the judge is another one than the loop began with (its function, its model or its settings "
+                "changed); put it back, or begin another loop with another output.dir"
+            )
+        return found
 
     def drift(self, number: int, chats: Sequence[Chat]) -> dict[str, float | None]:
         """Return how far the judge of a round agrees with its first word on the first model's answers.
@@ -55,8 +66,8 @@ class Bench:
             return {}
         heldout = self._lineup.heldout
         answered = read_answered(heldout / "samples.jsonl", chats, self._settings.sampling.n)
-        first = self.rule(0, answered, heldout / "verdicts.jsonl", 0.0)
-        now = self.rule(number, answered[:NUM_FIXED], self._lineup.place(number) / "drift.jsonl", 0.0)
+        first = self.rule(0, answered, heldout / "verdicts.jsonl", None)
+        now = self.rule(number, answered[:NUM_FIXED], self._lineup.place(number) / "drift.jsonl", None)
         return {"agreement_with_first": agreement(first.verdicts[:NUM_FIXED], now.verdicts)}
 
     @contextlib.contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak.campaigns.bench import KEPT
+from tiebreak.campaigns.lineup import Lineup
 from tiebreak.config import Rounds
 from tiebreak.engine.answers.answerer import Chat
 from tiebreak.engine.models import load_renderer
@@ -21,7 +22,8 @@ from tiebreak.progress import Progress, Silent
 from tiebreak.reporting.numbers import count, numbered
 from tiebreak.stations.harvest import extent, sampling_of
 from tiebreak.stations.ruling import foreseen
-from tiebreak.stations.walk import open_walk
+from tiebreak.stations.walk import Walk, open_walk
+from tiebreak.training.settled import check_settings
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,30 @@ class Foresight:
         yield f"  {count(tokens_out)} answered; price: {price}" + (f", capped at {self.cap:g}" if self.cap else "")
 
 
+def refuse_unworkable(asked: Rounds, walk: Walk, progress: Progress) -> None:
+    """Refuse, before anything is sampled, judges that cannot be one, and settings that no round could be trained by."""
+    settings = asked.settings
+    given = Given(answered=[(chat, ()) for chat in (*walk.prompts, *walk.heldout)], folder=asked.folder)
+    for one in (settings.judge, asked.base.evaluation.judge or settings.judge):
+        JUDGES[one.kind].check(one, given)
+        if settings.stop.cost is not None:
+            JUDGES[one.kind].within(one, settings.stop.cost)
+    lineup = Lineup(asked, progress)
+    for number in (1, 2):
+        check_settings(lineup.config(number), progress)
+    if settings.pairing.rule == "rso" and settings.sampling.n < 4 * settings.pairing.num_accepted:
+        progress.warn(
+            f"rounds.pairing: rso accepts {settings.pairing.num_accepted} of {settings.sampling.n} answers, and where "
+            "it can reject hardly any, it samples no other policy: n of 4 × num_accepted is advised (Liu et al. 2024)"
+        )
+
+
 def foresight(asked: Rounds, progress: Progress | None = None) -> Foresight:
     """Return what a loop would take at most; raises DataError, ModelError or ConfigError as the loop would."""
     settings, base, told = asked.settings, asked.base, progress or Silent()
     renderer, context = load_renderer(base.model, base.data, told.say)
     walk = open_walk(settings, base.data, renderer, context.most, told)
+    refuse_unworkable(asked, walk, told)
     own = base.evaluation.judge or settings.judge
     given = Given(kept=asked.folder / KEPT if asked.folder.exists() else None)
     most = settings.sampling.max_new_tokens

@@ -39,9 +39,10 @@ def no_progress(rounds: Rounds, stop: RoundsStop) -> str | None:
 def kl(rounds: Rounds, stop: RoundsStop) -> str | None:
     """Too far from the first model."""
     told = (rounds[-1].get("measured") or {}).get("kl_first")
-    if stop.kl is None or told is None or told["mean"] <= stop.kl:
+    if stop.kl is None or told is None or max(told["mean"], told["k3"]) <= stop.kl:
         return None
-    return f"KL to the first model is {told['mean']:.1f} nats an answer, above {stop.kl:g}"
+    both = f"{told['mean']:.1f} nats an answer by k1, {told['k3']:.1f} by k3"
+    return f"KL to the first model is {both}, and at most {stop.kl:g} is wanted"
 
 
 def judge(rounds: Rounds, stop: RoundsStop) -> str | None:

@@ -6,7 +6,9 @@ the same settings, or refused by the name of what changed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,15 @@ from tiebreak.training.resumption import flat
 
 SCHEMA = 1
 PAGE = "rounds.html"
-RUNNING, DONE, WAITING = "running", "done", "waiting"
-_FREE = ("rounds.count", "rounds.stop.", "rounds.judge.max_c", "rounds.judge.num_at_once", "rounds.judge.timeout")
-"""What may change between two goes: more rounds, other bounds, more money, more patience."""
+RUNNING, DONE, WAITING, INTERRUPTED, FAILED = "running", "done", "waiting", "interrupted", "failed"
+_FREE = re.compile(
+    r"rounds\.(count|stop\..*|on_policy|engine\..*)"
+    r"|(rounds|evaluation)\.judge\.(max_c.*|num_.*|timeout.*|price_.*|base_url)"
+)
+"""What may change between two goes: more rounds, other bounds, more money or patience, another way to a server."""
+
+_OF_ANSWERS = re.compile(r"model\.|data\.|the |held out|rounds\.(prompts|asked_as|heldout|num_heldout|sampling)")
+"""What answers hang on. Until the first model's answers are judged, nothing else was used."""
 
 STATES = ("begun", "sampled", "judged", "paired", "trained", "measured")
 """Of a round, in the order of its stations."""
@@ -37,24 +45,28 @@ class Ledger:
         self._told = told
 
     @staticmethod
-    def begun(asked: Rounds, prompts: Mapping[str, Any]) -> Ledger:
+    def begun(asked: Rounds, prompts: Mapping[str, Any], of: Mapping[str, str]) -> Ledger:
         """Return the ledger of a folder, new or gone on with; `prompts` is what the walk counted, with its digest.
+
+        `of` are digests, by what they are of, that have to stay what they are.
 
         Raises RunError where the folder holds something else, or a loop of other settings.
         """
         folder, document = asked.folder, asked.folder / LEDGER
-        identity = _identity(asked) | {"the prompts": prompts["digest"]}
+        identity = _identity(asked) | {"the prompts": prompts["digest"]} | dict(of)
         if not document.exists():
             if any(not path.name.startswith(".") for path in folder.iterdir()):
                 raise RunError(f"{folder}: is not empty and no loop of rounds; choose another output.dir")
-            files.write_json(document, {"schema": SCHEMA, "status": RUNNING, "identity": identity, "rounds": []})
+            day = asked.base.model.chat_template_date
+            told = {"schema": SCHEMA, "status": RUNNING, "identity": identity, "day": day, "rounds": []}
+            files.write_json(document, told)
         files.refuse_links(folder)
         told = files.read_json_object(document)
         before = told.get("identity")
         if told.get("schema") != SCHEMA or not isinstance(before, dict) or not isinstance(told.get("rounds"), list):
             raise RunError(f"{document}: is not as this version of tiebreak writes it; choose another output.dir")
         changed = [key for key in {**before, **identity} if before.get(key) != identity.get(key)]
-        if changed := [key for key in changed if not key.startswith(_FREE)]:
+        if changed := [key for key in changed if not _is_free(key, told)]:
             raise RunError(
                 f"{folder}: holds rounds of another configuration ({', '.join(changed)} changed); put it back, or "
                 "choose another output.dir"
@@ -74,6 +86,10 @@ class Ledger:
         """The entries so far, the first round first."""
         found: list[Entry] = self._told["rounds"]
         return found
+
+    def is_beyond(self, number: int, state: str) -> bool:
+        """Say whether a round has come further than to a state."""
+        return number <= len(self.rounds) and STATES.index(self.rounds[number - 1]["state"]) > STATES.index(state)
 
     @property
     def cost(self) -> float:
@@ -95,6 +111,20 @@ class Ledger:
         entry |= told | {"seconds": seconds}
         self.note()
         return entry
+
+
+def _is_free(key: str, told: Mapping[str, Any]) -> bool:
+    """Say whether a setting may change: nothing that is there was made by it, or it moves nothing that is made."""
+    if _FREE.fullmatch(key):
+        return True
+    return (told.get("heldout") or {}).get("state") != "measured" and not _OF_ANSWERS.match(key)
+
+
+def day_of(folder: Path) -> str:
+    """Return the day that a loop began, which chat templates that read the clock are told in all its rounds."""
+    ledger = folder / LEDGER
+    known = files.read_json_object(ledger).get("day") if ledger.exists() else None
+    return known if isinstance(known, str) else datetime.now(UTC).date().isoformat()
 
 
 def no_earlier(entry: Entry, state: str) -> str:
@@ -128,8 +158,9 @@ def best_of(rounds: list[Entry], folder: Path) -> dict[str, Any] | None:
     is_certain = rate["low"] > 0.5
     number, share = best["round"], shown(rate, "share")
     told = f"{rate['num']} held-out prompts: {share} of its answers are preferred over the first model's, a tie is half"
+    lead = "every round is certainly worse than" if rate["high"] < 0.5 else "no round is certainly better than"
     says = f"the best is round {number}, on {told}" if is_certain else (
-        f"no round is certainly better than the first model; the best is round {number}, on {told}"
+        f"{lead} the first model; the best is round {number}, on {told}"
     )  # fmt: skip
     command = f"tiebreak export {quoted(str(folder))} --out {quoted(f'{folder.name}-round-{number}')}"
     found = {"round": number, "run": best["train"], "rate": rate, "is_certain": is_certain}
@@ -139,4 +170,4 @@ def best_of(rounds: list[Entry], folder: Path) -> dict[str, Any] | None:
 def _merit(entry: Entry) -> tuple[float, float, int]:
     measured = entry["measured"]
     kl = measured.get("kl_first")
-    return measured["vs_first"]["rate"]["mean"], -(kl["mean"] if kl else 0.0), -entry["round"]
+    return measured["vs_first"]["rate"]["mean"], -(kl["k3"] if kl else 0.0), -entry["round"]

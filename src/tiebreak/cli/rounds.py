@@ -11,6 +11,7 @@ from tiebreak.cli.completion import settings
 from tiebreak.cli.data import Json, Quiet, examples
 from tiebreak.cli.process import prepare_to_compute
 from tiebreak.config import load_rounds
+from tiebreak.progress import Silent
 from tiebreak.reporting import console
 
 
@@ -56,7 +57,7 @@ def rounds(
     if dry_run:
         from tiebreak.campaigns.foresight import foresight
 
-        seen = foresight(asked)
+        seen = foresight(asked, Silent() if quiet else console.Console())
         console.print_json(seen.as_dict()) if as_json else console.print_text("\n".join(seen.lines()))
         return
     prepare_to_compute(quiet=quiet)

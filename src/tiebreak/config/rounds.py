@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -93,7 +93,10 @@ class RoundsStop(Section):
 
     worse: bool = Field(True, description="A round's win rate against the one before is certainly below one half.")
     patience: int | None = Field(
-        2, ge=1, le=10_000, description="So many rounds in a row that are not certainly better than the best; null: no."
+        2,
+        ge=1,
+        le=10_000,
+        description="So many rounds in a row, none certainly better than the one before; null: no.",
     )
     kl: float | None = Field(None, gt=0, description="KL to the first model (nats an answer) is above this.")
     unusable_prompts: float = Field(0.8, gt=0, le=1, description="Share of a round's prompts that give no pair.")
@@ -132,9 +135,7 @@ class RoundsConfig(Section):
     pairing: PairingConfig = PairingConfig()
     mix: Mix | None = Field(None, description="Older pairs beside each round's: a list, each with path and weight.")
     start: Literal["previous", "first"] = Field("previous", description="Whose weights a round's training starts from.")
-    reference: Literal["first", "previous"] = Field(
-        "first", description="What a round's training compares with, and KL is measured against."
-    )
+    reference: Literal["first", "previous"] = Field("first", description="What a round's training compares with.")
     keep_optimizer: bool = Field(False, description="Go on with the moments of the round before, as online DPO does.")
     measure_draws: int = Field(
         1, ge=0, le=64, description="Answers drawn to each held-out prompt, for the KL; 0: none."
@@ -168,6 +169,14 @@ class Rounds:
     settings: RoundsConfig
     tree: Mapping[str, Any]
     """Sections as they were written, without `rounds`."""
+
+    def of_the_day(self, day: str) -> Rounds:
+        """Return the same with the date that chat templates which ask for one are told, unless one is set."""
+        if self.base.model.chat_template_date:
+            return self
+        tree: dict[str, Any] = copy.deepcopy(dict(self.tree))
+        assign(tree, "model.chat_template_date", day)
+        return replace(self, tree=tree)
 
     @property
     def base(self) -> Config:
@@ -205,6 +214,13 @@ def load_rounds(path: Path | str, overrides: Sequence[str] | Mapping[str, Any] =
     _refuse_reference(str(path), tree, settings)
     folder = with_output_dir(build_config(tree, where=str(path)), Path(str(path)).stem).output.dir
     found = Rounds(str(path), Path(str(folder)), settings, tree)
+    if found.base.reference.moves:
+        raise ConfigError(f"{path}: reference.moves: what a round compares with is rounds.reference; take it out")
+    if settings.keep_optimizer and settings.start == "first":
+        raise ConfigError(
+            f"{path}: rounds.keep_optimizer: its moments are of the round before, and rounds.start is first; set that "
+            "to previous, or take keep_optimizer out"
+        )
     if found.base.loss.learns_apart:
         raise ConfigError(f"{path}: loss {found.base.loss.name} learns from lone completions; rounds make pairs")
     return found

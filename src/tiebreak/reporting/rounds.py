@@ -101,7 +101,8 @@ def verdict(found: Found) -> Iterator[str]:
     """Yield what a loop found, a sentence each, the most important first."""
     best = found.get("best")
     if best is None:
-        yield f"{found['status']}: no round is measured yet"
+        measured = any(one["state"] == "measured" for one in found["rounds"])
+        yield f"{found['status']}: " + ("no judge has measured the rounds" if measured else "no round is measured yet")
     else:
         yield best["says"]
         rival = [one for one in found["rounds"] if one["round"] != best["round"] and one.get("measured")]
@@ -109,9 +110,6 @@ def verdict(found: Found) -> Iterator[str]:
             yield "the best of several rounds is chosen by the same prompts, so that a part of its lead may be luck"
     if found.get("stopped"):
         yield f"ended: {found['stopped']['says']}"
-    for one in found["rounds"]:
-        if one.get("says"):
-            yield f"round {one['round']}: {one['says']}"
 
 
 def _rate(measured: Found, against: str) -> str | None:
@@ -124,8 +122,8 @@ def _number(estimate: Found) -> str:
 
 
 def _nats(estimate: Found) -> str:
-    """Return a KL: k1 is noisy, and may fall below what a KL can be."""
-    return "{:.2f} ({:.2f} … {:.2f})".format(*(max(0.0, estimate[key]) for key in ("mean", "low", "high")))
+    """Return a KL by both estimates: k1, with its interval, is noisy, and may fall below what a KL can be."""
+    return f"{_number(estimate)}; k3 {estimate['k3']:.2g}"
 
 
 def _pairs(entry: Found) -> str:

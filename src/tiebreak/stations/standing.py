@@ -19,7 +19,7 @@ from tiebreak.evaluation.judges.judge import Judge, Preference, Question
 from tiebreak.evaluation.repetition import is_looping
 from tiebreak.evaluation.sampled import FIRST_WORDS, scored_tokens
 from tiebreak.fingerprint import derive_seed
-from tiebreak.maths.kl import Floats
+from tiebreak.maths.kl import Floats, kl_of
 from tiebreak.maths.paired import resampled
 from tiebreak.maths.stats import Estimate, correlation
 from tiebreak.progress import Progress
@@ -104,13 +104,18 @@ def token_logps(model: Model, answers: Sequence[Answered], sampling: Sampling) -
 def divergence(
     own: Sequence[Floats], other: Sequence[Floats], answers: Sequence[Answered], seed: int
 ) -> dict[str, Any] | None:
-    """Return the KL (nats an answer) to another model, of answers that the policy drew at temperature 1 (k1)."""
+    """Return the KL (nats an answer) to another model, of answers that the policy drew at temperature 1.
+
+    The mean and its interval are of k1, which is noisy and may fall below 0 over few prompts; `k3` is the other
+    estimate of the same number, which cannot (`maths.kl`).
+    """
     prompts = [one.prompt_id for one in answers for _ in one.answers]
     known = [(one, two, prompt) for one, two, prompt in zip(own, other, prompts, strict=True) if len(one)]
     values = [float((one - two).sum()) for one, two, _ in known]
     if not values:
         return None
-    return asdict(resampled(values, [prompt for *_, prompt in known], None, derive_seed(seed, "kl")).interval())
+    found = resampled(values, [prompt for *_, prompt in known], None, derive_seed(seed, "kl")).interval()
+    return asdict(found) | {"k3": kl_of([one - two for one, two, _ in known]).sequence_k3}
 
 
 def drawn(settings: SamplingConfig, num: int) -> Sampling:
