@@ -31,8 +31,8 @@ MOST_ANSWERS = 24
 """Held-out prompts whose answers stand on the page."""
 _COLUMNS = {
     "round": "round",
-    "first": "against the first model",
-    "previous": "against the round before",
+    "first": "win rate: first model",
+    "previous": "round before",
     "score": "judge's score",
     "kl": "KL, nats",
     "length": "tokens",
@@ -78,7 +78,7 @@ def print_rounds(found: Found) -> None:
 def rows(found: Found) -> list[dict[str, str]]:
     """Return the first model and each round in words."""
     first = found.get("heldout") or {}
-    told = [_row("first model", first, {}, "")] if first.get("counted") else []
+    told = [_row("first", first, {}, "")] if first.get("counted") else []
     return told + [_row(str(one["round"]), one.get("measured") or {}, one, _pairs(one)) for one in found["rounds"]]
 
 
