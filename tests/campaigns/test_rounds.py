@@ -241,3 +241,19 @@ def test_answers_that_are_cut_off_end_the_loop_with_what_to_raise(tiny_model, pl
 def test_what_makes_no_loop_is_refused_by_its_key(tiny_model, place, changes, told):
     with pytest.raises(ConfigError, match=told):
         load_rounds(_written(tiny_model, place, "refused", **changes))
+
+
+def test_two_answers_and_a_step_a_round_by_one_optimizer_is_online_dpo(tiny_model, place):
+    own = {"count": 3, "per_round": 8, "keep_optimizer": True, "measure_draws": 0, "start": "previous"}
+    own |= {
+        "sampling": {"n": 2, "max_new_tokens": 8},
+        "stop": {"worse": False, "patience": None, "unusable_prompts": 1.0},
+    }
+    training = {"learning_rate": 5e-3, "pairs_per_step": 8, "schedule": "constant", "warmup_share": 0.0}
+    loop = _carried_out(tiny_model, place, "online", own, training=training)
+    runs = [Run(loop.folder / one["train"]) for one in loop.found["rounds"]]
+    assert [run.manifest["num_steps"] for run in runs] == [1, 1, 1]
+    assert runs[0].manifest.get("moments_from") is None
+    assert all(run.manifest["moments_from"]["sha256"] for run in runs[1:])
+    # Adam's count of steps goes on: in its second step, a moment is not the gradient alone.
+    assert len({one["start"]["digest"] for one in loop.found["rounds"]}) == 3
