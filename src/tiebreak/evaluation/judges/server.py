@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 
+from tiebreak import faults
 from tiebreak.config import ServerJudge
 from tiebreak.engine.answers.answerer import Chat
 from tiebreak.engine.answers.at_once import AtOnce
@@ -29,7 +30,7 @@ _LAST_SECONDS = 0.7
 @contextlib.contextmanager
 def make(settings: ServerJudge, given: Given) -> Iterator[Judge]:
     """Open the judge; what it spent is told when it is closed."""
-    purse = Purse(settings)
+    purse = Purse(settings, given.paid)
     with KeptAnswers(given.kept or default_file()) as kept, contextlib.ExitStack() as last:
         endpoint = Endpoint(settings, purse, given.progress)
         last.callback(endpoint.close)
@@ -98,13 +99,20 @@ class Server:
         return [found[place] for place in range(len(questions))]
 
     def _ask(self, key: str, question: Question) -> Preference:
-        """Ask about one question, and keep what was answered before anything else is done with it."""
+        """Ask about one question; what it took is told, then the answer is kept, before anything is done with it.
+
+        A kill between the two costs the answer: it is asked for and paid for once more, and both times are counted,
+        as both were paid. The other way round it would be kept, never asked for again, and its cost counted never.
+        What is under way when a kill comes is counted by nobody: at most one request for each that is asked at once.
+        """
         try:
             answer = self._endpoint.ask(messages_for(question, self._settings.criteria))
         except NoAnswer as error:
             return Preference(None, says=f"no answer: {error}")
+        finally:
+            self._given.spending(self._purse.spent)
+        faults.point("judge:keep")
         self._kept.keep(key, answer)
-        self._given.spending(self._purse.spent)
         return _understood(answer)
 
 
