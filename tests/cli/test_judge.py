@@ -154,10 +154,12 @@ def test_wrong_words_are_answered_in_one_line(pairs, words, told):
     assert "\n" not in str(done.exception)
 
 
-def test_a_dry_run_says_what_it_would_take_and_asks_nothing(pairs):
+def test_a_dry_run_says_what_it_would_take_and_asks_and_writes_nothing(pairs, here, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(here / "cache"))
     with endpoint(longer) as found:
         done = run(pairs, *server(found, "price_in=1", "price_out=2"), "--dry-run", "--json")
         assert found.requests == []
+    assert not (here / "cache").exists()
     told = json.loads(done.stdout)["estimate"]
     assert (told["num_calls"], told["num_kept"], told["most_tokens_out"]) == (12, 0, 12 * 512)
     assert told["most_cost"] > 0

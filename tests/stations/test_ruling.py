@@ -14,10 +14,12 @@ from judge_models import saved
 from tiebreak.config.judges import PeopleJudge, RewardModelJudge, RuleJudge, ServerJudge
 from tiebreak.engine.answers.answerer import Answer, Chat
 from tiebreak.errors import CapReached, ConfigError, JudgeError, ModelError, RunError, Waiting
+from tiebreak.evaluation.judges.capped import Spent
 from tiebreak.evaluation.judges.given import Given
-from tiebreak.files import read_jsonl
+from tiebreak.files import appended_jsonl, read_jsonl
 from tiebreak.progress import Silent
 from tiebreak.records import Message
+from tiebreak.stations.journal import Journal
 from tiebreak.stations.rows import Answered, Verdict
 from tiebreak.stations.ruling import Limits, foreseen, rule
 
@@ -217,6 +219,75 @@ def test_what_was_spent_is_known_even_where_the_judge_was_never_closed(ruled, tm
     assert seen == list(range(24))
 
 
+def test_a_judge_s_own_caps_are_of_all_goes_at_a_file_and_not_of_each(ruled, tmp_path):
+    """Three goes with a cap of 8 calls send 8 requests, and not 24; so with a cost."""
+    priced = {"price_in": 1000.0, "price_out": 1000.0, "max_tokens": 20}  # 110 tokens a call: 0.11
+    with endpoint(longer) as server:
+        for _ in range(3):
+            with pytest.raises(CapReached, match=r"max_calls 8 is reached"):
+                ruled(server.url, max_calls=8)
+        assert len(server.requests) == 8
+        for _ in range(3):
+            with pytest.raises(CapReached, match=r"max_cost 1.1 is reached"):
+                ruled(server.url, name="cost.jsonl", kept="cost.sqlite", max_cost=1.1, **priced)
+        assert (len(server.requests) - 8) * 0.11 <= 1.1
+        found = ruled(server.url, name="cost.jsonl", kept="cost.sqlite", max_cost=110.0, **priced)
+    assert found.cost == pytest.approx(24 * 0.11)
+
+
+def test_what_was_paid_while_no_price_was_known_is_counted_at_the_price_that_is(ruled):
+    with endpoint(longer) as server:
+        with pytest.raises(CapReached):
+            ruled(server.url, max_calls=8, max_tokens=20)
+        with pytest.raises(CapReached, match=r"max_cost 0.9 is reached: 0.88 is spent"):
+            ruled(server.url, max_cost=0.9, price_in=1000.0, price_out=1000.0, max_tokens=20)
+        assert len(server.requests) == 8
+
+
+@pytest.mark.parametrize("visit", [1, 5])
+def test_a_kill_between_paying_and_keeping_counts_every_request_that_was_answered(ruled, tmp_path, visit):
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(one.as_dict()) + "\n" for one in ROWS))
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom tiebreak import faults\nfrom tiebreak.config import ServerJudge\n"
+        "from tiebreak.evaluation.judges.given import Given\nfrom tiebreak.files import read_jsonl\n"
+        "from tiebreak.stations.rows import Answered\nfrom tiebreak.stations.ruling import rule\n"
+        "folder, url = Path(sys.argv[1]), sys.argv[2]\nfaults.arm(sys.argv[3])\n"
+        "rows = [Answered.from_dict(row) for row in read_jsonl(folder / 'rows.jsonl')]\n"
+        "asked = ServerJudge(base_url=url, model='m', num_retries=1, num_at_once=1, price_in=1.0, price_out=1.0)\n"
+        "rule(rows, asked, folder / 'verdicts.jsonl', Given(kept=folder / 'kept.sqlite'))\n"
+    )
+    with endpoint(longer) as server:
+        fault = f"kill@judge:keep:{visit}"
+        done = subprocess.run([sys.executable, "-c", code, tmp_path, server.url, fault], check=False)
+        assert done.returncode == -signal.SIGKILL
+        assert len(server.requests) == visit
+        found = ruled(server.url, price_in=1.0, price_out=1.0)
+        assert len(server.requests) == 24 + 1  # the one that was not kept is asked, and paid for, again
+    assert (found.spent.num_calls, found.cost) == (25, pytest.approx(25 * 110 / 1e6))
+
+
+def test_a_request_without_an_answer_is_told_before_the_next_one(ruled, tmp_path):
+    told = []
+
+    def failing(question, number):
+        rows = list(appended_jsonl(tmp_path / "verdicts.journal.jsonl"))
+        told.append([row["spent"]["num_calls"] for row in rows if "spent" in row][-1:])
+        return Reply(body="<html>") if number == 0 else longer(question)
+
+    with endpoint(failing) as server:
+        ruled(server.url, limits=Limits(max_unjudged=1.0), num_retries=0)
+    assert told == [[], *([number] for number in range(1, 24))]
+
+
+def test_what_is_told_late_of_what_was_spent_takes_nothing_back(tmp_path):
+    journal = Journal(tmp_path / "verdicts.jsonl")
+    journal.open("judge", "key")
+    early, late = (Spent(num, 0, 100 * num, 10 * num, 0.1 * num, False) for num in (3, 4))
+    for one in (late, early):
+        journal.pay(one)
+    assert journal.spent == Journal(tmp_path / "verdicts.jsonl").spent == late
+
+
 def test_ratings_of_a_model_that_was_cut_off_within_a_batch_are_the_same_to_the_last_bit(tmp_path, tokenizer):
     asked = RewardModelJudge(model=str(saved(tmp_path / "reward", tokenizer, max_position_embeddings=128)))
     rows = answered(36, "the cat", "the dog ran", "no")
@@ -383,6 +454,17 @@ def test_prompts_whose_answers_are_one_text_say_nothing_of_a_judge(by_rule):
     assert found.verdicts[0].scores == (3.0, 3.0, 3.0)
 
 
+@pytest.mark.parametrize("says", ["Verdict: A", "Verdict: tie", "C"])
+def test_a_judge_whose_word_is_only_compared_with_another_is_never_refused(ruled, tmp_path, says):
+    """One that goes by the place, one that tells nothing apart, one without a verdict: all drift, and are written."""
+    with endpoint(lambda question, number: says) as server:
+        with pytest.raises(JudgeError):
+            ruled(server.url, name="heard.jsonl")
+        found = ruled(server.url, limits=Limits(refuses=False))
+    assert len(found.verdicts) == len(ROWS)
+    assert (tmp_path / "verdicts.jsonl").exists()
+
+
 def test_a_level_judge_may_be_allowed(by_rule):
     same = "def f(completions):\n    return [0.5] * len(completions)\n"
     assert len(by_rule(same, answered(12, "a", "bb"), Limits(max_level=1.0)).level) == 12
@@ -431,6 +513,15 @@ def test_a_dry_run_foresees_at_least_what_is_asked_and_asks_nothing(ruled, tmp_p
     assert told.estimate.tokens_in > sent / 3
     assert told.estimate.most_tokens_out == 24 * 512
     assert told.estimate.most_cost == pytest.approx((told.estimate.tokens_in + 2 * told.estimate.most_tokens_out) / 1e6)
+
+
+def test_one_answer_to_a_prompt_is_rated_and_compared_with_nothing():
+    chats = [one.chat for one in ROWS]
+    told = foreseen(RuleJudge(reward="repetition"), chats, 1, 16, Given())
+    assert (told.num_ratings, told.num_comparisons, told.estimate.num_calls) == (4, 0, 0)
+    for asked in (PeopleJudge(couples="chain"), ServerJudge(base_url="http://127.0.0.1:9/v1", model="m")):
+        told = foreseen(asked, chats, 1, 16, Given())
+        assert (told.num_ratings, told.num_comparisons, told.estimate.num_calls) == (0, 0, 0)
 
 
 def test_a_rule_rates_and_people_compare_a_chain_or_all():

@@ -92,8 +92,12 @@ class ServerJudge(Section):
     timeout_seconds: float = Field(60.0, gt=0, le=86_400, description="How long one request may take.")
     price_in: float | None = Field(None, ge=0, description="Price of a million tokens that are sent, in any currency.")
     price_out: float | None = Field(None, ge=0, description="Price of a million tokens that are answered.")
-    max_cost: float | None = Field(None, ge=0, description="No request is sent that could take the cost above this.")
-    max_calls: int | None = Field(None, ge=0, le=10**9, description="No more requests than this are sent.")
+    max_cost: float | None = Field(
+        None, ge=0, description="No request is sent that could take the cost above this; in rounds, of each round's."
+    )
+    max_calls: int | None = Field(
+        None, ge=0, le=10**9, description="No more requests than this are sent; in rounds, for each round's answers."
+    )
 
     @field_validator("base_url")
     @classmethod

@@ -61,7 +61,16 @@ class Journal:
             files.append_jsonl(self._path, rows)
 
     def pay(self, spent: Spent) -> None:
-        """Keep what this go has spent by now, all of it together."""
+        """Keep what this go has spent by now, all of it together.
+
+        It only grows: what several threads tell may come late, and what is less than what is known says nothing.
+        """
         with self._lock:
+            if (known := self._paid.get(self._go)) and _extent(spent) <= _extent(known):
+                return
             self._paid[self._go] = spent
             files.append_jsonl(self._path, [{"go": self._go, "spent": asdict(spent)}])
+
+
+def _extent(spent: Spent) -> tuple[int, ...]:
+    return spent.num_calls, spent.tokens_in + spent.tokens_out, spent.num_kept

@@ -57,14 +57,15 @@ class Verdict:
     reasons: tuple[str, ...] = ()
     """Why comparisons or answers have no verdict, each as a reason that is counted, then a colon and more of it."""
     rates: tuple[float | None, ...] = ()
-    """The probability of each answer to win against another of the same prompt, itself left out; a tie is one half."""
+    """The mean probability of each answer to win against the others of its prompt, itself left out and equal texts
+    not: a tie is one half. Empty where answers were rated."""
     num_compared: int = 0
     """Comparisons that were asked; 0 where answers were rated, each on its own."""
     num_flipped: int = 0
     """Comparisons where the order of the answers changed what the judge said."""
     wins: tuple[tuple[float | None, ...], ...] = ()
-    """Where answers were compared, for each its probability to win against each of them; None where nobody said, and
-    against itself. One order of two is enough: the other is the rest of it."""
+    """Where answers were compared, for each its probability to win against each of them, one half where both are the
+    same text; None where nobody said, and against itself. One order of two is enough: the other is the rest of it."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row of verdicts.jsonl."""

@@ -39,7 +39,9 @@ class Limits:
     max_level: float = 0.8
     """Share of prompts whose answers, differing in their texts, all have one score; 1: any."""
     max_cost: float | None = None
-    """Of these answers, in the currency of the prices: what is left of a budget."""
+    """Of these answers, in the currency of the prices: what is left of a budget, all goes at them together."""
+    refuses: bool = True
+    """Whether a judge that is not to be heard is refused; not where its word is only compared with another one."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,9 @@ def rule(
     """Return verdicts on all answers, and write them to a file that appears whole.
 
     What was said is kept beside it as it comes, so that a second go asks for what is missing, and gives the same file.
-    Where the file is there, nobody is asked. Raises JudgeError where the judge stopped or is not to be heard, Waiting
-    where people have votes to give, ConfigError where settings make no judge.
+    Where the file is there, nobody is asked. The judge's own caps and that of `limits` are of all goes together. Raises
+    JudgeError where the judge stopped or is not to be heard, Waiting where people have votes to give, ConfigError where
+    settings make no judge.
     """
     limits = limits or Limits()
     journal = Journal(file)
@@ -114,22 +117,23 @@ def rule(
         return _ruled(_read(file, answered), answered, journal)
     kind, name = JUDGES[settings.kind], named(settings)
     if limits.max_cost is not None:
-        paid = journal.spent
-        settings = kind.within(settings, limits.max_cost - ((paid and paid.cost) or 0.0))
+        settings = kind.within(settings, limits.max_cost)
 
     def spent(told: Spent) -> None:
         journal.pay(told)
         given.spent(told)
 
     asked = [(one.chat, one.answers) for one in answered]
-    own = replace(given, answered=asked, folder=file.parent, spending=journal.pay, spent=spent)
+    own = replace(given, answered=asked, folder=file.parent, spent=spent)
+    own = replace(own, spending=journal.pay, paid=journal.spent)
     with kind.make(settings, own) as judge:
         key = fingerprint([judge.identity, kind.batch, [row.as_dict() for row in answered]])
         journal.open(judge.identity, key)
         known = {place: one for place, one in journal.known.items() if kind.batch or not one.reasons}
         verdicts = _judged(answered, judge.stand, kind.batch, known, journal, given.progress)
     ruled = _ruled(verdicts, answered, journal)
-    _refuse(ruled, answered, f"judge {name}", limits)
+    if limits.refuses:
+        _refuse(ruled, answered, f"judge {name}", limits)
     files.write_jsonl(file, [one.as_dict() for one in verdicts])
     return ruled
 
@@ -237,10 +241,14 @@ class Foreseen:
 def foreseen(
     settings: JudgeConfig, chats: Sequence[Chat], num_answers: int, max_new_tokens: int, given: Given
 ) -> Foreseen:
-    """Return what standing over so many answers of so many tokens to each of these prompts would take."""
+    """Return what standing over so many answers of so many tokens to each of these prompts would take.
+
+    One answer to a prompt is rated, where answers are rated; where they are compared it takes nothing.
+    """
     kind = JUDGES[settings.kind]
+    rates = not kind.num_couples(settings, 2)
     couples = kind.num_couples(settings, num_answers)
     one, two = (letter * (max_new_tokens * BYTES_PER_TOKEN) for letter in "xy")
     estimate = kind.estimate(settings, [Question(chat, one, two) for chat in chats], given)
     num = len(chats)
-    return Foreseen(0 if couples else num * num_answers, num * couples, estimate.times(max(couples, 1)))
+    return Foreseen(num * num_answers if rates else 0, num * couples, estimate.times(couples))

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from tiebreak.errors import JudgeError
-from tiebreak.evaluation.judges.kept import KeptAnswers
+from tiebreak.evaluation.judges.kept import KeptAnswers, answers_in
 
 
 def test_what_is_kept_is_found_by_its_key(tmp_path):
@@ -76,10 +76,52 @@ def test_a_database_of_something_else_is_refused_and_left_as_it_is(tmp_path, mak
     assert path.read_bytes() == before
 
 
+def test_who_only_looks_makes_no_file_and_writes_into_none(tmp_path):
+    path = tmp_path / "new" / "kept.sqlite"
+    assert answers_in(path, ["a"]) == {}
+    assert list(tmp_path.iterdir()) == []
+    with KeptAnswers(path) as kept:
+        kept.keep("a", "said")
+    before = path.read_bytes(), path.stat().st_mtime_ns, sorted(path.parent.iterdir())
+    assert answers_in(path, ["a", "b"]) == {"a": "said"}
+    assert (path.read_bytes(), path.stat().st_mtime_ns, sorted(path.parent.iterdir())) == before
+    (tmp_path / "empty.sqlite").touch()
+    assert answers_in(tmp_path / "empty.sqlite", ["a"]) == {}
+    (tmp_path / "link.sqlite").symlink_to(path)
+    with pytest.raises(JudgeError, match="is a link"):
+        answers_in(tmp_path / "link.sqlite", ["a"])
+    for make in (_of_others, _with_a_trigger):
+        (tmp_path / make.__name__).mkdir()
+        make(other := tmp_path / make.__name__ / "kept.sqlite")
+        with pytest.raises(JudgeError, match="is no file of kept judgements"):
+            answers_in(other, ["a"])
+
+
+def test_of_what_a_kill_left_half_written_nothing_is_known_to_who_only_looks_and_all_to_who_writes(tmp_path):
+    path = tmp_path / "kept.sqlite"
+    with KeptAnswers(path) as kept:
+        for number in range(300):
+            kept.keep(f"k{number}", "x" * 1000)
+    code = (
+        "import os, sqlite3, sys; there = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "for told in ('PRAGMA journal_mode=TRUNCATE', 'PRAGMA cache_size=2', 'BEGIN'): there.execute(told)\n"
+        "there.execute(\"UPDATE answers SET answer = 'y' || answer\"); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    before = {one.name: one.read_bytes() for one in tmp_path.iterdir()}
+    assert len(before["kept.sqlite-journal"]) > 0
+    assert answers_in(path, ["k7"]) == {}
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == before
+    with KeptAnswers(path) as kept:
+        assert kept.get(["k7"]) == {"k7": "x" * 1000}
+
+
 def test_a_file_that_is_no_database_or_a_folder_is_refused_in_one_line(tmp_path):
     path = tmp_path / "kept.sqlite"
     path.write_text("my notes\n" * 500)
     for place in (path, tmp_path):
         with pytest.raises(JudgeError, match="kept judgements cannot be read or written"), KeptAnswers(place):
             pass
+        with pytest.raises(JudgeError, match="kept judgements cannot be read or written"):
+            answers_in(place, ["a"])
     assert path.read_text() == "my notes\n" * 500

@@ -416,11 +416,15 @@ def test_what_it_would_take_is_said_before_the_first_call(ask, tmp_path):
     given = Given(kept=tmp_path / "kept.sqlite")
     found = JUDGES["server"].estimate(settings, [*QUESTIONS, Question(CHAT, "a", "a")], given)
     assert (found.num_calls, found.num_kept, found.most_tokens_out) == (8, 0, 8 * 512)
+    JUDGES["server"].check(settings, given)
+    assert list(tmp_path.iterdir()) == []  # an estimate and a check make no file
     assert found.most_cost == pytest.approx((found.tokens_in * 3 + found.most_tokens_out * 10) / 1e6)
     told, said_before = Told(), []
     with endpoint(lambda question, number: said_before.append(list(told.lines)) or longer(question)) as server:
         ask(server.url, progress=told)
+        again = JUDGES["server"].estimate(settings.model_copy(update={"base_url": server.url}), QUESTIONS, given)
     assert "8 calls (0 more are kept)" in said_before[0][0]
+    assert (again.num_calls, again.num_kept) == (0, 8)
 
 
 def test_several_are_asked_at_once_and_answers_stay_with_their_questions(ask):

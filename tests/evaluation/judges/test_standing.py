@@ -9,6 +9,7 @@ import pytest
 
 from tiebreak.engine.answers.answerer import Answer, Chat
 from tiebreak.evaluation.judges.judge import BothOrders, ByRating, Preference, Standing, by_comparing, by_rating
+from tiebreak.maths.pairing import rates_of_scores
 from tiebreak.records import Message
 
 CHAT = Chat((Message("user", "x"),))
@@ -45,11 +46,15 @@ class Scripted:
 
 
 def slow_rates(answers, probability):
-    """The mean probability of each answer to win against the other texts, by loops over answers."""
+    """The mean probability of each answer to win against the other answers, by loops over them."""
     rates = []
-    for one in answers:
-        others = sorted({other.text for other in answers if other.text != one.text})
-        rates.append(sum(probability(one.text, other) for other in others) / len(others))
+    for place, one in enumerate(answers):
+        won = [
+            0.5 if other.text == one.text else probability(one.text, other.text)
+            for number, other in enumerate(answers)
+            if number != place
+        ]
+        rates.append(sum(won) / len(won))
     return rates
 
 
@@ -79,17 +84,47 @@ def test_each_standing_is_told_once_and_is_what_is_returned_to_the_last_bit(seed
     assert found == BothOrders(Scripted(lambda one, two: 0.1 + 0.7 * (one < two))).stand(chats(3), answers)
 
 
-def test_equal_texts_are_one_candidate_and_stand_alike():
+def test_equal_texts_are_asked_about_once_stand_alike_and_are_ties_among_each_other():
     scripted = Scripted(lambda one, two: float(len(one) > len(two)))
     [found] = BothOrders(scripted).stand([CHAT], [drawn("long one", "s", "long one", "s", "s")])
-    assert found == Standing((1.0, 0.0, 1.0, 0.0, 0.0), (), (1.0, 0.0, 1.0, 0.0, 0.0), 1, 0)
+    rates = (0.875, 0.25, 0.875, 0.25, 0.25)  # 3.5 and 1 of 4
+    assert (found.scores, found.reasons, found.rates, found.num_compared) == (rates, (), rates, 1)
+    assert found.wins[0] == (None, 1.0, 0.5, 1.0, 1.0)
+    assert found.wins[3] == (0.0, 0.5, 0.0, None, 0.5)
     assert scripted.asked == [("long one", "s"), ("s", "long one")]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_judge_that_compares_gives_the_rates_of_a_rule_of_the_same_preferences(seed):
+    """P(y_i beats a sample of the policy) is one quantity, whoever told which of two is better."""
+    draw = random.Random(seed)
+    answers = drawn(*(draw.choice("aabbcd") for _ in range(draw.randint(1, 9))))
+    worth = {text: float(draw.randint(0, 2)) for text in "abcd"}
+
+    def says(one, two):
+        return 0.5 if worth[one] == worth[two] else float(worth[one] > worth[two])
+
+    [found] = BothOrders(Scripted(says, seed)).stand([CHAT], [answers])
+    assert list(found.rates) == rates_of_scores([worth[one.text] for one in answers])
+
+
+def test_of_three_equal_answers_the_best_does_not_win_always():
+    [found] = BothOrders(Scripted(lambda one, two: float(one < two))).stand([CHAT], [drawn("a", "a", "a", "b", "c")])
+    assert found.rates == (0.75, 0.75, 0.75, 0.25, 0.0)
+
+
+def test_a_text_without_any_verdict_has_no_rate_for_being_drawn_twice():
+    def says(one, two):
+        return Preference(None, says="no answer: busy") if "c" in one + two else float(one < two)
+
+    [found] = BothOrders(Scripted(says)).stand([CHAT], [drawn("a", "b", "c", "c")])
+    assert (found.rates, found.wins[2]) == ((1.0, 0.0, None, None), (None,) * 4)
 
 
 def test_the_same_answer_again_and_again_is_a_tie_and_one_alone_has_no_rate():
     scripted = Scripted(lambda one, two: 1.0)
     same, alone, empty = BothOrders(scripted).stand(chats(3), [drawn("a", "a"), drawn("a"), drawn()])
-    assert same == Standing((0.5, 0.5), (), (0.5, 0.5))
+    assert same == Standing((0.5, 0.5), (), (0.5, 0.5), wins=((None, 0.5), (0.5, None)))
     assert (alone.scores, alone.reasons[0].partition(":")[0]) == ((None,), "alone")
     assert empty == Standing(())
     assert scripted.asked == []
@@ -105,7 +140,8 @@ def test_what_was_not_judged_does_not_count_and_an_answer_without_any_verdict_ha
         return Preference(None, says="no answer: busy") if "c" in one + two else float(one < two)
 
     [found] = BothOrders(Scripted(says)).stand([CHAT], [drawn("a", "b", "c")])
-    assert found == Standing((1.0, 0.0, None), ("no answer: busy",) * 2, (1.0, 0.0, None), 3, 0)
+    assert (found.rates, found.reasons) == ((1.0, 0.0, None), ("no answer: busy",) * 2)
+    assert (found.scores, found.num_compared, found.num_flipped) == (found.rates, 3, 0)
 
 
 def test_a_chain_asks_only_neighbours():

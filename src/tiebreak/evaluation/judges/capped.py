@@ -93,10 +93,18 @@ def within(settings: ServerJudge, cost: float) -> ServerJudge:
 
 
 class Purse:
-    """Counts requests and their cost, and refuses the one that could go beyond a cap."""
+    """Counts requests and their cost, and refuses the one that could go beyond a cap.
 
-    def __init__(self, settings: ServerJudge) -> None:
+    Caps are of all goes at the same questions: `before` is what earlier ones spent. What is counted is this go's.
+    """
+
+    def __init__(self, settings: ServerJudge, before: Spent | None = None) -> None:
         self._settings = settings
+        self._before_calls, self._before_cost = 0, 0.0
+        if before:
+            at_these_prices = self._cost(before.tokens_in, before.tokens_out)
+            self._before_calls = before.num_calls
+            self._before_cost = (at_these_prices or 0.0) if before.cost is None else before.cost
         self._lock = threading.Lock()
         self._tokens_per_byte = 1 / BYTES_PER_TOKEN
         self._num_calls = self._num_kept = self._tokens_in = self._tokens_out = 0
@@ -121,11 +129,12 @@ class Purse:
         """
         caps = self._settings
         with self._lock:
-            if caps.max_calls is not None and self._num_calls >= caps.max_calls:
+            if caps.max_calls is not None and self._before_calls + self._num_calls >= caps.max_calls:
                 raise CapReached(f"max_calls {caps.max_calls} is reached")
             most = self._most(size)
             if caps.max_cost is not None:
-                spent = (self._cost(self._tokens_in, self._tokens_out) or 0.0) + self._reserved
+                now = self._cost(self._tokens_in, self._tokens_out) or 0.0
+                spent = self._before_cost + now + self._reserved
                 if spent + most > caps.max_cost:
                     raise CapReached(f"max_cost {caps.max_cost:g} is reached: {spent:.4g} is spent or under way")
             self._num_calls += 1

@@ -51,6 +51,8 @@ class Given:
     """Is told what has to stand wherever a judge's preferences are shown."""
     spent: Callable[[Spent], None] = lambda _: None
     """Is told what was spent, when the judge is closed, also after an error."""
+    paid: Spent | None = None
+    """What earlier goes at the same questions spent: caps on calls and on the cost are of all of them together."""
     spending: Callable[[Spent], None] = lambda _: None
     """Is told what is spent by now, after each answer of a server, from whatever thread."""
     answered: Sequence[tuple[Chat, Sequence[Answer]]] | None = None

@@ -6,7 +6,6 @@ answers to a prompt. Where it could not say there is no verdict: neither a prefe
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from itertools import combinations
 from typing import Any, Protocol
 
 from tiebreak.engine.answers.answerer import Answer, Chat
+from tiebreak.maths.pairing import rates_of_wins
 
 FIRST, TIE, SECOND = 1.0, 0.5, 0.0
 
@@ -61,15 +61,16 @@ class Standing:
     reasons: tuple[str, ...] = ()
     """Why texts have no rating, or comparisons no verdict, one for each: a reason that is counted, a colon, more."""
     rates: tuple[float | None, ...] = ()
-    """The mean probability of each answer to win against the others that it was compared with: itself is left out,
-    equal texts are one, a tie is one half, and what was not judged does not count. Empty where answers are rated."""
+    """The mean probability of each answer to win against the other answers, as `maths.pairing.rates_of_wins` has it of
+    `wins`: an equal text is an opponent like any other, and a tie. Empty where answers are rated."""
     num_compared: int = 0
     """Comparisons that were asked, both orders being one; 0 where answers are rated."""
     num_flipped: int = 0
     """Comparisons where the order of the answers changed what was said."""
     wins: tuple[tuple[float | None, ...], ...] = ()
-    """Where answers were compared, for each its probability to win against each of them; None where nobody said, and
-    against its own text."""
+    """Where answers were compared, for each its probability to win against each of them: one half for another answer
+    of the same text; None where nobody said, and against itself. A text of which nobody said how it stands against any
+    other has none at all, so that it has no rate for being drawn twice."""
 
 
 Done = Callable[[Sequence[tuple[int, Preference]]], None]
@@ -283,22 +284,18 @@ def by_comparing(
 
 def _stood(answers: Sequence[Answer], texts: Sequence[str], said: Mapping[tuple[int, int], Preference]) -> Standing:
     """Return the standing of answers by what was said of couples of their texts, in whatever order it came."""
-    wins: list[list[float]] = [[] for _ in texts]
-    reasons = []
-    for (one, two), preference in sorted(said.items(), key=lambda it: it[0]):
-        if preference.first is None:
-            reasons.append(preference.says or "not judged")
-            continue
-        wins[one].append(preference.first)
-        wins[two].append(1 - preference.first)
-    rates = {text: math.fsum(won) / len(won) if won else None for text, won in zip(texts, wins, strict=True)}
-    if len(texts) == 1 < len(answers):  # the same answer again and again is a tie that nobody is asked about
-        rates = {texts[0]: TIE}
-    elif len(texts) == 1:
-        reasons.append("alone: there is no other answer to compare it with")
-    all_rates = tuple(rates[one.text] for one in answers)
-    flipped = sum(preference.flipped for preference in said.values())
     told = {(texts[one], texts[two]): preference.first for (one, two), preference in said.items()}
     told |= {(two, one): None if first is None else 1 - first for (one, two), first in told.items()}
-    against = tuple(tuple(told.get((one.text, two.text)) for two in answers) for one in answers)
-    return Standing(all_rates, tuple(reasons), all_rates, len(said), flipped, against)
+    # The same answer again and again is a tie that nobody is asked about.
+    heard = {one for (one, _), first in told.items() if first is not None} if len(texts) > 1 else texts
+    told |= {(one, one): TIE for one in heard}
+    wins = tuple(
+        tuple(None if here == there else told.get((one.text, two.text)) for there, two in enumerate(answers))
+        for here, one in enumerate(answers)
+    )
+    rates = tuple(rates_of_wins(wins))
+    reasons = [one.says or "not judged" for _, one in sorted(said.items(), key=lambda it: it[0]) if one.first is None]
+    if len(answers) == 1:
+        reasons.append("alone: there is no other answer to compare it with")
+    flipped = sum(preference.flipped for preference in said.values())
+    return Standing(rates, tuple(reasons), rates, len(said), flipped, wins)

@@ -51,7 +51,7 @@ class KeptAnswers:
                 undo.callback(self._connection.close)
                 self._begin()
             except (RunError, sqlite3.Error, OSError) as error:
-                raise self._refusal(error) from None
+                raise _refusal(self._path, error) from None
             undo.pop_all()
         return self
 
@@ -61,18 +61,11 @@ class KeptAnswers:
 
     def get(self, keys: Sequence[str]) -> dict[str, str]:
         """Return the answers that are kept, by key."""
-        found: dict[str, str] = {}
         with self._lock:
             try:
-                for start in range(0, len(keys), _AT_ONCE):
-                    some = keys[start : start + _AT_ONCE]
-                    marks = ",".join("?" * len(some))
-                    found |= dict(
-                        self._connection.execute(f"SELECT key, answer FROM answers WHERE key IN ({marks})", some)  # noqa: S608 - only marks
-                    )
+                return _selected(self._connection, keys)
             except sqlite3.Error as error:
-                raise self._refusal(error) from None
-        return found
+                raise _refusal(self._path, error) from None
 
     def keep(self, key: str, answer: str) -> None:
         """Keep one answer; it is on the disk when this returns."""
@@ -80,25 +73,63 @@ class KeptAnswers:
             try:
                 self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, answer))
             except sqlite3.Error as error:
-                raise self._refusal(error) from None
+                raise _refusal(self._path, error) from None
 
     def _begin(self) -> None:
         """Make the table in a new file; refuse one that holds anything else, which could run code of its own."""
         connection = self._connection
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("BEGIN IMMEDIATE")  # of two processes that come at once, one makes it
-        [application] = connection.execute("PRAGMA application_id").fetchone()
-        held = [sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master")]
-        if not application and not held:
+        if _is_new(connection, self._path):
             connection.execute(f"PRAGMA application_id = {_APPLICATION}")
             connection.execute(_TABLE)
-        elif application != _APPLICATION or held != [_TABLE]:
-            raise JudgeError(f"{self._path}: is no file of kept judgements; name another file with --kept")
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode = TRUNCATE")  # as safe as deleting the journal each time, and quicker
 
-    def _refusal(self, error: Exception) -> JudgeError:
-        return JudgeError(
-            f"{self._path}: kept judgements cannot be read or written ({one_line(error)}); make room, or name another "
-            "file with --kept"
-        )
+
+def answers_in(path: Path, keys: Sequence[str]) -> dict[str, str]:
+    """Return the answers that a file holds, by key; nothing is written, and where there is no file none is made.
+
+    What a process that was killed left half-written can be read only by who may write: then no answer is known, and
+    what is to be asked is the most that it can be. Raises JudgeError as KeptAnswers does.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise _refusal(path, RunError("is a link or no file"))
+    if not path.exists():
+        return {}
+    try:
+        place = f"{path.resolve().as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(place, timeout=_WAIT_SECONDS, uri=True)) as connection:
+            connection.execute("PRAGMA trusted_schema = OFF")
+            return {} if _is_new(connection, path) else _selected(connection, keys)
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_READONLY_ROLLBACK:
+            return {}
+        raise _refusal(path, error) from None
+
+
+def _is_new(connection: sqlite3.Connection, path: Path) -> bool:
+    """Return whether a file holds nothing yet; raises JudgeError where it holds something else than kept answers."""
+    [application] = connection.execute("PRAGMA application_id").fetchone()
+    held = [sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master")]
+    if not application and not held:
+        return True
+    if application != _APPLICATION or held != [_TABLE]:
+        raise JudgeError(f"{path}: is no file of kept judgements; name another file with --kept")
+    return False
+
+
+def _selected(connection: sqlite3.Connection, keys: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for start in range(0, len(keys), _AT_ONCE):
+        some = keys[start : start + _AT_ONCE]
+        marks = ",".join("?" * len(some))
+        found |= dict(connection.execute(f"SELECT key, answer FROM answers WHERE key IN ({marks})", some))  # noqa: S608 - only marks
+    return found
+
+
+def _refusal(path: Path, error: Exception) -> JudgeError:
+    return JudgeError(
+        f"{path}: kept judgements cannot be read or written ({one_line(error)}); make room, or name another file with "
+        "--kept"
+    )

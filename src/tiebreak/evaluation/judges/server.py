@@ -7,8 +7,10 @@ whatever ends it, what was answered is kept. An answer that is no clear verdict,
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
+from tiebreak import faults
 from tiebreak.config import ServerJudge
 from tiebreak.engine.answers.answerer import Chat
 from tiebreak.engine.answers.at_once import AtOnce
@@ -19,9 +21,11 @@ from tiebreak.evaluation.judges.capped import Estimate, Purse
 from tiebreak.evaluation.judges.endpoint import Endpoint, NoAnswer, size_of
 from tiebreak.evaluation.judges.given import Given
 from tiebreak.evaluation.judges.judge import BothOrders, Done, Judge, Preference, Question, nothing
-from tiebreak.evaluation.judges.kept import KeptAnswers, default_file
+from tiebreak.evaluation.judges.kept import KeptAnswers, answers_in, default_file
 from tiebreak.fingerprint import fingerprint
 
+Kept = Callable[[Sequence[str]], dict[str, str]]
+"""Returns the answers that are kept, by key."""
 _LAST_SECONDS = 0.7
 """How long an interruption waits for what is under way."""
 
@@ -29,7 +33,7 @@ _LAST_SECONDS = 0.7
 @contextlib.contextmanager
 def make(settings: ServerJudge, given: Given) -> Iterator[Judge]:
     """Open the judge; what it spent is told when it is closed."""
-    purse = Purse(settings)
+    purse = Purse(settings, given.paid)
     with KeptAnswers(given.kept or default_file()) as kept, contextlib.ExitStack() as last:
         endpoint = Endpoint(settings, purse, given.progress)
         last.callback(endpoint.close)
@@ -38,11 +42,17 @@ def make(settings: ServerJudge, given: Given) -> Iterator[Judge]:
 
 
 def estimate(settings: ServerJudge, questions: Sequence[Question], given: Given) -> Estimate:
-    """Return what judging these questions would take; nothing is sent, and no key is needed."""
+    """Return what judging these questions would take; nothing is sent or written, and no key is needed."""
     asked = [one for question in questions if question.first != question.second
              for one in (question, question.turned())]  # fmt: skip
-    with KeptAnswers(given.kept or default_file()) as kept:
-        return _planned(settings, asked, kept, Purse(settings))[2]
+    kept = partial(answers_in, given.kept or default_file())
+    return _planned(settings, asked, kept, Purse(settings))[2]
+
+
+def check(settings: ServerJudge, given: Given) -> None:
+    """Raise ConfigError where settings make no judge, JudgeError where answers cannot be kept; nothing is written."""
+    Endpoint(settings, Purse(settings), given.progress).close()
+    answers_in(given.kept or default_file(), [])
 
 
 class Server:
@@ -59,7 +69,7 @@ class Server:
 
         Raises JudgeError where asking on is of no use or against a cap; what was answered is kept.
         """
-        keys, known, estimate = _planned(self._settings, questions, self._kept, self._purse)
+        keys, known, estimate = _planned(self._settings, questions, self._kept.get, self._purse)
         places: dict[str, list[int]] = {}
         for place, key in enumerate(keys):
             places.setdefault(key, []).append(place)
@@ -98,18 +108,25 @@ class Server:
         return [found[place] for place in range(len(questions))]
 
     def _ask(self, key: str, question: Question) -> Preference:
-        """Ask about one question, and keep what was answered before anything else is done with it."""
+        """Ask about one question; what it took is told, then the answer is kept, before anything is done with it.
+
+        A kill between the two costs the answer: it is asked for and paid for once more, and both times are counted,
+        as both were paid. The other way round it would be kept, never asked for again, and its cost counted never.
+        What is under way when a kill comes is counted by nobody: at most one request for each that is asked at once.
+        """
         try:
             answer = self._endpoint.ask(messages_for(question, self._settings.criteria))
         except NoAnswer as error:
             return Preference(None, says=f"no answer: {error}")
+        finally:
+            self._given.spending(self._purse.spent)
+        faults.point("judge:keep")
         self._kept.keep(key, answer)
-        self._given.spending(self._purse.spent)
         return _understood(answer)
 
 
 def _planned(
-    settings: ServerJudge, questions: Sequence[Question], kept: KeptAnswers, purse: Purse
+    settings: ServerJudge, questions: Sequence[Question], kept: Kept, purse: Purse
 ) -> tuple[list[str], dict[str, str], Estimate]:
     """Return the key of each question, the answers that are kept by key, and what the others would take."""
     identity, sizes = _identity(settings), dict[str, int]()
@@ -118,7 +135,7 @@ def _planned(
         messages = messages_for(question, settings.criteria)
         keys.append(fingerprint([identity, messages]))
         sizes[keys[-1]] = size_of(messages)
-    known = kept.get(list(sizes))
+    known = kept(list(sizes))
     return keys, known, purse.estimate(len(known), [size for key, size in sizes.items() if key not in known])
 
 

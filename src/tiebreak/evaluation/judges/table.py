@@ -105,7 +105,7 @@ JUDGES = {
     "server": Kind(
         lambda settings, given: _module("server").make(settings, given),
         lambda settings, questions, given: _module("server").estimate(settings, questions, given),
-        check=_made,
+        check=lambda settings, given: _module("server").check(settings, given),
         within=within,
         batch=None,
     ),
