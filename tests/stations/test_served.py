@@ -20,6 +20,7 @@ from tiebreak.progress import Silent
 from tiebreak.records import Message
 from tiebreak.stations import started as starting
 from tiebreak.stations.served import Weights, check_servable, serving
+from tiebreak.stations.started import clear_left_behind
 from tiny import disturb, load, settings
 
 pytest.importorskip("openai", reason="pip install 'tiebreak[server]' brings the client")
@@ -45,7 +46,7 @@ def _config(address, weights="adapter", **more):
 
 def _refused(config, weights, work):
     """What is said of a server that does not get its weights."""
-    with pytest.raises(ModelError) as caught, serving(config, weights, work, Silent()):
+    with pytest.raises(ModelError) as caught, serving(config, weights, work, Silent(), loop=work):
         pytest.fail("it is refused")
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -61,11 +62,11 @@ def test_the_first_model_is_served_under_its_name_and_a_policy_as_an_adapter_tha
     loaded, folder = trained
     with running(tiny_model) as fake:
         config = _config(fake.address)
-        with serving(config, Weights(loaded.policy, None), tmp_path, Silent()) as server:
+        with serving(config, Weights(loaded.policy, None), tmp_path, Silent(), loop=tmp_path) as server:
             first = server.answer(CHATS, SAMPLING)
         assert fake.told == []
         assert {body["model"] for body in fake.asked} == {"tiny"}
-        with serving(config, Weights(loaded.policy, folder), tmp_path, Silent()) as server:
+        with serving(config, Weights(loaded.policy, folder), tmp_path, Silent(), loop=tmp_path) as server:
             later = server.answer(CHATS, SAMPLING)
             name = fake.asked[-1]["model"]
         (load_path, told), (unload_path, untold) = fake.told
@@ -81,7 +82,9 @@ def test_the_first_model_is_served_under_its_name_and_a_policy_as_an_adapter_tha
 def test_sglang_takes_adapters_at_its_root_and_by_a_name_beside_the_model_s(tiny_model, trained, tmp_path):
     loaded, folder = trained
     with running(tiny_model, "sglang") as fake:
-        with serving(_config(fake.address), Weights(loaded.policy, folder), tmp_path, Silent()) as server:
+        with serving(
+            _config(fake.address), Weights(loaded.policy, folder), tmp_path, Silent(), loop=tmp_path
+        ) as server:
             server.answer(CHATS[:1], SAMPLING)
         paths = [path for path, _ in fake.told]
         told = fake.told[1][1]
@@ -111,7 +114,7 @@ def test_answers_are_known_by_the_weights_too(tiny_model, trained, tmp_path):
         config = _config(fake.address, "as_served")
         identities = []
         for weights in (Weights(loaded.policy, folder), Weights(other, None)):
-            with serving(config, weights, tmp_path, Silent()) as server:
+            with serving(config, weights, tmp_path, Silent(), loop=tmp_path) as server:
                 identities.append(server.identity)
         assert fake.told == []
     assert len(set(identities)) == 2
@@ -219,7 +222,10 @@ def test_a_command_serves_an_adapter_added_into_its_model_and_is_stopped_with_al
     trained, tmp_path, command, mode
 ):
     loaded, folder = trained
-    with suppress(KeyboardInterrupt), serving(command(mode), Weights(loaded.policy, folder), tmp_path, Silent()):
+    with (
+        suppress(KeyboardInterrupt),
+        serving(command(mode), Weights(loaded.policy, folder), tmp_path, Silent(), loop=tmp_path),
+    ):
         place, line, pids = _started(tmp_path / "server.log")
         assert all(map(_is_alive, pids))
         assert place == str(tmp_path / "served")
@@ -236,7 +242,7 @@ def test_a_command_is_given_whole_weights_where_they_stand(tiny_model, trained, 
     folder = tmp_path / "policy"
     whole.save(folder)
     for weights, wanted in ((Weights(loaded.policy, None), tiny_model), (Weights(whole, folder), folder)):
-        with serving(command("well"), weights, tmp_path, Silent()):
+        with serving(command("well"), weights, tmp_path, Silent(), loop=tmp_path):
             place, _, pids = _started(tmp_path / "server.log")
         assert place == str(wanted)
         assert _gone(pids)
@@ -276,15 +282,38 @@ def test_what_a_killed_loop_left_behind_is_stopped_and_a_stranger_s_process_is_n
 ):
     loaded, _ = trained
     config, weights = command("well"), Weights(loaded.policy, None)
-    killed = serving(config, weights, tmp_path, Silent())  # its end never comes
+    killed = serving(config, weights, tmp_path, Silent(), loop=tmp_path)  # its end never comes
     killed.__enter__()
     _, _, left = _started(tmp_path / "server.log")
     assert all(map(_is_alive, left))
-    with serving(config, weights, tmp_path, Silent()):
+    with serving(config, weights, tmp_path, Silent(), loop=tmp_path):
         assert _gone(left)
         _, _, pids = _started(tmp_path / "server.log")
     assert _gone(pids)
     killed.__exit__(None, None, None)
     (tmp_path / ".server.json").write_text(json.dumps({"pid": os.getpid(), "began": "1"}))
-    with serving(config, weights, tmp_path, Silent()):
+    with serving(config, weights, tmp_path, Silent(), loop=tmp_path):
         pass
+
+
+def test_a_server_that_an_earlier_round_left_is_stopped_as_the_loop_begins_and_no_later_round_meets_it(
+    trained, tmp_path, command
+):
+    """The kill came when the round's answers were written, so that nobody asks for the server of that round again."""
+    loaded, folder = trained
+    config, weights = command("well"), Weights(loaded.policy, folder)
+    rounds = [tmp_path / name for name in ("round-01", "round-02")]
+    for place in rounds:
+        place.mkdir()
+    killed = serving(config, weights, rounds[0], Silent(), loop=tmp_path)  # its end never comes
+    killed.__enter__()
+    _, _, left = _started(rounds[0] / "server.log")
+    (rounds[0] / ".samples.jsonl.x.tiebreak-part").write_text("half")
+    with serving(config, weights, rounds[1], Silent(), loop=tmp_path):
+        assert _gone(left)
+        _, _, pids = _started(rounds[1] / "server.log")
+        clear_left_behind(tmp_path, Silent())
+        assert _gone(pids)
+        assert {path.name for path in tmp_path.rglob("*")} == {"serve.py", "round-01", "round-02", "server.log"}
+    clear_left_behind(tmp_path, Silent())
+    killed.__exit__(None, None, None)

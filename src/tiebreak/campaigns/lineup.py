@@ -71,7 +71,7 @@ class Lineup:
                 return
             folder = self.run(number).policy_folder if number else None
             work = self.place(number + 1) if number else self.heldout
-            with serving(engine, Weights(policy, folder), work, self._progress) as server:
+            with serving(engine, Weights(policy, folder), work, self._progress, loop=self._asked.folder) as server:
                 if self._settings.on_policy:
                     note(self._checked(server, policy, number, chats))
                 yield server

@@ -25,7 +25,7 @@ from tiebreak.errors import ModelError
 from tiebreak.files import whole_folder
 from tiebreak.fingerprint import file_digest
 from tiebreak.progress import Progress
-from tiebreak.stations.started import started
+from tiebreak.stations.started import served_copy, started
 
 MAX_RANK = 16
 """Of adapters that vLLM takes unless it is started with --max-lora-rank; SGLang likewise."""
@@ -47,15 +47,18 @@ class _Serving:
     endpoint: Endpoint
     weights: Weights
     work: Path
-    """A folder for the log of a command, and for weights that it cannot read otherwise."""
+    """A folder for the log of a command."""
+    loop: Path
+    """A folder for the record of what was started, and for weights that it cannot read otherwise."""
     progress: Progress
 
 
 @contextlib.contextmanager
-def serving(config: ServedConfig, weights: Weights, work: Path, progress: Progress) -> Iterator[Server]:
+def serving(config: ServedConfig, weights: Weights, work: Path, progress: Progress, *, loop: Path) -> Iterator[Server]:
     """Give the server, which has the weights as far as can be seen to from here; what was started is stopped again.
 
-    Raises ModelError where it does not get them.
+    A command says what it does in the folder `work`; what would be left of it by a kill is in the folder of the `loop`,
+    where `stations.started.clear_left_behind` finds it. Raises ModelError where it does not get them.
     """
     endpoint = Endpoint(
         config.model,
@@ -66,7 +69,7 @@ def serving(config: ServedConfig, weights: Weights, work: Path, progress: Progre
         config.timeout_seconds,
     )
     model = weights.model
-    with WAYS[config.weights](_Serving(config, endpoint, weights, work, progress)) as there:
+    with WAYS[config.weights](_Serving(config, endpoint, weights, work, loop, progress)) as there:
         yield Server(there, model.renderer(DataConfig()), model.eos_ids, model.identity)
 
 
@@ -90,7 +93,7 @@ def _by_adapter(serving: _Serving) -> Iterator[Endpoint]:
 def _by_command(serving: _Serving) -> Iterator[Endpoint]:
     """A command reads a folder of whole weights: an adapter is added into them first, as an export does it."""
     weights, config = serving.weights, serving.config
-    merged = serving.work / "served"
+    merged = served_copy(serving.loop)
     if weights.model.is_adapter and (weights.folder is not None or weights.model.source.adapter is not None):
         with serving.progress.stage("weights for the server", None), whole_folder(merged) as building:
             save_whole(weights.model, building)
@@ -99,7 +102,8 @@ def _by_command(serving: _Serving) -> Iterator[Endpoint]:
         place = weights.model.source.base if weights.folder is None else str(weights.folder.absolute())
     try:
         words = [word.replace("{model}", place) for word in config.command]
-        with started(words, serving.endpoint, config.start_seconds, serving.work, serving.progress):
+        where = serving.work, serving.progress
+        with started(words, serving.endpoint, config.start_seconds, *where, loop=serving.loop):
             yield serving.endpoint
     finally:
         shutil.rmtree(merged, ignore_errors=True)
