@@ -179,3 +179,14 @@ def test_what_is_counted_of_answers(tmp_path):
     assert tally(rows, at_length=9)["distinct_2"] is None
     assert tally([answered(("", True))])["distinct_2"] is None
     assert tally([])["finished"] is None
+
+
+def test_what_was_kept_on_the_way_goes_where_the_kill_came_just_before_it_went(tmp_path):
+    path, chats, echo = tmp_path / "samples.jsonl", _chats(8), Echo()
+    kept = tmp_path / ".samples.kept.jsonl"
+    rows = harvest(echo, chats, SAMPLING, path, Silent())
+    for read in (lambda: harvest(echo, chats, SAMPLING, path, Silent()), lambda: read_answered(path, chats, 3)):
+        kept.write_text('{"key": "x", "answers": []}\n')
+        assert read() == rows
+        assert not kept.exists()
+    assert echo.num == 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
@@ -33,14 +34,20 @@ def _server(address, model):
 def _checked(address, policy, **others):
     server = _server(address, policy)
     return check_on_policy(
-        server, policy, CHATS, whose="round 2's policy", seed=3, max_new_tokens=12, others=others or None
+        server,
+        lambda: nullcontext(policy),
+        CHATS,
+        whose="round 2's policy",
+        seed=3,
+        max_new_tokens=12,
+        others=others or None,
     )
 
 
 def test_the_right_weights_pass_to_rounding_whatever_else_could_be_served(tiny_model, base):
     moved = disturb(load(settings(tiny_model)), 0.3)
     with running(tiny_model) as fake:
-        found = _checked(fake.address, base, **{"round 1's policy": moved.policy.score})
+        found = _checked(fake.address, base, **{"round 1's policy": lambda: nullcontext(moved.policy)})
         assert len(fake.asked) == NUM
         assert {(body["temperature"], body["max_tokens"]) for body in fake.asked} == {(1.0, 12)}
     assert found.per_token < 1e-5
@@ -68,7 +75,7 @@ def test_other_weights_are_caught_and_named(tiny_model):
     """The server answers with the first model, as one does that was never told of an adapter."""
     loaded = disturb(load(settings(tiny_model)), 0.3)
     with running(tiny_model) as fake, pytest.raises(ModelError) as caught:
-        _checked(fake.address, loaded.policy, **{"the first model": loaded.reference.logps})
+        _checked(fake.address, loaded.policy, **{"the first model": loaded.reference.model})
     said = str(caught.value)
     assert "the server does not serve round 2's policy: over" in said
     assert "nats a token from what we compute (at most 0.05)" in said
@@ -85,7 +92,33 @@ def test_a_policy_that_moved_a_little_is_told_from_the_one_before(tiny_model):
         near = _checked(fake.address, loaded.policy)
         assert 1e-3 < near.per_token < 0.05
         with pytest.raises(ModelError, match="nearer to the first model"):
-            _checked(fake.address, loaded.policy, **{"the first model": loaded.reference.logps})
+            _checked(fake.address, loaded.policy, **{"the first model": loaded.reference.model})
+
+
+def test_one_model_at_a_time_is_in_memory_and_another_only_where_it_could_matter(tiny_model, base):
+    loaded, there, seen = disturb(load(settings(tiny_model)), 0.004), set(), []
+
+    def opened(name, model):
+        @contextmanager
+        def give():
+            assert not there
+            there.add(name)
+            seen.append(name)
+            with model() as one:
+                yield one
+            there.remove(name)
+
+        return give
+
+    first = opened("first", loaded.reference.model)
+    with running(tiny_model) as fake:
+        server = _server(fake.address, base)
+        told = {"whose": "round 2's policy", "seed": 3, "max_new_tokens": 12, "others": {"the first model": first}}
+        check_on_policy(server, opened("policy", lambda: nullcontext(base)), CHATS, **told)
+        assert seen == ["policy"]
+        with pytest.raises(ModelError, match="nearer to the first model"):
+            check_on_policy(server, opened("moved", lambda: nullcontext(loaded.policy)), CHATS, **told)
+    assert seen == ["policy", "moved", "first"]
 
 
 def test_a_server_without_log_probabilities_is_refused_unless_that_is_said(tiny_model, base):

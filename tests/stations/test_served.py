@@ -7,25 +7,29 @@ import os
 import re
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
+import torch
 
 from policy_servers import running
 from tiebreak.config.rounds import ServedConfig
 from tiebreak.engine.answers.answerer import Chat, Sampling
+from tiebreak.engine.models import load_frozen
 from tiebreak.errors import ModelError
 from tiebreak.progress import Silent
 from tiebreak.records import Message
 from tiebreak.stations import started as starting
 from tiebreak.stations.served import Weights, check_servable, serving
-from tiny import disturb, load, settings
+from tiebreak.stations.started import clear_left_behind
+from tiny import disturb, load, scores, settings, token_pairs
 
 pytest.importorskip("openai", reason="pip install 'tiebreak[server]' brings the client")
 
 CHATS = [Chat((Message("user", text),)) for text in ("the cat", "yes", "the dog ran to the park")]
 SAMPLING = Sampling(8, 1.0, 2, 5)
+PAIRS = token_pairs(3)
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +47,13 @@ def _config(address, weights="adapter", **more):
     )
 
 
+def _weights(model, folder):
+    return Weights(lambda: nullcontext(model), folder)
+
+
 def _refused(config, weights, work):
     """What is said of a server that does not get its weights."""
-    with pytest.raises(ModelError) as caught, serving(config, weights, work, Silent()):
+    with pytest.raises(ModelError) as caught, serving(config, weights, work, Silent(), loop=work):
         pytest.fail("it is refused")
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -61,11 +69,11 @@ def test_the_first_model_is_served_under_its_name_and_a_policy_as_an_adapter_tha
     loaded, folder = trained
     with running(tiny_model) as fake:
         config = _config(fake.address)
-        with serving(config, Weights(loaded.policy, None), tmp_path, Silent()) as server:
+        with serving(config, _weights(loaded.policy, None), tmp_path, Silent(), loop=tmp_path) as server:
             first = server.answer(CHATS, SAMPLING)
         assert fake.told == []
         assert {body["model"] for body in fake.asked} == {"tiny"}
-        with serving(config, Weights(loaded.policy, folder), tmp_path, Silent()) as server:
+        with serving(config, _weights(loaded.policy, folder), tmp_path, Silent(), loop=tmp_path) as server:
             later = server.answer(CHATS, SAMPLING)
             name = fake.asked[-1]["model"]
         (load_path, told), (unload_path, untold) = fake.told
@@ -81,7 +89,9 @@ def test_the_first_model_is_served_under_its_name_and_a_policy_as_an_adapter_tha
 def test_sglang_takes_adapters_at_its_root_and_by_a_name_beside_the_model_s(tiny_model, trained, tmp_path):
     loaded, folder = trained
     with running(tiny_model, "sglang") as fake:
-        with serving(_config(fake.address), Weights(loaded.policy, folder), tmp_path, Silent()) as server:
+        with serving(
+            _config(fake.address), _weights(loaded.policy, folder), tmp_path, Silent(), loop=tmp_path
+        ) as server:
             server.answer(CHATS[:1], SAMPLING)
         paths = [path for path, _ in fake.told]
         told = fake.told[1][1]
@@ -100,7 +110,7 @@ def test_sglang_takes_adapters_at_its_root_and_by_a_name_beside_the_model_s(tiny
 def test_a_server_that_takes_no_adapter_is_one_line(tiny_model, trained, tmp_path, style, words):
     loaded, folder = trained
     with running(tiny_model, style) as fake:
-        said = _refused(_config(fake.address), Weights(loaded.policy, folder), tmp_path)
+        said = _refused(_config(fake.address), _weights(loaded.policy, folder), tmp_path)
     assert re.match(f"model tiny at http://.*{words}", said)
 
 
@@ -110,8 +120,8 @@ def test_answers_are_known_by_the_weights_too(tiny_model, trained, tmp_path):
     with running(tiny_model) as fake:
         config = _config(fake.address, "as_served")
         identities = []
-        for weights in (Weights(loaded.policy, folder), Weights(other, None)):
-            with serving(config, weights, tmp_path, Silent()) as server:
+        for weights in (_weights(loaded.policy, folder), _weights(other, None)):
+            with serving(config, weights, tmp_path, Silent(), loop=tmp_path) as server:
                 identities.append(server.identity)
         assert fake.told == []
     assert len(set(identities)) == 2
@@ -219,7 +229,10 @@ def test_a_command_serves_an_adapter_added_into_its_model_and_is_stopped_with_al
     trained, tmp_path, command, mode
 ):
     loaded, folder = trained
-    with suppress(KeyboardInterrupt), serving(command(mode), Weights(loaded.policy, folder), tmp_path, Silent()):
+    with (
+        suppress(KeyboardInterrupt),
+        serving(command(mode), _weights(loaded.policy, folder), tmp_path, Silent(), loop=tmp_path),
+    ):
         place, line, pids = _started(tmp_path / "server.log")
         assert all(map(_is_alive, pids))
         assert place == str(tmp_path / "served")
@@ -230,13 +243,25 @@ def test_a_command_serves_an_adapter_added_into_its_model_and_is_stopped_with_al
     assert sorted(path.name for path in tmp_path.iterdir()) == ["serve.py", "server.log"]
 
 
+def test_a_command_serves_whole_weights_also_of_an_adapter_that_is_only_asked(tiny_model, trained, tmp_path, command):
+    """As a loop loads its policies: with the adapter in the weights, from a folder that holds the adapter alone."""
+    _, folder = trained
+    model = load_frozen(settings(folder).model)
+    for where in (folder, None):  # None: the loop starts from an adapter
+        with serving(command("well"), _weights(model, where), tmp_path, Silent(), loop=tmp_path):
+            place, line, _ = _started(tmp_path / "server.log")
+            assert "'model.safetensors'" in line
+            served = load(settings(place, "none")).policy
+        assert torch.allclose(scores(served, PAIRS).chosen, scores(model, PAIRS).chosen, atol=1e-5)
+
+
 def test_a_command_is_given_whole_weights_where_they_stand(tiny_model, trained, tmp_path, command):
     loaded, _ = trained
     whole = load(settings(tiny_model, "none")).policy
     folder = tmp_path / "policy"
     whole.save(folder)
-    for weights, wanted in ((Weights(loaded.policy, None), tiny_model), (Weights(whole, folder), folder)):
-        with serving(command("well"), weights, tmp_path, Silent()):
+    for weights, wanted in ((_weights(loaded.policy, None), tiny_model), (_weights(whole, folder), folder)):
+        with serving(command("well"), weights, tmp_path, Silent(), loop=tmp_path):
             place, _, pids = _started(tmp_path / "server.log")
         assert place == str(wanted)
         assert _gone(pids)
@@ -251,7 +276,7 @@ def test_a_command_is_given_whole_weights_where_they_stand(tiny_model, trained, 
 )
 def test_a_command_that_does_not_answer_is_one_line_and_nothing_is_left(trained, tmp_path, command, mode, more, words):
     loaded, folder = trained
-    said = _refused(command(mode, **more), Weights(loaded.policy, folder), tmp_path)
+    said = _refused(command(mode, **more), _weights(loaded.policy, folder), tmp_path)
     assert re.match(f"rounds.engine.command: .*serve.py.*{words}", said)
     if mode == "mute" and "serving" in (tmp_path / "server.log").read_text():
         assert _gone(_started(tmp_path / "server.log")[2])
@@ -260,14 +285,14 @@ def test_a_command_that_does_not_answer_is_one_line_and_nothing_is_left(trained,
 def test_a_command_that_is_not_there_is_one_line(trained, tmp_path):
     loaded, folder = trained
     config = _config("http://127.0.0.1:9/v1", "command", command=["no-such-server", "{model}"])
-    assert "no-such-server: cannot be started" in _refused(config, Weights(loaded.policy, folder), tmp_path)
+    assert "no-such-server: cannot be started" in _refused(config, _weights(loaded.policy, folder), tmp_path)
 
 
 def test_somebody_else_who_answers_there_is_not_taken_for_the_command(tiny_model, trained, tmp_path):
     loaded, folder = trained
     with running(tiny_model) as fake:
         config = _config(fake.address, "command", command=["true", "{model}"])
-        said = _refused(config, Weights(loaded.policy, folder), tmp_path)
+        said = _refused(config, _weights(loaded.policy, folder), tmp_path)
     assert "somebody answers there already" in said
 
 
@@ -275,16 +300,58 @@ def test_what_a_killed_loop_left_behind_is_stopped_and_a_stranger_s_process_is_n
     tiny_model, trained, tmp_path, command
 ):
     loaded, _ = trained
-    config, weights = command("well"), Weights(loaded.policy, None)
-    killed = serving(config, weights, tmp_path, Silent())  # its end never comes
+    config, weights = command("well"), _weights(loaded.policy, None)
+    killed = serving(config, weights, tmp_path, Silent(), loop=tmp_path)  # its end never comes
     killed.__enter__()
     _, _, left = _started(tmp_path / "server.log")
     assert all(map(_is_alive, left))
-    with serving(config, weights, tmp_path, Silent()):
+    with serving(config, weights, tmp_path, Silent(), loop=tmp_path):
         assert _gone(left)
         _, _, pids = _started(tmp_path / "server.log")
     assert _gone(pids)
     killed.__exit__(None, None, None)
     (tmp_path / ".server.json").write_text(json.dumps({"pid": os.getpid(), "began": "1"}))
-    with serving(config, weights, tmp_path, Silent()):
+    with serving(config, weights, tmp_path, Silent(), loop=tmp_path):
         pass
+
+
+def test_a_server_that_an_earlier_round_left_is_stopped_as_the_loop_begins_and_no_later_round_meets_it(
+    trained, tmp_path, command
+):
+    """The kill came when the round's answers were written, so that nobody asks for the server of that round again."""
+    loaded, folder = trained
+    config, weights = command("well"), _weights(loaded.policy, folder)
+    rounds = [tmp_path / name for name in ("round-01", "round-02")]
+    for place in rounds:
+        place.mkdir()
+    killed = serving(config, weights, rounds[0], Silent(), loop=tmp_path)  # its end never comes
+    killed.__enter__()
+    _, _, left = _started(rounds[0] / "server.log")
+    (rounds[0] / ".samples.jsonl.x.tiebreak-part").write_text("half")
+    with serving(config, weights, rounds[1], Silent(), loop=tmp_path):
+        assert _gone(left)
+        _, _, pids = _started(rounds[1] / "server.log")
+        clear_left_behind(tmp_path, Silent())
+        assert _gone(pids)
+        assert {path.name for path in tmp_path.rglob("*")} == {"serve.py", "round-01", "round-02", "server.log"}
+    clear_left_behind(tmp_path, Silent())
+    killed.__exit__(None, None, None)
+
+
+def test_the_policy_is_in_memory_until_it_is_laid_out_and_not_while_a_server_starts_or_answers(
+    trained, tmp_path, command
+):
+    loaded, folder = trained
+    there = []
+
+    @contextmanager
+    def opened():
+        there.append(True)
+        yield loaded.policy
+        there.pop()
+        assert (tmp_path / "served" / "model.safetensors").exists()
+        assert not (tmp_path / "server.log").exists()
+
+    with serving(command("well"), Weights(opened, folder), tmp_path, Silent(), loop=tmp_path):
+        assert not there
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["serve.py", "server.log"]

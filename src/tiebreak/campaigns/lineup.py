@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tiebreak.config import Config, ModelConfig, Rounds
 from tiebreak.engine.answers.answerer import Answerer, Chat
 from tiebreak.engine.answers.server import Server
+from tiebreak.engine.memory import release_cached
 from tiebreak.engine.model import Model
 from tiebreak.engine.models import load_frozen
 from tiebreak.progress import Progress
@@ -51,10 +53,15 @@ class Lineup:
 
     @contextlib.contextmanager
     def frozen(self, number: int) -> Iterator[Model]:
-        """Give the policy of a round, only to be asked."""
+        """Give the policy of a round, only to be asked; its weights are gone afterwards, whoever still has it."""
         if number:
             self.run(number).verify(self.run(number).policy_folder)
-        yield load_frozen(self.model(number), self._progress.say)
+        model = load_frozen(self.model(number), self._progress.say)
+        try:
+            yield model
+        finally:
+            model.network.to("meta")
+            release_cached(model.device)
 
     @contextlib.contextmanager
     def answering(
@@ -64,31 +71,29 @@ class Lineup:
 
         Raises ModelError where a server does not serve it.
         """
-        with self.frozen(number) as policy:
-            engine = self._settings.engine
-            if engine == "local":
+        engine = self._settings.engine
+        if engine == "local":
+            with self.frozen(number) as policy:
                 yield policy
-                return
-            folder = self.run(number).policy_folder if number else None
-            work = self.place(number + 1) if number else self.heldout
-            with serving(engine, Weights(policy, folder), work, self._progress) as server:
-                if self._settings.on_policy:
-                    note(self._checked(server, policy, number, chats))
-                yield server
+            return
+        weights = Weights(partial(self.frozen, number), self.run(number).policy_folder if number else None)
+        work = self.place(number + 1) if number else self.heldout
+        with serving(engine, weights, work, self._progress, loop=self._asked.folder) as server:
+            if self._settings.on_policy:
+                note(self._checked(server, number, chats))
+            yield server
 
-    def _checked(self, server: Server, policy: Model, number: int, chats: Sequence[Chat]) -> Mapping[str, Any]:
+    def _checked(self, server: Server, number: int, chats: Sequence[Chat]) -> Mapping[str, Any]:
         sampling = self._settings.sampling
-        with contextlib.ExitStack() as there:
-            others = {self.name(0): there.enter_context(self.frozen(0)).score} if number else None
-            return check_on_policy(
-                server,
-                policy,
-                chats,
-                whose=self.name(number),
-                seed=sampling.seed,
-                max_new_tokens=sampling.max_new_tokens,
-                others=others,
-            ).as_dict()
+        return check_on_policy(
+            server,
+            partial(self.frozen, number),
+            chats,
+            whose=self.name(number),
+            seed=sampling.seed,
+            max_new_tokens=sampling.max_new_tokens,
+            others={self.name(0): partial(self.frozen, 0)} if number else None,
+        ).as_dict()
 
     def config(self, number: int) -> Config:
         """Return the configuration of a round's run: its own pairs and the mix, its start and its reference."""

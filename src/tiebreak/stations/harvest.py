@@ -59,7 +59,7 @@ def harvest(
     """
     if path.exists():
         return read_answered(path, chats, sampling.num)
-    journal = path.with_name(f".{path.stem}.kept.jsonl")
+    journal = _journal_of(path)
     kept = {str(row.get("key")): row.get("answers") for row in appended_jsonl(journal)}
     found: dict[int, tuple[Answer, ...]] = {}
     num_tokens = 0
@@ -101,7 +101,10 @@ def cut(chats: Sequence[Chat], num: int) -> list[list[int]]:
 
 
 def read_answered(path: Path, chats: Sequence[Chat], num: int) -> list[Answered]:
-    """Return the rows of a file of answers; raises RunError where they are not `num` to each of these prompts."""
+    """Return the rows of a file of answers; raises RunError where they are not `num` to each of these prompts.
+
+    What was kept on the way to it, and is still there where a loop was killed as it was done, is removed.
+    """
     try:
         rows = [Answered.from_dict(row) for row in read_jsonl(path)]
     except (KeyError, TypeError, ValueError) as error:
@@ -112,6 +115,7 @@ def read_answered(path: Path, chats: Sequence[Chat], num: int) -> list[Answered]
             f"{path}: holds answers to {len(rows)} prompts, and not {num} to each of the {len(chats)} of this round; "
             "move it away, and it is made again"
         )
+    _journal_of(path).unlink(missing_ok=True)
     return rows
 
 
@@ -137,6 +141,11 @@ def tally(rows: Sequence[Answered], at_length: int | None = None) -> Mapping[str
         "distinct_2": distinct,
         "distinct_words": words,
     }
+
+
+def _journal_of(path: Path) -> Path:
+    """Return where batches are kept until the file is whole."""
+    return path.with_name(f".{path.stem}.kept.jsonl")
 
 
 def _read(told: Any, num: int) -> list[Answer] | None:

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from tiebreak.engine.answers.answerer import Chat, Sampling
 from tiebreak.engine.answers.server import Server
 from tiebreak.engine.features import TOKEN_BUDGET, Completions
-from tiebreak.engine.model import Model
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.errors import ModelError
 from tiebreak.fingerprint import derive_seed
 from tiebreak.maths.logps import TokenLogps
 from tiebreak.records import Example
+from tiebreak.stations.served import Opened
 
 NUM = 16
 """Prompts that are answered once for it."""
@@ -36,7 +36,7 @@ ROUNDING = 1e-3
 """Nats a token below which nothing tells two policies apart."""
 
 Scored = Callable[[Sequence[Example]], TokenLogps]
-"""The log-probabilities under some model: `Model.score`, `Reference.logps`."""
+"""The log-probabilities under some model."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +61,19 @@ class Agreement:
 
 def check_on_policy(
     server: Server,
-    policy: Model,
+    policy: Opened,
     chats: Sequence[Chat],
     *,
     whose: str,
     seed: int,
     max_new_tokens: int = MOST_TOKENS,
-    others: Mapping[str, Scored] | None = None,
+    others: Mapping[str, Opened] | None = None,
 ) -> Agreement:
     """Return how well a server's answers to the first prompts agree with the policy that it is taken for.
 
     They are drawn at temperature 1, where log-probabilities before and after it are the same. `whose` names the policy,
-    `others` the models that a server may serve in its place. Raises ModelError where it is another policy, where one of
+    `others` the models that a server may serve in its place; one model at a time is in memory, the others only where
+    what they say could matter. Raises ModelError where it is another policy, where one of
     the others fits twice as well, and where it gives no log-probabilities.
     """
     sampling = Sampling(min(max_new_tokens, MOST_TOKENS), 1.0, 1, derive_seed(seed, "on policy"))
@@ -86,25 +87,22 @@ def check_on_policy(
     told = [(chat, one) for chat, one in zip(asked, said, strict=True) if one.answer.ids]
     if not told:
         raise ModelError(f"{server.where}: gives empty answers alone, so nothing shows that it serves {whose}")
-    examples = [
-        Completions(policy.prompt_ids(chat, sampling), (one.answer.ids,), str(place))
-        for place, (chat, one) in enumerate(told)
-    ]
     theirs = np.concatenate([np.asarray(one.logps) for _, one in told])
-
-    def agreement(score: Scored) -> Agreement:
-        ours = _scored(policy, score, examples)
-        total, size = abs(float((theirs - ours).sum())), abs(float(ours.sum()))
-        # Where the policy is sure of every token, a share of its sum is nothing.
-        rounding = 2 * ROUNDING * len(ours)
-        return Agreement(float(np.abs(theirs - ours).mean()), total / max(size, rounding / MOST_OFF), len(ours))
-
-    with evaluation_mode(policy.network), torch.no_grad():
-        own = agreement(policy.score)
-    found = {name: agreement(score) for name, score in (others or {}).items()}
+    with policy() as model:
+        examples = [
+            Completions(model.prompt_ids(chat, sampling), (one.answer.ids,), str(place))
+            for place, (chat, one) in enumerate(told)
+        ]
+        groups = model.scorer.micro_batches(examples, TOKEN_BUDGET)
+        with evaluation_mode(model.network):
+            own = _agreement(theirs, _scored(model.score, groups))
+    found = {}
+    for name, opened in (others or {}).items() if own.per_token > ROUNDING else ():
+        with opened() as model:
+            found[name] = _agreement(theirs, _scored(model.score, groups))
     nearest = min(found, key=lambda name: found[name].per_token, default=None)
     looks = ""
-    if nearest is not None and 2 * found[nearest].per_token < own.per_token and own.per_token > ROUNDING:
+    if nearest is not None and 2 * found[nearest].per_token < own.per_token:
         looks = f"; what it says is nearer to {nearest} ({found[nearest].per_token:.2g} nats a token)"
     if looks or not own.is_close:
         raise ModelError(
@@ -115,11 +113,18 @@ def check_on_policy(
     return own
 
 
-def _scored(model: Model, score: Scored, examples: Sequence[Completions]) -> NDArray[np.float64]:
+def _agreement(theirs: NDArray[np.float64], ours: NDArray[np.float64]) -> Agreement:
+    total, size = abs(float((theirs - ours).sum())), abs(float(ours.sum()))
+    # Where the policy is sure of every token, a share of its sum is nothing.
+    rounding = 2 * ROUNDING * len(ours)
+    return Agreement(float(np.abs(theirs - ours).mean()), total / max(size, rounding / MOST_OFF), len(ours))
+
+
+def _scored(score: Scored, groups: Sequence[Sequence[Completions]]) -> NDArray[np.float64]:
     """Return the log-probability of every token, example after example."""
-    rows: dict[str, NDArray[np.float64]] = {}
-    for group in model.scorer.micro_batches(examples, TOKEN_BUDGET):
+    rows: dict[int, NDArray[np.float64]] = {}
+    for group in groups:
         with torch.no_grad():
             made = score(group).rows()
-        rows |= {one.example_id: row.double().cpu().numpy() for one, row in zip(group, made, strict=True)}
-    return np.concatenate([rows[one.example_id] for one in examples])
+        rows |= {int(one.example_id): row.double().cpu().numpy() for one, row in zip(group, made, strict=True)}
+    return np.concatenate([rows[place] for place in sorted(rows)])

@@ -1,7 +1,8 @@
 """A server that answers with a round's weights: how it gets them.
 
 Owns the three ways: an adapter that a running server loads, a command that is started with each round's weights and
-stopped again, and a server that somebody else sees to. Whether it serves them is found out by `stations.on_policy`.
+stopped again, and a server that somebody else sees to. Whether it serves them is found out by `stations.on_policy`. The
+policy is in this process's memory only until what is asked of it is known: a server may need the room.
 """
 
 from __future__ import annotations
@@ -25,18 +26,22 @@ from tiebreak.errors import ModelError
 from tiebreak.files import whole_folder
 from tiebreak.fingerprint import file_digest
 from tiebreak.progress import Progress
-from tiebreak.stations.started import started
+from tiebreak.stations.started import served_copy, started
 
 MAX_RANK = 16
 """Of adapters that vLLM takes unless it is started with --max-lora-rank; SGLang likewise."""
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
+Opened = Callable[[], AbstractContextManager[Model]]
+"""A model that is loaded whenever it is called for, and in memory no longer than it is asked."""
+
+
 @dataclass(frozen=True)
 class Weights:
     """What a server is to answer with."""
 
-    model: Model
+    opened: Opened
     folder: Path | None
     """Where `Model.save` wrote it; None for the model that the loop starts from."""
 
@@ -45,17 +50,23 @@ class Weights:
 class _Serving:
     config: ServedConfig
     endpoint: Endpoint
-    weights: Weights
+    folder: Path | None
+    """Where the policy was written; None for the model that the loop starts from."""
+    place: str
+    """Folder or hub id of whole weights, where a way reads them; else empty."""
     work: Path
-    """A folder for the log of a command, and for weights that it cannot read otherwise."""
+    """A folder for the log of a command."""
+    loop: Path
+    """A folder for the record of what was started."""
     progress: Progress
 
 
 @contextlib.contextmanager
-def serving(config: ServedConfig, weights: Weights, work: Path, progress: Progress) -> Iterator[Server]:
+def serving(config: ServedConfig, weights: Weights, work: Path, progress: Progress, *, loop: Path) -> Iterator[Server]:
     """Give the server, which has the weights as far as can be seen to from here; what was started is stopped again.
 
-    Raises ModelError where it does not get them.
+    A command says what it does in the folder `work`; what would be left of it by a kill is in the folder of the `loop`,
+    where `stations.started.clear_left_behind` finds it. Raises ModelError where it does not get them.
     """
     endpoint = Endpoint(
         config.model,
@@ -65,15 +76,36 @@ def serving(config: ServedConfig, weights: Weights, work: Path, progress: Progre
         config.num_retries,
         config.timeout_seconds,
     )
-    model = weights.model
-    with WAYS[config.weights](_Serving(config, endpoint, weights, work, progress)) as there:
-        yield Server(there, model.renderer(DataConfig()), model.eos_ids, model.identity)
+    way = WAYS[config.weights]
+    with contextlib.ExitStack() as until_then:
+        with weights.opened() as model:
+            spoken = model.renderer(DataConfig()), model.eos_ids, model.identity
+            laid = _laid_out(model, weights.folder, loop, progress) if way.reads_whole else contextlib.nullcontext("")
+            place = until_then.enter_context(laid)
+        asked = _Serving(config, endpoint, weights.folder, place, work, loop, progress)
+        yield Server(until_then.enter_context(way.serve(asked)), *spoken)
+
+
+@contextlib.contextmanager
+def _laid_out(model: Model, folder: Path | None, loop: Path, progress: Progress) -> Iterator[str]:
+    """Give where whole weights are: an adapter is added into them first, as an export does it."""
+    # One that is only asked has its adapter in its weights already; the folder that it is of holds the adapter alone.
+    if model.source.adapter is None and (folder is None or not model.is_adapter):
+        yield model.source.base if folder is None else str(folder.absolute())
+        return
+    merged = served_copy(loop)
+    try:
+        with progress.stage("weights for the server", None), whole_folder(merged) as building:
+            save_whole(model, building)
+        yield str(merged.absolute())
+    finally:
+        shutil.rmtree(merged, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def _by_adapter(serving: _Serving) -> Iterator[Endpoint]:
     """The first model is served under its name; a later policy is an adapter on it."""
-    folder = serving.weights.folder
+    folder = serving.folder
     if folder is None:
         yield serving.endpoint
         return
@@ -88,21 +120,11 @@ def _by_adapter(serving: _Serving) -> Iterator[Endpoint]:
 
 @contextlib.contextmanager
 def _by_command(serving: _Serving) -> Iterator[Endpoint]:
-    """A command reads a folder of whole weights: an adapter is added into them first, as an export does it."""
-    weights, config = serving.weights, serving.config
-    merged = serving.work / "served"
-    if weights.model.is_adapter and (weights.folder is not None or weights.model.source.adapter is not None):
-        with serving.progress.stage("weights for the server", None), whole_folder(merged) as building:
-            save_whole(weights.model, building)
-        place = str(merged.absolute())
-    else:
-        place = weights.model.source.base if weights.folder is None else str(weights.folder.absolute())
-    try:
-        words = [word.replace("{model}", place) for word in config.command]
-        with started(words, serving.endpoint, config.start_seconds, serving.work, serving.progress):
-            yield serving.endpoint
-    finally:
-        shutil.rmtree(merged, ignore_errors=True)
+    """A command reads whole weights."""
+    config, where = serving.config, (serving.work, serving.progress)
+    words = [word.replace("{model}", serving.place) for word in config.command]
+    with started(words, serving.endpoint, config.start_seconds, *where, loop=serving.loop):
+        yield serving.endpoint
 
 
 @contextlib.contextmanager
@@ -110,10 +132,17 @@ def _as_served(serving: _Serving) -> Iterator[Endpoint]:
     yield serving.endpoint
 
 
-WAYS: Mapping[str, Callable[[_Serving], AbstractContextManager[Endpoint]]] = {
-    "adapter": _by_adapter,
-    "command": _by_command,
-    "as_served": _as_served,
+@dataclass(frozen=True)
+class _Way:
+    serve: Callable[[_Serving], AbstractContextManager[Endpoint]]
+    reads_whole: bool = False
+    """Whether it is given whole weights, and not an adapter or nothing."""
+
+
+WAYS: Mapping[str, _Way] = {
+    "adapter": _Way(_by_adapter),
+    "command": _Way(_by_command, reads_whole=True),
+    "as_served": _Way(_as_served),
 }
 
 

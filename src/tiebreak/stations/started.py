@@ -1,7 +1,7 @@
 """A server that a command starts, for as long as it is asked.
 
 Owns that it answers before anybody asks, that nothing of it is left behind, not even by a loop that was killed, and
-where its output goes.
+where its output goes. A loop has one server at a time, and one record of it, in whatever round it was started.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -18,7 +19,7 @@ from pathlib import Path
 from tiebreak.engine.answers.server import Endpoint
 from tiebreak.engine.answers.steering import is_there
 from tiebreak.errors import ModelError, RunError, one_line
-from tiebreak.files import opened, read_json_object, write_json
+from tiebreak.files import opened, read_json_object, sweep, write_json
 from tiebreak.progress import Progress
 from tiebreak.secrecy import masked
 
@@ -29,14 +30,15 @@ _POLL = 0.2
 
 @contextlib.contextmanager
 def started(
-    words: Sequence[str], endpoint: Endpoint, within_seconds: float, work: Path, progress: Progress
+    words: Sequence[str], endpoint: Endpoint, within_seconds: float, work: Path, progress: Progress, *, loop: Path
 ) -> Iterator[None]:
     """Start a command, wait until its server answers, and end it with everything that it started.
 
-    Its output is added to server.log in the folder `work`. Raises ModelError where somebody else answers there already,
-    and where it ends or does not answer in time.
+    Its output is added to server.log in the folder `work`; the record of it is in the folder of the `loop`. Raises
+    ModelError where somebody else answers there already, and where it ends or does not answer in time.
     """
-    _stop_left_behind(work / _RECORD, progress)
+    record = loop / _RECORD
+    _stop_left_behind(record, progress)
     if is_there(endpoint):
         raise ModelError(f"{endpoint.where}: somebody answers there already, and it is not our command; stop it")
     log = work / "server.log"
@@ -48,7 +50,7 @@ def started(
         except OSError as error:
             raise ModelError(f"rounds.engine.command: {words[0]}: cannot be started ({error.strerror})") from None
     try:
-        write_json(work / _RECORD, {"pid": process.pid, "began": _began(process.pid)})
+        write_json(record, {"pid": process.pid, "began": _began(process.pid)})
         until = time.monotonic() + within_seconds
         with progress.stage("starting the server", None):
             while not is_there(endpoint):
@@ -64,10 +66,27 @@ def started(
     finally:
         _end(process.pid, lambda: process.poll() is None)
         process.wait()
-        (work / _RECORD).unlink(missing_ok=True)
+        record.unlink(missing_ok=True)
 
 
-_RECORD = ".server.json"
+_RECORD, _SERVED = ".server.json", "served"
+
+
+def served_copy(loop: Path) -> Path:
+    """Return where whole weights are written for a server that cannot read a round's policy as it stands."""
+    return loop / _SERVED
+
+
+def clear_left_behind(loop: Path, progress: Progress) -> None:
+    """End and remove what a loop left that was killed: its server, the copy of weights for it, files half written.
+
+    For whoever holds the lock of the loop, before a station is looked for: one that is done is not begun again,
+    and its server would stay.
+    """
+    _stop_left_behind(loop / _RECORD, progress)
+    shutil.rmtree(served_copy(loop), ignore_errors=True)
+    for folder in (loop, *(one for one in loop.glob("*") if one.is_dir())):
+        sweep(folder)
 
 
 def _stop_left_behind(record: Path, progress: Progress) -> None:

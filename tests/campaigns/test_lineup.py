@@ -1,0 +1,65 @@
+"""Who is who in a loop: what its rounds start from and are compared with, who answers, and how long they are held."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+
+from policy_servers import running
+from tiebreak.campaigns import lineup as lineups
+from tiebreak.campaigns.lineup import Lineup
+from tiebreak.config.rounds import Rounds, RoundsConfig
+from tiebreak.engine.answers.answerer import Chat, Sampling
+from tiebreak.engine.models import load_frozen
+from tiebreak.progress import Silent
+from tiebreak.records import Message
+
+CHATS = [Chat((Message("user", text),)) for text in ("the cat", "yes")]
+
+
+def _asked(folder, model, **settings):
+    told = RoundsConfig.model_validate({"judge": "rule:repetition"} | settings)
+    return Rounds("loop.yaml", folder, told, {"model": {"device": "cpu"} | model, "output": {"dir": str(folder)}})
+
+
+@pytest.fixture
+def weights(monkeypatch):
+    """Weights of every model that a loop has loaded, as long as somebody holds them."""
+    made = []
+
+    def noted(*told):
+        model = load_frozen(*told)
+        made.append([weakref.ref(one) for one in model.network.parameters()])
+        return model
+
+    monkeypatch.setattr(lineups, "load_frozen", noted)
+
+    def held():
+        gc.collect()
+        return [any(one() is not None for one in some) for some in made]
+
+    return held
+
+
+def test_weights_leave_the_memory_when_they_were_asked_whoever_still_has_the_model(tiny_model, tmp_path, weights):
+    lineup = Lineup(_asked(tmp_path, {"name": str(tiny_model)}), Silent())
+    with lineup.frozen(0) as model:
+        model.answer(CHATS, Sampling(4))
+        assert weights() == [True]
+    assert weights() == [False]
+    assert model.source.base == str(tiny_model)
+
+
+@pytest.mark.parametrize("on_policy", [True, False])
+def test_no_weights_are_held_while_a_server_answers(tiny_model, tmp_path, weights, on_policy):
+    pytest.importorskip("openai", reason="pip install 'tiebreak[server]' brings the client")
+    notes, wanted = [], load_frozen(_asked(tmp_path, {"name": str(tiny_model)}).base.model).answer(CHATS, Sampling(4))
+    with running(tiny_model) as fake:
+        engine = {"base_url": fake.address, "model": "tiny", "weights": "as_served"}
+        asked = _asked(tmp_path, {"name": str(tiny_model)}, engine=engine, on_policy=on_policy)
+        with Lineup(asked, Silent()).answering(0, CHATS, notes.append) as server:
+            assert weights() == [False, *([False] if on_policy else [])]
+            assert [one.ids for one in server.answer(CHATS, Sampling(4))] == [one.ids for one in wanted]
+    assert len(notes) == on_policy
