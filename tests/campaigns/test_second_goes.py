@@ -123,3 +123,18 @@ def _cost(found):
     """What judging and measuring took, of all rounds."""
     entries = (found["heldout"], *found["rounds"])
     return sum(one.get(key) or 0.0 for one in entries for key in ("cost", "measuring_cost"))
+
+
+def test_older_pairs_are_mixed_in_and_what_is_held_out_stays_out(loop, tmp_path):
+    told = [
+        {"prompt": f"{one} {two}", "chosen": "yes the cat", "rejected": "no the dog"}
+        for one in WORDS
+        for two in WORDS
+    ]
+    (tmp_path / "older.jsonl").write_text("".join(json.dumps(row) + "\n" for row in told))
+    found = loop(mix=[{"path": str(tmp_path / "older.jsonl")}])
+    held = {json.loads(row)["prompt_id"] for row in (tmp_path / "out/heldout/samples.jsonl").read_text().splitlines()}
+    run = open_run(found.folder)
+    assert run.data["files"][0]["format"] == "tiebreak"
+    assert len(run.train_prompt_ids) > 12
+    assert not held & set(run.train_prompt_ids)

@@ -138,6 +138,7 @@ class Appraisal:
                 answered=answered,
                 spending=journal.pay,
                 spent=journal.pay,
+                paid=journal.spent,
             )
             with kind.make(settings, given) as judge:
                 first = self._journal(0).judge

@@ -37,7 +37,14 @@ class Bench:
         self._kind = JUDGES[self._settings.judge.kind]
 
     def rule(
-        self, number: int, answered: Sequence[Answered], path: Path, left: float | None, first: str | None = None
+        self,
+        number: int,
+        answered: Sequence[Answered],
+        path: Path,
+        left: float | None,
+        first: str | None = None,
+        *,
+        refuses: bool = True,
     ) -> Ruled:
         """Return what the judge of a round says of answers; 0: that of the first model, on held-out prompts.
 
@@ -47,7 +54,7 @@ class Bench:
         is_known = path.exists()
         with contextlib.nullcontext() if is_known else self._policy(max(0, number - 1)) as policy:
             given = Given(self._progress, self._asked.folder / KEPT, policy=policy)
-            limits = Limits(self._settings.stop.unjudged, max_cost=left)
+            limits = Limits(self._settings.stop.unjudged, max_cost=left, refuses=refuses)
             found = rule(answered, self._settings.judge, path, given, limits)
         if first not in (None, found.judge) and not self._kind.changes:
             path.unlink()
@@ -67,7 +74,7 @@ class Bench:
         heldout = self._lineup.heldout
         answered = read_answered(heldout / "samples.jsonl", chats, self._settings.sampling.n)
         first = self.rule(0, answered, heldout / "verdicts.jsonl", None)
-        now = self.rule(number, answered[:NUM_FIXED], self._lineup.place(number) / "drift.jsonl", None)
+        now = self.rule(number, answered[:NUM_FIXED], self._lineup.place(number) / "drift.jsonl", None, refuses=False)
         return {"agreement_with_first": agreement(first.verdicts[:NUM_FIXED], now.verdicts)}
 
     @contextlib.contextmanager

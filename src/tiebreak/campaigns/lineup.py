@@ -104,7 +104,7 @@ class Lineup:
         mixed = [one.model_dump(exclude_defaults=True) for one in settings.mix or ()]
         model = self.model(start)
         told: dict[str, Any] = {
-            "data.train": [{"path": own, "format": "openai"}, *mixed] if mixed else own,
+            "data.train": [{"path": own, "format": "tiebreak"}, *mixed] if mixed else own,
             "data.format": "auto",
             "data.columns": None,
             "data.heldout": str(self.heldout / "pairs.jsonl"),
