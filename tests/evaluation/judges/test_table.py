@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
 import pytest
 
@@ -19,11 +20,11 @@ from tiebreak.config.judges import (
     ServerJudge,
 )
 from tiebreak.engine.answers.answerer import Answer, Chat
-from tiebreak.errors import ConfigError
+from tiebreak.errors import ConfigError, ModelError
 from tiebreak.evaluation.judges.given import Fitting, Given
 from tiebreak.evaluation.judges.judge import Question
 from tiebreak.evaluation.judges.people import _item
-from tiebreak.evaluation.judges.table import JUDGES
+from tiebreak.evaluation.judges.table import JUDGES, check_for_rounds
 from tiebreak.files import write_jsonl
 from tiebreak.records import Message
 from tiebreak.training.trained import load
@@ -117,6 +118,64 @@ def test_who_belongs_to_rounds_is_refused_elsewhere_in_one_line(kind, asked):
     with pytest.raises(ConfigError, match=f"evaluation.judge: {kind} is a judge for rounds; take another one here"):
         JUDGES[kind].check(asked, Given())
     JUDGES[kind].check(asked, Given(answered=[]))
+
+
+ROUND = Given(answered=[(chat, ()) for chat in CHATS])
+RULE = RuleJudge(reward="repetition")
+
+
+@pytest.mark.parametrize(
+    ("judge", "evaluation", "words"),
+    [
+        (DataJudge(), None, "^rounds.judge: data is fitted on the pairs of one run, and rounds have none"),
+        (RULE, DataJudge(), "^evaluation.judge: data is fitted on the pairs of one run, and rounds have none"),
+        (
+            RULE,
+            SelfJudge(),
+            "^evaluation.judge: self is a judge for rounds; .* each round's own run",
+        ),
+        (
+            SelfJudge(),
+            PeopleJudge(),
+            "^evaluation.judge: people is a judge for rounds; .* or leave it out for rounds.judge",
+        ),
+        (ModelJudge(model="./none"), None, "^rounds.judge: "),
+        (RULE, ModelJudge(model="./none"), "^evaluation.judge: "),
+        (RewardModelJudge(model="./none"), RULE, "^rounds.judge: "),
+        (ServerJudge(model="m"), None, "^rounds.judge: the environment variable OPENAI_API_KEY holds no key"),
+        (RULE, ServerJudge(model="m"), "^evaluation.judge: the environment variable OPENAI_API_KEY holds no key"),
+        (ServerJudge(model="m", base_url="http://127.0.0.1:9/v1"), None, "a cap on the cost needs judge.price_in"),
+        (RULE, ServerJudge(model="m", base_url="http://127.0.0.1:9/v1"), "a cap on the cost needs judge.price_in"),
+        (RuleJudge(reward="{code}:f"), None, "wants the column 'solution', which no row of the prompts has"),
+    ],
+)
+def test_who_cannot_judge_or_measure_rounds_is_refused_at_once_in_one_line(
+    judge, evaluation, words, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    (tmp_path / "f.py").write_text("def f(completions, solution):\n    return [1.0 for _ in completions]\n")
+    if judge.kind == "rule" and "{code}" in judge.reward:
+        judge = RuleJudge(reward=f"{tmp_path / 'f.py'}:f")
+    with pytest.raises((ConfigError, ModelError), match=words) as told:
+        check_for_rounds(judge, evaluation, replace(ROUND, kept=tmp_path / "kept.sqlite"), 1.0)
+    assert "\n" not in str(told.value)
+
+
+def test_a_measuring_function_that_wants_columns_is_refused_before_a_round_s_own_run_would(tmp_path):
+    (tmp_path / "f.py").write_text("def f(completions, solution):\n    return [1.0 for _ in completions]\n")
+    wants = RuleJudge(reward=f"{tmp_path / 'f.py'}:f")
+    given = Given(answered=[(Chat(CHATS[0].messages, columns={"solution": "4"}), ())])
+    check_for_rounds(wants, RULE, given, 1.0)
+    with pytest.raises(ConfigError, match=r"^evaluation.judge: each round's own run .*, too: .*solution"):
+        check_for_rounds(RULE, wants, given)
+
+
+@pytest.mark.parametrize("judge", [RULE, SelfJudge(), PeopleJudge()])
+def test_who_can_judge_rounds_is_not_refused(judge):
+    check_for_rounds(judge, None, ROUND, 1.0)
+    check_for_rounds(judge, RULE, ROUND, 1.0)
+    server = ServerJudge(model="m", base_url="http://127.0.0.1:9/v1", price_in=1.0, price_out=1.0)
+    check_for_rounds(server, server, ROUND, 1.0)
 
 
 def test_only_the_policy_itself_changes_with_each_round_and_says_so(tiny_model, tmp_path, tokenizer):

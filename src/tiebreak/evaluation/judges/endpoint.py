@@ -17,6 +17,7 @@ from tiebreak.config import ServerJudge
 from tiebreak.engine.answers.wire import Unusable, Wire
 from tiebreak.errors import ConfigError, JudgeError
 from tiebreak.evaluation.judges.capped import Purse
+from tiebreak.evaluation.judges.given import EVALUATION
 from tiebreak.fingerprint import fingerprint, unit_interval
 from tiebreak.progress import Progress
 
@@ -42,12 +43,12 @@ class _NotAsked(NoAnswer):
 class Endpoint:
     """A server, as its settings name it. Raises ConfigError where the client or the key is missing."""
 
-    def __init__(self, settings: ServerJudge, purse: Purse, progress: Progress) -> None:
+    def __init__(self, settings: ServerJudge, purse: Purse, progress: Progress, where: str = EVALUATION) -> None:
         self._wire = Wire(settings.base_url, settings.key_variable, settings.timeout_seconds, settings.max_tokens)
         self._openai, self._key = self._wire.openai, self._wire.key
         if not self._key and settings.base_url is None:
             raise ConfigError(
-                f"evaluation.judge: the environment variable {settings.key_variable} holds no key; set it, or name "
+                f"{where}: the environment variable {settings.key_variable} holds no key; set it, or name "
                 "another with judge.key_variable, or a server with judge.base_url"
             )
         host = urlsplit(settings.base_url or "")

@@ -21,6 +21,9 @@ if TYPE_CHECKING:  # a rule and a server need no torch
     from tiebreak.engine.reference.kinds import Reference
     from tiebreak.engine.scorer import Cut
 
+EVALUATION, ROUNDS = "evaluation.judge", "rounds.judge"
+"""The keys that name a judge."""
+
 
 @dataclass(frozen=True)
 class Fitting:
@@ -61,3 +64,10 @@ class Given:
     """The policy that answered; its weights are there as long as the judge is asked."""
     folder: Path | None = None
     """Where people find what they are asked, and leave their votes."""
+    setting: str = ""
+    """The key of the configuration that names the judge; none: the one that `where` tells by what else is given."""
+
+    @property
+    def where(self) -> str:
+        """The key that names the judge, as messages have it."""
+        return self.setting or (EVALUATION if self.answered is None else ROUNDS)

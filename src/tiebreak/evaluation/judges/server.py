@@ -35,7 +35,7 @@ def make(settings: ServerJudge, given: Given) -> Iterator[Judge]:
     """Open the judge; what it spent is told when it is closed."""
     purse = Purse(settings, given.paid)
     with KeptAnswers(given.kept or default_file()) as kept, contextlib.ExitStack() as last:
-        endpoint = Endpoint(settings, purse, given.progress)
+        endpoint = Endpoint(settings, purse, given.progress, given.where)
         last.callback(endpoint.close)
         last.callback(lambda: given.spent(purse.spent))
         yield BothOrders(Server(settings, endpoint, kept, purse, given))
@@ -51,7 +51,7 @@ def estimate(settings: ServerJudge, questions: Sequence[Question], given: Given)
 
 def check(settings: ServerJudge, given: Given) -> None:
     """Raise ConfigError where settings make no judge, JudgeError where answers cannot be kept; nothing is written."""
-    Endpoint(settings, Purse(settings), given.progress).close()
+    Endpoint(settings, Purse(settings), given.progress, given.where).close()
     answers_in(given.kept or default_file(), [])
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tiebreak.config import JudgeConfig
 from tiebreak.errors import ConfigError, ModelError
 from tiebreak.evaluation.judges.capped import Estimate, within
-from tiebreak.evaluation.judges.given import Given
+from tiebreak.evaluation.judges.given import EVALUATION, ROUNDS, Given
 from tiebreak.evaluation.judges.judge import BothOrders, ByRating, Judge, Question
 
 Make = Callable[[Any, Given], AbstractContextManager[Judge]]
@@ -72,8 +72,20 @@ def _self(settings: Any, given: Given) -> AbstractContextManager[Judge]:
 
 
 def _only_in_rounds(settings: Any, given: Given) -> None:
-    if given.answered is None:
-        raise ConfigError(f"evaluation.judge: {settings.kind} is a judge for rounds; take another one here")
+    if given.where == ROUNDS:
+        return
+    told = f"{given.where}: {settings.kind} is a judge for rounds; take another one here"
+    if given.answered is not None:
+        told += f", since each round's own run is evaluated by it, too, or leave it out for {ROUNDS} to measure"
+    raise ConfigError(told)
+
+
+def _not_in_rounds(settings: Any, given: Given) -> None:
+    if given.answered is not None:
+        raise ConfigError(
+            f"{given.where}: {settings.kind} is fitted on the pairs of one run, and rounds have none before they are "
+            "judged; take another one"
+        )
 
 
 def _looked_at(module: str) -> Callable[[Any, Given], None]:
@@ -83,8 +95,7 @@ def _looked_at(module: str) -> Callable[[Any, Given], None]:
         try:
             _module(module).check(settings)
         except ModelError as error:
-            where = "evaluation.judge" if given.answered is None else "rounds.judge"
-            raise ModelError(f"{where}: {error}") from None
+            raise ModelError(f"{given.where}: {error}") from None
 
     return check
 
@@ -109,7 +120,7 @@ JUDGES = {
         within=within,
         batch=None,
     ),
-    "data": Kind(lambda settings, given: _module("fitted").make(settings, given), is_weak=True),
+    "data": Kind(lambda settings, given: _module("fitted").make(settings, given), check=_not_in_rounds, is_weak=True),
     "self": Kind(_self, check=_only_in_rounds, changes=True),
     "people": Kind(
         lambda settings, given: _module("people").make(settings, given),
@@ -120,6 +131,29 @@ JUDGES = {
         measures=False,
     ),
 }
+
+
+def check_for_rounds(
+    judge: JudgeConfig, evaluation: JudgeConfig | None, given: Given, max_cost: float | None = None
+) -> None:
+    """Refuse who cannot judge rounds, or measure them, before anything is sampled; `given` has the prompts.
+
+    `evaluation` is who measures them, where another one is named. It is in the configuration of each round's own run as
+    well, which knows neither the policy nor the columns of the prompts, and would refuse it only once that run starts.
+    `max_cost` caps both. Raises ConfigError or ModelError.
+    """
+    JUDGES[judge.kind].check(judge, replace(given, setting=ROUNDS))
+    named_here = [judge]
+    if evaluation is not None:
+        named_here.append(evaluation)
+        JUDGES[evaluation.kind].check(evaluation, replace(given, setting=EVALUATION))
+        try:
+            JUDGES[evaluation.kind].check(evaluation, Given(setting=EVALUATION, kept=given.kept))
+        except ConfigError as error:
+            raise ConfigError(f"{EVALUATION}: each round's own run is evaluated by it, too: {error}") from None
+    if max_cost is not None:
+        for one in named_here:
+            JUDGES[one.kind].within(one, max_cost)
 
 
 _NAMELESS = {"data": "the data's own judge", "self": "the policy itself", "people": "people"}
