@@ -127,9 +127,7 @@ def _cost(found):
 
 def test_older_pairs_are_mixed_in_and_what_is_held_out_stays_out(loop, tmp_path):
     told = [
-        {"prompt": f"{one} {two}", "chosen": "yes the cat", "rejected": "no the dog"}
-        for one in WORDS
-        for two in WORDS
+        {"prompt": f"{one} {two}", "chosen": "yes the cat", "rejected": "no the dog"} for one in WORDS for two in WORDS
     ]
     (tmp_path / "older.jsonl").write_text("".join(json.dumps(row) + "\n" for row in told))
     found = loop(mix=[{"path": str(tmp_path / "older.jsonl")}])

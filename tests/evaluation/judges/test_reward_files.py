@@ -95,35 +95,11 @@ def test_a_function_of_texts_runs_on_prompts_that_are_text(stand):
     assert stand(body, rows((chat("ab", True), ["ab ab", "b"]))) == [(2.0, 0.0)]
 
 
-def test_where_both_ways_give_numbers_that_differ_the_user_is_asked(stand):
+def test_a_function_that_takes_both_is_given_text_as_trl_gives_it(stand):
     answered = rows((chat("x", True), ["four", "sevenly"]))
-    with pytest.raises(ConfigError) as refusal:
-        stand(LENGTH, answered, "reward_len")
-    said = str(refusal.value).partition("rewards.py:reward_len: ")[2]
-    assert said == (
-        "takes completions as text and as messages, and rates them otherwise: 'four' is 4.0 as text and 1.0 as "
-        "messages; say which it is made for, judge.completions=text or judge.completions=messages"
-    )
+    assert stand(LENGTH, answered, "reward_len") == [(4.0, 7.0)]
     assert stand(LENGTH, answered, "reward_len", completions="text") == [(4.0, 7.0)]
     assert stand(LENGTH, answered, "reward_len", completions="messages") == [(1.0, 1.0)]
-
-
-def test_where_both_ways_give_the_same_numbers_messages_are_given(stand):
-    body = (
-        "KINDS = []\ndef f(completions, **kwargs):\n    KINDS.append(type(completions[0]))\n"
-        "    texts = [c if isinstance(c, str) else c[0]['content'] for c in completions]\n"
-        "    assert KINDS[-1] is list or len(KINDS) < 3, KINDS\n    return [float(len(t)) for t in texts]\n"
-    )
-    assert stand(body, rows((chat("x", True), ["a", "bb"]))) == [(1.0, 2.0)]
-
-
-def test_numbers_that_are_all_alike_decide_nothing_and_more_answers_are_tried(stand):
-    """`'word' in completion` is never true of a list of messages: seen only where an answer holds the word."""
-    body = "def f(completions, **kwargs):\n    return [float('word' in c) for c in completions]\n"
-    plain = [(chat(f"{number}", True), [f"plain {number}", "other"]) for number in range(20)]
-    with pytest.raises(ConfigError, match=r"'a word' is 1\.0 as text and 0\.0 as messages"):
-        stand(body, rows(*plain, (chat("last", True), ["a word", "b"])))
-    assert stand(body, rows(*plain)) == [(0.0, 0.0)] * 20  # it makes no difference to any of them
 
 
 def test_a_function_that_gives_numbers_in_neither_way_says_what_each_gave(stand):
