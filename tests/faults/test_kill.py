@@ -24,9 +24,8 @@ LORA = [
     *("policy", "evaluate:2", "evaluate:9", "generate:7", "report"),
 ]
 FULL = ["reference", "reference:3", "store:flush", "save:rename:2", "policy"]
-TRAINING_POINTS = {
-    point for point in POINTS if point != "export" and not point.startswith(("registry:", "rounds:", "sample:"))
-}
+_OF_OTHERS = ("export", "registry:", "rounds:", "sample:", "judge:")
+TRAINING_POINTS = {point for point in POINTS if not point.startswith(_OF_OTHERS)}
 
 
 def _named(places: list[str]) -> set[str]:
