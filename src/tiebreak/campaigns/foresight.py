@@ -17,7 +17,7 @@ from tiebreak.config import Rounds
 from tiebreak.engine.answers.answerer import Chat
 from tiebreak.engine.models import load_renderer
 from tiebreak.evaluation.judges.given import Given
-from tiebreak.evaluation.judges.table import JUDGES, named
+from tiebreak.evaluation.judges.table import JUDGES, check_for_rounds, named
 from tiebreak.progress import Progress, Silent
 from tiebreak.reporting.numbers import count, numbered
 from tiebreak.stations.harvest import extent, sampling_of
@@ -88,11 +88,9 @@ class Foresight:
 def refuse_unworkable(asked: Rounds, walk: Walk, progress: Progress) -> None:
     """Refuse, before anything is sampled, judges that cannot be one, and settings that no round could be trained by."""
     settings = asked.settings
-    given = Given(answered=[(chat, ()) for chat in (*walk.prompts, *walk.heldout)], folder=asked.folder)
-    for one in (settings.judge, asked.base.evaluation.judge or settings.judge):
-        JUDGES[one.kind].check(one, given)
-        if settings.stop.cost is not None:
-            JUDGES[one.kind].within(one, settings.stop.cost)
+    chats = [(chat, ()) for chat in (*walk.prompts, *walk.heldout)]
+    given = Given(answered=chats, folder=asked.folder, kept=asked.folder / KEPT)
+    check_for_rounds(settings.judge, asked.base.evaluation.judge, given, settings.stop.cost)
     lineup = Lineup(asked, progress)
     for number in (1, 2):
         check_settings(lineup.config(number), progress)
@@ -110,7 +108,7 @@ def foresight(asked: Rounds, progress: Progress | None = None) -> Foresight:
     walk = open_walk(settings, base.data, renderer, context.most, told)
     refuse_unworkable(asked, walk, told)
     own = base.evaluation.judge or settings.judge
-    given = Given(kept=asked.folder / KEPT if asked.folder.exists() else None)
+    given = Given(kept=asked.folder / KEPT)
     most = settings.sampling.max_new_tokens
     measures = JUDGES[own.kind].measures
     heldout, num = list(walk.heldout), settings.measure_draws
@@ -120,6 +118,7 @@ def foresight(asked: Rounds, progress: Progress | None = None) -> Foresight:
         drawn = extent(len(chats), sampling_of(settings.sampling, number))
         judged = foreseen(settings.judge, chats, settings.sampling.n, most, given)
         duels = [foreseen(own, heldout, 2, most, given)] * (against if measures else 0)
+        duels += [foreseen(own, heldout, 1, most, given)] if measures else []
         estimates = [one.estimate for one in (judged, *duels)]
         costs = [one.most_cost for one in estimates]
         answers = len(heldout) * (1 + (num if number else 0))

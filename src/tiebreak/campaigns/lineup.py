@@ -113,6 +113,8 @@ class Lineup:
         }
         if reference != start:
             told["reference.model"] = self.model(reference).name
+        if not self._base.evaluation.num_samples:
+            told["evaluation.judge"] = None  # the loop asks it, and a run without answers has nothing to ask
         if settings.keep_optimizer and last:
             told["training.moments_from"] = str(self.run(last).path)
         return self._asked.config(told)

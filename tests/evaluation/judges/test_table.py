@@ -161,13 +161,11 @@ def test_who_cannot_judge_or_measure_rounds_is_refused_at_once_in_one_line(
     assert "\n" not in str(told.value)
 
 
-def test_a_measuring_function_that_wants_columns_is_refused_before_a_round_s_own_run_would(tmp_path):
+def test_a_function_that_wants_columns_of_the_prompts_may_judge_and_measure_rounds(tmp_path):
     (tmp_path / "f.py").write_text("def f(completions, solution):\n    return [1.0 for _ in completions]\n")
     wants = RuleJudge(reward=f"{tmp_path / 'f.py'}:f")
     given = Given(answered=[(Chat(CHATS[0].messages, columns={"solution": "4"}), ())])
-    check_for_rounds(wants, RULE, given, 1.0)
-    with pytest.raises(ConfigError, match=r"^evaluation.judge: each round's own run .*, too: .*solution"):
-        check_for_rounds(RULE, wants, given)
+    check_for_rounds(wants, wants, given, 1.0)
 
 
 @pytest.mark.parametrize("judge", [RULE, SelfJudge(), PeopleJudge()])

@@ -138,19 +138,14 @@ def check_for_rounds(
 ) -> None:
     """Refuse who cannot judge rounds, or measure them, before anything is sampled; `given` has the prompts.
 
-    `evaluation` is who measures them, where another one is named. It is in the configuration of each round's own run as
-    well, which knows neither the policy nor the columns of the prompts, and would refuse it only once that run starts.
-    `max_cost` caps both. Raises ConfigError or ModelError.
+    `evaluation` is who measures them, where another one is named. `max_cost` caps both. Raises ConfigError or
+    ModelError.
     """
     JUDGES[judge.kind].check(judge, replace(given, setting=ROUNDS))
     named_here = [judge]
     if evaluation is not None:
         named_here.append(evaluation)
         JUDGES[evaluation.kind].check(evaluation, replace(given, setting=EVALUATION))
-        try:
-            JUDGES[evaluation.kind].check(evaluation, Given(setting=EVALUATION, kept=given.kept))
-        except ConfigError as error:
-            raise ConfigError(f"{EVALUATION}: each round's own run is evaluated by it, too: {error}") from None
     if max_cost is not None:
         for one in named_here:
             JUDGES[one.kind].within(one, max_cost)
