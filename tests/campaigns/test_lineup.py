@@ -63,3 +63,22 @@ def test_no_weights_are_held_while_a_server_answers(tiny_model, tmp_path, weight
             assert weights() == [False, *([False] if on_policy else [])]
             assert [one.ids for one in server.answer(CHATS, Sampling(4))] == [one.ids for one in wanted]
     assert len(notes) == on_policy
+
+
+@pytest.mark.parametrize("kind", ["revision", "base"])
+def test_the_first_model_is_the_reference_of_later_rounds_with_its_revision_and_its_base(tmp_path, kind):
+    lineup = Lineup(_asked(tmp_path, {"name": "org/name", kind: "told"}), Silent())
+    first, second = lineup.config(1), lineup.config(2)
+    assert getattr(first.model, kind) == "told"
+    assert first.reference.model is None
+    assert (second.reference.model, getattr(second.reference, kind)) == ("org/name", "told")
+    assert (second.model.revision, second.model.base) == (None, None)
+
+
+@pytest.mark.parametrize("kind", ["revision", "base"])
+def test_the_policy_of_a_round_is_a_reference_without_revision_and_base(tmp_path, kind):
+    asked = _asked(tmp_path, {"name": "org/name", kind: "told"}, start="first", reference="previous")
+    second = Lineup(asked, Silent()).config(2)
+    assert getattr(second.model, kind) == "told"
+    assert second.reference.model == str(tmp_path / "round-01" / "train" / "policy")
+    assert (second.reference.revision, second.reference.base) == (None, None)

@@ -112,7 +112,8 @@ class Lineup:
             "model": model.model_dump(exclude_defaults=True),
         }
         if reference != start:
-            told["reference.model"] = self.model(reference).name
+            other = self.model(reference)
+            told |= {"reference.model": other.name, "reference.revision": other.revision, "reference.base": other.base}
         if settings.keep_optimizer and last:
             told["training.moments_from"] = str(self.run(last).path)
         return self._asked.config(told)

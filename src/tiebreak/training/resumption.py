@@ -92,7 +92,8 @@ def heed_drift(
             f"{run.path}: reference.moves {'was' if moved else 'was not'} set when this attempt began, and a reference "
             "cannot begin or cease to move on the way; put it back, or start afresh with --resume never"
         )
-    if {config.reference.model, run.config.reference.model} != {None} and "reference" not in same:
+    revised = config.reference.revision != run.config.reference.revision  # a hub id tells nothing of its content
+    if {config.reference.model, run.config.reference.model} != {None} and (revised or "reference" not in same):
         raise RunError(
             f"{run.path}: the reference (reference.model) is another one than when this attempt began, and what that "
             "one said stands in the checkpoints; put it back, or start afresh with --resume never"
