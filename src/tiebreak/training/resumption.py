@@ -55,7 +55,8 @@ def governing(config: Config) -> dict[str, Any]:
     """
     found = {key: _plain(value_of(config, key)) for key, _ in leaves() if not key.startswith(_FREE)}
     train = [source.model_dump(mode="json", exclude={"path"}) for source in config.data.sources]
-    unplaced = {"data.train": train, "data.heldout": config.data.heldout is not None}
+    apart = {key: found[key] is not None for key in ("data.heldout", "data.heldout_prompts")}
+    unplaced = {"data.train": train, **apart}
     named = {
         key: found[key] and called(found[key]) for key in ("model.name", "reference.model", "training.moments_from")
     }
