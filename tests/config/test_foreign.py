@@ -76,5 +76,6 @@ def test_every_name_stands_in_the_table_once_and_every_answer_is_a_setting():
 
 def test_a_name_that_both_have_means_the_same():
     # A judge is another model, with a name and a server of its own; so is a reference, which is called the reference's.
-    both = [(key, name_of(key)) for key, _ in leaves() if not key.startswith(("evaluation.judge.", "reference.model"))]
+    another = ("evaluation.judge.", "reference.model", "reference.revision", "reference.base")
+    both = [(key, name_of(key)) for key, _ in leaves() if not key.startswith(another)]
     assert {key: found.ours for key, found in both if found and found.ours not in (key, None)} == {}

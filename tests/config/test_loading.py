@@ -267,6 +267,16 @@ def test_a_reference_that_moves_is_not_named():
         load_config(None, {"reference": "a"})
 
 
+@pytest.mark.parametrize("key", ["revision", "base"])
+def test_a_reference_that_nobody_names_has_no_revision_and_no_base_of_its_own(key):
+    with pytest.raises(ConfigError, match=rf"reference\.{key} is of the model that reference\.model names") as caught:
+        load_config(None, {f"reference.{key}": "x"})
+    assert "\n" not in str(caught.value)
+    found = load_config(None, {"reference.model": "a", f"reference.{key}": "x"})
+    assert getattr(found.reference, key) == "x"
+    assert getattr(found.of_model("b").reference, key) is None
+
+
 def test_settings_are_frozen():
     with pytest.raises(ValidationError, match="frozen"):
         Config().loss.beta = 3.0

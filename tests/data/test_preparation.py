@@ -113,6 +113,22 @@ def test_training_pairs_on_held_out_prompts_are_dropped(tokenizer, tmp_path):
     assert [file["path"] for file in found.report["files"]] == [train, heldout]
 
 
+def test_training_pairs_on_prompts_of_a_file_are_dropped_whatever_they_were_answered(tokenizer, tmp_path):
+    ours, theirs = rows(["the mat"], group="g"), rows(["the park"], group="h")
+    train = saved(tmp_path / "train.jsonl", [*rows(["the cat", "the dog", "the bird"]), *ours, *theirs])
+    asks = [{"prompt": "the cat"}, {"prompt": "the dog "}, {"prompt": "a", "group": "g"}]
+    barred = saved(tmp_path / "barred.jsonl", asks)
+    heldout = saved(tmp_path / "heldout.jsonl", rows(["the fish"]))
+    found = prepared(tokenizer, DataConfig(train=train, heldout=heldout, heldout_prompts=barred))
+    assert found.report["dropped_by_reason"] == {"heldout_prompt": 3}
+    assert {one.source.line for one in found.dropped} == {1, 2, 4}
+    assert len(found.train) == 2
+    assert found.report["num_records"] == 6 == account(found.report)
+    saved(tmp_path / "barred.jsonl", [{"answer": "a"}])
+    with pytest.raises(DataError, match=r"barred\.jsonl:1: "):
+        prepared(tokenizer, DataConfig(train=train, heldout=heldout, heldout_prompts=barred))
+
+
 def test_prompts_that_the_template_makes_the_same_are_not_on_both_sides(tokenizer, tmp_path):
     lowering = copy.deepcopy(tokenizer)
     lowering.chat_template = tokenizer.chat_template.replace("message['content']", "message['content'] | lower")

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from tiebreak.config.rounds import RoundsConfig
+from tiebreak.data.asking import read_prompts
 from tiebreak.data.split import is_heldout
 from tiebreak.engine.answers.answerer import Chat
 from tiebreak.engine.models import load_renderer
@@ -159,3 +160,19 @@ def test_a_loop_without_prompts_on_one_side_is_one_line(opened, rows, more, word
     with pytest.raises(DataError, match=words) as caught:
         opened(rows, **more)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("asked_as", [None, "{prompt} Be brief."])
+def test_whatever_is_held_out_is_barred_as_it_is_written_and_as_it_is_asked(opened, tmp_path, asked_as):
+    rows = [{**row, "group": f"g{place // 2}"} for place, row in enumerate(_rows(60))]
+    walk, _ = opened(rows, num_heldout=3, asked_as=asked_as)
+    walk.write_barred(tmp_path / "barred.jsonl")
+    barred = read_prompts(str(tmp_path / "barred.jsonl")).asked
+    assert [one.prompt_id for one in barred] == [one.prompt_id for one in walk.barred]
+    written = {Asked((Message("user", row["prompt"]),)).prompt_id: row for row in rows}
+    plain = {one.prompt_id for one in barred} & set(written)
+    assert len(plain) == walk.counts["num_heldout_at_hand"] > len(walk.heldout) == 3
+    assert len(barred) == len(plain) * (2 if asked_as else 1)
+    assert {chat.prompt_id for chat in walk.heldout} <= {one.prompt_id for one in barred}
+    assert not {chat.prompt_id for chat in walk.prompts} & {one.prompt_id for one in barred}
+    assert {one.origin.group for one in barred} == {written[one]["group"] for one in plain}

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -14,8 +15,7 @@ import tiebreak
 from tiebreak.config import load_config
 from tiebreak.diagnosis.causes import diagnoses
 from tiebreak.diagnosis.reading import signals_of
-from tiebreak.engine.models import config_of_reference
-from tiebreak.errors import RunError, TrainingError
+from tiebreak.errors import RunError, TiebreakError, TrainingError
 from tiebreak.maths.objectives import Objective
 from tiebreak.progress import Silent
 from tiebreak.runs import Run
@@ -57,7 +57,7 @@ def _named(start, against, **more):
 def _checked(config, loaded=None, **more):
     """Check the start of what was loaded, by default by these settings, against what these settings say it is."""
     loaded = loaded or load(config)
-    claims = claims_of(config.model, config.reference.model, load(config).policy, load(config).reference)
+    claims = claims_of(config.model, config.reference, load(config).policy, load(config).reference)
     heard, objective = Heard(), Objective.of(config.loss)
     check_start(loaded.policy, loaded.reference, objective, PAIRS, loaded.budget.cut, heard, claims=claims, **more)
     return heard.said
@@ -125,7 +125,7 @@ def test_an_objective_without_a_reference_is_measured_against_a_proven_one(tiny_
 def test_weights_that_are_no_numbers_are_not_what_they_are_said_to_be(tiny_model, tiny_adapter):
     config = _named(tiny_model, tiny_adapter)
     loaded = load(config)
-    right = claims_of(config.model, config.reference.model, loaded.policy, loaded.reference)
+    right = claims_of(config.model, config.reference, loaded.policy, loaded.reference)
     with torch.no_grad():
         next(p for n, p in loaded.policy.network.named_parameters() if ".reference." in n).fill_(torch.nan)
     with pytest.raises(TrainingError, match="the reference is not what it is said to be"):
@@ -133,7 +133,6 @@ def test_weights_that_are_no_numbers_are_not_what_they_are_said_to_be(tiny_model
             loaded.policy, loaded.reference, Objective.of(config.loss), PAIRS, loaded.budget.cut, Silent(), claims=right
         )
     assert all(isinstance(claim, Claim) for claim in right)
-    assert config_of_reference(config.model, str(tiny_adapter)).name == str(tiny_adapter)
 
 
 # ----------------------------------------------------------------------------------------------------------- whole runs
@@ -268,6 +267,31 @@ def test_an_attempt_goes_on_with_a_reference_that_was_renamed_and_not_with_anoth
     for other in (str(renamed), "m/adapter", None):
         with pytest.raises(RunError, match=r"the reference .* is another one than when this attempt began"):
             train.train(_config("m/first", other), accept=["config", "model"])
+
+
+def test_an_attempt_does_not_go_on_with_another_revision_of_its_reference_and_a_finished_run_is_of_one(project):
+    run = train.train(_config("m/first", "m/whole"))
+    other = _config("m/first", "m/whole", **{"reference.revision": "other"})
+    with pytest.raises(RunError, match=r"finished run with other settings \(reference.revision\)"):
+        train.train(other)
+    run.update_manifest(status="interrupted")
+    with pytest.raises(RunError, match=r"the reference .* is another one than when this attempt began"):
+        train.train(other, accept=["config", "model"])
+
+
+def test_a_run_whose_reference_has_a_base_is_found_again_where_that_is_now(project, tmp_path):
+    told = project / "m" / "adapter" / "adapter_config.json"
+    told.write_text(json.dumps(json.loads(told.read_text()) | {"base_model_name_or_path": "/no/such/folder"}))
+    base = {"reference.base": str(project / "m" / "first")}
+    run = train.train(_config("m/whole", "m/adapter", **base))
+    expected = _said(load_trained(run))
+    (project / "m" / "first").rename(tmp_path / "renamed")
+    with pytest.raises(TiebreakError, match=r"reference\.base"):
+        load_trained(run)
+    written = yaml.safe_load(run.config_file.read_text())
+    written["reference"]["base"] = str(tmp_path / "renamed")
+    run.config_file.write_text(yaml.safe_dump(written))
+    assert all(map(torch.equal, _said(load_trained(Run(run.path))), expected))
 
 
 def test_prompts_that_the_reference_learned_from_are_not_held_out(project):

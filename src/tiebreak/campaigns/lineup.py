@@ -21,6 +21,7 @@ from tiebreak.progress import Progress
 from tiebreak.runs import Run
 from tiebreak.stations.on_policy import check_on_policy
 from tiebreak.stations.served import Weights, serving
+from tiebreak.stations.walk import Walk
 
 
 class Lineup:
@@ -31,6 +32,15 @@ class Lineup:
         self._settings, self._base = asked.settings, asked.base
         self.heldout = asked.folder / "heldout"
         """Where the first model's answers to held-out prompts are."""
+
+    def keep_apart(self, walk: Walk) -> None:
+        """Write which prompts no round may be trained on, whatever is mixed in; before the first is."""
+        self.heldout.mkdir(parents=True, exist_ok=True)
+        walk.write_barred(self._barred)
+
+    @property
+    def _barred(self) -> Path:
+        return self.heldout / "prompts.jsonl"
 
     def place(self, number: int) -> Path:
         """Return the folder of a round, counted from 1."""
@@ -108,11 +118,13 @@ class Lineup:
             "data.format": "auto",
             "data.columns": None,
             "data.heldout": str(self.heldout / "pairs.jsonl"),
+            "data.heldout_prompts": str(self._barred) if mixed else None,  # a round's own are never held out
             "output.dir": str(self.run(number).path),
             "model": model.model_dump(exclude_defaults=True),
         }
         if reference != start:
-            told["reference.model"] = self.model(reference).name
+            other = self.model(reference)
+            told |= {"reference.model": other.name, "reference.revision": other.revision, "reference.base": other.base}
         if not self._base.evaluation.num_samples:
             told["evaluation.judge"] = None  # the loop asks it, and a run without answers has nothing to ask
         if settings.keep_optimizer and last:

@@ -87,6 +87,9 @@ class DataConfig(Section):
         (), description="Codes of the doctor's errors ('tiebreak check') that training accepts."
     )
     heldout: Place | None = Field(None, description="File of held-out pairs; null: split off the training file.")
+    heldout_prompts: Place | None = Field(
+        None, description="File of prompts that no training pair may ask, beside those of held-out pairs; null: none."
+    )
     heldout_share: float = Field(0.1, gt=0, lt=1, description="Share of prompts held out, chosen by prompt hash.")
     set_aside: float = Field(
         0.0, ge=0, lt=1, description="Share of held-out prompts that a run never looks at: for a sweep's last word."

@@ -22,10 +22,11 @@ def names_a_moved_model(file: Path, told: Mapping[str, Any]) -> bool:
         return False
     was = {"name": told.get("model_name"), "base": told.get("model_base")}
     moved = {str(getattr(config.model, key)) for key in was if getattr(config.model, key) != was[key]}
-    against = (told.get("reference_model") or {}).get("name")
-    moved |= {str(config.reference.model)} if config.reference.model != against else set()
+    named = told.get("reference_model") or {}
+    against = {"model": named.get("name"), "base": named.get("told_base")}
+    moved |= {str(getattr(config.reference, key)) for key in against if getattr(config.reference, key) != against[key]}
     if not moved or not all(Path(place).is_dir() for place in moved):
         return False
-    reference = config.reference.model_copy(update={"model": against})
+    reference = config.reference.model_copy(update=against)
     before = config.model_copy(update={"model": config.model.model_copy(update=was), "reference": reference})
     return fingerprint(before.model_dump(mode="json")) == told.get("config_fingerprint")

@@ -102,6 +102,14 @@ class ReferenceConfig(Section):
         description="Model that the policy is compared with: hub id, local folder, bundled name, or a run's policy; "
         "null: what it starts from.",
     )
+    revision: str | None = Field(
+        None,
+        description="Branch, tag or commit of reference.model on the Hub; null: model.revision where they are one.",
+    )
+    base: Place | None = Field(
+        None,
+        description="Base model of the adapter that reference.model is; null: model.base, or what the adapter says.",
+    )
     # YAML reads a bare off as false.
     store: Annotated[Place, BeforeValidator(lambda value: "off" if value is False else value)] = Field(
         "auto", description="Folder of stored log-probabilities; auto: in the user's cache; off: none."
@@ -112,6 +120,15 @@ class ReferenceConfig(Section):
     moves: MovesConfig | None = Field(
         None, description="{every: 512, share: 0.6}: it follows the policy (TR-DPO); null: it stays as it was."
     )
+
+    @model_validator(mode="after")
+    def _says_more_of_one_that_is_named(self) -> ReferenceConfig:
+        if not self.model and (told := [key for key in ("revision", "base") if getattr(self, key) is not None]):
+            raise ValueError(
+                f"reference.{told[0]} is of the model that reference.model names, and it names none: name one, or take "
+                f"reference.{told[0]} out (model.{told[0]} is of what training starts from and is compared with)"
+            )
+        return self
 
     @model_validator(mode="after")
     def _moves_or_is_named(self) -> ReferenceConfig:
@@ -130,6 +147,11 @@ class ReferenceConfig(Section):
                 "each move: take reference.store out, or reference.moves"
             )
         return self
+
+    @property
+    def unnamed(self) -> ReferenceConfig:
+        """The same for a policy that is compared with what it starts from."""
+        return self.model_copy(update={"model": None, "revision": None, "base": None})
 
 
 class TrainingConfig(Section):
@@ -260,7 +282,7 @@ class Config(Section):
     def of_model(self, name: str) -> Config:
         """Return the same settings for another model, which is its own reference."""
         model = self.model.model_copy(update={"name": name, "revision": None})
-        reference = self.reference.model_copy(update={"model": None})
+        reference = self.reference.unnamed
         return self.model_copy(update={"model": model, "reference": reference})
 
     @property

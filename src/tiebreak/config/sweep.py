@@ -32,6 +32,8 @@ _SAME_FOR_ALL = {
     "data.heldout": "trials are compared on the same held-out prompts",
     "data.set_aside": "it is sweep.confirm_share",
     "reference.model": "KL and win rates against two references are not of one kind",
+    "reference.revision": "KL and win rates against two references are not of one kind",
+    "reference.base": "KL and win rates against two references are not of one kind",
     "reference.s": "what the reference says is stored once for all trials",
     "training.checkpoint_steps": "it moves no weight",
     "training.keep_checkpoints": "it moves no weight",

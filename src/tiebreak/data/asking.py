@@ -5,6 +5,7 @@ Owns the account of such a source: a record gives prompts or is dropped with one
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,15 +13,19 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tiebreak.data.containers import blocks, rows
 from tiebreak.data.formats import Pairing, RowError, detect, read_row
 from tiebreak.data.formats.annotations import columns_beside
 from tiebreak.data.formats.form import Row
 from tiebreak.data.formats.unanswered import is_about_answers, prompts_in, read_asked
 from tiebreak.data.locations import held_out_by_name, locate
+from tiebreak.data.render import Renderer
 from tiebreak.data.survey import MAX_ROWS, Noted
+from tiebreak.data.tokens import prompt_digest
 from tiebreak.data.unfolding import columns_to_unfold, unfolded
-from tiebreak.errors import DataError
+from tiebreak.errors import DataError, RenderError
 from tiebreak.fingerprint import file_digest, fingerprint
 from tiebreak.records import Asked, Dropped, Source
 
@@ -91,6 +96,33 @@ def read_prompts(path: str, max_dropped_share: float = 1.0) -> PromptFile:
         num_prompts - len(asked),
         num_answered,
         frozenset(held_out),
+    )
+
+
+@dataclass(frozen=True)
+class Barred:
+    """Prompts that nothing is trained on."""
+
+    ids: frozenset[str] = frozenset()
+    """Their content hashes."""
+    groups: frozenset[str] = frozenset()
+    """Groups that they belong to, whose other prompts are out, too."""
+    digests: tuple[bytes, ...] = ()
+    """Of the token ids that a model is shown, as of `TokenTable.prompt_digests`."""
+
+
+def read_barred(path: str, renderer: Renderer) -> Barred:
+    """Read prompts that nothing is to be trained on; raises DataError where a row of the file holds none."""
+    asked = read_prompts(path, max_dropped_share=0).asked
+    digests = []
+    for one in asked:
+        with contextlib.suppress(RenderError):  # a pair on it cannot be rendered either
+            digests.append(prompt_digest(np.array(renderer.prompt(one.prompt, one.tools), np.int32)))
+    groups = (one.origin.group for one in asked)
+    return Barred(
+        frozenset(one.prompt_id for one in asked),
+        frozenset(name for name in groups if name is not None),
+        tuple(digests),
     )
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tiebreak import faults
 from tiebreak.config import DataConfig
 from tiebreak.data.account import HELDOUT_PROMPT, Side, account_of, refuse_dropped_share, refuse_empty
+from tiebreak.data.asking import Barred, read_barred
 from tiebreak.data.containers import Block
 from tiebreak.data.reader import HELDOUT, TRAIN, DataFile, open_data, read_block, settled
 from tiebreak.data.render import Renderer
@@ -132,7 +133,8 @@ class _Reading:
         self._dropped: list[Dropped] = []
         self._counts: Counter[str] = Counter()
         self._by_file: Counter[str] = Counter()
-        self._groups: set[str] = set()
+        self._barred = read_barred(data.heldout_prompts, renderer) if data.heldout_prompts else Barred()
+        self._groups: set[str] = set(self._barred.groups)
 
     def parts(self, file: DataFile) -> Iterator[_Part]:
         """Yield what becomes of the file's records, block by block; thumbs are paired at its end."""
@@ -218,9 +220,10 @@ class _Reading:
 
         Whole prompts of the same tokens are the same one, such as two that differ in blanks which the template trims.
         """
-        taken = set(heldout.prompt_ids())
+        taken = {*heldout.prompt_ids(), *self._barred.ids}
         out = np.array([train.prompt_id(row) in taken for row in range(len(train))], dtype=np.bool_)
         whole = heldout.prompt_digests()[heldout.num_truncated == 0]
+        whole = np.concatenate([whole, np.array(self._barred.digests, whole.dtype)])
         out |= np.isin(train.prompt_digests(), whole) & (train.num_truncated == 0)
         if not out.any():
             return train, []

@@ -39,6 +39,11 @@ SCHEMA = pa.schema(
 NaN."""
 
 
+def prompt_digest(ids: NDArray[np.int32]) -> bytes:
+    """Return a digest of the token ids of a prompt."""
+    return hashlib.blake2b(ids.tobytes(), digest_size=16).digest()
+
+
 class TokenTable(Sequence[Tokenized]):
     """Examples in a table; an item is made when it is asked for, a slice shares the table.
 
@@ -127,7 +132,7 @@ class TokenTable(Sequence[Tokenized]):
     def prompt_digests(self) -> NDArray[Any]:
         """Return a digest of the token ids of each example's prompt: what the model is shown, whatever its text was."""
         digests = [
-            hashlib.blake2b(batch.ids[start : start + length].tobytes(), digest_size=16).digest()
+            prompt_digest(batch.ids[start : start + length])
             for batch in self._batches
             for start, length in zip(
                 batch.ids_at[:-1].tolist(), batch.lengths[batch.lengths_at[:-1]].tolist(), strict=True

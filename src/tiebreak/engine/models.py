@@ -66,7 +66,7 @@ def load(
     `seed` draws a new adapter. `beside` is stored with what the reference says.
     """
     source = resolve(config if kept is None else ModelConfig(name=str(kept), base=config.base), say, base=bases[0])
-    against = source if kept else _against(config, reference.model, source, bases[1], say)
+    against = source if kept else _against(config, reference, source, bases[1], say)
     if trained is not None:
         refuse_code(str(trained))  # a run folder may come from elsewhere, too
     device = device_of(config)
@@ -88,18 +88,38 @@ def load(
     return policy, frozen, Moving(policy, frozen, follower_of(policy), moves) if moves else None
 
 
-def config_of_reference(config: ModelConfig, name: str) -> ModelConfig:
-    """Return how the model that a policy is compared with is named: computed as the policy is."""
-    own = {"name": name, "base": None, "revision": config.revision if name == config.name else None}
-    return config.model_copy(update=own)
+def resolve_reference(
+    config: ModelConfig,
+    reference: ReferenceConfig,
+    policy: Source,
+    say: Say = lambda _: None,
+    *,
+    base: str | None = None,
+) -> Source:
+    """Return where the model comes from that a policy is compared with; `reference.model` names it.
+
+    One hub id is one model: without a revision of its own it is the one that the policy, or its base model, is of.
+    `base` as for `resolve`. Raises ModelError, as what is said of the reference.
+    """
+    name, revision = str(reference.model), reference.revision
+    same = config.revision if name == config.name else None
+    named = ModelConfig(name=name, revision=revision or same, base=reference.base)
+    try:
+        found = resolve(named, say, base=base or reference.base or config.base)
+    except ModelError as error:
+        told = str(error).replace("model.base", "reference.base")
+        raise ModelError(f"reference.model: {told}") from None
+    is_same = found.base == policy.base and found.revision is None
+    return replace(found, revision=policy.revision) if is_same else found
 
 
-def load_alone(config: ModelConfig, like: Model, *, base: str | None = None) -> Model:
+def load_alone(config: ModelConfig, like: Model, source: Source | None = None) -> Model:
     """Return a model by the plainest path: as a stranger loads it, an adapter on it as it is, scored in padded rows.
 
-    It reads the ids of the model `like`, where it is and in its precision. `base` as for `resolve`.
+    It reads the ids of the model `like`, where it is and in its precision. It is the one that `config` names, or one of
+    another `source`.
     """
-    source, dtype = resolve(config, base=base), next(like.network.parameters()).dtype
+    source, dtype = source or resolve(config), next(like.network.parameters()).dtype
     network = load_model(source.base, source.revision, dtype)
     if source.adapter:
         network = load_adapter(network, source.adapter, POLICY_ADAPTER, is_trainable=False)
@@ -161,16 +181,11 @@ def load_renderer(config: ModelConfig, data: DataConfig, say: Say = lambda _: No
 ReferenceOf = Callable[[Model], Reference]
 
 
-def _against(config: ModelConfig, name: str | None, source: Source, base: str | None, say: Say) -> Source:
+def _against(config: ModelConfig, reference: ReferenceConfig, source: Source, base: str | None, say: Say) -> Source:
     """Return where the reference comes from: from what is named, or whence the policy does."""
-    if name is None:
+    if reference.model is None:
         return source
-    try:
-        found = resolve(config_of_reference(config, name), say, base=base or config.base)
-    except ModelError as error:
-        raise ModelError(f"reference.model: {error}") from None
-    if found.base == source.base and found.revision is None:  # one hub id is one model
-        found = replace(found, revision=source.revision)
+    found = resolve_reference(config, reference, source, say, base=base)
     return source if same_model(found, source) else found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from tiebreak.config import DataConfig
@@ -19,6 +20,7 @@ from tiebreak.data.split import is_heldout
 from tiebreak.engine.answers.answerer import Chat
 from tiebreak.errors import DataError, RenderError
 from tiebreak.evaluation.samples import choose_prompts
+from tiebreak.files import write_jsonl
 from tiebreak.fingerprint import fingerprint
 from tiebreak.progress import Advance, Progress
 from tiebreak.records import Asked
@@ -36,6 +38,12 @@ class Walk:
     seed: int
     counts: Mapping[str, Any]
     """What became of the rows that were read."""
+    barred: tuple[Asked, ...] = ()
+    """All that is on the held-out side, measured on or not: as it is written, and as it is asked."""
+
+    def write_barred(self, path: Path) -> None:
+        """Write the prompts that no round may be trained on, for `data.heldout_prompts`."""
+        write_jsonl(path, map(_as_row, self.barred))
 
     def round_of(self, number: int) -> list[Chat]:
         """Return the prompts of a round, counted from 1, in the order of the walk.
@@ -83,6 +91,7 @@ def open_walk(
         apart = read_prompts(settings.heldout, data.max_dropped_share)
         _tell(apart, progress)
     told, aside, num_overlapping = _split(source, apart, data.heldout_share)
+    as_written = aside
     # Behind the split: a prompt is on the side that it is on in every other run, however it is asked.
     told, aside = ([_asked_as(settings.asked_as, one) for one in side] for side in (told, aside))
     if num_overlapping:
@@ -112,7 +121,17 @@ def open_walk(
     chats, measured_on = (
         tuple(Chat(one.prompt, one.tools, one.columns, one.is_text) for one in side) for side in (walked, chosen)
     )
-    return Walk(chats, measured_on, settings.per_round, settings.sampling.seed, counts)
+    barred = tuple({one.prompt_id: one for one in (*as_written, *aside)}.values())
+    return Walk(chats, measured_on, settings.per_round, settings.sampling.seed, counts, barred)
+
+
+def _as_row(one: Asked) -> dict[str, Any]:
+    """Return a prompt as `data.asking` reads it."""
+    extras = {"tools": list(one.tools), "group": one.origin.group}
+    return {
+        "prompt": [message.as_dict() for message in one.prompt],
+        **{key: told for key, told in extras.items() if told},
+    }
 
 
 def _asked_as(form: str | None, one: Asked) -> Asked:

@@ -193,7 +193,7 @@ def _trained(
             parts=[*held, stopping],
             is_told=any(has_told(earlier) for earlier in lineage(config.model.name)),
             moments=ready.moments.tensors if ready.moments else None,
-            claims=claims_of(config.model, config.reference.model, policy, reference),
+            claims=claims_of(config.model, config.reference, policy, reference),
         )
         outcome = train_policy(course, progress, start=start, stop=stop)
     if told := looks.told():

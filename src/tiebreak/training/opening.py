@@ -264,7 +264,7 @@ def _facts(run: Run, config: Config, ready: Ready) -> Mapping[str, Any]:
         "model_base": config.model.base,
         "data_fingerprint": ready.data.fingerprint,
         "model": policy.source.identity,
-        **whereabouts(run, config.reference.model, policy.source, reference.source),
+        **whereabouts(run, config.reference, policy.source, reference.source),
         "base_identity": policy.source.base_identity,
         "reference": ready.loaded.compared.identity,
         "start_weights": f"sha256:{reference.weights if is_start else start.digest()}",

@@ -55,7 +55,8 @@ def governing(config: Config) -> dict[str, Any]:
     """
     found = {key: _plain(value_of(config, key)) for key, _ in leaves() if not key.startswith(_FREE)}
     train = [source.model_dump(mode="json", exclude={"path"}) for source in config.data.sources]
-    unplaced = {"data.train": train, "data.heldout": config.data.heldout is not None}
+    apart = {key: found[key] is not None for key in ("data.heldout", "data.heldout_prompts")}
+    unplaced = {"data.train": train, **apart}
     named = {
         key: found[key] and called(found[key]) for key in ("model.name", "reference.model", "training.moments_from")
     }
@@ -92,7 +93,8 @@ def heed_drift(
             f"{run.path}: reference.moves {'was' if moved else 'was not'} set when this attempt began, and a reference "
             "cannot begin or cease to move on the way; put it back, or start afresh with --resume never"
         )
-    if {config.reference.model, run.config.reference.model} != {None} and "reference" not in same:
+    revised = config.reference.revision != run.config.reference.revision  # a hub id tells nothing of its content
+    if {config.reference.model, run.config.reference.model} != {None} and (revised or "reference" not in same):
         raise RunError(
             f"{run.path}: the reference (reference.model) is another one than when this attempt began, and what that "
             "one said stands in the checkpoints; put it back, or start afresh with --resume never"

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tiebreak.config import ModelConfig
+from tiebreak.config import ModelConfig, ReferenceConfig
 from tiebreak.diagnosis.harms import NEVER_TUNED
 from tiebreak.diagnosis.lessons import DIFFER, NOT_AS_SAID
 from tiebreak.engine.comparison import compared
 from tiebreak.engine.model import Model
-from tiebreak.engine.models import config_of_reference, load_alone
+from tiebreak.engine.models import load_alone, resolve_reference
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.reference.kinds import Reference, asked_now
 from tiebreak.engine.reference.stored import TOLERANCE
@@ -53,14 +53,17 @@ Claims = tuple[Claim, Claim]
 """Of the policy, and of its reference."""
 
 
-def claims_of(config: ModelConfig, name: str | None, policy: Model, reference: Reference) -> Claims | None:
-    """Return what policy and reference, of this name, are said to be at the start; None where that is one model."""
-    if name is None or same_model(policy.source, reference.source):
+def claims_of(config: ModelConfig, named: ReferenceConfig, policy: Model, reference: Reference) -> Claims | None:
+    """Return what policy and reference, as named, are said to be at the start; None where that is one model."""
+    if named.model is None or same_model(policy.source, reference.source):
         return None
-    other = config_of_reference(config, name)
+    at = f" at {named.revision}" if named.revision else ""
     return (
         Claim(f"model.name {config.name}", lambda: load_alone(config, policy)),
-        Claim(f"reference.model {name}", lambda: load_alone(other, policy, base=config.base)),
+        Claim(
+            f"reference.model {named.model}{at}",
+            lambda: load_alone(config, policy, resolve_reference(config, named, policy.source)),
+        ),
     )
 
 

@@ -19,10 +19,11 @@ from tiebreak.errors import RunError
 from tiebreak.runs import Run, as_a_run_writes
 
 
-def whereabouts(run: Run, name: str | None, policy: Source, reference: Source) -> dict[str, Any]:
-    """Return what a manifest keeps so that a run finds its models again; `name` is that of the reference."""
+def whereabouts(run: Run, told: ReferenceConfig, policy: Source, reference: Source) -> dict[str, Any]:
+    """Return what a manifest keeps so that a run finds its models again; `told` names the reference."""
     named = {
-        "name": name,
+        "name": told.model,
+        "told_base": told.base,
         "folder": reference.folder,
         "base": reference.base,
         "identity": reference.identity,
@@ -32,7 +33,7 @@ def whereabouts(run: Run, name: str | None, policy: Source, reference: Source) -
         "base_model": policy.base,
         "base_revision": policy.revision,
         "model_folder": policy.folder,
-        "reference_model": None if name is None else named,
+        "reference_model": None if told.model is None else named,
         "run_folder": str(run.path.resolve()),
     }
 
@@ -62,11 +63,11 @@ def placed(run: Run) -> Placed:
             update = {"name": on, "revision": manifest.get("base_revision"), "base": None}
         elif kept is None:
             update = {"name": _model_of(run, model.name)}
-        against = None
+        against = reference.unnamed
         # The base model of the policy's adapter needs no name.
         if named and not kept and not (is_adapter and _is_base(named, manifest)):
-            against = _reference_of(run, str(reference.model), named)
-    return Placed(model.model_copy(update=update), reference.model_copy(update={"model": against}), kept, (base, other))
+            against = reference.model_copy(update={"model": _reference_of(run, str(reference.model), named)})
+    return Placed(model.model_copy(update=update), against, kept, (base, other))
 
 
 def require_same(run: Run, policy: Source, reference: Source) -> None:

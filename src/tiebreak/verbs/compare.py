@@ -245,13 +245,14 @@ def _aged(sides: Sequence[Recorded]) -> Iterator[str]:
     for side in sides:
         manifest = side.manifest
         with as_a_run_writes(side.run.path):
-            places = [(manifest.get("base_model"), manifest.get("base_identity"), "base model")]
+            own = side.settings.get("model.revision")
+            places = [(manifest.get("base_model"), manifest.get("base_identity"), "base model", own)]
             if manifest.get("model_folder") != manifest.get("base_model"):
-                places.append((manifest.get("model_folder"), manifest.get("model"), "model"))
+                places.append((manifest.get("model_folder"), manifest.get("model"), "model", own))
             if named := manifest.get("reference_model"):
-                places.append((named["folder"] or named["name"], named["identity"], "named model"))
-            revision = side.settings.get("model.revision")
-            for place, identity, what in places:
+                other = side.settings.get("reference.revision") or own
+                places.append((named["folder"] or named["name"], named["identity"], "named model", other))
+            for place, identity, what, revision in places:
                 if isinstance(place, str) and isinstance(identity, str):
                     changed, why = changed_since(place, identity, revision, manifest.get("started"))
                     if changed:

@@ -7,6 +7,7 @@ import json
 import shutil
 import weakref
 
+import huggingface_hub
 import peft
 import pytest
 import torch
@@ -16,6 +17,7 @@ from tiebreak.engine.models import load_alone
 from tiebreak.engine.scorer import PlainScorer
 from tiebreak.errors import ModelError
 from tiebreak.progress import Silent
+from tiebreak.training.start_check import claims_of
 from tiny import load, said, scores, settings, step, token_pairs
 
 PAIRS = token_pairs(5)
@@ -161,6 +163,64 @@ def test_a_model_loaded_alone_says_what_it_says_to_a_stranger(name, folders):
     assert alone.scorer.layout == "plain"
     with torch.no_grad():
         assert torch.equal(alone.score(PAIRS).values, _of_a_stranger(folders[name]))
+
+
+# --------------------------------------------------------------------------------------------------- revision and base
+
+
+def _all(reference):
+    with torch.no_grad():
+        return reference.logps(PAIRS).values
+
+
+@pytest.fixture
+def hub(folders, tmp_path, monkeypatch):
+    """A cache of the Hub with a model of two commits, of which main is the larger one, and no network."""
+    kept = tmp_path / "hub" / "models--org--name"
+    (kept / "refs").mkdir(parents=True)
+    for commit, branch, name in (("a" * 40, "first", "base"), ("b" * 40, "main", "larger")):
+        shutil.copytree(folders[name], kept / "snapshots" / commit)
+        (kept / "refs" / branch).write_text(commit)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return "org/name"
+
+
+def test_a_reference_of_the_hub_is_of_its_revision_and_so_is_what_it_is_proven_against(hub, folders):
+    for revision, name in (("first", "base"), ("a" * 40, "base"), ("main", "larger"), (None, "larger")):
+        config = settings(folders["adapter"], "lora", reference__model=hub, reference__revision=revision)
+        loaded = load(config)
+        wanted = _of_a_stranger(folders[name])
+        assert torch.allclose(_all(loaded.reference), wanted, atol=1e-4)
+        _, claim = claims_of(config.model, config.reference, loaded.policy, loaded.reference)
+        with torch.no_grad():
+            assert torch.equal(claim.load().score(PAIRS).values, wanted)
+        assert claim.what == f"reference.model {hub}" + (f" at {revision}" if revision else "")
+
+
+def test_a_model_and_its_reference_of_one_hub_id_are_of_one_revision_unless_another_is_named(hub, folders):
+    told = {"model__revision": "first", "reference__model": hub}
+    same = load(settings(hub, "lora", **told))
+    with torch.no_grad():
+        assert torch.equal(_all(same.reference), same.policy.score(PAIRS).values)
+    other = load(settings(hub, "lora", **told, reference__revision="main"))
+    assert torch.allclose(_all(other.reference), _of_a_stranger(folders["larger"]), atol=1e-4)
+
+
+def test_a_reference_on_another_base_than_its_adapter_says_is_found_and_so_is_what_it_is_proven_against(
+    folders, tmp_path
+):
+    astray = shutil.copytree(folders["other"], tmp_path / "astray")
+    told = json.loads((astray / "adapter_config.json").read_text())
+    (astray / "adapter_config.json").write_text(json.dumps(told | {"base_model_name_or_path": "/no/such/folder"}))
+    config = settings(folders["base"], reference__model=str(astray), reference__base=str(folders["base"]))
+    loaded, plain = load(config), load(settings(folders["base"], reference__model=str(folders["other"])))
+    assert torch.equal(_all(loaded.reference), _all(plain.reference))
+    _, claim = claims_of(config.model, config.reference, loaded.policy, loaded.reference)
+    with torch.no_grad():
+        assert torch.allclose(claim.load().score(PAIRS).values, _all(loaded.reference), atol=1e-4)
+    assert "write where it is now as reference.base" in _refused(folders["base"], astray)
+    assert "leave out reference.base" in _refused(folders["base"], folders["larger"], reference__base="x")
 
 
 # ------------------------------------------------------------------------------------------------------------- refusals
