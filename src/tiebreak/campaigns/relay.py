@@ -56,6 +56,7 @@ class Relay:
         Raises Enough where what was found within a round ends it.
         """
         self._ledger.note(judge=named(self._settings.judge))
+        self._lineup.keep_apart(self._walk)
         self._hold_out()
         for number in range(1, self._settings.count + 1):
             chats = self._walk.round_of(number)

@@ -27,6 +27,7 @@ from tiebreak.errors import Preempted, RunError, Waiting
 from tiebreak.progress import OnlyNew, Progress, Silent
 from tiebreak.reporting.rounds import write_rounds_page
 from tiebreak.runs import Run
+from tiebreak.stations.started import clear_left_behind
 from tiebreak.stations.walk import digest_of, open_walk
 from tiebreak.training.preemption import listening
 
@@ -78,6 +79,7 @@ def rounds(asked: Rounds, progress: Progress | None = None, *, until: Until | No
     """
     told, folder = OnlyNew(progress or Silent()), asked.folder
     with files.locked(folder, told.warn), listening():
+        clear_left_behind(folder, told)
         asked = asked.of_the_day(day_of(folder))
         base = asked.base
         renderer, context = load_renderer(base.model, base.data, told.say)
