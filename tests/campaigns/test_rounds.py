@@ -177,7 +177,10 @@ def test_each_round_starts_from_and_is_compared_with_what_is_said(tiny_model, pl
     told = {"start": start, "reference": reference, "per_round": 12, "measure_draws": 0, "stop": {"worse": False}}
     found = _carried_out(tiny_model, place, f"{start}-{reference}", told).found
     first, second = found["rounds"]
-    assert first["start"]["digest"] == first["reference"]["digest"].split(",")[0] or first["start"]["digest"]
+    assert first["start"]["digest"] == first["reference"]["digest"]
+    assert (second["start"]["digest"] == first["start"]["digest"]) == (start == "first")
+    assert (second["reference"]["digest"] == first["start"]["digest"]) == (reference == "first")
+    assert (second["start"]["digest"] == second["reference"]["digest"]) == (start == reference)
     manifest = Run(place / f"{start}-{reference}" / "round-02/train").manifest
     assert ("policy" in manifest["model_name"]) == (start == "previous")
     assert second["start"]["is"] == start and second["reference"]["is"] == reference

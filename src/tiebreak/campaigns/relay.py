@@ -101,7 +101,8 @@ class Relay:
             answered, ruled.verdicts, self._settings.pairing, self._settings.guards, name="heldout", seed=self._seed
         )
         account = coupled.account.as_dict()
-        self._ledger.note(heldout=entry | {"samples": tally(answered), "judge": ruled.as_dict(), "pairs": account})
+        entry |= {"samples": tally(answered), "judge": ruled.as_dict(), "pairs": account, "cost": ruled.cost}
+        self._ledger.note(heldout=entry)
         if not coupled.pairs:
             told = ", ".join(f"{num} {reason}" for reason, num in coupled.account.prompts.items() if num)
             raise RunError(
@@ -113,8 +114,7 @@ class Relay:
             entry |= self._appraisal.of_first(self._left)
         for name in ("verdicts.jsonl", "pairs.jsonl", "answers.jsonl"):
             self._proven(entry, place / name)
-        known = {"samples": tally(answered), "judge": ruled.as_dict(), "pairs": account, "cost": ruled.cost}
-        self._ledger.note(heldout=entry | known | {"state": "measured", "measuring_cost": self._appraisal.cost_of(0)})
+        self._ledger.note(heldout=entry | {"state": "measured", "measuring_cost": self._appraisal.cost_of(0)})
 
     def _sampled(self, number: int, chats: Sequence[Chat], place: Path) -> list[Answered]:
         entry = self._ledger.fill(number)
@@ -172,8 +172,8 @@ class Relay:
             number,
             state=no_earlier(entry, "trained"),
             train=str(run.path.relative_to(self._asked.folder)),
-            start={"is": settings.start, "digest": manifest["model"]},
-            reference={"is": settings.reference, "digest": manifest["reference"]},
+            start={"is": settings.start, "digest": manifest["start_weights"]},
+            reference={"is": settings.reference, "digest": manifest["reference_weights"]},
             mix=[self._file(one) for one in run.data["files"]],
             num_steps=manifest["num_steps"],
         )
