@@ -1,152 +1,148 @@
-"""Do rounds raise a reward that is known, and what do wrong verdicts cost? Three rounds on story beginnings.
+"""The contest: rounds of contestants, one after the other, each alone in a process, the order turning.
 
-The policy writes eight answers to each of 200 beginnings a round; a rule judges them (different happy words,
-`rounds_reward.py`), once as it is and once with the verdicts of 20 % of the prompts turned round. Each round is
-measured on the same held-out beginnings by the true reward: greedy answers against the first model's, a tie being one
-half.
-
-    python benchmarks/rounds.py --model FOLDER --out runs/rounds                    # ten minutes on two cores
-    python benchmarks/rounds.py --model FOLDER --out runs/rounds --figures docs/images
-
-The same command again does what is missing, and prints the table of all.
+Owns which pairs a round takes: windows of one random order of the file, the same for every contestant of the round and
+new ones in the next, so that the figure does not hang on a few pairs. A small file is gone through again.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import random
 import sys
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from machine import description
-
-import tiebreak
-from tiebreak.files import write_text
-from tiebreak.reporting.figures import MUTED, plot
-from tiebreak.reporting.numbers import duration
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-FLIPS = (0.0, 0.2)
-COLOURS = ("#0072b2", "#d55e00")
-NAMES = ("Lily", "Tom", "Sue", "Ben", "Max", "Anna", "Sam", "Mia", "Jack", "Lucy", "Tim", "Amy")
-THINGS = (
-    *("ball", "dog", "cat", "boat", "tree", "cake", "car", "bird", "fish", "hat", "box", "kite", "apple", "drum"),
-    *("book", "star", "shoe", "frog", "bear", "flower"),
-)
-VERBS = ("found", "saw", "lost", "wanted")
+from jobs import Job, JobError, Result, Row, Settings, call
+from reckoning import OURS, all_operations, operations, rated, summary
 
 
-def beginnings(num: int, seed: int) -> list[str]:
-    """Return different beginnings of stories."""
-    every = [f"Once upon a time, {who} {did} a {what}." for who in NAMES for did in VERBS for what in THINGS]
-    return random.Random(seed).sample(every, num)
-
-
-def settings(model: Path, prompts: Path, flips: float, seed: int, out: Path) -> dict[str, Any]:
-    """Return the configuration of a loop."""
-    judge = {"kind": "rule", "reward": f"{Path(__file__).with_name('rounds_reward.py')}:happy"}
+def contest(settings: Settings, contestants: Sequence[str], folder: str) -> dict[str, Any]:
+    """Return the whole result: settings, facts about data and machine, raw rounds and what follows from them."""
+    say(f"preparing pairs of {settings.data}")
+    facts = call(Job("prepare", folder, settings))
+    rows = facts.pop("rows")
+    job = Job("", folder, replace(settings, model=facts["base"]), facts=facts)
+    failures: dict[str, str] = {}
+    rounds: list[dict[str, Any]] = []
+    before = _yardstick(job)
+    for number in range(settings.rounds):
+        names = _turned([name for name in contestants if name not in failures], number)
+        found = _round(job, rows, number, names, failures)
+        after = _yardstick(job)
+        rounds.append(_with_shares(job, rows, number, found, [before, after]))
+        before = after
     return {
-        "model.name": str(model),
-        "adapter": "none",
-        "data.heldout_share": 0.2,
-        "training.learning_rate": 1e-4,
-        "training.pairs_per_step": 8,
-        "training.seed": seed,
-        "evaluation.judge": judge,
-        "output.dir": str(out),
-        "output.trackers": [],
-        "rounds": {
-            "count": 3,
-            "prompts": str(prompts),
-            "per_round": 200,
-            "num_heldout": 128,
-            "sampling": {"n": 8, "max_new_tokens": 64, "seed": seed},
-            "judge": judge | {"arguments": {"flipped": flips}},
-            "guards": ["no_repetition"],
-            "stop": {"patience": None, "worse": False},
-        },
+        **summary(rounds),
+        "rounds": rounds,
+        "failures": failures,
+        "settings": named(settings),
+        "recipe": facts["recipe"],
+        "data": facts["data"] | {"num_pairs": len(rows)},
+        "shape": facts["shape"],
+        "versions": facts["versions"],
+        "machine": facts["machine"],
     }
 
 
-def carried_out(model: Path, flips: float, seed: int, out: Path) -> Mapping[str, Any]:
-    """Return the ledger of a loop, made where it is not done."""
-    folder = out / f"flips-{round(100 * flips)}-seed-{seed}"
-    out.mkdir(parents=True, exist_ok=True)
-    prompts, config = out / f"prompts-{seed}.jsonl", out / f"{folder.name}.yaml"
-    write_text(prompts, "".join(json.dumps({"prompt": one}) + "\n" for one in beginnings(900, seed)))
-    write_text(config, "{}\n")
-    told = settings(model, prompts, flips, seed, folder)
-    write_text(config, json.dumps({"rounds": told.pop("rounds")}) + "\n")
-    return tiebreak.rounds(config, told).found
+def growth(settings: Settings, counts: Sequence[int], folder: str) -> dict[str, Any]:
+    """Return what tiebreak's data path and steps cost at each number of pairs."""
+    facts = call(Job("prepare", folder, settings))
+    facts.pop("rows")
+    path = Path(folder) / "many.jsonl"
+    found = []
+    for num in counts:
+        job = Job("synthesize", folder, settings, facts={"num": num, "path": str(path), "base": facts["base"]})
+        call(job)
+        one = call(replace(job, kind="scale"))
+        seconds = one["data_seconds"]
+        say(f"{num} pairs: data {seconds:.1f} s, {one['data_path_peak_bytes'] / 2**20:.0f} MiB at its peak")
+        found.append(one)
+    settings = replace(settings, model=facts["base"])
+    kept = {key: facts[key] for key in ("recipe", "shape", "versions", "machine")}
+    return {"scaling": found, "settings": named(settings), **kept}
 
 
-def table(ledgers: Mapping[float, Mapping[str, Any]]) -> str:
-    """Return what is measured of each round, as Markdown."""
-    rows = ["| verdicts turned round | round | true reward | against the first model | KL, nats | pairs | time |"]
-    rows += ["|---|---|---|---|---|---|---|"]
-    for flips, ledger in ledgers.items():
-        first = ledger["heldout"]
-        rows.append(f"| {flips:.0%} | first model | {_told(first['score']['mean'])} | | | | {_time(first)} |")
-        for one in ledger["rounds"]:
-            measured = one["measured"]
-            rate = measured["vs_first"]["rate"]
-            shares = " … ".join(f"{100 * rate[key]:.1f}" for key in ("low", "high"))
-            rows.append(
-                f"| {flips:.0%} | {one['round']} | {_told(measured['score']['mean'])} "
-                f"| {rate['mean']:.1%} ({shares}) | {_told(measured['kl_first'])} "
-                f"| {one['pairs']['num_pairs']} | {_time(one)} |"
+def named(settings: Settings) -> dict[str, Any]:
+    """Return the settings with file names in place of the paths of this machine."""
+    return asdict(settings) | {"data": Path(settings.data).name, "model": Path(settings.model).name}
+
+
+def say(text: str) -> None:
+    """Tell how far it is, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def window(rows: Sequence[Row], number: int, size: int) -> list[Row]:
+    """Return `size` rows of round `number`; the file's end is followed by its beginning."""
+    return [rows[index % len(rows)] for index in range(number * size, (number + 1) * size)]
+
+
+def warmup_of(rows: Sequence[Row], taken: Sequence[Row], num: int) -> list[Row]:
+    """Return `num` pairs for the step before the first, which no step of the round takes, if the file has so many.
+
+    A live reference must know nothing of the pairs of the steps when the clock starts.
+    """
+    steps = {row["pair_id"] for row in taken}
+    return [*(row for row in rows if row["pair_id"] not in steps), *rows][:num]
+
+
+def _round(
+    job: Job, rows: Sequence[Row], number: int, names: Sequence[str], failures: dict[str, str]
+) -> dict[str, Result]:
+    """Return the results of those that came through; who fails is noted and not asked again."""
+    settings = job.settings
+    taken = window(rows, number, settings.steps * settings.pairs_per_step)
+    pool = window(rows, number, min(settings.group_pool, len(rows)))
+    found: dict[str, Result] = {}
+    for name in names:
+        mine = pool if name == "trl_tuned_grouped" else taken
+        try:
+            found[name] = rated(
+                call(replace(job, kind=name, rows=mine, warmup=warmup_of(rows, mine, settings.pairs_per_step)))
             )
-    return "\n".join(rows)
+        except JobError as failure:
+            failures[name] = str(failure)
+            say(f"round {number + 1}: {failure}")
+            continue
+        rate, seconds = found[name]["pairs_per_second"], found[name]["step_seconds"]
+        shown = " ".join(f"{each:.2f}" for each in seconds)
+        say(f"round {number + 1}: {name}: {rate:.3g} pairs/s, seconds per step {shown}")
+    return found
 
 
-def _told(estimate: Mapping[str, float]) -> str:
-    return "{:.2f} ({:.2f} … {:.2f})".format(*(estimate[key] for key in ("mean", "low", "high")))
+def _with_shares(
+    job: Job, rows: Sequence[Row], number: int, found: dict[str, Result], yardsticks: Sequence[Result]
+) -> dict[str, Any]:
+    """Return the record of a round, tiebreak's arithmetic rate beside the matrix products around it."""
+    settings = job.settings
+    gflops = sum(one["gflops"] for one in yardsticks) / len(yardsticks)
+    taken = window(rows, number, settings.steps * settings.pairs_per_step)
+    for name in OURS:
+        if name in found:
+            lora, live = settings.method == "lora", name == "tiebreak"
+            rate, all_rate = (
+                count(taken, settings.pairs_per_step, job.facts["shape"], lora=lora, live=live)
+                / (1e9 * sum(found[name]["step_seconds"]))
+                for count in (operations, all_operations)
+            )
+            shares = {"sgemm_share": rate / gflops, "sgemm_share_all_products": all_rate / gflops}
+            found[name] |= {"arithmetic_gflops": rate} | shares
+    order = list(found)
+    return {
+        "round": number + 1,
+        "order": order,
+        "sgemm_gflops": gflops,
+        "sgemm_around": list(yardsticks),
+        "contestants": found,
+    }
 
 
-def _time(entry: Mapping[str, Any]) -> str:
-    return duration(sum(entry["seconds"].values()))
+def _turned(names: Sequence[str], by: int) -> list[str]:
+    by = by % len(names) if names else 0
+    return [*names[by:], *names[:by]]
 
 
-def draw(axes: Axes, ledgers: Mapping[float, Mapping[str, Any]]) -> None:
-    """Draw the true reward of held-out answers by round."""
-    for (flips, ledger), colour in zip(ledgers.items(), COLOURS, strict=True):
-        scores = [ledger["heldout"]["score"], *(one["measured"]["score"] for one in ledger["rounds"])]
-        places = [place + 0.04 * (colour == COLOURS[1]) for place in range(len(scores))]
-        axes.plot(
-            places, [one["mean"]["mean"] for one in scores], "o-", color=colour, label=f"{flips:.0%} turned round"
-        )
-        for place, one in zip(places, scores, strict=True):
-            axes.plot([place, place], [one["mean"]["low"], one["mean"]["high"]], color=colour, linewidth=1.4)
-    axes.axhline(scores[0]["mean"]["mean"], color=MUTED, linewidth=0.9, linestyle="--")
-    axes.set_xticks(range(len(scores)), ["first", *map(str, range(1, len(scores)))])
-    axes.set_xlabel("round")
-    axes.set_ylabel("different happy words")
-    axes.legend(loc="best")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out both loops, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--figures", type=Path)
-    told = parser.parse_args(arguments)
-    ledgers = {flips: carried_out(told.model, flips, told.seed, told.out) for flips in FLIPS}
-    print(description())
-    print(table(ledgers))
-    if told.figures:
-        caption = "Mean true reward of greedy answers to 128 held-out beginnings, with 95 % intervals."
-        figure = plot("Reward by round", caption, partial(draw, ledgers=ledgers), height=3.0)
-        write_text(told.figures / "rounds-reward.svg", figure.svg)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _yardstick(job: Job) -> Result:
+    found = call(replace(job, kind="sgemm"))
+    say(f"sgemm: {found['gflops']:.1f} GFLOP/s")
+    return found

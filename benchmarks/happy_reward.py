@@ -1,4 +1,4 @@
-"""The reward of `rounds.py`, in the form of TRL's reward functions: how many different happy words an answer has.
+"""The reward of `known_reward.py`, in the form of TRL's reward functions: how many different happy words an answer has.
 
 `flipped` turns the verdict round for a share of prompts: their worst answer becomes their best.
 """
