@@ -15,7 +15,7 @@ import re
 
 from tiebreak.fingerprint import fingerprint, unit_interval
 
-HAPPY = {"happy", "smile", "smiled", "fun", "play", "played", "love", "loved", "friend", "friends", "nice", "good", "hug"}
+HAPPY = set("happy smile smiled fun play played love loved friend friends nice good hug".split())
 
 
 def happy(completions, prompts, flipped=0.0, **_):
