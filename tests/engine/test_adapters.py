@@ -138,7 +138,7 @@ def test_an_adapter_that_trains_biases_of_its_base_is_refused_in_one_line_or_mer
         peft.get_peft_model(base, kind).save_pretrained(tmp_path)
     with pytest.raises(ModelError) as caught:
         load(settings(tmp_path))
-    assert "cannot stand beside itself as the reference; merge it into its base model" in str(caught.value)
+    assert "cannot stand beside the policy as the reference; merge it into its base model" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
