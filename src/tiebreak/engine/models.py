@@ -273,7 +273,7 @@ def _another(loading: Loading, against: Source, policy: Model) -> FrozenCopy:
             settings = transformers.AutoConfig.from_pretrained(
                 against.base, revision=against.revision, trust_remote_code=False
             )
-            empty = transformers.AutoModelForCausalLM.from_config(settings)
+            empty = transformers.AutoModelForCausalLM.from_config(settings, trust_remote_code=False)
         return sum(int(one.numel()) for one in empty.parameters()) * own.dtype.itemsize
 
     return FrozenCopy(against, load, size)
