@@ -106,6 +106,8 @@ class Purse:
             self._before_calls = before.num_calls
             self._before_cost = (at_these_prices or 0.0) if before.cost is None else before.cost
         self._lock = threading.Lock()
+        self._settled = threading.Condition(self._lock)
+        self._num_under_way = 0
         self._tokens_per_byte = 1 / BYTES_PER_TOKEN
         self._num_calls = self._num_kept = self._tokens_in = self._tokens_out = 0
         self._reserved = 0.0
@@ -125,18 +127,23 @@ class Purse:
     def reserve(self, size: int) -> float:
         """Count a request of so many bytes before it is sent; return what is put aside for it, to be settled.
 
-        Raises CapReached where the request could go beyond a cap.
+        Where only what is under way could bring it beyond a cap on the cost, it waits: most requests take less than is
+        put aside for them. Raises CapReached where the request could go beyond a cap whatever comes back.
         """
         caps = self._settings
         with self._lock:
             if caps.max_calls is not None and self._before_calls + self._num_calls >= caps.max_calls:
                 raise CapReached(f"max_calls {caps.max_calls} is reached")
+            while caps.max_cost is not None:
+                most = self._most(size)
+                spent = self._before_cost + (self._cost(self._tokens_in, self._tokens_out) or 0.0)
+                if spent + self._reserved + most <= caps.max_cost:
+                    break
+                if spent + most > caps.max_cost or not self._num_under_way:
+                    raise CapReached(f"max_cost {caps.max_cost:g} is reached: {spent:.4g} is spent")
+                self._settled.wait()
             most = self._most(size)
-            if caps.max_cost is not None:
-                now = self._cost(self._tokens_in, self._tokens_out) or 0.0
-                spent = self._before_cost + now + self._reserved
-                if spent + most > caps.max_cost:
-                    raise CapReached(f"max_cost {caps.max_cost:g} is reached: {spent:.4g} is spent or under way")
+            self._num_under_way += 1
             self._num_calls += 1
             self._reserved += most
             return most
@@ -148,6 +155,8 @@ class Purse:
         """
         with self._lock:
             self._reserved = max(0.0, self._reserved - reserved)
+            self._num_under_way -= 1
+            self._settled.notify_all()
             if answer is None:
                 return
             self._is_rough |= tokens is None
