@@ -237,6 +237,7 @@ def test_answers_that_are_cut_off_end_the_loop_with_what_to_raise(tiny_model, pl
         ({"loss": "sppo_hard"}, r"rounds\.reference: sppo"),
         ({"rounds": {"judge": "rule:repetition", "pairing": {"rule": "sppo"}}}, r"rounds\.reference: sppo"),
         ({"rounds": {}}, r"'rounds\.judge' is missing"),
+        ({"rounds": {"judge": {"kind": "rule"}}}, r"'rounds\.judge\.reward' is missing"),
         ({"rounds": {"judge": "rule:repetition", "asked_as": "hello"}}, "has no {prompt}"),
         ({"reference": {"model": "x"}}, r"reference\.model"),
     ],

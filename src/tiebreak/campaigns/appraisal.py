@@ -11,11 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tiebreak.campaigns.bench import KEPT
+from tiebreak.campaigns.bench import KEPT, another_judge
 from tiebreak.campaigns.lineup import Lineup
-from tiebreak.config import JudgeConfig, Rounds
+from tiebreak.config import Rounds
 from tiebreak.engine.answers.answerer import Chat, Sampling
-from tiebreak.errors import RunError
 from tiebreak.evaluation.judges.given import Given
 from tiebreak.evaluation.judges.judge import Judge
 from tiebreak.evaluation.judges.table import JUDGES
@@ -33,13 +32,9 @@ class Appraisal:
     def __init__(self, asked: Rounds, lineup: Lineup, chats: Sequence[Chat], progress: Progress) -> None:
         self._asked, self._lineup, self._chats, self._progress = asked, lineup, chats, progress
         self._settings, self._seed = asked.settings, asked.settings.sampling.seed
+        self._judge = asked.base.evaluation.judge or asked.settings.judge
         self._drawn = standing.drawn(self._settings.sampling, self._settings.measure_draws)
         self._greedy = Sampling(self._settings.sampling.max_new_tokens)
-
-    @property
-    def judge(self) -> JudgeConfig:
-        """Who judges."""
-        return self._asked.base.evaluation.judge or self._settings.judge
 
     def of_first(self, left: float | None) -> dict[str, Any]:
         """Return what is counted of the first model's answers, and their scores; judging may cost what is `left`."""
@@ -122,7 +117,7 @@ class Appraisal:
     @contextlib.contextmanager
     def _judging(self, number: int, left: float | None) -> Iterator[Judge | None]:
         """Give the judge; None where nobody waits for its word, as for that of people."""
-        kind, settings = JUDGES[self.judge.kind], self.judge
+        kind, settings = JUDGES[self._judge.kind], self._judge
         if not kind.measures:
             yield None
             return
@@ -143,10 +138,6 @@ class Appraisal:
             with kind.make(settings, given) as judge:
                 first = self._journal(0).judge
                 if number and not kind.changes and first != judge.identity:
-                    raise RunError(
-                        f"{self._place(number)}: the judge that rounds are measured by is another one than the loop "
-                        "began with (its function, its model or its settings changed); put it back, or begin another "
-                        "loop with another output.dir"
-                    )
+                    raise another_judge(self._place(number))
                 journal.open(judge.identity, "")
                 yield judge

@@ -58,10 +58,7 @@ class Bench:
             found = rule(answered, self._settings.judge, path, given, limits)
         if first not in (None, found.judge) and not self._kind.changes:
             path.unlink()
-            raise RunError(
-                f"{path}: the judge is another one than the loop began with (its function, its model or its settings "
-                "changed); put it back, or begin another loop with another output.dir"
-            )
+            raise another_judge(path)
         return found
 
     def drift(self, number: int, chats: Sequence[Chat]) -> dict[str, float | None]:
@@ -85,3 +82,11 @@ class Bench:
             return
         with self._lineup.frozen(number) as policy:
             yield policy
+
+
+def another_judge(place: Path) -> RunError:
+    """Return the refusal of verdicts of two judges, which are of two kinds."""
+    return RunError(
+        f"{place}: the judge is another one than the loop began with (its function, its model or its settings "
+        "changed); put it back, or begin another loop with another output.dir"
+    )

@@ -17,9 +17,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from tiebreak.config.data import BUNDLED_PAIRS, Mix
 from tiebreak.config.judges import JudgeConfig, is_address
 from tiebreak.config.loading import assign, build_config, parsed, read_yaml, with_output_dir
-from tiebreak.config.section import Place, Section
+from tiebreak.config.section import Place, Section, require_known_keys
 from tiebreak.config.settings import Config, RuleConfig
-from tiebreak.errors import ConfigError, nearest, one_line
+from tiebreak.errors import ConfigError, one_line
 
 GUARDS: tuple[Literal["finished", "no_repetition"], ...] = ("finished", "no_repetition")
 """Guards by name: an answer that was cut off, or that loops, is no candidate."""
@@ -211,43 +211,43 @@ def load_rounds(path: Path | str, overrides: Sequence[str] | Mapping[str, Any] =
         if isinstance(data, Mapping) and key in data:
             told = f"; older pairs and prompts stand as {instead}" if instead else ""
             raise ConfigError(f"{path}: data.{key}: each round makes its own pairs{told}; take it out")
-    _refuse_reference(str(path), tree, settings)
-    folder = with_output_dir(build_config(tree, where=str(path)), Path(str(path)).stem).output.dir
-    found = Rounds(str(path), Path(str(folder)), settings, tree)
-    if found.base.reference.moves:
-        raise ConfigError(f"{path}: reference.moves: what a round compares with is rounds.reference; take it out")
+    base = build_config(tree, where=str(path))
+    _refuse_other_references(str(path), tree, base, settings)
     if settings.keep_optimizer and settings.start == "first":
         raise ConfigError(
             f"{path}: rounds.keep_optimizer: its moments are of the round before, and rounds.start is first; set that "
             "to previous, or take keep_optimizer out"
         )
-    if found.base.loss.learns_apart:
-        raise ConfigError(f"{path}: loss {found.base.loss.name} learns from lone completions; rounds make pairs")
-    return found
+    if base.loss.learns_apart:
+        raise ConfigError(f"{path}: loss {base.loss.name} learns from lone completions; rounds make pairs")
+    folder = with_output_dir(base, Path(str(path)).stem).output.dir
+    return Rounds(str(path), Path(str(folder)), settings, tree)
 
 
-def _refuse_reference(path: str, tree: Mapping[str, Any], settings: RoundsConfig) -> None:
-    """SPPO's step is one against the policy that the answers are of (Wu et al. 2024, Alg. 1)."""
-    name = build_config(tree, where=path).loss.name
-    if (settings.pairing.rule == "sppo" or name.startswith("sppo")) and settings.reference != "previous":
+def _refuse_other_references(path: str, tree: Mapping[str, Any], base: Config, settings: RoundsConfig) -> None:
+    """Refuse what a round cannot compare with.
+
+    SPPO's step is one against the policy that the answers are of (Wu et al. 2024, Alg. 1).
+    """
+    is_sppo = settings.pairing.rule == "sppo" or base.loss.name.startswith("sppo")
+    if is_sppo and settings.reference != "previous":
         raise ConfigError(f"{path}: rounds.reference: sppo compares with the policy that answered; set it to previous")
     own = tree.get("reference") or {}
-    if isinstance(own, Mapping) and "model" in own:
-        raise ConfigError(f"{path}: reference.model: what a round compares with is rounds.reference; take it out")
+    for key, is_said in (("model", "model" in own), ("moves", base.reference.moves is not None)):
+        if is_said:
+            raise ConfigError(f"{path}: reference.{key}: what a round compares with is rounds.reference; take it out")
 
 
 def _settings(path: str, told: Any) -> RoundsConfig:
-    if not isinstance(told, Mapping):
-        raise ConfigError(f"{path}: rounds: wanted a section with a judge, found {one_line(repr(told), 80)}")
-    if unknown := [key for key in told if key not in RoundsConfig.model_fields]:
-        raise ConfigError(
-            f"{path}: unknown key 'rounds.{unknown[0]}'.{nearest(str(unknown[0]), RoundsConfig.model_fields)}"
-        )
+    require_known_keys(path, "rounds", told, RoundsConfig, "a judge")
     try:
         return RoundsConfig.model_validate(told)
     except ValidationError as error:
         fault = max(error.errors(), key=lambda one: len(one["loc"]))
-        place = ".".join(["rounds", *(str(part) for part in fault["loc"] if "[" not in str(part))])
+        parts = [str(part) for part in fault["loc"] if "[" not in str(part)]
+        if parts[:1] == ["judge"]:  # pydantic adds which kind of judge it took it for
+            del parts[1:2]
+        place = ".".join(["rounds", *parts])
         said = str(fault["msg"]).removeprefix("Value error, ")
         if fault["type"] == "missing":
             raise ConfigError(f"{path}: '{place}' is missing") from None

@@ -5,11 +5,13 @@ Owns these rules alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator
 
+from tiebreak.errors import ConfigError, nearest, one_line
 from tiebreak.secrecy import has_password
 
 
@@ -38,6 +40,14 @@ class Section(BaseModel):
         if any(isinstance(text, str) and "\0" in text for text in texts):
             raise ValueError("a NUL character can stand in no path and no text")
         return value
+
+
+def require_known_keys(path: str, name: str, told: Any, section: type[Section], wanted: str) -> None:
+    """Raise ConfigError unless what stands under a key of its own is a section, and holds only what that has."""
+    if not isinstance(told, Mapping):
+        raise ConfigError(f"{path}: {name}: wanted a section with {wanted}, found {one_line(repr(told), 80)}")
+    if unknown := [key for key in told if key not in section.model_fields]:
+        raise ConfigError(f"{path}: unknown key '{name}.{unknown[0]}'.{nearest(str(unknown[0]), section.model_fields)}")
 
 
 def sections_of(annotation: Any) -> list[type[Section]]:

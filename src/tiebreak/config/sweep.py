@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from tiebreak.config.loading import assign, build_config, parsed, read_yaml, with_output_dir
 from tiebreak.config.losses import SECTIONS, meant_by
-from tiebreak.config.section import Section
+from tiebreak.config.section import Section, require_known_keys
 from tiebreak.config.settings import Config, leaves
 from tiebreak.config.yaml_text import parse_yaml
 from tiebreak.errors import ConfigError, nearest, one_line
@@ -229,12 +229,7 @@ def _gridded(grid: Sequence[str] | Mapping[str, Any]) -> Iterator[tuple[str, lis
 
 
 def _settings(path: str, told: Any) -> SweepConfig:
-    if not isinstance(told, Mapping):
-        raise ConfigError(f"{path}: sweep: wanted a section with grid or search, found {one_line(repr(told), 80)}")
-    if unknown := [key for key in told if key not in SweepConfig.model_fields]:
-        raise ConfigError(
-            f"{path}: unknown key 'sweep.{unknown[0]}'.{nearest(str(unknown[0]), SweepConfig.model_fields)}"
-        )
+    require_known_keys(path, "sweep", told, SweepConfig, "grid or search")
     try:
         return SweepConfig.model_validate(told)
     except ValidationError as error:

@@ -19,7 +19,7 @@ from tiebreak.engine.answers.answerer import Chat
 from tiebreak.errors import DataError, JudgeError, ModelError, one_line
 from tiebreak.evaluation.judges.calibration import Agreement, agreement
 from tiebreak.evaluation.judges.given import Given
-from tiebreak.evaluation.judges.judge import TIE, Judge, Preference, Question, unsaid
+from tiebreak.evaluation.judges.judge import TIE, Judge, Preference, Question, unsaid, where_they_differ
 from tiebreak.evaluation.judges.table import JUDGES, named
 from tiebreak.evaluation.rows import Row
 from tiebreak.evaluation.samples import choose_prompts
@@ -176,11 +176,6 @@ def _tried(judge: Judge, pairs: Sequence[Pair], num: int, given: Given, seed: in
 
 def _asked(judge: Judge, samples: Samples, given: Given) -> list[Preference]:
     """Ask about the samples whose answers differ; the others are ties."""
-    texts = [(sample["after"]["text"], sample["before"]["text"]) for sample in samples]
-    places = [place for place, (after, before) in enumerate(texts) if after != before]
-    questions = [Question.of_sample(samples[place]) for place in places]
-    found = [Preference(TIE, says="the same answer")] * len(samples)
-    with given.progress.stage("judged", len(questions)) as advance:
-        for place, said in zip(places, judge.prefer(questions, lambda made: advance(len(made))), strict=True):
-            found[place] = said
-    return found
+    questions = [Question.of_sample(sample) for sample in samples]
+    with given.progress.stage("judged", sum(one.first != one.second for one in questions)) as advance:
+        return where_they_differ(judge, questions, lambda made: advance(len(made)))

@@ -74,8 +74,7 @@ class Said:
             "looping": sum(map(is_looping, texts)) / num,
             "eos_rate": sum(answer.finished for answer in self.answers) / num,
         }
-        if sum(len(words(text)) >= FIRST_WORDS for text in texts) * 2 >= num:
-            found["distinct_2"] = distinct_n(texts, 2, FIRST_WORDS)
+        found |= variety(texts)
         if any(map(len, self.logps)):
             found["entropy"] = float(np.mean(np.concatenate(self.entropies)))
             if reference is not None:
@@ -83,6 +82,13 @@ class Said:
                 found |= {"kl": kl.sequence, "kl_k3": kl.sequence_k3}
                 found |= {"kl_token": kl.token, "kl_k3_token": kl.token_k3}
         return {of + key: value for key, value in found.items() if math.isfinite(value)}
+
+
+def variety(texts: Sequence[str]) -> dict[str, float]:
+    """Return the share of different pairs of words of answers (`distinct_2`); nothing where most are too short."""
+    if sum(len(words(text)) >= FIRST_WORDS for text in texts) * 2 < len(texts):
+        return {}
+    return {"distinct_2": distinct_n(texts, 2, FIRST_WORDS)}
 
 
 def said_by(model: Model, judged: Sequence[Judgement], sampling: Sampling, cut: Cut) -> Said:

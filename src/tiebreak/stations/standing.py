@@ -12,21 +12,18 @@ from typing import Any
 
 from tiebreak.config import SamplingConfig
 from tiebreak.engine.answers.answerer import Sampling
+from tiebreak.engine.features import TOKEN_BUDGET
 from tiebreak.engine.model import Model
-from tiebreak.evaluation.diversity import distinct_n, words
 from tiebreak.evaluation.draws import scored_ids
-from tiebreak.evaluation.judges.judge import Judge, Preference, Question
+from tiebreak.evaluation.judges.judge import Judge, Question, where_they_differ
 from tiebreak.evaluation.repetition import is_looping
-from tiebreak.evaluation.sampled import FIRST_WORDS, scored_tokens
+from tiebreak.evaluation.sampled import scored_tokens, variety
 from tiebreak.fingerprint import derive_seed
 from tiebreak.maths.kl import Floats, kl_of
 from tiebreak.maths.paired import resampled
 from tiebreak.maths.stats import Estimate, correlation
 from tiebreak.progress import Progress
 from tiebreak.stations.rows import Answered
-
-TOKEN_BUDGET = 4096
-"""Tokens that go through a model at once while answers are scored."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +46,8 @@ def against(judge: Judge, now: Sequence[Answered], then: Sequence[Answered], see
     questions = [
         Question(one.chat, one.answers[0].text, two.answers[0].text) for one, two in zip(now, then, strict=True)
     ]
-    open_ = [place for place, one in enumerate(questions) if one.first != one.second]
-    said = [Preference(0.5, says="the same answer")] * len(questions)
-    with progress.stage("judged", len(open_)) as advance:
-        for place, one in zip(
-            open_, judge.prefer([questions[at] for at in open_], lambda made: advance(len(made))), strict=True
-        ):
-            said[place] = one
+    with progress.stage("judged", sum(one.first != one.second for one in questions)) as advance:
+        said = where_they_differ(judge, questions, lambda made: advance(len(made)))
     wins = [one.first for one in said]
     judged = [(win, row.prompt_id) for win, row in zip(wins, now, strict=True) if win is not None]
     if not judged:
@@ -69,14 +61,11 @@ def counted(answers: Sequence[Answered]) -> dict[str, float]:
     """Return length, ends, loops and variety of greedy answers, one to each prompt."""
     first = [one.answers[0] for one in answers]
     texts, num = [one.text for one in first], len(first)
-    found = {
+    return {
         "num_tokens": sum(len(one.ids) for one in first) / num,
         "finished": sum(one.finished for one in first) / num,
         "looping": sum(map(is_looping, texts)) / num,
-    }
-    if sum(len(words(text)) >= FIRST_WORDS for text in texts) * 2 >= num:
-        found["distinct_2"] = distinct_n(texts, 2, FIRST_WORDS)
-    return found
+    } | variety(texts)
 
 
 def scored(judge: Judge, answers: Sequence[Answered], seed: int) -> dict[str, Any] | None:

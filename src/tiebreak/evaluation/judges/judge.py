@@ -199,6 +199,15 @@ class BothOrders:
 _SAME = Preference(TIE, says="the same answer twice")
 
 
+def where_they_differ(judge: Comparer, questions: Sequence[Question], done: Done = nothing) -> list[Preference]:
+    """Return preferences: of two answers that are the same text a tie that nobody is asked about."""
+    open_ = [place for place, one in enumerate(questions) if one.first != one.second]
+    found = [Preference(TIE, says="the same answer")] * len(questions)
+    for place, said in zip(open_, judge.prefer([questions[at] for at in open_], done), strict=True):
+        found[place] = said
+    return found
+
+
 def _agreed(straight: Preference, turned: Preference) -> Preference:
     if straight.first is None or turned.first is None:
         return Preference(None, says=straight.says if straight.first is None else turned.says)
