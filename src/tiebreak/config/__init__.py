@@ -10,6 +10,7 @@ loading      YAML and overrides to a `Config`       describe     a `Config` to Y
 yaml_text    the dialect of YAML                        commands     commands to paste, with every option they need
 stages       several of them in one file               sweep         many of them that differ in few settings
 rounds       runs whose pairs the model wrote itself
+distributed  several processes that train one policy
 given        names or files in place of settings        moved        where the models of a run are now
 foreign/     the settings of other trainers by their names
 """
@@ -26,6 +27,7 @@ from tiebreak.config.capabilities import (
 from tiebreak.config.commands import command, in_quotes, quoted, reading, rendered_by, settings_of, train_with
 from tiebreak.config.data import BUNDLED_PAIRS, DataConfig, SourceConfig
 from tiebreak.config.describe import describe_config, dump_config
+from tiebreak.config.distributed import DistributedConfig
 from tiebreak.config.gate import MEASURES, GateConfig, GateRule
 from tiebreak.config.judges import (
     DataJudge,
@@ -83,6 +85,7 @@ __all__ = [
     "Config",
     "DataConfig",
     "DataJudge",
+    "DistributedConfig",
     "EvaluationConfig",
     "ExactAnswer",
     "GateConfig",

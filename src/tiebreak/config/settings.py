@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_v
 
 from tiebreak.config.capabilities import LmEvalConfig
 from tiebreak.config.data import DataConfig
+from tiebreak.config.distributed import DistributedConfig
 from tiebreak.config.gate import GateConfig
 from tiebreak.config.judges import JudgeConfig
 from tiebreak.config.losses import LossConfig
@@ -273,6 +274,7 @@ class Config(Section):
     loss: LossConfig = Dpo()
     reference: ReferenceConfig = ReferenceConfig()
     training: TrainingConfig = TrainingConfig()
+    distributed: DistributedConfig = DistributedConfig()
     signals: SignalsConfig = SignalsConfig()
     stopping: StoppingConfig = StoppingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
