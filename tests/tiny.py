@@ -15,7 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from tiebreak.config import Config, load_config
 from tiebreak.engine.model import Model
-from tiebreak.engine.ranks import Alone, Ranks
+from tiebreak.engine.ranks import Alone
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.evaluation.watching import Seen, Watcher
 from tiebreak.files import write_jsonl
@@ -154,7 +154,6 @@ def run(
     watchers: Sequence[Watcher] = (),
     stop: Stop | None = None,
     objective: Objective | None = None,
-    ranks: Ranks | None = None,
 ) -> Ran:
     """Train on the pairs into a folder, from its newest checkpoint on where it holds one."""
     loaded, opened = loaded or load(config), Run(folder)
@@ -169,7 +168,6 @@ def run(
             settings=config.training,
             rate=config.learning_rate,
             budget=loaded.budget,
-            ranks=ranks or Alone(),
             watchers=watchers,
             recorder=recorder,
             checkpoints=checkpoints,

@@ -71,12 +71,11 @@ def train(
     `config` is a YAML file or a `Config`; none means the bundled quickstart. `overrides` are dotted keys with values,
     like `{"training.learning_rate": 5e-6}`. Of a file with stages, all are trained, and the last one's run is returned.
     """
-    from tiebreak.campaigns.stages import train_stages
-    from tiebreak.verbs import train as verb
+    from tiebreak.campaigns.stages import train_in_company
 
-    if isinstance(config, str | Path) and (stages := load_stages(config, overrides)):
-        return [*train_stages(stages, _progress(quiet), resume=resume, accept=accept).values()][-1]
-    return verb.train(_settings(config, overrides), _progress(quiet), resume=resume, accept=accept)
+    stages = load_stages(config, overrides) if isinstance(config, str | Path) else []
+    settings = stages or _settings(config, overrides)
+    return train_in_company(settings, _progress(quiet), resume=resume, accept=accept)
 
 
 def sweep(

@@ -576,28 +576,3 @@ def test_a_watcher_can_end_training_and_a_run_that_goes_on_stays_ended(tiny_mode
     again = run(config, PAIRS, tmp_path)
     assert again.outcome.num_steps_done == 2
     assert same(weights(again.loaded.policy.network), weights(ran.loaded.policy.network))
-
-
-class _Twins:
-    """Two ranks that happen to be alike: what one does is written by nobody, and what is added up comes twice."""
-
-    rank, size, writes = 1, 2, False
-
-    def deal(self, examples):
-        return examples
-
-    def total(self, values):
-        return 2 * values
-
-    def gather(self, rows):
-        return torch.cat([rows, rows])
-
-    def any(self, flag):
-        return flag
-
-
-def test_a_rank_that_does_not_write_leaves_no_checkpoint_and_tells_of_all_examples(tiny_model, tmp_path):
-    config = settings(tiny_model, **EVERY_STEP)
-    ran = run(config, PAIRS, tmp_path, ranks=_Twins())
-    assert not (tmp_path / "checkpoints" / "step-00000005").exists()
-    assert ran.outcome.num_steps_done == 5

@@ -29,6 +29,7 @@ from tiebreak.reporting.rounds import write_rounds_page
 from tiebreak.runs import Run
 from tiebreak.stations.started import clear_left_behind
 from tiebreak.stations.walk import digest_of, open_walk
+from tiebreak.training.launched import refuse_several
 from tiebreak.training.preemption import listening
 
 
@@ -77,6 +78,7 @@ def rounds(asked: Rounds, progress: Progress | None = None, *, until: Until | No
     of other settings, or no round could be trained; JudgeError where a judge stopped half-way; Preempted where a signal
     ended it.
     """
+    refuse_several("tiebreak rounds")
     told, folder = OnlyNew(progress or Silent()), asked.folder
     with files.locked(folder, told.warn), listening():
         clear_left_behind(folder, told)

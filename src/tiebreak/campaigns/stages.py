@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from tiebreak.campaigns.campaign import Planned, carry_out
-from tiebreak.config import Stage
+from tiebreak.config import Config, Stage
 from tiebreak.data.prompts import Prompts, may_disagree, prompts_of
 from tiebreak.errors import ConfigError
 from tiebreak.progress import Progress
 from tiebreak.runs import Run
+from tiebreak.training.company import Company
+from tiebreak.training.launched import launched
 from tiebreak.training.resumption import Resume
+from tiebreak.verbs import train
 
 
 def planned(stages: Sequence[Stage]) -> list[Planned]:
@@ -33,12 +36,33 @@ def planned(stages: Sequence[Stage]) -> list[Planned]:
     return found
 
 
+def train_in_company(
+    asked: Config | Sequence[Stage], progress: Progress, *, resume: Resume = "auto", accept: Collection[str] = ()
+) -> Run:
+    """Train what is asked for, with the other processes that a launcher started; return the run, or that of the last
+    stage.
+    """
+    last = asked if isinstance(asked, Config) else asked[-1].config
+    with launched(last.distributed) as company:
+        if company and isinstance(asked, Config):
+            return train.train(asked, progress, resume=resume, accept=accept, company=company)
+        if company and not isinstance(asked, Config):
+            train_stages(asked, progress, resume=resume, accept=accept, company=company)
+    return Run(str(last.output.dir))
+
+
 def train_stages(
-    stages: Sequence[Stage], progress: Progress, *, resume: Resume = "auto", accept: Collection[str] = ()
+    stages: Sequence[Stage],
+    progress: Progress,
+    *,
+    resume: Resume = "auto",
+    accept: Collection[str] = (),
+    company: Company | None = None,
 ) -> dict[str, Run]:
     """Train every stage, or go on with the first that is not done; return their runs by name."""
     _refuse_leaks(stages, progress)
-    return {one.name: run for one, run in carry_out(planned(stages), progress, resume=resume, accept=accept)}
+    made = carry_out(planned(stages), progress, resume=resume, accept=accept, company=company)
+    return {one.name: run for one, run in made}
 
 
 def _refuse_leaks(stages: Sequence[Stage], progress: Progress) -> None:

@@ -30,6 +30,7 @@ from tiebreak.errors import DataError, RunError
 from tiebreak.progress import OnlyNew, Progress, Silent
 from tiebreak.reporting.sweep import write_sweep_page
 from tiebreak.runs import Run
+from tiebreak.training.launched import refuse_several
 from tiebreak.training.resumption import flat
 from tiebreak.verbs import evaluate
 
@@ -80,6 +81,7 @@ def sweep(asked: Sweep, progress: Progress | None = None) -> Swept:
     Raises RunError where the folder holds a sweep of something else, or no trial could be trained; Preempted where a
     signal ended it.
     """
+    refuse_several("tiebreak sweep")
     told, folder = OnlyNew(progress or Silent()), asked.folder
     with files.locked(folder, told.warn):
         _begin(asked)

@@ -26,6 +26,7 @@ from tiebreak.config import describe_config, dump_config, load_config, load_stag
 from tiebreak.errors import EXIT_INTERRUPTED, DataError
 from tiebreak.reporting import console
 from tiebreak.runs import Run, open_run
+from tiebreak.training.launched import leads
 
 app = typer.Typer(
     name="tiebreak",
@@ -91,6 +92,8 @@ def train(
     chosen = config if stages else load_config(tiebreak.QUICKSTART if config is None else config, changes)
     prepare_to_compute(quiet=True)  # training says it, after the pairs
     run = tiebreak.train(chosen, changes if stages else (), resume=resume, accept=accept or (), quiet=quiet)
+    if not leads():
+        return
     runs = {stage.name: tiebreak.open_run(str(stage.config.output.dir)) for stage in stages}
     told = [{"stage": name, "run": str(one.path), "verdict": one.verdict} for name, one in runs.items()]
     if as_json:

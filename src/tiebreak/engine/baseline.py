@@ -10,10 +10,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tiebreak.engine.memory import all_or_none
 from tiebreak.engine.model import Model
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.ranks import Alone, Ranks
-from tiebreak.engine.reference.kinds import Reference
+from tiebreak.engine.reference.kinds import Asked
 from tiebreak.engine.scorer import Cut
 from tiebreak.records import Example, TokenizedThumb
 
@@ -36,7 +37,7 @@ def mismatched(examples: Sequence[Example], most: int | None = None) -> list[Tok
 
 
 def baseline(
-    policy: Model, reference: Reference, examples: Sequence[Example], cut: Cut, ranks: Ranks | None = None
+    policy: Model, reference: Asked, examples: Sequence[Example], cut: Cut, ranks: Ranks | None = None
 ) -> Tensor:
     """Return max(0, mean of log π(y_j|x_i) − log π_ref(y_j|x_i)) over the whole step, nats, without a gradient.
 
@@ -46,12 +47,16 @@ def baseline(
     ranks, others = ranks or Alone(), mismatched(examples, policy.context.most)
     if not others:
         raise ValueError("a baseline needs completions of at least two prompts")
-    gains = []
-    with torch.no_grad():
-        own = list(cut(ranks.deal(others)))
-        with evaluation_mode(policy.network):
-            gains = [policy.score(group).summed().sums.double() for group in own]
-        with reference.model() as frozen:
-            gains = [gain - frozen.score(group).summed().sums for gain, group in zip(gains, own, strict=True)]
-        total = ranks.total(torch.stack([gain.sum() for gain in gains]).sum())
+    own = list(cut(ranks.deal(others)))
+
+    def gained() -> Tensor:
+        with torch.no_grad():
+            with evaluation_mode(policy.network):
+                gains = [policy.score(group).summed().sums.double() for group in own]
+            with reference.model() as frozen:
+                gains = [gain - frozen.score(group).summed().sums for gain, group in zip(gains, own, strict=True)]
+        nothing = torch.zeros((), dtype=torch.float64, device=policy.device)
+        return torch.stack([gain.sum() for gain in gains]).sum() if gains else nothing
+
+    total = ranks.total(all_or_none(ranks, gained))
     return (total / len(others)).clamp(min=0)

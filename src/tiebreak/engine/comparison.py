@@ -10,14 +10,14 @@ import functools
 from collections.abc import Sequence
 
 from tiebreak.engine.model import Model
-from tiebreak.engine.reference.kinds import Reference, asked_now
+from tiebreak.engine.reference.kinds import Asked, asked_now
 from tiebreak.maths.logps import TokenLogps
 from tiebreak.maths.objectives import Objective
 from tiebreak.records import Example
 
 
 def compared(
-    policy: Model, reference: Reference, objective: Objective, examples: Sequence[Example], *, afresh: bool = False
+    policy: Model, reference: Asked, objective: Objective, examples: Sequence[Example], *, afresh: bool = False
 ) -> tuple[TokenLogps, TokenLogps | None]:
     """Return what the policy says, and what the reference says without a gradient; None where it is not asked.
 

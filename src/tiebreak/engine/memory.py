@@ -1,4 +1,4 @@
-"""How much memory this process holds.
+"""How much memory this process holds, and what is done where it runs out.
 
 Owns the question for every kind of device.
 """
@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Callable
+from typing import TypeVar
 
 import psutil
 import torch
+
+from tiebreak.engine.ranks import Ranks
+
+T = TypeVar("T")
 
 
 def memory_bytes(device: torch.device) -> int:
@@ -33,6 +39,23 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)
     )
+
+
+def all_or_none(ranks: Ranks, work: Callable[[], T]) -> T:
+    """Return what comes of some work in this process; raises MemoryError in all processes where one ran out.
+
+    So no process waits for another one that does something else.
+    """
+    ran_out, found = False, None
+    try:
+        found = work()
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        ran_out = True
+    if ranks.any(ran_out):  # out of the handler, whose error holds what was computed so far
+        raise MemoryError
+    return found  # type: ignore[return-value]
 
 
 def release_cached(device: torch.device) -> None:

@@ -6,9 +6,10 @@ adapter that is at work on them.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -28,15 +29,18 @@ from tiebreak.engine.loading import quietly
 from tiebreak.engine.merging import obstacle
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.positions import Context, context_of
+from tiebreak.engine.ranks import Alone, Ranks
 from tiebreak.engine.scorer import Scorer, Whole
 from tiebreak.engine.sources import Source
 from tiebreak.engine.weights import weights_digest
 from tiebreak.fingerprint import fingerprint
+from tiebreak.maths.dealing import deal
 from tiebreak.maths.distributions import Statistic
 from tiebreak.maths.logps import TokenLogps
 from tiebreak.records import Example
 
 POLICY_ADAPTER = "default"
+POLICY = "policy"
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,10 @@ class Model:
     """Of the arithmetic; weights may be wider."""
     now: datetime | None = None
     """What a chat template that reads the clock is told; None where it reads none."""
+    ranks: Ranks = field(default_factory=Alone, compare=False)
+    """Who is asked with this process; each keeps the same weights, or its shard of them."""
+    key: str = POLICY
+    """What the processes call these weights among each other."""
 
     def score(
         self, examples: Sequence[Example], beside: Statistic | None = None, against: Whole | None = None
@@ -68,7 +76,9 @@ class Model:
         A statistic of its whole distribution comes from the same pass, without a gradient; and how far that is from
         what another model said of the same examples, with one.
         """
-        return self.scorer.tokens(examples, beside, against)
+        if self.ranks.num_asked == 1 or torch.is_grad_enabled() or against is not None:
+            return self.scorer.tokens(examples, beside, against)
+        return self.ranks.run(_scored, self.key, self.adapter, [*examples], beside)
 
     def whole(self, examples: Sequence[Example]) -> Whole:
         """Return the log-probability of every scored token and of all that could stand there, without a gradient."""
@@ -111,6 +121,10 @@ class Model:
         done: Told = lambda _: None,
         heard: Heard | None = None,
     ) -> list[tuple[tuple[int, ...], bool]]:
+        if self.ranks.num_asked > 1 and heard is None:
+            found = self.ranks.run(_answered, self.key, self.adapter, [*prompts], sampling)
+            done([(index, *answer) for index, answer in enumerate(found)])
+            return found
         with evaluation_mode(self.network):
             return generate(self.network, prompts, sampling, self.eos_ids, self.pad_id, done, self.context.most, heard)
 
@@ -147,11 +161,28 @@ class Model:
 
     def with_network(self, network: Any) -> Model:
         """Return the same model with other weights of the same make, and no adapter of ours on them."""
-        return replace(self, network=network, adapter=None, scorer=self.scorer.of(network))
+        return replace(self, network=network, adapter=None, scorer=self.scorer.of(network), ranks=Alone())
 
     def renderer(self, data: DataConfig) -> Renderer:
         """Return the renderer that matches this tokenizer."""
         return Renderer(self.tokenizer, self.eos_ids, data, self.now, self.context.most)
+
+    @contextlib.contextmanager
+    def at_work(self, adapter: str | None) -> Iterator[Model]:
+        """Yield the model in evaluation mode, with an adapter of its network at work, or with none for None."""
+        network, same = self.network, adapter == self.adapter
+        with evaluation_mode(network):
+            if same or not self.is_adapter:
+                yield self
+            elif adapter is None:
+                with network.disable_adapter():
+                    yield replace(self, adapter=None)
+            else:
+                network.set_adapter(adapter)
+                try:
+                    yield replace(self, adapter=adapter)
+                finally:
+                    network.set_adapter(self.adapter)
 
     @cached_property
     def context(self) -> Context:
@@ -199,3 +230,47 @@ class Model:
             # transformers 5.23 warns of a new name that 5.0 lacks; remove when every supported version has it.
             warnings.simplefilter("ignore", FutureWarning)
             self.network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+def _scored(
+    ranks: Ranks, key: str, adapter: str | None, examples: Sequence[Example], beside: Statistic | None
+) -> TokenLogps:
+    """Return what a model says of examples, each of which one process scores."""
+    model: Model = ranks.kept[key]
+    shares = ranks.shares(examples)
+    own = [examples[place] for place in shares[ranks.rank]]
+    with _led(ranks, model, adapter) as asked, torch.no_grad():
+        said = asked.scorer.tokens(own, beside) if own else None
+    nothing = torch.empty(0, device=model.device)
+    values = ranks.gather(nothing if said is None else said.values)
+    more = None
+    if beside is not None:
+        more = ranks.gather(nothing if said is None or said.beside is None else said.beside)
+    lengths = [[len(completion) for completion in example.completions] for example in examples]
+    order = [(place, number) for share in shares for place in share for number in range(len(lengths[place]))]
+    found = TokenLogps(values, tuple(lengths[place][number] for place, number in order), more)
+    return found.picked(sorted(range(len(order)), key=order.__getitem__))
+
+
+def _answered(
+    ranks: Ranks, key: str, adapter: str | None, prompts: Sequence[tuple[int, ...]], sampling: Sampling
+) -> list[tuple[tuple[int, ...], bool]]:
+    """Return a model's answers to prompts, each of which one process answers; no answer hangs on its company."""
+    model: Model = ranks.kept[key]
+    hands = deal([len(prompt) for prompt in prompts], ranks.size)
+    with _led(ranks, model, adapter) as asked:
+        own = asked._generated([prompts[place] for place in hands[ranks.rank]], sampling)
+    num, found = sampling.num, dict[int, list[tuple[tuple[int, ...], bool]]]()
+    for places, made in zip(hands, ranks.collect(own), strict=True):
+        found |= {place: made[at * num : (at + 1) * num] for at, place in enumerate(places)}
+    return [answer for place in range(len(prompts)) for answer in found[place]]
+
+
+@contextlib.contextmanager
+def _led(ranks: Ranks, model: Model, adapter: str | None) -> Iterator[Model]:
+    """Yield a model with an adapter at work as in the first process, where it is already."""
+    if ranks.writes:
+        yield replace(model, adapter=adapter)
+        return
+    with model.at_work(adapter) as asked:
+        yield asked

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from tiebreak.engine.loading import (
 from tiebreak.engine.merging import obstacle
 from tiebreak.engine.model import POLICY_ADAPTER, Model
 from tiebreak.engine.positions import Context, context_of
+from tiebreak.engine.ranks import Alone, Ranks
 from tiebreak.engine.reference.kinds import REFERENCE_ADAPTER, AdapterOff, FrozenCopy, OtherAdapter, Reference
 from tiebreak.engine.reference.moving import MOVING_ADAPTER, Moving
 from tiebreak.engine.reference.store import SCHEMA, LogpStore
@@ -57,6 +59,7 @@ def load(
     bases: Bases = (None, None),
     beside: Statistic | None = None,
     say: Say = lambda _: None,
+    ranks: Ranks | None = None,
 ) -> tuple[Model, Stored, Moving | None]:
     """Return the policy at its start, or as trained in a run folder, its reference, and the one that moves.
 
@@ -81,7 +84,9 @@ def load(
         else _all_weights(loading, against)
     )
     policy = with_tokenizer(network, tokenizer, source, config, device, dtype)
-    policy = replace(policy, adapter=POLICY_ADAPTER if adapter.kind == "lora" else None)
+    ranks = ranks or Alone()
+    policy = replace(policy, adapter=POLICY_ADAPTER if adapter.kind == "lora" else None, ranks=ranks)
+    ranks.kept[policy.key] = policy
     if trained is None and against is not source:
         _refuse_unlike(policy, config, against)
     frozen = _remembered(reference_of(policy), reference, policy, beside, say)
@@ -237,14 +242,15 @@ def _all_weights(loading: Loading, against: Source) -> tuple[Any, ReferenceOf, R
     model = model.requires_grad_(True).to(loading.device)
     again = replace(loading, say=_unsaid)
 
-    def copied(policy: Model) -> Reference:
+    def copied(policy: Model, key: str = "reference") -> Reference:
         size = lambda: sum(one.numel() * one.element_size() for one in policy.network.parameters())  # noqa: E731
-        return FrozenCopy(against, lambda: policy.with_network(start_of(again).to(loading.device)), size)
+        load = lambda: policy.with_network(start_of(again).to(loading.device))  # noqa: E731
+        return FrozenCopy(against, load, size, policy.ranks, key)
 
     def another(policy: Model) -> Reference:
         return _another(loading, against, policy)
 
-    return model, copied if against is loading.source else another, copied
+    return model, copied if against is loading.source else another, partial(copied, key="moving")
 
 
 def _unsaid(_: str) -> None:
@@ -276,7 +282,7 @@ def _another(loading: Loading, against: Source, policy: Model) -> FrozenCopy:
             empty = transformers.AutoModelForCausalLM.from_config(settings, trust_remote_code=False)
         return sum(int(one.numel()) for one in empty.parameters()) * own.dtype.itemsize
 
-    return FrozenCopy(against, load, size)
+    return FrozenCopy(against, load, size, policy.ranks)
 
 
 def _refuse_unlike(policy: Model, config: ModelConfig, against: Source) -> None:

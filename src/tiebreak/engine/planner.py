@@ -8,6 +8,7 @@ and memory, never what is learned.
 from __future__ import annotations
 
 import dataclasses
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from tiebreak.engine.attention import causal_model
 from tiebreak.engine.compatibility import probe_pairs
 from tiebreak.engine.head import CHUNK
 from tiebreak.engine.model import Model
+from tiebreak.engine.ranks import Ranks
 from tiebreak.errors import ModelError
 from tiebreak.records import Example, longest_row
 from tiebreak.reporting.notebook import card
@@ -107,6 +109,35 @@ def make_plan(
         )
     budget, reason = _budget(room // per_token, longest, token_budget, policy.device)
     return Plan(budget, checkpointed, longest, available, optimizer, head, per_token, reason, reference_bytes)
+
+
+def plan_together(
+    policy: Model,
+    examples: Sequence[Example],
+    token_budget: int | None,
+    checkpoint: bool | None,
+    reference_bytes: int = 0,
+) -> Plan:
+    """Return the plan that holds for every process that trains the policy: that of the one with least room.
+
+    Raises ModelError where not even the longest pair fits.
+    """
+    longest = max(examples, key=lambda example: policy.scorer.num_tokens([example]))
+    return policy.ranks.run(_planned, policy.key, longest, token_budget, checkpoint, reference_bytes)
+
+
+def _planned(
+    ranks: Ranks, key: str, longest: Example, token_budget: int | None, checkpoint: bool | None, reference_bytes: int
+) -> Plan:
+    policy: Model = ranks.kept[key]
+    available = _available(policy.device)
+    if policy.device.type == "cpu":  # one memory for all processes of a machine
+        available //= max(1, ranks.collect(socket.gethostname()).count(socket.gethostname()))
+    plan = make_plan(policy, [longest], token_budget, checkpoint, available, reference_bytes)
+    if ranks.any(plan.gradient_checkpointing) and not plan.gradient_checkpointing:
+        policy.checkpoint_activations()
+        plan = make_plan(policy, [longest], token_budget, True, available, reference_bytes)
+    return min(ranks.collect(plan), key=lambda one: one.token_budget)
 
 
 def _budget(fits: int, longest: int, given: int | None, device: torch.device) -> tuple[int, str]:

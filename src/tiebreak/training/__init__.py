@@ -11,5 +11,6 @@ pace           how long it takes, and a machine too busy    waiting        how t
 choosing       which checkpoint becomes the policy          diagnosing     what is wrong, said when it shows
 attempt        load, train, save, measure           settled      settings, proven before anything is read
 company        what runs of a campaign share      moments      those of AdamW that another run left
+taking_part    what each of several processes does in a step    launched    whether there are several
 whereabouts    where a run finds its models, and the runs that made them
 """

@@ -14,7 +14,6 @@ from tiebreak.diagnosis.live import Live
 from tiebreak.diagnosis.reading import settings_of
 from tiebreak.doctor.report import AuditReport
 from tiebreak.engine.memory import peak_memory_bytes
-from tiebreak.engine.ranks import Alone, Ranks
 from tiebreak.errors import Preempted, RunError, one_line
 from tiebreak.evaluation.heldout import Probe, probe_steps
 from tiebreak.evaluation.looking import Looks
@@ -70,36 +69,34 @@ def _carry_out(
 ) -> None:
     """Train, save, measure; the manifest says how it ended."""
     policy, reference = ready.loaded.policy, ready.loaded.reference
-    ranks, note = Alone(), functools.partial(_note, run, progress)
+    note = functools.partial(_note, run, progress)
     asked = int(run.manifest.get("num_reference_asked", 0))
     try:
         note()
-        outcome, artefact = _trained(run, config, ready, ranks, stop, progress, company)
+        outcome, artefact = _trained(run, config, ready, stop, progress, company)
         with stop.held():
             faults.point("policy")
-            if ranks.writes:
-                # The counts come first: whatever holds a policy/ says how much it was trained.
-                note(
-                    num_steps=outcome.num_steps,
-                    num_steps_done=outcome.num_steps_done,
-                    num_rollbacks=outcome.num_rollbacks,
-                    running=list(artefact.running) if config.loss.remembers else None,
-                    **artefact.as_dict(outcome),
-                    training_seconds=round(outcome.seconds, 1),
-                    peak_memory_bytes=peak_memory_bytes(policy.device),
-                    reference_moves=ready.loaded.moving and ready.loaded.moving.as_dict(),
-                    trained_logps=remembered(policy, ready.data.heldout.tokenized),
-                )
-                with run.keep_folder(run.policy_folder) as folder:
-                    policy.save(folder)
-                run.seal(run.metrics_file)
+            # The counts come first: whatever holds a policy/ says how much it was trained.
+            note(
+                num_steps=outcome.num_steps,
+                num_steps_done=outcome.num_steps_done,
+                num_rollbacks=outcome.num_rollbacks,
+                running=list(artefact.running) if config.loss.remembers else None,
+                **artefact.as_dict(outcome),
+                training_seconds=round(outcome.seconds, 1),
+                peak_memory_bytes=peak_memory_bytes(policy.device),
+                reference_moves=ready.loaded.moving and ready.loaded.moving.as_dict(),
+                trained_logps=remembered(policy, ready.data.heldout.tokenized),
+            )
+            with run.keep_folder(run.policy_folder) as folder:
+                policy.save(folder)
+            run.seal(run.metrics_file)
         stop.check()
         measured = measure_trained(
             run, config, policy, reference, ready.loaded.budget, ready.data.heldout, progress,
             into=run, train=ready.data.train, answers=company.answers,
         )  # fmt: skip
-        if ranks.writes:
-            measured.write(run)
+        measured.write(run)
     except BaseException as error:
         ended = isinstance(error, KeyboardInterrupt | Preempted)
         # On a full disk the cause is worth more than the note; where the run is gone, nothing is to be noted.
@@ -155,7 +152,7 @@ def _diagnosing(run: Run, config: Config, ready: Ready, progress: Noting, total:
 
 
 def _trained(
-    run: Run, config: Config, ready: Ready, ranks: Ranks, stop: Stop, progress: Noting, company: Company
+    run: Run, config: Config, ready: Ready, stop: Stop, progress: Noting, company: Company
 ) -> tuple[Outcome, Artefact]:
     """Train from the newest whole checkpoint on, watched on the way; the policy then has the weights that it keeps."""
     policy, reference, budget = ready.loaded.policy, ready.loaded.reference, ready.loaded.budget
@@ -164,7 +161,7 @@ def _trained(
     held = ready.loaded.parts(run.values_folder)
     checkpoints = Checkpoints(
         run,
-        of | {"world_size": ranks.size},
+        of | {"world_size": policy.ranks.size},
         settings.keep_checkpoints,
         progress.warn,
         known=run.manifest["identities"],
@@ -185,7 +182,6 @@ def _trained(
             settings=settings,
             rate=config.learning_rate,
             budget=budget,
-            ranks=ranks,
             watchers=[*company.watchers, looks, stopping, _diagnosing(run, config, ready, progress, total)],
             recorder=recorder,
             checkpoints=checkpoints,

@@ -29,16 +29,19 @@ class Budget:
         self.tokens = tokens or UNPLANNED
 
     def cut(self, examples: Sequence[E]) -> list[list[E]]:
-        """Group examples so that each group fits in memory; together they are all, each once."""
-        return self._model.scorer.micro_batches(examples, self.tokens)
+        """Group examples so that each group fits in memory; together they are all, each once.
+
+        Where several processes share what is asked, a group is for all of them.
+        """
+        return self._model.scorer.micro_batches(examples, self.tokens * self._model.ranks.num_asked)
 
     def halve(self, groups: Sequence[Sequence[Example]], step: int) -> None:
         """Make micro-batches half the size of the largest of these, which did not fit; `step` counts from 1.
 
         Raises TrainingError where each of them was a single example.
         """
-        largest = max(self._model.scorer.num_tokens(group) for group in groups)
-        if all(len(group) == 1 for group in groups):
+        largest = max((self._model.scorer.num_tokens(group) for group in groups), default=self.tokens)
+        if groups and all(len(group) == 1 for group in groups):
             raise TrainingError(
                 f"step {step}: out of memory with one pair at a time (up to {largest} tokens); lower "
                 "data.max_length or set training.gradient_checkpointing=true; nothing of this step was learned"

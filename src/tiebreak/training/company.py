@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tiebreak.fingerprint import fingerprint
 
 if TYPE_CHECKING:  # the pairs come before torch
+    from tiebreak.engine.ranks import Ranks
     from tiebreak.evaluation.watching import Watcher
 
 T = TypeVar("T")
@@ -29,6 +30,8 @@ class Company:
     """File of the held-out pairs that no run looks at, written by the first one; None: nobody wants them."""
     watchers: Sequence[Watcher] = ()
     """Who looks on besides a run's own watchers, before them."""
+    ranks: Ranks | None = None
+    """The processes that train each run together; None: this one."""
     made: dict[str, Any] = field(default_factory=dict)
     """What was made for all, by the fingerprint of what it was made of."""
 

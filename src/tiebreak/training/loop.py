@@ -20,8 +20,7 @@ from torch import Tensor
 from tiebreak import faults
 from tiebreak.config import TrainingConfig
 from tiebreak.engine.memory import memory_bytes
-from tiebreak.engine.model import Model
-from tiebreak.engine.ranks import Ranks
+from tiebreak.engine.model import POLICY, Model
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.errors import NotFinite, RunError
 from tiebreak.evaluation.watching import Watcher
@@ -31,14 +30,14 @@ from tiebreak.progress import Advance, Progress
 from tiebreak.records import Example
 from tiebreak.training.budget import Budget
 from tiebreak.training.checkpoint import Checkpoints, State, checkpoint_steps
-from tiebreak.training.optimizer import build_optimizer, rate_factor, set_rate
+from tiebreak.training.optimizer import rate_factor
 from tiebreak.training.order import Step, num_steps, order_digest, steps
 from tiebreak.training.pace import Pace
 from tiebreak.training.parts import Moments, Part, Streams, Weights
 from tiebreak.training.preemption import Stop
 from tiebreak.training.recorder import Recorder
 from tiebreak.training.start_check import Claims, check_start
-from tiebreak.training.step import learn
+from tiebreak.training.taking_part import BUDGET, COMPARED, get_ready, shared, take, told_before
 
 MAX_ROLLBACKS = 3
 
@@ -55,7 +54,6 @@ class Course:
     rate: float
     """Peak of the learning rate."""
     budget: Budget
-    ranks: Ranks
     watchers: Sequence[Watcher]
     recorder: Recorder
     checkpoints: Checkpoints
@@ -103,7 +101,9 @@ def train(course: Course, progress: Progress, *, start: Path | None, stop: Stop)
     A signal ends it after the step that it falls into, with a checkpoint: Preempted is raised.
     """
     began, policy = time.perf_counter(), course.policy
-    optimizer = build_optimizer([parameter for _, parameter in policy.trainable], course.settings, course.rate)
+    ranks = policy.ranks
+    ranks.kept.update({POLICY: policy, COMPARED: course.reference, BUDGET: course.budget})
+    optimizer = ranks.run(get_ready, course.settings, course.rate).optimizer
     parts = (Weights(policy), Moments(policy, optimizer), Streams(policy.device))
     if start is None:
         course.recorder.rewind(0)
@@ -138,7 +138,7 @@ def train(course: Course, progress: Progress, *, start: Path | None, stop: Stop)
         _foresee(course, pace, state.step)
         while state.step < course.total and state.stopped is None:
             try:
-                state = _run(course, optimizer, (*course.parts, *parts), state, stop, advance, progress, pace)
+                state = _run(course, (*course.parts, *parts), state, stop, advance, progress, pace)
             except NotFinite as error:
                 state = _rolled_back(course, (*course.parts, *parts), state, error, progress)
     policy.network.eval()
@@ -153,7 +153,6 @@ def train(course: Course, progress: Progress, *, start: Path | None, stop: Stop)
 
 def _run(
     course: Course,
-    optimizer: torch.optim.Optimizer,
     parts: Sequence[Part],
     state: State,
     stop: Stop,
@@ -165,18 +164,17 @@ def _run(
     every = checkpoint_steps(course.total, course.settings.checkpoint_steps)
     for step in steps(course.examples, course.settings, state.step):
         with stop.held():
-            state, row = _taken(course, optimizer, step, state, progress)
+            state, row = _taken(course, step, state, progress)
             if moved := course.reference.moved(state.step):
                 course.record({"step": state.step, **moved})
             best, stopped = _watch(course, state, functools.partial(advance, 0))
             written = course.recorder
             state = replace(state, metrics_bytes=written.num_bytes, metrics_sha256=written.sha256, stopped=stopped)
             state = replace(state, best_step=state.step if best else state.best_step)
-            asked = course.ranks.any(stop.asked_by is not None)
+            asked = stop.asked_by is not None
             if state.step % every == 0 or state.step == course.total or asked or stopped or best:
                 course.recorder.sync()
-                if course.ranks.writes:
-                    course.checkpoints.save(state, parts)
+                course.checkpoints.save(state, parts)
         advance(1, row)
         pace.took(step, row["step_seconds"])
         stop.check()
@@ -185,26 +183,17 @@ def _run(
     return state
 
 
-def _taken(
-    course: Course, optimizer: torch.optim.Optimizer, step: Step, state: State, progress: Progress
-) -> tuple[State, dict[str, float]]:
+def _taken(course: Course, step: Step, state: State, progress: Progress) -> tuple[State, dict[str, float]]:
     """Take one step; return where training stands then, and the row of metrics that was recorded."""
     faults.point("step:begin")
     began, settings, budget, before = time.perf_counter(), course.settings, course.budget, course.budget.tokens
     factor = rate_factor(step.index, course.total, settings.warmup_share, settings.schedule)
-    set_rate(optimizer, course.rate * state.rate_scale * factor)
+    rate = course.rate * state.rate_scale * factor
     objective = course.objective.at(step.index, course.total).remembering(Running(*state.running))
     objective = objective.drawing(derive_seed(settings.seed, "kept pairs", step.index))
-    metrics, norm = learn(
-        course.policy,
-        course.reference,
-        objective,
-        step,
-        optimizer,
-        budget=budget,
-        ranks=course.ranks,
-        max_grad_norm=settings.max_grad_norm,
-    )
+    ranks = course.policy.ranks
+    told = told_before(ranks, course.reference, objective, step.examples, budget)
+    metrics, norm = ranks.run(take, objective, step, rate, budget.tokens, told)
     means, seconds, number = metrics.means(), time.perf_counter() - began, step.index + 1
     row = {
         "step": number,
@@ -212,10 +201,11 @@ def _taken(
         **means,
         **objective.moving,
         "grad_norm": norm,
-        "learning_rate": optimizer.param_groups[0]["lr"],
+        "learning_rate": rate,
         "pairs_per_second": len(step.examples) / seconds,
         "unique_tokens_per_second": step.num_unique_tokens / seconds,
         "token_budget": budget.tokens,
+        **shared(ranks, step.examples),
         "memory_bytes": memory_bytes(course.policy.device),
         "step_seconds": seconds,
     }

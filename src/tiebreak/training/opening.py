@@ -20,7 +20,7 @@ from tiebreak import files, runs
 from tiebreak.config import KL_SIGNALS, Config, dump_config
 from tiebreak.data.preparation import PreparedData, prepare
 from tiebreak.doctor.report import AuditReport
-from tiebreak.engine.planner import Plan, make_plan
+from tiebreak.engine.planner import Plan, plan_together
 from tiebreak.engine.sources import same_model
 from tiebreak.errors import ConfigError, RunError
 from tiebreak.evaluation.capabilities.asking import prepare_tasks
@@ -78,7 +78,7 @@ def made_ready(
     """
     begun, company = dated(config, run) if run.has_begun else config, company or Company()
     progress.say(f"loading {config.model.name}")
-    loaded = load(_with_store(begun, run), say=progress.say)
+    loaded = load(_with_store(begun, run), say=progress.say, ranks=company.ranks)
     policy, settings = loaded.policy, config.training
     of = [policy.source.identity, policy.tokenizer.chat_template, str(policy.now)]
     of += [section.model_dump(mode="json") for section in (config.data, config.model)]
@@ -96,12 +96,12 @@ def made_ready(
     _heed_moves(config, len(data.train), progress)
     _heed_kl(config, loaded)
     prepare_tasks(load_tasks(config.evaluation.tasks), policy, progress)
-    memory = make_plan(
+    memory = plan_together(
         policy,
         data.all_pairs,
         settings.token_budget,
         settings.gradient_checkpointing,
-        reference_bytes=_held_bytes(config, loaded),
+        _held_bytes(config, loaded),
     )
     loaded.budget.tokens = memory.token_budget
     return Ready(loaded, data, memory, audit, moments)

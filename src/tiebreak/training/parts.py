@@ -14,8 +14,11 @@ import torch
 from torch import Tensor
 
 from tiebreak import faults
-from tiebreak.engine.model import Model
+from tiebreak.engine.model import POLICY, Model
+from tiebreak.engine.ranks import Ranks
 
+OPTIMIZER = "optimizer"
+"""What each process keeps its optimizer as."""
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -57,6 +60,7 @@ class Weights:
         with torch.no_grad():
             for name, parameter in self._policy.trainable:
                 parameter.copy_(tensors[name])
+        self._policy.ranks.run(_spread_weights, self._policy.key)
 
 
 class Moments:
@@ -90,6 +94,27 @@ class Moments:
             # A moment lies where its parameter is; AdamW counts steps on the CPU.
             placed = {key: value if key == "step" else value.to(parameter.device) for key, value in held.items()}
             self._optimizer.state[parameter] = placed
+        self._policy.ranks.run(
+            _spread_moments, [name for name, _ in self._policy.trainable if f"{name}.step" in tensors]
+        )
+
+
+def _spread_weights(ranks: Ranks, key: str) -> None:
+    """Give what trains the numbers that it has in the first process."""
+    ranks.spread(parameter for _, parameter in ranks.kept[key].trainable)
+
+
+def _spread_moments(ranks: Ranks, names: Sequence[str]) -> None:
+    """Give the moments of some parameters the numbers that they have in the first process."""
+    if ranks.size == 1:
+        return
+    optimizer, known = ranks.kept[OPTIMIZER], set(names)
+    for name, parameter in ranks.kept[POLICY].trainable:
+        if name in known:
+            empty = {"step": torch.zeros(()), **{key: torch.zeros_like(parameter) for key in MOMENTS if key != "step"}}
+            state = optimizer.state[parameter] or empty
+            ranks.spread(state[key] for key in MOMENTS)
+            optimizer.state[parameter] = state
 
 
 class Streams:

@@ -16,22 +16,25 @@ from torch import Tensor
 from tiebreak import faults
 from tiebreak.engine.baseline import baseline
 from tiebreak.engine.comparison import compared
-from tiebreak.engine.memory import is_out_of_memory
+from tiebreak.engine.memory import all_or_none, is_out_of_memory
 from tiebreak.engine.model import Model
 from tiebreak.engine.ranks import Ranks
-from tiebreak.engine.reference.kinds import Reference
+from tiebreak.engine.reference.kinds import Asked
 from tiebreak.errors import NotFinite
-from tiebreak.maths.logps import Logps
+from tiebreak.maths.logps import Logps, TokenLogps
 from tiebreak.maths.metrics import LOSS, Metrics
 from tiebreak.maths.objectives import Objective, Stated, slopes
 from tiebreak.records import Example
 from tiebreak.training.budget import Budget
 from tiebreak.training.order import Step, named
 
+NO_METRICS = Metrics((), torch.empty(0, 0))
+"""Of a process that has no example of a step, since there are more processes than examples."""
+
 
 def learn(
     policy: Model,
-    reference: Reference,
+    reference: Asked,
     objective: Objective,
     step: Step,
     optimizer: torch.optim.Optimizer,
@@ -49,84 +52,115 @@ def learn(
     while True:
         optimizer.zero_grad(set_to_none=True)
         groups = budget.cut(ranks.deal(step.examples))
-        ran_out = False
         try:
             gain = None
             if objective.formula.asks_baseline:
                 gain = baseline(policy, reference, step.examples, budget.cut, ranks)
-            metrics = down(policy, reference, objective, groups, len(step.examples), gain)
+            metrics = down(policy, reference, objective, groups, step.examples, ranks, gain)
             spoilt = faults.point("step:gradient")
+            break
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            ran_out = True
-        if not ranks.any(ran_out):
-            break
         budget.halve(groups, step.index + 1)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    ranks.sum_gradients(parameters)
     norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
-    *losses, norm_value = torch.cat([metrics[LOSS], norm.detach().float().reshape(1)]).tolist()
+    own = metrics[LOSS] if groups else norm.new_empty(0)
+    *losses, norm_value = torch.cat([own, norm.detach().float().reshape(1)]).tolist()
     losses = [math.nan] * len(losses) if spoilt else losses
     dealt = [example for group in groups for example in group]
     _require_finite(losses, dealt, step, ranks, "loss")
-    _require_finite([norm_value] * len(dealt), ranks.deal(step.examples), step, ranks, "gradient norm")
+    _require_finite([norm_value] * len(dealt), dealt, step, ranks, "gradient norm")
     optimizer.step()
     return Metrics(metrics.names, ranks.gather(metrics.values)), norm_value
 
 
 def _gradient(
     policy: Model,
-    reference: Reference,
+    reference: Asked,
     objective: Objective,
     groups: Sequence[Sequence[Example]],
-    num: int,
+    every: Sequence[Example],
+    ranks: Ranks,
     gain: Tensor | None,
 ) -> Metrics:
-    """Add the gradient of the mean loss over the `num` examples of a step, micro-batch after micro-batch.
+    """Add the gradient of the mean loss over `every` example of a step, micro-batch after micro-batch of this process.
 
     `gain` is the baseline of the step, where the objective reads one.
     """
-    found = []
-    for group in groups:
-        tokens, theirs = compared(policy, reference, objective, group)
-        said, frozen = objective.summed(tokens, theirs)
-        stated = Stated.of(group, objective.facts, said.sums, gain, objective.draws)
-        losses = objective(said, frozen, stated)
-        ((_weights(group, said) * losses.losses).sum() / num).backward()  # type: ignore[no-untyped-call]
-        found.append(objective.formula.metrics(losses, tokens.summed(), stated))
-    return Metrics.concatenated(found)
+
+    def gone_down() -> Metrics:
+        found = []
+        for group in groups:
+            tokens, theirs = compared(policy, reference, objective, group)
+            said, frozen = objective.summed(tokens, theirs)
+            stated = Stated.of(group, objective.facts, said.sums, gain, objective.draws)
+            losses = objective(said, frozen, stated)
+            ((_weights(group, said) * losses.losses).sum() / len(every)).backward()  # type: ignore[no-untyped-call]
+            found.append(objective.formula.metrics(losses, tokens.summed(), stated))
+        return Metrics.concatenated(found) if found else NO_METRICS
+
+    return all_or_none(ranks, gone_down)
 
 
 def _coupled_gradient(
     policy: Model,
-    reference: Reference,
+    reference: Asked,
     objective: Objective,
     groups: Sequence[Sequence[Example]],
-    num: int,
+    every: Sequence[Example],
+    ranks: Ranks,
     gain: Tensor | None,
 ) -> Metrics:
     """Do the same where the loss of one example depends on the others: numbers first, then each group's own slopes.
 
     Cost: one forward pass more. With adapter dropout its masks differ from those of the second pass.
     """
-    examples = [example for group in groups for example in group]
-    # Group by group, as the policy: the whole step may not fit.
+    own = [example for group in groups for example in group]
+    place_of = {id(example): place for place, example in enumerate(every)}
+    places = ranks.collect([place_of[id(example)] for example in own])
+    examples = [every[place] for theirs in places for place in theirs]
     beside = objective.beside_reference
-    theirs = [reference.logps(group, beside) if objective.asks_reference else None for group in groups]
-    with torch.no_grad():
-        seen = [
-            objective.summed(policy.score(group, objective.beside), their)
-            for group, their in zip(groups, theirs, strict=True)
-        ]
-    said = Logps.concatenated([ours for ours, _ in seen])
-    frozen = Logps.concatenated([their for _, their in seen if their]) if objective.asks_reference else None
+
+    def scored() -> list[tuple[TokenLogps | None, Logps, Logps | None]]:
+        # Group by group, as the policy: the whole step may not fit.
+        theirs = [reference.logps(group, beside) if objective.asks_reference else None for group in groups]
+        with torch.no_grad():
+            return [
+                (their, *objective.summed(policy.score(group, objective.beside), their))
+                for group, their in zip(groups, theirs, strict=True)
+            ]
+
+    seen = all_or_none(ranks, scored)
+    said = _of_all([ours for _, ours, _ in seen], ranks, policy.device)
+    frozen = None
+    if objective.asks_reference:
+        frozen = _of_all([their for *_, their in seen if their], ranks, policy.device)
     stated = Stated.of(examples, objective.facts, said.sums, gain, objective.draws)
     by_sums, losses = slopes(objective, said, frozen, _weights(examples, said), stated)
-    own = torch.split(by_sums / num, [sum(len(example.completions) for example in group) for group in groups])
-    for group, their, slope in zip(groups, theirs, own, strict=True):
-        ours, _ = objective.unweighted.summed(policy.score(group), their)
-        (ours.sums * slope).sum().backward()  # type: ignore[no-untyped-call]
-    return objective.formula.metrics(losses, said, stated)
+    before = sum(map(len, places[: ranks.rank]))
+    first, last = (sum(len(one.completions) for one in examples[:end]) for end in (before, before + len(own)))
+    mine = (by_sums / len(every))[first:last]
+    parts = torch.split(mine, [sum(len(example.completions) for example in group) for group in groups])
+
+    def gone_down() -> None:
+        for group, (their, *_), slope in zip(groups, seen, parts, strict=True):
+            ours, _ = objective.unweighted.summed(policy.score(group), their)
+            (ours.sums * slope).sum().backward()  # type: ignore[no-untyped-call]
+
+    all_or_none(ranks, gone_down)
+    metrics = objective.formula.metrics(losses, said, stated)
+    return Metrics(metrics.names, metrics.values[before : before + len(own)])
+
+
+def _of_all(parts: Sequence[Logps], ranks: Ranks, device: torch.device) -> Logps:
+    """Return what is said of the examples of all processes, in the order of ranks."""
+    nothing = torch.empty(0, device=device)
+    own = Logps.concatenated(parts) if parts else Logps(nothing, nothing.long())
+    told = {name: value for name, value in vars(own).items() if value is not None}
+    wanted = {name for some in ranks.collect([*told] if parts else []) for name in some}
+    return Logps(**{name: ranks.gather(told.get(name, nothing)) for name in sorted(wanted)})
 
 
 def _weights(examples: Sequence[Example], said: Logps) -> Tensor:
@@ -134,10 +168,11 @@ def _weights(examples: Sequence[Example], said: Logps) -> Tensor:
 
 
 def _require_finite(values: Sequence[float], examples: Sequence[Example], step: Step, ranks: Ranks, what: str) -> None:
-    """Stop before the optimizer moves anything, all ranks alike, and name the examples of this one."""
-    bad = [example for example, value in zip(examples, values, strict=True) if not math.isfinite(value)]
-    if not ranks.any(bool(bad)):
+    """Stop before the optimizer moves anything, all ranks alike, and name the examples."""
+    own = [example for example, value in zip(examples, values, strict=True) if not math.isfinite(value)]
+    if not ranks.any(bool(own)):
         return
+    bad = [example for some in ranks.collect(own) for example in some]
     raise NotFinite(
         f"step {step.index + 1}: the {what} is not finite for {len(bad)} pairs ({named(bad)}); the optimizer did not "
         "take this step; lower training.learning_rate, set training.on_divergence to rollback, or look these pairs up"

@@ -23,6 +23,7 @@ import torch
 
 from tiebreak.engine.model import Model
 from tiebreak.engine.noise import evaluation_mode
+from tiebreak.engine.ranks import Alone, Ranks
 from tiebreak.engine.scorer import Cut
 from tiebreak.engine.sources import Source
 from tiebreak.errors import TrainingError
@@ -32,9 +33,22 @@ from tiebreak.progress import Progress
 from tiebreak.records import Example
 
 REFERENCE_ADAPTER = "reference"
+_LOAD = "how to load "
 
 
-class Reference(Protocol):
+class Asked(Protocol):
+    """What a step asks of a reference."""
+
+    def logps(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
+        """Return the log-probability of every scored token, and what a statistic says of its distribution, without a
+        gradient.
+        """
+
+    def model(self) -> AbstractContextManager[Model]:
+        """Yield the reference as a model, in evaluation mode: to be asked afresh, to answer, to be told by content."""
+
+
+class Reference(Asked, Protocol):
     """What the policy is measured against; it never moves unless asked."""
 
     identity: str
@@ -56,19 +70,11 @@ class Reference(Protocol):
     def is_kept(self) -> bool:
         """Whether a run keeps a copy of it: an adapter, which is small."""
 
-    def logps(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
-        """Return the log-probability of every scored token, and what a statistic says of its distribution, without a
-        gradient.
-        """
-
     def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
         """Get ready for a run on these examples: what is dear to ask is asked now, and its weights let go."""
 
     def moved(self, step: int) -> Mapping[str, float]:
         """Take notice that the policy took a step: a reference that follows it does so now; return what to record."""
-
-    def model(self) -> AbstractContextManager[Model]:
-        """Yield the reference as a model, in evaluation mode: to be asked afresh, to answer, to be told by content."""
 
 
 class AdapterOff:
@@ -150,12 +156,19 @@ class FrozenCopy:
     dear = model_is_dear = True
     is_kept = False
 
-    def __init__(self, source: Source, load: Callable[[], Model], size: Callable[[], int]) -> None:
-        """`load` returns the model whenever it is called, `size` its bytes."""
+    def __init__(
+        self,
+        source: Source,
+        load: Callable[[], Model],
+        size: Callable[[], int],
+        ranks: Ranks | None = None,
+        key: str = "reference",
+    ) -> None:
+        """`load` returns the model whenever it is called, `size` its bytes. Each of the ranks makes one of these."""
         self.source = source
-        self._load = load
         self._size = size
-        self._copy: Model | None = None
+        self._ranks, self._key = ranks or Alone(), key
+        self._ranks.kept[_LOAD + key] = load
         on = f" on {source.base_identity}" if source.adapter else ""
         self.identity = f"{source.identity}{on}, frozen copy"
 
@@ -170,7 +183,7 @@ class FrozenCopy:
 
     def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
         """Let go of the weights; they are loaded again when they are asked for."""
-        self._copy = None
+        self._ranks.run(_let_go, self._key)
 
     def moved(self, step: int) -> Mapping[str, float]:
         """Do nothing."""
@@ -179,10 +192,19 @@ class FrozenCopy:
     @contextlib.contextmanager
     def model(self) -> Iterator[Model]:
         """Yield the copy."""
-        if self._copy is None:
-            self._copy = self._load()
-            self._copy.network.requires_grad_(False).eval()
-        yield self._copy
+        yield self._ranks.kept.get(self._key) or self._ranks.run(_copied, self._key)
+
+
+def _copied(ranks: Ranks, key: str) -> Model:
+    """Return a frozen copy, which this process keeps."""
+    found: Model = replace(ranks.kept[_LOAD + key](), ranks=ranks, key=key)
+    found.network.requires_grad_(False).eval()
+    ranks.kept[key] = found
+    return found
+
+
+def _let_go(ranks: Ranks, key: str) -> None:
+    ranks.kept.pop(key, None)
 
 
 class Another:
@@ -242,7 +264,7 @@ class Nothing:
         raise TrainingError("this objective has no reference, and nobody may ask one")
 
 
-def asked_now(reference: Reference, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
+def asked_now(reference: Asked, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
     """Return what a reference says as the model that it is, whatever it has stored."""
     with reference.model() as model, torch.no_grad():
         return model.score(examples, beside)

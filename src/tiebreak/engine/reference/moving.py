@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from tiebreak.config import MovesConfig
 from tiebreak.engine.model import Model
+from tiebreak.engine.ranks import Ranks
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.scorer import Cut
 from tiebreak.engine.sources import Source
@@ -80,10 +81,9 @@ class Moving:
         """Where a move is due, take `share` of the policy's weights and the rest of its own."""
         if step % self._moves.every:
             return {}
-        theirs = parameters_of(self._policy.network, self._policy.adapter)
-        with torch.no_grad():
-            for name, own in self._weights().items():
-                own.lerp_(theirs[name], self._moves.share)
+        with self._follower.model() as own:
+            policy = self._policy
+            policy.ranks.run(_followed, policy.key, policy.adapter, own.key, own.adapter, self._moves.share)
         self.num_moves += 1
         return {"reference_moves": self.num_moves}
 
@@ -110,8 +110,23 @@ class Moving:
         with torch.no_grad():
             for name, own in self._weights().items():
                 own.copy_(tensors[name])
+        with self._follower.model() as own_model:
+            own_model.ranks.run(_spread, own_model.key, own_model.adapter)
         self.num_moves = int(tensors[_NUM_MOVES])
 
     def _weights(self) -> dict[str, nn.Parameter]:
         with self._follower.model() as own:
             return parameters_of(own.network, own.adapter)
+
+
+def _followed(ranks: Ranks, key: str, adapter: str | None, own_key: str, own_adapter: str | None, share: float) -> None:
+    """Move weights `share` of the way to others, in this process."""
+    theirs = parameters_of(ranks.kept[key].network, adapter)
+    with torch.no_grad():
+        for name, own in parameters_of(ranks.kept[own_key].network, own_adapter).items():
+            own.lerp_(theirs[name], share)
+
+
+def _spread(ranks: Ranks, key: str, adapter: str | None) -> None:
+    """Give weights the numbers that they have in the first process."""
+    ranks.spread(parameters_of(ranks.kept[key].network, adapter).values())

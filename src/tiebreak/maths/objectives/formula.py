@@ -16,6 +16,11 @@ from tiebreak.maths.objectives.said import Pairs, Stated
 from tiebreak.records import TokenizedPair
 
 
+def never(_: Mapping[str, Any]) -> bool:
+    """Say no, whatever the settings."""
+    return False
+
+
 @dataclass(frozen=True)
 class Formula:
     """A row of the table."""
@@ -47,7 +52,7 @@ class Formula:
     """Whether it reads how open it was, by the reference, which token follows."""
     draws_pairs: bool = False
     """Whether it learns from some pairs of a step, which it draws."""
-    is_coupled: Callable[[Mapping[str, Any]], bool] = lambda _: False
+    is_coupled: Callable[[Mapping[str, Any]], bool] = never
     """Whether, by these settings, the loss of one example depends on the others of its step."""
 
 
