@@ -12,6 +12,7 @@ import errno
 import os
 import re
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ POINTS = (
     "store:flush",  # before a shard of reference log-probabilities is written
     "keep:file",  # before a file of the run is written that run.json says is to come
     "keep:seals",  # before run.json says that it has
+    "other:task",  # before a task, in every process but the first
     "policy",  # before the trained policy is written
     "evaluate",  # before a micro-batch of held-out pairs is scored
     "look",  # before held-out prompts are answered while training goes on
@@ -72,6 +74,8 @@ ACTIONS: dict[str, Callable[[], None]] = {
     "hup": partial(signal.raise_signal, signal.SIGHUP),
     "usr1": partial(signal.raise_signal, signal.SIGUSR1),
     "xcpu": partial(signal.raise_signal, signal.SIGXCPU),
+    "stop": partial(signal.raise_signal, signal.SIGSTOP),
+    "hang": partial(time.sleep, 10**6),
     "full": _disk_full,
     "oom": _out_of_memory,
     "nan": lambda: None,  # `point` tells the place that asked

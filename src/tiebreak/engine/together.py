@@ -133,7 +133,7 @@ class Together:
             task, args, named = told[0]
             self._pulse.step()
             try:
-                faults.point(f"rank {self.rank}")
+                faults.point("other:task")
                 task(self, *args, **named)
             except NotFinite:
                 continue
