@@ -6,8 +6,10 @@ adapter that is at work on them.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -16,7 +18,7 @@ from typing import Any
 
 import peft
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tiebreak.config import DataConfig
 from tiebreak.data.render import Renderer
@@ -59,6 +61,8 @@ class Model:
     """Of the arithmetic; weights may be wider."""
     now: datetime | None = None
     """What a chat template that reads the clock is told; None where it reads none."""
+    asked: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+    """Where weights lie in shares, surrounds what each process asks of them without gradient, however often."""
 
     def score(
         self, examples: Sequence[Example], beside: Statistic | None = None, against: Whole | None = None
@@ -128,15 +132,18 @@ class Model:
         dated = [self.now.isoformat()] if self.now else []
         return fingerprint([self.digest(), str(self.dtype), self.tokenizer.chat_template, list(self.eos_ids), *dated])
 
-    def save(self, folder: Path) -> None:
-        """Write the adapter, or all weights where there is none, and the tokenizer, as transformers loads them."""
+    def save(self, folder: Path, whole: Mapping[str, Tensor] | None = None) -> None:
+        """Write the adapter, or all weights where there is none, and the tokenizer, as transformers loads them.
+
+        Weights that lie in shares are taken from `whole`, which is what `gathered` returned.
+        """
         if self.is_adapter and self.adapter is None:
             raise ValueError("the adapter is switched off: it would be saved, and not what is at work")
         with quietly():
             if self.adapter is None:
-                self.network.save_pretrained(folder)
+                self.network.save_pretrained(folder, state_dict=whole)
             else:
-                self.network.save_pretrained(folder, selected_adapters=[self.adapter])
+                self.network.save_pretrained(folder, selected_adapters=[self.adapter], state_dict=whole)
                 if (nested := folder / self.adapter).is_dir():
                     # peft writes every adapter but `default` into a folder of its own; lift it.
                     for file in nested.iterdir():
@@ -147,7 +154,9 @@ class Model:
 
     def with_network(self, network: Any) -> Model:
         """Return the same model with other weights of the same make, and no adapter of ours on them."""
-        return replace(self, network=network, adapter=None, scorer=self.scorer.of(network))
+        return replace(
+            self, network=network, adapter=None, scorer=self.scorer.of(network), asked=contextlib.nullcontext
+        )
 
     def renderer(self, data: DataConfig) -> Renderer:
         """Return the renderer that matches this tokenizer."""

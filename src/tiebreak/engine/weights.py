@@ -14,6 +14,7 @@ import peft
 import torch
 from torch import Tensor, nn
 
+from tiebreak.engine.shares import full
 from tiebreak.fingerprint import fingerprint
 
 # Configuration that says how a model came here or is served, and not what it computes.
@@ -35,11 +36,12 @@ def weights_digest(model: nn.Module, config: Any, adapter: str | None = None) ->
     """Return the SHA-256 (64 hex digits) of a base model, with one adapter on it where it is named.
 
     Of all that a file of weights keeps: parameters, and buffers such as the scale of a layer. Buffers that no file
-    keeps follow from the configuration. Other adapters do not count, so a base model has one digest under any adapter
-    and under none. Cost: one pass over all bytes, about a second per gigabyte.
+    keeps follow from the configuration. Weights in shares have the digest that they have whole, and every process has
+    to ask for it. Other adapters do not count, so a base model has one digest under any adapter and under none. Cost:
+    one pass over all bytes, about a second per gigabyte.
     """
     adapters = model.peft_config if isinstance(model, peft.PeftModel) else {}
-    tensors = sorted((name, _digest(tensor)) for name, tensor in _tensors(model, adapters, adapter))
+    tensors = sorted((name, _digest(full(tensor))) for name, tensor in _tensors(model, adapters, adapter))
     used = {} if adapter is None else _told(adapters[adapter].to_dict(), IRRELEVANT_OF_ADAPTERS)
     return fingerprint([tensors, repr(used), repr(_told(config.to_dict(), IRRELEVANT))])
 
