@@ -179,7 +179,7 @@ class Sharded:
         return self._scorer.of(network, device)
 
 
-# ------------------------------------------------------------------------------------------------ from the first process
+# ----------------------------------------------------------------------------------------------- from the first process
 
 
 def _told(model: Model | None, *, keep: bool) -> tuple[Model, dict[str, Tensor]]:
