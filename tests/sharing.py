@@ -16,10 +16,12 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from tiebreak.config import ReferenceConfig
+from tiebreak.engine import streaming
 from tiebreak.engine.adapters import add_twin
 from tiebreak.engine.answers.answerer import Chat, Sampling
 from tiebreak.engine.lockstep import idle
@@ -293,19 +295,26 @@ def kept(folder: Path) -> Found:
         optimizer = torch.optim.AdamW([p for _, p in policy.trainable], lr=1e-2)
         scores(policy, pairs()).gap.sum().backward()
         optimizer.step()
-        states = [[p, *(at for at in optimizer.state[p].values() if at.dim())] for _, p in policy.trainable]
-        before = [[full(one).clone() for one in state] for state in states]
+        state = dict[str, Tensor](policy.trainable)
+        state |= {f"{n} {k}": at for n, p in policy.trainable for k, at in optimizer.state[p].items() if at.dim()}
+        before = {key: full(one).clone() for key, one in state.items()}
+        file = folder / f"{name}.safetensors" if dist.get_rank() == 0 else None
+        streaming.write(file, state)
         optimizer.step()
-        for state, was in zip(states, before, strict=True):
-            for one, tensor in zip(state, was, strict=True):
-                put(one, tensor if dist.get_rank() == 0 else None)
-        now = [[full(one) for one in state] for state in states]
-        found[f"{name} put back"] = all(
-            torch.equal(a, b) for x, y in zip(before, now, strict=True) for a, b in zip(x, y, strict=True)
-        )
+        moved = all(not torch.equal(before[key], full(one)) for key, one in state.items() if "lora_A" in key)
+        streaming.read(file, state)
+        now = {key: full(one) for key, one in state.items()}
+        found[f"{name} put back"] = moved and all(torch.equal(before[key], now[key]) for key in state)
+        found[f"{name} file"] = file is None or _same_file(file, before)
         again = scores(policy, pairs()).gap
         found[f"{name} at work"] = bool(again.isfinite().all()) and not torch.equal(again, said)
     return found
+
+
+def _same_file(file: Path, tensors: Mapping[str, Tensor]) -> bool:
+    whole = file.with_name("whole")
+    save_file(dict(tensors), whole)
+    return file.read_bytes() == whole.read_bytes()
 
 
 def refused(folder: Path) -> Found:
