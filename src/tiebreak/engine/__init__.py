@@ -16,6 +16,9 @@ stretching     positions that hang on the longest row         noise          of 
 merging        an adapter added into its base model, proven
 provenance     what a base model says of itself: hub name, licence
 baseline       what was gained on other prompts               comparison     policy and reference, asked of the same
+sharding       weights over several processes                 shares         a tensor of which each holds a part
+lockstep       passes of weights in shares, as many for all
+streaming      tensors in a file, one after the other
 features       hidden states of completions           classifier     a reward model: one number for a conversation
 reference/     the frozen side                                answers/       answers to prompts
 """

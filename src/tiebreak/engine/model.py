@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import peft
 import torch
@@ -21,6 +22,7 @@ from torch import nn
 
 from tiebreak.config import DataConfig
 from tiebreak.data.render import Renderer
+from tiebreak.engine import tasks
 from tiebreak.engine.answers.answerer import Answer, Chat, Done, Sampling, nothing
 from tiebreak.engine.answers.local import Heard, Told, generate
 from tiebreak.engine.answers.pieces import Hear, Pieces
@@ -34,10 +36,11 @@ from tiebreak.engine.scorer import Scorer, Whole
 from tiebreak.engine.sources import Source
 from tiebreak.engine.weights import weights_digest
 from tiebreak.fingerprint import fingerprint
-from tiebreak.maths.dealing import deal
 from tiebreak.maths.distributions import Statistic
 from tiebreak.maths.logps import TokenLogps
 from tiebreak.records import Example
+
+T = TypeVar("T")
 
 POLICY_ADAPTER = "default"
 POLICY = "policy"
@@ -63,8 +66,12 @@ class Model:
     """Of the arithmetic; weights may be wider."""
     now: datetime | None = None
     """What a chat template that reads the clock is told; None where it reads none."""
+    asked: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+    """Where weights lie in shares, surrounds what each process asks of them without gradient, however often."""
+    in_shares: bool = False
+    """Whether each process holds a share of the weights: then all of them have to pass when one does."""
     ranks: Ranks = field(default_factory=Alone, compare=False)
-    """Who is asked with this process; each keeps the same weights, or its shard of them."""
+    """Who is asked with this process; each keeps the same weights, or its share of them."""
     key: str = POLICY
     """What the processes call these weights among each other."""
 
@@ -76,14 +83,16 @@ class Model:
         A statistic of its whole distribution comes from the same pass, without a gradient; and how far that is from
         what another model said of the same examples, with one.
         """
-        if self.ranks.num_asked == 1 or torch.is_grad_enabled() or against is not None:
+        if against is not None and not torch.is_grad_enabled():
+            return self.accompanied(lambda: self.scorer.tokens(examples, beside, against))
+        if self.ranks.num_asked == 1 or torch.is_grad_enabled():
             return self.scorer.tokens(examples, beside, against)
-        return self.ranks.run(_scored, self.key, self.adapter, [*examples], beside)
+        return self.ranks.run(tasks.scored, self.key, self.adapter, [*examples], beside)
 
     def whole(self, examples: Sequence[Example]) -> Whole:
         """Return the log-probability of every scored token and of all that could stand there, without a gradient."""
         with torch.no_grad():
-            return self.scorer.whole(examples)
+            return self.accompanied(lambda: self.scorer.whole(examples))
 
     def answer(self, chats: Sequence[Chat], sampling: Sampling, done: Done = nothing) -> list[Answer]:
         """Return `sampling.num` answers for each chat, chat after chat; `done` is told chats as they are made.
@@ -97,7 +106,7 @@ class Model:
         def told(made: Sequence[tuple[int, tuple[int, ...], bool]]) -> None:
             done([(index, Answer(renderer.text(ids), ids, finished)) for index, ids, finished in made])
 
-        found = self._generated(prompts, sampling, told)
+        found = self.generated(prompts, sampling, told)
         return [Answer(renderer.text(ids), ids, finished) for ids, finished in found]
 
     def tell(self, chat: Chat, sampling: Sampling, hear: Hear) -> Answer:
@@ -109,20 +118,21 @@ class Model:
             if token not in self.eos_ids:
                 pieces.take(token)
 
-        [(ids, finished)] = self._generated([prompt], sampling, heard=heard)
+        [(ids, finished)] = self.generated([prompt], sampling, heard=heard)
         answer = Answer(renderer.text(ids), ids, finished)
         pieces.end(answer.text)
         return answer
 
-    def _generated(
+    def generated(
         self,
         prompts: Sequence[tuple[int, ...]],
         sampling: Sampling,
         done: Told = lambda _: None,
         heard: Heard | None = None,
     ) -> list[tuple[tuple[int, ...], bool]]:
+        """Return `sampling.num` answers for each prompt in tokens: ids without the EOS, and if there was one."""
         if self.ranks.num_asked > 1 and heard is None:
-            found = self.ranks.run(_answered, self.key, self.adapter, [*prompts], sampling)
+            found = self.ranks.run(tasks.answered, self.key, self.adapter, [*prompts], sampling)
             done([(index, *answer) for index, answer in enumerate(found)])
             return found
         with evaluation_mode(self.network):
@@ -132,8 +142,21 @@ class Model:
         """Return the tokens that an answer to a chat follows."""
         return self._with_room(self._renderer.prompt(chat.messages, chat.tools), sampling)
 
+    def accompanied(self, work: Callable[[], T]) -> T:
+        """Return what some work of this process alone returns, which asks the model without a gradient.
+
+        Where weights lie in shares, the others make the passes with it.
+        """
+        if not self.in_shares or self.ranks.num_asked == 1:
+            return work()
+        self.ranks.kept[tasks.WORK] = work
+        found: T = self.ranks.run(tasks.accompany, self.key)
+        return found
+
     def digest(self) -> str:
         """Return the fingerprint of the weights at work, whatever their folder or name."""
+        if self.in_shares:
+            return self.ranks.run(tasks.digest, self.key, self.adapter)
         return weights_digest(self.network, causal_model(self.network).config, self.adapter)
 
     @property
@@ -143,14 +166,18 @@ class Model:
         return fingerprint([self.digest(), str(self.dtype), self.tokenizer.chat_template, list(self.eos_ids), *dated])
 
     def save(self, folder: Path) -> None:
-        """Write the adapter, or all weights where there is none, and the tokenizer, as transformers loads them."""
+        """Write the adapter, or all weights where there is none, and the tokenizer, as transformers loads them.
+
+        Weights that lie in shares are whole in main memory for it.
+        """
         if self.is_adapter and self.adapter is None:
             raise ValueError("the adapter is switched off: it would be saved, and not what is at work")
+        whole = self.ranks.run(tasks.gathered, self.key, self.adapter) if self.in_shares else None
         with quietly():
             if self.adapter is None:
-                self.network.save_pretrained(folder)
+                self.network.save_pretrained(folder, state_dict=whole)
             else:
-                self.network.save_pretrained(folder, selected_adapters=[self.adapter])
+                self.network.save_pretrained(folder, selected_adapters=[self.adapter], state_dict=whole)
                 if (nested := folder / self.adapter).is_dir():
                     # peft writes every adapter but `default` into a folder of its own; lift it.
                     for file in nested.iterdir():
@@ -161,7 +188,15 @@ class Model:
 
     def with_network(self, network: Any) -> Model:
         """Return the same model with other weights of the same make, and no adapter of ours on them."""
-        return replace(self, network=network, adapter=None, scorer=self.scorer.of(network), ranks=Alone())
+        return replace(
+            self,
+            network=network,
+            adapter=None,
+            scorer=self.scorer.of(network),
+            asked=contextlib.nullcontext,
+            in_shares=False,
+            ranks=Alone(),
+        )
 
     def renderer(self, data: DataConfig) -> Renderer:
         """Return the renderer that matches this tokenizer."""
@@ -230,47 +265,3 @@ class Model:
             # transformers 5.23 warns of a new name that 5.0 lacks; remove when every supported version has it.
             warnings.simplefilter("ignore", FutureWarning)
             self.network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-
-
-def _scored(
-    ranks: Ranks, key: str, adapter: str | None, examples: Sequence[Example], beside: Statistic | None
-) -> TokenLogps:
-    """Return what a model says of examples, each of which one process scores."""
-    model: Model = ranks.kept[key]
-    shares = ranks.shares(examples)
-    own = [examples[place] for place in shares[ranks.rank]]
-    with _led(ranks, model, adapter) as asked, torch.no_grad():
-        said = asked.scorer.tokens(own, beside) if own else None
-    nothing = torch.empty(0, device=model.device)
-    values = ranks.gather(nothing if said is None else said.values)
-    more = None
-    if beside is not None:
-        more = ranks.gather(nothing if said is None or said.beside is None else said.beside)
-    lengths = [[len(completion) for completion in example.completions] for example in examples]
-    order = [(place, number) for share in shares for place in share for number in range(len(lengths[place]))]
-    found = TokenLogps(values, tuple(lengths[place][number] for place, number in order), more)
-    return found.picked(sorted(range(len(order)), key=order.__getitem__))
-
-
-def _answered(
-    ranks: Ranks, key: str, adapter: str | None, prompts: Sequence[tuple[int, ...]], sampling: Sampling
-) -> list[tuple[tuple[int, ...], bool]]:
-    """Return a model's answers to prompts, each of which one process answers; no answer hangs on its company."""
-    model: Model = ranks.kept[key]
-    hands = deal([len(prompt) for prompt in prompts], ranks.size)
-    with _led(ranks, model, adapter) as asked:
-        own = asked._generated([prompts[place] for place in hands[ranks.rank]], sampling)
-    num, found = sampling.num, dict[int, list[tuple[tuple[int, ...], bool]]]()
-    for places, made in zip(hands, ranks.collect(own), strict=True):
-        found |= {place: made[at * num : (at + 1) * num] for at, place in enumerate(places)}
-    return [answer for place in range(len(prompts)) for answer in found[place]]
-
-
-@contextlib.contextmanager
-def _led(ranks: Ranks, model: Model, adapter: str | None) -> Iterator[Model]:
-    """Yield a model with an adapter at work as in the first process, where it is already."""
-    if ranks.writes:
-        yield replace(model, adapter=adapter)
-        return
-    with model.at_work(adapter) as asked:
-        yield asked

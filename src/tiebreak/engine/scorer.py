@@ -80,8 +80,8 @@ class Scorer(Protocol):
         tells none.
         """
 
-    def of(self, network: Any) -> Scorer:
-        """Return the same scorer for another network of the same make."""
+    def of(self, network: Any, device: torch.device | None = None) -> Scorer:
+        """Return the same scorer for another network of the same make, on its device or another one."""
 
 
 class PlainScorer:
@@ -100,9 +100,9 @@ class PlainScorer:
         self._device = device
         self._dtype = dtype
 
-    def of(self, network: Any) -> PlainScorer:
+    def of(self, network: Any, device: torch.device | None = None) -> PlainScorer:
         """Return the same scorer for another network."""
-        return PlainScorer(network, pad_id=self._pad_id, device=self._device, dtype=self._dtype)
+        return PlainScorer(network, pad_id=self._pad_id, device=device or self._device, dtype=self._dtype)
 
     def micro_batches(self, examples: Sequence[E], token_budget: int) -> list[list[E]]:
         """Group by padded size, longest first."""
@@ -220,9 +220,9 @@ class PackedScorer:
         self.windows: set[int] = set()
         """The sliding windows that the network's layers asked for so far."""
 
-    def of(self, network: Any) -> PackedScorer:
+    def of(self, network: Any, device: torch.device | None = None) -> PackedScorer:
         """Return the same scorer for another network."""
-        return PackedScorer(network, device=self._device, dtype=self._dtype)
+        return PackedScorer(network, device=device or self._device, dtype=self._dtype)
 
     def micro_batches(self, examples: Sequence[E], token_budget: int) -> list[list[E]]:
         """Group by packed size, first-fit-decreasing."""

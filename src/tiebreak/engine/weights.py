@@ -12,8 +12,10 @@ from typing import Any
 
 import peft
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
+from tiebreak.engine.shares import full
 from tiebreak.fingerprint import fingerprint
 
 # Configuration that says how a model came here or is served, and not what it computes.
@@ -35,11 +37,12 @@ def weights_digest(model: nn.Module, config: Any, adapter: str | None = None) ->
     """Return the SHA-256 (64 hex digits) of a base model, with one adapter on it where it is named.
 
     Of all that a file of weights keeps: parameters, and buffers such as the scale of a layer. Buffers that no file
-    keeps follow from the configuration. Other adapters do not count, so a base model has one digest under any adapter
-    and under none. Cost: one pass over all bytes, about a second per gigabyte.
+    keeps follow from the configuration. Weights in shares have the digest that they have whole, and every process has
+    to ask for it. Other adapters do not count, so a base model has one digest under any adapter and under none. Cost:
+    one pass over all bytes, about a second per gigabyte.
     """
     adapters = model.peft_config if isinstance(model, peft.PeftModel) else {}
-    tensors = sorted((name, _digest(tensor)) for name, tensor in _tensors(model, adapters, adapter))
+    tensors = sorted((name, _digest(full(tensor))) for name, tensor in _tensors(model, adapters, adapter))
     used = {} if adapter is None else _told(adapters[adapter].to_dict(), IRRELEVANT_OF_ADAPTERS)
     return fingerprint([tensors, repr(used), repr(_told(config.to_dict(), IRRELEVANT))])
 
@@ -57,6 +60,30 @@ def parameters_of(model: nn.Module, adapter: str | None) -> dict[str, nn.Paramet
         if (steps[place] if place else None) == adapter:
             found[".".join(steps[:place] + steps[place + 1 :]) if place else path] = parameter
     return found
+
+
+def gathered_from(network: Any, adapter: str | None) -> dict[str, Tensor]:
+    """Return what is saved of weights in shares, whole, in main memory of the first process; nothing in the others.
+
+    So the first process needs main memory for all weights, or those of the adapter and the embeddings, once.
+    """
+    leads = dist.get_rank() == 0
+    wanted = None
+    if adapter is not None:
+        # peft writes embeddings, too, where their size is not the base model's.
+        kept = [*parameters_of(network, adapter).values()]
+        for layer in (network.get_input_embeddings(), network.get_output_embeddings()):
+            kept += [] if layer is None else layer.parameters()
+        wanted = {id(parameter) for parameter in kept}
+    found, seen = dict[str, Tensor](), dict[int, Tensor]()
+    for name, tensor in network.state_dict(keep_vars=True).items():
+        if wanted is not None and id(tensor) not in wanted:
+            continue
+        if id(tensor) not in seen:
+            whole = full(tensor)
+            seen[id(tensor)] = whole.cpu() if leads else whole[:0]
+        found[name] = seen[id(tensor)]
+    return found if leads else {}
 
 
 def _tensors(model: nn.Module, adapters: Mapping[str, Any], adapter: str | None) -> Iterator[tuple[str, Tensor]]:
