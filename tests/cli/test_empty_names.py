@@ -18,7 +18,7 @@ JUDGE = ["--judge", "rule:repetition"]
 # By command, each of its parameters that names something, as it is written; "" stands for the name.
 NAMES = {
     "train": {"config": [""]},
-    "plan": {"config": [""]},
+    "plan": {"config": [""], "gpu": ["--gpus", "8", "--gpu", ""], "model": ["--gpus", "8", "--model", ""]},
     "config": {"config": [""]},
     "losses": {},
     "check": {

@@ -92,7 +92,7 @@ def make_plan(
     available = _available(policy.device) if available_bytes is None else available_bytes
     shape = causal_model(policy.network).config.get_text_config()
     optimizer = sum(parameter.numel() * (parameter.element_size() + 8) for _, parameter in policy.trainable)
-    head = 3 * 4 * CHUNK * int(shape.vocab_size)  # a chunk of logits, and what the softmax makes of them, in fp32
+    head = head_bytes(int(shape.vocab_size))
     held = optimizer + reference_bytes + head
     room = int(available * USABLE) - held
     per_token, checkpointed = _bytes_per_token(policy), bool(checkpoint)
@@ -105,14 +105,20 @@ def make_plan(
             f"with {_size(available)} free; lower data.max_length, take a smaller model, train an adapter, or free "
             "memory"
         )
-    budget, reason = _budget(room // per_token, longest, token_budget, policy.device)
+    budget, reason = chosen_budget(room // per_token, longest, token_budget, policy.device.type)
     return Plan(budget, checkpointed, longest, available, optimizer, head, per_token, reason, reference_bytes)
 
 
-def _budget(fits: int, longest: int, given: int | None, device: torch.device) -> tuple[int, str]:
+def head_bytes(vocabulary: int) -> int:
+    """Return what the head takes: a chunk of logits, and what the softmax makes of them, in fp32."""
+    return 3 * 4 * CHUNK * vocabulary
+
+
+def chosen_budget(fits: int, longest: int, given: int | None, device: str) -> tuple[int, str]:
+    """Return the tokens of a micro-batch on a kind of device where so many fit, and why it is that many."""
     if given is not None:
         return given, "as training.token_budget says"
-    most = MOST_TOKENS[device.type]
+    most = MOST_TOKENS[device]
     if fits <= most:
         return max(fits, longest), "all that fits"
     if longest > most:

@@ -29,6 +29,8 @@ class Needs:
     """Activations of the longest pair, and the head: what no strategy shares."""
     gathered_bytes: int = 0
     """What a process that holds a share has of others' weights at one time: the largest layers, whole."""
+    cast_bytes: int = 0
+    """What a process that holds all has twice: trained weights in the precision of the arithmetic, for a while."""
 
     @property
     def shared_bytes(self) -> int:
@@ -38,7 +40,7 @@ class Needs:
     @property
     def whole_bytes(self) -> int:
         """What one process takes that holds everything."""
-        return self.shared_bytes + self.longest_bytes
+        return self.shared_bytes + self.cast_bytes + self.longest_bytes
 
     def share_bytes(self, shares: int) -> int:
         """Return what one process takes that holds one of `shares` equal shares."""

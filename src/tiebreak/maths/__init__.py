@@ -10,5 +10,6 @@ paired        before and after, for verdicts          power      how many items 
 length_control   a win rate at equal length           diffusion  preferences between images
 kl            how far a policy is from its reference, by its own samples
 frontier      win rates at the same KL, and the Pareto front
+scale         bytes held and sent, and seconds, on many GPUs    gpus   kinds of them
 pairing       which of one prompt's candidates become pairs
 """
