@@ -11,6 +11,8 @@ from tiebreak.cli.configured import ConfigPath, Overrides, refuse_changed
 from tiebreak.cli.data import Json, Quiet, examples
 from tiebreak.cli.process import prepare_to_compute
 from tiebreak.config import load_config
+from tiebreak.config.yaml_text import write_yaml
+from tiebreak.errors import require_name
 from tiebreak.reporting import console
 
 
@@ -52,7 +54,9 @@ def plan(
     config.json alone is read, and no data.
     """
     changes = [*(overrides or ())]
-    changes += [f"model.name={model}"] if model is not None else []
+    if model is not None:
+        require_name(model, "the model")
+        changes.append(f"model.name={write_yaml(model, inline=True)}")
     changes += [f"distributed.strategy={strategy}"] if strategy is not None else []
     chosen = load_config(tiebreak.QUICKSTART if config is None else config, changes)
     refuse_changed(config)

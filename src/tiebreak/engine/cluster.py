@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tiebreak.config import Config
+from tiebreak.config import DistributedConfig, TrainingConfig
 from tiebreak.engine.outline import Outline
 from tiebreak.engine.planner import USABLE, chosen_budget, head_bytes
 from tiebreak.engine.strategy import Chosen, Needs, choose_strategy, size
@@ -148,10 +148,13 @@ class _Setting:
     """What all strategies have in common."""
 
     outline: Outline
-    config: Config
+    training: TrainingConfig
+    distributed: DistributedConfig
     gpu: Gpu
     gpus: int
+    max_length: int
     pair_tokens: int
+    keeps_reference: bool
 
     @property
     def per_machine(self) -> int:
@@ -168,23 +171,20 @@ class _Setting:
     @property
     def longest(self) -> int:
         """Both completions with a prompt of next to nothing: the most that a pair can have."""
-        return 2 * self.config.data.max_length
+        return 2 * self.max_length
 
     @property
     def reference(self) -> int:
-        loss, of = self.config.loss, self.outline.anatomy
-        asked = loss.wants_prompts_in_a_step or loss.compares_distributions or self.config.signals.looks_at_start
-        stays = self.config.reference.moves is not None or (of.trains_base and asked)
-        return of.whole.trainable * FP32 if stays else 0
+        return self.outline.anatomy.whole.trainable * FP32 if self.keeps_reference else 0
 
     def held(self, shares: int | None) -> Held:
         """Return what a process holds; a reference that stays in memory is among what does not train."""
-        told = self.config.distributed
+        told = self.distributed
         return held(self.outline.anatomy, shares, reshard=told.reshard_after_forward, offload=told.cpu_offload)
 
     def case(self, strategy: Strategy, shares: int | None, twice: bool | None = None) -> Case:
         """Return what one strategy takes; activations are computed twice where the settings or `twice` say so."""
-        of, training = self.held(shares), self.config.training
+        of, training = self.held(shares), self.training
         beside = -(-self.reference // (shares or 1)) if not of.host else 0
         room = self.usable - of.device - beside - self.head
         twice = training.gradient_checkpointing if twice is None else twice
@@ -198,7 +198,7 @@ class _Setting:
         computing = computing_seconds(work, self.gpu)
         collectives = sent(
             self.outline.anatomy, self.gpu, self.gpus, self.per_machine, shares, passes,
-            reshard=self.config.distributed.reshard_after_forward,
+            reshard=self.distributed.reshard_after_forward,
         )  # fmt: skip
         sending = sum(one.seconds for one in collectives)
         return Case(
@@ -219,7 +219,7 @@ class _Setting:
     def needs(self) -> Needs:
         """Return what the choice of a strategy asks for; activations are computed twice before anything is shared."""
         of, whole = self.outline.anatomy, self.held(None)
-        twice = self.config.training.gradient_checkpointing is not False
+        twice = self.training.gradient_checkpointing is not False
         longest = self.outline.token_bytes(checkpointed=twice) * self.longest
         return Needs(
             frozen_bytes=of.whole.frozen * of.stored + self.reference,
@@ -231,20 +231,31 @@ class _Setting:
         )
 
 
-def plan_cluster(outline: Outline, config: Config, gpu: str, gpus: int, pair_tokens: int | None = None) -> ClusterPlan:
-    """Return the plan of a configuration for so many GPUs of a kind, eight to a machine.
+def plan_cluster(
+    outline: Outline,
+    training: TrainingConfig,
+    distributed: DistributedConfig,
+    *,
+    gpus: int,
+    gpu: str = "h200",
+    max_length: int,
+    pair_tokens: int | None = None,
+    keeps_reference: bool = False,
+) -> ClusterPlan:
+    """Return the plan of training on so many GPUs of a kind, eight to a machine.
 
-    A mean pair has `pair_tokens`, its prompt once. Raises ConfigError for a kind that is not known, for less than one
-    of it, or for a strategy that so many processes cannot follow.
+    A mean pair has `pair_tokens`, its prompt once, and no completion with its prompt more than `max_length`. A
+    reference may stay in memory. Raises ConfigError for a kind that is not known, for less than one of it, or for a
+    strategy that so many processes cannot follow.
     """
     if gpu not in GPUS:
-        raise ConfigError(f"gpu {gpu}: is not known; wanted one of {', '.join(GPUS)}")
+        raise ConfigError(f"gpu {gpu!r}: is not known; wanted one of {', '.join(GPUS)}")
     if gpus < 1 or (pair_tokens is not None and pair_tokens < 2):
         raise ConfigError("gpus: wanted at least 1, and pairs of at least 2 tokens")
-    least = min(PAIR_TOKENS, 2 * config.data.max_length)
-    setting = _Setting(outline, config, GPUS[gpu], gpus, pair_tokens or least)
+    tokens = pair_tokens or min(PAIR_TOKENS, 2 * max_length)
+    setting = _Setting(outline, training, distributed, GPUS[gpu], gpus, max_length, tokens, keeps_reference)
     needs = setting.needs()
-    chosen = choose_strategy(config.distributed, gpus, setting.per_machine, needs, setting.usable)
+    chosen = choose_strategy(distributed, gpus, setting.per_machine, needs, setting.usable)
     ways = dict(_ways(setting))
     shares = None if chosen.strategy in ("single", "ddp") else chosen.shares
     case = setting.case(chosen.strategy, shares)
@@ -261,7 +272,7 @@ def plan_cluster(outline: Outline, config: Config, gpu: str, gpus: int, pair_tok
         first_process_bytes=outline.anatomy.bytes_of(outline.anatomy.whole),
         longest_pair=setting.longest,
         pair_tokens=setting.pair_tokens,
-        pairs_per_step=config.training.pairs_per_step,
+        pairs_per_step=training.pairs_per_step,
         case=case,
         others=tuple(setting.case(way, shares) for way, shares in ways.items() if way != chosen.strategy),
         breaks=tuple(_breaks(setting, needs, case, shares)),
@@ -273,7 +284,7 @@ def _ways(setting: _Setting) -> Iterator[tuple[Strategy, int | None]]:
     if setting.gpus == 1:
         yield "single", None
         return
-    if not setting.config.distributed.cpu_offload:
+    if not setting.distributed.cpu_offload:
         yield "ddp", None
     yield "fsdp", setting.gpus
     if setting.gpus > setting.per_machine > 1 and setting.gpus % setting.per_machine == 0:
@@ -282,16 +293,12 @@ def _ways(setting: _Setting) -> Iterator[tuple[Strategy, int | None]]:
 
 def _breaks(setting: _Setting, needs: Needs, case: Case, shares: int | None) -> Iterator[str]:
     """Yield what sets a limit, in words, the nearest first."""
-    pairs = setting.config.training.pairs_per_step
+    pairs = setting.training.pairs_per_step
     if not case.fits:
         room = setting.usable - needs.gathered_bytes - needs.longest_bytes
         least = -(-needs.shared_bytes // max(room, 1))
         least = -(-least // setting.per_machine) * setting.per_machine
-        told = (
-            f"in shares it fits on {least} of them"
-            if room > 0
-            else "a pair or a layer is too large for any number"
-        )
+        told = f"in shares it fits on {least} of them" if room > 0 else "a pair or a layer is too large for any number"
         yield f"memory, by {size(max(case.peak_bytes - setting.usable, 0))} a process; {told}"
     if pairs < setting.gpus:
         idle = setting.gpus - pairs
@@ -313,5 +320,5 @@ def _breaks(setting: _Setting, needs: Needs, case: Case, shares: int | None) -> 
     if case.fits:
         yield (
             f"memory, where a pair has more than {case.longest_that_fits} tokens; data.max_length "
-            f"{setting.config.data.max_length} admits {setting.longest}"
+            f"{setting.max_length} admits {setting.longest}"
         )

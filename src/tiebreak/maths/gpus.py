@@ -26,9 +26,7 @@ class Gpu:
     per_machine: int = 8
 
 
-_HOPPER = (
-    "SXM data sheet (1979 Tflop/s are of sparse products); NVLink 4: 900 GB/s both ways; 8 ConnectX-7 of 400 Gb/s"
-)
+_HOPPER = "SXM data sheet (1979 Tflop/s are of sparse products); NVLink 4: 900 GB/s both ways; 8 ConnectX-7 of 400 Gb/s"
 GPUS = {
     gpu.name: gpu
     for gpu in (

@@ -28,7 +28,18 @@ def plan(
     of its files, and no data. `config.model.name` is then a folder, a hub id, or the name of a published shape.
     """
     if gpus is not None:
-        return plan_cluster(outline_of(config.model, config.adapter), config, gpu, gpus, pair_tokens)
+        outline, loss, full = outline_of(config.model, config.adapter), config.loss, config.adapter.kind == "none"
+        asks = loss.wants_prompts_in_a_step or loss.compares_distributions or config.signals.looks_at_start
+        return plan_cluster(
+            outline,
+            config.training,
+            config.distributed,
+            gpus=gpus,
+            gpu=gpu,
+            max_length=config.data.max_length,
+            pair_tokens=pair_tokens,
+            keeps_reference=config.reference.moves is not None or (full and asks),
+        )
     config, progress = with_output_dir(config), progress or Silent()
     check_settings(config, progress)
     examined = audit(config.data, progress=progress).report
