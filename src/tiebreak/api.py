@@ -10,12 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tiebreak.config import Config, DataConfig, JudgeConfig, ModelConfig, Section, build_config, load_config
+from tiebreak.config import Config, DataConfig, JudgeConfig, ModelConfig, Section, build_config, given, load_config
 from tiebreak.config.foreign.translation import translated
-from tiebreak.config.given import BUNDLED_SETTINGS
-from tiebreak.config.given import data as _data
-from tiebreak.config.given import model as _model
-from tiebreak.config.given import settings as _settings
 from tiebreak.config.loading import load_judge
 from tiebreak.config.stages import load_stages
 from tiebreak.data.whole import PairFile, read_pairs
@@ -29,6 +25,7 @@ if TYPE_CHECKING:
     from tiebreak.campaigns.sweep import Swept
     from tiebreak.config import Rounds, Sweep
     from tiebreak.doctor.report import AuditReport
+    from tiebreak.engine.cluster import ClusterPlan
     from tiebreak.engine.planner import Plan
     from tiebreak.evaluation.gate import Decision
     from tiebreak.maths.objectives.worked import WorkedObjective
@@ -51,7 +48,7 @@ __all__ = [
 ]  # fmt: skip
 
 __version__ = metadata.version("tiebreak")
-QUICKSTART = BUNDLED_SETTINGS
+QUICKSTART = given.BUNDLED_SETTINGS
 Run._repr_html_ = run_card  # a run folder is known on every floor, how one looks on an upper one
 
 
@@ -74,7 +71,7 @@ def train(
     from tiebreak.campaigns.stages import train_in_company
 
     stages = load_stages(config, overrides) if isinstance(config, str | Path) else []
-    settings = stages or _settings(config, overrides)
+    settings = stages or given.settings(config, overrides)
     return train_in_company(settings, _progress(quiet), resume=resume, accept=accept)
 
 
@@ -107,12 +104,16 @@ def rounds(
 
 
 def plan(
-    config: Config | str | Path | None = None, overrides: Sequence[str] | Mapping[str, Any] = (), *, quiet: bool = False
-) -> Plan:
-    """Load data and model, decide what fits in memory and how micro-batches are cut, and train nothing."""
+    config: Config | str | Path | None = None, overrides: Sequence[str] | Mapping[str, Any] = (), *,
+    gpus: int | None = None, gpu: str = "h200", pair_tokens: int | None = None, quiet: bool = False,
+) -> Plan | ClusterPlan:  # fmt: skip
+    """Say what fits in memory and how micro-batches are cut, and train nothing; with `gpus`, on so many that are not
+    here, by the shape of `model.name` alone (or llama-8b, llama-70b, llama-405b) and for pairs of `pair_tokens`.
+    """
     from tiebreak.verbs import plan as verb
 
-    return verb.plan(_settings(config, overrides), _progress(quiet))
+    chosen = given.settings(config, overrides)
+    return verb.plan(chosen, _progress(quiet), gpus=gpus, gpu=gpu, pair_tokens=pair_tokens)
 
 
 def why(run: Run | str | Path) -> Why:
@@ -256,7 +257,7 @@ def check(
     """
     from tiebreak.verbs import check as verb
 
-    return verb.check(_data(data), _model(model), _progress(quiet))
+    return verb.check(given.data(data), given.model(model), _progress(quiet))
 
 
 def clean(
@@ -266,14 +267,14 @@ def clean(
     """Write the sound pairs to a new folder, the others beside them with their reasons, and a report of both."""
     from tiebreak.verbs import clean as verb
 
-    return verb.clean(_data(data), out, actions, to, _progress(quiet))
+    return verb.clean(given.data(data), out, actions, to, _progress(quiet))
 
 
 def convert(data: DataConfig | str | Path | Sequence[str | Path], out: str | Path, *, to: str) -> Conversion:
     """Write pairs of any form to a file of the form `to`: openai, trl, …"""
     from tiebreak.verbs import convert as verb
 
-    return verb.convert(_data(data), to, out)
+    return verb.convert(given.data(data), to, out)
 
 
 def init(
@@ -289,13 +290,13 @@ def init(
     from tiebreak.verbs import init as verb
 
     if origin is not None:
-        text = translated(origin, trainer, None if data is None else _data(data).train_specs).text
+        text = translated(origin, trainer, None if data is None else given.data(data).train_specs).text
         verb.write(text, out)
         return text
     if data is None:
         raise TypeError("init needs data, or the origin of a configuration")
-    settings, found = verb.best_read(_data(data), lambda read: check(read, model=model, quiet=quiet).as_dict())
-    return verb.init(found, settings, _model(model), out)
+    settings, found = verb.best_read(given.data(data), lambda read: check(read, model=model, quiet=quiet).as_dict())
+    return verb.init(found, settings, given.model(model), out)
 
 
 def losses(name: str | None = None) -> list[Described]:

@@ -18,7 +18,7 @@ JUDGE = ["--judge", "rule:repetition"]
 # By command, each of its parameters that names something, as it is written; "" stands for the name.
 NAMES = {
     "train": {"config": [""]},
-    "plan": {"config": [""]},
+    "plan": {"config": [""], "model": ["--gpus", "8", "--model", ""]},
     "config": {"config": [""]},
     "losses": {},
     "check": {
@@ -67,7 +67,7 @@ NAMES = {
     "watch": {"run": [""]},
     "why": {"run": [""]},
 }
-NO_NAMES = {"overrides", "accept", "columns", "form", "grid", "do", "trainer", "prompt", "pairing"}
+NO_NAMES = {"overrides", "accept", "columns", "form", "grid", "do", "trainer", "prompt", "pairing", "gpu"}
 """Parameters of text that name nothing which is looked for."""
 CASES = [(command, name) for command, names in NAMES.items() for name in names]
 SETTINGS = [

@@ -108,7 +108,7 @@ NAMES = {
 }
 PLACES: dict[str, list[list[str]]] = {
     "train": [["{bad}"], ["--set", "data.train={bad}"], ["--set", "model.name={bad}"]],
-    "plan": [["{bad}"], ["--set", "data.train={bad}"]],
+    "plan": [["{bad}"], ["--set", "data.train={bad}"], ["--gpus", "8", "--model", "{bad}"]],
     "config": [["{bad}"]],
     "losses": [["{bad}"]],
     "check": [["{bad}"], ["{pairs}", "--model", "{bad}"]],

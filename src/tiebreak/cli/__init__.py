@@ -6,7 +6,8 @@ registry      the commands about promoted models               losses      the c
 sweep         the command that tries settings           rounds      the command of rounds of a policy's own answers
 conversation  the command chat, line by line                   completion  what Tab offers
 compare       the command that sets runs side by side         watch       the command that follows a run
-why           the command that names causes
+why           the command that names causes              plan        the command that says what fits
+configured    what commands take that are given a configuration
 process       what the process is set to before a library is loaded
 ends          how a command ends: one line and an exit code, whatever happened
 """

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -17,8 +16,9 @@ from typer.core import TyperGroup
 
 import tiebreak
 from tiebreak import faults
-from tiebreak.cli import compare, data, gate, judge, losses, registry, rounds, sweep, watch, why
+from tiebreak.cli import compare, data, gate, judge, losses, plan, registry, rounds, sweep, watch, why
 from tiebreak.cli.completion import run_folders, settings
+from tiebreak.cli.configured import ConfigPath, Overrides, refuse_changed
 from tiebreak.cli.conversation import Session
 from tiebreak.cli.data import Json, Quiet, RunPath, examples
 from tiebreak.cli.process import prepare_to_compute
@@ -36,14 +36,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-ConfigPath = Annotated[
-    str | None, typer.Argument(metavar="CONFIG", help="YAML file; without it, the bundled quickstart.")
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting; may be repeated.", autocompletion=settings()),
-]
 
 
 def _version(wanted: bool) -> None:
@@ -115,33 +107,12 @@ data.register(app)
 gate.register(app)
 judge.register(app)
 losses.register(app)
+plan.register(app)
 registry.register(app)
 rounds.register(app)
 sweep.register(app)
 watch.register(app)
 why.register(app)
-
-
-def _refuse_changed(config: str | Path | None) -> None:
-    """Raise RunError where a file of settings is that of a run, and is not what the run wrote."""
-    run = Run(Path(config).parent) if config is not None else None
-    if run and Path(str(config)) == run.config_file and run.manifest_file.exists():
-        run.verify(run.config_file)
-
-
-@app.command(epilog=examples("tiebreak plan my.yaml", "tiebreak plan my.yaml --set data.max_length=4096 --json"))
-def plan(
-    config: ConfigPath = None,
-    overrides: Overrides = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Say what fits in memory and how steps would be cut into micro-batches, without training."""
-    chosen = load_config(tiebreak.QUICKSTART if config is None else config, overrides or ())
-    _refuse_changed(config)
-    prepare_to_compute(quiet=quiet or as_json)
-    found = tiebreak.plan(chosen, quiet=quiet or as_json)
-    console.print_json(found.as_dict()) if as_json else console.print_text("\n".join(found.lines()))
 
 
 @app.command(
@@ -278,7 +249,7 @@ def show_config(
 ) -> None:
     """Print every setting with its meaning and default, or the settings that a file resolves to."""
     resolved = load_config(config, overrides or ())
-    _refuse_changed(config)
+    refuse_changed(config)
     if as_json:
         console.print_json(resolved.model_dump(mode="json"))
     else:

@@ -10,6 +10,8 @@ fused_lora     a LoRA layer without intermediate results      products       mat
 planner        what fits in memory                            memory         how much is in use
 allocation     how freed memory is handed back                since          what became of a recorded model
 ranks          the processes of a run, or the only one        together       several: who takes part, and who is lost
+strategy       which of them holds what, and why              tasks          what all do when one asks
+outline        a model on paper                               cluster        a plan for GPUs that are not here
 tokenizer      loaded, and what ends a turn
 adapters       which layers of a model get a new one          positions      how many tokens a model can see
 stretching     positions that hang on the longest row         noise          of a base model, off where it is noise

@@ -94,7 +94,7 @@ def make_plan(
     available = _available(policy.device) if available_bytes is None else available_bytes
     shape = causal_model(policy.network).config.get_text_config()
     optimizer = sum(parameter.numel() * (parameter.element_size() + 8) for _, parameter in policy.trainable)
-    head = 3 * 4 * CHUNK * int(shape.vocab_size)  # a chunk of logits, and what the softmax makes of them, in fp32
+    head = head_bytes(int(shape.vocab_size))
     held = optimizer + reference_bytes + head
     room = int(available * USABLE) - held
     per_token, checkpointed = _bytes_per_token(policy), bool(checkpoint)
@@ -107,7 +107,7 @@ def make_plan(
             f"with {_size(available)} free; lower data.max_length, take a smaller model, train an adapter, or free "
             "memory"
         )
-    budget, reason = _budget(room // per_token, longest, token_budget, policy.device)
+    budget, reason = chosen_budget(room // per_token, longest, token_budget, policy.device.type)
     return Plan(budget, checkpointed, longest, available, optimizer, head, per_token, reason, reference_bytes)
 
 
@@ -133,17 +133,20 @@ def _planned(
     available = _available(policy.device)
     if policy.device.type == "cpu":  # one memory for all processes of a machine
         available //= max(1, ranks.collect(socket.gethostname()).count(socket.gethostname()))
-    plan = make_plan(policy, [longest], token_budget, checkpoint, available, reference_bytes)
-    if ranks.any(plan.gradient_checkpointing) and not plan.gradient_checkpointing:
-        policy.checkpoint_activations()
-        plan = make_plan(policy, [longest], token_budget, True, available, reference_bytes)
-    return min(ranks.collect(plan), key=lambda one: one.token_budget)
+    available = min(ranks.collect(available))  # before passes are tried: all try the same ones
+    return make_plan(policy, [longest], token_budget, checkpoint, available, reference_bytes)
 
 
-def _budget(fits: int, longest: int, given: int | None, device: torch.device) -> tuple[int, str]:
+def head_bytes(vocabulary: int) -> int:
+    """Return what the head takes: a chunk of logits, and what the softmax makes of them, in fp32."""
+    return 3 * 4 * CHUNK * vocabulary
+
+
+def chosen_budget(fits: int, longest: int, given: int | None, device: str) -> tuple[int, str]:
+    """Return the tokens of a micro-batch on a kind of device where so many fit, and why it is that many."""
     if given is not None:
         return given, "as training.token_budget says"
-    most = MOST_TOKENS[device.type]
+    most = MOST_TOKENS[device]
     if fits <= most:
         return max(fits, longest), "all that fits"
     if longest > most:

@@ -11,5 +11,6 @@ length_control   a win rate at equal length           diffusion  preferences bet
 kl            how far a policy is from its reference, by its own samples
 frontier      win rates at the same KL, and the Pareto front
 dealing       which process gets which examples of a step
+scale         bytes held and sent, and seconds, on many GPUs    gpus   kinds of them
 pairing       which of one prompt's candidates become pairs
 """

@@ -1,10 +1,12 @@
-"""The verb plan: what fits in memory and how steps would be cut, without training."""
+"""The verb plan: what fits in memory and how steps would be cut, without training; here, or on GPUs of elsewhere."""
 
 from __future__ import annotations
 
 from tiebreak.config import Config, with_output_dir
 from tiebreak.doctor.examination import audit
 from tiebreak.doctor.triage import heed, heed_loss
+from tiebreak.engine.cluster import ClusterPlan, plan_cluster
+from tiebreak.engine.outline import outline_of
 from tiebreak.engine.planner import Plan
 from tiebreak.progress import Progress, Silent
 from tiebreak.runs import Run
@@ -12,8 +14,32 @@ from tiebreak.training.opening import made_ready
 from tiebreak.training.settled import check_settings
 
 
-def plan(config: Config, progress: Progress | None = None) -> Plan:
-    """Load data and model as `train` does, decide what fits in memory, and train nothing."""
+def plan(
+    config: Config,
+    progress: Progress | None = None,
+    *,
+    gpus: int | None = None,
+    gpu: str = "h200",
+    pair_tokens: int | None = None,
+) -> Plan | ClusterPlan:
+    """Load data and model as `train` does, decide what fits in memory, and train nothing.
+
+    With a number of `gpus` of a kind, reckon what it takes of them by the shape of the model alone: config.json is read
+    of its files, and no data. `config.model.name` is then a folder, a hub id, or the name of a published shape.
+    """
+    if gpus is not None:
+        outline, loss, full = outline_of(config.model, config.adapter), config.loss, config.adapter.kind == "none"
+        asks = loss.wants_prompts_in_a_step or loss.compares_distributions or config.signals.looks_at_start
+        return plan_cluster(
+            outline,
+            config.training,
+            config.distributed,
+            gpus=gpus,
+            gpu=gpu,
+            max_length=config.data.max_length,
+            pair_tokens=pair_tokens,
+            keeps_reference=config.reference.moves is not None or (full and asks),
+        )
     config, progress = with_output_dir(config), progress or Silent()
     check_settings(config, progress)
     examined = audit(config.data, progress=progress).report
