@@ -15,6 +15,7 @@ outline        a model on paper                               cluster        a p
 tokenizer      loaded, and what ends a turn
 adapters       which layers of a model get a new one          positions      how many tokens a model can see
 stretching     positions that hang on the longest row         noise          of a base model, off where it is noise
+placing        where weights lie: here, everywhere, in shares
 merging        an adapter added into its base model, proven
 provenance     what a base model says of itself: hub name, licence
 baseline       what was gained on other prompts               comparison     policy and reference, asked of the same

@@ -51,12 +51,12 @@ def baseline(
 
     def gained() -> Tensor:
         with torch.no_grad():
-            with evaluation_mode(policy.network):
+            with evaluation_mode(policy.network), policy.asked():
                 gains = [policy.score(group).summed().sums.double() for group in own]
-            with reference.model() as frozen:
+            with reference.model() as frozen, frozen.asked():
                 gains = [gain - frozen.score(group).summed().sums for gain, group in zip(gains, own, strict=True)]
         nothing = torch.zeros((), dtype=torch.float64, device=policy.device)
         return torch.stack([gain.sum() for gain in gains]).sum() if gains else nothing
 
-    total = ranks.total(all_or_none(ranks, gained))
+    total = ranks.total(all_or_none(ranks, gained, in_shares=policy.in_shares))
     return (total / len(others)).clamp(min=0)

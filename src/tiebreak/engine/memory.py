@@ -14,6 +14,7 @@ import psutil
 import torch
 
 from tiebreak.engine.ranks import Ranks
+from tiebreak.errors import TrainingError
 
 T = TypeVar("T")
 
@@ -41,10 +42,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def all_or_none(ranks: Ranks, work: Callable[[], T]) -> T:
+def all_or_none(ranks: Ranks, work: Callable[[], T], *, in_shares: bool = False) -> T:
     """Return what comes of some work in this process; raises MemoryError in all processes where one ran out.
 
-    So no process waits for another one that does something else.
+    So no process waits for another one that does something else. Where weights lie `in_shares` the others wait within
+    the work already: TrainingError ends the run.
     """
     ran_out, found = False, None
     try:
@@ -53,6 +55,11 @@ def all_or_none(ranks: Ranks, work: Callable[[], T]) -> T:
         if not is_out_of_memory(error):
             raise
         ran_out = True
+    if ran_out and in_shares:
+        raise TrainingError(
+            "out of memory in a step whose weights lie in shares, so that no process can cut it smaller alone; set "
+            "training.token_budget lower, or training.gradient_checkpointing=true, and run the same command again"
+        )
     if ranks.any(ran_out):  # out of the handler, whose error holds what was computed so far
         raise MemoryError
     return found  # type: ignore[return-value]

@@ -260,7 +260,11 @@ class Model:
         return obstacle(self.network, POLICY_ADAPTER) if self.is_adapter else None
 
     def checkpoint_activations(self) -> None:
-        """Keep only the inputs of layers for the backward pass, and compute the rest again."""
+        """Keep only the inputs of layers for the backward pass, and compute the rest again; in all processes."""
+        self.ranks.run(tasks.checkpoint, self.key) if self.ranks.num_asked > 1 else self.keep_only_inputs()
+
+    def keep_only_inputs(self) -> None:
+        """Do so in this process."""
         with warnings.catch_warnings():
             # transformers 5.23 warns of a new name that 5.0 lacks; remove when every supported version has it.
             warnings.simplefilter("ignore", FutureWarning)

@@ -16,7 +16,7 @@ import platformdirs
 import torch
 import transformers
 
-from tiebreak.config import AdapterConfig, DataConfig, ModelConfig, ReferenceConfig
+from tiebreak.config import AdapterConfig, DataConfig, DistributedConfig, ModelConfig, ReferenceConfig
 from tiebreak.data.render import Renderer
 from tiebreak.engine.adapters import add_twin, with_new_adapter
 from tiebreak.engine.building import Loading, base_of, device_of, dtype_of, start_of, weights_of, with_tokenizer
@@ -31,7 +31,8 @@ from tiebreak.engine.loading import (
     quietly,
 )
 from tiebreak.engine.merging import obstacle
-from tiebreak.engine.model import POLICY_ADAPTER, Model
+from tiebreak.engine.model import POLICY, POLICY_ADAPTER, Model
+from tiebreak.engine.placing import PLACING, chosen_for, needs_of, num_parameters, placed
 from tiebreak.engine.positions import Context, context_of
 from tiebreak.engine.ranks import Alone, Ranks
 from tiebreak.engine.reference.kinds import REFERENCE_ADAPTER, AdapterOff, FrozenCopy, OtherAdapter, Reference
@@ -60,10 +61,12 @@ def load(
     beside: Statistic | None = None,
     say: Say = lambda _: None,
     ranks: Ranks | None = None,
+    distributed: DistributedConfig | None = None,
 ) -> tuple[Model, Stored, Moving | None]:
     """Return the policy at its start, or as trained in a run folder, its reference, and the one that moves.
 
-    None moves where that is not asked for, and where the policy is one that was trained.
+    None moves where that is not asked for, and where the policy is one that was trained. All `ranks` have them then,
+    placed as `distributed` says; they are read by the first.
 
     `trained` holds what `Model.save` wrote. `kept` holds the adapter that is the reference, where a run kept one.
     `seed` draws a new adapter. `beside` is stored with what the reference says.
@@ -76,17 +79,21 @@ def load(
     dtype = dtype_of(config, device)
     tokenizer = load_tokenizer(config, source, trained)
     # Full fine-tuning keeps fp32 weights: steps of 1e-6 would vanish in bf16. A frozen base may be narrow.
-    loading = Loading(source, trained, dtype if adapter.kind == "lora" else torch.float32, device, say)
+    ranks, width = ranks or Alone(), dtype if adapter.kind == "lora" else torch.float32
+    placing = chosen_for(
+        ranks, distributed or DistributedConfig(), device, lambda: needs_of(source, width, adapter.kind == "lora")
+    )
+    ranks.kept[PLACING] = placing
+    loading = Loading(source, trained, width, placing.loads_on, say)
     moves = reference.moves if trained is None else None
     network, reference_of, follower_of = (
         _with_adapter(loading, adapter, seed, against, twin=moves is not None)
         if adapter.kind == "lora"
         else _all_weights(loading, against)
     )
-    policy = with_tokenizer(network, tokenizer, source, config, device, dtype)
-    ranks = ranks or Alone()
-    policy = replace(policy, adapter=POLICY_ADAPTER if adapter.kind == "lora" else None, ranks=ranks)
-    ranks.kept[policy.key] = policy
+    policy = with_tokenizer(network, tokenizer, source, config, loading.device, dtype)
+    policy = replace(policy, adapter=POLICY_ADAPTER if adapter.kind == "lora" else None)
+    policy = placed(policy, ranks, POLICY, placing)
     if trained is None and against is not source:
         _refuse_unlike(policy, config, against)
     frozen = _remembered(reference_of(policy), reference, policy, beside, say)
@@ -244,7 +251,11 @@ def _all_weights(loading: Loading, against: Source) -> tuple[Any, ReferenceOf, R
 
     def copied(policy: Model, key: str = "reference") -> Reference:
         size = lambda: sum(one.numel() * one.element_size() for one in policy.network.parameters())  # noqa: E731
-        load = lambda: policy.with_network(start_of(again).to(loading.device))  # noqa: E731
+
+        def load() -> Model:
+            start = start_of(again).to(loading.device).requires_grad_(False).eval()
+            return placed(policy.with_network(start), policy.ranks, key, policy.ranks.kept[PLACING])
+
         return FrozenCopy(against, load, size, policy.ranks, key)
 
     def another(policy: Model) -> Reference:
@@ -270,19 +281,13 @@ def _another(loading: Loading, against: Source, policy: Model) -> FrozenCopy:
             )
         plain = ModelConfig(layout="auto" if policy.scorer.layout == "packed" else "plain")
         model = with_tokenizer(
-            network.to(own.device).eval(), policy.tokenizer, against, plain, own.device, policy.dtype
-        )
-        return replace(model, adapter=adapter, now=policy.now)
+            network.to(own.device).requires_grad_(False).eval(),
+            policy.tokenizer, against, plain, own.device, policy.dtype,
+        )  # fmt: skip
+        found, ranks = replace(model, adapter=adapter, now=policy.now), policy.ranks
+        return placed(found, ranks, REFERENCE_ADAPTER, ranks.kept[PLACING])
 
-    def size() -> int:
-        with explained(against.base), quietly(), torch.device("meta"):
-            settings = transformers.AutoConfig.from_pretrained(
-                against.base, revision=against.revision, trust_remote_code=False
-            )
-            empty = transformers.AutoModelForCausalLM.from_config(settings, trust_remote_code=False)
-        return sum(int(one.numel()) for one in empty.parameters()) * own.dtype.itemsize
-
-    return FrozenCopy(against, load, size, policy.ranks)
+    return FrozenCopy(against, load, lambda: num_parameters(against) * own.dtype.itemsize, policy.ranks)
 
 
 def _refuse_unlike(policy: Model, config: ModelConfig, against: Source) -> None:

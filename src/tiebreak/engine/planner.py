@@ -22,6 +22,7 @@ from tiebreak.engine.compatibility import probe_pairs
 from tiebreak.engine.head import CHUNK
 from tiebreak.engine.model import Model
 from tiebreak.engine.ranks import Ranks
+from tiebreak.engine.shares import local_of
 from tiebreak.errors import ModelError
 from tiebreak.records import Example, longest_row
 from tiebreak.reporting.notebook import card
@@ -51,6 +52,9 @@ class Plan:
     reference_bytes: int = 0
     """Weights of a reference that stay in memory while training goes on, and are not there yet."""
 
+    processes: str | None = None
+    """How many there are, what each holds, and why; None of one."""
+
     @property
     def peak_bytes(self) -> int:
         """The estimate of what training adds to what is in memory now."""
@@ -61,6 +65,7 @@ class Plan:
         checkpointing = "activations computed twice" if self.gradient_checkpointing else "activations kept"
         reference = f"{_size(self.reference_bytes)} reference, " if self.reference_bytes else ""
         return [
+            *([self.processes] if self.processes else []),
             f"memory: {_size(self.available_bytes)} free; training adds about {_size(self.peak_bytes)}: "
             f"{_size(self.optimizer_bytes)} gradients and optimizer, {reference}{_size(self.head_bytes)} head, "
             f"{self.token_bytes / 2**20:.2f} MiB a token",
@@ -93,7 +98,7 @@ def make_plan(
     longest = max(policy.scorer.num_tokens([example]) for example in examples)
     available = _available(policy.device) if available_bytes is None else available_bytes
     shape = causal_model(policy.network).config.get_text_config()
-    optimizer = sum(parameter.numel() * (parameter.element_size() + 8) for _, parameter in policy.trainable)
+    optimizer = sum(local_of(parameter).numel() * (parameter.element_size() + 8) for _, parameter in policy.trainable)
     head = head_bytes(int(shape.vocab_size))
     held = optimizer + reference_bytes + head
     room = int(available * USABLE) - held
@@ -117,13 +122,15 @@ def plan_together(
     token_budget: int | None,
     checkpoint: bool | None,
     reference_bytes: int = 0,
+    processes: str | None = None,
 ) -> Plan:
     """Return the plan that holds for every process that trains the policy: that of the one with least room.
 
     Raises ModelError where not even the longest pair fits.
     """
     longest = max(examples, key=lambda example: policy.scorer.num_tokens([example]))
-    return policy.ranks.run(_planned, policy.key, longest, token_budget, checkpoint, reference_bytes)
+    plan = policy.ranks.run(_planned, policy.key, longest, token_budget, checkpoint, reference_bytes)
+    return dataclasses.replace(plan, processes=processes)
 
 
 def _planned(
@@ -169,7 +176,7 @@ def _bytes_per_token(policy: Model) -> int:
 
 def _kept_bytes(policy: Model, pairs: Sequence[Example]) -> int:
     """Return the bytes that a forward pass keeps for its backward pass, each storage counted once."""
-    weights = {parameter.untyped_storage().data_ptr() for parameter in policy.network.parameters()}
+    weights = {local_of(parameter).untyped_storage().data_ptr() for parameter in policy.network.parameters()}
     storages: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:

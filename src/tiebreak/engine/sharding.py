@@ -73,7 +73,7 @@ def shard(model: Model | None, mesh: DeviceMesh, *, reshard_after_forward: bool,
     _fill(network, weights, torch.device("cpu") if cpu_offload else device)
     root.begin()
     scorer = Sharded(found.scorer.of(network, device), root)
-    return replace(found, device=device, scorer=scorer, asked=partial(lockstep, root))
+    return replace(found, device=device, scorer=scorer, asked=partial(lockstep, root), in_shares=True)
 
 
 def replicate(model: Model | None, device: torch.device) -> Model:

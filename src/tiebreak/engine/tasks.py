@@ -6,7 +6,7 @@ Owns how what is asked is dealt out, and put together again in the order in whic
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tiebreak.engine.ranks import Ranks
+from tiebreak.engine.shares import full, put
 from tiebreak.engine.weights import gathered_from
 from tiebreak.maths.dealing import deal
 from tiebreak.maths.distributions import Statistic
@@ -77,6 +78,30 @@ def digest(ranks: Ranks, key: str, adapter: str | None) -> str:
 def gathered(ranks: Ranks, key: str, adapter: str | None) -> dict[str, Tensor]:
     """Return what of weights in shares is saved, whole, in main memory of the first process; nothing in the others."""
     return gathered_from(ranks.kept[key].network, adapter)
+
+
+def checkpoint(ranks: Ranks, key: str) -> None:
+    """Keep only the inputs of a model's layers for the backward pass."""
+    ranks.kept[key].keep_only_inputs()
+
+
+def whole(ranks: Ranks, tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Return tensors whole, in main memory of the first process; nothing in the others. One of all ranks' tasks."""
+    found = {}
+    for name, tensor in tensors:
+        one = full(tensor)
+        if ranks.writes:
+            found[name] = one.cpu().contiguous()
+    return found
+
+
+def restore(ranks: Ranks, into: Tensor, tensor: Tensor | None) -> None:
+    """Give a tensor, or the shares of one, what the first process has read; the others have None."""
+    if ranks.size > 1:
+        put(into, tensor)
+    elif tensor is not None:
+        with torch.no_grad():
+            into.copy_(tensor)
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from tiebreak import files, runs
 from tiebreak.config import KL_SIGNALS, Config, dump_config
 from tiebreak.data.preparation import PreparedData, prepare
 from tiebreak.doctor.report import AuditReport
+from tiebreak.engine.placing import placing_of
 from tiebreak.engine.planner import Plan, plan_together
 from tiebreak.engine.sources import same_model
 from tiebreak.errors import ConfigError, RunError
@@ -102,6 +103,7 @@ def made_ready(
         settings.token_budget,
         settings.gradient_checkpointing,
         _held_bytes(config, loaded),
+        placing_of(policy),
     )
     loaded.budget.tokens = memory.token_budget
     return Ready(loaded, data, memory, audit, moments)

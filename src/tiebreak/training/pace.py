@@ -14,6 +14,7 @@ import torch
 
 from tiebreak.engine.memory import is_out_of_memory
 from tiebreak.engine.model import Model
+from tiebreak.engine.ranks import Ranks
 from tiebreak.progress import Progress
 from tiebreak.records import Example, num_unique_tokens
 from tiebreak.reporting.numbers import duration
@@ -40,7 +41,7 @@ class Pace:
         if not num_steps:
             return
         self._heed_load()
-        seconds = _seconds_of(self._policy, group)
+        seconds = self._policy.ranks.run(_seconds_of, self._policy.key, [*group])
         if seconds is not None:
             tokens = statistics.fmean(step.num_unique_tokens for step in first)
             self._expected = num_steps * tokens * seconds / sum(map(num_unique_tokens, group))
@@ -81,8 +82,9 @@ class Pace:
         )
 
 
-def _seconds_of(policy: Model, group: Sequence[Example]) -> float | None:
+def _seconds_of(ranks: Ranks, key: str, group: Sequence[Example]) -> float | None:
     """Return the seconds of a micro-batch forth and back; None where memory does not suffice. Nothing of it is kept."""
+    policy: Model = ranks.kept[key]
     cuda = policy.device.type == "cuda"
     try:
         with torch.random.fork_rng(devices=[policy.device] if cuda else []):

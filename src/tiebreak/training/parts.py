@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from tiebreak import faults
-from tiebreak.engine.model import POLICY, Model
+from tiebreak.engine.model import Model
 from tiebreak.engine.ranks import Ranks
+from tiebreak.engine.tasks import restore, whole
 
+_RESTORED = "what is restored"
 OPTIMIZER = "optimizer"
 """What each process keeps its optimizer as."""
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -49,7 +51,7 @@ class Weights:
     def tensors(self) -> Mapping[str, Tensor]:
         """Return the parameters by their names."""
         faults.point("save:policy")
-        return {name: _plain(parameter) for name, parameter in self._policy.trainable}
+        return self._policy.ranks.run(_whole_weights, self._policy.key)
 
     def beside(self) -> Sequence[Path]:
         """Return nothing."""
@@ -57,10 +59,9 @@ class Weights:
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy the parameters into the policy."""
-        with torch.no_grad():
-            for name, parameter in self._policy.trainable:
-                parameter.copy_(tensors[name])
-        self._policy.ranks.run(_spread_weights, self._policy.key)
+        ranks = self._policy.ranks
+        ranks.kept[_RESTORED] = tensors
+        ranks.run(_restore_weights, self._policy.key)
 
 
 class Moments:
@@ -75,13 +76,9 @@ class Moments:
     def tensors(self) -> Mapping[str, Tensor]:
         """Return the moments of every parameter that was moved."""
         faults.point("save:optimizer")
-        state = self._optimizer.state
-        return {
-            f"{name}.{key}": _plain(torch.as_tensor(state[parameter][key]))
-            for name, parameter in self._policy.trainable
-            for key in MOMENTS
-            if key in state.get(parameter, {})
-        }
+        ranks = self._policy.ranks
+        ranks.kept[OPTIMIZER] = self._optimizer
+        return ranks.run(_whole_moments, self._policy.key)
 
     def beside(self) -> Sequence[Path]:
         """Return nothing."""
@@ -89,32 +86,46 @@ class Moments:
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Give the optimizer its moments back."""
-        for name, parameter in self._policy.trainable:
-            held = {key: tensors[f"{name}.{key}"] for key in MOMENTS if f"{name}.{key}" in tensors}
-            # A moment lies where its parameter is; AdamW counts steps on the CPU.
-            placed = {key: value if key == "step" else value.to(parameter.device) for key, value in held.items()}
-            self._optimizer.state[parameter] = placed
-        self._policy.ranks.run(
-            _spread_moments, [name for name, _ in self._policy.trainable if f"{name}.step" in tensors]
-        )
+        ranks = self._policy.ranks
+        ranks.kept.update({_RESTORED: tensors, OPTIMIZER: self._optimizer})
+        ranks.run(_restore_moments, self._policy.key, sorted(tensors))
 
 
-def _spread_weights(ranks: Ranks, key: str) -> None:
-    """Give what trains the numbers that it has in the first process."""
-    ranks.spread(parameter for _, parameter in ranks.kept[key].trainable)
+def _whole_weights(ranks: Ranks, key: str) -> dict[str, Tensor]:
+    """Return what trains; nothing in other processes than the first."""
+    return whole(ranks, ranks.kept[key].trainable)
 
 
-def _spread_moments(ranks: Ranks, names: Sequence[str]) -> None:
-    """Give the moments of some parameters the numbers that they have in the first process."""
-    if ranks.size == 1:
-        return
-    optimizer, known = ranks.kept[OPTIMIZER], set(names)
-    for name, parameter in ranks.kept[POLICY].trainable:
-        if name in known:
-            empty = {"step": torch.zeros(()), **{key: torch.zeros_like(parameter) for key in MOMENTS if key != "step"}}
-            state = optimizer.state[parameter] or empty
-            ranks.spread(state[key] for key in MOMENTS)
-            optimizer.state[parameter] = state
+def _whole_moments(ranks: Ranks, key: str) -> dict[str, Tensor]:
+    """Return the moments of what trains, in the same way."""
+    state = ranks.kept[OPTIMIZER].state
+    moments = (
+        (f"{name}.{moment}", torch.as_tensor(state[parameter][moment]))
+        for name, parameter in ranks.kept[key].trainable
+        for moment in MOMENTS
+        if moment in state.get(parameter, {})
+    )
+    return whole(ranks, moments)
+
+
+def _restore_weights(ranks: Ranks, key: str) -> None:
+    """Give what trains the numbers that the first process has read."""
+    tensors = ranks.kept.pop(_RESTORED, {})
+    for name, parameter in ranks.kept[key].trainable:
+        restore(ranks, parameter, tensors.get(name))
+
+
+def _restore_moments(ranks: Ranks, key: str, names: Sequence[str]) -> None:
+    """Give the optimizer the moments that the first process has read, and of other parameters none."""
+    state, tensors, known = ranks.kept[OPTIMIZER].state, ranks.kept.pop(_RESTORED, {}), set(names)
+    for name, parameter in ranks.kept[key].trainable:
+        held = {}
+        for moment in MOMENTS:
+            if (called := f"{name}.{moment}") in known:
+                # A moment lies where its parameter is; AdamW counts steps on the CPU.
+                held[moment] = torch.zeros(()) if moment == "step" else torch.zeros_like(parameter.detach())
+                restore(ranks, held[moment], tensors.get(called))
+        state[parameter] = held
 
 
 class Streams:
@@ -141,7 +152,3 @@ class Streams:
         torch.set_rng_state(tensors["cpu"])
         if self._device.type == "cuda" and "cuda" in tensors:
             torch.cuda.set_rng_state(tensors["cuda"], self._device)
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().contiguous()

@@ -16,10 +16,12 @@ from torch import Tensor
 from tiebreak import faults
 from tiebreak.engine.baseline import baseline
 from tiebreak.engine.comparison import compared
+from tiebreak.engine.compatibility import probe_pairs
 from tiebreak.engine.memory import all_or_none, is_out_of_memory
 from tiebreak.engine.model import Model
 from tiebreak.engine.ranks import Ranks
 from tiebreak.engine.reference.kinds import Asked
+from tiebreak.engine.shares import clip
 from tiebreak.errors import NotFinite
 from tiebreak.maths.logps import Logps, TokenLogps
 from tiebreak.maths.metrics import LOSS, Metrics
@@ -64,8 +66,11 @@ def learn(
                 raise
         budget.halve(groups, step.index + 1)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    ranks.sum_gradients(parameters)
-    norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+    if policy.in_shares:  # the passes have summed them
+        norm = clip(parameters, max_grad_norm)
+    else:
+        ranks.sum_gradients(parameters)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
     own = metrics[LOSS] if groups else norm.new_empty(0)
     *losses, norm_value = torch.cat([own, norm.detach().float().reshape(1)]).tolist()
     losses = [math.nan] * len(losses) if spoilt else losses
@@ -99,9 +104,13 @@ def _gradient(
             losses = objective(said, frozen, stated)
             ((_weights(group, said) * losses.losses).sum() / len(every)).backward()  # type: ignore[no-untyped-call]
             found.append(objective.formula.metrics(losses, tokens.summed(), stated))
+        for _ in range(_num_missing(policy, groups, ranks)):
+            probe = probe_pairs(policy.network)[-1:]
+            asked = compared(policy, reference, objective, probe)[0] if objective.asks_distributions else None
+            ((asked or policy.score(probe)).values.sum() * 0).backward()  # type: ignore[no-untyped-call]
         return Metrics.concatenated(found) if found else NO_METRICS
 
-    return all_or_none(ranks, gone_down)
+    return all_or_none(ranks, gone_down, in_shares=policy.in_shares)
 
 
 def _coupled_gradient(
@@ -126,13 +135,13 @@ def _coupled_gradient(
     def scored() -> list[tuple[TokenLogps | None, Logps, Logps | None]]:
         # Group by group, as the policy: the whole step may not fit.
         theirs = [reference.logps(group, beside) if objective.asks_reference else None for group in groups]
-        with torch.no_grad():
+        with policy.asked(), torch.no_grad():
             return [
                 (their, *objective.summed(policy.score(group, objective.beside), their))
                 for group, their in zip(groups, theirs, strict=True)
             ]
 
-    seen = all_or_none(ranks, scored)
+    seen = all_or_none(ranks, scored, in_shares=policy.in_shares)
     said = _of_all([ours for _, ours, _ in seen], ranks, policy.device)
     frozen = None
     if objective.asks_reference:
@@ -148,10 +157,17 @@ def _coupled_gradient(
         for group, (their, *_), slope in zip(groups, seen, parts, strict=True):
             ours, _ = objective.unweighted.summed(policy.score(group), their)
             (ours.sums * slope).sum().backward()  # type: ignore[no-untyped-call]
+        for _ in range(_num_missing(policy, groups, ranks)):
+            (policy.score(probe_pairs(policy.network)[-1:]).values.sum() * 0).backward()  # type: ignore[no-untyped-call]
 
-    all_or_none(ranks, gone_down)
+    all_or_none(ranks, gone_down, in_shares=policy.in_shares)
     metrics = objective.formula.metrics(losses, said, stated)
     return Metrics(metrics.names, metrics.values[before : before + len(own)])
+
+
+def _num_missing(policy: Model, groups: Sequence[object], ranks: Ranks) -> int:
+    """Return how many passes of nothing this process has to make, where all have to make as many."""
+    return max(ranks.collect(len(groups))) - len(groups) if policy.in_shares else 0
 
 
 def _of_all(parts: Sequence[Logps], ranks: Ranks, device: torch.device) -> Logps:

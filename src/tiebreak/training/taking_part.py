@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
 from tiebreak.config import TrainingConfig
 from tiebreak.engine.model import POLICY, Model
 from tiebreak.engine.ranks import Ranks
-from tiebreak.engine.reference.kinds import Reference
+from tiebreak.engine.reference.kinds import Asked, Reference
 from tiebreak.engine.reference.told import Told
 from tiebreak.fingerprint import derive_seed
 from tiebreak.maths.dealing import balance
@@ -36,8 +37,8 @@ class Learning:
     """What a process takes steps with."""
 
     policy: Model
-    reference: Reference
-    """What steps compare with."""
+    reference: Reference | None
+    """What steps compare with; only the first process has it, the others keep its weights."""
     optimizer: torch.optim.AdamW
     budget: Budget
     settings: TrainingConfig
@@ -47,18 +48,18 @@ def get_ready(ranks: Ranks, settings: TrainingConfig, rate: float) -> Learning:
     """Return what this process takes steps with from now on."""
     policy: Model = ranks.kept[POLICY]
     optimizer = build_optimizer([parameter for _, parameter in policy.trainable], settings, rate)
-    found = Learning(policy, ranks.kept[COMPARED], optimizer, ranks.kept[BUDGET], settings)
+    budget = ranks.kept.get(BUDGET) or Budget(policy)
+    found = Learning(policy, ranks.kept.get(COMPARED), optimizer, budget, settings)
     ranks.kept.update({_LEARNING: found, OPTIMIZER: optimizer})
     return found
 
 
 def take(
-    ranks: Ranks, objective: Objective, step: Step, rate: float, tokens: int, told: TokenLogps | None
+    ranks: Ranks, objective: Objective, step: Step, rate: float, tokens: int, told: Before | None
 ) -> tuple[Metrics, float]:
     """Take one optimizer step together; return the metrics of all its examples, and the gradient norm.
 
-    `tokens` are in memory at once in each process; `told` is what the reference says of the examples, where it was
-    asked before.
+    `tokens` are in memory at once in each process; `told` is what is known of the reference, where several take it.
     """
     here: Learning = ranks.kept[_LEARNING]
     here.budget.tokens = tokens
@@ -66,7 +67,11 @@ def take(
     if ranks.rank:  # dropout of its own, and the same after a restart
         here.policy.network.train()
         torch.manual_seed(derive_seed(here.settings.seed, "dropout", ranks.rank, step.index))
-    reference = here.reference if told is None else Told.of(here.reference, step.examples, told, here.policy.device)
+    reference: Asked | None = here.reference
+    if told is not None:
+        own = here.reference.model if here.reference else partial(ranks.kept[told.key].at_work, told.adapter)
+        reference = Told.of(own, step.examples, told.said, here.policy.device)
+    assert reference is not None, "of a step of several processes, something was told before"  # noqa: S101
     return learn(
         here.policy,
         reference,
@@ -79,12 +84,33 @@ def take(
     )
 
 
+@dataclass(frozen=True)
+class Before:
+    """What processes are told of the reference before a step."""
+
+    said: TokenLogps | None
+    """Of the examples of the step, in their order; None where a step asks more than that, or nothing."""
+    key: str = POLICY
+    """Whose weights it is, where a step asks it as a model: they are in every process by then."""
+    adapter: str | None = None
+
+
 def told_before(
     ranks: Ranks, reference: Reference, objective: Objective, examples: Sequence[Example], budget: Budget
-) -> TokenLogps | None:
-    """Return what the reference says of a step's examples, where several processes are to know it; asked by all."""
-    if ranks.size == 1 or not objective.asks_reference or objective.asks_distributions:
+) -> Before | None:
+    """Return what all processes are told of the reference, which all of them are asked for; None of one process."""
+    if ranks.size == 1:
         return None
+    if not objective.asks_reference:
+        return Before(None)
+    said = None if objective.asks_distributions else _said_of(reference, objective, examples, budget)
+    if not (objective.asks_distributions or objective.formula.asks_baseline):
+        return Before(said)
+    with reference.model() as frozen:
+        return Before(said, frozen.key, frozen.adapter)
+
+
+def _said_of(reference: Reference, objective: Objective, examples: Sequence[Example], budget: Budget) -> TokenLogps:
     found, places = list[TokenLogps](), {id(example): place for place, example in enumerate(examples)}
     order = list[tuple[int, int]]()
     for group in budget.cut(examples):

@@ -24,10 +24,10 @@ from tiebreak.data.preparation import render_side
 from tiebreak.data.whole import PairFile, read_pairs
 from tiebreak.doctor.triage import shortcuts
 from tiebreak.engine import models
-from tiebreak.engine.model import POLICY, Model
+from tiebreak.engine.model import Model
 from tiebreak.engine.models import Bases
 from tiebreak.engine.noise import evaluation_mode
-from tiebreak.engine.ranks import Alone, Ranks
+from tiebreak.engine.ranks import Ranks
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.reference.moving import Moving
 from tiebreak.engine.reference.stored import Stored
@@ -40,10 +40,8 @@ from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.budget import Budget
 from tiebreak.training.choosing import told_of
 from tiebreak.training.parts import Part
-from tiebreak.training.taking_part import BUDGET, COMPARED
 from tiebreak.training.whereabouts import placed, require_same
 
-_SAY = "say"
 NUM_CHECKED_PAIRS = 8
 """Held-out pairs that an export is held against."""
 
@@ -82,12 +80,6 @@ def load(
 
     `trained` holds what `Model.save` wrote. `kept` holds the adapter that is the reference, where a run kept one.
     """
-    ranks = ranks or Alone()
-    ranks.kept[_SAY] = say
-    return ranks.run(_loaded, config, trained, kept, bases)
-
-
-def _loaded(ranks: Ranks, config: Config, trained: Path | None, kept: Path | None, bases: Bases) -> Loaded:
     policy, reference, moving = models.load(
         config.model,
         config.adapter,
@@ -97,18 +89,13 @@ def _loaded(ranks: Ranks, config: Config, trained: Path | None, kept: Path | Non
         kept=kept,
         bases=bases,
         beside=Objective.of(config.loss).beside_reference,
-        say=ranks.kept.get(_SAY, _unsaid),
+        say=say,
         ranks=ranks,
+        distributed=config.distributed,
     )
     if config.training.gradient_checkpointing and trained is None:
         policy.checkpoint_activations()
-    found = Loaded(policy, reference, Budget(policy, config.training.token_budget), moving)
-    ranks.kept.update({POLICY: policy, COMPARED: found.compared, BUDGET: found.budget})
-    return found
-
-
-def _unsaid(_: str) -> None:
-    """What there is to say the first process says."""
+    return Loaded(policy, reference, Budget(policy, config.training.token_budget), moving)
 
 
 def dated(config: Config, run: Run) -> Config:

@@ -33,7 +33,6 @@ from tiebreak.progress import Progress
 from tiebreak.records import Example
 
 REFERENCE_ADAPTER = "reference"
-_LOAD = "how to load "
 
 
 class Asked(Protocol):
@@ -164,11 +163,11 @@ class FrozenCopy:
         ranks: Ranks | None = None,
         key: str = "reference",
     ) -> None:
-        """`load` returns the model whenever it is called, `size` its bytes. Each of the ranks makes one of these."""
+        """`load` returns the model whenever it is called, `size` its bytes; the ranks keep it under a key."""
         self.source = source
+        self._load = load
         self._size = size
         self._ranks, self._key = ranks or Alone(), key
-        self._ranks.kept[_LOAD + key] = load
         on = f" on {source.base_identity}" if source.adapter else ""
         self.identity = f"{source.identity}{on}, frozen copy"
 
@@ -192,15 +191,11 @@ class FrozenCopy:
     @contextlib.contextmanager
     def model(self) -> Iterator[Model]:
         """Yield the copy."""
-        yield self._ranks.kept.get(self._key) or self._ranks.run(_copied, self._key)
-
-
-def _copied(ranks: Ranks, key: str) -> Model:
-    """Return a frozen copy, which this process keeps."""
-    found: Model = replace(ranks.kept[_LOAD + key](), ranks=ranks, key=key)
-    found.network.requires_grad_(False).eval()
-    ranks.kept[key] = found
-    return found
+        if self._key not in self._ranks.kept:
+            found = self._load()
+            found.network.requires_grad_(False).eval()
+            self._ranks.kept[self._key] = found
+        yield self._ranks.kept[self._key]
 
 
 def _let_go(ranks: Ranks, key: str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tiebreak.config import MovesConfig
 from tiebreak.engine.model import Model
@@ -25,6 +25,7 @@ from tiebreak.engine.ranks import Ranks
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.scorer import Cut
 from tiebreak.engine.sources import Source
+from tiebreak.engine.tasks import restore, whole
 from tiebreak.engine.weights import parameters_of
 from tiebreak.maths.distributions import Statistic
 from tiebreak.maths.logps import TokenLogps
@@ -32,7 +33,7 @@ from tiebreak.progress import Progress
 from tiebreak.records import Example
 
 MOVING_ADAPTER = "moving"
-_NUM_MOVES = "num_moves"
+_NUM_MOVES, _RESTORED = "num_moves", "what the reference goes back to"
 
 
 class Moving:
@@ -98,7 +99,8 @@ class Moving:
 
     def tensors(self) -> Mapping[str, Tensor]:
         """Return its weights, and how often they have moved."""
-        weights = {name: own.detach().cpu().contiguous() for name, own in self._weights().items()}
+        with self._follower.model() as own:
+            weights = own.ranks.run(_whole, own.key, own.adapter)
         return weights | {_NUM_MOVES: torch.tensor(self.num_moves)}
 
     def beside(self) -> Sequence[Path]:
@@ -107,16 +109,10 @@ class Moving:
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Go back to what `tensors` returned."""
-        with torch.no_grad():
-            for name, own in self._weights().items():
-                own.copy_(tensors[name])
-        with self._follower.model() as own_model:
-            own_model.ranks.run(_spread, own_model.key, own_model.adapter)
-        self.num_moves = int(tensors[_NUM_MOVES])
-
-    def _weights(self) -> dict[str, nn.Parameter]:
         with self._follower.model() as own:
-            return parameters_of(own.network, own.adapter)
+            own.ranks.kept[_RESTORED] = tensors
+            own.ranks.run(_restore, own.key, own.adapter)
+        self.num_moves = int(tensors[_NUM_MOVES])
 
 
 def _followed(ranks: Ranks, key: str, adapter: str | None, own_key: str, own_adapter: str | None, share: float) -> None:
@@ -127,6 +123,13 @@ def _followed(ranks: Ranks, key: str, adapter: str | None, own_key: str, own_ada
             own.lerp_(theirs[name], share)
 
 
-def _spread(ranks: Ranks, key: str, adapter: str | None) -> None:
-    """Give weights the numbers that they have in the first process."""
-    ranks.spread(parameters_of(ranks.kept[key].network, adapter).values())
+def _whole(ranks: Ranks, key: str, adapter: str | None) -> dict[str, Tensor]:
+    """Return weights; nothing in other processes than the first."""
+    return whole(ranks, parameters_of(ranks.kept[key].network, adapter).items())
+
+
+def _restore(ranks: Ranks, key: str, adapter: str | None) -> None:
+    """Give weights the numbers that the first process has read."""
+    tensors = ranks.kept.pop(_RESTORED, {})
+    for name, own in parameters_of(ranks.kept[key].network, adapter).items():
+        restore(ranks, own, tensors.get(name))

@@ -1,0 +1,115 @@
+"""Where the weights of a model lie: in this process, in each of several, or in shares over them.
+
+Owns that the first process alone reads and proves a model, and that the others have it then.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import psutil
+import torch
+import transformers
+
+from tiebreak.config import DistributedConfig
+from tiebreak.engine.loading import quietly
+from tiebreak.engine.model import Model
+from tiebreak.engine.ranks import Ranks
+from tiebreak.engine.sharding import mesh_of, replicate, require_sharded, shard
+from tiebreak.engine.sources import Source, explained
+from tiebreak.engine.strategy import Chosen, Needs, choose_strategy
+
+PLACING = "placing"
+"""What the ranks keep how models are placed as."""
+_COMING = "a model that is to be placed"
+USABLE = 0.8
+"""Share of a device's memory that is reckoned with; the rest is for fragments and for other programs."""
+
+
+@dataclass(frozen=True)
+class Placing:
+    """How models of a run are placed."""
+
+    chosen: Chosen
+    settings: DistributedConfig
+    device: str
+    """The kind of device that is computed on."""
+
+    @property
+    def loads_on(self) -> torch.device:
+        """Where the first process loads a model: in main memory, where a device cannot be expected to hold it."""
+        return torch.device(self.device if self.chosen.strategy in ("single", "ddp") else "cpu")
+
+    def told(self, ranks: Ranks) -> str | None:
+        """Return what a plan says of it; None of one process."""
+        return None if ranks.size == 1 else f"{ranks.size} processes, {self.chosen.strategy}: {self.chosen.why}"
+
+
+def chosen_for(ranks: Ranks, settings: DistributedConfig, device: torch.device, needs: Callable[[], Needs]) -> Placing:
+    """Return how a run's models are placed; `needs` is asked where several processes have to choose."""
+    if ranks.size == 1:
+        return Placing(Chosen("single", "there is one process"), settings, device.type)
+    per_machine, usable = ranks.run(_neighbours, device.type)
+    return Placing(choose_strategy(settings, ranks.size, per_machine, needs(), usable), settings, device.type)
+
+
+def num_parameters(source: Source) -> int:
+    """Return how many parameters a base model has, by its configuration alone."""
+    with explained(source.base), quietly(), torch.device("meta"):
+        settings = transformers.AutoConfig.from_pretrained(
+            source.base, revision=source.revision, trust_remote_code=False
+        )
+        empty = transformers.AutoModelForCausalLM.from_config(settings, trust_remote_code=False)
+    return sum(int(one.numel()) for one in empty.parameters())
+
+
+def needs_of(source: Source, width: torch.dtype, has_adapter: bool) -> Needs:
+    """Return what training takes of a process that shares nothing, before activations, which no strategy shares."""
+    weights = num_parameters(source) * width.itemsize
+    if has_adapter:  # whose own weights are a hundredth of that
+        return Needs(frozen_bytes=weights, trainable_bytes=0, optimizer_bytes=0, longest_bytes=0)
+    return Needs(frozen_bytes=0, trainable_bytes=weights, optimizer_bytes=3 * weights, longest_bytes=0)
+
+
+def placed(model: Model, ranks: Ranks, key: str, placing: Placing) -> Model:
+    """Return a model of the first process as all processes have it from now on, under a name."""
+    if ranks.size == 1:
+        found = replace(model, ranks=ranks, key=key)
+        ranks.kept[key] = found
+        return found
+    ranks.kept[_COMING] = model
+    return ranks.run(_placed, key, placing)
+
+
+def placing_of(model: Model) -> str | None:
+    """Return how many processes have a model, how, and why, in words; None of one process."""
+    placing: Placing = model.ranks.kept[PLACING]
+    return placing.told(model.ranks)
+
+
+def _placed(ranks: Ranks, key: str, placing: Placing) -> Model:
+    coming: Model | None = ranks.kept.pop(_COMING, None)
+    device, chosen, settings = torch.device(placing.device), placing.chosen, placing.settings
+    if chosen.strategy in ("single", "ddp"):
+        found = replicate(coming, device)
+    else:
+        mesh = mesh_of(device, ranks.size // chosen.shares)
+        found = shard(
+            coming, mesh, reshard_after_forward=settings.reshard_after_forward, cpu_offload=settings.cpu_offload
+        )
+        require_sharded(found)
+    found = replace(found, ranks=ranks, key=key)
+    ranks.kept[key] = found
+    return found
+
+
+def _neighbours(ranks: Ranks, device: str) -> tuple[int, int]:
+    """Return how many processes each machine has, the fewest, and the bytes that one of them may use of its device."""
+    hosts = ranks.collect(socket.gethostname())
+    num = min(map(hosts.count, hosts))
+    own = int(os.environ.get("LOCAL_WORLD_SIZE", num))
+    total = torch.cuda.mem_get_info()[1] if device == "cuda" else psutil.virtual_memory().total // max(1, num)
+    return min(ranks.collect(own)), int(min(ranks.collect(int(total))) * USABLE)
