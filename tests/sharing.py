@@ -243,9 +243,12 @@ def others(folder: Path) -> Found:
                 parameter.mul_(1.5 if ".moving." in name else 1)
         return policy
 
-    one, many = twins(), in_shares(twins)
+    one, many = twins(), in_shares(twins, reshard=False)
     for model in (one, many):
         model.network.train()
+        # Switched while layers lie in shares, and back while they are whole.
+        with model.asked(), torch.no_grad(), _other(model):
+            scores(model, pairs()[:1])
     said = []
     for model in (one, many):
         ours = model.score(pairs()[:2])
@@ -253,6 +256,7 @@ def others(folder: Path) -> Found:
             said.append(scores(model, pairs()[:2]).gap)
         ours.values.sum().backward()
     found["second adapter"] = apart(said[0], said[1])
+    found["unlike"] = float(apart(said[0], scores(one, pairs()[:2]).gap.detach()) < 1e-3)
     found["first adapter"] = apart({n: p.grad * dist.get_world_size() for n, p in one.trainable}, gradients_of(many))
     frozen = lambda: alone(folder, "qwen", "none")  # noqa: E731
     wanted, copied = frozen(), in_shares(frozen)

@@ -1,4 +1,7 @@
-"""Weights in shares are in all that is measured the weights of one process. Two processes start once, four once."""
+"""Weights in shares are in all that is measured the weights of one process. Two processes start once, four once.
+
+To start one takes seconds, so all checks of `sharing` are made by the same ones.
+"""
 
 from __future__ import annotations
 

@@ -68,9 +68,13 @@ class Root(nn.Module):
             self._depth -= 1
             if self._depth == 0:
                 self._fsdp.set_reshard_after_forward(self._reshards, recurse=False)
+                # Adapters may have been switched meanwhile, which the shares have to know.
+                trained = [parameter.requires_grad for parameter in self.network.parameters()]
                 for module in self._shards():
                     if not (keep and isinstance(module, Root)):
                         module.reshard()
+                for parameter, trains in zip(self.network.parameters(), trained, strict=True):
+                    parameter.requires_grad_(trains)
 
     @property
     def is_open(self) -> bool:

@@ -32,14 +32,21 @@ from tiebreak.maths.logps import TokenLogps
 from tiebreak.records import Example
 
 E = TypeVar("E", bound=Example)
+TORCH = (2, 13)
+"""The first version that lets ranks use different experts, and forgets passes that no backward pass follows."""
 
 
 def mesh_of(device: torch.device, copies: int = 1) -> DeviceMesh:
     """Return all processes as so many copies of the weights, neighbours sharing one; one copy is fsdp, more are hsdp.
 
-    Raises TrainingError where they cannot be divided so.
+    Raises TrainingError where they cannot be divided so, or torch is too old.
     """
     size = dist.get_world_size()
+    if tuple(map(int, torch.__version__.split(".")[:2])) < TORCH:
+        raise TrainingError(
+            f"distributed.strategy: weights in shares need torch {'.'.join(map(str, TORCH))}, and this is "
+            f"{torch.__version__}; update torch, or take ddp"
+        )
     if size % copies or size // copies < 2:
         raise TrainingError(
             f"distributed.strategy: {size} processes cannot hold {copies} copies of the weights, each in 2 shares or "
