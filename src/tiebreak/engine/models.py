@@ -32,7 +32,7 @@ from tiebreak.engine.loading import (
 )
 from tiebreak.engine.merging import obstacle
 from tiebreak.engine.model import POLICY, POLICY_ADAPTER, Model
-from tiebreak.engine.placing import PLACING, chosen_for, needs_of, num_parameters, placed
+from tiebreak.engine.placing import PLACING, chosen_for, forget, needs_of, num_parameters, placed
 from tiebreak.engine.positions import Context, context_of
 from tiebreak.engine.ranks import Alone, Ranks
 from tiebreak.engine.reference.kinds import REFERENCE_ADAPTER, AdapterOff, FrozenCopy, OtherAdapter, Reference
@@ -79,7 +79,9 @@ def load(
     dtype = dtype_of(config, device)
     tokenizer = load_tokenizer(config, source, trained)
     # Full fine-tuning keeps fp32 weights: steps of 1e-6 would vanish in bf16. A frozen base may be narrow.
-    ranks, width = ranks or Alone(), dtype if adapter.kind == "lora" else torch.float32
+    ranks = ranks or Alone()
+    ranks.run(forget)  # another run's policy, copies and optimizer
+    width = dtype if adapter.kind == "lora" else torch.float32
     placing = chosen_for(
         ranks, distributed or DistributedConfig(), device, lambda: needs_of(source, width, adapter.kind == "lora")
     )

@@ -90,6 +90,11 @@ def placing_of(model: Model) -> str | None:
     return placing.told(model.ranks)
 
 
+def forget(ranks: Ranks) -> None:
+    """Let go of all that this process keeps."""
+    ranks.kept.clear()
+
+
 def _placed(ranks: Ranks, key: str, placing: Placing) -> Model:
     coming: Model | None = ranks.kept.pop(_COMING, None)
     device, chosen, settings = torch.device(placing.device), placing.chosen, placing.settings

@@ -94,6 +94,7 @@ def _gradient(
 
     `gain` is the baseline of the step, where the objective reads one.
     """
+    missing = _num_missing(policy, groups, ranks)
 
     def gone_down() -> Metrics:
         found = []
@@ -104,7 +105,7 @@ def _gradient(
             losses = objective(said, frozen, stated)
             ((_weights(group, said) * losses.losses).sum() / len(every)).backward()  # type: ignore[no-untyped-call]
             found.append(objective.formula.metrics(losses, tokens.summed(), stated))
-        for _ in range(_num_missing(policy, groups, ranks)):
+        for _ in range(missing):
             probe = probe_pairs(policy.network)[-1:]
             asked = compared(policy, reference, objective, probe)[0] if objective.asks_distributions else None
             ((asked or policy.score(probe)).values.sum() * 0).backward()  # type: ignore[no-untyped-call]
@@ -152,12 +153,13 @@ def _coupled_gradient(
     first, last = (sum(len(one.completions) for one in examples[:end]) for end in (before, before + len(own)))
     mine = (by_sums / len(every))[first:last]
     parts = torch.split(mine, [sum(len(example.completions) for example in group) for group in groups])
+    missing = _num_missing(policy, groups, ranks)
 
     def gone_down() -> None:
         for group, (their, *_), slope in zip(groups, seen, parts, strict=True):
             ours, _ = objective.unweighted.summed(policy.score(group), their)
             (ours.sums * slope).sum().backward()  # type: ignore[no-untyped-call]
-        for _ in range(_num_missing(policy, groups, ranks)):
+        for _ in range(missing):
             (policy.score(probe_pairs(policy.network)[-1:]).values.sum() * 0).backward()  # type: ignore[no-untyped-call]
 
     all_or_none(ranks, gone_down, in_shares=policy.in_shares)
