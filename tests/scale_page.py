@@ -19,8 +19,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
 SETTINGS = {"data.max_length": 1024, "training.pairs_per_step": 512}
 NUMBERS = (8, 64, 512)
 HEADER = (
-    "| model | GPUs | strategy | kept | gathered | a token | micro-batch | sent a step | computing | sending | a step | "
-    "breaks first |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
+    "| model | GPUs | strategy | kept | gathered | a token | micro-batch | sent a step | computing | sending | a step "
+    "| breaks first |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -44,7 +44,8 @@ def row(plan: ClusterPlan) -> str:
     one, of = plan.case, plan.case.held
     kept = of.weights + of.gradients + of.moments
     cells = [
-        plan.model, plan.gpus, one.strategy, size(kept), size(of.gathered + of.cast), f"{one.token_bytes / 2**20:.1f} MiB",
+        plan.model, plan.gpus, one.strategy, size(kept), size(of.gathered + of.cast),
+        f"{one.token_bytes / 2**20:.1f} MiB",
     ]  # fmt: skip
     if one.fits:
         total = sum(each.num_bytes for each in one.sent)
@@ -61,8 +62,8 @@ def row(plan: ClusterPlan) -> str:
 def tables() -> dict[str, str]:
     """The parts of the page, by the names between their marks."""
     gpus = [
-        f"| {gpu.name} | {gpu.memory_bytes / 1e9:.0f} GB | {gpu.operations / 1e12:.0f} Tflop/s | {gpu.link / 1e9:.0f} GB/s | "
-        f"{gpu.network / 1e9:g} GB/s | {gpu.source} |"
+        f"| {gpu.name} | {gpu.memory_bytes / 1e9:.0f} GB | {gpu.operations / 1e12:.0f} Tflop/s | "
+        f"{gpu.link / 1e9:.0f} GB/s | {gpu.network / 1e9:g} GB/s | {gpu.source} |"
         for gpu in GPUS.values()
     ]
     return {

@@ -44,7 +44,8 @@ _WHY = {
     "hsdp divides within a machine (distributed.strategy)": "zero_hpz_partition_size mics_shard_size "
     "mics_hierarchical_params_gather",
     "weights are gathered in model.dtype, and gradients summed in float32": "mixed_precision_policy "
-    "zero_quantized_weights zero_quantized_gradients zero_quantized_nontrainable_weights fp16 bf16 amp fp32_reduce_scatter "
+    "zero_quantized_weights "
+    "zero_quantized_gradients zero_quantized_nontrainable_weights fp16 bf16 amp fp32_reduce_scatter "
     "communication_data_type",
     "training.gradient_checkpointing says it": "activation_checkpointing xla_fsdp_grad_ckpt",
     "FSDP2 is what is taken": "version fsdp_version xla xla_fsdp_v2 xla_fsdp_settings",
