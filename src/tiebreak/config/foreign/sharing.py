@@ -127,7 +127,7 @@ def _read(folder: Path, name: str) -> dict[str, Any] | str:
     """Return the settings of a file that is named from where the configuration is, or why there are none."""
     tried = [place for place in (folder / name, Path(name)) if place.is_file()]
     if not tried:
-        return "no such file here; name its configuration itself: tiebreak init --from THAT_FILE"
+        return "no such file here: what it says is not known"
     try:
         if tried[0].stat().st_size > MAX_BYTES:
             return "larger than a configuration"
