@@ -534,6 +534,23 @@ def test_a_plan_says_what_fits_and_makes_no_run(cli, tiny_model, pairs, here):
     assert sorted(here.rglob("*")) == before
 
 
+def test_a_plan_for_gpus_that_are_not_here_reads_neither_weights_nor_data(cli, refused, tiny_model, here):
+    (here / "model").mkdir()
+    (here / "model" / "config.json").write_bytes((tiny_model / "config.json").read_bytes())
+    words = ("plan", "--gpus", "16", "--model", "model", "--set", "data.train=none.jsonl")
+    code, out, err = cli(*words, "--gpu", "a100", "--strategy", "hsdp", "--pair-tokens", "100", "--json")
+    found = json.loads(out)
+    assert (code, err) == (0, "")
+    assert (found["strategy"], found["shares"], found["gpu"]["name"], found["pair_tokens"]) == ("hsdp", 8, "a100", 100)
+    assert {one["what"] for one in found["sent"]} == {"all-gather", "reduce-scatter", "all-reduce"}
+    code, out, _ = cli(*words, "--quiet")
+    assert code == 0
+    assert "16 × h200 in 2 machines" in out
+    assert "strategy ddp: all fits into each process" in out
+    assert "single: 16 processes were started" in refused(*words, "--strategy", "single", "--quiet")
+    assert "say how many with --gpus" in refused("plan", "--gpu", "h100")
+
+
 def test_a_run_is_trained_judged_and_exported_once(cli, refused, tiny_model, pairs, here, monkeypatch):
     """One small run, and what is refused afterwards."""
     words = train_words(tiny_model, pairs)

@@ -12,7 +12,7 @@ from tiebreak.cli.data import Json, Quiet, examples
 from tiebreak.cli.process import prepare_to_compute
 from tiebreak.config import load_config
 from tiebreak.config.yaml_text import write_yaml
-from tiebreak.errors import require_name
+from tiebreak.errors import ConfigError, require_name
 from tiebreak.reporting import console
 
 
@@ -33,7 +33,9 @@ def plan(
     gpus: Annotated[
         int | None, typer.Option("--gpus", min=1, max=10**6, help="Reckon for so many GPUs that are not here.")
     ] = None,
-    gpu: Annotated[str, typer.Option("--gpu", metavar="KIND", help="Their kind: h100, h200, a100, …")] = "h200",
+    gpu: Annotated[
+        str | None, typer.Option("--gpu", metavar="KIND", help="Their kind: h200 (default), h100, b200, a100, …")
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option("--model", metavar="MODEL", help="Of this model: llama-8b, llama-70b, llama-405b, or any name."),
@@ -53,6 +55,8 @@ def plan(
     With --gpus: what so many GPUs of a kind would hold, send and take a step, and what breaks first; of the model,
     config.json alone is read, and no data.
     """
+    if gpus is None and (gpu, pair_tokens) != (None, None):
+        raise ConfigError("--gpu and --pair-tokens are of GPUs that are not here: say how many with --gpus")
     changes = [*(overrides or ())]
     if model is not None:
         require_name(model, "the model")
@@ -61,5 +65,5 @@ def plan(
     chosen = load_config(tiebreak.QUICKSTART if config is None else config, changes)
     refuse_changed(config)
     prepare_to_compute(quiet=quiet or as_json)
-    found = tiebreak.plan(chosen, gpus=gpus, gpu=gpu, pair_tokens=pair_tokens, quiet=quiet or as_json)
+    found = tiebreak.plan(chosen, gpus=gpus, gpu=gpu or "h200", pair_tokens=pair_tokens, quiet=quiet or as_json)
     console.print_json(found.as_dict()) if as_json else console.print_text("\n".join(found.lines()))

@@ -1,9 +1,10 @@
-"""Configurations of other trainers: TRL, LLaMA-Factory, Axolotl, ms-swift.
+"""Configurations of other trainers: TRL, LLaMA-Factory, Axolotl, ms-swift; and of what shares their work.
 
 names        which setting of ours a name of theirs is, or why there is none
 values       their values to ours
 reading      YAML, JSON, Python and shell scripts to settings         trainers     whose they are
 entries      what they say of a data set, nothing lost                datasets     the data that they name
+sharing      how processes share the work: ZeRO, FSDP
 account      what becomes of each setting                     terms        several objectives at once
 translation  all of it in ours, with its origins
 """

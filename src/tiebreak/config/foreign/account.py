@@ -15,6 +15,7 @@ from tiebreak.config.foreign import datasets
 from tiebreak.config.foreign.entries import Data
 from tiebreak.config.foreign.names import NAMES, Name, name_of
 from tiebreak.config.foreign.reading import COMPUTED, Foreign
+from tiebreak.config.foreign.sharing import shared
 from tiebreak.config.foreign.terms import LIKELIHOOD, UNSAID, several
 from tiebreak.config.foreign.trainers import Trainer, defaults_of
 from tiebreak.config.foreign.values import NOT_TAKEN, Unfit, is_off, number, whole
@@ -198,6 +199,15 @@ class Account:
             else:
                 self._leave(key, "the reference does not move there")
 
+    def take_sharing(self, folder: Path) -> None:
+        """How processes share the work, from wherever it is said."""
+        found = shared(self._settings, folder)
+        self.left_out = {key: why for key, why in self.left_out.items() if key not in found.used} | found.left_out
+        self.unknown = [key for key in self.unknown if key not in found.used]
+        self._inside |= found.inside
+        for key, (value, origin) in found.lines.items():
+            self.lines[key] = Line(key, value, origin)
+
     def take_data(self, folder: Path, train: str | list[str] | None) -> None:
         """Name the data: what the user says, else the files and data sets that the configuration names."""
         found = datasets.data_of(self._settings, folder)
@@ -266,7 +276,7 @@ class Account:
         if self._kind() == "none":
             for key in [key for key in self.lines if key.startswith("adapter.") and key != "adapter.kind"]:
                 self._leave(key, "all weights are trained")
-        if "loss.terms" not in self.lines:
+        if "loss.terms" not in self.lines and self._trainer.learns:
             self.lines.setdefault("loss.name", Line("loss.name", "dpo", f"what {self._trainer.title} does with pairs"))
 
     def _unset(self, key: str, told: str = "not set there: its default") -> str:

@@ -53,7 +53,7 @@ _MODEL = (
         "model", v.text),
     _is("model.revision", "model_revision revision_of_model revision", v.text),
     _is("model.dtype", "torch_dtype dtype", v.dtype),
-    _is("model.dtype", "bf16 bfloat16", v.bf16),
+    _is("model.dtype", "bf16 bfloat16 mixed_precision", v.bf16),
     _is("model.device", "use_cpu no_cuda", v.cpu),
     _is("model.chat_template", "chat_template_path chat_template_file", v.text),
     _none("code of a model is never run", "trust_remote_code remote_code remote_functions custom_register_path"),
@@ -245,10 +245,22 @@ _TRAINING = (
           "do_predict batch_eval_* eval_do_concat_batches eval_use_gather_object include_for_metrics eval_table_size "
           "do_bench_eval do_causal_lm_eval eval_max_new_tokens"),
     _none("a run is dpo on pairs", "stage do_train dpo"),
-    _none("a run is one process on one device yet", "deepspeed* zero_* fsdp* ddp_* tensor_parallel_* "
-          "context_parallel_* sequence_parallel_* pipeline_parallel_* parallelism_config accelerator_config "
-          "world_size "
-          "num_processes nproc_per_node local_rank num_machines average_tokens_across_devices dp_shard_size expert_* "
+    _is("distributed.strategy", "deepspeed deepspeed_config deepspeed_config_file zero_optimization zero_stage fsdp "
+        "fsdp_config fsdp_sharding_strategy distributed_type", v.nothing,
+        "ddp (ZeRO stage 0, NO_SHARD), fsdp (stages 2 and 3, FULL_SHARD, SHARD_GRAD_OP), hsdp (HYBRID_SHARD), or auto"),
+    _is("distributed.reshard_after_forward", "fsdp_reshard_after_forward", v.nothing,
+        "true for ZeRO stage 3 and FULL_SHARD, false for stage 2 and SHARD_GRAD_OP"),
+    _is("distributed.cpu_offload", "fsdp_offload_params fsdp_cpu_offload offload_optimizer offload_param "
+        "offload_optimizer_device offload_param_device", v.nothing, "weights, gradients and moments go together"),
+    _is("distributed.timeout_seconds", "ddp_timeout", v.timeout),
+    _none("FSDP2 divides each decoder layer on its own", "fsdp_* zero_* deepspeed_*"),
+    _none("the launcher says how many processes there are (torchrun --nproc-per-node, --nnodes)", "world_size "
+          "num_processes nproc_per_node local_rank num_machines machine_rank main_process_ip main_process_port "
+          "same_network rdzv_backend gpu_ids compute_environment main_training_function enable_cpu_affinity tpu_* "
+          "dynamo_config dp_shard_size"),
+    _none("processes divide weights, and nothing within a layer or a row", "tensor_parallel_* context_parallel_* "
+          "sequence_parallel_* pipeline_parallel_* parallelism_config expert_*"),
+    _none("results do not depend on the number of processes", "ddp_* accelerator_config average_tokens_across_devices "
           "split_batches full_determinism"),
     _none("the fast path is chosen and proven at every start", "torch_compile* enable_liger_kernel use_liger_kernel "
           "use_liger liger_* use_unsloth use_unsloth_gc use_kernels unsloth_* cut_cross_entropy jit_mode_eval "
@@ -256,7 +268,9 @@ _TRAINING = (
     _none("nothing is sampled while training", "vllm_* num_generations infer_backend num_beams top_p top_k "
           "temperature "
           "do_sample repetition_penalty"),
-    _none("nothing here reads it", "debug ddp_backend_* strict_mode accelerate_config ray "
+    _none("nothing here reads it", "wall_clock_breakdown steps_per_print zero_allow_untested_optimizer "
+          "zero_force_ds_cpu_optimizer communication_data_type downcast_bf16 debug ddp_backend_* strict_mode "
+          "accelerate_config ray "
           "include_inputs_for_metrics"),
 )  # fmt: skip
 

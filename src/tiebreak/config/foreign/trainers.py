@@ -39,6 +39,8 @@ class Trainer:
     """Where all weights are trained, these in place of the defaults."""
     unlimited: str | None = None
     """The setting of a length that null lifts."""
+    learns: bool = True
+    """Whether it says what is learned, and not alone how processes share the work."""
 
 
 def _trainer(name: str, title: str, signs: str, *, micro_batch: int = 8, **more: Any) -> Trainer:
@@ -85,6 +87,18 @@ TRAINERS = {
             full={"training.learning_rate": 1e-5},
             unlimited="max_length",
             micro_batch=1,
+        ),
+        _trainer(
+            "deepspeed", "DeepSpeed",
+            "zero_optimization train_micro_batch_size_per_gpu train_batch_size wall_clock_breakdown steps_per_print "
+            "zero_allow_untested_optimizer bf16 fp16",
+            task=(), tasks=frozenset(), untold=None, defaults={}, learns=False,
+        ),
+        _trainer(
+            "accelerate", "accelerate",
+            "compute_environment distributed_type mixed_precision machine_rank main_training_function rdzv_backend "
+            "same_network downcast_bf16 tpu_use_cluster num_machines num_processes fsdp_config deepspeed_config",
+            task=(), tasks=frozenset(), untold=None, defaults={}, learns=False,
         ),
     )
 }  # fmt: skip

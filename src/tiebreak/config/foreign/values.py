@@ -106,6 +106,17 @@ def is_off(value: Any) -> bool:
     return value is None or value is False or value in ([], {}) or (type(value) in (int, float) and value == 0)
 
 
+def timeout(value: Any) -> float:
+    """Return how many seconds to wait for another process."""
+    found = positive(value)
+    if not 1 <= found <= _DAY:
+        raise Unfit("more than a day, which is never; wanted seconds up to 86400" if found > _DAY else "below a second")
+    return found
+
+
+_DAY = 86_400
+
+
 def share(value: Any) -> float:
     """Return a share between 0 and 1."""
     found = number(value)
@@ -240,8 +251,10 @@ def dtype(value: Any) -> str:
 
 
 def bf16(value: Any) -> str:
-    """Return the arithmetic that a flag of bf16 asks for; off says nothing."""
-    if is_off(value):
+    """Return the arithmetic that a flag of bf16, or DeepSpeed's section of one, asks for; off says nothing."""
+    if isinstance(value, dict):
+        value = value.get("enabled")
+    if is_off(value) or value == "auto":
         raise Unfit("off there; auto takes what the device is good at")
     return dtype(value)
 
