@@ -7,7 +7,7 @@ the device: it notes the places, and says nought where a number is read.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from families import build
 from tiebreak.engine.model import Model
 from tiebreak.engine.scorer import PackedScorer, PlainScorer
 
@@ -27,10 +26,7 @@ CARD = torch.device("cuda:0")
 GIB = 2**30
 FREE, TOTAL = 70 * GIB, 80 * GIB
 _ATEN = torch.ops.aten
-_READS: dict[Any, Callable[[Tensor], Any]] = {
-    _ATEN._local_scalar_dense.default: lambda one: one.dtype.to_complex().to_real().is_floating_point and 0.0,
-    _ATEN.equal.default: lambda _: True,
-}
+_READS = {_ATEN._local_scalar_dense.default, _ATEN.equal.default}
 _MOVES = {_ATEN._to_copy.default, _ATEN.copy_.default}
 _OURS = str(Path(__file__).parents[1] / "src")
 
@@ -53,9 +49,7 @@ class Waits(TorchDispatchMode):
         if func in _READS and args[0].is_cuda:
             self._note(func)
             return _read(func, args[0])
-        if (func in _MOVES and _is_awaited(func, args, kwargs)) or (
-            torch.Tag.dynamic_output_shape in func.tags and any(isinstance(x, Tensor) and x.is_cuda for x in args)
-        ):
+        if (func in _MOVES and _is_awaited(func, args, kwargs)) or _is_counted(func, args):
             self._note(func)
         return func(*args, **kwargs)
 
@@ -72,7 +66,7 @@ def _read(func: Any, tensor: Tensor) -> Any:
 
 
 def _is_awaited(func: Any, args: Any, kwargs: Mapping[str, Any]) -> bool:
-    """Whether a copy goes between devices and is waited for: to the host always, to the device unless told otherwise."""
+    """Whether a copy between devices is waited for: to the host always, to the device unless told otherwise."""
     if func is _ATEN._to_copy.default:
         source, target = args[0].device, kwargs.get("device")
         freely = kwargs.get("non_blocking", False)
@@ -81,6 +75,14 @@ def _is_awaited(func: Any, args: Any, kwargs: Mapping[str, Any]) -> bool:
     if target is None or torch.device(target).type == source.type:
         return False
     return not freely or torch.device(target).type == "cpu"
+
+
+def _is_counted(func: Any, args: Any) -> bool:
+    """Whether the size of what comes out hangs on numbers: places where a mask is true."""
+    if func is _ATEN.index.Tensor:
+        return any(index is not None and index.dtype == torch.bool and index.is_cuda for index in args[1])
+    dynamic = torch.Tag.dynamic_output_shape in func.tags
+    return dynamic and any(isinstance(one, Tensor) and one.is_cuda for one in args)
 
 
 @contextmanager
@@ -122,13 +124,6 @@ def _faked(tensor: Tensor) -> Tensor:
     return nn.Parameter(fake, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
 
 
-def on_card(kind: str, dtype: torch.dtype = torch.float32, **settings: Any) -> Any:
-    """A model of a family, its weights of a dtype, on the card. To be called where tensors are fake."""
-    with _real():
-        network = build(kind, **settings).to(dtype)
-    return moved(network)
-
-
 def policy_on_card(model: Model, dtype: torch.dtype) -> Model:
     """A model that was loaded on the CPU, on the card with its arithmetic in a dtype. Where tensors are fake."""
     network = moved(model.network)
@@ -139,10 +134,3 @@ def policy_on_card(model: Model, dtype: torch.dtype) -> Model:
         else PlainScorer(network, pad_id=model.pad_id, device=CARD, dtype=dtype)
     )
     return replace(model, network=network, device=CARD, dtype=dtype, scorer=scorer)
-
-
-@contextmanager
-def _real() -> Iterator[None]:
-    """Make real tensors for a while."""
-    with torch._C._DisableTorchDispatch():
-        yield

@@ -6,6 +6,8 @@ Only their precision is not: a wide call gives wide values.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -32,7 +34,7 @@ def varlen_attn(
     assert begins_q[0] == begins_k[0] == 0
     assert (begins_q[-1], begins_k[-1]) == (len(query), len(key)), "the sequences are all that there is"
     lengths_q, lengths_k = (
-        [end - begin for begin, end in zip(begins, begins[1:], strict=False)] for begins in (begins_q, begins_k)
+        [end - begin for begin, end in pairwise(begins)] for begins in (begins_q, begins_k)
     )
     assert min(*lengths_q, *lengths_k) > 0, "a sequence of nothing"
     assert (max_q, max_k) == (max(lengths_q), max(lengths_k))

@@ -1,6 +1,6 @@
 """The code path of CUDA by value, without CUDA: a slow oracle stands where torch's kernel does.
 
-What the kernel is handed (starts, lengths, windows, grouped heads, scales, heads of its sizes) is right where values and
+What the kernel is handed (starts, lengths, windows, grouped heads, scales, sizes of heads) is right where values and
 gradients of every family are those of the plain layout.
 """
 

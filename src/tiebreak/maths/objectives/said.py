@@ -71,7 +71,7 @@ class Stated:
         return found if baseline is None else found.with_baseline(baseline, like)
 
 
-def numbers_like(like: Tensor, values: Sequence[float]) -> Tensor:
+def numbers_like(like: Tensor, values: Sequence[float | bool]) -> Tensor:
     """Return values as numbers where others are, in their precision; no device is waited for."""
     return torch.tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
 
