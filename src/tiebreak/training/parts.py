@@ -87,8 +87,11 @@ class Moments:
         """Give the optimizer its moments back."""
         for name, parameter in self._policy.trainable:
             held = {key: tensors[f"{name}.{key}"] for key in MOMENTS if f"{name}.{key}" in tensors}
-            # A moment lies where its parameter is; AdamW counts steps on the CPU.
-            placed = {key: value if key == "step" else value.to(parameter.device) for key, value in held.items()}
+            # A moment lies where its parameter is; AdamW counts steps on the CPU, or where its one kernel reads them.
+            placed = {
+                key: value if key == "step" and not parameter.is_cuda else value.to(parameter.device)
+                for key, value in held.items()
+            }
             self._optimizer.state[parameter] = placed
 
 
