@@ -26,7 +26,7 @@ CARD = torch.device("cuda:0")
 GIB = 2**30
 FREE, TOTAL = 70 * GIB, 80 * GIB
 _ATEN = torch.ops.aten
-_READS = {_ATEN._local_scalar_dense.default, _ATEN.equal.default}
+_READS = {_ATEN._local_scalar_dense.default, _ATEN.item.default, _ATEN.equal.default}
 _MOVES = {_ATEN._to_copy.default, _ATEN.copy_.default}
 _OURS = str(Path(__file__).parents[1] / "src")
 
