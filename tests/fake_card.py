@@ -1,7 +1,7 @@
 """A CUDA device that is not there: its tensors know shape, dtype and device, and hold no numbers.
 
 torch's FakeTensorMode makes them, and refuses what does not fit together. `Waits` stands where a program would wait for
-the device: it notes the places, and says nought where a number is read.
+the device: it notes the places, and says nought where a number is read, and yes where a flag is.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Waits(TorchDispatchMode):
 def _read(func: Any, tensor: Tensor) -> Any:
     if func is _ATEN.equal.default:
         return True
-    return False if tensor.dtype == torch.bool else 0.0 if tensor.dtype.is_floating_point else 0
+    return True if tensor.dtype == torch.bool else 0.0 if tensor.dtype.is_floating_point else 0
 
 
 def _is_awaited(func: Any, args: Any, kwargs: Mapping[str, Any]) -> bool:

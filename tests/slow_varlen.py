@@ -33,9 +33,7 @@ def varlen_attn(
     begins_q, begins_k = cu_seq_q.tolist(), cu_seq_k.tolist()
     assert begins_q[0] == begins_k[0] == 0
     assert (begins_q[-1], begins_k[-1]) == (len(query), len(key)), "the sequences are all that there is"
-    lengths_q, lengths_k = (
-        [end - begin for begin, end in pairwise(begins)] for begins in (begins_q, begins_k)
-    )
+    lengths_q, lengths_k = ([end - begin for begin, end in pairwise(begins)] for begins in (begins_q, begins_k))
     assert min(*lengths_q, *lengths_k) > 0, "a sequence of nothing"
     assert (max_q, max_k) == (max(lengths_q), max(lengths_k))
     scale = query.shape[-1] ** -0.5 if scale is None else scale

@@ -177,7 +177,7 @@ def test_autocast_of_wide_weights_is_planned_with_narrow_activations(tiny_model,
 def test_the_first_step_is_timed_when_the_card_is_done(policy, monkeypatch):
     done = []
     monkeypatch.setattr(torch.cuda, "synchronize", done.append)
-    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: _Nothing(devices))
+    monkeypatch.setattr(torch.random, "fork_rng", _Nothing)
     Pace(policy, Silent()).estimate([Step(0, 0, tuple(PAIRS))], PAIRS[:2], 10)
     assert done and set(done) == {CARD}
     assert all(p.grad is None for _, p in policy.trainable)

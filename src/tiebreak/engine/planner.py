@@ -137,11 +137,11 @@ def _bytes_per_token(policy: Model) -> int:
 def _kept_bytes(policy: Model, pairs: Sequence[Example]) -> int:
     """Return the bytes that a forward pass keeps for its backward pass, each storage counted once."""
     # By identity, not by address: tensors without numbers (on the meta device) have none.
-    weights = {StorageWeakRef(parameter.untyped_storage()) for parameter in policy.network.parameters()}
+    weights = {_storage(parameter) for parameter in policy.network.parameters()}
     storages: dict[StorageWeakRef, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        storages.setdefault(StorageWeakRef(tensor.untyped_storage()), tensor)  # held until they are counted
+        storages.setdefault(_storage(tensor), tensor)  # held until they are counted
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -149,6 +149,10 @@ def _kept_bytes(policy: Model, pairs: Sequence[Example]) -> int:
     total = sum(t.untyped_storage().nbytes() for storage, t in storages.items() if storage not in weights)
     del scores
     return total
+
+
+def _storage(tensor: Tensor) -> StorageWeakRef:
+    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
 
 
 def _available(device: torch.device) -> int:
