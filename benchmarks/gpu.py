@@ -3,6 +3,7 @@
     python benchmarks/gpu.py                                      # at most 8 minutes, results/gpu-<hardware>.json
     python benchmarks/gpu.py --minutes 4 --parts parity,attention
     python benchmarks/gpu.py --device cpu --tiny                  # do the scripts run at all; no file without --out
+    pytest tests/test_gpu_shapes.py -k benchmark                  # a dry run of what only CUDA runs, without CUDA
 
 Parts, each a process of its own, so that a crash or an exhausted memory costs one part and not the rest:
 

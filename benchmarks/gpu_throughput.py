@@ -128,7 +128,8 @@ def _ours(shape: str, data: str, setting: Setting, seconds: float) -> Found:
     subject, (num, most) = _subject(shape, setting), (4, 2) if setting.tiny else (PAIRS_PER_STEP, MOST_STEPS)
     pairs = pairs_of(drawn_lengths(data, num * (most + 1), setting), subject.shape["vocabulary"])
     steps = [pairs[i : i + num] for i in range(0, len(pairs), num)]
-    optimizer = torch.optim.AdamW(trained_weights(subject.model), lr=1e-5)
+    fused = True if setting.device.type == "cuda" else None  # as tiebreak.training.optimizer has it
+    optimizer = torch.optim.AdamW(trained_weights(subject.model), lr=1e-5, fused=fused)
     live = partial(_live, subject)
     budget = chosen_budget(subject, steps[0], optimizer, live, setting)
     built = time.perf_counter()
@@ -172,16 +173,18 @@ def _remembered(subject: Subject, steps: Sequence[Pairs], budget: int, setting: 
 def learn(subject: Subject, pairs: Pairs, optimizer: torch.optim.Optimizer, reference: Reference, budget: int) -> float:
     """Take one optimizer step, as `tiebreak.training.step.learn` does; return the gradient's norm."""
     optimizer.zero_grad(set_to_none=True)
+    found: list[Tensor] = []
     for batch in subject.scorer.micro_batches(pairs, budget):
         gap = reference(batch)
         losses = -logsigmoid(BETA * (subject.scorer.tokens(batch).summed().paired().gap - gap))
-        if not bool(torch.isfinite(losses).all()):
-            raise FloatingPointError("a loss is not finite")
         (losses.sum() / len(pairs)).backward()
+        found.append(losses.detach())
     norm = nn.utils.clip_grad_norm_(trained_weights(subject.model), 1.0)
-    value = float(norm)
+    *values, value = torch.cat([*found, norm.detach().float().reshape(1)]).tolist()
+    if not all(map(math.isfinite, values)):
+        raise FloatingPointError("a loss is not finite")
     optimizer.step()
-    return value
+    return float(value)
 
 
 def chosen_budget(

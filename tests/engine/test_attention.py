@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.nn.attention import varlen as torch_varlen
 
-from tiebreak.engine import attention
+from slow_varlen import varlen_attn
 from tiebreak.engine.attention import PackedLayout, packed_attention
 from tiebreak.maths.packing import Segment
 
@@ -37,56 +36,30 @@ def _expected(query, key, value, window):
     return torch.stack(outputs).unsqueeze(0)
 
 
-def _call(inputs, window=None):
-    layout = PackedLayout(SEGMENTS, set())
+def _call(inputs, window=None, kernel=None):
+    layout = PackedLayout(SEGMENTS, set(), kernel)
     return packed_attention(torch.nn.Module(), *inputs, None, packed_layout=layout, sliding_window=window)[0]
 
 
-def _by_documentation(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size, enable_gqa=False):
-    """torch's `varlen_attn` as its documentation has it; the kernel itself needs a GPU."""
-    assert window_size[1] == 0, "causal"
-    assert enable_gqa == (query.shape[1] != key.shape[1])
-    assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32
-    assert max_q == cu_seq_q.diff().max()
-    assert max_k == cu_seq_k.diff().max()
-    outputs = []
-    for run in range(len(cu_seq_q) - 1):
-        queries = query[cu_seq_q[run] : cu_seq_q[run + 1]]
-        keys, values = (x[cu_seq_k[run] : cu_seq_k[run + 1]] for x in (key, value))
-        at = torch.arange(len(keys) - len(queries), len(keys))[:, None]
-        seen = (torch.arange(len(keys)) <= at) & (
-            torch.arange(len(keys)) >= at - (window_size[0] if window_size[0] >= 0 else len(keys))
-        )
-        groups = query.shape[1] // key.shape[1]
-        keys, values = (x.repeat_interleave(groups, 1) for x in (keys, values))
-        scores = torch.einsum("qhd,khd->hqk", queries, keys) * (scale or query.shape[-1] ** -0.5)
-        outputs.append(torch.einsum("hqk,khd->qhd", scores.masked_fill(~seen, -torch.inf).softmax(-1), values))
-    return torch.cat(outputs)
+@pytest.fixture(params=[None, varlen_attn], ids=["a call for each run", "one call"])
+def kernel(request):
+    return request.param
 
 
-@pytest.fixture(params=["a call for each run", "one call"])
-def kernel(request, monkeypatch):
-    if request.param == "one call":
-        monkeypatch.setattr(attention, "_has_one_kernel", lambda _: True)
-        monkeypatch.setattr(torch_varlen, "varlen_attn", _by_documentation)
-
-
-@pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("window", [None, 100, 3])
 @pytest.mark.parametrize("key_heads", [2, 4])
-def test_every_token_sees_its_prompt_and_its_completion_so_far(window, key_heads):
+def test_every_token_sees_its_prompt_and_its_completion_so_far(window, key_heads, kernel):
     inputs = _inputs(key_heads=key_heads)
-    found, expected = _call(inputs, window), _expected(*inputs, window)
+    found, expected = _call(inputs, window, kernel), _expected(*inputs, window)
     assert found.shape == (1, ROW, 4, 8)
     assert torch.allclose(found.double(), expected, atol=2e-6)
 
 
-@pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("window", [None, 3])
-def test_gradients_are_those_of_the_written_out_form(window):
+def test_gradients_are_those_of_the_written_out_form(window, kernel):
     inputs = _inputs()
     along = torch.randn(1, ROW, 4, 8, generator=torch.Generator().manual_seed(1))
-    found = torch.autograd.grad((_call(inputs, window) * along).sum(), inputs)
+    found = torch.autograd.grad((_call(inputs, window, kernel) * along).sum(), inputs)
     expected = torch.autograd.grad((_expected(*inputs, window) * along).sum(), inputs)
     for one, two in zip(found, expected, strict=True):
         assert torch.allclose(one, two.float(), atol=5e-6)

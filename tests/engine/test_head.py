@@ -27,12 +27,12 @@ def _case(first: int = 1):
     ids = torch.randint(VOCABULARY, (ROWS, TIME))
     position = torch.arange(TIME)
     mask = torch.stack([(position >= p) & (position < n) for p, n in zip(PROMPT, LENGTH, strict=True)])
-    return logits, ids, mask, first
+    return logits, ids, mask[:, first + 1 :].flatten().nonzero().squeeze(1), first
 
 
 def test_scored_tokens_come_row_after_row_and_sum_to_the_loop_over_tokens():
-    logits, ids, mask, first = _case()
-    found = plain_token_logps(logits[:, first:-1], ids, mask, first).split(NUM_TOKENS)
+    logits, ids, scored, first = _case()
+    found = plain_token_logps(logits[:, first:-1], ids, scored, first).split(NUM_TOKENS)
     for row in range(ROWS):
         length = LENGTH[row]
         expected = oracles.sequence_logp(
@@ -43,9 +43,9 @@ def test_scored_tokens_come_row_after_row_and_sum_to_the_loop_over_tokens():
 
 
 def test_the_gradient_is_one_hot_minus_softmax_at_scored_positions_and_zero_elsewhere():
-    logits, ids, mask, first = _case()
+    logits, ids, scored, first = _case()
     kept = logits[:, first:-1].clone().requires_grad_()
-    plain_token_logps(kept, ids, mask, first).sum().backward()
+    plain_token_logps(kept, ids, scored, first).sum().backward()
     softmax = kept.detach().double().softmax(-1)
     for row in range(ROWS):
         for position in range(first, TIME - 1):
@@ -57,33 +57,33 @@ def test_the_gradient_is_one_hot_minus_softmax_at_scored_positions_and_zero_else
 
 
 def test_padding_may_hold_anything():
-    logits, ids, mask, first = _case()
-    clean = plain_token_logps(logits[:, first:-1], ids, mask, first)
+    logits, ids, scored, first = _case()
+    clean = plain_token_logps(logits[:, first:-1], ids, scored, first)
     dirty = logits.clone()
     dirty[2, LENGTH[2] :] = float("-inf")
     dirty[1, LENGTH[1] :] = float("nan")
-    assert torch.equal(plain_token_logps(dirty[:, first:-1], ids, mask, first), clean)
+    assert torch.equal(plain_token_logps(dirty[:, first:-1], ids, scored, first), clean)
 
 
 def test_a_narrow_model_gets_its_softmax_in_fp32():
-    logits, ids, mask, first = _case()
+    logits, ids, scored, first = _case()
     narrow = logits.bfloat16()
-    found = plain_token_logps(narrow[:, first:-1], ids, mask, first)
+    found = plain_token_logps(narrow[:, first:-1], ids, scored, first)
     assert found.dtype == torch.float32
-    assert torch.equal(found, plain_token_logps(narrow.float()[:, first:-1], ids, mask, first))
+    assert torch.equal(found, plain_token_logps(narrow.float()[:, first:-1], ids, scored, first))
 
 
 def test_large_scores_do_not_overflow():
-    logits, ids, mask, first = _case()
-    found = plain_token_logps(logits[:, first:-1] + 1e4, ids, mask, first)
-    expected = plain_token_logps(logits[:, first:-1], ids, mask, first)
+    logits, ids, scored, first = _case()
+    found = plain_token_logps(logits[:, first:-1] + 1e4, ids, scored, first)
+    expected = plain_token_logps(logits[:, first:-1], ids, scored, first)
     assert found.tolist() == pytest.approx(expected.tolist(), abs=0.01)  # 1e4 in fp32 is known to 1e-3
 
 
 def test_logits_of_other_rows_are_refused():
-    logits, ids, mask, first = _case()
+    logits, ids, scored, first = _case()
     with pytest.raises(TypeCheckError):
-        plain_token_logps(logits[:2, first:-1], ids, mask, first)
+        plain_token_logps(logits[:2, first:-1], ids, scored, first)
 
 
 # ------------------------------------------------------------------------------------ from hidden states, in one pass
@@ -282,8 +282,8 @@ def test_a_statistic_of_each_distribution_comes_from_the_same_pass_and_changes_n
 
 
 def test_of_logits_it_is_that_of_the_scored_positions_row_after_row():
-    logits, _, mask, first = _case()
-    found = plain_beside(logits[:, first:-1].requires_grad_(), mask, first, log_collision)
+    logits, _, scored, first = _case()
+    found = plain_beside(logits[:, first:-1].requires_grad_(), scored, log_collision)
     wanted = [
         sum(p * p for p in logits[row, place].double().softmax(-1).tolist())
         for row in range(ROWS)

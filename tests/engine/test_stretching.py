@@ -108,7 +108,7 @@ def test_rows_that_share_a_forward_pass_would_change_each_other(network, monkeyp
     scorer = plain(network)
     with torch.no_grad():
         batch, said = scorer._together(PAIRS, with_states=False)
-    scored = batch.completion_mask, batch.first_scored
+    scored = batch.predictors, batch.first_scored
     rows = TokenLogps(plain_token_logps(said.logits, batch.input_ids, *scored), batch.num_tokens).rows()
     apart = [
         float((torch.cat(rows[2 * i : 2 * i + 2]) - wanted[pair.example_id]).abs().max())

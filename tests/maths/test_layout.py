@@ -28,8 +28,18 @@ def test_rows_hold_prompt_and_completion_and_then_padding(examples):
         length, padding = len(prompt) + len(completion), width - len(prompt) - len(completion)
         assert batch.input_ids[index].tolist() == [*prompt, *completion, *[PAD] * padding]
         assert batch.attention_mask[index].tolist() == [1] * length + [0] * padding
-        scored = [False] * len(prompt) + [True] * len(completion) + [False] * padding
-        assert batch.completion_mask[index].tolist() == scored
+
+
+@pytest.mark.parametrize("examples", [token_pairs(3), ONE_AND_FOUR], ids=["pairs", "one and four"])
+def test_predictors_stand_one_position_before_the_tokens_of_completions(examples):
+    batch = lay_out(examples, PAD)
+    following = batch.input_ids[:, batch.first_scored + 1 :].flatten()[batch.predictors]
+    completions = [completion for example in examples for completion in example.completions]
+    assert following.tolist() == [token for completion in completions for token in completion]
+    place = torch.arange(batch.input_ids.shape[1]).expand_as(batch.input_ids)[:, batch.first_scored : -1].flatten()
+    rows = [(example.prompt_ids, completion) for example in examples for completion in example.completions]
+    wanted = [len(prompt) - 1 + token for prompt, completion in rows for token in range(len(completion))]
+    assert place[batch.predictors].tolist() == wanted
 
 
 def test_rows_of_a_pair_are_its_chosen_and_then_its_rejected_completion():
@@ -40,7 +50,7 @@ def test_rows_of_a_pair_are_its_chosen_and_then_its_rejected_completion():
 def test_a_pad_id_inside_a_completion_is_scored_all_the_same():
     pair = TokenizedPair("a", "p", (5,), (PAD, 7, PAD), (9,))
     batch = lay_out([pair], PAD)
-    assert batch.completion_mask.tolist() == [[False, True, True, True], [False, True, False, False]]
+    assert batch.predictors.tolist() == [0, 1, 2, 3]
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
 
 
@@ -49,8 +59,8 @@ def test_nothing_before_the_first_scored_position_is_predicted():
     batch = lay_out(pairs, PAD)
     first = batch.first_scored
     assert first == min(len(pair.prompt_ids) for pair in pairs) - 1
-    assert not batch.completion_mask[:, : first + 1].any()
-    assert batch.completion_mask[:, first + 1].any()
+    width = batch.input_ids.shape[1] - 1 - first
+    assert min(place % width for place in batch.predictors.tolist()) == 0
 
 
 def test_moving_a_batch_keeps_its_numbers():
@@ -59,7 +69,7 @@ def test_moving_a_batch_keeps_its_numbers():
     assert (moved.num_tokens, moved.first_scored) == (batch.num_tokens, batch.first_scored)
     assert torch.equal(moved.input_ids, batch.input_ids)
     assert torch.equal(moved.attention_mask, batch.attention_mask)
-    assert torch.equal(moved.completion_mask, batch.completion_mask)
+    assert torch.equal(moved.predictors, batch.predictors)
 
 
 @given(st.integers(1, 23), st.integers(8, 300), st.integers(0, 5))

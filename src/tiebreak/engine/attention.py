@@ -8,7 +8,7 @@ and `use_plain_attention` switch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 import peft
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from tiebreak.maths.packing import Segment
@@ -28,6 +28,15 @@ from tiebreak.maths.packing import Segment
 PACKED = "tiebreak_packed"
 MOST_HEAD_SIZE = 256
 """Of `torch.nn.attention.varlen`."""
+HEAD_SIZES = 8
+"""Its heads have a multiple of this size, and values the size of keys."""
+LEAST_CAPABILITY = (8, 0)
+"""Of the GPUs that it runs on: Ampere."""
+NARROW = (torch.float16, torch.bfloat16)
+"""What it computes in."""
+Kernel = Callable[..., Any]
+"""Attention over runs of different lengths in one call: `torch.nn.attention.varlen.varlen_attn`, or what means the
+same."""
 _OWN_ATTENTION: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
@@ -38,6 +47,8 @@ class PackedLayout:
     segments: tuple[Segment, ...]
     windows: set[int]
     """The sliding windows that layers asked for; filled while they compute."""
+    kernel: Kernel | None = None
+    """What attends to all runs in one call, in whatever precision; None where queries on a GPU decide."""
     _masks: dict[tuple[Any, ...], Tensor | None] = field(default_factory=dict)
     _starts: dict[torch.device, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
@@ -76,7 +87,7 @@ class PackedLayout:
         """Return where each run begins among all queries and among all keys, and where the last one ends."""
         if device not in self._starts:
             queries, keys = (
-                torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
+                torch.tensor([0, *accumulate(lengths)], dtype=torch.int32).to(device, non_blocking=True)
                 for lengths in zip(*self.runs, strict=True)
             )
             self._starts[device] = queries, keys
@@ -117,8 +128,9 @@ def packed_attention(
     if sliding_window is not None:
         packed_layout.windows.add(sliding_window)
     no_kernel = softcap is not None or s_aux is not None
-    if not no_kernel and _has_one_kernel(query):
-        return _in_one_call(query, key, value, packed_layout, scaling, sliding_window), None
+    kernel = None if no_kernel else packed_layout.kernel or _kernel_for(query, value)
+    if kernel is not None:
+        return _in_one_call(kernel, query, key, value, packed_layout, scaling, sliding_window), None
     outputs = []
     for queries, keys, values in packed_layout.cut(query, key, value):
         mask = packed_layout.mask(queries.shape[2], keys.shape[2], sliding_window, queries)
@@ -165,35 +177,61 @@ def _switch(model: Any, name: str) -> None:
         model.set_attn_implementation(name)
 
 
-def _has_one_kernel(query: Tensor) -> bool:
-    """Whether torch's attention over runs of different lengths serves these queries: CUDA, 16 bits, small heads."""
-    narrow = query.dtype in (torch.float16, torch.bfloat16) and query.shape[-1] <= MOST_HEAD_SIZE
-    return query.is_cuda and narrow and _torch_has_varlen()
+def _kernel_for(query: Tensor, value: Tensor) -> Kernel | None:
+    """Return torch's attention over runs of different lengths where it serves: CUDA, 16 bits, small heads."""
+    fits = max(query.shape[-1], value.shape[-1]) <= MOST_HEAD_SIZE
+    serves = query.is_cuda and fits and _dtype_of(query) in NARROW and _is_new_enough(query.device)
+    return _varlen_attn() if serves else None
 
 
 @cache
-def _torch_has_varlen() -> bool:
-    return find_spec("torch.nn.attention.varlen") is not None
+def _is_new_enough(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= LEAST_CAPABILITY
+
+
+def _dtype_of(query: Tensor) -> torch.dtype:
+    """Return what attention computes in: rotated queries of fp32 weights are wide, also where autocast is narrow."""
+    kind = query.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
+
+
+@cache
+def _varlen_attn() -> Kernel | None:
+    if find_spec("torch.nn.attention.varlen") is None:
+        return None
+    from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415 - absent from older torch
+
+    return varlen_attn if "window_size" in signature(varlen_attn).parameters else None
 
 
 def _in_one_call(
-    query: Tensor, key: Tensor, value: Tensor, layout: PackedLayout, scaling: float | None, window: int | None
+    kernel: Kernel,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layout: PackedLayout,
+    scaling: float | None,
+    window: int | None,
 ) -> Tensor:
     """Return [1, row, heads, head size] of all runs from one kernel; prompts stand in its keys once for each run."""
-    from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415 - absent from older torch
-
-    keys, values = (
-        torch.cat(list(chain.from_iterable(layout.pieces(x))), dim=2)[0].transpose(0, 1) for x in (key, value)
-    )
+    size = -(-max(query.shape[-1], value.shape[-1]) // HEAD_SIZES) * HEAD_SIZES
+    queries, *both = (_widened(x.to(_dtype_of(query)), size) for x in (query, key, value))
+    keys, values = (torch.cat(list(chain.from_iterable(layout.pieces(x))), dim=2) for x in both)
     most_queries, most_keys = (max(lengths) for lengths in zip(*layout.runs, strict=True))
-    options: dict[str, Any] = {"scale": scaling, "window_size": (-1 if window is None else window - 1, 0)}
-    if "enable_gqa" in signature(varlen_attn).parameters:  # older ones take fewer key heads as they come
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    options: dict[str, Any] = {"scale": scale, "window_size": (-1 if window is None else window - 1, 0)}
+    if "enable_gqa" in signature(kernel).parameters:  # older ones take fewer key heads as they come
         options["enable_gqa"] = key.shape[1] != query.shape[1]
-    starts = layout.starts(query.device)
-    queries = query[0].transpose(0, 1)
-    output = varlen_attn(queries, keys, values, *starts, most_queries, most_keys, **options)
+    starts, rows = layout.starts(query.device), (x[0].transpose(0, 1) for x in (queries, keys, values))
+    output = kernel(*rows, *starts, most_queries, most_keys, **options)
     assert isinstance(output, Tensor)  # noqa: S101 - a pair only where auxiliary results are asked for
-    return output.unsqueeze(0)
+    return output[..., : value.shape[-1]].unsqueeze(0)
+
+
+def _widened(heads: Tensor, size: int) -> Tensor:
+    """Return heads of a size: zeros behind them change no product, and are cut off what comes of values."""
+    missing = size - heads.shape[-1]
+    return pad(heads, (0, missing)) if missing else heads
 
 
 def _causal_mask(num_queries: int, num_keys: int, window: int | None, like: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -113,36 +113,37 @@ def token_logps_beside(
 def plain_token_logps(
     logits: Float[Tensor, "rows kept vocabulary"],
     input_ids: Int[Tensor, "rows time"],
-    completion_mask: Bool[Tensor, "rows time"],
+    predictors: Int[Tensor, " scored"],
     first: int,
 ) -> Float[Tensor, " scored"]:
     """Return the log-probabilities (nats) of the scored tokens, row after row: the slow, obvious form.
 
-    `logits` are those of positions first .. time − 2, which predict the tokens at first + 1 .. time − 1. The softmax is
-    computed in fp32 whatever the model's dtype.
+    `logits` are those of positions first .. time − 2, which predict the tokens at first + 1 .. time − 1; `predictors`
+    are those among them that predict a scored one. The softmax is computed in fp32 whatever the model's dtype.
     """
-    targets, scored = input_ids[:, first + 1 :], completion_mask[:, first + 1 :]
-    logits = logits.float()
+    targets, logits = input_ids[:, first + 1 :], logits.float()
     # Selected, not multiplied by a mask: padding may hold inf, and inf * 0 is NaN.
-    return (logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1))[scored]
+    return at_places(logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1), predictors)
 
 
 def plain_beside(
-    logits: Float[Tensor, "rows kept vocabulary"],
-    completion_mask: Bool[Tensor, "rows time"],
-    first: int,
-    statistic: Statistic,
+    logits: Float[Tensor, "rows kept vocabulary"], predictors: Int[Tensor, " scored"], statistic: Statistic
 ) -> Float[Tensor, " scored"]:
     """Return what a statistic says of the distribution of each scored token, row after row, without a gradient."""
-    scored = logits.detach()[completion_mask[:, first + 1 :]]
+    scored = at_places(logits.detach(), predictors)
     return torch.cat([statistic(scored[part].float().log_softmax(-1)) for part in _chunks(len(scored))])
 
 
 def plain_distributions(
-    logits: Float[Tensor, "rows kept vocabulary"], completion_mask: Bool[Tensor, "rows time"], first: int
+    logits: Float[Tensor, "rows kept vocabulary"], predictors: Int[Tensor, " scored"]
 ) -> Float[Tensor, "scored vocabulary"]:
     """Return the log-probabilities of all that could stand at each scored position, row after row."""
-    return logits[completion_mask[:, first + 1 :]].float().log_softmax(-1)
+    return at_places(logits, predictors).float().log_softmax(-1)
+
+
+def at_places(values: Float[Tensor, "rows kept *each"], places: Int[Tensor, " scored"]) -> Float[Tensor, scored * each]:
+    """Return what stands at some places of all rows behind one another."""
+    return values.flatten(end_dim=1).index_select(0, places)
 
 
 def divergences(

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from tiebreak.engine.attention import causal_model
 from tiebreak.engine.compatibility import probe_pairs
@@ -176,18 +177,23 @@ def _bytes_per_token(policy: Model) -> int:
 
 def _kept_bytes(policy: Model, pairs: Sequence[Example]) -> int:
     """Return the bytes that a forward pass keeps for its backward pass, each storage counted once."""
-    weights = {local_of(parameter).untyped_storage().data_ptr() for parameter in policy.network.parameters()}
-    storages: dict[int, Tensor] = {}
+    # By identity, not by address: tensors without numbers (on the meta device) have none.
+    weights = {_storage(local_of(parameter)) for parameter in policy.network.parameters()}
+    storages: dict[StorageWeakRef, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        storages.setdefault(tensor.untyped_storage().data_ptr(), tensor)  # held, so that no address comes twice
+        storages.setdefault(_storage(tensor), tensor)  # held until they are counted
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         scores = policy.score(pairs).summed()
-    total = sum(t.untyped_storage().nbytes() for address, t in storages.items() if address not in weights)
+    total = sum(t.untyped_storage().nbytes() for storage, t in storages.items() if storage not in weights)
     del scores
     return total
+
+
+def _storage(tensor: Tensor) -> StorageWeakRef:
+    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
 
 
 def _available(device: torch.device) -> int:

@@ -20,6 +20,7 @@ from tiebreak.engine.attention import PackedLayout, causal_model, use_packed_att
 from tiebreak.engine.head import (
     Head,
     Others,
+    at_places,
     divergences,
     head_of,
     plain_beside,
@@ -118,13 +119,12 @@ class PlainScorer:
         """Return the log-probability of every scored token; cost grows with the padded size."""
         found, order = [], list[int]()
         for places, batch, said in self._parties(examples):
-            scored = batch.completion_mask, batch.first_scored
-            values = plain_token_logps(said.logits, batch.input_ids, *scored)
-            numbers = None if beside is None else plain_beside(said.logits, *scored, beside)
+            values = plain_token_logps(said.logits, batch.input_ids, batch.predictors, batch.first_scored)
+            numbers = None if beside is None else plain_beside(said.logits, batch.predictors, beside)
             apart = None
             if against is not None:
-                theirs = against.at(_tokens_of(examples, places).to(self._device))
-                apart = divergences(theirs, plain_distributions(said.logits, *scored))
+                theirs = against.at(_tokens_of(examples, places).to(self._device, non_blocking=True))
+                apart = divergences(theirs, plain_distributions(said.logits, batch.predictors))
             found.append(TokenLogps(values, batch.num_tokens, numbers, apart))
             order += places
         return _in_order(found, order)
@@ -133,11 +133,11 @@ class PlainScorer:
         """Return what the network says of whole distributions; all of them are held at once."""
         found, held, order = [], [], list[int]()
         for places, batch, said in self._parties(examples):
-            scored = batch.completion_mask, batch.first_scored
-            found.append(TokenLogps(plain_token_logps(said.logits, batch.input_ids, *scored), batch.num_tokens))
-            held.append(plain_distributions(said.logits, *scored))
+            values = plain_token_logps(said.logits, batch.input_ids, batch.predictors, batch.first_scored)
+            found.append(TokenLogps(values, batch.num_tokens))
+            held.append(plain_distributions(said.logits, batch.predictors))
             order += places
-        every, back = torch.cat(held), _tokens_of(examples, order).argsort().to(self._device)
+        every, back = torch.cat(held), _tokens_of(examples, order).argsort().to(self._device, non_blocking=True)
         return Whole(_in_order(found, order), lambda places: every[back[places]])
 
     def read(self, examples: Sequence[Example]) -> tuple[TokenLogps, Tensor]:
@@ -146,9 +146,9 @@ class PlainScorer:
         for places, batch, said in self._parties(examples, with_states=True):
             if not said.hidden_states:
                 raise ModelError(f"{type(causal_model(self._network)).__name__}: tells no hidden states")
-            values = plain_token_logps(said.logits, batch.input_ids, batch.completion_mask, batch.first_scored)
+            values = plain_token_logps(said.logits, batch.input_ids, batch.predictors, batch.first_scored)
             found.append(TokenLogps(values, batch.num_tokens))
-            states = said.hidden_states[-1][:, :-1][batch.completion_mask[:, 1:]]
+            states = at_places(said.hidden_states[-1][:, batch.first_scored : -1], batch.predictors)
             means |= zip(places, _means(states, batch.num_tokens), strict=True)
             order += places
         return _in_order(found, order), torch.stack([means[place] for place in range(len(order))])

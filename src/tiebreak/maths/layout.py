@@ -1,6 +1,6 @@
 """How examples become rectangles of token ids: which ones share a micro-batch, where each token stands.
 
-Owns row order, padding and the mask of scored positions. This is the plain layout: one right-padded row for each
+Owns row order, padding and which position predicts which token. This is the plain layout: one right-padded row for each
 completion, the prompt repeated. It is the oracle for any denser one.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from tiebreak.records import Example, longest_row
@@ -25,16 +25,16 @@ class PaddedRows:
 
     input_ids: Int[Tensor, "rows time"]
     attention_mask: Int[Tensor, "rows time"]
-    completion_mask: Bool[Tensor, "rows time"]
-    """True where the token itself is scored; it is predicted one position earlier."""
     first_scored: int
     """The first position that predicts a scored token, over all rows."""
+    predictors: Int[Tensor, " scored"]
+    """Where among positions first_scored .. time − 2 of all rows those stand that predict scored tokens, in order."""
     num_tokens: tuple[int, ...]
     """Scored tokens of each row."""
 
     def to(self, device: torch.device) -> PaddedRows:
-        """Return the rows on a device."""
-        names = ("input_ids", "attention_mask", "completion_mask")
+        """Return the rows on a device, which is not waited for."""
+        names = ("input_ids", "attention_mask", "predictors")
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
 
@@ -43,14 +43,16 @@ def lay_out(examples: Sequence[Example], pad_id: int) -> PaddedRows:
     rows = [(example.prompt_ids, completion) for example in examples for completion in example.completions]
     time = max(len(prompt) + len(completion) for prompt, completion in rows)
     input_ids = torch.full((len(rows), time), pad_id)
-    lengths = torch.tensor([[len(prompt), len(prompt) + len(completion)] for prompt, completion in rows])
+    lengths = torch.tensor([[len(prompt) + len(completion)] for prompt, completion in rows])
     for row, (prompt, completion) in enumerate(rows):
         input_ids[row, : len(prompt) + len(completion)] = torch.tensor(prompt + completion)
-    position = torch.arange(time)
-    inside = position < lengths[:, 1:]
-    scored = inside & (position >= lengths[:, :1])
+    inside = torch.arange(time) < lengths
     first = min(len(prompt) for prompt, _ in rows) - 1
-    return PaddedRows(input_ids, inside.long(), scored, first, tuple(len(completion) for _, completion in rows))
+    # Counted here: where a mask on a GPU is true, nobody knows before it has been waited for.
+    begins = [row * (time - 1 - first) + len(prompt) - 1 - first for row, (prompt, _) in enumerate(rows)]
+    num_tokens = tuple(len(completion) for _, completion in rows)
+    places = [begin + token for begin, num in zip(begins, num_tokens, strict=True) for token in range(num)]
+    return PaddedRows(input_ids, inside.long(), first, torch.tensor(places), num_tokens)
 
 
 def num_padded(examples: Sequence[Example]) -> int:

@@ -145,7 +145,7 @@ class TokenLogps:
         for chosen, rejected in zip(rows[0::2], rows[1::2], strict=True):
             shared = min(len(chosen), len(rejected))
             sums += [row[:shared].sum() + share * row[shared:].sum() for row in (chosen, rejected)]
-        return Logps(torch.stack(sums), torch.tensor(self.num_tokens, device=self.values.device))
+        return Logps(torch.stack(sums), self._counts())
 
     def decayed(self, share: float) -> Logps:
         """Return a sum for each completion in which token t = 0, 1, … counts share^t (share 0..1), with all its tokens.
@@ -154,7 +154,7 @@ class TokenLogps:
         """
         weights = share ** torch.arange(max(self.num_tokens), device=self.values.device, dtype=self.values.dtype)
         sums = torch.stack([(row * weights[: len(row)]).sum() for row in self.rows()])
-        return Logps(sums, torch.tensor(self.num_tokens, device=self.values.device))
+        return Logps(sums, self._counts())
 
     def within(self, reference: TokenLogps, low: float, high: float) -> TokenLogps:
         """Return the same tokens, none further from the reference's than `low` below or `high` above it (nats).
@@ -169,7 +169,10 @@ class TokenLogps:
         """Return one sum for each completion, with its number of tokens."""
         # Run by run: torch adds a run pairwise, where segment_reduce adds one by one and a cumulative sum cancels.
         sums = torch.stack([row.sum() for row in self.rows()])
-        return Logps(sums, torch.tensor(self.num_tokens, device=self.values.device))
+        return Logps(sums, self._counts())
+
+    def _counts(self) -> Tensor:
+        return torch.tensor(self.num_tokens).to(self.values.device, non_blocking=True)  # no device is waited for
 
     def _by_completion(self, values: Tensor) -> tuple[Tensor, ...]:
         return torch.split(values, list(self.num_tokens))

@@ -71,7 +71,7 @@ def pair_metrics(losses: Losses, policy: Logps, _: object = None) -> Metrics:
 def thumb_metrics(losses: Losses, policy: Logps, stated: Stated) -> Metrics:
     """Return the metrics of each completion that was judged on its own; those of the other verdict are NaN."""
     assert stated.liked is not None, "an objective of thumbs reads verdicts"  # noqa: S101
-    good, nothing = stated.liked > 0.5, losses.rewards.new_tensor(math.nan)
+    good, nothing = stated.liked > 0.5, losses.rewards.new_full((), math.nan)
     columns = {
         LOSS: losses.losses,
         "rewards/chosen": torch.where(good, losses.rewards, nothing),

@@ -62,9 +62,9 @@ class PackedRow:
             raise ValueError("the scored tokens are not those of the completions")
 
     def to(self, device: torch.device) -> PackedRow:
-        """Return the row on a device."""
+        """Return the row on a device, which is not waited for."""
         names = ("input_ids", "position_ids", "predictors", "targets", "completion_tokens")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
     def filled(self, num: int) -> PackedRow:
         """Return the row with `num` tokens behind it: a segment that nothing else sees and nothing is read from."""

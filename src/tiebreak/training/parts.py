@@ -122,8 +122,9 @@ def _restore_moments(ranks: Ranks, key: str, names: Sequence[str]) -> None:
         held = {}
         for moment in MOMENTS:
             if (called := f"{name}.{moment}") in known:
-                # A moment lies where its parameter is; AdamW counts steps on the CPU.
-                held[moment] = torch.zeros(()) if moment == "step" else torch.zeros_like(parameter.detach())
+                # A moment lies where its parameter is; AdamW counts steps on the CPU, or where its kernel reads them.
+                counts = torch.zeros((), device=parameter.device if parameter.is_cuda else "cpu")
+                held[moment] = counts if moment == "step" else torch.zeros_like(parameter.detach())
                 restore(ranks, held[moment], tensors.get(called))
         state[parameter] = held
 

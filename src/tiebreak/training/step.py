@@ -26,6 +26,7 @@ from tiebreak.errors import NotFinite
 from tiebreak.maths.logps import Logps, TokenLogps
 from tiebreak.maths.metrics import LOSS, Metrics
 from tiebreak.maths.objectives import Objective, Stated, slopes
+from tiebreak.maths.objectives.said import numbers_like
 from tiebreak.records import Example
 from tiebreak.training.budget import Budget
 from tiebreak.training.order import Step, named
@@ -182,7 +183,7 @@ def _of_all(parts: Sequence[Logps], ranks: Ranks, device: torch.device) -> Logps
 
 
 def _weights(examples: Sequence[Example], said: Logps) -> Tensor:
-    return said.sums.new_tensor([example.weight for example in examples])
+    return numbers_like(said.sums, [example.weight for example in examples])
 
 
 def _require_finite(values: Sequence[float], examples: Sequence[Example], step: Step, ranks: Ranks, what: str) -> None:

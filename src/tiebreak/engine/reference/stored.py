@@ -92,9 +92,9 @@ class Stored:
         fresh = self._computed([example for example in dict.fromkeys(examples) if example in asked])
         rows = [(fresh if example in asked else self._own)[key] for example in examples for key in _keys(example)]
         if self._beside is None:
-            return TokenLogps(torch.cat(rows).to(self._device), tuple(map(len, rows)))
+            return TokenLogps(torch.cat(rows).to(self._device, non_blocking=True), tuple(map(len, rows)))
         halves = [row.chunk(2) for row in rows]
-        values, numbers = (torch.cat(part).to(self._device) for part in zip(*halves, strict=True))
+        values, numbers = (torch.cat(part).to(self._device, non_blocking=True) for part in zip(*halves, strict=True))
         return TokenLogps(values, tuple(len(half) for half, _ in halves), numbers)
 
     def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:

@@ -64,11 +64,16 @@ class Stated:
                     f"the objective reads {name}, and {len(missing)} of {len(examples)} pairs state none "
                     f"({missing[0].example_id[:12]})"
                 )
-        found = Stated(**{name: like.new_tensor(values) for name, values in told.items()})
+        found = Stated(**{name: numbers_like(like, values) for name, values in told.items()})
         if draws is not None:
             shares = [unit_interval(fingerprint([draws, example.example_id])) + 2**-54 for example in examples]
-            found = replace(found, luck=like.new_tensor([-math.log(-math.log(share)) for share in shares]))
+            found = replace(found, luck=numbers_like(like, [-math.log(-math.log(share)) for share in shares]))
         return found if baseline is None else found.with_baseline(baseline, like)
+
+
+def numbers_like(like: Tensor, values: Sequence[float | bool]) -> Tensor:
+    """Return values as numbers where others are, in their precision; no device is waited for."""
+    return torch.tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
 
 
 NOTHING_STATED = Stated()
