@@ -194,9 +194,14 @@ def report(run: Run | str | Path) -> Path:
 
 
 def export(
-    run: Run | str | Path, out: str | Path, form: Literal["merged", "adapter"] | None = None, *, quiet: bool = False
-) -> Artefact:
-    """Write the trained model to a new folder, reload it and prove that it is the same model."""
+    run: Run | str | Path, out: str | Path, form: Literal["merged", "adapter"] | None = None, *,
+    onto: Literal["trained", "original"] = "trained", accept: Collection[str] = (), quiet: bool = False,
+) -> Artefact:  # fmt: skip
+    """Write the trained model to a new folder, reload it and prove that it is the same model.
+
+    `onto` original adds an adapter that was trained on a base model in four bits to that as its files hold it: another
+    model, by so much as is measured. `accept` difference writes it also where that is much.
+    """
     from tiebreak.verbs import export as verb
 
     trained, progress = _run(run), _progress(quiet)
@@ -204,7 +209,8 @@ def export(
     from tiebreak.training.trained import load_trained
 
     trained.verify()
-    return verb.export(trained, load_trained(trained, progress), out, form, progress)
+    loaded = load_trained(trained, progress)
+    return verb.export(trained, loaded, out, form, progress, onto=onto, accept=accept)
 
 
 def promote(

@@ -6,6 +6,7 @@ sources        what a model name means                        loading        wei
 bundled        the model that comes with tiebreak             weights        weights by content
 scorer         what a model says about pairs                  head           hidden states to log-probabilities
 attention      attention over packed rows                     compatibility  which models may be packed
+quantization   a base model in four bits                     beside         how files say that it was
 fused_lora     a LoRA layer without intermediate results      products       matrix products on a CPU: which library
 planner        what fits in memory                            memory         how much is in use
 allocation     how freed memory is handed back                since          what became of a recorded model
@@ -19,9 +20,12 @@ features       hidden states of completions           classifier     a reward mo
 reference/     the frozen side                                answers/       answers to prompts
 """
 
+import logging
 import resource
+import sys
 import warnings
 from importlib import import_module
+from importlib.util import find_spec
 
 from tiebreak.errors import ModelError
 
@@ -40,3 +44,21 @@ with warnings.catch_warnings():
     # In a notebook without ipywidgets tqdm asks for them when a library first loads it; none of its bars is ever shown.
     warnings.filterwarnings("ignore", message="IProgress not found")
     import_module("tqdm.auto")
+
+if find_spec("bitsandbytes") and "bitsandbytes" not in sys.modules:
+    # peft loads it with itself. On processors with AVX512-BF16 bitsandbytes 0.50 then fetches compiled code from a hub
+    # where the package `kernels` is installed, and warns where it is not; neither is wanted (see quantization.settle).
+    _noted, _kernels = logging.getLogger("bitsandbytes.backends.cpu.ops"), sys.modules.get("kernels")
+    _level = _noted.level
+    _noted.setLevel(logging.ERROR)
+    sys.modules["kernels"] = None  # type: ignore[assignment]
+    try:
+        import_module("bitsandbytes")
+    except (ImportError, OSError, RuntimeError):  # told where it is asked for
+        pass
+    finally:
+        _noted.setLevel(_level)
+        if _kernels is None:
+            del sys.modules["kernels"]
+        else:
+            sys.modules["kernels"] = _kernels

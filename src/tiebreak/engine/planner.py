@@ -16,10 +16,12 @@ import psutil
 import torch
 from torch import Tensor
 
+from tiebreak.engine.adapters import sized_bytes
 from tiebreak.engine.attention import causal_model
 from tiebreak.engine.compatibility import probe_pairs
 from tiebreak.engine.head import CHUNK
 from tiebreak.engine.model import Model
+from tiebreak.engine.quantization import spelled_bytes
 from tiebreak.errors import ModelError
 from tiebreak.records import Example, longest_row
 from tiebreak.reporting.notebook import card
@@ -48,16 +50,20 @@ class Plan:
     reason: str
     reference_bytes: int = 0
     """Weights of a reference that stay in memory while training goes on, and are not there yet."""
+    spelled_bytes: int = 0
+    """The weights of one layer as they are multiplied with: where they lie in four bits, or are sized anew (DoRA)."""
 
     @property
     def peak_bytes(self) -> int:
         """The estimate of what training adds to what is in memory now."""
-        return self.optimizer_bytes + self.reference_bytes + self.head_bytes + self.token_budget * self.token_bytes
+        held = self.optimizer_bytes + self.reference_bytes + self.head_bytes + self.spelled_bytes
+        return held + self.token_budget * self.token_bytes
 
     def lines(self) -> list[str]:
         """Return the plan in words."""
         checkpointing = "activations computed twice" if self.gradient_checkpointing else "activations kept"
         reference = f"{_size(self.reference_bytes)} reference, " if self.reference_bytes else ""
+        reference += f"{_size(self.spelled_bytes)} weights spelled out, " if self.spelled_bytes else ""
         return [
             f"memory: {_size(self.available_bytes)} free; training adds about {_size(self.peak_bytes)}: "
             f"{_size(self.optimizer_bytes)} gradients and optimizer, {reference}{_size(self.head_bytes)} head, "
@@ -93,7 +99,8 @@ def make_plan(
     shape = causal_model(policy.network).config.get_text_config()
     optimizer = sum(parameter.numel() * (parameter.element_size() + 8) for _, parameter in policy.trainable)
     head = 3 * 4 * CHUNK * int(shape.vocab_size)  # a chunk of logits, and what the softmax makes of them, in fp32
-    held = optimizer + reference_bytes + head
+    spelled = spelled_bytes(policy.network) + sized_bytes(policy.network)
+    held = optimizer + reference_bytes + head + spelled
     room = int(available * USABLE) - held
     per_token, checkpointed = _bytes_per_token(policy), bool(checkpoint)
     if checkpoint is None and per_token * longest > room:
@@ -106,7 +113,7 @@ def make_plan(
             "memory"
         )
     budget, reason = _budget(room // per_token, longest, token_budget, policy.device)
-    return Plan(budget, checkpointed, longest, available, optimizer, head, per_token, reason, reference_bytes)
+    return Plan(budget, checkpointed, longest, available, optimizer, head, per_token, reason, reference_bytes, spelled)
 
 
 def _budget(fits: int, longest: int, given: int | None, device: torch.device) -> tuple[int, str]:

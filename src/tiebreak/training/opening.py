@@ -266,6 +266,7 @@ def _facts(run: Run, config: Config, ready: Ready) -> Mapping[str, Any]:
         "model": policy.source.identity,
         **whereabouts(run, config.reference, policy.source, reference.source),
         "base_identity": policy.source.base_identity,
+        "quantization": policy.source.quantization and policy.source.quantization.model_dump(),
         "reference": ready.loaded.compared.identity,
         "start_weights": f"sha256:{reference.weights if is_start else start.digest()}",
         "reference_weights": f"sha256:{reference.weights}",
