@@ -45,6 +45,6 @@ def beside(folder: Path) -> QuantizationConfig | None:
 
 def write_beside(folder: Path, told: Mapping[str, Any]) -> None:
     """Write on what the adapter of a folder was trained, as a configuration of transformers says it."""
-    plain = {key: value for key, value in told.items() if isinstance(value, str | int | float | bool | None)}
+    plain = {key: value for key, value in told.items() if isinstance(value, str | int | float | bool | list | None)}
     text = json.dumps(plain | {"quant_method": "bitsandbytes"}, indent=2)
     (folder / FILE).write_text(text + "\n", encoding="utf-8")
