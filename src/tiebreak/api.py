@@ -197,11 +197,7 @@ def export(
     run: Run | str | Path, out: str | Path, form: Literal["merged", "adapter"] | None = None, *,
     onto: Literal["trained", "original"] = "trained", accept: Collection[str] = (), quiet: bool = False,
 ) -> Artefact:  # fmt: skip
-    """Write the trained model to a new folder, reload it and prove that it is the same model.
-
-    `onto` original adds an adapter that was trained on a base model in four bits to that as its files hold it: another
-    model, by so much as is measured. `accept` difference writes it also where that is much.
-    """
+    """Write the trained model to a new folder, reload it and prove that it is the same, or `onto` original how far off."""
     from tiebreak.verbs import export as verb
 
     trained, progress = _run(run), _progress(quiet)
@@ -209,8 +205,7 @@ def export(
     from tiebreak.training.trained import load_trained
 
     trained.verify()
-    loaded = load_trained(trained, progress)
-    return verb.export(trained, loaded, out, form, progress, onto=onto, accept=accept)
+    return verb.export(trained, load_trained(trained, progress), out, form, progress, onto=onto, accept=accept)
 
 
 def promote(

@@ -176,9 +176,10 @@ def test_stored_values_of_four_bits_and_of_floats_never_mix(llama, tmp_path):
         reference.logps(PAIRS)
         reference.flush()
         assert reference.num_asked == len(PAIRS)
-    assert load(settings(llama, reference__store=str(tmp_path / "store"), quantization="nf4")).reference.missing(
-        PAIRS
-    ) == []
+    assert (
+        load(settings(llama, reference__store=str(tmp_path / "store"), quantization="nf4")).reference.missing(PAIRS)
+        == []
+    )
 
 
 def test_an_adapter_says_on_what_it_was_trained_and_is_taken_so(llama, tmp_path):
@@ -222,9 +223,7 @@ def test_a_model_whose_files_hold_four_bits_is_taken_as_it_is(llama, tokenizer, 
         load(settings(tmp_path, adapter="none"))
 
 
-def test_a_reference_on_the_same_base_shares_its_bits_and_one_on_another_keeps_its_own(
-    llama, tmp_path
-):
+def test_a_reference_on_the_same_base_shares_its_bits_and_one_on_another_keeps_its_own(llama, tmp_path):
     adapter, other = tmp_path / "adapter", tmp_path / "other"
     disturb(load(settings(llama))).policy.save(adapter)
     beside = load(settings(llama, quantization="nf4", reference__model=str(adapter))).reference
@@ -289,7 +288,10 @@ def test_a_model_is_spelled_out_for_whoever_needs_its_numbers(model):
     ("changes", "told"),
     [
         ({"adapter": "none", "quantization": "nf4"}, "with adapter.kind none all weights are trained"),
-        ({"quantization": "nf4", "distributed__strategy": "fsdp"}, r"not cut into shares \(distributed.strategy fsdp\)"),
+        (
+            {"quantization": "nf4", "distributed__strategy": "fsdp"},
+            r"not cut into shares \(distributed.strategy fsdp\)",
+        ),
         ({"quantization": "int8"}, "quantization.kind: found 'int8'; input should be 'nf4' or 'fp4'"),
     ],
 )
@@ -305,7 +307,7 @@ def test_without_the_library_one_line_says_how_to_get_it(llama, monkeypatch):
 
 
 def test_devices_without_kernels_of_the_library_s_own_are_refused():
-    with pytest.raises(ModelError, match="is computed on cuda and cpu, and model.device is mps"):
+    with pytest.raises(ModelError, match=r"is computed on cuda and cpu, and model\.device is mps"):
         quantization.refuse_without_library(QuantizationConfig(), torch.device("mps"))
 
 
@@ -314,7 +316,8 @@ def test_a_model_that_is_quantised_otherwise_is_refused_by_its_method(llama, tmp
         (tmp_path / file.name).symlink_to(file)
     told = json.loads((llama / "config.json").read_text())
     (tmp_path / "config.json").unlink()
-    (tmp_path / "config.json").write_text(json.dumps(told | {"quantization_config": {"quant_method": "gptq", "bits": 4}}))
+    told["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    (tmp_path / "config.json").write_text(json.dumps(told))
     with pytest.raises(ModelError, match="is quantised already, by gptq, and quantization asks for nf4"):
         load(settings(tmp_path, quantization="nf4"))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def arguments(
 
 
 def _left_out(name: str, revision: str | None) -> list[str] | None:
-    """Return the layers that stay as they are: the head, and those whose rows are no whole blocks; None: the head alone.
+    """Return the layers that stay as they are: the head, and those whose rows are no whole blocks; None: only the head.
 
     With AVX512 bitsandbytes 0.50 gives blocks that reach over the end of a row the scales of others. Such layers are
     left out on every device, so that a model is one model on all of them.
@@ -180,14 +181,14 @@ def spelled_bytes(network: nn.Module) -> int:
     return 2 * max(sizes, default=0)
 
 
-def expected_bytes(empty: nn.Module, settings: QuantizationConfig | None, dtype: torch.dtype) -> int:
+def expected_bytes(empty: Any, settings: QuantizationConfig | None, dtype: torch.dtype) -> int:
     """Return the bytes of the weights of a model that is not loaded; `empty` has its shapes."""
-    total = sum(one.numel() for one in empty.parameters()) * dtype.itemsize
+    total = sum(int(one.numel()) for one in empty.parameters()) * dtype.itemsize
     if settings is None:
         return total
-    head = empty.get_output_embeddings()  # type: ignore[operator]
+    head = empty.get_output_embeddings()
     layers = ((layer, _width(layer)) for layer in empty.modules() if layer is not head)
-    inner = [layer.weight.numel() for layer, width in layers if width and width % BLOCK == 0]
+    inner = [int(layer.weight.numel()) for layer, width in layers if width and width % BLOCK == 0]
     scale = 1 + 4 / 256 if settings.double else 4
     return total - sum(inner) * dtype.itemsize + int(sum(inner) * (0.5 + scale / BLOCK))
 
@@ -231,6 +232,13 @@ def weight_of(layer: Any) -> Tensor:
 
 
 # ------------------------------------------------------------------------------------------------ what is written down
+
+
+def facts(settings: QuantizationConfig | None) -> dict[str, Any] | None:
+    """Return how a base model was quantised, and by what, for manifests; None where it was not."""
+    if settings is None:
+        return None
+    return settings.model_dump() | {"library": f"bitsandbytes {metadata.version('bitsandbytes')}"}
 
 
 def say_beside(folder: Path, network: Any) -> None:

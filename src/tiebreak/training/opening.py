@@ -21,6 +21,7 @@ from tiebreak.config import KL_SIGNALS, Config, dump_config
 from tiebreak.data.preparation import PreparedData, prepare
 from tiebreak.doctor.report import AuditReport
 from tiebreak.engine.planner import Plan, make_plan
+from tiebreak.engine.quantization import facts
 from tiebreak.engine.sources import same_model
 from tiebreak.errors import ConfigError, RunError
 from tiebreak.evaluation.capabilities.asking import prepare_tasks
@@ -266,7 +267,7 @@ def _facts(run: Run, config: Config, ready: Ready) -> Mapping[str, Any]:
         "model": policy.source.identity,
         **whereabouts(run, config.reference, policy.source, reference.source),
         "base_identity": policy.source.base_identity,
-        "quantization": policy.source.quantization and policy.source.quantization.model_dump(),
+        "quantization": facts(policy.source.quantization),
         "reference": ready.loaded.compared.identity,
         "start_weights": f"sha256:{reference.weights if is_start else start.digest()}",
         "reference_weights": f"sha256:{reference.weights}",
