@@ -316,5 +316,6 @@ def read_yaml(name: Path | str) -> dict[str, Any]:
         return {}
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise ConfigError(f"{path}: wanted sections like 'model:' and 'data:', found {type(tree).__name__}")
-    # A section whose lines are all commented out is None in YAML, and means its defaults.
-    return {key: {} if value is None else value for key, value in tree.items()}
+    # A section whose lines are all commented out is None in YAML, and means its defaults; of some that is none.
+    none = {key for key, field in Config.model_fields.items() if field.default is None}
+    return {key: {} if value is None and key not in none else value for key, value in tree.items()}
