@@ -197,7 +197,7 @@ def export(
     run: Run | str | Path, out: str | Path, form: Literal["merged", "adapter"] | None = None, *,
     onto: Literal["trained", "original"] = "trained", accept: Collection[str] = (), quiet: bool = False,
 ) -> Artefact:  # fmt: skip
-    """Write the trained model to a new folder, reload it and prove that it is the same; `onto` original says how far."""
+    """Write the trained model to a new folder, reload it and prove that it is the same; `onto` original: how near."""
     from tiebreak.verbs import export as verb
 
     trained, progress = _run(run), _progress(quiet)

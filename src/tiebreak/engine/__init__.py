@@ -45,19 +45,17 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="IProgress not found")
     import_module("tqdm.auto")
 
-if find_spec("bitsandbytes") and "bitsandbytes" not in sys.modules:
-    # peft loads it with itself. On processors with AVX512-BF16 bitsandbytes 0.50 then fetches compiled code from a hub
-    # where the package `kernels` is installed, and warns where it is not; neither is wanted (see quantization.settle).
-    _noted, _kernels = logging.getLogger("bitsandbytes.backends.cpu.ops"), sys.modules.get("kernels")
-    _level = _noted.level
-    _noted.setLevel(logging.ERROR)
+# peft loads it with itself. On processors with AVX512-BF16 bitsandbytes 0.50 then fetches compiled code from a hub where
+# the package `kernels` is installed, and warns where it is not; neither is wanted (see quantization.settle).
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+if "bitsandbytes" not in sys.modules and find_spec("bitsandbytes") and find_spec("kernels"):
+    _kernels = sys.modules.get("kernels")
     sys.modules["kernels"] = None  # type: ignore[assignment]
     try:
         import_module("bitsandbytes")
     except (ImportError, OSError, RuntimeError):  # told where it is asked for
         pass
     finally:
-        _noted.setLevel(_level)
         if _kernels is None:
             del sys.modules["kernels"]
         else:
