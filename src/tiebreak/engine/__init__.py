@@ -45,7 +45,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="IProgress not found")
     import_module("tqdm.auto")
 
-# peft loads it with itself. On processors with AVX512-BF16 bitsandbytes 0.50 then fetches compiled code from a hub where
+# peft loads it with itself. On processors with AVX512-BF16 bitsandbytes 0.50 then fetches compiled code from a hub if
 # the package `kernels` is installed, and warns where it is not; neither is wanted (see quantization.settle).
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 if "bitsandbytes" not in sys.modules and find_spec("bitsandbytes") and find_spec("kernels"):
