@@ -286,3 +286,21 @@ def clustered_error(values: Sequence[float], clusters: Sequence[object]) -> floa
         sums[cluster] = sums.get(cluster, 0.0) + value - mean
     squares = math.fsum(one * one for one in sums.values())
     return math.sqrt(squares * len(sums) / (len(sums) - 1)) / len(values)
+
+
+NF4 = (
+    *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635),
+    *(-0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725),
+    *(0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
+)
+"""Quantiles of a normal distribution (QLoRA, Dettmers et al. 2023, appendix E)."""
+
+
+def nf4(weight, block=64):
+    """The numbers that a weight becomes in four bits: in each block, the nearest quantile times the largest size."""
+    flat, found = [float(one) for one in weight.flatten()], []
+    for start in range(0, len(flat), block):
+        some = flat[start : start + block]
+        largest = max(abs(one) for one in some)
+        found += [largest * min(NF4, key=lambda code: abs(one / largest - code)) for one in some]
+    return torch.tensor(found, dtype=torch.float64).view(weight.shape)

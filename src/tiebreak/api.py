@@ -194,9 +194,10 @@ def report(run: Run | str | Path) -> Path:
 
 
 def export(
-    run: Run | str | Path, out: str | Path, form: Literal["merged", "adapter"] | None = None, *, quiet: bool = False
-) -> Artefact:
-    """Write the trained model to a new folder, reload it and prove that it is the same model."""
+    run: Run | str | Path, out: str | Path, form: Literal["merged", "adapter"] | None = None, *,
+    onto: Literal["trained", "original"] = "trained", accept: Collection[str] = (), quiet: bool = False,
+) -> Artefact:  # fmt: skip
+    """Write the trained model to a new folder, reload it and prove that it is the same; `onto` original: how near."""
     from tiebreak.verbs import export as verb
 
     trained, progress = _run(run), _progress(quiet)
@@ -204,7 +205,7 @@ def export(
     from tiebreak.training.trained import load_trained
 
     trained.verify()
-    return verb.export(trained, load_trained(trained, progress), out, form, progress)
+    return verb.export(trained, load_trained(trained, progress), out, form, progress, onto=onto, accept=accept)
 
 
 def promote(

@@ -34,7 +34,7 @@ def refusal(*sets: str) -> str:
         ("loss.pref_beta=0.1", "Here it is 'loss.beta'"),
         ("training.cutoff-len=99", "Here it is 'data.max_length'"),
         ("training.loraRank=8", "Here it is 'adapter.rank'"),
-        ("training.bnb_4bit_compute_dtype=bf16", "There is no such setting: weights are not quantised here"),
+        ("training.bnb_4bit_compute_dtype=bf16", "There is no such setting: weights lie in four bits of bitsandbytes"),
     ],
 )  # fmt: skip
 def test_a_name_of_another_trainer_is_answered_with_ours_or_with_the_reason(written, told):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiebreak.config import load_config
+from tiebreak.config import QuantizationConfig, load_config
 from tiebreak.config.foreign import NAMES
 from tiebreak.config.foreign.translation import translated
 from tiebreak.errors import ConfigError
@@ -137,7 +137,7 @@ def test_a_configuration_of_axolotl(theirs, tmp_path):
     assert (config.training.pairs_per_step, config.training.epochs, config.training.learning_rate) == (8, 2, 2e-4)
     assert found.unknown == ("surprise",)
     assert found.left_out["warmup_steps"] == "training.warmup_share: a number of steps; wanted their share of all steps"
-    assert found.left_out["load_in_4bit"] == "weights are not quantised here"
+    assert config.quantization == QuantizationConfig(kind="nf4", double=True)
     assert "hf_abc" not in found.text + json.dumps(found.as_dict())
 
 
@@ -550,3 +550,31 @@ def test_what_a_trainer_takes_unsaid_is_taken_where_the_objective_has_another_de
     found = translated(theirs("loss_type: aot\n"), "trl")
     assert loaded(found, tmp_path).loss.beta == 0.1
     assert "  beta: 0.1  # not set there: its default\n" in found.text
+
+
+FOUR_BITS = {
+    "LLaMA-Factory": ("stage: dpo\nquantization_bit: 4\n", ("nf4", True)),
+    "Axolotl": ("base_model: m\nrl: dpo\nadapter: qlora\nload_in_4bit: true\nmicro_batch_size: 1\n", ("nf4", True)),
+    "ms-swift": ("rlhf_type: dpo\nquant_bits: 4\nbnb_4bit_quant_type: fp4\n", ("fp4", True)),
+    "TRL": ("dataset_name: d\nuse_peft: true\nload_in_4bit: true\n", ("nf4", False)),
+    "TRL, doubly": ("dataset_name: d\nuse_peft: true\nload_in_4bit: true\nuse_bnb_nested_quant: true\n", ("nf4", True)),
+    "eight bits": ("stage: dpo\nquantization_bit: 8\n", None),
+    "off": ("rlhf_type: dpo\nload_in_4bit: false\nbnb_4bit_quant_type: nf4\n", None),
+    "all weights": ("dataset_name: d\nload_in_4bit: true\n", None),
+}
+
+
+@pytest.mark.parametrize("case", FOUR_BITS)
+def test_four_bits_are_taken_over_where_they_are_switched_on_under_an_adapter(case, theirs, tmp_path):
+    text, wanted = FOUR_BITS[case]
+    found = translated(theirs(text), train="pairs.jsonl")
+    quantization = loaded(found, tmp_path).quantization
+    assert (quantization and (quantization.kind, quantization.double)) == wanted
+    assert bool({"load_in_4bit", "quantization_bit"} & found.left_out.keys()) is (wanted is None)
+
+
+def test_four_bits_of_plain_python_have_the_library_s_own_defaults(theirs, tmp_path):
+    code = "q = BitsAndBytesConfig(load_in_4bit=True)\nc = LoraConfig(r=4, use_dora=True)\na = DPOConfig(beta=0.1)\n"
+    config = loaded(translated(theirs(code, "train.py"), train="pairs.jsonl"), tmp_path)
+    assert config.quantization == QuantizationConfig(kind="fp4", double=False)
+    assert (config.adapter.dora, config.adapter.rslora) == (True, False)

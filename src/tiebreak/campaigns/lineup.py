@@ -66,7 +66,7 @@ class Lineup:
         """Give the policy of a round, only to be asked; its weights are gone afterwards, whoever still has it."""
         if number:
             self.run(number).verify(self.run(number).policy_folder)
-        model = load_frozen(self.model(number), self._progress.say)
+        model = load_frozen(self.model(number), self._progress.say, self._base.quantization)
         try:
             yield model
         finally:

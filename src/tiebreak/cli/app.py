@@ -182,7 +182,16 @@ def export(
     out: Annotated[str, typer.Option("--out", "-o", metavar="DIR", help="New folder for the model.")],
     form: Annotated[
         Literal["merged", "adapter"] | None,
-        typer.Option("--form", help="All weights in one (default), or the adapter."),
+        typer.Option(
+            "--form", help="All weights in one, or the adapter, which is the default where its base is quantised."
+        ),
+    ] = None,
+    onto: Annotated[
+        Literal["trained", "original"],
+        typer.Option("--onto", help="Of a quantised base: the numbers trained on, or its files' own, which differ."),
+    ] = "trained",
+    accept: Annotated[
+        list[str] | None, typer.Option("--accept", help="difference: write it also where --onto original differs much.")
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -190,17 +199,24 @@ def export(
     """Write the trained model, load it again, and compare log-probabilities before saying done."""
     trained = open_run(run)
     prepare_to_compute(quiet=quiet)
-    made = tiebreak.export(trained, out, form, quiet=quiet)
+    made = tiebreak.export(trained, out, form, onto=onto, accept=accept or (), quiet=quiet)
     if as_json:
         console.print_json(made.as_dict())
         return
+    same = "not the trained model: other" if made.onto == "original" else "the same"
+    as_trained = "than" if made.onto == "original" else "as"
     console.print_text(
-        f"{made.path}: {made.form} model, the same log-probabilities as the trained one "
+        f"{made.path}: {made.form} model, {same} log-probabilities {as_trained} the trained one "
         f"(largest difference {made.max_logps_difference:.2g} nats over {made.num_checked_pairs} "
         f"{'completions' if trained.config.data.keeps_apart else 'pairs'})"
     )
     if made.form == "adapter":
         console.print_text(f"its base model, which whoever loads it needs: {trained.manifest.get('base_model')}")
+        if made.quantization:
+            console.print_text(
+                f"trained on it in four bits ({made.quantization}), as quantization_config.json beside it says: on the "
+                "base model as it is it says other things; --form merged writes weights that need no quantization"
+            )
 
 
 @app.command(

@@ -3,6 +3,7 @@
 section      what a group of settings is
 settings     the groups of a run, and `Config`, which holds them all
 data         the settings of preference data        losses/      those of the loss
+adapter      what is trained                        quantization  a base model in four bits
 gate         the rules of the gate, and the measures that they may be about
 judges       the settings of judges             capabilities  those of a user's own tasks
 signals      what is watched on the way         stopping     when training ends early, and what becomes the policy
@@ -15,6 +16,7 @@ given        names or files in place of settings        moved        where the m
 foreign/     the settings of other trainers by their names
 """
 
+from tiebreak.config.adapter import AdapterConfig
 from tiebreak.config.capabilities import (
     Compliance,
     ExactAnswer,
@@ -50,11 +52,11 @@ from tiebreak.config.loading import (
 )
 from tiebreak.config.losses import LossConfig
 from tiebreak.config.moved import names_a_moved_model
+from tiebreak.config.quantization import QuantizationConfig
 from tiebreak.config.rounds import PairingConfig, Rounds, RoundsConfig, SamplingConfig, ServedConfig, load_rounds
 from tiebreak.config.section import Section
 from tiebreak.config.settings import (
     BUNDLED_MODEL,
-    AdapterConfig,
     Config,
     EvaluationConfig,
     ModelConfig,
@@ -101,6 +103,7 @@ __all__ = [
     "PairingConfig",
     "PeopleJudge",
     "PlainText",
+    "QuantizationConfig",
     "ReferenceConfig",
     "Refusal",
     "RewardModelJudge",

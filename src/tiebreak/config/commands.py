@@ -83,6 +83,8 @@ def settings_of(config: Config) -> dict[str, Any]:
     """Return by dotted key, as plain values, each setting that is not its default; on an empty file they make it."""
     said: dict[str, Any] = {}
     for name, section in config:
+        if section is None:
+            continue
         usual = getattr(Config(), name)
         default = usual.model_dump(mode="json") if type(usual) is type(section) else {}
         for key, value in section.model_dump(mode="json").items():

@@ -20,6 +20,9 @@ def describe_config() -> str:
     """Return a complete, commented YAML file of all defaults."""
     lines: list[str] = []
     for section, field in Config.model_fields.items():
+        if field.default is None:
+            lines.append(f"{section}: null  # {field.description}")
+            continue
         nested = sections_of(field.annotation)[0]  # of a union, the one that is the default
         lines.append(f"{section}:  # {(nested.__doc__ or '').strip()}")
         for name, leaf in sorted(nested.model_fields.items(), key=lambda one: one[0] in MODIFIERS):

@@ -16,11 +16,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tiebreak.config.adapter import adapter_from_short
 from tiebreak.config.data import DataConfig
 from tiebreak.config.foreign import name_of
 from tiebreak.config.judges import JudgeConfig, judge_from_short
 from tiebreak.config.losses import loss_from_short
 from tiebreak.config.losses.loss import PAIRINGS
+from tiebreak.config.quantization import quantization_from_short
 from tiebreak.config.settings import Config, ModelConfig, leaves
 from tiebreak.config.yaml_text import parse_yaml
 from tiebreak.errors import ConfigError, one_line, require_name
@@ -183,7 +185,8 @@ def build_config(tree: Mapping[str, Any], where: str = "configuration") -> Confi
         told = f"'{key}' is missing; 'tiebreak config' lists every key"
     else:
         said = _wanted(key, fault, faults)
-        told = f"{key}: found {_shown(fault['input'])}; {said[0].lower()}{said[1:]}"
+        found = f"{key}: found {_shown(fault['input'])}; " if place else ""  # else it is of several sections
+        told = f"{found}{said[0].lower()}{said[1:]}"
     raise ConfigError(f"{where}: {one_line(told)}")
 
 
@@ -214,9 +217,10 @@ def _wanted(key: str, fault: Any, faults: Sequence[Any]) -> str:
 
 
 _SHORT: Mapping[str, Callable[[str], dict[str, Any]]] = {
-    "adapter": lambda kind: {"kind": kind},
+    "adapter": adapter_from_short,
     "judge": judge_from_short,
     "loss": loss_from_short,
+    "quantization": quantization_from_short,
 }
 """Sections that one value stands for."""
 
@@ -227,6 +231,7 @@ _FIRST = {
     "reference": "reference.model",
     "reference.moves": "reference.moves.every",
     "output": "output.dir",
+    "quantization": "quantization.kind",
     "training": "training.epochs",
     "evaluation": "evaluation.probes",
     "evaluation.rule": "evaluation.rule.pattern",
@@ -311,5 +316,6 @@ def read_yaml(name: Path | str) -> dict[str, Any]:
         return {}
     if not isinstance(tree, dict) or not all(isinstance(key, str) for key in tree):
         raise ConfigError(f"{path}: wanted sections like 'model:' and 'data:', found {type(tree).__name__}")
-    # A section whose lines are all commented out is None in YAML, and means its defaults.
-    return {key: {} if value is None else value for key, value in tree.items()}
+    # A section whose lines are all commented out is None in YAML, and means its defaults; of some that is none.
+    none = {key for key, field in Config.model_fields.items() if field.default is None}
+    return {key: {} if value is None and key not in none else value for key, value in tree.items()}

@@ -213,6 +213,11 @@ def load_rounds(path: Path | str, overrides: Sequence[str] | Mapping[str, Any] =
             raise ConfigError(f"{path}: data.{key}: each round makes its own pairs{told}; take it out")
     base = build_config(tree, where=str(path))
     _refuse_other_references(str(path), tree, base, settings)
+    if base.quantization and settings.engine != "local":
+        raise ConfigError(
+            f"{path}: rounds.engine: a server answers with the base model as it is, and quantization trains on one in "
+            "four bits; take engine local, or leave quantization out"
+        )
     if settings.keep_optimizer and settings.start == "first":
         raise ConfigError(
             f"{path}: rounds.keep_optimizer: its moments are of the round before, and rounds.start is first; set that "

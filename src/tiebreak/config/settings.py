@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
 
+from tiebreak.config.adapter import AdapterConfig, adapter_from_short
 from tiebreak.config.capabilities import LmEvalConfig
 from tiebreak.config.data import DataConfig
 from tiebreak.config.distributed import DistributedConfig
@@ -20,6 +21,7 @@ from tiebreak.config.gate import GateConfig
 from tiebreak.config.judges import JudgeConfig
 from tiebreak.config.losses import LossConfig
 from tiebreak.config.losses.gaps import Dpo
+from tiebreak.config.quantization import QuantizationConfig, quantization_from_short
 from tiebreak.config.section import Place, Section, sections_of
 from tiebreak.config.signals import SignalsConfig
 from tiebreak.config.stopping import StoppingConfig
@@ -72,18 +74,6 @@ class ModelConfig(Section):
             return value and datetime.date.fromisoformat(value).isoformat()
         except ValueError:
             raise ValueError("a date is written as 2026-11-29") from None
-
-
-class AdapterConfig(Section):
-    """What is trained: a low-rank adapter, or all weights."""
-
-    kind: Literal["lora", "none"] = Field("lora", description="lora, or none for full fine-tuning.")
-    rank: int = Field(16, ge=1, le=65_536, description="Rank of the update (LoRA, Hu et al. 2021).")
-    alpha: float = Field(32.0, gt=0, description="Scale of the update is alpha / rank.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input.")
-    target_modules: Annotated[tuple[str, ...], Field(strict=False)] | Literal["all-linear"] = Field(
-        "all-linear", description="Layers that get an adapter: names, or all-linear (all but the head)."
-    )
 
 
 class MovesConfig(Section):
@@ -261,16 +251,15 @@ class OutputConfig(Section):
     )
 
 
-def _adapter_shorthand(value: Any) -> Any:
-    return {"kind": value} if isinstance(value, str) else value
-
-
 class Config(Section):
     """All settings of a run."""
 
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
-    adapter: Annotated[AdapterConfig, BeforeValidator(_adapter_shorthand)] = AdapterConfig()
+    adapter: Annotated[AdapterConfig, BeforeValidator(adapter_from_short)] = AdapterConfig()
+    quantization: Annotated[QuantizationConfig | None, BeforeValidator(quantization_from_short)] = Field(
+        None, description="{kind: nf4, double: true}, or nf4: the base model in four bits (QLoRA); null: as it is."
+    )
     loss: LossConfig = Dpo()
     reference: ReferenceConfig = ReferenceConfig()
     training: TrainingConfig = TrainingConfig()
@@ -280,6 +269,20 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     gate: GateConfig = GateConfig()
     output: OutputConfig = OutputConfig()
+
+    @model_validator(mode="after")
+    def _fits_what_is_trained(self) -> Config:
+        if self.quantization and self.adapter.kind == "none":
+            raise ValueError(
+                "quantization is of the frozen base model under an adapter, and with adapter.kind none all weights are "
+                "trained, which four bits cannot hold: take adapter.kind lora, or leave quantization out"
+            )
+        if self.quantization and self.distributed.strategy in ("fsdp", "hsdp"):
+            raise ValueError(
+                f"weights in four bits are not cut into shares (distributed.strategy {self.distributed.strategy}): "
+                "take ddp, which holds them whole in each process, or leave quantization out"
+            )
+        return self
 
     def of_model(self, name: str) -> Config:
         """Return the same settings for another model, which is its own reference."""

@@ -6,6 +6,7 @@ sources        what a model name means                        loading        wei
 bundled        the model that comes with tiebreak             weights        weights by content
 scorer         what a model says about pairs                  head           hidden states to log-probabilities
 attention      attention over packed rows                     compatibility  which models may be packed
+quantization   a base model in four bits                     beside         how files say that it was
 fused_lora     a LoRA layer without intermediate results      products       matrix products on a CPU: which library
 planner        what fits in memory                            memory         how much is in use
 allocation     how freed memory is handed back                since          what became of a recorded model
@@ -26,9 +27,12 @@ features       hidden states of completions           classifier     a reward mo
 reference/     the frozen side                                answers/       answers to prompts
 """
 
+import logging
 import resource
+import sys
 import warnings
 from importlib import import_module
+from importlib.util import find_spec
 
 from tiebreak.errors import ModelError
 
@@ -47,3 +51,19 @@ with warnings.catch_warnings():
     # In a notebook without ipywidgets tqdm asks for them when a library first loads it; none of its bars is ever shown.
     warnings.filterwarnings("ignore", message="IProgress not found")
     import_module("tqdm.auto")
+
+# peft loads it with itself. On processors with AVX512-BF16 bitsandbytes 0.50 then fetches compiled code from a hub if
+# the package `kernels` is installed, and warns where it is not; neither is wanted (see quantization.settle).
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+if "bitsandbytes" not in sys.modules and find_spec("bitsandbytes") and find_spec("kernels"):
+    _kernels = sys.modules.get("kernels")
+    sys.modules["kernels"] = None  # type: ignore[assignment]
+    try:
+        import_module("bitsandbytes")
+    except (ImportError, OSError, RuntimeError):  # told where it is asked for
+        pass
+    finally:
+        if _kernels is None:
+            del sys.modules["kernels"]
+        else:
+            sys.modules["kernels"] = _kernels

@@ -20,6 +20,7 @@ from tiebreak.config import AdapterConfig
 from tiebreak.engine.bundled import Say
 from tiebreak.engine.model import POLICY_ADAPTER
 from tiebreak.engine.products import FastLinear
+from tiebreak.engine.quantization import is_in_four_bits, size_of
 from tiebreak.engine.weights import parameters_of
 from tiebreak.errors import ModelError, nearest, one_line
 
@@ -45,6 +46,8 @@ def with_new_adapter(base: Any, settings: AdapterConfig, revision: str | None, s
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
+        use_rslora=settings.rslora,
+        use_dora=settings.dora,
         target_modules=named if isinstance(named, str) else list(named),
         exclude_modules=sorted(unfit) if everything and unfit else None,
         task_type="CAUSAL_LM",
@@ -85,12 +88,23 @@ def add_twin(model: Any, name: str) -> None:
     model.set_adapter(POLICY_ADAPTER)
 
 
+def sized_bytes(model: Any) -> int:
+    """Return the bytes of the weights that a layer is sized anew with (DoRA) while it computes; 0 where none is.
+
+    A layer spells out its own weight, the update of it and their sum, in fp32, one layer after the other.
+    """
+    layers = (layer for layer in model.modules() if isinstance(layer, LoraLayer) and layer.lora_magnitude_vector)
+    return 3 * 4 * max((layer.in_features * layer.out_features for layer in layers), default=0)
+
+
 def _unfit(base: Any) -> Iterator[tuple[str, str]]:
     """Yield the paths of layers that LoRA cannot be trained on, and why."""
     passed_by = _PASSED_BY if base.config.model_type in _FUSED else ("dt_proj",)
     for path, module in base.named_modules():
         if path.rpartition(".")[2] in passed_by:
             yield path, "its weight is read past the layer"
+        elif is_in_four_bits(module):
+            continue
         elif isinstance(module, nn.Linear) and type(module).forward not in (nn.Linear.forward, FastLinear.forward):
             rows = torch.zeros(1, module.in_features, dtype=module.weight.dtype, device=module.weight.device)
             with torch.no_grad():
@@ -128,9 +142,14 @@ def _tell(model: Any, carrying: dict[str, str], unfit: dict[str, str], say: Say)
                 last = path.rpartition(".")[2]
                 why = f" ({unfit[path]})" if path in unfit else ""
                 label = f"{last}{why}" if whole else f"{last}.{name}"
-                without[label] = without.get(label, 0) + tensor.numel()
+                without[label] = without.get(label, 0) + size_of(module, tensor)
     if without:
-        share = sum(without.values()) / sum(p.numel() for p in causal.parameters() if not p.requires_grad)
+        share = sum(without.values()) / sum(
+            size_of(module, one)
+            for module in causal.modules()
+            for one in module.parameters(recurse=False)
+            if not one.requires_grad
+        )
         say(
             f"adapter.target_modules all-linear: an adapter on {', '.join(sorted(set(carrying.values())))}; none on "
             f"{', '.join(sorted(without))}: {share:.0%} of the model's parameters"

@@ -6,15 +6,19 @@ Owns the dtype that weights are written in. What else an artefact holds is known
 from __future__ import annotations
 
 import copy
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from tiebreak.engine.attention import use_plain_attention
 from tiebreak.engine.fused_lora import unfuse
-from tiebreak.engine.loading import load_as_a_stranger, quietly, stored_dtypes
+from tiebreak.engine.loading import load_adapter, load_as_a_stranger, load_model, quietly, stored_dtypes
 from tiebreak.engine.model import POLICY_ADAPTER, Model
+from tiebreak.engine.quantization import layers_of, spelled_out
+from tiebreak.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,12 @@ class Written:
     base: torch.dtype
 
 
-def save_whole(policy: Model, folder: Path, *, as_base: bool = True) -> Written:
+def save_whole(policy: Model, folder: Path, *, as_base: bool = True, original: bool = False) -> Written:
     """Write all weights, an adapter added into them; the policy itself stays as it is.
 
     Those that the base model's files keep narrower are narrowed to that, tensor by tensor, unless `as_base` is False.
+    An adapter on a base model in four bits is added into the numbers that these stand for, or, where `original` says
+    so, into those of the base model's files: that is another model than the trained one.
     """
     ours = next(policy.network.parameters()).dtype
     stored = stored_dtypes(policy.source.base, policy.source.revision)
@@ -36,10 +42,7 @@ def save_whole(policy: Model, folder: Path, *, as_base: bool = True) -> Written:
     if not policy.is_adapter and not (as_base and base.itemsize < ours.itemsize):
         policy.save(folder)
         return Written(ours, base)
-    # A copy, since merging and unmerging in place would leave rounding behind in the policy.
-    use_plain_attention(policy.network)  # a copy would not know what to switch back to
-    twin = copy.deepcopy(policy.network)
-    unfuse(twin)
+    twin = _again(policy, ours, original) if policy.source.quantization and policy.is_adapter else _copied(policy)
     with quietly():
         if policy.is_adapter:
             twin = twin.merge_and_unload(adapter_names=[POLICY_ADAPTER])
@@ -53,7 +56,28 @@ def save_whole(policy: Model, folder: Path, *, as_base: bool = True) -> Written:
     return Written(next(twin.parameters()).dtype, base)
 
 
+def _copied(policy: Model) -> Any:
+    # A copy, since merging and unmerging in place would leave rounding behind in the policy.
+    use_plain_attention(policy.network)  # a copy would not know what to switch back to
+    twin = copy.deepcopy(policy.network)
+    unfuse(twin)
+    return twin
+
+
+def _again(policy: Model, dtype: torch.dtype, original: bool) -> Any:
+    """Return a policy on a base model in four bits, loaded once more on one that lies in none."""
+    source, quantization = policy.source, None if original else policy.source.quantization
+    base = load_model(source.base, source.revision, dtype, quantization=quantization, device=policy.device)
+    if original and layers_of(base):
+        raise ModelError(f"{source.base}: its files hold it in four bits alone, and there is no other base model of it")
+    with tempfile.TemporaryDirectory() as folder:
+        policy.save(Path(folder))
+        plain = spelled_out(base).to(policy.device)
+        return load_adapter(plain, folder, POLICY_ADAPTER, is_trainable=False)
+
+
 def load_artefact(folder: Path, policy: Model) -> Model:
     """Load what was exported as a stranger would, by the plain classes of transformers and peft."""
-    network = load_as_a_stranger(folder, next(policy.network.parameters()).dtype).to(policy.device)
+    dtype = next(policy.network.parameters()).dtype
+    network = load_as_a_stranger(folder, dtype, policy.device).to(policy.device)
     return policy.with_network(network.eval())

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tiebreak.config import ModelConfig
+from tiebreak.config import ModelConfig, QuantizationConfig
 from tiebreak.engine.bundled import Say
 from tiebreak.engine.compatibility import Choice, choose_scorer
 from tiebreak.engine.loading import load_adapter, load_model
@@ -19,6 +19,7 @@ from tiebreak.engine.merging import merged
 from tiebreak.engine.model import POLICY_ADAPTER, Model
 from tiebreak.engine.noise import without_noise
 from tiebreak.engine.products import speed_up
+from tiebreak.engine.quantization import spelled_out, told
 from tiebreak.engine.scorer import PackedScorer, PlainScorer
 from tiebreak.engine.sources import Source, explained
 from tiebreak.engine.tokenizer import eos_ids, now_for
@@ -37,10 +38,14 @@ class Loading:
 
 
 def start_of(loading: Loading) -> Any:
-    """Return the weights that full fine-tuning starts from; an adapter that the model came with is merged."""
+    """Return the weights that full fine-tuning starts from; an adapter that the model came with is merged.
+
+    One that was trained on a base model in four bits is merged into the numbers that these stand for.
+    """
     base, adapter = base_of(loading), loading.source.adapter
     if adapter is None:
         return base
+    base = spelled_out(base)
     adapted = load_adapter(base, adapter, POLICY_ADAPTER, is_trainable=False, say=loading.say)
     with explained(adapter):
         return merged(adapted, POLICY_ADAPTER, adapter)
@@ -71,13 +76,19 @@ def with_tokenizer(
 
 
 def base_of(loading: Loading) -> Any:
-    """Return the base model, frozen."""
-    return weights_of(loading, loading.source.base, loading.source.revision).requires_grad_(False)
+    """Return the base model, frozen, in four bits where it is to lie so."""
+    source = loading.source
+    network = weights_of(loading, source.base, source.revision, source.quantization).requires_grad_(False)
+    if source.quantization:
+        loading.say(told(network, source.quantization))
+    return network
 
 
-def weights_of(loading: Loading, name: str, revision: str | None) -> Any:
+def weights_of(
+    loading: Loading, name: str, revision: str | None, quantization: QuantizationConfig | None = None
+) -> Any:
     """Return a model whose dropout is off, with our products."""
-    network = load_model(name, revision, loading.dtype, loading.say)
+    network = load_model(name, revision, loading.dtype, loading.say, quantization, loading.device)
     if network.config.get_text_config().to_dict().get("output_router_logits"):
         loading.say(
             "config.json asks for its experts' own loss (output_router_logits): a preference has none to add to"

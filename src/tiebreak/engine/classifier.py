@@ -15,12 +15,17 @@ from typing import Any
 
 import torch
 
-from tiebreak.config import DataConfig
+from tiebreak.config import DataConfig, ModelConfig
 from tiebreak.data.render import Renderer
+from tiebreak.engine.building import device_of, dtype_of
+from tiebreak.engine.bundled import Say
+from tiebreak.engine.loading import check_sequence_classifier, load_sequence_classifier
 from tiebreak.engine.positions import context_of
-from tiebreak.engine.sources import Source
+from tiebreak.engine.sources import Source, resolve
 from tiebreak.engine.stretching import stretching_of
+from tiebreak.engine.tokenizer import load_tokenizer, now_for
 from tiebreak.engine.weights import weights_digest
+from tiebreak.errors import ModelError
 from tiebreak.fingerprint import fingerprint
 from tiebreak.records import Ids
 
@@ -102,3 +107,26 @@ class Classifier:
         starts = range(len(whole) - len(bare) + 1)
         start = next((start for start in starts if whole[start : start + len(bare)] == bare), 0)
         return whole[:start], whole[start + len(bare) :]
+
+
+def load_classifier(config: ModelConfig, say: Say = lambda _: None) -> Classifier:
+    """Return a sequence classifier of one label, with the chat template that conversations are shown to it in."""
+    source, tokenizer = look_at_classifier(config, say)
+    device = device_of(config)
+    network = load_sequence_classifier(source.base, source.revision, dtype_of(config, device), say)
+    network = network.requires_grad_(False).to(device).eval()
+    return Classifier(network, tokenizer, source, now_for(config, tokenizer))
+
+
+def look_at_classifier(config: ModelConfig, say: Say = lambda _: None) -> tuple[Source, Any]:
+    """Return where a sequence classifier comes from, and its tokenizer, without its weights.
+
+    Raises ModelError where it is none of one label, or has no chat template.
+    """
+    source = resolve(config, say)
+    if source.adapter:
+        raise ModelError(
+            f"{config.name}: is an adapter; merge it into its base model (peft's merge_and_unload) and name that"
+        )
+    check_sequence_classifier(source.base, source.revision)
+    return source, load_tokenizer(config, source, template_advice="save its tokenizer again with one")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,32 @@ import transformers
 from safetensors import SafetensorError, safe_open
 from transformers.utils import logging
 
+from tiebreak.config import QuantizationConfig
+from tiebreak.engine.beside import beside
 from tiebreak.engine.bundled import Say
+from tiebreak.engine.quantization import arguments, settle
 from tiebreak.engine.sources import explained
 from tiebreak.errors import ModelError
 
+CPU = torch.device("cpu")
 
-def load_model(name: str, revision: str | None, dtype: torch.dtype, say: Say = lambda _: None) -> Any:
-    """Return a causal language model with every weight read from safetensors, or raise ModelError."""
+
+def load_model(
+    name: str,
+    revision: str | None,
+    dtype: torch.dtype,
+    say: Say = lambda _: None,
+    quantization: QuantizationConfig | None = None,
+    device: torch.device = CPU,
+) -> Any:
+    """Return a causal language model with every weight read from safetensors, or raise ModelError.
+
+    Weights that are quantised are so on a `device`, tensor by tensor: the whole model is never there as it was.
+    """
     # No attention is named: transformers takes SDPA where the model allows it, and Gemma 2 does not.
-    return _loaded(transformers.AutoModelForCausalLM, name, revision, dtype, say)
+    told = arguments(name, revision, quantization, dtype, device)
+    model = _loaded(transformers.AutoModelForCausalLM, name, revision, dtype, say, told)
+    return settle(model, name, quantization, dtype)
 
 
 def load_sequence_classifier(name: str, revision: str | None, dtype: torch.dtype, say: Say = lambda _: None) -> Any:
@@ -55,10 +72,13 @@ def check_sequence_classifier(name: str, revision: str | None) -> None:
 _CLASSIFIER = "ForSequenceClassification"
 
 
-def _loaded(kind: Any, name: str, revision: str | None, dtype: torch.dtype, say: Say) -> Any:
+def _loaded(
+    kind: Any, name: str, revision: str | None, dtype: torch.dtype, say: Say, told: Mapping[str, Any] | None = None
+) -> Any:
     with explained(name), quietly():
         model, found = kind.from_pretrained(
             name,
+            **(told or {}),
             revision=revision,
             dtype=dtype,
             use_safetensors=True,
@@ -117,16 +137,19 @@ def load_adapter(base: Any, folder: str, adapter: str, *, is_trainable: bool, sa
     return model
 
 
-def load_as_a_stranger(folder: Path, dtype: torch.dtype) -> Any:
-    """Load an exported folder by the plain classes of transformers and peft, and nothing of ours."""
+def load_as_a_stranger(folder: Path, dtype: torch.dtype, device: torch.device = CPU) -> Any:
+    """Load an exported folder by the plain classes of transformers and peft, and nothing of ours but for `settle`."""
     if not (folder / "adapter_config.json").exists():
         return load_model(str(folder), None, dtype)
+    quantization = beside(folder)
     with explained(str(folder)), quietly():
+        on = peft.PeftConfig.from_pretrained(str(folder))
+        told = arguments(on.base_model_name_or_path, on.revision, quantization, dtype, device)
         model = peft.AutoPeftModelForCausalLM.from_pretrained(
-            str(folder), dtype=dtype, use_safetensors=True, trust_remote_code=False
+            str(folder), dtype=dtype, use_safetensors=True, trust_remote_code=False, **told
         )
         _judge_adapter(model, str(folder), "default", lambda _: None)
-    return model
+    return settle(model, str(folder), quantization, dtype)
 
 
 def _judge_adapter(model: Any, folder: str, adapter: str, say: Say) -> None:

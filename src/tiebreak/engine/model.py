@@ -31,6 +31,7 @@ from tiebreak.engine.loading import quietly
 from tiebreak.engine.merging import obstacle
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.positions import Context, context_of
+from tiebreak.engine.quantization import num_parameters, say_beside
 from tiebreak.engine.ranks import Alone, Ranks
 from tiebreak.engine.scorer import Scorer, Whole
 from tiebreak.engine.sources import Source
@@ -183,6 +184,7 @@ class Model:
                     for file in nested.iterdir():
                         file.replace(folder / file.name)
                     nested.rmdir()
+                say_beside(folder, self.network)
             self.tokenizer.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty form, with the path of the base model here
 
@@ -242,7 +244,7 @@ class Model:
     @property
     def num_parameters(self) -> tuple[int, int]:
         """How many parameters train, and how many there are."""
-        return sum(p.numel() for _, p in self.trainable), sum(p.numel() for p in self.network.parameters())
+        return sum(p.numel() for _, p in self.trainable), num_parameters(self.network)
 
     @property
     def is_adapter(self) -> bool:

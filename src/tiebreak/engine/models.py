@@ -16,30 +16,31 @@ import platformdirs
 import torch
 import transformers
 
-from tiebreak.config import AdapterConfig, DataConfig, DistributedConfig, ModelConfig, ReferenceConfig
+from tiebreak.config import (
+    AdapterConfig,
+    DataConfig,
+    DistributedConfig,
+    ModelConfig,
+    QuantizationConfig,
+    ReferenceConfig,
+)
 from tiebreak.data.render import Renderer
 from tiebreak.engine.adapters import add_twin, with_new_adapter
 from tiebreak.engine.building import Loading, base_of, device_of, dtype_of, start_of, weights_of, with_tokenizer
 from tiebreak.engine.bundled import Say
-from tiebreak.engine.classifier import Classifier
 from tiebreak.engine.fused_lora import fuse
-from tiebreak.engine.loading import (
-    check_sequence_classifier,
-    load_adapter,
-    load_model,
-    load_sequence_classifier,
-    quietly,
-)
+from tiebreak.engine.loading import load_adapter, load_model, quietly
 from tiebreak.engine.merging import obstacle
 from tiebreak.engine.model import POLICY, POLICY_ADAPTER, Model
-from tiebreak.engine.placing import PLACING, chosen_for, forget, needs_of, num_parameters, placed
+from tiebreak.engine.placing import PLACING, chosen_for, empty_of, forget, needs_of, placed
 from tiebreak.engine.positions import Context, context_of
+from tiebreak.engine.quantization import expected_bytes, heeded, num_bytes, refuse_without_library
 from tiebreak.engine.ranks import Alone, Ranks
 from tiebreak.engine.reference.kinds import REFERENCE_ADAPTER, AdapterOff, FrozenCopy, OtherAdapter, Reference
 from tiebreak.engine.reference.moving import MOVING_ADAPTER, Moving
 from tiebreak.engine.reference.store import SCHEMA, LogpStore
 from tiebreak.engine.reference.stored import Stored
-from tiebreak.engine.sources import Source, explained, refuse_code, resolve, same_base, same_model
+from tiebreak.engine.sources import Source, explained, refuse_code, resolve, same_base, same_files, same_model
 from tiebreak.engine.tokenizer import eos_ids, load_tokenizer, now_for, refuse_other_ids, suggested_generation
 from tiebreak.errors import ModelError, one_line
 from tiebreak.fingerprint import derive_seed
@@ -55,6 +56,7 @@ def load(
     reference: ReferenceConfig,
     *,
     seed: int,
+    quantization: QuantizationConfig | None = None,
     trained: Path | None = None,
     kept: Path | None = None,
     bases: Bases = (None, None),
@@ -69,14 +71,23 @@ def load(
     placed as `distributed` says; they are read by the first.
 
     `trained` holds what `Model.save` wrote. `kept` holds the adapter that is the reference, where a run kept one.
-    `seed` draws a new adapter. `beside` is stored with what the reference says.
+    `seed` draws a new adapter. `beside` is stored with what the reference says. `quantization` is of the base model
+    under an adapter, and of a reference on the same one; what was trained on one in four bits is taken so without it.
     """
-    source = resolve(config if kept is None else ModelConfig(name=str(kept), base=config.base), say, base=bases[0])
+    device = device_of(config)
+    dtype = dtype_of(config, device)
+    if quantization:
+        refuse_without_library(quantization, device)  # before anything is fetched
+    named = config if kept is None else ModelConfig(name=str(kept), base=config.base)
+    source = heeded(quantization, resolve(named, say, base=bases[0]), trained, say)
+    if adapter.kind == "none" and source.quantization and not source.adapter:
+        raise ModelError(
+            f"{config.name}: lies in four bits ({source.quantization.told}), which cannot be trained (adapter.kind "
+            "none): take adapter.kind lora, or name the model that is not quantised"
+        )
     against = source if kept else _against(config, reference, source, bases[1], say)
     if trained is not None:
         refuse_code(str(trained))  # a run folder may come from elsewhere, too
-    device = device_of(config)
-    dtype = dtype_of(config, device)
     tokenizer = load_tokenizer(config, source, trained)
     # Full fine-tuning keeps fp32 weights: steps of 1e-6 would vanish in bf16. A frozen base may be narrow.
     ranks = ranks or Alone()
@@ -113,6 +124,7 @@ def resolve_reference(
     """Return where the model comes from that a policy is compared with; `reference.model` names it.
 
     One hub id is one model: without a revision of its own it is the one that the policy, or its base model, is of.
+    Its base model lies in four bits where it is the policy's and that does, or where its own files say so.
     `base` as for `resolve`. Raises ModelError, as what is said of the reference.
     """
     name, revision = str(reference.model), reference.revision
@@ -123,18 +135,22 @@ def resolve_reference(
     except ModelError as error:
         told = str(error).replace("model.base", "reference.base")
         raise ModelError(f"reference.model: {told}") from None
-    is_same = found.base == policy.base and found.revision is None
-    return replace(found, revision=policy.revision) if is_same else found
+    if found.base == policy.base and found.revision is None:
+        found = replace(found, revision=policy.revision)
+    if policy.quantization and same_files(found, policy) and found.quantization is None:
+        return replace(found, quantization=policy.quantization)
+    return found
 
 
 def load_alone(config: ModelConfig, like: Model, source: Source | None = None) -> Model:
     """Return a model by the plainest path: as a stranger loads it, an adapter on it as it is, scored in padded rows.
 
-    It reads the ids of the model `like`, where it is and in its precision. It is the one that `config` names, or one of
-    another `source`.
+    It reads the ids of the model `like`, where it is and in its precision. It is the one that `config` names, its base
+    model quantised as that of `like`, or one of another `source`.
     """
-    source, dtype = source or resolve(config), next(like.network.parameters()).dtype
-    network = load_model(source.base, source.revision, dtype)
+    source = source or replace(resolve(config), quantization=like.source.quantization)
+    dtype = next(like.network.parameters()).dtype
+    network = load_model(source.base, source.revision, dtype, quantization=source.quantization, device=like.device)
     if source.adapter:
         network = load_adapter(network, source.adapter, POLICY_ADAPTER, is_trainable=False)
     network = network.requires_grad_(False).to(like.device).eval()
@@ -142,37 +158,25 @@ def load_alone(config: ModelConfig, like: Model, source: Source | None = None) -
     return with_tokenizer(network, like.tokenizer, source, plain, like.device, like.dtype)
 
 
-def load_frozen(config: ModelConfig, say: Say = lambda _: None) -> Model:
-    """Return a model that is only asked, an adapter that it comes with added into its weights."""
-    source = resolve(config, say)
+def load_frozen(
+    config: ModelConfig, say: Say = lambda _: None, quantization: QuantizationConfig | None = None
+) -> Model:
+    """Return a model that is only asked, an adapter that it comes with added into its weights.
+
+    On a base model in four bits the adapter stays as it is: so it was trained, and so it takes the least memory.
+    """
     device = device_of(config)
     dtype = dtype_of(config, device)
+    source = heeded(quantization, resolve(config, say), None, say)
     tokenizer = load_tokenizer(config, source)
-    network = start_of(Loading(source, None, dtype, device, say)).requires_grad_(False).to(device).eval()
-    return with_tokenizer(network, tokenizer, source, config, device, dtype)
-
-
-def load_classifier(config: ModelConfig, say: Say = lambda _: None) -> Classifier:
-    """Return a sequence classifier of one label, with the chat template that conversations are shown to it in."""
-    source, tokenizer = look_at_classifier(config, say)
-    device = device_of(config)
-    network = load_sequence_classifier(source.base, source.revision, dtype_of(config, device), say)
+    loading = Loading(source, None, dtype, device, say)
+    adapter = POLICY_ADAPTER if source.quantization and source.adapter else None
+    if adapter:
+        network = load_adapter(base_of(loading), str(source.adapter), adapter, is_trainable=False, say=say)
+    else:
+        network = start_of(loading)
     network = network.requires_grad_(False).to(device).eval()
-    return Classifier(network, tokenizer, source, now_for(config, tokenizer))
-
-
-def look_at_classifier(config: ModelConfig, say: Say = lambda _: None) -> tuple[Source, Any]:
-    """Return where a sequence classifier comes from, and its tokenizer, without its weights.
-
-    Raises ModelError where it is none of one label, or has no chat template.
-    """
-    source = resolve(config, say)
-    if source.adapter:
-        raise ModelError(
-            f"{config.name}: is an adapter; merge it into its base model (peft's merge_and_unload) and name that"
-        )
-    check_sequence_classifier(source.base, source.revision)
-    return source, load_tokenizer(config, source, template_advice="save its tokenizer again with one")
+    return replace(with_tokenizer(network, tokenizer, source, config, device, dtype), adapter=adapter)
 
 
 def load_renderer(config: ModelConfig, data: DataConfig, say: Say = lambda _: None) -> tuple[Renderer, Context]:
@@ -252,13 +256,11 @@ def _all_weights(loading: Loading, against: Source) -> tuple[Any, ReferenceOf, R
     again = replace(loading, say=_unsaid)
 
     def copied(policy: Model, key: str = "reference") -> Reference:
-        size = lambda: sum(one.numel() * one.element_size() for one in policy.network.parameters())  # noqa: E731
-
         def load() -> Model:
             start = start_of(again).to(loading.device).requires_grad_(False).eval()
             return placed(policy.with_network(start), policy.ranks, key, policy.ranks.kept[PLACING])
 
-        return FrozenCopy(against, load, size, policy.ranks, key)
+        return FrozenCopy(against, load, lambda: num_bytes(policy.network), policy.ranks, key)
 
     def another(policy: Model) -> Reference:
         return _another(loading, against, policy)
@@ -289,7 +291,8 @@ def _another(loading: Loading, against: Source, policy: Model) -> FrozenCopy:
         found, ranks = replace(model, adapter=adapter, now=policy.now), policy.ranks
         return placed(found, ranks, REFERENCE_ADAPTER, ranks.kept[PLACING])
 
-    return FrozenCopy(against, load, lambda: num_parameters(against) * own.dtype.itemsize, policy.ranks)
+    size = lambda: expected_bytes(empty_of(against), against.quantization, own.dtype)  # noqa: E731
+    return FrozenCopy(against, load, size, policy.ranks)
 
 
 def _refuse_unlike(policy: Model, config: ModelConfig, against: Source) -> None:

@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import psutil
 import torch
@@ -17,6 +18,7 @@ import transformers
 from tiebreak.config import DistributedConfig
 from tiebreak.engine.loading import quietly
 from tiebreak.engine.model import Model
+from tiebreak.engine.quantization import expected_bytes
 from tiebreak.engine.ranks import Ranks
 from tiebreak.engine.sharding import mesh_of, replicate, require_sharded, shard
 from tiebreak.engine.sources import Source, explained
@@ -56,19 +58,18 @@ def chosen_for(ranks: Ranks, settings: DistributedConfig, device: torch.device, 
     return Placing(choose_strategy(settings, ranks.size, per_machine, needs(), usable), settings, device.type)
 
 
-def num_parameters(source: Source) -> int:
-    """Return how many parameters a base model has, by its configuration alone."""
+def empty_of(source: Source) -> Any:
+    """Return a base model without its numbers, by its configuration alone."""
     with explained(source.base), quietly(), torch.device("meta"):
         settings = transformers.AutoConfig.from_pretrained(
             source.base, revision=source.revision, trust_remote_code=False
         )
-        empty = transformers.AutoModelForCausalLM.from_config(settings, trust_remote_code=False)
-    return sum(int(one.numel()) for one in empty.parameters())
+        return transformers.AutoModelForCausalLM.from_config(settings, trust_remote_code=False)
 
 
 def needs_of(source: Source, width: torch.dtype, has_adapter: bool) -> Needs:
     """Return what training takes of a process that shares nothing, before activations, which no strategy shares."""
-    weights = num_parameters(source) * width.itemsize
+    weights = expected_bytes(empty_of(source), source.quantization, width)
     if has_adapter:  # whose own weights are a hundredth of that
         return Needs(frozen_bytes=weights, trainable_bytes=0, optimizer_bytes=0, longest_bytes=0)
     return Needs(frozen_bytes=0, trainable_bytes=weights, optimizer_bytes=3 * weights, longest_bytes=0)

@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from tiebreak.engine.adapters import sized_bytes
 from tiebreak.engine.attention import causal_model
 from tiebreak.engine.compatibility import probe_pairs
 from tiebreak.engine.head import CHUNK
 from tiebreak.engine.model import Model
+from tiebreak.engine.quantization import spelled_bytes
 from tiebreak.engine.ranks import Ranks
 from tiebreak.engine.shares import local_of
 from tiebreak.errors import ModelError
@@ -52,6 +54,8 @@ class Plan:
     reason: str
     reference_bytes: int = 0
     """Weights of a reference that stay in memory while training goes on, and are not there yet."""
+    spelled_bytes: int = 0
+    """The weights of one layer as they are multiplied with: where they lie in four bits, or are sized anew (DoRA)."""
 
     processes: str | None = None
     """How many there are, what each holds, and why; None of one."""
@@ -59,12 +63,14 @@ class Plan:
     @property
     def peak_bytes(self) -> int:
         """The estimate of what training adds to what is in memory now."""
-        return self.optimizer_bytes + self.reference_bytes + self.head_bytes + self.token_budget * self.token_bytes
+        held = self.optimizer_bytes + self.reference_bytes + self.head_bytes + self.spelled_bytes
+        return held + self.token_budget * self.token_bytes
 
     def lines(self) -> list[str]:
         """Return the plan in words."""
         checkpointing = "activations computed twice" if self.gradient_checkpointing else "activations kept"
         reference = f"{_size(self.reference_bytes)} reference, " if self.reference_bytes else ""
+        reference += f"{_size(self.spelled_bytes)} weights spelled out, " if self.spelled_bytes else ""
         return [
             *([self.processes] if self.processes else []),
             f"memory: {_size(self.available_bytes)} free; training adds about {_size(self.peak_bytes)}: "
@@ -101,7 +107,8 @@ def make_plan(
     shape = causal_model(policy.network).config.get_text_config()
     optimizer = sum(local_of(parameter).numel() * (parameter.element_size() + 8) for _, parameter in policy.trainable)
     head = head_bytes(int(shape.vocab_size))
-    held = optimizer + reference_bytes + head
+    spelled = spelled_bytes(policy.network) + sized_bytes(policy.network)
+    held = optimizer + reference_bytes + head + spelled
     room = int(available * USABLE) - held
     per_token, checkpointed = _bytes_per_token(policy), bool(checkpoint)
     if checkpoint is None and per_token * longest > room:
@@ -114,7 +121,7 @@ def make_plan(
             "memory"
         )
     budget, reason = chosen_budget(room // per_token, longest, token_budget, policy.device.type)
-    return Plan(budget, checkpointed, longest, available, optimizer, head, per_token, reason, reference_bytes)
+    return Plan(budget, checkpointed, longest, available, optimizer, head, per_token, reason, reference_bytes, spelled)
 
 
 def plan_together(

@@ -17,9 +17,10 @@ from typing import Any
 
 import huggingface_hub
 
-from tiebreak.config import ModelConfig
+from tiebreak.config import ModelConfig, QuantizationConfig
 from tiebreak.data.hub import unreachable
 from tiebreak.data.panics import is_panic
+from tiebreak.engine.beside import FILE, beside, in_words
 from tiebreak.engine.bundled import BUNDLED, Say, bundled_folder
 from tiebreak.errors import ModelError, nearest, one_line
 from tiebreak.fingerprint import fingerprint
@@ -27,7 +28,7 @@ from tiebreak.seals import digest_once
 from tiebreak.secrecy import masked
 
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
-_COMPUTED_WITH = ("config.json", "adapter_config.json", "generation_config.json")
+_COMPUTED_WITH = ("config.json", "adapter_config.json", "generation_config.json", FILE)
 """What says how weights are used: a scale, an epsilon, the ids that end a turn."""
 _SETTINGS = ("config.json", "tokenizer_config.json", "generation_config.json", "processor_config.json")
 
@@ -46,6 +47,13 @@ class Source:
     base_identity: str
     folder: str | None = None
     """The absolute path that the name given led to, where it was a folder and no hub id."""
+    quantization: QuantizationConfig | None = None
+    """How the base model lies in four bits, in its own files or when the adapter was trained; None: it does not."""
+
+    @property
+    def told(self) -> str:
+        """Its identity, with how its base model is loaded."""
+        return self.identity + (f" in {self.quantization.told}" if self.quantization else "")
 
 
 def resolve(
@@ -75,7 +83,7 @@ def resolve(
         if config.base:
             raise ModelError(f"{config.name}: is no adapter, so that it has no base model; leave out model.base")
         identity = _identity(config.name, name)
-        return Source(name, config.revision, None, identity, identity, given)
+        return Source(name, config.revision, None, identity, identity, given, _own_quantization(name, config.revision))
     if beneath:
         raise ModelError(f"{beneath}: is an adapter on the adapter {name}; merge that one into its base model first")
     with explained(name):
@@ -93,7 +101,14 @@ def resolve(
         found = ModelConfig(name=told or kind.base_model_name_or_path, revision=None if told else kind.revision)
     parent = resolve(found, say, beneath=name)
     identity = _identity(config.name, folder)
-    return Source(parent.base, parent.revision, folder, identity, parent.base_identity, given)
+    quantized = beside(Path(folder)) or parent.quantization
+    return Source(parent.base, parent.revision, folder, identity, parent.base_identity, given, quantized)
+
+
+def _own_quantization(name: str, revision: str | None) -> QuantizationConfig | None:
+    folder = Path(name)
+    file = folder / "config.json" if folder.is_dir() else fetched(name, "config.json", revision)
+    return in_words(_settings(file).get("quantization_config"))
 
 
 def absolute(name: str) -> str:
@@ -126,7 +141,12 @@ def same_model(one: Source, two: Source) -> bool:
 
 
 def same_base(one: Source, two: Source) -> bool:
-    """Whether two models are, or stand on, one base model."""
+    """Whether two models are, or stand on, one base model, quantised alike."""
+    return same_files(one, two) and one.quantization == two.quantization
+
+
+def same_files(one: Source, two: Source) -> bool:
+    """Whether the base models of two are one as their files hold them, however they are loaded."""
     return _told(one.base_identity, one.revision) == _told(two.base_identity, two.revision)
 
 

@@ -15,11 +15,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from tiebreak.engine.quantization import scales_of
 from tiebreak.engine.shares import full
 from tiebreak.fingerprint import fingerprint
 
 # Configuration that says how a model came here or is served, and not what it computes.
-IRRELEVANT = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
+IRRELEVANT = (
+    *("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"),
+    "quantization_config",  # of weights in four bits, all that they stand for is in their scales
+)
 # The same of an adapter: where it came from, how it is drawn and trained, and what its own tensors say.
 IRRELEVANT_OF_ADAPTERS = (
     *("base_model_name_or_path", "revision", "auto_mapping", "task_type", "peft_version", "inference_mode"),
@@ -36,10 +40,10 @@ _BESIDE_LORA = ("modules_to_save", "trainable_tokens_delta")
 def weights_digest(model: nn.Module, config: Any, adapter: str | None = None) -> str:
     """Return the SHA-256 (64 hex digits) of a base model, with one adapter on it where it is named.
 
-    Of all that a file of weights keeps: parameters, and buffers such as the scale of a layer. Buffers that no file
-    keeps follow from the configuration. Weights in shares have the digest that they have whole, and every process has
-    to ask for it. Other adapters do not count, so a base model has one digest under any adapter and under none. Cost:
-    one pass over all bytes, about a second per gigabyte.
+    Of all that a file of weights keeps: parameters, buffers such as the scale of a layer, and what says which numbers
+    four bits stand for. Buffers that no file keeps follow from the configuration. Weights in shares have the digest
+    that they have whole, and every process has to ask for it. Other adapters do not count, so a base model has one
+    digest under any adapter and under none. Cost: one pass over all bytes, about a second per gigabyte.
     """
     adapters = model.peft_config if isinstance(model, peft.PeftModel) else {}
     tensors = sorted((name, _digest(full(tensor))) for name, tensor in _tensors(model, adapters, adapter))
@@ -90,7 +94,11 @@ def _tensors(model: nn.Module, adapters: Mapping[str, Any], adapter: str | None)
     kept = model.state_dict().keys()
     yield from (
         (name, tensor)
-        for path, tensor in (*model.named_parameters(), *((p, t) for p, t in model.named_buffers() if p in kept))
+        for path, tensor in (
+            *model.named_parameters(),
+            *((p, t) for p, t in model.named_buffers() if p in kept),
+            *scales_of(model),
+        )
         for name, owner in [_name_and_owner(path, adapters)]
         if owner in (None, adapter)
     )
@@ -123,5 +131,5 @@ def _told(settings: Mapping[str, Any], irrelevant: tuple[str, ...]) -> list[tupl
 
 
 def _digest(tensor: Tensor) -> list[Any]:
-    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    flat = tensor.data.cpu().contiguous().reshape(-1).view(torch.uint8)
     return [str(tensor.dtype), list(tensor.shape), hashlib.sha256(flat.numpy().data).hexdigest()]

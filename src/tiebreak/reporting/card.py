@@ -30,6 +30,10 @@ class Origin:
     """`license`, `license_name`, `license_link` of the base model."""
     datasets: tuple[str, ...] = ()
     """Names on the Hub of what was trained on."""
+    quantization: str | None = None
+    """How the base model lay in four bits while an adapter on it was trained; None: it did not."""
+    on_original: bool = False
+    """Whether that adapter was added to the base model as it is all the same."""
 
 
 def _objective(run: Run) -> str:
@@ -60,10 +64,7 @@ def model_card(run: Run, form: str, origin: Origin | None = None) -> str:
 {_limits(run, measured)}
 
 ```python
-from {package} import {loader}
-from transformers import AutoTokenizer
-
-model = {loader}.from_pretrained("THIS_FOLDER")
+{_loading(package, loader, form, origin)}
 tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
 ```
 
@@ -82,6 +83,21 @@ Settings; of a file or folder, the last step of its path:
 
 {code_block(write_yaml(_placeless(run)), "yaml")}
 """
+
+
+def _loading(package: str, loader: str, form: str, origin: Origin) -> str:
+    """Return the lines of Python that load the model as it was trained."""
+    if form != "adapter" or not origin.quantization:
+        return (
+            f"from {package} import {loader}\nfrom transformers import AutoTokenizer\n\n"
+            f'model = {loader}.from_pretrained("THIS_FOLDER")'
+        )
+    return (
+        f"import json\n\nfrom {package} import {loader}\nfrom transformers import AutoTokenizer, BitsAndBytesConfig\n\n"
+        'with open("THIS_FOLDER/quantization_config.json") as file:\n'
+        "    quantization = BitsAndBytesConfig.from_dict(json.load(file))\n"
+        f'model = {loader}.from_pretrained("THIS_FOLDER", quantization_config=quantization)'
+    )
 
 
 _ON_HUBS = {"accuracy": "accuracy", "answers/preferred": "win_rate", "kl": "kl"}
@@ -121,10 +137,24 @@ def _base(form: str, origin: Origin) -> str:
         if form == "adapter":
             where = f"{code_span('base_model_name_or_path')} in {code_span('adapter_config.json')}"
             lines += [f"- Whoever loads the adapter needs that folder: {where} has to say where it lies"]
+    if origin.quantization:
+        lines += [f"- {_quantized(form, origin)}"]
     named = origin.terms.get("license_name") or origin.terms.get("license")
     terms = ", ".join(map(str, named)) if isinstance(named, list) else named
     unknown = "unknown, since nothing here states it; find out before you pass this on"
     return "\n".join([*lines, f"- Licence of the base model: {in_markdown(terms) if terms else unknown}"])
+
+
+def _quantized(form: str, origin: Origin) -> str:
+    """Return on which numbers the adapter was trained, and which ones stand here."""
+    trained = f"Trained on the base model in four bits (bitsandbytes, {origin.quantization})"
+    if form == "adapter":
+        return f"{trained}, as {code_span('quantization_config.json')} says: load it so, it says other things elsewhere"
+    if origin.on_original:
+        return (
+            f"{trained}; the adapter was added to the base model as it is, which is another model than the measured one"
+        )
+    return f"{trained}; these weights are the numbers that the four bits stand for, with the adapter added"
 
 
 def _placeless(run: Run) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from tiebreak.data.preparation import PreparedData, prepare
 from tiebreak.doctor.report import AuditReport
 from tiebreak.engine.placing import placing_of
 from tiebreak.engine.planner import Plan, plan_together
+from tiebreak.engine.quantization import facts
 from tiebreak.engine.sources import same_model
 from tiebreak.errors import ConfigError, RunError
 from tiebreak.evaluation.capabilities.asking import prepare_tasks
@@ -268,6 +269,7 @@ def _facts(run: Run, config: Config, ready: Ready) -> Mapping[str, Any]:
         "model": policy.source.identity,
         **whereabouts(run, config.reference, policy.source, reference.source),
         "base_identity": policy.source.base_identity,
+        "quantization": facts(policy.source.quantization),
         "reference": ready.loaded.compared.identity,
         "start_weights": f"sha256:{reference.weights if is_start else start.digest()}",
         "reference_weights": f"sha256:{reference.weights}",

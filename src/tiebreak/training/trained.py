@@ -85,6 +85,7 @@ def load(
         config.adapter,
         config.reference,
         seed=config.training.seed,
+        quantization=config.quantization,
         trained=trained,
         kept=kept,
         bases=bases,

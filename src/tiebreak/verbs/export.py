@@ -1,7 +1,9 @@
 """The verb export: a folder that any serving stack loads, proven to be the trained model before it is called done.
 
 Owns what an artefact holds. It is loaded again with nothing but transformers and peft, and has to give the same
-log-probabilities for held-out pairs as the model had in memory when its training ended.
+log-probabilities for held-out pairs as the model had in memory when its training ended. One exception has to be asked
+for: an adapter that was trained on a base model in four bits, added to that as it is, is another model, by so much as
+is measured and told.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +39,9 @@ from tiebreak.secrecy import has_password, masked
 from tiebreak.training.trained import NUM_CHECKED_PAIRS, Loaded, heldout_pairs
 
 Form = Literal["merged", "adapter"]
+Onto = Literal["trained", "original"]
+CLOSE = 0.2
+"""Share of what training moved, by which an artefact may differ that is not in the trained model's precision."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,10 @@ class Artefact:
     tolerance: float
     dtype: str
     """Of most of its weights."""
+    quantization: str | None = None
+    """How the base model lay in four bits that the adapter was trained on; None: it did not."""
+    onto: Onto = "trained"
+    """Whether weights are of the base model as it was trained on, or as its files hold it."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON takes it."""
@@ -63,18 +72,24 @@ def export(
     form: Form | None = None,
     progress: Progress | None = None,
     finish: Callable[[Path, Artefact], None] = lambda _folder, _artefact: None,
+    *,
+    onto: Onto = "trained",
+    accept: Collection[str] = (),
 ) -> Artefact:
     """Write the trained policy to a new folder; raises ExportError where the reloaded model differs from what training
     saw, RunError where a file of the run is not what was written.
 
     `form` merged holds all weights, in the dtype of its base model's files where the training survives that, and one
-    line says what it cost or why not; adapter holds the adapter alone and names its base. The default is merged.
+    line says what it cost or why not; adapter holds the adapter alone and names its base. The default is merged; where
+    the base model lay in four bits it is the adapter, and merged holds the numbers that those stand for. `onto`
+    original adds the adapter to the base model as its files hold it, which differs: by more than a fifth of what
+    training moved only where `accept` names the difference.
     `finish` is given the hidden folder with all of it just before it appears, to put something beside it.
     """
     progress, target, policy = progress or Silent(), checked_target(out), loaded.policy
     run.verify()
-    form = _form(form, policy)
-    origin = _origin(run, policy)
+    form = _form(form, policy, onto, accept)
+    origin = _origin(run, policy, onto)
     card = model_card(run, form, origin)
     pairs = _checked_pairs(run, policy)
     expected, tolerance = _seen_in_training(run, loaded, pairs, progress)
@@ -82,19 +97,25 @@ def export(
     _sweep(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with _alone(out), files.whole_folder(target, new=True) as folder, _held(folder):
-        dtype, difference, tolerance = _written(loaded, folder, form, expected, tolerance, pairs, progress)
-        if not difference <= tolerance:
+        dtype, difference, tolerance = _written(loaded, folder, form, onto, expected, tolerance, pairs, progress)
+        if not difference <= tolerance and not (onto == "original" and "difference" in accept):
             rounded = form == "merged" and policy.is_adapter and dtype != _named(torch.float32)
-            cause = f"; a merge in {dtype} may round a small update away: --form adapter keeps it" if rounded else ""
-            raise ExportError(
-                f"{out}: not written: the reloaded {form} model differs by {difference:.3g} nats, more than "
-                f"{tolerance:.3g}{cause}"
-            )
-        artefact = Artefact(str(out), form, len(pairs), difference, tolerance, dtype)
+            raise ExportError(f"{out}: not written: {_too_far(form, onto, difference, tolerance, dtype, rounded)}")
+        artefact = Artefact(str(out), form, len(pairs), difference, tolerance, dtype, origin.quantization, onto)
         with as_a_run_writes(run.path):
             _describe(folder, run, artefact, origin, card)
         finish(folder, artefact)
     return artefact
+
+
+def _too_far(form: Form, onto: Onto, difference: float, tolerance: float, dtype: str, rounded: bool) -> str:
+    if onto == "original":
+        return (
+            f"on the base model as it is the adapter is off by {difference:.3g} nats, more than {tolerance:.3g}, a "
+            "fifth of what training moved; --onto trained keeps what was trained, --accept difference writes this"
+        )
+    cause = f"; a merge in {dtype} may round a small update away: --form adapter keeps it" if rounded else ""
+    return f"the reloaded {form} model differs by {difference:.3g} nats, more than {tolerance:.3g}{cause}"
 
 
 @contextlib.contextmanager
@@ -112,6 +133,7 @@ def _written(
     loaded: Loaded,
     folder: Path,
     form: Form,
+    onto: Onto,
     expected: Logps,
     tolerance: float,
     pairs: Sequence[Tokenized],
@@ -136,13 +158,20 @@ def _written(
             )
         policy.save(folder)
         return _named(ours), difference(), tolerance
-    written = save_whole(policy, folder)
+    written = save_whole(policy, folder, original=onto == "original")
     dtype, base, apart = _named(written.dtype), _named(written.base), difference()
+    if onto == "original":
+        moved = _moved(loaded, expected, pairs)
+        progress.say(
+            f"added to the base model as it is, and not in four bits as it was trained: log-probabilities of held-out "
+            f"pairs differ by up to {apart:.2g} nats from the trained model's, and training moved them by {moved:.2g}"
+        )
+        return dtype, apart, max(tolerance, CLOSE * moved)
     if written.dtype == ours:
         if written.base != ours:
             progress.say(f"its weights are {dtype}, as they were trained, and not {base} as those of its base model")
         return dtype, apart, tolerance
-    most = 0.2 * _moved(loaded, expected, pairs)
+    most = CLOSE * _moved(loaded, expected, pairs)
     if apart <= most:
         progress.say(f"its weights are {dtype}, as those of its base model: log-probabilities moved {apart:.2g} nats")
         return dtype, apart, most
@@ -151,7 +180,7 @@ def _written(
     save_whole(policy, folder, as_base=False)
     progress.say(
         f"its weights are {_named(ours)}, and not {dtype} as those of its base model: that would move log-"
-        f"probabilities by {apart:.2g} nats, and training moved them by {5 * most:.2g}"
+        f"probabilities by {apart:.2g} nats, and training moved them by {most / CLOSE:.2g}"
     )
     return _named(ours), difference(), tolerance
 
@@ -207,7 +236,15 @@ def _held(folder: Path, *, or_fail: bool = False) -> Iterator[None]:
         os.close(handle)
 
 
-def _form(form: Form | None, policy: Model) -> Form:
+def _form(form: Form | None, policy: Model, onto: Onto, accept: Collection[str]) -> Form:
+    quantization = policy.source.quantization if policy.is_adapter else None
+    if set((accept,) if isinstance(accept, str) else accept) - {"difference"}:
+        raise ConfigError(f"--accept {' '.join(accept)}: wanted difference")
+    if onto == "original" and (quantization is None or form == "adapter"):
+        told = "an adapter alone is added to nothing" if quantization else "the base model was not quantised"
+        raise ConfigError(f"--onto original: {told}; leave it out")
+    if form is None and quantization and onto == "trained":
+        return "adapter"
     if form == "adapter" and not policy.is_adapter:
         raise ConfigError("--form adapter: the run trained all weights and has no adapter; use merged")
     if form != "adapter" and (cause := policy.unmergeable):
@@ -260,7 +297,7 @@ def _tolerance(loaded: Loaded, expected: Logps, pairs: Sequence[Tokenized], *, n
     rounding = 1e-4 * int(expected.num_tokens.max())
     if loaded.policy.dtype == torch.float32 and not narrow:
         return rounding
-    return max(rounding, 0.2 * _moved(loaded, expected, pairs))
+    return max(rounding, CLOSE * _moved(loaded, expected, pairs))
 
 
 def _moved(loaded: Loaded, expected: Logps, pairs: Sequence[Tokenized]) -> float:
@@ -268,11 +305,13 @@ def _moved(loaded: Loaded, expected: Logps, pairs: Sequence[Tokenized]) -> float
     return float((expected.sums - loaded.reference.logps(pairs).summed().sums).abs().mean())
 
 
-def _origin(run: Run, policy: Model) -> Origin:
+def _origin(run: Run, policy: Model, onto: Onto) -> Origin:
     """Return what is known of the base model and of the data, for the card."""
     base = provenance(policy.source)
     names = (hub_name(source.path) for source in run.config.data.sources)
-    return Origin(base.hub_id, base.terms, tuple(dict.fromkeys(name for name in names if name)))
+    known = tuple(dict.fromkeys(name for name in names if name))
+    quantization = policy.source.quantization if policy.is_adapter else None
+    return Origin(base.hub_id, base.terms, known, quantization.told if quantization else None, onto == "original")
 
 
 def _describe(folder: Path, run: Run, artefact: Artefact, origin: Origin, card: str) -> None:

@@ -17,7 +17,7 @@ from tiebreak.config.foreign.names import NAMES, Name, name_of
 from tiebreak.config.foreign.reading import COMPUTED, Foreign
 from tiebreak.config.foreign.sharing import shared
 from tiebreak.config.foreign.terms import LIKELIHOOD, UNSAID, several
-from tiebreak.config.foreign.trainers import Trainer, defaults_of
+from tiebreak.config.foreign.trainers import Trainer, defaults_of, four_bits_of
 from tiebreak.config.foreign.values import NOT_TAKEN, Unfit, is_off, number, whole
 from tiebreak.config.losses import SECTIONS
 from tiebreak.config.settings import MovesConfig, leaves
@@ -47,13 +47,12 @@ class Account:
         self._settings = found.settings
         self._trainer = trainer
         self._path = path
-        self._defaults = defaults_of(trainer, found)
+        self._defaults, self._four_bits = defaults_of(trainer, found), four_bits_of(trainer, found)
         self.lines: dict[str, Line] = {}
         self.left_out: dict[str, str] = {}
         self.unknown: list[str] = []
         self.has_data = True
-        self._inside: dict[str, Any] = {}
-        """What stands inside of a setting, by dotted key."""
+        self._inside: dict[str, Any] = {}  # what stands inside of a setting, by dotted key
 
     def take_names(self) -> None:
         """Take over what has a name here; of several for one setting, the first of the table."""
@@ -185,6 +184,21 @@ class Account:
         for key in ("max_prompt_length", "max_completion_length"):
             self.left_out.pop(key, None)
 
+    def take_quantization(self) -> None:
+        """Four bits count where they are switched on, under an adapter."""
+        switch = self._given("load_in_4bit")
+        on = switch is not None and str(switch[1]).lower() in {"4", "true", "yes"}
+        if switch and on and self._kind() != "none":
+            self.left_out.pop(switch[0], None)
+            told = f"from {switch[0]}: its default"
+            self.lines = {key: Line(key, value, told, switch[0]) for key, value in self._four_bits.items()} | self.lines
+            return
+        why = "all weights are trained" if on else "weights do not lie in four bits there"
+        for key in self._four_bits:
+            self._leave(key, why)
+        if switch:
+            self.left_out[switch[0]] = why if on or is_off(switch[1]) else "four bits, or none"
+
     def take_moves(self) -> None:
         """How a reference moves counts where it does: where nothing more is said, as often and as far as here."""
         on, usual = self._given("sync_ref_model"), MovesConfig()
@@ -212,9 +226,8 @@ class Account:
         """Name the data: what the user says, else the files and data sets that the configuration names."""
         found = datasets.data_of(self._settings, folder)
         held = datasets.data_of(self._settings, folder, heldout=True)
-        for data in (found, held):
-            for key in data.used:
-                self.left_out.pop(key, None)
+        for key in found.used | held.used:
+            self.left_out.pop(key, None)
         for data in (found, held):
             self.left_out |= {key: why for key, (_, why) in data.left_out.items()}
             self.unknown += [key for key in data.unknown if key not in self.unknown]

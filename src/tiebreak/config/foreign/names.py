@@ -59,10 +59,12 @@ _MODEL = (
     _none("code of a model is never run", "trust_remote_code remote_code remote_functions custom_register_path"),
     _none("float16 overflows; model.dtype takes bfloat16 or float32", "fp16 float16 half fp16_full_eval pure_bf16 "
           "bf16_full_eval tf32"),
-    _none("weights are not quantised here", "load_in_4bit load_in_8bit quantization_bit quantization_method "
-          "quantization_type quant_bits quant_method quantization double_quantization use_bnb_nested_quant "
-          "bnb_* gptq "
-          "upcast_* hqq_* load_in_16bit"),
+    _is("quantization.kind", "bnb_4bit_quant_type quantization_type", v.four_bits, "nf4 or fp4"),
+    _is("quantization.kind", "load_in_4bit quantization_bit quant_bits", v.nothing, "nf4 or fp4, by bitsandbytes"),
+    _is("quantization.double", "bnb_4bit_use_double_quant use_bnb_nested_quant double_quantization", v.flag),
+    _none("weights lie in four bits of bitsandbytes (quantization) or as they are, and compute in model.dtype",
+          "load_in_8bit quantization_method quant_method quantization bnb_* gptq llm_int8_* upcast_* hqq_* "
+          "load_in_16bit"),
     _none("the fastest exact attention is taken; model.layout: plain takes the padded path", "attn_implementation "
           "flash_attn flash_attention attn_impl attention_implementation use_flash_attention_2 use_flash_attn "
           "xformers_attention sdp_attention eager_attention flex_attention flash_attn_* s2_attention shift_attn"),
@@ -140,7 +142,9 @@ _ADAPTER = (
           "unfrozen_parameters trainable_parameters trainable_token_indices galore_* use_galore lisa_* badam_* "
           "use_badam "
           "apollo_* use_apollo llamapro_* use_llama_pro reft_* adalora_* vera_* lora_on_cpu peft_autocast_*"),
-    _none("the adapter is plain LoRA", "use_dora use_rslora peft_use_dora peft_use_rslora lora_bias bias "
+    _is("adapter.rslora", "use_rslora peft_use_rslora", v.flag),
+    _is("adapter.dora", "use_dora peft_use_dora", v.flag),
+    _none("the adapter is LoRA, rsLoRA or DoRA, drawn as they are", "lora_bias bias "
           "init_weights "
           "init_lora_weights peft_init_lora_weights pissa_* use_qalora qalora_* loftq_* lora_ga_* eva_config "
           "corda_config rank_pattern alpha_pattern fan_in_fan_out lora_fan_in_fan_out loraplus_* lorap_* lora_plus_* "

@@ -106,6 +106,16 @@ _LORA_CONFIG = {"adapter.kind": "lora", "adapter.rank": 8, "adapter.alpha": 8.0,
 """What PEFT takes where LoraConfig(…) says nothing."""
 
 
+def four_bits_of(trainer: Trainer, found: Foreign) -> Mapping[str, Any]:
+    """Return what four bits are where the configuration switches them on and says no more.
+
+    BitsAndBytesConfig(load_in_4bit=True) has defaults of its own.
+    """
+    is_raw = "BitsAndBytesConfig" in found.words
+    double = trainer.name != "trl" and not is_raw
+    return {"quantization.kind": "fp4" if is_raw else "nf4", "quantization.double": double}
+
+
 def recognised(found: Foreign, named: str | None, path: Path) -> Trainer:
     """Return the trainer whose it is; raises ConfigError where that cannot be told, or it is none for pairs."""
     _refuse_other_classes(found, path)

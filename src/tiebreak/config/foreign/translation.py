@@ -68,6 +68,7 @@ def translated(path: str | Path, trainer: str | None = None, train: str | list[s
     account.take_sharing(file.parent)
     account.take_data(file.parent, train)
     account.take_defaults()
+    account.take_quantization()
     lines = account.sorted_lines()
     text = "\n".join(_text(lines, account, whose, file)) + "\n"
     build_config(parse_yaml(text, str(file)), where=f"{file}, translated")

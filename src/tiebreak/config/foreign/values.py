@@ -159,6 +159,7 @@ def one_of(**spelled: str | None) -> Value:
     return convert
 
 
+four_bits = one_of(nf4="nf4", fp4="fp4")
 schedule = one_of(
     linear="linear", cosine="cosine", constant="constant", constant_with_warmup="constant", warmup_stable_decay=None
 )

@@ -86,7 +86,7 @@ class AdapterOff:
         """`source` is that of the base model."""
         self._policy = policy
         self.source = source
-        self.identity = f"{source.identity}, adapter switched off"
+        self.identity = f"{source.told}, adapter switched off"
 
     def logps(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
         """Score with the adapter switched off."""
@@ -120,7 +120,7 @@ class OtherAdapter:
         self._adapter = adapter
         self.source = source
         is_start = source is policy.source
-        self.identity = f"{source.identity}, {'adapter as it was at the start' if is_start else 'another adapter'}"
+        self.identity = f"{source.told}, {'adapter as it was at the start' if is_start else 'another adapter'}"
 
     def logps(self, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:
         """Score with the other adapter."""
@@ -169,7 +169,7 @@ class FrozenCopy:
         self._size = size
         self._ranks, self._key = ranks or Alone(), key
         on = f" on {source.base_identity}" if source.adapter else ""
-        self.identity = f"{source.identity}{on}, frozen copy"
+        self.identity = f"{source.told}{on}, frozen copy"
 
     @property
     def num_bytes(self) -> int:

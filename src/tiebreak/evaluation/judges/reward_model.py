@@ -12,8 +12,7 @@ from tiebreak.config import ModelConfig
 from tiebreak.config.judges import RewardModelJudge
 from tiebreak.engine.answers.answerer import Chat
 from tiebreak.engine.bundled import Say
-from tiebreak.engine.classifier import Classifier
-from tiebreak.engine.models import load_classifier, look_at_classifier
+from tiebreak.engine.classifier import Classifier, load_classifier, look_at_classifier
 from tiebreak.errors import RenderError
 from tiebreak.records import Ids, Message
 
