@@ -32,7 +32,7 @@ from tiebreak.engine.fused_lora import fuse
 from tiebreak.engine.loading import load_adapter, load_model, quietly
 from tiebreak.engine.merging import obstacle
 from tiebreak.engine.model import POLICY, POLICY_ADAPTER, Model
-from tiebreak.engine.placing import PLACING, chosen_for, empty_of, forget, needs_of, placed
+from tiebreak.engine.placing import PLACING, begin_placing, empty_of, placed
 from tiebreak.engine.positions import Context, context_of
 from tiebreak.engine.quantization import expected_bytes, heeded, num_bytes, refuse_without_library
 from tiebreak.engine.ranks import Alone, Ranks
@@ -80,23 +80,14 @@ def load(
         refuse_without_library(quantization, device)  # before anything is fetched
     named = config if kept is None else ModelConfig(name=str(kept), base=config.base)
     source = heeded(quantization, resolve(named, say, base=bases[0]), trained, say)
-    if adapter.kind == "none" and source.quantization and not source.adapter:
-        raise ModelError(
-            f"{config.name}: lies in four bits ({source.quantization.told}), which cannot be trained (adapter.kind "
-            "none): take adapter.kind lora, or name the model that is not quantised"
-        )
+    _refuse_training_of_bits(config, adapter, source)
     against = source if kept else _against(config, reference, source, bases[1], say)
     if trained is not None:
         refuse_code(str(trained))  # a run folder may come from elsewhere, too
     tokenizer = load_tokenizer(config, source, trained)
     # Full fine-tuning keeps fp32 weights: steps of 1e-6 would vanish in bf16. A frozen base may be narrow.
-    ranks = ranks or Alone()
-    ranks.run(forget)  # another run's policy, copies and optimizer
-    width = dtype if adapter.kind == "lora" else torch.float32
-    placing = chosen_for(
-        ranks, distributed or DistributedConfig(), device, lambda: needs_of(source, width, adapter.kind == "lora")
-    )
-    ranks.kept[PLACING] = placing
+    ranks, width = ranks or Alone(), dtype if adapter.kind == "lora" else torch.float32
+    placing = begin_placing(ranks, distributed or DistributedConfig(), device, source, width, adapter)
     loading = Loading(source, trained, width, placing.loads_on, say)
     moves = reference.moves if trained is None else None
     network, reference_of, follower_of = (
@@ -111,6 +102,15 @@ def load(
         _refuse_unlike(policy, config, against)
     frozen = _remembered(reference_of(policy), reference, policy, beside, say)
     return policy, frozen, Moving(policy, frozen, follower_of(policy), moves) if moves else None
+
+
+def _refuse_training_of_bits(config: ModelConfig, adapter: AdapterConfig, source: Source) -> None:
+    """Raise ModelError where weights that lie in four bits would be trained."""
+    if adapter.kind == "none" and source.quantization and not source.adapter:
+        raise ModelError(
+            f"{config.name}: lies in four bits ({source.quantization.told}), which cannot be trained (adapter.kind "
+            "none): take adapter.kind lora, or name the model that is not quantised"
+        )
 
 
 def resolve_reference(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +14,7 @@ import psutil
 import torch
 import transformers
 
-from tiebreak.config import DistributedConfig
+from tiebreak.config import AdapterConfig, DistributedConfig
 from tiebreak.engine.loading import quietly
 from tiebreak.engine.model import Model
 from tiebreak.engine.quantization import expected_bytes
@@ -23,6 +22,7 @@ from tiebreak.engine.ranks import Ranks
 from tiebreak.engine.sharding import mesh_of, replicate, require_sharded, shard
 from tiebreak.engine.sources import Source, explained
 from tiebreak.engine.strategy import Chosen, Needs, choose_strategy
+from tiebreak.errors import ModelError
 
 PLACING = "placing"
 """What the ranks keep how models are placed as."""
@@ -50,12 +50,33 @@ class Placing:
         return None if ranks.size == 1 else f"{ranks.size} processes, {self.chosen.strategy}: {self.chosen.why}"
 
 
-def chosen_for(ranks: Ranks, settings: DistributedConfig, device: torch.device, needs: Callable[[], Needs]) -> Placing:
-    """Return how a run's models are placed; `needs` is asked where several processes have to choose."""
+def begin_placing(
+    ranks: Ranks,
+    settings: DistributedConfig,
+    device: torch.device,
+    source: Source,
+    width: torch.dtype,
+    adapter: AdapterConfig,
+) -> Placing:
+    """Return how the models of a run are placed, whose policy comes from a source; what was kept before is let go.
+
+    Raises ConfigError for a strategy that these processes cannot follow, ModelError for weights that only one can have.
+    """
+    ranks.run(_forget)
     if ranks.size == 1:
-        return Placing(Chosen("single", "there is one process"), settings, device.type)
-    per_machine, usable = ranks.run(_neighbours, device.type)
-    return Placing(choose_strategy(settings, ranks.size, per_machine, needs(), usable), settings, device.type)
+        chosen = Chosen("single", "there is one process")
+    elif source.quantization:
+        raise ModelError(
+            f"quantization {source.quantization.told}: weights in four bits are not sent to other processes yet; start "
+            "one process, or take quantization out (distributed.strategy fsdp shares the weights)"
+        )
+    else:
+        per_machine, usable = ranks.run(_neighbours, device.type)
+        needs = _needs_of(source, width, has_adapter=adapter.kind == "lora", narrow=device.type != "cpu")
+        chosen = choose_strategy(settings, ranks.size, per_machine, needs, usable)
+    placing = Placing(chosen, settings, device.type)
+    ranks.kept[PLACING] = placing
+    return placing
 
 
 def empty_of(source: Source) -> Any:
@@ -67,12 +88,16 @@ def empty_of(source: Source) -> Any:
         return transformers.AutoModelForCausalLM.from_config(settings, trust_remote_code=False)
 
 
-def needs_of(source: Source, width: torch.dtype, has_adapter: bool) -> Needs:
+def _needs_of(source: Source, width: torch.dtype, *, has_adapter: bool, narrow: bool) -> Needs:
     """Return what training takes of a process that shares nothing, before activations, which no strategy shares."""
     weights = expected_bytes(empty_of(source), source.quantization, width)
     if has_adapter:  # whose own weights are a hundredth of that
         return Needs(frozen_bytes=weights, trainable_bytes=0, optimizer_bytes=0, longest_bytes=0)
-    return Needs(frozen_bytes=0, trainable_bytes=weights, optimizer_bytes=3 * weights, longest_bytes=0)
+    # Narrow arithmetic holds trained weights a second time, in its own width.
+    twice = weights // 2 if narrow else 0
+    return Needs(
+        frozen_bytes=0, trainable_bytes=weights, optimizer_bytes=3 * weights, longest_bytes=0, cast_bytes=twice
+    )
 
 
 def placed(model: Model, ranks: Ranks, key: str, placing: Placing) -> Model:
@@ -91,7 +116,7 @@ def placing_of(model: Model) -> str | None:
     return placing.told(model.ranks)
 
 
-def forget(ranks: Ranks) -> None:
+def _forget(ranks: Ranks) -> None:
     """Let go of all that this process keeps."""
     ranks.kept.clear()
 

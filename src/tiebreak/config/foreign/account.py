@@ -7,26 +7,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from reprlib import Repr
 from typing import Any
 
 from tiebreak.config.data import DataConfig
 from tiebreak.config.foreign import datasets
 from tiebreak.config.foreign.entries import Data
 from tiebreak.config.foreign.names import NAMES, Name, name_of
-from tiebreak.config.foreign.reading import COMPUTED, Foreign
+from tiebreak.config.foreign.reading import COMPUTED, Foreign, shown
 from tiebreak.config.foreign.sharing import shared
 from tiebreak.config.foreign.terms import LIKELIHOOD, UNSAID, several
 from tiebreak.config.foreign.trainers import Trainer, defaults_of, four_bits_of
 from tiebreak.config.foreign.values import NOT_TAKEN, Unfit, is_off, number, whole
 from tiebreak.config.losses import SECTIONS
 from tiebreak.config.settings import MovesConfig, leaves
-from tiebreak.config.yaml_text import write_yaml
-from tiebreak.errors import ConfigError, one_line
-from tiebreak.secrecy import masked, secrets_of
-
-_BRIEFLY = Repr()
-_BRIEFLY.maxstring = _BRIEFLY.maxother = 60
+from tiebreak.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -325,16 +319,3 @@ def _origin(data: Data) -> str:
     named = [f"from {one.key}" + (f": {one.note}" if one.note else "") for one in data.sources]
     beside = sorted(data.used - {one.key for one in data.sources})
     return "; ".join(dict.fromkeys([*named, *(f"from {key}" for key in beside)]))
-
-
-def shown(key: str, value: Any) -> str:
-    """Return a value in a few characters; none of a secret."""
-    if value is COMPUTED:
-        return "…"
-    if value is None or isinstance(value, bool):
-        return write_yaml(value, inline=True)
-    try:
-        text = value if isinstance(value, str) else _BRIEFLY.repr(value)
-    except ValueError:  # a whole number of thousands of digits
-        text = f"a very long {type(value).__name__}"
-    return masked(one_line(text), secrets_of({key: text}) if isinstance(value, str) else ())[:80]

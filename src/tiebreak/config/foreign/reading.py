@@ -13,13 +13,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from reprlib import Repr
 from typing import Any
 
 from tiebreak.config.foreign.names import name_of
-from tiebreak.config.yaml_text import parse_yaml
+from tiebreak.config.yaml_text import parse_yaml, write_yaml
 from tiebreak.errors import ConfigError, one_line
+from tiebreak.secrecy import masked, secrets_of
 
 MAX_BYTES = 2**20
+_BRIEFLY = Repr()
+_BRIEFLY.maxstring = _BRIEFLY.maxother = 60
 MAX_SETTINGS, MAX_DEPTH = 2_000, 3
 COMPUTED = object()
 """Stands for a value that only running the code would give."""
@@ -170,3 +174,16 @@ def _scalar(text: str) -> Any:
     except ConfigError:
         return text
     return value if isinstance(value, str | int | float | bool) else text
+
+
+def shown(key: str, value: Any) -> str:
+    """Return a value in a few characters; none of a secret."""
+    if value is COMPUTED:
+        return "…"
+    if value is None or isinstance(value, bool):
+        return write_yaml(value, inline=True)
+    try:
+        text = value if isinstance(value, str) else _BRIEFLY.repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        text = f"a very long {type(value).__name__}"
+    return masked(one_line(text), secrets_of({key: text}) if isinstance(value, str) else ())[:80]
