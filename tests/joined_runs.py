@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from tiebreak.engine.answers.answerer import Sampling
+from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.ranks import Ranks
 from tiebreak.engine.together import joined
 from tiebreak.records import Example
@@ -52,7 +54,14 @@ class Case:
         config = settings(model, self.adapter, **{"training.checkpoint_steps": 1, **changes})
         ran = run(config, self.examples, folder, loaded=load(config, ranks=ranks))
         save_file(dict(Weights(ran.loaded.policy).tensors()), folder / "weights.safetensors")
-        return {"rows": recorded(folder), "in_shares": ran.loaded.policy.in_shares}
+        policy = ran.loaded.policy
+        with evaluation_mode(policy.network), torch.no_grad():
+            said = policy.score(self.examples[:5]).values.tolist()
+            states = policy.read(self.examples[:3])[1].sum(1).tolist() if policy.scorer.layout == "packed" else []
+        prompts = [example.prompt_ids for example in self.examples[:3]]
+        answers = [list(ids) for ids, _ in policy.generated(prompts, Sampling(3, 0.0, 1, 0))]
+        rows, in_shares = recorded(folder), policy.in_shares
+        return {"rows": rows, "in_shares": in_shares, "said": said, "states": states, "answers": answers}
 
 
 SMALL, LARGE, PLAIN = {"training.token_budget": 30}, {"training.token_budget": 4096}, {"model.layout": "plain"}
@@ -85,6 +94,8 @@ CASES = {
     },
     "ddp, none, moving": Case("none", "ddp", LOSSES["moving"]),
     "fsdp, none, moving": Case("none", "fsdp", LOSSES["moving"]),
+    "ddp, none, tdpo1": Case("none", "ddp", LOSSES["tdpo1"]),
+    "fsdp, none, tdpo1": Case("none", "fsdp", LOSSES["tdpo1"]),
     "fsdp, kept": Case("none", "fsdp", {"distributed.reshard_after_forward": False}),
     "fsdp, offloaded": Case("lora", "fsdp", {"distributed.cpu_offload": True}),
     "fsdp, checkpointed": Case("none", "fsdp", {"training.gradient_checkpointing": True}),

@@ -40,6 +40,9 @@ def test_two_processes_take_the_steps_of_one_and_end_with_its_weights(name, toge
     for ours, theirs in zip(one["rows"], two["rows"], strict=True):
         numbers = {key: value for key, value in ours.items() if key not in (*_CLOCKS, *_TIES)}
         assert {key: theirs[key] for key in numbers} == pytest.approx(numbers, rel=1e-5, abs=1e-5)
+    assert two["said"] == pytest.approx(one["said"], rel=1e-5, abs=1e-5)
+    assert two["states"] == pytest.approx(one["states"], rel=1e-4, abs=1e-4)
+    assert two["answers"] == one["answers"]
     weights, others = (load_file(where / "weights.safetensors") for where in (single, folder / name))
     assert weights.keys() == others.keys()
     for key, value in weights.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from tiebreak.campaigns.campaign import Planned, carry_out
-from tiebreak.config import Config, Stage
+from tiebreak.config import Config, Stage, with_output_dir
 from tiebreak.data.prompts import Prompts, may_disagree, prompts_of
 from tiebreak.errors import ConfigError
 from tiebreak.progress import Progress
@@ -42,12 +42,13 @@ def train_in_company(
     """Train what is asked for, with the other processes that a launcher started; return the run, or that of the last
     stage.
     """
-    last = asked if isinstance(asked, Config) else asked[-1].config
+    stages = [] if isinstance(asked, Config) else asked
+    last = with_output_dir(stages[-1].config if stages else asked)
     with launched(last.distributed) as company:
-        if company and isinstance(asked, Config):
-            return train.train(asked, progress, resume=resume, accept=accept, company=company)
-        if company and not isinstance(asked, Config):
-            train_stages(asked, progress, resume=resume, accept=accept, company=company)
+        if company and stages:
+            train_stages(stages, progress, resume=resume, accept=accept, company=company)
+        elif company:
+            return train.train(last, progress, resume=resume, accept=accept, company=company)
     return Run(str(last.output.dir))
 
 

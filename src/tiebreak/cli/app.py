@@ -273,7 +273,12 @@ def show_config(
 
 
 def call(words: Sequence[str]) -> int:
-    """Carry out a command and return its exit code; whatever ends it otherwise is raised."""
+    """Carry out a command and return its exit code; whatever ends it otherwise is raised.
+
+    Of several processes that a launcher started, all train, and the first one alone does anything else.
+    """
+    if not leads() and "train" not in words[:1]:
+        return 0
     console.take_any_text()
     command = typer.main.get_command(app)
     debug = _debug()

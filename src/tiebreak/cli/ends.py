@@ -30,6 +30,7 @@ from tiebreak.errors import (
 )
 from tiebreak.reporting.console import printable
 from tiebreak.secrecy import masked, secrets_of
+from tiebreak.training.launched import is_beside_the_first
 
 PACKAGE = Path(__file__).parents[1]
 _UsageError: Any = typer.BadParameter.__base__
@@ -122,6 +123,8 @@ def tell(error: BaseException, words: Sequence[str]) -> int:
     if len(line) > _LONGEST_LINE:  # a name may be as long as somebody likes; what is wrong with it stands behind it
         line = f"{line[: _LONGEST_LINE // 2]} … {line[-_LONGEST_LINE // 2 :]}"
     told = []
+    if isinstance(error, TiebreakError) and is_beside_the_first():  # which says the same, or has said who failed
+        return end.exit_code
     if "--debug" in words:
         trace = "".join(traceback.format_exception(error)).splitlines()
         told += [(printable(masked(one, known)), sys.stderr) for one in trace]

@@ -13,7 +13,7 @@ allocation     how freed memory is handed back                since          wha
 ranks          the processes of a run, or the only one        together       several: who takes part, and who is lost
 strategy       which of them holds what, and why              tasks          what all do when one asks
 outline        a model on paper                               cluster        a plan for GPUs that are not here
-tokenizer      loaded, and what ends a turn
+pulse          signs of life of processes                  tokenizer      loaded, and what ends a turn
 adapters       which layers of a model get a new one          positions      how many tokens a model can see
 stretching     positions that hang on the longest row         noise          of a base model, off where it is noise
 placing        where weights lie: here, everywhere, in shares
@@ -22,7 +22,6 @@ provenance     what a base model says of itself: hub name, licence
 baseline       what was gained on other prompts               comparison     policy and reference, asked of the same
 sharding       weights over several processes                 shares         a tensor of which each holds a part
 lockstep       passes of weights in shares, as many for all
-streaming      tensors in a file, one after the other
 features       hidden states of completions           classifier     a reward model: one number for a conversation
 reference/     the frozen side                                answers/       answers to prompts
 """

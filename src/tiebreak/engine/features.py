@@ -54,8 +54,8 @@ def readings(
     places = {id(example): place for place, example in enumerate(examples)}
     groups = model.scorer.micro_batches(examples, TOKEN_BUDGET) if cut is None else cut(examples)
     for group in groups:
-        with evaluation_mode(model.network), torch.no_grad():
-            logps, means = model.scorer.read(group)
+        with evaluation_mode(model.network):
+            logps, means = model.read(group)
         values, states = logps.values.float().cpu(), means.cpu()
         if not (values.isfinite().all() and states.isfinite().all()):
             raise ModelError(f"{model.source.identity}: its numbers are not finite; the weights are broken")

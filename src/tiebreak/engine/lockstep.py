@@ -18,6 +18,7 @@ from torch.distributed.fsdp import FSDPModule
 from tiebreak.engine.attention import causal_model, use_plain_attention
 from tiebreak.engine.compatibility import probe_pairs
 from tiebreak.engine.model import Model
+from tiebreak.maths.logps import TokenLogps
 from tiebreak.records import Example
 
 T = TypeVar("T")
@@ -34,7 +35,9 @@ class Root(nn.Module):
         self.network = network
         self.device = device
         self._reshards = reshard_after_forward
-        self._depth = 0
+        self._depth, self._keeps = 0, False
+        self.holds = False
+        """Whether weights outside the layers stay whole although nothing is open."""
 
     def forward(self, work: Callable[[], T]) -> T:
         """Return what some work with the weights returns; gradients flow through tensors, alone or in a tuple."""
@@ -60,8 +63,12 @@ class Root(nn.Module):
         """
         if self._depth == 0:
             self._fsdp.set_reshard_after_forward(False, recurse=False)
+            if self.holds:  # alone, while the others gather
+                self._fsdp.reshard()
+                self.holds = False
             self._fsdp.unshard()
         self._depth += 1
+        self._keeps = self._keeps or keep
         try:
             yield
         finally:
@@ -70,8 +77,9 @@ class Root(nn.Module):
                 self._fsdp.set_reshard_after_forward(self._reshards, recurse=False)
                 # Adapters may have been switched meanwhile, which the shares have to know.
                 trained = [parameter.requires_grad for parameter in self.network.parameters()]
+                self.holds, self._keeps = self._keeps, False
                 for module in self._shards():
-                    if not (keep and isinstance(module, Root)):
+                    if not (self.holds and module is self._fsdp):
                         module.reshard()
                 for parameter, trains in zip(self.network.parameters(), trained, strict=True):
                     parameter.requires_grad_(trains)
@@ -121,15 +129,15 @@ def lockstep(root: Root) -> Iterator[None]:
         while num_at_work(0):
             with torch.no_grad():
                 backbone(input_ids=token, use_cache=False)
-    cast(FSDPModule, root).reset_iter_state()  # what is noted of every pass, for a backward pass that never comes
+    if not root.holds:  # or it would let go of that, too
+        cast(FSDPModule, root).reset_iter_state()  # what is noted of every pass, for a backward pass that never comes
 
 
-def idle(policy: Model, between: Callable[[Sequence[Example]], object] = lambda _: None) -> None:
+def idle(policy: Model, said: Callable[[Sequence[Example]], tuple[TokenLogps, Any]] | None = None) -> None:
     """Make the passes of a micro-batch that weighs nothing, in a process that has none left where others have.
 
-    `between` asks what the others ask between forward and backward pass, such as a reference in shares.
+    `said` asks what the others ask of theirs, in their order, where that is more than the policy alone.
     """
     probe = probe_pairs(policy.network)[-1:]
-    said = policy.scorer.tokens(probe)
-    between(probe)
-    (said.values.sum() * 0).backward()  # type: ignore[no-untyped-call]
+    tokens = policy.scorer.tokens(probe) if said is None else said(probe)[0]
+    (tokens.values.sum() * 0).backward()  # type: ignore[no-untyped-call]

@@ -42,6 +42,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+ELSEWHERE = "in another process"
+"""Says of a MemoryError that it ran out there, and not here."""
+
+
 def all_or_none(ranks: Ranks, work: Callable[[], T], *, in_shares: bool = False) -> T:
     """Return what comes of some work in this process; raises MemoryError in all processes where one ran out.
 
@@ -61,7 +65,7 @@ def all_or_none(ranks: Ranks, work: Callable[[], T], *, in_shares: bool = False)
             "training.token_budget lower, or training.gradient_checkpointing=true, and run the same command again"
         )
     if ranks.any(ran_out):  # out of the handler, whose error holds what was computed so far
-        raise MemoryError
+        raise MemoryError("here" if ran_out else ELSEWHERE)
     return found  # type: ignore[return-value]
 
 

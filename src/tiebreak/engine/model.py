@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import peft
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tiebreak.config import DataConfig
 from tiebreak.data.render import Renderer
@@ -94,6 +94,11 @@ class Model:
         """Return the log-probability of every scored token and of all that could stand there, without a gradient."""
         with torch.no_grad():
             return self.accompanied(lambda: self.scorer.whole(examples))
+
+    def read(self, examples: Sequence[Example]) -> tuple[TokenLogps, Tensor]:
+        """Return what `score` returns, and from the same pass the mean states [completions, hidden]; no gradient."""
+        with torch.no_grad():
+            return self.accompanied(lambda: self.scorer.read(examples))
 
     def answer(self, chats: Sequence[Chat], sampling: Sampling, done: Done = nothing) -> list[Answer]:
         """Return `sampling.num` answers for each chat, chat after chat; `done` is told chats as they are made.

@@ -8,7 +8,7 @@ are `Together` (`engine.together`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from torch import Tensor, nn
@@ -61,9 +61,6 @@ class Ranks(Protocol):
     def any(self, flag: bool) -> bool:
         """Say whether any process says so: a loss that is not finite, memory that ran out."""
 
-    def spread(self, tensors: Iterable[Tensor]) -> None:
-        """Give tensors the numbers that they have in the first process, one after the other."""
-
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Give parameters the sum of their gradients over all processes, where it is not there yet."""
 
@@ -106,9 +103,6 @@ class Alone:
     def any(self, flag: bool) -> bool:
         """Return the flag."""
         return flag
-
-    def spread(self, tensors: Iterable[Tensor]) -> None:
-        """Do nothing."""
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Do nothing."""

@@ -25,7 +25,6 @@ from tiebreak.engine.lockstep import Root, lockstep
 from tiebreak.engine.model import Model
 from tiebreak.engine.scorer import Scorer, Whole
 from tiebreak.engine.shares import is_share, local_of, put
-from tiebreak.engine.weights import gathered_from
 from tiebreak.errors import TrainingError
 from tiebreak.maths.distributions import Statistic
 from tiebreak.maths.logps import TokenLogps
@@ -77,7 +76,7 @@ def shard(model: Model | None, mesh: DeviceMesh, *, reshard_after_forward: bool,
         is_wide = found.dtype != torch.float32 and all(p.dtype == torch.float32 for p in layer.parameters())
         fully_shard(layer, mp_policy=narrow if is_wide else MixedPrecisionPolicy(), **shared)
     fully_shard(root, **shared)
-    _fill(network, weights, torch.device("cpu") if cpu_offload else device)
+    _fill(network, weights, device, rest=torch.device("cpu") if cpu_offload else device)
     root.begin()
     scorer = Sharded(found.scorer.of(network, device), root)
     return replace(found, device=device, scorer=scorer, asked=partial(lockstep, root), in_shares=True)
@@ -109,11 +108,6 @@ def require_sharded(model: Model) -> None:
             f"distributed.strategy: this process holds {held:,} bytes of weights, and its shares are at most {most:,}; "
             "nothing was trained"
         )
-
-
-def gathered(model: Model) -> dict[str, Tensor]:
-    """Return what `Model.save` writes, whole, in main memory of the first process; nothing in the others."""
-    return gathered_from(model.network, model.adapter)
 
 
 class Sharded:
@@ -209,13 +203,18 @@ def _exchange(network: nn.Module, by: Mapping[int, nn.Parameter]) -> None:
                 setattr(module, name, by[id(parameter)])
 
 
-def _fill(network: nn.Module, weights: dict[str, Tensor], device: torch.device) -> None:
-    """Give empty parameters, whole or in shares, room on a device and what the first process has in `weights`."""
+def _fill(
+    network: nn.Module, weights: dict[str, Tensor], device: torch.device, rest: torch.device | None = None
+) -> None:
+    """Give empty parameters, whole or in shares, room and what the first process has in `weights`.
+
+    They `rest` on a device between uses, that of the arithmetic unless given; buffers are always there.
+    """
     for module in network.modules():
         for name, buffer in [*module.named_buffers(recurse=False)]:
             setattr(module, name, buffer.to(device))
     for name, parameter in [*network.named_parameters()]:
-        room = torch.empty_like(local_of(parameter), device=device)
+        room = torch.empty_like(local_of(parameter), device=rest or device)
         if isinstance(parameter, DTensor):
             mesh, placements = parameter.device_mesh, parameter.placements
             shape, stride = parameter.shape, parameter.stride()

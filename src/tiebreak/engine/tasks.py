@@ -16,6 +16,7 @@ from torch import Tensor
 from tiebreak.engine.ranks import Ranks
 from tiebreak.engine.shares import full, put
 from tiebreak.engine.weights import gathered_from
+from tiebreak.errors import RunError
 from tiebreak.maths.dealing import deal
 from tiebreak.maths.distributions import Statistic
 from tiebreak.maths.logps import TokenLogps
@@ -63,7 +64,7 @@ def answered(
 
 
 def accompany(ranks: Ranks, key: str) -> Any:
-    """Do the first process's own work, the others making passes with it."""
+    """Do the first process's own work, the others making passes with it: no work that gives tasks of its own."""
     work = ranks.kept.pop(WORK, None)
     with ranks.kept[key].asked():
         return work() if work else None
@@ -97,6 +98,11 @@ def whole(ranks: Ranks, tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tens
 
 def restore(ranks: Ranks, into: Tensor, tensor: Tensor | None) -> None:
     """Give a tensor, or the shares of one, what the first process has read; the others have None."""
+    if ranks.writes and (tensor is None or tensor.shape != into.shape):
+        raise RunError(
+            f"a checkpoint holds {'nothing' if tensor is None else [*tensor.shape]} where {[*into.shape]} numbers are "
+            "wanted; it is of another model or adapter"
+        )
     if ranks.size > 1:
         put(into, tensor)
     elif tensor is not None:

@@ -12,13 +12,12 @@ chose, as torch.distributed does it. Nothing of it is written to a file.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
-import socket
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -28,8 +27,9 @@ from torch import Tensor, nn
 from torch.distributed.rendezvous import rendezvous
 
 from tiebreak import faults
+from tiebreak.engine.pulse import Pulse, ended, is_of_the_group
 from tiebreak.engine.ranks import Ranks, dealt
-from tiebreak.errors import NotFinite, TrainingError, one_line
+from tiebreak.errors import NotFinite, Preempted, TrainingError
 from tiebreak.records import Example
 
 E = TypeVar("E", bound=Example)
@@ -38,10 +38,8 @@ P = ParamSpec("P")
 
 BUCKET = 2**24
 """Numbers of gradients that are sent at once."""
-BEAT_SECONDS = 1.0
-"""Between two signs of life."""
-PATIENCE = 5
-"""Beats that may be missing before somebody who was lost is looked for among those that do not beat."""
+_JOBS = itertools.count()
+"""Of one process after the other: what an earlier job left in the store is not of this one."""
 IDLE = timedelta(days=30)
 """How long the others wait for a task while the first process reads data or writes."""
 
@@ -55,22 +53,47 @@ def joined(timeout_seconds: float) -> Iterator[Ranks]:
     ranks = Together.begun(timedelta(seconds=timeout_seconds))
     try:
         if not ranks.writes:
-            ranks.follow()
+            with _deaf():
+                ranks.follow()
         yield ranks
+    except Preempted:  # a launcher that sees a process die asks the others to end: say who it was
+        if lost := ranks.lost():
+            raise TrainingError(lost) from None
+        raise
     finally:
         ranks.end()
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Take no notice of signals for a while: they are for the first process, which tells the others when all is over.
+
+    Outside the main thread, which gets them, there is nothing to do.
+    """
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 class Together:
     """A run of several processes."""
 
-    def __init__(self, store: Any, timeout: timedelta) -> None:
-        """The process group is there; `store` is shared by all."""
+    def __init__(self, store: Any, timeout: timedelta, *, is_ours: bool) -> None:
+        """The process group is there, and `is_ours` to end; `store` is shared by all."""
+        self._is_ours = is_ours
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.writes = self.rank == 0
         self.kept: dict[str, Any] = {}
         self._within = self._broken = False
-        self._waiting = dist.new_group(backend="gloo", timeout=IDLE)
+        # The first process waits for the others as long as anywhere else; they wait while it reads.
+        self._waiting = dist.new_group(backend="gloo", timeout=timeout if self.writes else IDLE)
         self._pulse = Pulse(store, self.rank, self.size, timeout.total_seconds())
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -79,13 +102,14 @@ class Together:
         """Join the others, or whoever has started the group already (Ray Train)."""
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        if not dist.is_initialized():
+        is_ours = not dist.is_initialized()
+        if is_ours:
             store, rank, size = next(rendezvous("env://", timeout=timeout))
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
         else:
             store = dist.distributed_c10d._get_default_store()
-        return cls(dist.distributed_c10d.PrefixStore("tiebreak", store), timeout)
+        return cls(dist.distributed_c10d.PrefixStore(f"tiebreak {next(_JOBS)}", store), timeout, is_ours=is_ours)
 
     @property
     def num_asked(self) -> int:
@@ -108,47 +132,58 @@ class Together:
             raise
         except BaseException as error:
             self._broken = True
-            if isinstance(error, RuntimeError) and (lost := self._pulse.lost(error)):
-                raise TrainingError(
-                    f"{lost}; the job ends here, and the same command goes on from the last checkpoint"
-                ) from None
+            if is_of_the_group(error):
+                raise TrainingError(ended(self._pulse.lost() or self._pulse.behind())) from None
             raise
         finally:
             self._within = False
         return found
 
     def follow(self) -> None:
-        """Take part in tasks until the first process has no more; its signals are for it alone."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU):
-            signal.signal(number, signal.SIG_IGN)
+        """Take part in tasks until the first process has no more."""
         self._within = True
         while True:
             told: list[Any] = [None]
             try:
                 dist.broadcast_object_list(told, src=0, group=self._waiting)
-            except RuntimeError:  # it is gone, and has said why, or the launcher does
-                raise SystemExit(1) from None
-            if told[0] is None:
-                return
-            task, args, named = told[0]
-            self._pulse.step()
-            try:
+                if told[0] is None:
+                    return
+                task, args, named = told[0]
                 faults.point("other:task")
+                self._pulse.step()
                 task(self, *args, **named)
             except NotFinite:
                 continue
             except BaseException as error:
-                self._pulse.fail(error)
+                self._leave(error)
                 raise
 
+    def _leave(self, error: BaseException) -> None:
+        """End this process where another one is gone, which the first one tells; say why where it is this one's fault.
+
+        Where the first one is gone, the second one tells.
+        """
+        if not is_of_the_group(error):
+            self._pulse.fail(error)
+            return
+        lost = self._pulse.lost(0)
+        if lost and self.rank == 1:
+            sys.stderr.write(f"error: {ended(lost)}\n")
+        raise SystemExit(1) from None
+
+    def lost(self) -> str | None:
+        """Return who is gone, in words; None where all are there."""
+        found = self._pulse.lost()
+        return found and ended(found)
+
     def end(self) -> None:
-        """Let the others go, and leave the group."""
-        self._pulse.end()
+        """Let the others go, and end what was begun here: the group, unless it was there before."""
+        self._pulse.end(over=self.writes)
         if self.writes and not self._broken:
             with contextlib.suppress(RuntimeError):
                 dist.broadcast_object_list([None], src=0, group=self._waiting)
         with contextlib.suppress(RuntimeError, ValueError):
-            dist.destroy_process_group()
+            dist.destroy_process_group(None if self._is_ours else self._waiting)
 
     def shares(self, examples: Sequence[Example]) -> list[list[int]]:
         """Deal examples out by their unique tokens."""
@@ -167,10 +202,14 @@ class Together:
 
     def gather(self, rows: Tensor) -> Tensor:
         """Return the rows of all processes."""
-        shapes = self.collect(tuple(rows.shape))
-        rest = next((shape[1:] for shape in shapes if shape[0]), shapes[0][1:])
+        told = self.collect((tuple(rows.shape), rows.dtype, rows.device.type))
+        shapes = [shape for shape, *_ in told]
+        full = [one for one in told if one[0][0]] or told
+        if len({one[1:] for one in full}) > 1 or len({device for *_, device in told}) > 1:
+            raise TypeError(f"processes gather what does not go together: {told}")
+        rest, dtype = full[0][0][1:], full[0][1]
         most = max(shape[0] for shape in shapes)
-        own = rows.new_zeros((most, *rest))
+        own = rows.new_zeros((most, *rest), dtype=dtype)
         if len(rows):
             own[: len(rows)] = rows.detach()
         found = [torch.empty_like(own) for _ in shapes]
@@ -188,15 +227,6 @@ class Together:
     def any(self, flag: bool) -> bool:
         """Say whether any process says so."""
         return bool(self.total(torch.tensor(float(flag), device=self._device)) > 0)
-
-    def spread(self, tensors: Iterable[Tensor]) -> None:
-        """Send tensors from the first process, one at a time."""
-        for tensor in tensors:
-            self._arrive()
-            whole = tensor.detach().contiguous()
-            dist.broadcast(whole, src=0)
-            if whole.data_ptr() != tensor.data_ptr():
-                tensor.detach().copy_(whole)
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Add gradients up, in buckets; a parameter that has none anywhere stays without."""
@@ -224,93 +254,3 @@ def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]
                 bucket = []
         if bucket:
             yield bucket
-
-
-class Pulse:
-    """Signs of life of all processes, in the store that they share.
-
-    A thread of each writes that it lives, and looks whether the others do: a process that is stopped, or whose machine
-    is gone, is noticed although nothing fails. One that lives and hangs is told by where it stands: behind the others.
-    """
-
-    def __init__(self, store: Any, rank: int, size: int, patience: float) -> None:
-        self._store, self._rank, self._size, self._patience = store, rank, size, patience
-        self._place = 0
-        self._over = threading.Event()
-        self._store.set(f"who {rank}", f"rank {rank} of {size} ({socket.gethostname()}, process {os.getpid()})")
-        self._store.set(f"beat {rank}", "0")
-        self._store.set(f"place {rank}", "0")
-        self._thread = threading.Thread(target=self._beat, daemon=True, name="pulse")
-        self._thread.start()
-
-    def step(self) -> None:
-        """Say how far this process has come."""
-        self._place += 1
-        self._store.set(f"place {self._rank}", str(self._place))
-
-    def fail(self, error: BaseException) -> None:
-        """Say why this process ends."""
-        with contextlib.suppress(RuntimeError):
-            self._store.set(f"failed {self._rank}", one_line(error, 300) or type(error).__name__)
-
-    def end(self) -> None:
-        """Stop beating."""
-        self._over.set()
-
-    def lost(self, error: BaseException) -> str | None:
-        """Return who is gone or hangs, in words; None where all are well and the error is one of this process."""
-        if not isinstance(error, dist.DistError) and not _is_of_the_group(error):
-            return None
-        others = [rank for rank in range(self._size) if rank != self._rank]
-        try:
-            before = {rank: self._store.get(f"beat {rank}") for rank in others}
-            time.sleep(PATIENCE * BEAT_SECONDS)
-            for rank in others:
-                if self._store.check([f"failed {rank}"]):
-                    return f"{self._who(rank)} failed: {self._store.get(f'failed {rank}').decode()}"
-            silent = [rank for rank in others if self._store.get(f"beat {rank}") == before[rank]]
-            if silent:
-                return f"{' and '.join(map(self._who, silent))} died or was stopped"
-            places = {rank: int(self._store.get(f"place {rank}")) for rank in others}
-        except RuntimeError:
-            return f"the store of the job is gone ({one_line(error, 160)})"
-        behind = [rank for rank in others if places[rank] < self._place]
-        named = " and ".join(map(self._who, behind)) or "another rank"
-        return f"{named} did not take part for {self._patience:g} s (distributed.timeout_seconds) and hangs"
-
-    def _who(self, rank: int) -> str:
-        return str(self._store.get(f"who {rank}").decode())
-
-    def _beat(self) -> None:
-        store, num, seen = self._store, 0, dict[int, tuple[bytes, float]]()
-        failed_since: float | None = None
-        while not self._over.wait(BEAT_SECONDS):
-            num += 1
-            try:
-                store.set(f"beat {self._rank}", str(num))
-                for rank in range(self._size):
-                    beat, now = store.get(f"beat {rank}"), time.monotonic()
-                    if rank not in seen or seen[rank][0] != beat:
-                        seen[rank] = beat, now
-                    elif now - seen[rank][1] > self._patience:
-                        self._leave(f"{self._who(rank)} has given no sign of life for {self._patience:g} s")
-                    if rank != self._rank and store.check([f"failed {rank}"]):
-                        failed_since = failed_since or now
-                        if now - failed_since > self._patience:
-                            told = store.get(f"failed {rank}").decode()
-                            self._leave(f"{self._who(rank)} failed: {told}")
-            except RuntimeError:
-                return  # the store is gone with the job
-
-    def _leave(self, why: str) -> None:
-        """End this process, whose main thread waits for somebody who will not come."""
-        if self._over.is_set():
-            return
-        sys.stderr.write(f"error: {why}; the job ends, and the same command goes on from the last checkpoint\n")
-        sys.stderr.flush()
-        os._exit(1)
-
-
-def _is_of_the_group(error: BaseException) -> bool:
-    told = str(error).lower()
-    return any(word in told for word in ("gloo", "nccl", "peer", "timed out", "connection", "socket"))

@@ -35,13 +35,16 @@ class Budget:
         """
         return self._model.scorer.micro_batches(examples, self.tokens * self._model.ranks.num_asked)
 
-    def halve(self, groups: Sequence[Sequence[Example]], step: int) -> None:
+    def halve(self, groups: Sequence[Sequence[Example]], step: int, *, ran_out: bool = True) -> None:
         """Make micro-batches half the size of the largest of these, which did not fit; `step` counts from 1.
 
-        Raises TrainingError where each of them was a single example.
+        All processes do so alike, by the groups of those that `ran_out`. Raises TrainingError where each of them was a
+        single example.
         """
-        largest = max((self._model.scorer.num_tokens(group) for group in groups), default=self.tokens)
-        if groups and all(len(group) == 1 for group in groups):
+        own = (max(map(self._model.scorer.num_tokens, groups), default=0), all(len(group) == 1 for group in groups))
+        told = [one for one in self._model.ranks.collect(own if ran_out else None) if one]
+        largest = max(size for size, _ in told)
+        if all(single for _, single in told):
             raise TrainingError(
                 f"step {step}: out of memory with one pair at a time (up to {largest} tokens); lower "
                 "data.max_length or set training.gradient_checkpointing=true; nothing of this step was learned"

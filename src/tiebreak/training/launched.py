@@ -15,13 +15,31 @@ from tiebreak.training.company import Company
 
 
 def num_launched(environment: MutableMapping[str, str] = os.environ) -> int:
-    """Return how many processes a launcher (torchrun, accelerate launch, …) started for one job."""
-    return int(environment.get("WORLD_SIZE", "1"))
+    """Return how many processes a launcher (torchrun, accelerate launch, …) started for one job.
+
+    Raises ConfigError where what a launcher sets is not there, or is no number.
+    """
+    told = {name: environment.get(name) for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")}
+    if told["WORLD_SIZE"] in (None, "", "1"):
+        return 1
+    for name in ("WORLD_SIZE", "RANK"):
+        if not (told[name] or "").isdecimal():
+            raise ConfigError(
+                f"environment: WORLD_SIZE is {told['WORLD_SIZE']} and {name} is {told[name]}: wanted numbers, as "
+                "torchrun or another launcher sets them; unset them to start one process"
+            )
+    return int(str(told["WORLD_SIZE"]))
 
 
 def leads(environment: MutableMapping[str, str] = os.environ) -> bool:
     """Say whether this process is the one that decides, writes and speaks."""
-    return num_launched(environment) == 1 or environment.get("RANK", "0") == "0"
+    return environment.get("WORLD_SIZE", "1") == "1" or environment.get("RANK", "0") == "0"
+
+
+def is_beside_the_first(environment: MutableMapping[str, str] = os.environ) -> bool:
+    """Say whether this process does not lead, and the one that does is on the same machine, or nearer to it."""
+    at = environment.get("RANK", "0"), environment.get("LOCAL_RANK", "0")
+    return not leads(environment) and (at[0] == at[1] or at[1] != "0")
 
 
 @contextlib.contextmanager

@@ -37,7 +37,7 @@ from tiebreak.training.parts import Moments, Part, Streams, Weights
 from tiebreak.training.preemption import Stop
 from tiebreak.training.recorder import Recorder
 from tiebreak.training.start_check import Claims, check_start
-from tiebreak.training.taking_part import BUDGET, COMPARED, get_ready, shared, take, told_before
+from tiebreak.training.taking_part import BUDGET, COMPARED, get_ready, rest, shared, take, told_before
 
 MAX_ROLLBACKS = 3
 
@@ -144,6 +144,7 @@ def train(course: Course, progress: Progress, *, start: Path | None, stop: Stop)
     policy.network.eval()
     optimizer.zero_grad(set_to_none=True)  # what is measured next may need the room
     pace.ended()
+    ranks.run(rest)
     if state.stopped:
         progress.say(f"training ended after step {state.step} of {course.total}: {state.stopped}")
     return Outcome(
@@ -228,7 +229,7 @@ def _foresee(course: Course, pace: Pace, done: int) -> None:
     """Say how long the rest will take, by the first of its steps."""
     first = list(islice(steps(course.examples, course.settings, done), 20))
     if first:
-        pace.estimate(first, course.budget.cut(first[0].examples)[0], course.total - done)
+        pace.estimate(first, course.budget, course.total - done)
 
 
 def _watch(course: Course, state: State, show: Callable[[Mapping[str, float]], None]) -> tuple[bool, str | None]:

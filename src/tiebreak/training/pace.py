@@ -18,6 +18,7 @@ from tiebreak.engine.ranks import Ranks
 from tiebreak.progress import Progress
 from tiebreak.records import Example, num_unique_tokens
 from tiebreak.reporting.numbers import duration
+from tiebreak.training.budget import Budget
 from tiebreak.training.order import Step
 
 WORTH_TELLING = 10.0
@@ -36,13 +37,19 @@ class Pace:
         self._seconds_per_token: list[float] = []
         self._said_busy = policy.device.type != "cpu"
 
-    def estimate(self, first: Sequence[Step], group: Sequence[Example], num_steps: int) -> None:
-        """Say how long `num_steps` more steps will take: some first ones are like all, and one micro-batch is timed."""
+    def estimate(self, first: Sequence[Step], budget: Budget, num_steps: int) -> None:
+        """Say how long `num_steps` more steps will take: some first ones are like all, and one micro-batch is timed.
+
+        Several processes take each as many, and share the tokens of a step.
+        """
         if not num_steps:
             return
         self._heed_load()
-        seconds = self._policy.ranks.run(_seconds_of, self._policy.key, [*group])
+        ranks, own = self._policy.ranks, [*first[0].examples]
+        group = self._policy.scorer.micro_batches(own, budget.tokens)[0]
+        seconds = ranks.run(_seconds_of, self._policy.key, [*group])
         if seconds is not None:
+            seconds /= ranks.size
             tokens = statistics.fmean(step.num_unique_tokens for step in first)
             self._expected = num_steps * tokens * seconds / sum(map(num_unique_tokens, group))
             if self._expected >= WORTH_TELLING:
@@ -94,7 +101,7 @@ def _seconds_of(ranks: Ranks, key: str, group: Sequence[Example]) -> float | Non
                 torch.cuda.synchronize(policy.device)
             return time.perf_counter() - began
     except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
+        if not is_out_of_memory(error) or policy.in_shares:  # the others wait within the passes
             raise
         return None
     finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,8 +17,8 @@ from torch import Tensor
 from tiebreak import faults
 from tiebreak.engine.baseline import baseline
 from tiebreak.engine.comparison import compared
-from tiebreak.engine.compatibility import probe_pairs
-from tiebreak.engine.memory import all_or_none, is_out_of_memory
+from tiebreak.engine.lockstep import idle
+from tiebreak.engine.memory import ELSEWHERE, all_or_none, is_out_of_memory
 from tiebreak.engine.model import Model
 from tiebreak.engine.ranks import Ranks
 from tiebreak.engine.reference.kinds import Asked
@@ -30,9 +31,6 @@ from tiebreak.maths.objectives.said import numbers_like
 from tiebreak.records import Example
 from tiebreak.training.budget import Budget
 from tiebreak.training.order import Step, named
-
-NO_METRICS = Metrics((), torch.empty(0, 0))
-"""Of a process that has no example of a step, since there are more processes than examples."""
 
 
 def learn(
@@ -65,7 +63,8 @@ def learn(
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-        budget.halve(groups, step.index + 1)
+            ran_out = str(error) != ELSEWHERE
+        budget.halve(groups, step.index + 1, ran_out=ran_out)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if policy.in_shares:  # the passes have summed them
         norm = clip(parameters, max_grad_norm)
@@ -107,10 +106,9 @@ def _gradient(
             ((_weights(group, said) * losses.losses).sum() / len(every)).backward()  # type: ignore[no-untyped-call]
             found.append(objective.formula.metrics(losses, tokens.summed(), stated))
         for _ in range(missing):
-            probe = probe_pairs(policy.network)[-1:]
-            asked = compared(policy, reference, objective, probe)[0] if objective.asks_distributions else None
-            ((asked or policy.score(probe)).values.sum() * 0).backward()  # type: ignore[no-untyped-call]
-        return Metrics.concatenated(found) if found else NO_METRICS
+            idle(policy, partial(compared, policy, reference, objective) if objective.asks_distributions else None)
+        # None, where there are more processes than examples.
+        return Metrics.concatenated(found) if found else Metrics((), torch.empty(0, 0, device=policy.device))
 
     return all_or_none(ranks, gone_down, in_shares=policy.in_shares)
 
@@ -161,7 +159,7 @@ def _coupled_gradient(
             ours, _ = objective.unweighted.summed(policy.score(group), their)
             (ours.sums * slope).sum().backward()  # type: ignore[no-untyped-call]
         for _ in range(missing):
-            (policy.score(probe_pairs(policy.network)[-1:]).values.sum() * 0).backward()  # type: ignore[no-untyped-call]
+            idle(policy)
 
     all_or_none(ranks, gone_down, in_shares=policy.in_shares)
     metrics = objective.formula.metrics(losses, said, stated)

@@ -84,6 +84,12 @@ def take(
     )
 
 
+def rest(ranks: Ranks) -> None:
+    """Let go of what this process took steps with: what is measured next may need the room."""
+    for name in (_LEARNING, OPTIMIZER, COMPARED, BUDGET):
+        ranks.kept.pop(name, None)
+
+
 @dataclass(frozen=True)
 class Before:
     """What processes are told of the reference before a step."""

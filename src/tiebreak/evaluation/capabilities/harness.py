@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import json
 import logging
 import random
@@ -144,7 +145,8 @@ def _answered(model: Model, settings: LmEvalConfig, manager: Any) -> dict[str, _
             mixed_precision_dtype=None if model.dtype == torch.float32 else model.dtype,
         )
         try:
-            found = lm_eval.simple_evaluate(
+            evaluate = functools.partial(
+                lm_eval.simple_evaluate,
                 asked,
                 tasks=list(settings.tasks),
                 task_manager=manager,
@@ -156,6 +158,7 @@ def _answered(model: Model, settings: LmEvalConfig, manager: Any) -> dict[str, _
                 numpy_random_seed=None,
                 torch_random_seed=None,
             )
+            found = model.accompanied(evaluate)
         except Exception as error:  # tasks are code of somebody else's, which may raise anything
             raise DataError(
                 f"lm-eval failed on {', '.join(settings.tasks)[:80]} ({type(error).__name__}: {one_line(error, 300)})"
