@@ -68,11 +68,12 @@ def train(
     `config` is a YAML file or a `Config`; none means the bundled quickstart. `overrides` are dotted keys with values,
     like `{"training.learning_rate": 5e-6}`. Of a file with stages, all are trained, and the last one's run is returned.
     """
-    from tiebreak.campaigns.stages import train_in_company
+    from tiebreak.campaigns.stages import train_stages
+    from tiebreak.verbs import train as verb
 
-    stages = load_stages(config, overrides) if isinstance(config, str | Path) else []
-    settings = stages or given.settings(config, overrides)
-    return train_in_company(settings, _progress(quiet), resume=resume, accept=accept)
+    if isinstance(config, str | Path) and (stages := load_stages(config, overrides)):
+        return [*train_stages(stages, _progress(quiet), resume=resume, accept=accept).values()][-1]
+    return verb.train(given.settings(config, overrides), _progress(quiet), resume=resume, accept=accept)
 
 
 def sweep(
@@ -95,8 +96,7 @@ def rounds(
 ) -> Looped:  # fmt: skip
     """Let the model answer, a judge decide and the pairs train it, round after round; return which round is best.
 
-    `config` is a YAML file with a key `rounds`. A loop that was cut off goes on where it was; `until` ends it after a
-    station of the round that is under way.
+    `config` is a YAML file with a key `rounds`. A loop that was cut off goes on; `until` ends it after a station.
     """
     from tiebreak.campaigns.rounds import rounds, rounds_of
 

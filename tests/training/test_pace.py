@@ -8,6 +8,7 @@ import pytest
 
 from tiebreak.progress import Silent
 from tiebreak.training import pace
+from tiebreak.training.budget import Budget
 from tiebreak.training.order import steps
 from tiebreak.training.pace import Pace
 from tiebreak.training.trained import load
@@ -47,7 +48,7 @@ def test_the_estimate_is_told_before_training_and_how_far_off_it_was_after_it(co
     heard, policy = Heard(), load(config).policy
     told = Pace(policy, heard)
     first = list(steps(PAIRS, config.training))[:3]
-    told.estimate(first, first[0].examples, 6000)
+    told.estimate(first, Budget(policy), 6000)
     assert re.fullmatch(r"training: 6,000 steps, about .+", heard.said[0])
     told.ended()
     assert re.fullmatch(r"training took 0 s, (100|9\d)% less than estimated", heard.said[1])
@@ -58,7 +59,7 @@ def test_a_training_of_seconds_is_not_estimated(config, idle):
     heard, policy = Heard(), load(config).policy
     told = Pace(policy, heard)
     first = list(steps(PAIRS, config.training))[:3]
-    told.estimate(first, first[0].examples, 1)
+    told.estimate(first, Budget(policy), 1)
     told.ended()
     assert (heard.said, heard.warned) == ([], [])
 
@@ -76,7 +77,7 @@ def test_memory_that_runs_out_while_timing_costs_the_estimate_alone(config, idle
     monkeypatch.setattr(type(policy), "score", lambda *_: (_ for _ in ()).throw(MemoryError()))
     first = list(steps(PAIRS, config.training))[:3]
     told = Pace(policy, heard)
-    told.estimate(first, first[0].examples, 6000)
+    told.estimate(first, Budget(policy), 6000)
     told.ended()
     assert (heard.said, heard.warned) == ([], [])
 
@@ -86,7 +87,7 @@ def test_a_busy_machine_is_told_of_once(config, idle):
     heard, policy = Heard(), load(config).policy
     told = Pace(policy, heard)
     every = list(steps(PAIRS, config.training))
-    told.estimate(every[:3], every[0].examples, 6)
+    told.estimate(every[:3], Budget(policy), 6)
     for step in every * 3:
         told.took(step, step.num_unique_tokens * 1.0)
     told.took(every[0], every[0].num_unique_tokens * 50.0)

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from tiebreak.campaigns.campaign import Planned, carry_out
-from tiebreak.config import Config, Stage, with_output_dir
+from tiebreak.config import Stage
 from tiebreak.data.prompts import Prompts, may_disagree, prompts_of
 from tiebreak.errors import ConfigError
 from tiebreak.progress import Progress
 from tiebreak.runs import Run
-from tiebreak.training.company import Company
 from tiebreak.training.launched import launched
 from tiebreak.training.resumption import Resume
-from tiebreak.verbs import train
 
 
 def planned(stages: Sequence[Stage]) -> list[Planned]:
@@ -36,34 +34,16 @@ def planned(stages: Sequence[Stage]) -> list[Planned]:
     return found
 
 
-def train_in_company(
-    asked: Config | Sequence[Stage], progress: Progress, *, resume: Resume = "auto", accept: Collection[str] = ()
-) -> Run:
-    """Train what is asked for, with the other processes that a launcher started; return the run, or that of the last
-    stage.
-    """
-    stages = [] if isinstance(asked, Config) else asked
-    last = with_output_dir(stages[-1].config if stages else asked)
-    with launched(last.distributed) as company:
-        if company and stages:
-            train_stages(stages, progress, resume=resume, accept=accept, company=company)
-        elif company:
-            return train.train(last, progress, resume=resume, accept=accept, company=company)
-    return Run(str(last.output.dir))
-
-
 def train_stages(
-    stages: Sequence[Stage],
-    progress: Progress,
-    *,
-    resume: Resume = "auto",
-    accept: Collection[str] = (),
-    company: Company | None = None,
+    stages: Sequence[Stage], progress: Progress, *, resume: Resume = "auto", accept: Collection[str] = ()
 ) -> dict[str, Run]:
     """Train every stage, or go on with the first that is not done; return their runs by name."""
-    _refuse_leaks(stages, progress)
-    made = carry_out(planned(stages), progress, resume=resume, accept=accept, company=company)
-    return {one.name: run for one, run in made}
+    with launched(stages[-1].config.distributed) as company:
+        if company is None:  # this process took part in all of them
+            return {one.name: Run(str(one.config.output.dir)) for one in planned(stages)}
+        _refuse_leaks(stages, progress)
+        made = carry_out(planned(stages), progress, resume=resume, accept=accept, company=company)
+        return {one.name: run for one, run in made}
 
 
 def _refuse_leaks(stages: Sequence[Stage], progress: Progress) -> None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 
 from tiebreak.config import DistributedConfig
 from tiebreak.errors import ConfigError
+from tiebreak.runs import Run
 from tiebreak.training.company import Company
 
 
@@ -60,6 +61,15 @@ def launched(settings: DistributedConfig) -> Iterator[Company | None]:
 
     with joined(settings.timeout_seconds) as ranks:
         yield Company(ranks=ranks) if ranks.writes else None
+
+
+def in_company(settings: DistributedConfig, folder: str, work: Callable[[Company], Run]) -> Run:
+    """Return the run that some work makes in a folder, here or, where this process takes part alone, in the first one.
+
+    Raises ConfigError as `launched` does.
+    """
+    with launched(settings) as company:
+        return Run(folder) if company is None else work(company)
 
 
 def refuse_several(command: str) -> None:

@@ -18,6 +18,7 @@ from tiebreak.progress import LOADING, Noting, Progress, Silent
 from tiebreak.reporting.page import write_report
 from tiebreak.runs import Run
 from tiebreak.training.company import Company
+from tiebreak.training.launched import in_company
 from tiebreak.training.preemption import listening
 from tiebreak.training.resumption import Resume, already_done, asked_for
 from tiebreak.training.settled import check_settings
@@ -35,11 +36,16 @@ def train(
     """Run the whole job and return its folder; a run that is already done is returned as it is.
 
     An attempt that was cut off goes on where it was, unless `resume` is never; `accept` names what may have changed
-    since; `company` is what the run shares with others of its process. Raises a TiebreakError before anything is
+    since; `company` is what the run shares with others of its process, None: nothing, and it is trained with the other
+    processes that a launcher started. Raises a TiebreakError before anything is
     written where configuration, data or model cannot be used, and Preempted where a signal ended it.
     """
+    config = with_output_dir(config)
+    if company is None:
+        make = lambda found: train(config, progress, resume=resume, accept=accept, company=found)  # noqa: E731
+        return in_company(config.distributed, str(config.output.dir), make)
     progress, accept = Noting(progress or Silent()), asked_for(resume, accept)
-    config, company = with_whole_paths(with_output_dir(config)), company or Company()
+    config = with_whole_paths(config)
     run = Run(str(config.output.dir))
     if already_done(run, config):
         progress.say(f"{run.path} is already done with this configuration; nothing to do")
