@@ -76,6 +76,6 @@ def refuse_several(command: str) -> None:
     """Raise ConfigError where a launcher started several processes for a command that is for one."""
     if (num := num_launched()) > 1:
         raise ConfigError(
-            f"{command}: the launcher started {num} processes, and only tiebreak train is for several; start one "
+            f"{command}: the launcher started {num} processes, and only training one run is for several; start one "
             "process, or let a scheduler run its parts"
         )
