@@ -50,6 +50,10 @@ def test_a_script_is_one_of_its_shell(script):
         assert told.returncode == 0, told.stdout
 
 
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
+"""torchrun of this Python, whether or not it is on the path."""
+
+
 def _torchrun(words: list[str]) -> list[str]:
     """The words of a call of torchrun, from its options to the end of its command."""
     return words[words.index("torchrun") + 1 :]
@@ -72,7 +76,7 @@ def _calls() -> dict[str, list[str]]:
 @pytest.fixture(scope="module")
 def known() -> str:
     """What torchrun says of its options."""
-    return subprocess.run(["torchrun", "--help"], check=True, capture_output=True, text=True).stdout
+    return subprocess.run([*TORCHRUN, "--help"], check=True, capture_output=True, text=True).stdout
 
 
 @pytest.mark.parametrize("name", ["torchrun.sh", "slurm.sh", "sky.yaml", "kubernetes.yaml"])
@@ -205,7 +209,7 @@ def test_torchrun_forgets_the_code_of_its_workers_and_the_script_does_not(tmp_pa
         "    (run / 'run.json').write_text('{\"status\": \"interrupted\"}')\n"
         "sys.exit(75)\n"
     )
-    torchrun = f"torchrun --standalone --nproc-per-node 2 {tmp_path}/worker.py"
+    torchrun = f"{shlex.join(TORCHRUN)} --standalone --nproc-per-node 2 {tmp_path}/worker.py"
     assert subprocess.run(shlex.split(torchrun), check=False, capture_output=True).returncode == 1
     assert _ended(tmp_path / "run", f"exec {torchrun}") == 75
 
