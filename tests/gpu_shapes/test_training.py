@@ -178,7 +178,8 @@ def test_the_first_step_is_timed_when_the_card_is_done(policy, monkeypatch):
     done = []
     monkeypatch.setattr(torch.cuda, "synchronize", done.append)
     monkeypatch.setattr(torch.random, "fork_rng", _Nothing)
-    Pace(policy, Silent()).estimate([Step(0, 0, tuple(PAIRS))], PAIRS[:2], 10)
+    policy.ranks.kept[policy.key] = policy
+    Pace(policy, Silent()).estimate([Step(0, 0, tuple(PAIRS))], Budget(policy, 64), 10)
     assert done and set(done) == {CARD}
     assert all(p.grad is None for _, p in policy.trainable)
 
