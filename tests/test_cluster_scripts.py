@@ -52,6 +52,8 @@ def test_a_script_is_one_of_its_shell(script):
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 """torchrun of this Python, whether or not it is on the path."""
+PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+"""Where scripts find a Python, as on a machine with an environment that is switched on."""
 
 
 def _torchrun(words: list[str]) -> list[str]:
@@ -153,7 +155,7 @@ def test_what_a_worker_of_ray_calls_is_there():
 
 def _ended(run: Path, command: str, **more: str) -> int:
     words = ["sh", str(CLUSTER / "exit_code.sh"), str(run), "sh", "-c", command]
-    return subprocess.run(words, check=False, env={**os.environ, **more}, timeout=60).returncode
+    return subprocess.run(words, check=False, env={**os.environ, "PATH": PATH, **more}, timeout=60).returncode
 
 
 @pytest.mark.parametrize("status", ENDS)
@@ -185,7 +187,7 @@ time.sleep(0.3)
 sys.exit(1)
 """)
     words = ["sh", str(CLUSTER / "exit_code.sh"), str(tmp_path), sys.executable, str(tmp_path / "launcher.py")]
-    process = subprocess.Popen(words)
+    process = subprocess.Popen(words, env={**os.environ, "PATH": PATH})
     _wait_for(tmp_path / "ready")
     process.send_signal(asked)
     assert process.wait(30) == 75
@@ -233,7 +235,7 @@ echo "$@" >"$TRACE.torchrun"; i=0; while [ $i -lt 300 ]; do sleep 0.1; i=$((i + 
         path.chmod(0o755)
     trace = tmp_path / "trace"
     told = {
-        "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "TRACE": str(trace), "TIEBREAK_CLUSTER": str(CLUSTER),
+        "PATH": f"{tmp_path / 'bin'}:{PATH}", "TRACE": str(trace), "TIEBREAK_CLUSTER": str(CLUSTER),
         "SLURM_JOB_ID": "1234", "SLURM_JOB_NODELIST": "head", "SLURM_NNODES": "1", "SLURM_RESTART_COUNT": str(restarts),
     }  # fmt: skip
     words = ["bash", str(CLUSTER / "slurm.sh"), str(tmp_path / "run"), "my.yaml"]
