@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 
 import peft
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface
 
@@ -147,6 +147,14 @@ def packed_attention(
 def causal_model(model: Any) -> Any:
     """Return the transformers model with a head, from below an adapter if there is one."""
     return model.get_base_model() if isinstance(model, peft.PeftModel) else model
+
+
+def layers_of(model: Any) -> list[Any] | None:
+    """Return the decoder layers of a transformers model; None where it has no list of as many as it says."""
+    causal = causal_model(model)
+    num = causal.config.get_text_config().num_hidden_layers
+    lists = (one for one in causal.base_model.modules() if isinstance(one, nn.ModuleList) and len(one) == num)
+    return next(([*one] for one in lists), None)
 
 
 def use_packed_attention(model: Any) -> None:

@@ -24,7 +24,7 @@ from transformers import AttentionInterface, LlamaConfig
 
 from tiebreak.config import AdapterConfig, ModelConfig
 from tiebreak.engine.adapters import with_new_adapter
-from tiebreak.engine.attention import causal_model
+from tiebreak.engine.attention import causal_model, layers_of
 from tiebreak.engine.bundled import BUNDLED, bundled_folder
 from tiebreak.engine.loading import quietly
 from tiebreak.engine.sources import explained, refuse_code
@@ -136,11 +136,10 @@ def _laid_out(shape: Any, adapter: AdapterConfig, dtype: torch.dtype) -> Any:
 
 def _layers_of(causal: Any) -> list[torch.nn.Module]:
     """Return the decoder layers, each of which is gathered on its own where weights are shared."""
-    num = causal.config.get_text_config().num_hidden_layers
-    lists = (one for one in causal.base_model.modules() if isinstance(one, torch.nn.ModuleList) and len(one) == num)
-    if (found := next(lists, None)) is None:
+    if (found := layers_of(causal)) is None:
+        num = causal.config.get_text_config().num_hidden_layers
         raise ModelError(f"a model of the kind {causal.config.model_type} has no list of its {num} layers")
-    return [*found]
+    return found
 
 
 def _part(parameters: Iterable[torch.nn.Parameter]) -> Part:

@@ -17,6 +17,7 @@ import transformers
 from tiebreak.config import AdapterConfig, DistributedConfig
 from tiebreak.engine.loading import quietly
 from tiebreak.engine.model import Model
+from tiebreak.engine.planner import USABLE
 from tiebreak.engine.quantization import expected_bytes
 from tiebreak.engine.ranks import Ranks
 from tiebreak.engine.sharding import mesh_of, replicate, require_sharded, shard
@@ -27,8 +28,6 @@ from tiebreak.errors import ModelError
 PLACING = "placing"
 """What the ranks keep how models are placed as."""
 _COMING = "a model that is to be placed"
-USABLE = 0.8
-"""Share of a device's memory that is reckoned with; the rest is for fragments and for other programs."""
 
 
 @dataclass(frozen=True)

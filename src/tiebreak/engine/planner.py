@@ -26,6 +26,7 @@ from tiebreak.engine.model import Model
 from tiebreak.engine.quantization import spelled_bytes
 from tiebreak.engine.ranks import Ranks
 from tiebreak.engine.shares import local_of
+from tiebreak.engine.strategy import size
 from tiebreak.errors import ModelError
 from tiebreak.records import Example, longest_row
 from tiebreak.reporting.notebook import card
@@ -69,12 +70,12 @@ class Plan:
     def lines(self) -> list[str]:
         """Return the plan in words."""
         checkpointing = "activations computed twice" if self.gradient_checkpointing else "activations kept"
-        reference = f"{_size(self.reference_bytes)} reference, " if self.reference_bytes else ""
-        reference += f"{_size(self.spelled_bytes)} weights spelled out, " if self.spelled_bytes else ""
+        reference = f"{size(self.reference_bytes)} reference, " if self.reference_bytes else ""
+        reference += f"{size(self.spelled_bytes)} weights spelled out, " if self.spelled_bytes else ""
         return [
             *([self.processes] if self.processes else []),
-            f"memory: {_size(self.available_bytes)} free; training adds about {_size(self.peak_bytes)}: "
-            f"{_size(self.optimizer_bytes)} gradients and optimizer, {reference}{_size(self.head_bytes)} head, "
+            f"memory: {size(self.available_bytes)} free; training adds about {size(self.peak_bytes)}: "
+            f"{size(self.optimizer_bytes)} gradients and optimizer, {reference}{size(self.head_bytes)} head, "
             f"{self.token_bytes / 2**20:.2f} MiB a token",
             f"micro-batches of at most {self.token_budget} tokens (longest pair {self.longest_pair}), {checkpointing}: "
             f"{self.reason}",
@@ -116,8 +117,8 @@ def make_plan(
         per_token, checkpointed = _bytes_per_token(policy) + per_token // int(shape.num_hidden_layers), True
     if per_token * longest > room:
         raise ModelError(
-            f"the longest pair has {longest} tokens and needs about {_size(held + per_token * longest)} "
-            f"with {_size(available)} free; lower data.max_length, take a smaller model, train an adapter, or free "
+            f"the longest pair has {longest} tokens and needs about {size(held + per_token * longest)} "
+            f"with {size(available)} free; lower data.max_length, take a smaller model, train an adapter, or free "
             "memory"
         )
     budget, reason = chosen_budget(room // per_token, longest, token_budget, policy.device.type)
@@ -208,7 +209,3 @@ def _available(device: torch.device) -> int:
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + unused
     return int(psutil.virtual_memory().available)
-
-
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / GIB:.1f} GiB" if num_bytes >= GIB / 10 else f"{num_bytes / 2**20:.1f} MiB"

@@ -186,7 +186,7 @@ class PlainScorer:
 def _in_order(parts: Sequence[TokenLogps], order: Sequence[int]) -> TokenLogps:
     """Return completions in their own order, of parts in which they stand in another one."""
     together = TokenLogps.concatenated(parts)
-    return together if list(order) == sorted(order) else together.picked([*map(order.index, sorted(order))])
+    return together if list(order) == sorted(order) else together.ordered(order)
 
 
 def _tokens_of(examples: Sequence[Example], completions: Sequence[int]) -> Tensor:

@@ -20,7 +20,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
-from tiebreak.engine.attention import causal_model, use_plain_attention
+from tiebreak.engine.attention import causal_model, layers_of, use_plain_attention
 from tiebreak.engine.lockstep import Root, lockstep
 from tiebreak.engine.model import Model
 from tiebreak.engine.scorer import Scorer, Whole
@@ -231,15 +231,13 @@ def _send(network: nn.Module) -> None:
 
 def _layers(network: Any) -> list[nn.Module]:
     """Return the decoder layers, each of which is gathered on its own; raises TrainingError where there are none."""
-    causal = causal_model(network)
-    num = causal.config.get_text_config().num_hidden_layers
-    lists = (one for one in causal.base_model.modules() if isinstance(one, nn.ModuleList) and len(one) == num)
-    if (found := next(lists, None)) is None:
+    if (found := layers_of(network)) is None:
+        causal = causal_model(network)
         raise TrainingError(
-            f"distributed.strategy: {type(causal).__name__} has no list of its {num} layers, by which weights are "
-            "shared; take ddp"
+            f"distributed.strategy: {type(causal).__name__} has no list of its "
+            f"{causal.config.get_text_config().num_hidden_layers} layers, by which weights are shared; take ddp"
         )
-    return [*found]
+    return found
 
 
 def _largest_share(parameter: Tensor) -> int:

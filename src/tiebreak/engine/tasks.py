@@ -47,7 +47,7 @@ def scored(
     lengths = [[len(completion) for completion in example.completions] for example in examples]
     order = [(place, number) for share in shares for place in share for number in range(len(lengths[place]))]
     found = TokenLogps(values, tuple(lengths[place][number] for place, number in order), more)
-    return found.picked(sorted(range(len(order)), key=order.__getitem__))
+    return found.ordered(order)
 
 
 def answered(

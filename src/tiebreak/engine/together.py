@@ -45,15 +45,15 @@ IDLE = timedelta(days=30)
 
 
 @contextlib.contextmanager
-def joined(timeout_seconds: float) -> Iterator[Ranks]:
+def joined(timeout_seconds: float, unheard: Sequence[int] = ()) -> Iterator[Ranks]:
     """Yield the processes of this job; to the others that is when the first one has left the block.
 
-    Each waits so long for another one.
+    Each waits so long for another one. The others take no notice of the signals `unheard`.
     """
     ranks = Together.begun(timedelta(seconds=timeout_seconds))
     try:
         if not ranks.writes:
-            with _deaf():
+            with _deaf(unheard):
                 ranks.follow()
         yield ranks
     except Preempted:  # a launcher that sees a process die asks the others to end: say who it was
@@ -65,12 +65,11 @@ def joined(timeout_seconds: float) -> Iterator[Ranks]:
 
 
 @contextlib.contextmanager
-def _deaf() -> Iterator[None]:
+def _deaf(numbers: Sequence[int]) -> Iterator[None]:
     """Take no notice of signals for a while: they are for the first process, which tells the others when all is over.
 
     Outside the main thread, which gets them, there is nothing to do.
     """
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU)
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -196,7 +195,7 @@ class Together:
     def total(self, values: Tensor) -> Tensor:
         """Return the sum over all processes."""
         found = values.detach().clone()
-        self._arrive()
+        self._pulse.step()
         dist.all_reduce(found)
         return found
 
@@ -213,14 +212,14 @@ class Together:
         if len(rows):
             own[: len(rows)] = rows.detach()
         found = [torch.empty_like(own) for _ in shapes]
-        self._arrive()
+        self._pulse.step()
         dist.all_gather(found, own)
         return torch.cat([part[: shape[0]] for part, shape in zip(found, shapes, strict=True)])
 
     def collect(self, value: T) -> list[T]:
         """Return a value of each process."""
         found: list[Any] = [None] * self.size
-        self._arrive()
+        self._pulse.step()
         dist.all_gather_object(found, value)
         return found
 
@@ -234,23 +233,21 @@ class Together:
         used = [p for p, num in zip(parameters, had, strict=True) if num]
         for bucket in _buckets(used):
             flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in bucket])
-            self._arrive()
+            self._pulse.step()
             dist.all_reduce(flat)
             for parameter, own in zip(bucket, torch.split(flat, [p.numel() for p in bucket]), strict=True):
                 parameter.grad = own.view_as(parameter)
-
-    def _arrive(self) -> None:
-        self._pulse.step()
 
 
 def _buckets(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
     """Yield parameters of one dtype, together of about the size that is sent at once."""
     for dtype in dict.fromkeys(p.dtype for p in parameters):
-        bucket: list[nn.Parameter] = []
+        bucket, num = list[nn.Parameter](), 0
         for parameter in (p for p in parameters if p.dtype == dtype):
             bucket.append(parameter)
-            if sum(p.numel() for p in bucket) >= BUCKET:
+            num += parameter.numel()
+            if num >= BUCKET:
                 yield bucket
-                bucket = []
+                bucket, num = [], 0
         if bucket:
             yield bucket

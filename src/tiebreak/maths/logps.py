@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -93,6 +94,10 @@ class TokenLogps:
     def rows_beside(self) -> tuple[Float[Tensor, " completion"], ...]:
         """Return what a statistic says of the tokens of each completion; none where none was asked."""
         return () if self.beside is None else self._by_completion(self.beside)
+
+    def ordered(self, order: Sequence[Any]) -> TokenLogps:
+        """Return the completions in the order of what stands for each in `order`, no two alike."""
+        return self.picked(sorted(range(len(order)), key=order.__getitem__))
 
     def picked(self, places: Sequence[int]) -> TokenLogps:
         """Return some completions, in the order of these places."""

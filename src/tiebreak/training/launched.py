@@ -13,6 +13,7 @@ from tiebreak.config import DistributedConfig
 from tiebreak.errors import ConfigError
 from tiebreak.runs import Run
 from tiebreak.training.company import Company
+from tiebreak.training.preemption import STOP_SIGNALS
 
 
 def num_launched(environment: MutableMapping[str, str] = os.environ) -> int:
@@ -20,16 +21,16 @@ def num_launched(environment: MutableMapping[str, str] = os.environ) -> int:
 
     Raises ConfigError where what a launcher sets is not there, or is no number.
     """
-    told = {name: environment.get(name) for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")}
-    if told["WORLD_SIZE"] in (None, "", "1"):
+    size = environment.get("WORLD_SIZE") or "1"
+    if size == "1":
         return 1
     for name in ("WORLD_SIZE", "RANK"):
-        if not (told[name] or "").isdecimal():
+        if not (told := environment.get(name) or "").isdecimal():
             raise ConfigError(
-                f"environment: WORLD_SIZE is {told['WORLD_SIZE']} and {name} is {told[name]}: wanted numbers, as "
-                "torchrun or another launcher sets them; unset them to start one process"
+                f"environment: WORLD_SIZE is {size} and {name} is {told or None}: wanted numbers, as torchrun or "
+                "another launcher sets them; unset them to start one process"
             )
-    return int(str(told["WORLD_SIZE"]))
+    return int(size)
 
 
 def leads(environment: MutableMapping[str, str] = os.environ) -> bool:
@@ -59,7 +60,7 @@ def launched(settings: DistributedConfig) -> Iterator[Company | None]:
         )
     from tiebreak.engine.together import joined  # noqa: PLC0415 - torch: a run of one process reads its pairs first
 
-    with joined(settings.timeout_seconds) as ranks:
+    with joined(settings.timeout_seconds, STOP_SIGNALS) as ranks:
         yield Company(ranks=ranks) if ranks.writes else None
 
 

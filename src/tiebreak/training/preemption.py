@@ -15,7 +15,7 @@ from types import FrameType
 
 from tiebreak.errors import Preempted
 
-_SIGNALS = (
+STOP_SIGNALS = (
     signal.SIGTERM,  # Slurm, Kubernetes, spot instances
     signal.SIGINT,  # Ctrl-C
     signal.SIGHUP,  # the terminal is gone
@@ -62,7 +62,7 @@ def listening() -> Iterator[Stop]:
         yield stop
         return
     # None is a handler that Python has not set, and could not set back.
-    taken = [number for number in _SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    taken = [number for number in STOP_SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
     before = {number: signal.signal(number, stop.receive) for number in taken}
     try:
         yield stop

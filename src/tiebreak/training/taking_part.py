@@ -122,7 +122,7 @@ def _said_of(reference: Reference, objective: Objective, examples: Sequence[Exam
     for group in budget.cut(examples):
         found.append(reference.logps(group, objective.beside_reference))
         order += [(places[id(one)], number) for one in group for number in range(len(one.completions))]
-    together = TokenLogps.concatenated(found).picked(sorted(range(len(order)), key=order.__getitem__))
+    together = TokenLogps.concatenated(found).ordered(order)
     return replace(
         together, values=together.values.cpu(), beside=None if together.beside is None else together.beside.cpu()
     )
