@@ -245,3 +245,12 @@ def test_an_answer_that_is_listened_to_is_the_one_that_is_given_among_others(mod
         assert tuple(heard[: len(ids)]) == ids
         assert len(heard) == len(ids) + finished
     assert any(finished for _, finished in wanted)
+
+
+def test_answers_drawn_from_a_nucleus_do_not_hang_on_company_and_a_tiny_one_is_greedy(model, prompts):
+    narrow = replace(DRAWN, top_p=0.6)
+    together = _generated(model, prompts[:6], narrow)
+    assert [one for prompt in prompts[:6] for one in _generated(model, [prompt], narrow)] == together
+    assert together != _generated(model, prompts[:6], DRAWN)
+    greedy = _generated(model, prompts[:6], replace(DRAWN, temperature=0.0))
+    assert _generated(model, prompts[:6], replace(DRAWN, top_p=1e-9)) == greedy

@@ -45,7 +45,7 @@ def generate(
     Where there is one prompt and one answer, `heard` listens to it; to listen changes no number.
     """
     greedy = sampling.temperature <= 0
-    pick: Pick = (lambda logits, _: likeliest(logits)) if greedy else partial(_drawn_at, sampling.temperature)
+    pick: Pick = (lambda logits, _: likeliest(logits)) if greedy else partial(_drawn_at, sampling)
     if heard is not None:
         pick = partial(_overheard, pick, heard)
     times, num = (sampling.num, 1) if greedy else (1, sampling.num)
@@ -78,8 +78,8 @@ def generate(
     return [(tuple(one.ids), one.finished) for group in every for one in group for _ in range(times)]
 
 
-def _drawn_at(temperature: float, logits: Tensor, noise: Sequence[np.random.Generator]) -> Tensor:
-    return drawn(logits, temperature, noise)
+def _drawn_at(sampling: Sampling, logits: Tensor, noise: Sequence[np.random.Generator]) -> Tensor:
+    return drawn(logits, sampling.temperature, noise, sampling.top_p)
 
 
 def _overheard(pick: Pick, heard: Heard, logits: Tensor, noise: Sequence[np.random.Generator]) -> Tensor:
