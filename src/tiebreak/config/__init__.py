@@ -11,7 +11,7 @@ loading      YAML and overrides to a `Config`       describe     a `Config` to Y
 yaml_text    the dialect of YAML                        commands     commands to paste, with every option they need
 stages       several of them in one file               sweep         many of them that differ in few settings
 rounds       runs whose pairs the model wrote itself
-distributed  several processes that train one policy
+distributed  several processes that train one policy    service     what a job service offers, and to whom
 given        names or files in place of settings        moved        where the models of a run are now
 foreign/     the settings of other trainers by their names
 """

@@ -1,0 +1,8 @@
+"""A job service that OpenAI's own client drives: files, fine-tuning jobs, models and chat on one's own machine.
+
+The server computes nothing: a job is a run in a process of its own, and so is whoever answers chats. What is known is
+in one SQLite file and in folders, so that a server that is killed finds all of it again.
+
+store        tables, transactions, ids             refusals     errors as clients read them
+jobs         states, and events told once
+"""

@@ -1,0 +1,48 @@
+"""Why a request is not answered: one line with a status, as clients of OpenAI's API read it.
+
+Owns the form of an error, and which statuses a client should not try again. What is refused is known to those who do.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, final
+
+
+@final
+class Refusal(Exception):  # noqa: N818 - an answer, not a fault of the server
+    """A request that is answered with an error; `str(refusal)` is one line for whoever sent it."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        kind: str = "invalid_request_error",
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status: Final = status
+        self.param: Final = param
+        self.code: Final = code
+        self.kind: Final = kind
+        self.retry_after: Final = retry_after
+        """Seconds after which the same request may go well; None where no second try helps."""
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The error for JSON; each of its keys is there, also where it is null."""
+        return {"error": {"message": str(self), "type": self.kind, "param": self.param, "code": self.code}}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the SDK reads before it tries 408, 409, 429 and 5xx again by itself, twice."""
+        if self.retry_after is not None:
+            return {"retry-after": str(self.retry_after)}
+        return {"x-should-retry": "false"} if self.status in (408, 409, 429) or self.status >= 500 else {}
+
+
+def not_found(what: str, named: str) -> Refusal:
+    """Return the answer for an object that is not there, or is another's: whoever asks cannot tell."""
+    return Refusal(404, f"No {what} with the id {named[:80]!r} was found.", param="id", code="not_found")
