@@ -5,4 +5,5 @@ in one SQLite file and in folders, so that a server that is killed finds all of 
 
 store        tables, transactions, ids             refusals     errors as clients read them
 jobs         states, and events told once
+completions  what may be asked of a chat            choices      the objects that answer it
 """
