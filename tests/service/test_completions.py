@@ -88,7 +88,8 @@ def test_a_request_that_says_all_is_asked_as_it_says():
             {"role": "developer", "content": "be brief"}, USER,
             {"role": "assistant", "content": "sat", "name": "Tom"}, USER,
         ],
-        "temperature": 0, "top_p": 0.5, "max_tokens": 7, "n": 3, "seed": -4, "stop": ["\n"], "logprobs": 2, "stream": True,
+        "temperature": 0, "top_p": 0.5, "max_tokens": 7, "n": 3, "seed": -4, "stop": ["\n"], "logprobs": 2,
+        "stream": True,
     }  # fmt: skip
     assert _asked(stop=["a", "b"], logprobs=True) | {"seed": 0} == _asked(stop=("a", "b"), logprobs=True) | {"seed": 0}
     assert _asked(logprobs=True)["logprobs"] == 0

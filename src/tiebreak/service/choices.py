@@ -74,7 +74,7 @@ def usage_of(num_prompt: int, choices: Sequence[Choice]) -> dict[str, int]:
 
 def completion(head: Head, choices: Sequence[Choice], num_prompt: int) -> dict[str, Any]:
     """Return the object `chat.completion`."""
-    told = [
+    told: list[dict[str, Any]] = [
         {
             "index": index,
             "message": {"role": "assistant", "content": choice.text, "refusal": None, "annotations": []},

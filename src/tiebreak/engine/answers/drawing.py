@@ -40,13 +40,16 @@ class Wanted:
     noise: np.random.Generator
     ids: list[int] = field(default_factory=list)
     finished: bool = False
+    heard: Callable[[int], bool] | None = None
+    """Is told each token as it is chosen, the EOS among them, and says whether it has heard enough."""
 
     def take(self, token: int, eos_ids: Sequence[int]) -> bool:
         """Add a token; say whether the answer has come to its end."""
         self.finished = token in eos_ids
         if not self.finished:
             self.ids.append(token)
-        return self.finished or len(self.ids) == self.room
+        enough = self.heard is not None and self.heard(token)
+        return enough or self.finished or len(self.ids) == self.room
 
 
 def noise_of(seed: int, prompt: Sequence[int], number: int) -> np.random.Generator:
