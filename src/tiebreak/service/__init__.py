@@ -5,6 +5,7 @@ in one SQLite file and in folders, so that a server that is killed finds all of 
 
 store        tables, transactions, ids             refusals     errors as clients read them
 jobs         states, and events told once
-completions  what may be asked of a chat            choices      the objects that answer it
-stops        the text before a stop sequence     talk         the process that answers chats
+completions  what may be asked of a chat           choices      the objects that answer it
+stops        the text before a stop sequence       talk         the process that answers chats
+chat         that process, as the server has it    upstream     another server that answers chats
 """
