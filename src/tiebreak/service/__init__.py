@@ -4,5 +4,6 @@ The server computes nothing: a job is a run in a process of its own, and so is w
 in one SQLite file and in folders, so that a server that is killed finds all of it again.
 
 store        tables, transactions, ids             refusals     errors as clients read them
-jobs         states, and events told once
+jobs         states, and events told once          keys         who asks, and how much they may ask for
+shelf        files that are kept
 """
