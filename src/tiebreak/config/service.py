@@ -128,7 +128,7 @@ class ServeConfig(Section):
         description="What clients may train: a name, and the settings of a run that begins with it, or a YAML of them."
     )
     organization: str = Field(
-        "tiebreak", pattern=r"\A[a-z0-9-]{1,40}\Z", description="Stands in names of models: ft:base:organization:…"
+        "tiebreak", pattern=r"^[a-z0-9-]{1,40}$", description="Stands in names of models: ft:base:organization:…"
     )
     export: Literal["adapter", "merged"] = Field(
         "adapter", description="Form of the models that jobs make; what is trained whole is always merged."

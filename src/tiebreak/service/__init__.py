@@ -4,6 +4,9 @@ The server computes nothing: a job is a run in a process of its own, and so is w
 in one SQLite file and in folders, so that a server that is killed finds all of it again.
 
 store        tables, transactions, ids             refusals     errors as clients read them
+contract     what a client may say                 shown        what clients read of jobs, in whose words
+translate    from a request to a configuration     catalog      which models there are, and their names
 jobs         states, and events told once          keys         who asks, and how much they may ask for
-shelf        files that are kept
+shelf        files that are kept                   door         what every request passes
+fine_tuning  the addresses of jobs                 app          all addresses, and the threads behind them
 """

@@ -42,7 +42,8 @@ create table jobs (
   asked text not null, resolved text not null, state text not null, wanted text not null default '',
   worker text, attempts integer not null default 0, next_at real not null default 0, created integer not null,
   started integer, finished integer, estimated integer, error text, model text, tokens integer, results text not null
-  default '[]', read_to text not null default '{}', swept integer);
+  default '[]', read_to text not null default '{}', swept integer,
+  deleted integer);
 create index jobs_state on jobs (state, wanted);
 create table events (
   seq integer primary key autoincrement, id text not null unique, job text not null, once text, at integer not null,
