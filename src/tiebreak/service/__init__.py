@@ -9,4 +9,5 @@ translate    from a request to a configuration     catalog      which models the
 jobs         states, and events told once          keys         who asks, and how much they may ask for
 shelf        files that are kept                   door         what every request passes
 fine_tuning  the addresses of jobs                 app          all addresses, and the threads behind them
+incoming     forms with a file, streamed to disk   uploads      the addresses of files
 """
