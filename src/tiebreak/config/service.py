@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -66,7 +67,7 @@ class WebhookConfig(Section):
     @field_validator("url")
     @classmethod
     def _is_an_address(cls, value: str) -> str:
-        here = value.startswith(("http://127.0.0.1", "http://localhost", "http://[::1]"))
+        here = is_address(value) and urlsplit(value).hostname in ("127.0.0.1", "localhost", "::1")
         if not is_address(value) or not (here or value.startswith("https://")):
             raise ValueError("wanted https://…, or http:// on this machine")
         return value

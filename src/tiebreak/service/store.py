@@ -43,7 +43,7 @@ create table jobs (
   worker text, attempts integer not null default 0, next_at real not null default 0, created integer not null,
   started integer, finished integer, estimated integer, error text, model text, tokens integer, results text not null
   default '[]', read_to text not null default '{}', swept integer,
-  deleted integer);
+  deleted integer, announced integer);
 create index jobs_state on jobs (state, wanted);
 create table events (
   seq integer primary key autoincrement, id text not null unique, job text not null, once text, at integer not null,
