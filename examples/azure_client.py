@@ -1,11 +1,12 @@
 """The same as openai_client.py, with Azure's client: another path, another header, the same service.
 
-    python examples/azure_client.py pairs.jsonl
+python examples/azure_client.py pairs.jsonl
 """
 
 import os
 import sys
 import time
+from pathlib import Path
 
 from openai import AzureOpenAI
 
@@ -17,8 +18,7 @@ client = AzureOpenAI(
 model = os.environ.get("MODEL", "smollm2-135m-instruct")
 beta = {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.1, "n_epochs": 1}}}
 
-with open(sys.argv[1], "rb") as pairs:
-    file = client.files.create(file=pairs, purpose="fine-tune")
+file = client.files.create(file=Path(sys.argv[1]), purpose="fine-tune")
 created = client.fine_tuning.jobs.with_raw_response.create(model=model, training_file=file.id, method=beta)
 print(created.http_response.status_code, created.headers["location"])
 job = created.parse()

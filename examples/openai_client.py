@@ -1,14 +1,15 @@
 """Train the bundled model on a file of pairs through `tiebreak serve`, with OpenAI's own client, and ask the result.
 
-    tiebreak serve --dir service &
-    export OPENAI_API_KEY=$(tiebreak serve keys add me --dir service)
-    tiebreak convert bundled --to openai --out pairs.jsonl
-    python examples/openai_client.py pairs.jsonl
+tiebreak serve --dir service &
+export OPENAI_API_KEY=$(tiebreak serve keys add me --dir service)
+tiebreak convert bundled pairs.jsonl --to openai
+python examples/openai_client.py pairs.jsonl
 """
 
 import os
 import sys
 import time
+from pathlib import Path
 
 from openai import OpenAI
 
@@ -16,8 +17,7 @@ client = OpenAI(base_url=os.environ.get("OPENAI_BASE_URL", "http://127.0.0.1:808
 model = os.environ.get("MODEL", "smollm2-135m-instruct")
 beta = {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.1, "n_epochs": 1}}}
 
-with open(sys.argv[1], "rb") as pairs:
-    file = client.files.create(file=pairs, purpose="fine-tune")
+file = client.files.create(file=Path(sys.argv[1]), purpose="fine-tune")
 job = client.fine_tuning.jobs.create(model=model, training_file=file.id, method=beta, suffix="first")
 
 seen = 0

@@ -57,7 +57,9 @@ def run(
     behind_proxy: Annotated[
         bool, typer.Option("--behind-proxy", help="A proxy brings TLS; what it forwards of a client is believed.")
     ] = False,
-    certificate: Annotated[str | None, typer.Option("--certificate", metavar="PEM", help="Certificate, for TLS.")] = None,
+    certificate: Annotated[
+        str | None, typer.Option("--certificate", metavar="PEM", help="Certificate, for TLS.")
+    ] = None,
     private_key: Annotated[str | None, typer.Option("--private-key", metavar="PEM", help="Its key.")] = None,
     as_json: Json = False,
 ) -> None:
