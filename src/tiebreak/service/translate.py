@@ -46,7 +46,10 @@ def accepted(
     Raises Refusal, naming the field, where a model or file is not there, or where a setting does not go with the
     operator's.
     """
-    model = catalog.find(store, models, settings, key, asked.model)
+    try:
+        model = catalog.find(store, models, settings, key, asked.model)
+    except Refusal as refusal:  # of a body that is wrong, and not of an address
+        raise Refusal(400, str(refusal), param="model", code=refusal.code) from None
     for field in ("training_file", "validation_file"):
         if (name := getattr(asked, field)) is not None:
             _require_file(store, name, key, field)
