@@ -62,7 +62,7 @@ class WebhookConfig(Section):
     """An address that is told how jobs ended."""
 
     url: str = Field(description="Address, https://…; http:// is for this machine alone.")
-    secret_file: Place = Field(description="File that holds its secret, whsec_… as Standard Webhooks write it.")
+    secret_file: Place = Field(description="File that holds its secret, whsec_…; beside this one.")
 
     @field_validator("url")
     @classmethod
@@ -158,7 +158,7 @@ BUNDLED_SERVE = Path(__file__).parents[1] / "bundled" / "serve.yaml"
 def load_serve(path: Path | str | None = None) -> tuple[ServeConfig, dict[str, Config]]:
     """Return the settings of a service, and for each model that it names those of a run that begins with it.
 
-    None: the bundled model. Raises ConfigError, naming the key.
+    None: the bundled model. Files of secrets are beside the one that names them. Raises ConfigError, naming the key.
     """
     where = BUNDLED_SERVE if path is None else Path(path)
     tree = read_yaml(where)
@@ -169,6 +169,11 @@ def load_serve(path: Path | str | None = None) -> tuple[ServeConfig, dict[str, C
         fault = error.errors()[0]
         place = ".".join(str(part) for part in fault["loc"])
         raise ConfigError(f"{where}: {place}: {one_line(fault['msg'].removeprefix('Value error, '))}") from None
+    hooks = tuple(
+        hook.model_copy(update={"secret_file": str(where.parent / Path(hook.secret_file).expanduser())})
+        for hook in settings.webhooks
+    )
+    settings = settings.model_copy(update={"webhooks": hooks})
     return settings, {name: _model(where, name, told) for name, told in settings.models.items()}
 
 

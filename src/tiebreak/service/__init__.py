@@ -10,5 +10,6 @@ jobs         states, and events told once          keys         who asks, and ho
 shelf        files that are kept                   door         what every request passes
 fine_tuning  the addresses of jobs                 app          all addresses, and the threads behind them
 incoming     forms with a file, streamed to disk   uploads      the addresses of files
-parts        files that come in parts
+parts        files that come in parts              hooks        who is told how jobs ended
+retention    what is no longer needed
 """

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -44,6 +44,11 @@ class Key:
     """What it was given of its own; what was not set is as the operator says for all (`quotas_of`)."""
     created: int = 0
     revoked: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for JSON; without its secret, which nobody has."""
+        own = self.quotas.model_dump(exclude_unset=True)
+        return {"id": self.id, "name": self.name, "created": self.created, "revoked": self.revoked, "quotas": own}
 
 
 def add(store: Store, name: str, quotas: Mapping[str, Any] | None = None) -> tuple[Key, str]:
@@ -79,8 +84,9 @@ def revoke(store: Store, name: str) -> Key:
         row = store.row("select * from keys where name = ? and revoked is null", name)
         if row is None:
             raise RunError(f"no key in use has the name {one_line(ascii(name), 80)}; 'keys list' shows them")
-        store.change("update keys set revoked = ? where id = ?", now(), row["id"])
-    return _key(row)
+        at = now()
+        store.change("update keys set revoked = ? where id = ?", at, row["id"])
+    return replace(_key(row), revoked=at)
 
 
 def holder(store: Store, token: str) -> Key | None:

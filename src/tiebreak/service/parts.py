@@ -115,11 +115,12 @@ def create(asked: UploadRequest, request: Request, service: AService, key: AKey)
         raise Refusal(413, f"bytes: a file may have {most} bytes.", param="bytes")
     row = asked.model_dump(include={"bytes", "filename", "mime_type", "purpose"})
     seconds = None if asked.expires_after is None else asked.expires_after.seconds
-    own = {"id": new_id("upload_"), "key": key.id, "status": PENDING, "created": now(), "expires": now() + SECONDS}
+    name = new_id("upload_")
+    own = {"id": name, "key": key.id, "status": PENDING, "created": now(), "expires": now() + SECONDS}
     with full_disk_said(), service.store.writing():
         keys.require_bytes(service.store, key, service.settings, asked.bytes)
         service.store.insert("uploads", row | own | {"file_expires": seconds})
-    return shown(service.store, find(service.store, own["id"], key.id))
+    return shown(service.store, find(service.store, name, key.id))
 
 
 def find(store: Store, upload: str, key: str) -> Upload:
@@ -237,7 +238,7 @@ def _in_order(store: Store, upload: Upload, named: Sequence[str]) -> Sequence[st
     """Return the parts that are named; raises Refusal where they are not parts of the upload, or not all its bytes."""
     there = {row["id"]: row["bytes"] for row in store.rows("select id, bytes from parts where upload = ?", upload.id)}
     if unknown := [name for name in named if name not in there]:
-        raise Refusal(400, f"part_ids: the upload has no part {ascii(unknown[0][:80])}.", param="part_ids")
+        raise Refusal(400, f"part_ids: the upload has no part {unknown[0][:80]!a}.", param="part_ids")
     if len(set(named)) != len(named):
         raise Refusal(400, "part_ids: a part is named twice.", param="part_ids")
     if (size := sum(there[name] for name in named)) != upload.bytes:
@@ -262,6 +263,13 @@ def cancel(upload: str, request: Request, service: AService, key: AKey) -> dict[
             store.change("update uploads set status = ? where id = ?", CANCELLED, upload)
     _sweep(store, upload)
     return shown(store, find(store, upload, key.id))
+
+
+def expire(store: Store, upload: str) -> None:
+    """Write down that an upload took too long; its parts go."""
+    sql = "update uploads set status = ? where id = ? and status = ? and expires <= ?"
+    if store.change(sql, EXPIRED, upload, PENDING, now()):
+        _sweep(store, upload)
 
 
 def _sweep(store: Store, upload: str) -> None:
