@@ -28,7 +28,7 @@ PACKAGE = ROOT / "src" / "tiebreak"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 COMMANDS = (
     "train", "plan", "check", "clean", "convert", "init", "evaluate", "gate", "judge", "report", "export", "chat",
-    "config", "losses", "promote", "rollback", "history", "compare", "watch", "why",
+    "config", "losses", "promote", "rollback", "history", "compare", "watch", "why", "serve",
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 import typer
@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 import tiebreak
 from tiebreak import faults
-from tiebreak.cli import compare, data, gate, judge, losses, plan, registry, rounds, sweep, watch, why
+from tiebreak.cli import compare, data, gate, judge, losses, plan, registry, rounds, serve, sweep, watch, why
 from tiebreak.cli.completion import run_folders, settings
 from tiebreak.cli.configured import ConfigPath, Overrides, refuse_changed
 from tiebreak.cli.conversation import Session
@@ -110,6 +110,7 @@ losses.register(app)
 plan.register(app)
 registry.register(app)
 rounds.register(app)
+serve.register(app)
 sweep.register(app)
 watch.register(app)
 why.register(app)
@@ -282,13 +283,20 @@ def call(words: Sequence[str]) -> int:
     console.take_any_text()
     command = typer.main.get_command(app)
     debug = _debug()
-    for one in (command, *command.commands.values()) if isinstance(command, TyperGroup) else ():
+    for one in _all_of(command):
         one.params.append(debug)
     code = int(command(words, prog_name="tiebreak", standalone_mode=False) or 0)
     if code == EXIT_INTERRUPTED:  # what typer makes of Ctrl-C
         raise KeyboardInterrupt
     sys.stdout.flush()  # here it can still be told that there is no reader, or no room
     return code
+
+
+def _all_of(command: Any) -> Iterator[Any]:
+    """Yield a command, and those that stand below it."""
+    yield command
+    for one in command.commands.values() if isinstance(command, TyperGroup) else ():
+        yield from _all_of(one)
 
 
 def _debug() -> Any:

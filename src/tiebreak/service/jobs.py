@@ -69,7 +69,7 @@ class Job:
 def find(store: Store, job: str, key: str | None = None) -> Job:
     """Return a job, by its id; raises Refusal where it is not there, or is none of that key's."""
     row = store.row("select * from jobs where id = ?", job)
-    if row is None or (key is not None and row["key"] != key):
+    if row is None or (key is not None and (row["key"] != key or row["deleted"] is not None)):
         raise not_found("fine-tuning job", job)
     return Job.of(row)
 
@@ -81,35 +81,32 @@ def in_states(store: Store, states: Collection[str]) -> list[Job]:
     return [Job.of(row) for row in store.rows(sql, *states)]
 
 
-def create(
-    store: Store, key: str, body: Mapping[str, Any], resolved: Mapping[str, Any], asked: str, *, again: bool
-) -> Job:
-    """Return a new job that waits for its files to be examined.
+def same(store: Store, key: str, asked: str) -> Job | None:
+    """Return the job that the same request made a while ago, whose answer was lost; None where there is none."""
+    since = now() - RETRY_SECONDS
+    row = store.row(
+        "select * from jobs where key = ? and asked = ? and created >= ? order by seq desc", key, asked, since
+    )
+    return None if row is None else Job.of(row)
 
-    `asked` is a digest of the request; where the client says that it asks `again`, the job of the same request counts.
-    """
+
+def create(store: Store, key: str, body: Mapping[str, Any], resolved: Mapping[str, Any], asked: str = "") -> Job:
+    """Return a new job that waits for its files to be examined; `asked` is a digest of the request."""
+    name = new_id("ftjob-")
+    row = {"id": name, "key": key, "body": json.dumps(body), "resolved": json.dumps(resolved), "asked": asked}
     with store.writing():
-        if again:
-            since = now() - RETRY_SECONDS
-            sql = "select * from jobs where key = ? and asked = ? and created >= ? order by seq desc"
-            if (row := store.row(sql, key, asked, since)) is not None:
-                return Job.of(row)
-        name = new_id("ftjob-")
-        store.insert(
-            "jobs",
-            {
-                "id": name,
-                "key": key,
-                "body": json.dumps(body),
-                "resolved": json.dumps(resolved),
-                "asked": asked,
-                "state": VALIDATING,
-                "created": now(),
-            },
-        )
+        store.insert("jobs", row | {"state": VALIDATING, "created": now()})
         note(store, name, f"Created fine-tuning job: {name}", once="created")
         note(store, name, f"Validating training file: {body['training_file']}", once="validating")
     return find(store, name)
+
+
+def forget(store: Store, job: Job) -> None:
+    """Take a job out of all lists; raises Refusal where it has not ended."""
+    marks = ", ".join("?" for _ in ENDED)
+    sql = f"update jobs set deleted = ? where id = ? and state in ({marks})"  # noqa: S608 - marks alone
+    if not store.change(sql, now(), job.id, *ENDED):
+        raise _cannot("deleted", find(store, job.id))
 
 
 def move(store: Store, job: str, expected: Collection[str], to: str, **changes: Any) -> bool:

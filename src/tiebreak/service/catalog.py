@@ -1,0 +1,120 @@
+"""Which models there are: those that the operator offers, and those that jobs made.
+
+Owns the names of models.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tiebreak.config import Config
+from tiebreak.config.service import ServeConfig
+from tiebreak.service import jobs
+from tiebreak.service.jobs import Job
+from tiebreak.service.refusals import Refusal
+from tiebreak.service.store import Store, now
+
+CHECKPOINT = ":ckpt-step-"
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A model that may be asked for by its name."""
+
+    name: str
+    base: str
+    """The operator's name of what it was trained from; its own, where it is one of the operator's."""
+    owner: str
+    created: int
+    folder: Path | None = None
+    """Where its artefact is; None for a model of the operator's."""
+    job: str | None = None
+    step: int | None = None
+    """Of a checkpoint: the step that its weights are of."""
+
+    def shown(self) -> dict[str, Any]:
+        """Return the model as clients read it."""
+        return {"id": self.name, "object": "model", "created": self.created, "owned_by": self.owner}
+
+
+def name_of(settings: ServeConfig, job: Job) -> str:
+    """Return the name of what a job makes: ft:base:organization:suffix:id, like OpenAI's."""
+    return f"ft:{base_of(job.body['model'])}:{settings.organization}:{job.body.get('suffix') or ''}:{job.id[-8:]}"
+
+
+def base_of(model: str) -> str:
+    """Return the operator's name in the name of a model."""
+    return model.split(":")[1] if model.startswith("ft:") and model.count(":") > 1 else model
+
+
+def add(store: Store, settings: ServeConfig, job: Job, folder: Path) -> str:
+    """Give the artefact of a job its name, and return that; one that has it already keeps it."""
+    name = name_of(settings, job)
+    row = {"name": name, "job": job.id, "key": job.key, "folder": str(folder), "created": now()}
+    store.insert("models", row, otherwise="or ignore")
+    return name
+
+
+def listed(store: Store, models: Mapping[str, Config], settings: ServeConfig, key: str) -> list[Offered]:
+    """Return the operator's models, and what jobs of a key made, newest first."""
+    rows = store.rows("select * from models where key = ? and deleted is null order by seq desc", key)
+    made = [_made(row, settings) for row in rows]
+    return [*made, *(_of_operator(name, settings) for name in models)]
+
+
+def find(store: Store, models: Mapping[str, Config], settings: ServeConfig, key: str, name: str) -> Offered:
+    """Return a model by its name: an operator's, one that a job of this key made, or a checkpoint of such a job.
+
+    Raises Refusal where there is none, or it is another's: whoever asks cannot tell.
+    """
+    if name in models:
+        return _of_operator(name, settings)
+    row = store.row("select * from models where name = ? and key = ? and deleted is null", name, key)
+    if row is not None:
+        return _made(row, settings)
+    start, mark, step = name.rpartition(CHECKPOINT)
+    if mark and step.isascii() and step.isdigit():
+        for seen in store.rows(
+            "select c.*, j.id as of from checkpoints c join jobs j on j.id = c.job where j.key = ? and c.step = ?",
+            key,
+            int(step[:9]),
+        ):
+            job = jobs.find(store, seen["of"])
+            if name_of(settings, job) == start and (folder := weights_at(store, job.id, int(step[:9]))).is_dir():
+                owner = settings.organization
+                return Offered(name, base_of(start), owner, seen["at"], folder, job.id, int(step[:9]))
+    raise Refusal(
+        404, f"The model {name[:200]!r} does not exist; GET /v1/models lists those that do.", param="model",
+        code="model_not_found",
+    )  # fmt: skip
+
+
+def weights_at(store: Store, job: str, step: int) -> Path:
+    """Return where a job's run keeps its weights after a step, as long as it does."""
+    return store.job_folder(job) / "run" / "checkpoints" / f"step-{step:08d}"
+
+
+def checkpoint_name(settings: ServeConfig, job: Job, step: int) -> str:
+    """Return the name of a job's model as it was after a step."""
+    return f"{name_of(settings, job)}{CHECKPOINT}{step}"
+
+
+def delete(store: Store, model: Offered, key: str) -> None:
+    """Take a model that a job made out of the list; raises Refusal for one of the operator's, and for a checkpoint."""
+    if model.folder is None or model.step is not None:
+        what = "is a checkpoint, and goes with its job" if model.step is not None else "is the operator's"
+        raise Refusal(403, f"The model {model.name} {what}; it cannot be deleted.", param="model", code="forbidden")
+    store.change("update models set deleted = ? where name = ? and key = ?", now(), model.name, key)
+
+
+def _made(row: sqlite3.Row, settings: ServeConfig) -> Offered:
+    name = row["name"]
+    return Offered(name, base_of(name), settings.organization, row["created"], Path(row["folder"]), row["job"])
+
+
+def _of_operator(name: str, settings: ServeConfig) -> Offered:
+    return Offered(name, name, settings.organization, 0)

@@ -1,0 +1,166 @@
+"""What a client may say: the bodies of requests, field by field, as OpenAI's specification has them.
+
+Owns names, ranges and forms. Unknown fields are refused: a setting that is not read would be lost without a word. What
+becomes of a request is known to `translate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from tiebreak.errors import one_line
+from tiebreak.service.refusals import Refusal
+
+MOST_METADATA = 16
+
+
+class Body(BaseModel):
+    """A body or a part of one: frozen, strict, without unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+Auto = Literal["auto"]
+Epochs = Auto | Annotated[int, Field(ge=1, le=50)] | None
+BatchSize = Auto | Annotated[int, Field(ge=1, le=256)] | None
+Multiplier = Auto | Annotated[float, Field(gt=0, le=1000)] | None
+Beta = Auto | Annotated[float, Field(gt=0, le=2)] | None
+
+
+class Hyperparameters(Body):
+    """Settings of training; `auto` and what is left out are the operator's."""
+
+    n_epochs: Epochs = None
+    batch_size: BatchSize = None
+    learning_rate_multiplier: Multiplier = None
+
+    @property
+    def given(self) -> dict[str, int | float]:
+        """What is said, without what is left to the operator."""
+        return {name: value for name, value in self if value not in (None, "auto")}
+
+
+class DpoHyperparameters(Hyperparameters):
+    """Settings of training on pairs."""
+
+    beta: Beta = None
+
+
+class Supervised(Body):
+    """Training on demonstrations."""
+
+    hyperparameters: Hyperparameters = Hyperparameters()
+
+
+class Dpo(Body):
+    """Training on pairs."""
+
+    hyperparameters: DpoHyperparameters = DpoHyperparameters()
+
+
+class Method(Body):
+    """How is trained; blocks of other methods than `type` may stand there and say nothing."""
+
+    type: Literal["supervised", "dpo", "reinforcement"]
+    supervised: Supervised | None = None
+    dpo: Dpo | None = None
+    reinforcement: dict[str, Any] | None = None
+
+    @property
+    def told(self) -> Hyperparameters:
+        """The settings of the method that is meant."""
+        block = self.dpo if self.type == "dpo" else self.supervised
+        return block.hyperparameters if block else Hyperparameters()
+
+    @property
+    def unread(self) -> list[str]:
+        """Blocks of other methods."""
+        return [name for name in ("supervised", "dpo", "reinforcement") if name != self.type and getattr(self, name)]
+
+
+Id = Annotated[str, Field(min_length=1, max_length=200)]
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=MOST_METADATA)
+]
+
+
+class JobRequest(Body):
+    """What a fine-tuning job is made of."""
+
+    model: Id = Field(description="A model that is offered, or one that a job made: it is trained further.")
+    training_file: Id
+    validation_file: Id | None = None
+    method: Method | None = None
+    hyperparameters: Hyperparameters | None = Field(None, description="Of before `method`; may say the same as it.")
+    seed: int | None = Field(None, ge=0, le=2**31 - 1)
+    suffix: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    metadata: Metadata | None = None
+    integrations: list[dict[str, Any]] | None = None
+
+    @field_validator("integrations")
+    @classmethod
+    def _are_none(cls, value: list[dict[str, Any]] | None) -> None:
+        if value:
+            raise ValueError(
+                "this service reports to nobody else; its operator may (output.trackers), and the numbers are in the "
+                "events and result files of the job"
+            )
+
+    @model_validator(mode="after")
+    def _can_be_trained(self) -> JobRequest:
+        if self.method is None:
+            return self
+        if self.method.type == "reinforcement":
+            raise Refusal(
+                400, "method.type: 'reinforcement' is not offered; wanted dpo or supervised", param="method.type"
+            )
+        told = self.method.told.given
+        for name, value in (self.hyperparameters or Hyperparameters()).given.items():
+            if told.get(name) != value:
+                raise Refusal(
+                    400,
+                    f"hyperparameters.{name}: says {value}, and method says {told.get(name, 'auto')}; say it in method",
+                    param=f"hyperparameters.{name}",
+                )
+        return self
+
+    @property
+    def kind(self) -> Literal["dpo", "supervised"]:
+        """The method; demonstrations where nothing is said of one, as OpenAI takes it."""
+        return "dpo" if self.method and self.method.type == "dpo" else "supervised"
+
+    @property
+    def told(self) -> Hyperparameters:
+        """The settings of training that the client says something of."""
+        return self.method.told if self.method else self.hyperparameters or Hyperparameters()
+
+
+def refusal_of(faults: Sequence[Mapping[str, Any]]) -> Refusal:
+    """Return the answer to a request that is not of its form: 400 with the first fault, its field named."""
+    fault = _meant(faults)
+    where, *place = fault["loc"]
+    names = [str(part) for part in place if isinstance(part, int) or part.isidentifier()]
+    names = [name for name in names if name not in ("Literal", "int", "float", "str", "constrained")]
+    param = ".".join(names) or None
+    if fault["type"] == "json_invalid":
+        return Refusal(400, "The body of the request is no JSON.", code="invalid_json")
+    said = str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden":
+        said = f"Unknown {'parameter' if where == 'body' else where}: '{param}'."
+        return Refusal(400, said, param=param, code="unknown_parameter")
+    if fault["type"] == "missing":
+        said = "is missing" if param else "a body of JSON is wanted"
+        return Refusal(400, f"{param or 'body'}: {said}", param=param, code="missing_required_parameter")
+    found = "" if fault["type"] == "value_error" else f"; found {one_line(repr(fault['input']), 60)}"
+    said = f"{said[:1].lower()}{said[1:]}{found}"
+    return Refusal(400, f"{param or 'The body'}: {said}", param=param, code="invalid_value")
+
+
+def _meant(faults: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the fault to tell: of a value that may be 'auto' or a number, that of the number."""
+    first = faults[0]
+    alike = [one for one in faults if one["loc"][: len(first["loc"]) - 1] == first["loc"][:-1]]
+    return next((one for one in alike if one["type"] != "literal_error"), first)

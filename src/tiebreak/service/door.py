@@ -1,0 +1,159 @@
+"""What every request passes: who asks, in whose words to answer, how long a body may be, and the form of an error.
+
+Owns what handlers are given. What is answered is known to them.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tiebreak.config import Config
+from tiebreak.config.service import ServeConfig
+from tiebreak.errors import TiebreakError
+from tiebreak.service import keys, shown
+from tiebreak.service.contract import refusal_of
+from tiebreak.service.keys import Key, Meters
+from tiebreak.service.refusals import Refusal
+from tiebreak.service.store import Store, new_id
+
+PREFIXES = ("/v1", "/openai/v1", "/openai")
+"""Where the same handlers answer: OpenAI's client, and Azure's of both generations."""
+
+MOST_BODY = 4 * 2**20
+"""Bytes of a body that is no file."""
+
+_LOG = logging.getLogger("uvicorn.error")
+
+_STREAMED = re.compile(r"/(files|uploads/[^/]+/parts)/?\Z")
+
+
+@dataclass(frozen=True)
+class Service:
+    """What handlers work with."""
+
+    store: Store
+    settings: ServeConfig
+    models: Mapping[str, Config]
+    chats: Any
+    meters: Meters = field(default_factory=Meters)
+
+
+def service_of(request: Request) -> Service:
+    """Return the service that a request came to."""
+    found: Service = request.app.state.service
+    return found
+
+
+def asker(request: Request) -> Key:
+    """Return the key that a request came with; raises Refusal (401) without one that is in use."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    token = token.strip() if scheme.lower() == "bearer" else request.headers.get("api-key", "")
+    if not token:
+        raise _unknown("No API key came with the request; send 'Authorization: Bearer tbk-…', or 'api-key: tbk-…'.")
+    key = keys.holder(service_of(request).store, token)
+    if key is None:
+        raise _unknown("This API key is not in use; 'tiebreak serve keys add NAME' makes one.")
+    return key
+
+
+def _unknown(message: str) -> Refusal:
+    return Refusal(401, message, code="invalid_api_key")
+
+
+def dialect_of(request: Request) -> shown.Dialect:
+    """Return in whose words a request is answered: Azure's client of before /openai/v1 has its own."""
+    path = request.url.path
+    return shown.AZURE if path.startswith("/openai/") and not path.startswith("/openai/v1/") else shown.OPENAI
+
+
+def is_again(request: Request) -> bool:
+    """Return whether a client says that it sends this request again, since no answer to it came."""
+    told = request.headers.get("x-stainless-retry-count", "0")
+    return told.isascii() and told.isdigit() and int(told[:6]) > 0
+
+
+def only(request: Request, *names: str) -> None:
+    """Raise Refusal for a parameter of the address that would not be read."""
+    for name in request.query_params:
+        if name not in names and name != "api-version":
+            raise Refusal(400, f"Unknown parameter: '{name[:80]}'.", param=name[:80], code="unknown_parameter")
+
+
+class Edge:
+    """Numbers every answer, and refuses a body that is too long before it is read whole."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, name = time.perf_counter(), new_id("req_")
+        read = 0
+
+        async def counted() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > MOST_BODY:
+                raise _too_long()
+            return message
+
+        async def numbered(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                took = round(1000 * (time.perf_counter() - began))
+                own = [(b"x-request-id", name.encode()), (b"openai-processing-ms", str(took).encode())]
+                own += [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+                message = {**message, "headers": [*message.get("headers", ()), *own]}
+            await send(message)
+
+        streamed = scope["method"] == "POST" and _STREAMED.search(scope["path"])
+        try:
+            await self._app(scope, receive if streamed else counted, numbered)
+        except Exception:  # noqa: BLE001 - it was answered; the log says what, under the number of the answer
+            _LOG.exception("%s: %s %s failed", name, scope["method"], ascii(scope["path"])[:200])
+
+
+def _too_long() -> Refusal:
+    return Refusal(413, f"The body of the request is longer than {MOST_BODY} bytes.", code="request_too_large")
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Let every error be answered in the one form that clients read."""
+    handlers: dict[Any, Callable[[Any], Refusal]] = {
+        Refusal: lambda error: error,
+        RequestValidationError: lambda error: refusal_of(error.errors()),
+        HTTPException: _of_the_framework,
+        TiebreakError: lambda error: Refusal(500, str(error), kind="server_error", code="server_error"),
+        Exception: lambda _: Refusal(
+            500, "The service failed; its log says more, under the x-request-id.", kind="server_error"
+        ),
+    }
+    for kind, refusal in handlers.items():
+
+        def handler(_: Request, error: Exception, refusal: Callable[[Any], Refusal] = refusal) -> JSONResponse:
+            found = refusal(error)
+            return JSONResponse(found.body, found.status, found.headers)
+
+        app.add_exception_handler(kind, handler)
+
+
+def _of_the_framework(error: HTTPException) -> Refusal:
+    if isinstance(error.__cause__, Refusal):  # raised while the framework read the body
+        return error.__cause__
+    status, code = error.status_code, "not_found" if error.status_code == 404 else None
+    said = {404: "There is nothing at this address.", 405: "This address takes another method."}
+    return Refusal(status, said.get(status, str(error.detail)), code=code)

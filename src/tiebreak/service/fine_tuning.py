@@ -1,0 +1,172 @@
+"""The addresses of fine-tuning jobs: create, list, ask, cancel, pause, resume, events, checkpoints.
+
+Owns which function answers which address.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import JSONResponse
+
+from tiebreak.service import catalog, jobs, keys, shown, translate
+from tiebreak.service.contract import JobRequest
+from tiebreak.service.door import Service, asker, dialect_of, is_again, only, service_of
+from tiebreak.service.jobs import Job
+from tiebreak.service.keys import Key
+from tiebreak.service.refusals import Refusal
+from tiebreak.service.store import page
+
+PAUSE_SECONDS = 10.0
+"""How long an answer to `pause` waits until it is true."""
+
+MOST_LISTED = 100
+
+AService = Annotated[Service, Depends(service_of)]
+AKey = Annotated[Key, Depends(asker)]
+After = Annotated[str | None, Query(max_length=200)]
+Limit = Annotated[int, Query(ge=0, le=MOST_LISTED)]
+
+
+def routes() -> APIRouter:
+    """Return the addresses."""
+    router = APIRouter(prefix="/fine_tuning/jobs", tags=["fine-tuning"])
+    router.post("")(create)
+    router.get("")(listed)
+    router.get("/{job}")(retrieve)
+    router.delete("/{job}")(forget)
+    router.post("/{job}/cancel")(cancel)
+    router.post("/{job}/pause")(pause)
+    router.post("/{job}/resume")(resume)
+    router.get("/{job}/events")(events)
+    router.get("/{job}/checkpoints")(checkpoints)
+    return router
+
+
+def create(asked: JobRequest, request: Request, service: AService, key: AKey) -> Response:
+    """Make a job out of a model and files."""
+    only(request)
+    store, settings = service.store, service.settings
+    body, resolved = translate.accepted(store, asked, service.models, settings, key.id)
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    again = is_again(request)
+    with store.writing():
+        found = jobs.same(store, key.id, digest) if again else None
+        if found is None:
+            keys.require_job(store, key, settings)
+            found = jobs.create(store, key.id, body, resolved, digest)
+            if asked.method and asked.method.unread:
+                names = ", ".join(asked.method.unread)
+                jobs.note(store, found.id, f"method.{names} is of another method and was not read.", level="warn")
+            translate.lay_out(store, found)
+    dialect = dialect_of(request)
+    answer = JSONResponse(shown.job(found, settings.organization, dialect), dialect.created)
+    if dialect.created == 201:
+        version = request.query_params.get("api-version")
+        asked_for = f"?api-version={version}" if version and version.replace("-", "").isalnum() else ""
+        answer.headers["location"] = f"{request.url.path.rstrip('/')}/{found.id}{asked_for}"
+    return answer
+
+
+def listed(request: Request, service: AService, key: AKey, after: After = None, limit: Limit = 20) -> dict[str, Any]:
+    """List jobs, newest first; metadata[name]=value picks those that say so, metadata=null those without any."""
+    asked = [name for name in request.query_params if name == "metadata" or name.startswith("metadata[")]
+    only(request, "after", "limit", *asked)
+    where, values = "key = ? and deleted is null", [key.id]
+    for name in asked:
+        value = request.query_params[name]
+        if name == "metadata":
+            if value != "null":
+                raise Refusal(400, "metadata: wanted metadata[name]=value, or metadata=null", param="metadata")
+            where += " and coalesce(json_extract(body, '$.metadata'), '{}') = '{}'"
+            continue
+        where += " and exists (select 1 from json_each(body, '$.metadata') where key = ? and value = ?)"
+        values += [name.removeprefix("metadata[").removesuffix("]"), value]
+    behind = _behind(service, "jobs", "key = ?", [key.id], after)
+    found = page(service.store, "jobs", where, values, limit=limit, after=behind)
+    dialect, organization = dialect_of(request), service.settings.organization
+    data = [shown.job(Job.of(row), organization, dialect) for row in found.rows]
+    return shown.listed(data, has_more=found.has_more)
+
+
+def retrieve(job: str, request: Request, service: AService, key: AKey) -> dict[str, Any]:
+    """Say where a job stands."""
+    only(request)
+    return shown.job(jobs.find(service.store, job, key.id), service.settings.organization, dialect_of(request))
+
+
+def cancel(job: str, request: Request, service: AService, key: AKey) -> dict[str, Any]:
+    """End a job."""
+    return _moved(job, request, service, key, jobs.cancel)
+
+
+def pause(job: str, request: Request, service: AService, key: AKey) -> dict[str, Any]:
+    """Let a job save what it has and wait; says what is true after at most ten seconds: paused, or still running."""
+    told = _moved(job, request, service, key, jobs.pause)
+    until = time.monotonic() + PAUSE_SECONDS
+    while jobs.find(service.store, job).wanted == jobs.PAUSE and time.monotonic() < until:
+        time.sleep(0.1)
+    return shown.job(jobs.find(service.store, told["id"]), service.settings.organization, dialect_of(request))
+
+
+def resume(job: str, request: Request, service: AService, key: AKey) -> dict[str, Any]:
+    """Let a paused job go on where it was."""
+    again = is_again(request)
+    return _moved(job, request, service, key, lambda store, found: jobs.resume(store, found, again=again))
+
+
+def _moved(job: str, request: Request, service: Service, key: Key, move: Callable[[Any, Job], Job]) -> dict[str, Any]:
+    only(request)
+    found = move(service.store, jobs.find(service.store, job, key.id))
+    return shown.job(found, service.settings.organization, dialect_of(request))
+
+
+def forget(job: str, request: Request, service: AService, key: AKey) -> Response:
+    """Take a job that has ended out of the list, as Azure's client does; OpenAI's has no such call."""
+    only(request)
+    if dialect_of(request) is not shown.AZURE:
+        raise Refusal(405, "This address takes another method.")
+    jobs.forget(service.store, jobs.find(service.store, job, key.id))
+    return Response(status_code=204)
+
+
+def events(
+    job: str, request: Request, service: AService, key: AKey, after: After = None, limit: Limit = 20
+) -> dict[str, Any]:
+    """List what was said of a job, newest first."""
+    only(request, "after", "limit")
+    found = _of_job(service, "events", job, key, after, limit)
+    return shown.listed([shown.event(row) for row in found.rows], has_more=found.has_more)
+
+
+def checkpoints(
+    job: str, request: Request, service: AService, key: AKey, after: After = None, limit: Limit = 10
+) -> dict[str, Any]:
+    """List the checkpoints of a job, newest first."""
+    only(request, "after", "limit")
+    found, told = _of_job(service, "checkpoints", job, key, after, limit), jobs.find(service.store, job)
+    settings = service.settings
+    data = [shown.checkpoint(row, catalog.checkpoint_name(settings, told, row["step"])) for row in found.rows]
+    return shown.listed(data, has_more=found.has_more, ends=True)
+
+
+def _of_job(service: Service, table: str, job: str, key: Key, after: str | None, limit: int) -> Any:
+    jobs.find(service.store, job, key.id)
+    behind = _behind(service, table, "job = ?", [job], after)
+    return page(service.store, table, "job = ?", [job], limit=limit, after=behind)
+
+
+def _behind(service: Service, table: str, where: str, values: list[str], after: str | None) -> int | None:
+    """Return the number of the row that a page begins behind; raises Refusal where the list holds none of that id."""
+    if after is None:
+        return None
+    sql = f"select seq from {table} where {where} and id = ?"  # noqa: S608 - names of ours
+    row = service.store.row(sql, *values, after)
+    if row is None:
+        raise Refusal(404, f"after: the list holds no {after[:80]!r}.", param="after", code="not_found")
+    return int(row["seq"])

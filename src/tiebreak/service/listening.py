@@ -1,0 +1,117 @@
+"""Where the service listens, and from when until when it does.
+
+Owns the socket, what an address that others can reach needs, and the end of a server: it stops taking requests, and
+jobs go on without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from tiebreak.config.service import load_serve
+from tiebreak.errors import ConfigError
+from tiebreak.files import locked
+from tiebreak.service import keys
+from tiebreak.service.app import create_app
+from tiebreak.service.store import open_store
+
+GRACE_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Listening:
+    """A server that is about to answer."""
+
+    url: str
+    folder: Path
+    models: tuple[str, ...]
+    num_keys: int
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to listen, and what protects it."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    behind_proxy: bool = False
+    certificate: str | None = None
+    private_key: str | None = None
+
+    def check(self) -> None:
+        """Raise ConfigError where keys would go over a network that others read."""
+        if (self.certificate is None) != (self.private_key is None):
+            raise ConfigError("--certificate and --private-key go together")
+        for name, file in (("--certificate", self.certificate), ("--private-key", self.private_key)):
+            if file is not None and not Path(file).is_file():
+                raise ConfigError(f"{name} {file}: no such file")
+        if not (_is_here(self.host) or self.behind_proxy or self.certificate):
+            raise ConfigError(
+                f"--host {self.host}: others could reach it, and keys would travel without TLS; give --certificate and "
+                "--private-key, or --behind-proxy where a proxy of yours brings TLS"
+            )
+
+    def bound(self) -> socket.socket:
+        """Return a socket at this address; raises ConfigError where that is in use or none."""
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        try:
+            return socket.create_server((self.host, self.port), family=family, backlog=2048)
+        except (OSError, OverflowError) as error:
+            raise ConfigError(
+                f"--host {self.host} --port {self.port}: cannot be listened at ({error}); another --port may be free"
+            ) from None
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def serve(folder: Path, config: str | None, address: Address, say: Callable[[Listening], None]) -> None:
+    """Serve until a signal asks for an end; `say` is told where, once requests are taken.
+
+    Raises ConfigError for settings or an address that cannot be used, RunError where another server has the folder.
+    """
+    settings, configs = load_serve(config)
+    address.check()
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with locked(folder, otherwise="choose another --dir"), contextlib.closing(address.bound()) as listener:
+        store = open_store(folder)
+        told = uvicorn.Config(
+            create_app(store, settings, configs),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=address.behind_proxy,
+            ssl_certfile=address.certificate,
+            ssl_keyfile=address.private_key,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        host, port = listener.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        url = f"http{'s' * (address.certificate is not None)}://{shown}:{port}/v1"
+        in_use = sum(1 for key in keys.listed(store) if key.revoked is None)
+        say(Listening(url, folder, tuple(configs), in_use))
+        with _ending_quietly():
+            uvicorn.Server(told).run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def _ending_quietly() -> Iterator[None]:
+    """Take signals as an end that was asked for: uvicorn raises them anew once it has ended."""
+    before = {one: signal.signal(one, lambda *_: None) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
