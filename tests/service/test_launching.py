@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -26,7 +27,7 @@ def start(tmp_path):
 
     def begin(code: str, attempt: int = 1):
         told = launcher.start(handle | {"attempt": attempt}, [sys.executable, "-c", BEGIN + HOLD + code, str(tmp_path)])
-        _until(lambda: (tmp_path / "ready").exists())
+        _until((tmp_path / "ready").exists)
         return told
 
     begin.launcher = launcher
@@ -99,7 +100,7 @@ def test_what_a_dead_worker_left_in_its_session_is_ended(start, tmp_path):
 
 
 def _is_zombie(pid: int) -> bool:
-    with open(f"/proc/{pid}/stat") as file:
+    with Path(f"/proc/{pid}/stat").open() as file:
         return file.read().rpartition(")")[2].split()[0] == "Z"
 
 
@@ -108,7 +109,7 @@ def test_a_worker_is_asked_once_and_ended_with_its_session_when_it_does_not_heed
         "signal.signal(signal.SIGTERM, lambda *_: print('asked', flush=True)); "
         "(Path(sys.argv[1]) / 'deaf').touch(); [time.sleep(0.05) for _ in range(1200)]"
     )
-    _until(lambda: (tmp_path / "deaf").exists())
+    _until((tmp_path / "deaf").exists)
     told = start.launcher.stop(told, 30)
     for _ in range(3):
         told = start.launcher.stop(told, 30)
@@ -139,7 +140,7 @@ def test_a_process_that_has_the_number_of_a_dead_worker_is_left_alone(tmp_path):
 def test_a_worker_outlives_the_server_that_started_it_and_is_known_to_the_next(tmp_path):
     code = (
         "import sys, time; from tiebreak.service.launching import Local; "
-        f"told = Local().start({{'folder': sys.argv[1], 'job': 'j', 'attempt': 1}}, [sys.executable, '-c', sys.argv[2], "
+        "told = Local().start({'folder': sys.argv[1], 'job': 'j', 'attempt': 1}, [sys.executable, '-c', sys.argv[2], "
         "sys.argv[1]]); print(told['pid'], flush=True); time.sleep(60)"
     )
     server = subprocess.Popen(
@@ -153,6 +154,6 @@ def test_a_worker_outlives_the_server_that_started_it_and_is_known_to_the_next(t
     launcher = Local()
     assert launcher.poll(handle) == "running"
     assert launcher.start(handle, [sys.executable, "-c", "raise SystemExit"])["pid"] == pid
-    _until(lambda: (tmp_path / "ready").exists())
+    _until((tmp_path / "ready").exists)
     launcher.stop(launcher.stop(handle, 30), 0)
     _until(lambda: launcher.poll(handle) == "lost")

@@ -23,7 +23,7 @@ from tiebreak.service.telling import COLUMNS
 
 
 def _job(key: str = "a", name: str = "ftjob-1", **told) -> Job:
-    plain = {name: None for name in Job.__dataclass_fields__}
+    plain = dict.fromkeys(Job.__dataclass_fields__)
     begin = {"id": name, "key": key, "wanted": "", "attempts": 0, "next_at": 0.0, "read_to": {}}
     return Job(**plain | begin | told)
 
@@ -182,7 +182,7 @@ def test_a_job_is_paused_resumed_and_cancelled(tmp_path, tiny_model):
     # The slot is another's meanwhile.
     running = made.until(supervisor, waits, "running")
     jobs.resume(made.store, paused, again=False)
-    made.when(supervisor, lambda: (made.folder(waits) / "run").exists())
+    made.when(supervisor, (made.folder(waits) / "run").exists)
     assert made.job(job).state == "queued"
     jobs.cancel(made.store, running)
     pid = signature(made.folder(waits))["pid"]

@@ -76,7 +76,7 @@ def examine(folder: Path) -> Examination:
         left.unlink(missing_ok=True)
     printed = folder / f"{_PRINTED}{secrets.token_hex(8)}.json"
     with printed.open("wb") as out, (folder / LOG).open("ab") as log:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - words of ours
             [sys.executable, "-m", "tiebreak", "check", "--config", str(folder / "config.yaml"), "--json", "--quiet"],
             stdin=subprocess.DEVNULL,
             stdout=out,

@@ -5,6 +5,7 @@ Owns the form of a key, of which a digest alone is kept, and the quotas. A key i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -13,8 +14,8 @@ import sqlite3
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -26,6 +27,9 @@ from tiebreak.service.refusals import Refusal
 from tiebreak.service.store import Store, new_id, now
 
 DAY, MINUTE = 86_400, 60
+GB = 1 << 30
+BLOCK = 4096
+"""What the smallest file costs, also one that is empty."""
 QUEUE_SECONDS = 30
 """When to ask again where the queue is full."""
 
@@ -40,6 +44,11 @@ class Key:
     """What it was given of its own; what was not set is as the operator says for all (`quotas_of`)."""
     created: int = 0
     revoked: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for JSON; without its secret, which nobody has."""
+        own = self.quotas.model_dump(exclude_unset=True)
+        return {"id": self.id, "name": self.name, "created": self.created, "revoked": self.revoked, "quotas": own}
 
 
 def add(store: Store, name: str, quotas: Mapping[str, Any] | None = None) -> tuple[Key, str]:
@@ -75,8 +84,9 @@ def revoke(store: Store, name: str) -> Key:
         row = store.row("select * from keys where name = ? and revoked is null", name)
         if row is None:
             raise RunError(f"no key in use has the name {one_line(ascii(name), 80)}; 'keys list' shows them")
-        store.change("update keys set revoked = ? where id = ?", now(), row["id"])
-    return _key(row)
+        at = now()
+        store.change("update keys set revoked = ? where id = ?", at, row["id"])
+    return replace(_key(row), revoked=at)
 
 
 def holder(store: Store, token: str) -> Key | None:
@@ -142,11 +152,13 @@ def _used_up(message: str) -> Refusal:
 def held_bytes(store: Store, key: Key) -> int:
     """Return how many bytes of a key are kept: files that are there, and parts of uploads that are not files yet."""
     row = store.row(
-        "select (select coalesce(sum(bytes), 0) from files where key = ? and deleted is null"
-        " and (expires is null or expires > ?)) + (select coalesce(sum(parts.bytes), 0) from parts join uploads on"
-        " uploads.id = parts.upload where uploads.key = ? and uploads.status = 'pending' and uploads.expires > ?)",
+        "select (select coalesce(sum(max(bytes, ?)), 0) from files where key = ? and deleted is null"
+        " and (expires is null or expires > ?)) + (select coalesce(sum(max(parts.bytes, ?)), 0) from parts join uploads"
+        " on uploads.id = parts.upload where uploads.key = ? and uploads.status = 'pending' and uploads.expires > ?)",
+        BLOCK,
         key.id,
         now(),
+        BLOCK,
         key.id,
         now(),
     )
@@ -160,7 +172,7 @@ def require_bytes(store: Store, key: Key, settings: ServeConfig, more: int) -> N
 
 
 def _most_bytes(key: Key, settings: ServeConfig) -> int:
-    return int(quotas_of(key, settings).gb * 1_000_000_000)
+    return int(quotas_of(key, settings).gb * GB)
 
 
 def _full(key: Key, settings: ServeConfig) -> Refusal:
@@ -204,19 +216,28 @@ class Meters:
         with self._lock:
             taken.tokens = used
 
-    def come(self, store: Store, key: Key, settings: ServeConfig, held: int, more: int) -> None:
-        """Book bytes that come in; raises Refusal where they, those that others bring at the moment, and those `held`
-        when this upload began are more than the key may keep.
-        """
-        with self._lock:
-            if held + self._coming[key.id] + more > _most_bytes(key, settings):
-                raise _full(key, settings)
-            self._coming[key.id] += more
+    @contextlib.contextmanager
+    def coming(self, key: Key, settings: ServeConfig, held: int) -> Iterator[Callable[[int], None]]:
+        """Yield what books bytes of an upload as they come in; they are no longer booked when the block ends.
 
-    def came(self, key: Key, all_of_it: int) -> None:
-        """Say that an upload has ended, well or not, which had booked so many bytes."""
-        with self._lock:
-            self._coming[key.id] -= all_of_it
+        Booking raises Refusal where these, those that others bring at the moment, and those `held` when it began are
+        more than the key may keep. What is kept in the end is counted again, by `require_bytes`.
+        """
+        mine = 0
+
+        def book(more: int) -> None:
+            nonlocal mine
+            with self._lock:
+                if held + self._coming[key.id] + more > _most_bytes(key, settings):
+                    raise _full(key, settings)
+                self._coming[key.id] += more
+                mine += more
+
+        try:
+            yield book
+        finally:
+            with self._lock:
+                self._coming[key.id] -= mine
 
 
 def _too_many(taken: deque[Taken], over: int, at: float, quota: int) -> Refusal:

@@ -147,7 +147,7 @@ class Local:
             return handle | {"pid": signature(folder).get("pid")}
         try:
             with (folder / LOG).open("ab") as log:
-                child = subprocess.Popen(
+                child = subprocess.Popen(  # noqa: S603 - words of ours
                     [*argv, "--lock", str(lock)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal, Protocol
 
 from tiebreak.service.refusals import Refusal, not_found
 from tiebreak.service.store import Store, new_id, now, page
@@ -31,6 +31,13 @@ CHUNK = 1 << 20
 _THERE = "deleted is null and (expires is null or expires > ?)"
 _JOINERS = "\u200c\u200d"
 """Which scripts and emoji need, and which hide nothing."""
+
+
+class Digest(Protocol):
+    """What takes bytes in, as those of hashlib."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take more of them in."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,7 @@ def listed(
     if after is not None:
         row = store.row("select seq from files where id = ? and key = ?", after, key)
         if row is None:
-            raise Refusal(400, f"after: no file with the id {after[:80]!r} was found.", param="after")
+            raise Refusal(404, f"after: the list holds no {after[:80]!r}.", param="after", code="not_found")
         seq = row["seq"]
     where, values = f"key = ? and {_THERE}", [key, now()]
     if purpose is not None:
@@ -96,17 +103,33 @@ def listed(
 
 def keep(store: Store, key: str, purpose: str, filename: str, source: Path, *, expires: int | None = None) -> File:
     """Keep a copy of a file of ours, as a result: what becomes of `source` later changes nothing."""
-    part, digest, size = new_part(store), hashlib.sha256(), 0
+    part, digest = new_part(store), hashlib.sha256()
     try:
-        with source.open("rb") as read, part.open("wb") as write:
-            while chunk := read.read(CHUNK):
-                digest.update(chunk)
-                size += write.write(chunk)
-            write.flush()
-            os.fsync(write.fileno())
+        with part.open("r+b", buffering=0) as file:
+            size = append(file, source, digest)
+            os.fsync(file.fileno())
         return place(store, key, purpose, filename, part, size, digest.hexdigest(), expires=expires)
     finally:
         part.unlink(missing_ok=True)
+
+
+def append(file: BinaryIO, source: Path, *digests: Digest) -> int:
+    """Write the bytes of another file behind those of one that is open without a buffer, and return how many."""
+    size = 0
+    with source.open("rb") as read:
+        while chunk := read.read(CHUNK):
+            size += len(chunk)
+            write(file, chunk, *digests)
+    return size
+
+
+def write(file: BinaryIO, data: bytes, *digests: Digest) -> None:
+    """Write bytes to a file that is open without a buffer, all of them, and take them into digests."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+    for digest in digests:
+        digest.update(data)
 
 
 def new_part(store: Store) -> Path:

@@ -43,8 +43,9 @@ create table jobs (
   worker text, attempts integer not null default 0, next_at real not null default 0, created integer not null,
   started integer, finished integer, estimated integer, error text, model text, tokens integer, results text not null
   default '[]', read_to text not null default '{}', swept integer,
-  deleted integer);
+  deleted integer, announced integer);
 create index jobs_state on jobs (state, wanted);
+create index jobs_unannounced on jobs (state) where announced is null;
 create table events (
   seq integer primary key autoincrement, id text not null unique, job text not null, once text, at integer not null,
   level text not null, type text not null, message text not null, data text, unique (job, once));
@@ -56,7 +57,8 @@ create table models (
   folder text not null, created integer not null, deleted integer);
 create table hooks (
   id text primary key, job text not null, url text not null, body text not null, tries integer not null default 0,
-  next_at real not null, done integer, said text);
+  next_at real not null, done integer, said text, unique (job, url));
+create index hooks_due on hooks (url, next_at) where done is null;
 """
 
 

@@ -21,7 +21,7 @@ from tiebreak.config import Config, dump_config
 from tiebreak.config.service import LauncherConfig, ServeConfig
 from tiebreak.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, EXIT_USAGE, TiebreakError, one_line
 from tiebreak.files import write_json, write_text
-from tiebreak.service import booking, jobs, shelf, telling, translate
+from tiebreak.service import booking, jobs, telling, translate
 from tiebreak.service.commands import Command
 from tiebreak.service.examining import PARAMS, Examination, examine, shown_line
 from tiebreak.service.jobs import CANCELLED, PAUSE, PAUSED, QUEUED, RUNNING, VALIDATING, Job
@@ -131,7 +131,7 @@ class Supervisor:
         while not self._closed.is_set():
             try:
                 self.look()
-            except Exception:  # the database is locked or the disk full: the next look may go well
+            except Exception:  # noqa: BLE001 - the database is locked or the disk full: the next look may go well
                 _LOG.exception("the supervisor could not look at the jobs")
             self._woken.wait(self.pace.look_seconds)
             self._woken.clear()
@@ -160,7 +160,7 @@ class Supervisor:
             booking.fail(self.store, job, {"code": "invalid_settings", "param": None, "message": message}, job.state)
         except (OSError, sqlite3.Error) as error:
             _LOG.warning("%s: %s; tried again", job.id, one_line(error, 300))
-        except Exception:
+        except Exception:  # noqa: BLE001 - a fault of ours holds up no other job either
             _LOG.exception("%s: the supervisor could not look at it", job.id)
 
     def _being_stopped(self) -> list[Job]:
