@@ -235,6 +235,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
     ]  # fmt: skip
 
 
+def nucleus(logits: Sequence[float], temperature: float, top_p: float) -> list[float]:
+    """Nucleus sampling (Holtzman et al. 2020, eq. 2-3): what each token's probability is; equal ones stay together."""
+    weights = [math.exp((one - max(logits)) / temperature) for one in logits]
+    total, kept, mass = sum(weights), set(), 0.0
+    for level in sorted(set(weights), reverse=True):
+        if mass >= top_p * total:
+            break
+        same = [token for token, weight in enumerate(weights) if weight == level]
+        kept.update(same)
+        mass += level * len(same)
+    return [weight / mass if token in kept else 0.0 for token, weight in enumerate(weights)]
+
+
 def rejection_sampled(rewards: Sequence[float], beta: float, num: int, uniforms: Iterator[float]) -> list[int]:
     """Liu et al. 2024, Algorithm 1, by place, and with an end: the maximum is over who is left as a pass begins."""
     found: list[int] = []

@@ -120,9 +120,10 @@ class Model:
         renderer, prompt = self._renderer, self.prompt_ids(chat, sampling)
         pieces = Pieces(renderer.text, hear)
 
-        def heard(token: int) -> None:
+        def heard(_: int, token: int) -> bool:
             if token not in self.eos_ids:
                 pieces.take(token)
+            return False
 
         [(ids, finished)] = self.generated([prompt], sampling, heard=heard)
         answer = Answer(renderer.text(ids), ids, finished)

@@ -12,4 +12,7 @@ fine_tuning  the addresses of jobs                 app          all addresses, a
 incoming     forms with a file, streamed to disk   uploads      the addresses of files
 parts        files that come in parts              hooks        who is told how jobs ended
 retention    what is no longer needed
+completions  what may be asked of a chat           choices      the objects that answer it
+stops        the text before a stop sequence       talk         the process that answers chats
+listening    where the service listens, and until when
 """

@@ -72,7 +72,7 @@ def harvest(
 
         for batch in cut(chats, sampling.num):
             some = [chats[place] for place in batch]
-            key = fingerprint([answerer.identity, asdict(sampling), [chat.as_dict() for chat in some]])
+            key = fingerprint([answerer.identity, sampling.as_dict(), [chat.as_dict() for chat in some]])
             answers = _read(kept.get(key), len(some) * sampling.num)
             if answers is None:
                 faults.point("sample:batch")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
+from oracles import nucleus
 from tiebreak.engine.answers.drawing import BLOCK, Wanted, drawn, likeliest, noise_of
 
 VOCABULARY = 3 * BLOCK - 50
@@ -92,3 +93,47 @@ def test_an_answer_ends_with_an_eos_that_it_does_not_hold_or_where_its_room_does
 def test_noise_is_the_same_on_every_machine():
     found = noise_of(0, [1, 2, 3], 4).standard_exponential(2)
     assert found.tolist() == pytest.approx([2.9142930743313498, 2.720018055257809], rel=1e-12)
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 0.5), (0.7, 0.9), (2.0, 0.97), (1.0, 0.01)])
+def test_tokens_come_as_often_as_the_nucleus_says_and_no_other_comes(temperature, top_p):
+    logits = _logits(1)
+    noise = [noise_of(2, [7, 8], row) for row in range(400)]
+    tokens = torch.stack([drawn(logits.expand(400, -1), temperature, noise, top_p) for _ in range(50)]).flatten()
+    expected = np.array(nucleus(logits[0].double().tolist(), temperature, top_p)) * len(tokens)
+    counts = np.bincount(tokens.numpy(), minlength=VOCABULARY)
+    assert not counts[expected == 0].any()
+    often = expected >= 5
+    if often.sum() == 1:  # the likeliest alone
+        assert counts[often] == len(tokens)
+        return
+    rare = [(counts[~often].sum(), expected[~often].sum())] if expected[~often].sum() >= 5 else []
+    found, wanted = zip(*zip(counts[often], expected[often], strict=True), *rare, strict=True)
+    assert chisquare(found, np.array(wanted) * sum(found) / sum(wanted)).pvalue > 1e-3
+
+
+def test_a_nucleus_keeps_the_token_that_reaches_its_share_and_all_that_are_as_likely():
+    logits = torch.tensor([[0.4, 0.3, 0.1, 0.1, 0.1]], dtype=torch.float64).log().float()
+    for top_p, wanted in (
+        (0.39, {0}),
+        (0.41, {0, 1}),
+        (0.69, {0, 1}),
+        (0.72, {0, 1, 2, 3, 4}),
+        (0.999, {0, 1, 2, 3, 4}),
+    ):
+        noise = [noise_of(0, [1], row) for row in range(300)]
+        assert set(drawn(logits.expand(300, -1), 1.0, noise, top_p).tolist()) == wanted, top_p
+
+
+def test_a_nucleus_of_all_tokens_draws_to_the_bit_what_no_nucleus_draws():
+    logits, noise = _logits(50), lambda: [noise_of(4, [1], row) for row in range(50)]
+    assert torch.equal(drawn(logits, 0.8, noise()), drawn(logits, 0.8, noise(), 1.0))
+
+
+def test_a_token_of_a_nucleus_does_not_hang_on_the_rows_beside_it():
+    logits = _logits(9)
+    noise = lambda: [noise_of(3, [7, 8], row) for row in range(9)]  # noqa: E731
+    together = drawn(logits, 1.0, noise(), 0.8)
+    assert [
+        int(drawn(logits[row : row + 1], 1.0, noise()[row : row + 1], 0.8)) for row in range(9)
+    ] == together.tolist()

@@ -12,6 +12,7 @@ import torch
 from tiebreak.engine.answers.answerer import Answer, Chat, Sampling, nothing
 from tiebreak.engine.answers.kept import Kept
 from tiebreak.files import append_jsonl, appended_jsonl
+from tiebreak.fingerprint import fingerprint
 from tiebreak.records import Message
 from tiny import load, settings
 
@@ -189,3 +190,21 @@ def test_a_file_from_before_there_were_several_answers_is_known(tmp_path):
     path.unlink()
     append_jsonl(path, [{key: value for key, value in row.items() if key != "number"}])
     assert not _asked_again(path, chat)
+
+
+def test_answers_that_were_kept_before_there_was_a_nucleus_are_found_and_one_keeps_its_own(tmp_path):
+    before = {"max_new_tokens": 4, "temperature": 0.5, "num": 1, "seed": 7}
+    sampling = Sampling(**before)
+    assert sampling.as_dict() == before
+    key = fingerprint(["model", before, _chat("abc").as_dict()])
+    append_jsonl(tmp_path / "kept", [{"key": key, "number": 0, "text": "said", "ids": [1], "finished": True}])
+    answerer = Echo()
+    assert Kept(answerer, tmp_path / "kept").answer([_chat("abc")], sampling)[0].text == "said"
+    assert not answerer.asked
+    assert _asked_again(tmp_path / "kept", _chat("abc"), dataclasses.replace(sampling, top_p=0.9))
+
+
+@pytest.mark.parametrize("top_p", [0.0, -0.1, 1.01, float("nan")])
+def test_a_nucleus_is_a_share(top_p):
+    with pytest.raises(ValueError, match="top_p"):
+        Sampling(4, 1.0, top_p=top_p)

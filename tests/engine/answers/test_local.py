@@ -240,8 +240,42 @@ def test_an_answer_that_is_listened_to_is_the_one_that_is_given_among_others(mod
     wanted = _generated(network, prompts[:3], sampling, eos_ids)
     for prompt, (ids, finished) in zip(prompts[:3], wanted, strict=True):
         heard = []
-        found = generate(network, [prompt], sampling, eos_ids, PAD, heard=heard.append)
+        found = generate(network, [prompt], sampling, eos_ids, PAD, heard=lambda _, token, to=heard: to.append(token))
         assert found == [(ids, finished)]
         assert tuple(heard[: len(ids)]) == ids
         assert len(heard) == len(ids) + finished
     assert any(finished for _, finished in wanted)
+
+
+def test_answers_drawn_from_a_nucleus_do_not_hang_on_company_and_a_tiny_one_is_greedy(model, prompts):
+    narrow = replace(DRAWN, top_p=0.6)
+    together = _generated(model, prompts[:6], narrow)
+    assert [one for prompt in prompts[:6] for one in _generated(model, [prompt], narrow)] == together
+    assert together != _generated(model, prompts[:6], DRAWN)
+    greedy = _generated(model, prompts[:6], replace(DRAWN, temperature=0.0))
+    assert _generated(model, prompts[:6], replace(DRAWN, top_p=1e-9)) == greedy
+
+
+@pytest.mark.parametrize("family", ["llama", "rwkv"])
+@pytest.mark.parametrize("sampling", [DRAWN, Sampling(12)])
+def test_whoever_listens_hears_each_answer_in_its_place_and_may_end_it_while_others_go_on(
+    model, prompts, family, sampling
+):
+    network = model if family == "llama" else build(family, **BY_COMPANY[family])
+    some, heard = prompts[:4], {}
+    alone = _generated(network, some, sampling)
+
+    def listen(place, token):
+        heard.setdefault(place, []).append(token)
+        return place == 2 and len(heard[place]) == 3
+
+    network.eval()
+    found = generate(network, some, sampling, (EOS,), PAD, heard=listen)
+    times = sampling.num if sampling.temperature == 0 else 1
+    for place, (ids, finished) in enumerate(alone):
+        if place != 2:
+            assert found[place] == (ids, finished)
+        if place % times == 0:
+            whole = [*ids, EOS] if finished else list(ids)
+            assert heard[place] == (whole[:3] if place == 2 else whole)
+    assert found[2] == (alone[2][0][:3], alone[2][1] and len(alone[2][0]) < 3)

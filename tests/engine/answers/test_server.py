@@ -6,6 +6,7 @@ import contextlib
 import json
 import threading
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -134,6 +135,12 @@ def test_every_sampling_field_is_sent_and_prompts_are_ids(serve, policy):
             "skip_special_tokens": False,
         }  # fmt: skip
         assert 0 <= body["seed"] < 2**31
+
+
+def test_a_nucleus_is_told_to_the_server(serve):
+    fake, server = serve()
+    server.answer(CHATS[:1], replace(DRAWN, top_p=0.75))
+    assert {body["top_p"] for body in fake.asked} == {0.75}
 
 
 def test_seeds_are_of_prompt_and_number_and_answers_come_chat_after_chat(serve, policy):

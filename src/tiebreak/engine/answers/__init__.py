@@ -7,5 +7,5 @@ seating     those under way together               table     their keys and valu
 padded      by transformers' own generate, for models that cannot come to the table
 wire        the way to a server: what may come     at_once   several requests at the same time
 pieces      the text of an answer, handed out while it comes
-steering    what a server is told besides prompts
+steering    what a server is told besides prompts   spelling  the bytes of an answer's tokens
 """

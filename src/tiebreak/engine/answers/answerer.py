@@ -6,7 +6,7 @@ Owns what an answer is and how it is asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from tiebreak.records import Message, prompt_id_of
@@ -48,6 +48,17 @@ class Sampling:
     """Answers to each chat, one after the other."""
     seed: int = 0
     """What an answer hangs on besides its chat, its number and the weights, where it is drawn."""
+    top_p: float = 1.0
+    """Share of the probability that tokens are drawn from, the likeliest first; 1: all of it."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p {self.top_p}: wanted a share above 0, at most 1")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what kept answers are keyed by; a nucleus that is all tokens is left out, as before there was one."""
+        told = asdict(self)
+        return told if self.top_p < 1 else {name: value for name, value in told.items() if name != "top_p"}
 
 
 @dataclass(frozen=True)

@@ -40,13 +40,16 @@ class Wanted:
     noise: np.random.Generator
     ids: list[int] = field(default_factory=list)
     finished: bool = False
+    heard: Callable[[int], bool] | None = None
+    """Is told each token as it is chosen, the EOS among them, and says whether it has heard enough."""
 
     def take(self, token: int, eos_ids: Sequence[int]) -> bool:
         """Add a token; say whether the answer has come to its end."""
         self.finished = token in eos_ids
         if not self.finished:
             self.ids.append(token)
-        return self.finished or len(self.ids) == self.room
+        enough = self.heard is not None and self.heard(token)
+        return enough or self.finished or len(self.ids) == self.room
 
 
 def noise_of(seed: int, prompt: Sequence[int], number: int) -> np.random.Generator:
@@ -60,9 +63,12 @@ def likeliest(logits: Float[Tensor, "rows vocabulary"]) -> Int[Tensor, " rows"]:
 
 
 def drawn(
-    logits: Float[Tensor, "rows vocabulary"], temperature: float, noise: Sequence[np.random.Generator]
+    logits: Float[Tensor, "rows vocabulary"],
+    temperature: float,
+    noise: Sequence[np.random.Generator],
+    top_p: float = 1.0,
 ) -> Int[Tensor, " rows"]:
-    """Return a token for each row, distributed as softmax(logits / temperature).
+    """Return a token for each row, distributed as softmax(logits / temperature) within its nucleus of `top_p`.
 
     The winner of weight / waiting time, with waiting times ~ Exp(1), is the winner of log weight + Gumbel noise
     (Maddison, Tarlow & Minka 2014, A* sampling, sec. 2).
@@ -74,12 +80,27 @@ def drawn(
     inside = weights[:, :vocabulary]
     torch.sub(logits, logits.amax(-1, keepdim=True), out=inside)
     inside.div_(temperature).exp_()
+    if top_p < 1:
+        _keep_nucleus(inside, top_p)
     blocks = weights.view(rows, num_blocks, BLOCK)
     waits = np.stack([one.standard_exponential(num_blocks + BLOCK) for one in noise]).astype(np.float32)
     waiting = torch.from_numpy(waits).clamp_(min=torch.finfo(torch.float32).tiny).to(logits.device)
     block = (blocks.sum(-1) / waiting[:, :num_blocks]).argmax(-1)
     token = (blocks[torch.arange(rows, device=logits.device), block] / waiting[:, num_blocks:]).argmax(-1)
     return block * BLOCK + token
+
+
+def _keep_nucleus(weights: Float[Tensor, "rows vocabulary"], top_p: float) -> None:
+    """Set the weight of every token outside the nucleus to zero, in place.
+
+    The nucleus is the fewest of the likeliest tokens whose probabilities sum to at least `top_p` (Holtzman et al. 2020,
+    The curious case of neural text degeneration, eq. 2), and with its last one all that are as likely: which of equals
+    stays must not hang on an order of sorting. Sums are in float64. It costs one sort of the vocabulary for each token.
+    """
+    falling = weights.sort(-1, descending=True).values
+    sums = falling.cumsum(-1, dtype=torch.float64)
+    last = (sums < top_p * sums[:, -1:]).sum(-1, keepdim=True)
+    weights.masked_fill_(weights < falling.gather(-1, last), 0.0)
 
 
 ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 5e-2}

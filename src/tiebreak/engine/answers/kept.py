@@ -31,7 +31,7 @@ class Kept:
         A full disk costs only that answers are generated again.
         """
         num = sampling.num
-        keys = [fingerprint([self.identity, asdict(sampling), chat.as_dict()]) for chat in chats]
+        keys = [fingerprint([self.identity, sampling.as_dict(), chat.as_dict()]) for chat in chats]
         kept = _read(self._path, num)
         known = [index for index, key in enumerate(keys) if key in kept]
         missing = [index for index, key in enumerate(keys) if key not in kept]

@@ -23,8 +23,9 @@ from tiebreak.engine.attention import use_plain_attention
 
 Ids = tuple[int, ...]
 Told = Callable[[Sequence[tuple[int, Ids, bool]]], None]
-Heard = Callable[[int], None]
-"""Is told each token of an answer as it is chosen, the EOS among them."""
+Heard = Callable[[int, int], bool]
+"""Is told each token as it is chosen, the EOS among them, behind the place of its answer in what is returned, and says
+whether that answer may end here."""
 
 
 def generate(
@@ -42,20 +43,24 @@ def generate(
     `done` is told the answers of prompts that have all of theirs: place in what is returned, ids, finished. A model
     with so many `positions` is asked for no token beyond; every prompt is shorter than that. Greedy answers to one
     prompt are computed once. A drawn one hangs on seed, prompt and number alone (`engine.answers.drawing`).
-    Where there is one prompt and one answer, `heard` listens to it; to listen changes no number.
+    `heard` listens to answers while they come, to greedy ones of a prompt once; to listen changes no token, but it may
+    end an answer early.
     """
     greedy = sampling.temperature <= 0
-    pick: Pick = (lambda logits, _: likeliest(logits)) if greedy else partial(_drawn_at, sampling.temperature)
-    if heard is not None:
-        pick = partial(_overheard, pick, heard)
+    pick: Pick = (lambda logits, _: likeliest(logits)) if greedy else partial(_drawn_at, sampling)
     times, num = (sampling.num, 1) if greedy else (1, sampling.num)
     most = sampling.max_new_tokens
     # Prompts of similar length stand together: their answers are as long for a similar time.
     waiting = [
-        Wanted(index, number, most if positions is None else min(most, positions - len(prompts[index])), noise)
+        Wanted(
+            index,
+            number,
+            most if positions is None else min(most, positions - len(prompts[index])),
+            noise_of(sampling.seed, prompts[index], number),
+            heard=heard and partial(heard, index * sampling.num + number),
+        )
         for index in sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
         for number in range(num)
-        for noise in [noise_of(sampling.seed, prompts[index], number)]
     ]
     found: dict[int, list[Wanted]] = {index: [] for index in range(len(prompts))}
     use_plain_attention(network)
@@ -78,12 +83,5 @@ def generate(
     return [(tuple(one.ids), one.finished) for group in every for one in group for _ in range(times)]
 
 
-def _drawn_at(temperature: float, logits: Tensor, noise: Sequence[np.random.Generator]) -> Tensor:
-    return drawn(logits, temperature, noise)
-
-
-def _overheard(pick: Pick, heard: Heard, logits: Tensor, noise: Sequence[np.random.Generator]) -> Tensor:
-    tokens = pick(logits, noise)
-    [token] = tokens.tolist()
-    heard(token)
-    return tokens
+def _drawn_at(sampling: Sampling, logits: Tensor, noise: Sequence[np.random.Generator]) -> Tensor:
+    return drawn(logits, sampling.temperature, noise, sampling.top_p)

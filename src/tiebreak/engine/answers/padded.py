@@ -16,7 +16,13 @@ import numpy as np
 import peft
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from tiebreak import faults
 from tiebreak.engine.answers.drawing import Pick, Wanted, differ_by_rounding
@@ -57,9 +63,12 @@ def padded(
         taken = _padded(network, [prompts[one.prompt] for one in batch], pad_id)
         chosen = LogitsProcessorList([_Chosen(pick, [one.noise for one in batch])])
         with _nothing_suggested(network):
-            rows = network.generate(**taken, generation_config=settings, logits_processor=chosen)
-        for one, row in zip(batch, rows[:, taken["input_ids"].shape[1] :].tolist(), strict=True):
-            any(one.take(token, eos_ids) for token in row)
+            network.generate(
+                **taken,
+                generation_config=settings,
+                logits_processor=chosen,
+                stopping_criteria=StoppingCriteriaList([_Taken(batch, eos_ids)]),
+            )
         yield batch
 
 
@@ -73,6 +82,21 @@ class _Chosen(LogitsProcessor):  # type: ignore[misc]
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         token = self._pick(scores, self._noise).unsqueeze(1)
         return torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0)
+
+
+class _Taken(StoppingCriteria):  # type: ignore[misc]
+    """Hands each token to its answer, and ends the rows of answers that have come to their end."""
+
+    def __init__(self, batch: Sequence[Wanted], eos_ids: Sequence[int]) -> None:
+        self._batch = batch
+        self._eos_ids = eos_ids
+        self._ended = [False] * len(batch)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
+        for place, token in enumerate(input_ids[:, -1].tolist()):
+            if not self._ended[place]:
+                self._ended[place] = self._batch[place].take(token, self._eos_ids)
+        return torch.tensor(self._ended, device=input_ids.device)
 
 
 def _settings(num_new: int, eos_ids: Sequence[int], pad_id: int) -> GenerationConfig:

@@ -163,7 +163,7 @@ class Server:
             "prompt": list(prompt),
             "max_tokens": sampling.max_new_tokens,
             "temperature": sampling.temperature,
-            "top_p": 1.0,
+            "top_p": sampling.top_p,
             "frequency_penalty": 0.0,
             "presence_penalty": 0.0,
             "n": 1,
