@@ -21,8 +21,8 @@ from tiebreak.service.door import PREFIXES, Edge, Service, answer_errors
 from tiebreak.service.hooks import telling
 from tiebreak.service.retention import sweeping
 from tiebreak.service.store import Store
-from tiebreak.service.supervisor import Supervisor
-
+from tiebreak.service.supervisor import Supervisor, launcher_of
+from tiebreak.service.upstream import Upstream
 
 UPSTREAM_KEY = "TIEBREAK_UPSTREAM_KEY"
 """Environment variable that holds the key of the server that answers chats, never kept."""
@@ -30,12 +30,12 @@ UPSTREAM_KEY = "TIEBREAK_UPSTREAM_KEY"
 
 def create_app(store: Store, settings: ServeConfig, configs: Mapping[str, Config]) -> ASGIApp:
     """Return the service over an open store; jobs are carried out for its lifespan, and go on in the next one."""
-    supervisor = Supervisor(store, settings, configs)
+    supervisor = Supervisor(store, settings, configs, launcher_of(settings.launcher, store))
     limits, serving = settings.limits, settings.serving
-    chat = Chat(
-        store.folder / "chat.log", most_waiting=limits.chat_queue, idle_seconds=60 * limits.chat_idle_minutes
+    chat = Chat(store.folder / "chat.log", most_waiting=limits.chat_queue, idle_seconds=60 * limits.chat_idle_minutes)
+    upstream = serving.upstream and Upstream(
+        serving.upstream, loads=serving.lora == "load", key=os.environ.get(UPSTREAM_KEY)
     )
-    upstream = serving.upstream and Upstream(serving.upstream, loads=serving.lora == "load", key=os.environ.get(UPSTREAM_KEY))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
