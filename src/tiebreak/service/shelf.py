@@ -11,7 +11,7 @@ import secrets
 import sqlite3
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
@@ -159,24 +159,12 @@ def place(
     part.rename(target)
     try:
         _sync(target.parent)
-        store.insert(
-            "files",
-            {
-                "id": name,
-                "key": key,
-                "purpose": purpose,
-                "filename": filename,
-                "bytes": size,
-                "sha256": sha256,
-                "status": "processed",
-                "created": now(),
-                "expires": expires,
-            },
-        )
+        file = File(name, key, purpose, filename, size, sha256, "processed", None, now(), expires)
+        store.insert("files", asdict(file))
     except BaseException:
         target.unlink(missing_ok=True)
         raise
-    return find(store, name)
+    return file
 
 
 def _sync(folder: Path) -> None:
