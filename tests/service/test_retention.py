@@ -145,6 +145,17 @@ def test_a_deleted_model_goes_unless_a_job_is_trained_from_it(store):
     assert not (store.job_folder(base.id) / "artefact").exists()
 
 
+def test_a_deleted_model_stays_as_long_as_one_with_a_name_was_begun_with_it(store):
+    """An adapter may lie on top of it, or on top of what that lies on."""
+    first = made(store, ended_days_ago=1)
+    second = made(store, ended_days_ago=1, model=catalog.name_of(SETTINGS, first))
+    third = made(store, ended_days_ago=1, model=catalog.name_of(SETTINGS, second))
+    store.change("update models set deleted = ? where job != ?", now(), third.id)
+    assert swept(store) == ([], 0)
+    store.change("update models set deleted = ?", now())
+    assert [one.kind for one in swept(store)[0]] == ["model"] * 3
+
+
 def test_a_folder_of_the_service_that_was_moved_loses_no_model(store, tmp_path, monkeypatch):
     """Its tables may name folders as they were called from elsewhere."""
     job = made(store, ended_days_ago=31)
