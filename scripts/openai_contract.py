@@ -38,7 +38,7 @@ EXPECTED = {
 }
 """Which tests fail, as patterns of their names, and why."""
 
-PLUGIN = '''
+PLUGIN = """
 import pytest
 from pathlib import Path
 import os, sys
@@ -48,7 +48,7 @@ import openai_contract
 @pytest.fixture(autouse=True)
 def _objects():
     openai_contract.fill(Path(os.environ["CONTRACT_DIR"]))
-'''
+"""
 
 SERVE = """
 models:
@@ -64,7 +64,7 @@ def fill(folder: Path) -> None:
     store = Store(folder)
     with store.writing() as connection:
         for table in ("files", "uploads", "parts", "jobs", "events", "checkpoints", "models", "keys"):
-            connection.execute(f"delete from {table}")  # noqa: S608 - names of ours
+            connection.execute(f"delete from {table}")
         key = {"id": "key-1", "name": "theirs", "sha256": hashlib.sha256(KEY.encode()).hexdigest(), "created": now()}
         store.insert("keys", key | {"quotas": "{}"})
         for name in ("after", "file-abc123", "file_id", "string"):
@@ -117,7 +117,18 @@ def main() -> int:
         config.write_text(SERVE)
         Path(place, "contract_plugin.py").write_text(PLUGIN)
         open_store(folder)
-        words = [sys.executable, "-m", "tiebreak", "serve", "--dir", str(folder), "--config", str(config), "--port", "0"]
+        words = [
+            sys.executable,
+            "-m",
+            "tiebreak",
+            "serve",
+            "--dir",
+            str(folder),
+            "--config",
+            str(config),
+            "--port",
+            "0",
+        ]
         with subprocess.Popen([*words, "--json"], stdout=subprocess.PIPE, text=True) as server:
             try:
                 url = _address(server)

@@ -47,6 +47,7 @@ POINTS = (
     "sample:file",  # before all answers of a round are written
     "report",  # before the report is written
     "export",  # before an artefact is written
+    "work:ended",  # before a worker of the service tells how its job ended
     "rounds:pairs",  # before the pairs of a round are written
     "rounds:verdicts",  # before what a judge said of some answers is kept
     "judge:keep",  # before the answer of a judge that was asked over a network is kept; it is paid for

@@ -9,10 +9,15 @@ translate    from a request to a configuration     catalog      which models the
 jobs         states, and events told once          keys         who asks, and how much they may ask for
 shelf        files that are kept                   door         what every request passes
 fine_tuning  the addresses of jobs                 app          all addresses, and the threads behind them
+supervisor   jobs carried out, by one thread       examining    the doctor's word on a job's files
+launching    how it is known that a worker lives   commands     workers that a scheduler runs
+work         the program of a worker               telling      a run's rows as events and checkpoints
+booking      how a job ends, once
 incoming     forms with a file, streamed to disk   uploads      the addresses of files
 parts        files that come in parts              hooks        who is told how jobs ended
 retention    what is no longer needed
 completions  what may be asked of a chat           choices      the objects that answer it
 stops        the text before a stop sequence       talk         the process that answers chats
+chat         that process, as the server has it    upstream     another server that answers chats
 listening    where the service listens, and until when
 """

@@ -1,0 +1,65 @@
+"""How a job ends: its model, its result files and its last words, all of them or none.
+
+Owns what is made of a worker's end. All is written in one transaction, so that it can be done again at any moment, and
+is done once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tiebreak.config.service import ServeConfig
+from tiebreak.files import write_text
+from tiebreak.service import catalog, jobs, shelf, telling
+from tiebreak.service.jobs import Job
+from tiebreak.service.store import Store
+
+TABLE = "step_metrics.csv"
+
+
+def succeed(store: Store, settings: ServeConfig, job: Job) -> None:
+    """Book a job whose artefact is there: its name, results, verdict and end; nothing where it has ended otherwise."""
+    folder = store.job_folder(job.id)
+    run, artefact = folder / "run", folder / "artefact"
+    rows = telling.steps_of(run)
+    write_text(folder / TABLE, telling.as_csv(rows))
+    verdict, reason = verdict_of(run)
+    named = settings.promote == "always" or verdict == "pass"
+    with store.writing():
+        if jobs.find(store, job.id).state != jobs.RUNNING:
+            return
+        telling.follow(store, jobs.find(store, job.id))  # what was written since it was last looked at
+        said = f"The verdict is {verdict}: {reason}"
+        jobs.note(store, job.id, said, level="info" if verdict == "pass" else "warn", once="verdict")
+        model = catalog.add(store, settings, job, artefact) if named else None
+        if model is not None:
+            jobs.note(store, job.id, f"New fine-tuned model created: {model}", once="model")
+        else:
+            withheld = "The model got no name, since only those that pass get one here; its results are there."
+            jobs.note(store, job.id, withheld, level="warn", once="model")
+        files = [path for path in (folder / TABLE, run / "report.html", run / "evaluation.json") if path.is_file()]
+        kept = [shelf.keep(store, job.key, shelf.RESULTS, path.name, path).id for path in files]
+        tokens = telling.trained_tokens(run)
+        jobs.move(store, job.id, (jobs.RUNNING,), jobs.SUCCEEDED, worker=None, model=model, results=kept, tokens=tokens)
+        jobs.note(store, job.id, "The job has successfully completed", once="completed")
+
+
+def verdict_of(run: Path) -> tuple[str, str]:
+    """Return a run's verdict and the reason of it; unknown where nothing says so."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        told = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
+        if isinstance(told, dict):
+            return str(told.get("verdict", "unknown")), str(told.get("reason", ""))
+    return "unknown", "the run holds no evaluation"
+
+
+def fail(store: Store, job: Job, error: Mapping[str, Any], *states: str) -> None:
+    """End a job that is in one of these states with an error, and say so."""
+    with store.writing():
+        if jobs.move(store, job.id, states, jobs.FAILED, worker=None, error=dict(error)):
+            said = f"The job failed: {error['message']}"
+            jobs.note(store, job.id, said, level="error", once="failed")

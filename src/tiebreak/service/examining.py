@@ -1,0 +1,146 @@
+"""A job's files before anything is trained on them: the doctor's word, as a client reads it.
+
+Owns which findings end a job, how they are told in one line, and that no line names a place of this machine. The doctor
+is a process of its own, and what is found is read from what it prints; it can be asked again at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tiebreak.errors import EXIT_FAILURE, EXIT_USAGE, one_line
+from tiebreak.secrecy import masked, secrets_of
+from tiebreak.service.launching import LOG, NICE
+from tiebreak.service.translate import TRAINING, VALIDATION
+
+PARAMS = {TRAINING: "training_file", VALIDATION: "validation_file"}
+_PRINTED = ".check-"
+_FOUND = 3
+_LONGEST = 1200
+_PLACE = re.compile(r"(?<![\w.:/])/(?:[^\s/'\":;,]+/)+")
+"""The folders of a path that begins at the root; what an address has behind its host is none."""
+
+
+_OURS = re.compile(rf"(?<![\w.-])({'|'.join(map(re.escape, PARAMS))})(?![\w.-])")
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What the doctor said of a job's files."""
+
+    error: Mapping[str, Any] | None
+    """Why they cannot be trained on, as the job shows it; None where they can."""
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Examination:
+    """The doctor at work, as a process of its own."""
+
+    process: subprocess.Popen[bytes]
+    printed: Path
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the doctor is done."""
+        return self.process.poll() is not None
+
+    def end(self) -> None:
+        """End it, whatever it does: nothing is lost."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.printed.unlink(missing_ok=True)
+
+    def result(self, names: Mapping[str, str], allow: Collection[str]) -> Examined | None:
+        """Return what was found, with the clients' `names` of the files; None where the doctor came to no end."""
+        text = self.printed.read_bytes().decode("utf-8", "replace")
+        self.printed.unlink(missing_ok=True)
+        return examined(self.process.returncode, text, self.printed.parent, names, allow)
+
+
+def examine(folder: Path) -> Examination:
+    """Let the doctor look at the files of a job."""
+    for left in folder.glob(f"{_PRINTED}*"):  # one that a killed server had begun writes on, and nobody reads it
+        left.unlink(missing_ok=True)
+    printed = folder / f"{_PRINTED}{secrets.token_hex(8)}.json"
+    with printed.open("wb") as out, (folder / LOG).open("ab") as log:
+        process = subprocess.Popen(  # noqa: S603 - words of ours
+            [sys.executable, "-m", "tiebreak", "check", "--config", str(folder / "config.yaml"), "--json", "--quiet"],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=log,
+            start_new_session=True,
+        )
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
+    return Examination(process, printed)
+
+
+def examined(
+    code: int, printed: str, folder: Path, names: Mapping[str, str], allow: Collection[str]
+) -> Examined | None:
+    """Return what an exit code and a document of `check --json` say; None where they are none.
+
+    `allow` names errors that the operator lets pass.
+    """
+    try:
+        told = json.loads(printed)
+        if code == EXIT_USAGE:
+            return Examined(_unread(str(told["error"]), str(told["message"]), folder, names))
+        if code not in (0, EXIT_FAILURE):
+            return None
+        findings = told["findings"]
+        errors = [one for one in findings if one["severity"] == "error" and one["code"] not in allow]
+        warnings = [_said(one) for one in findings if one["severity"] == "warning"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    shown = [shown_line(line, folder, names) for line in warnings]
+    return Examined(_found(errors, folder, names) if errors else None, shown)
+
+
+def _unread(kind: str, message: str, folder: Path, names: Mapping[str, str]) -> dict[str, Any]:
+    """Return the error of files that cannot be read, or of settings of the operator's that are wrong."""
+    line = shown_line(message, folder, names)
+    if kind not in ("DataError", "RenderError"):
+        return {"code": "invalid_settings", "param": None, "message": line}
+    return _error(VALIDATION if VALIDATION in message and TRAINING not in message else TRAINING, line)
+
+
+def _found(errors: Sequence[Mapping[str, Any]], folder: Path, names: Mapping[str, str]) -> dict[str, Any]:
+    places = [(one, example) for one in errors for example in one["examples"]]
+    # One of each finding first, then more of them.
+    places.sort(key=lambda place: place[0]["examples"].index(place[1]))
+    lines = [f"{one['file']}:{one['line']}: {error['title']}: {one['excerpt']}" for error, one in places[:_FOUND]]
+    blamed = {Path(one["file"]).name for _, one in places}
+    last = VALIDATION if blamed == {VALIDATION} or errors[0]["code"] == "leak" else TRAINING
+    whole = [_said(error) for error in errors if not error["examples"]]
+    return _error(last, shown_line("; ".join((lines + whole)[:_FOUND]), folder, names))
+
+
+def _said(finding: Mapping[str, Any]) -> str:
+    detail = f" ({finding['detail']})" if finding["detail"] else ""
+    return f"{finding['count']} {finding['of']}: {finding['title']}{detail}; {finding['remedy']}"
+
+
+def _error(file: str, message: str) -> dict[str, Any]:
+    param = PARAMS[file]
+    return {"code": f"invalid_{param}", "param": param, "message": message}
+
+
+def shown_line(text: str, folder: Path, names: Mapping[str, str]) -> str:
+    """Return one line of a worker as a client may read it: with its own names of files, and no places or secrets."""
+    text = text.replace(f"{folder}/", "").replace(str(folder), "the job")
+    text = _PLACE.sub("", _OURS.sub(lambda found: names.get(found[0], found[0]), text))
+    return one_line(masked(text, secrets_of(os.environ)), _LONGEST)

@@ -1,0 +1,293 @@
+"""Jobs carried out: files examined, turns given, workers started, watched and stopped, ends booked. One thread does it.
+
+Owns what follows from what is seen of a worker, and whose turn it is. All that it knows is in the store and in the
+folders of jobs: a server that takes over from one that was killed goes on where that was. It can be killed between any
+two lines: what a worker is to be called stands in the store before there is one.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tiebreak.config import Config, dump_config
+from tiebreak.config.service import LauncherConfig, ServeConfig
+from tiebreak.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, EXIT_USAGE, TiebreakError, one_line
+from tiebreak.files import write_json, write_text
+from tiebreak.service import booking, jobs, telling, translate
+from tiebreak.service.commands import Command
+from tiebreak.service.examining import PARAMS, Examination, examine, shown_line
+from tiebreak.service.jobs import CANCELLED, PAUSE, PAUSED, QUEUED, RUNNING, VALIDATING, Job
+from tiebreak.service.launching import Launcher, Local, ended_here
+from tiebreak.service.refusals import Refusal
+from tiebreak.service.store import Store, now
+
+_LOG = logging.getLogger("uvicorn.error")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long things wait."""
+
+    look_seconds: float = 0.5
+    grace_seconds: float = 30.0
+    """Between asking a worker to end and ending it."""
+    pauses: tuple[float, ...] = (5.0, 30.0, 120.0)
+    """Seconds before a worker that died is started again, the last of them from then on."""
+
+
+def launcher_of(settings: LauncherConfig, store: Store) -> Launcher:
+    """Return where workers run; raises ConfigError where the operator's words cannot be filled."""
+
+    def say(job: str, message: str) -> None:
+        jobs.note(store, job, message, level="warn", once=f"launcher-{message}")
+
+    return Local() if settings.kind == "local" else Command(settings, say)
+
+
+def chosen(waiting: Sequence[Job], running: Sequence[Job], slots: int, at: float) -> list[Job]:
+    """Return whose turn it is, given who runs: the key with the fewest running jobs, of its jobs the oldest."""
+    busy = Counter(job.key for job in running)
+    left, found = [job for job in waiting if job.next_at <= at], []
+    for _ in range(min(len(left), slots - len(running))):
+        turn = min(left, key=lambda job: busy[job.key])  # of several, the first: they come oldest first
+        left.remove(turn)
+        busy[turn.key] += 1
+        found.append(turn)
+    return found
+
+
+@dataclass(frozen=True)
+class Next:
+    """What becomes of a job whose worker is gone."""
+
+    to: Literal["succeeded", "failed", "paused", "queued"]
+    attempts: int = 0
+    message: str = ""
+
+
+def after(job: Job, ended: Mapping[str, Any] | None, most: int, *, progress: bool) -> Next:
+    """Return what becomes of a job whose worker is gone, and left word how it `ended`, or did not.
+
+    One that was asked to end has not failed. One that died is started again `most` times, counted anew where it got
+    further than when it last died: each time it comes nearer to its end.
+    """
+    code = None if ended is None else int(ended["exit"])
+    if code == 0:
+        return Next("succeeded")
+    if ended is not None and code not in (EXIT_PREEMPTED, EXIT_INTERRUPTED):
+        return Next("failed", job.attempts, str(ended["message"]))
+    if job.wanted == PAUSE:
+        return Next("paused", job.attempts)
+    if job.worker is not None and job.worker.get("asked") is not None:  # and the client has thought better of it
+        return Next("queued", job.attempts)
+    attempts = 1 if progress else job.attempts + 1
+    said = "its worker died" if ended is None else str(ended["message"])
+    return Next("failed" if attempts > most else "queued", attempts, said)
+
+
+@dataclass
+class Supervisor:
+    """Carries out the jobs of a store until it is closed."""
+
+    store: Store
+    settings: ServeConfig
+    models: Mapping[str, Config]
+    launcher: Launcher
+    pace: Pace = Pace()
+    _examined: dict[str, Examination] = field(default_factory=dict, init=False, repr=False)
+    _silent: Counter[str] = field(default_factory=Counter, init=False, repr=False)
+    _woken: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
+    _closed: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
+    _thread: threading.Thread | None = field(default=None, init=False, repr=False)
+
+    def start(self) -> None:
+        """Begin, in a thread of its own."""
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look now: a client has said something."""
+        self._woken.set()
+
+    def close(self) -> None:
+        """End the thread; workers go on, and the next server finds them."""
+        self._closed.set()
+        self._woken.set()
+        if self._thread is not None:
+            self._thread.join()
+        for examination in self._examined.values():
+            examination.end()
+        self._examined.clear()
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            try:
+                self.look()
+            except Exception:  # noqa: BLE001 - the database is locked or the disk full: the next look may go well
+                _LOG.exception("the supervisor could not look at the jobs")
+            self._woken.wait(self.pace.look_seconds)
+            self._woken.clear()
+
+    def look(self) -> None:
+        """Look once at every job that has not come to rest, and do what follows."""
+        for job in jobs.in_states(self.store, (RUNNING,)):
+            self._mind(job, self._watch)
+        for job in self._being_stopped():
+            self._mind(job, self._end_worker)
+        for job in jobs.in_states(self.store, (VALIDATING,)):
+            self._mind(job, self._examine)
+        for name in [name for name in self._examined if jobs.find(self.store, name).state != VALIDATING]:
+            self._examined.pop(name).end()
+        running = [*jobs.in_states(self.store, (RUNNING,)), *self._being_stopped()]
+        waiting = jobs.in_states(self.store, (QUEUED,))
+        for job in chosen(waiting, running, self.settings.limits.workers, time.time()):
+            self._mind(job, self._begin)
+
+    def _mind(self, job: Job, look: Callable[[Job], None]) -> None:
+        """Look at one job; what goes wrong with it holds up no other."""
+        try:
+            look(job)
+        except (TiebreakError, Refusal) as error:
+            message = shown_line(str(error), self.store.job_folder(job.id), {})
+            booking.fail(self.store, job, {"code": "invalid_settings", "param": None, "message": message}, job.state)
+        except (OSError, sqlite3.Error) as error:
+            _LOG.warning("%s: %s; tried again", job.id, one_line(error, 300))
+        except Exception:  # noqa: BLE001 - a fault of ours holds up no other job either
+            _LOG.exception("%s: the supervisor could not look at it", job.id)
+
+    def _being_stopped(self) -> list[Job]:
+        """Return jobs that were cancelled and whose workers may still be there: they take their slots."""
+        return [job for job in jobs.in_states(self.store, (CANCELLED,)) if job.worker is not None]
+
+    # ------------------------------------------------------------------------------------------------ before its turn
+
+    def _examine(self, job: Job) -> None:
+        found = self._examined.get(job.id)
+        if found is None:
+            if len(self._examined) < self.settings.limits.workers:
+                self._lay_out(job)
+                self._examined[job.id] = examine(self.store.job_folder(job.id))
+            return
+        if not found.is_over:
+            return
+        del self._examined[job.id]
+        told = found.result(self._names(job), self._config(job).data.allow)
+        if told is None:
+            self._silent[job.id] += 1
+            if self._silent[job.id] > self.settings.limits.attempts:
+                message = "the files could not be examined: the doctor came to no end; try again, or ask the operator"
+                booking.fail(self.store, job, {"code": "server_error", "param": None, "message": message}, VALIDATING)
+            return
+        if told.error is not None:
+            booking.fail(self.store, job, told.error, VALIDATING)
+            return
+        with self.store.writing():
+            to = PAUSED if jobs.find(self.store, job.id).wanted == PAUSE else QUEUED
+            if jobs.move(self.store, job.id, (VALIDATING,), to, wanted=""):
+                for number, warning in enumerate(told.warnings):
+                    jobs.note(self.store, job.id, warning, level="warn", once=f"found-{number}")
+                said = "Files validated, moving job to queued state" if to == QUEUED else "The job has been paused."
+                jobs.note(self.store, job.id, said)
+
+    def _config(self, job: Job) -> Config:
+        return translate.configuration(self.store, self.models, self.settings, job)
+
+    def _lay_out(self, job: Job) -> None:
+        translate.lay_out(self.store, job)
+        write_text(self.store.job_folder(job.id) / "config.yaml", dump_config(self._config(job)))
+
+    def _names(self, job: Job) -> dict[str, str]:
+        """Return what the client calls the job's files; one that it has deleted meanwhile by its id."""
+        found = {}
+        for name, param in PARAMS.items():
+            if (file := job.body.get(param)) is not None:
+                row = self.store.row("select filename from files where id = ?", file)
+                found[name] = str(file if row is None else row["filename"])
+        return found
+
+    # ------------------------------------------------------------------------------------------------------- its worker
+
+    def _begin(self, job: Job) -> None:
+        folder = self.store.job_folder(job.id)
+        attempt = int(job.read_to.get("starts", 0)) + 1
+        if not (folder / "config.yaml").exists():
+            self._lay_out(job)
+        form = "merged" if self._config(job).adapter.kind == "none" else self.settings.export
+        write_json(folder / "work.json", {"form": form, "attempt": attempt})
+        handle = {"folder": str(folder), "job": job.id, "attempt": attempt}
+        seen = {**job.read_to, "starts": attempt}
+        with self.store.writing():
+            started = {"started": job.started or now(), "worker": handle, "read_to": seen}
+            if not jobs.move(self.store, job.id, (QUEUED,), RUNNING, **started):
+                return
+            jobs.note(self.store, job.id, "Fine-tuning job started", once="started")
+        try:
+            told = self.launcher.start(handle, [sys.executable, "-m", "tiebreak.service.work", str(folder)])
+        except (OSError, TiebreakError) as error:
+            _LOG.warning("%s: its worker could not be started: %s", job.id, one_line(error, 300))
+            self._gone(jobs.find(self.store, job.id), None, "its worker could not be started")
+            return
+        jobs.amend(self.store, job.id, (RUNNING, CANCELLED), worker=told)
+
+    def _watch(self, job: Job) -> None:
+        handle = dict(job.worker or {})
+        state = self.launcher.poll(handle)
+        telling.follow(self.store, job)
+        if state != "running":
+            self._gone(jobs.find(self.store, job.id), ended_here(handle))
+        elif job.wanted == PAUSE or handle.get("asked") is not None:
+            self._stop(job)
+
+    def _end_worker(self, job: Job) -> None:
+        """Stop the worker of a job that was cancelled; its slot is free once it is gone."""
+        if self.launcher.poll(dict(job.worker or {})) == "running":
+            self._stop(job)
+        else:
+            jobs.amend(self.store, job.id, (CANCELLED,), worker=None)
+
+    def _stop(self, job: Job) -> None:
+        before = dict(job.worker or {})
+        if (told := self.launcher.stop(before, self.pace.grace_seconds)) != before:
+            jobs.amend(self.store, job.id, (RUNNING, CANCELLED), worker=told)
+
+    def _gone(self, job: Job, ended: Mapping[str, Any] | None, why: str | None = None) -> None:
+        """Book what follows from the end of a worker; of a job that was cancelled meanwhile, nothing but that."""
+        if job.state != RUNNING:
+            return
+        folder = self.store.job_folder(job.id)
+        step = max(telling.kept_steps(folder / "run"), default=0)
+        progress = step > int(job.read_to.get("died_at", 0))
+        found = after(job, ended, self.settings.limits.attempts, progress=progress)
+        if found.to == "succeeded":
+            booking.succeed(self.store, self.settings, job)
+            return
+        message = shown_line(why or found.message, folder, self._names(job))
+        if found.to == "failed":
+            code = "worker_lost" if ended is None or ended["exit"] in (EXIT_PREEMPTED, EXIT_INTERRUPTED) else (
+                "invalid_settings" if ended["exit"] == EXIT_USAGE else "training_failed"
+            )  # fmt: skip
+            booking.fail(self.store, job, {"code": code, "param": None, "message": message}, RUNNING)
+            return
+        with self.store.writing():
+            current = jobs.find(self.store, job.id)
+            paused = current.wanted == PAUSE
+            died = found.to == "queued" and found.attempts != job.attempts
+            pause = self.pace.pauses[min(found.attempts, len(self.pace.pauses)) - 1] if died else 0.0
+            seen = {**current.read_to, "died_at": step} if died else current.read_to
+            told = {"worker": None, "wanted": "", "estimated": None, "attempts": found.attempts, "read_to": seen}
+            if jobs.move(
+                self.store, job.id, (RUNNING,), PAUSED if paused else QUEUED, next_at=time.time() + pause, **told
+            ):
+                if paused:
+                    jobs.note(self.store, job.id, "The job has been paused.")
+                elif died:
+                    said = f"The job goes on from its last checkpoint in {pause:.0f} seconds: {message}"
+                    jobs.note(self.store, job.id, said, level="warn", once=f"died-{job.read_to.get('starts')}")

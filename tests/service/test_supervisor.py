@@ -1,0 +1,298 @@
+"""Jobs from their creation to their end, on a tiny model, with workers that are processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from job_service import lines, pair, service, weights
+from tiebreak.service import booking, catalog, jobs, shelf
+from tiebreak.service.jobs import PAUSE, Job
+from tiebreak.service.launching import LOCK, is_held, signature
+from tiebreak.service.supervisor import Next, after, chosen
+from tiebreak.service.telling import COLUMNS
+
+# ------------------------------------------------------------------------------------------------------ pure decisions
+
+
+def _job(key: str = "a", name: str = "ftjob-1", **told) -> Job:
+    plain = dict.fromkeys(Job.__dataclass_fields__)
+    begin = {"id": name, "key": key, "wanted": "", "attempts": 0, "next_at": 0.0, "read_to": {}}
+    return Job(**plain | begin | told)
+
+
+def test_turns_go_to_the_key_that_runs_least_and_of_its_jobs_to_the_oldest():
+    waiting = [_job("flood", f"flood-{n}") for n in range(5)] + [_job("late", "late-0"), _job("later", "later-0")]
+    turns = chosen(waiting, [_job("flood", "busy")], 4, at=100.0)
+    assert [job.id for job in turns] == ["late-0", "later-0", "flood-0"]
+    assert chosen(waiting, [_job()] * 4, 4, at=100.0) == []
+    assert chosen(waiting, [_job()] * 5, 4, at=100.0) == []
+
+
+def test_a_job_that_died_waits_for_its_time():
+    assert chosen([_job(next_at=200.0)], [], 1, at=100.0) == []
+    assert len(chosen([_job(next_at=200.0)], [], 1, at=200.0)) == 1
+
+
+DONE, ASKED = {"exit": 0, "message": ""}, {"exit": 75, "message": "stopped by SIGTERM"}
+
+
+@pytest.mark.parametrize(
+    ("job", "ended", "progress", "wanted"),
+    [
+        (_job(), DONE, False, Next("succeeded")),
+        (_job(wanted=PAUSE), DONE, False, Next("succeeded")),
+        (_job(), {"exit": 1, "message": "no"}, False, Next("failed", 0, "no")),
+        (_job(wanted=PAUSE), {"exit": 2, "message": "no"}, True, Next("failed", 0, "no")),
+        (_job(wanted=PAUSE), ASKED, False, Next("paused")),
+        (_job(wanted=PAUSE, attempts=2), None, False, Next("paused", 2)),
+        (_job(worker={"asked": 1.0}, attempts=2), ASKED, False, Next("queued", 2)),
+        (_job(), ASKED, False, Next("queued", 1, "stopped by SIGTERM")),
+        (_job(attempts=2), None, False, Next("queued", 3, "its worker died")),
+        (_job(attempts=3), None, False, Next("failed", 4, "its worker died")),
+        (_job(attempts=3), None, True, Next("queued", 1, "its worker died")),
+    ],
+)
+def test_what_follows_from_the_end_of_a_worker(job, ended, progress, wanted):
+    assert after(job, ended, 3, progress=progress) == wanted
+
+
+# ------------------------------------------------------------------------------------------------- one job, to its end
+
+
+# A worker loads torch, which takes seconds: one job is carried out, and looked at from all sides.
+@pytest.fixture(scope="module")
+def carried(tmp_path_factory, tiny_model):
+    made = service(tmp_path_factory.mktemp("service"), tiny_model)
+    job = made.create(suffix="mine")
+    return made, made.until(made.supervisor(), job, "succeeded", "failed")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(carried, tmp_path_factory):
+    """The run of `tiebreak train` with the settings of the job, in another folder."""
+    made, job = carried
+    folder = tmp_path_factory.mktemp("undisturbed")
+    words = ["train", str(made.folder(job) / "config.yaml"), "--set", f"output.dir={folder / 'run'}", "--quiet"]
+    subprocess.run([sys.executable, "-m", "tiebreak", *words], check=True, capture_output=True)
+    return folder / "run"
+
+
+def test_a_job_succeeds_and_its_weights_are_those_of_tiebreak_train(carried, undisturbed):
+    made, job = carried
+    assert job.state == "succeeded", (job.error, made.log(job))
+    assert weights(made.folder(job) / "run" / "policy") == weights(undisturbed / "policy")
+    assert weights(made.folder(job) / "artefact") == weights(undisturbed / "policy")
+    assert (job.error, job.wanted, job.worker, job.estimated) == (None, "", None, None)
+    assert job.created <= job.started <= job.finished
+
+
+def test_its_events_tell_all_of_it_in_order(carried):
+    made, job = carried
+    said = made.messages(job)
+    named = [event["once"] for event in made.events(job)]
+    assert [name for name in named if name and name.startswith("step-")] == [f"step-{n}" for n in range(1, 13)]
+    assert said[-3].startswith("The verdict is inconclusive: ")
+    assert said[-2:] == [f"New fine-tuned model created: {job.model}", "The job has successfully completed"]
+    assert said.index("Files validated, moving job to queued state") < said.index("Fine-tuning job started")
+    assert [event["level"] for event in made.events(job) if event["once"] == "verdict"] == ["warn"]
+    assert [event["level"] for event in made.events(job) if event["once"] == "found-0"] == ["warn"]
+
+
+def test_its_model_has_a_name_and_its_results_are_files_of_its_key(carried, undisturbed):
+    made, job = carried
+    assert job.model == f"ft:tiny:tiebreak:mine:{job.id[-8:]}"
+    assert catalog.find(made.store, made.models, made.settings, made.key, job.model).folder == (
+        made.folder(job) / "artefact"
+    )
+    files = [shelf.find(made.store, name, made.key) for name in job.results]
+    assert [file.filename for file in files] == ["step_metrics.csv", "report.html", "evaluation.json"]
+    assert {file.purpose for file in files} == {"fine-tune-results"}
+    table = shelf.path_of(made.store, files[0]).read_text().splitlines()
+    assert table[0] == ",".join(COLUMNS)
+    assert len(table) == 14
+    assert all(float(value) >= 0 for line in table[1:] for value in line.split(",") if value)
+    assert json.loads(shelf.path_of(made.store, files[2]).read_text())["verdict"] == "inconclusive"
+
+
+def test_tokens_are_those_of_every_step(carried):
+    made, job = carried
+    per_pair = json.loads((made.folder(job) / "run" / "data.json").read_text())
+    mean = sum(per_pair[f"{side}_tokens"]["mean"] for side in ("prompt", "chosen", "rejected"))
+    assert job.tokens == pytest.approx(2 * per_pair["num_train_pairs"] * mean, rel=0.05)
+
+
+def test_a_server_that_died_before_it_booked_the_end_books_it_once(carried, tmp_path):
+    made, job = carried
+    shutil.copytree(made.store.folder, tmp_path / "service")
+    copy = service(tmp_path / "service", made.models["tiny"].model.name)
+    with copy.store.writing():
+        copy.store.change("update jobs set state = 'running', model = null, results = '[]', read_to = '{}'")
+        copy.store.change("delete from models")
+        copy.store.change("delete from files where purpose = ?", shelf.RESULTS)
+        copy.store.change("delete from events where once in ('verdict', 'model', 'completed')")
+        handle = {"folder": str(copy.folder(job)), "job": job.id, "attempt": 1}
+        copy.store.change("update jobs set worker = ?", json.dumps(handle))
+    for _ in range(3):
+        copy.supervisor().look()
+    found = copy.job(job)
+    assert (found.state, found.model) == ("succeeded", job.model)
+    assert copy.messages(job) == made.messages(job)
+    assert len(shelf.listed(copy.store, copy.key, purpose=shelf.RESULTS)[0]) == 3
+    booking.succeed(copy.store, copy.settings, found)
+    assert copy.job(job) == found
+
+
+def test_only_a_model_that_passes_gets_a_name_where_the_operator_wants_that(carried, tmp_path):
+    made, job = carried
+    shutil.copytree(made.store.folder, tmp_path / "service")
+    copy = service(tmp_path / "service", made.models["tiny"].model.name, promote="verdict")
+    copy.store.change("update jobs set state = 'running', model = null, results = '[]'")
+    copy.store.change("delete from models")
+    copy.store.change("delete from events where once in ('verdict', 'model', 'completed')")
+    booking.succeed(copy.store, copy.settings, copy.job(job))
+    assert (copy.job(job).state, copy.job(job).model) == ("succeeded", None)
+    assert copy.messages(job)[-2].startswith("The model got no name")
+
+
+# --------------------------------------------------------------------------------------------- paused, resumed, ended
+
+
+# Two workers, one after the other.
+def test_a_job_is_paused_resumed_and_cancelled(tmp_path, tiny_model):
+    made = service(tmp_path / "service", tiny_model)
+    hyper = {"type": "dpo", "dpo": {"hyperparameters": {"n_epochs": 50}}}
+    job, supervisor = made.create(method=hyper), made.supervisor()
+    waits = made.create(method=hyper)
+    made.when(supervisor, lambda: any("Step 5/" in said for said in made.messages(job)))
+    assert made.job(waits).state in ("validating_files", "queued")
+    jobs.pause(made.store, made.job(job))
+    paused = made.until(supervisor, job, "paused", "succeeded", "failed")
+    assert (paused.state, paused.worker, paused.wanted, paused.attempts) == ("paused", None, "", 0)
+    assert not is_held(made.folder(job) / LOCK)
+    assert json.loads((made.folder(job) / "ended.json").read_text())["exit"] == 75
+    assert made.messages(job)[-1] == "The job has been paused."
+    # The slot is another's meanwhile.
+    running = made.until(supervisor, waits, "running")
+    jobs.resume(made.store, paused, again=False)
+    made.when(supervisor, (made.folder(waits) / "run").exists)
+    assert made.job(job).state == "queued"
+    jobs.cancel(made.store, running)
+    pid = signature(made.folder(waits))["pid"]
+    assert made.job(waits).state == "cancelled"
+    again = made.until(supervisor, job, "running")
+    # No slot is given before the worker is gone.
+    assert not is_held(made.folder(waits) / LOCK)
+    assert made.job(waits).worker is None
+    assert signature(made.folder(waits))["pid"] == pid
+    made.when(supervisor, lambda: made.job(job).read_to["bytes"] > again.read_to["bytes"])
+    jobs.cancel(made.store, again)
+    made.when(supervisor, lambda: made.job(job).worker is None)
+    steps = [event["once"] for event in made.events(job) if (event["once"] or "").startswith("step-")]
+    assert steps == [f"step-{n}" for n in range(1, len(steps) + 1)]
+
+
+def test_a_worker_that_dies_again_and_again_fails_the_job(tmp_path, tiny_model, monkeypatch):
+    monkeypatch.setenv("TIEBREAK_FAULT", "kill@audit")
+    made = service(tmp_path / "service", tiny_model, limits={"attempts": 1})
+    job = made.create()
+    found = made.until(made.supervisor(), job, "failed", "succeeded")
+    assert (found.state, found.error["code"], found.attempts) == ("failed", "worker_lost", 1)
+    assert found.error["message"] == "its worker died"
+    assert found.read_to["starts"] == 2
+    assert [event["level"] for event in made.events(job)][-2:] == ["warn", "error"]
+
+
+def test_a_run_that_fails_fails_the_job_with_its_line_and_no_place_of_the_machine(tmp_path, tiny_model, monkeypatch):
+    monkeypatch.setenv("TIEBREAK_FAULT", "full@save:begin")
+    made = service(tmp_path / "service", tiny_model)
+    job = made.create()
+    found = made.until(made.supervisor(), job, "failed", "succeeded")
+    assert (found.state, found.error["code"]) == ("failed", "training_failed")
+    assert "No space left on device" in found.error["message"]
+    assert str(tmp_path) not in json.dumps(found.error)
+    assert made.messages(job)[-1] == f"The job failed: {found.error['message']}"
+
+
+# ----------------------------------------------------------------------------------------------------- files that fail
+
+
+def _without_preferred() -> bytes:
+    row = pair(0)
+    del row["preferred_output"]
+    return lines(range(3)) + json.dumps(row).encode() + b"\n"
+
+
+BAD = {
+    "empty": (b"", "training_file", "my pairs.jsonl: the file holds no record"),
+    "not UTF-8": (b"\xff\xfe\x81 hello\n", "training_file", "my pairs.jsonl:1: "),
+    "a ZIP": (b"PK\x03\x04" + bytes(60), "training_file", "my pairs.jsonl: holds a zip archive"),
+    "no preferred_output": (_without_preferred(), "training_file", "my pairs.jsonl:4: "),
+}
+
+
+# The doctor is a process that loads libraries, once for each file; they are looked at beside each other.
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory, tiny_model):
+    made = service(tmp_path_factory.mktemp("refused"), tiny_model, limits={"workers": 2})
+    found = {}
+    for what, (content, _, _) in BAD.items():
+        found[what] = made.create(training_file=made.upload(content, "my pairs.jsonl"))
+    ours = [made.upload(lines(range(at, 33)), name) for at, name in ((0, "train.jsonl"), (30, "held out.jsonl"))]
+    found["overlap"] = made.create(training_file=ours[0], validation_file=ours[1])
+    supervisor = made.supervisor()
+    return {what: (made, made.until(supervisor, job, "failed", "queued", "running")) for what, job in found.items()}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_file_that_cannot_be_trained_on_fails_the_job_with_its_line(refused, what):
+    made, job = refused[what]
+    _, param, begin = BAD[what]
+    assert job.state == "failed"
+    assert (job.error["code"], job.error["param"]) == (f"invalid_{param}", param)
+    assert begin in job.error["message"]
+    assert str(made.store.folder) not in json.dumps(job.error)
+    assert "Traceback" not in job.error["message"]
+    assert "\n" not in job.error["message"]
+
+
+def test_prompts_on_both_sides_fail_the_job(refused):
+    _, job = refused["overlap"]
+    assert (job.error["code"], job.error["param"]) == ("invalid_validation_file", "validation_file")
+    assert job.error["message"].count("a prompt on both sides of a given split") == 3
+    assert "train.jsonl:31" in job.error["message"]
+
+
+def test_the_thread_begins_ends_and_leaves_its_workers_to_the_next(tmp_path, tiny_model):
+    made = service(tmp_path / "service", tiny_model)
+    hyper = {"type": "dpo", "dpo": {"hyperparameters": {"n_epochs": 50}}}
+    job, first = made.create(method=hyper), made.supervisor()
+    first.start()
+    deadline = time.monotonic() + 60
+    while not (made.folder(job) / "run").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    first.close()
+    pid = signature(made.folder(job))["pid"]
+    os.kill(pid, 0)
+    second = made.supervisor()
+    second.start()
+    while "Step 3/" not in " ".join(made.messages(job)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert (signature(made.folder(job))["pid"], made.job(job).read_to["starts"]) == (pid, 1)
+    jobs.cancel(made.store, made.job(job))
+    second.wake()
+    while made.job(job).worker is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    second.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
