@@ -120,6 +120,9 @@ def test_its_model_has_a_name_and_its_results_are_files_of_its_key(carried, undi
     assert len(table) == 14
     assert all(float(value) >= 0 for line in table[1:] for value in line.split(",") if value)
     assert json.loads(shelf.path_of(made.store, files[2]).read_text())["verdict"] == "inconclusive"
+    told = "".join(shelf.path_of(made.store, file).read_text() for file in files)
+    assert str(made.store.folder) not in told
+    assert made.models["tiny"].model.name not in told
 
 
 def test_tokens_are_those_of_every_step(carried):
