@@ -7,9 +7,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import openai
@@ -26,15 +26,14 @@ def settings_of(**told) -> ServeConfig:
     return ServeConfig.model_validate({"models": {"tiny": {"model": {"name": "tiny"}}}} | told)
 
 
-def app_of(store: Store, settings: ServeConfig, routers: Mapping[str, APIRouter] | list[APIRouter]) -> FastAPI:
+def app_of(store: Store, settings: ServeConfig, routers: list[APIRouter]) -> Edge:
     app = FastAPI()
     app.state.service = Service(store, settings, {}, None)
     for prefix in PREFIXES:
         for router in routers:
             app.include_router(router, prefix=prefix)
     answer_errors(app)
-    app.add_middleware(Edge)
-    return app
+    return Edge(app)
 
 
 @dataclass(frozen=True)
@@ -46,13 +45,21 @@ class Served:
     key: keys.Key
     token: str
     port: int
+    clients: list[openai.OpenAI] = field(default_factory=list)
 
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def client(self, token: str | None = None, **told) -> openai.OpenAI:
-        return openai.OpenAI(base_url=self.address, api_key=token or self.token, **told)
+        made = openai.OpenAI(base_url=self.address, api_key=token or self.token, **told)
+        self.clients.append(made)
+        return made
+
+    def close(self) -> None:
+        """Let go of what clients hold open."""
+        for client in self.clients:
+            client.close()
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)
@@ -73,7 +80,8 @@ def served(folder: Path, routers: list[APIRouter], **told) -> Iterator[Served]:
     thread.start()
     try:
         wait(lambda: server.started)
-        yield Served(store, settings, key, token, listening.getsockname()[1])
+        yield (here := Served(store, settings, key, token, listening.getsockname()[1]))
+        here.close()
     finally:
         server.should_exit = server.force_exit = True
         thread.join(20)
@@ -103,7 +111,9 @@ def served_apart(folder: Path, *, before: tuple[str, ...] = ()) -> Iterator[tupl
     path = [str(Path(__file__).parent), *sys.path]
     process = subprocess.Popen(words, pass_fds=[listening.fileno()], env={"PYTHONPATH": ":".join(path), "PATH": ""})
     try:
-        yield Served(store, settings_of(), key, token, listening.getsockname()[1]), process
+        here = Served(store, settings_of(), key, token, listening.getsockname()[1])
+        yield here, process
+        here.close()
     finally:
         process.kill()
         process.wait()

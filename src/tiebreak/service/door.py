@@ -22,10 +22,12 @@ from tiebreak.config import Config
 from tiebreak.config.service import ServeConfig
 from tiebreak.errors import TiebreakError
 from tiebreak.service import keys, shown
+from tiebreak.service.chat import Chat
 from tiebreak.service.contract import refusal_of
 from tiebreak.service.keys import Key, Meters
 from tiebreak.service.refusals import Refusal
 from tiebreak.service.store import Store, new_id
+from tiebreak.service.upstream import Upstream
 
 PREFIXES = ("/v1", "/openai/v1", "/openai")
 """Where the same handlers answer: OpenAI's client, and Azure's of both generations."""
@@ -45,7 +47,8 @@ class Service:
     store: Store
     settings: ServeConfig
     models: Mapping[str, Config]
-    chats: Any
+    chat: Chat
+    upstream: Upstream | None = None
     meters: Meters = field(default_factory=Meters)
 
 

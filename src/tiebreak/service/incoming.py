@@ -72,6 +72,7 @@ class Body:
 
     def __init__(self, request: Request, patience: float = PATIENCE) -> None:
         self._receive, self._patience = request.receive, patience
+        self._withheld = "expect" in request.headers
         self._new, self._until = 0, anyio.current_time() + patience
         self.ended = False
 
@@ -79,6 +80,7 @@ class Body:
         """Return the next bytes, or None behind the last ones; raises Refusal where the client is gone or too slow."""
         if self.ended:
             return None
+        self._withheld = False
         try:
             with anyio.fail_after(max(0.0, self._until - anyio.current_time())):
                 message = await self._receive()
@@ -95,7 +97,9 @@ class Body:
         return body
 
     async def linger(self) -> None:
-        """Throw away what comes in for a moment."""
+        """Throw away what comes in for a moment, unless the client waits for a word before it sends anything."""
+        if self._withheld:
+            return
         with anyio.move_on_after(LINGER):
             while not self.ended:
                 message = await self._receive()
@@ -119,26 +123,25 @@ class _Form:
         self._headers: dict[bytes, bytes] = {}
         self._name = ""
         self._field: bytearray | None = None
-        self._parser = MultipartParser(
-            options[b"boundary"],
-            {
-                "on_part_begin": self._begin,
-                "on_header_field": self._header_field,
-                "on_header_value": self._header_value,
-                "on_header_end": self._header_end,
-                "on_headers_finished": self._headers_finished,
-                "on_part_data": self._data,
-                "on_part_end": self._end,
-                "on_end": self._whole,
-            },
-        )
+        with _form_faults_said():
+            self._parser = MultipartParser(
+                options[b"boundary"],
+                {
+                    "on_part_begin": self._begin,
+                    "on_header_field": self._header_field,
+                    "on_header_value": self._header_value,
+                    "on_header_end": self._header_end,
+                    "on_headers_finished": self._headers_finished,
+                    "on_part_data": self._data,
+                    "on_part_end": self._end,
+                    "on_end": self._whole,
+                },
+            )
 
     def feed(self, data: bytes) -> None:
         """Read more of the form; raises Refusal for what it may not hold."""
-        try:
+        with _form_faults_said():
             self._parser.write(data)
-        except FormParserError:
-            raise Refusal(400, "The form cannot be read: its parts are not as multipart/form-data has them.") from None
 
     def take(self) -> bytes:
         """Return the bytes of the file that are to be written, which are not given again."""
@@ -200,6 +203,14 @@ class _Form:
 
     def _whole(self) -> None:
         self.whole = True
+
+
+@contextlib.contextmanager
+def _form_faults_said() -> Iterator[None]:
+    try:
+        yield
+    except FormParserError:
+        raise Refusal(400, "The form cannot be read: its parts are not as multipart/form-data has them.") from None
 
 
 def _text(data: bytes, param: str) -> str:

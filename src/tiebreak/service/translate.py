@@ -119,7 +119,9 @@ def _base(models: Mapping[str, Config], model: catalog.Offered) -> Config:
             400, "model: a checkpoint can be asked, and not trained further; name the job's model", param="model",
             code="invalid_value",
         )  # fmt: skip
-    return config.model_copy(update={"model": config.model.model_copy(update={"name": str(model.folder)})})
+    return config.model_copy(
+        update={"model": config.model.model_copy(update={"name": str(model.folder), "revision": None})}
+    )
 
 
 def _configured(asked: JobRequest, base: Config, folder: Path) -> Config:

@@ -1,0 +1,125 @@
+"""The addresses of models and of chats with them.
+
+Owns what weights a name stands for when it is asked something, and who answers: a process of this service, or the
+operator's server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from tiebreak.service import catalog, shown
+from tiebreak.service.catalog import Offered
+from tiebreak.service.chat import while_there
+from tiebreak.service.completions import ChatRequest
+from tiebreak.service.door import Service, asker, only, service_of
+from tiebreak.service.keys import Key
+from tiebreak.service.refusals import Refusal
+from tiebreak.service.upstream import Upstream
+
+AService = Annotated[Service, Depends(service_of)]
+AKey = Annotated[Key, Depends(asker)]
+
+GONE = 499
+"""Of an answer that nobody is there to read, as proxies count it."""
+
+ADAPTER = "adapter_config.json"
+"""Stands in the folder of an artefact that is an adapter."""
+
+
+def routes() -> APIRouter:
+    """Return the addresses."""
+    router = APIRouter()
+    router.get("/models", tags=["models"])(listed)
+    router.get("/models/{model}", tags=["models"])(retrieve)
+    router.delete("/models/{model}", tags=["models"])(delete)
+    router.post("/chat/completions", tags=["chat"])(complete)
+    router.post("/deployments/{model}/chat/completions", include_in_schema=False)(complete)  # as Azure's client asks
+    return router
+
+
+def listed(request: Request, service: AService, key: AKey) -> dict[str, Any]:
+    """List the models that are offered, and those that jobs of this key made."""
+    only(request)
+    found = catalog.listed(service.store, service.models, service.settings, key.id)
+    return shown.listed([one.shown() for one in found], has_more=False)
+
+
+def retrieve(model: str, request: Request, service: AService, key: AKey) -> dict[str, Any]:
+    """Say whose a model is, and since when it is there."""
+    only(request)
+    return _find(service, key, model).shown()
+
+
+def delete(model: str, request: Request, service: AService, key: AKey) -> dict[str, Any]:
+    """Take a model that a job made out of the list."""
+    only(request)
+    catalog.delete(service.store, _find(service, key, model), key.id)
+    return {"id": model, "object": "model", "deleted": True}
+
+
+def _find(service: Service, key: Key, model: str) -> Offered:
+    return catalog.find(service.store, service.models, service.settings, key.id, model)
+
+
+async def complete(asked: ChatRequest, request: Request, service: AService, key: AKey) -> Response:
+    """Answer a chat, whole or as a stream."""
+    only(request)
+    model = await run_in_threadpool(_find, service, key, asked.model)
+    prompt, told = prompt_tokens(asked), asked.asked
+    taken = service.meters.take_tokens(key, service.settings, prompt + told["n"] * told["max_tokens"])
+    if service.upstream is not None:
+        return await _passed_on(service.upstream, model, asked.model, await request.body())
+    held = weights(service, model)
+    if asked.stream:
+        stream = await while_there(request.is_disconnected, service.chat.stream(held, asked))
+        if stream is None:
+            return Response(status_code=GONE)
+
+        async def counted() -> AsyncIterator[bytes]:
+            number = prompt
+            try:
+                async with aclosing(stream):
+                    async for event in stream:
+                        number += 1
+                        yield event
+            finally:
+                service.meters.settle_tokens(taken, number)
+
+        return StreamingResponse(counted(), media_type="text/event-stream")
+    answer = await while_there(request.is_disconnected, service.chat.complete(held, asked))
+    if answer is None:
+        return Response(status_code=GONE)
+    service.meters.settle_tokens(taken, answer["usage"]["total_tokens"])
+    return JSONResponse(answer)
+
+
+def prompt_tokens(asked: ChatRequest) -> int:
+    """Return about how many tokens a conversation has, before anything counted them: a quarter of its characters."""
+    return sum(len(message.content) // 4 + 4 for message in asked.messages)
+
+
+async def _passed_on(upstream: Upstream, model: Offered, name: str, body: bytes) -> Response:
+    if model.step is not None:
+        raise Refusal(400, "model: checkpoints are not given to the server that answers here", param="model")
+    adapter = model.folder if model.folder and (model.folder / ADAPTER).is_file() else None
+    passed = await upstream.passed_on(body, name, adapter)
+    return StreamingResponse(passed.body, passed.status, passed.headers)
+
+
+def weights(service: Service, model: Offered) -> Mapping[str, Any]:
+    """Return what the process that answers is told of a model: the operator's, an artefact, or a run's checkpoint."""
+    settings = service.models[model.base].model if model.base in service.models else None
+    if model.step is not None and model.job is not None:
+        return {"kind": "run", "folder": str(service.store.job_folder(model.job) / "run"), "checkpoint": model.step}
+    if settings is None:
+        raise Refusal(404, f"{model.base} is not offered any more", param="model", code="model_not_found")
+    if model.folder is not None:
+        settings = settings.model_copy(update={"name": str(model.folder), "revision": None})
+    return {"kind": "base", "settings": settings.model_dump(mode="json")}
