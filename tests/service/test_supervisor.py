@@ -153,6 +153,19 @@ def test_a_server_that_died_before_it_booked_the_end_books_it_once(carried, tmp_
     assert copy.job(job) == found
 
 
+def test_checkpoints_are_what_was_measured_or_what_is_kept_where_nothing_was(carried, tmp_path):
+    made, job = carried
+    sql = "select step from checkpoints where job = ? order by seq"
+    assert [row["step"] for row in made.store.rows(sql, job.id)] == [4, 8, 12]
+    shutil.copytree(made.store.folder, tmp_path / "service")
+    copy = service(tmp_path / "service", made.models["tiny"].model.name)
+    copy.store.change("delete from checkpoints")
+    copy.store.change("update jobs set state = 'running'")
+    booking.succeed(copy.store, copy.settings, copy.job(job))
+    kept = [int(path.name[5:]) for path in sorted((copy.folder(job) / "run" / "checkpoints").glob("step-*"))]
+    assert [row["step"] for row in copy.store.rows(sql, job.id)] == kept == [10, 12]
+
+
 def test_only_a_model_that_passes_gets_a_name_where_the_operator_wants_that(carried, tmp_path):
     made, job = carried
     shutil.copytree(made.store.folder, tmp_path / "service")
