@@ -120,6 +120,9 @@ def test_its_model_has_a_name_and_its_results_are_files_of_its_key(carried, undi
     assert len(table) == 14
     assert all(float(value) >= 0 for line in table[1:] for value in line.split(",") if value)
     assert json.loads(shelf.path_of(made.store, files[2]).read_text())["verdict"] == "inconclusive"
+    told = "".join(shelf.path_of(made.store, file).read_text() for file in files)
+    assert str(made.store.folder) not in told
+    assert made.models["tiny"].model.name not in told
 
 
 def test_tokens_are_those_of_every_step(carried):
@@ -148,6 +151,19 @@ def test_a_server_that_died_before_it_booked_the_end_books_it_once(carried, tmp_
     assert len(shelf.listed(copy.store, copy.key, purpose=shelf.RESULTS)[0]) == 3
     booking.succeed(copy.store, copy.settings, found)
     assert copy.job(job) == found
+
+
+def test_checkpoints_are_what_was_measured_or_what_is_kept_where_nothing_was(carried, tmp_path):
+    made, job = carried
+    sql = "select step from checkpoints where job = ? order by seq"
+    assert [row["step"] for row in made.store.rows(sql, job.id)] == [4, 8, 12]
+    shutil.copytree(made.store.folder, tmp_path / "service")
+    copy = service(tmp_path / "service", made.models["tiny"].model.name)
+    copy.store.change("delete from checkpoints")
+    copy.store.change("update jobs set state = 'running'")
+    booking.succeed(copy.store, copy.settings, copy.job(job))
+    kept = [int(path.name[5:]) for path in sorted((copy.folder(job) / "run" / "checkpoints").glob("step-*"))]
+    assert [row["step"] for row in copy.store.rows(sql, job.id)] == kept == [10, 12]
 
 
 def test_only_a_model_that_passes_gets_a_name_where_the_operator_wants_that(carried, tmp_path):

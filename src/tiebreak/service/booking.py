@@ -6,19 +6,20 @@ is done once.
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tiebreak.config.service import ServeConfig
 from tiebreak.files import write_text
+from tiebreak.runs import Run
 from tiebreak.service import catalog, jobs, shelf, telling
 from tiebreak.service.jobs import Job
 from tiebreak.service.store import Store
 
-TABLE = "step_metrics.csv"
+TABLE, PAGE = "step_metrics.csv", "report.html"
+_PLACES = ("run_folder", "model_folder", "model_name", "model_base", "base_model", "reference_model")
+"""What in a run's run.json may be a folder of this machine."""
 
 
 def succeed(store: Store, settings: ServeConfig, job: Job) -> None:
@@ -27,12 +28,17 @@ def succeed(store: Store, settings: ServeConfig, job: Job) -> None:
     run, artefact = folder / "run", folder / "artefact"
     rows = telling.steps_of(run)
     write_text(folder / TABLE, telling.as_csv(rows))
-    verdict, reason = verdict_of(run)
+    write_text(folder / PAGE, without_places((run / PAGE).read_text(encoding="utf-8"), run))
+    told = Run(run).evaluation
+    verdict, reason = str(told["verdict"]), str(told["reason"])
     named = settings.promote == "always" or verdict == "pass"
     with store.writing():
         if jobs.find(store, job.id).state != jobs.RUNNING:
             return
         telling.follow(store, jobs.find(store, job.id))  # what was written since it was last looked at
+        if store.row("select id from checkpoints where job = ?", job.id) is None:  # nothing was measured on the way
+            for step in telling.kept_steps(run):
+                telling.add_checkpoint(store, job, step, {})
         said = f"The verdict is {verdict}: {reason}"
         jobs.note(store, job.id, said, level="info" if verdict == "pass" else "warn", once="verdict")
         model = catalog.add(store, settings, job, artefact) if named else None
@@ -41,20 +47,21 @@ def succeed(store: Store, settings: ServeConfig, job: Job) -> None:
         else:
             withheld = "The model got no name, since only those that pass get one here; its results are there."
             jobs.note(store, job.id, withheld, level="warn", once="model")
-        files = [path for path in (folder / TABLE, run / "report.html", run / "evaluation.json") if path.is_file()]
+        files = folder / TABLE, folder / PAGE, run / "evaluation.json"
         kept = [shelf.keep(store, job.key, shelf.RESULTS, path.name, path).id for path in files]
         tokens = telling.trained_tokens(run)
         jobs.move(store, job.id, (jobs.RUNNING,), jobs.SUCCEEDED, worker=None, model=model, results=kept, tokens=tokens)
         jobs.note(store, job.id, "The job has successfully completed", once="completed")
 
 
-def verdict_of(run: Path) -> tuple[str, str]:
-    """Return a run's verdict and the reason of it; unknown where nothing says so."""
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        told = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
-        if isinstance(told, dict):
-            return str(told.get("verdict", "unknown")), str(told.get("reason", ""))
-    return "unknown", "the run holds no evaluation"
+def without_places(page: str, run: Path) -> str:
+    """Return a run's page without the folders of this machine that the run and its models are in."""
+    told = Run(run).manifest
+    places = {str(run), *(str(told.get(name) or "") for name in _PLACES)}
+    for place in sorted(places, key=len, reverse=True):
+        if place.startswith("/"):
+            page = page.replace(place, Path(place).name)
+    return page.replace(f"{run.parent}/", "")
 
 
 def fail(store: Store, job: Job, error: Mapping[str, Any], *states: str) -> None:

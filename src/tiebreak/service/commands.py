@@ -77,13 +77,13 @@ class Command:
         settings: LauncherConfig,
         say: Callable[[str, str], None],
         *,
-        settle_seconds: float = SETTLE_SECONDS,
+        settle_seconds: float | None = None,
     ) -> None:
         """`say` is told a job and what its owner should know of it, once for each word."""
         check_words(settings)
         self._settings = settings
         self._say = say
-        self._settle_seconds = settle_seconds
+        self._settle_seconds = SETTLE_SECONDS if settle_seconds is None else settle_seconds
         self._asked_at: dict[str, float] = {}
         self._silences: dict[str, int] = {}
         self._over_since: dict[str, float] = {}

@@ -104,6 +104,7 @@ class Supervisor:
     pace: Pace = Pace()
     _examined: dict[str, Examination] = field(default_factory=dict, init=False, repr=False)
     _silent: Counter[str] = field(default_factory=Counter, init=False, repr=False)
+    _trouble: dict[str, str] = field(default_factory=dict, init=False, repr=False)
     _woken: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
     _closed: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
     _thread: threading.Thread | None = field(default=None, init=False, repr=False)
@@ -158,8 +159,10 @@ class Supervisor:
         except (TiebreakError, Refusal) as error:
             message = shown_line(str(error), self.store.job_folder(job.id), {})
             booking.fail(self.store, job, {"code": "invalid_settings", "param": None, "message": message}, job.state)
-        except (OSError, sqlite3.Error) as error:
-            _LOG.warning("%s: %s; tried again", job.id, one_line(error, 300))
+        except (OSError, sqlite3.Error) as error:  # a full disk, a locked database: tried again, and said once
+            if (line := one_line(error, 300)) != self._trouble.get(job.id):
+                _LOG.warning("%s: %s; tried again until it goes well", job.id, line)
+                self._trouble[job.id] = line
         except Exception:  # noqa: BLE001 - a fault of ours holds up no other job either
             _LOG.exception("%s: the supervisor could not look at it", job.id)
 

@@ -82,12 +82,9 @@ def follow(store: Store, job: Job) -> None:
     if not read.rows:
         return
     total = seen.get("total") or total_of(run, job)
-    measured = {int(row["step"]): numbers(row, MEASURED) for row in read.rows if "heldout/loss" in row}
     with store.writing():
         for row in read.rows:
             _tell(store, job, row, total)
-        for step in sorted({*measured, *kept_steps(run)} - {0}):
-            _add_checkpoint(store, job, step, measured.get(step, {}))
         took = [row["step_seconds"] for row in read.rows if isinstance(row.get("step_seconds"), float)]
         paces = [*seen.get("paces", ()), *took][-_RECENT:]
         step = max(int(row["step"]) for row in read.rows)
@@ -111,21 +108,17 @@ def _tell(store: Store, job: Job, row: Mapping[str, Any], total: int | None) -> 
         told = {"step": step, "total_steps": total, **numbers(row, MEASURED)}
         message = f"Step {of}: validation loss={row['heldout/loss']:.4g}"
         jobs.note(store, job.id, message, once=f"measured-{step}", data=told)
+        if step > 0:  # where weights were saved depends on what was kept, and is known at the end
+            add_checkpoint(store, job, step, numbers(row, MEASURED))
 
 
-def _add_checkpoint(store: Store, job: Job, step: int, measured: Mapping[str, float]) -> None:
-    """Add a checkpoint: a step after which held-out pairs were measured, or whose weights are kept.
-
-    One that is there already gets what was measured since; one whose step was not told yet waits for it.
-    """
+def add_checkpoint(store: Store, job: Job, step: int, measured: Mapping[str, float]) -> None:
+    """Add a checkpoint, once: what was learned in the step, and what was measured after it."""
     row = store.row("select data from events where job = ? and once = ?", job.id, f"step-{step}")
-    if row is None:
-        return
-    trained = json.loads(row["data"])
-    told = json.dumps({"step": step, **{key: trained[key] for key in TRAINED.values() if key in trained}, **measured})
-    values = {"id": new_id("ftckpt_"), "job": job.id, "step": step, "metrics": told, "at": now()}
-    if not store.insert("checkpoints", values, otherwise="or ignore") and measured:
-        store.change("update checkpoints set metrics = ? where job = ? and step = ?", told, job.id, step)
+    trained = {} if row is None else json.loads(row["data"])
+    told = {"step": step, **{key: trained[key] for key in TRAINED.values() if key in trained}, **measured}
+    values = {"id": new_id("ftckpt_"), "job": job.id, "step": step, "metrics": json.dumps(told), "at": now()}
+    store.insert("checkpoints", values, otherwise="or ignore")
 
 
 def numbers(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, float]:
