@@ -298,7 +298,7 @@ def test_a_model_that_is_not_offered_any_more_fails_the_job_that_waits_for_it(tm
 
 
 def test_a_fault_of_ours_at_one_job_holds_up_no_other(tmp_path, tiny_model, caplog):
-    made = service(tmp_path / "service", tiny_model)
+    made = service(tmp_path / "service", tiny_model, limits={"workers": 2})
     spoilt, sound = made.create(), made.create()
     supervisor = made.supervisor()
     made.store.change("update jobs set body = '{\"model\": 3}' where id = ?", spoilt.id)

@@ -161,10 +161,11 @@ class Supervisor:
         try:
             look(job)
         except (TiebreakError, Refusal) as error:
-            told = {"message": shown_line(str(error), self.store.job_folder(job.id), {})}
+            code, param = "invalid_settings", None
             if isinstance(error, Refusal):
-                told |= {"code": error.code or "invalid_request", "param": error.param}
-            booking.fail(self.store, job, {"code": "invalid_settings", "param": None} | told, job.state)
+                code, param = error.code or "invalid_request", error.param
+            message = shown_line(str(error), self.store.job_folder(job.id), {})
+            booking.fail(self.store, job, {"code": code, "param": param, "message": message}, job.state)
         except (OSError, sqlite3.Error) as error:  # a full disk, a locked database: tried again, and said once
             if (line := one_line(error, 300)) != self._trouble.get(job.id):
                 _LOG.warning("%s: %s; tried again until it goes well", job.id, line)
