@@ -31,10 +31,10 @@ KEY = "My API Key"
 """Of their conftest."""
 
 EXPECTED = {
-    r"test_jobs\.py.*(pause).*strict": "answers `paused`, which the specification's examples have and its enum lacks",
+    r"test_jobs\.py.*pause": "answers `paused`, which the specification's examples have and its enum lacks",
     r"test_jobs\.py.*test_method_create_with_all_params": "integrations: the service reports to no W&B",
+    r"test_uploads\.py.*complete": "names a part that nobody sent",
     r"test_(files|uploads)\.py.*create": "purpose assistants: files are for fine-tune alone",
-    r"test_uploads\.py.*create": "purpose assistants: files are for fine-tune alone",
 }
 """Which tests fail, as patterns of their names, and why."""
 
@@ -46,21 +46,21 @@ sys.path.insert(0, os.environ["CONTRACT_SCRIPTS"])
 import openai_contract
 
 @pytest.fixture(autouse=True)
-def _objects():
-    openai_contract.fill(Path(os.environ["CONTRACT_DIR"]))
+def _objects(request):
+    openai_contract.fill(Path(os.environ["CONTRACT_DIR"]), "paused" if "resume" in request.node.name else "queued")
 """
 
 SERVE = """
 models:
   gpt-4o-mini: {model: {name: smollm2-135m-instruct}}
-  m: {model: {name: smollm2-135m-instruct}}
+  gpt-6-astra: {model: {name: smollm2-135m-instruct}}
 quotas: {jobs_at_once: 100000, jobs_a_day: 100000}
 limits: {queue: 100000}
 """
 
 
-def fill(folder: Path) -> None:
-    """Give a service the objects that the tests ask for, as if nothing had happened to them."""
+def fill(folder: Path, state: str) -> None:
+    """Give a service the objects that the tests ask for, as if nothing had happened to them: jobs in this state."""
     store = Store(folder)
     with store.writing() as connection:
         for table in ("files", "uploads", "parts", "jobs", "events", "checkpoints", "models", "keys"):
@@ -70,7 +70,7 @@ def fill(folder: Path) -> None:
         for name in ("after", "file-abc123", "file_id", "string"):
             _file(store, name)
         for name in ("after", "ft-AF1WoRqd3aJAHsqc9NY7iL8F"):
-            _job(store, name)
+            _job(store, name, state)
         job = {"job": "ft-AF1WoRqd3aJAHsqc9NY7iL8F"}
         event = {"id": "after", "once": "one", "at": now(), "level": "info", "type": "message", "message": "said"}
         store.insert("events", job | event)
@@ -91,7 +91,7 @@ def _file(store: Store, name: str) -> None:
     store.insert("files", row | {"sha256": digest, "status": "processed", "created": now()})
 
 
-def _job(store: Store, name: str) -> None:
+def _job(store: Store, name: str, state: str) -> None:
     numbers = {"n_epochs": 1, "batch_size": 8, "learning_rate_multiplier": 1.0, "beta": 0.1}
     row = {
         "id": name,
@@ -99,7 +99,8 @@ def _job(store: Store, name: str) -> None:
         "asked": "",
         "body": json.dumps({"model": "gpt-4o-mini", "training_file": "file-abc123"}),
         "resolved": json.dumps({"seed": 0, "method": "dpo", "hyperparameters": numbers}),
-        "state": "paused",
+        "state": state,
+        "next_at": now() + 10**6,
         "created": now(),
     }
     store.insert("jobs", row)
@@ -129,7 +130,8 @@ def main() -> int:
             "--port",
             "0",
         ]
-        with subprocess.Popen([*words, "--json"], stdout=subprocess.PIPE, text=True) as server:
+        log = Path(place, "log").open("w")  # jobs vanish under the supervisor, which says so
+        with log, subprocess.Popen([*words, "--json"], stdout=subprocess.PIPE, stderr=log, text=True) as server:
             try:
                 url = _address(server)
                 failed, passed, output = _tests(told.source.resolve(), told.select, url, folder, Path(place))

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from transformers import AutoModelForCausalLM
 from tiebreak.engine.answers.answerer import Chat, Sampling
 from tiebreak.errors import RenderError, RunError
 from tiebreak.records import Message
+from tiebreak.runs import Run
 from tiebreak.service.completions import chat_request
 from tiebreak.service.stops import UpToStop
 from tiebreak.service.talk import Cancelled, Talk, answer, held, prompt_of
@@ -94,7 +96,7 @@ def test_a_first_answer_does_not_hang_on_how_many_are_asked_for_or_on_streaming(
     assert greedy[0]["text"] == greedy[1]["text"]
 
 
-def test_a_run_answers_as_it_does_in_chat_and_a_checkpoint_as_it_was(run, by):
+def test_a_run_answers_as_it_does_in_chat_and_a_checkpoint_as_it_was(run, by, tmp_path):
     trained = held({"kind": "run", "folder": str(run.path), "checkpoint": None})
     loaded = load_trained(run)
     [choice], _ = _said(trained, temperature=0)
@@ -110,6 +112,14 @@ def test_a_run_answers_as_it_does_in_chat_and_a_checkpoint_as_it_was(run, by):
     assert len(steps) > 1
     assert said[steps[0]] != said[steps[-1]]
     assert said[steps[-1]] == _said(trained, logprobs=True)[0][0]
+    # The same of a run that has not come to its end.
+    under_way = Run(shutil.copytree(run.path, tmp_path / "under way"))
+    shutil.rmtree(under_way.policy_folder)
+    under_way.update_manifest(status="running")
+    then = held({"kind": "run", "folder": str(under_way.path), "checkpoint": steps[0]})
+    assert _said(then, logprobs=True)[0][0] == said[steps[0]]
+    with pytest.raises(RunError, match="holds no trained policy"):
+        held({"kind": "run", "folder": str(under_way.path), "checkpoint": None})
     with pytest.raises(RunError, match="step 999 is not there any more"):
         held({"kind": "run", "folder": str(run.path), "checkpoint": 999})
 

@@ -5,6 +5,7 @@ Owns their options.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,10 +79,11 @@ def run(
     def say(told: Listening) -> None:
         if as_json:
             console.print_json({"url": told.url, "dir": str(told.folder), "models": [*told.models]})
-            return
-        console.print_text(f"serving {', '.join(told.models)} at {told.url}  (Ctrl-C ends it; jobs go on)")
-        if not told.num_keys:
-            console.print_text(f"no key is in use; make one:  tiebreak serve keys add me --dir {quoted(folder)}")
+        else:
+            console.print_text(f"serving {', '.join(told.models)} at {told.url}  (Ctrl-C ends it; jobs go on)")
+            if not told.num_keys:
+                console.print_text(f"no key is in use; make one:  tiebreak serve keys add me --dir {quoted(folder)}")
+        sys.stdout.flush()  # whoever reads it from a pipe waits for it
 
     serve(Path(folder), config, Address(host, port, behind_proxy, certificate, private_key), say)
 

@@ -220,13 +220,16 @@ def _join(service: Service, key: Key, upload: Upload, asked: CompleteRequest) ->
                 size = sum(shelf.append(file, store.file_path(name), *digests) for name in names)
                 os.fsync(file.fileno())
             _require_md5(asked.md5, digests[1].hexdigest())
-            with store.writing():
+
+            def complete_with(file: shelf.File) -> None:
                 _require_pending(find(store, upload.id, key.id), "completed")
-                expires = None if upload.file_expires is None else now() + upload.file_expires
-                kept = shelf.place(
-                    store, key.id, upload.purpose, upload.filename, whole, size, digests[0].hexdigest(), expires=expires
-                )
-                store.change("update uploads set status = ?, file = ? where id = ?", COMPLETED, kept.id, upload.id)
+                store.change("update uploads set status = ?, file = ? where id = ?", COMPLETED, file.id, upload.id)
+
+            expires = None if upload.file_expires is None else now() + upload.file_expires
+            shelf.place(
+                store, key.id, upload.purpose, upload.filename, whole, size, digests[0].hexdigest(), expires=expires,
+                within=complete_with,
+            )  # fmt: skip
         except FileNotFoundError:  # its parts went with the end of the upload
             _require_pending(find(store, upload.id, key.id), "completed")
             raise

@@ -130,11 +130,19 @@ def _jobs(store: Store, days: int) -> Iterator[_Due]:
 
 
 def _needed(store: Store, job: str) -> list[Path]:
-    """Return folders of a job's models that have a name, or that a job which has not ended is trained from."""
+    """Return folders of a job's models that have a name, or that others began with: jobs which have not ended, and
+    models that have a name, which may be adapters on top of them.
+    """
     marks = ", ".join("?" for _ in OPEN)
-    learning = f"select json_extract(body, '$.model') from jobs where state in ({marks})"  # noqa: S608 - marks alone
-    sql = f"select folder from models where job = ? and (deleted is null or name in ({learning}))"  # noqa: S608
-    return [_here(store, job, row["folder"]) for row in store.rows(sql, job, *OPEN)]
+    rows = store.rows(
+        f"with recursive begun(name) as (select json_extract(body, '$.model') from jobs where state in ({marks})"  # noqa: S608 - marks alone
+        " or id in (select job from models where deleted is null) union select json_extract(j.body, '$.model')"
+        " from begun b join models m on m.name = b.name join jobs j on j.id = m.job)"
+        " select folder from models where job = ? and (deleted is null or name in (select name from begun))",
+        *OPEN,
+        job,
+    )
+    return [_here(store, job, row["folder"]) for row in rows]
 
 
 def _here(store: Store, job: str, folder: str) -> Path:

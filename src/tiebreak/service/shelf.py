@@ -10,8 +10,8 @@ import os
 import secrets
 import sqlite3
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
@@ -149,34 +149,25 @@ def place(
     sha256: str,
     *,
     expires: int | None = None,
+    within: Callable[[File], None] = lambda _: None,
 ) -> File:
-    """Make a file of bytes that are whole and on disk, by renaming `part`; its row is written last.
+    """Make a file of bytes that are whole and on disk, by renaming `part`; `within` is called in the transaction of its
+    row, and may refuse it.
 
     Of a server that dies in between remain bytes without a row, which nobody sees and retention removes.
     """
-    name = new_id("file-")
-    target = store.file_path(name)
-    part.rename(target)
+    file = File(new_id("file-"), key, purpose, filename, size, sha256, "processed", None, now(), expires)
+    target = path_of(store, file)
     try:
-        _sync(target.parent)
-        store.insert(
-            "files",
-            {
-                "id": name,
-                "key": key,
-                "purpose": purpose,
-                "filename": filename,
-                "bytes": size,
-                "sha256": sha256,
-                "status": "processed",
-                "created": now(),
-                "expires": expires,
-            },
-        )
+        with store.writing():
+            store.insert("files", asdict(file))
+            within(file)
+            part.rename(target)
+            _sync(target.parent)
     except BaseException:
         target.unlink(missing_ok=True)
         raise
-    return find(store, name)
+    return file
 
 
 def _sync(folder: Path) -> None:

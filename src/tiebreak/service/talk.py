@@ -32,7 +32,6 @@ from queue import SimpleQueue
 from typing import IO, Any
 
 import torch
-from safetensors.torch import load_file
 
 from tiebreak.config import DataConfig, ModelConfig
 from tiebreak.config.data import MOST_TOKENS
@@ -44,15 +43,13 @@ from tiebreak.engine.answers.spelling import Spelling
 from tiebreak.engine.memory import is_out_of_memory
 from tiebreak.engine.model import Model
 from tiebreak.engine.models import load_frozen
-from tiebreak.errors import RenderError, RunError, TiebreakError, one_line
+from tiebreak.errors import RenderError, TiebreakError, one_line
 from tiebreak.records import Ids, Message
-from tiebreak.runs import open_run
+from tiebreak.runs import Run, open_run
 from tiebreak.secrecy import masked
 from tiebreak.service.choices import Choice, token_logprob
 from tiebreak.service.stops import UpToStop
-from tiebreak.training.checkpoint import Checkpoints
-from tiebreak.training.parts import Weights
-from tiebreak.training.trained import load_trained
+from tiebreak.training.trained import load_checkpoint, load_trained
 
 NICE = 5
 """Whoever works on the machine goes first."""
@@ -94,14 +91,10 @@ def held(spec: Mapping[str, Any]) -> Held:
     if spec["kind"] == "base":
         model = load_frozen(ModelConfig.model_validate(spec["settings"]), _said_aside)
     else:
-        run = open_run(spec["folder"])
-        model, data = load_trained(run).policy, run.config.data
-        if (step := spec.get("checkpoint")) is not None:
-            known = run.manifest["identities"]
-            found = Checkpoints(run, {}, 2, _said_aside, known=known, holds=[Weights.name]).of_step(step)
-            if found is None:
-                raise RunError(f"the checkpoint of step {step} is not there any more, or is not whole")
-            Weights(model).restore(load_file(found / f"{Weights.name}.safetensors"))
+        step = spec.get("checkpoint")
+        run = open_run(spec["folder"]) if step is None else Run(Path(spec["folder"]))
+        model = load_trained(run).policy if step is None else load_checkpoint(run, step, _said_aside)
+        data = run.config.data
     any_length = data.model_copy(update={"max_length": MOST_TOKENS, "truncation": "drop"})
     complete = Renderer(model.tokenizer, model.eos_ids, any_length, model.now)
     return Held(model, Spelling(model.tokenizer), complete)

@@ -67,11 +67,12 @@ def _keep(service: Service, key: Key, form: Received) -> shelf.File:
     purpose, expires = form.fields.get("purpose"), _expires(form.fields)
     if purpose is None:
         raise Refusal(400, "purpose: is missing; wanted fine-tune.", param="purpose")
-    with full_disk_said(), service.store.writing():
-        keys.require_bytes(service.store, key, service.settings, form.size)
+    store = service.store
+    with full_disk_said():
         return shelf.place(
-            service.store, key.id, purpose, form.filename, form.part, form.size, form.sha256, expires=expires
-        )
+            store, key.id, purpose, form.filename, form.part, form.size, form.sha256, expires=expires,
+            within=lambda _: keys.require_bytes(store, key, service.settings, 0),
+        )  # fmt: skip
 
 
 def require_purpose(purpose: str) -> None:

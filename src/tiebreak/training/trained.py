@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from tiebreak import files
 from tiebreak.config import Config
@@ -38,8 +39,9 @@ from tiebreak.progress import Progress, Silent
 from tiebreak.records import Tokenized
 from tiebreak.runs import Run, as_a_run_writes
 from tiebreak.training.budget import Budget
+from tiebreak.training.checkpoint import Checkpoints
 from tiebreak.training.choosing import told_of
-from tiebreak.training.parts import Part
+from tiebreak.training.parts import Part, Weights
 from tiebreak.training.whereabouts import placed, require_same
 
 NUM_CHECKED_PAIRS = 8
@@ -124,6 +126,23 @@ def load_trained(run: Run, progress: Progress | None = None) -> Loaded:
     loaded = load(dated(config, run), trained=run.policy_folder, kept=there.kept, bases=there.bases, say=say)
     require_same(run, loaded.policy.source, loaded.reference.source)
     return loaded
+
+
+def load_checkpoint(run: Run, step: int, say: Callable[[str], None] = lambda _: None) -> Model:
+    """Return the policy of a run as it was after a step, whether or not the run has come to its end.
+
+    Raises RunError where there is no whole checkpoint of that step: a run keeps the newest ones.
+    """
+    run.verify(run.config_file, run.start_folder)
+    found = Checkpoints(run, {}, 2, say, known=run.manifest["identities"], holds=[Weights.name]).of_step(step)
+    if found is None:
+        raise RunError(f"{run.path}: the checkpoint of step {step} is not there any more, or is not whole")
+    there = placed(run)
+    config = run.config.model_copy(update={"model": there.model, "reference": there.reference})
+    loaded = load(dated(config, run), kept=there.kept, bases=there.bases, say=say)
+    require_same(run, loaded.policy.source, loaded.reference.source)
+    Weights(loaded.policy).restore(load_file(found / f"{Weights.name}.safetensors"))
+    return loaded.policy
 
 
 def remembered(policy: Model, pairs: Sequence[Tokenized]) -> dict[str, Any] | None:

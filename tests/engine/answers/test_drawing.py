@@ -10,7 +10,7 @@ import torch
 from scipy.stats import chisquare
 
 from oracles import nucleus
-from tiebreak.engine.answers.drawing import BLOCK, Wanted, drawn, likeliest, noise_of
+from tiebreak.engine.answers.drawing import BLOCK, LIKELY, Wanted, _keep_nucleus, drawn, likeliest, noise_of
 
 VOCABULARY = 3 * BLOCK - 50
 
@@ -137,3 +137,14 @@ def test_a_token_of_a_nucleus_does_not_hang_on_the_rows_beside_it():
     assert [
         int(drawn(logits[row : row + 1], 1.0, noise()[row : row + 1], 0.8)) for row in range(9)
     ] == together.tolist()
+
+
+def test_a_nucleus_of_many_tokens_is_found_as_one_of_few_is():
+    logits = torch.cat([_logits(2, scale, 5 * LIKELY) for scale in (0.1, 6.0)])  # of thousands of tokens, and of a few
+    for top_p in (0.3, 0.9, 0.999, 1 - 1e-12):
+        weights = (logits - logits.amax(-1, keepdim=True)).exp()
+        _keep_nucleus(weights, top_p)
+        for row, found in zip(logits.double().tolist(), weights, strict=True):
+            wanted = torch.tensor(nucleus(row, 1.0, top_p)) > 0
+            # Where float32 ends a sum at its last token, float64 may go one further.
+            assert int(((found > 0) ^ wanted).sum()) <= (1 if top_p < 0.9999 else 30)

@@ -26,6 +26,9 @@ from tiebreak.fingerprint import derive_seed, fingerprint
 BLOCK = 128
 """Tokens; another number draws other answers from the same seed."""
 
+LIKELY = 512
+"""Of the likeliest tokens, among which a nucleus is looked for first."""
+
 Pick = Callable[[Tensor, Sequence[np.random.Generator]], Tensor]
 """Chooses a token by the logits of each row, and its noise."""
 
@@ -95,12 +98,16 @@ def _keep_nucleus(weights: Float[Tensor, "rows vocabulary"], top_p: float) -> No
 
     The nucleus is the fewest of the likeliest tokens whose probabilities sum to at least `top_p` (Holtzman et al. 2020,
     The curious case of neural text degeneration, eq. 2), and with its last one all that are as likely: which of equals
-    stays must not hang on an order of sorting. Sums are in float64. It costs one sort of the vocabulary for each token.
+    stays must not hang on an order of sorting. Sums are in float64. Few tokens are nearly always enough, and are found
+    at a tenth of the price of sorting the vocabulary.
     """
-    falling = weights.sort(-1, descending=True).values
-    sums = falling.cumsum(-1, dtype=torch.float64)
-    last = (sums < top_p * sums[:, -1:]).sum(-1, keepdim=True)
-    weights.masked_fill_(weights < falling.gather(-1, last), 0.0)
+    wanted = top_p * weights.sum(-1, keepdim=True, dtype=torch.float64)
+    for num in (LIKELY, weights.shape[-1]):
+        falling = weights.topk(min(num, weights.shape[-1])).values
+        last = (falling.cumsum(-1, dtype=torch.float64) < wanted).sum(-1, keepdim=True)
+        if int(last.max()) < falling.shape[-1]:
+            break
+    weights.masked_fill_(weights < falling.gather(-1, last.clamp(max=falling.shape[-1] - 1)), 0.0)
 
 
 ROUNDING = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
