@@ -130,8 +130,11 @@ def main() -> int:
             "--port",
             "0",
         ]
-        log = Path(place, "log").open("w")  # jobs vanish under the supervisor, which says so
-        with log, subprocess.Popen([*words, "--json"], stdout=subprocess.PIPE, stderr=log, text=True) as server:
+        # Jobs vanish under the supervisor, which says so.
+        with (
+            Path(place, "log").open("w") as log,
+            subprocess.Popen([*words, "--json"], stdout=subprocess.PIPE, stderr=log, text=True) as server,
+        ):
             try:
                 url = _address(server)
                 failed, passed, output = _tests(told.source.resolve(), told.select, url, folder, Path(place))

@@ -95,7 +95,7 @@ def test_a_job_is_made_followed_paused_resumed_asked_and_forgotten(service: Oper
 
 def _events_are_whole(client, job):
     """Pages of two hold each event once, and each step is told once."""
-    paged = [event for event in client.fine_tuning.jobs.list_events(job, limit=2)]
+    paged = list(client.fine_tuning.jobs.list_events(job, limit=2))
     assert [one.id for one in paged] == [one.id for one in client.fine_tuning.jobs.list_events(job, limit=100)]
     assert len({one.id for one in paged}) == len(paged)
     steps = [one.data["step"] for one in reversed(paged) if one.type == "metrics" and "train_loss" in one.data]
@@ -109,6 +109,8 @@ def _events_are_whole(client, job):
 
 def _checkpoints_can_be_asked(client, job):
     found = client.fine_tuning.jobs.checkpoints.list(job)
+    assert found.data
+    assert found.data == [*client.fine_tuning.jobs.checkpoints.list(job, limit=1)]
     assert [one.step_number for one in found.data] == sorted((one.step_number for one in found.data), reverse=True)
     for one in found.data:
         answer = client.chat.completions.create(
@@ -187,8 +189,11 @@ def test_azures_client_does_the_same(service: Operated, pairs):
 
 def test_demonstrations_are_trained_on_and_a_model_is_trained_further(service: Operated, tmp_path):
     client = service.client()
-    rows = [{"messages": [{"role": "user", "content": f"{n} the cat"}, {"role": "assistant", "content": f"yes {n % 5}"}]}
-            for n in range(40)]  # fmt: skip
+    said = [(f"{number} the cat", f"yes {number % 5}") for number in range(40)]
+    rows = [
+        {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": told}]}
+        for asked, told in said
+    ]
     path = tmp_path / "shown.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     file = client.files.create(file=path, purpose="fine-tune")

@@ -19,5 +19,5 @@ retention    what is no longer needed
 completions  what may be asked of a chat           choices      the objects that answer it
 stops        the text before a stop sequence       talk         the process that answers chats
 chat         that process, as the server has it    upstream     another server that answers chats
-listening    where the service listens, and until when
+answering    the addresses of models and chats          listening    where the service listens, and until when
 """

@@ -140,25 +140,27 @@ def events(
 ) -> dict[str, Any]:
     """List what was said of a job, newest first."""
     only(request, "after", "limit")
-    found = _of_job(service, "events", job, key, after, limit)
+    jobs.find(service.store, job, key.id)
+    behind = _behind(service, "events", "job = ?", [job], after)
+    found = page(service.store, "events", "job = ?", [job], limit=limit, after=behind)
     return shown.listed([shown.event(row) for row in found.rows], has_more=found.has_more)
 
 
 def checkpoints(
     job: str, request: Request, service: AService, key: AKey, after: After = None, limit: Limit = 10
 ) -> dict[str, Any]:
-    """List the checkpoints of a job, newest first."""
+    """List the checkpoints of a job whose weights are kept, so that they can be asked; newest first."""
     only(request, "after", "limit")
-    found, told = _of_job(service, "checkpoints", job, key, after, limit), jobs.find(service.store, job)
-    settings = service.settings
-    data = [shown.checkpoint(row, catalog.checkpoint_name(settings, told, row["step"])) for row in found.rows]
-    return shown.listed(data, has_more=found.has_more, ends=True)
-
-
-def _of_job(service: Service, table: str, job: str, key: Key, after: str | None, limit: int) -> Any:
-    jobs.find(service.store, job, key.id)
-    behind = _behind(service, table, "job = ?", [job], after)
-    return page(service.store, table, "job = ?", [job], limit=limit, after=behind)
+    store, settings = service.store, service.settings
+    told = jobs.find(store, job, key.id)
+    behind = _behind(service, "checkpoints", "job = ?", [job], after)
+    rows = store.rows("select * from checkpoints where job = ? order by step desc", job)
+    kept = [row for row in rows if catalog.weights_at(store, job, row["step"]).is_dir()]
+    if behind is not None:
+        step = next(row["step"] for row in rows if row["seq"] == behind)
+        kept = [row for row in kept if row["step"] < step]
+    data = [shown.checkpoint(row, catalog.checkpoint_name(settings, told, row["step"])) for row in kept[:limit]]
+    return shown.listed(data, has_more=len(kept) > limit, ends=True)
 
 
 def _behind(service: Service, table: str, where: str, values: list[str], after: str | None) -> int | None:

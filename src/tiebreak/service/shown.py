@@ -6,6 +6,7 @@ Owns the answers' fields. Pure.
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,7 +62,7 @@ def job(told: Job, organization: str, dialect: Dialect) -> dict[str, Any]:
     }
 
 
-def event(row: Mapping[str, Any]) -> dict[str, Any]:
+def event(row: sqlite3.Row) -> dict[str, Any]:
     """Return an event of a job."""
     return {
         "id": row["id"],
@@ -74,7 +75,7 @@ def event(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def checkpoint(row: Mapping[str, Any], model: str) -> dict[str, Any]:
+def checkpoint(row: sqlite3.Row, model: str) -> dict[str, Any]:
     """Return a checkpoint of a job; `model` is what its weights are called."""
     return {
         "id": row["id"],

@@ -85,6 +85,9 @@ def follow(store: Store, job: Job) -> None:
     with store.writing():
         for row in read.rows:
             _tell(store, job, row, total)
+        for step in kept_steps(run):
+            if store.row("select 1 from events where job = ? and once = ?", job.id, f"step-{step}"):
+                add_checkpoint(store, job, step, {})
         took = [row["step_seconds"] for row in read.rows if isinstance(row.get("step_seconds"), float)]
         paces = [*seen.get("paces", ()), *took][-_RECENT:]
         step = max(int(row["step"]) for row in read.rows)
@@ -108,17 +111,22 @@ def _tell(store: Store, job: Job, row: Mapping[str, Any], total: int | None) -> 
         told = {"step": step, "total_steps": total, **numbers(row, MEASURED)}
         message = f"Step {of}: validation loss={row['heldout/loss']:.4g}"
         jobs.note(store, job.id, message, once=f"measured-{step}", data=told)
-        if step > 0:  # where weights were saved depends on what was kept, and is known at the end
+        if step > 0:
             add_checkpoint(store, job, step, numbers(row, MEASURED))
 
 
 def add_checkpoint(store: Store, job: Job, step: int, measured: Mapping[str, float]) -> None:
-    """Add a checkpoint, once: what was learned in the step, and what was measured after it."""
-    row = store.row("select data from events where job = ? and once = ?", job.id, f"step-{step}")
-    trained = {} if row is None else json.loads(row["data"])
+    """Add a checkpoint, once: what was learned in the step, and what was measured after it.
+
+    Whether its weights are still kept is seen when somebody asks.
+    """
+    rows = store.rows("select data from events where job = ? and once = ?", job.id, f"step-{step}")
+    trained = json.loads(rows[0]["data"]) if rows else {}
     told = {"step": step, **{key: trained[key] for key in TRAINED.values() if key in trained}, **measured}
     values = {"id": new_id("ftckpt_"), "job": job.id, "step": step, "metrics": json.dumps(told), "at": now()}
-    store.insert("checkpoints", values, otherwise="or ignore")
+    if not store.insert("checkpoints", values, otherwise="or ignore") and measured:
+        sql = "update checkpoints set metrics = ? where job = ? and step = ?"
+        store.change(sql, values["metrics"], job.id, step)
 
 
 def numbers(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, float]:
