@@ -286,6 +286,32 @@ def test_prompts_on_both_sides_fail_the_job(refused):
     assert "train.jsonl:31" in job.error["message"]
 
 
+def test_a_model_that_is_not_offered_any_more_fails_the_job_that_waits_for_it(tmp_path, tiny_model):
+    made = service(tmp_path / "service", tiny_model)
+    job = made.create()
+    made.models = {}
+    supervisor = made.supervisor()
+    supervisor.look()
+    found = made.job(job)
+    assert (found.state, found.error["code"], found.error["param"]) == ("failed", "model_not_found", "model")
+    assert "'tiny' does not exist" in found.error["message"]
+
+
+def test_a_fault_of_ours_at_one_job_holds_up_no_other(tmp_path, tiny_model, caplog):
+    made = service(tmp_path / "service", tiny_model, limits={"workers": 2})
+    spoilt, sound = made.create(), made.create()
+    supervisor = made.supervisor()
+    made.store.change("update jobs set body = '{\"model\": 3}' where id = ?", spoilt.id)
+    supervisor.look()
+    assert made.job(spoilt).state == "validating_files"
+    assert (made.folder(sound) / "config.yaml").exists()
+    for _ in range(20):
+        supervisor.look()
+    assert caplog.text.count("the supervisor could not look at it") == 1
+    assert (made.job(spoilt).state, made.job(spoilt).error["code"]) == ("failed", "server_error")
+    supervisor.close()
+
+
 def test_the_thread_begins_ends_and_leaves_its_workers_to_the_next(tmp_path, tiny_model):
     made = service(tmp_path / "service", tiny_model)
     hyper = {"type": "dpo", "dpo": {"hyperparameters": {"n_epochs": 50}}}

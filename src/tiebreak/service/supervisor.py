@@ -29,6 +29,9 @@ from tiebreak.service.launching import Launcher, Local, ended_here
 from tiebreak.service.refusals import Refusal
 from tiebreak.service.store import Store, now
 
+MOST_FAULTS = 20
+"""Looks at a job that may end in a fault of ours before the job does."""
+
 _LOG = logging.getLogger("uvicorn.error")
 
 
@@ -104,6 +107,7 @@ class Supervisor:
     pace: Pace = Pace()
     _examined: dict[str, Examination] = field(default_factory=dict, init=False, repr=False)
     _silent: Counter[str] = field(default_factory=Counter, init=False, repr=False)
+    _faults: Counter[str] = field(default_factory=Counter, init=False, repr=False)
     _trouble: dict[str, str] = field(default_factory=dict, init=False, repr=False)
     _woken: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
     _closed: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
@@ -157,14 +161,22 @@ class Supervisor:
         try:
             look(job)
         except (TiebreakError, Refusal) as error:
+            code, param = "invalid_settings", None
+            if isinstance(error, Refusal):
+                code, param = error.code or "invalid_request", error.param
             message = shown_line(str(error), self.store.job_folder(job.id), {})
-            booking.fail(self.store, job, {"code": "invalid_settings", "param": None, "message": message}, job.state)
+            booking.fail(self.store, job, {"code": code, "param": param, "message": message}, job.state)
         except (OSError, sqlite3.Error) as error:  # a full disk, a locked database: tried again, and said once
             if (line := one_line(error, 300)) != self._trouble.get(job.id):
                 _LOG.warning("%s: %s; tried again until it goes well", job.id, line)
                 self._trouble[job.id] = line
         except Exception:  # noqa: BLE001 - a fault of ours holds up no other job either
-            _LOG.exception("%s: the supervisor could not look at it", job.id)
+            self._faults[job.id] += 1
+            if self._faults[job.id] == 1:
+                _LOG.exception("%s: the supervisor could not look at it", job.id)
+            if self._faults[job.id] > MOST_FAULTS:
+                message = "a fault of the service, which its log tells; please ask its operator"
+                booking.fail(self.store, job, {"code": "server_error", "param": None, "message": message}, job.state)
 
     def _being_stopped(self) -> list[Job]:
         """Return jobs that were cancelled and whose workers may still be there: they take their slots."""
