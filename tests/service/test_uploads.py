@@ -244,6 +244,36 @@ def test_what_is_no_form_is_refused(service, body, kind):
     assert service.parts == []
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_forms_that_were_damaged_are_taken_or_refused_and_never_a_fault_of_the_server(service, seed):
+    drawn, whole = random.Random(seed), form(PURPOSE, ANCHOR, SECONDS, ("file", "a.jsonl", b"{}\n" * 20))
+    pieces = [
+        b"\r\n",
+        b"--",
+        b'"',
+        b";",
+        b"=",
+        b"\0",
+        b"\xff",
+        BOUNDARY.encode(),
+        b"filename*=utf-8''x",
+        b"name=",
+        b":",
+    ]
+    headers = {"authorization": f"Bearer {service.token}"}
+    headers["content-type"] = f"multipart/form-data; boundary={BOUNDARY}"
+    with httpx2.Client(headers=headers, timeout=30) as client:
+        for _ in range(120):
+            body = bytearray(whole)
+            for _ in range(drawn.randrange(1, 6)):
+                at, size = drawn.randrange(len(body) + 1), drawn.choice([0, 0, 1, 4, 40])
+                body[at : at + size] = drawn.choice([b"", drawn.choice(pieces), drawn.randbytes(3)])
+            answer = client.post(f"{service.address}/files", content=bytes(body))
+            assert answer.status_code in (200, 400), bytes(body)
+            assert answer.status_code == 200 or answer.json()["error"]["message"].isprintable()
+    assert service.parts == []
+
+
 def test_encoded_bodies_are_refused(service):
     refused(post(service, form(PURPOSE, FILE), **{"content-encoding": "gzip"}), 400)
     body = form(PURPOSE, FILE).replace(b"Content-Type:", b"Content-Transfer-Encoding: base64\r\nContent-Type:")
