@@ -74,7 +74,7 @@ class Served:
 def served(folder: Path, routers: list[APIRouter], **told) -> Iterator[Served]:
     settings, store = settings_of(**told), open_store(folder)
     key, token = keys.add(store, "somebody")
-    listening = socket.create_server(("127.0.0.1", 0))
+    listening = listener()
     server = uvicorn.Server(uvicorn.Config(app_of(store, settings, routers), log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
@@ -86,6 +86,12 @@ def served(folder: Path, routers: list[APIRouter], **told) -> Iterator[Served]:
         server.should_exit = server.force_exit = True
         thread.join(20)
         listening.close()
+
+
+def listener() -> socket.socket:
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 APART = """
@@ -105,7 +111,7 @@ def served_apart(folder: Path, *, before: tuple[str, ...] = ()) -> Iterator[tupl
     """Serve in a process of its own, behind words that start it; yields it, too."""
     store = open_store(folder)
     key, token = keys.add(store, "somebody")
-    listening = socket.create_server(("127.0.0.1", 0))
+    listening = listener()
     listening.set_inheritable(True)
     words = [*before, sys.executable, "-c", APART, str(folder), str(listening.fileno())]
     path = [str(Path(__file__).parent), *sys.path]

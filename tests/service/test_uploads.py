@@ -11,6 +11,7 @@ import socket
 import subprocess
 import threading
 import time
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx2
@@ -243,6 +244,36 @@ def test_what_is_no_form_is_refused(service, body, kind):
     assert service.parts == []
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_forms_that_were_damaged_are_taken_or_refused_and_never_a_fault_of_the_server(service, seed):
+    drawn, whole = random.Random(seed), form(PURPOSE, ANCHOR, SECONDS, ("file", "a.jsonl", b"{}\n" * 20))
+    pieces = [
+        b"\r\n",
+        b"--",
+        b'"',
+        b";",
+        b"=",
+        b"\0",
+        b"\xff",
+        BOUNDARY.encode(),
+        b"filename*=utf-8''x",
+        b"name=",
+        b":",
+    ]
+    headers = {"authorization": f"Bearer {service.token}"}
+    headers["content-type"] = f"multipart/form-data; boundary={BOUNDARY}"
+    with httpx2.Client(headers=headers, timeout=30) as client:
+        for _ in range(120):
+            body = bytearray(whole)
+            for _ in range(drawn.randrange(1, 6)):
+                at, size = drawn.randrange(len(body) + 1), drawn.choice([0, 0, 1, 4, 40])
+                body[at : at + size] = drawn.choice([b"", drawn.choice(pieces), drawn.randbytes(3)])
+            answer = client.post(f"{service.address}/files", content=bytes(body))
+            assert answer.status_code in (200, 400), bytes(body)
+            assert answer.status_code == 200 or answer.json()["error"]["message"].isprintable()
+    assert service.parts == []
+
+
 def test_encoded_bodies_are_refused(service):
     refused(post(service, form(PURPOSE, FILE), **{"content-encoding": "gzip"}), 400)
     body = form(PURPOSE, FILE).replace(b"Content-Type:", b"Content-Transfer-Encoding: base64\r\nContent-Type:")
@@ -298,6 +329,37 @@ def test_a_file_without_a_length_is_refused_where_it_becomes_too_large_and_the_r
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert time.monotonic() - began < 10
     assert service.parts == []
+
+
+def test_whoever_has_no_key_is_told_so_and_not_read_any_longer(service):
+    client = service.client("tbk-none")
+    with pytest.raises(openai.AuthenticationError):
+        client.files.create(file=b"x" * (50 * MB), purpose="fine-tune")
+    began, sent = time.monotonic(), 0
+    with service.connect() as connection:
+        connection.sendall(head(service, 10**12).replace(service.token.encode(), b"tbk-none"))
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            while time.monotonic() - began < 20:
+                sent += connection.send(b"x" * 65536)
+                time.sleep(0.01)
+        assert read_all(connection).startswith(b"HTTP/1.1 401 ")
+    assert time.monotonic() - began < 10
+
+
+def test_a_connection_is_used_again_where_a_short_body_was_refused(service):
+    body = form(("purpose", "batch"), FILE)
+    headers = {"authorization": f"Bearer {service.token}"}
+    headers["content-type"] = f"multipart/form-data; boundary={BOUNDARY}"
+    connection = HTTPConnection("127.0.0.1", service.port, timeout=20)
+    with contextlib.closing(connection):
+        connection.connect()
+        first = connection.sock
+        for _ in range(3):
+            connection.request("POST", "/v1/files", body, headers)
+            answer = connection.getresponse()
+            assert answer.status == 400
+            answer.read()
+        assert connection.sock is first
 
 
 def test_an_upload_that_is_cut_off_leaves_nothing(service):
@@ -482,24 +544,30 @@ def test_a_server_that_is_killed_in_an_upload_leaves_what_retention_takes(tmp_pa
     assert service.parts == []
 
 
-def test_files_are_whole_and_known_whenever_a_server_is_killed(tmp_path):
+@pytest.mark.parametrize("kills", [2, pytest.param(12, marks=pytest.mark.slow)])
+def test_files_are_whole_and_known_whenever_a_server_is_killed(tmp_path, kills):
     """What was answered is there, what is there is whole, and nothing else is after a sweep."""
     drawn, answered = random.Random(3), {}
-    for _ in range(6):
+    for _ in range(kills):
         with served_apart(tmp_path / "service") as (service, process):
             wait(lambda: answers(service), 60)
 
+            before = len(answered)
+
             def send(service=service):
-                with contextlib.suppress(openai.OpenAIError):
-                    client = service.client(max_retries=0, timeout=20)
-                    for _ in range(1000):
+                headers = {"authorization": f"Bearer {service.token}"}
+                headers["content-type"] = f"multipart/form-data; boundary={BOUNDARY}"
+                with contextlib.suppress(httpx2.HTTPError), httpx2.Client(headers=headers, timeout=20) as client:
+                    while True:
                         content = drawn.randbytes(drawn.choice([0, 100, 50_000, 3 * MB]))
-                        answered[client.files.create(file=content, purpose="fine-tune").id] = content
+                        made = client.post(f"{service.address}/files", content=form(PURPOSE, ("file", "a", content)))
+                        answered[made.json()["id"]] = content
 
             threads = [threading.Thread(target=send) for _ in range(3)]
             for thread in threads:
                 thread.start()
-            time.sleep(drawn.uniform(0.1, 0.8))
+            wait(lambda before=before: len(answered) > before + 3)
+            time.sleep(drawn.uniform(0, 0.3))
             process.kill()
             process.wait()
         for thread in threads:
@@ -514,7 +582,7 @@ def test_files_are_whole_and_known_whenever_a_server_is_killed(tmp_path):
             assert hashlib.sha256(content).hexdigest() == row["sha256"]
             assert content == answered.get(row["id"], content)
         keys.revoke(service.store, "somebody")
-    assert len(answered) > 20
+    assert len(answered) > 3 * kills
 
 
 def peak_mb(pid: int) -> float:

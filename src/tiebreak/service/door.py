@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -34,6 +35,11 @@ PREFIXES = ("/v1", "/openai/v1", "/openai")
 
 MOST_BODY = 4 * 2**20
 """Bytes of a body that is no file."""
+
+SHORT = 64 * 2**10
+"""Bytes of a body that may as well be read as the connection be given up."""
+
+LINGER_SECONDS = 2.0
 
 _LOG = logging.getLogger("uvicorn.error")
 
@@ -93,8 +99,41 @@ def only(request: Request, *names: str) -> None:
             raise Refusal(400, f"Unknown parameter: '{name[:80]}'.", param=name[:80], code="unknown_parameter")
 
 
+class _Coming:
+    """A body on its way, and whether all of it is here."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
+        self._receive = receive
+        self._is_long = b"transfer-encoding" in headers or not length.isdigit() or int(length[:20]) > SHORT
+        self._is_withheld = b"expect" in headers
+        self._is_whole = False
+
+    async def receive(self) -> Message:
+        """Return what comes next."""
+        self._is_withheld = False
+        message = await self._receive()
+        self._is_whole = message["type"] == "http.disconnect" or not message.get("more_body", False)
+        return message
+
+    async def is_over(self) -> bool:
+        """Return whether the connection may be used again: the rest is thrown away for a moment, and not for longer.
+
+        Whoever writes all that they have before they read would otherwise see a broken connection, and not the answer.
+        A client that waits for a word before it sends anything gets its answer at once.
+        """
+        if self._is_long and not self._is_withheld:
+            with anyio.move_on_after(LINGER_SECONDS):
+                while not self._is_whole:
+                    await self.receive()
+        return self._is_whole or not self._is_long
+
+
 class Edge:
-    """Numbers every answer, and refuses a body that is too long before it is read whole."""
+    """Numbers every answer, and refuses a body that is too long before it is read whole; nobody is read for longer than
+    a moment who has their answer.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -105,11 +144,11 @@ class Edge:
             await self._app(scope, receive, send)
             return
         began, name = time.perf_counter(), new_id("req_")
-        read = 0
+        coming, read = _Coming(scope, receive), 0
 
         async def counted() -> Message:
             nonlocal read
-            message = await receive()
+            message = await coming.receive()
             read += len(message.get("body", b""))
             if read > MOST_BODY:
                 raise _too_long()
@@ -120,12 +159,13 @@ class Edge:
                 took = round(1000 * (time.perf_counter() - began))
                 own = [(b"x-request-id", name.encode()), (b"openai-processing-ms", str(took).encode())]
                 own += [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
+                own += [] if await coming.is_over() else [(b"connection", b"close")]
                 message = {**message, "headers": [*message.get("headers", ()), *own]}
             await send(message)
 
         streamed = scope["method"] == "POST" and _STREAMED.search(scope["path"])
         try:
-            await self._app(scope, receive if streamed else counted, numbered)
+            await self._app(scope, coming.receive if streamed else counted, numbered)
         except Exception:  # noqa: BLE001 - it was answered; the log says what, under the number of the answer
             _LOG.exception("%s: %s %s failed", name, scope["method"], ascii(scope["path"])[:200])
 

@@ -1,6 +1,6 @@
 """A form that brings a file: streamed to disk, whatever its size, and refused as soon as something is wrong.
 
-Owns the reading of forms, the limits on their size and slowness, and what a client sees that is refused in the middle.
+Owns the reading of forms, and the limits on their size and slowness.
 What the fields mean is known to `uploads` and `parts`.
 """
 
@@ -20,7 +20,6 @@ from typing import BinaryIO, cast
 import anyio
 import anyio.to_thread
 from fastapi import Request
-from fastapi.responses import JSONResponse
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
@@ -37,11 +36,6 @@ OVERHEAD = 64 << 10
 
 LONGEST = 1024
 """Most bytes of a field that is no file."""
-
-LINGER = 2.0
-"""Seconds in which the rest of a refused upload is read and thrown away: whoever writes it all before they read would
-otherwise see a broken connection instead of the reason.
-"""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -67,43 +61,31 @@ class Received:
     sha256: str
 
 
-class Body:
+class _Body:
     """What a client sends, chunk by chunk, and how long it is waited for."""
 
-    def __init__(self, request: Request, patience: float = PATIENCE) -> None:
+    def __init__(self, request: Request, patience: float) -> None:
         self._receive, self._patience = request.receive, patience
-        self._withheld = "expect" in request.headers
         self._new, self._until = 0, anyio.current_time() + patience
-        self.ended = False
+        self._ended = False
 
     async def chunk(self) -> bytes | None:
         """Return the next bytes, or None behind the last ones; raises Refusal where the client is gone or too slow."""
-        if self.ended:
+        if self._ended:
             return None
-        self._withheld = False
         try:
             with anyio.fail_after(max(0.0, self._until - anyio.current_time())):
                 message = await self._receive()
         except TimeoutError:
             raise Refusal(408, "The upload came in too slowly, and nothing of it was kept; send it again.") from None
         if message["type"] == "http.disconnect":
-            self.ended = True
             raise Refusal(400, "The upload was cut off, and nothing of it was kept; send it again.")
         body = bytes(message.get("body", b""))
         self._new += len(body)
         if self._new >= LEAST:
             self._new, self._until = 0, anyio.current_time() + self._patience
-        self.ended = not message.get("more_body", False)
+        self._ended = not message.get("more_body", False)
         return body
-
-    async def linger(self) -> None:
-        """Throw away what comes in for a moment, unless the client waits for a word before it sends anything."""
-        if self._withheld:
-            return
-        with anyio.move_on_after(LINGER):
-            while not self.ended:
-                message = await self._receive()
-                self.ended = message["type"] == "http.disconnect" or not message.get("more_body", False)
 
 
 class _Form:
@@ -231,7 +213,7 @@ def too_large(wanted: Wanted) -> Refusal:
 
 @contextlib.asynccontextmanager
 async def received(
-    body: Body, request: Request, store: Store, wanted: Wanted, book: Callable[[int], None]
+    request: Request, store: Store, wanted: Wanted, book: Callable[[int], None], patience: float = PATIENCE
 ) -> AsyncIterator[Received]:
     """Yield a form that came in whole, its file on disk beside the others; when the block ends, only what was renamed
     is still there.
@@ -244,7 +226,7 @@ async def received(
         raise too_large(wanted)
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Refusal(400, "The form is compressed; wanted its bytes as they are.")
-    form = _Form(request.headers.get("content-type", ""), wanted)
+    form, body = _Form(request.headers.get("content-type", ""), wanted), _Body(request, patience)
     with full_disk_said():
         part = await anyio.to_thread.run_sync(shelf.new_part, store)
     try:
@@ -290,10 +272,3 @@ def full_disk_said() -> Iterator[None]:
     else:
         return
     raise Refusal(507, "The disk of the service is full, and nothing was kept; whoever runs it can make room.")
-
-
-async def refused(body: Body, refusal: Refusal) -> JSONResponse:
-    """Return the answer to an upload that is refused; where its rest is not read, the connection ends with it."""
-    await body.linger()
-    closing = {} if body.ended else {"connection": "close"}
-    return JSONResponse(refusal.body, refusal.status, {**refusal.headers, **closing})

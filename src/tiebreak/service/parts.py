@@ -20,9 +20,9 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from tiebreak.service import keys, shelf
-from tiebreak.service.contract import Body as JsonBody
+from tiebreak.service.contract import Body
 from tiebreak.service.door import Service, asker, only, service_of
-from tiebreak.service.incoming import PATIENCE, Body, Received, Wanted, full_disk_said, received, refused
+from tiebreak.service.incoming import PATIENCE, Received, Wanted, full_disk_said, received
 from tiebreak.service.keys import Key
 from tiebreak.service.refusals import Refusal, not_found
 from tiebreak.service.store import Store, new_id, now
@@ -40,14 +40,14 @@ AService = Annotated[Service, Depends(service_of)]
 AKey = Annotated[Key, Depends(asker)]
 
 
-class ExpiresAfter(JsonBody):
+class ExpiresAfter(Body):
     """When the file expires."""
 
     anchor: Literal["created_at"]
     seconds: int = Field(ge=SHORTEST, le=LONGEST)
 
 
-class UploadRequest(JsonBody):
+class UploadRequest(Body):
     """What is to come in parts."""
 
     bytes: int = Field(ge=1)
@@ -57,7 +57,7 @@ class UploadRequest(JsonBody):
     expires_after: ExpiresAfter | None = None
 
 
-class CompleteRequest(JsonBody):
+class CompleteRequest(Body):
     """Which parts make the file, in their order."""
 
     part_ids: list[str] = Field(min_length=1, max_length=MOST_PARTS)
@@ -155,15 +155,11 @@ def _require_pending(upload: Upload, be: str) -> None:
 
 
 async def _add(upload: str, request: Request, service: Service, key: Key, patience: float) -> Response:
-    body, settings = Body(request, patience), service.settings
-    try:
-        await anyio.to_thread.run_sync(_require_open, service.store, upload, key)
-        held = await anyio.to_thread.run_sync(keys.held_bytes, service.store, key)
-        with service.meters.coming(key, settings, held) as book:
-            async with received(body, request, service.store, Wanted("data", {}, MOST_BYTES), book) as form:
-                told = await anyio.to_thread.run_sync(partial(_keep_part, upload, service, key, form))
-    except Refusal as refusal:
-        return await refused(body, refusal)
+    await anyio.to_thread.run_sync(_require_open, service.store, upload, key)
+    held = await anyio.to_thread.run_sync(keys.held_bytes, service.store, key)
+    with service.meters.coming(key, service.settings, held) as book:
+        async with received(request, service.store, Wanted("data", {}, MOST_BYTES), book, patience) as form:
+            told = await anyio.to_thread.run_sync(partial(_keep_part, upload, service, key, form))
     return JSONResponse(told)
 
 

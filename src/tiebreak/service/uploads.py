@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from tiebreak.service import keys, shelf
 from tiebreak.service.door import Service, asker, dialect_of, only, service_of
-from tiebreak.service.incoming import PATIENCE, Body, Received, Wanted, full_disk_said, received, refused
+from tiebreak.service.incoming import PATIENCE, Received, Wanted, full_disk_said, received
 from tiebreak.service.keys import Key
 from tiebreak.service.refusals import Refusal, not_found
 from tiebreak.service.store import now
@@ -49,15 +49,12 @@ def routes(patience: float = PATIENCE) -> APIRouter:
 
 
 async def _create(request: Request, service: Service, key: Key, patience: float) -> Response:
-    body, settings = Body(request, patience), service.settings
-    try:
-        held = await anyio.to_thread.run_sync(keys.held_bytes, service.store, key)
-        with service.meters.coming(key, settings, held) as book:
-            wanted = Wanted("file", _FIELDS, settings.limits.file_mb * MB)
-            async with received(body, request, service.store, wanted, book) as form:
-                file = await anyio.to_thread.run_sync(partial(_keep, service, key, form))
-    except Refusal as refusal:
-        return await refused(body, refusal)
+    settings = service.settings
+    held = await anyio.to_thread.run_sync(keys.held_bytes, service.store, key)
+    with service.meters.coming(key, settings, held) as book:
+        wanted = Wanted("file", _FIELDS, settings.limits.file_mb * MB)
+        async with received(request, service.store, wanted, book, patience) as form:
+            file = await anyio.to_thread.run_sync(partial(_keep, service, key, form))
     dialect = dialect_of(request)
     place = {"location": f"{request.url.path.rstrip('/')}/{file.id}"} if dialect.created == 201 else None
     return JSONResponse(shelf.shown(file), dialect.created, place)
