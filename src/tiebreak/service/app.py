@@ -57,7 +57,7 @@ def create_app(store: Store, settings: ServeConfig, configs: Mapping[str, Config
         docs_url=None,  # both pages load scripts from elsewhere
         redoc_url=None,
     )
-    app.state.service = Service(store, settings, configs, chat, upstream or None)
+    app.state.service = Service(store, settings, configs, chat, upstream or None, supervisor.wake)
     answer_errors(app)
     for prefix in PREFIXES:
         router = APIRouter()

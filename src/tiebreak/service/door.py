@@ -55,6 +55,8 @@ class Service:
     models: Mapping[str, Config]
     chat: Chat
     upstream: Upstream | None = None
+    wake: Callable[[], None] = lambda: None
+    """Lets jobs be looked at now, and not a moment later."""
     meters: Meters = field(default_factory=Meters)
 
 

@@ -39,7 +39,7 @@ def routes() -> APIRouter:
     router.post("")(create)
     router.get("")(listed)
     router.get("/{job}")(retrieve)
-    router.delete("/{job}")(forget)
+    router.delete("/{job}", include_in_schema=False)(forget)  # of Azure
     router.post("/{job}/cancel")(cancel)
     router.post("/{job}/pause")(pause)
     router.post("/{job}/resume")(resume)
@@ -64,6 +64,7 @@ def create(asked: JobRequest, request: Request, service: AService, key: AKey) ->
                 names = ", ".join(asked.method.unread)
                 jobs.note(store, found.id, f"method.{names} is of another method and was not read.", level="warn")
             translate.lay_out(store, found)
+    service.wake()
     dialect = dialect_of(request)
     answer = JSONResponse(shown.job(found, settings.organization, dialect), dialect.created)
     if dialect.created == 201:
@@ -123,6 +124,7 @@ def resume(job: str, request: Request, service: AService, key: AKey) -> dict[str
 def _moved(job: str, request: Request, service: Service, key: Key, move: Callable[[Any, Job], Job]) -> dict[str, Any]:
     only(request)
     found = move(service.store, jobs.find(service.store, job, key.id))
+    service.wake()
     return shown.job(found, service.settings.organization, dialect_of(request))
 
 

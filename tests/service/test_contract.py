@@ -1,0 +1,26 @@
+"""The service by its own description: whatever fits it, or hardly does, is answered and breaks nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from bounds import LONG
+from served_by_command import operated
+
+SECONDS = 300 if LONG else 15
+
+
+@pytest.mark.slow  # the time that it draws requests for
+def test_no_request_that_can_be_drawn_is_a_fault_of_the_server(tmp_path):
+    with operated(tmp_path, {"tiny": {"model": {"name": "none"}}}) as service:
+        url = service.url.removesuffix("/v1") + "/openapi.json"
+        header = f"Authorization: Bearer {service.token}"
+        told = ["--checks", "not_a_server_error", "--max-time", str(SECONDS), "--phases", "coverage,fuzzing"]
+        words = [sys.executable, "-m", "schemathesis.cli", "run", url, "-H", header, *told, "--no-color"]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=SECONDS + 120)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+        assert "0 generated" not in done.stdout
+        assert service.process.poll() is None
