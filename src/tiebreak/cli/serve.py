@@ -37,12 +37,13 @@ def register(app: typer.Typer) -> None:
             "tiebreak serve gc --dir service --dry-run",
         ),
     )(run)
-    keys = typer.Typer(help="Who may ask: add, list, revoke.", no_args_is_help=True)
+    keys = typer.Typer(help="Who may ask: add, list, rotate, revoke.", no_args_is_help=True)
     keys.command(
         "add",
         epilog=examples("tiebreak serve keys add me", "tiebreak serve keys add ci --quota jobs_a_day=5 --quota gb=1"),
     )(add)
     keys.command("list", epilog=examples("tiebreak serve keys list --json"))(list_keys)
+    keys.command("rotate", epilog=examples("tiebreak serve keys rotate ci"))(rotate)
     keys.command("revoke", epilog=examples("tiebreak serve keys revoke ci"))(revoke)
     serve.add_typer(keys, name="keys")
     serve.command("gc", epilog=examples("tiebreak serve gc --dry-run", "tiebreak serve gc --json"))(sweep)
@@ -120,6 +121,18 @@ def list_keys(folder: Of = FOLDER, as_json: Json = False) -> None:
         console.print_text(f"{one['name']}  {since}{f'  ({own})' * bool(own)}")
     if not found:
         console.print_text("no key; 'tiebreak serve keys add NAME' makes one")
+
+
+def rotate(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the key is called in lists.")],
+    folder: Of = FOLDER,
+    as_json: Json = False,
+) -> None:
+    """Give a key another secret and print it, once; what is the key's stays so, and the old secret is none."""
+    from tiebreak.service import keys
+
+    key, token = keys.rotate(_there(folder), name)
+    console.print_json({"id": key.id, "name": key.name, "key": token}) if as_json else console.print_text(token)
 
 
 def revoke(

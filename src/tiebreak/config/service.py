@@ -189,4 +189,15 @@ def _model(where: Path, name: str, told: Any) -> Config:
         section, _, last = key.partition(".")
         if section in told and (not last or last in (told[section] or {})):
             raise ConfigError(f"{place}: {key} is not for you to say: {reason}")
-    return build_config(told, where=place)
+    return _settled(build_config(told, where=place), where.parent, place)
+
+
+def _settled(config: Config, beside: Path, place: str) -> Config:
+    """Return settings with a model that is a folder by its whole path: a service may be started anywhere."""
+    name = config.model.name
+    for folder in (beside / name, Path(name)):
+        if folder.is_dir():
+            return config.model_copy(update={"model": config.model.model_copy(update={"name": str(folder.absolute())})})
+    if name.startswith(("/", "./", "../", "~")):
+        raise ConfigError(f"{place}: model.name {name}: no such folder")
+    return config

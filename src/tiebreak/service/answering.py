@@ -101,8 +101,8 @@ async def complete(asked: ChatRequest, request: Request, service: AService, key:
 
 
 def prompt_tokens(asked: ChatRequest) -> int:
-    """Return about how many tokens a conversation has, before anything counted them: a quarter of its characters."""
-    return sum(len(message.content) // 4 + 4 for message in asked.messages)
+    """Return about how many tokens a conversation has, before anything counted them: a half of its characters."""
+    return sum(len(message.content) // 2 + 4 for message in asked.messages)
 
 
 async def _passed_on(upstream: Upstream, model: Offered, name: str, body: bytes) -> Response:

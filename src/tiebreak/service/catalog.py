@@ -62,7 +62,7 @@ def add(store: Store, settings: ServeConfig, job: Job, folder: Path) -> str:
 def listed(store: Store, models: Mapping[str, Config], settings: ServeConfig, key: str) -> list[Offered]:
     """Return the operator's models, and what jobs of a key made, newest first."""
     rows = store.rows("select * from models where key = ? and deleted is null order by seq desc", key)
-    made = [_made(row, settings) for row in rows]
+    made = [_made(store, row, settings) for row in rows]
     return [*made, *(_of_operator(name, settings) for name in models)]
 
 
@@ -75,7 +75,7 @@ def find(store: Store, models: Mapping[str, Config], settings: ServeConfig, key:
         return _of_operator(name, settings)
     row = store.row("select * from models where name = ? and key = ? and deleted is null", name, key)
     if row is not None:
-        return _made(row, settings)
+        return _made(store, row, settings)
     start, mark, step = name.rpartition(CHECKPOINT)
     if mark and step.isascii() and step.isdigit():
         for seen in store.rows(
@@ -84,13 +84,27 @@ def find(store: Store, models: Mapping[str, Config], settings: ServeConfig, key:
             int(step[:9]),
         ):
             job = jobs.find(store, seen["of"])
-            if name_of(settings, job) == start and (folder := weights_at(store, job.id, int(step[:9]))).is_dir():
+            if name_of(settings, job) != start or not may_be_asked(store, settings, job):
+                continue
+            if (folder := weights_at(store, job.id, int(step[:9]))).is_dir():
                 owner = settings.organization
                 return Offered(name, base_of(start), owner, seen["at"], folder, job.id, int(step[:9]))
     raise Refusal(
         404, f"The model {name[:200]!r} does not exist; GET /v1/models lists those that do.", param="model",
         code="model_not_found",
     )  # fmt: skip
+
+
+def may_be_asked(store: Store, settings: ServeConfig, job: Job) -> bool:
+    """Return whether checkpoints of a job answer: not where its model was deleted, or is withheld by its verdict."""
+    row = store.row("select deleted from models where job = ?", job.id)
+    return settings.promote == "always" if row is None else row["deleted"] is None
+
+
+def artefact_at(store: Store, job: str, folder: str) -> Path:
+    """Return a folder of a job, wherever the service's folder was when it was written down."""
+    told = Path(folder).parts
+    return store.job_folder(job).joinpath(*told[told.index(job) + 1 :]) if job in told else Path(folder).absolute()
 
 
 def weights_at(store: Store, job: str, step: int) -> Path:
@@ -111,9 +125,9 @@ def delete(store: Store, model: Offered, key: str) -> None:
     store.change("update models set deleted = ? where name = ? and key = ?", now(), model.name, key)
 
 
-def _made(row: sqlite3.Row, settings: ServeConfig) -> Offered:
-    name = row["name"]
-    return Offered(name, base_of(name), settings.organization, row["created"], Path(row["folder"]), row["job"])
+def _made(store: Store, row: sqlite3.Row, settings: ServeConfig) -> Offered:
+    name, folder = row["name"], artefact_at(store, row["job"], row["folder"])
+    return Offered(name, base_of(name), settings.organization, row["created"], folder, row["job"])
 
 
 def _of_operator(name: str, settings: ServeConfig) -> Offered:

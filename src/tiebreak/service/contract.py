@@ -154,9 +154,42 @@ def refusal_of(faults: Sequence[Mapping[str, Any]]) -> Refusal:
     if fault["type"] == "missing":
         said = "is missing" if param else "a body of JSON is wanted"
         return Refusal(400, f"{param or 'body'}: {said}", param=param, code="missing_required_parameter")
+    if fault["type"] in ("model_attributes_type", "dict_type") and isinstance(fault["input"], bytes):
+        return Refusal(400, "The body came as bytes; send the header 'Content-Type: application/json'.")
+    said = _words(fault)
     found = "" if fault["type"] == "value_error" else f"; found {one_line(repr(fault['input']), 60)}"
     said = f"{said[:1].lower()}{said[1:]}{found}"
     return Refusal(400, f"{param or 'The body'}: {said}", param=param, code="invalid_value")
+
+
+_WORDS = {
+    "string_pattern_mismatch": "wanted letters, digits, '.', '_' and '-', 1 to 64 of them",
+    "int_type": "wanted a whole number",
+    "int_parsing": "wanted a whole number",
+    "float_type": "wanted a number",
+    "string_type": "wanted a text",
+    "bool_type": "wanted true or false",
+    "greater_than": "wanted more than {gt}",
+    "greater_than_equal": "wanted {ge} or more",
+    "less_than_equal": "wanted {le} or less",
+    "string_too_long": "wanted at most {max_length} characters",
+    "string_too_short": "wanted at least {min_length} characters",
+    "model_attributes_type": "wanted an object",
+    "dict_type": "wanted an object",
+}
+
+
+def _words(fault: Mapping[str, Any]) -> str:
+    """Return what was wanted, in a client's words."""
+    context = fault.get("ctx", {})
+    if fault["type"] in ("too_long", "too_short"):
+        end = "at most" if fault["type"] == "too_long" else "at least"
+        return f"wanted {end} {context.get('max_length', context.get('min_length'))} of them"
+    if (words := _WORDS.get(fault["type"])) is not None:
+        return words.format_map(
+            {key: f"{value:g}" if isinstance(value, float) else value for key, value in context.items()}
+        )
+    return str(fault["msg"]).removeprefix("Value error, ")
 
 
 def _meant(faults: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -27,6 +27,8 @@ from tiebreak.service.translate import TRAINING, VALIDATION
 PARAMS = {TRAINING: "training_file", VALIDATION: "validation_file"}
 _PRINTED = ".check-"
 _FOUND = 3
+_SECRET = "secret"
+"""The finding whose excerpts are not repeated: an error is kept in logs that its owner does not read."""
 _LONGEST = 1200
 _PLACE = re.compile(r"(?<![\w.:/])/(?:[^\s/'\":;,]+/)+")
 """The folders of a path that begins at the root; what an address has behind its host is none."""
@@ -102,11 +104,19 @@ def examined(
         if code not in (0, EXIT_FAILURE):
             return None
         findings = told["findings"]
-        errors = [one for one in findings if one["severity"] == "error" and one["code"] not in allow]
-        warnings = [_said(one) for one in findings if one["severity"] == "warning"]
+        # A row that cannot be read is a fault of the file: nobody looks at a list of what was left out.
+        stop = [one for one in findings if one["severity"] == "error" or one["action"] == "reject"]
+        errors = [one for one in stop if one["code"] not in allow]
+        warnings = [_said(one) for one in findings if one not in errors and one["severity"] != "info"]
+        split = told["split"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
     shown = [shown_line(line, folder, names) for line in warnings]
+    if not errors and not split["num_heldout_pairs"]:
+        line = (
+            f"{TRAINING}: none of {split['num_train_pairs']} pairs is held out to measure on; bring more prompts, or a "
+        )
+        return Examined(_error(TRAINING, shown_line(f"{line}validation_file of other prompts", folder, names)), shown)
     return Examined(_found(errors, folder, names) if errors else None, shown)
 
 
@@ -122,7 +132,14 @@ def _found(errors: Sequence[Mapping[str, Any]], folder: Path, names: Mapping[str
     places = [(one, example) for one in errors for example in one["examples"]]
     # One of each finding first, then more of them.
     places.sort(key=lambda place: place[0]["examples"].index(place[1]))
-    lines = [f"{one['file']}:{one['line']}: {error['title']}: {one['excerpt']}" for error, one in places[:_FOUND]]
+    lines = [
+        f"{one['file']}:{one['line']}: {error['title']}" + f": {one['excerpt']}" * (error["code"] != _SECRET)
+        for error, one in places[:_FOUND]
+    ]
+    if remedies := dict.fromkeys(
+        error["remedy"] for error in errors if error["examples"] and "-c " not in error["remedy"]
+    ):
+        lines[-1:] = [f"{lines[-1]}; {'; '.join(remedies)}"]
     blamed = {Path(one["file"]).name for _, one in places}
     last = VALIDATION if blamed == {VALIDATION} or errors[0]["code"] == "leak" else TRAINING
     whole = [_said(error) for error in errors if not error["examples"]]
@@ -131,7 +148,10 @@ def _found(errors: Sequence[Mapping[str, Any]], folder: Path, names: Mapping[str
 
 def _said(finding: Mapping[str, Any]) -> str:
     detail = f" ({finding['detail']})" if finding["detail"] else ""
-    return f"{finding['count']} {finding['of']}: {finding['title']}{detail}; {finding['remedy']}"
+    places = ", ".join(f"{one['file']}:{one['line']}" for one in finding["examples"][:_FOUND])
+    start = f"{places}: " if places else ""
+    of = finding["of"].removesuffix("s") if finding["count"] == 1 else finding["of"]
+    return f"{start}{finding['count']} {of}: {finding['title']}{detail}; {finding['remedy']}"
 
 
 def _error(file: str, message: str) -> dict[str, Any]:

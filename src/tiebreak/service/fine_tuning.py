@@ -110,7 +110,9 @@ def pause(job: str, request: Request, service: AService, key: AKey) -> dict[str,
     """Let a job save what it has and wait; says what is true after at most ten seconds: paused, or still running."""
     told = _moved(job, request, service, key, jobs.pause)
     until = time.monotonic() + PAUSE_SECONDS
-    while jobs.find(service.store, job).wanted == jobs.PAUSE and time.monotonic() < until:
+    while (found := jobs.find(service.store, job)).wanted == jobs.PAUSE and time.monotonic() < until:
+        if found.state != jobs.RUNNING:  # the doctor is heard to its end
+            break
         time.sleep(0.1)
     return shown.job(jobs.find(service.store, told["id"]), service.settings.organization, dialect_of(request))
 
@@ -157,7 +159,8 @@ def checkpoints(
     told = jobs.find(store, job, key.id)
     behind = _behind(service, "checkpoints", "job = ?", [job], after)
     rows = store.rows("select * from checkpoints where job = ? order by step desc", job)
-    kept = [row for row in rows if catalog.weights_at(store, job, row["step"]).is_dir()]
+    asked = catalog.may_be_asked(store, settings, told)
+    kept = [row for row in rows if asked and catalog.weights_at(store, job, row["step"]).is_dir()]
     if behind is not None:
         step = next(row["step"] for row in rows if row["seq"] == behind)
         kept = [row for row in kept if row["step"] < step]

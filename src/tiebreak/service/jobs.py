@@ -176,7 +176,8 @@ def pause(store: Store, job: Job) -> Job:
             note(store, job.id, "The job has been paused.")
         elif amend(store, job.id, (VALIDATING, RUNNING), wanted=PAUSE):
             if job.wanted != PAUSE:
-                note(store, job.id, "Pausing after this step.")
+                after = "this step" if job.state == RUNNING else "its files are examined"
+                note(store, job.id, f"Pausing after {after}.")
         elif (stands := find(store, job.id)).state != PAUSED:
             raise _cannot("paused", stands)
     return find(store, job.id)

@@ -21,7 +21,7 @@ from tiebreak.errors import ConfigError
 from tiebreak.files import locked
 from tiebreak.service import keys
 from tiebreak.service.app import create_app
-from tiebreak.service.store import open_store
+from tiebreak.service.store import open_store, settle
 
 GRACE_SECONDS = 10
 
@@ -91,6 +91,7 @@ def serve(folder: Path, config: str | None, address: Address, say: Callable[[Lis
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with locked(folder, otherwise="choose another --dir"), contextlib.closing(address.bound()) as listener:
         store = open_store(folder)
+        settle(store)
         told = uvicorn.Config(
             create_app(store, settings, configs),
             log_level="warning",

@@ -142,13 +142,7 @@ def _needed(store: Store, job: str) -> list[Path]:
         *OPEN,
         job,
     )
-    return [_here(store, job, row["folder"]) for row in rows]
-
-
-def _here(store: Store, job: str, folder: str) -> Path:
-    """Return a folder of a job, wherever the service's folder was when it was written down."""
-    told = Path(folder).parts
-    return store.job_folder(job).joinpath(*told[told.index(job) + 1 :]) if job in told else Path(folder).absolute()
+    return [catalog.artefact_at(store, job, row["folder"]) for row in rows]
 
 
 def _besides(folder: Path, needed: list[Path]) -> Iterator[Path]:
@@ -169,7 +163,7 @@ def _models(store: Store) -> Iterator[_Due]:
     marks = ", ".join("?" for _ in ENDED)
     sql = "select m.name, m.job, m.folder from models m join jobs j on j.id = m.job where m.deleted is not null"
     for row in store.rows(f"{sql} and j.state in ({marks})", *ENDED):
-        folder = _here(store, row["job"], row["folder"])
+        folder = catalog.artefact_at(store, row["job"], row["folder"])
         if _is_ours(store, folder) and not any(_share(folder, one) for one in _needed(store, row["job"])):
             gone = Gone("model", row["name"], _size(folder), "deleted")
             yield _Due(gone, lambda folder=folder: _remove([folder]))  # type: ignore[misc]

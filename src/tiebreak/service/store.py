@@ -55,6 +55,7 @@ create table checkpoints (
 create table models (
   seq integer primary key autoincrement, name text not null unique, job text not null, key text not null,
   folder text not null, created integer not null, deleted integer);
+create table place (folder text not null);
 create table hooks (
   id text primary key, job text not null, url text not null, body text not null, tries integer not null default 0,
   next_at real not null, done integer, said text, unique (job, url));
@@ -148,6 +149,7 @@ class Store:
 
 def open_store(folder: Path) -> Store:
     """Return the store of a folder, made where there is none; raises RunError where its file is of another form."""
+    folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     store = Store(folder)
     for inner in (store.files_folder, store.jobs_folder):
@@ -169,6 +171,20 @@ def open_store(folder: Path) -> Store:
         raise RunError(f"{folder / 'service.db'}: cannot be used ({error}); bring it back from a copy") from None
     (folder / "service.db").chmod(0o600)
     return store
+
+
+def settle(store: Store) -> None:
+    """Note where the service is; raises RunError where it was moved and jobs that have not ended name the old place."""
+    with store.writing():
+        before = store.row("select folder from place")
+        open_jobs = store.rows("select id from jobs where finished is null")
+        if before is not None and before["folder"] != str(store.folder) and open_jobs:
+            raise RunError(
+                f"{store.folder}: was {before['folder']} when its {len(open_jobs)} jobs began that have not ended, and "
+                "their settings name that; serve it there until they have"
+            )
+        store.change("delete from place")
+        store.insert("place", {"folder": str(store.folder)})
 
 
 @dataclass(frozen=True)

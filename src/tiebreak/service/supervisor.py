@@ -108,6 +108,8 @@ class Supervisor:
     _examined: dict[str, Examination] = field(default_factory=dict, init=False, repr=False)
     _silent: Counter[str] = field(default_factory=Counter, init=False, repr=False)
     _faults: Counter[str] = field(default_factory=Counter, init=False, repr=False)
+    _looked: dict[str, float] = field(default_factory=dict, init=False, repr=False)
+    """When a file of each key was last examined."""
     _trouble: dict[str, str] = field(default_factory=dict, init=False, repr=False)
     _woken: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
     _closed: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
@@ -187,7 +189,7 @@ class Supervisor:
     def _examine(self, job: Job) -> None:
         found = self._examined.get(job.id)
         if found is None:
-            if len(self._examined) < self.settings.limits.workers:
+            if len(self._examined) < self.settings.limits.workers and self._is_next(job):
                 self._lay_out(job)
                 self._examined[job.id] = examine(self.store.job_folder(job.id))
             return
@@ -211,6 +213,14 @@ class Supervisor:
                     jobs.note(self.store, job.id, warning, level="warn", once=f"found-{number}")
                 said = "Files validated, moving job to queued state" if to == QUEUED else "The job has been paused."
                 jobs.note(self.store, job.id, said)
+
+    def _is_next(self, job: Job) -> bool:
+        """Return whether it is this job's turn to be examined: of the key whose file was looked at longest ago."""
+        waiting = [one for one in jobs.in_states(self.store, (VALIDATING,)) if one.id not in self._examined]
+        first = min(waiting, key=lambda one: self._looked.get(one.key, 0.0), default=job)
+        if first.id == job.id:
+            self._looked[job.key] = time.monotonic()
+        return first.id == job.id
 
     def _config(self, job: Job) -> Config:
         return translate.configuration(self.store, self.models, self.settings, job)

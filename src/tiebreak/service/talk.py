@@ -73,6 +73,11 @@ class Held:
     complete: Renderer
     """Refuses a conversation of which the template would leave something out."""
 
+    @property
+    def most(self) -> int | None:
+        """Tokens of conversation and answer: what the model was made for, also where more of them would work."""
+        return self.model.context.made_for or self.model.context.most
+
 
 @dataclass(frozen=True)
 class _Scored:
@@ -114,7 +119,8 @@ def answer(by: Held, asked: Mapping[str, Any], tell: Tell, is_gone: Callable[[],
     tell(begun=len(prompt))
     is_greedy, num = asked["temperature"] <= 0, asked["n"]
     computed = 1 if is_greedy else num
-    sampling = Sampling(asked["max_tokens"], asked["temperature"], computed, asked["seed"], asked["top_p"])
+    room = asked["max_tokens"] if by.most is None else min(asked["max_tokens"], by.most - len(prompt))
+    sampling = Sampling(room, asked["temperature"], computed, asked["seed"], asked["top_p"])
     text_of = by.model.renderer(DataConfig()).text
 
     def hear(place: int) -> Callable[[str], None]:
@@ -152,11 +158,11 @@ def answer(by: Held, asked: Mapping[str, Any], tell: Tell, is_gone: Callable[[],
 def prompt_of(by: Held, messages: Sequence[Mapping[str, Any]]) -> Ids:
     """Return a conversation as the model's tokens; raises RenderError where a part of it would be left out, or cut."""
     said = [Message(one["role"], one["content"], one.get("name")) for one in messages]
-    prompt, most = by.complete.asked(said), by.model.context.most
+    prompt, most = by.complete.asked(said), by.most
     if most is not None and len(prompt) >= most:
         raise RenderError(
             "too_long",
-            f"the conversation has {len(prompt)} tokens and the model {most} positions, so that none is left for an "
+            f"the conversation has {len(prompt)} tokens and the model is made for {most}, so that none is left for an "
             "answer; ask something shorter",
         )
     return prompt

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tiebreak.fingerprint import fingerprint
 from tiebreak.service import jobs
+from tiebreak.service.examining import shown_line
 from tiebreak.service.jobs import Job
 from tiebreak.service.store import Store, new_id, now
 
@@ -85,6 +87,9 @@ def follow(store: Store, job: Job) -> None:
     with store.writing():
         for row in read.rows:
             _tell(store, job, row, total)
+        for warning in _warned(run):
+            line = shown_line(warning, store.job_folder(job.id), {})
+            jobs.note(store, job.id, line, level="warn", once=f"warned-{fingerprint(line)[:16]}")
         for step in kept_steps(run):
             if store.row("select 1 from events where job = ? and once = ?", job.id, f"step-{step}"):
                 add_checkpoint(store, job, step, {})
@@ -165,6 +170,13 @@ def trained_tokens(run: Path) -> int:
         with contextlib.suppress(LookupError, TypeError, ValueError):
             seen[int(row["step"])] = round(row["unique_tokens_per_second"] * row["step_seconds"])
     return sum(seen.values())
+
+
+def _warned(run: Path) -> list[str]:
+    """Return what a run warned of, as it stands in its run.json."""
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
+        return [str(one["text"]) for one in json.loads((run / "run.json").read_text(encoding="utf-8"))["warnings"]]
+    return []
 
 
 def kept_steps(run: Path) -> list[int]:

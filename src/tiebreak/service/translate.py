@@ -138,7 +138,12 @@ def _configured(asked: JobRequest, base: Config, folder: Path) -> Config:
     for name, value in asked.told.given.items():
         section, _, key = SETTINGS[name].partition(".")
         if section == "loss" and key not in tree[section]:
-            raise ConfigError(f"{name}: the objective {tree['loss']['name']} of this model has none")
+            raise Refusal(
+                400,
+                f"{name}: the objective {tree['loss']['name']} of this model has none",
+                param=f"method.{asked.kind}.hyperparameters.{name}",
+                code="invalid_value",
+            )
         tree[section][key] = value * base.learning_rate if name == "learning_rate_multiplier" else value
     return build_config(tree, where="job")
 
