@@ -56,6 +56,7 @@ def create_app(store: Store, settings: ServeConfig, configs: Mapping[str, Config
         lifespan=lifespan,
         docs_url=None,  # both pages load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # it would lead where the header Host says
     )
     app.state.service = Service(store, settings, configs, chat, upstream or None, supervisor.wake)
     answer_errors(app)

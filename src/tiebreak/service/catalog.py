@@ -66,15 +66,25 @@ def listed(store: Store, models: Mapping[str, Config], settings: ServeConfig, ke
     return [*made, *(_of_operator(name, settings) for name in models)]
 
 
-def find(store: Store, models: Mapping[str, Config], settings: ServeConfig, key: str, name: str) -> Offered:
+def find(
+    store: Store,
+    models: Mapping[str, Config],
+    settings: ServeConfig,
+    key: str,
+    name: str,
+    *,
+    also_deleted: bool = False,
+) -> Offered:
     """Return a model by its name: an operator's, one that a job of this key made, or a checkpoint of such a job.
+
+    One that was deleted is found by a job that was begun with it, and by nobody else.
 
     Raises Refusal where there is none, or it is another's: whoever asks cannot tell.
     """
     if name in models:
         return _of_operator(name, settings)
-    row = store.row("select * from models where name = ? and key = ? and deleted is null", name, key)
-    if row is not None:
+    row = store.row("select * from models where name = ? and key = ?", name, key)
+    if row is not None and (also_deleted or row["deleted"] is None):
         return _made(store, row, settings)
     start, mark, step = name.rpartition(CHECKPOINT)
     if mark and step.isascii() and step.isdigit():

@@ -27,10 +27,10 @@ from tiebreak.service.translate import TRAINING, VALIDATION
 PARAMS = {TRAINING: "training_file", VALIDATION: "validation_file"}
 _PRINTED = ".check-"
 _FOUND = 3
-_SECRET = "secret"
+_UNREPEATED = "secret"
 """The finding whose excerpts are not repeated: an error is kept in logs that its owner does not read."""
 _LONGEST = 1200
-_PLACE = re.compile(r"(?<![\w.:/])/(?:[^\s/'\":;,]+/)+")
+_PLACE = re.compile(r"(?<![\w.:/])/(?!v1/)(?:[^\s/'\":;,]+/)+")
 """The folders of a path that begins at the root; what an address has behind its host is none."""
 
 
@@ -115,8 +115,9 @@ def examined(
     if not errors and not split["num_heldout_pairs"]:
         line = (
             f"{TRAINING}: none of {split['num_train_pairs']} pairs is held out to measure on; bring more prompts, or a "
+            "validation_file of others"
         )
-        return Examined(_error(TRAINING, shown_line(f"{line}validation_file of other prompts", folder, names)), shown)
+        return Examined(_error(TRAINING, shown_line(line, folder, names)), shown)
     return Examined(_found(errors, folder, names) if errors else None, shown)
 
 
@@ -133,13 +134,12 @@ def _found(errors: Sequence[Mapping[str, Any]], folder: Path, names: Mapping[str
     # One of each finding first, then more of them.
     places.sort(key=lambda place: place[0]["examples"].index(place[1]))
     lines = [
-        f"{one['file']}:{one['line']}: {error['title']}" + f": {one['excerpt']}" * (error["code"] != _SECRET)
+        f"{one['file']}:{one['line']}: {error['title']}" + f": {one['excerpt']}" * (error["code"] != _UNREPEATED)
         for error, one in places[:_FOUND]
     ]
-    if remedies := dict.fromkeys(
-        error["remedy"] for error in errors if error["examples"] and "-c " not in error["remedy"]
-    ):
-        lines[-1:] = [f"{lines[-1]}; {'; '.join(remedies)}"]
+    remedies = dict.fromkeys(error["remedy"] for error in errors if error["examples"] and "-c " not in error["remedy"])
+    if lines and remedies:
+        lines[-1] = f"{lines[-1]}; {'; '.join(remedies)}"
     blamed = {Path(one["file"]).name for _, one in places}
     last = VALIDATION if blamed == {VALIDATION} or errors[0]["code"] == "leak" else TRAINING
     whole = [_said(error) for error in errors if not error["examples"]]

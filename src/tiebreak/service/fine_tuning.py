@@ -5,6 +5,7 @@ Owns which function answers which address.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import time
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
 
 from tiebreak.service import catalog, jobs, keys, shown, translate
 from tiebreak.service.contract import JobRequest
@@ -25,6 +27,7 @@ from tiebreak.service.store import page
 PAUSE_SECONDS = 10.0
 """How long an answer to `pause` waits until it is true."""
 
+LOOK_SECONDS = 0.2
 MOST_LISTED = 100
 
 AService = Annotated[Service, Depends(service_of)]
@@ -69,7 +72,9 @@ def create(asked: JobRequest, request: Request, service: AService, key: AKey) ->
     answer = JSONResponse(shown.job(found, settings.organization, dialect), dialect.created)
     if dialect.created == 201:
         version = request.query_params.get("api-version")
-        asked_for = f"?api-version={version}" if version and version.replace("-", "").isalnum() else ""
+        asked_for = (
+            f"?api-version={version}" if version and version.isascii() and version.replace("-", "").isalnum() else ""
+        )
         answer.headers["location"] = f"{request.url.path.rstrip('/')}/{found.id}{asked_for}"
     return answer
 
@@ -106,15 +111,16 @@ def cancel(job: str, request: Request, service: AService, key: AKey) -> dict[str
     return _moved(job, request, service, key, jobs.cancel)
 
 
-def pause(job: str, request: Request, service: AService, key: AKey) -> dict[str, Any]:
+async def pause(job: str, request: Request, service: AService, key: AKey) -> dict[str, Any]:
     """Let a job save what it has and wait; says what is true after at most ten seconds: paused, or still running."""
-    told = _moved(job, request, service, key, jobs.pause)
+    await run_in_threadpool(_moved, job, request, service, key, jobs.pause)
     until = time.monotonic() + PAUSE_SECONDS
-    while (found := jobs.find(service.store, job)).wanted == jobs.PAUSE and time.monotonic() < until:
-        if found.state != jobs.RUNNING:  # the doctor is heard to its end
-            break
-        time.sleep(0.1)
-    return shown.job(jobs.find(service.store, told["id"]), service.settings.organization, dialect_of(request))
+    while True:  # no thread waits: there are few, and all that is asked needs one
+        found = await run_in_threadpool(jobs.find, service.store, job)
+        # What is examined is heard to its end.
+        if found.wanted != jobs.PAUSE or found.state != jobs.RUNNING or time.monotonic() > until:
+            return shown.job(found, service.settings.organization, dialect_of(request))
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 def resume(job: str, request: Request, service: AService, key: AKey) -> dict[str, Any]:

@@ -85,7 +85,10 @@ def same(store: Store, key: str, asked: str) -> Job | None:
     """Return the job that the same request made a while ago, whose answer was lost; None where there is none."""
     since = now() - RETRY_SECONDS
     row = store.row(
-        "select * from jobs where key = ? and asked = ? and created >= ? order by seq desc", key, asked, since
+        "select * from jobs where key = ? and asked = ? and created >= ? and deleted is null order by seq desc",
+        key,
+        asked,
+        since,
     )
     return None if row is None else Job.of(row)
 

@@ -26,7 +26,7 @@ from tiebreak.service.jobs import OPEN, QUEUED, VALIDATING
 from tiebreak.service.refusals import Refusal
 from tiebreak.service.store import Store, new_id, now
 
-_TOKEN = "tbk-"
+_BEGINS = "tbk-"
 DAY, MINUTE = 86_400, 60
 GB = 1 << 30
 BLOCK = 4096
@@ -64,7 +64,7 @@ def add(store: Store, name: str, quotas: Mapping[str, Any] | None = None) -> tup
     except ValidationError as error:
         fault = error.errors()[0]
         raise ConfigError(f"quotas.{'.'.join(map(str, fault['loc']))}: {one_line(fault['msg'])}") from None
-    token = _TOKEN + secrets.token_urlsafe(32)
+    token = _BEGINS + secrets.token_urlsafe(32)
     key = Key(new_id("key-"), name, own, created=now())
     told = {"id": key.id, "name": name, "sha256": _digest(token), "created": key.created}
     try:
@@ -92,7 +92,7 @@ def revoke(store: Store, name: str) -> Key:
 
 def rotate(store: Store, name: str) -> tuple[Key, str]:
     """Give the key in use that has a name another secret, and return both: its files, jobs and models stay its own."""
-    token = _TOKEN + secrets.token_urlsafe(32)
+    token = _BEGINS + secrets.token_urlsafe(32)
     if not store.change("update keys set sha256 = ? where name = ? and revoked is null", _digest(token), name):
         raise RunError(f"no key in use has the name {one_line(ascii(name), 80)}; 'keys list' shows them")
     [row] = store.rows("select * from keys where name = ? and revoked is null", name)

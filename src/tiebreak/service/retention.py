@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tiebreak.config.service import ServeConfig
-from tiebreak.service import parts, shelf
+from tiebreak.service import catalog, parts, shelf
 from tiebreak.service.jobs import ENDED, OPEN
 from tiebreak.service.store import Store, now
 

@@ -69,7 +69,7 @@ def accepted(
 def configuration(store: Store, models: Mapping[str, Config], settings: ServeConfig, job: Job) -> Config:
     """Return the settings of a job's run; raises ConfigError or Refusal where the operator's do not admit it now."""
     asked = JobRequest.model_validate(job.body)
-    model = catalog.find(store, models, settings, job.key, asked.model)
+    model = catalog.find(store, models, settings, job.key, asked.model, also_deleted=True)
     seeded = asked.model_copy(update={"seed": job.resolved["seed"]})
     return _configured(seeded, _base(models, model), store.job_folder(job.id))
 
