@@ -198,3 +198,13 @@ def test_no_two_keys_have_one_digest(store):
     with pytest.raises(sqlite3.IntegrityError):
         store.insert("keys", {"id": "key-2", "name": "you", "sha256": row[0], "created": 1, "quotas": "{}"})
     assert keys.holder(store, token).name == "me"
+
+
+def test_a_key_that_is_rotated_keeps_what_is_its_own_and_its_old_secret_is_none(store):
+    key, old = keys.add(store, "rotated")
+    again, new = keys.rotate(store, "rotated")
+    assert (again.id, again.name) == (key.id, key.name)
+    assert keys.holder(store, old) is None
+    assert keys.holder(store, new) == again
+    with pytest.raises(RunError, match="no key in use"):
+        keys.rotate(store, "nobody")

@@ -36,9 +36,8 @@ def succeed(store: Store, settings: ServeConfig, job: Job) -> None:
         if jobs.find(store, job.id).state != jobs.RUNNING:
             return
         telling.follow(store, jobs.find(store, job.id))  # what was written since it was last looked at
-        if store.row("select id from checkpoints where job = ?", job.id) is None:  # nothing was measured on the way
-            for step in telling.kept_steps(run):
-                telling.add_checkpoint(store, job, step, {})
+        telling.tell_warnings(store, job, run)
+        telling.settle_checkpoints(store, job, run)
         said = f"The verdict is {verdict}: {reason}"
         jobs.note(store, job.id, said, level="info" if verdict == "pass" else "warn", once="verdict")
         model = catalog.add(store, settings, job, artefact) if named else None

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tiebreak.doctor.rules import READING_RULES
 from tiebreak.errors import EXIT_FAILURE, EXIT_USAGE, one_line
 from tiebreak.secrecy import masked, secrets_of
 from tiebreak.service.launching import LOG, NICE
@@ -29,7 +30,7 @@ _PRINTED = ".check-"
 _FOUND = 3
 _UNREPEATED = "secret"
 """The finding whose excerpts are not repeated: an error is kept in logs that its owner does not read."""
-_LONGEST = 1200
+_LONGEST = 2000
 _PLACE = re.compile(r"(?<![\w.:/])/(?!v1/)(?:[^\s/'\":;,]+/)+")
 """The folders of a path that begins at the root; what an address has behind its host is none."""
 
@@ -105,7 +106,8 @@ def examined(
             return None
         findings = told["findings"]
         # A row that cannot be read is a fault of the file: nobody looks at a list of what was left out.
-        stop = [one for one in findings if one["severity"] == "error" or one["action"] == "reject"]
+        unread = [one for one in findings if one["code"] in READING_RULES and one["action"] == "reject"]
+        stop = [one for one in findings if one["severity"] == "error" or one in unread]
         errors = [one for one in stop if one["code"] not in allow]
         warnings = [_said(one) for one in findings if one not in errors and one["severity"] != "info"]
         split = told["split"]

@@ -216,7 +216,12 @@ class Supervisor:
 
     def _is_next(self, job: Job) -> bool:
         """Return whether it is this job's turn to be examined: of the key whose file was looked at longest ago."""
-        waiting = [one for one in jobs.in_states(self.store, (VALIDATING,)) if one.id not in self._examined]
+        stuck = {*self._faults, *self._trouble}  # what goes wrong with one job holds up no other
+        waiting = [
+            one
+            for one in jobs.in_states(self.store, (VALIDATING,))
+            if one.id not in self._examined and (one.id == job.id or one.id not in stuck)
+        ]
         first = min(waiting, key=lambda one: self._looked.get(one.key, 0.0), default=job)
         if first.id == job.id:
             self._looked[job.key] = time.monotonic()

@@ -87,9 +87,7 @@ def follow(store: Store, job: Job) -> None:
     with store.writing():
         for row in read.rows:
             _tell(store, job, row, total)
-        for warning in _warned(run):
-            line = shown_line(warning, store.job_folder(job.id), {})
-            jobs.note(store, job.id, line, level="warn", once=f"warned-{fingerprint(line)[:16]}")
+        tell_warnings(store, job, run)
         for step in kept_steps(run):
             if store.row("select 1 from events where job = ? and once = ?", job.id, f"step-{step}"):
                 add_checkpoint(store, job, step, {})
@@ -134,6 +132,17 @@ def add_checkpoint(store: Store, job: Job, step: int, measured: Mapping[str, flo
         store.change(sql, values["metrics"], job.id, step)
 
 
+def settle_checkpoints(store: Store, job: Job, run: Path) -> None:
+    """Leave the checkpoints that were measured or are kept: which others were seen hung on when somebody looked."""
+    kept = kept_steps(run)
+    for step in kept:
+        add_checkpoint(store, job, step, {})
+    measured = {step for step, told in steps_of(run).items() if "valid_loss" in told}
+    for row in store.rows("select step from checkpoints where job = ?", job.id):
+        if row["step"] not in measured | {*kept}:
+            store.change("delete from checkpoints where job = ? and step = ?", job.id, row["step"])
+
+
 def numbers(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, float]:
     """Return the numbers of a row that have one of these names, by what clients call them."""
     found = {own: row.get(name) for name, own in names.items()}
@@ -172,11 +181,12 @@ def trained_tokens(run: Path) -> int:
     return sum(seen.values())
 
 
-def _warned(run: Path) -> list[str]:
-    """Return what a run warned of, as it stands in its run.json."""
+def tell_warnings(store: Store, job: Job, run: Path) -> None:
+    """Tell what a run warned of, as it stands in its run.json."""
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
-        return [str(one["text"]) for one in json.loads((run / "run.json").read_text(encoding="utf-8"))["warnings"]]
-    return []
+        for one in json.loads((run / "run.json").read_text(encoding="utf-8"))["warnings"]:
+            line = shown_line(str(one["text"]), store.job_folder(job.id), {})
+            jobs.note(store, job.id, line, level="warn", once=f"warned-{fingerprint(line)[:16]}")
 
 
 def kept_steps(run: Path) -> list[int]:
