@@ -13,7 +13,7 @@ SPLIT = {"num_heldout_pairs": 5, "num_train_pairs": 40}
 
 
 def _finding(code, severity="warning", of="records", **told):
-    example = {"file": str(FOLDER / "training.jsonl"), "line": 41, "excerpt": "AKIAIOSFODNN7EXAMPLE"}
+    example = {"file": str(FOLDER / "training.jsonl"), "line": 41, "excerpt": "keys input OSFODNN7EX"}
     start = {"code": code, "severity": severity, "title": "a title", "count": 1, "of": of, "detail": ""}
     return start | {"examples": [example], "remedy": "a remedy", "action": "reject"} | told
 
@@ -26,7 +26,7 @@ def _examined(*findings, split=SPLIT, allow=()):
 def test_a_row_that_cannot_be_read_fails_the_job_with_its_line_and_what_to_do():
     found = _examined(_finding("wrong_format"))
     assert found.error["param"] == "training_file"
-    assert found.error["message"] == "mine.jsonl:41: a title: AKIAIOSFODNN7EXAMPLE; a remedy"
+    assert found.error["message"] == "mine.jsonl:41: a title: keys input OSFODNN7EX; a remedy"
 
 
 def test_an_operator_may_let_rows_pass_that_cannot_be_read():
@@ -43,7 +43,7 @@ def test_what_repeats_itself_is_a_warning_with_its_line():
 
 def test_a_secret_is_named_by_its_line_and_not_repeated():
     found = _examined(_finding("secret", "error"))
-    assert "AKIA" not in found.error["message"]
+    assert "OSFODNN7EX" not in found.error["message"]
     assert found.error["message"].startswith("mine.jsonl:41: a title")
 
 
