@@ -6,4 +6,6 @@ of them, so that everything else can be computed again.
 items        what is compared: a run's answers, a file's rows, a round's queue      order        who sees what, where
 votes        what was chosen, in logs that only grow                                queue        the same for a round
 desk         a review: its folder, who may vote, what is at hand
+pages        what people see, and the addresses     entry        what every request passes
+scene        an item as it is shown
 """

@@ -1,7 +1,7 @@
 """What every request of a review passes: which host it names, who asks, how long a form may be, what a browser may do.
 
-Owns the cookie, the token against forged forms, and the headers of every answer. Nothing of it is kept on the server, so
-that people go on where they were after it was ended and started anew.
+Owns the cookie, the token against forged forms, and the headers of every answer. Nothing of it is kept on the server,
+so that people go on where they were after it was ended and started anew.
 """
 
 from __future__ import annotations

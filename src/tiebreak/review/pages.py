@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from collections.abc import Callable
 from importlib import resources
 from typing import Annotated, Any
@@ -27,6 +26,7 @@ from tiebreak.reporting.visible import harmless, visible
 from tiebreak.review.desk import Review
 from tiebreak.review.entry import NOBODY, Entry, Form, Guest, form_of, owner_only, person_of, remember
 from tiebreak.review.scene import LOOKS, scene
+from tiebreak.review.votes import CLEARLY
 
 MOST_REASON = 200
 
@@ -36,7 +36,7 @@ CHOICES = {
     "tie": ("Equally good", "0", "t"),
     "both_bad": ("Both are bad", "b", ""),
 }
-CLEARLY = {"clearly_left": ("Left, clearly", "3", ""), "clearly_right": ("Right, clearly", "4", "")}
+STRONGER = {"clearly_left": ("Left, clearly", "3", ""), "clearly_right": ("Right, clearly", "4", "")}
 
 _SAID = {
     "left": "Kept: left is better.",
@@ -61,7 +61,7 @@ TheForm = Annotated[Form, Depends(form_of)]
 
 
 def create_app(review: Review, hosts: tuple[str, ...] = ()) -> ASGIApp:
-    """Return the pages of a review; `hosts` are the names by which others may reach it, beside those of this machine."""
+    """Return the pages of a review; `hosts` are names by which others may reach it, beside those of this machine."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     desk = _Desk(review)
     for path, answer in desk.pages().items():
@@ -75,13 +75,10 @@ def create_app(review: Review, hosts: tuple[str, ...] = ()) -> ASGIApp:
 
 
 class _Desk:
-    """What is answered. One request after another looks into the review, which takes microseconds but for the sync of a
-    vote.
-    """
+    """What is answered; the review takes several threads in turn."""
 
     def __init__(self, review: Review) -> None:
         self._review = review
-        self._turn = threading.Lock()
         self._templates = _environment()
 
     def pages(self) -> dict[str, Callable[..., Response]]:
@@ -105,9 +102,9 @@ class _Desk:
         remember(request, answer, token, owner=owner)
         return answer
 
-    def at_hand(self, request: Request, kept: str = "") -> Response:
+    def at_hand(self, request: Request, kept: str = "", look: str = "") -> Response:
         """Show what is to be compared next, or that all is done."""
-        return self._show(person_of(request, self._review), said=_SAID.get(kept, ""))
+        return self._show(person_of(request, self._review), look=look, said=_SAID.get(kept, ""))
 
     def choose(self, request: Request, form: TheForm) -> Response:
         """Keep a choice and go on; where it cannot be kept, say so and stay."""
@@ -115,32 +112,30 @@ class _Desk:
         chosen = form.one("choice")
         side = {"clearly_left": "left", "clearly_right": "right"}.get(chosen)
         try:
-            with self._turn:
-                self._review.choose(
-                    guest.name,
-                    form.one("showing"),
-                    side or chosen,
-                    tags=form.many("tag"),
-                    note=form.one("note").replace("\r\n", "\n"),
-                    strength="clearly" if side else None,
-                    seconds=_seconds(form.one("seconds")),
-                    reason=form.one("reason")[:MOST_REASON],
-                )
+            self._review.choose(
+                guest.name,
+                form.one("showing"),
+                side or chosen,
+                tags=form.many("tag"),
+                note=form.one("note").replace("\r\n", "\n"),
+                strength=CLEARLY if side else None,
+                seconds=_seconds(form.one("seconds")),
+                reason=form.one("reason")[:MOST_REASON] if chosen == "skip" else "",
+            )
         except OSError as error:
             return self._show(guest, form, failed=_not_kept("Your choice", error))
-        return self._went_on(request, guest, chosen)
+        return self._went_on(request, guest, form, chosen)
 
     def undo(self, request: Request, form: TheForm) -> Response:
         """Take the last choice back and show its item."""
         guest = self._guest(request, form)
         try:
-            with self._turn:
-                done = self._review.progress(guest.name)
-                self._review.undo(guest.name)
-                moved = self._review.progress(guest.name) != done
+            held = self._review.votes(guest.name)
+            self._review.undo(guest.name)
+            moved = self._review.votes(guest.name) != held
         except OSError as error:
             return self._show(guest, form, failed=_not_kept("That you take it back", error))
-        return self._went_on(request, guest, "undone" if moved else "nothing")
+        return self._went_on(request, guest, form, "undone" if moved else "nothing")
 
     def look(self, request: Request, form: TheForm) -> Response:
         """Show the same item otherwise; what was typed stays, and nothing is kept."""
@@ -149,31 +144,32 @@ class _Desk:
     def results(self, request: Request) -> Response:
         """Show the owner what came of it so far."""
         owner_only(request, self._review)
-        with self._turn:
-            found = self._review.results()
-        return self._page("results", results=found.as_dict())
+        return self._page("results", results=self._review.results().as_dict())
 
     def _guest(self, request: Request, form: Form) -> Guest:
         guest = person_of(request, self._review)
         form.check(guest)
         return guest
 
-    def _went_on(self, request: Request, guest: Guest, did: str) -> Response:
+    def _went_on(self, request: Request, guest: Guest, form: Form, did: str) -> Response:
+        # Whoever reads Markdown reads the next answers so, too; where two differ is looked for each time.
+        look = "markdown" if form.one("seen") == "markdown" else ""
         # A script puts the answer into its page; a browser without one would send the form anew on a reload.
         if request.headers.get("x-part") == "main":
-            return self._show(guest, said=_SAID[did])
-        return RedirectResponse(f"/?kept={did}", 303)
+            return self._show(guest, look=look, said=_SAID[did])
+        return RedirectResponse(f"/?kept={did}{'&look=markdown' if look else ''}", 303)
 
-    def _show(self, guest: Guest, form: Form | None = None, look: str = "", said: str = "", failed: str = "") -> Response:
-        with self._turn:
-            showing = self._review.at_hand(guest.name)
-            done, total = self._review.progress(guest.name)
-        told = {"csrf": guest.pass_word, "done": done, "total": total, "said": said, "failed": failed}
+    def _show(
+        self, guest: Guest, form: Form | None = None, look: str = "", said: str = "", failed: str = ""
+    ) -> Response:
+        showing = self._review.at_hand(guest.name)
+        done, total = self._review.progress(guest.name)
+        told = {"guest": guest, "done": done, "total": total, "said": said, "failed": failed}
         if showing is None:
             return self._page("end", 507 if failed else 200, **told)
         draft = form if form and form.one("showing") == showing.id else Form({})
         shown = scene(showing, look if look in LOOKS else "text")
-        choices = CHOICES | (CLEARLY if self._review.strength else {})
+        choices = CHOICES | (STRONGER if self._review.strength else {})
         return self._page(
             "item", 507 if failed else 200, showing=showing, scene=shown, choices=choices,
             tags=self._review.tags, draft=draft, most_reason=MOST_REASON, **told,
@@ -222,15 +218,17 @@ def _seconds(told: str) -> float | None:
 
 def _not_kept(what: str, error: OSError) -> str:
     why = _NOT_KEPT.get(error.errno or 0, os.strerror(error.errno) if error.errno else "the disk refused it")
-    return f"{what} was NOT kept: {why}. You are still at the same item; tell whoever sent you the link, then try again."
+    return (
+        f"{what} was NOT kept: {why}. You are still at the same item; tell whoever sent you the link, then try again."
+    )
 
 
 def _answer_errors(app: FastAPI) -> None:
     """Let every error be one line of plain text."""
 
     def of_the_framework(_: Request, error: Any) -> Response:
-        unknown = {404: NOBODY, 405: "This address takes another method."}
-        detail = str(error.detail) if error.detail not in ("Not Found", "Method Not Allowed") else unknown[error.status_code]
+        of_ours = {"Not Found": NOBODY, "Method Not Allowed": "This address takes another method."}
+        detail = of_ours.get(error.detail, str(error.detail))
         return PlainTextResponse(visible(detail) + "\n", error.status_code, error.headers)
 
     def of_what_was_asked(_: Request, error: Any) -> Response:

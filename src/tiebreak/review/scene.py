@@ -1,6 +1,7 @@
 """What stands on the screen of an item: its turns, both answers as text, with their differences, or as Markdown.
 
-Owns how text from data is shown to people who compare, for both sides alike. What may be known of an item is the desk's.
+Owns how text from data is shown to people who compare, for both sides alike. What may be known of an item is the
+desk's.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Scene:
 
 
 def scene(showing: Showing, look: str) -> Scene:
-    """Return what is shown of an item under one of `LOOKS`; where the answers are too long for it, text and a remark."""
+    """Return what is shown of an item under one of `LOOKS`; text and a remark where answers are too long for it."""
     turns = [_turn(message) for message in showing.prompt]
     texts = (showing.left, showing.right)
     pieces: Sequence[Sequence[Piece]] = [[(text, False)] for text in texts]
