@@ -6,6 +6,8 @@ of them, so that everything else can be computed again.
 items        what is compared: a run's answers, a file's rows, a round's queue
 order        who sees what, where                      votes        what was chosen, in logs that only grow
 folder       what a review was made with               desk         a review: who may vote, what is at hand
-results      what votes come to                        outcome      what is left of it: pairs, evidence for the gate
-saying       the same in words                         serving      where it is served, and until when
+queue        the same votes, as a round reads them     results      what votes come to
+outcome      what is left: pairs, evidence             saying       the same in words
+pages        what people see, and the addresses        entry        what every request passes
+scene        an item as it is shown                    serving      where it is served, and until when
 """

@@ -6,6 +6,7 @@ logs. Nothing that it hands out of a showing says which completion is which.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 import math
@@ -33,8 +34,9 @@ from tiebreak.review.folder import (
 )
 from tiebreak.review.items import Item
 from tiebreak.review.order import Turn, turns
+from tiebreak.review.queue import Queue
 from tiebreak.review.results import Results, results
-from tiebreak.review.votes import CHOICES, CLEARLY, MAX_NOTE, Log, Place, Vote
+from tiebreak.review.votes import CHOICES, CLEARLY, MAX_NOTE, Log, Place, State, Vote
 
 REASONS = ("correct", "clearer", "safer", "shorter", "follows format")
 """Tags for reasons, where a review names none."""
@@ -65,6 +67,7 @@ class Review:
         self._ids = {name: {self._id(name, turn): turn for turn in own} for name, own in self._turns.items()}
         self._logs = {name: Log(log_file(folder, name), name, settings.items_digest) for name in self.annotators}
         self._lock = threading.RLock()
+        self._queue = Queue(Path(settings.source["path"])) if settings.source.get("kind") == "queue" else None
 
     @property
     def annotators(self) -> tuple[str, ...]:
@@ -190,6 +193,8 @@ class Review:
         )
         with self._lock:
             self._logs[name].append({**vote.as_dict(), "at": _now()})
+            with contextlib.suppress(OSError):  # it is kept, and told with the next one
+                self.tell_queue(name)
 
     def undo(self, name: str) -> Showing | None:
         """Take a person's last choice that still holds back, and return what is at hand then.
@@ -198,8 +203,16 @@ class Review:
         """
         with self._lock:
             if standing := self._logs[name].state().standing:
+                self.tell_queue(name, State(standing[:-1]), standing[-1][1].item)
                 self._logs[name].append({"undo_of": standing[-1][0], "at": _now()})
             return self.at_hand(name)
+
+    def tell_queue(self, name: str, state: State | None = None, taken_back: str | None = None) -> None:
+        """Say in the file beside a round's queue, where these are its items, what a person's log says."""
+        if self._queue is not None:
+            votes = (state or self._logs[name].state()).votes
+            first = {item: vote for (item, again), vote in votes.items() if not again}
+            self._queue.tell(name, first, taken_back)
 
     def results(self, exclude: Collection[str] = ()) -> Results:
         """Return what all votes come to; `exclude` names annotators whose votes do not count, or `fast`."""
@@ -267,6 +280,8 @@ def open_review(folder: str | Path, say: Callable[[str], None] = lambda _: None)
     review = Review(place, *read_folder(place))
     for log in review.torn():
         say(f"{log}: its last line was cut off, and does not count")
+    for name in review.annotators:
+        review.tell_queue(name)
     return review
 
 

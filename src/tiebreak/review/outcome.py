@@ -203,4 +203,6 @@ def next_step(outcome: Outcome, folder: Path) -> str:
     """Return what to do with it."""
     if outcome.run is not None:
         return f"next: {in_quotes(f'tiebreak gate {quoted(str(outcome.run))}')} decides with it"
+    if not outcome.num_pairs:
+        return f"next: {in_quotes(f'tiebreak review {quoted(str(folder))}')} shows what is to be compared"
     return f"next: {in_quotes(f'tiebreak check {quoted(str(folder / PAIRS))}')} reads the pairs"
