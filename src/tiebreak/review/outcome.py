@@ -27,7 +27,7 @@ from tiebreak.records.judged import Origin
 from tiebreak.reporting.page import write_report
 from tiebreak.review.desk import Review
 from tiebreak.review.items import Item
-from tiebreak.review.results import FAST, WINS, Results, alpha_of, is_fast
+from tiebreak.review.results import FAST, Results, alpha_of, is_fast
 from tiebreak.review.votes import Vote
 from tiebreak.runs import Run, as_a_run_writes, open_run
 
