@@ -68,7 +68,21 @@ NAMES = {
     "why": {"run": [""]},
     "review": {"source": [""], "out": ["{run}", "--out", ""], "annotators": ["{run}", "--annotators", ""]},
 }
-NO_NAMES = {"overrides", "accept", "columns", "form", "grid", "do", "trainer", "prompt", "pairing", "gpu", "tags", "host", "exclude"}
+NO_NAMES = {
+    "overrides",
+    "accept",
+    "columns",
+    "form",
+    "grid",
+    "do",
+    "trainer",
+    "prompt",
+    "pairing",
+    "gpu",
+    "tags",
+    "host",
+    "exclude",
+}
 """Parameters of text that name nothing which is looked for."""
 CASES = [(command, name) for command, names in NAMES.items() for name in names]
 SETTINGS = [
