@@ -188,5 +188,7 @@ def _gathered(read: Iterable[_Read], path: Path, left_out: Mapping[str, int], so
     reasons = {**left_out, **more}
     if not items:
         told = ", ".join(f"{num} {reason}" for reason, num in reasons.items())
-        raise DataError(f"{path}: holds nothing to compare{f' ({told})' if told else ''}; give two different texts a row")
+        raise DataError(
+            f"{path}: holds nothing to compare{f' ({told})' if told else ''}; give two different texts a row"
+        )
     return Gathered(list(items.values()), reasons, source)

@@ -48,7 +48,7 @@ def turns(items: Sequence[str], annotators: Sequence[str], per_item: int, seed: 
     left = sides(shares, seed)
     found = {}
     for name, own in shares.items():
-        sequence = sorted(own, key=lambda item: _key(seed, "sequence", item, name))  # noqa: B023 - used at once
+        sequence = sorted(own, key=lambda item: _key(seed, "sequence", item, name))
         first = [Turn(item, left[item, name]) for item in sequence]
         found[name] = tuple(_with_repetitions(first, name, seed))
     return found
@@ -62,7 +62,7 @@ def assigned(items: Sequence[str], annotators: Sequence[str], per_item: int, see
         raise ValueError(f"an item goes to 1 to {len(annotators)} people; found {per_item}")
     found: dict[str, list[str]] = {name: [] for name in annotators}
     for item in sorted(items, key=lambda item: _key(seed, "share", item)):
-        by_load = sorted(annotators, key=lambda name: (len(found[name]), _key(seed, "share", item, name)))  # noqa: B023
+        by_load = sorted(annotators, key=lambda name: (len(found[name]), _key(seed, "share", item, name)))
         for name in by_load[:per_item]:
             found[name].append(item)
     return found

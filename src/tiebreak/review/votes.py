@@ -114,7 +114,6 @@ class State:
         return {(vote.item, vote.again): vote for _, vote in self.standing}
 
 
-
 def _take(standing: list[tuple[int, Vote]], number: int, row: Mapping[str, Any]) -> None:
     """Let one more line count; raises KeyError, TypeError or ValueError where it says nothing."""
     if "undo_of" not in row:
@@ -201,4 +200,3 @@ class Log:
 
 def _sealed(row: Mapping[str, Any], before: str) -> str:
     return fingerprint([before, {name: value for name, value in row.items() if name != "seal"}])[:16]
-
