@@ -146,14 +146,6 @@ DEFAULT_RULES: Mapping[str, GateRule] = MappingProxyType(
         "preferred": GateRule(
             measure="answers/preferred", kind="superior", value=0.5, says="the answers are not better than before"
         ),
-        # What people say counts as much, where they were asked.
-        "human_win_rate": GateRule(
-            measure="human_win_rate",
-            kind="superior",
-            value=0.5,
-            required=False,
-            says="people do not find the answers better than before",
-        ),
         # A win rate that longer answers alone explain is none. No row where length and merit cannot be told apart.
         "at_equal_length": GateRule(
             measure="answers/length_controlled",
@@ -224,6 +216,14 @@ DEFAULT_RULES: Mapping[str, GateRule] = MappingProxyType(
         # Three points, so that a task that lost three is not passed; some 900 questions see it.
         "tasks": GateRule(
             measure=ALL_TASKS, kind="not_below_base", margin=0.03, required=False, says="an ability was lost"
+        ),
+        # What people say counts as much, where they were asked.
+        "human_win_rate": GateRule(
+            measure="human_win_rate",
+            kind="superior",
+            value=0.5,
+            required=False,
+            says="people do not find the answers better than before",
         ),
     }
 )
