@@ -29,6 +29,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 COMMANDS = (
     "train", "plan", "check", "clean", "convert", "init", "evaluate", "gate", "judge", "report", "export", "chat",
     "config", "losses", "promote", "rollback", "history", "compare", "watch", "why", "serve",
+    "review",
 )  # fmt: skip
 
 
@@ -165,7 +166,7 @@ def test_a_command_a_function_and_a_file_have_one_name():
     verbs = {path.stem for path in (PACKAGE / "verbs").glob("*.py")} - {"__init__"}
     # The command config prints settings; what a program wants of them is load_config. Campaigns are made of verbs.
     campaigns = {"sweep", "rounds"}
-    doors = {"serve"}  # a program that others ask, and no function that returns
+    doors = {"serve", "review"}  # programs that others ask, and no functions that return
     assert verbs == set(COMMANDS) - {"config"} - campaigns - doors
     for name in campaigns:
         assert callable(getattr(tiebreak, name))

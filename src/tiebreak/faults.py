@@ -51,6 +51,7 @@ POINTS = (
     "rounds:pairs",  # before the pairs of a round are written
     "rounds:verdicts",  # before what a judge said of some answers is kept
     "judge:keep",  # before the answer of a judge that was asked over a network is kept; it is paid for
+    "review:vote",  # before a vote is written
     "registry:version",  # before a promoted version becomes visible
     "registry:history",  # before the line about it is written
     "registry:current",  # before current.json says so

@@ -41,7 +41,7 @@ def whole_file(path: Path, *, new: bool = False) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         Path(name).chmod(0o666 & ~_umask())
         appear(Path(name), path) if new else Path(name).replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -216,11 +216,11 @@ def whole_folder(target: Path, *, new: bool = False) -> Iterator[Path]:
         # Temporary folders and safetensors files begin as private: give what was built the usual modes, and sync it.
         for path in (*building.rglob("*"), building):
             path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
-            _sync(path)
+            sync(path)
         if not new and target.exists():
             shutil.rmtree(target)
         _rename_folder(building, target)
-        _sync(target.parent)
+        sync(target.parent)
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
@@ -241,7 +241,7 @@ def point_link(link: Path, target: str) -> None:
     try:
         (new / "link").symlink_to(target)
         (new / "link").replace(link)
-        _sync(link.parent)
+        sync(link.parent)
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
@@ -258,7 +258,8 @@ def _umask() -> int:
     return current
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Return once what is at a path, or the names in a folder, would survive a loss of power."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -44,7 +44,8 @@ def test_the_exit_code_is_the_verdict_s(tmp_path, won, verdict, code):
     found = json.loads(_command(run.path, "--json").output)
     assert found["verdict"] == verdict
     assert {check["name"] for check in found["checks"]} >= {"accuracy", "moved", "preferred", "repetition"}
-    assert found["unmeasured"] == ["at_equal_length", "distinct", "kl", "neutral", "capability", "tasks"]
+    optional = ["at_equal_length", "distinct", "kl", "neutral", "capability", "tasks", "human_win_rate"]
+    assert found["unmeasured"] == optional
     assert run.evaluation["verdict"] == "inconclusive"  # nothing was written
 
 

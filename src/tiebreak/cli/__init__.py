@@ -7,7 +7,7 @@ sweep         the command that tries settings           rounds      the command 
 conversation  the command chat, line by line                   completion  what Tab offers
 compare       the command that sets runs side by side         watch       the command that follows a run
 why           the command that names causes              plan        the command that says what fits
-serve         the commands of the job service
+serve         the commands of the job service                  review        the command that asks people
 configured    what commands take that are given a configuration
 process       what the process is set to before a library is loaded
 ends          how a command ends: one line and an exit code, whatever happened

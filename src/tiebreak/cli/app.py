@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 import tiebreak
 from tiebreak import faults
-from tiebreak.cli import compare, data, gate, judge, losses, plan, registry, rounds, serve, sweep, watch, why
+from tiebreak.cli import compare, data, gate, judge, losses, plan, registry, review, rounds, serve, sweep, watch, why
 from tiebreak.cli.completion import run_folders, settings
 from tiebreak.cli.configured import ConfigPath, Overrides, refuse_changed
 from tiebreak.cli.conversation import Session
@@ -109,6 +109,7 @@ judge.register(app)
 losses.register(app)
 plan.register(app)
 registry.register(app)
+review.register(app)
 rounds.register(app)
 serve.register(app)
 sweep.register(app)

@@ -44,6 +44,7 @@ class Measured:
 
 _UNJUDGED = "no rule or judge says whether answers got better; set evaluation.rule or evaluation.judge"
 _DRAWS = "set evaluation.num_draws and evaluation.drawn_prompts, and evaluation.draw_temperature to 1"
+_REVIEW = "the command review asks people"
 _ANSWERS = "set evaluation.num_samples to 64 or more"
 MEASURES: Mapping[str, Measured] = MappingProxyType(
     {
@@ -60,6 +61,7 @@ MEASURES: Mapping[str, Measured] = MappingProxyType(
         "answers/length_controlled": Measured(
             "Answers better than before, at equal length", "rate", "higher", _UNJUDGED
         ),
+        "human_win_rate": Measured("Answers better than before, as people say", "share", "higher", _REVIEW),
         "answers/rule": Measured("Answers that match the rule", "share", "higher", "set evaluation.rule"),
         "answers/repetition": Measured("Share of an answer that repeats itself", "share", "lower", _ANSWERS),
         "answers/looping": Measured("Answers that go round in circles", "share", "lower", _ANSWERS),
@@ -214,6 +216,14 @@ DEFAULT_RULES: Mapping[str, GateRule] = MappingProxyType(
         # Three points, so that a task that lost three is not passed; some 900 questions see it.
         "tasks": GateRule(
             measure=ALL_TASKS, kind="not_below_base", margin=0.03, required=False, says="an ability was lost"
+        ),
+        # What people say counts as much, where they were asked.
+        "human_win_rate": GateRule(
+            measure="human_win_rate",
+            kind="superior",
+            value=0.5,
+            required=False,
+            says="people do not find the answers better than before",
         ),
     }
 )

@@ -37,6 +37,8 @@ class Row:
     """Whether this is weak evidence, which is said wherever it is shown."""
     note: str = ""
     """Where the numbers come from, where the name does not say it."""
+    doubt: str = ""
+    """Why no rule is decided on it, however clear the numbers are."""
 
     def __post_init__(self) -> None:
         if not len(self.prompts) == len(self.before) == len(self.after) >= 1:
@@ -60,10 +62,11 @@ class Row:
         *,
         weak: bool = False,
         note: str = "",
+        doubt: str = "",
     ) -> Row:
         """Return a row of a measure that everybody knows, called by its name unless it has another here."""
         known = MEASURES[key]
-        return Row(key, name or known.name, known.unit, known.better, prompts, before, after, weak, note)
+        return Row(key, name or known.name, known.unit, known.better, prompts, before, after, weak, note, doubt)
 
     @property
     def num_not_finite(self) -> int:
@@ -92,7 +95,8 @@ class Row:
         """Return the row of measures.jsonl; what is NaN or infinite becomes null."""
         sides = {"before": self.before, "after": self.after}
         finite = {side: [x if math.isfinite(x) else None for x in values] for side, values in sides.items()}
-        return {**asdict(self), "prompts": list(self.prompts), **finite}
+        told = {**asdict(self), "prompts": list(self.prompts), **finite}
+        return told if self.doubt else {name: value for name, value in told.items() if name != "doubt"}
 
     @staticmethod
     def from_dict(row: Mapping[str, Any]) -> Row:
@@ -101,6 +105,7 @@ class Row:
         prompts = [str(prompt) for prompt in row["prompts"]]
         key, name, unit = (str(row[name]) for name in ("key", "name", "unit"))
         note = str(row["note"]).removeprefix("weak evidence: ")  # which runs of before wrote down as well
+        doubt = str(row.get("doubt", ""))
         if row["better"] not in ("higher", "lower", "neither"):
             raise ValueError(f"{row['key']}: better is higher, lower or neither, found {row['better']!r}")
-        return Row(key, name, unit, row["better"], prompts, before, after, bool(row["weak"]), note)
+        return Row(key, name, unit, row["better"], prompts, before, after, bool(row["weak"]), note, doubt)

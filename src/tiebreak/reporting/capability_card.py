@@ -102,7 +102,7 @@ def group_of(key: str) -> str:
     """Return the group (GROUPS) of a measure."""
     if key in _ABILITIES or key.startswith(TASKS):
         return "abilities"
-    if key.startswith(("answers/", "kl")):  # both KL are of answers that were drawn
+    if key.startswith(("answers/", "kl", "human_")):  # both KL are of answers that were drawn
         return "answers"
     return "pairs" if key in ON_PAIRS else "other"
 

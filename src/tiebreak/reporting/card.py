@@ -100,7 +100,7 @@ def _loading(package: str, loader: str, form: str, origin: Origin) -> str:
     )
 
 
-_ON_HUBS = {"accuracy": "accuracy", "answers/preferred": "win_rate", "kl": "kl"}
+_ON_HUBS = {"accuracy": "accuracy", "answers/preferred": "win_rate", "human_win_rate": "human_win_rate", "kl": "kl"}
 """Measures that stand in the part that hubs read, and what they call such a number."""
 
 

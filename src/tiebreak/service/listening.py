@@ -53,11 +53,25 @@ class Address:
         for name, file in (("--certificate", self.certificate), ("--private-key", self.private_key)):
             if file is not None and not Path(file).is_file():
                 raise ConfigError(f"{name} {file}: no such file")
-        if not (_is_here(self.host) or self.behind_proxy or self.certificate):
+        if not (self.is_here or self.behind_proxy or self.certificate):
             raise ConfigError(
                 f"--host {self.host}: others could reach it, and keys would travel without TLS; give --certificate and "
                 "--private-key, or --behind-proxy where a proxy of yours brings TLS"
             )
+
+    @property
+    def is_here(self) -> bool:
+        """Whether only this machine reaches it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def url_of(self, listener: socket.socket) -> str:
+        """Return what leads to a socket that was bound here."""
+        host, port = listener.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        return f"http{'s' * (self.certificate is not None)}://{shown}:{port}"
 
     def bound(self) -> socket.socket:
         """Return a socket at this address; raises ConfigError where that is in use or none."""
@@ -72,13 +86,6 @@ class Address:
             raise ConfigError(
                 f"--host {self.host} --port {self.port}: cannot be listened at ({error}); another --port may be free"
             ) from None
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def serve(folder: Path, config: str | None, address: Address, say: Callable[[Listening], None]) -> None:
@@ -102,17 +109,14 @@ def serve(folder: Path, config: str | None, address: Address, say: Callable[[Lis
             ssl_keyfile=address.private_key,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
-        host, port = listener.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        url = f"http{'s' * (address.certificate is not None)}://{shown}:{port}/v1"
         in_use = sum(1 for key in keys.listed(store) if key.revoked is None)
-        say(Listening(url, folder, tuple(configs), in_use))
-        with _ending_quietly():
+        say(Listening(f"{address.url_of(listener)}/v1", folder, tuple(configs), in_use))
+        with ending_quietly():
             uvicorn.Server(told).run(sockets=[listener])
 
 
 @contextlib.contextmanager
-def _ending_quietly() -> Iterator[None]:
+def ending_quietly() -> Iterator[None]:
     """Take signals as an end that was asked for: uvicorn raises them anew once it has ended."""
     before = {one: signal.signal(one, lambda *_: None) for one in (signal.SIGINT, signal.SIGTERM)}
     try:

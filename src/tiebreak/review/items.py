@@ -1,0 +1,197 @@
+"""What is compared: the answers of a run before and after, the rows of a file, a round's queue.
+
+Owns what an item is and where items come from. `b` is the completion whose wins are counted: what the trained policy
+answered, or what the file prefers. Items are named by their content, as those of a round's queue are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tiebreak import files
+from tiebreak.config import in_quotes, quoted
+from tiebreak.data.whole import read_pairs
+from tiebreak.errors import DataError, RunError
+from tiebreak.fingerprint import file_digest, fingerprint
+from tiebreak.records import Message, prompt_id_of
+from tiebreak.runs import Run, as_a_run_writes, open_run
+
+EQUAL, TWICE = "equal texts", "twice there"
+SAMPLES, PAIRS, FIRST_SECOND = ("before", "after"), ("rejected", "chosen"), ("completion_a", "completion_b")
+"""What `a` and `b` are called where they come from."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A prompt and two completions, of which nobody is told which is which."""
+
+    id: str
+    prompt: tuple[Message, ...]
+    a: str
+    b: str
+    tools: tuple[Mapping[str, Any], ...] = ()
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    """Where its file says that the prompt comes from."""
+
+    def __post_init__(self) -> None:
+        if not self.prompt or self.a == self.b:
+            raise ValueError("an item has a prompt and two different completions")
+
+    @property
+    def prompt_id(self) -> str:
+        """Content hash of the prompt: items of one prompt are no independent evidence."""
+        return prompt_id_of(self.prompt, self.tools)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row of items.jsonl."""
+        told: dict[str, Any] = {"item": self.id, "prompt": [message.as_dict() for message in self.prompt]}
+        more = {"tools": list(self.tools), "origin": dict(self.origin)}
+        sides = {"completion_a": self.a, "completion_b": self.b}
+        return told | sides | {name: value for name, value in more.items() if value}
+
+    @staticmethod
+    def from_dict(row: Mapping[str, Any]) -> Item:
+        """Return the item of a row; raises KeyError, TypeError or ValueError where it is none."""
+        prompt = tuple(Message.from_dict(one) for one in row["prompt"])
+        a, b, tools = row["completion_a"], row["completion_b"], tuple(row.get("tools") or ())
+        if not (isinstance(a, str) and isinstance(b, str)):
+            raise TypeError
+        return Item(str(row["item"]), prompt, a, b, tools, dict(row.get("origin") or {}))
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The items of a source."""
+
+    items: Sequence[Item]
+    left_out: Mapping[str, int]
+    """How many are not asked, by reason."""
+    source: Mapping[str, Any]
+    """What it was: kind (run, samples, queue, pairs, rows), path, what a and b are called there, digest."""
+
+
+def gather(path: str | Path) -> Gathered:
+    """Return what is to be compared of a run folder, of its samples, of a round's queue, or of a file of rows.
+
+    Equal texts, and what is there a second time, are left out and counted. Raises RunError or DataError, with what to
+    do, where there is nothing to compare.
+    """
+    place = Path(path)
+    if place.is_dir() and Run(place).manifest_file.exists():
+        run = open_run(place)
+        if not (rows := run.samples):
+            again = in_quotes(f"tiebreak evaluate {quoted(str(run.path))} --set evaluation.num_samples=64")
+            raise RunError(
+                f"{run.path}: the run holds no answers to compare; {again} writes some into a folder that it names, "
+                "whose samples.jsonl can be reviewed"
+            )
+        return _of_samples("run", run.path, run.samples_file, rows)
+    first = _first_row(place)
+    if first and {"prompt", "before", "after"} <= first.keys():
+        if (run := Run(place.parent)).manifest_file.exists():
+            run.verify(run.path / place.name)
+        return _of_samples("samples", place, place, files.read_jsonl(place))
+    if first and {"item", "prompt", "completion_a", "completion_b"} <= first.keys():
+        return _of_rows("queue", place)
+    if first and {"completion_a", "completion_b"} <= first.keys() and not _VERDICTS & first.keys():
+        return _of_rows("rows", place)
+    return _of_pairs(place)
+
+
+_VERDICTS = {"winner", "choice", "preference", "label", "score_a", "score_b", "votes"}
+"""A row with one of these is read as all forms are: what it says decides which completion is `b`."""
+
+
+def item_id(prompt: Sequence[Message], tools: Sequence[Mapping[str, Any]], first: str, second: str) -> str:
+    """Return the name of an item, which is that of the same two answers in a round's queue."""
+    chat = {"messages": [message.as_dict() for message in prompt], "tools": list(tools)}
+    return f"i-{fingerprint([chat, first, second])[:16]}"
+
+
+def _first_row(place: Path) -> dict[str, Any] | None:
+    if place.is_file() and place.suffix == ".jsonl":
+        with place.open(encoding="utf-8", errors="replace") as file, contextlib.suppress(ValueError, RecursionError):
+            first = json.loads(next((line for line in file if line.strip()), "null"))
+            return first if isinstance(first, dict) else None
+    return None
+
+
+def _of_samples(kind: str, path: Path, file: Path, rows: Sequence[Mapping[str, Any]]) -> Gathered:
+    def read() -> Iterator[_Read]:
+        for row in rows:
+            prompt = tuple(Message.from_dict(one) for one in row["prompt"])
+            tools = tuple(row.get("tools") or ())
+            yield None, prompt, tools, str(row["before"]["text"]), str(row["after"]["text"]), {}
+
+    with as_a_run_writes(path):
+        return _gathered(read(), path, {}, _source(kind, path, SAMPLES, file))
+
+
+def _of_rows(kind: str, path: Path) -> Gathered:
+    """Return items of rows with two completions that nobody judged; those of a queue keep their names."""
+
+    def read() -> Iterator[_Read]:
+        for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line.decode("utf-8"))
+                told = row["prompt"] if "prompt" in row else row["messages"]
+                given = [{"role": "user", "content": told}] if isinstance(told, str) else told
+                prompt = tuple(Message.from_dict(one) for one in given)
+                a, b, tools = row["completion_a"], row["completion_b"], tuple(row.get("tools") or ())
+                if not (isinstance(a, str) and isinstance(b, str) and prompt):
+                    raise TypeError
+                origin = {name: str(value) for name, value in dict(row.get("origin") or {}).items()}
+                yield (str(row["item"]) if kind == "queue" else None), prompt, tools, a, b, origin
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+                raise DataError(
+                    f'{path}:{number}: is no row of two completions; wanted {{"prompt": "…" or [messages], '
+                    '"completion_a": "…", "completion_b": "…"}'
+                ) from None
+
+    return _gathered(read(), path, {}, _source(kind, path, FIRST_SECOND, path))
+
+
+def _of_pairs(path: Path) -> Gathered:
+    found = read_pairs(path)
+    read = (
+        (None, pair.prompt, pair.tools, pair.rejected.content, pair.chosen.content, pair.origin.as_dict())
+        for pair in found.pairs
+    )
+    source = {"kind": "pairs", "path": str(path), "sides": dict(zip("ab", PAIRS, strict=True)), "digest": found.digest}
+    return _gathered(read, path, found.reasons, source)
+
+
+_Read = tuple[str | None, tuple[Message, ...], tuple[Mapping[str, Any], ...], str, str, Mapping[str, Any]]
+
+
+def _source(kind: str, path: Path, sides: tuple[str, str], file: Path) -> dict[str, Any]:
+    called = dict(zip("ab", sides, strict=True))
+    return {"kind": kind, "path": str(path.resolve()), "sides": called, "digest": file_digest(file)}
+
+
+def _gathered(read: Iterable[_Read], path: Path, left_out: Mapping[str, int], source: dict[str, Any]) -> Gathered:
+    items: dict[str, Item] = {}
+    more: Counter[str] = Counter()
+    for given, prompt, tools, a, b, origin in read:
+        name = given or item_id(prompt, tools, a, b)
+        if a == b:
+            more[EQUAL] += 1
+        elif name in items:
+            more[TWICE] += 1
+        else:
+            items[name] = Item(name, prompt, a, b, tools, origin)
+    reasons = {**left_out, **more}
+    if not items:
+        told = ", ".join(f"{num} {reason}" for reason, num in reasons.items())
+        raise DataError(
+            f"{path}: holds nothing to compare{f' ({told})' if told else ''}; give two different texts a row"
+        )
+    return Gathered(list(items.values()), reasons, source)
