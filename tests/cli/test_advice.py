@@ -310,6 +310,8 @@ FOLLOWED = {
     "tiebreak export {} --out my-model": "here: from a file to an exported model",
     "tiebreak evaluate {}": "here: from a file to an exported model",
     "tiebreak export {} --out {}": "test_rounds: what comes next after a loop",
+    "tiebreak check {}": "test_review: from a link to the doctor and the gate",
+    "tiebreak evaluate {} --set evaluation.num_samples=64": "test_review: a run without answers",
     "tiebreak check --config {}": "here: a configuration of another trainer",
 }
 

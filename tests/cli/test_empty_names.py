@@ -66,8 +66,23 @@ NAMES = {
     "rounds": {"config": [""]},
     "watch": {"run": [""]},
     "why": {"run": [""]},
+    "review": {"source": [""], "out": ["{run}", "--out", ""], "annotators": ["{run}", "--annotators", ""]},
 }
-NO_NAMES = {"overrides", "accept", "columns", "form", "grid", "do", "trainer", "prompt", "pairing", "gpu"}
+NO_NAMES = {
+    "overrides",
+    "accept",
+    "columns",
+    "form",
+    "grid",
+    "do",
+    "trainer",
+    "prompt",
+    "pairing",
+    "gpu",
+    "tags",
+    "host",
+    "exclude",
+}
 """Parameters of text that name nothing which is looked for."""
 CASES = [(command, name) for command, names in NAMES.items() for name in names]
 SETTINGS = [

@@ -11,6 +11,7 @@ import pytest
 import tiebreak
 from decisions import decided
 from tiebreak.cli.app import app
+from tiebreak.review import desk, items
 from tiebreak.runs import Run
 
 GOOD = {
@@ -36,6 +37,7 @@ GOOD = {
     "compare": ["{run}", "{passing}"],
     "watch": ["{run}"],
     "why": ["{run}"],
+    "review": ["{review}", "--results"],
 }
 BAD = {
     "train": ["none.yaml"],
@@ -60,6 +62,7 @@ BAD = {
     "compare": ["none", "nobody"],
     "watch": ["none"],
     "why": ["none"],
+    "review": ["none"],
 }
 COMMANDS = [one.name or one.callback.__name__ for one in app.registered_commands]
 
@@ -81,8 +84,17 @@ def places(finished, _registry, tmp_path) -> dict[str, Path]:
         "pairs": finished.path.parent / "pairs.jsonl",
         "passing": _registry / "passing",
         "registry": shutil.copytree(_registry / "models", tmp_path / "models", symlinks=True),
+        "review": _review(tmp_path / "run", tmp_path / "run.review"),
         "loop": _loop(tmp_path / "loop.yaml", finished),
     }
+
+
+def _review(run: Path, folder: Path) -> Path:
+    """Make a review of a run, on which somebody voted."""
+    found = items.gather(run)
+    made = desk.make(folder, found.items, ["ann"], source=found.source)
+    made.choose("ann", made.at_hand("ann").id, "left")
+    return folder
 
 
 def _loop(path: Path, finished: Run) -> Path:

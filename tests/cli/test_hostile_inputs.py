@@ -129,6 +129,7 @@ PLACES: dict[str, list[list[str]]] = {
     "sweep": [["{bad}", "--grid", "loss.beta=0.1,0.3"], ["--grid", "{bad}"]],
     "why": [["{bad}"]],
     "watch": [["{bad}"], ["{bad}", "--once"]],
+    "review": [["{bad}", "--host", "192.0.2.1"], ["{bad}", "--results"], ["{run}", "--results", "--out", "{bad}"]],
 }
 CASES = [(command, tuple(words)) for command, ways in PLACES.items() for words in ways]
 IDS = [" ".join((command, *words)) for command, words in CASES]

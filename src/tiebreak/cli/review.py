@@ -70,8 +70,9 @@ def review(
 ) -> None:
     """Let people choose the better of two answers, blind, on a page; their votes become pairs and evidence."""
     require_name(source, "what is to be reviewed")
-    if out is not None:
-        require_name(out, "--out")
+    for option, name in (("--out", out), ("--annotators", annotators)):
+        if name is not None:
+            require_name(name, option)
     if exclude and not results:
         raise ConfigError("--exclude goes with --results: votes are always kept, and there they do not count")
     opened = _opened(source, out, annotators, per_item, tags, seed, strength=strength, results=results, quiet=quiet)
@@ -104,7 +105,8 @@ def _opened(
                 f"{place}: is a review already, and stays as it was made; give no other option than --port"
             )
         return desk.open_review(place, say)
-    into = Path(out) if out is not None else place.with_name(f"{place.name}.review")
+    named = place if place.name and place.name != ".." else place.resolve()
+    into = Path(out) if out is not None else named.parent / f"{named.name}.review"
     if results or (folder.is_review(into) and not (annotators or per_item or tags or strength or seed)):
         return desk.open_review(into, say)
     gathered = items.gather(place)
@@ -160,8 +162,8 @@ def _serve(review: Any, host: str, port: int, *, as_json: bool, quiet: bool) -> 
                 console.print_text(f"Ctrl-C ends it; votes are kept, and {again} goes on")
         if not told.is_here:
             console.Console().warn(
-                f"--host {host}: others in this network reach the page, and links and votes travel unencrypted; whoever "
-                "sees a link can vote with it"
+                f"--host {host}: others in this network reach the page, and links and votes travel unencrypted; "
+                "whoever sees a link can vote with it"
             )
         sys.stdout.flush()  # whoever reads it from a pipe waits for it
 

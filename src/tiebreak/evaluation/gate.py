@@ -135,8 +135,8 @@ def decide(
     """Hold rows, by their keys, against the rules.
 
     pass: every rule holds. fail: one certainly does not, or a row holds a number that is none. inconclusive: anything
-    else, as where nothing was measured, or too little, or a row is in doubt. `told` are facts that belong into the verdict's first line,
-    `unheard` is one of them where a judge was asked and decides nothing (`not_heard`).
+    else, as where nothing was measured, or too little, or a row is in doubt. `told` are facts that belong into the
+    verdict's first line, `unheard` is one of them where a judge was asked and decides nothing (`not_heard`).
 
     A rule holds where the whole interval lies on the right side of its threshold, on `gate.min_prompts` prompts or
     more; it fails where the whole interval lies on the wrong side. Rules of superiority are claims, each of which will
@@ -210,7 +210,7 @@ def _check(question: _Question, found: Resampled | None, p: float | None, gate: 
     spread = found.standard_error * math.sqrt(found.num_clusters)
     end = found.mean if question.ends is None else question.ends[0 if question.above else 1]
     distance, reach = abs(found.mean - threshold), abs(found.mean - end)
-    needed = clusters_to_decide(distance, spread, reach, level=1 - gate.confidence)
+    needed = None if row.doubt else clusters_to_decide(distance, spread, reach, level=1 - gate.confidence)
     # Where all are alike there is no standard error, and the interval has the width that their number allows.
     error = found.standard_error or (bounds.high - bounds.low) / 4
     check = Check(
@@ -228,9 +228,7 @@ def _check(question: _Question, found: Resampled | None, p: float | None, gate: 
         p=p,
         p_signs=sign_test(question.values, row.prompts, 0.0 if question.of_change else threshold),
         minimum_detectable=minimum_detectable(error, level=1 - gate.confidence),
-        prompts_to_decide=None
-        if verdict != "inconclusive" or row.doubt or not needed
-        else max(needed, gate.min_prompts),
+        prompts_to_decide=max(needed, gate.min_prompts) if needed and verdict == "inconclusive" else None,
         override=gate.overrides.get(question.name),
         reached_before=question.reached_before,
     )

@@ -87,7 +87,10 @@ def gather(path: str | Path) -> Gathered:
         run = open_run(place)
         if not (rows := run.samples):
             again = in_quotes(f"tiebreak evaluate {quoted(str(run.path))} --set evaluation.num_samples=64")
-            raise RunError(f"{run.path}: the run holds no answers to compare; {again} makes them")
+            raise RunError(
+                f"{run.path}: the run holds no answers to compare; {again} writes some into a folder that it names, "
+                "whose samples.jsonl can be reviewed"
+            )
         return _of_samples("run", run.path, run.samples_file, rows)
     first = _first_row(place)
     if first and {"prompt", "before", "after"} <= first.keys():

@@ -27,7 +27,7 @@ from tiebreak.records.judged import Origin
 from tiebreak.reporting.page import write_report
 from tiebreak.review.desk import Review
 from tiebreak.review.items import Item
-from tiebreak.review.results import FAST, WINS, Results, alpha_of, is_fast
+from tiebreak.review.results import FAST, Results, alpha_of, is_fast
 from tiebreak.review.votes import Vote
 from tiebreak.runs import Run, as_a_run_writes, open_run
 
@@ -59,8 +59,8 @@ class Outcome:
 def conclude(review: Review, exclude: Collection[str] = ()) -> Outcome:
     """Write what the votes of a review come to, into its folder and, of a run, into that run's evaluation.
 
-    `exclude` names annotators whose votes do not count, or `fast`; results.json says so. Raises RunError where the run
-    answers otherwise by now: then its evaluation stays as it is.
+    `exclude` names annotators whose votes do not count, or `fast`; results.json says so. Where the run is gone, in use
+    or answers otherwise by now, its evaluation stays as it is, and the outcome says why.
     """
     found = review.results(exclude)
     votes = _counted(review, exclude)
@@ -69,7 +69,10 @@ def conclude(review: Review, exclude: Collection[str] = ()) -> Outcome:
     alpha, _ = alpha_of(review.items, among, derive_seed(review.settings.seed, "review", "alpha"))
     files.write_bytes(review.folder / PAIRS, _lines(_pair_row(review, *one, votes) for one in decided))
     files.write_bytes(review.folder / UNDECIDED, _lines(_undecided_row(item, votes[item.id]) for item in undecided))
-    run, reason = _into_run(review, found)
+    try:
+        run, reason = _into_run(review, found)
+    except RunError as error:
+        run, reason = None, str(error)
     outcome = Outcome(
         found, len(decided), len(undecided), None if alpha is None else alpha.value, run, reason
     )  # fmt: skip
@@ -89,13 +92,12 @@ def _counted(review: Review, exclude: Collection[str]) -> dict[str, list[Vote]]:
 
 
 def _sorted(items: Iterable[Item], votes: Mapping[str, Sequence[Vote]]) -> tuple[list[tuple[Item, str]], list[Item]]:
-    """Return items with the side that more votes are for, and those with votes that decide nothing."""
+    """Return items with the side that more votes are for, and those with votes that give no pair."""
     decided, undecided = [], []
     for item in items:
         verdicts = [vote.verdict for vote in votes[item.id]]
         a, b = verdicts.count("a"), verdicts.count("b")
-        # An empty answer can lose, and can be no completion to learn from.
-        if a != b and (item.a if a > b else item.b).strip():
+        if a != b and item.a.strip() and item.b.strip():  # of an empty answer no pair is made
             decided.append((item, "a" if a > b else "b"))
         elif verdicts:
             undecided.append(item)

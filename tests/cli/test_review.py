@@ -1,0 +1,122 @@
+"""The command review: links, what is printed, what is refused, and that its advice can be followed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tiebreak.review.desk import open_review
+from tiebreak.runs import Run
+
+ROW = {"prompt": "q", "completion_a": "x", "completion_b": "y"}
+
+
+@contextmanager
+def serving(*words: str):
+    """Serve a review, and end it as Ctrl-C does."""
+    command = [sys.executable, "-m", "tiebreak", "review", "--port", "0", *words, "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        said = ""
+        while line := server.stdout.readline():
+            said += line
+            if line.startswith("}"):
+                break
+        told = json.loads(said)
+        with pytest.raises(urllib.error.HTTPError) as refused:  # it answers, and knows no such address
+            urllib.request.urlopen(f"{told['url']}/none")
+        refused.value.close()
+        try:
+            yield server, told
+        finally:
+            server.send_signal(signal.SIGINT)
+            _, err = server.communicate(timeout=20)
+            assert (server.returncode, err) == (0, "")
+
+
+def vote_all(folder, name="me"):
+    review = open_review(folder)
+    while showing := review.at_hand(name):
+        review.choose(name, showing.id, "left")
+
+
+@pytest.fixture
+def rows(here) -> Path:
+    file = here / "f.jsonl"
+    file.write_text("".join(json.dumps(ROW | {"prompt": f"q{n}"}) + "\n" for n in range(4)))
+    return file
+
+
+def test_each_person_gets_a_link_that_opens_a_page_and_another_server_waits(cli, rows):
+    with serving(str(rows), "--annotators", "ann,ben") as (_, told):
+        assert set(told["links"]) == {"ann", "ben"}
+        assert told["num_items"] == 4
+    with serving(f"{rows}.review") as (_, again):
+        token = re.search("/r/(.*)", told["links"]["ann"])[1]
+        assert again["links"]["ann"].endswith(token)
+        code, _, err = cli("review", f"{rows}.review", "--port", "0")
+        assert (code, "in use by" in err) == (2, True)
+
+
+def test_a_review_says_what_its_votes_come_to_and_the_doctor_reads_them(cli, rows):
+    with serving(str(rows)):
+        pass
+    vote_all(f"{rows}.review")
+    code, out, err = cli("review", str(rows), "--results")
+    assert (code, err) == (0, "")
+    assert "4 of 4 items judged" in out
+    assert "agreement: not known, needs two who voted" in out
+    next_step = re.search("'tiebreak (check .*)' reads the pairs", out)[1]
+    assert cli(*next_step.split())[0] in (0, 1)
+
+
+def test_the_gate_decides_with_a_review_of_a_run(cli, here, finished):
+    run = Run(shutil.copytree(finished.path, here / "run"))
+    with serving(str(run.path), "--annotators", "ann"):
+        pass
+    vote_all(f"{run.path}.review", "ann")
+    code, out, _ = cli("review", f"{run.path}.review", "--results")
+    assert code == 0
+    next_step = re.search("next: 'tiebreak (gate .*)' decides with it", out)[1]
+    code, out, _ = cli(*next_step.split(), "--json")
+    check = next(one for one in json.loads(out)["checks"] if one["name"] == "human_win_rate")
+    assert check["verdict"] == "inconclusive"
+    assert "at least 30 are needed" in check["says"]
+
+
+def test_a_run_without_answers_is_reviewed_by_the_command_that_its_error_names(cli, here, finished):
+    run = Run(shutil.copytree(finished.path, here / "run"))
+    run.keep({run.samples_file: b""})
+    code, _, err = cli("review", str(run.path))
+    assert (code, err.count("\n")) == (2, 1)
+    code, out, err = cli(*re.search("'tiebreak (evaluate .*)' writes some", err)[1].split(), "--json")
+    assert code == 0, err
+    with serving(f"{json.loads(out)['folder']}/samples.jsonl", "--out", "r") as (_, told):
+        assert told["num_items"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--exclude", "ann"], "--exclude goes with --results"),
+        (["--results"], "holds no review.json"),
+        (["--annotators", "ann,ann"], "a name is there twice"),
+        (["--annotators", "fast"], "choose another name"),
+        (["--per-item", "2"], "--per-item 2: wanted 1 to 1"),
+        (["--tags", "a,A"], "--tags: a name is there twice"),
+        (["--host", "192.0.2.1"], "cannot be listened at"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(cli, rows, words, says):
+    code, out, err = cli("review", str(rows), *words)
+    assert (code, out, err.count("\n")) == (2, "", 1), err
+    assert says in err

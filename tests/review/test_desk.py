@@ -1,0 +1,275 @@
+"""A review: who asks, what is at hand, what is refused, and where its items come from."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+from reviewed import items_of, owner_token, review_of, token_of
+from tiebreak.config import PeopleJudge
+from tiebreak.engine.answers.answerer import Chat
+from tiebreak.errors import ConfigError, DataError, RunError, Waiting
+from tiebreak.evaluation.judges.judge import Question
+from tiebreak.evaluation.judges.people import People
+from tiebreak.progress import Silent
+from tiebreak.records import Message
+from tiebreak.review.desk import make, open_review
+from tiebreak.review.items import gather
+from written_runs import recorded_run
+
+
+@pytest.fixture
+def review(tmp_path):
+    return review_of(tmp_path / "r", items_of(30), ("ann", "ben"))
+
+
+def test_a_token_is_one_persons_or_the_owners_and_no_two_are_alike(review):
+    tokens = {name: token_of(review, name) for name in ("ann", "ben")}
+    assert {review.person(token): review.is_owner(token) for token in tokens.values()} == {"ann": False, "ben": False}
+    assert review.is_owner(owner_token(review))
+    for other in ("", "x", "é", "\ud800", owner_token(review), tokens["ann"][:-1], tokens["ann"] + "A"):
+        assert review.person(other) is None
+    assert len({*tokens.values(), owner_token(review)}) == 3
+    assert all(len(token) >= 22 for token in tokens.values())  # 128 bits
+
+
+def test_tokens_are_the_owners_alone_and_stay(review):
+    links = review.folder / "links.json"
+    assert links.stat().st_mode & 0o077 == 0
+    assert review.folder.stat().st_mode & 0o077 == 0
+    again = review_of(review.folder, items_of(30), ("ann", "ben"))
+    assert again.links("x") == review.links("x")
+
+
+def test_a_showing_is_of_one_person_and_says_nothing(review):
+    own = {name: [*review._ids[name]] for name in ("ann", "ben")}
+    assert not {*own["ann"]} & {*own["ben"]}
+    other = review_of(review.folder.parent / "again", items_of(30), ("ann", "ben"))
+    assert not {*own["ann"]} & {*other._ids["ann"]}  # not to be computed from the items
+    with pytest.raises(DataError, match="none of yours"):
+        review.choose("ben", review.at_hand("ann").id, "left")
+    assert review.progress("ben") == (0, 32)
+
+
+@pytest.mark.parametrize(
+    ("choice", "more"),
+    [
+        ("both", {}),
+        ("", {}),
+        ("left", {"tags": ["faster"]}),
+        ("left", {"note": "x" * 4001}),
+        ("skip", {"reason": "x" * 4001}),
+        ("left", {"strength": "clearly"}),
+        ("left", {"seconds": -1.0}),
+        ("left", {"seconds": float("nan")}),
+    ],
+    ids=str,
+)
+def test_what_is_no_choice_is_refused_and_nothing_is_kept(review, choice, more):
+    with pytest.raises(DataError) as error:
+        review.choose("ann", review.at_hand("ann").id, choice, **more)
+    assert "\n" not in str(error.value)
+    assert review.progress("ann")[0] == 0
+
+
+def test_strength_is_of_a_side_where_it_is_offered(tmp_path):
+    review = review_of(tmp_path / "r", items_of(3), strength=True)
+    showing = review.at_hand("ann")
+    with pytest.raises(DataError, match="strength"):
+        review.choose("ann", showing.id, "tie", strength="clearly")
+    review.choose("ann", showing.id, "left", strength="clearly")
+    assert review.votes("ann")[0].strength == "clearly"
+
+
+def test_the_same_call_opens_a_review_and_another_one_is_refused(review):
+    review.choose("ann", review.at_hand("ann").id, "left")
+    assert review_of(review.folder, items_of(30), ("ann", "ben")).progress("ann")[0] == 1
+    with pytest.raises(DataError, match="other items"):
+        review_of(review.folder, items_of(29), ("ann", "ben"))
+    for change, option in (({"seed": 1}, "--seed"), ({"per_item": 1}, "--per-item"), ({"tags": ["x"]}, "--tags")):
+        with pytest.raises(RunError, match=option):
+            review_of(review.folder, items_of(30), ("ann", "ben"), **change)
+    with pytest.raises(RunError, match="--annotators"):
+        review_of(review.folder, items_of(30), ("ann", "cem"))
+
+
+def test_items_that_changed_since_are_refused_by_their_digest(review):
+    review.choose("ann", review.at_hand("ann").id, "left")
+    file = review.folder / "items.jsonl"
+    file.write_text(file.read_text().replace("Cut 3 first", "Cut 4 first"))
+    with pytest.raises(DataError, match=r"items\.jsonl: changed since"):
+        open_review(review.folder)
+
+
+def test_votes_are_not_read_by_settings_that_were_changed(review):
+    for _ in range(8):
+        review.choose("ann", review.at_hand("ann").id, "left")
+    file = review.folder / "review.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"seed": 9}))
+    with pytest.raises(DataError, match="was not shown so"):
+        open_review(review.folder).results()
+
+
+@pytest.mark.parametrize("broken", ["{}", "[]", "", '{"annotators": 5}'])
+@pytest.mark.parametrize("name", ["review.json", "links.json"])
+def test_a_damaged_review_is_refused_in_one_line(review, name, broken):
+    (review.folder / name).write_text(broken)
+    with pytest.raises(RunError) as error:
+        open_review(review.folder)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_no_review_is_not_written_over(tmp_path):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "thesis.txt").write_text("all of it")
+    with pytest.raises(RunError, match=r"holds thesis\.txt"):
+        review_of(tmp_path / "r", items_of(3))
+    assert [path.name for path in (tmp_path / "r").iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    "people",
+    [[], ["ann", "Ann"], [" ann"], ["a\nb"], ["x" * 65], [""], ["fast"], ["\ud800"]],
+    ids=ascii,
+)
+def test_names_that_cannot_be_are_refused(tmp_path, people):
+    with pytest.raises(ConfigError, match="--annotators"):
+        make(tmp_path / "r", items_of(3), people)
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("name", ["../ann", "/etc/x", "<script>alert(1)</script>", "آن", "a b", ".", "CON", "x" * 64])
+def test_hostile_names_are_people_and_their_logs_stay_in_the_folder(tmp_path, name):
+    review = review_of(tmp_path / "r", items_of(3), (name,))
+    review.choose(name, review.at_hand(name).id, "left")
+    assert open_review(review.folder).progress(name) == (1, 3)
+    assert {path.parent for path in tmp_path.rglob("*.jsonl")} == {review.folder, review.folder / "votes"}
+
+
+# ------------------------------------------------------------------------------------------------ where items come from
+
+
+def test_a_run_gives_before_against_after_and_equal_texts_are_not_asked(tmp_path):
+    run = recorded_run(tmp_path)
+    run.policy_folder.mkdir()
+    rows = run.samples
+    found = gather(run.path)
+    same = sum(row["before"]["text"] == row["after"]["text"] for row in rows)
+    assert found.source["sides"] == {"a": "before", "b": "after"}
+    assert len(found.items) == len(rows) - same - found.left_out.get("twice there", 0)
+    assert found.left_out.get("equal texts", 0) == same
+    texts = {(row["before"]["text"], row["after"]["text"]) for row in rows}
+    assert all((item.a, item.b) in texts for item in found.items)
+
+
+def test_a_run_without_samples_is_refused_with_what_makes_them(tmp_path):
+    run = recorded_run(tmp_path)
+    run.policy_folder.mkdir()
+    run.samples_file.unlink()
+    with pytest.raises(RunError, match=r"tiebreak evaluate .* --set evaluation\.num_samples=64' writes some"):
+        gather(run.path)
+
+
+ROW = {"prompt": "q", "completion_a": "x", "completion_b": "y"}
+
+
+def written(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_two_completions_a_row_an_empty_one_among_them(tmp_path):
+    file = written(
+        tmp_path / "f.jsonl", ROW, ROW, ROW | {"completion_b": ""}, ROW | {"completion_b": "x"}, ROW | {"prompt": "r"}
+    )
+    found = gather(file)
+    assert [(item.a, item.b) for item in found.items] == [("x", "y"), ("x", ""), ("x", "y")]
+    assert found.left_out == {"twice there": 1, "equal texts": 1}
+    assert len({item.prompt_id for item in found.items}) == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "a", "b"),
+    [
+        ({"prompt": "q", "chosen": "good", "rejected": "bad"}, "bad", "good"),
+        (ROW | {"winner": "a"}, "y", "x"),
+        ({"prompt": "q", "response_a": "x", "response_b": "y", "score_a": 1, "score_b": 5}, "x", "y"),
+    ],
+    ids=["chosen and rejected", "a winner", "scores"],
+)
+def test_what_a_file_prefers_is_the_side_whose_wins_are_counted(tmp_path, row, a, b):
+    (item,) = gather(written(tmp_path / "f.jsonl", row)).items
+    assert (item.a, item.b) == (a, b)
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([ROW | {"completion_b": "x"}], "holds nothing to compare"),
+        ([ROW, {"prompt": "q", "completion_a": "x"}], r"f\.jsonl:2: is no row of two completions"),
+        ([ROW, ROW | {"completion_a": 5}], r"f\.jsonl:2"),
+        ([ROW, [1]], r"f\.jsonl:2"),
+    ],
+    ids=["equal", "half", "a number", "a list"],
+)
+def test_rows_that_are_none_are_refused_by_their_line(tmp_path, rows, says):
+    with pytest.raises(DataError, match=says):
+        gather(written(tmp_path / "f.jsonl", *rows))
+
+
+def test_half_characters_and_nul_are_kept_and_shown(tmp_path):
+    text = "\ud800 \0 x"
+    (item,) = gather(written(tmp_path / "f.jsonl", ROW | {"completion_a": text})).items
+    review = make(tmp_path / "r", [item], ["ann"])
+    showing = review.at_hand("ann")
+    assert {showing.left, showing.right} == {"? \0 x", "y"}
+    assert open_review(review.folder).items[item.id].a == text
+
+
+# ------------------------------------------------------------------------------------------------------ a round's queue
+
+
+def test_a_round_goes_on_with_the_votes_of_a_review_of_its_queue(tmp_path):
+    """The judge of rounds writes the queue, people vote on the page with undo, and the judge reads what they said."""
+    settings = PeopleJudge(kind="people", votes_needed=2)
+    questions = [Question(Chat((Message("user", f"q{n}"),)), f"one {n}", f"two {n}") for n in range(30)]
+    judge = People(settings, tmp_path, Silent())
+    with pytest.raises(Waiting):
+        judge.prefer(questions)
+    found = gather(tmp_path / "queue.jsonl")
+    assert found.source["kind"] == "queue"
+    review = make(tmp_path / "queue.review", found.items, ["ann", "ben"], source=found.source)
+    queue = (tmp_path / "queue.jsonl").read_text()
+    names = {row["item"]: n for n, row in enumerate(map(json.loads, queue.splitlines()))}
+    rng, wanted = random.Random(0), {}
+    for name in ("ann", "ben"):
+        while showing := review.at_hand(name):
+            review.choose(name, showing.id, rng.choice(["left", "right", "tie", "both_bad"]))
+            if rng.random() < 0.2:
+                review.undo(name)
+        for vote in review.votes(name):
+            if not vote.again:
+                win = {"a": 1.0, "b": 0.0}.get(vote.verdict, 0.5)
+                wanted.setdefault(names[vote.item], []).append(win)
+    said = judge.prefer(questions)
+    assert [one.first for one in said] == [sum(wanted[n]) / 2 for n in range(30)]
+
+
+def test_what_was_not_passed_on_to_a_queue_is_when_the_review_opens(tmp_path):
+    rows = [{"item": f"i-{n}", **ROW, "prompt": [{"role": "user", "content": f"q{n}"}]} for n in range(4)]
+    found = gather(written(tmp_path / "queue.jsonl", *rows))
+    review = make(tmp_path / "r", found.items, ["ann"], source=found.source)
+    votes = tmp_path / "votes.jsonl"
+    votes.write_text('{"item": "i-1", "annotator": "cem", "choice": "b"}\n{"torn')
+    review.choose("ann", review.at_hand("ann").id, "left")
+    review.choose("ann", review.at_hand("ann").id, "right")
+    whole = votes.read_text()
+    assert whole.count("\n") == 3
+    assert whole.startswith('{"item": "i-1", "annotator": "cem", "choice": "b"}\n{"item": ')
+    votes.write_text("\n".join(whole.split("\n")[:2]) + "\n")
+    open_review(review.folder)
+    assert votes.read_text() == whole
+    review.undo("ann")
+    assert json.loads(votes.read_text().splitlines()[-1])["choice"] == "skip"

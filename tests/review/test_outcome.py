@@ -1,0 +1,233 @@
+"""What a review leaves: pairs that the doctor and training read, and evidence that the gate of its run uses."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+import tiebreak
+from reviewed import items_of
+from tiebreak.records import Message
+from tiebreak.reporting.card import model_card
+from tiebreak.review.desk import make
+from tiebreak.review.items import Item, gather
+from tiebreak.review.outcome import conclude
+from tiebreak.verbs.gate import gate
+from written_runs import recorded_run
+
+
+def review_of_file(folder, items, names, **more):
+    return make(folder, items, names, source={"kind": "rows", "path": "f.jsonl"}, **more)
+
+
+QUICK = {
+    "model.device": "cpu",
+    "evaluation.num_samples": 2,
+    "evaluation.max_new_tokens": 4,
+    "evaluation.num_draws": 0,
+    "evaluation.neutral_probe": False,
+}
+
+
+def vote_all(review, choose, names=None):
+    """Let everybody choose by a function of name, item and the showing's sides."""
+    for name in names or review.annotators:
+        for turn in review.turns_of(name):
+            choice = choose(name, review.items[turn.item])
+            side = next((side for side, what in turn.shown.items() if what == choice), choice)
+            review.choose(name, review.at_hand(name).id, side, tags=["clearer"] if side == "left" else [], seconds=30)
+    return review
+
+
+def by_chance(seed, verdicts=("a", "b", "b", "b", "tie", "both_bad", "skip")):
+    rng = random.Random(seed)
+    return lambda _name, _item: rng.choice(verdicts)
+
+
+def written(folder, name):
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def test_pairs_are_majorities_with_all_votes_and_the_rest_is_undecided(tmp_path):
+    review = vote_all(review_of_file(tmp_path / "r", items_of(20), ("ann", "ben", "cem"), per_item=3), by_chance(1))
+    outcome = conclude(review)
+    pairs, undecided = written(review.folder, "pairs.jsonl"), written(review.folder, "undecided.jsonl")
+    assert (outcome.num_pairs, outcome.num_undecided) == (len(pairs), len(undecided))
+    assert {row["review"]["item"] for row in pairs} | {row["item"] for row in undecided} <= {*review.items}
+    for row in pairs:
+        item = review.items[row["review"]["item"]]
+        said = [
+            vote for name in review.annotators for vote in review.votes(name) if vote.item == item.id and not vote.again
+        ]
+        verdicts = [vote.verdict for vote in said if vote.verdict]
+        winner = "a" if verdicts.count("a") > verdicts.count("b") else "b"
+        assert row["preferred_output"][0]["content"] == getattr(item, winner)
+        wins = sum({winner: 1.0, "tie": 0.5, "both_bad": 0.5}.get(verdict, 0.0) for verdict in verdicts)
+        assert row["preference"]["soft_label"] == pytest.approx(wins / len(verdicts))
+        assert [vote["annotator"] for vote in row["preference"]["votes"]] == [v.annotator for v in said if v.verdict]
+        assert row["review"].get("tags", {}) == {v.annotator: ["clearer"] for v in said if v.tags and v.verdict}
+    for row in undecided:
+        choices = [vote["choice"] for vote in row["votes"]]
+        assert choices.count("completion_a") == choices.count("completion_b")
+
+
+def test_the_doctor_counts_the_same_votes_and_finds_the_same_alpha(tmp_path):
+    """Both files give the alpha of the whole review; pairs alone, where everybody decided, that of the pairs."""
+    review = vote_all(review_of_file(tmp_path / "r", items_of(40), ("ann", "ben", "cem"), per_item=2), by_chance(2))
+    outcome = conclude(review)
+    both = tiebreak.check([review.folder / "pairs.jsonl", review.folder / "undecided.jsonl"], quiet=True).as_dict()
+    told = both["agreement"]
+    assert told["num_votes"] == outcome.results.num_votes
+    assert told["num_items"] == outcome.results.num_judged_items
+    assert told["num_annotators"] == 3
+    assert told["krippendorff_alpha"] == pytest.approx(outcome.results.alpha.value, abs=1e-4)
+    pairs = tiebreak.check(review.folder / "pairs.jsonl", quiet=True).as_dict()
+    assert pairs["num_pairs"] == outcome.num_pairs
+    assert pairs["agreement"]["krippendorff_alpha"] == pytest.approx(outcome.pairs_alpha, abs=1e-4)
+
+
+def test_who_is_excluded_is_in_no_pair_and_named_in_the_results(tmp_path):
+    review = vote_all(review_of_file(tmp_path / "r", items_of(12), ("ann", "ben")), by_chance(3))
+    conclude(review, ["ben"])
+    assert '"ben"' not in (review.folder / "pairs.jsonl").read_text()
+    told = json.loads((review.folder / "results.json").read_text())
+    assert (told["excluded"], told["num_excluded"]) == (["ben"], 13)
+    conclude(review)
+    assert '"ben"' in (review.folder / "pairs.jsonl").read_text()
+
+
+def test_an_empty_answer_is_compared_and_is_no_completion_to_learn_from(tmp_path):
+    prompt = (Message("user", "q"),)
+    review = make(tmp_path / "r", [Item("i-1", prompt, "", "y"), Item("i-2", prompt, "x", "z")], ["ann"])
+    vote_all(review, lambda _name, _item: "b")
+    outcome = conclude(review)
+    assert outcome.results.win_rate.value == 1.0
+    assert [row["review"]["item"] for row in written(review.folder, "pairs.jsonl")] == ["i-2"]
+    assert [row["item"] for row in written(review.folder, "undecided.jsonl")] == ["i-1"]
+
+
+def test_votes_of_people_train_a_policy(tmp_path, tiny_model):
+    items = items_of(40, a="the cat sat on {n} mats", b="the dog ran over {n} hills")
+    review = vote_all(review_of_file(tmp_path / "r", items, ("ann", "ben")), by_chance(4, ("a", "b", "b")))
+    outcome = conclude(review)
+    settings = {
+        "model.name": str(tiny_model),
+        "data.train": str(review.folder / "pairs.jsonl"),
+        "output.dir": str(tmp_path / "run"),
+        "training.epochs": 1,
+    }
+    config = tiebreak.load_config(None, settings | QUICK)
+    run = tiebreak.train(config, quiet=True)
+    counts = run.data
+    assert counts["num_records"] == outcome.num_pairs
+    assert run.policy_folder.is_dir()
+
+
+# --------------------------------------------------------------------------------------------------- evidence of a run
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of 40 answers, each prompt once, that was measured and holds a policy."""
+    run = recorded_run(tmp_path)
+    run.policy_folder.mkdir()
+    rows = [
+        {**row, "prompt_id": f"p{n}", "prompt": [{"role": "user", "content": f"q{n}"}],
+         "before": {**row["before"], "text": f"one {n}"}, "after": {**row["after"], "text": f"two {n}"}}
+        for n, row in enumerate((run.samples * 2)[:40])
+    ]  # fmt: skip
+    run.samples_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return run
+
+
+def reviewed(run, choose, names=("ann", "ben"), **more):
+    found = gather(run.path)
+    review = make(run.path.parent / "run.review", found.items, names, source=found.source, **more)
+    return vote_all(review, choose)
+
+
+def checked(run):
+    return next((check for check in gate(run).checks if check.name == "human_win_rate"), None)
+
+
+def mostly_after(_name, item):
+    return "a" if item.b.endswith("0") else "b"
+
+
+def test_the_gate_of_a_run_uses_what_people_say(run):
+    assert checked(run) is None
+    outcome = conclude(reviewed(run, mostly_after))
+    told = run.evaluation["human_win_rate"]
+    assert told["value"] == outcome.results.win_rate.value == 36 / 40
+    assert (told["items"], told["annotators"], told["alpha"], told["doubts"]) == (40, 2, 1.0, [])
+    check = checked(run)
+    assert (check.verdict, check.observed) == ("pass", told["value"])
+    assert (check.low, check.high) == (pytest.approx(told["low"], abs=0.01), pytest.approx(told["high"], abs=0.01))
+    assert "as people say 90.0 %" in check.says
+    assert "as people say" in run.report_file.read_text()
+    assert "as people say" in model_card(run, "merged")
+
+
+def test_a_second_look_takes_the_place_of_the_first(run):
+    review = reviewed(run, mostly_after)
+    conclude(review)
+    first = run.measures_file.read_bytes(), run.evaluation_file.read_bytes()
+    conclude(review)
+    assert (run.measures_file.read_bytes(), run.evaluation_file.read_bytes()) == first
+    conclude(review, ["ann"])
+    assert run.evaluation["human_win_rate"]["annotators"] == 1
+    assert sum(row["key"] == "human_win_rate" for row in run.rows(run.measures_file)) == 1
+
+
+@pytest.mark.parametrize(
+    ("choose", "says"),
+    [
+        (lambda name, _: "left", "position bias"),
+        (lambda name, _: "b" if name == "ann" else "a", "people do not agree: alpha is -0.97"),
+    ],
+    ids=["always left", "contradiction"],
+)
+def test_people_who_cannot_be_relied_upon_decide_nothing(run, choose, says):
+    conclude(reviewed(run, choose))
+    check = checked(run)
+    assert check.verdict == "inconclusive"
+    assert says in check.says
+
+
+def test_ten_items_decide_nothing_and_nobody_is_no_evidence(run):
+    found = gather(run.path)
+    review = make(run.path.parent / "r", found.items, ["ann"], source=found.source)
+    assert conclude(review).not_evidence == "nobody voted"
+    assert checked(run) is None
+    for _ in range(10):
+        showing = review.at_hand("ann")
+        review.choose("ann", showing.id, "left" if showing.left.startswith("two") else "right")
+    conclude(review)
+    assert checked(run).verdict == "inconclusive"
+    assert "10 items were judged, and at least 30 are needed" in checked(run).says
+    while review.progress("ann")[0]:
+        review.undo("ann")
+    conclude(review)
+    assert checked(run) is None
+    assert "human_win_rate" not in run.evaluation
+
+
+def test_items_that_were_chosen_actively_are_refused_as_evidence(run):
+    outcome = conclude(reviewed(run, mostly_after, chosen_actively=True))
+    assert outcome.run is None
+    assert "says nothing of the rest" in outcome.not_evidence
+    assert outcome.num_pairs == 40
+    assert checked(run) is None
+
+
+def test_a_run_that_answers_otherwise_by_now_gets_nothing(run):
+    review = reviewed(run, mostly_after)
+    before = run.evaluation_file.read_bytes()
+    run.samples_file.write_text(run.samples_file.read_text().replace("two 3", "three"))
+    outcome = conclude(review)
+    assert outcome.run is None
+    assert "answers otherwise than when it was reviewed" in outcome.not_evidence
+    assert outcome.num_pairs == 40
+    assert run.evaluation_file.read_bytes() == before
