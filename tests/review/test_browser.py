@@ -87,7 +87,7 @@ def press(page, key: str) -> None:
     page.locator(f'#main:not([data-showing="{was}"])').wait_for()
 
 
-def test_forty_items_by_keyboard_alone_with_undo_tie_reload_and_a_killed_server(tmp_path, visit):
+def test_forty_items_by_keyboard_alone_with_undo_tie_reload_and_a_killed_server(tmp_path, visit):  # noqa: PLR0915
     review = review_of(tmp_path / "review", items_of(40, **WORDS), strength=True)
     total = review.progress("ann")[1]
     pressed: list[tuple] = []

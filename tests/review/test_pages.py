@@ -478,56 +478,12 @@ class _Elements(HTMLParser):
         self.found.append((tag, dict(attrs)))
 
 
-OURS = set(
-    [
-        "html",
-        "head",
-        "meta",
-        "title",
-        "link",
-        "script",
-        "body",
-        "p",
-        "main",
-        "header",
-        "h1",
-        "h2",
-        "h3",
-        "div",
-        "span",
-        "progress",
-        "section",
-        "details",
-        "summary",
-        "form",
-        "button",
-        "input",
-        "fieldset",
-        "legend",
-        "label",
-        "kbd",
-        "textarea",
-        "footer",
-        "mark",
-        "em",
-        "ul",
-        "ol",
-        "li",
-        "pre",
-        "code",
-        "strong",
-        "br",
-        "hr",
-        "blockquote",
-        "table",
-        "thead",
-        "tbody",
-        "tr",
-        "th",
-        "td",
-        "s",
-    ]
-)
+OURS = {
+    "html", "head", "meta", "title", "link", "script", "body", "p", "main", "header", "h1", "h2", "h3", "div", "span",
+    "progress", "section", "details", "summary", "form", "button", "input", "fieldset", "legend", "label", "kbd",
+    "textarea", "footer", "mark", "em", "ul", "ol", "li", "pre", "code", "strong", "br", "hr", "blockquote", "table",
+    "thead", "tbody", "tr", "th", "td", "s",
+}  # fmt: skip
 
 
 def _check(page: str) -> None:
