@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,56 +51,44 @@ def lines_of(review: Review, name: str) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-PROGRAM = """
-import sys, uvicorn
-from tiebreak.review.desk import open_review
-from tiebreak.review.pages import create_app
-uvicorn.run(create_app(open_review(sys.argv[1])), fd=int(sys.argv[2]), log_level="warning", lifespan="off")
-"""
-
-
 @dataclass
 class Server:
-    """A server in a process of its own, on one port for as long as it is asked to be."""
+    """The command that serves a review, in a process of its own, on one port for as long as it is asked to be."""
 
     folder: Path
-    listener: socket.socket
+    port: int = 0
     process: subprocess.Popen | None = None
 
     @property
     def url(self) -> str:
         """Where it answers."""
-        return f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
-        fd = self.listener.fileno()
-        words = [sys.executable, "-c", PROGRAM, str(self.folder), str(fd)]
-        self.process = subprocess.Popen(words, pass_fds=[fd], env=os.environ)
-        for _ in range(600):
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{self.url}/review.css", timeout=5).close()
-                return
-            time.sleep(0.1)
-        raise AssertionError("the server does not answer")
+        """Start it and wait until it says where it answers."""
+        words = [sys.executable, "-m", "tiebreak", "review", str(self.folder), "--port", str(self.port), "--json"]
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        said = ""
+        while not said.endswith("\n}\n") and (line := self.process.stdout.readline()):
+            said += line
+        self.process.stdout.close()
+        self.port = int(json.loads(said)["url"].rpartition(":")[2])
 
     def kill(self) -> None:
         """End it as a machine that loses its power would."""
-        if self.process:
-            self.process.send_signal(signal.SIGKILL)
-            self.process.wait()
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
 
 
 @contextlib.contextmanager
 def serving(review: Review) -> Iterator[Server]:
     """Serve a review's folder."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = Server(review.folder, listener)
+    server = Server(review.folder)
+    try:
         server.start()
-        try:
-            yield server
-        finally:
-            server.kill()
+        yield server
+    finally:
+        server.kill()
 
 
 def fields_of(page: str) -> dict[str, str]:

@@ -234,8 +234,8 @@ def test_our_scripts_make_no_markup_of_text_and_ask_for_nothing():
 
 
 def test_only_markup_of_our_own_is_trusted():
-    """Markup() is given text of the package, JSON and letters of which HTML reads none, and plots, which are drawn from
-    numbers and cleaned names."""
+    """Markup() is given text of the package, JSON and letters of which HTML reads none, plots, which are drawn from
+    numbers and cleaned names, and Markdown rendered without HTML, links and pictures (tests/review)."""
     calls = [
         (path.name, ast.unparse(node.args[0]))
         for path in SOURCES
@@ -246,6 +246,7 @@ def test_only_markup_of_our_own_is_trusted():
     assert sorted(calls) == [
         ("page.py", "plot.svg"),
         ("rounds.py", "one.svg"),
+        ("scene.py", "harmless(_MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {}))"),
         ("scripts.py", "packed"),
         ("scripts.py", "text"),
         ("scripts.py", "text"),

@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp
 
+from tiebreak.config import quoted
 from tiebreak.errors import DataError
 from tiebreak.reporting.look import COLOURS
 from tiebreak.reporting.visible import harmless, visible
@@ -70,6 +71,7 @@ def create_app(review: Review, hosts: tuple[str, ...] = ()) -> ASGIApp:
         app.post(path)(answer)
     for name, kind in (("review.css", "text/css"), ("review.js", "text/javascript")):
         app.get(f"/{name}")(_own(name, kind))
+    app.get("/favicon.ico")(lambda: Response(status_code=204))  # browsers ask unasked
     _answer_errors(app)
     return Entry(app, hosts)
 
@@ -144,7 +146,7 @@ class _Desk:
     def results(self, request: Request) -> Response:
         """Show the owner what came of it so far."""
         owner_only(request, self._review)
-        return self._page("results", results=self._review.results().as_dict())
+        return self._page("results", results=self._review.results(), folder=quoted(str(self._review.folder)))
 
     def _guest(self, request: Request, form: Form) -> Guest:
         guest = person_of(request, self._review)

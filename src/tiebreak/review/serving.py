@@ -36,7 +36,7 @@ def serve(review: Review, address: Address, say: Callable[[Open], None]) -> None
     """
     with locked(review.folder, otherwise="stop that server"), contextlib.closing(address.bound()) as listener:
         told = uvicorn.Config(
-            create_app(review),
+            create_app(review, (address.host,)),
             log_level="warning",
             access_log=False,
             server_header=False,
