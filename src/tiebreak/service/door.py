@@ -41,6 +41,10 @@ SHORT = 64 * 2**10
 
 LINGER_SECONDS = 2.0
 
+STALLED_SECONDS = 30.0
+"""How long a client may take nothing of an answer, and a second more for each of `TAKEN_BYTES`."""
+TAKEN_BYTES = 16 * 2**10
+
 _LOG = logging.getLogger("uvicorn.error")
 
 _STREAMED = re.compile(r"/(files|uploads/[^/]+/parts)/?\Z")
@@ -146,7 +150,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         began, name = time.perf_counter(), new_id("req_")
-        coming, read = _Coming(scope, receive), 0
+        coming, read, unsent, is_stalled = _Coming(scope, receive), 0, 0, False
 
         async def counted() -> Message:
             nonlocal read
@@ -157,18 +161,28 @@ class Edge:
             return message
 
         async def numbered(message: Message) -> None:
+            nonlocal unsent, is_stalled
             if message["type"] == "http.response.start":
                 took = round(1000 * (time.perf_counter() - began))
                 own = [(b"x-request-id", name.encode()), (b"openai-processing-ms", str(took).encode())]
                 own += [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
                 own += [] if await coming.is_over() else [(b"connection", b"close")]
                 message = {**message, "headers": [*message.get("headers", ()), *own]}
-            await send(message)
+            try:
+                with anyio.fail_after(STALLED_SECONDS + unsent / TAKEN_BYTES):  # until what was sent before is taken
+                    await send(message)
+            except TimeoutError:
+                is_stalled = True
+                raise
+            unsent = len(message.get("body", b""))
 
         streamed = scope["method"] == "POST" and _STREAMED.search(scope["path"])
         try:
             await self._app(scope, coming.receive if streamed else counted, numbered)
         except Exception:  # noqa: BLE001 - it was answered; the log says what, under the number of the answer
+            if is_stalled:
+                _LOG.warning("%s: the answer was not read, and was given up", name)
+                return
             _LOG.exception("%s: %s %s failed", name, scope["method"], ascii(scope["path"])[:200])
 
 
