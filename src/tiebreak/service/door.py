@@ -1,18 +1,22 @@
-"""What every request passes: who asks, in whose words to answer, how long a body may be, and the form of an error.
+"""What every request passes: who asks, in whose words to answer, what a body may be, and the form of an error.
 
 Owns what handlers are given. What is answered is known to them.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+import anyio.to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -33,8 +37,14 @@ from tiebreak.service.upstream import Upstream
 PREFIXES = ("/v1", "/openai/v1", "/openai")
 """Where the same handlers answer: OpenAI's client, and Azure's of both generations."""
 
-MOST_BODY = 4 * 2**20
-"""Bytes of a body that is no file."""
+MOST_CHAT, MOST_BODY = 4 * 2**20, 512 * 2**10
+"""Bytes of the body of a chat, and of any other that is no file."""
+
+MOST_VALUES = 200_000
+"""Values in a body: many times its bytes when they are read."""
+
+BODY_SECONDS = 30.0
+"""In which a body that is no file comes in."""
 
 SHORT = 64 * 2**10
 """Bytes of a body that may as well be read as the connection be given up."""
@@ -48,6 +58,9 @@ TAKEN_BYTES = 16 * 2**10
 _LOG = logging.getLogger("uvicorn.error")
 
 _STREAMED = re.compile(r"/(files|uploads/[^/]+/parts)/?\Z")
+_CHAT = re.compile(r"/chat/completions/?\Z")
+_TEXTS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+"""Texts of JSON; one that does not end goes to the end of it."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +112,10 @@ def is_again(request: Request) -> bool:
 
 
 def only(request: Request, *names: str) -> None:
-    """Raise Refusal for a parameter of the address that would not be read."""
-    for name in request.query_params:
+    """Raise Refusal for a parameter of the address that would not be read, or is there twice."""
+    for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
+        if times > 1:
+            raise Refusal(400, f"{name[:80]}: is there twice.", param=name[:80], code="invalid_value")
         if name not in names and name != "api-version":
             raise Refusal(400, f"Unknown parameter: '{name[:80]}'.", param=name[:80], code="unknown_parameter")
 
@@ -114,13 +129,13 @@ class _Coming:
         self._receive = receive
         self._is_long = b"transfer-encoding" in headers or not length.isdigit() or int(length[:20]) > SHORT
         self._is_withheld = b"expect" in headers
-        self._is_whole = False
+        self.is_whole = False
 
     async def receive(self) -> Message:
         """Return what comes next."""
         self._is_withheld = False
         message = await self._receive()
-        self._is_whole = message["type"] == "http.disconnect" or not message.get("more_body", False)
+        self.is_whole = message["type"] == "http.disconnect" or not message.get("more_body", False)
         return message
 
     async def is_over(self) -> bool:
@@ -131,9 +146,9 @@ class _Coming:
         """
         if self._is_long and not self._is_withheld:
             with anyio.move_on_after(LINGER_SECONDS):
-                while not self._is_whole:
+                while not self.is_whole:
                     await self.receive()
-        return self._is_whole or not self._is_long
+        return self.is_whole or not self._is_long
 
 
 class Edge:
@@ -150,15 +165,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         began, name = time.perf_counter(), new_id("req_")
-        coming, read, unsent, is_stalled = _Coming(scope, receive), 0, 0, False
-
-        async def counted() -> Message:
-            nonlocal read
-            message = await coming.receive()
-            read += len(message.get("body", b""))
-            if read > MOST_BODY:
-                raise _too_long()
-            return message
+        coming, unsent, is_stalled = _Coming(scope, receive), 0, False
 
         async def numbered(message: Message) -> None:
             nonlocal unsent, is_stalled
@@ -178,7 +185,7 @@ class Edge:
 
         streamed = scope["method"] == "POST" and _STREAMED.search(scope["path"])
         try:
-            await self._app(scope, coming.receive if streamed else counted, numbered)
+            await self._app(scope, coming.receive if streamed else _plain(scope, coming), numbered)
         except Exception:  # noqa: BLE001 - it was answered; the log says what, under the number of the answer
             if is_stalled:
                 _LOG.warning("%s: the answer was not read, and was given up", name)
@@ -186,8 +193,49 @@ class Edge:
             _LOG.exception("%s: %s %s failed", name, scope["method"], ascii(scope["path"])[:200])
 
 
-def _too_long() -> Refusal:
-    return Refusal(413, f"The body of the request is longer than {MOST_BODY} bytes.", code="request_too_large")
+def _plain(scope: Scope, coming: _Coming) -> Receive:
+    """Return what receives a body that is no file: of a key that is in use, not too long or slow, and plain."""
+    most = MOST_CHAT if _CHAT.search(scope["path"]) else MOST_BODY
+    body, until = bytearray(), 0.0
+
+    async def receive() -> Message:
+        nonlocal until
+        if coming.is_whole:
+            return await coming.receive()
+        if not until:
+            await anyio.to_thread.run_sync(asker, Request(scope))
+            until = anyio.current_time() + BODY_SECONDS
+        try:
+            with anyio.fail_after(max(0.0, until - anyio.current_time())):
+                message = await coming.receive()
+        except TimeoutError:
+            raise Refusal(408, "The body of the request came in too slowly; send it again.") from None
+        body.extend(message.get("body", b""))
+        if len(body) > most:
+            raise Refusal(413, f"The body of the request is longer than {most} bytes.", code="request_too_large")
+        if coming.is_whole:
+            require_plain(bytes(body))
+            body.clear()
+        return message
+
+    return receive
+
+
+def require_plain(body: bytes) -> None:
+    """Raise Refusal for JSON of more values than a request has, or of an object that says one name twice."""
+    if len(body) > MOST_VALUES:
+        bare = _TEXTS.sub(b"", body)
+        if sum(bare.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:
+            raise Refusal(400, f"The body of the request has more than {MOST_VALUES} values.", code="invalid_value")
+    with contextlib.suppress(ValueError, RecursionError):  # what is no JSON is told by whoever reads it
+        json.loads(body, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    if len(names := [name for name, _ in pairs]) != len(set(names)):
+        name = Counter(names).most_common(1)[0][0][:80]
+        name = name.encode("ascii", "backslashreplace").decode()
+        raise Refusal(400, f"{name}: is there twice.", param=name, code="invalid_value")
 
 
 def answer_errors(app: FastAPI) -> None:

@@ -60,7 +60,7 @@ class UploadRequest(Body):
 class CompleteRequest(Body):
     """Which parts make the file, in their order."""
 
-    part_ids: list[str] = Field(min_length=1, max_length=MOST_PARTS)
+    part_ids: list[str] = Field(min_length=1, max_length=MOST_PARTS, fail_fast=True)
     md5: str | None = None
 
 
