@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,6 +75,8 @@ class Service:
     wake: Callable[[], None] = lambda: None
     """Lets jobs be looked at now, and not a moment later."""
     meters: Meters = field(default_factory=Meters)
+    joining: Mapping[str, anyio.Lock] = field(default_factory=lambda: defaultdict(anyio.Lock))
+    """Held by whoever makes a file of parts, for each key."""
 
 
 def service_of(request: Request) -> Service:
