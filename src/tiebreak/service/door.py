@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import re
+import sqlite3
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
@@ -30,7 +31,7 @@ from tiebreak.service import keys, shown
 from tiebreak.service.chat import Chat
 from tiebreak.service.contract import refusal_of
 from tiebreak.service.keys import Key, Meters
-from tiebreak.service.refusals import Refusal
+from tiebreak.service.refusals import Refusal, full_disk
 from tiebreak.service.store import Store, new_id
 from tiebreak.service.upstream import Upstream
 
@@ -247,9 +248,9 @@ def answer_errors(app: FastAPI) -> None:
         RequestValidationError: lambda error: refusal_of(error.errors()),
         HTTPException: _of_the_framework,
         TiebreakError: lambda error: Refusal(500, str(error), kind="server_error", code="server_error"),
-        Exception: lambda _: Refusal(
-            500, "The service failed; its log says more, under the x-request-id.", kind="server_error"
-        ),
+        OSError: _of_the_disk,
+        sqlite3.Error: _of_the_disk,
+        Exception: lambda _: _failed(),
     }
     for kind, refusal in handlers.items():
 
@@ -260,7 +261,20 @@ def answer_errors(app: FastAPI) -> None:
         app.add_exception_handler(kind, handler)
 
 
+def _failed() -> Refusal:
+    return Refusal(500, "The service failed; its log says more, under the x-request-id.", kind="server_error")
+
+
+def _of_the_disk(error: Exception) -> Refusal:
+    if (refusal := full_disk(error)) is None:
+        _LOG.error("a request failed", exc_info=error)
+        return _failed()
+    return refusal
+
+
 def _of_the_framework(error: HTTPException) -> Refusal:
+    if isinstance(error.__cause__, OSError | sqlite3.Error):
+        return _of_the_disk(error.__cause__)
     if isinstance(error.__cause__, Refusal):  # raised while the framework read the body
         return error.__cause__
     status, code = error.status_code, "not_found" if error.status_code == 404 else None
