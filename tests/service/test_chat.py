@@ -20,13 +20,17 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from served import settings_of
+from tiebreak.config import build_config
 from tiebreak.engine.answers.answerer import Chat as Asked
 from tiebreak.engine.answers.answerer import Sampling
 from tiebreak.records import Message
+from tiebreak.service import answering, keys
 from tiebreak.service.chat import Chat, while_there
 from tiebreak.service.completions import chat_request
-from tiebreak.service.door import Edge
+from tiebreak.service.door import Edge, Service, answer_errors
 from tiebreak.service.refusals import Refusal
+from tiebreak.service.store import open_store
 from tiebreak.service.talk import held
 from tiebreak.service.upstream import Upstream
 
@@ -213,6 +217,46 @@ def test_a_stream_that_nobody_reads_holds_up_nobody_and_is_whole_when_it_is_read
         assert events[-1] == b"data: [DONE]\n\n"
 
     _plain(tmp_path, work)
+
+
+def test_a_stream_says_how_many_tokens_it_took_also_one_that_is_left(tmp_path):
+    async def work(chat):
+        spent = []
+        async for _ in await chat.stream({}, _said("yes", stream=True), spent.append):
+            pass
+        left = await chat.stream({}, _said("many 300", stream=True), spent.append)
+        async with aclosing(left):
+            for _ in range(6):
+                await anext(left)
+        async for _ in await chat.stream({}, _said("fail", stream=True), spent.append):
+            pass
+        return spent
+
+    # three of the prompt, and one written; three and five pieces, of which the client saw them; three, and none written
+    assert _plain(tmp_path, work) == [4, 8, 3]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_chat_that_fails_takes_no_tokens_of_the_minute(tmp_path, stream):
+    settings = settings_of(quotas={"tokens_a_minute": 1000}, models={"tiny": {"model": {"name": "tiny"}}})
+    store = open_store(tmp_path / "service")
+    _, token = keys.add(store, "somebody")
+    configs = {"tiny": build_config({"model": {"name": "tiny"}, "data": {"train": "a"}}, where="here")}
+
+    async def work(chat):
+        app = FastAPI()
+        app.state.service = Service(store, settings, configs, chat)
+        answer_errors(app)
+        app.include_router(answering.routes(), prefix="/v1")
+        transport = httpx2.ASGITransport(app)
+        head = {"authorization": f"Bearer {token}"}
+        async with httpx2.AsyncClient(transport=transport, base_url="http://x/v1", headers=head) as client:
+            for _ in range(5):
+                body = LEAST | {"max_tokens": 900, "stream": stream}
+                answer = await client.post("/chat/completions", json=body)
+                assert answer.status_code == 503, answer.text
+
+    _run(tmp_path, work, program=(str(tmp_path / "none"),))
 
 
 def test_a_client_that_takes_nothing_of_more_than_is_kept_is_given_up(tmp_path, monkeypatch):

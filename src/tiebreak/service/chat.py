@@ -15,7 +15,7 @@ import logging
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -115,14 +115,17 @@ class Chat:
                     choices[line["index"]] = _choice(line)
         return completion(Head.of(request), [choices[index] for index in sorted(choices)], num_prompt)
 
-    async def stream(self, model: Mapping[str, Any], request: ChatRequest) -> AsyncGenerator[bytes, None]:
+    async def stream(
+        self, model: Mapping[str, Any], request: ChatRequest, spent: Callable[[int], None] = lambda _: None
+    ) -> AsyncGenerator[bytes, None]:
         """Return the server-sent events that answer a request, once it is being answered; raises Refusal before that.
 
-        What goes wrong later is told as an event, which clients raise.
+        What goes wrong later is told as an event, which clients raise. `spent` hears in the end how many tokens were
+        read and written; of answers that were left in the middle each piece counts as one.
         """
         lines = self._lines(model, request.asked)
         begun = await anext(lines)
-        return self._events(begun["begun"], lines, request)
+        return self._events(begun["begun"], lines, request, spent)
 
     async def close(self) -> None:
         """End the process; whoever still waits is refused."""
@@ -131,25 +134,32 @@ class Chat:
         await asyncio.gather(*self._ending)
 
     async def _events(
-        self, num_prompt: int, lines: AsyncGenerator[Line, None], request: ChatRequest
+        self,
+        num_prompt: int,
+        lines: AsyncGenerator[Line, None],
+        request: ChatRequest,
+        spent: Callable[[int], None],
     ) -> AsyncGenerator[bytes, None]:
-        head, choices = Head.of(request), dict[int, Choice]()
+        head, choices, pieces = Head.of(request), dict[int, Choice](), Counter[int]()
         async with aclosing(lines):
-            for index in range(request.asked["n"]):
-                yield _event(first_chunk(head, index))
             try:
+                for index in range(request.asked["n"]):
+                    yield _event(first_chunk(head, index))
                 async for line in lines:
                     if "piece" in line:
+                        pieces[line["index"]] += 1
                         yield _event(text_chunk(head, line["index"], line["piece"]))
                     elif "text" in line:
                         choices[line["index"]] = choice = _choice(line)
                         yield _event(last_chunk(head, line["index"], choice))
+                if head.tells_usage:
+                    yield _event(usage_chunk(head, num_prompt, [*choices.values()]))
+                yield _LAST
             except Refusal as refusal:
                 yield _event(refusal.body)
-                return
-            if head.tells_usage:
-                yield _event(usage_chunk(head, num_prompt, [*choices.values()]))
-            yield _LAST
+            finally:
+                whole = sum(choice.num_tokens for choice in choices.values())
+                spent(num_prompt + whole + sum(num for index, num in pieces.items() if index not in choices))
 
     async def _lines(self, model: Mapping[str, Any], asked: Mapping[str, Any]) -> AsyncGenerator[Line, None]:
         """Yield what the process says of a request, the first of it once it is its turn; raises Refusal."""
