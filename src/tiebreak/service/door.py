@@ -216,7 +216,7 @@ def _plain(scope: Scope, coming: _Coming) -> Receive:
         body.extend(message.get("body", b""))
         if len(body) > most:
             raise Refusal(413, f"The body of the request is longer than {most} bytes.", code="request_too_large")
-        if coming.is_whole:
+        if not message.get("more_body", False):
             require_plain(bytes(body))
             body.clear()
         return message
