@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -19,12 +20,17 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from served import settings_of
+from tiebreak.config import build_config
 from tiebreak.engine.answers.answerer import Chat as Asked
 from tiebreak.engine.answers.answerer import Sampling
 from tiebreak.records import Message
+from tiebreak.service import answering, keys
 from tiebreak.service.chat import Chat, while_there
 from tiebreak.service.completions import chat_request
+from tiebreak.service.door import Edge, Service, answer_errors
 from tiebreak.service.refusals import Refusal
+from tiebreak.service.store import open_store
 from tiebreak.service.talk import held
 from tiebreak.service.upstream import Upstream
 
@@ -52,6 +58,9 @@ for line in sys.stdin:
         sys.stdout.write('{"id": '); sys.stdout.flush(); os._exit(1)
     if text.startswith("sleep"):
         time.sleep(float(text[5:]))
+    if text.startswith("many"):
+        for _ in range(int(text[5:])):
+            say(index=0, piece="xxxx" * 500)
     if text == "fail":
         say(error={"status": 400, "message": "no", "param": "messages", "code": "invalid_value"})
         continue
@@ -190,13 +199,112 @@ def test_a_request_that_nobody_waits_for_is_cancelled_and_the_next_one_is_answer
         async with aclosing(events):
             await anext(events)
         assert _pid(await chat.complete({}, _said("yes"))) == pid
-        kept = await chat.stream({}, _said("yes", stream=True))  # never read: its turn ends with it
+        kept = await chat.stream({}, _said("sleep0.3", stream=True))  # never read: its turn ends with it
         del kept
         assert _pid(await asyncio.wait_for(chat.complete({}, _said("yes")), 5)) == pid
 
     _plain(tmp_path, work)
     lines = [json.loads(line) for line in (tmp_path / "chat.log").read_text().split("\n") if line]
     assert [line["cancel"] for line in lines if "cancel" in line] == [2, 4, 6]
+
+
+def test_a_stream_that_nobody_reads_holds_up_nobody_and_is_whole_when_it_is_read(tmp_path):
+    async def work(chat):
+        unread = await chat.stream({}, _said("many 300", stream=True))
+        assert _pid(await asyncio.wait_for(chat.complete({}, _said("yes")), 10))
+        events = [event async for event in unread]
+        assert sum(b"xxxx" in event for event in events) == 300
+        assert events[-1] == b"data: [DONE]\n\n"
+
+    _plain(tmp_path, work)
+
+
+def test_a_stream_says_how_many_tokens_it_took_also_one_that_is_left(tmp_path):
+    async def work(chat):
+        spent = []
+        async for _ in await chat.stream({}, _said("yes", stream=True), spent.append):
+            pass
+        left = await chat.stream({}, _said("many 300", stream=True), spent.append)
+        async with aclosing(left):
+            for _ in range(6):
+                await anext(left)
+        async for _ in await chat.stream({}, _said("fail", stream=True), spent.append):
+            pass
+        return spent
+
+    # three of the prompt, and one written; three and five pieces, of which the client saw them; three, and none written
+    assert _plain(tmp_path, work) == [4, 8, 3]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_chat_that_fails_takes_no_tokens_of_the_minute(tmp_path, stream):
+    settings = settings_of(quotas={"tokens_a_minute": 1000}, models={"tiny": {"model": {"name": "tiny"}}})
+    store = open_store(tmp_path / "service")
+    _, token = keys.add(store, "somebody")
+    configs = {"tiny": build_config({"model": {"name": "tiny"}, "data": {"train": "a"}}, where="here")}
+
+    async def work(chat):
+        app = FastAPI()
+        app.state.service = Service(store, settings, configs, chat)
+        answer_errors(app)
+        app.include_router(answering.routes(), prefix="/v1")
+        transport = httpx2.ASGITransport(app)
+        head = {"authorization": f"Bearer {token}"}
+        async with httpx2.AsyncClient(transport=transport, base_url="http://x/v1", headers=head) as client:
+            for _ in range(5):
+                body = LEAST | {"max_tokens": 900, "stream": stream}
+                answer = await client.post("/chat/completions", json=body)
+                assert answer.status_code == 503, answer.text
+
+    _run(tmp_path, work, program=(str(tmp_path / "none"),))
+
+
+def test_a_client_that_takes_nothing_of_more_than_is_kept_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr("tiebreak.service.chat.STALLED_SECONDS", 0.5)
+
+    async def work(chat):
+        unread = await chat.stream({}, _said("many 300", stream=True))
+        assert _pid(await asyncio.wait_for(chat.complete({}, _said("yes")), 10))
+        events = [event async for event in unread]
+        assert 2 < len(events) < 100
+        assert json.loads(events[-1].removeprefix(b"data: "))["error"]["code"] == "answer_unread"
+        # One that reads slowly, and not too slowly, gets all of it.
+        slow, seen = await chat.stream({}, _said("many 300", stream=True)), 0
+        async for event in slow:
+            seen += b"xxxx" in event
+            await asyncio.sleep(0.002)
+        assert seen == 300
+
+    _plain(tmp_path, work, most_kept=50_000)
+    assert '{"cancel": 1}' in (tmp_path / "chat.log").read_text()
+
+
+def test_a_connection_that_takes_nothing_is_given_up_and_others_are_answered_meanwhile(tmp_path, monkeypatch):
+    monkeypatch.setattr("tiebreak.service.door.STALLED_SECONDS", 1.0)
+    monkeypatch.setattr("tiebreak.service.door.TAKEN_BYTES", 10**9)
+
+    async def work(chat):
+        server = uvicorn.Server(uvicorn.Config(Edge(_app(chat, {})), port=0, log_level="critical"))
+        serving = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.05)
+        unread = socket.socket()
+        unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        unread.connect(server.servers[0].sockets[0].getsockname())
+        body = json.dumps(LEAST | {"messages": [{"role": "user", "content": "many 20000"}], "stream": True}).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n"
+        unread.sendall(head.encode() + b"content-type: application/json\r\n\r\n" + body)
+        await asyncio.sleep(0.5)
+        assert _pid(await asyncio.wait_for(chat.complete({}, _said("yes")), 10))
+        until = time.monotonic() + 10
+        while server.server_state.tasks and time.monotonic() < until:
+            await asyncio.sleep(0.1)
+        assert not server.server_state.tasks
+        unread.close()
+        server.should_exit = True
+        await serving
+
+    _plain(tmp_path, work)
 
 
 def test_work_for_somebody_who_is_gone_is_cancelled():
@@ -292,7 +400,7 @@ def test_the_client_is_answered_as_the_model_answers_and_scores(tmp_path, tiny_m
             await create(**LEAST, tools=[{"type": "function", "function": {"name": "f"}}])
         assert caught.value.param == "tools"
         short = {"kind": "base", "settings": {"name": str(tiny_gpt), "device": "cpu"}}
-        with pytest.raises(openai.BadRequestError, match="the model 64 positions") as caught:
+        with pytest.raises(openai.BadRequestError, match="the model is made for 64") as caught:
             long = LEAST | {"messages": [{"role": "user", "content": "no " * 60}], "stream": True}
             await _client(_app(chat, short)).chat.completions.create(**long)
         assert caught.value.code == "context_length_exceeded"

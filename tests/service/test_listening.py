@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import socket
+import threading
+import time
 
-from tiebreak.service.listening import Address
+import pytest
+import uvicorn
+
+from served import listener, wait
+from tiebreak.service import listening
+from tiebreak.service.listening import Address, Connection
 
 
 def test_an_answer_in_two_pieces_does_not_wait_for_the_first_to_be_acknowledged():
@@ -13,3 +22,52 @@ def test_an_answer_in_two_pieces_does_not_wait_for_the_first_to_be_acknowledged(
         accepted, _ = listening.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def app(_, receive, send):
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body"})
+
+
+@pytest.fixture
+def place():
+    bound = listener()
+    server = uvicorn.Server(uvicorn.Config(app, http=Connection, log_level="critical", lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
+    thread.start()
+    wait(lambda: server.started)
+    yield bound.getsockname()
+    server.should_exit = server.force_exit = True
+    thread.join(20)
+    bound.close()
+
+
+def _until_closed(connection):
+    connection.settimeout(10)
+    got = b""
+    with contextlib.suppress(ConnectionResetError):
+        while more := connection.recv(65536):
+            got += more
+    return got
+
+
+@pytest.mark.parametrize("first", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"])
+def test_a_head_that_comes_slowly_is_given_up(place, monkeypatch, first):
+    monkeypatch.setattr(listening, "HEAD_SECONDS", 0.5)
+    with socket.create_connection(place) as slow:
+        slow.sendall(first + b"GET / HTTP/1.1\r\nX-")
+        since = time.monotonic()
+        assert _until_closed(slow).count(b"204") == (1 if first else 0)
+        assert time.monotonic() - since < 4
+
+
+def test_too_many_connections_are_told_so_in_the_form_of_every_error(place, monkeypatch):
+    monkeypatch.setattr(listening, "MOST_CONNECTIONS", 3)
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(socket.create_connection(place)).sendall(b"GET")
+        time.sleep(0.2)
+        with socket.create_connection(place) as one_more:
+            head, _, body = _until_closed(one_more).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503")
+    assert json.loads(body)["error"]["code"] == "overloaded"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import random
 import threading
@@ -96,6 +97,42 @@ def test_parts_make_a_file_in_the_order_that_is_said_and_others_go(client, nothi
     with pytest.raises(openai.BadRequestError):
         client.uploads.cancel(upload.id)
     assert three.id not in (one.id, two.id)
+
+
+def test_an_upload_that_is_completed_many_times_at_once_is_copied_once(service, client, nothing_left):
+    size = 30 * MB
+    upload = begun(client, size)
+    part = client.uploads.parts.create(upload_id=upload.id, data=b"x" * size)
+    before, most, over = (
+        sum(path.stat().st_size for path in service.store.files_folder.iterdir()),
+        [0],
+        threading.Event(),
+    )
+
+    def watch():
+        while not over.wait(0.005):
+            found = 0
+            for path in service.store.files_folder.iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    found += path.stat().st_size
+            most.append(found)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    made = []
+    threads = [
+        threading.Thread(target=lambda: made.append(client.uploads.complete(upload.id, part_ids=[part.id])))
+        for _ in range(24)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    over.set()
+    watching.join()
+    assert [one.file.id for one in made] == [made[0].file.id] * 24
+    assert max(most) - before <= size + MB  # its parts are there already
+    client.files.delete(made[0].file.id)
 
 
 def test_what_does_not_make_the_file_is_refused_and_may_be_mended(client, nothing_left):

@@ -627,3 +627,23 @@ def test_a_large_file_goes_through_little_memory_and_others_are_answered_meanwhi
         assert digest.hexdigest() == hashlib.sha256(source.read_bytes()).hexdigest()
         assert peak < 100
         assert peak - before < 24
+
+
+def test_tables_that_can_grow_no_more_are_a_full_disk_at_every_address_and_deleting_makes_room(tmp_path):
+    words = ("/bin/sh", "-c", 'ulimit -f 640; exec "$@"', "sh")
+    upload = {"bytes": 1, "filename": "a", "mime_type": "text/plain", "purpose": "fine-tune"}
+    with served_apart(tmp_path / "service", before=words) as (service, _):
+        wait(lambda: answers(service), 60)
+        client = service.client(max_retries=0)
+        file = client.files.create(file=b"x" * 1000, purpose="fine-tune")
+        for _ in range(300):
+            try:
+                client.uploads.create(**upload)
+            except openai.InternalServerError as error:
+                said = error.status_code, error.code
+                break
+        assert said == (507, "disk_full")
+        url = f"{service.address}/files/{file.id}"
+        deleted = httpx2.delete(url, headers={"authorization": f"Bearer {service.token}"})
+        assert deleted.status_code in (200, 507)  # a smaller change may still find its place
+        assert not service.store.file_path(file.id).exists()  # on a disk, that made room

@@ -6,8 +6,8 @@ operator's server.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing
+from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -74,30 +74,28 @@ async def complete(asked: ChatRequest, request: Request, service: AService, key:
     model = await run_in_threadpool(_find, service, key, asked.model)
     prompt, told = prompt_tokens(asked), asked.asked
     taken = service.meters.take_tokens(key, service.settings, prompt + told["n"] * told["max_tokens"])
-    if service.upstream is not None:
-        return await _passed_on(service.upstream, model, asked.model, await request.body())
-    held = weights(service, model)
-    if asked.stream:
-        stream = await while_there(request.is_disconnected, service.chat.stream(held, asked))
-        if stream is None:
-            return Response(status_code=GONE)
-
-        async def counted() -> AsyncIterator[bytes]:
-            number = prompt
-            try:
-                async with aclosing(stream):
-                    async for event in stream:
-                        number += 1
-                        yield event
-            finally:
-                service.meters.settle_tokens(taken, number)
-
-        return StreamingResponse(counted(), media_type="text/event-stream")
-    answer = await while_there(request.is_disconnected, service.chat.complete(held, asked))
-    if answer is None:
-        return Response(status_code=GONE)
-    service.meters.settle_tokens(taken, answer["usage"]["total_tokens"])
-    return JSONResponse(answer)
+    settle = partial(service.meters.settle_tokens, taken)
+    try:
+        if service.upstream is not None:
+            passed = await _passed_on(service.upstream, model, asked.model, await request.body())
+            if passed.status_code >= 400:
+                settle(0)
+            return passed
+        held = weights(service, model)
+        if asked.stream:
+            stream = await while_there(request.is_disconnected, service.chat.stream(held, asked, settle))
+            if stream is not None:
+                return StreamingResponse(stream, media_type="text/event-stream")
+        else:
+            answer = await while_there(request.is_disconnected, service.chat.complete(held, asked))
+            if answer is not None:
+                settle(answer["usage"]["total_tokens"])
+                return JSONResponse(answer)
+    except BaseException:  # nothing came of it
+        settle(0)
+        raise
+    settle(prompt)
+    return Response(status_code=GONE)
 
 
 def prompt_tokens(asked: ChatRequest) -> int:

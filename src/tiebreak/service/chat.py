@@ -1,9 +1,9 @@
 """Chats by the process that holds a model (`service.talk`), as the server has it.
 
 Owns that process: it is started with the first request, answers one after the other, is let go when nobody has asked
-for a while, and is started again where it died. Loads no torch. For handlers in an event loop: every method is to be
-awaited in one and the same loop, and a request whose task is cancelled, or whose stream is closed, is computed no
-further.
+for a while, and is started again where it died. What it says is kept until a client takes it, so that no client holds
+up another by reading slowly. Loads no torch. For handlers in an event loop: every method is to be awaited in one and
+the same loop, and a request whose task is cancelled, or whose stream is closed, is computed no further.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar, final
 
@@ -30,12 +33,50 @@ TRY_AGAIN_SECONDS = 5
 """After which a client should ask again where too many wait."""
 _MOST_BYTES = 2**30
 """Of a line: of a long answer with the log-probabilities of many tokens."""
+MOST_KEPT = 64 * 2**20
+"""Bytes of an answer that are kept for a client that does not take them yet."""
+STALLED_SECONDS = 30.0
+"""After which a client that takes nothing, and for which no more can be kept, is given up."""
 _END_SECONDS = 5.0
 _LOOK_SECONDS = 0.5
 _LAST = b"data: [DONE]\n\n"
 
+_LOG = logging.getLogger("uvicorn.error")
+
 Line = dict[str, Any]
 T = TypeVar("T")
+
+
+@dataclass
+class _Kept:
+    """What the process said of a request and nobody took yet; None behind the last of it."""
+
+    most: int
+    lines: deque[tuple[Line | Refusal | None, int]] = field(default_factory=deque)
+    num_bytes: int = 0
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def put(self, line: Line | Refusal | None, size: int = 0) -> None:
+        """Keep one thing more."""
+        self.lines.append((line, size))
+        self.num_bytes += size
+        self._changed.set()
+
+    async def room(self) -> None:
+        """Wait until less is kept than the most; raises TimeoutError where nothing is taken for too long."""
+        while self.num_bytes >= self.most:
+            self._changed.clear()
+            await asyncio.wait_for(self._changed.wait(), STALLED_SECONDS)
+
+    async def take(self) -> Line | Refusal | None:
+        """Return the next thing, once it is there."""
+        while not self.lines:
+            self._changed.clear()
+            await self._changed.wait()
+        line, size = self.lines.popleft()
+        self.num_bytes -= size
+        self._changed.set()
+        return line
 
 
 @final
@@ -48,12 +89,14 @@ class Chat:
         *,
         most_waiting: int = MOST_WAITING,
         idle_seconds: float = IDLE_SECONDS,
+        most_kept: int = MOST_KEPT,
         program: Sequence[str] = PROGRAM,
     ) -> None:
         """`log` is written anew by each process, with what it has to say besides answers."""
         self._log: Final = log
         self._most_waiting: Final = most_waiting
         self._idle_seconds: Final = idle_seconds
+        self._most_kept: Final = most_kept
         self._program: Final = tuple(program)
         self._turn: Final = asyncio.Lock()
         self._num_asked = 0
@@ -72,14 +115,17 @@ class Chat:
                     choices[line["index"]] = _choice(line)
         return completion(Head.of(request), [choices[index] for index in sorted(choices)], num_prompt)
 
-    async def stream(self, model: Mapping[str, Any], request: ChatRequest) -> AsyncGenerator[bytes, None]:
+    async def stream(
+        self, model: Mapping[str, Any], request: ChatRequest, spent: Callable[[int], None] = lambda _: None
+    ) -> AsyncGenerator[bytes, None]:
         """Return the server-sent events that answer a request, once it is being answered; raises Refusal before that.
 
-        What goes wrong later is told as an event, which clients raise.
+        What goes wrong later is told as an event, which clients raise. `spent` hears in the end how many tokens were
+        read and written; of answers that were left in the middle each piece counts as one.
         """
         lines = self._lines(model, request.asked)
         begun = await anext(lines)
-        return self._events(begun["begun"], lines, request)
+        return self._events(begun["begun"], lines, request, spent)
 
     async def close(self) -> None:
         """End the process; whoever still waits is refused."""
@@ -88,25 +134,32 @@ class Chat:
         await asyncio.gather(*self._ending)
 
     async def _events(
-        self, num_prompt: int, lines: AsyncGenerator[Line, None], request: ChatRequest
+        self,
+        num_prompt: int,
+        lines: AsyncGenerator[Line, None],
+        request: ChatRequest,
+        spent: Callable[[int], None],
     ) -> AsyncGenerator[bytes, None]:
-        head, choices = Head.of(request), dict[int, Choice]()
+        head, choices, pieces = Head.of(request), dict[int, Choice](), Counter[int]()
         async with aclosing(lines):
-            for index in range(request.asked["n"]):
-                yield _event(first_chunk(head, index))
             try:
+                for index in range(request.asked["n"]):
+                    yield _event(first_chunk(head, index))
                 async for line in lines:
                     if "piece" in line:
+                        pieces[line["index"]] += 1
                         yield _event(text_chunk(head, line["index"], line["piece"]))
                     elif "text" in line:
                         choices[line["index"]] = choice = _choice(line)
                         yield _event(last_chunk(head, line["index"], choice))
+                if head.tells_usage:
+                    yield _event(usage_chunk(head, num_prompt, [*choices.values()]))
+                yield _LAST
             except Refusal as refusal:
                 yield _event(refusal.body)
-                return
-            if head.tells_usage:
-                yield _event(usage_chunk(head, num_prompt, [*choices.values()]))
-            yield _LAST
+            finally:
+                whole = sum(choice.num_tokens for choice in choices.values())
+                spent(num_prompt + whole + sum(num for index, num in pieces.items() if index not in choices))
 
     async def _lines(self, model: Mapping[str, Any], asked: Mapping[str, Any]) -> AsyncGenerator[Line, None]:
         """Yield what the process says of a request, the first of it once it is its turn; raises Refusal."""
@@ -121,6 +174,20 @@ class Chat:
             )
         self._num_asked += 1
         self._stay()
+        kept = _Kept(self._most_kept)
+        asking = asyncio.create_task(self._ask(model, asked, kept))
+        asking.add_done_callback(self._answered)
+        try:
+            while (line := await kept.take()) is not None:
+                if isinstance(line, Refusal):
+                    raise line
+                yield line
+        finally:
+            asking.cancel()
+            await asyncio.wait({asking})
+
+    async def _ask(self, model: Mapping[str, Any], asked: Mapping[str, Any], kept: _Kept) -> None:
+        """Keep what the process says of a request; it is its turn no longer than the process answers."""
         try:
             async with self._turn:
                 process = await self._started()
@@ -129,21 +196,33 @@ class Chat:
                 try:
                     _put(process, {"id": number, "model": dict(model), "asked": dict(asked)})
                     while not is_over:
-                        line = await self._read(process)
+                        line, size = await self._read(process)
                         if line["id"] != number:  # of one that nobody waits for any more
                             continue
                         is_over = "done" in line or "error" in line
                         if error := line.get("error"):
                             kind = "invalid_request_error" if error["status"] < 500 else "server_error"
                             raise Refusal(**error, kind=kind)
-                        yield line
+                        kept.put(line, size)
+                        await kept.room()
                 finally:
                     if not is_over and process.returncode is None:
                         _put(process, {"cancel": number})
-        finally:
-            self._num_asked -= 1
-            if not self._num_asked:
-                self._idle = asyncio.get_running_loop().call_later(self._idle_seconds, self._let_go)
+            kept.put(None)
+        except Refusal as refusal:
+            kept.put(refusal)
+        except TimeoutError:
+            kept.put(_unread())
+        except Exception:  # a fault of ours ends the answer, too
+            kept.put(_unanswered("the answer could not be read"))
+            raise
+
+    def _answered(self, asking: asyncio.Task[None]) -> None:
+        self._num_asked -= 1
+        if not self._num_asked:
+            self._idle = asyncio.get_running_loop().call_later(self._idle_seconds, self._let_go)
+        if not asking.cancelled() and (fault := asking.exception()) is not None:
+            _LOG.error("a chat could not be answered", exc_info=fault)
 
     async def _started(self) -> Process:
         if self._process is None or self._process.returncode is not None:
@@ -156,13 +235,12 @@ class Chat:
                 raise _unanswered(f"the process that answers cannot be started ({error.strerror})") from None
         return self._process
 
-    async def _read(self, process: Process) -> Line:
-        """Return the next line of a process; raises Refusal where it has ended."""
+    async def _read(self, process: Process) -> tuple[Line, int]:
+        """Return the next line of a process, and its bytes; raises Refusal where it has ended."""
         assert process.stdout is not None  # noqa: S101 - it was started with a pipe
         raw = await process.stdout.readline()
         if raw.endswith(b"\n"):
-            line: Line = json.loads(raw)
-            return line
+            return json.loads(raw), len(raw)
         code = await process.wait()
         if code >= 0:
             raise _unanswered(f"the process that answers ended with {code}, and the server's {self._log.name} says why")
@@ -221,6 +299,10 @@ def _choice(line: Line) -> Choice:
 
 def _event(told: Mapping[str, Any]) -> bytes:
     return b"data: " + json.dumps(told, ensure_ascii=False).encode() + b"\n\n"
+
+
+def _unread() -> Refusal:
+    return Refusal(408, "The answer was not read, and is computed no further.", code="answer_unread")
 
 
 def _unanswered(why: str) -> Refusal:

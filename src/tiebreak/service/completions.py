@@ -20,8 +20,10 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
+from tiebreak.service.contract import Few, require_few
 from tiebreak.service.refusals import Refusal
 
 LOWEST_TEMPERATURE = 1e-6
@@ -41,6 +43,11 @@ class _Body(BaseModel):
         protected_namespaces=(),
         hide_input_in_errors=True,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_fields(cls, value: Any) -> Any:
+        return require_few(value)
 
     @field_validator("*")
     @classmethod
@@ -138,7 +145,11 @@ class ChatRequest(_Body):
 
     model: str = Field(min_length=1, max_length=512, description="Name of a model of this server.")
     messages: tuple[SaidMessage, ...] = Field(
-        min_length=1, max_length=4096, strict=False, description="The conversation that the answer follows."
+        min_length=1,
+        max_length=4096,
+        strict=False,
+        fail_fast=True,
+        description="The conversation that the answer follows.",
     )
     temperature: float | None = Field(None, ge=0, le=2, description="Of drawing; 0: the likeliest token; null: 1.")
     top_p: float | None = Field(
@@ -160,7 +171,9 @@ class ChatRequest(_Body):
     stop: Annotated[
         tuple[Annotated[str, Field(min_length=1, max_length=1024)], ...],
         BeforeValidator(lambda value: () if value is None else [value] if isinstance(value, str) else value),
-    ] = Field((), max_length=4, strict=False, description="Up to four texts, before which an answer ends.")
+    ] = Field(
+        (), max_length=4, strict=False, fail_fast=True, description="Up to four texts, before which an answer ends."
+    )
     logprobs: bool | None = Field(None, description="Whether to say how likely each token of an answer was.")
     top_logprobs: int | None = Field(None, ge=0, le=20, description="And how likely so many others were in its place.")
     stream: bool | None = Field(None, description="Whether an answer is sent while it comes, as server-sent events.")
@@ -169,7 +182,7 @@ class ChatRequest(_Body):
     # Taken, and without effect on an answer.
     user: str | None = None
     safety_identifier: str | None = None
-    metadata: dict[str, str] | None = Field(None, max_length=16)
+    metadata: Annotated[dict[str, str] | None, Few] = Field(None, max_length=16)
     service_tier: Literal["auto", "default"] | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None

@@ -7,20 +7,39 @@ becomes of a request is known to `translate`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
+from reprlib import Repr
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from tiebreak.errors import one_line
 from tiebreak.service.refusals import Refusal
 
 MOST_METADATA = 16
+MOST_FIELDS = 100
+
+
+def require_few(value: Any, most: int = MOST_FIELDS) -> Any:
+    """Raise ValueError for an object of more fields, before any is looked at: each would be a fault of its own."""
+    if isinstance(value, Mapping) and len(value) > most:
+        raise ValueError(f"wanted at most {most} of them")
+    return value
+
+
+Few = BeforeValidator(lambda value: require_few(value, MOST_METADATA))
+"""Of metadata."""
 
 
 class Body(BaseModel):
     """A body or a part of one: frozen, strict, without unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_fields(cls, value: Any) -> Any:
+        return require_few(value)
 
 
 Auto = Literal["auto"]
@@ -83,7 +102,9 @@ class Method(Body):
 
 Id = Annotated[str, Field(min_length=1, max_length=200)]
 Metadata = Annotated[
-    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=MOST_METADATA)
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
+    Field(max_length=MOST_METADATA),
+    Few,
 ]
 
 
@@ -98,7 +119,7 @@ class JobRequest(Body):
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
     suffix: str | None = Field(None, pattern=r"^[A-Za-z0-9._-]{1,64}$")
     metadata: Metadata | None = None
-    integrations: list[dict[str, Any]] | None = None
+    integrations: Annotated[list[dict[str, Any]], Field(max_length=100, fail_fast=True)] | None = None
 
     @field_validator("integrations")
     @classmethod
@@ -157,9 +178,22 @@ def refusal_of(faults: Sequence[Mapping[str, Any]]) -> Refusal:
     if fault["type"] in ("model_attributes_type", "dict_type") and isinstance(fault["input"], bytes):
         return Refusal(400, "The body came as bytes; send the header 'Content-Type: application/json'.")
     said = _words(fault)
-    found = "" if fault["type"] == "value_error" else f"; found {one_line(repr(fault['input']), 60)}"
+    found = "" if fault["type"] == "value_error" else f"; found {_found(fault['input'])}"
     said = f"{said[:1].lower()}{said[1:]}{found}"
     return Refusal(400, f"{param or 'The body'}: {said}", param=param, code="invalid_value")
+
+
+_REPR = Repr()
+_REPR.maxstring = _REPR.maxother = 200
+
+
+def _found(value: Any) -> str:
+    """Return the beginning of a value, of any size, in one line."""
+    if isinstance(value, str | bytes | list | tuple):
+        value = value[:100]
+    elif isinstance(value, dict):
+        value = dict(islice(value.items(), 10))
+    return one_line(_REPR.repr(value), 60)
 
 
 _WORDS = {

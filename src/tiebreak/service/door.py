@@ -1,18 +1,23 @@
-"""What every request passes: who asks, in whose words to answer, how long a body may be, and the form of an error.
+"""What every request passes: who asks, in whose words to answer, what a body may be, and the form of an error.
 
 Owns what handlers are given. What is answered is known to them.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import re
+import sqlite3
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+import anyio.to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -26,24 +31,37 @@ from tiebreak.service import keys, shown
 from tiebreak.service.chat import Chat
 from tiebreak.service.contract import refusal_of
 from tiebreak.service.keys import Key, Meters
-from tiebreak.service.refusals import Refusal
+from tiebreak.service.refusals import Refusal, full_disk
 from tiebreak.service.store import Store, new_id
 from tiebreak.service.upstream import Upstream
 
 PREFIXES = ("/v1", "/openai/v1", "/openai")
 """Where the same handlers answer: OpenAI's client, and Azure's of both generations."""
 
-MOST_BODY = 4 * 2**20
-"""Bytes of a body that is no file."""
+MOST_CHAT, MOST_BODY = 4 * 2**20, 512 * 2**10
+"""Bytes of the body of a chat, and of any other that is no file."""
+
+MOST_VALUES = 200_000
+"""Values in a body: many times its bytes when they are read."""
+
+BODY_SECONDS = 30.0
+"""In which a body that is no file comes in."""
 
 SHORT = 64 * 2**10
 """Bytes of a body that may as well be read as the connection be given up."""
 
 LINGER_SECONDS = 2.0
 
+STALLED_SECONDS = 30.0
+"""How long a client may take nothing of an answer, and a second more for each of `TAKEN_BYTES`."""
+TAKEN_BYTES = 16 * 2**10
+
 _LOG = logging.getLogger("uvicorn.error")
 
 _STREAMED = re.compile(r"/(files|uploads/[^/]+/parts)/?\Z")
+_CHAT = re.compile(r"/chat/completions/?\Z")
+_TEXTS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+"""Texts of JSON; one that does not end goes to the end of it."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +76,8 @@ class Service:
     wake: Callable[[], None] = lambda: None
     """Lets jobs be looked at now, and not a moment later."""
     meters: Meters = field(default_factory=Meters)
+    joining: Mapping[str, anyio.Lock] = field(default_factory=lambda: defaultdict(anyio.Lock))
+    """Held by whoever makes a file of parts, for each key."""
 
 
 def service_of(request: Request) -> Service:
@@ -95,8 +115,10 @@ def is_again(request: Request) -> bool:
 
 
 def only(request: Request, *names: str) -> None:
-    """Raise Refusal for a parameter of the address that would not be read."""
-    for name in request.query_params:
+    """Raise Refusal for a parameter of the address that would not be read, or is there twice."""
+    for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
+        if times > 1:
+            raise Refusal(400, f"{name[:80]}: is there twice.", param=name[:80], code="invalid_value")
         if name not in names and name != "api-version":
             raise Refusal(400, f"Unknown parameter: '{name[:80]}'.", param=name[:80], code="unknown_parameter")
 
@@ -110,13 +132,13 @@ class _Coming:
         self._receive = receive
         self._is_long = b"transfer-encoding" in headers or not length.isdigit() or int(length[:20]) > SHORT
         self._is_withheld = b"expect" in headers
-        self._is_whole = False
+        self.is_whole = False
 
     async def receive(self) -> Message:
         """Return what comes next."""
         self._is_withheld = False
         message = await self._receive()
-        self._is_whole = message["type"] == "http.disconnect" or not message.get("more_body", False)
+        self.is_whole = message["type"] == "http.disconnect" or not message.get("more_body", False)
         return message
 
     async def is_over(self) -> bool:
@@ -127,9 +149,9 @@ class _Coming:
         """
         if self._is_long and not self._is_withheld:
             with anyio.move_on_after(LINGER_SECONDS):
-                while not self._is_whole:
+                while not self.is_whole:
                     await self.receive()
-        return self._is_whole or not self._is_long
+        return self.is_whole or not self._is_long
 
 
 class Edge:
@@ -146,34 +168,77 @@ class Edge:
             await self._app(scope, receive, send)
             return
         began, name = time.perf_counter(), new_id("req_")
-        coming, read = _Coming(scope, receive), 0
-
-        async def counted() -> Message:
-            nonlocal read
-            message = await coming.receive()
-            read += len(message.get("body", b""))
-            if read > MOST_BODY:
-                raise _too_long()
-            return message
+        coming, unsent, is_stalled = _Coming(scope, receive), 0, False
 
         async def numbered(message: Message) -> None:
+            nonlocal unsent, is_stalled
             if message["type"] == "http.response.start":
                 took = round(1000 * (time.perf_counter() - began))
                 own = [(b"x-request-id", name.encode()), (b"openai-processing-ms", str(took).encode())]
                 own += [(b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")]
                 own += [] if await coming.is_over() else [(b"connection", b"close")]
                 message = {**message, "headers": [*message.get("headers", ()), *own]}
-            await send(message)
+            try:
+                with anyio.fail_after(STALLED_SECONDS + unsent / TAKEN_BYTES):  # until what was sent before is taken
+                    await send(message)
+            except TimeoutError:
+                is_stalled = True
+                raise
+            unsent = len(message.get("body", b""))
 
         streamed = scope["method"] == "POST" and _STREAMED.search(scope["path"])
         try:
-            await self._app(scope, coming.receive if streamed else counted, numbered)
+            await self._app(scope, coming.receive if streamed else _plain(scope, coming), numbered)
         except Exception:  # noqa: BLE001 - it was answered; the log says what, under the number of the answer
+            if is_stalled:
+                _LOG.warning("%s: the answer was not read, and was given up", name)
+                return
             _LOG.exception("%s: %s %s failed", name, scope["method"], ascii(scope["path"])[:200])
 
 
-def _too_long() -> Refusal:
-    return Refusal(413, f"The body of the request is longer than {MOST_BODY} bytes.", code="request_too_large")
+def _plain(scope: Scope, coming: _Coming) -> Receive:
+    """Return what receives a body that is no file: of a key that is in use, not too long or slow, and plain."""
+    most = MOST_CHAT if _CHAT.search(scope["path"]) else MOST_BODY
+    body, until = bytearray(), 0.0
+
+    async def receive() -> Message:
+        nonlocal until
+        if coming.is_whole:
+            return await coming.receive()
+        if not until:
+            await anyio.to_thread.run_sync(asker, Request(scope))
+            until = anyio.current_time() + BODY_SECONDS
+        try:
+            with anyio.fail_after(max(0.0, until - anyio.current_time())):
+                message = await coming.receive()
+        except TimeoutError:
+            raise Refusal(408, "The body of the request came in too slowly; send it again.") from None
+        body.extend(message.get("body", b""))
+        if len(body) > most:
+            raise Refusal(413, f"The body of the request is longer than {most} bytes.", code="request_too_large")
+        if not message.get("more_body", False):
+            require_plain(bytes(body))
+            body.clear()
+        return message
+
+    return receive
+
+
+def require_plain(body: bytes) -> None:
+    """Raise Refusal for JSON of more values than a request has, or of an object that says one name twice."""
+    if len(body) > MOST_VALUES:
+        bare = _TEXTS.sub(b"", body)
+        if sum(bare.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:
+            raise Refusal(400, f"The body of the request has more than {MOST_VALUES} values.", code="invalid_value")
+    with contextlib.suppress(ValueError, RecursionError):  # what is no JSON is told by whoever reads it
+        json.loads(body, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    if len(names := [name for name, _ in pairs]) != len(set(names)):
+        name = Counter(names).most_common(1)[0][0][:80]
+        name = name.encode("ascii", "backslashreplace").decode()
+        raise Refusal(400, f"{name}: is there twice.", param=name, code="invalid_value")
 
 
 def answer_errors(app: FastAPI) -> None:
@@ -183,9 +248,9 @@ def answer_errors(app: FastAPI) -> None:
         RequestValidationError: lambda error: refusal_of(error.errors()),
         HTTPException: _of_the_framework,
         TiebreakError: lambda error: Refusal(500, str(error), kind="server_error", code="server_error"),
-        Exception: lambda _: Refusal(
-            500, "The service failed; its log says more, under the x-request-id.", kind="server_error"
-        ),
+        OSError: _of_the_disk,
+        sqlite3.Error: _of_the_disk,
+        Exception: lambda _: _failed(),
     }
     for kind, refusal in handlers.items():
 
@@ -196,7 +261,20 @@ def answer_errors(app: FastAPI) -> None:
         app.add_exception_handler(kind, handler)
 
 
+def _failed() -> Refusal:
+    return Refusal(500, "The service failed; its log says more, under the x-request-id.", kind="server_error")
+
+
+def _of_the_disk(error: Exception) -> Refusal:
+    if (refusal := full_disk(error)) is None:
+        _LOG.error("a request failed", exc_info=error)
+        return _failed()
+    return refusal
+
+
 def _of_the_framework(error: HTTPException) -> Refusal:
+    if isinstance(error.__cause__, OSError | sqlite3.Error):
+        return _of_the_disk(error.__cause__)
     if isinstance(error.__cause__, Refusal):  # raised while the framework read the body
         return error.__cause__
     status, code = error.status_code, "not_found" if error.status_code == 404 else None

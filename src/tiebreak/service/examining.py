@@ -31,6 +31,17 @@ _FOUND = 3
 _UNREPEATED = "secret"
 """The finding whose excerpts are not repeated: an error is kept in logs that its owner does not read."""
 _LONGEST = 2000
+_DOCTOR = """
+import os, runpy, signal, threading
+
+def end_with_the_server():
+    os.read(0, 1)
+    os.killpg(0, signal.SIGKILL)
+
+threading.Thread(target=end_with_the_server, daemon=True).start()
+runpy.run_module("tiebreak", run_name="__main__", alter_sys=True)
+"""
+"""The program of the doctor: nobody would hear it behind a server whose end of the pipe has closed."""
 _PLACE = re.compile(r"(?<![\w.:/])/(?!v1/)(?:[^\s/'\":;,]+/)+")
 """The folders of a path that begins at the root; what an address has behind its host is none."""
 
@@ -64,24 +75,30 @@ class Examination:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        self._let_go()
         self.printed.unlink(missing_ok=True)
 
     def result(self, names: Mapping[str, str], allow: Collection[str]) -> Examined | None:
         """Return what was found, with the clients' `names` of the files; None where the doctor came to no end."""
+        self._let_go()
         text = self.printed.read_bytes().decode("utf-8", "replace")
         self.printed.unlink(missing_ok=True)
         return examined(self.process.returncode, text, self.printed.parent, names, allow)
 
+    def _let_go(self) -> None:
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
 
 def examine(folder: Path) -> Examination:
-    """Let the doctor look at the files of a job."""
+    """Let the doctor look at the files of a job; it ends with this process, however that ends."""
     for left in folder.glob(f"{_PRINTED}*"):  # one that a killed server had begun writes on, and nobody reads it
         left.unlink(missing_ok=True)
     printed = folder / f"{_PRINTED}{secrets.token_hex(8)}.json"
     with printed.open("wb") as out, (folder / LOG).open("ab") as log:
         process = subprocess.Popen(  # noqa: S603 - words of ours
-            [sys.executable, "-m", "tiebreak", "check", "--config", str(folder / "config.yaml"), "--json", "--quiet"],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-c", _DOCTOR, "check", "--config", str(folder / "config.yaml"), "--json", "--quiet"],
+            stdin=subprocess.PIPE,
             stdout=out,
             stderr=log,
             start_new_session=True,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -29,6 +30,7 @@ PAUSE_SECONDS = 10.0
 
 LOOK_SECONDS = 0.2
 MOST_LISTED = 100
+_METADATA = re.compile(r"metadata\[.+\]", re.DOTALL)
 
 AService = Annotated[Service, Depends(service_of)]
 AKey = Annotated[Key, Depends(asker)]
@@ -81,7 +83,7 @@ def create(asked: JobRequest, request: Request, service: AService, key: AKey) ->
 
 def listed(request: Request, service: AService, key: AKey, after: After = None, limit: Limit = 20) -> dict[str, Any]:
     """List jobs, newest first; metadata[name]=value picks those that say so, metadata=null those without any."""
-    asked = [name for name in request.query_params if name == "metadata" or name.startswith("metadata[")]
+    asked = [name for name in request.query_params if name == "metadata" or _METADATA.fullmatch(name)]
     only(request, "after", "limit", *asked)
     where, values = "key = ? and deleted is null", [key.id]
     for name in asked:

@@ -7,7 +7,6 @@ What the fields mean is known to `uploads` and `parts`.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import sqlite3
@@ -24,7 +23,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from tiebreak.service import shelf
-from tiebreak.service.refusals import Refusal
+from tiebreak.service.refusals import Refusal, full_disk
 from tiebreak.service.store import Store
 
 PATIENCE = 60.0
@@ -36,8 +35,6 @@ OVERHEAD = 64 << 10
 
 LONGEST = 1024
 """Most bytes of a field that is no file."""
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -263,12 +260,9 @@ def full_disk_said() -> Iterator[None]:
     """Say in one line that there is no room, where an error inside means that."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+    except (OSError, sqlite3.Error) as error:
+        if (refusal := full_disk(error)) is None:
             raise
     else:
         return
-    raise Refusal(507, "The disk of the service is full, and nothing was kept; whoever runs it can make room.")
+    raise refusal

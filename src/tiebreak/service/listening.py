@@ -6,8 +6,10 @@ jobs go on without it.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
+import json
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -15,15 +17,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tiebreak.config.service import load_serve
 from tiebreak.errors import ConfigError
 from tiebreak.files import locked
 from tiebreak.service import keys
 from tiebreak.service.app import create_app
+from tiebreak.service.refusals import Refusal
 from tiebreak.service.store import open_store, settle
 
 GRACE_SECONDS = 10
+
+HEAD_SECONDS = 15.0
+"""In which the head of a request comes in, and for as long again at most."""
+MOST_CONNECTIONS = 800
+"""At the same time: below the 1024 files that a process may have open by default."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,38 @@ class Address:
             ) from None
 
 
+class Connection(H11Protocol):
+    """A connection as uvicorn has it, which is given up where the head of a request does not come."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin, or say that there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.write(_too_many())
+            transport.close()
+            return
+        self.loop.call_later(HEAD_SECONDS, self._look, None)
+
+    def _look(self, before: object) -> None:
+        """Close the connection where it waits for the same head as before."""
+        if self.transport.is_closing():
+            return
+        waits = self.cycle is None or self.cycle.response_complete  # type: ignore[redundant-expr] # none before the first
+        if waits and self.cycle is before:
+            self.transport.close()
+            return
+        self.loop.call_later(HEAD_SECONDS, self._look, self.cycle if waits else self)
+
+
+def _too_many() -> bytes:
+    refusal = Refusal(
+        503, "Too many connections are open; try again later.", kind="server_error", code="overloaded", retry_after=5
+    )
+    body = json.dumps(refusal.body).encode()
+    head = f"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+    return f"{head}retry-after: {refusal.retry_after}\r\nconnection: close\r\n\r\n".encode() + body
+
+
 def serve(folder: Path, config: str | None, address: Address, say: Callable[[Listening], None]) -> None:
     """Serve until a signal asks for an end; `say` is told where, once requests are taken.
 
@@ -101,6 +142,7 @@ def serve(folder: Path, config: str | None, address: Address, say: Callable[[Lis
         settle(store)
         told = uvicorn.Config(
             create_app(store, settings, configs),
+            http=Connection,
             log_level="warning",
             access_log=False,
             server_header=False,

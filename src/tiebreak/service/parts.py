@@ -60,7 +60,7 @@ class UploadRequest(Body):
 class CompleteRequest(Body):
     """Which parts make the file, in their order."""
 
-    part_ids: list[str] = Field(min_length=1, max_length=MOST_PARTS)
+    part_ids: list[str] = Field(min_length=1, max_length=MOST_PARTS, fail_fast=True)
     md5: str | None = None
 
 
@@ -189,9 +189,19 @@ def _keep_part(upload: str, service: Service, key: Key, form: Received) -> dict[
     return {"id": part["id"], "object": "upload.part", "created_at": part["created"], "upload_id": upload}
 
 
-def complete(upload: str, asked: CompleteRequest, request: Request, service: AService, key: AKey) -> dict[str, Any]:
-    """Make a file of parts, in the order that is given; asked again, it says the same again."""
+async def complete(
+    upload: str, asked: CompleteRequest, request: Request, service: AService, key: AKey
+) -> dict[str, Any]:
+    """Make a file of parts, in the order that is given; asked again, it says the same again.
+
+    A file is there twice while it is made, so that each key has one made at a time; others wait for their turn.
+    """
     only(request)
+    async with service.joining[key.id]:
+        return await anyio.to_thread.run_sync(_complete, upload, asked, service, key)
+
+
+def _complete(upload: str, asked: CompleteRequest, service: Service, key: Key) -> dict[str, Any]:
     store, found = service.store, find(service.store, upload, key.id)
     if found.status != COMPLETED:
         _require_pending(found, "completed")

@@ -5,7 +5,12 @@ Owns the form of an error, and which statuses a client should not try again. Wha
 
 from __future__ import annotations
 
+import errno
+import sqlite3
 from typing import Any, Final, final
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_TABLES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 
 @final
@@ -46,3 +51,13 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault of the server
 def not_found(what: str, named: str) -> Refusal:
     """Return the answer for an object that is not there, or is another's: whoever asks cannot tell."""
     return Refusal(404, f"No {what} with the id {named[:80]!r} was found.", param="id", code="not_found")
+
+
+def full_disk(error: BaseException | None) -> Refusal | None:
+    """Return the answer where an error means that there is no room on a disk; None where it means something else."""
+    if isinstance(error, OSError):
+        is_full = error.errno in _FULL
+    else:
+        is_full = isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", None) in _FULL_TABLES
+    said = "The disk of the service is full, and nothing was kept; whoever runs it can make room."
+    return Refusal(507, said, code="disk_full", kind="server_error") if is_full else None

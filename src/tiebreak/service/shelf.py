@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
-from tiebreak.service.refusals import Refusal, not_found
+from tiebreak.service.refusals import Refusal, full_disk, not_found
 from tiebreak.service.store import Store, new_id, now, page
 
 UPLOADED, RESULTS = "fine-tune", "fine-tune-results"
@@ -179,9 +179,19 @@ def _sync(folder: Path) -> None:
 
 
 def delete(store: Store, file: File) -> None:
-    """Delete a file: its bytes go, and its row stays as deleted. Jobs that use it have names of their own for them."""
-    store.change("update files set deleted = ? where id = ? and deleted is null", now(), file.id)
-    path_of(store, file).unlink(missing_ok=True)
+    """Delete a file: its bytes go, and its row stays as deleted. Jobs that use it have names of their own for them.
+
+    On a full disk the bytes go first, and make room for the row.
+    """
+    sql, path = "update files set deleted = ? where id = ? and deleted is null", path_of(store, file)
+    try:
+        store.change(sql, now(), file.id)
+    except (OSError, sqlite3.Error) as error:
+        if full_disk(error) is None:
+            raise
+        path.unlink(missing_ok=True)
+        store.change(sql, now(), file.id)
+    path.unlink(missing_ok=True)
 
 
 def shown(file: File) -> dict[str, Any]:

@@ -84,20 +84,30 @@ def lay_out(store: Store, job: Job) -> None:
     for field, name in (("training_file", TRAINING), ("validation_file", VALIDATION)):
         if (file := job.body.get(field)) is None or (folder / name).exists():
             continue
-        source = store.file_path(shelf.find(store, file, job.key).id)
+        source = store.file_path(_file(store, file, job.key, field).id)
         try:
             os.link(source, folder / name)
+        except FileNotFoundError:  # deleted meanwhile
+            raise _no_file(field, file) from None
         except OSError:  # a file system without second names
             with contextlib.suppress(FileExistsError):
                 shutil.copyfile(source, folder / f".{name}")
                 (folder / f".{name}").rename(folder / name)
 
 
-def _require_file(store: Store, name: str, key: str, field: str) -> None:
+def _file(store: Store, name: str, key: str, field: str) -> shelf.File:
     try:
-        file = shelf.find(store, name, key)
-    except Refusal:
-        raise Refusal(400, f"{field}: there is no file {name[:80]!r}", param=field, code="file_not_found") from None
+        return shelf.find(store, name, key)
+    except Refusal:  # of a body that is wrong, and not of an address
+        raise _no_file(field, name) from None
+
+
+def _no_file(field: str, name: str) -> Refusal:
+    return Refusal(400, f"{field}: there is no file {name[:80]!r}", param=field, code="file_not_found")
+
+
+def _require_file(store: Store, name: str, key: str, field: str) -> None:
+    file = _file(store, name, key, field)
     if file.purpose != shelf.UPLOADED:
         raise Refusal(
             400, f"{field}: the file {name} is for {file.purpose}, and wanted is one for {shelf.UPLOADED}", param=field,
