@@ -42,7 +42,7 @@ def test_every_family_comes_to_the_table_and_is_answered(kind, request):
 @pytest.mark.parametrize("dtype", [FP32, BF16])
 def test_tokens_are_picked_on_the_card(dtype, temperature, waits):
     # What transformers' own `generate` does besides reads numbers where fake tensors have none.
-    pick = partial(_drawn_at, temperature) if temperature else lambda logits, _: likeliest(logits)
+    pick = partial(_drawn_at, Sampling(1, temperature)) if temperature else lambda logits, _: likeliest(logits)
     scores = torch.empty(3, 250, dtype=dtype, device=CARD)
     left = _Chosen(pick, [noise_of(0, (5, 6), at) for at in range(3)])(torch.zeros(3, 4, device=CARD), scores)
     assert (left.shape, left.dtype, left.device) == (scores.shape, dtype, CARD)

@@ -55,6 +55,6 @@ def test_too_few_prompts_to_hold_any_out_are_said_before_anything_is_trained():
 
 
 def test_no_place_of_the_machine_is_told():
-    found = _examined(_finding("wrong_format", remedy="look into /home/somebody/data/file.jsonl"))
+    found = _examined(_finding("wrong_format", remedy="look into /opt/somebody/data/file.jsonl"))
     assert "/srv" not in found.error["message"]
-    assert "/home" not in found.error["message"]
+    assert "/opt" not in found.error["message"]

@@ -108,7 +108,10 @@ def _opened(
     named = place if place.name and place.name != ".." else place.resolve()
     into = Path(out) if out is not None else named.parent / f"{named.name}.review"
     if results or (folder.is_review(into) and not (annotators or per_item or tags or strength or seed)):
-        return desk.open_review(into, say)
+        found = desk.open_review(into, say)
+        if not results and not folder.holds(found.settings, items.gather(place).items):
+            say(f"{into}: is of what {place} said when it was made, which changed since; another --out begins anew")
+        return found
     gathered = items.gather(place)
     return desk.make(
         into,

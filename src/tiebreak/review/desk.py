@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak.errors import DataError, one_line
-from tiebreak.fingerprint import fingerprint
+from tiebreak.fingerprint import derive_seed, fingerprint
 from tiebreak.records import Message
 from tiebreak.review.folder import (
     ITEMS,
@@ -63,7 +63,9 @@ class Review:
         self.tags, self.strength = settings.tags, settings.strength
         self.items: Mapping[str, Item] = {item.id: item for item in items}
         self._owner, self._tokens = str(links["owner"]), {name: str(links["people"][name]) for name in self.annotators}
-        self._turns = turns(list(self.items), settings.annotators, settings.per_item, settings.seed)
+        # Names and texts are known to those who vote: without a secret the order would say which side is which.
+        secret = derive_seed(settings.seed, "order", self._owner)
+        self._turns = turns(list(self.items), settings.annotators, settings.per_item, secret)
         self._ids = {name: {self._id(name, turn): turn for turn in own} for name, own in self._turns.items()}
         self._logs = {name: Log(log_file(folder, name), name, settings.items_digest) for name in self.annotators}
         self._lock = threading.RLock()

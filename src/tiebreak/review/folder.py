@@ -82,6 +82,11 @@ def items_content(items: Sequence[Item]) -> bytes:
     return "".join(json.dumps(item.as_dict()) + "\n" for item in items).encode()
 
 
+def holds(settings: Settings, items: Sequence[Item]) -> bool:
+    """Whether a review is of these items."""
+    return fingerprint(items_content(items).decode()) == settings.items_digest
+
+
 def write_folder(place: Path, settings: Settings, content: bytes) -> None:
     """Make the folder; review.json comes last, and speaks for the rest. Raises RunError where something else is."""
     if place.exists() and not place.is_dir():

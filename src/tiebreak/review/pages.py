@@ -8,6 +8,7 @@ known to the desk alone: nothing else of it can reach a browser.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Callable
 from importlib import resources
@@ -26,6 +27,7 @@ from tiebreak.reporting.look import COLOURS
 from tiebreak.reporting.visible import harmless, visible
 from tiebreak.review.desk import Review
 from tiebreak.review.entry import NOBODY, Entry, Form, Guest, form_of, owner_only, person_of, remember
+from tiebreak.review.folder import VOTES
 from tiebreak.review.scene import LOOKS, scene
 from tiebreak.review.votes import CLEARLY
 
@@ -51,6 +53,7 @@ _SAID = {
     "nothing": "There is no choice to take back.",
 }
 
+_LOG = logging.getLogger("uvicorn.error")
 _NOT_KEPT = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk's share of whoever started the review is used up",
@@ -234,6 +237,12 @@ def _answer_errors(app: FastAPI) -> None:
         return PlainTextResponse(visible(detail) + "\n", error.status_code, error.headers)
 
     def of_what_was_asked(_: Request, error: Any) -> Response:
+        if f"/{VOTES}/" in str(error):  # a log that was edited: where it lies is nobody's matter who votes
+            _LOG.error("%s", visible(error, 1000))
+            return PlainTextResponse(
+                "Your votes cannot be read; nothing was kept of what you did last. Tell whoever sent you the link.\n",
+                500,
+            )
         return PlainTextResponse(visible(error, 1000) + "\n", 400)
 
     def of_ours(_: Request, __: Any) -> Response:

@@ -42,7 +42,7 @@ class Queue:
             with files.opened(self.path) as file:
                 handle, end = file.fileno(), self._whole()
                 os.ftruncate(handle, end)
-                content = files.as_jsonl(lines)
+                content = (b"\n" if self._lacks_end(end) else b"") + files.as_jsonl(lines)
                 try:
                     if os.write(handle, content) < len(content):
                         raise OSError(f"{self.path}: the disk is full")
@@ -52,8 +52,16 @@ class Queue:
                     raise
 
     def _whole(self) -> int:
-        """Return how far the file goes without half a line at its end."""
-        return self.path.read_bytes().rfind(b"\n") + 1
+        """Return how far the file goes without half a line at its end; a whole one that lacks its end stays."""
+        content = self.path.read_bytes()
+        end = content.rfind(b"\n") + 1
+        try:
+            return len(content) if isinstance(json.loads(content[end:].decode("utf-8")), dict) else end
+        except (ValueError, RecursionError):
+            return end
+
+    def _lacks_end(self, end: int) -> bool:
+        return end > 0 and self.path.read_bytes()[end - 1 : end] != b"\n"
 
     def _rows(self, name: str) -> Iterator[dict[str, Any]]:
         for line in self.path.read_bytes().split(b"\n") if self.path.exists() else ():

@@ -25,8 +25,8 @@ from tiebreak.review.votes import Vote
 WINS: Mapping[str, float] = {"b": 1.0, "a": 0.0, "tie": 0.5, "both_bad": 0.5}
 """How much of a win a verdict is for `b`."""
 FAST, FAST_SECONDS, FAST_SECONDS_A_WORD = "fast", 1.5, 1 / 20
-MIN_ITEMS, MIN_ALPHA = 30, 0.2
-"""On fewer items, or with less agreement, a win rate is no evidence."""
+MIN_ITEMS, MIN_SHARED, MIN_ALPHA = 30, 10, 0.2
+"""On fewer items, fewer that two voted on, or with less agreement, a win rate is no evidence."""
 NARROW = 0.05
 
 
@@ -266,13 +266,10 @@ def _position_bias(votes: Mapping[str, Sequence[Vote]]) -> tuple[Share | None, t
     """
     counts = {name: _lefts(own) for name, own in votes.items()}
     whole = Share.of(*map(sum, zip(*counts.values(), strict=True))) if counts else None
-    asked = sum(bool(num) for _, num in counts.values())
+    asked = max(1, sum(bool(num) for _, num in counts.values()))
     found = ["everybody together"] if whole and whole.excludes_half else []
-    for name, (left, num) in counts.items():
-        share = Share.of(left, num, 1 - 0.05 / max(asked, 1))
-        if share and share.excludes_half:
-            found.append(name)
-    return whole, tuple(found)
+    own = {name: Share.of(left, num, 1 - 0.05 / asked) for name, (left, num) in counts.items()}
+    return whole, (*found, *(name for name, share in own.items() if share and share.excludes_half))
 
 
 def _person(
@@ -322,9 +319,12 @@ def _with_doubts(found: Results) -> Results:
     if found.biased and found.position_bias:
         share = f"the left one in {found.position_bias.value:.0%} of {found.position_bias.num} choices"
         doubts.append(f"position bias ({', '.join(found.biased)}; {share})")
-    voters = sum(person.num_votes > 0 and not person.excluded for person in found.people)
-    if voters > 1 and found.alpha is None:
+    if named := [name for name in found.excluded if name != FAST]:
+        doubts.append(f"votes of {', '.join(named)} were taken out when they could be seen")
+    if found.alpha is None and sum(one.num_votes > 0 and not one.excluded for one in found.people) > 1:
         doubts.append(f"agreement is not known: {found.alpha_lacks}")
+    if found.alpha and found.alpha.num < MIN_SHARED:
+        doubts.append(f"agreement is not known: two voted on {found.alpha.num} items, and {MIN_SHARED} are needed")
     if found.alpha and found.alpha.value < MIN_ALPHA:
         doubts.append(f"people do not agree: alpha is {found.alpha.value:.2f}, and {MIN_ALPHA:g} is needed")
     return replace(found, doubts=tuple(doubts))

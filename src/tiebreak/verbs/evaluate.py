@@ -91,12 +91,14 @@ def evaluate(
 
 
 def _tell_dropped(asked: _Asked) -> None:
-    """Warn of overrides that were recorded: they are about what was measured until now, which goes."""
+    """Warn of overrides and people's words that were recorded: they are about what was measured, which goes."""
     with contextlib.suppress(RunError):  # what an evaluation wrote may be damaged
         if gone := recorded_overrides(asked.run, asked.config.gate):
             rules = ", ".join(f"{rule} ({reason})" for rule, reason in gone.items())
             again = in_quotes(f"tiebreak gate {quoted(str(asked.run.path))} --record --set gate.overrides.RULE=REASON")
             asked.progress.warn(f"what was overridden is measured anew and counts again: {rules}; {again} overrides it")
+        if "human_win_rate" in asked.run.evaluation:
+            asked.progress.warn("what people said goes with what was measured; review --results brings it back")
 
 
 @dataclass(frozen=True)
@@ -313,8 +315,7 @@ def _rendered(others: _Others, seen: Set[str], renderer: Renderer, progress: Pro
         if pair.prompt_id in seen
     ]
     side, unrendered = render_side([pair for pair in found.judged if pair.prompt_id not in seen], renderer)
-    dropped = [*found.dropped, *trained_on, *unrendered]
-    if dropped:
+    if dropped := [*found.dropped, *trained_on, *unrendered]:
         progress.warn(f"{len(dropped)} of {found.num_records} records not used; the first: {dropped[0].detail}")
     if not side.pairs:
         raise DataError(f"{found.path}: no pair is left to measure on; the first dropped: {dropped[0].detail}")

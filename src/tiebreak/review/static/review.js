@@ -6,6 +6,7 @@
   const said = document.getElementById("said");
   const keys = document.getElementById("keys");
   let busy = false;
+  const UNSEEN = 250; // ms
   let began = performance.now();
   let away = 0;
   let leftAt = document.hidden ? began : null;
@@ -106,6 +107,10 @@
 
   const asked = (event) => {
     // On some keyboards digits need Shift: what the key writes counts first.
+    const isArrow = /^Arrow/.test(event.key);
+    if (isArrow && (event.shiftKey || event.target.closest(".answer, .whole"))) {
+      return undefined; // it selects, or scrolls
+    }
     const digit = /^Digit([1-9])$/.exec(event.code);
     const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const wanted = event.shiftKey && digit && !/^[0-9]$/.test(name) ? `Shift+${digit[1]}` : name;
@@ -129,6 +134,10 @@
       return;
     }
     const one = keys.checked && !event.repeat ? asked(event) : null; // a key that is held down chooses once
+    if (one && one.matches("[name=choice]") && performance.now() - began < UNSEEN) {
+      event.preventDefault(); // a key that was hit twice is no choice of what was not seen
+      return;
+    }
     if (!one) {
       return;
     }
