@@ -22,7 +22,7 @@ from tiebreak.service.store import Store, open_store
 from tiebreak.service.supervisor import Pace, Supervisor
 
 WORDS = ("cat", "dog", "mat", "park", "sun", "tree", "road", "lake", "bird", "fish", "stone", "cloud")
-PATIENCE = 180.0
+PATIENCE = 900.0
 QUICK = Pace(look_seconds=0.05, grace_seconds=20.0, pauses=(0.05,))
 
 

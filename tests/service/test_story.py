@@ -22,7 +22,7 @@ from tiebreak.errors import one_line
 from tiebreak.records import Message, TokenizedThumb
 from tiebreak.service.talk import held
 
-PATIENCE = 240
+PATIENCE = 900  # a worker stands back behind all else that runs
 ENDED = ("succeeded", "failed", "cancelled")
 DPO = {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.2, "n_epochs": 2, "batch_size": 4}}}
 USER = {"role": "user", "content": "the cat sat"}

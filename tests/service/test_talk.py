@@ -225,7 +225,7 @@ def test_the_prompt_is_the_one_that_training_renders(by):
 
 def test_a_conversation_without_room_for_an_answer_is_refused_and_nothing_is_cut(tiny_gpt):
     by = held(_base(tiny_gpt))
-    with pytest.raises(RenderError, match=r"the conversation has \d+ tokens and the model 64 positions") as caught:
+    with pytest.raises(RenderError, match=r"the conversation has \d+ tokens and the model is made for 64") as caught:
         _said(by, messages=[{"role": "user", "content": "no " * 60}])
     assert caught.value.reason == "too_long"
     num = 64 - len(prompt_of(by, [{"role": "user", "content": ""}])) - 1
