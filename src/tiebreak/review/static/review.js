@@ -6,7 +6,6 @@
   const said = document.getElementById("said");
   const keys = document.getElementById("keys");
   let busy = false;
-  const UNSEEN = 250; // ms
   let began = performance.now();
   let away = 0;
   let leftAt = document.hidden ? began : null;
@@ -134,10 +133,6 @@
       return;
     }
     const one = keys.checked && !event.repeat ? asked(event) : null; // a key that is held down chooses once
-    if (one && one.matches("[name=choice]") && performance.now() - began < UNSEEN) {
-      event.preventDefault(); // a key that was hit twice is no choice of what was not seen
-      return;
-    }
     if (!one) {
       return;
     }
