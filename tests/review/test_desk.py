@@ -273,3 +273,28 @@ def test_what_was_not_passed_on_to_a_queue_is_when_the_review_opens(tmp_path):
     assert votes.read_text() == whole
     review.undo("ann")
     assert json.loads(votes.read_text().splitlines()[-1])["choice"] == "skip"
+
+
+def test_whoever_knows_the_texts_the_names_and_the_seed_does_not_know_the_sides(tmp_path):
+    """The order hangs on a secret that stays on the server: two reviews of one kind show other sides."""
+    one, other = (review_of(tmp_path / name, items_of(60), ("ann",), seed=0) for name in ("one", "other"))
+    sides = [{turn.item: turn.left for turn in review.turns_of("ann") if not turn.again} for review in (one, other)]
+    same = sum(sides[0][item] == sides[1][item] for item in sides[0])
+    assert 15 <= same <= 45
+    assert [turn.item for turn in one.turns_of("ann")] != [turn.item for turn in other.turns_of("ann")]
+    again = open_review(one.folder)
+    assert again.turns_of("ann") == one.turns_of("ann")
+
+
+def test_a_whole_vote_of_somebody_else_that_lacks_its_end_stays_in_a_queue(tmp_path):
+    both = {"completion_a": "a", "completion_b": "b"}
+    rows = [{"item": f"i-{n}", "prompt": [{"role": "user", "content": str(n)}], **both} for n in range(2)]
+    found = gather(written(tmp_path / "queue.jsonl", *rows))
+    votes = tmp_path / "votes.jsonl"
+    whole = '{"item": "i-1", "annotator": "zoe", "choice": "a"}'
+    votes.write_text(whole)
+    review = make(tmp_path / "review", found.items, ["ann"], source=found.source)
+    review.choose("ann", review.at_hand("ann").id, "left")
+    lines = votes.read_text().splitlines()
+    assert lines[0] == whole
+    assert json.loads(lines[1])["annotator"] == "ann"

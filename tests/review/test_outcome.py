@@ -117,6 +117,7 @@ def test_votes_of_people_train_a_policy(tmp_path, tiny_model):
         "data.train": str(review.folder / "pairs.jsonl"),
         "output.dir": str(tmp_path / "run"),
         "training.epochs": 1,
+        "data.heldout_share": 0.4,
     }
     config = tiebreak.load_config(None, settings | QUICK)
     run = tiebreak.train(config, quiet=True)

@@ -301,3 +301,16 @@ def test_results_are_the_same_from_the_same_logs(tmp_path):
             review.choose(name, showing.id, rng.choice(["left", "right", "tie"]), seconds=4)
     assert review.results().as_dict() == review.results().as_dict()
     assert math.isclose(review.results().win_rate.value, oracle_win_rate({n: review.votes(n) for n in ("ann", "ben")}))
+
+
+def test_who_is_taken_out_by_name_is_a_doubt_and_votes_that_were_too_fast_are_none():
+    """Otherwise one command, given once the votes can be seen, would make a pass of two who contradict."""
+    votes = people_of({"ann": lambda turn: side_of(turn, "b"), "ben": lambda turn: side_of(turn, "a")})
+    assert any("taken out" in doubt for doubt in of(votes, exclude=["ben"]).doubts)
+    assert not any("taken out" in doubt for doubt in of(votes, exclude=["fast"]).doubts)
+
+
+def test_agreement_on_a_few_items_is_not_known():
+    votes = people_of({"ann": lambda turn: side_of(turn, "b"), "ben": lambda turn: side_of(turn, "b")})
+    few = votes | {"ben": votes["ben"][:5]}
+    assert any("agreement is not known" in doubt for doubt in of(few).doubts)
