@@ -24,7 +24,7 @@ LORA = [
     *("policy", "evaluate:2", "evaluate:9", "generate:7", "report"),
 ]
 FULL = ["reference", "reference:3", "store:flush", "save:rename:2", "policy"]
-_OF_OTHERS = ("other:", "export", "registry:", "rounds:", "sample:", "judge:", "work:")
+_OF_OTHERS = ("other:", "export", "registry:", "rounds:", "sample:", "judge:", "work:", "review:")
 TRAINING_POINTS = {point for point in POINTS if not point.startswith(_OF_OTHERS)}
 
 

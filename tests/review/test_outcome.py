@@ -55,9 +55,9 @@ def test_pairs_are_majorities_with_all_votes_and_the_rest_is_undecided(tmp_path)
     outcome = conclude(review)
     pairs, undecided = written(review.folder, "pairs.jsonl"), written(review.folder, "undecided.jsonl")
     assert (outcome.num_pairs, outcome.num_undecided) == (len(pairs), len(undecided))
-    assert {row["review"]["item"] for row in pairs} | {row["item"] for row in undecided} <= {*review.items}
+    assert {row["reviewed"]["item"] for row in pairs} | {row["item"] for row in undecided} <= {*review.items}
     for row in pairs:
-        item = review.items[row["review"]["item"]]
+        item = review.items[row["reviewed"]["item"]]
         said = [
             vote for name in review.annotators for vote in review.votes(name) if vote.item == item.id and not vote.again
         ]
@@ -67,7 +67,7 @@ def test_pairs_are_majorities_with_all_votes_and_the_rest_is_undecided(tmp_path)
         wins = sum({winner: 1.0, "tie": 0.5, "both_bad": 0.5}.get(verdict, 0.0) for verdict in verdicts)
         assert row["preference"]["soft_label"] == pytest.approx(wins / len(verdicts))
         assert [vote["annotator"] for vote in row["preference"]["votes"]] == [v.annotator for v in said if v.verdict]
-        assert row["review"].get("tags", {}) == {v.annotator: ["clearer"] for v in said if v.tags and v.verdict}
+        assert row["reviewed"].get("tags", {}) == {v.annotator: ["clearer"] for v in said if v.tags and v.verdict}
     for row in undecided:
         choices = [vote["choice"] for vote in row["votes"]]
         assert choices.count("completion_a") == choices.count("completion_b")
@@ -104,7 +104,7 @@ def test_an_empty_answer_is_compared_and_is_no_completion_to_learn_from(tmp_path
     vote_all(review, lambda _name, _item: "b")
     outcome = conclude(review)
     assert outcome.results.win_rate.value == 1.0
-    assert [row["review"]["item"] for row in written(review.folder, "pairs.jsonl")] == ["i-2"]
+    assert [row["reviewed"]["item"] for row in written(review.folder, "pairs.jsonl")] == ["i-2"]
     assert [row["item"] for row in written(review.folder, "undecided.jsonl")] == ["i-1"]
 
 

@@ -122,7 +122,7 @@ def _pair_row(review: Review, item: Item, winner: str, votes: Mapping[str, Seque
     clearly = [vote.annotator for vote in cast if vote.strength]
     more = {"tags": tags, "notes": notes, "clearly": clearly}
     beside = {"of": review.folder.name, "item": item.id} | {name: value for name, value in more.items() if value}
-    return pair.as_dict() | {"review": beside}
+    return pair.as_dict() | {"reviewed": beside}  # a column called review may be what a prompt is about
 
 
 def _choice(vote: Vote, winner: str) -> Any:
