@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,5 +21,5 @@ def _same_tokens():
         return hashlib.sha256(f"{test} {drawn[test]}".encode()).hexdigest()[: 2 * num_bytes]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tiebreak.review.folder.secrets.token_urlsafe", token)
+        patch.setattr("tiebreak.review.folder.secrets", SimpleNamespace(token_urlsafe=token))  # here, and nowhere else
         yield
