@@ -36,6 +36,14 @@ def test_turns_go_to_the_key_that_runs_least_and_of_its_jobs_to_the_oldest():
     assert chosen(waiting, [_job()] * 5, 4, at=100.0) == []
 
 
+def test_where_keys_run_as_little_the_turn_is_that_of_the_one_whose_last_was_longest_ago():
+    waiting = [_job("flood", f"flood-{n}") for n in range(5)] + [_job("late", "late-0")]
+    last = {"flood": 90.0, "late": 20.0}
+    assert [job.id for job in chosen(waiting, [], 1, at=100.0, last=last)] == ["late-0"]
+    assert [job.id for job in chosen(waiting, [], 1, at=100.0, last={"flood": 90.0})] == ["late-0"]
+    assert [job.id for job in chosen(waiting, [], 1, at=100.0, last={"late": 95.0, "flood": 90.0})] == ["flood-0"]
+
+
 def test_a_job_that_died_waits_for_its_time():
     assert chosen([_job(next_at=200.0)], [], 1, at=100.0) == []
     assert len(chosen([_job(next_at=200.0)], [], 1, at=200.0)) == 1

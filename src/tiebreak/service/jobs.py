@@ -81,6 +81,12 @@ def in_states(store: Store, states: Collection[str]) -> list[Job]:
     return [Job.of(row) for row in store.rows(sql, *states)]
 
 
+def last_begun(store: Store) -> dict[str, float]:
+    """Return when a job of each key last began to run."""
+    sql = "select key, max(started) as at from jobs where started is not null group by key"
+    return {row["key"]: row["at"] for row in store.rows(sql)}
+
+
 def same(store: Store, key: str, asked: str) -> Job | None:
     """Return the job that the same request made a while ago, whose answer was lost; None where there is none."""
     since = now() - RETRY_SECONDS

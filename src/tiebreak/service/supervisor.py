@@ -55,12 +55,18 @@ def launcher_of(settings: LauncherConfig, store: Store) -> Launcher:
     return Local() if settings.kind == "local" else Command(settings, say)
 
 
-def chosen(waiting: Sequence[Job], running: Sequence[Job], slots: int, at: float) -> list[Job]:
-    """Return whose turn it is, given who runs: the key with the fewest running jobs, of its jobs the oldest."""
-    busy = Counter(job.key for job in running)
+def chosen(
+    waiting: Sequence[Job], running: Sequence[Job], slots: int, at: float, last: Mapping[str, float] | None = None
+) -> list[Job]:
+    """Return whose turn it is, given who runs: the key with the fewest running jobs, of its jobs the oldest.
+
+    Of several keys it is the one whose `last` turn is the longest ago.
+    """
+    busy, turns = Counter(job.key for job in running), last or {}
     left, found = [job for job in waiting if job.next_at <= at], []
     for _ in range(min(len(left), slots - len(running))):
-        turn = min(left, key=lambda job: busy[job.key])  # of several, the first: they come oldest first
+        # Of several, the first: they come oldest first.
+        turn = min(left, key=lambda job: (busy[job.key], turns.get(job.key, 0.0)))
         left.remove(turn)
         busy[turn.key] += 1
         found.append(turn)
@@ -149,13 +155,21 @@ class Supervisor:
             self._mind(job, self._watch)
         for job in self._being_stopped():
             self._mind(job, self._end_worker)
-        for job in jobs.in_states(self.store, (VALIDATING,)):
+        validating = jobs.in_states(self.store, (VALIDATING,))
+        for job in validating:
+            if job.id in self._examined:
+                self._mind(job, self._hear)
+        examined = [job for job in validating if job.id in self._examined]
+        stuck = {*self._faults, *self._trouble}  # what goes wrong with one job holds up no other
+        waiting = sorted((job for job in validating if job not in examined), key=lambda job: job.id in stuck)
+        for job in chosen(waiting, examined, self.settings.limits.workers, time.time(), self._looked):
             self._mind(job, self._examine)
         for name in [name for name in self._examined if jobs.find(self.store, name).state != VALIDATING]:
             self._examined.pop(name).end()
         running = [*jobs.in_states(self.store, (RUNNING,)), *self._being_stopped()]
         waiting = jobs.in_states(self.store, (QUEUED,))
-        for job in chosen(waiting, running, self.settings.limits.workers, time.time()):
+        began = jobs.last_begun(self.store)
+        for job in chosen(waiting, running, self.settings.limits.workers, time.time(), began):
             self._mind(job, self._begin)
 
     def _mind(self, job: Job, look: Callable[[Job], None]) -> None:
@@ -187,12 +201,12 @@ class Supervisor:
     # ------------------------------------------------------------------------------------------------ before its turn
 
     def _examine(self, job: Job) -> None:
-        found = self._examined.get(job.id)
-        if found is None:
-            if len(self._examined) < self.settings.limits.workers and self._is_next(job):
-                self._lay_out(job)
-                self._examined[job.id] = examine(self.store.job_folder(job.id))
-            return
+        self._looked[job.key] = time.monotonic()
+        self._lay_out(job)
+        self._examined[job.id] = examine(self.store.job_folder(job.id))
+
+    def _hear(self, job: Job) -> None:
+        found = self._examined[job.id]
         if not found.is_over:
             return
         del self._examined[job.id]
@@ -213,19 +227,6 @@ class Supervisor:
                     jobs.note(self.store, job.id, warning, level="warn", once=f"found-{number}")
                 said = "Files validated, moving job to queued state" if to == QUEUED else "The job has been paused."
                 jobs.note(self.store, job.id, said)
-
-    def _is_next(self, job: Job) -> bool:
-        """Return whether it is this job's turn to be examined: of the key whose file was looked at longest ago."""
-        stuck = {*self._faults, *self._trouble}  # what goes wrong with one job holds up no other
-        waiting = [
-            one
-            for one in jobs.in_states(self.store, (VALIDATING,))
-            if one.id not in self._examined and (one.id == job.id or one.id not in stuck)
-        ]
-        first = min(waiting, key=lambda one: self._looked.get(one.key, 0.0), default=job)
-        if first.id == job.id:
-            self._looked[job.key] = time.monotonic()
-        return first.id == job.id
 
     def _config(self, job: Job) -> Config:
         return translate.configuration(self.store, self.models, self.settings, job)
