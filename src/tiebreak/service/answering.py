@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -18,13 +18,10 @@ from tiebreak.service import catalog, shown
 from tiebreak.service.catalog import Offered
 from tiebreak.service.chat import while_there
 from tiebreak.service.completions import ChatRequest
-from tiebreak.service.door import Service, asker, only, service_of
+from tiebreak.service.door import AKey, AService, Service, only
 from tiebreak.service.keys import Key
 from tiebreak.service.refusals import Refusal
 from tiebreak.service.upstream import Upstream
-
-AService = Annotated[Service, Depends(service_of)]
-AKey = Annotated[Key, Depends(asker)]
 
 GONE = 499
 """Of an answer that nobody is there to read, as proxies count it."""

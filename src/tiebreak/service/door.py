@@ -14,11 +14,11 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
 import anyio.to_thread
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -100,6 +100,10 @@ def asker(request: Request) -> Key:
 
 def _unknown(message: str) -> Refusal:
     return Refusal(401, message, code="invalid_api_key")
+
+
+AService = Annotated[Service, Depends(service_of)]
+AKey = Annotated[Key, Depends(asker)]
 
 
 def dialect_of(request: Request) -> shown.Dialect:

@@ -13,17 +13,17 @@ import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from tiebreak.service import catalog, jobs, keys, shown, translate
 from tiebreak.service.contract import JobRequest
-from tiebreak.service.door import Service, asker, dialect_of, is_again, only, service_of
+from tiebreak.service.door import AKey, AService, Service, dialect_of, is_again, only
 from tiebreak.service.jobs import Job
 from tiebreak.service.keys import Key
 from tiebreak.service.refusals import Refusal
-from tiebreak.service.store import page
+from tiebreak.service.store import behind, page
 
 PAUSE_SECONDS = 10.0
 """How long an answer to `pause` waits until it is true."""
@@ -32,8 +32,6 @@ LOOK_SECONDS = 0.2
 MOST_LISTED = 100
 _METADATA = re.compile(r"metadata\[.+\]", re.DOTALL)
 
-AService = Annotated[Service, Depends(service_of)]
-AKey = Annotated[Key, Depends(asker)]
 After = Annotated[str | None, Query(max_length=200)]
 Limit = Annotated[int, Query(ge=0, le=MOST_LISTED)]
 
@@ -95,8 +93,8 @@ def listed(request: Request, service: AService, key: AKey, after: After = None, 
             continue
         where += " and exists (select 1 from json_each(body, '$.metadata') where key = ? and value = ?)"
         values += [name.removeprefix("metadata[").removesuffix("]"), value]
-    behind = _behind(service, "jobs", "key = ?", [key.id], after)
-    found = page(service.store, "jobs", where, values, limit=limit, after=behind)
+    start = behind(service.store, "jobs", "key = ?", [key.id], after)
+    found = page(service.store, "jobs", where, values, limit=limit, after=start)
     dialect, organization = dialect_of(request), service.settings.organization
     data = [shown.job(Job.of(row), organization, dialect) for row in found.rows]
     return shown.listed(data, has_more=found.has_more)
@@ -153,8 +151,8 @@ def events(
     """List what was said of a job, newest first."""
     only(request, "after", "limit")
     jobs.find(service.store, job, key.id)
-    behind = _behind(service, "events", "job = ?", [job], after)
-    found = page(service.store, "events", "job = ?", [job], limit=limit, after=behind)
+    start = behind(service.store, "events", "job = ?", [job], after)
+    found = page(service.store, "events", "job = ?", [job], limit=limit, after=start)
     return shown.listed([shown.event(row) for row in found.rows], has_more=found.has_more)
 
 
@@ -165,23 +163,12 @@ def checkpoints(
     only(request, "after", "limit")
     store, settings = service.store, service.settings
     told = jobs.find(store, job, key.id)
-    behind = _behind(service, "checkpoints", "job = ?", [job], after)
+    start = behind(service.store, "checkpoints", "job = ?", [job], after)
     rows = store.rows("select * from checkpoints where job = ? order by step desc", job)
     asked = catalog.may_be_asked(store, settings, told)
     kept = [row for row in rows if asked and catalog.weights_at(store, job, row["step"]).is_dir()]
-    if behind is not None:
-        step = next(row["step"] for row in rows if row["seq"] == behind)
+    if start is not None:
+        step = next(row["step"] for row in rows if row["seq"] == start)
         kept = [row for row in kept if row["step"] < step]
     data = [shown.checkpoint(row, catalog.checkpoint_name(settings, told, row["step"])) for row in kept[:limit]]
     return shown.listed(data, has_more=len(kept) > limit, ends=True)
-
-
-def _behind(service: Service, table: str, where: str, values: list[str], after: str | None) -> int | None:
-    """Return the number of the row that a page begins behind; raises Refusal where the list holds none of that id."""
-    if after is None:
-        return None
-    sql = f"select seq from {table} where {where} and id = ?"  # noqa: S608 - names of ours
-    row = service.store.row(sql, *values, after)
-    if row is None:
-        raise Refusal(404, f"after: the list holds no {after[:80]!r}.", param="after", code="not_found")
-    return int(row["seq"])

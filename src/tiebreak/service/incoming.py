@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +22,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from tiebreak.service import shelf
-from tiebreak.service.refusals import Refusal, full_disk
+from tiebreak.service.refusals import Refusal
 from tiebreak.service.store import Store
 
 PATIENCE = 60.0
@@ -216,7 +215,7 @@ async def received(
     is still there.
 
     `book` hears of each megabyte before it is written. Raises Refusal, and keeps nothing, where the form is not as
-    wanted, too large or slow, cut off, or the disk is full.
+    wanted, too large or slow, or cut off, and OSError where the disk is full.
     """
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length[:20]) > wanted.most + OVERHEAD:
@@ -224,11 +223,10 @@ async def received(
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Refusal(400, "The form is compressed; wanted its bytes as they are.")
     form, body = _Form(request.headers.get("content-type", ""), wanted), _Body(request, patience)
-    with full_disk_said():
-        part = await anyio.to_thread.run_sync(shelf.new_part, store)
+    part = await anyio.to_thread.run_sync(shelf.new_part, store)
     try:
         digest = hashlib.sha256()
-        with full_disk_said(), part.open("r+b", buffering=0) as raw:
+        with part.open("r+b", buffering=0) as raw:
             file, total = cast(BinaryIO, raw), 0
             while (data := await body.chunk()) is not None:
                 total += len(data)
@@ -253,16 +251,3 @@ def _write(file: BinaryIO, digest: shelf.Digest, data: bytes, *, last: bool = Fa
     shelf.write(file, data, digest)
     if last:
         os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def full_disk_said() -> Iterator[None]:
-    """Say in one line that there is no room, where an error inside means that."""
-    try:
-        yield
-    except (OSError, sqlite3.Error) as error:
-        if (refusal := full_disk(error)) is None:
-            raise
-    else:
-        return
-    raise refusal

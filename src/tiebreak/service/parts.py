@@ -12,17 +12,17 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal, cast
 
 import anyio.to_thread
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from tiebreak.service import keys, shelf
 from tiebreak.service.contract import Body
-from tiebreak.service.door import Service, asker, only, service_of
-from tiebreak.service.incoming import PATIENCE, Received, Wanted, full_disk_said, received
+from tiebreak.service.door import AKey, AService, Service, only
+from tiebreak.service.incoming import PATIENCE, Received, Wanted, received
 from tiebreak.service.keys import Key
 from tiebreak.service.refusals import Refusal, not_found
 from tiebreak.service.store import Store, new_id, now
@@ -35,9 +35,6 @@ SECONDS = 3600
 
 MOST_BYTES = 64 * MB
 MOST_PARTS = 10_000
-
-AService = Annotated[Service, Depends(service_of)]
-AKey = Annotated[Key, Depends(asker)]
 
 
 class ExpiresAfter(Body):
@@ -117,7 +114,7 @@ def create(asked: UploadRequest, request: Request, service: AService, key: AKey)
     seconds = None if asked.expires_after is None else asked.expires_after.seconds
     name = new_id("upload_")
     own = {"id": name, "key": key.id, "status": PENDING, "created": now(), "expires": now() + SECONDS}
-    with full_disk_said(), service.store.writing():
+    with service.store.writing():
         keys.require_bytes(service.store, key, service.settings, asked.bytes)
         service.store.insert("uploads", row | own | {"file_expires": seconds})
     return shown(service.store, find(service.store, name, key.id))
@@ -175,7 +172,7 @@ def _keep_part(upload: str, service: Service, key: Key, form: Received) -> dict[
     part = {"id": new_id("part_"), "upload": upload, "bytes": form.size, "sha256": form.sha256, "created": now()}
     target = store.file_path(str(part["id"]))
     try:
-        with full_disk_said(), store.writing():
+        with store.writing():
             _require_open(store, upload, key)
             keys.require_bytes(store, key, service.settings, form.size)
             count = store.row("select count(*) from parts where upload = ?", upload)
@@ -218,29 +215,28 @@ def _join(service: Service, key: Key, upload: Upload, asked: CompleteRequest) ->
     store = service.store
     names = _in_order(store, upload, asked.part_ids)
     digests = (hashlib.sha256(), hashlib.md5(usedforsecurity=False))
-    with full_disk_said():
-        whole = shelf.new_part(store)
-        try:
-            with whole.open("r+b", buffering=0) as raw:
-                file = cast(BinaryIO, raw)
-                size = sum(shelf.append(file, store.file_path(name), *digests) for name in names)
-                os.fsync(file.fileno())
-            _require_md5(asked.md5, digests[1].hexdigest())
+    whole = shelf.new_part(store)
+    try:
+        with whole.open("r+b", buffering=0) as raw:
+            file = cast(BinaryIO, raw)
+            size = sum(shelf.append(file, store.file_path(name), *digests) for name in names)
+            os.fsync(file.fileno())
+        _require_md5(asked.md5, digests[1].hexdigest())
 
-            def complete_with(file: shelf.File) -> None:
-                _require_pending(find(store, upload.id, key.id), "completed")
-                store.change("update uploads set status = ?, file = ? where id = ?", COMPLETED, file.id, upload.id)
-
-            expires = None if upload.file_expires is None else now() + upload.file_expires
-            shelf.place(
-                store, key.id, upload.purpose, upload.filename, whole, size, digests[0].hexdigest(), expires=expires,
-                within=complete_with,
-            )  # fmt: skip
-        except FileNotFoundError:  # its parts went with the end of the upload
+        def complete_with(file: shelf.File) -> None:
             _require_pending(find(store, upload.id, key.id), "completed")
-            raise
-        finally:
-            whole.unlink(missing_ok=True)
+            store.change("update uploads set status = ?, file = ? where id = ?", COMPLETED, file.id, upload.id)
+
+        expires = None if upload.file_expires is None else now() + upload.file_expires
+        shelf.place(
+            store, key.id, upload.purpose, upload.filename, whole, size, digests[0].hexdigest(), expires=expires,
+            within=complete_with,
+        )  # fmt: skip
+    except FileNotFoundError:  # its parts went with the end of the upload
+        _require_pending(find(store, upload.id, key.id), "completed")
+        raise
+    finally:
+        whole.unlink(missing_ok=True)
 
 
 def _in_order(store: Store, upload: Upload, named: Sequence[str]) -> Sequence[str]:

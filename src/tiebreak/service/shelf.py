@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
+from tiebreak.files import sync
 from tiebreak.service.refusals import Refusal, full_disk, not_found
-from tiebreak.service.store import Store, new_id, now, page
+from tiebreak.service.store import Store, behind, new_id, now, page
 
 UPLOADED, RESULTS = "fine-tune", "fine-tune-results"
 """Purposes: of what clients send for training, and of what jobs make."""
@@ -88,12 +89,7 @@ def listed(
 
     A file that was deleted meanwhile still tells where to go on. Raises Refusal where the key has no such file.
     """
-    seq = None
-    if after is not None:
-        row = store.row("select seq from files where id = ? and key = ?", after, key)
-        if row is None:
-            raise Refusal(404, f"after: the list holds no {after[:80]!r}.", param="after", code="not_found")
-        seq = row["seq"]
+    seq = behind(store, "files", "key = ?", [key], after)
     where, values = f"key = ? and {_THERE}", [key, now()]
     if purpose is not None:
         where, values = f"{where} and purpose = ?", [*values, purpose]
@@ -163,19 +159,11 @@ def place(
             store.insert("files", asdict(file))
             within(file)
             part.rename(target)
-            _sync(target.parent)
+            sync(target.parent)
     except BaseException:
         target.unlink(missing_ok=True)
         raise
     return file
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def delete(store: Store, file: File) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak.errors import RunError
+from tiebreak.service.refusals import Refusal
 
 SCHEMA = 1
 BUSY_SECONDS = 30.0
@@ -171,6 +172,16 @@ def open_store(folder: Path) -> Store:
         raise RunError(f"{folder / 'service.db'}: cannot be used ({error}); bring it back from a copy") from None
     (folder / "service.db").chmod(0o600)
     return store
+
+
+def behind(store: Store, table: str, where: str, values: Sequence[Any], after: str | None) -> int | None:
+    """Return the number of the row that a page begins behind; raises Refusal where the list holds none of that id."""
+    if after is None:
+        return None
+    row = store.row(f"select seq from {table} where {where} and id = ?", *values, after)  # noqa: S608 - names of ours
+    if row is None:
+        raise Refusal(404, f"after: the list holds no {after[:80]!r}.", param="after", code="not_found")
+    return int(row["seq"])
 
 
 def settle(store: Store) -> None:

@@ -48,11 +48,10 @@ from tiebreak.records import Ids, Message
 from tiebreak.runs import Run, open_run
 from tiebreak.secrecy import masked
 from tiebreak.service.choices import Choice, token_logprob
+from tiebreak.service.launching import NICE
 from tiebreak.service.stops import UpToStop
 from tiebreak.training.trained import load_checkpoint, load_trained
 
-NICE = 5
-"""Whoever works on the machine goes first."""
 PLACES_AT_ONCE = 64
 """Of whole distributions: each is as long as the vocabulary."""
 

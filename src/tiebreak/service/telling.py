@@ -88,7 +88,8 @@ def follow(store: Store, job: Job) -> None:
         for row in read.rows:
             _tell(store, job, row, total)
         tell_warnings(store, job, run)
-        for step in kept_steps(run):
+        there = {row["step"] for row in store.rows("select step from checkpoints where job = ?", job.id)}
+        for step in {*kept_steps(run)} - there:
             if store.row("select 1 from events where job = ? and once = ?", job.id, f"step-{step}"):
                 add_checkpoint(store, job, step, {})
         took = [row["step_seconds"] for row in read.rows if isinstance(row.get("step_seconds"), float)]

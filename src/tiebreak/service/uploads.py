@@ -12,23 +12,21 @@ from typing import Annotated, Any, BinaryIO, Literal
 from urllib.parse import quote
 
 import anyio.to_thread
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from tiebreak.service import keys, shelf
-from tiebreak.service.door import Service, asker, dialect_of, only, service_of
-from tiebreak.service.incoming import PATIENCE, Received, Wanted, full_disk_said, received
+from tiebreak.service.door import AKey, AService, Service, dialect_of, only
+from tiebreak.service.incoming import PATIENCE, Received, Wanted, received
 from tiebreak.service.keys import Key
 from tiebreak.service.refusals import Refusal, not_found
+from tiebreak.service.shown import listed as told_of
 from tiebreak.service.store import now
 
 MB = 1 << 20
 ANCHOR = "created_at"
 SHORTEST, LONGEST = 3600, 2_592_000
 """Seconds after which a file may expire."""
-
-AService = Annotated[Service, Depends(service_of)]
-AKey = Annotated[Key, Depends(asker)]
 
 
 def routes(patience: float = PATIENCE) -> APIRouter:
@@ -65,11 +63,10 @@ def _keep(service: Service, key: Key, form: Received) -> shelf.File:
     if purpose is None:
         raise Refusal(400, "purpose: is missing; wanted fine-tune.", param="purpose")
     store = service.store
-    with full_disk_said():
-        return shelf.place(
-            store, key.id, purpose, form.filename, form.part, form.size, form.sha256, expires=expires,
-            within=lambda _: keys.require_bytes(store, key, service.settings, 0),
-        )  # fmt: skip
+    return shelf.place(
+        store, key.id, purpose, form.filename, form.part, form.size, form.sha256, expires=expires,
+        within=lambda _: keys.require_bytes(store, key, service.settings, 0),
+    )  # fmt: skip
 
 
 def require_purpose(purpose: str) -> None:
@@ -130,8 +127,7 @@ def listed(
     """List files, newest first."""
     only(request, "purpose", "limit", "order", "after")
     found, more = shelf.listed(service.store, key.id, purpose=purpose, limit=limit, order=order, after=after)
-    ends = {"first_id": found[0].id if found else None, "last_id": found[-1].id if found else None}
-    return {"object": "list", "data": [shelf.shown(file) for file in found], "has_more": more, **ends}
+    return told_of([shelf.shown(file) for file in found], has_more=more, ends=True)
 
 
 def retrieve(file: str, request: Request, service: AService, key: AKey) -> dict[str, Any]:
