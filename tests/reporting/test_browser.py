@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
@@ -11,6 +10,7 @@ from urllib.parse import quote
 import pytest
 
 import audit_reports
+from chromium import chromium
 from tiebreak.doctor.page import render_audit_page
 from tiebreak.files import write_json
 from tiebreak.reporting.look import COLOURS
@@ -18,13 +18,9 @@ from tiebreak.reporting.overview import write_overview
 from tiebreak.reporting.page import write_report
 from written_runs import recorded_run, written_run
 
-INSTALLED = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
-CHROMIUM = next((path for path in INSTALLED if path), None)
 HOSTILE = (
     "</script><script>document.title='pwned'</script><img src=x onerror=\"document.title='pwned'\">\u2028\u202e&amp;' "
 )
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync")  # fmt: skip
 SCHEMES = ("light", "dark")
 NAMES = ("report", "hostile report", "report of a run of before", "report of a run that died", "runs", "audit")
 VIEWS = [
@@ -35,13 +31,8 @@ VIEWS = [
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import resource
-import shutil
 import sys
 from importlib import resources
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
 
+from chromium import chromium
 from reviewed import SECRETS, items_of, lines_of, owner_token, review_of, serving, token_of
 from tiebreak.records import Message
 from tiebreak.review.items import Item
@@ -21,23 +21,14 @@ from tiebreak.review.items import Item
 sys.path.append(str(Path(__file__).parents[1] / "security"))
 from test_injection import ACTIVE, HOSTILE, HTML, TERMINAL
 
-INSTALLED = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
-CHROMIUM = next((path for path in INSTALLED if path), None)
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync")  # fmt: skip
 KEYS = {"1": "left", "ArrowLeft": "left", "2": "right", "ArrowRight": "right", "0": "tie", "t": "tie", "b": "both_bad"}
 WORDS = {"a": "Cut tile {n} first,\nthen lay it in wet mortar.", "b": "Call somebody who lays tile {n} for a living."}
 
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture

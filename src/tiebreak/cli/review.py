@@ -5,6 +5,7 @@ Owns its options, and where a review lies unless it is told.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ import typer
 from tiebreak.cli.completion import run_folders
 from tiebreak.cli.data import Json, Quiet, examples
 from tiebreak.config import in_quotes, quoted
-from tiebreak.errors import ConfigError, require_name
+from tiebreak.errors import ConfigError, TiebreakError, require_name
 from tiebreak.reporting import console
 
 
@@ -109,8 +110,12 @@ def _opened(
     into = Path(out) if out is not None else named.parent / f"{named.name}.review"
     if results or (folder.is_review(into) and not (annotators or per_item or tags or strength or seed)):
         found = desk.open_review(into, say)
-        if not results and not folder.holds(found.settings, items.gather(place).items):
-            say(f"{into}: is of what {place} said when it was made, which changed since; another --out begins anew")
+        if not results:
+            with contextlib.suppress(TiebreakError):  # what it was made of may be gone
+                if folder.digest_of(folder.items_content(items.gather(place).items)) != found.settings.items_digest:
+                    say(
+                        f"{into}: is of what {place} said when it was made; it changed since, and another --out begins anew"
+                    )
         return found
     gathered = items.gather(place)
     return desk.make(

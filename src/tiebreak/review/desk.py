@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak.errors import DataError, one_line
-from tiebreak.fingerprint import derive_seed, fingerprint
+from tiebreak.fingerprint import derive_seed
 from tiebreak.records import Message
 from tiebreak.review.folder import (
     ITEMS,
     SETTINGS,
     Settings,
     check_asked,
+    digest_of,
     is_review,
     items_content,
     log_file,
@@ -264,7 +265,7 @@ def make(
         strength,
         chosen_actively,
         dict(source or {}),
-        fingerprint(content.decode()),
+        digest_of(content),
     )
     if is_review(place):
         require_same(place, read_folder(place)[0], wanted)

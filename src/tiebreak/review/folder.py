@@ -13,7 +13,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,14 +77,19 @@ def is_review(folder: Path) -> bool:
     return (folder / SETTINGS).is_file()
 
 
+def as_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return one JSON object a line; halves of characters are kept as escapes."""
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
 def items_content(items: Sequence[Item]) -> bytes:
-    """Return items.jsonl; halves of characters are kept as escapes."""
-    return "".join(json.dumps(item.as_dict()) + "\n" for item in items).encode()
+    """Return items.jsonl."""
+    return as_lines(item.as_dict() for item in items)
 
 
-def holds(settings: Settings, items: Sequence[Item]) -> bool:
-    """Whether a review is of these items."""
-    return fingerprint(items_content(items).decode()) == settings.items_digest
+def digest_of(content: bytes) -> str:
+    """Return what a review knows its items by; raises ValueError where they are no text."""
+    return fingerprint(content.decode("utf-8"))
 
 
 def write_folder(place: Path, settings: Settings, content: bytes) -> None:
@@ -118,10 +123,9 @@ def read_folder(place: Path) -> tuple[Settings, list[Item], Mapping[str, Any]]:
         ) from None
     content = (place / ITEMS).read_bytes() if (place / ITEMS).is_file() else b""
     try:
-        text = content.decode("utf-8")
-        if fingerprint(text) != settings.items_digest:
+        if digest_of(content) != settings.items_digest:
             raise ValueError
-        return settings, [Item.from_dict(json.loads(line)) for line in text.split("\n") if line], links
+        return settings, [Item.from_dict(json.loads(line)) for line in content.decode().split("\n") if line], links
     except (LookupError, TypeError, ValueError, AttributeError):
         raise DataError(
             f"{place / ITEMS}: changed since the review was made, and votes would be on something else; bring it back "

@@ -9,7 +9,6 @@ Owns these files and when a win rate is evidence. All of it is made anew from th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from tiebreak.records import Vote as Cast
 from tiebreak.records.judged import Origin
 from tiebreak.reporting.page import write_report
 from tiebreak.review.desk import Review
+from tiebreak.review.folder import as_lines
 from tiebreak.review.items import Item
 from tiebreak.review.results import FAST, Results, alpha_of, is_fast
 from tiebreak.review.votes import Vote
@@ -67,8 +67,8 @@ def conclude(review: Review, exclude: Collection[str] = ()) -> Outcome:
     decided, undecided = _sorted(review.items.values(), votes)
     among = [vote for pair_votes in (votes[item.id] for item, _ in decided) for vote in pair_votes]
     alpha, _ = alpha_of(review.items, among, derive_seed(review.settings.seed, "review", "alpha"))
-    files.write_bytes(review.folder / PAIRS, _lines(_pair_row(review, *one, votes) for one in decided))
-    files.write_bytes(review.folder / UNDECIDED, _lines(_undecided_row(item, votes[item.id]) for item in undecided))
+    files.write_bytes(review.folder / PAIRS, as_lines(_pair_row(review, *one, votes) for one in decided))
+    files.write_bytes(review.folder / UNDECIDED, as_lines(_undecided_row(item, votes[item.id]) for item in undecided))
     try:
         run, reason = _into_run(review, found)
     except RunError as error:
@@ -141,10 +141,6 @@ def _undecided_row(item: Item, votes: Sequence[Vote]) -> dict[str, Any]:
     ]  # fmt: skip
     bad = [vote.annotator for vote in votes if vote.verdict == "both_bad"]
     return row | ({"tools": list(item.tools)} if item.tools else {}) | ({"both_bad": bad} if bad else {})
-
-
-def _lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
 # ------------------------------------------------------------------------------------------------- evidence of a run

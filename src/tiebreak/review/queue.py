@@ -40,9 +40,9 @@ class Queue:
             lines.append({"item": taken_back, "annotator": name, "choice": "skip"})
         if lines:
             with files.opened(self.path) as file:
-                handle, end = file.fileno(), self._whole()
+                handle, (end, first) = file.fileno(), self._whole()
                 os.ftruncate(handle, end)
-                content = (b"\n" if self._lacks_end(end) else b"") + files.as_jsonl(lines)
+                content = first + files.as_jsonl(lines)
                 try:
                     if os.write(handle, content) < len(content):
                         raise OSError(f"{self.path}: the disk is full")
@@ -51,17 +51,14 @@ class Queue:
                     os.ftruncate(handle, end)
                     raise
 
-    def _whole(self) -> int:
-        """Return how far the file goes without half a line at its end; a whole one that lacks its end stays."""
+    def _whole(self) -> tuple[int, bytes]:
+        """Return how far the file goes without half a line at its end, and what a whole line there lacks."""
         content = self.path.read_bytes()
         end = content.rfind(b"\n") + 1
-        try:
-            return len(content) if isinstance(json.loads(content[end:].decode("utf-8")), dict) else end
-        except (ValueError, RecursionError):
-            return end
-
-    def _lacks_end(self, end: int) -> bool:
-        return end > 0 and self.path.read_bytes()[end - 1 : end] != b"\n"
+        with contextlib.suppress(ValueError, RecursionError):
+            if isinstance(json.loads(content[end:].decode("utf-8")), dict):
+                return len(content), b"\n"
+        return end, b""
 
     def _rows(self, name: str) -> Iterator[dict[str, Any]]:
         for line in self.path.read_bytes().split(b"\n") if self.path.exists() else ():

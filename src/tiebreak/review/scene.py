@@ -6,7 +6,6 @@ desk's.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -94,10 +93,10 @@ def scene(showing: Showing, look: str) -> Scene:
 
 
 def _turn(message: Message) -> Turn:
-    calls = [json.dumps(call, ensure_ascii=False, default=str) for call in message.tool_calls]
-    text = "\n".join(part for part in (message.reasoning, message.content, *calls) if part)
     title = _ROLES.get(message.role, message.role)
-    return Turn(f"{title} ({message.name})" if message.name else title, text, message.role in ("system", "developer"))
+    return Turn(
+        f"{title} ({message.name})" if message.name else title, message.content, message.role in ("system", "developer")
+    )
 
 
 def _lead(turns: Sequence[Turn]) -> str | None:
