@@ -113,9 +113,7 @@ def _opened(
         if not results:
             with contextlib.suppress(TiebreakError):  # what it was made of may be gone
                 if folder.digest_of(folder.items_content(items.gather(place).items)) != found.settings.items_digest:
-                    say(
-                        f"{into}: is of what {place} said when it was made; it changed since, and another --out begins anew"
-                    )
+                    say(f"{into}: is of what {place} said when it was made, which changed; another --out begins anew")
         return found
     gathered = items.gather(place)
     return desk.make(
