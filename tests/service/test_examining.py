@@ -18,8 +18,8 @@ def _finding(code, severity="warning", of="records", **told):
     return start | {"examples": [example], "remedy": "a remedy", "action": "reject"} | told
 
 
-def _examined(*findings, split=SPLIT, allow=()):
-    text = json.dumps({"findings": findings, "split": split})
+def _examined(*findings, split=SPLIT, unit="pairs", allow=()):
+    text = json.dumps({"findings": findings, "split": split, "unit": unit})
     return examined(1 if any(one["severity"] == "error" for one in findings) else 0, text, FOLDER, NAMES, allow)
 
 
@@ -58,3 +58,10 @@ def test_no_place_of_the_machine_is_told():
     found = _examined(_finding("wrong_format", remedy="look into /opt/somebody/data/file.jsonl"))
     assert "/srv" not in found.error["message"]
     assert "/opt" not in found.error["message"]
+
+
+def test_completions_on_their_own_are_held_out_as_pairs_are():
+    found = _examined(split={"num_heldout_completions": 4, "num_train_completions": 36}, unit="completions")
+    assert found.error is None
+    found = _examined(split={"num_heldout_completions": 0, "num_train_completions": 2}, unit="completions")
+    assert "none of 2 completions is held out" in found.error["message"]

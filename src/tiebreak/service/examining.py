@@ -127,13 +127,14 @@ def examined(
         stop = [one for one in findings if one["severity"] == "error" or one in unread]
         errors = [one for one in stop if one["code"] not in allow]
         warnings = [_said(one) for one in findings if one not in errors and one["severity"] != "info"]
-        split = told["split"]
+        unit, split = told["unit"], told["split"]
+        num_train, num_heldout = split[f"num_train_{unit}"], split[f"num_heldout_{unit}"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
     shown = [shown_line(line, folder, names) for line in warnings]
-    if not errors and not split["num_heldout_pairs"]:
+    if not errors and not num_heldout:
         line = (
-            f"{TRAINING}: none of {split['num_train_pairs']} pairs is held out to measure on; bring more prompts, or a "
+            f"{TRAINING}: none of {num_train} {unit} is held out to measure on; bring more prompts, or a "
             "validation_file of others"
         )
         return Examined(_error(TRAINING, shown_line(line, folder, names)), shown)
