@@ -105,9 +105,9 @@ async def _gone(pid):
     return False
 
 
-def test_requests_are_answered_one_after_the_other_and_the_ninth_that_waits_is_refused(tmp_path):
+def test_requests_are_answered_one_after_the_other_and_of_a_key_the_ninth_that_waits_is_refused(tmp_path):
     async def work(chat):
-        many = [asyncio.create_task(chat.complete({}, _said("sleep0.05"))) for _ in range(12)]
+        many = [asyncio.create_task(chat.complete("one", {}, _said("sleep0.05"))) for _ in range(12)]
         return await asyncio.gather(*many, return_exceptions=True)
 
     found = _plain(tmp_path, work)
@@ -117,17 +117,57 @@ def test_requests_are_answered_one_after_the_other_and_the_ninth_that_waits_is_r
     assert len({_pid(one) for one in found if not isinstance(one, Refusal)}) == 1
 
 
+def test_a_key_that_fills_its_waiting_room_shuts_out_nobody_and_the_next_turn_is_another_s(tmp_path):
+    async def work(chat):
+        ends = []
+
+        async def ask(key, number):
+            try:
+                await chat.complete(key, {}, _said("sleep0.05"))
+                ends.append((key, number))
+            except Refusal as refusal:
+                return refusal.code
+            return None
+
+        flood = [asyncio.create_task(ask("flood", number)) for number in range(20)]
+        await asyncio.sleep(0.01)
+        others = [asyncio.create_task(ask(key, number)) for number in range(2) for key in ("late", "later")]
+        codes = await asyncio.gather(*flood, *others)
+        return codes, ends
+
+    codes, ends = _plain(tmp_path, work)
+    assert codes == [None] * 9 + ["queue_full"] * 11 + [None] * 4
+    assert ends[:7] == [
+        ("flood", 0), ("late", 0), ("later", 0), ("flood", 1), ("late", 1), ("later", 1), ("flood", 2)
+    ]  # fmt: skip
+
+
+def test_a_turn_that_nobody_waits_for_any_more_is_the_next_one_s(tmp_path):
+    async def work(chat):
+        first = asyncio.create_task(chat.complete("flood", {}, _said("sleep0.2")))
+        left = [asyncio.create_task(chat.complete("gone", {}, _said("yes"))) for _ in range(9)]
+        stays = asyncio.create_task(chat.complete("flood", {}, _said("yes")))
+        await asyncio.sleep(0.05)
+        for one in left:
+            one.cancel()
+        await asyncio.wait(left)
+        assert _pid(await asyncio.wait_for(stays, 5)) == _pid(await first)
+        assert _pid(await asyncio.wait_for(chat.complete("gone", {}, _said("yes")), 5))
+
+    _plain(tmp_path, work)
+
+
 def test_a_process_that_dies_is_told_in_one_line_and_started_again_with_the_next_request(tmp_path):
     async def work(chat):
-        first = _pid(await chat.complete({}, _said("yes")))
+        first = _pid(await chat.complete("one", {}, _said("yes")))
         told = []
         for text in ("die", "exit", "half"):
             with pytest.raises(Refusal) as caught:
-                await chat.complete({}, _said(text))
+                await chat.complete("one", {}, _said(text))
             told.append((caught.value.status, str(caught.value)))
         with pytest.raises(Refusal) as caught:  # before the first event a stream is refused as a whole
             chat_request(LEAST | {"n": 0})
-        assert _pid(await chat.complete({}, _said("yes"))) != first
+        assert _pid(await chat.complete("one", {}, _said("yes"))) != first
         return told
 
     told = _plain(tmp_path, work)
@@ -139,12 +179,12 @@ def test_a_process_that_dies_is_told_in_one_line_and_started_again_with_the_next
 
 def test_what_fails_within_a_stream_is_an_event_and_before_it_a_refusal(tmp_path):
     async def work(chat):
-        events = [event async for event in await chat.stream({}, _said("die", stream=True))]
+        events = [event async for event in await chat.stream("one", {}, _said("die", stream=True))]
         assert b"data: [DONE]" not in events[-1]
         assert json.loads(events[-1].removeprefix(b"data: "))["error"]["code"] == "chat_ended"
         with pytest.raises(Refusal, match="no"):
-            await chat.complete({}, _said("fail"))
-        return [event async for event in await chat.stream({}, _said("yes", stream=True))]
+            await chat.complete("one", {}, _said("fail"))
+        return [event async for event in await chat.stream("one", {}, _said("yes", stream=True))]
 
     assert _plain(tmp_path, work)[-1] == b"data: [DONE]\n\n"
 
@@ -152,7 +192,7 @@ def test_what_fails_within_a_stream_is_an_event_and_before_it_a_refusal(tmp_path
 def test_a_program_that_cannot_be_started_is_one_line(tmp_path):
     async def work(chat):
         with pytest.raises(Refusal, match=r"cannot be started \(No such file") as caught:
-            await chat.complete({}, _said("yes"))
+            await chat.complete("one", {}, _said("yes"))
         assert caught.value.status == 503
 
     _run(tmp_path, work, program=(str(tmp_path / "none"),))
@@ -160,11 +200,11 @@ def test_a_program_that_cannot_be_started_is_one_line(tmp_path):
 
 def test_an_idle_process_is_let_go_and_not_while_somebody_waits(tmp_path):
     async def work(chat):
-        first = _pid(await chat.complete({}, _said("sleep1")))
+        first = _pid(await chat.complete("one", {}, _said("sleep1")))
         assert await _gone(first)
-        second = _pid(await chat.complete({}, _said("yes")))
+        second = _pid(await chat.complete("one", {}, _said("yes")))
         assert second != first
-        assert _pid(await chat.complete({}, _said("yes"))) == second
+        assert _pid(await chat.complete("one", {}, _said("yes"))) == second
 
     _plain(tmp_path, work, idle_seconds=0.4)
 
@@ -173,8 +213,8 @@ def test_closing_ends_the_process_also_one_that_does_not_heed_its_input(tmp_path
     pids = []
 
     async def work(chat):
-        pids.append(_pid(await chat.complete({}, _said("yes"))))
-        asleep = asyncio.create_task(chat.complete({}, _said("sleep60")))
+        pids.append(_pid(await chat.complete("one", {}, _said("yes"))))
+        asleep = asyncio.create_task(chat.complete("one", {}, _said("sleep60")))
         await asyncio.sleep(0.2)
         await chat.close()
         with pytest.raises(Refusal):
@@ -189,19 +229,19 @@ def test_closing_ends_the_process_also_one_that_does_not_heed_its_input(tmp_path
 
 def test_a_request_that_nobody_waits_for_is_cancelled_and_the_next_one_is_answered(tmp_path):
     async def work(chat):
-        pid = _pid(await chat.complete({}, _said("yes")))
-        gone = asyncio.create_task(chat.complete({}, _said("sleep0.5")))
-        waits = asyncio.create_task(chat.complete({}, _said("sleep0")))
+        pid = _pid(await chat.complete("one", {}, _said("yes")))
+        gone = asyncio.create_task(chat.complete("one", {}, _said("sleep0.5")))
+        waits = asyncio.create_task(chat.complete("one", {}, _said("sleep0")))
         await asyncio.sleep(0.2)
         gone.cancel()
         assert _pid(await waits) == pid
-        events = await chat.stream({}, _said("sleep0.3", stream=True))
+        events = await chat.stream("one", {}, _said("sleep0.3", stream=True))
         async with aclosing(events):
             await anext(events)
-        assert _pid(await chat.complete({}, _said("yes"))) == pid
-        kept = await chat.stream({}, _said("sleep0.3", stream=True))  # never read: its turn ends with it
+        assert _pid(await chat.complete("one", {}, _said("yes"))) == pid
+        kept = await chat.stream("one", {}, _said("sleep0.3", stream=True))  # never read: its turn ends with it
         del kept
-        assert _pid(await asyncio.wait_for(chat.complete({}, _said("yes")), 5)) == pid
+        assert _pid(await asyncio.wait_for(chat.complete("one", {}, _said("yes")), 5)) == pid
 
     _plain(tmp_path, work)
     lines = [json.loads(line) for line in (tmp_path / "chat.log").read_text().split("\n") if line]
@@ -210,8 +250,8 @@ def test_a_request_that_nobody_waits_for_is_cancelled_and_the_next_one_is_answer
 
 def test_a_stream_that_nobody_reads_holds_up_nobody_and_is_whole_when_it_is_read(tmp_path):
     async def work(chat):
-        unread = await chat.stream({}, _said("many 300", stream=True))
-        assert _pid(await asyncio.wait_for(chat.complete({}, _said("yes")), 10))
+        unread = await chat.stream("one", {}, _said("many 300", stream=True))
+        assert _pid(await asyncio.wait_for(chat.complete("one", {}, _said("yes")), 10))
         events = [event async for event in unread]
         assert sum(b"xxxx" in event for event in events) == 300
         assert events[-1] == b"data: [DONE]\n\n"
@@ -222,13 +262,13 @@ def test_a_stream_that_nobody_reads_holds_up_nobody_and_is_whole_when_it_is_read
 def test_a_stream_says_how_many_tokens_it_took_also_one_that_is_left(tmp_path):
     async def work(chat):
         spent = []
-        async for _ in await chat.stream({}, _said("yes", stream=True), spent.append):
+        async for _ in await chat.stream("one", {}, _said("yes", stream=True), spent.append):
             pass
-        left = await chat.stream({}, _said("many 300", stream=True), spent.append)
+        left = await chat.stream("one", {}, _said("many 300", stream=True), spent.append)
         async with aclosing(left):
             for _ in range(6):
                 await anext(left)
-        async for _ in await chat.stream({}, _said("fail", stream=True), spent.append):
+        async for _ in await chat.stream("one", {}, _said("fail", stream=True), spent.append):
             pass
         return spent
 
@@ -263,13 +303,13 @@ def test_a_client_that_takes_nothing_of_more_than_is_kept_is_given_up(tmp_path, 
     monkeypatch.setattr("tiebreak.service.chat.STALLED_SECONDS", 0.5)
 
     async def work(chat):
-        unread = await chat.stream({}, _said("many 300", stream=True))
-        assert _pid(await asyncio.wait_for(chat.complete({}, _said("yes")), 10))
+        unread = await chat.stream("one", {}, _said("many 300", stream=True))
+        assert _pid(await asyncio.wait_for(chat.complete("one", {}, _said("yes")), 10))
         events = [event async for event in unread]
         assert 2 < len(events) < 100
         assert json.loads(events[-1].removeprefix(b"data: "))["error"]["code"] == "answer_unread"
         # One that reads slowly, and not too slowly, gets all of it.
-        slow, seen = await chat.stream({}, _said("many 300", stream=True)), 0
+        slow, seen = await chat.stream("one", {}, _said("many 300", stream=True)), 0
         async for event in slow:
             seen += b"xxxx" in event
             await asyncio.sleep(0.002)
@@ -295,7 +335,7 @@ def test_a_connection_that_takes_nothing_is_given_up_and_others_are_answered_mea
         head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n"
         unread.sendall(head.encode() + b"content-type: application/json\r\n\r\n" + body)
         await asyncio.sleep(0.5)
-        assert _pid(await asyncio.wait_for(chat.complete({}, _said("yes")), 10))
+        assert _pid(await asyncio.wait_for(chat.complete("one", {}, _said("yes")), 10))
         until = time.monotonic() + 10
         while server.server_state.tasks and time.monotonic() < until:
             await asyncio.sleep(0.1)
@@ -352,8 +392,8 @@ def _app(chat, model):
     async def completions(request: Request):
         asked = chat_request(await request.json())
         if asked.stream:
-            return StreamingResponse(await chat.stream(model, asked), media_type="text/event-stream")
-        done = await while_there(request.is_disconnected, chat.complete(model, asked))
+            return StreamingResponse(await chat.stream("one", model, asked), media_type="text/event-stream")
+        done = await while_there(request.is_disconnected, chat.complete("one", model, asked))
         return done or Response(status_code=499)
 
     return app
@@ -405,7 +445,7 @@ def test_the_client_is_answered_as_the_model_answers_and_scores(tmp_path, tiny_m
             await _client(_app(chat, short)).chat.completions.create(**long)
         assert caught.value.code == "context_length_exceeded"
         # What a client leaves in the middle is computed no further, and the next answer is not behind it.
-        long = await chat.stream(model, chat_request(LEAST | {"max_tokens": 2**20, "n": 16, "stream": True}))
+        long = await chat.stream("one", model, chat_request(LEAST | {"max_tokens": 2**20, "n": 16, "stream": True}))
         async with aclosing(long):
             for _ in range(20):
                 await anext(long)
@@ -435,7 +475,7 @@ def test_a_client_that_hangs_up_is_computed_no_further(tmp_path, tiny_model):
     model = {"kind": "base", "settings": {"name": str(tiny_model), "device": "cpu"}}
 
     async def work(chat):
-        await chat.complete(model, chat_request(LEAST))
+        await chat.complete("one", model, chat_request(LEAST))
         server = uvicorn.Server(uvicorn.Config(_app(chat, model), port=0, log_level="error"))
         serving = asyncio.create_task(server.serve())
         while not server.started:
@@ -452,7 +492,7 @@ def test_a_client_that_hangs_up_is_computed_no_further(tmp_path, tiny_model):
             else:
                 await asyncio.sleep(0.5)
             writer.close()
-            await asyncio.wait_for(chat.complete(model, chat_request(LEAST)), 10)
+            await asyncio.wait_for(chat.complete("one", model, chat_request(LEAST)), 10)
         server.should_exit = True
         await serving
 

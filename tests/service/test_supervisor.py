@@ -16,7 +16,7 @@ from job_service import lines, pair, service, weights
 from tiebreak.service import booking, catalog, jobs, shelf
 from tiebreak.service.jobs import PAUSE, Job
 from tiebreak.service.launching import LOCK, is_held, signature
-from tiebreak.service.supervisor import Next, after, chosen
+from tiebreak.service.supervisor import Next, after
 from tiebreak.service.telling import COLUMNS
 
 # ------------------------------------------------------------------------------------------------------ pure decisions
@@ -26,27 +26,6 @@ def _job(key: str = "a", name: str = "ftjob-1", **told) -> Job:
     plain = dict.fromkeys(Job.__dataclass_fields__)
     begin = {"id": name, "key": key, "wanted": "", "attempts": 0, "next_at": 0.0, "read_to": {}}
     return Job(**plain | begin | told)
-
-
-def test_turns_go_to_the_key_that_runs_least_and_of_its_jobs_to_the_oldest():
-    waiting = [_job("flood", f"flood-{n}") for n in range(5)] + [_job("late", "late-0"), _job("later", "later-0")]
-    turns = chosen(waiting, [_job("flood", "busy")], 4, at=100.0)
-    assert [job.id for job in turns] == ["late-0", "later-0", "flood-0"]
-    assert chosen(waiting, [_job()] * 4, 4, at=100.0) == []
-    assert chosen(waiting, [_job()] * 5, 4, at=100.0) == []
-
-
-def test_where_keys_run_as_little_the_turn_is_that_of_the_one_whose_last_was_longest_ago():
-    waiting = [_job("flood", f"flood-{n}") for n in range(5)] + [_job("late", "late-0")]
-    last = {"flood": 90.0, "late": 20.0}
-    assert [job.id for job in chosen(waiting, [], 1, at=100.0, last=last)] == ["late-0"]
-    assert [job.id for job in chosen(waiting, [], 1, at=100.0, last={"flood": 90.0})] == ["late-0"]
-    assert [job.id for job in chosen(waiting, [], 1, at=100.0, last={"late": 95.0, "flood": 90.0})] == ["flood-0"]
-
-
-def test_a_job_that_died_waits_for_its_time():
-    assert chosen([_job(next_at=200.0)], [], 1, at=100.0) == []
-    assert len(chosen([_job(next_at=200.0)], [], 1, at=200.0)) == 1
 
 
 DONE, ASKED = {"exit": 0, "message": ""}, {"exit": 75, "message": "stopped by SIGTERM"}

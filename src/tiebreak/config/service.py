@@ -43,7 +43,7 @@ class LimitsConfig(Section):
     attempts: int = Field(
         3, ge=1, le=100, description="How often a worker that dies, or is stopped by others, is started again."
     )
-    chat_queue: int = Field(8, ge=0, le=10_000, description="Chat requests that wait while one is answered.")
+    chat_queue: int = Field(8, ge=0, le=10_000, description="Chat requests of each key that wait behind one.")
     chat_idle_minutes: float = Field(
         10.0, gt=0, le=10_000, description="Minutes without a question after which a model leaves the memory."
     )

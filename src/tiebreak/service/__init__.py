@@ -12,7 +12,7 @@ fine_tuning  the addresses of jobs                 app          all addresses, a
 supervisor   jobs carried out, by one thread       examining    the doctor's word on a job's files
 launching    how it is known that a worker lives   commands     workers that a scheduler runs
 work         the program of a worker               telling      a run's rows as events and checkpoints
-booking      how a job ends, once
+booking      how a job ends, once                    turns        whose turn it is, of several keys
 incoming     forms with a file, streamed to disk   uploads      the addresses of files
 parts        files that come in parts              hooks        who is told how jobs ended
 retention    what is no longer needed

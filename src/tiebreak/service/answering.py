@@ -80,11 +80,11 @@ async def complete(asked: ChatRequest, request: Request, service: AService, key:
             return passed
         held = weights(service, model)
         if asked.stream:
-            stream = await while_there(request.is_disconnected, service.chat.stream(held, asked, settle))
+            stream = await while_there(request.is_disconnected, service.chat.stream(key.id, held, asked, settle))
             if stream is not None:
                 return StreamingResponse(stream, media_type="text/event-stream")
         else:
-            answer = await while_there(request.is_disconnected, service.chat.complete(held, asked))
+            answer = await while_there(request.is_disconnected, service.chat.complete(key.id, held, asked))
             if answer is not None:
                 settle(answer["usage"]["total_tokens"])
                 return JSONResponse(answer)

@@ -1,7 +1,7 @@
 """Chats by the process that holds a model (`service.talk`), as the server has it.
 
-Owns that process: it is started with the first request, answers one after the other, is let go when nobody has asked
-for a while, and is started again where it died. What it says is kept until a client takes it, so that no client holds
+Owns that process: it is started with the first request, answers one after the other, keys in turn, is let go when
+nobody has asked for a while, and is started again where it died. What it says is kept until a client takes it, so that no client holds
 up another by reading slowly. Loads no torch. For handlers in an event loop: every method is to be awaited in one and
 the same loop, and a request whose task is cancelled, or whose stream is closed, is computed no further.
 """
@@ -19,12 +19,14 @@ from collections import Counter, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar, final
 
 from tiebreak.service.choices import Choice, Head, completion, first_chunk, last_chunk, text_chunk, usage_chunk
 from tiebreak.service.completions import ChatRequest
 from tiebreak.service.refusals import Refusal
+from tiebreak.service.turns import Turns
 
 PROGRAM = (sys.executable, "-m", "tiebreak.service.talk")
 MOST_WAITING = 8
@@ -92,23 +94,23 @@ class Chat:
         most_kept: int = MOST_KEPT,
         program: Sequence[str] = PROGRAM,
     ) -> None:
-        """`log` is written anew by each process, with what it has to say besides answers."""
+        """`log` is written anew by each process, with what it has to say besides answers; `most_waiting` is of a key."""
         self._log: Final = log
         self._most_waiting: Final = most_waiting
         self._idle_seconds: Final = idle_seconds
         self._most_kept: Final = most_kept
         self._program: Final = tuple(program)
-        self._turn: Final = asyncio.Lock()
-        self._num_asked = 0
+        self._turns: Final = Turns()
+        self._asked: Final = Counter[str]()
         self._number = 0
         self._process: Process | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._ending: set[asyncio.Task[None]] = set()
 
-    async def complete(self, model: Mapping[str, Any], request: ChatRequest) -> dict[str, Any]:
-        """Return the object that answers a request, by a model as `service.talk` takes it; raises Refusal."""
+    async def complete(self, key: str, model: Mapping[str, Any], request: ChatRequest) -> dict[str, Any]:
+        """Return the object that answers a request of a key, by a model as `service.talk` takes it; raises Refusal."""
         num_prompt, choices = 0, dict[int, Choice]()
-        async with aclosing(self._lines(model, request.asked)) as lines:
+        async with aclosing(self._lines(key, model, request.asked)) as lines:
             async for line in lines:
                 num_prompt = line.get("begun", num_prompt)
                 if "text" in line:
@@ -116,14 +118,14 @@ class Chat:
         return completion(Head.of(request), [choices[index] for index in sorted(choices)], num_prompt)
 
     async def stream(
-        self, model: Mapping[str, Any], request: ChatRequest, spent: Callable[[int], None] = lambda _: None
+        self, key: str, model: Mapping[str, Any], request: ChatRequest, spent: Callable[[int], None] = lambda _: None
     ) -> AsyncGenerator[bytes, None]:
         """Return the server-sent events that answer a request, once it is being answered; raises Refusal before that.
 
         What goes wrong later is told as an event, which clients raise. `spent` hears in the end how many tokens were
         read and written; of answers that were left in the middle each piece counts as one.
         """
-        lines = self._lines(model, request.asked)
+        lines = self._lines(key, model, request.asked)
         begun = await anext(lines)
         return self._events(begun["begun"], lines, request, spent)
 
@@ -161,22 +163,22 @@ class Chat:
                 whole = sum(choice.num_tokens for choice in choices.values())
                 spent(num_prompt + whole + sum(num for index, num in pieces.items() if index not in choices))
 
-    async def _lines(self, model: Mapping[str, Any], asked: Mapping[str, Any]) -> AsyncGenerator[Line, None]:
+    async def _lines(self, key: str, model: Mapping[str, Any], asked: Mapping[str, Any]) -> AsyncGenerator[Line, None]:
         """Yield what the process says of a request, the first of it once it is its turn; raises Refusal."""
-        if self._num_asked > self._most_waiting:
+        if self._asked[key] > self._most_waiting:
             raise Refusal(
                 429,
-                f"{self._most_waiting} chats wait already, and one is answered at a time; try again in "
+                f"{self._asked[key]} chats of this key wait already, and one is answered at a time; try again in "
                 f"{TRY_AGAIN_SECONDS} seconds",
                 code="queue_full",
                 kind="rate_limit_error",
                 retry_after=TRY_AGAIN_SECONDS,
             )
-        self._num_asked += 1
+        self._asked[key] += 1
         self._stay()
         kept = _Kept(self._most_kept)
-        asking = asyncio.create_task(self._ask(model, asked, kept))
-        asking.add_done_callback(self._answered)
+        asking = asyncio.create_task(self._ask(key, model, asked, kept))
+        asking.add_done_callback(partial(self._answered, key))
         try:
             while (line := await kept.take()) is not None:
                 if isinstance(line, Refusal):
@@ -186,10 +188,10 @@ class Chat:
             asking.cancel()
             await asyncio.wait({asking})
 
-    async def _ask(self, model: Mapping[str, Any], asked: Mapping[str, Any], kept: _Kept) -> None:
+    async def _ask(self, key: str, model: Mapping[str, Any], asked: Mapping[str, Any], kept: _Kept) -> None:
         """Keep what the process says of a request; it is its turn no longer than the process answers."""
         try:
-            async with self._turn:
+            async with self._turns.taken(key):
                 process = await self._started()
                 self._number += 1
                 number, is_over = self._number, False
@@ -217,9 +219,9 @@ class Chat:
             kept.put(_unanswered("the answer could not be read"))
             raise
 
-    def _answered(self, asking: asyncio.Task[None]) -> None:
-        self._num_asked -= 1
-        if not self._num_asked:
+    def _answered(self, key: str, asking: asyncio.Task[None]) -> None:
+        self._asked[key] -= 1
+        if not self._asked.total():
             self._idle = asyncio.get_running_loop().call_later(self._idle_seconds, self._let_go)
         if not asking.cancelled() and (fault := asking.exception()) is not None:
             _LOG.error("a chat could not be answered", exc_info=fault)

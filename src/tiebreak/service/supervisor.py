@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from tiebreak.service.jobs import CANCELLED, PAUSE, PAUSED, QUEUED, RUNNING, VAL
 from tiebreak.service.launching import Launcher, Local, ended_here
 from tiebreak.service.refusals import Refusal
 from tiebreak.service.store import Store, now
+from tiebreak.service.turns import chosen
 
 MOST_FAULTS = 20
 """Looks at a job that may end in a fault of ours before the job does."""
@@ -53,24 +54,6 @@ def launcher_of(settings: LauncherConfig, store: Store) -> Launcher:
         jobs.note(store, job, message, level="warn", once=f"launcher-{message}")
 
     return Local() if settings.kind == "local" else Command(settings, say)
-
-
-def chosen(
-    waiting: Sequence[Job], running: Sequence[Job], slots: int, at: float, last: Mapping[str, float] | None = None
-) -> list[Job]:
-    """Return whose turn it is, given who runs: the key with the fewest running jobs, of its jobs the oldest.
-
-    Of several keys it is the one whose `last` turn is the longest ago.
-    """
-    busy, turns = Counter(job.key for job in running), last or {}
-    left, found = [job for job in waiting if job.next_at <= at], []
-    for _ in range(min(len(left), slots - len(running))):
-        # Of several, the first: they come oldest first.
-        turn = min(left, key=lambda job: (busy[job.key], turns.get(job.key, 0.0)))
-        left.remove(turn)
-        busy[turn.key] += 1
-        found.append(turn)
-    return found
 
 
 @dataclass(frozen=True)
@@ -162,14 +145,13 @@ class Supervisor:
         examined = [job for job in validating if job.id in self._examined]
         stuck = {*self._faults, *self._trouble}  # what goes wrong with one job holds up no other
         waiting = sorted((job for job in validating if job not in examined), key=lambda job: job.id in stuck)
-        for job in chosen(waiting, examined, self.settings.limits.workers, time.time(), self._looked):
+        for job in chosen(waiting, examined, self.settings.limits.workers, self._looked):
             self._mind(job, self._examine)
         for name in [name for name in self._examined if jobs.find(self.store, name).state != VALIDATING]:
             self._examined.pop(name).end()
         running = [*jobs.in_states(self.store, (RUNNING,)), *self._being_stopped()]
-        waiting = jobs.in_states(self.store, (QUEUED,))
-        began = jobs.last_begun(self.store)
-        for job in chosen(waiting, running, self.settings.limits.workers, time.time(), began):
+        waiting = [job for job in jobs.in_states(self.store, (QUEUED,)) if job.next_at <= time.time()]
+        for job in chosen(waiting, running, self.settings.limits.workers, jobs.last_begun(self.store)):
             self._mind(job, self._begin)
 
     def _mind(self, job: Job, look: Callable[[Job], None]) -> None:
