@@ -10,11 +10,13 @@ from job_service import model_settings
 from tiebreak.config import build_config
 from tiebreak.config.service import ServeConfig
 from tiebreak.errors import RunError
-from tiebreak.service import catalog, jobs
+from tiebreak.service import catalog, jobs, translate
+from tiebreak.service.contract import JobRequest
 from tiebreak.service.refusals import Refusal
 from tiebreak.service.store import open_store, settle
 
 BODY = {"model": "tiny", "training_file": "file-1"}
+MODELS = {"tiny": build_config(model_settings("x"))}
 RESOLVED = {"seed": 0, "method": "dpo", "hyperparameters": {}}
 
 
@@ -34,8 +36,7 @@ def settings(**told) -> ServeConfig:
 
 
 def _asks(store, job, told, key="key-one"):
-    models = {"tiny": build_config(model_settings("x"))}
-    return catalog.find(store, models, told, key, catalog.checkpoint_name(told, job, 4))
+    return catalog.find(store, MODELS, told, key, catalog.checkpoint_name(told, job, 4))
 
 
 def test_a_checkpoint_answers_while_its_job_runs_and_as_long_as_its_model_is_there(made):
@@ -63,13 +64,34 @@ def test_a_checkpoint_of_another_key_is_none(made):
         _asks(store, job, settings(), key="key-two")
 
 
+def test_what_was_made_of_a_model_that_is_not_offered_any_more_is_not_there_but_may_be_deleted(made):
+    store, job = made
+    name = catalog.add(store, settings(), job, store.job_folder(job.id) / "artefact")
+    withdrawn = {"other": build_config(model_settings("x"))}
+    assert [one.name for one in catalog.listed(store, MODELS, settings(), "key-one")] == [name, "tiny"]
+    assert [one.name for one in catalog.listed(store, withdrawn, settings(), "key-one")] == ["other"]
+    assert not catalog.may_be_asked(store, withdrawn, settings(), job)
+    for gone in (name, catalog.checkpoint_name(settings(), job, 4), "tiny"):
+        with pytest.raises(Refusal, match="does not exist") as refused:
+            catalog.find(store, withdrawn, settings(), "key-one", gone)
+        assert (refused.value.status, refused.value.code) == (404, "model_not_found")
+    asked = JobRequest.model_validate({"model": name, "training_file": "file-1"})
+    with pytest.raises(Refusal) as refused:
+        translate.accepted(store, asked, withdrawn, settings(), "key-one")
+    assert (refused.value.status, refused.value.param, refused.value.code) == (400, "model", "model_not_found")
+    with pytest.raises(Refusal, match="does not exist"):
+        catalog.delete(store, withdrawn, settings(), "key-two", name)
+    catalog.delete(store, withdrawn, settings(), "key-one", name)
+    assert [one.name for one in catalog.listed(store, MODELS, settings(), "key-one")] == ["tiny"]
+
+
 def test_a_model_is_found_where_the_service_was_moved_to(made, tmp_path):
     store, job = made
     name = catalog.add(store, settings(), job, store.job_folder(job.id) / "artefact")
     store.connection.close()
     moved = (tmp_path / "service").rename(tmp_path / "elsewhere")
     again = open_store(moved)
-    found = catalog.find(again, {}, settings(), "key-one", name)
+    found = catalog.find(again, MODELS, settings(), "key-one", name)
     assert found.folder == moved / "jobs" / job.id / "artefact"
 
 

@@ -16,6 +16,7 @@ from openai.types.chat import (
     completion_create_params,
 )
 
+from tiebreak.service.bodies import parsed
 from tiebreak.service.choices import (
     Choice,
     Head,
@@ -26,8 +27,14 @@ from tiebreak.service.choices import (
     token_logprob,
     usage_chunk,
 )
-from tiebreak.service.completions import DEFAULT_TOKENS, ChatRequest, SaidMessage, chat_request
+from tiebreak.service.completions import DEFAULT_TOKENS, ChatRequest, SaidMessage
 from tiebreak.service.refusals import Refusal
+
+
+def chat_request(body):
+    """What the route makes of a body."""
+    return parsed(ChatRequest, json.dumps(body).encode())
+
 
 USER = {"role": "user", "content": "the cat"}
 LEAST = {"model": "m", "messages": [USER]}
@@ -163,27 +170,27 @@ def test_what_changes_nothing_about_an_answer_is_taken():
 def test_what_is_not_done_or_out_of_range_is_refused_by_its_name(field, value):
     param, told = _refused(**{field: value})
     assert (param or "").startswith(field)
-    assert told.startswith(field)
+    assert told.startswith((field, f"Unknown parameter: '{field}'"))
 
 
 @pytest.mark.parametrize(
     ("message", "param"),
     [
-        ({"role": "tool", "content": "x", "tool_call_id": "1"}, "messages[1].role"),
-        ({"role": "function", "name": "f", "content": "x"}, "messages[1].role"),
-        ({"role": "user"}, "messages[1].content"),
-        ({"role": "user", "content": None}, "messages[1].content"),
-        ({"role": "user", "content": 5}, "messages[1].content"),
-        ({"role": "user", "content": "half a character \ud83d"}, "messages[1].content"),
-        ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}, "messages[1].content"),
-        ({"role": "user", "content": [{"type": "text"}]}, "messages[1].content"),
-        ({"role": "user", "content": ["text"]}, "messages[1].content"),
-        ({"role": "user", "content": [{"type": "text", "text": "a", "more": 1}]}, "messages[1].content"),
-        ({"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}, "messages[1].content"),
-        ({"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}, "messages[1].tool_calls"),
-        ({"role": "assistant", "content": "", "refusal": "no"}, "messages[1].refusal"),
-        ({"role": "user", "content": "a", "colour": "red"}, "messages[1].colour"),
-        ("hello", "messages[1]"),
+        ({"role": "tool", "content": "x", "tool_call_id": "1"}, "messages.1.role"),
+        ({"role": "function", "name": "f", "content": "x"}, "messages.1.role"),
+        ({"role": "user"}, "messages.1.content"),
+        ({"role": "user", "content": None}, "messages.1.content"),
+        ({"role": "user", "content": 5}, "messages.1.content"),
+        ({"role": "user", "content": "half a character \ud83d"}, "messages.1.content"),
+        ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}, "messages.1.content"),
+        ({"role": "user", "content": [{"type": "text"}]}, "messages.1.content"),
+        ({"role": "user", "content": ["text"]}, "messages.1.content"),
+        ({"role": "user", "content": [{"type": "text", "text": "a", "more": 1}]}, "messages.1.content"),
+        ({"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}, "messages.1.content"),
+        ({"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}, "messages.1.tool_calls"),
+        ({"role": "assistant", "content": "", "refusal": "no"}, "messages.1.refusal"),
+        ({"role": "user", "content": "a", "colour": "red"}, "messages.1.colour"),
+        ("hello", "messages.1"),
     ],
 )
 def test_a_message_that_is_no_text_is_refused_with_its_place(message, param):
@@ -198,6 +205,27 @@ def test_fields_that_contradict_each_other_are_refused():
     assert _refused(top_logprobs=2, logprobs=False)[0] == "top_logprobs"
     assert _refused(top_logprobs=21, logprobs=True)[0] == "top_logprobs"
     assert _refused(response_format={"type": "json_object"})[0] == "response_format.type"
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"messages": [{"role": "x", "content": 1}]}, "messages.0.role"),
+        ({"messages": [{"role": "x"}]}, "messages.0.role"),
+        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "y"}]}, "messages.0.role"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, "response_format.type"),
+        ({"response_format": {"type": "json_object", "strict": True}}, "response_format.type"),
+        ({"service_tier": "flex", "seed": 0.5}, "seed"),
+    ],
+)
+def test_of_several_faults_the_first_is_told_and_no_neighbour_s(more, param):
+    assert _refused(**more)[0] == param
+
+
+def test_parts_of_a_message_are_few():
+    parts = [{"type": "text", "text": "a"}]
+    assert _asked(messages=[{"role": "user", "content": parts * 256}])["messages"][0]["content"] == "a" * 256
+    assert _refused(messages=[{"role": "user", "content": parts * 257}])[0] == "messages.0.content"
 
 
 @pytest.mark.parametrize("body", [None, [], "text", 5])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import psutil
 import pytest
 
 from served import served
-from tiebreak.service import answering, door, fine_tuning, jobs, parts, translate, uploads
+from tiebreak.service import answering, bodies, door, fine_tuning, jobs, parts, translate, uploads
 from tiebreak.service.refusals import Refusal
 
 CHAT, JOBS = "/chat/completions", "/fine_tuning/jobs"
@@ -46,17 +47,17 @@ SAID = b'{"model": "tiny", "messages": [{"role": "user", "content": "a"}], '
 JOB = b'{"model": "tiny", "training_file": "a", '
 COSTLY = {
     "a million numbers": (CHAT, _many(1_000_000), None),
-    "as many as are read": (CHAT, _many(150_000), "messages.0"),
-    "stops": (CHAT, SAID + b'"stop": [' + b"1," * 150_000 + b"1]}", "stop.0"),
+    "as many as are read": (CHAT, _many(15_000), "messages.0"),
+    "stops": (CHAT, SAID + b'"stop": [' + b"1," * 15_000 + b"1]}", "stop.0"),
     "deep": (CHAT, b'{"model": ' + b"[" * 2_000_000 + b"}", None),
     "empty lists": (CHAT, b'{"model": [' + b"[]," * 1_300_000 + b"1]}", None),
-    "fields": (CHAT, SAID + _fields(100_000) + b"}", None),
-    "metadata": (CHAT, SAID + b'"metadata": {' + _fields(100_000, "1") + b"}}", "metadata"),
+    "fields": (CHAT, SAID + _fields(15_000) + b"}", None),
+    "metadata": (CHAT, SAID + b'"metadata": {' + _fields(15_000, "1") + b"}}", "metadata"),
     "a long text": (CHAT, b'{"model": "' + b"a" * 3 * MB + b'", "messages": []}', "model"),
     "a text that does not end": (CHAT, b'{"model": "' + rb"\"" * 1_500_000, None),
-    "integrations": (JOBS, JOB + b'"integrations": [' + b"1," * 150_000 + b"1]}", "integrations.0"),
-    "metadata of a job": (JOBS, JOB + b'"metadata": {' + _fields(30_000, "1") + b"}}", "metadata"),
-    "parts": ("/uploads/upload_a/complete", b'{"part_ids": [' + b"1," * 150_000 + b"1]}", "part_ids.0"),
+    "integrations": (JOBS, JOB + b'"integrations": [' + b"1," * 15_000 + b"1]}", "integrations.0"),
+    "metadata of a job": (JOBS, JOB + b'"metadata": {' + _fields(15_000, "1") + b"}}", "metadata"),
+    "parts": ("/uploads/upload_a/complete", b'{"part_ids": [' + b"1," * 15_000 + b"1]}", "part_ids.0"),
 }
 
 
@@ -90,9 +91,82 @@ def test_a_body_is_as_long_as_its_address_needs(service):
     assert post(service, CHAT, b" " * (4 * MB + 1)).status_code == 413
 
 
+UNREAD = {
+    "latin-1": SAID + b'"user": "\xe9"}',
+    "utf-16": (SAID + b'"n": 1}').decode().encode("utf-16"),
+    "digits": SAID + b'"seed": ' + b"9" * 5000 + b"}",
+    "deep": SAID + b'"tools": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "less deep": SAID + b'"tools": ' + b"[" * 15_000 + b"]" * 15_000 + b"}",
+    "cut off": SAID,
+    "trailing": SAID + b'"n": 1} 5',
+    "nothing": b" ",
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_what_cannot_be_read_as_json_is_told_so_and_by_no_field(service, name):
+    answer = post(service, CHAT, UNREAD[name])
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (400, "invalid_json", None), error
+
+
+def test_others_are_answered_while_one_key_sends_large_bodies(service, monkeypatch):
+    """They are read in a thread, and of each key one at a time."""
+    at_once, most, read = 0, 0, bodies.parsed
+
+    def slowly(*told):
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        time.sleep(0.3)
+        at_once -= 1
+        return read(*told)
+
+    monkeypatch.setattr(bodies, "parsed", slowly)
+    large = {"model": "none", "messages": [{"role": "user", "content": "a" * (bodies.LARGE + 1)}]}
+    with ThreadPoolExecutor(6) as threads:
+        sent = [threads.submit(post, service, CHAT, large) for _ in range(6)]
+        took = []
+        while not all(one.done() for one in sent):
+            since = time.monotonic()
+            assert get(service, "/models").status_code == 200
+            took.append(time.monotonic() - since)
+    assert [one.result().status_code for one in sent] == [404] * 6
+    assert most == 1
+    assert sorted(took)[len(took) // 2] < 0.2
+
+
+def test_in_an_address_of_azure_stands_the_model_where_the_body_has_none(service):
+    messages, path = [{"role": "user", "content": "a"}], "/deployments/one/chat/completions"
+    for body, status, code in (
+        ({"messages": messages}, 404, "model_not_found"),
+        ({"messages": messages, "model": "one"}, 404, "model_not_found"),
+        ({"messages": messages, "model": "two"}, 400, "invalid_value"),
+        ({"messages": messages, "model": None}, 400, "invalid_value"),
+    ):
+        answer = post(service, path, body)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["param"], error["code"]) == (status, "model", code)
+        assert "'one'" in error["message"]
+
+
+def test_a_server_for_load_is_told_the_model_that_the_address_said():
+    said = b'{ "model":"one",  "n": 1}'
+    assert answering.named(said, "one") == said
+    assert json.loads(answering.named(b'{"n": 1}', "one")) == {"model": "one", "n": 1}
+
+
+def test_a_list_by_more_metadata_than_a_job_has_is_refused(service):
+    names = [f"metadata[{number}]=a" for number in range(17)]
+    assert get(service, f"{JOBS}?{'&'.join(names[:16])}").status_code == 200
+    for many in (names, [f"metadata[{number}]=a" for number in range(500)]):
+        answer = get(service, f"{JOBS}?{'&'.join(many)}")
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "metadata")
+
+
 def test_a_conversation_of_many_texts_is_not_taken_for_many_values():
     text = 'a, [b], {c}, "d" and \\\\' * 100
-    door.require_plain(json.dumps({"messages": [{"role": "user", "content": text}] * 1600}).encode())
+    bodies.require_few_values(json.dumps({"messages": [{"role": "user", "content": text}] * 1600}).encode())
 
 
 def test_a_name_that_is_said_twice_is_refused_by_its_name(service):

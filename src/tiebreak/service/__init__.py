@@ -8,6 +8,7 @@ contract     what a client may say                 shown        what clients rea
 translate    from a request to a configuration     catalog      which models there are, and their names
 jobs         states, and events told once          keys         who asks, and how much they may ask for
 shelf        files that are kept                   door         what every request passes
+bodies       what requests say, read aside
 fine_tuning  the addresses of jobs                 app          all addresses, and the threads behind them
 supervisor   jobs carried out, by one thread       examining    the doctor's word on a job's files
 launching    how it is known that a worker lives   commands     workers that a scheduler runs

@@ -6,6 +6,7 @@ operator's server.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from tiebreak.service import catalog, shown
+from tiebreak.service.bodies import Reading
 from tiebreak.service.catalog import Offered
 from tiebreak.service.chat import while_there
 from tiebreak.service.completions import ChatRequest
@@ -32,7 +34,7 @@ ADAPTER = "adapter_config.json"
 
 def routes() -> APIRouter:
     """Return the addresses."""
-    router = APIRouter()
+    router = APIRouter(route_class=Reading)
     router.get("/models", tags=["models"])(listed)
     router.get("/models/{model}", tags=["models"])(retrieve)
     router.delete("/models/{model}", tags=["models"])(delete)
@@ -57,7 +59,7 @@ def retrieve(model: str, request: Request, service: AService, key: AKey) -> dict
 def delete(model: str, request: Request, service: AService, key: AKey) -> dict[str, Any]:
     """Take a model that a job made out of the list."""
     only(request)
-    catalog.delete(service.store, _find(service, key, model), key.id)
+    catalog.delete(service.store, service.models, service.settings, key.id, model)
     return {"id": model, "object": "model", "deleted": True}
 
 
@@ -74,7 +76,8 @@ async def complete(asked: ChatRequest, request: Request, service: AService, key:
     settle = partial(service.meters.settle_tokens, taken)
     try:
         if service.upstream is not None:
-            passed = await _passed_on(service.upstream, model, asked.model, await request.body())
+            body = named(await request.body(), asked.model) if "model" in request.path_params else await request.body()
+            passed = await _passed_on(service.upstream, model, asked.model, body)
             if passed.status_code >= 400:
                 settle(0)
             return passed
@@ -100,6 +103,12 @@ def prompt_tokens(asked: ChatRequest) -> int:
     return sum(len(message.content) // 2 + 4 for message in asked.messages)
 
 
+def named(body: bytes, model: str) -> bytes:
+    """Return the body of a chat that says which model it is for, whether or not it had left that to the address."""
+    said = json.loads(body)
+    return body if "model" in said else json.dumps({"model": model, **said}).encode()
+
+
 async def _passed_on(upstream: Upstream, model: Offered, name: str, body: bytes) -> Response:
     if model.step is not None:
         raise Refusal(400, "model: checkpoints are not given to the server that answers here", param="model")
@@ -110,11 +119,9 @@ async def _passed_on(upstream: Upstream, model: Offered, name: str, body: bytes)
 
 def weights(service: Service, model: Offered) -> Mapping[str, Any]:
     """Return what the process that answers is told of a model: the operator's, an artefact, or a run's checkpoint."""
-    settings = service.models[model.base].model if model.base in service.models else None
     if model.step is not None and model.job is not None:
         return {"kind": "run", "folder": str(service.store.job_folder(model.job) / "run"), "checkpoint": model.step}
-    if settings is None:
-        raise Refusal(404, f"{model.base} is not offered any more", param="model", code="model_not_found")
+    settings = service.models[model.base].model
     if model.folder is not None:
         settings = settings.model_copy(update={"name": str(model.folder), "revision": None})
     return {"kind": "base", "settings": settings.model_dump(mode="json")}

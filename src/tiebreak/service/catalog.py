@@ -60,9 +60,9 @@ def add(store: Store, settings: ServeConfig, job: Job, folder: Path) -> str:
 
 
 def listed(store: Store, models: Mapping[str, Config], settings: ServeConfig, key: str) -> list[Offered]:
-    """Return the operator's models, and what jobs of a key made, newest first."""
+    """Return the operator's models, and what jobs of a key made of them, newest first."""
     rows = store.rows("select * from models where key = ? and deleted is null order by seq desc", key)
-    made = [_made(store, row, settings) for row in rows]
+    made = [_made(store, row, settings) for row in rows if _is_offered(models, row["name"])]
     return [*made, *(_of_operator(name, settings) for name in models)]
 
 
@@ -77,14 +77,15 @@ def find(
 ) -> Offered:
     """Return a model by its name: an operator's, one that a job of this key made, or a checkpoint of such a job.
 
-    One that was deleted is found by a job that was begun with it, and by nobody else.
+    One that was deleted, or whose base is not offered any more, is found by a job that was begun with it, and by nobody
+    else.
 
     Raises Refusal where there is none, or it is another's: whoever asks cannot tell.
     """
     if name in models:
         return _of_operator(name, settings)
     row = store.row("select * from models where name = ? and key = ?", name, key)
-    if row is not None and (also_deleted or row["deleted"] is None):
+    if row is not None and (also_deleted or (row["deleted"] is None and _is_offered(models, name))):
         return _made(store, row, settings)
     start, mark, step = name.rpartition(CHECKPOINT)
     if mark and step.isascii() and step.isdigit():
@@ -94,7 +95,7 @@ def find(
             int(step[:9]),
         ):
             job = jobs.find(store, seen["of"])
-            if name_of(settings, job) != start or not may_be_asked(store, settings, job):
+            if name_of(settings, job) != start or not may_be_asked(store, models, settings, job):
                 continue
             if (folder := weights_at(store, job.id, int(step[:9]))).is_dir():
                 owner = settings.organization
@@ -105,8 +106,13 @@ def find(
     )  # fmt: skip
 
 
-def may_be_asked(store: Store, settings: ServeConfig, job: Job) -> bool:
-    """Return whether checkpoints of a job answer: not where its model was deleted, or is withheld by its verdict."""
+def may_be_asked(store: Store, models: Mapping[str, Config], settings: ServeConfig, job: Job) -> bool:
+    """Return whether checkpoints of a job answer.
+
+    Not where what it was trained from is not offered any more, its model was deleted, or is withheld by its verdict.
+    """
+    if not _is_offered(models, job.body["model"]):
+        return False
     row = store.row("select deleted from models where job = ?", job.id)
     return settings.promote == "always" if row is None else row["deleted"] is None
 
@@ -127,12 +133,20 @@ def checkpoint_name(settings: ServeConfig, job: Job, step: int) -> str:
     return f"{name_of(settings, job)}{CHECKPOINT}{step}"
 
 
-def delete(store: Store, model: Offered, key: str) -> None:
-    """Take a model that a job made out of the list; raises Refusal for one of the operator's, and for a checkpoint."""
-    if model.folder is None or model.step is not None:
+def delete(store: Store, models: Mapping[str, Config], settings: ServeConfig, key: str, name: str) -> None:
+    """Take a model that a job made out of the list, also one whose base is not offered any more.
+
+    Raises Refusal for one of the operator's, for a checkpoint, and where there is none.
+    """
+    sql = "update models set deleted = ? where name = ? and key = ? and deleted is null"
+    if not store.change(sql, now(), name, key):
+        model = find(store, models, settings, key, name)
         what = "is a checkpoint, and goes with its job" if model.step is not None else "is the operator's"
         raise Refusal(403, f"The model {model.name} {what}; it cannot be deleted.", param="model", code="forbidden")
-    store.change("update models set deleted = ? where name = ? and key = ?", now(), model.name, key)
+
+
+def _is_offered(models: Mapping[str, Config], name: str) -> bool:
+    return base_of(name) in models
 
 
 def _made(store: Store, row: sqlite3.Row, settings: ServeConfig) -> Offered:

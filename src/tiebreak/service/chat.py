@@ -1,9 +1,10 @@
 """Chats by the process that holds a model (`service.talk`), as the server has it.
 
 Owns that process: it is started with the first request, answers one after the other, keys in turn, is let go when
-nobody has asked for a while, and is started again where it died. What it says is kept until a client takes it, so that no client holds
-up another by reading slowly. Loads no torch. For handlers in an event loop: every method is to be awaited in one and
-the same loop, and a request whose task is cancelled, or whose stream is closed, is computed no further.
+nobody has asked for a while, and is started again where it died. What it says is kept until a client takes it, so that
+no client holds up another by reading slowly. Loads no torch. For handlers in an event loop: every method is to be
+awaited in one and the same loop, and a request whose task is cancelled, or whose stream is closed, is computed no
+further.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class Chat:
         most_kept: int = MOST_KEPT,
         program: Sequence[str] = PROGRAM,
     ) -> None:
-        """`log` is written anew by each process, with what it has to say besides answers; `most_waiting` is of a key."""
+        """`log` is written anew by each process, with what it says besides answers; `most_waiting` is of a key."""
         self._log: Final = log
         self._most_waiting: Final = most_waiting
         self._idle_seconds: Final = idle_seconds

@@ -17,14 +17,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from tiebreak.service.contract import Few, require_few
-from tiebreak.service.refusals import Refusal
 
 LOWEST_TEMPERATURE = 1e-6
 """But for 0, which is greedy: below it logits divided by it overflow."""
@@ -32,6 +30,8 @@ MOST_TOKENS = 2**20
 DEFAULT_TOKENS = 1024
 """Most tokens of an answer where a request states no limit."""
 MOST_CHOICES = 16
+MOST_PARTS = 256
+"""Of one message."""
 
 
 class _Body(BaseModel):
@@ -64,6 +64,8 @@ class _Body(BaseModel):
 def _text_of(content: Any) -> Any:
     """Return a content as one text; parts of text are joined, as those of training data are."""
     if isinstance(content, list | tuple):
+        if len(content) > MOST_PARTS:
+            raise ValueError(f"has {len(content)} parts; wanted at most {MOST_PARTS}")
         for place, part in enumerate(content):
             if not (isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str)):
                 kind = part.get("type") if isinstance(part, Mapping) else None
@@ -256,15 +258,3 @@ class ChatRequest(_Body):
     def tells_usage(self) -> bool:
         """Whether a stream ends with the counts of tokens."""
         return bool(self.stream_options and self.stream_options.include_usage)
-
-
-def chat_request(body: object) -> ChatRequest:
-    """Return what a body asks for; raises Refusal with the field that is at fault."""
-    try:
-        return ChatRequest.model_validate(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        param = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])[1:160]
-        what = {"extra_forbidden": "is no field of a chat completion", "missing": "is missing"}
-        told = what.get(first["type"]) or first["msg"].removeprefix("Value error, ")
-        raise Refusal(400, f"{param or 'The body'}: {told}", param=param or None, code="invalid_value") from None

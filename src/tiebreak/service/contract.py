@@ -158,6 +158,10 @@ class JobRequest(Body):
         """The settings of training that the client says something of."""
         return self.method.told if self.method else self.hyperparameters or Hyperparameters()
 
+    def place_of(self, name: str) -> str:
+        """Return where one of those settings stands in the body."""
+        return f"{f'method.{self.kind}.' if self.method else ''}hyperparameters.{name}"
+
 
 def refusal_of(faults: Sequence[Mapping[str, Any]]) -> Refusal:
     """Return the answer to a request that is not of its form: 400 with the first fault, its field named."""
@@ -229,5 +233,7 @@ def _words(fault: Mapping[str, Any]) -> str:
 def _meant(faults: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """Return the fault to tell: of a value that may be 'auto' or a number, that of the number."""
     first = faults[0]
-    alike = [one for one in faults if one["loc"][: len(first["loc"]) - 1] == first["loc"][:-1]]
-    return next((one for one in alike if one["type"] != "literal_error"), first)
+    *place, branch = first["loc"]
+    if not str(branch).startswith("literal["):  # what pydantic calls a branch of such a value
+        return first
+    return next((one for one in faults if [*one["loc"][:-1]] == place and one["type"] != "literal_error"), first)

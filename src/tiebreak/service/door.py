@@ -1,12 +1,10 @@
-"""What every request passes: who asks, in whose words to answer, what a body may be, and the form of an error.
+"""What every request passes: who asks, in whose words to answer, how long a body may be, and the form of an error.
 
 Owns what handlers are given. What is answered is known to them.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import re
 import sqlite3
@@ -41,9 +39,6 @@ PREFIXES = ("/v1", "/openai/v1", "/openai")
 MOST_CHAT, MOST_BODY = 4 * 2**20, 512 * 2**10
 """Bytes of the body of a chat, and of any other that is no file."""
 
-MOST_VALUES = 200_000
-"""Values in a body: many times its bytes when they are read."""
-
 BODY_SECONDS = 30.0
 """In which a body that is no file comes in."""
 
@@ -56,12 +51,13 @@ STALLED_SECONDS = 30.0
 """How long a client may take nothing of an answer, and a second more for each of `TAKEN_BYTES`."""
 TAKEN_BYTES = 16 * 2**10
 
+_KEY = "tiebreak.key"
+"""In the scope of a request: who asks, once that was found."""
+
 _LOG = logging.getLogger("uvicorn.error")
 
 _STREAMED = re.compile(r"/(files|uploads/[^/]+/parts)/?\Z")
 _CHAT = re.compile(r"/chat/completions/?\Z")
-_TEXTS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-"""Texts of JSON; one that does not end goes to the end of it."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +74,8 @@ class Service:
     meters: Meters = field(default_factory=Meters)
     joining: Mapping[str, anyio.Lock] = field(default_factory=lambda: defaultdict(anyio.Lock))
     """Held by whoever makes a file of parts, for each key."""
+    reading: Mapping[str, anyio.Lock] = field(default_factory=lambda: defaultdict(anyio.Lock))
+    """Held by whoever reads a large body, for each key."""
 
 
 def service_of(request: Request) -> Service:
@@ -88,6 +86,8 @@ def service_of(request: Request) -> Service:
 
 def asker(request: Request) -> Key:
     """Return the key that a request came with; raises Refusal (401) without one that is in use."""
+    if (known := request.scope.get(_KEY)) is not None:
+        return known  # type: ignore[no-any-return]
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     token = token.strip() if scheme.lower() == "bearer" else request.headers.get("api-key", "")
     if not token:
@@ -201,48 +201,28 @@ class Edge:
 
 
 def _plain(scope: Scope, coming: _Coming) -> Receive:
-    """Return what receives a body that is no file: of a key that is in use, not too long or slow, and plain."""
+    """Return what receives a body that is no file: of a key that is in use, and not too long or slow."""
     most = MOST_CHAT if _CHAT.search(scope["path"]) else MOST_BODY
-    body, until = bytearray(), 0.0
+    size, until = 0, 0.0
 
     async def receive() -> Message:
-        nonlocal until
+        nonlocal size, until
         if coming.is_whole:
             return await coming.receive()
         if not until:
-            await anyio.to_thread.run_sync(asker, Request(scope))
+            scope[_KEY] = await anyio.to_thread.run_sync(asker, Request(scope))
             until = anyio.current_time() + BODY_SECONDS
         try:
             with anyio.fail_after(max(0.0, until - anyio.current_time())):
                 message = await coming.receive()
         except TimeoutError:
             raise Refusal(408, "The body of the request came in too slowly; send it again.") from None
-        body.extend(message.get("body", b""))
-        if len(body) > most:
+        size += len(message.get("body", b""))
+        if size > most:
             raise Refusal(413, f"The body of the request is longer than {most} bytes.", code="request_too_large")
-        if not message.get("more_body", False):
-            require_plain(bytes(body))
-            body.clear()
         return message
 
     return receive
-
-
-def require_plain(body: bytes) -> None:
-    """Raise Refusal for JSON of more values than a request has, or of an object that says one name twice."""
-    if len(body) > MOST_VALUES:
-        bare = _TEXTS.sub(b"", body)
-        if sum(bare.count(mark) for mark in (b",", b"[", b"{")) > MOST_VALUES:
-            raise Refusal(400, f"The body of the request has more than {MOST_VALUES} values.", code="invalid_value")
-    with contextlib.suppress(ValueError, RecursionError):  # what is no JSON is told by whoever reads it
-        json.loads(body, object_pairs_hook=_once)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> None:
-    if len(names := [name for name, _ in pairs]) != len(set(names)):
-        name = Counter(names).most_common(1)[0][0][:80]
-        name = name.encode("ascii", "backslashreplace").decode()
-        raise Refusal(400, f"{name}: is there twice.", param=name, code="invalid_value")
 
 
 def answer_errors(app: FastAPI) -> None:

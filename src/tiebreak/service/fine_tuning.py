@@ -18,7 +18,8 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from tiebreak.service import catalog, jobs, keys, shown, translate
-from tiebreak.service.contract import JobRequest
+from tiebreak.service.bodies import Reading
+from tiebreak.service.contract import MOST_METADATA, JobRequest
 from tiebreak.service.door import AKey, AService, Service, dialect_of, is_again, only
 from tiebreak.service.jobs import Job
 from tiebreak.service.keys import Key
@@ -38,7 +39,7 @@ Limit = Annotated[int, Query(ge=0, le=MOST_LISTED)]
 
 def routes() -> APIRouter:
     """Return the addresses."""
-    router = APIRouter(prefix="/fine_tuning/jobs", tags=["fine-tuning"])
+    router = APIRouter(route_class=Reading, prefix="/fine_tuning/jobs", tags=["fine-tuning"])
     router.post("")(create)
     router.get("")(listed)
     router.get("/{job}")(retrieve)
@@ -55,18 +56,20 @@ def create(asked: JobRequest, request: Request, service: AService, key: AKey) ->
     """Make a job out of a model and files."""
     only(request)
     store, settings = service.store, service.settings
-    body, resolved = translate.accepted(store, asked, service.models, settings, key.id)
-    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(asked.model_dump(exclude_none=True), sort_keys=True).encode()).hexdigest()
     again = is_again(request)
-    with store.writing():
-        found = jobs.same(store, key.id, digest) if again else None
-        if found is None:
-            keys.require_job(store, key, settings)
-            found = jobs.create(store, key.id, body, resolved, digest)
-            if asked.method and asked.method.unread:
-                names = ", ".join(asked.method.unread)
-                jobs.note(store, found.id, f"method.{names} is of another method and was not read.", level="warn")
-            translate.lay_out(store, found)
+    found = jobs.same(store, key.id, digest) if again else None  # whatever became of its files and model since
+    if found is None:
+        body, resolved = translate.accepted(store, asked, service.models, settings, key.id)
+        with store.writing():
+            found = jobs.same(store, key.id, digest) if again else None
+            if found is None:
+                keys.require_job(store, key, settings)
+                found = jobs.create(store, key.id, body, resolved, digest)
+                if asked.method and asked.method.unread:
+                    names = ", ".join(asked.method.unread)
+                    jobs.note(store, found.id, f"method.{names} is of another method and was not read.", level="warn")
+                translate.lay_out(store, found)
     service.wake()
     dialect = dialect_of(request)
     answer = JSONResponse(shown.job(found, settings.organization, dialect), dialect.created)
@@ -83,6 +86,8 @@ def listed(request: Request, service: AService, key: AKey, after: After = None, 
     """List jobs, newest first; metadata[name]=value picks those that say so, metadata=null those without any."""
     asked = [name for name in request.query_params if name == "metadata" or _METADATA.fullmatch(name)]
     only(request, "after", "limit", *asked)
+    if len(asked) > MOST_METADATA:
+        raise Refusal(400, f"metadata: wanted at most {MOST_METADATA} of them.", param="metadata", code="invalid_value")
     where, values = "key = ? and deleted is null", [key.id]
     for name in asked:
         value = request.query_params[name]
@@ -165,7 +170,7 @@ def checkpoints(
     told = jobs.find(store, job, key.id)
     start = behind(service.store, "checkpoints", "job = ?", [job], after)
     rows = store.rows("select * from checkpoints where job = ? order by step desc", job)
-    asked = catalog.may_be_asked(store, settings, told)
+    asked = catalog.may_be_asked(store, service.models, settings, told)
     kept = [row for row in rows if asked and catalog.weights_at(store, job, row["step"]).is_dir()]
     if start is not None:
         step = next(row["step"] for row in rows if row["seq"] == start)

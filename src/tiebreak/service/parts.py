@@ -20,6 +20,7 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 
 from tiebreak.service import keys, shelf
+from tiebreak.service.bodies import Reading
 from tiebreak.service.contract import Body
 from tiebreak.service.door import AKey, AService, Service, only
 from tiebreak.service.incoming import PATIENCE, Received, Wanted, received
@@ -88,7 +89,7 @@ class Upload:
 
 def routes(patience: float = PATIENCE) -> APIRouter:
     """Return the addresses; `patience` is how many seconds a slow part is waited for."""
-    router = APIRouter(prefix="/uploads", tags=["uploads"])
+    router = APIRouter(route_class=Reading, prefix="/uploads", tags=["uploads"])
 
     async def add(upload: str, request: Request, service: AService, key: AKey) -> Response:
         """Add a part, which comes as a form with one file: data."""

@@ -58,11 +58,11 @@ def accepted(
             400, "validation_file: is the training file; wanted other prompts, or none: some are held out then",
             param="validation_file", code="invalid_value",
         )  # fmt: skip
-    body = asked.model_dump(exclude_none=True)
+    body, base = asked.model_dump(exclude_none=True), _base(models, model)
     try:
-        config = _configured(asked, _base(models, model), Path("job"))
+        config = _configured(asked, base, Path("job"), asked.told.given)
     except ConfigError as error:
-        raise Refusal(400, f"hyperparameters: {error}", param="hyperparameters", code="invalid_value") from None
+        raise _not_taken(asked, base, error) from None
     return body, {"seed": config.training.seed, "method": asked.kind, "hyperparameters": _resolved(asked, config)}
 
 
@@ -71,7 +71,7 @@ def configuration(store: Store, models: Mapping[str, Config], settings: ServeCon
     asked = JobRequest.model_validate(job.body)
     model = catalog.find(store, models, settings, job.key, asked.model, also_deleted=True)
     seeded = asked.model_copy(update={"seed": job.resolved["seed"]})
-    return _configured(seeded, _base(models, model), store.job_folder(job.id))
+    return _configured(seeded, _base(models, model), store.job_folder(job.id), seeded.told.given)
 
 
 def lay_out(store: Store, job: Job) -> None:
@@ -134,7 +134,20 @@ def _base(models: Mapping[str, Config], model: catalog.Offered) -> Config:
     )
 
 
-def _configured(asked: JobRequest, base: Config, folder: Path) -> Config:
+def _not_taken(asked: JobRequest, base: Config, error: ConfigError) -> Refusal:
+    """Return the answer to values that the contract admits and settings of a run do not, in the client's names."""
+    for name, value in asked.told.given.items():
+        try:
+            _configured(asked, base, Path("job"), {name: value})
+        except ConfigError as fault:
+            param, wanted = asked.place_of(name), str(fault).rpartition("; ")[2]
+            makes = f", a learning rate of {value * base.learning_rate:g} here" * (name == "learning_rate_multiplier")
+            return Refusal(400, f"{param}: found {value:g}{makes}; {wanted}", param=param, code="invalid_value")
+    return Refusal(400, f"The settings of this job do not go together: {error}", code="invalid_value")
+
+
+def _configured(asked: JobRequest, base: Config, folder: Path, given: Mapping[str, int | float]) -> Config:
+    """Return the settings of a run in a folder: the operator's, with what is asked and these hyperparameters."""
     tree = base.model_dump(mode="json")
     if (objective := OBJECTIVES[asked.kind]).learns_from != base.loss.learns_from:
         tree["loss"] = {"name": objective.name}
@@ -145,13 +158,13 @@ def _configured(asked: JobRequest, base: Config, folder: Path) -> Config:
     tree["output"]["dir"] = str(folder / "run")
     if asked.seed is not None:
         tree["training"]["seed"] = asked.seed
-    for name, value in asked.told.given.items():
+    for name, value in given.items():
         section, _, key = SETTINGS[name].partition(".")
         if section == "loss" and key not in tree[section]:
             raise Refusal(
                 400,
                 f"{name}: the objective {tree['loss']['name']} of this model has none",
-                param=f"method.{asked.kind}.hyperparameters.{name}",
+                param=asked.place_of(name),
                 code="invalid_value",
             )
         tree[section][key] = value * base.learning_rate if name == "learning_rate_multiplier" else value
