@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partialmethod
 from pathlib import Path
 
 import openai
@@ -20,6 +22,21 @@ from tiebreak.config.service import ServeConfig
 from tiebreak.service import keys
 from tiebreak.service.door import PREFIXES, Edge, Service, answer_errors
 from tiebreak.service.store import Store, open_store
+
+
+def fill(monkeypatch, room: Callable[[], bool] = lambda: False) -> None:
+    """Let the disk of every store be full for as long as there is no `room`."""
+    insert, change = Store.insert, Store.change
+
+    def full(*told, write, **more):
+        if not room():
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        return write(*told, **more)
+
+    monkeypatch.setattr(Store, "insert", partialmethod(full, write=insert))
+    monkeypatch.setattr(Store, "change", partialmethod(full, write=change))
 
 
 def settings_of(**told) -> ServeConfig:

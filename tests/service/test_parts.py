@@ -12,7 +12,7 @@ import httpx2
 import openai
 import pytest
 
-from served import served
+from served import fill, served
 from tiebreak.service import keys, parts, retention, uploads
 from tiebreak.service.store import now
 
@@ -218,6 +218,65 @@ def test_parts_count_for_the_quota_of_bytes(service, nothing_left):
         assert refusal.value.code == "insufficient_quota"
     client.uploads.cancel(upload.id)
     client.files.create(file=b"x", purpose="fine-tune")
+
+
+def test_an_upload_that_is_cancelled_on_a_full_disk_gives_its_parts_up_and_no_other_key_s(
+    service, client, nothing_left, monkeypatch
+):
+    upload = begun(client)
+    part = client.uploads.parts.create(upload_id=upload.id, data=b"abc")
+    path = service.store.file_path(part.id)
+    other = service.client(keys.add(service.store, "a stranger")[1])
+    with monkeypatch.context() as patch:
+        fill(patch, room=lambda: not path.exists())
+        with pytest.raises(openai.NotFoundError):
+            other.uploads.cancel(upload.id)
+        assert path.exists()
+        assert client.uploads.cancel(upload.id).status == "cancelled"
+    assert not path.exists()
+
+
+def test_an_upload_that_took_too_long_makes_room_on_a_full_disk(service, client, nothing_left, monkeypatch):
+    upload = begun(client)
+    part = client.uploads.parts.create(upload_id=upload.id, data=b"abc")
+    service.store.change("update uploads set expires = ? where id = ?", now(), upload.id)
+    with pytest.raises(openai.BadRequestError, match="is expired and cannot be added to"):
+        client.uploads.parts.create(upload_id=upload.id, data=b"abc")
+    with pytest.raises(openai.BadRequestError, match="is expired and cannot be completed"):
+        client.uploads.complete(upload.id, part_ids=[part.id])
+    with pytest.raises(openai.BadRequestError, match="is expired and cannot be cancelled"):
+        client.uploads.cancel(upload.id)
+    path = service.store.file_path(part.id)
+    with monkeypatch.context() as patch:
+        fill(patch)
+        [told] = retention.sweep(service.store, service.settings)
+        assert "cannot be removed" in told.why
+        fill(patch, room=lambda: not path.exists())
+        retention.sweep(service.store, service.settings)
+    assert not path.exists()
+    retention.sweep(service.store, service.settings)
+    assert service.store.row("select status from uploads where id = ?", upload.id)["status"] == "expired"
+
+
+def test_a_key_has_a_hundred_uploads_at_once_and_those_that_ended_are_forgotten(service):
+    key, token = keys.add(service.store, "many")
+    client = service.client(token, max_retries=0)
+    uploads_ = [begun(client) for _ in range(100)]
+    with pytest.raises(openai.RateLimitError) as refusal:
+        begun(client)
+    assert refusal.value.code == "rate_limit_exceeded"
+    client.uploads.cancel(uploads_[0].id)
+    last = begun(client)
+    sql = "select count(*) from uploads where key = ?"
+    assert service.store.row(sql, key.id)[0] == 101
+    service.store.change("update uploads set expires = ? where key = ?", now(), key.id)
+    retention.sweep(service.store, service.settings)
+    assert service.store.row(sql, key.id)[0] == 101
+    service.store.change("update uploads set expires = ? where key = ?", now() - retention.GRACE, key.id)
+    assert ("upload", "101 rows") in [(one.kind, one.id) for one in retention.sweep(service.store, service.settings)]
+    assert service.store.row(sql, key.id)[0] == 0
+    with pytest.raises(openai.NotFoundError):
+        client.uploads.cancel(last.id)
 
 
 def test_an_upload_of_another_key_is_not_there(service, client):

@@ -8,7 +8,8 @@ import os
 import pytest
 from openai.types import FileObject
 
-from tiebreak.service import shelf
+from served import fill, settings_of
+from tiebreak.service import retention, shelf
 from tiebreak.service.refusals import Refusal
 from tiebreak.service.store import now, open_store
 
@@ -63,6 +64,36 @@ def test_bytes_of_a_deleted_file_go_and_a_second_name_of_them_stays(store):
         shelf.find(store, file.id)
     assert store.row("select deleted from files")["deleted"] is not None
     shelf.delete(store, file)
+
+
+@pytest.mark.parametrize("is_linked", [False, True])
+@pytest.mark.parametrize("makes_room", [False, True])
+def test_on_a_full_disk_a_file_can_be_deleted_and_is_gone_with_its_bytes(store, monkeypatch, is_linked, makes_room):
+    """Also where a job has the same bytes under another name: deleting them makes no room then."""
+    file, other = kept(store), kept(store)
+    path, second = shelf.path_of(store, file), store.folder / "training.jsonl"
+    if is_linked:
+        os.link(path, second)
+    with monkeypatch.context() as patch:
+        fill(patch, room=lambda: makes_room and not path.exists())
+        shelf.delete(store, file)
+        assert not path.exists()
+        with pytest.raises(Refusal, match="No file"):
+            shelf.find(store, file.id, "key-1")
+        assert [one.id for one in shelf.listed(store, "key-1")[0]] == [other.id]
+    assert second.exists() == is_linked
+    retention.sweep(store, settings_of())
+    assert [row["id"] for row in store.rows("select * from files where deleted is null")] == [other.id]
+
+
+def test_files_whose_folder_is_not_there_at_the_moment_are_not_taken_for_deleted(store):
+    file, away = kept(store), store.folder / "away"
+    store.files_folder.rename(away)
+    store.files_folder.mkdir()
+    assert retention.sweep(store, settings_of()) == []
+    store.files_folder.rmdir()
+    away.rename(store.files_folder)
+    assert shelf.find(store, file.id) == file
 
 
 def test_an_expired_file_is_as_a_deleted_one(store):

@@ -31,6 +31,8 @@ DAY, MINUTE = 86_400, 60
 GB = 1 << 30
 BLOCK = 4096
 """What the smallest file costs, also one that is empty."""
+MOST_UPLOADS = 100
+"""Of a key, that have not ended."""
 QUEUE_SECONDS = 30
 """When to ask again where the queue is full."""
 
@@ -173,6 +175,18 @@ def held_bytes(store: Store, key: Key) -> int:
         now(),
     )
     return 0 if row is None else int(row[0])
+
+
+def require_upload(store: Store, key: Key) -> None:
+    """Raise Refusal where a key may not begin another upload now; ask in the transaction that begins it."""
+    row = store.row("select count(*) from uploads where key = ? and status = 'pending' and expires > ?", key.id, now())
+    if row is not None and row[0] >= MOST_UPLOADS:
+        raise Refusal(
+            429,
+            f"{row[0]} uploads of this key are neither complete nor cancelled, and it may have no more; end one.",
+            code="rate_limit_exceeded",
+            kind="requests",
+        )
 
 
 def require_bytes(store: Store, key: Key, settings: ServeConfig, more: int) -> None:

@@ -25,7 +25,7 @@ from tiebreak.service.contract import Body
 from tiebreak.service.door import AKey, AService, Service, only
 from tiebreak.service.incoming import PATIENCE, Received, Wanted, received
 from tiebreak.service.keys import Key
-from tiebreak.service.refusals import Refusal, not_found
+from tiebreak.service.refusals import Refusal, making_room, not_found
 from tiebreak.service.store import Store, new_id, now
 from tiebreak.service.uploads import LONGEST, MB, SHORTEST, require_purpose
 
@@ -116,6 +116,7 @@ def create(asked: UploadRequest, request: Request, service: AService, key: AKey)
     name = new_id("upload_")
     own = {"id": name, "key": key.id, "status": PENDING, "created": now(), "expires": now() + SECONDS}
     with service.store.writing():
+        keys.require_upload(service.store, key)
         keys.require_bytes(service.store, key, service.settings, asked.bytes)
         service.store.insert("uploads", row | own | {"file_expires": seconds})
     return shown(service.store, find(service.store, name, key.id))
@@ -262,20 +263,40 @@ def cancel(upload: str, request: Request, service: AService, key: AKey) -> dict[
     """End an upload that is not complete; its parts go."""
     only(request)
     store = service.store
-    with store.writing():
-        found = find(store, upload, key.id)
-        if found.status != CANCELLED:
-            _require_pending(found, "cancelled")
-            store.change("update uploads set status = ? where id = ?", CANCELLED, upload)
-    _sweep(store, upload)
+    find(store, upload, key.id)  # of another key nothing is given up
+
+    def end() -> None:
+        with store.writing():
+            found = find(store, upload, key.id)
+            if found.status != CANCELLED:
+                _require_pending(found, "cancelled")
+                store.change("update uploads set status = ? where id = ?", CANCELLED, upload)
+        _sweep(store, upload)
+
+    making_room(end, partial(_give_up, store, upload))
     return shown(store, find(store, upload, key.id))
 
 
 def expire(store: Store, upload: str) -> None:
     """Write down that an upload took too long; its parts go."""
-    sql = "update uploads set status = ? where id = ? and status = ? and expires <= ?"
-    if store.change(sql, EXPIRED, upload, PENDING, now()):
-        _sweep(store, upload)
+
+    def end() -> None:
+        sql = "update uploads set status = ? where id = ? and status = ? and expires <= ?"
+        if store.change(sql, EXPIRED, upload, PENDING, now()):
+            _sweep(store, upload)
+
+    making_room(end, partial(_give_up, store, upload))
+
+
+def forget(store: Store, before: int) -> int:
+    """Remove the rows of uploads that have ended and were to end before a time; return how many."""
+    return store.change("delete from uploads where status != ? and expires <= ?", PENDING, before)
+
+
+def _give_up(store: Store, upload: str) -> None:
+    """Remove the bytes of an upload's parts, which are to go with it: on a full disk that makes room for saying so."""
+    for row in store.rows("select id from parts where upload = ?", upload):
+        store.file_path(row["id"]).unlink(missing_ok=True)
 
 
 def _sweep(store: Store, upload: str) -> None:

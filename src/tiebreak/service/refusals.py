@@ -5,8 +5,10 @@ Owns the form of an error, and which statuses a client should not try again. Wha
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import sqlite3
+from collections.abc import Callable, Iterator
 from typing import Any, Final, final
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -61,3 +63,24 @@ def full_disk(error: BaseException | None) -> Refusal | None:
         is_full = isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", None) in _FULL_TABLES
     said = "The disk of the service is full, and nothing was kept; whoever runs it can make room."
     return Refusal(507, said, code="disk_full", kind="server_error") if is_full else None
+
+
+@contextlib.contextmanager
+def full_disk_borne() -> Iterator[None]:
+    """Let a block end where a disk is full: what is left of it is done later, or otherwise."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        if full_disk(error) is None:
+            raise
+
+
+def making_room(change: Callable[[], object], give_up: Callable[[], object]) -> None:
+    """Make a change of rows; on a full disk bytes are given up for it, which are to go with it anyway."""
+    try:
+        change()
+    except (OSError, sqlite3.Error) as error:
+        if full_disk(error) is None:
+            raise
+        give_up()
+        change()

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,7 +47,7 @@ class Gone:
 @dataclass(frozen=True)
 class _Due:
     gone: Gone
-    remove: Callable[[], None]
+    remove: Callable[[], object]
 
 
 def expired(store: Store, settings: ServeConfig, *, alone: bool = False) -> list[Gone]:
@@ -66,7 +67,7 @@ def sweep(store: Store, settings: ServeConfig, *, dry_run: bool = False, alone: 
 def _carried_out(due: _Due) -> Gone:
     try:
         due.remove()
-    except OSError as error:
+    except (OSError, sqlite3.OperationalError) as error:
         return replace(due.gone, bytes=0, why=f"{due.gone.why}, and cannot be removed ({error})")
     return due.gone
 
@@ -100,10 +101,15 @@ def _due(store: Store, settings: ServeConfig, alone: bool) -> Iterator[_Due]:
 
 
 def _files(store: Store) -> Iterator[_Due]:
-    for row in store.rows("select * from files where deleted is null and expires <= ?", now()):
-        file = shelf.File.of(row)
-        gone = Gone("file", file.id, _size(store.file_path(file.id)), "expired")
-        yield _Due(gone, lambda file=file: shelf.delete(store, file))  # type: ignore[misc]
+    """Yield files that expired, and those of which a full disk took no row when their bytes were deleted."""
+    rows, at = store.rows("select * from files where deleted is null"), now()  # before a look at what is there of them
+    there = {path.name for path in store.files_folder.glob("file-*")}
+    for row in rows:
+        is_over = row["expires"] is not None and row["expires"] <= at
+        if is_over or (there and row["id"] not in there):  # a folder that is not there at the moment says nothing
+            file = shelf.File.of(row)
+            gone = Gone("file", file.id, _size(store.file_path(file.id)), "expired" if is_over else "was deleted")
+            yield _Due(gone, lambda file=file: shelf.delete(store, file))  # type: ignore[misc]
 
 
 def _uploads(store: Store) -> Iterator[_Due]:
@@ -111,6 +117,10 @@ def _uploads(store: Store) -> Iterator[_Due]:
         size = store.row("select coalesce(sum(bytes), 0) from parts where upload = ?", row["id"])
         gone = Gone("upload", row["id"], 0 if size is None else size[0], "was not completed in time")
         yield _Due(gone, lambda upload=row["id"]: parts.expire(store, upload))  # type: ignore[misc]
+    before = now() - GRACE
+    told = store.row("select count(*) from uploads where status != ? and expires <= ?", parts.PENDING, before)
+    if told is not None and told[0]:
+        yield _Due(Gone("upload", f"{told[0]} rows", 0, "ended long ago"), partial(parts.forget, store, before))
 
 
 def _jobs(store: Store, days: int) -> Iterator[_Due]:

@@ -12,11 +12,12 @@ import sqlite3
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
 from tiebreak.files import sync
-from tiebreak.service.refusals import Refusal, full_disk, not_found
+from tiebreak.service.refusals import Refusal, full_disk_borne, making_room, not_found
 from tiebreak.service.store import Store, behind, new_id, now, page
 
 UPLOADED, RESULTS = "fine-tune", "fine-tune-results"
@@ -66,7 +67,7 @@ class File:
 def find(store: Store, file: str, key: str | None = None) -> File:
     """Return a file, by its id; raises Refusal where it is not there, is deleted or expired, or none of that key's."""
     row = store.row(f"select * from files where id = ? and {_THERE}", file, now())  # noqa: S608 - a condition of ours
-    if row is None or (key is not None and row["key"] != key):
+    if row is None or (key is not None and row["key"] != key) or not store.file_path(file).exists():
         raise not_found("file", file)
     return File.of(row)
 
@@ -94,7 +95,7 @@ def listed(
     if purpose is not None:
         where, values = f"{where} and purpose = ?", [*values, purpose]
     found = page(store, "files", where, values, limit=limit, after=seq, oldest_first=order == "asc")
-    return [File.of(row) for row in found.rows], found.has_more
+    return [File.of(row) for row in found.rows if store.file_path(row["id"]).exists()], found.has_more
 
 
 def keep(store: Store, key: str, purpose: str, filename: str, source: Path, *, expires: int | None = None) -> File:
@@ -169,17 +170,14 @@ def place(
 def delete(store: Store, file: File) -> None:
     """Delete a file: its bytes go, and its row stays as deleted. Jobs that use it have names of their own for them.
 
-    On a full disk the bytes go first, and make room for the row.
+    On a full disk the bytes go first, and make room for the row. Where they make none, since a job has them, too, the
+    file is gone all the same: it is one with its bytes, and its row follows with the next look of retention.
     """
-    sql, path = "update files set deleted = ? where id = ? and deleted is null", path_of(store, file)
-    try:
-        store.change(sql, now(), file.id)
-    except (OSError, sqlite3.Error) as error:
-        if full_disk(error) is None:
-            raise
-        path.unlink(missing_ok=True)
-        store.change(sql, now(), file.id)
-    path.unlink(missing_ok=True)
+    sql = "update files set deleted = ? where id = ? and deleted is null"
+    remove = partial(path_of(store, file).unlink, missing_ok=True)
+    with full_disk_borne():
+        making_room(lambda: store.change(sql, now(), file.id), remove)
+    remove()
 
 
 def shown(file: File) -> dict[str, Any]:
