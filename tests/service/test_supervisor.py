@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import time
 import pytest
 
 from job_service import lines, pair, service, weights
+from served import fill
 from tiebreak.service import booking, catalog, jobs, shelf
 from tiebreak.service.jobs import PAUSE, Job
 from tiebreak.service.launching import LOCK, is_held, signature
@@ -119,17 +121,75 @@ def test_tokens_are_those_of_every_step(carried):
     assert job.tokens == pytest.approx(2 * per_pair["num_train_pairs"] * mean, rel=0.05)
 
 
-def test_a_server_that_died_before_it_booked_the_end_books_it_once(carried, tmp_path):
+def _unbooked(carried, folder):
+    """A copy of the service whose job's worker has ended well, and nobody has booked it."""
     made, job = carried
-    shutil.copytree(made.store.folder, tmp_path / "service")
-    copy = service(tmp_path / "service", made.models["tiny"].model.name)
+    shutil.copytree(made.store.folder, folder)
+    copy = service(folder, made.models["tiny"].model.name)
     with copy.store.writing():
         copy.store.change("update jobs set state = 'running', model = null, results = '[]', read_to = '{}'")
         copy.store.change("delete from models")
+        for row in copy.store.rows("select id from files where purpose = ?", shelf.RESULTS):
+            copy.store.file_path(row["id"]).unlink()
         copy.store.change("delete from files where purpose = ?", shelf.RESULTS)
         copy.store.change("delete from events where once in ('verdict', 'model', 'completed')")
         handle = {"folder": str(copy.folder(job)), "job": job.id, "attempt": 1}
         copy.store.change("update jobs set worker = ?", json.dumps(handle))
+    return copy
+
+
+@pytest.mark.parametrize("fills", ["files", "tables"])
+def test_a_job_whose_results_do_not_fit_on_the_disk_says_so_once_holds_up_nobody_and_ends_when_there_is_room(
+    carried, tmp_path, monkeypatch, fills
+):
+    _, job = carried
+    copy = _unbooked(carried, tmp_path / "service")
+    waits = jobs.create(copy.store, "another", {"model": "tiny", "training_file": "file-1"}, job.resolved)
+    jobs.move(copy.store, waits.id, (jobs.VALIDATING,), jobs.QUEUED)
+    begun, supervisor = [], copy.supervisor()
+    monkeypatch.setattr(supervisor, "_begin", begun.append)
+    before = sorted(copy.store.files_folder.iterdir())
+    with monkeypatch.context() as patch:
+        if fills == "tables":
+            fill(patch)
+        else:
+            write = shelf.append
+
+            def append(file, source, *digests):
+                if source.name == "evaluation.json":  # two of three fit
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                return write(file, source, *digests)
+
+            patch.setattr(shelf, "append", append)
+        for _ in range(5):
+            supervisor.look()
+            time.sleep(supervisor.pace.pauses[0])
+        assert copy.job(job).state == "running"
+        assert begun[0].id == waits.id
+        assert sorted(copy.store.files_folder.iterdir()) == before
+    told = [event["level"] for event in copy.events(job) if "is full" in event["message"]]
+    assert told == ["warn"] * (fills == "files")  # tables that are full take no event either
+    supervisor.look()
+    found = copy.job(job)
+    assert (found.state, len(found.results), found.model) == ("succeeded", 3, job.model)
+    assert [event["message"] for event in copy.events(job)].count("The job has successfully completed") == 1
+
+
+def test_a_job_that_is_to_wait_is_not_begun_before(carried, tmp_path, monkeypatch):
+    copy, (_, job) = _unbooked(carried, tmp_path / "service"), carried
+    begun, supervisor = [], copy.supervisor()
+    monkeypatch.setattr(supervisor, "_begin", begun.append)
+    copy.store.change("update jobs set state = 'queued', worker = null, next_at = ?", time.time() + 60)
+    supervisor.look()
+    assert begun == []
+    copy.store.change("update jobs set next_at = ?", time.time())
+    supervisor.look()
+    assert [one.id for one in begun] == [job.id]
+
+
+def test_a_server_that_died_before_it_booked_the_end_books_it_once(carried, tmp_path):
+    made, job = carried
+    copy = _unbooked(carried, tmp_path / "service")
     for _ in range(3):
         copy.supervisor().look()
     found = copy.job(job)

@@ -32,25 +32,33 @@ def succeed(store: Store, settings: ServeConfig, job: Job) -> None:
     told = Run(run).evaluation
     verdict, reason = str(told["verdict"]), str(told["reason"])
     named = settings.promote == "always" or verdict == "pass"
-    with store.writing():
-        if jobs.find(store, job.id).state != jobs.RUNNING:
-            return
-        telling.follow(store, jobs.find(store, job.id))  # what was written since it was last looked at
-        telling.tell_warnings(store, job, run)
-        telling.settle_checkpoints(store, job, run)
-        said = f"The verdict is {verdict}: {reason}"
-        jobs.note(store, job.id, said, level="info" if verdict == "pass" else "warn", once="verdict")
-        model = catalog.add(store, settings, job, artefact) if named else None
-        if model is not None:
-            jobs.note(store, job.id, f"New fine-tuned model created: {model}", once="model")
-        else:
-            withheld = "The model got no name, since only those that pass get one here; its results are there."
-            jobs.note(store, job.id, withheld, level="warn", once="model")
-        files = folder / TABLE, folder / PAGE, run / "evaluation.json"
-        kept = [shelf.keep(store, job.key, shelf.RESULTS, path.name, path).id for path in files]
-        tokens = telling.trained_tokens(run)
-        jobs.move(store, job.id, (jobs.RUNNING,), jobs.SUCCEEDED, worker=None, model=model, results=kept, tokens=tokens)
-        jobs.note(store, job.id, "The job has successfully completed", once="completed")
+    kept: list[shelf.File] = []
+    try:
+        with store.writing():
+            if jobs.find(store, job.id).state != jobs.RUNNING:
+                return
+            telling.follow(store, jobs.find(store, job.id))  # what was written since it was last looked at
+            telling.tell_warnings(store, job, run)
+            telling.settle_checkpoints(store, job, run)
+            said = f"The verdict is {verdict}: {reason}"
+            jobs.note(store, job.id, said, level="info" if verdict == "pass" else "warn", once="verdict")
+            model = catalog.add(store, settings, job, artefact) if named else None
+            if model is not None:
+                jobs.note(store, job.id, f"New fine-tuned model created: {model}", once="model")
+            else:
+                withheld = "The model got no name, since only those that pass get one here; its results are there."
+                jobs.note(store, job.id, withheld, level="warn", once="model")
+            for path in (folder / TABLE, folder / PAGE, run / "evaluation.json"):
+                kept.append(shelf.keep(store, job.key, shelf.RESULTS, path.name, path))
+            results, tokens = [file.id for file in kept], telling.trained_tokens(run)
+            jobs.move(
+                store, job.id, (jobs.RUNNING,), jobs.SUCCEEDED, worker=None, model=model, results=results, tokens=tokens
+            )
+            jobs.note(store, job.id, "The job has successfully completed", once="completed")
+    except BaseException:  # their rows are not there: what they hold would be a leftover of each try
+        for file in kept:
+            shelf.path_of(store, file).unlink(missing_ok=True)
+        raise
 
 
 def without_places(page: str, run: Path) -> str:

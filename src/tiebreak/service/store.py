@@ -130,10 +130,10 @@ class Store:
         connection.execute("begin immediate")
         try:
             yield connection
-        except BaseException:
+            connection.commit()
+        except BaseException:  # also where the disk is full for the end of it: the next one would stand in this one
             connection.rollback()
             raise
-        connection.commit()
 
     def change(self, sql: str, *values: Any) -> int:
         """Change rows in a transaction of its own, and return how many."""

@@ -8,6 +8,7 @@ two lines: what a worker is to be called stands in the store before there is one
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 import sys
 import threading
@@ -26,12 +27,14 @@ from tiebreak.service.commands import Command
 from tiebreak.service.examining import PARAMS, Examination, examine, shown_line
 from tiebreak.service.jobs import CANCELLED, PAUSE, PAUSED, QUEUED, RUNNING, VALIDATING, Job
 from tiebreak.service.launching import Launcher, Local, ended_here
-from tiebreak.service.refusals import Refusal
+from tiebreak.service.refusals import Refusal, full_disk, full_disk_borne
 from tiebreak.service.store import Store, now
 from tiebreak.service.turns import chosen
 
 MOST_FAULTS = 20
 """Looks at a job that may end in a fault of ours before the job does."""
+
+_NO_ROOM = "The disk of the service is full; the job goes on, or ends, as soon as there is room."
 
 _LOG = logging.getLogger("uvicorn.error")
 
@@ -99,6 +102,8 @@ class Supervisor:
     _faults: Counter[str] = field(default_factory=Counter, init=False, repr=False)
     _looked: dict[str, float] = field(default_factory=dict, init=False, repr=False)
     """When a file of each key was last examined."""
+    _over: dict[str, float] = field(default_factory=dict, init=False, repr=False)
+    """Jobs whose worker is gone, which stand as running until that is booked; and when it was last tried."""
     _trouble: dict[str, str] = field(default_factory=dict, init=False, repr=False)
     _woken: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
     _closed: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
@@ -135,7 +140,8 @@ class Supervisor:
     def look(self) -> None:
         """Look once at every job that has not come to rest, and do what follows."""
         for job in jobs.in_states(self.store, (RUNNING,)):
-            self._mind(job, self._watch)
+            if time.monotonic() - self._over.get(job.id, -math.inf) >= self.pace.pauses[0]:
+                self._mind(job, self._watch)
         for job in self._being_stopped():
             self._mind(job, self._end_worker)
         validating = jobs.in_states(self.store, (VALIDATING,))
@@ -149,7 +155,9 @@ class Supervisor:
             self._mind(job, self._examine)
         for name in [name for name in self._examined if jobs.find(self.store, name).state != VALIDATING]:
             self._examined.pop(name).end()
-        running = [*jobs.in_states(self.store, (RUNNING,)), *self._being_stopped()]
+        standing = jobs.in_states(self.store, (RUNNING,))
+        self._over = {job.id: self._over[job.id] for job in standing if job.id in self._over}
+        running = [*(job for job in standing if job.id not in self._over), *self._being_stopped()]
         waiting = [job for job in jobs.in_states(self.store, (QUEUED,)) if job.next_at <= time.time()]
         for job in chosen(waiting, running, self.settings.limits.workers, jobs.last_begun(self.store)):
             self._mind(job, self._begin)
@@ -163,18 +171,24 @@ class Supervisor:
             if isinstance(error, Refusal):
                 code, param = error.code or "invalid_request", error.param
             message = shown_line(str(error), self.store.job_folder(job.id), {})
-            booking.fail(self.store, job, {"code": code, "param": param, "message": message}, job.state)
+            with full_disk_borne():
+                booking.fail(self.store, job, {"code": code, "param": param, "message": message}, job.state)
         except (OSError, sqlite3.Error) as error:  # a full disk, a locked database: tried again, and said once
             if (line := one_line(error, 300)) != self._trouble.get(job.id):
                 _LOG.warning("%s: %s; tried again until it goes well", job.id, line)
                 self._trouble[job.id] = line
+            if full_disk(error) is not None:
+                with full_disk_borne():  # an event may find its place all the same
+                    jobs.note(self.store, job.id, _NO_ROOM, level="warn", once="no-room")
         except Exception:  # noqa: BLE001 - a fault of ours holds up no other job either
             self._faults[job.id] += 1
             if self._faults[job.id] == 1:
                 _LOG.exception("%s: the supervisor could not look at it", job.id)
             if self._faults[job.id] > MOST_FAULTS:
                 message = "a fault of the service, which its log tells; please ask its operator"
-                booking.fail(self.store, job, {"code": "server_error", "param": None, "message": message}, job.state)
+                told = {"code": "server_error", "param": None, "message": message}
+                with full_disk_borne():
+                    booking.fail(self.store, job, told, job.state)
 
     def _being_stopped(self) -> list[Job]:
         """Return jobs that were cancelled and whose workers may still be there: they take their slots."""
@@ -252,7 +266,8 @@ class Supervisor:
 
     def _watch(self, job: Job) -> None:
         handle = dict(job.worker or {})
-        state = self.launcher.poll(handle)
+        if (state := self.launcher.poll(handle)) != "running":
+            self._over[job.id] = time.monotonic()
         telling.follow(self.store, job)
         if state != "running":
             self._gone(jobs.find(self.store, job.id), ended_here(handle))
