@@ -84,9 +84,14 @@ def test_a_revoked_key_is_no_key_and_its_name_is_free(cli, here):
         (["serve", "keys", "add", "me", "--quota", "jobs=1", "--dir", "s"], "jobs"),
         (["serve", "keys", "add", "me", "--quota", "gb=0", "--dir", "s"], "gb"),
         (["serve", "gc", "--dir", "none"], "holds no service"),
+        (["serve", "--dir", "a file"], "a file: cannot be the folder of a service"),
+        (["serve", "--dir", "a file/inner"], "cannot be the folder of a service"),
+        (["serve", "keys", "add", "me", "--dir", "a file"], "choose another --dir"),
+        (["serve", "keys", "list", "--dir", "a file"], "holds no service"),
     ],
 )
 def test_what_cannot_be_served_is_one_line(cli, here, words, says):
+    (here / "a file").touch()
     code, _, err = cli(*words)
     assert code == 2
     assert says in err

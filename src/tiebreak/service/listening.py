@@ -25,7 +25,7 @@ from tiebreak.files import locked
 from tiebreak.service import keys
 from tiebreak.service.app import create_app
 from tiebreak.service.refusals import Refusal
-from tiebreak.service.store import open_store, settle
+from tiebreak.service.store import make_folder, open_store, settle
 
 GRACE_SECONDS = 10
 
@@ -136,7 +136,7 @@ def serve(folder: Path, config: str | None, address: Address, say: Callable[[Lis
     """
     settings, configs = load_serve(config)
     address.check()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(folder)
     with locked(folder, otherwise="choose another --dir"), contextlib.closing(address.bound()) as listener:
         store = open_store(folder)
         settle(store)

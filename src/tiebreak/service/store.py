@@ -148,13 +148,22 @@ class Store:
         return self.change(sql, *values.values()) == 1
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder that nobody else reads, unless it is there; raises RunError where something else is, or no room."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise RunError(
+            f"{folder}: cannot be the folder of a service ({error.strerror}); choose another --dir"
+        ) from None
+
+
 def open_store(folder: Path) -> Store:
     """Return the store of a folder, made where there is none; raises RunError where its file is of another form."""
-    folder = folder.absolute()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    store = Store(folder)
-    for inner in (store.files_folder, store.jobs_folder):
-        inner.mkdir(exist_ok=True, mode=0o700)
+    store = Store(folder.absolute())
+    folder = store.folder
+    for one in (folder, store.files_folder, store.jobs_folder):
+        make_folder(one)
     try:
         store.connection.execute("pragma journal_mode = wal")
         with store.writing() as connection:
