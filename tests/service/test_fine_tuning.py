@@ -10,14 +10,14 @@ from fastapi import FastAPI
 
 from job_service import model_settings, service
 from tiebreak.errors import ConfigError
-from tiebreak.service import fine_tuning, keys, retention, shelf, translate
+from tiebreak.service import fine_tuning, jobs, keys, retention, shelf, translate
 from tiebreak.service.door import Service, answer_errors
 from tiebreak.service.store import now
 
 
 @pytest.fixture
 def made(tmp_path):
-    """A service that offers a model which nobody loads, and what posts a body to it."""
+    """A service that offers a model which nobody loads, and what posts a body to it, or asks where there is none."""
     here = service(tmp_path / "service", tmp_path)
     key, token = keys.add(here.store, "somebody")
     here.key = key.id
@@ -26,12 +26,14 @@ def made(tmp_path):
     answer_errors(app)
     app.include_router(fine_tuning.routes(), prefix="/v1")
 
-    def post(body, **headers):
+    def post(body=None, path="", **headers):
         async def sent():
             head = {"authorization": f"Bearer {token}", **headers}
             transport = httpx2.ASGITransport(app)
             async with httpx2.AsyncClient(transport=transport, base_url="http://x/v1", headers=head) as client:
-                return await client.post("/fine_tuning/jobs", json=body)
+                if body is None:
+                    return await client.get(f"/fine_tuning/jobs{path}")
+                return await client.post(f"/fine_tuning/jobs{path}", json=body)
 
         return asyncio.run(sent())
 
@@ -97,3 +99,34 @@ def test_a_create_that_is_sent_again_is_the_job_that_exists_also_where_its_file_
     assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])
     assert post(body).json()["error"]["code"] == "file_not_found"
     assert post(body | {"seed": 5}, **{"x-stainless-retry-count": "1"}).json()["error"]["code"] == "file_not_found"
+
+
+def test_events_that_are_read_in_pages_while_a_job_runs_have_no_gap_and_no_double(made):
+    here, post = made
+    job = post({"model": "tiny", "training_file": here.upload(b"{}\n"), "method": {"type": "dpo"}}).json()["id"]
+    for number in range(30):
+        jobs.note(here.store, job, f"Step {number}", once=f"step-{number}")
+    before = [row["id"] for row in here.store.rows("select id from events where job = ? order by seq desc", job)]
+    seen, more = [], {"has_more": True}
+    while more["has_more"]:
+        behind = f"&after={seen[-1]}" if seen else ""
+        more = post(path=f"/{job}/events?limit=7{behind}").json()
+        seen += [event["id"] for event in more["data"]]
+        for number in range(9):  # more of them than a page holds, also some that were told
+            jobs.note(here.store, job, "Later", once=f"later-{len(seen)}-{number}")
+            jobs.note(here.store, job, f"Step {number}", once=f"step-{number}")
+    assert seen == before
+
+
+def test_a_key_that_is_revoked_asks_no_more_and_its_jobs_go_on(made):
+    here, post = made
+    body = {"model": "tiny", "training_file": here.upload(b"{}\n"), "method": {"type": "dpo"}}
+    job = post(body).json()["id"]
+    keys.revoke(here.store, "somebody")
+    for answer in (post(body), post({}, path=f"/{job}/cancel"), post(path=f"/{job}")):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
+    supervisor = here.supervisor()
+    supervisor.look()
+    assert jobs.find(here.store, job).state == jobs.VALIDATING
+    assert (here.store.job_folder(job) / "config.yaml").exists()
+    supervisor.close()
