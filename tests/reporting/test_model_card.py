@@ -97,6 +97,7 @@ def test_the_settings_in_the_card_say_no_place_of_this_machine(tmp_path):
         "model.chat_template": "../secret/template.jinja",
         "data.train": [{"path": f"{away}/pairs/*.jsonl"}, {"path": "hf:owner/name@train"}, {"path": "bundled"}],
         "data.heldout": r"C:\secret\heldout.jsonl",
+        "data.store": f"{away}/prepared/",
         "reference.store": f"{away}/store/",
         "evaluation.tasks": [f"{away}/sums.yaml", "secret/tasks.yaml"],
         "evaluation.lm_eval": {"include_path": f"{away}/lm", "tasks": ["arc"]},

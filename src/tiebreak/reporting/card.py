@@ -172,7 +172,8 @@ def _placeless(run: Run) -> dict[str, Any]:
         data["train"] = [source | {"path": _data(source["path"])} for source in data["train"]]
     data["heldout"] = data["heldout"] and _data(data["heldout"])
     harness = tree["evaluation"]["lm_eval"] or {}
-    places = [(model, "chat_template"), (tree["reference"], "store"), (tree["output"], "dir"), (judge, "reward")]
+    stores = [(data, "store"), (tree["reference"], "store")]
+    places = [(model, "chat_template"), *stores, (tree["output"], "dir"), (judge, "reward")]
     places.append((tree["training"], "moments_from"))
     for section, key in (*places, (harness, "include_path")):
         if section.get(key):
