@@ -8,7 +8,9 @@ two are the same pair or the same prompt. Rows are in TRL's own explicit convers
 the fewest passes. Both get the same tokenizer, chat template and `max_length`.
 
 tiebreak reads, detects the form, checks every record, splits by prompt, renders and accounts for what it drops, in two
-processes by default; `tiebreak_audit` looks at every pair beforehand, as `tiebreak check` does. TRL's part is
+processes by default; `tiebreak_audit` looks at every pair beforehand, as `tiebreak check` does; `tiebreak_again` is
+the second of two starts with the same file that keep tokens and findings (`data.store`) in an empty folder, each in a
+process of its own: its parts say what the first one took, writing included, and how many bytes were kept. TRL's part is
 `load_dataset("json")` and then `DPOTrainer._prepare_dataset` itself, as the trainer calls it: by default in one
 process, and with `dataset_num_proc=2`. Seconds are wall clock within the contestant, after its imports and after its
 tokenizer is there. Memory is the most that the contestant and its children held together, sampled ten times a second:
@@ -42,7 +44,7 @@ import psutil
 HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("TIEBREAK_SHARED", HERE.parents[1] / "shared"))
 DATA = {"hh": "hh_harmless_base_test.raw.jsonl.gz", "ultrafeedback": "ultrafeedback_binarized_1200.jsonl.gz"}
-CONTESTANTS = ("tiebreak", "tiebreak_audit", "trl_default", "trl_two")
+CONTESTANTS = ("tiebreak", "tiebreak_audit", "tiebreak_again", "trl_default", "trl_two")
 SAMPLE_SECONDS = 0.1
 Result = dict[str, Any]
 
@@ -50,22 +52,22 @@ Result = dict[str, Any]
 # ---------------------------------------------------------------------------------------------------------- contestants
 
 
-def prepare_with_tiebreak(path: Path, model: str, max_length: int, workers: int, audit: bool) -> Result:
+def prepare_with_tiebreak(path: Path, model: str, max_length: int, workers: int, audit: bool, store: str) -> Result:
     """Return what tiebreak takes for a file, from its path to both sides of the split as tokens."""
     from transformers import AutoTokenizer  # noqa: PLC0415 - a contestant loads what it needs, and no more
 
     from tiebreak.config import DataConfig  # noqa: PLC0415
-    from tiebreak.data.preparation import prepare  # noqa: PLC0415
+    from tiebreak.data.ready_made import ready_made  # noqa: PLC0415
     from tiebreak.data.render import Renderer  # noqa: PLC0415
-    from tiebreak.verbs.check import check  # noqa: PLC0415
+    from tiebreak.doctor.remembered import remembered  # noqa: PLC0415
 
     tokenizer = AutoTokenizer.from_pretrained(model)
-    data = DataConfig(train=str(path), max_length=max_length, max_dropped_share=1.0)
+    data = DataConfig(train=str(path), max_length=max_length, max_dropped_share=1.0, store=store)
     began = time.perf_counter()
     if audit:
-        check(data, num_workers=workers)
+        remembered(data, num_workers=workers)
     audited = time.perf_counter()
-    found = prepare(data, Renderer(tokenizer, (tokenizer.eos_token_id,), data), num_workers=workers)
+    found = ready_made(data, Renderer(tokenizer, (tokenizer.eos_token_id,), data), num_workers=workers)
     done = time.perf_counter()
     return {
         "num_records": found.report["num_records"],
@@ -112,8 +114,8 @@ def contest(arguments: argparse.Namespace) -> Result:
     """Do the work of one contestant in this process."""
     path, kind = Path(arguments.file), arguments.contestant
     if kind.startswith("tiebreak"):
-        audit = kind == "tiebreak_audit"
-        return prepare_with_tiebreak(path, arguments.model, arguments.max_length, arguments.workers, audit)
+        limits = arguments.max_length, arguments.workers
+        return prepare_with_tiebreak(path, arguments.model, *limits, kind != "tiebreak", arguments.store)
     return prepare_with_trl(path, arguments.model, arguments.max_length, 2 if kind == "trl_two" else None)
 
 
@@ -127,7 +129,7 @@ def compare(arguments: argparse.Namespace) -> Result:
         rounds = []
         for index in range(arguments.rounds):
             order = arguments.contestants[:: -1 if index % 2 else 1]
-            rounds.append({kind: _run(arguments, kind, files[_num(arguments, kind)], folder) for kind in order})
+            rounds.append({kind: _started(arguments, kind, files[_num(arguments, kind)], folder) for kind in order})
     return {
         "settings": _named(vars(arguments)),
         "machine": {"logical_cpus": os.cpu_count(), "load_average": list(os.getloadavg())},
@@ -138,7 +140,7 @@ def compare(arguments: argparse.Namespace) -> Result:
 
 def _named(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return the settings with file names in place of the paths of this machine."""
-    left_out = ("contestant", "file", "out", "data_dir", "scratch")
+    left_out = ("contestant", "file", "store", "out", "data_dir", "scratch")
     told = {key: value for key, value in arguments.items() if key not in left_out}
     return told | {key: Path(str(told[key])).name for key in ("data", "model") if told.get(key)}
 
@@ -186,10 +188,22 @@ def _num(arguments: argparse.Namespace, kind: str) -> int:
     return arguments.trl_pairs if kind.startswith("trl") else arguments.pairs
 
 
-def _run(arguments: argparse.Namespace, kind: str, path: Path, scratch: str) -> Result:
+def _started(arguments: argparse.Namespace, kind: str, path: Path, scratch: str) -> Result:
+    """Return a contestant's result: of one start, or of the second of two."""
+    if kind != "tiebreak_again":
+        return _run(arguments, kind, path, scratch, "off")
+    with tempfile.TemporaryDirectory(dir=scratch) as store:
+        first, second = (_run(arguments, kind, path, scratch, store) for _ in range(2))
+        kept = sum(file.stat().st_size for file in Path(store).rglob("*") if file.is_file())
+    taken = {"first_start": first["seconds"], "first_parts": first["parts"], "first_rss": first["peak_rss_bytes"]}
+    return second | {"parts": second["parts"] | taken | {"kept_bytes": kept}}
+
+
+def _run(arguments: argparse.Namespace, kind: str, path: Path, scratch: str, store: str) -> Result:
     """Return a contestant's result and the most memory of its process and all its children."""
     passed = ("model", "max_length", "workers")
     settings = [word for name in passed for word in (f"--{name.replace('_', '-')}", str(getattr(arguments, name)))]
+    settings += ["--store", store]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": f"{scratch}/hub", "TMPDIR": scratch}
     process = subprocess.Popen(
         [sys.executable, __file__, "--contestant", kind, "--file", str(path), *settings],
@@ -278,6 +292,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--contestant", choices=CONTESTANTS, help=argparse.SUPPRESS)
     add("--file", help=argparse.SUPPRESS)
+    add("--store", default="off", help=argparse.SUPPRESS)
     add("--data", default="ultrafeedback", help=f"{', '.join(DATA)}, or a file of pairs (default ultrafeedback)")
     add("--data-dir", default=str(SHARED / "data" / "prefs"), help="folder of the named files")
     add("--model", help="folder of a tokenizer with a chat template (default the bundled model)")

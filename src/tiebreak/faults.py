@@ -24,6 +24,7 @@ VARIABLE = "TIEBREAK_FAULT"
 POINTS = (
     "audit",  # before the data are looked at
     "tokens",  # before a block of pairs is rendered
+    "store:data",  # before what was prepared, or found, of the data is whole for the next start
     "reference",  # before a micro-batch of the reference pass
     "step:begin",  # before a step asks for its pairs
     "step:gradient",  # after backward, before the optimizer moves anything

@@ -86,7 +86,16 @@ NO_NAMES = {
 """Parameters of text that name nothing which is looked for."""
 CASES = [(command, name) for command, names in NAMES.items() for name in names]
 SETTINGS = [
-    *("data.train", "data.heldout", "model.name", "model.base", "model.chat_template", "reference.store", "output.dir"),
+    *(
+        "data.train",
+        "data.heldout",
+        "data.store",
+        "model.name",
+        "model.base",
+        "model.chat_template",
+        "reference.store",
+        "output.dir",
+    ),
     *("evaluation.tasks.0", "data.train.0.path"),
 ]
 

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -41,6 +42,25 @@ def serving(*words: str):
             server.send_signal(signal.SIGINT)
             _, err = server.communicate(timeout=20)
             assert (server.returncode, err) == (0, "")
+
+
+def printed(*words: str) -> tuple[str, str]:
+    """Serve a review until it answers, by the name in its links; return what it printed and what it warned of."""
+    command = [sys.executable, "-m", "tiebreak", "review", "--port", "0", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            said = ""
+            while "for you alone" not in said and (line := server.stdout.readline()):
+                said += line
+            host, port, path = re.search(r"http://(.*):(\d+)(/r/.*)", said).groups()
+            here = {"host": f"{host}:{port}", "sec-fetch-site": "cross-site"}  # a page that leads on, and no redirect
+            with urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=here)) as page:
+                assert page.status == 200
+            server.send_signal(signal.SIGINT)
+            _, err = server.communicate(timeout=20)
+        finally:
+            server.kill()
+    return said, " ".join(err.split())
 
 
 def vote_all(folder, name="me"):
@@ -102,6 +122,46 @@ def test_a_run_without_answers_is_reviewed_by_the_command_that_its_error_names(c
     assert code == 0, err
     with serving(f"{json.loads(out)['folder']}/samples.jsonl", "--out", "r") as (_, told):
         assert told["num_items"] > 0
+
+
+def test_what_is_wrong_with_the_source_of_an_old_review_is_said_and_it_goes_on(here, finished):
+    run = Run(shutil.copytree(finished.path, here / "run"))
+    with serving(str(run.path)):
+        pass
+    with run.samples_file.open("a") as file:
+        file.write("{}\n")
+    _, err = printed(str(run.path))
+    assert err.count("samples.jsonl") == 1
+    assert "goes on" in err
+    shutil.rmtree(run.path)
+    assert printed(str(run.path))[1] == ""  # it is gone: there is nothing to say
+
+
+def test_links_name_this_machine_where_it_listens_at_all_of_its_addresses(rows):
+    out, err = printed(str(rows), "--host", "0.0.0.0")
+    name = re.escape(socket.gethostname())
+    assert re.search(rf"me:  http://{name}:\d+/r/", out)
+    assert re.search(rf"alone:  http://{name}:\d+/r/", out)
+    assert f"links name this machine {socket.gethostname()}: it must be reachable" in err
+
+
+def test_one_person_an_item_is_made_with_a_word_of_warning(rows):
+    _, err = printed(str(rows), "--annotators", "ann,ben", "--per-item", "1")
+    assert "no evidence for a gate" in err
+
+
+def test_the_run_that_is_named_gets_the_evidence(cli, here, finished):
+    run = Run(shutil.copytree(finished.path, here / "run"))
+    with serving(str(run.path), "--annotators", "ann"):
+        pass
+    vote_all(f"{run.path}.review", "ann")
+    (here / "moved").mkdir()
+    for name in ("run", "run.review"):
+        shutil.copytree(here / name, here / "moved" / name)
+    before = run.evaluation_file.read_bytes()
+    code, out, _ = cli("review", str(here / "moved" / "run"), "--results", "--json")
+    assert (code, json.loads(out)["run"]) == (0, str(here / "moved" / "run"))
+    assert run.evaluation_file.read_bytes() == before
 
 
 @pytest.mark.parametrize(

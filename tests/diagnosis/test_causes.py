@@ -164,6 +164,12 @@ def test_a_gain_before_the_first_step_is_no_fault_where_another_model_is_the_ref
     assert named(replace(apart, settings=replace(SETTINGS, starts_at_reference=False))) == []
 
 
+def test_what_dropout_does_to_the_first_step_is_no_fault():
+    noisy = replace(HEALTHY, steps=[step(1, **{"rewards/chosen": 2.0})], probes=[probe(0, 0.693, 0.0)])
+    assert named(noisy) == ["wrong_reference"]
+    assert named(replace(noisy, settings=replace(SETTINGS, drops_out=True))) == []
+
+
 def test_a_dead_run_is_told_from_one_at_work():
     at_work = replace(HEALTHY, status="running", at_work=True, measures={}, evidence=[])
     assert named(at_work) == []

@@ -130,6 +130,21 @@ def test_a_continued_adapter_keeps_its_start_as_reference_even_when_the_start_s_
     assert torch.equal(said(again.reference, PAIRS).chosen, said(loaded.reference, PAIRS).chosen)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_a_continued_adapter_drops_what_the_settings_say_and_not_what_it_was_trained_with(
+    share, tiny_adapter, tmp_path
+):
+    before = shutil.copytree(tiny_adapter, tmp_path / "sft")
+    told = json.loads((before / "adapter_config.json").read_text())
+    (before / "adapter_config.json").write_text(json.dumps(told | {"lora_dropout": 0.5}))
+    policy = load(settings(before, adapter__dropout=share)).policy
+    layers = [m.lora_dropout["default"] for m in policy.network.modules() if hasattr(m, "lora_dropout")]
+    assert {getattr(layer, "p", 0.0) for layer in layers} == {share}
+    assert (policy.plain_because is None) == (share == 0)
+    policy.save(tmp_path / "policy")
+    assert json.loads((tmp_path / "policy" / "adapter_config.json").read_text())["lora_dropout"] == share
+
+
 def test_saving_either_adapter_writes_one_flat_folder(tiny_adapter, tmp_path):
     loaded = load(settings(tiny_adapter))
     with loaded.reference.model() as reference:

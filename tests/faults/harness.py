@@ -147,7 +147,7 @@ def settings(adapter: str = "lora") -> dict[str, Any]:
     """Two epochs of six steps with dropout, a checkpoint every second step, several micro-batches a step."""
     return {
         "model": {"name": "model", "device": "cpu", "chat_template": "template.jinja"},
-        "data": {"train": "pairs.jsonl", "heldout_share": 0.3},
+        "data": {"train": "pairs.jsonl", "heldout_share": 0.3, "store": "prepared"},
         "adapter": {"kind": adapter, "rank": 4, "alpha": 8.0, "dropout": 0.1},
         "loss": {"beta": 0.3},
         "reference": {"store": "store"},

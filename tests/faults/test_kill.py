@@ -16,7 +16,7 @@ from tiebreak.files import PART
 
 # A checkpoint is due after steps 2, 4, … 12; there are several micro-batches in a step, one block of pairs in the data.
 LORA = [
-    *("audit", "tokens", "step:begin:8", "step:gradient:7", "step:end", "step:end:12"),
+    *("audit", "store:data", "tokens", "store:data:2", "step:begin:8", "step:gradient:7", "step:end", "step:end:12"),
     *("save:begin:4", "save:policy:4", "save:optimizer", "save:optimizer:4", "save:state:4", "save:manifest:4"),
     *("save:rename", "save:rename:4", "save:rotate:3", "save:rotate:6", "store:flush", "store:flush:3"),
     *("keep:file:3", "keep:file:7", "keep:file:11", "keep:seals", "keep:seals:3", "keep:seals:4"),

@@ -157,8 +157,8 @@ def test_the_next_item_stands_there_within_a_tenth_of_a_second(tmp_path, visit):
           new MutationObserver(() => requestAnimationFrame(() => window.took.push(performance.now() - window.since)))
             .observe(document.body, { childList: true });
         }""")
-        for _ in range(30):
-            press(page, "1")
+        for turn in range(30):
+            press(page, "12"[turn % 2])
         took = sorted(page.evaluate("window.took"))
     print(f"milliseconds from key to picture: median {took[15]:.0f}, all of 30 within {took[-1]:.0f}")
     assert took[15] < 100
@@ -224,6 +224,7 @@ def test_a_whole_session_without_scripts_by_tab_and_enter(tmp_path, visit):
         for turn in range(total):
             assert number(page) == f"{turn + 1} of {total}"
             assert page.locator("#keys-act >> visible=true").count() == 0
+            assert page.locator(":is(kbd, .hint) >> visible=true").count() == 0
             if turn == 2:  # Enter in a field chooses nothing
                 page.locator("#reason").fill("no")
                 page.keyboard.press("Enter")
@@ -263,7 +264,7 @@ def test_hostile_text_is_shown_and_never_runs(tmp_path, visit):
             page.keyboard.press("Shift+Digit1")
             page.locator("#note").fill(HOSTILE.replace("\0", ""))
             page.keyboard.press("Escape")
-            press(page, "2")
+            press(page, "12"[turn % 2])
         assert page.locator("h1").inner_text() == "All done"
         page.goto(f"{server.url}/r/{owner_token(review)}")
         assert page.evaluate("document.querySelectorAll('a, img, svg:not(.interval), iframe').length") == 0
@@ -277,10 +278,10 @@ def test_long_texts_scroll_inside_their_column_and_keys_go_on_working(tmp_path, 
     review = review_of(tmp_path / "review", items)
     with serving(review) as server:
         page = visit(server, token_of(review, "ann"))
-        for _ in items:
+        for key in "12":
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
             assert page.evaluate("document.documentElement.scrollHeight") < 2000
-            press(page, "1")
+            press(page, key)
         assert page.locator("h1").inner_text() == "All done"
 
 
@@ -295,7 +296,9 @@ def test_keys_can_be_let_alone_and_a_key_that_is_held_chooses_once(tmp_path, vis
             page.wait_for_timeout(60)
         page.keyboard.up("1")
         assert number(page).startswith("2 of")
+        assert page.locator("kbd >> visible=true").count()
         page.get_by_label("Keys act").click()
+        assert page.locator("kbd >> visible=true").count() == 0
         page.keyboard.press("1")
         page.reload()
         page.keyboard.press("1")
@@ -311,10 +314,79 @@ def test_two_tabs_of_one_person_go_on_together(tmp_path, visit):
         second = first.context.new_page()
         second.goto(server.url)
         press(first, "1")
-        press(first, "1")
+        press(first, "2")
         press(second, "0")  # the item that the first one had already chosen
         assert number(second).startswith("3 of")
-    assert [one.choice for one in review.votes("ann")] == ["tie", "left"]
+    assert [one.choice for one in review.votes("ann")] == ["tie", "right"]
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
+def test_enter_on_a_reason_or_in_a_field_chooses_nothing_and_what_was_said_stays(tmp_path, visit, scripts):
+    review = review_of(tmp_path / "review", items_of(6, **WORDS))
+    with serving(review) as server:
+        page = visit(server, token_of(review, "ann"), java_script_enabled=scripts)
+        page.locator("#note").fill("keep me")
+        page.get_by_label("safer").click()
+        for field in (
+            "input[value=safer]",
+            *([] if scripts else ["#reason"]),
+        ):  # with scripts that one skips, as it says
+            page.locator(field).press("Enter")
+            page.wait_for_timeout(300)
+            assert number(page).startswith("1 of")
+            assert page.locator("#note").input_value() == "keep me"
+            assert page.get_by_label("safer").is_checked()
+    assert lines_of(review, "ann") == []
+
+
+def test_what_is_hit_twice_votes_once(tmp_path, visit):
+    """A second stroke of the same key comes a twentieth of a second later, upon an item that nobody has seen."""
+    review = review_of(tmp_path / "review", items_of(30, **WORDS))
+    with serving(review) as server:
+        page = visit(server, token_of(review, "ann"))
+        for done, twice in enumerate((["1", "1"], ["ArrowRight", "2"], ["s", "Enter", "Enter"]), 1):
+            for key in twice:
+                page.keyboard.press(key)
+                page.wait_for_timeout(60)
+            page.wait_for_timeout(500)
+            assert len(lines_of(review, "ann")) == done, twice
+        for key in "12":  # another one is meant so, however quick
+            press(page, key)
+        press(page, "u")
+        press(page, "2")  # and so it is after an undo
+        page.wait_for_timeout(500)
+        press(page, "2")  # and once there was time to look
+        assert len(lines_of(review, "ann")) == 8
+        for gap in (40, 200, 300):
+            at = page.get_by_role("button", name="Both are bad").bounding_box()
+            page.mouse.move(at["x"] + 20, at["y"] + 15)
+            page.mouse.down(click_count=1)
+            page.mouse.up(click_count=1)
+            page.wait_for_timeout(gap)
+            page.mouse.down(click_count=2)
+            page.mouse.up(click_count=2)
+            page.wait_for_timeout(600)
+        assert [one.get("choice") for one in lines_of(review, "ann")[8:]] == ["both_bad"] * 3
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without"])
+def test_what_was_said_beside_a_choice_comes_back_with_undo(tmp_path, visit, scripts):
+    review = review_of(tmp_path / "review", items_of(6, **WORDS))
+    with serving(review) as server:
+        page = visit(server, token_of(review, "ann"), java_script_enabled=scripts)
+        page.locator("#note").fill("a long careful note")
+        page.get_by_label("safer").click()
+        page.get_by_role("button", name="Right is better").click()
+        page.locator("#progress-text", has_text="2 of").wait_for()
+        page.locator("#note").fill("of the second")
+        page.get_by_role("button", name="Undo").click()
+        page.locator("#progress-text", has_text="1 of").wait_for()
+        assert page.locator("#note").input_value() == "a long careful note"
+        assert page.locator("input[name=tag]:checked").evaluate_all("all => all.map(one => one.value)") == ["safer"]
+        page.get_by_role("button", name="Left is better").click()
+        page.locator("#progress-text", has_text="2 of").wait_for()
+        assert page.locator("#note").input_value() == ""
+    assert [(one.choice, one.note) for one in review.votes("ann")] == [("left", "a long careful note")]
 
 
 def test_what_is_done_is_announced_and_a_full_disk_too(tmp_path, visit):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 
 import pytest
 
@@ -93,6 +94,31 @@ def test_the_same_call_opens_a_review_and_another_one_is_refused(review):
             review_of(review.folder, items_of(30), ("ann", "ben"), **change)
     with pytest.raises(RunError, match="--annotators"):
         review_of(review.folder, items_of(30), ("ann", "cem"))
+
+
+def test_items_chosen_actively_are_told_apart_by_what_no_option_says(tmp_path):
+    for before in (False, True):
+        review_of(tmp_path / f"{before}", items_of(3), chosen_actively=before)
+        with pytest.raises(RunError, match="chosen actively") as error:
+            review_of(tmp_path / f"{before}", items_of(3), chosen_actively=not before)
+        assert "--choose" not in str(error.value)
+
+
+def test_a_folder_that_was_there_is_closed_to_others(tmp_path):
+    (tmp_path / "r").mkdir(mode=0o755)
+    review = review_of(tmp_path / "r", items_of(3))
+    review.choose("ann", review.at_hand("ann").id, "left")
+    for path in (review.folder, *review.folder.rglob("*")):
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_that_no_two_people_see_an_item_is_said_when_the_review_is_made(tmp_path):
+    told = []
+    for names, num, said in ((["ann", "ben"], 1, 1), (["ann", "ben"], None, 0), (["ann"], None, 0)):
+        for _ in range(2):  # once
+            make(tmp_path / f"{names} {num}", items_of(6), names, per_item=num, say=told.append)
+        assert len(told) == said, names
+        told.clear()
 
 
 def test_items_that_changed_since_are_refused_by_their_digest(review):
@@ -273,6 +299,58 @@ def test_what_was_not_passed_on_to_a_queue_is_when_the_review_opens(tmp_path):
     assert votes.read_text() == whole
     review.undo("ann")
     assert json.loads(votes.read_text().splitlines()[-1])["choice"] == "skip"
+
+
+@pytest.fixture
+def queued(tmp_path):
+    """A review of a round's queue, and that round's folder."""
+    rows = [{"item": f"i-{n}", **ROW, "prompt": [{"role": "user", "content": f"q{n}"}]} for n in range(4)]
+    (tmp_path / "round").mkdir()
+    found = gather(written(tmp_path / "round" / "queue.jsonl", *rows))
+    review = make(tmp_path / "r", found.items, ["ann"], source=found.source)
+    review.choose("ann", review.at_hand("ann").id, "left")
+    return review, tmp_path / "round"
+
+
+def test_a_review_goes_on_where_the_round_of_its_queue_is_gone(queued):
+    review, folder = queued
+    shutil.rmtree(folder)
+    told = []
+    opened = open_review(review.folder, told.append)
+    assert [one.count("\n") for one in told] == [0]
+    assert str(folder / "votes.jsonl") in told[0]
+    opened.choose("ann", opened.at_hand("ann").id, "right")
+    assert [opened.undo("ann") for _ in range(3)] == [True, True, False]
+    assert opened.progress("ann")[0] == 0
+
+
+def test_a_review_opens_where_its_round_takes_no_votes_and_an_undo_that_cannot_be_told_is_none(queued):
+    review, folder = queued
+    (folder / "votes.jsonl").unlink()
+    (folder / "votes.jsonl").mkdir()
+    told = []
+    opened = open_review(review.folder, told.append)
+    assert [one.count("\n") for one in told] == [0]
+    opened.choose("ann", opened.at_hand("ann").id, "right")
+    with pytest.raises(OSError, match=r"votes\.jsonl"):  # the round would go on with a vote that was taken back
+        opened.undo("ann")
+    assert opened.progress("ann")[0] == 2
+    (folder / "votes.jsonl").rmdir()
+    told.clear()
+    open_review(review.folder, told.append).undo("ann")
+    assert told == []
+    lines = (folder / "votes.jsonl").read_text().splitlines()
+    assert [json.loads(line)["choice"] for line in lines] == ["left", "right", "skip"]
+
+
+def test_a_link_in_place_of_the_votes_of_a_round_is_not_written_through(queued, tmp_path):
+    review, folder = queued
+    (folder / "votes.jsonl").unlink()
+    (tmp_path / "elsewhere").write_text("")
+    (folder / "votes.jsonl").symlink_to(tmp_path / "elsewhere")
+    opened = open_review(review.folder)
+    opened.choose("ann", opened.at_hand("ann").id, "right")
+    assert (opened.progress("ann")[0], (tmp_path / "elsewhere").read_text()) == (2, "")
 
 
 def test_whoever_knows_the_texts_the_names_and_the_seed_does_not_know_the_sides(tmp_path):

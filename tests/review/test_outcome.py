@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 
 import pytest
 
@@ -11,9 +12,10 @@ import tiebreak
 from reviewed import items_of
 from tiebreak.records import Message
 from tiebreak.reporting.card import model_card
-from tiebreak.review.desk import make
+from tiebreak.review.desk import make, open_review
 from tiebreak.review.items import Item, gather
 from tiebreak.review.outcome import conclude
+from tiebreak.runs import Run
 from tiebreak.verbs.gate import gate
 from written_runs import recorded_run
 
@@ -145,7 +147,8 @@ def run(tmp_path):
 
 def reviewed(run, choose, names=("ann", "ben"), **more):
     found = gather(run.path)
-    review = make(run.path.parent / "run.review", found.items, names, source=found.source, **more)
+    source = {**found.source, "left_out": dict(found.left_out)}
+    review = make(run.path.parent / f"{run.path.name}.review", found.items, names, source=source, **more)
     return vote_all(review, choose)
 
 
@@ -232,3 +235,71 @@ def test_a_run_that_answers_otherwise_by_now_gets_nothing(run):
     assert "answers otherwise than when it was reviewed" in outcome.not_evidence
     assert outcome.num_pairs == 40
     assert run.evaluation_file.read_bytes() == before
+
+
+def test_a_run_and_its_review_that_were_moved_find_each_other(run, tmp_path):
+    review = reviewed(run, mostly_after)
+    (tmp_path / "moved").mkdir()
+    for folder in (run.path, review.folder):
+        folder.rename(tmp_path / "moved" / folder.name)
+    moved = Run(tmp_path / "moved" / run.path.name)
+    outcome = conclude(open_review(tmp_path / "moved" / review.folder.name))
+    assert (outcome.run, outcome.not_evidence) == (moved.path, "")
+    assert checked(moved).verdict == "pass"
+
+
+def test_evidence_goes_to_the_run_that_is_named_and_never_to_one_that_answers_otherwise(run, tmp_path):
+    review = reviewed(run, mostly_after)
+    copy = Run(shutil.copytree(run.path, tmp_path / "copy"))
+    before = run.evaluation_file.read_bytes()
+    assert conclude(review, named=copy.path).run == copy.path
+    assert run.evaluation_file.read_bytes() == before
+    # Another run took the name of the first one, and the first one has another name by now.
+    other = Run(shutil.copytree(run.path, tmp_path / "other"))
+    other.samples_file.write_text(other.samples_file.read_text().replace("two 3", "three"))
+    run.path.rename(tmp_path / "first")
+    other.path.rename(run.path)
+    told = run.evaluation_file.read_bytes(), run.measures_file.read_bytes()
+    assert "answers otherwise than when it was reviewed" in conclude(review).not_evidence
+    assert conclude(review, named=run.path).run is None
+    assert conclude(review, named=tmp_path / "first").run == tmp_path / "first"
+    assert (run.evaluation_file.read_bytes(), run.measures_file.read_bytes()) == told
+
+
+def test_a_review_whose_items_are_not_those_of_the_run_is_no_evidence(run):
+    """Its own digest fits, as whoever writes both makes it; the answers of the run say otherwise."""
+    found = gather(run.path)
+    swapped = [Item(one.id, one.prompt, one.b, one.a, one.tools, one.origin) for one in found.items]
+    review = make(run.path.parent / "forged", swapped, ["ann", "ben"], source=found.source)
+    before = run.evaluation_file.read_bytes()
+    outcome = conclude(vote_all(review, lambda _name, item: "b" if item.b.startswith("one") else "a"))
+    assert "its answers give other items than those of" in outcome.not_evidence
+    assert (outcome.run, run.evaluation_file.read_bytes()) == (None, before)
+
+
+def test_that_equal_answers_were_not_asked_stands_beside_the_win_rate(run):
+    rows = run.samples
+    for row in rows[:7]:
+        row["after"]["text"] = row["before"]["text"]
+    run.samples_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    conclude(reviewed(run, mostly_after))
+    assert run.evaluation["human_win_rate"]["left_out"] == {"equal texts": 7}
+    said = "as people say, of answers that differ (7 do not)"
+    assert said in checked(run).says
+    assert said in run.report_file.read_text()
+    assert said in model_card(run, "merged")
+
+
+def test_a_review_that_was_stopped_decides_nothing(run):
+    review = reviewed(run, mostly_after)
+    for name in review.annotators:
+        (review.folder / "votes" / f"{name}.jsonl").unlink()
+    for name, num in (("ann", 43), ("ben", 33)):
+        for turn in review.turns_of(name)[:num]:
+            side = next(
+                side for side, what in turn.shown.items() if what == mostly_after(name, review.items[turn.item])
+            )
+            review.choose(name, review.at_hand(name).id, side, seconds=30)
+    conclude(review)
+    assert checked(run).verdict == "inconclusive"
+    assert "76 of 86 comparisons that were asked are made: whoever stops" in checked(run).says

@@ -18,11 +18,14 @@ pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
 from starlette.testclient import TestClient
 
 from reviewed import SECRETS, fields_of, items_of, lines_of, owner_token, review_of, token_of
+from tiebreak.errors import RunError
 from tiebreak.records import Message
-from tiebreak.review.desk import Showing
+from tiebreak.review.desk import open_review
 from tiebreak.review.entry import MOST_BODY, POLICY
 from tiebreak.review.items import Item
 from tiebreak.review.pages import create_app
+from tiebreak.review.showing import Showing
+from tiebreak.review.votes import Log
 
 sys.path.append(str(Path(__file__).parents[1] / "security"))
 from test_injection import ACTIVE, HOSTILE, HTML, TERMINAL
@@ -359,8 +362,8 @@ class _Refusing:
     def progress(self, name):
         return 0, 2
 
-    def votes(self, name):
-        return []
+    def draft(self, name):
+        return None
 
     def choose(self, name, showing, choice, **more):
         raise self.error
@@ -406,13 +409,97 @@ def test_a_real_log_that_cannot_be_written_keeps_nothing_and_goes_on_once_it_can
     assert [one["choice"] for one in lines_of(review, "ann")] == ["left", "tie"]
 
 
-def test_a_log_that_was_edited_is_told_in_one_line(review, ann):
-    does(ann, "left")
-    file = review.folder / "votes" / "ann.jsonl"
+def _edited(file):
     file.write_text(file.read_text().replace('"left"', '"tie"', 1))
-    answer = ann.get("/")
-    assert answer.status_code in (400, 500)
-    assert answer.text.count("\n") == 1
+
+
+def _a_folder(file):
+    file.unlink()
+    file.mkdir()
+
+
+def _around(file):
+    file.unlink()
+    file.symlink_to(file.name)
+
+
+def _of_other_settings(file):
+    """As if review.json had changed: a vote that fits its log, on what was not shown so."""
+    row = json.loads(file.read_text())
+    row["shown"] = {"left": row["shown"]["right"], "right": row["shown"]["left"]}
+    log = Log(file, "ann", json.loads((file.parents[1] / "review.json").read_text())["items_digest"])
+    file.unlink()
+    log.append({name: value for name, value in row.items() if name != "seal"})
+
+
+@pytest.mark.parametrize("damage", [_edited, _a_folder, _around, _of_other_settings])
+def test_a_log_that_cannot_be_used_is_one_line_and_where_it_lies_is_told_to_the_owner_alone(
+    review, ann, damage, caplog
+):
+    client = TestClient(ann.app, base_url=LOOPBACK)  # raises what a server would write as a traceback
+    client.cookies = ann.cookies
+    page = fields_of(client.get("/").text)
+    does(client, "left")
+    damage(review.folder / "votes" / "ann.jsonl")
+    answers = [client.get("/")]
+    if damage is not _of_other_settings:  # there another choice is one that fits
+        answers += [client.post(f"/{do}", data=page | {"choice": "left"}) for do in ("choose", "undo", "look")]
+    for answer in answers:
+        assert (answer.status_code, answer.text.count("\n")) == (500, 1)
+        assert "Your votes cannot be read" in answer.text
+        assert str(review.folder) not in answer.text
+    client.get(f"/r/{owner_token(review)}", follow_redirects=False)
+    answer = client.get("/results")
+    assert (answer.status_code, answer.text.count("\n")) == (500, 1)
+    assert str(review.folder / "votes" / "ann.jsonl") in answer.text
+    assert {str(review.folder / "votes" / "ann.jsonl") in record.message for record in caplog.records} == {True}
+
+
+def test_a_refusal_of_the_folder_is_one_line_without_a_traceback():
+    client = TestClient(create_app(_Refusing(RunError("/secret/place: is a link"))), base_url=LOOPBACK)
+    client.get("/r/t")
+    answer = does(client, "left")
+    assert (answer.status_code, answer.text.count("\n"), "secret" in answer.text) == (500, 1, False)
+
+
+def test_a_comparison_is_changed_so_often_and_no_more_and_the_disk_stays_free(review, ann):
+    sent = fields_of(ann.get("/").text) | {"choice": "left", "note": "語" * 4000}
+    for number in range(100):
+        assert ann.post("/choose", data=sent, follow_redirects=False).status_code == 303, number
+    for address in ("/choose", "/undo"):
+        answer = ann.post(address, data=sent)
+        assert (answer.status_code, answer.text) == (
+            400,
+            "this comparison was changed 100 times, and stays as it is now\n",
+        )
+    assert does(ann, "right").status_code == 200  # the next one
+    assert [one.choice for one in review.votes("ann")] == ["left", "right"]
+    assert (review.folder / "votes" / "ann.jsonl").stat().st_size < 100 * (3 * 4000 + 500)
+
+
+def test_votes_that_were_taken_back_count_among_the_changes(review, ann):
+    for _ in range(99):
+        does(ann, "left")
+        does(ann, "", "/undo")
+    does(ann, "tie")
+    assert ann.post("/undo", data=fields_of(ann.get("/").text)).status_code == 400
+    assert [one.choice for one in open_review(review.folder).votes("ann")] == ["tie"]
+
+
+def test_what_was_said_beside_a_choice_comes_back_with_undo_and_goes_with_the_next_choice(review, ann):
+    said = {"note": "wait & see", "tag": "safer", "reason": "both odd"}
+    does(ann, "skip", **said)
+    does(ann, "left", note="another")
+    for back in ("another", "wait &amp; see"):
+        page = does(ann, "", "/undo").text
+        assert f"{back}</textarea>" in page
+        assert f"{back}</textarea>" in browser(review, "ann").get("/").text  # from the log: a reload keeps it
+        assert page == ann.get("/?kept=undone").text
+    assert re.search(r'value="safer" checked', page)
+    assert 'value="both odd"' in page
+    does(ann, "right")
+    assert "wait" not in ann.get("/").text
+    assert "note" not in lines_of(review, "ann")[-1]
 
 
 def test_a_fault_of_ours_is_one_line_and_names_nothing(review):

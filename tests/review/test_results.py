@@ -314,3 +314,27 @@ def test_agreement_on_a_few_items_is_not_known():
     votes = people_of({"ann": lambda turn: side_of(turn, "b"), "ben": lambda turn: side_of(turn, "b")})
     few = votes | {"ben": votes["ben"][:5]}
     assert any("agreement is not known" in doubt for doubt in of(few).doubts)
+
+
+def test_a_review_of_which_much_is_not_done_is_no_evidence():
+    """Whoever looks at the number after each vote and stops once it pleases finds something in nothing."""
+
+    def agree(turn):
+        return side_of(turn, "a" if turn.item.endswith("0") else "b")
+
+    votes = people_of({"ann": agree, "ben": agree})
+    asked = {name: len(own) for name, own in votes.items()}
+    assert asked == {"ann": NUM + 5, "ben": NUM + 5}
+    for done, doubts in ((52, False), (51, True), (0, True)):  # 13 of 130 are a tenth
+        less = votes | {"ben": votes["ben"][:done]}
+        found = results(ITEMS, less, asked, sides={"a": "a", "b": "b"})
+        told = f"{NUM + 5 + done} of 130 comparisons that were asked are made"
+        assert any(doubt.startswith(told) for doubt in found.doubts) == doubts, done
+        assert (verdict_of(found) == "pass") == (not doubts)
+    skipped = [Vote(**{**vote.__dict__, "choice": "skip"}) for vote in votes["ben"][40:]]
+    assert results(ITEMS, votes | {"ben": votes["ben"][:40] + skipped}, asked, sides={"a": "a", "b": "b"}).doubts == ()
+
+
+def test_who_is_excluded_twice_is_told_once():
+    votes = people_of({"ann": by_chance(1), "ben": by_chance(2)})
+    assert of(votes, exclude=["fast", "ben", "fast"]).excluded == ("fast", "ben")

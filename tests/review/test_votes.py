@@ -16,7 +16,8 @@ from reviewed import items_of, review_of
 from tiebreak import faults
 from tiebreak.errors import DataError, RunError
 from tiebreak.review.desk import open_review
-from tiebreak.review.votes import Log
+from tiebreak.review.items import Item
+from tiebreak.review.votes import DamagedLog, Log
 
 
 def said(review, name="ann"):
@@ -173,6 +174,42 @@ def test_what_another_process_added_is_seen(review):
     assert other.progress("ann")[0] == 1
     vote(other, "right")
     assert [choice for *_, choice in said(review)] == ["left", "right"]
+
+
+def test_an_edit_that_keeps_the_size_is_seen(review):
+    vote(review, "left")
+    log = review.folder / "votes" / "ann.jsonl"
+    before = log.stat()
+    log.write_bytes(log.read_bytes().replace(b'"choice": "left"', b'"choice": "lift"'))
+    assert log.stat().st_size == before.st_size
+    with pytest.raises(DamagedLog, match=r"ann\.jsonl:1.*without these votes the result is no evidence"):
+        review.at_hand("ann")
+    put = log.with_suffix(".put")  # in its place, with the same time
+    put.write_bytes(log.read_bytes().replace(b'"lift"', b'"left"'))
+    os.utime(put, ns=(before.st_atime_ns, before.st_mtime_ns))
+    put.replace(log)
+    assert review.progress("ann") == (1, 6)
+    put.write_bytes(log.read_bytes().replace(b'"left"', b'"lift"'))
+    os.utime(put, ns=(before.st_atime_ns, before.st_mtime_ns))
+    put.replace(log)
+    with pytest.raises(DamagedLog):
+        review.at_hand("ann")
+
+
+def test_letters_stand_in_a_log_as_they_are_and_lines_of_before_are_read(review):
+    vote(review, "left", note="語\u2028é\x00")
+    log = review.folder / "votes" / "ann.jsonl"
+    assert "語".encode() in log.read_bytes()
+    assert open_review(review.folder).votes("ann")[0].note == "語\u2028é\x00"
+    log.write_bytes(json.dumps(json.loads(log.read_bytes())).encode() + b"\n")
+    assert open_review(review.folder).votes("ann")[0].note == "語\u2028é\x00"
+
+
+def test_an_item_named_by_half_a_character_is_voted_on(tmp_path):
+    item = items_of(1)[0]
+    review = review_of(tmp_path / "r", [Item("\ud800", item.prompt, item.a, item.b)])
+    vote(review, "tie")
+    assert said(open_review(review.folder)) == [("\ud800", False, "tie")]
 
 
 def test_a_log_takes_no_vote_that_is_none(tmp_path):

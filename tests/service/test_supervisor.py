@@ -15,7 +15,7 @@ import pytest
 
 from job_service import lines, pair, service, weights
 from served import fill
-from tiebreak.service import booking, catalog, jobs, shelf
+from tiebreak.service import booking, catalog, jobs, shelf, translate
 from tiebreak.service.jobs import PAUSE, Job
 from tiebreak.service.launching import LOCK, is_held, signature
 from tiebreak.service.supervisor import Next, after
@@ -385,3 +385,15 @@ def test_the_thread_begins_ends_and_leaves_its_workers_to_the_next(tmp_path, tin
     second.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize(("store", "kept"), [("auto", "{job}/prepared"), ("off", "off"), ("mine", "mine")])
+def test_what_is_prepared_of_a_clients_file_is_kept_with_its_job_unless_the_operator_says_where(
+    tmp_path, tiny_model, store, kept
+):
+    made = service(tmp_path / "service", tiny_model)
+    [(name, base)] = made.models.items()
+    base = base.model_copy(update={"data": base.data.model_copy(update={"store": store})})
+    job = made.create()
+    config = translate.configuration(made.store, {name: base}, made.settings, job)
+    assert config.data.store == kept.format(job=made.folder(job))

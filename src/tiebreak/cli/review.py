@@ -5,7 +5,6 @@ Owns its options, and where a review lies unless it is told.
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -78,7 +77,7 @@ def review(
         raise ConfigError("--exclude goes with --results: votes are always kept, and there they do not count")
     opened = _opened(source, out, annotators, per_item, tags, seed, strength=strength, results=results, quiet=quiet)
     if results:
-        _conclude(opened, exclude or [], as_json=as_json, quiet=quiet)
+        _conclude(opened, exclude or [], Path(source), as_json=as_json, quiet=quiet)
     else:
         _serve(opened, host, port, as_json=as_json, quiet=quiet)
 
@@ -110,10 +109,12 @@ def _opened(
     into = Path(out) if out is not None else named.parent / f"{named.name}.review"
     if results or (folder.is_review(into) and not (annotators or per_item or tags or strength or seed)):
         found = desk.open_review(into, say)
-        if not results:
-            with contextlib.suppress(TiebreakError):  # what it was made of may be gone
+        if not results and place.exists():  # what it was made of may be gone
+            try:
                 if folder.digest_of(folder.items_content(items.gather(place).items)) != found.settings.items_digest:
                     say(f"{into}: is of what {place} said when it was made, which changed; another --out begins anew")
+            except TiebreakError as error:
+                say(f"{error}; {into} is of what stood there when it was made, and goes on")
         return found
     gathered = items.gather(place)
     return desk.make(
@@ -133,11 +134,11 @@ def _listed(text: str | None) -> list[str]:
     return [one.strip() for one in text.split(",") if one.strip()] if text else []
 
 
-def _conclude(review: Any, exclude: list[str], *, as_json: bool, quiet: bool) -> None:
+def _conclude(review: Any, exclude: list[str], named: Path, *, as_json: bool, quiet: bool) -> None:
     from tiebreak.review.outcome import conclude, next_step
     from tiebreak.review.saying import lines
 
-    found = conclude(review, exclude)
+    found = conclude(review, exclude, named)
     if as_json:
         console.print_json(found.as_dict())
         return
@@ -170,6 +171,11 @@ def _serve(review: Any, host: str, port: int, *, as_json: bool, quiet: bool) -> 
             console.Console().warn(
                 f"--host {host}: others in this network reach the page, and links and votes travel unencrypted; "
                 "whoever sees a link can vote with it"
+            )
+        if told.name:
+            console.Console().warn(
+                f"links name this machine {told.name}: it must be reachable under that name; --host with its address "
+                "makes links of that"
             )
         sys.stdout.flush()  # whoever reads it from a pipe waits for it
 

@@ -25,7 +25,7 @@ class AdapterConfig(Section):
         False,
         description="Learn the size of each output's weights apart from their direction (DoRA, 2402.09353): dearer.",
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input, also of one trained on.")
     target_modules: Annotated[tuple[str, ...], Field(strict=False)] | Literal["all-linear"] = Field(
         "all-linear", description="Layers that get an adapter: names, or all-linear (all but the head)."
     )

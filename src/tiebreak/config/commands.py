@@ -46,7 +46,10 @@ def reading(data: DataConfig, model: ModelConfig | None = None) -> dict[str, Any
 
     Of a model whose tokens are counted, its name, and what its tokens depend on besides under `model.…`.
     """
-    said: dict[str, Any] = {"train": data.train, **data.model_dump(mode="json", exclude_defaults=True)}
+    said: dict[str, Any] = {
+        "train": data.train,
+        **data.model_dump(mode="json", exclude={"store"}, exclude_defaults=True),
+    }
     return (
         said
         if model is None

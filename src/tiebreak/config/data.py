@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from tiebreak.config.section import Place, Section
+from tiebreak.config.section import Place, Section, Store
 
 BUNDLED_PAIRS = "bundled"
 MOST_TOKENS = 10**9
@@ -102,6 +102,16 @@ class DataConfig(Section):
         "drop", description="A pair that is too long: drop it, or cut the oldest prompt tokens, equally for both sides."
     )
     max_dropped_share: float = Field(0.1, ge=0, le=1, description="Stop when more than this share is unusable.")
+    store: Store = Field(
+        "auto",
+        description="Folder in which tokens and the doctor's findings are kept for the next start; auto: in the user's "
+        "cache, what took long; off: none.",
+    )
+
+    @property
+    def placeless(self) -> dict[str, Any]:
+        """All but where files lie, and where something is kept of them, for JSON: the rest is how they are read."""
+        return self.model_dump(mode="json", exclude={"train", "heldout", "heldout_prompts", "store"})
 
     @property
     def keeps_apart(self) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, field_validator
 
 from tiebreak.errors import ConfigError, nearest, one_line
 from tiebreak.secrecy import has_password
@@ -23,6 +23,10 @@ def _is_a_name(value: str) -> str:
 
 Place = Annotated[str, AfterValidator(_is_a_name)]
 """What is looked for by its name: a file, a folder, a model."""
+
+
+Store = Annotated[Place, BeforeValidator(lambda value: "off" if value is False else value)]
+"""A folder in which something is remembered, auto or off, which YAML reads as false where it stands bare."""
 
 
 class Section(BaseModel):

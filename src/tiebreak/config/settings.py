@@ -22,7 +22,7 @@ from tiebreak.config.judges import JudgeConfig
 from tiebreak.config.losses import LossConfig
 from tiebreak.config.losses.gaps import Dpo
 from tiebreak.config.quantization import QuantizationConfig, quantization_from_short
-from tiebreak.config.section import Place, Section, sections_of
+from tiebreak.config.section import Place, Section, Store, sections_of
 from tiebreak.config.signals import SignalsConfig
 from tiebreak.config.stopping import StoppingConfig
 
@@ -101,8 +101,7 @@ class ReferenceConfig(Section):
         None,
         description="Base model of the adapter that reference.model is; null: model.base, or what the adapter says.",
     )
-    # YAML reads a bare off as false.
-    store: Annotated[Place, BeforeValidator(lambda value: "off" if value is False else value)] = Field(
+    store: Store = Field(
         "auto", description="Folder of stored log-probabilities; auto: in the user's cache; off: none."
     )
     spot_checks: int = Field(

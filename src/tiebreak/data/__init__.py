@@ -14,6 +14,7 @@ scratch       tables that may outgrow memory                 account        what
 workers       a function over many items in processes        preparation    the data of a run
 split         which prompts are held out                   literals     what Python prints, to JSON
 unfolding     which columns of text hold lists or objects  hub            whether the Hub answers
+cache         what was made of files, by content         ready_made     the data of a run, from there where it can
 prompts       which are trained on and which are held out, without a tokenizer
 asking        all prompts of a source in memory, whatever its rows are made for
 panics        how a library in Rust gives up, kept off the screen

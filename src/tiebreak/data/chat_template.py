@@ -12,7 +12,7 @@ from typing import Any
 
 from tiebreak.data.conventions import TOOL, Conventions, of_calls, of_content
 from tiebreak.data.encoding import Tokenizer
-from tiebreak.data.templates import Exceeded, names_read, rendered
+from tiebreak.data.templates import Exceeded, names_read, reads_clock, rendered
 from tiebreak.data.thoughts import Mark, marks_in
 from tiebreak.errors import RenderError, one_line
 
@@ -57,6 +57,11 @@ class ChatTemplate:
     def names_read(self, tools: _Tools) -> frozenset[str]:
         """Return the names that the template takes from outside."""
         return names_read(self._source(tools))
+
+    @property
+    def asks_the_time(self) -> bool:
+        """Whether what it writes depends on when that is: it reads the clock, and no time is set."""
+        return self._now is None and any(reads_clock(self._source(tools)) for tools in (None, [TOOL]))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Leave what it has found out where it is: another process asks anew."""

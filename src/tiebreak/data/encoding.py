@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from tiebreak.data.panics import is_panic, unsaid
 from tiebreak.errors import RenderError, one_line
+from tiebreak.fingerprint import fingerprint
 
 # Texts that a continuation can be tokenised behind, for tokenizers that treat the start of a text specially.
 _ANCHORS = ("\n", ".", ":", "a")
@@ -59,6 +60,21 @@ class Encoder:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Encoder, (self._tokenizer,)  # another process remembers for itself
+
+    @property
+    def identity(self) -> str | None:
+        """A fingerprint of all that ids, and what a template is told, depend on; None where that cannot be told.
+
+        It is told by a tokenizer in Rust whose wrapper adds nothing. Costs up to a second, for a large vocabulary.
+        """
+        if self._backend is None:
+            return None
+        tokenizer: Any = self._tokenizer  # of transformers, since it has such a backend
+        self._backend.no_truncation()  # as `ids` does, or the same tokenizer would have two names
+        self._backend.no_padding()
+        names = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+        said = [type(tokenizer).__qualname__, names, tokenizer.chat_template]
+        return fingerprint([self._backend.to_str(), self._backend.encode_special_tokens, *said])
 
     def ids(self, text: str) -> list[int]:
         """Return the ids of a text; raises RenderError where the tokenizer refuses it."""

@@ -51,10 +51,17 @@ class PreparedData:
 
 
 def prepare(
-    data: DataConfig, renderer: Renderer, progress: Progress | None = None, num_workers: int | None = None
+    data: DataConfig,
+    renderer: Renderer,
+    progress: Progress | None = None,
+    num_workers: int | None = None,
+    files: Sequence[DataFile] = (),
 ) -> PreparedData:
-    """Read, split and render the pairs of a run; raises DataError where a side of the split stays empty."""
-    progress, files = progress or Silent(), open_data(data)
+    """Read, split and render the pairs of a run; raises DataError where a side of the split stays empty.
+
+    `files` are those of `data`, where they are open already.
+    """
+    progress, files = progress or Silent(), files or open_data(data)
     num_workers = num_workers or num_workers_for(file.path for file in files)
     with TokenSink() as train, TokenSink() as heldout, PairSink() as texts:
         reading = _Reading(data, renderer, num_workers, _Sinks(train, heldout, texts))

@@ -57,6 +57,8 @@ class DataFile:
     """Columns whose lists and objects are written as text."""
     look: Look = Look()  # noqa: RUF009 - frozen
     """What its first rows showed."""
+    stated: str = ""
+    """A fingerprint of all that the user said of the source that it is of, but where that is."""
 
     def blocks(self) -> Iterator[Block]:
         """Return the file's records in chunks, unread."""
@@ -169,6 +171,7 @@ def open_files(source: SourceConfig, pairing: Pairing = Pairing()) -> list[DataF
                 spec=source.path if len(places) == 1 else str(path),
                 unfold=found.unfold,
                 look=found.look,
+                stated=fingerprint(source.model_dump(mode="json", exclude={"path"})),
             )
         )
     return files

@@ -23,6 +23,7 @@ from tiebreak.data.encoding import Encoder, Tokenizer
 from tiebreak.data.markers import REASONING, Put, completion_with, parts_of, prompt_with
 from tiebreak.data.templates import SWITCHES
 from tiebreak.errors import RenderError
+from tiebreak.fingerprint import fingerprint
 from tiebreak.records import FACTS, Judgement, Message, Pair, Thumb, Tokenized, TokenizedPair, TokenizedThumb
 
 NOT_RENDERED = "not_rendered"
@@ -52,7 +53,7 @@ class Renderer:
         `positions` takes no more tokens, whatever `data` allows.
         """
         self._tokenizer = tokenizer
-        self._template = ChatTemplate(tokenizer, now)
+        self._template, self._now = ChatTemplate(tokenizer, now), now
         self._encoder = Encoder(tokenizer)
         self._eos_ids = tuple(eos_ids)
         self._truncation = data.truncation
@@ -65,6 +66,15 @@ class Renderer:
         added = tokenizer.added_tokens_decoder
         self._control = Breaker(token.content for i, token in added.items() if token.special or i in eos_ids)
         self._any_added = Breaker(token.content for token in added.values() if token.content.strip())
+
+    @property
+    def identity(self) -> str | None:
+        """A fingerprint of all that the ids of a text depend on; None where they may be others the next time."""
+        encoder = self._encoder.identity
+        if encoder is None or self._template.asks_the_time:
+            return None
+        limits = [self._eos_ids, self._max_length, self._limit, self._truncation, self._may_leave_out]
+        return fingerprint([encoder, str(self._now), *limits])
 
     def pair(self, pair: Pair) -> TokenizedPair:
         """Return the pair as ids, truncated if allowed; raises RenderError with a reason code."""

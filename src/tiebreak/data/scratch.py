@@ -11,7 +11,7 @@ import mmap
 import operator
 import tempfile
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Self, SupportsIndex
 
@@ -81,6 +81,22 @@ class Scratch:
             cause = one_line(error.strerror)
             raise TiebreakError(f"{place}: cannot hold temporary data ({cause}); {remedy}") from None
         self._held, self._held_bytes = [], 0
+
+
+def write_table(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write a table to a file of its own; batch by batch, so memory stays flat. Raises OSError."""
+    with path.open("wb") as file, pa.ipc.new_stream(file, schema) as stream:
+        for batch in batches:
+            stream.write_batch(batch)
+
+
+def read_table(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of a file that `write_table` wrote, in memory of their own; raises OSError or ValueError."""
+    # Not mapped: whoever holds a batch must not hang on a file that others may remove.
+    with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
+        if stream.schema != schema:
+            raise ValueError("holds another table than was written")
+        yield from stream
 
 
 class Rows:

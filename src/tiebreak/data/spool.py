@@ -36,6 +36,8 @@ class PairSpool(Sequence[Judgement]):
         cls, pairs: Iterable[Judgement], folder: Path | None = None, in_memory_bytes: int = IN_MEMORY_BYTES
     ) -> PairSpool:
         """Return pairs as a spool; they are taken one by one, so memory stays flat."""
+        if isinstance(pairs, cls) and not folder:
+            return pairs
         with PairSink(folder, in_memory_bytes) as sink:
             for pair in pairs:
                 sink.append(pair)
@@ -44,6 +46,10 @@ class PairSpool(Sequence[Judgement]):
     def selected(self, indices: Sequence[int] | NDArray[Any]) -> PairSpool:
         """Return the pairs at some places in the order given, or where a mask is true; the text is shared."""
         return PairSpool(self._rows.chosen(indices))
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the pairs as batches of the schema."""
+        return self._rows.batches()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -94,6 +100,11 @@ class PairSink:
         self._num_bytes += len(line)
         if len(self._lines) >= BLOCK or self._num_bytes >= BLOCK_BYTES:
             self._settle()
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Add a batch of the schema; raises TiebreakError where the disk is full."""
+        self._settle()
+        self._scratch.append(batch)
 
     def spool(self) -> PairSpool:
         """Return all pairs in their order, after which none can be added."""

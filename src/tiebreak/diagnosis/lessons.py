@@ -42,7 +42,8 @@ def wrong_reference(signals: Signals) -> Finding | None:
     unit = settings.beta.value if settings and settings.beta else 1.0
     evidence = []
     # Where both are one model every reward is zero and every pair a tie; rounding is far below a tenth of a nat.
-    if settings and settings.beta and signals.steps and signals.steps[0]["step"] == 1:
+    told = settings and settings.beta and not settings.drops_out
+    if told and signals.steps and signals.steps[0]["step"] == 1:
         for side in ("chosen", "rejected"):
             reward = signals.of_steps(f"rewards/{side}", signals.steps[:1])
             if reward and abs(reward[0]) / unit > MOVED:

@@ -110,6 +110,7 @@ def settings_of(
         rule=(rule.name, rule.pattern) if rule else None,
         keeps_scale=loss.keeps_scale,
         starts_at_reference=reference.model is None,
+        drops_out=adapter.dropout > 0,
         learns_bad=loss.learns_bad,
     )
 

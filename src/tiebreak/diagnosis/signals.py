@@ -124,6 +124,8 @@ class Settings:
     """Whether its losses at two steps are of one scale; where they are not, the share of pairs that is lost is read."""
     starts_at_reference: bool = True
     """Whether the reference is the model that training starts from: nothing is a gain yet before the first step."""
+    drops_out: bool = False
+    """Whether steps are measured with dropout at work: what they say of a policy is then not what its weights say."""
     learns_bad: bool = True
     """Whether it learns from bad completions, too: not where demonstrations are imitated."""
 

@@ -8,6 +8,7 @@ texts          rules and numbers on one text                  labels          wh
 measurements   columns to numbers, of any kind                token_counts    lengths in tokens, with a model
 report         what is said, in Python and as JSON            triage          which findings stop a run
 sentences      the report in words                            screen          on a terminal
+remembered     the report of an earlier start, where nothing changed
 drift          two audits side by side, and whether the data moved
 page, figures  on a page with plots
 """

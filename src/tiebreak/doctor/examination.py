@@ -74,14 +74,19 @@ class Tokens:
 
 
 def audit(
-    data: DataConfig, tokens: Tokens | None = None, progress: Progress | None = None, num_workers: int | None = None
+    data: DataConfig,
+    tokens: Tokens | None = None,
+    progress: Progress | None = None,
+    num_workers: int | None = None,
+    opened: Sequence[DataFile] = (),
 ) -> Audit:
     """Look at every pair of `data`, or every completion on its own where `data.pairing` leaves them so.
 
-    Facts, rules, examples. Raises DataError where nothing can be read at all.
+    Facts, rules, examples; of the files of `data`, where they are `opened` already. Raises DataError where nothing can
+    be read at all.
     """
     progress = progress or Silent()
-    files, kind = open_data(data), KINDS.get(data.pairing, PAIRS)
+    files, kind = opened or open_data(data), KINDS.get(data.pairing, PAIRS)
     workers = num_workers or num_workers_for(file.path for file in files)
     facts, counted, num_lone = _gathered(files, kind, tokens, progress, workers)
     if not facts.num_records:

@@ -88,6 +88,22 @@ def add_twin(model: Any, name: str) -> None:
     model.set_adapter(POLICY_ADAPTER)
 
 
+def set_dropout(model: Any, name: str, share: float) -> None:
+    """Let training drop a share of what goes into a LoRA adapter, whatever it was trained with before.
+
+    Raises ModelError where there is an adapter on stacked tensors, which can drop nothing.
+    """
+    kind = model.peft_config[name]
+    if getattr(kind, "lora_dropout", share) == share:
+        return
+    for layer in model.modules():
+        if isinstance(layer, LoraLayer) and name in layer.lora_dropout:
+            if share and isinstance(layer, ParamWrapper):
+                raise ModelError(f"adapter.dropout {share:g}: nothing can be dropped on stacked experts; set it to 0")
+            layer.lora_dropout[name] = nn.Dropout(share) if share else nn.Identity()
+    kind.lora_dropout = share
+
+
 def sized_bytes(model: Any) -> int:
     """Return the bytes of the weights that a layer is sized anew with (DoRA) while it computes; 0 where none is.
 

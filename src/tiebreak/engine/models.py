@@ -25,7 +25,7 @@ from tiebreak.config import (
     ReferenceConfig,
 )
 from tiebreak.data.render import Renderer
-from tiebreak.engine.adapters import add_twin, with_new_adapter
+from tiebreak.engine.adapters import add_twin, set_dropout, with_new_adapter
 from tiebreak.engine.building import Loading, base_of, device_of, dtype_of, start_of, weights_of, with_tokenizer
 from tiebreak.engine.bundled import Say
 from tiebreak.engine.fused_lora import fuse
@@ -218,6 +218,7 @@ def _with_adapter(
         torch.manual_seed(derive_seed(seed, "adapter"))
         if start:
             model = load_adapter(base, str(start), POLICY_ADAPTER, is_trainable=True, say=loading.say)
+            set_dropout(model, POLICY_ADAPTER, adapter.dropout)
         else:
             model = with_new_adapter(base, adapter, source.revision, loading.say)
         if against.adapter and same_base(against, source):
@@ -243,6 +244,7 @@ def _with_adapter(
 def _load_reference(model: Any, adapter: str) -> None:
     try:
         load_adapter(model, adapter, REFERENCE_ADAPTER, is_trainable=False)
+        set_dropout(model, REFERENCE_ADAPTER, 0.0)  # it is never trained, and would forbid packing
     except ModelError as error:
         raise ModelError(
             f"{adapter}: this kind of adapter cannot stand beside the policy as the reference; merge it into its base "

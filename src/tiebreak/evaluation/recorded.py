@@ -105,7 +105,7 @@ def _items(run: Run) -> dict[str, Items]:
 def _told_settings(side: Recorded) -> Told:
     """Where results go is no difference; which data and model were taken is told by their content."""
     own: tuple[str, ...] = ("output.", "data.train", "data.heldout", "model.name", "model.base")
-    own += ("reference.store", "reference.model", "reference.base")
+    own += ("data.store", "reference.store", "reference.model", "reference.base")
     here = {
         key: value for key, value in side.settings.items() if not key.startswith(own) or key == "data.heldout_share"
     }

@@ -170,9 +170,14 @@ def _placeless(run: Run) -> dict[str, Any]:
         data["train"] = _data(data["train"])
     else:
         data["train"] = [source | {"path": _data(source["path"])} for source in data["train"]]
-    data["heldout"] = data["heldout"] and _data(data["heldout"])
+    for key in ("heldout", "heldout_prompts"):
+        data[key] = data[key] and _data(data[key])
+    for section in (model, tree["reference"]):
+        if section["base"] and _looks_local(section["base"]):
+            section["base"] = _last(section["base"])
     harness = tree["evaluation"]["lm_eval"] or {}
-    places = [(model, "chat_template"), (tree["reference"], "store"), (tree["output"], "dir"), (judge, "reward")]
+    stores = [(data, "store"), (tree["reference"], "store")]
+    places = [(model, "chat_template"), *stores, (tree["output"], "dir"), (judge, "reward")]
     places.append((tree["training"], "moments_from"))
     for section, key in (*places, (harness, "include_path")):
         if section.get(key):

@@ -12,7 +12,6 @@ import json
 import math
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 from tiebreak.errors import DataError, one_line
 from tiebreak.fingerprint import derive_seed
 from tiebreak.records import Message
+from tiebreak.review.evidence import Results
 from tiebreak.review.folder import (
     ITEMS,
     SETTINGS,
@@ -36,24 +36,12 @@ from tiebreak.review.folder import (
 from tiebreak.review.items import Item
 from tiebreak.review.order import Turn, turns
 from tiebreak.review.queue import Queue
-from tiebreak.review.results import Results, results
-from tiebreak.review.votes import CHOICES, CLEARLY, MAX_NOTE, Log, Place, State, Vote
+from tiebreak.review.results import results
+from tiebreak.review.showing import Draft, Showing, said, sayable
+from tiebreak.review.votes import CHOICES, CLEARLY, MAX_LINES, MAX_NOTE, DamagedLog, Log, Place, State, Vote
 
 REASONS = ("correct", "clearer", "safer", "shorter", "follows format")
 """Tags for reasons, where a review names none."""
-
-
-@dataclass(frozen=True)
-class Showing:
-    """All that a browser may know of an item."""
-
-    id: str
-    """Names this showing of this person: says nothing of the item, the side or whether it comes again."""
-    number: int
-    total: int
-    prompt: tuple[Message, ...]
-    left: str
-    right: str
 
 
 class Review:
@@ -130,7 +118,7 @@ class Review:
         shown = {_place(turn): turn.shown for turn in self._turns[name]}
         for place, vote in found.items():
             if shown.get(place) != vote.shown:
-                raise DataError(
+                raise DamagedLog(
                     f"{self._logs[name].path}: holds a vote on {one_line(place[0], 40)} that {name} was not shown so; "
                     f"{SETTINGS} or {ITEMS} changed since, bring them back from a copy"
                 )
@@ -139,9 +127,9 @@ class Review:
     def _showing(self, name: str, number: int, turn: Turn) -> Showing:
         item = self.items[turn.item]
         left, right = (item.a, item.b) if turn.left == "a" else (item.b, item.a)
-        prompt = tuple(Message(one.role, _said(one), one.name) for one in item.prompt)
+        prompt = tuple(Message(one.role, said(one), one.name) for one in item.prompt)
         total = len(self._turns[name])
-        return Showing(self._id(name, turn), number, total, prompt, _sayable(left), _sayable(right))
+        return Showing(self._id(name, turn), number, total, prompt, sayable(left), sayable(right))
 
     def _id(self, name: str, turn: Turn) -> str:
         secret = self._owner.encode()
@@ -188,27 +176,41 @@ class Review:
             turn.shown,
             turn.again,
             tuple(dict.fromkeys(tags)),
-            _sayable(note),
+            sayable(note),
             strength,
             None if seconds is None else round(float(seconds), 3),
             "",
-            _sayable(reason),
+            sayable(reason),
         )
         with self._lock:
+            self._require_few(name, vote)
             self._logs[name].append({**vote.as_dict(), "at": _now()})
             with contextlib.suppress(OSError):  # it is kept, and told with the next one
                 self.tell_queue(name)
 
-    def undo(self, name: str) -> Showing | None:
-        """Take a person's last choice that still holds back, and return what is at hand then.
+    def undo(self, name: str) -> bool:
+        """Take a person's last choice that still holds back, and return whether there was one.
 
-        Where it had replaced an earlier one, that holds again. Nothing happens where nothing was chosen.
+        Where it had replaced an earlier one, that holds again.
         """
         with self._lock:
             if standing := self._logs[name].state().standing:
-                self.tell_queue(name, State(standing[:-1]), standing[-1][1].item)
+                self._require_few(name, standing[-1][1])  # it could not be chosen anew
+                with contextlib.suppress(FileNotFoundError):  # a round that is gone reads nothing
+                    self.tell_queue(name, State(standing[:-1]), standing[-1][1].item)
                 self._logs[name].append({"undo_of": standing[-1][0], "at": _now()})
-            return self.at_hand(name)
+            return bool(standing)
+
+    def draft(self, name: str) -> Draft | None:
+        """Return what was said beside the choice that a person took back just now; None where it was another thing."""
+        with self._lock:
+            vote = self._logs[name].state().taken_back
+        turn = next((turn for turn in self._turns[name] if vote and _place(turn) == (vote.item, vote.again)), None)
+        return Draft(self._id(name, turn), vote.tags, vote.note, vote.reason) if turn and vote else None
+
+    def _require_few(self, name: str, vote: Vote) -> None:
+        if self._logs[name].times((vote.item, vote.again)) >= MAX_LINES:
+            raise DataError(f"this comparison was changed {MAX_LINES} times, and stays as it is now")
 
     def tell_queue(self, name: str, state: State | None = None, taken_back: str | None = None) -> None:
         """Say in the file beside a round's queue, where these are its items, what a person's log says."""
@@ -271,6 +273,11 @@ def make(
         require_same(place, read_folder(place)[0], wanted)
     else:
         write_folder(place, wanted, content)
+        if wanted.per_item == 1 < len(annotators):
+            say(
+                "with --per-item 1 no two people see the same item: whether they agree will not be known, and the win "
+                "rate is no evidence for a gate; give --per-item 2 and another --out for that"
+            )
     return open_review(place, say)
 
 
@@ -283,8 +290,11 @@ def open_review(folder: str | Path, say: Callable[[str], None] = lambda _: None)
     review = Review(place, *read_folder(place))
     for log in review.torn():
         say(f"{log}: its last line was cut off, and does not count")
-    for name in review.annotators:
-        review.tell_queue(name)
+    try:
+        for name in review.annotators:
+            review.tell_queue(name)
+    except OSError as error:
+        say(f"{one_line(error, 300)}: votes are kept here, and that round learns of them once it can be written")
     return review
 
 
@@ -294,17 +304,6 @@ def _place(turn: Turn) -> Place:
 
 def _same(one: str, other: str) -> bool:
     return hmac.compare_digest(one.encode(), other.encode("utf-8", "surrogatepass"))
-
-
-def _said(message: Message) -> str:
-    """Return what a message of a prompt says, its calls of tools among it."""
-    calls = [json.dumps(dict(call), ensure_ascii=False) for call in message.tool_calls]
-    return _sayable("\n".join(text for text in (message.content, *calls) if text))
-
-
-def _sayable(text: str) -> str:
-    """Return a text that can be sent: halves of characters, which no encoding has, become question marks."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _now() -> str:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
+import anyio
 from fastapi import Request, Response
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
@@ -24,6 +25,8 @@ MOST_BODY = 64 * 2**10
 """Bytes of a form. The longest note, in letters of which each is sent as twelve, fits."""
 
 MOST_FIELDS = 100
+FORM_SECONDS = 15.0
+"""In which a form comes in whole, as the head before it does: who sends it by drops holds a connection for nothing."""
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'none'; form-action 'self'; "
@@ -52,7 +55,7 @@ class Entry:
     def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
         self._app = app
         self._names = {"localhost", *(host.lower() for host in hosts)}
-        self._any_address = any(_is_everywhere(host) for host in hosts)
+        self._any_address = any(is_everywhere(host) for host in hosts)
         if self._any_address:
             self._names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
 
@@ -83,7 +86,8 @@ class Entry:
         return self._any_address or address.is_loopback or host in self._names
 
 
-def _is_everywhere(host: str) -> bool:
+def is_everywhere(host: str) -> bool:
+    """Whether a host means all addresses of this machine."""
     try:
         return ipaddress.ip_address(host).is_unspecified
     except ValueError:
@@ -161,10 +165,16 @@ async def form_of(request: Request) -> Form:
     if kind != "application/x-www-form-urlencoded":
         raise HTTPException(415, "A form of this page is sent as application/x-www-form-urlencoded.")
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MOST_BODY:
-            raise HTTPException(413, f"The form is longer than {MOST_BODY} bytes: shorten the note. Nothing was kept.")
+    try:
+        with anyio.fail_after(FORM_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MOST_BODY:
+                    told = f"The form is longer than {MOST_BODY} bytes: shorten the note. Nothing was kept."
+                    raise HTTPException(413, told)
+    except TimeoutError:
+        told = "The form came in too slowly, and nothing of it was kept; send it again."
+        raise HTTPException(408, told, {"connection": "close"}) from None
     try:
         fields = parse_qs(body.decode("ascii"), keep_blank_values=True, errors="replace", max_num_fields=MOST_FIELDS)
     except ValueError:

@@ -22,8 +22,8 @@ from tiebreak import files
 from tiebreak.config import quoted
 from tiebreak.errors import ConfigError, DataError, RunError, one_line
 from tiebreak.fingerprint import fingerprint
+from tiebreak.review.evidence import FAST
 from tiebreak.review.items import Item
-from tiebreak.review.results import FAST
 
 SETTINGS, ITEMS, LINKS, VOTES = "review.json", "items.jsonl", "links.json", "votes"
 MAX_PEOPLE, MAX_TAGS, MAX_NAME = 100, 20, 64
@@ -101,9 +101,23 @@ def write_folder(place: Path, settings: Settings, content: bytes) -> None:
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
     files.refuse_links(place)
     (place / VOTES).mkdir(exist_ok=True, mode=0o700)
+    for folder in (place, place / VOTES):
+        _for_the_owner_alone(folder, 0o700)
     files.write_bytes(place / ITEMS, content)
+    _for_the_owner_alone(place / ITEMS, 0o600)
     _write_links(place / LINKS, settings.annotators)
     files.write_json(place / SETTINGS, settings.as_dict())
+    _for_the_owner_alone(place / SETTINGS, 0o600)
+
+
+def _for_the_owner_alone(path: Path, mode: int) -> None:
+    """Close what stood there before, or was written with the rights that are usual here."""
+    try:
+        path.chmod(mode)
+    except PermissionError:
+        raise RunError(
+            f"{path}: is somebody else's, who could read what people vote on; choose another --out"
+        ) from None
 
 
 def read_folder(place: Path) -> tuple[Settings, list[Item], Mapping[str, Any]]:
@@ -159,11 +173,14 @@ def require_same(place: Path, found: Settings, wanted: Settings) -> None:
             f"another --out, or go on with 'tiebreak review {quoted(str(place))}'"
         )
     before, now = found.as_dict(), wanted.as_dict()
-    for name in ("annotators", "per_item", "seed", "tags", "strength", "chosen_actively"):
+    for name in ("annotators", "per_item", "seed", "tags", "strength"):
         if before[name] != now[name]:
             told = one_line(json.dumps(before[name], ensure_ascii=False), 80)
-            option = "--choose" if name == "chosen_actively" else "--" + name.replace("_", "-")
-            raise RunError(f"{place}: was made with {option} {told}; give the same, or choose another --out")
+            option = f"--{name.replace('_', '-')} {told}"
+            raise RunError(f"{place}: was made with {option}; give the same, or choose another --out")
+    if found.chosen_actively != wanted.chosen_actively:  # no option says so: whoever gathers the items does
+        both = ("were not chosen actively, and these were", "were chosen actively, and these were not")
+        raise RunError(f"{place}: was made of items that {both[found.chosen_actively]}; choose another --out")
 
 
 def _write_links(path: Path, annotators: Sequence[str]) -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak import files
-from tiebreak.config import in_quotes, quoted
+from tiebreak.config import MEASURES, in_quotes, quoted
 from tiebreak.data.formats.pairing import soft_label
-from tiebreak.errors import RunError
+from tiebreak.errors import DataError, RunError
 from tiebreak.evaluation.rows import Row
 from tiebreak.fingerprint import derive_seed, file_digest
 from tiebreak.records import Message, Pair, Preference
@@ -25,9 +25,10 @@ from tiebreak.records import Vote as Cast
 from tiebreak.records.judged import Origin
 from tiebreak.reporting.page import write_report
 from tiebreak.review.desk import Review
-from tiebreak.review.folder import as_lines
-from tiebreak.review.items import Item
-from tiebreak.review.results import FAST, Results, alpha_of, is_fast
+from tiebreak.review.evidence import FAST, Results
+from tiebreak.review.folder import as_lines, digest_of, items_content
+from tiebreak.review.items import EQUAL, Item, gather
+from tiebreak.review.results import alpha_of, is_fast
 from tiebreak.review.votes import Vote
 from tiebreak.runs import Run, as_a_run_writes, open_run
 
@@ -56,11 +57,12 @@ class Outcome:
         return self.results.as_dict() | {"pairs": pairs, "run": run, "not_evidence": self.not_evidence}
 
 
-def conclude(review: Review, exclude: Collection[str] = ()) -> Outcome:
+def conclude(review: Review, exclude: Collection[str] = (), named: Path | None = None) -> Outcome:
     """Write what the votes of a review come to, into its folder and, of a run, into that run's evaluation.
 
-    `exclude` names annotators whose votes do not count, or `fast`; results.json says so. Where the run is gone, in use
-    or answers otherwise by now, its evaluation stays as it is, and the outcome says why.
+    `exclude` names annotators whose votes do not count, or `fast`; results.json says so. The run is the first one that
+    holds the answers that were reviewed: that which is `named`, where it lay, or beside the review. Where it is gone,
+    in use or answers otherwise by now, its evaluation stays as it is, and the outcome says why.
     """
     found = review.results(exclude)
     votes = _counted(review, exclude)
@@ -70,8 +72,8 @@ def conclude(review: Review, exclude: Collection[str] = ()) -> Outcome:
     files.write_bytes(review.folder / PAIRS, as_lines(_pair_row(review, *one, votes) for one in decided))
     files.write_bytes(review.folder / UNDECIDED, as_lines(_undecided_row(item, votes[item.id]) for item in undecided))
     try:
-        run, reason = _into_run(review, found)
-    except RunError as error:
+        run, reason = _into_run(review, found, named)
+    except (RunError, DataError) as error:
         run, reason = None, str(error)
     outcome = Outcome(
         found, len(decided), len(undecided), None if alpha is None else alpha.value, run, reason
@@ -146,25 +148,49 @@ def _undecided_row(item: Item, votes: Sequence[Vote]) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------- evidence of a run
 
 
-def _into_run(review: Review, found: Results) -> tuple[Path | None, str]:
+def _into_run(review: Review, found: Results, named: Path | None) -> tuple[Path | None, str]:
     """Write the win rate into the run that was reviewed; return whose it is, or why there is none."""
-    source = review.settings.source
-    if source.get("kind") != "run":
+    if review.settings.source.get("kind") != "run":
         return None, "this is no review of a run"
-    run = open_run(str(source["path"]))
+    run = _run_of(review, named)
     with files.locked(run.path, otherwise="run the same command again"):
-        if not run.samples_file.exists() or file_digest(run.samples_file) != source["digest"]:
-            raise RunError(
-                f"{run.path}: answers otherwise than when it was reviewed, and what people said is about other answers;"
-                f" review it again, with another --out than {quoted(str(review.folder))}"
-            )
         run.verify(run.config_file, *run.given_files, *run.measured_files)
+        _require_its_answers(run, review)
         reason = "nobody voted" if found.win_rate is None else ""
         if found.chosen_actively:
             reason = "items were chosen by how close they are: a win rate over them says nothing of the rest"
         with as_a_run_writes(run.path):
             _write_down(run, None if reason else found)
     return (None, reason) if reason else (run.path, "")
+
+
+def _run_of(review: Review, named: Path | None) -> Run:
+    """Return the run that holds the answers that were reviewed; runs and reviews are moved, and names taken anew."""
+    beside = review.folder.resolve()
+    places = [named, Path(str(review.settings.source["path"])), beside.with_name(beside.name.removesuffix(".review"))]
+    errors: list[RunError | DataError] = []
+    for place in places:
+        if place is None or place.resolve() == beside:
+            continue
+        try:
+            _require_its_answers(run := open_run(place), review)
+        except (RunError, DataError) as error:
+            errors.append(error)
+        else:
+            return run
+    raise next((error for error in errors if _OTHER_ANSWERS in str(error)), errors[0])
+
+
+_OTHER_ANSWERS = "answers otherwise than when it was reviewed"
+
+
+def _require_its_answers(run: Run, review: Review) -> None:
+    """Raise RunError where a run does not hold the answers of a review, or the review's items are not from them."""
+    again = f"review it again, with another --out than {quoted(str(review.folder))}"
+    if not run.samples_file.exists() or file_digest(run.samples_file) != review.settings.source["digest"]:
+        raise RunError(f"{run.path}: {_OTHER_ANSWERS}, and what people said is about other answers; {again}")
+    if digest_of(items_content(gather(run.path).items)) != review.settings.items_digest:
+        raise RunError(f"{run.path}: its answers give other items than those of {review.folder}; {again}")
 
 
 def _write_down(run: Run, found: Results | None) -> None:
@@ -178,7 +204,9 @@ def _write_down(run: Run, found: Results | None) -> None:
         return
     if found is not None and found.win_rate is not None:
         prompts, wins = zip(*found.values.values(), strict=True)
-        row = Row.of(MEASURE, prompts, [0.5] * len(wins), wins, doubt="; ".join(found.doubts))
+        equal = found.left_out.get(EQUAL)
+        name = f"{MEASURES[MEASURE].name}, of answers that differ ({equal} do not)" if equal else ""
+        row = Row.of(MEASURE, prompts, [0.5] * len(wins), wins, name, doubt="; ".join(found.doubts))
         rows.append(row.as_dict())
         table.append(row.table(derive_seed(run.config.training.seed, "bootstrap")))
         evaluation[MEASURE] = {
@@ -190,6 +218,7 @@ def _write_down(run: Run, found: Results | None) -> None:
             "alpha": None if found.alpha is None else found.alpha.value,
             "position_bias": None if found.position_bias is None else asdict(found.position_bias),
             "excluded": list(found.excluded),
+            "left_out": dict(found.left_out),
             "doubts": list(found.doubts),
         }
     evaluation["table"] = table

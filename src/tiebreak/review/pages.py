@@ -22,14 +22,14 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.types import ASGIApp
 
 from tiebreak.config import quoted
-from tiebreak.errors import DataError
+from tiebreak.errors import DataError, TiebreakError
 from tiebreak.reporting.look import COLOURS
 from tiebreak.reporting.visible import harmless, visible
 from tiebreak.review.desk import Review
 from tiebreak.review.entry import NOBODY, Entry, Form, Guest, form_of, owner_only, person_of, remember
-from tiebreak.review.folder import VOTES
 from tiebreak.review.scene import LOOKS, scene
-from tiebreak.review.votes import CLEARLY
+from tiebreak.review.showing import Showing
+from tiebreak.review.votes import CLEARLY, DamagedLog
 
 MOST_REASON = 200
 
@@ -135,9 +135,7 @@ class _Desk:
         """Take the last choice back and show its item."""
         guest = self._guest(request, form)
         try:
-            held = self._review.votes(guest.name)
-            self._review.undo(guest.name)
-            moved = self._review.votes(guest.name) != held
+            moved = self._review.undo(guest.name)
         except OSError as error:
             return self._show(guest, form, failed=_not_kept("That you take it back", error))
         return self._went_on(request, guest, form, "undone" if moved else "nothing")
@@ -172,13 +170,20 @@ class _Desk:
         told = {"guest": guest, "done": done, "total": total, "said": said, "failed": failed}
         if showing is None:
             return self._page("end", 507 if failed else 200, **told)
-        draft = form if form and form.one("showing") == showing.id else Form({})
+        draft = form if form and form.one("showing") == showing.id else self._taken_back(guest, showing)
         shown = scene(showing, look if look in LOOKS else "text")
         choices = CHOICES | (STRONGER if self._review.strength else {})
         return self._page(
             "item", 507 if failed else 200, showing=showing, scene=shown, choices=choices,
             tags=self._review.tags, draft=draft, most_reason=MOST_REASON, **told,
         )  # fmt: skip
+
+    def _taken_back(self, guest: Guest, showing: Showing) -> Form:
+        """Return what was said beside the choice that was just taken back, where it is what is shown."""
+        draft = self._review.draft(guest.name)
+        if draft is None or draft.showing != showing.id:
+            return Form({})
+        return Form({"tag": draft.tags, "note": [draft.note], "reason": [draft.reason]})
 
     def _page(self, name: str, status: int = 200, /, **told: Any) -> Response:
         return HTMLResponse(self._templates.get_template(f"{name}.html.j2").render(**told), status)
@@ -237,13 +242,17 @@ def _answer_errors(app: FastAPI) -> None:
         return PlainTextResponse(visible(detail) + "\n", error.status_code, error.headers)
 
     def of_what_was_asked(_: Request, error: Any) -> Response:
-        if f"/{VOTES}/" in str(error):  # a log that was edited: where it lies is nobody's matter who votes
-            _LOG.error("%s", visible(error, 1000))
-            return PlainTextResponse(
-                "Your votes cannot be read; nothing was kept of what you did last. Tell whoever sent you the link.\n",
-                500,
-            )
         return PlainTextResponse(visible(error, 1000) + "\n", 400)
+
+    def of_a_log(request: Request, error: Any) -> Response:
+        """Say to the owner, who alone gets as far as the results, where it lies: that is nobody's matter who votes."""
+        _LOG.error("%s", visible(error, 1000))
+        told = visible(error, 1000) if request.url.path == "/results" else error.for_voters
+        return PlainTextResponse(told + "\n", 500)
+
+    def of_the_disk(request: Request, error: Any) -> Response:
+        _LOG.error("%s", visible(error, 1000))
+        return of_ours(request, error)
 
     def of_ours(_: Request, __: Any) -> Response:
         return PlainTextResponse(
@@ -251,6 +260,9 @@ def _answer_errors(app: FastAPI) -> None:
         )
 
     app.add_exception_handler(HTTPException, of_the_framework)
+    app.add_exception_handler(DamagedLog, of_a_log)
     app.add_exception_handler(DataError, of_what_was_asked)
+    app.add_exception_handler(OSError, of_the_disk)
+    app.add_exception_handler(TiebreakError, of_the_disk)
     app.add_exception_handler(RequestValidationError, lambda *_: PlainTextResponse(NOBODY + "\n", 404))
     app.add_exception_handler(Exception, of_ours)

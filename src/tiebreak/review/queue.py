@@ -11,9 +11,10 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tiebreak import files
+from tiebreak.errors import RunError
 from tiebreak.review.votes import Vote
 
 VOTES = "votes.jsonl"
@@ -39,7 +40,7 @@ class Queue:
         if taken_back is not None and taken_back not in votes and told.get(taken_back, ("skip",))[0] != "skip":
             lines.append({"item": taken_back, "annotator": name, "choice": "skip"})
         if lines:
-            with files.opened(self.path) as file:
+            with self._opened() as file:
                 handle, (end, first) = file.fileno(), self._whole()
                 os.ftruncate(handle, end)
                 content = first + files.as_jsonl(lines)
@@ -50,6 +51,12 @@ class Queue:
                 except OSError:
                     os.ftruncate(handle, end)
                     raise
+
+    def _opened(self) -> IO[bytes]:
+        try:
+            return files.opened(self.path)
+        except RunError as error:  # a link, or no file
+            raise OSError(str(error)) from None
 
     def _whole(self) -> tuple[int, bytes]:
         """Return how far the file goes without half a line at its end, and what a whole line there lacks."""

@@ -8,118 +8,22 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist, median
-from typing import Any
 from unicodedata import normalize
 
 from tiebreak.doctor.labels.agreement import krippendorff, rating_table
 from tiebreak.doctor.texts.wordhashes import key
 from tiebreak.errors import ConfigError, nearest
 from tiebreak.fingerprint import derive_seed
-from tiebreak.maths.intervals import wilson
 from tiebreak.maths.paired import resampled, standard_error
+from tiebreak.review.evidence import FAST, Person, Results, Share, with_doubts
 from tiebreak.review.items import Item
 from tiebreak.review.votes import Vote
 
 WINS: Mapping[str, float] = {"b": 1.0, "a": 0.0, "tie": 0.5, "both_bad": 0.5}
 """How much of a win a verdict is for `b`."""
-FAST, FAST_SECONDS, FAST_SECONDS_A_WORD = "fast", 1.5, 1 / 20
-MIN_ITEMS, MIN_SHARED, MIN_ALPHA = 30, 10, 0.2
-"""On fewer items, fewer that two voted on, or with less agreement, a win rate is no evidence."""
+FAST_SECONDS, FAST_SECONDS_A_WORD = 1.5, 1 / 20
 NARROW = 0.05
-
-
-@dataclass(frozen=True)
-class Share:
-    """A share of cases with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-    num: int
-
-    @staticmethod
-    def of(count: int, num: int, confidence: float = 0.95) -> Share | None:
-        """Return a share with Wilson's interval; None where there is no case."""
-        if not num:
-            return None
-        low, high = wilson(count / num, num, confidence)
-        return Share(count / num, float(low), float(high), num)
-
-    @property
-    def excludes_half(self) -> bool:
-        """Whether chance alone hardly gives it."""
-        return not self.low <= 0.5 <= self.high
-
-
-@dataclass(frozen=True)
-class Person:
-    """What one annotator did."""
-
-    name: str
-    num_done: int
-    num_showings: int
-    num_votes: int
-    """Votes that count: first showings that were not skipped, nor excluded."""
-    num_skipped: int
-    num_fast: int
-    """Votes in less time than reading takes."""
-    seconds: float | None
-    """The median time of a vote; None where the page could not tell."""
-    win_rate: Share | None
-    """How often `b` wins by this person alone, prompts resampled."""
-    left: Share | None
-    """How often the left one, of first showings where one was better."""
-    self_agreement: Share | None
-    """How often the same again, of what was shown a second time the other way round."""
-    excluded: bool = False
-
-
-@dataclass(frozen=True)
-class Results:
-    """All that is known of a review so far. What nothing is known of is None, and no verdict stands on it."""
-
-    sides: Mapping[str, str]
-    """What `a` and `b` are called: the wins of `b` are counted."""
-    num_items: int
-    num_judged_items: int
-    num_prompts: int
-    """Prompts of the items that were judged."""
-    num_votes: int
-    win_rate: Share | None
-    """How often `b` wins: each item counts once, by the mean of its votes, ties and both bad one half; prompts
-    resampled."""
-    ties: Share | None
-    both_bad: Share | None
-    alpha: Share | None
-    """Krippendorff's alpha, nominal, over a, b and tie; None: `alpha_lacks` says what for."""
-    alpha_lacks: str
-    self_agreement: Share | None
-    position_bias: Share | None
-    """How often the left one, of first votes for either."""
-    biased: tuple[str, ...]
-    """Who chose a side rather than an answer, everybody together among them."""
-    num_fast: int
-    more_items: int | None
-    """How many more items would narrow the interval to ±5 points, were they like these; None where nothing is known."""
-    people: tuple[Person, ...]
-    excluded: tuple[str, ...]
-    """Whose votes do not count, by whoever asked for it: names, or fast."""
-    num_excluded: int
-    left_out: Mapping[str, int]
-    """What of the source was not asked, by reason."""
-    chosen_actively: bool
-    doubts: tuple[str, ...]
-    """Why the win rate is no evidence; none: it is."""
-    values: Mapping[str, tuple[str, float]]
-    """Prompt and value of each item that was judged: what the win rate is the mean of."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it for JSON, without the value of each item."""
-        told = asdict(self)
-        del told["values"]
-        return told | {"biased": list(self.biased), "excluded": list(self.excluded), "doubts": list(self.doubts)}
 
 
 def results(
@@ -167,14 +71,14 @@ def results(
         num_fast=sum(is_fast(vote, items[vote.item]) for vote in all_votes),
         more_items=_more_items(values),
         people=people,
-        excluded=tuple(exclude),
+        excluded=tuple(dict.fromkeys(exclude)),
         num_excluded=len(all_votes) - sum(map(len, kept.values())),
         left_out=dict(left_out or {}),
         chosen_actively=chosen_actively,
         doubts=(),
         values=values,
     )
-    return _with_doubts(found)
+    return with_doubts(found)
 
 
 def values_of(items: Mapping[str, Item], votes: Sequence[Vote]) -> dict[str, tuple[str, float]]:
@@ -307,24 +211,3 @@ def _more_items(values: Mapping[str, tuple[str, float]]) -> int | None:
     least = math.log(0.025) / math.log(1 - 2 * NARROW)
     wanted = max((NormalDist().inv_cdf(0.975) * spread / NARROW) ** 2, least)
     return max(0, math.ceil(wanted) - len(wins))
-
-
-def _with_doubts(found: Results) -> Results:
-    """Return the results with why they are no evidence."""
-    doubts = []
-    if found.chosen_actively:
-        doubts.append("items were chosen by how close they are, and say nothing of the rest")
-    if found.num_judged_items < MIN_ITEMS:
-        doubts.append(f"{found.num_judged_items} items were judged, and at least {MIN_ITEMS} are needed")
-    if found.biased and found.position_bias:
-        share = f"the left one in {found.position_bias.value:.0%} of {found.position_bias.num} choices"
-        doubts.append(f"position bias ({', '.join(found.biased)}; {share})")
-    if named := [name for name in found.excluded if name != FAST]:
-        doubts.append(f"votes of {', '.join(named)} were taken out when they could be seen")
-    if found.alpha is None and sum(one.num_votes > 0 and not one.excluded for one in found.people) > 1:
-        doubts.append(f"agreement is not known: {found.alpha_lacks}")
-    if found.alpha and found.alpha.num < MIN_SHARED:
-        doubts.append(f"agreement is not known: two voted on {found.alpha.num} items, and {MIN_SHARED} are needed")
-    if found.alpha and found.alpha.value < MIN_ALPHA:
-        doubts.append(f"people do not agree: alpha is {found.alpha.value:.2f}, and {MIN_ALPHA:g} is needed")
-    return replace(found, doubts=tuple(doubts))

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from tiebreak.reporting.numbers import shown
+from tiebreak.review.evidence import Results, Share
 from tiebreak.review.outcome import PAIRS, UNDECIDED, Outcome
-from tiebreak.review.results import NARROW, Results, Share
+from tiebreak.review.results import NARROW
 
 
 def lines(outcome: Outcome) -> Iterator[str]:

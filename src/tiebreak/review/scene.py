@@ -15,7 +15,7 @@ from markupsafe import Markup
 from tiebreak.records import Message
 from tiebreak.reporting.answers import differences
 from tiebreak.reporting.visible import harmless
-from tiebreak.review.desk import Showing
+from tiebreak.review.showing import Showing
 
 MOST_LINES, LINE = 8, 100
 """Lines of a prompt that stand unfolded, and characters that are counted as one."""

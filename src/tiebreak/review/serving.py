@@ -1,20 +1,28 @@
 """Where a review is served, and until when.
 
-Owns that one server at a time has a review's folder. What an address is, and how a server ends, is the service's.
+Owns that one server at a time has a review's folder, and the name by which its links go. What an address is, how long a
+connection may say nothing, and how a server ends, is the service's.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tiebreak.files import locked
 from tiebreak.review.desk import Review
+from tiebreak.review.entry import is_everywhere
 from tiebreak.review.pages import create_app
+from tiebreak.service import listening
 from tiebreak.service.listening import GRACE_SECONDS, Address, ending_quietly
+
+_TOO_MANY = b"Too many connections are open; try again in a moment.\n"
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,22 @@ class Open:
     owner: str
     is_here: bool
     """Whether nobody else in the network reaches it."""
+    name: str = ""
+    """What this machine is called in the links, where it listens at all of its addresses; others must know the name."""
+
+
+class Connection(listening.Connection):
+    """A connection as the service has it, given up where no head of a request comes; too many are told so as text."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin, or say that there are too many."""
+        if len(self.connections) < listening.MOST_CONNECTIONS:
+            super().connection_made(transport)
+            return
+        H11Protocol.connection_made(self, transport)
+        head = f"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: {len(_TOO_MANY)}\r\n"
+        transport.write(f"{head}retry-after: 5\r\nconnection: close\r\n\r\n".encode() + _TOO_MANY)
+        transport.close()
 
 
 def serve(review: Review, address: Address, say: Callable[[Open], None]) -> None:
@@ -35,15 +59,19 @@ def serve(review: Review, address: Address, say: Callable[[Open], None]) -> None
     Raises ConfigError for an address that cannot be used, RunError where another server has the folder.
     """
     with locked(review.folder, otherwise="stop that server"), contextlib.closing(address.bound()) as listener:
+        host, port = listener.getsockname()[:2]
         told = uvicorn.Config(
-            create_app(review, (address.host,)),
+            create_app(review, (address.host, host)),
+            http=Connection,
+            backlog=32,  # taken at once before any is looked at: a rush stays below the 1024 files of a process
             log_level="warning",
             access_log=False,
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
-        url = address.url_of(listener)
-        say(Open(url, review.links(url), review.owner_link(url), address.is_here))
+        name = socket.gethostname() if is_everywhere(host) else ""
+        url = f"http://{name}:{port}" if name else address.url_of(listener)
+        say(Open(url, review.links(url), review.owner_link(url), address.is_here, name))
         with ending_quietly():
             uvicorn.Server(told).run(sockets=[listener])

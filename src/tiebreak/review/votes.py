@@ -19,6 +19,7 @@ import errno
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,14 @@ CHOICES = ("left", "right", "tie", "both_bad", "skip")
 CLEARLY = "clearly"
 """How strong a preference may be said to be, where that is asked for."""
 MAX_NOTE = 4000
+MAX_LINES = 100
+"""Votes on one showing, those that were taken back among them: whoever has a link cannot fill the disk."""
+
+
+class DamagedLog(DataError):  # noqa: N818 - named for what was found
+    """A log is not as it was written, or cannot be read: `str` is for whoever made the review, and knows its folder."""
+
+    for_voters = "Your votes cannot be read; nothing was kept of what you did last. Tell whoever sent you the link."
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,8 @@ class State:
 
     standing: tuple[tuple[int, Vote], ...] = ()
     """The votes that hold with their lines, oldest first; of one place the last one counts."""
+    taken_back: Vote | None = None
+    """What the last line takes back; None where it is a vote."""
 
     @property
     def votes(self) -> dict[Place, Vote]:
@@ -114,14 +125,17 @@ class State:
         return {(vote.item, vote.again): vote for _, vote in self.standing}
 
 
-def _take(standing: list[tuple[int, Vote]], number: int, row: Mapping[str, Any]) -> None:
-    """Let one more line count; raises KeyError, TypeError or ValueError where it says nothing."""
+def _take(standing: list[tuple[int, Vote]], number: int, row: Mapping[str, Any]) -> tuple[Vote, bool]:
+    """Let one more line count; return the vote that it is about, and whether it takes that back.
+
+    Raises KeyError, TypeError or ValueError where it says nothing.
+    """
     if "undo_of" not in row:
         standing.append((number, Vote.from_dict(row)))
-    elif standing and standing[-1][0] == row["undo_of"]:
-        standing.pop()
-    else:
-        raise ValueError
+        return standing[-1][1], False
+    if standing and standing[-1][0] == row["undo_of"]:
+        return standing.pop()[1], True
+    raise ValueError
 
 
 class Log:
@@ -133,40 +147,61 @@ class Log:
         self._forget()
 
     def _forget(self) -> None:
-        self._end, self._size, self._num, self._seal = 0, -1, 0, self._first
-        self._state = State()
+        self._end, self._found, self._num, self._seal = 0, _UNREAD, 0, self._first
+        self._state, self._votes = State(), Counter[Place]()
 
     @property
     def is_torn(self) -> bool:
         """Whether a writer that was cut off left half a line at the end, which does not count."""
         self.state()
-        return self._size > self._end
+        return self._found[0] > self._end
 
     def state(self) -> State:
-        """Return what holds; raises DataError, with the line, where one is not as it was written."""
-        size = self.path.stat().st_size if self.path.exists() else 0
-        if size != self._size:
-            self._read()
+        """Return what holds; raises DamagedLog, with the line, where one is not as it was written, or none is read."""
+        try:
+            found = _found(self.path.stat())
+        except FileNotFoundError:
+            found = _NOTHING
+        except OSError as error:
+            raise self._unreadable(error) from None
+        if found != self._found:
+            self._read(found)
         return self._state
 
-    def _read(self) -> None:
+    def times(self, place: Place) -> int:
+        """Return how many votes of one place the lines hold, those that were taken back among them."""
+        self.state()
+        return self._votes[place]
+
+    def _unreadable(self, error: OSError) -> DamagedLog:
+        why = os.strerror(error.errno) if error.errno else type(error).__name__
+        return DamagedLog(f"{self.path}: cannot be read ({why}); see to it that whoever serves the review can")
+
+    def _read(self, found: _Found) -> None:
         self._forget()
-        content = self.path.read_bytes() if self.path.exists() else b""
+        try:
+            content = b"" if found == _NOTHING else self.path.read_bytes()
+        except OSError as error:
+            raise self._unreadable(error) from None
         *lines, torn = content.split(b"\n")
         standing: list[tuple[int, Vote]] = []
+        vote, is_taken_back = None, False
         for number, line in enumerate(lines, 1):
             try:
                 row = json.loads(line.decode("utf-8"))
                 if row["annotator"] != self._annotator or row["seal"] != _sealed(row, self._seal):
                     raise ValueError
-                _take(standing, number, row)
+                vote, is_taken_back = _take(standing, number, row)
             except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-                raise DataError(
-                    f"{self.path}:{number}: is not the line that was written here; bring the file back from a copy, or "
-                    f"move it away, and {self._annotator} begins anew"
+                self._forget()
+                raise DamagedLog(
+                    f"{self.path}:{number}: is not the line that was written here; bring the file back from a copy; "
+                    f"moved away, {self._annotator} begins anew, and without these votes the result is no evidence"
                 ) from None
             self._seal, self._num = row["seal"], number
-        self._state, self._end, self._size = State(tuple(standing)), len(content) - len(torn), len(content)
+            self._votes[vote.item, vote.again] += not is_taken_back
+        self._state = State(tuple(standing), vote if is_taken_back else None)
+        self._end, self._found = len(content) - len(torn), (len(content), *found[1:])
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a line, on disk before this returns; OSError where it cannot be: then nothing of it is kept.
@@ -176,9 +211,9 @@ class Log:
         standing = [*self.state().standing]
         row = {**row, "annotator": self._annotator}
         row["seal"] = _sealed(row, self._seal)
-        _take(standing, self._num + 1, row)
-        line = json.dumps(row).encode() + b"\n"
-        self.path.parent.mkdir(exist_ok=True)
+        vote, is_taken_back = _take(standing, self._num + 1, row)
+        line = _as_line(row)
+        self.path.parent.mkdir(exist_ok=True, mode=0o700)
         with files.opened(self.path, 0o600) as file:
             handle = file.fileno()
             try:
@@ -189,13 +224,33 @@ class Log:
                 os.fsync(handle)
                 if not self._end:
                     files.sync(self.path.parent)
+                found = _found(os.fstat(handle))
             except OSError:
                 with contextlib.suppress(OSError):
                     os.ftruncate(handle, self._end)
                 self._forget()
                 raise
-        self._state, self._seal, self._num = State(tuple(standing)), row["seal"], self._num + 1
-        self._end = self._size = self._end + len(line)
+        self._state = State(tuple(standing), vote if is_taken_back else None)
+        self._votes[vote.item, vote.again] += not is_taken_back
+        self._seal, self._num, self._end, self._found = row["seal"], self._num + 1, self._end + len(line), found
+
+
+_Found = tuple[int, int, int]
+"""Bytes of a file, when it was written, and which file it is: an edit that keeps one of them seldom keeps all."""
+_UNREAD: _Found = (-1, 0, 0)
+_NOTHING: _Found = (0, 0, 0)
+
+
+def _found(status: os.stat_result) -> _Found:
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _as_line(row: Mapping[str, Any]) -> bytes:
+    """Return a line, letters as they are: six bytes for each would let a note of the longest fill the disk sooner."""
+    try:
+        return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:  # halves of characters, in the name of an item
+        return json.dumps(row).encode() + b"\n"
 
 
 def _sealed(row: Mapping[str, Any], before: str) -> str:

@@ -156,6 +156,8 @@ def _configured(asked: JobRequest, base: Config, folder: Path, given: Mapping[st
     if asked.validation_file is not None:
         tree["data"]["heldout"] = str(folder / VALIDATION)
     tree["output"]["dir"] = str(folder / "run")
+    if base.data.store == "auto":  # texts of a client go with the job, and stay in no cache of the operator's
+        tree["data"]["store"] = str(folder / "prepared")
     if asked.seed is not None:
         tree["training"]["seed"] = asked.seed
     for name, value in given.items():

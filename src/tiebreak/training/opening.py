@@ -18,7 +18,8 @@ import torch
 
 from tiebreak import files, runs
 from tiebreak.config import KL_SIGNALS, Config, dump_config
-from tiebreak.data.preparation import PreparedData, prepare
+from tiebreak.data.preparation import PreparedData
+from tiebreak.data.ready_made import ready_made
 from tiebreak.doctor.report import AuditReport
 from tiebreak.engine.placing import placing_of
 from tiebreak.engine.planner import Plan, plan_together
@@ -84,7 +85,7 @@ def made_ready(
     policy, settings = loaded.policy, config.training
     of = [policy.source.identity, policy.tokenizer.chat_template, str(policy.now)]
     of += [section.model_dump(mode="json") for section in (config.data, config.model)]
-    data = company.once(["tokens", *of], lambda: prepare(config.data, policy.renderer(config.data), progress))
+    data = company.once(["tokens", *of], lambda: ready_made(config.data, policy.renderer(config.data), progress))
     if company.aside and not company.aside.exists():
         files.write_jsonl(company.aside, (pair.as_dict() for pair in data.aside.pairs))
     refuse_steps(data.train, settings, config.loss)

@@ -39,8 +39,8 @@ def tell(data: PreparedData, policy: Model, reference: Reference, config: DataCo
     if policy.continues_adapter:
         is_start = same_model(policy.source, reference.source)
         progress.say(
-            "the model is an adapter: it is trained on with its own rank and targets (other adapter settings have no "
-            f"effect){', and its start is the reference' if is_start else ''}"
+            "the model is an adapter: it is trained on with its own rank, scale and targets (of other settings of it "
+            f"dropout alone has an effect){', and its start is the reference' if is_start else ''}"
         )
     if policy.now:
         day = policy.now.date()

@@ -30,7 +30,7 @@ PARTS = ("config", "data", "template", "tokenizer", "model")
 # Settings that move no weight: where results go, how often they are saved, where the reference is remembered, what is
 # looked at on the way, what is made of the evidence.
 _FREE = (
-    *("output.", "gate.", "signals.", "distributed.", "reference.store", "reference.spot_checks"),
+    *("output.", "gate.", "signals.", "distributed.", "data.store", "reference.store", "reference.spot_checks"),
     *("training.checkpoint_steps", "training.keep_checkpoints"),
 )
 

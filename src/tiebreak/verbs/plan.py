@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tiebreak.config import Config, with_output_dir
-from tiebreak.doctor.examination import audit
+from tiebreak.doctor.remembered import remembered
 from tiebreak.doctor.triage import heed, heed_loss
 from tiebreak.engine.cluster import ClusterPlan, plan_cluster
 from tiebreak.engine.outline import outline_of
@@ -42,7 +42,7 @@ def plan(
         )
     config, progress = with_output_dir(config), progress or Silent()
     check_settings(config, progress)
-    examined = audit(config.data, progress=progress).report
+    examined = remembered(config.data, progress)
     heed(examined, config.data, progress)
     heed_loss(examined, config.loss)
     return made_ready(config, Run(str(config.output.dir)), examined, progress).memory

@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 from tiebreak import faults
 from tiebreak.config import Config, in_quotes, quoted, with_output_dir, with_whole_paths
-from tiebreak.doctor.examination import audit
+from tiebreak.doctor.remembered import remembered
 from tiebreak.doctor.triage import heed, heed_loss
 from tiebreak.evaluation import leave
 from tiebreak.progress import LOADING, Noting, Progress, Silent
@@ -64,7 +64,7 @@ def train(
         faults.point("audit")
         progress.say("reading the pairs, and looking for what would ruin a run")
         of = ["examined", config.data.model_dump(mode="json")]
-        examined = company.once(of, lambda: audit(config.data, progress=progress).report)
+        examined = company.once(of, lambda: remembered(config.data, progress))
         heed(examined, config.data, progress)
         heed_loss(examined, config.loss)
         if "torch" not in sys.modules:

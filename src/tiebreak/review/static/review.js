@@ -5,7 +5,9 @@
   const NOT_KEPT = "Not kept: the server does not answer. You are still at the same item; try again.";
   const said = document.getElementById("said");
   const keys = document.getElementById("keys");
+  const TOO_SOON = 400; // milliseconds: nobody has read two answers by then, and a key or button that was hit twice comes
   let busy = false;
+  let last = "";
   let began = performance.now();
   let away = 0;
   let leftAt = document.hidden ? began : null;
@@ -38,7 +40,8 @@
     }
   });
 
-  const place = (page, pressed) => {
+  const place = (page, button) => {
+    const pressed = button ? button.id : "";
     const was = main().dataset.showing;
     const fresh = document.adoptNode(page.getElementById("main"));
     main().replaceWith(fresh);
@@ -61,13 +64,15 @@
       return;
     }
     startTimer();
+    last = button && button.name === "choice" ? button.value : "";
     document.getElementById("choices").focus({ preventScroll: true });
     scrollTo(0, 0);
     announce(`${words} ${document.getElementById("progress-text").textContent}.`);
   };
 
   const send = async (form, button) => {
-    if (busy) {
+    const twice = button && button.name === "choice" && button.value === last && performance.now() - began < TOO_SOON;
+    if (busy || twice) {
       return;
     }
     busy = true;
@@ -87,7 +92,7 @@
       const text = await answer.text();
       const page = new DOMParser().parseFromString(text, "text/html");
       if (page.getElementById("main")) {
-        place(page, button ? button.id : "");
+        place(page, button);
       } else {
         announce(text.trim(), true);
       }
@@ -102,6 +107,12 @@
   document.addEventListener("submit", (event) => {
     event.preventDefault();
     send(event.target, event.submitter);
+  });
+
+  document.addEventListener("click", (event) => {
+    if (event.detail > 1 && event.target.closest("button[name=choice]")) {
+      event.preventDefault(); // the second half of a double click would vote on what nobody has seen
+    }
   });
 
   const asked = (event) => {
@@ -126,10 +137,16 @@
       if (event.key === "Escape") {
         event.preventDefault();
         document.getElementById("choices").focus({ preventScroll: true });
-      } else if (event.key === "Enter" && event.target.id === "reason" && !event.repeat) {
+      } else if (event.key === "Enter" && event.target.id === "reason") {
         event.preventDefault();
-        document.getElementById("skip").click();
+        if (!event.repeat) {
+          document.getElementById("skip").click();
+        }
       }
+      return;
+    }
+    if (event.key === "Enter" && event.target.matches("input")) {
+      event.preventDefault(); // Enter on a reason would send the form
       return;
     }
     const one = keys.checked && !event.repeat ? asked(event) : null; // a key that is held down chooses once
@@ -148,9 +165,15 @@
     }
   });
 
+  const hint = () => document.documentElement.classList.toggle("with-keys", keys.checked);
+
   if (keys) {
     keys.checked = localStorage.getItem("keys") !== "off";
-    keys.addEventListener("change", () => localStorage.setItem("keys", keys.checked ? "on" : "off"));
+    keys.addEventListener("change", () => {
+      localStorage.setItem("keys", keys.checked ? "on" : "off");
+      hint();
+    });
+    hint();
     document.getElementById("keys-act").hidden = false;
   }
 })();
