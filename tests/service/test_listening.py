@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import socket
 import threading
 import time
@@ -71,3 +72,18 @@ def test_too_many_connections_are_told_so_in_the_form_of_every_error(place, monk
             head, _, body = _until_closed(one_more).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 503")
     assert json.loads(body)["error"]["code"] == "overloaded"
+
+
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_before_the_server_listens_to_signals_ends_it(asked):
+    class Beginning:
+        should_exit = False
+
+        def run(self, sockets):
+            assert sockets == [None]
+            signal.raise_signal(asked)
+
+    server, before = Beginning(), signal.getsignal(asked)
+    listening.run(server, None)
+    assert server.should_exit
+    assert signal.getsignal(asked) is before

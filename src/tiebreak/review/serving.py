@@ -20,7 +20,7 @@ from tiebreak.review.desk import Review
 from tiebreak.review.entry import is_everywhere
 from tiebreak.review.pages import create_app
 from tiebreak.service import listening
-from tiebreak.service.listening import GRACE_SECONDS, Address, ending_quietly
+from tiebreak.service.listening import GRACE_SECONDS, Address
 
 _TOO_MANY = b"Too many connections are open; try again in a moment.\n"
 
@@ -63,7 +63,7 @@ def serve(review: Review, address: Address, say: Callable[[Open], None]) -> None
         told = uvicorn.Config(
             create_app(review, (address.host, host)),
             http=Connection,
-            backlog=32,  # taken at once before any is looked at: a rush stays below the 1024 files of a process
+            backlog=listening.BACKLOG,
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -73,5 +73,4 @@ def serve(review: Review, address: Address, say: Callable[[Open], None]) -> None
         name = socket.gethostname() if is_everywhere(host) else ""
         url = f"http://{name}:{port}" if name else address.url_of(listener)
         say(Open(url, review.links(url), review.owner_link(url), address.is_here, name))
-        with ending_quietly():
-            uvicorn.Server(told).run(sockets=[listener])
+        listening.run(uvicorn.Server(told), listener)

@@ -12,7 +12,7 @@ import ipaddress
 import json
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,8 @@ HEAD_SECONDS = 15.0
 """In which the head of a request comes in, and for as long again at most."""
 MOST_CONNECTIONS = 800
 """At the same time: below the 1024 files that a process may have open by default."""
+BACKLOG = 32
+"""Connections that are taken at once, before any is looked at: a rush stays below that number, too."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Address:
         """Return a socket at this address; raises ConfigError where that is in use or none."""
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         try:
-            bound = socket.create_server((self.host, self.port), family=family, backlog=2048)
+            bound = socket.create_server((self.host, self.port), family=family, backlog=BACKLOG)
             # What it accepts inherits this. An answer is written in two pieces, and the second would otherwise wait
             # 40 ms for the first to be acknowledged: asyncio sees to it only for sockets that it made itself.
             bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -143,6 +145,7 @@ def serve(folder: Path, config: str | None, address: Address, say: Callable[[Lis
         told = uvicorn.Config(
             create_app(store, settings, configs),
             http=Connection,
+            backlog=BACKLOG,
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -153,16 +156,18 @@ def serve(folder: Path, config: str | None, address: Address, say: Callable[[Lis
         )
         in_use = sum(1 for key in keys.listed(store) if key.revoked is None)
         say(Listening(f"{address.url_of(listener)}/v1", folder, tuple(configs), in_use))
-        with ending_quietly():
-            uvicorn.Server(told).run(sockets=[listener])
+        run(uvicorn.Server(told), listener)
 
 
-@contextlib.contextmanager
-def ending_quietly() -> Iterator[None]:
-    """Take signals as an end that was asked for: uvicorn raises them anew once it has ended."""
-    before = {one: signal.signal(one, lambda *_: None) for one in (signal.SIGINT, signal.SIGTERM)}
+def run(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Answer until a signal asks for an end, also one that comes before the server listens to signals itself."""
+
+    def end(*_: object) -> None:  # uvicorn raises signals anew once it has ended: they asked for just that
+        server.should_exit = True
+
+    before = {one: signal.signal(one, end) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        server.run(sockets=[listener])
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
