@@ -260,6 +260,7 @@ def test_every_setting_of_reading_is_in_what_a_command_says():
     said = {name for names in _READ_BY.values() for name in names} | {"train"}
     said |= {"set_aside"}  # of held-out prompts, once a run has held them out
     said |= {"heldout_prompts"}  # of a loop of rounds, which writes the file for its runs
+    said |= {"store"}  # of a start, which looks there first: what it reads is the same
     assert DataConfig.model_fields.keys() - said == set()
 
 
