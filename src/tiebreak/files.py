@@ -203,19 +203,21 @@ def refuse_links(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def whole_folder(target: Path, *, new: bool = False) -> Iterator[Path]:
+def whole_folder(target: Path, *, new: bool = False, private: bool = False) -> Iterator[Path]:
     """Yield a hidden folder that becomes `target` when the block ends well, and vanishes when it does not.
 
     A `new` one takes the place of an empty folder and of nothing else: raises FileExistsError where something is there
     by then. The folder above is made, those above it are not: a run that was deleted does not come back by halves.
+    What is `private` can be read by its owner alone.
     """
     target.parent.mkdir(exist_ok=True)
     building = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=PART))
     try:
         yield building
-        # Temporary folders and safetensors files begin as private: give what was built the usual modes, and sync it.
+        # Temporary folders and safetensors files begin as private, others do not: one mode for all of it, and sync it.
+        mask = 0o077 if private else _umask()
         for path in (*building.rglob("*"), building):
-            path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
+            path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
             sync(path)
         if not new and target.exists():
             shutil.rmtree(target)

@@ -8,9 +8,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+LOADED = time.time()
+"""When this process loaded the first of our modules: text of ours that is younger may not be what is at work."""
 
 
 def fingerprint(value: Any) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import errno
 import gzip
 import json
 import os
 import random
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import threading
@@ -23,9 +26,11 @@ from tiebreak import faults
 from tiebreak.config import DataConfig
 from tiebreak.data import cache, ready_made
 from tiebreak.data.preparation import PreparedData, prepare
+from tiebreak.data.reader import open_data
 from tiebreak.data.ready_made import ready_made as prepared
 from tiebreak.data.render import Renderer
 from tiebreak.errors import DataError
+from tiebreak.fingerprint import file_digest
 from tiebreak.progress import Silent
 
 WORDS = ("cat", "dog", "mat", "park", "sun", "tree", "road", "lake", "bird", "fish")
@@ -88,8 +93,12 @@ def started(tokenizer, tmp_path, file, monkeypatch):
     return start
 
 
+def kept(store: Path) -> list[Path]:
+    return sorted(path for path in store.iterdir() if path.name != ".gitignore")
+
+
 def entry(tmp_path) -> Path:
-    [found] = (tmp_path / "store").glob("tokens-*")
+    [found] = (tmp_path / "store").glob(".tokens-*")
     return found
 
 
@@ -293,6 +302,156 @@ def test_files_that_change_while_they_are_read_are_not_kept(tokenizer, tmp_path,
     assert not (tmp_path / "store").exists()
 
 
+def test_a_file_that_is_replaced_after_its_form_was_seen_is_kept_under_no_name_that_a_start_would_look_for(
+    started, tmp_path, file, monkeypatch
+):
+    def replaced(data):
+        found = open_data(data)
+        saved(Path(file), [{"prompt": f"the cat {n}", "completion": "yes", "label": n % 2 == 0} for n in range(60)])
+        return found
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(ready_made, "open_data", replaced)
+        with contextlib.suppress(DataError):
+            started(max_dropped_share=1.0)
+    wanted, *_ = started(pairing="none", store="off")
+    found, _, read = started(pairing="none")
+    assert read
+    assert equal(found, wanted)
+
+
+def test_a_file_that_goes_while_it_is_read_ends_no_start(tokenizer, tmp_path, file, monkeypatch):
+    def vanishing(*args):
+        found = prepare(*args)
+        Path(file).unlink()
+        return found
+
+    monkeypatch.setattr(ready_made, "prepare", vanishing)
+    data = DataConfig(train=file, max_length=128, store=str(tmp_path / "store"))
+    assert len(prepared(data, renderer_of(tokenizer, data)).train) < 41
+    assert not (tmp_path / "store").exists()
+
+
+def test_what_code_made_that_is_not_on_the_disk_any_more_is_not_kept(started, tmp_path, monkeypatch):
+    with monkeypatch.context() as younger:
+        younger.setattr(cache, "LOADED", 0.0)
+        assert started()[2]
+    with monkeypatch.context() as other:
+        other.setattr(cache, "_code_on_disk", lambda: "other")
+        assert started()[2]
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_store_among_the_data_is_no_data(started, tmp_path, file):
+    (folder := tmp_path / "data").mkdir()
+    shutil.copy(file, folder / "train.jsonl")
+    for train in (str(folder), f"{folder}/*", f"{folder}/**/*.jsonl"):
+        for store in (folder / "store", folder):
+            first, *_ = started(train=train, store=str(store))
+            second, _, again = started(train=train, store=str(store))
+            assert not again
+            assert first.report["num_records"] == second.report["num_records"] == 41
+
+
+# ------------------------------------------------------------------------------------------------------------- others'
+
+
+def test_entries_are_their_owner_s_alone_and_git_leaves_them_out(started, tmp_path):
+    before = os.umask(0)
+    try:
+        started()
+    finally:
+        os.umask(before)
+    found = entry(tmp_path)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (found.parent, found)} == {0o700}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in found.iterdir()} == {0o600}
+    assert (found.parent / ".gitignore").read_text() == "*\n"
+
+
+@pytest.mark.parametrize("name", ["", "train.arrow", "entry.json"])
+def test_what_others_could_have_written_is_not_believed(started, tmp_path, name):
+    started()
+    (entry(tmp_path) / name).chmod(0o770)
+    _, said, read = started()
+    assert read
+    assert "could be written by others" in said[0]
+    assert not started()[2]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_is_somebody_else_s_is_not_believed_and_not_counted(started, tmp_path, monkeypatch):
+    started()
+    os.chown(entry(tmp_path) / "train.arrow", 12345, -1)
+    _, said, read = started()
+    assert read
+    assert "is somebody else's" in said[0]
+    shutil.copytree(entry(tmp_path), theirs := tmp_path / "store" / (".tokens-" + "0" * 32))
+    os.chown(theirs, 12345, -1)
+    size = sum(file.stat().st_size for file in theirs.iterdir())
+    monkeypatch.setattr(cache.Cache.__init__, "__defaults__", (int(1.5 * size),))
+    _, said, read = started(max_length=127)
+    assert read
+    assert len(said) == 1
+    assert theirs.exists()
+
+
+def test_an_entry_of_one_user_is_none_of_another(started, tmp_path, monkeypatch):
+    started()
+    uid = os.geteuid()
+    monkeypatch.setattr(cache.os, "geteuid", lambda: uid + 1)
+    assert started()[2]
+
+
+def test_tokens_of_another_fingerprint_are_not_believed_whatever_is_sealed(started, tmp_path):
+    first, *_ = started()
+    found = entry(tmp_path)
+    shutil.copy(found / "heldout.arrow", found / "train.arrow")
+    told = json.loads((found / "entry.json").read_bytes().partition(b"\n")[2])
+    told["files"]["train.arrow"] = [(found / "train.arrow").stat().st_size, file_digest(found / "train.arrow")]
+    text = json.dumps(told).encode()
+    (found / "entry.json").write_bytes(cache._seal(text) + b"\n" + text + b"\n")
+    again, said, read = started()
+    assert read
+    assert "not of the fingerprint" in said[0]
+    assert equal(first, again)
+
+
+def test_a_read_error_throws_nothing_away(started, tmp_path, monkeypatch):
+    started()
+    with monkeypatch.context() as worn:
+        worn.setattr(ready_made, "read_table", _raised(OSError(errno.EMFILE, "Too many open files")))
+        _, said, read = started()
+    assert read
+    assert said[0].endswith("cannot be read ([Errno 24] Too many open files); prepared tokens are made anew")
+    assert not started()[2]
+
+
+def test_an_entry_that_cannot_be_removed_is_not_said_to_be(started, tmp_path, monkeypatch):
+    started()
+    size = sum(file.stat().st_size for file in entry(tmp_path).iterdir())
+    monkeypatch.setattr(cache.Cache.__init__, "__defaults__", (int(1.5 * size),))
+    monkeypatch.setattr(Path, "rename", _not_of_entries(Path.rename))
+    _, said, _ = started(max_length=127)
+    assert said == []
+    assert len(kept(tmp_path / "store")) == 2
+
+
+def _raised(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+def _not_of_entries(rename):
+    def fail(path, target):
+        if path.name.startswith(".tokens-"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return rename(path, target)
+
+    return fail
+
+
 # -------------------------------------------------------------------------------------------------------------- damaged
 
 
@@ -328,7 +487,7 @@ def test_an_entry_that_is_not_what_was_written_is_told_thrown_away_and_made_anew
     third, said, read = started()
     assert not read
     assert equal(first, third)
-    assert [path.name for path in (tmp_path / "store").iterdir()] == [entry(tmp_path).name]
+    assert kept(tmp_path / "store") == [entry(tmp_path)]
 
 
 def test_an_entry_under_another_name_is_not_believed(started, tmp_path):
@@ -378,7 +537,7 @@ def test_where_nothing_can_be_kept_it_is_one_line_and_goes_on(started, tmp_path,
     assert len(said) == 1
     assert "prepared tokens cannot be kept (" in said[0]
     assert found.report["num_train_pairs"]
-    assert what != "a full disk" or list(store.iterdir()) == []
+    assert what != "a full disk" or kept(store) == []
 
 
 def test_a_process_that_was_faster_has_its_entry_and_nobody_minds(started, tmp_path, tokenizer, file):
@@ -396,7 +555,7 @@ def test_a_process_that_was_faster_has_its_entry_and_nobody_minds(started, tmp_p
         thread.join()
     assert equal(*found)
     assert [line for line in heard.said if "cannot" in line or "not what" in line] == []
-    assert [path.name for path in (tmp_path / "store").iterdir()] == [entry(tmp_path).name]
+    assert kept(tmp_path / "store") == [entry(tmp_path)]
 
 
 # ------------------------------------------------------------------------------------------------------- how much, when
@@ -414,13 +573,13 @@ def test_auto_keeps_what_took_long_in_the_users_cache_and_nothing_small(started,
     monkeypatch.setattr(cache, "WORTH_SECONDS", 0.0)
     assert started(store="auto")[2]
     assert not started(store="auto")[2]
-    assert len(list((tmp_path / "home" / "tiebreak" / "prepared").iterdir())) == 1
+    assert len(kept(tmp_path / "home" / "tiebreak" / "prepared")) == 1
 
 
 def test_off_keeps_and_reads_nothing(started, tmp_path):
     started()
     assert started(store="off")[2]
-    assert len(list((tmp_path / "store").iterdir())) == 1
+    assert len(kept(tmp_path / "store")) == 1
 
 
 def test_what_was_not_used_for_longest_goes_first_and_is_told(started, tmp_path, monkeypatch):
@@ -429,14 +588,14 @@ def test_what_was_not_used_for_longest_goes_first_and_is_told(started, tmp_path,
     paths = []
     for number, length in enumerate(lengths):
         started(max_length=length)
-        [new] = {*store.iterdir()} - {*paths}
+        [new] = {*kept(store)} - {*paths}
         paths.append(new)
         os.utime(new / "entry.json", (1000 + number, 1000 + number))
     started(max_length=128)  # used last now
     size = sum(file.stat().st_size for file in paths[0].iterdir())
     monkeypatch.setattr(cache.Cache.__init__, "__defaults__", (int(3.2 * size),))
     _, said, _ = started(max_length=125)
-    assert {*store.iterdir()} >= {paths[0], paths[2]}
+    assert {*kept(store)} >= {paths[0], paths[2]}
     assert not paths[1].exists()
     assert len(said) == 1
     assert "1 entries that were not used for longest are removed" in said[0]
@@ -447,18 +606,18 @@ def test_what_is_larger_than_all_may_be_is_not_kept(started, tmp_path, monkeypat
     _, said, _ = started()
     assert len(said) == 1
     assert "more than the" in said[0]
-    assert list((tmp_path / "store").iterdir()) == []
+    assert kept(tmp_path / "store") == []
 
 
 def test_leftovers_of_the_dead_go_after_a_day(started, tmp_path):
     store = tmp_path / "store"
-    for name, age in ((".tokens-1.abc.tiebreak-part", 2 * 86400), (".tokens-2.abc.tiebreak-part", 60)):
+    for name, age in (("..tokens-1.abc.tiebreak-part", 2 * 86400), ("..tokens-2.abc.tiebreak-part", 60)):
         (store / name).mkdir(parents=True)
         (store / name / "train.arrow").write_bytes(b"torn")
         when = (store / name).stat().st_mtime - age
         os.utime(store / name, (when, when))
     started()
-    assert [path.name for path in store.glob(".*")] == [".tokens-2.abc.tiebreak-part"]
+    assert [path.name for path in store.glob("..*")] == ["..tokens-2.abc.tiebreak-part"]
 
 
 def test_a_process_that_is_killed_while_it_writes_leaves_nothing_that_is_believed(started, tmp_path, tiny_model, file):
@@ -473,7 +632,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_nothing_that_is_believe
     words = [sys.executable, "-c", code, str(tiny_model), file, str(tmp_path / "store")]
     ended = subprocess.run(words, capture_output=True, text=True, check=False)
     assert ended.returncode == -9, ended.stderr
-    [left] = (tmp_path / "store").iterdir()
+    [left] = kept(tmp_path / "store")
     assert left.name.startswith(".")
     assert (left / "train.arrow").stat().st_size
     _, said, read = started()

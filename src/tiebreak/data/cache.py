@@ -3,13 +3,15 @@
 Owns what such an entry depends on, how it appears whole or not at all, when it is believed, and which ones go where
 they become too many. Knows nothing of what is in one: whoever made it writes and reads its files.
 
-    FOLDER/<kind>-<fingerprint of what it was made of>/
+    FOLDER/.<kind>-<fingerprint of what it was made of, and for whom>/
         …             files of whoever made it
         entry.json    written last: its own digest, what it was made of, what is said of it, digests of the files
-    FOLDER/.<kind>-….tiebreak-part/    being written, or thrown away; never read
+    FOLDER/..<kind>-….tiebreak-part/    being written, or thrown away; never read
 
-An entry is never changed, so that any number of processes may read and write here without a lock. It is data of people:
-tokens, and texts of what is held out. No failure of the disk reaches the caller.
+An entry is never changed, so that any number of processes may read and write here without a lock. It is hidden, so that
+a store inside a folder of data is no data. It is data of people, tokens and texts of what is held out: it can be read
+and written by its owner alone, and whoever shares a folder believes nobody's entries but their own: digests prove that
+nothing is damaged, and not who wrote it. No failure of the disk reaches the caller.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -37,7 +40,7 @@ from tiebreak.data.locations import locate
 from tiebreak.data.reader import DataFile
 from tiebreak.errors import one_line
 from tiebreak.files import PART, whole_folder
-from tiebreak.fingerprint import file_digest, fingerprint
+from tiebreak.fingerprint import LOADED, file_digest, fingerprint
 from tiebreak.progress import Progress
 
 SCHEMA = 1
@@ -51,7 +54,12 @@ WORTH_BYTES = 2**20
 """Of smaller files nothing takes so long, packed or not, and nobody needs to take a digest of a tokenizer for them."""
 _SWEEP_SECONDS = 24 * 3600.0
 _ENTRY = "entry.json"
+_PACKAGE = Path(__file__).parents[1]
+_IMPORTED = {"scikit-learn": "sklearn"}
 _LIBRARIES = ("tiebreak", "tokenizers", "transformers", "jinja2", "pyarrow", "numpy", "scipy", "scikit-learn", "rensa")
+
+_ODD = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
+"""What comes of reading a file that is not as it was written."""
 
 Made = TypeVar("Made")
 Content = Mapping[str, Any]
@@ -87,7 +95,11 @@ def made_of(data: DataConfig, files: Sequence[DataFile], unread: Sequence[str] =
     return {
         "schema": SCHEMA,
         "files": [
-            [file.name, file.path.name, file_digest(file.path), file.side, file.weight, file.by_name, file.stated]
+            [
+                *(file.name, file.path.name, file_digest(file.path), file.side, file.weight, file.by_name, file.stated),
+                # What its first rows showed, which were looked at before: the file may have been replaced since.
+                *(file.form and file.form.name, file.unfold, repr(file.look)),
+            ]
             for file in files
         ],
         "heldout_prompts": [[name, path.name, file_digest(path)] for path, name in barred],
@@ -99,9 +111,23 @@ def made_of(data: DataConfig, files: Sequence[DataFile], unread: Sequence[str] =
 @cache
 def code() -> str:
     """Return a fingerprint of the code that reads, judges and renders: ours by its text, that of others by version."""
-    package = Path(__file__).parents[1]
-    ours = {str(path.relative_to(package)): file_digest(path) for path in sorted(package.rglob("*.py"))}
-    return fingerprint([ours, {name: metadata.version(name) for name in _LIBRARIES}, list(sys.version_info[:3])])
+    return _code_on_disk()
+
+
+def _code_on_disk() -> str:
+    ours = {str(path.relative_to(_PACKAGE)): file_digest(path) for path in sorted(_PACKAGE.rglob("*.py"))}
+    loaded = {name: vars(sys.modules.get(_IMPORTED.get(name, name), sys)).get("__version__") for name in _LIBRARIES}
+    versions = {name: found or metadata.version(name) for name, found in loaded.items()}
+    return fingerprint([ours, versions, list(sys.version_info[:3])])
+
+
+def _is_code_at_work() -> bool:
+    """Whether the text that `code` is of is still there, and was there before anything of it was loaded."""
+    texts = _PACKAGE.rglob("*.py")
+    return all(path.stat().st_mtime < LOADED for path in texts) and _code_on_disk() == code()
+
+
+code()  # now, and not when it is first asked for: until then the text could become another than what is loaded
 
 
 class Cache:
@@ -118,9 +144,12 @@ class Cache:
 
     def is_for(self, files: Sequence[DataFile]) -> bool:
         """Whether anything could be kept of these files: in a folder that was named whatever it is."""
-        return self._folder is not None and (
-            self._small_too or sum(file.path.stat().st_size for file in files) >= WORTH_BYTES
-        )
+        if self._folder is None or self._small_too:
+            return self._folder is not None
+        try:
+            return sum(file.path.stat().st_size for file in files) >= WORTH_BYTES
+        except OSError:  # who reads it says so
+            return False
 
     def once(self, form: Form[Made], of: Callable[[], Content], make: Callable[[], Made]) -> Made:
         """Return what an earlier start made of the same content, else what `make` makes now, kept for the next one.
@@ -128,14 +157,16 @@ class Cache:
         `of` is asked again where that is kept: files that changed while they were read were read as nobody knows what.
         """
         assert self._folder is not None  # noqa: S101 - `is_for` says so
-        content = of()
-        path = self._folder / f"{form.kind}-{fingerprint(content)[:32]}"
+        if (content := _unless_gone(of)) is None:
+            return make()
+        path = self._folder / f".{form.kind}-{fingerprint(content)[:32]}"
         if (found := self._read(path, form, content)) is not None:
             self._say(f"{form.told}: from an earlier start with the same data and settings ({path})")
             return found
         began = time.perf_counter()
         made = make()
-        if (self._small_too or time.perf_counter() - began >= WORTH_SECONDS) and of() == content:
+        is_worth_it = self._small_too or time.perf_counter() - began >= WORTH_SECONDS
+        if is_worth_it and _is_code_at_work() and _unless_gone(of) == content:
             self._keep(path, form, content, made)
         return made
 
@@ -145,9 +176,13 @@ class Cache:
             return None
         try:
             made = form.read(_proven(path, content))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            self._say(f"{path}: is not what was written ({one_line(error, 120)}); {form.told} are made anew")
-            _throw_away(path)
+        except (OSError, *_ODD) as error:
+            # What cannot be read now may be sound; a file that is missing will not come back.
+            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+                self._say(f"{path}: cannot be read ({one_line(error, 120)}); {form.told} are made anew")
+            elif os.path.lexists(path):
+                self._say(f"{path}: is not what was written ({one_line(error, 120)}); {form.told} are made anew")
+                _throw_away(path)
             return None
         with contextlib.suppress(OSError):  # a folder that is only read: what was used last is not known there
             os.utime(path / _ENTRY)
@@ -155,9 +190,11 @@ class Cache:
 
     def _keep(self, path: Path, form: Form[Made], content: Content, made: Made) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.parent.is_dir():
+                path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                (path.parent / ".gitignore").write_text("*\n", encoding="ascii")
             _sweep(path.parent)
-            with whole_folder(path, new=True) as folder:
+            with whole_folder(path, new=True, private=True) as folder:
                 said = form.write(made, folder)
                 faults.point("store:data")
                 seals = {file.name: (file.stat().st_size, file_digest(file)) for file in folder.iterdir()}
@@ -174,16 +211,17 @@ class Cache:
     def _make_room(self, newest: Path) -> None:
         """Throw away what was not used for longest, until the rest fits."""
         found: list[tuple[bool, float, int, Path]] = []
-        for path in newest.parent.glob("*-" + "[0-9a-f]" * 32):
+        for path in newest.parent.glob(".*-" + "[0-9a-f]" * 32):
             with contextlib.suppress(OSError):  # gone meanwhile
+                if path.stat().st_uid != os.geteuid():
+                    continue
                 size = sum(file.stat().st_size for file in path.iterdir())
                 found.append((path == newest, (path / _ENTRY).stat().st_mtime, size, path))
         held, gone = 0, []
         for *_, size, path in sorted(found, reverse=True):
             held += size
-            if held > self._most_bytes:
+            if held > self._most_bytes and _throw_away(path):
                 gone.append(size)
-                _throw_away(path)
         if gone:
             self._say(
                 f"{newest.parent}: {len(gone)} entries that were not used for longest are removed "
@@ -195,6 +233,10 @@ def _proven(path: Path, content: Content) -> Entry:
     """Return an entry whose files are those that were written, of this content; raises OSError or ValueError."""
     if path.is_symlink() or not path.is_dir():
         raise ValueError("it is a link or no folder, which a store does not hold")
+    for one in (path, *path.iterdir()):
+        told = one.lstat()
+        if told.st_uid not in (os.geteuid(), 0) or stat.S_IMODE(told.st_mode) & 0o022:
+            raise ValueError(f"{one.name} is somebody else's, or could be written by others")
     seal, _, text = (path / _ENTRY).read_bytes().partition(b"\n")
     if seal != _seal(text.removesuffix(b"\n")):
         raise ValueError(f"{_ENTRY} does not have the digest that it begins with")
@@ -212,15 +254,27 @@ def _seal(text: bytes) -> bytes:
     return hashlib.sha256(text).hexdigest().encode("ascii")
 
 
-def _throw_away(path: Path) -> None:
-    """Remove an entry: under its own name it is whole until it is gone; nothing where that is not allowed."""
+def _throw_away(path: Path) -> bool:
+    """Remove an entry, and return whether it is gone: under its own name it is whole until then."""
     with contextlib.suppress(OSError):
         if path.is_symlink() or not path.is_dir():
             path.unlink()
-            return
+            return True
         hidden = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART))
-        path.rename(hidden / path.name)
-        shutil.rmtree(hidden, ignore_errors=True)
+        try:
+            path.rename(hidden / path.name)
+            return True
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)
+    return False
+
+
+def _unless_gone(of: Callable[[], Content]) -> Content | None:
+    """Return what an entry is of, and for whom; None where a file of it cannot be read (any more)."""
+    try:
+        return {**of(), "for": os.geteuid()}
+    except OSError:
+        return None
 
 
 def _sweep(folder: Path) -> None:

@@ -73,6 +73,11 @@ def prepare(
         return reading.prepared(files)
 
 
+def fingerprint_of(train: TokenTable, heldout: TokenTable) -> str:
+    """Return the fingerprint of what is trained on and what is held out for the run, in tokens."""
+    return fingerprint([train.digest(), heldout.digest()])
+
+
 def render_side(pairs: Iterable[Judgement], renderer: Renderer) -> tuple[Side, list[Dropped]]:
     """Return what can be rendered and what cannot, with the reason."""
     kept: list[tuple[Judgement, Tokenized]] = []
@@ -220,7 +225,7 @@ class _Reading:
             "num_set_aside_pairs": len(aside.pairs),
             **account_of(self._data, train, held, dropped),
         }
-        return PreparedData(train, heldout, aside, tuple(dropped), report, fingerprint([train.digest(), held.digest()]))
+        return PreparedData(train, heldout, aside, tuple(dropped), report, fingerprint_of(train, held))
 
     def _without_heldout_prompts(self, train: TokenTable, heldout: TokenTable) -> tuple[TokenTable, list[Dropped]]:
         """Drop training pairs whose prompt is held out: measured on them, anything looks good.

@@ -15,7 +15,7 @@ from tiebreak.config import DataConfig
 from tiebreak.data import spool, tokens
 from tiebreak.data.account import Side
 from tiebreak.data.cache import Cache, Entry, Form, made_of
-from tiebreak.data.preparation import PreparedData, prepare
+from tiebreak.data.preparation import PreparedData, fingerprint_of, prepare
 from tiebreak.data.reader import DataFile, open_data
 from tiebreak.data.render import Renderer
 from tiebreak.data.scratch import read_table, write_table
@@ -63,9 +63,12 @@ def _read(entry: Entry, data: DataConfig, files: Sequence[DataFile]) -> Prepared
     # Lines end at \n alone: what else breaks one is escaped.
     with (entry.folder / "dropped.jsonl").open(encoding="ascii", newline="\n") as rows:
         dropped = tuple(_dropped(json.loads(row)) for row in rows)
+    train, heldout = _tokens(entry.folder / "train.arrow"), _side(entry.folder, "heldout")
+    if fingerprint_of(train, TokenTable.of(heldout.tokenized)) != entry.said["fingerprint"]:
+        raise ValueError("its tokens are not of the fingerprint that it gives")
     return PreparedData(
-        train=_tokens(entry.folder / "train.arrow"),
-        heldout=_side(entry.folder, "heldout"),
+        train=train,
+        heldout=heldout,
         aside=_side(entry.folder, "aside") if data.set_aside else Side((), ()),
         dropped=dropped,
         report=report | {"files": called},
