@@ -86,8 +86,10 @@ def _step_equals_the_undivided_one(loaded, config, objective):
     losses, wanted = _undivided(loaded, objective)
     metrics, norm = step(loaded, config, _examples(objective), objective)
     found = torch.cat([p.grad.flatten() for _, p in loaded.policy.trainable])
-    # dpop multiplies what chosen fell by 50, and so the rounding of a log-probability.
-    assert (found - wanted).norm() <= (2e-5 if objective.name == "dpop" else 3e-6) * wanted.norm() + 1e-9
+    # Rounding: a row is added up otherwise in a product of another number of rows. On an AMD EPYC with AVX-512 it is
+    # at most 5.5e-6 of the gradient (3e-6 on Intel), where losses take means off each other. A sum that is divided by
+    # another number of pairs is off by 0.1 and more. dpop multiplies what chosen fell by 50, and so that rounding.
+    assert (found - wanted).norm() <= (2e-5 if objective.name == "dpop" else 1e-5) * wanted.norm() + 1e-9
     assert norm == pytest.approx(wanted.norm().item(), rel=1e-5)
     assert len(metrics.values) == len(_examples(objective))
     assert metrics["loss"].mean().item() == pytest.approx(losses.mean().item(), rel=1e-5, abs=1e-6)
