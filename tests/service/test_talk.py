@@ -22,7 +22,7 @@ from tiebreak.engine.answers.answerer import Chat, Sampling
 from tiebreak.errors import RenderError, RunError
 from tiebreak.records import Message
 from tiebreak.runs import Run
-from tiebreak.service.completions import chat_request
+from tiebreak.service.completions import ChatRequest
 from tiebreak.service.stops import UpToStop
 from tiebreak.service.talk import Cancelled, Talk, answer, held, prompt_of
 from tiebreak.training.parts import Weights
@@ -57,7 +57,7 @@ def run(tiny_model, tmp_path_factory):
 
 
 def _asked(**more):
-    return chat_request({"model": "m", "messages": [USER], "max_tokens": 12, "seed": 7} | more).asked
+    return ChatRequest.model_validate({"model": "m", "messages": [USER], "max_tokens": 12, "seed": 7} | more).asked
 
 
 def _said(by, **more):
