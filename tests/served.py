@@ -9,10 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partialmethod
 from pathlib import Path
+from typing import Any
 
 import openai
 import uvicorn
@@ -148,3 +149,27 @@ def wait(holds, seconds: float = 20.0) -> None:
     while not holds():
         assert time.monotonic() < until, "did not happen in time"
         time.sleep(0.02)
+
+
+@contextmanager
+def answering(app: Any, connection: type) -> Iterator[tuple[str, int]]:
+    """Answer on a free port by connections of a kind; the address is yielded once it is listened at."""
+    bound = listener()
+    server = uvicorn.Server(uvicorn.Config(app, http=connection, log_level="critical", lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
+    thread.start()
+    wait(lambda: server.started)
+    yield bound.getsockname()
+    server.should_exit = server.force_exit = True
+    thread.join(20)
+    bound.close()
+
+
+def until_closed(connection: socket.socket) -> bytes:
+    """Return what a connection is sent until its other side closes it."""
+    connection.settimeout(10)
+    got = b""
+    with suppress(ConnectionResetError):
+        while more := connection.recv(65536):
+            got += more
+    return got

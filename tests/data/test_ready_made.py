@@ -30,8 +30,8 @@ from tiebreak.data.reader import open_data
 from tiebreak.data.ready_made import ready_made as prepared
 from tiebreak.data.render import Renderer
 from tiebreak.errors import DataError
-from tiebreak.fingerprint import file_digest
 from tiebreak.progress import Silent
+from tiebreak.seals import seal_of_file
 
 WORDS = ("cat", "dog", "mat", "park", "sun", "tree", "road", "lake", "bird", "fish")
 
@@ -407,7 +407,7 @@ def test_tokens_of_another_fingerprint_are_not_believed_whatever_is_sealed(start
     found = entry(tmp_path)
     shutil.copy(found / "heldout.arrow", found / "train.arrow")
     told = json.loads((found / "entry.json").read_bytes().partition(b"\n")[2])
-    told["files"]["train.arrow"] = [(found / "train.arrow").stat().st_size, file_digest(found / "train.arrow")]
+    told["files"]["train.arrow"] = seal_of_file(found / "train.arrow")
     text = json.dumps(told).encode()
     (found / "entry.json").write_bytes(cache._seal(text) + b"\n" + text + b"\n")
     again, said, read = started()

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 import time
 
 import pytest
 
 pytest.importorskip("fastapi", reason="the extra 'serve' is not installed")
 
-import uvicorn
 
 from reviewed import items_of, review_of, token_of
-from served import listener, wait
+from served import answering, until_closed
 from tiebreak.review import entry, serving
 from tiebreak.review.pages import create_app
 from tiebreak.service import listening
@@ -27,25 +25,8 @@ def review(tmp_path):
 
 @pytest.fixture
 def place(review):
-    bound = listener()
-    told = uvicorn.Config(create_app(review), http=serving.Connection, log_level="critical", lifespan="off")
-    server = uvicorn.Server(told)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
-    thread.start()
-    wait(lambda: server.started)
-    yield bound.getsockname()
-    server.should_exit = server.force_exit = True
-    thread.join(20)
-    bound.close()
-
-
-def _until_closed(connection):
-    connection.settimeout(10)
-    got = b""
-    with contextlib.suppress(ConnectionResetError):
-        while more := connection.recv(65536):
-            got += more
-    return got
+    with answering(create_app(review), serving.Connection) as place:
+        yield place
 
 
 def test_too_many_connections_are_told_so_in_one_line_of_text(place, monkeypatch):
@@ -55,7 +36,7 @@ def test_too_many_connections_are_told_so_in_one_line_of_text(place, monkeypatch
             stack.enter_context(socket.create_connection(place)).sendall(b"GET")
         time.sleep(0.2)
         with socket.create_connection(place) as one_more:
-            head, _, body = _until_closed(one_more).partition(b"\r\n\r\n")
+            head, _, body = until_closed(one_more).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 503")
     assert b"text/plain" in head
     assert (body.count(b"\n"), b"{" in body) == (1, False)
@@ -71,7 +52,7 @@ def test_heads_that_do_not_come_are_given_up_and_others_are_answered(place, monk
         with socket.create_connection(place) as one_more:
             asked = f"GET /r/{token_of(review, 'ann')} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
             one_more.sendall(asked.encode())
-            assert _until_closed(one_more).startswith(b"HTTP/1.1 303")
+            assert until_closed(one_more).startswith(b"HTTP/1.1 303")
 
 
 def test_a_form_that_comes_slowly_is_given_up_and_its_connection_closed(place, monkeypatch):
@@ -80,7 +61,7 @@ def test_a_form_that_comes_slowly_is_given_up_and_its_connection_closed(place, m
     with socket.create_connection(place) as slow:
         slow.sendall(f"{head}Content-Length: 1000\r\n\r\nchoice=".encode())
         since = time.monotonic()
-        answer = _until_closed(slow)
+        answer = until_closed(slow)
         assert time.monotonic() - since < 4
     assert answer.startswith(b"HTTP/1.1 408")
     assert answer.partition(b"\r\n\r\n")[2].count(b"\n") == 1

@@ -6,13 +6,11 @@ import contextlib
 import json
 import signal
 import socket
-import threading
 import time
 
 import pytest
-import uvicorn
 
-from served import listener, wait
+from served import answering, until_closed
 from tiebreak.service import listening
 from tiebreak.service.listening import Address, Connection
 
@@ -32,24 +30,8 @@ async def app(_, receive, send):
 
 @pytest.fixture
 def place():
-    bound = listener()
-    server = uvicorn.Server(uvicorn.Config(app, http=Connection, log_level="critical", lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
-    thread.start()
-    wait(lambda: server.started)
-    yield bound.getsockname()
-    server.should_exit = server.force_exit = True
-    thread.join(20)
-    bound.close()
-
-
-def _until_closed(connection):
-    connection.settimeout(10)
-    got = b""
-    with contextlib.suppress(ConnectionResetError):
-        while more := connection.recv(65536):
-            got += more
-    return got
+    with answering(app, Connection) as place:
+        yield place
 
 
 @pytest.mark.parametrize("first", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"])
@@ -58,7 +40,7 @@ def test_a_head_that_comes_slowly_is_given_up(place, monkeypatch, first):
     with socket.create_connection(place) as slow:
         slow.sendall(first + b"GET / HTTP/1.1\r\nX-")
         since = time.monotonic()
-        assert _until_closed(slow).count(b"204") == (1 if first else 0)
+        assert until_closed(slow).count(b"204") == (1 if first else 0)
         assert time.monotonic() - since < 4
 
 
@@ -69,7 +51,7 @@ def test_too_many_connections_are_told_so_in_the_form_of_every_error(place, monk
             stack.enter_context(socket.create_connection(place)).sendall(b"GET")
         time.sleep(0.2)
         with socket.create_connection(place) as one_more:
-            head, _, body = _until_closed(one_more).partition(b"\r\n\r\n")
+            head, _, body = until_closed(one_more).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 503")
     assert json.loads(body)["error"]["code"] == "overloaded"
 

@@ -42,6 +42,7 @@ from tiebreak.errors import one_line
 from tiebreak.files import PART, whole_folder
 from tiebreak.fingerprint import LOADED, file_digest, fingerprint
 from tiebreak.progress import Progress
+from tiebreak.seals import fault_of, seal_of_file
 
 SCHEMA = 1
 """Raised when files of an entry, or what stands in entry.json, come to mean something else. How records are read,
@@ -142,22 +143,15 @@ class Cache:
         self._say = progress.say
         self._most_bytes = most_bytes
 
-    def is_for(self, files: Sequence[DataFile]) -> bool:
-        """Whether anything could be kept of these files: in a folder that was named whatever it is."""
-        if self._folder is None or self._small_too:
-            return self._folder is not None
-        try:
-            return sum(file.path.stat().st_size for file in files) >= WORTH_BYTES
-        except OSError:  # who reads it says so
-            return False
-
-    def once(self, form: Form[Made], of: Callable[[], Content], make: Callable[[], Made]) -> Made:
+    def once(
+        self, files: Sequence[DataFile], form: Form[Made], of: Callable[[], Content | None], make: Callable[[], Made]
+    ) -> Made:
         """Return what an earlier start made of the same content, else what `make` makes now, kept for the next one.
 
-        `of` is asked again where that is kept: files that changed while they were read were read as nobody knows what.
+        `of` says of what, of which `files` are a part; None where that cannot be told. It is asked again where anything
+        is kept: files that changed while they were read were read as nobody knows what.
         """
-        assert self._folder is not None  # noqa: S101 - `is_for` says so
-        if (content := _unless_gone(of)) is None:
+        if self._folder is None or not (self._small_too or _is_large(files)) or (content := _unless_gone(of)) is None:
             return make()
         path = self._folder / f".{form.kind}-{fingerprint(content)[:32]}"
         if (found := self._read(path, form, content)) is not None:
@@ -197,8 +191,8 @@ class Cache:
             with whole_folder(path, new=True, private=True) as folder:
                 said = form.write(made, folder)
                 faults.point("store:data")
-                seals = {file.name: (file.stat().st_size, file_digest(file)) for file in folder.iterdir()}
-                if (num := sum(size for size, _ in seals.values())) > self._most_bytes:
+                seals = {file.name: seal_of_file(file) for file in folder.iterdir()}
+                if (num := sum(seal["bytes"] for seal in seals.values())) > self._most_bytes:
                     raise OSError(f"{num / 2**30:.1f} GiB, more than the {self._most_bytes / 2**30:g} of all entries")
                 text = json.dumps({"of": content, "said": said, "files": seals}).encode("ascii")
                 (folder / _ENTRY).write_bytes(_seal(text) + b"\n" + text + b"\n")
@@ -243,9 +237,8 @@ def _proven(path: Path, content: Content) -> Entry:
     entry = json.loads(text)
     if entry["of"] != json.loads(json.dumps(content)):
         raise ValueError("it is of other data or settings than its name says")
-    for name, [size, digest] in entry["files"].items():
-        file = path / name
-        if file.is_symlink() or file.stat().st_size != size or file_digest(file) != digest:
+    for name, seal in entry["files"].items():
+        if fault_of(path / name, seal):
             raise ValueError(f"{name} does not have the digest that {_ENTRY} gives")
     return Entry(path, entry["said"])
 
@@ -269,10 +262,17 @@ def _throw_away(path: Path) -> bool:
     return False
 
 
-def _unless_gone(of: Callable[[], Content]) -> Content | None:
+def _is_large(files: Sequence[DataFile]) -> bool:
+    try:
+        return sum(file.path.stat().st_size for file in files) >= WORTH_BYTES
+    except OSError:  # who reads it says so
+        return False
+
+
+def _unless_gone(of: Callable[[], Content | None]) -> Content | None:
     """Return what an entry is of, and for whom; None where a file of it cannot be read (any more)."""
     try:
-        return {**of(), "for": os.geteuid()}
+        return None if (content := of()) is None else {**content, "for": os.geteuid()}
     except OSError:
         return None
 

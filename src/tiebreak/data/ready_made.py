@@ -14,7 +14,7 @@ from typing import Any
 from tiebreak.config import DataConfig
 from tiebreak.data import spool, tokens
 from tiebreak.data.account import Side
-from tiebreak.data.cache import Cache, Entry, Form, made_of
+from tiebreak.data.cache import Cache, Content, Entry, Form, made_of
 from tiebreak.data.preparation import PreparedData, fingerprint_of, prepare
 from tiebreak.data.reader import DataFile, open_data
 from tiebreak.data.render import Renderer
@@ -30,15 +30,14 @@ def ready_made(
 ) -> PreparedData:
     """Return what `prepare` does, and raise what it raises; where `data.store` knows it, without reading a record."""
     progress, files = progress or Silent(), open_data(data)
-    kept = Cache(data.store, progress)
-    if not kept.is_for(files) or (identity := renderer.identity) is None:
-        return prepare(data, renderer, progress, num_workers, files)
     form = Form("tokens", "prepared tokens", _write, lambda entry: _read(entry, data, files))
-    return kept.once(
-        form,
-        lambda: {**made_of(data, files), "renderer": identity},
-        lambda: prepare(data, renderer, progress, num_workers, files),
-    )
+
+    def of() -> Content | None:
+        identity = renderer.identity
+        return None if identity is None else {**made_of(data, files), "renderer": identity}
+
+    make = lambda: prepare(data, renderer, progress, num_workers, files)  # noqa: E731
+    return Cache(data.store, progress).once(files, form, of, make)
 
 
 def _write(made: PreparedData, folder: Path) -> dict[str, Any]:

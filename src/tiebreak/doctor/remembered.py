@@ -25,11 +25,9 @@ _OF_TOKENS = ("allow", "max_length", "max_pairs", "truncation")
 def remembered(data: DataConfig, progress: Progress | None = None, num_workers: int | None = None) -> AuditReport:
     """Return the report of `audit`, and raise what it raises; where `data.store` knows it, without reading a record."""
     progress, files = progress or Silent(), open_data(data)
-    kept = Cache(data.store, progress)
-    if not kept.is_for(files):
-        return audit(data, None, progress, num_workers, files).report
     form = Form("findings", "findings of the doctor", _write, lambda entry: _read(entry, data, files))
-    return kept.once(
+    return Cache(data.store, progress).once(
+        files,
         form,
         lambda: made_of(data, files, unread=_OF_TOKENS),
         lambda: audit(data, None, progress, num_workers, files).report,

@@ -6,14 +6,12 @@ connection may say nothing, and how a server ends, is the service's.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tiebreak.files import locked
 from tiebreak.review.desk import Review
@@ -21,8 +19,6 @@ from tiebreak.review.entry import is_everywhere
 from tiebreak.review.pages import create_app
 from tiebreak.service import listening
 from tiebreak.service.listening import GRACE_SECONDS, Address
-
-_TOO_MANY = b"Too many connections are open; try again in a moment.\n"
 
 
 @dataclass(frozen=True)
@@ -42,15 +38,11 @@ class Open:
 class Connection(listening.Connection):
     """A connection as the service has it, given up where no head of a request comes; too many are told so as text."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin, or say that there are too many."""
-        if len(self.connections) < listening.MOST_CONNECTIONS:
-            super().connection_made(transport)
-            return
-        H11Protocol.connection_made(self, transport)
-        head = f"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: {len(_TOO_MANY)}\r\n"
-        transport.write(f"{head}retry-after: 5\r\nconnection: close\r\n\r\n".encode() + _TOO_MANY)
-        transport.close()
+    kind = "text/plain"
+
+    def too_many(self) -> bytes:
+        """Return what one connection too many is answered."""
+        return b"Too many connections are open; try again in a moment.\n"
 
 
 def serve(review: Review, address: Address, say: Callable[[Open], None]) -> None:

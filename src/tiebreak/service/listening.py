@@ -33,6 +33,8 @@ HEAD_SECONDS = 15.0
 """In which the head of a request comes in, and for as long again at most."""
 MOST_CONNECTIONS = 800
 """At the same time: below the 1024 files that a process may have open by default."""
+RETRY_SECONDS = 5
+"""After which one connection too many is to try again."""
 BACKLOG = 32
 """Connections that are taken at once, before any is looked at: a rush stays below that number, too."""
 
@@ -102,11 +104,15 @@ class Address:
 class Connection(H11Protocol):
     """A connection as uvicorn has it, which is given up where the head of a request does not come."""
 
+    kind = "application/json"
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin, or say that there are too many."""
         super().connection_made(transport)
         if len(self.connections) > MOST_CONNECTIONS:
-            transport.write(_too_many())
+            body = self.too_many()
+            head = f"HTTP/1.1 503 Service Unavailable\r\ncontent-type: {self.kind}\r\ncontent-length: {len(body)}\r\n"
+            transport.write(f"{head}retry-after: {RETRY_SECONDS}\r\nconnection: close\r\n\r\n".encode() + body)
             transport.close()
             return
         self.loop.call_later(HEAD_SECONDS, self._look, None)
@@ -121,14 +127,10 @@ class Connection(H11Protocol):
             return
         self.loop.call_later(HEAD_SECONDS, self._look, self.cycle if waits else self)
 
-
-def _too_many() -> bytes:
-    refusal = Refusal(
-        503, "Too many connections are open; try again later.", kind="server_error", code="overloaded", retry_after=5
-    )
-    body = json.dumps(refusal.body).encode()
-    head = f"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-    return f"{head}retry-after: {refusal.retry_after}\r\nconnection: close\r\n\r\n".encode() + body
+    def too_many(self) -> bytes:
+        """Return what one connection too many is answered."""
+        told = "Too many connections are open; try again later."
+        return json.dumps(Refusal(503, told, kind="server_error", code="overloaded").body).encode()
 
 
 def serve(folder: Path, config: str | None, address: Address, say: Callable[[Listening], None]) -> None:
