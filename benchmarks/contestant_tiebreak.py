@@ -49,6 +49,7 @@ def configuration(job: Job, **changes: Any) -> Config:
     shared = {
         "model.name": settings.model,
         "model.device": "cpu",
+        "model.dtype": settings.dtype,
         "data.max_length": settings.max_length,
         "data.max_dropped_share": 1.0,
         "adapter.kind": "lora" if settings.method == "lora" else "none",

@@ -130,7 +130,7 @@ def _arguments(job: Job) -> DPOConfig:
     return DPOConfig(
         output_dir=str(Path(job.scratch) / "trl"),
         use_cpu=True,
-        bf16=False,  # TRL's default is True
+        bf16=job.settings.dtype == "bfloat16",  # TRL's default is True
         max_length=None,  # the rows are cut already
         disable_dropout=True,
         num_train_epochs=1,

@@ -54,6 +54,7 @@ class Settings:
     scaling_steps: int
     sgemm_sizes: tuple[int, ...]
     threads: int | None
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ from typing import Any
 
 from jobs import Result, Row
 
-LOSS_BOUND = 1e-4
+LOSS_BOUNDS = {"float32": 1e-4, "bfloat16": 5e-3}
+"""By the arithmetic of all contestants: bfloat16 keeps 8 bits, and two ways to add the same numbers differ by them."""
 RATIOS = {
     "trl_default": ("tiebreak", "trl_default", "pairs_per_second"),
     "trl_default_cached": ("tiebreak_cached", "trl_default", "pairs_per_second"),
@@ -92,7 +93,7 @@ def _seen(prompt: int, chosen: int, rejected: int) -> int:
     return prompt * (prompt + 1) // 2 + completions
 
 
-def summary(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summary(rounds: Sequence[dict[str, Any]], dtype: str = "float32") -> dict[str, Any]:
     """Return everything that is derived from the rounds; a figure whose contestants did not run is null."""
     names = list(dict.fromkeys(name for one in rounds for name in one["contestants"]))
     per_round = {name: _ratios(rounds, *wanted) for name, wanted in RATIOS.items()}
@@ -110,7 +111,7 @@ def summary(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
         },
         "memory": memory(rounds, names),
         "sgemm": sgemm(rounds),
-        "trajectory": trajectory(rounds),
+        "trajectory": trajectory(rounds, LOSS_BOUNDS[dtype]),
     }
 
 
@@ -134,7 +135,7 @@ def sgemm(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def trajectory(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def trajectory(rounds: Sequence[dict[str, Any]], bound: float = LOSS_BOUNDS["float32"]) -> dict[str, Any]:
     """Return the largest difference of a step's loss between tiebreak's first run and each other contestant."""
     found: dict[str, float | None] = {}
     for name in (*COMPARABLE, "tiebreak_cached"):
@@ -148,8 +149,8 @@ def trajectory(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     known = [difference for difference in found.values() if difference is not None]
     return {
         "max_loss_difference": found,
-        "bound": LOSS_BOUND,
-        "passed": all(difference <= LOSS_BOUND for difference in known),  # NaN does not pass
+        "bound": bound,
+        "passed": all(difference <= bound for difference in known),  # NaN does not pass
         "not_compared": {"trl_tuned_grouped": "grouping by length puts other pairs into its steps"},
     }
 

@@ -32,7 +32,7 @@ def contest(settings: Settings, contestants: Sequence[str], folder: str) -> dict
         rounds.append(_with_shares(job, rows, number, found, [before, after]))
         before = after
     return {
-        **summary(rounds),
+        **summary(rounds, settings.dtype),
         "rounds": rounds,
         "failures": failures,
         "settings": named(settings),

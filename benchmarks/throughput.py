@@ -3,13 +3,15 @@
     python benchmarks/throughput.py --data hh --json
     python benchmarks/throughput.py --data summedits --method full --rounds 5 --out result.json
     python benchmarks/throughput.py --data ultrafeedback --contestants tiebreak_cached,trl_tuned
+    python benchmarks/throughput.py --data hh --dtype bfloat16 --contestants tiebreak,tiebreak_cached,trl_default
     python benchmarks/throughput.py --data hh --scaling 100,1000,10000
 
 Contestants: `tiebreak` (live reference), `tiebreak_cached` (reference values known before the clock starts),
-`trl_default` (DPOConfig's defaults in fp32: gradient checkpointing, live reference), `trl_tuned` (no checkpointing,
-reference precomputed before the clock starts), `trl_tuned_grouped` (the same in batches of similar length). All have
-the same weights, adapter, ids, order, pairs per step, rate, schedule, beta, decay and clipping. Each runs alone in its
-own process, one after the other; the order turns with every round and every round takes new pairs.
+`trl_default` (DPOConfig's defaults: gradient checkpointing, live reference), `trl_tuned` (no checkpointing, reference
+precomputed before the clock starts), `trl_tuned_grouped` (the same in batches of similar length). All have the same
+weights, adapter, ids, order, pairs per step, rate, schedule, beta, decay and clipping, and compute in fp32, or all in
+bfloat16 (--dtype; TRL then as by its own default bf16). Each runs alone in its own process, one after the other; the
+order turns with every round and every round takes new pairs.
 
 Timed are optimizer steps only: forward, backward, clipping, optimizer. Loading, tokenising and one small step before
 the first are not. Memory is the most resident bytes of the process over its whole life. What the ratios are and how
@@ -17,8 +19,8 @@ operations are counted (forward 2 N, backward 4 N or 2 N with LoRA, live referen
 for each scored position and product of the head) is in reckoning.py.
 
 One JSON object on stdout with --json, else a table; progress on stderr. Exit code 1 where a loss of tiebreak is further
-than 1e-4 from TRL's at the same step, or a contestant did not come through; 2 where nothing could be measured. TRL
-comes with the test extra.
+than 1e-4 (bfloat16: 5e-3) from TRL's at the same step, or a contestant did not come through; 2 where nothing could be
+measured. TRL comes with the test extra.
 """
 
 from __future__ import annotations
@@ -95,6 +97,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         scaling_steps=arguments.scaling_steps,
         sgemm_sizes=tuple(arguments.sgemm),
         threads=arguments.threads,
+        dtype=arguments.dtype,
     )
 
 
@@ -150,6 +153,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--grouped-steps", type=_positive, default=4, help="steps taken of the grouped pool (default 4)")
     add("--sgemm", type=_numbers, default=[2048, 4096], help="sizes of the matrix products (default 2048,4096)")
     add("--threads", type=_positive, help="threads of every contestant (default: what torch takes)")
+    add("--dtype", choices=("float32", "bfloat16"), default="float32", help="arithmetic of all (default float32)")
     add("--scaling", type=_numbers, help="numbers of pairs, as 100,1000,10000: tiebreak's cost at each, no contest")
     add("--scaling-steps", type=_positive, default=20, help="optimizer steps at each number (default 20)")
     add("--json", action="store_true", help="print one JSON object instead of a table")

@@ -20,7 +20,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tiebreak.engine.model import Model
-from tiebreak.engine.products import onednn_is_faster
 from tiebreak.engine.scorer import PackedScorer, PlainScorer
 
 CARD = torch.device("cuda:0")
@@ -103,7 +102,6 @@ def a_card(patch: pytest.MonkeyPatch) -> Iterator[Waits]:
     # Autocast asks for a device by itself, and would switch itself off with a warning.
     patch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     waits = Waits()
-    onednn_is_faster()  # proven with real numbers, once a process; in vain with those that are fake
     with FakeTensorMode(), waits:
         yield waits
 

@@ -10,6 +10,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from families import DECODER, GPT, PACKABLE, build, plain
+from tiebreak.engine import fused_lora
 from tiebreak.engine.fused_lora import FusedLora, fuse, unfuse
 from tiebreak.engine.loading import quietly
 from tiny import disturb, load, scores, settings, token_pairs
@@ -241,3 +242,107 @@ def test_narrow_weights_keep_peft_s_forward_pass_and_nothing_is_told_of_their_ro
     fuse(model, said.append)
     assert not _fused(model)
     assert said == []
+
+
+def _mixed(name="llama", **more):
+    """fp32 factors, at work, on a frozen base in bf16; and the same weights all in fp32."""
+    torch.manual_seed(1)
+    network = build(name, **DECODER).to(torch.bfloat16)
+    with quietly():
+        model = peft.get_peft_model(
+            network, peft.LoraConfig(r=4, target_modules=["q_proj", "up_proj", "down_proj"], **more)
+        )
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            nn.init.normal_(parameter, std=0.1)
+    return model, copy.deepcopy(model).float()
+
+
+def _learned_in(model, dtype):
+    model.train().zero_grad()
+    scorer = plain(model, dtype)
+    values = scorer.tokens(PAIRS).values
+    values.sum().backward()
+    return [values.detach(), *(p.grad.clone() for p in model.parameters() if p.requires_grad)]
+
+
+def _far(found, wanted):
+    return torch.tensor(
+        [float((one.float() - two).norm() / two.norm()) for one, two in zip(found, wanted, strict=True)]
+    )
+
+
+def test_in_bfloat16_values_and_gradients_are_as_near_the_exact_ones_as_peft_s():
+    model, wide = _mixed()
+    wanted, theirs = _learned_in(wide, torch.float32), _learned_in(model, torch.bfloat16)
+    said = []
+    fuse(model, said.append)
+    assert len(_fused(model)) == 6
+    assert said == []
+    found = _learned_in(model, torch.bfloat16)
+    assert all(one.dtype == two.dtype for one, two in zip(found, theirs, strict=True))
+    # Rounding falls this way or that in one tensor; over all of them it has to be no worse.
+    assert _far(found, wanted).mean() <= 1.1 * _far(theirs, wanted).mean()
+    assert _far(theirs, wanted).max() < 0.05
+
+
+def test_in_bfloat16_rows_are_not_widened_on_their_way():
+    model, _ = _mixed()
+    fuse(model)
+    layer, seen = _fused(model)[0], []
+    layer.lora_A["default"].register_forward_pre_hook(lambda _, rows: seen.append(rows))
+    rows = torch.randn(3, layer.in_features).bfloat16()
+    assert layer(rows).dtype == torch.bfloat16  # without autocast, as answers are made
+    assert not seen
+    assert not layer.cast_input_dtype_enabled
+    unfuse(model)
+    assert layer.cast_input_dtype_enabled
+    assert layer(rows).dtype == torch.bfloat16
+    assert seen[0][0].dtype == torch.float32
+
+
+def test_in_bfloat16_rows_that_are_wide_take_a_form_that_is_right():
+    model, wide = _mixed()
+    fuse(model)
+    rows = torch.randn(3, _fused(model)[0].in_features)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = _fused(model)[0](rows)
+    layers = [layer for layer in wide.modules() if type(layer) is Linear]
+    assert torch.allclose(found.float(), layers[0](rows), rtol=0.05, atol=0.05)
+
+
+def test_a_layer_with_another_adapter_that_is_not_fused_goes_on_widening_its_rows():
+    model, _ = _mixed()
+    with quietly():
+        model.add_adapter("second", peft.LoraConfig(r=2, target_modules=["q_proj"], lora_dropout=0.5))
+    model.base_model.set_adapter(["default"])
+    fuse(model)
+    casts = {layer.cast_input_dtype_enabled for layer in _fused(model) if "second" in layer.lora_A}
+    assert casts == {True}
+
+
+@pytest.mark.parametrize("fault", ["value", "gradient of rows", "gradient of B"])
+def test_in_bfloat16_a_fault_of_a_few_percent_is_seen(monkeypatch, fault):
+    right_forward, right_backward = fused_lora._AddedInPlace.forward, fused_lora._AddedInPlace.backward
+
+    def forward(ctx, x, result, base, down, up, scaling):
+        return right_forward(ctx, x, result, base, down, up, scaling * (1.03 if fault == "value" else 1))
+
+    def backward(ctx, gradient):
+        found = list(right_backward(ctx, gradient))
+        if fault == "gradient of rows":
+            found[0] = found[0] * 1.03
+        if fault == "gradient of B":
+            found[4] = found[4] * 1.03
+        return tuple(found)
+
+    wrong = type(
+        "_Wrong", (torch.autograd.Function,), {"forward": staticmethod(forward), "backward": staticmethod(backward)}
+    )
+    monkeypatch.setattr(fused_lora, "_AddedInPlace", wrong)
+    model, _ = _mixed()
+    said = []
+    fuse(model, said.append)
+    assert not _fused(model)
+    [line] = said
+    assert "times as far from the exact result" in line

@@ -56,7 +56,7 @@ def test_layers_of_every_make_are_passed_through(kind, tmp_path):
 def test_a_token_keeps_on_paper_what_it_keeps_of_a_real_model(kind, tiny_model):
     config = settings(tiny_model, kind)
     policy, paper = load(config).policy, outline_of(ModelConfig(name=str(tiny_model), dtype="float32"), config.adapter)
-    unfuse(policy.network)  # as in bfloat16, which the fused path leaves alone
+    unfuse(policy.network)  # as in bfloat16 on GPUs, which the fused path leaves alone
     kept, twice = paper.token_bytes(checkpointed=False), paper.token_bytes(checkpointed=True)
     assert kept == pytest.approx(_measured(policy), rel=0.05)
     policy.checkpoint_activations()

@@ -18,21 +18,21 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def onednn(monkeypatch):
-    """As on an AMD processor, on any whose torch has the operator."""
+    """As on a processor where it is faster for weights of any size, on any whose torch has the operator."""
     if not products._agrees():
         pytest.skip("this build of torch has no such operator")
     calls = []
     kept = products._onednn
-    monkeypatch.setattr(products, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(products, "onednn_is_faster", lambda *_: True)
     monkeypatch.setattr(products, "_onednn", lambda *given: calls.append(given[0].shape) or kept(*given))
     return calls
 
 
 @pytest.fixture
 def fresh_choice():
-    products.onednn_is_faster.cache_clear()
+    products._agrees.cache_clear()
     yield
-    products.onednn_is_faster.cache_clear()
+    products._agrees.cache_clear()
 
 
 def _close(found, wanted):
@@ -74,8 +74,10 @@ def test_a_layer_has_torch_s_gradients(onednn, trained, shape):
 
 
 def test_other_precisions_and_autocast_stay_torch_s(onednn):
-    layer = nn.Linear(8, 8)
+    narrow, layer = nn.Linear(8, 8).bfloat16(), nn.Linear(8, 8)
+    speed_up(narrow, None)
     speed_up(layer, None)
+    assert type(narrow) is nn.Linear
     x = torch.randn(BLOCK, 8)
     assert layer.double()(x.double()).dtype == torch.float64
     assert layer.bfloat16()(x.bfloat16()).dtype == torch.bfloat16
@@ -85,11 +87,11 @@ def test_other_precisions_and_autocast_stay_torch_s(onednn):
 
 
 def test_where_it_is_no_faster_nothing_changes(monkeypatch):
-    monkeypatch.setattr(products, "onednn_is_faster", lambda: False)
+    monkeypatch.setattr(products, "onednn_is_faster", lambda *_: False)
     model = nn.Sequential(nn.Linear(4, 4))
     speed_up(model, None)
     assert type(model[0]) is nn.Linear
-    assert filling(1000, CPU, torch.float32) == 0
+    assert filling(1000, model, CPU, torch.float32) == 0
 
 
 def _gone(*_):
@@ -98,21 +100,39 @@ def _gone(*_):
 
 @pytest.mark.parametrize("broken", [_gone, lambda rows, weight, bias: linear(rows, weight, bias) * 1.01])
 def test_an_operator_that_is_gone_or_computes_otherwise_is_not_used(monkeypatch, fresh_choice, broken):
-    monkeypatch.setattr(products, "_is_amd", lambda: True)
+    monkeypatch.setattr(products, "is_faster", lambda *_: True)
     monkeypatch.setattr(products, "_onednn", broken)
-    assert not products.onednn_is_faster()
+    assert not products.onednn_is_faster(1024, 1024)
 
 
-def test_other_makers_processors_keep_mkl(monkeypatch, fresh_choice):
-    monkeypatch.setattr(products, "_is_amd", lambda: False)
-    assert not products.onednn_is_faster()
+@pytest.mark.parametrize("faster", [False, True])
+def test_the_machine_is_asked_for_each_size_of_weight_and_a_weight_that_is_turned_is_of_its_size(monkeypatch, faster):
+    if not products._agrees():
+        pytest.skip("this build of torch has no such operator")
+    asked = []
+    monkeypatch.setattr(products, "is_faster", lambda question, *_: asked.append(question) or faster)
+    model = nn.Sequential(nn.Linear(96, 192), nn.Linear(192, 96), nn.Linear(8, 8))
+    speed_up(model, None)
+    assert [type(layer) is FastLinear for layer in model] == [faster, faster, False]
+    times_weight(torch.randn(BLOCK, 192), model[0].weight.T)
+    assert [question.rpartition(" of ")[2] for question in asked] == ["192 x 96", "96 x 192", "192 x 96"]
+
+
+def test_both_ways_that_are_measured_are_the_same_products():
+    if not products._agrees():
+        pytest.skip("this build of torch has no such operator")
+    one, usual = products._ways(96, 160)
+    for found, wanted in zip(one(), usual(), strict=True):
+        assert _close(found, wanted)
 
 
 @pytest.mark.parametrize(("num_rows", "wanted"), [(1530, 6), (1536, 0), (970, 0), (1000, 24), (63, 1), (61, 0), (1, 0)])
 def test_rows_are_filled_up_where_that_is_cheap(onednn, num_rows, wanted):
-    assert filling(num_rows, CPU, torch.float32) == wanted
-    assert filling(num_rows, CPU, torch.bfloat16) == 0
-    assert filling(num_rows, torch.device("cuda"), torch.float32) == 0
+    model = nn.Sequential(nn.Linear(8, 8))
+    speed_up(model, None)
+    assert filling(num_rows, model, CPU, torch.float32) == wanted
+    assert filling(num_rows, model, CPU, torch.bfloat16) == 0
+    assert filling(num_rows, model, torch.device("cuda"), torch.float32) == 0
 
 
 @pytest.mark.parametrize("adapter", ["lora", "none"])
@@ -123,7 +143,7 @@ def test_a_filled_row_of_fast_products_trains_as_a_plain_one(tiny_model, monkeyp
     assert any(type(module) is FastLinear for module in policy.network.modules())
     found = _values_and_gradients(policy, pairs)
     assert any(shape[0] % BLOCK == 0 for shape in onednn)
-    monkeypatch.setattr(products, "onednn_is_faster", lambda: False)
+    monkeypatch.setattr(products, "onednn_is_faster", lambda *_: False)
     num = len(onednn)
     plain = disturb(load(settings(tiny_model, adapter, model__layout="plain"))).policy
     wanted = _values_and_gradients(plain, pairs)

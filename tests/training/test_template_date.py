@@ -14,7 +14,7 @@ from tiebreak.records import Message
 from tiebreak.reporting.card import model_card
 from tiebreak.runs import Run
 from tiebreak.training.opening import made_ready
-from tiebreak.training.trained import dated, load_trained
+from tiebreak.training.trained import as_begun, load_trained
 from tiebreak.verbs import train
 from tiny import settings
 
@@ -80,7 +80,7 @@ def test_what_was_trained_writes_the_day_of_its_run_and_its_arguments(ran, tmp_p
 def test_an_attempt_that_goes_on_renders_the_day_of_its_begin(ran, tmp_path):
     config, run, _ = ran
     other = began_on(run, "2001-02-03", tmp_path)
-    assert dated(config, other).model.chat_template_date == "2001-02-03"
+    assert as_begun(config, other).model.chat_template_date == "2001-02-03"
     ready = made_ready(config, other, {}, Silent())
     assert prompt_of(ready.loaded.policy, config).startswith("brief 03 Feb 2001\n")
 
@@ -88,14 +88,14 @@ def test_an_attempt_that_goes_on_renders_the_day_of_its_begin(ran, tmp_path):
 def test_a_day_that_is_set_comes_before_that_of_the_begin(ran, tmp_path):
     config, run, _ = ran
     model = config.model.model_copy(update={"chat_template_date": "1999-12-31"})
-    told = dated(config.model_copy(update={"model": model}), began_on(run, "2001-02-03", tmp_path))
+    told = as_begun(config.model_copy(update={"model": model}), began_on(run, "2001-02-03", tmp_path))
     assert told.model.chat_template_date == "1999-12-31"
 
 
 def test_a_broken_day_is_an_error_of_the_run(ran, tmp_path):
     config, run, _ = ran
     with pytest.raises(RunError, match="not as a run writes them"):
-        dated(config, began_on(run, "soon", tmp_path))
+        as_begun(config, began_on(run, "soon", tmp_path))
 
 
 def test_the_model_card_says_what_the_template_was_told(ran):

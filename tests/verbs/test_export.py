@@ -103,7 +103,7 @@ def test_an_adapter_artefact_is_the_trained_model_to_plain_peft(trained, loaded,
         assert not (tmp_path / "out").exists()
         return
     # Equal to the bit by the same library of products: a stranger's are always torch's own (docs/decisions/0015).
-    monkeypatch.setattr(products, "onednn_is_faster", lambda: False)
+    monkeypatch.setattr(products, "onednn_is_faster", lambda *_: False)
     artefact = export(trained, loaded, tmp_path / "out", "adapter")
     model = peft.AutoPeftModelForCausalLM.from_pretrained(tmp_path / "out")
     assert artefact.form == "adapter"

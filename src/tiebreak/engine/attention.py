@@ -9,8 +9,9 @@ and `use_plain_attention` switch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from inspect import signature
 from itertools import accumulate, chain
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from tiebreak.engine.probes import Way, is_faster
 from tiebreak.maths.packing import Segment
 
 PACKED = "tiebreak_packed"
@@ -32,6 +34,8 @@ HEAD_SIZES = 8
 """Its heads have a multiple of this size, and values the size of keys."""
 LEAST_CAPABILITY = (8, 0)
 """Of the GPUs that it runs on: Ampere."""
+WIDE_FASTER_BY = 1.1
+"""What attention in fp32 has to gain where it is given bfloat16: it keeps twice as much for the backward pass."""
 NARROW = (torch.float16, torch.bfloat16)
 """What it computes in."""
 Kernel = Callable[..., Any]
@@ -131,17 +135,23 @@ def packed_attention(
     kernel = None if no_kernel else packed_layout.kernel or _kernel_for(query, value)
     if kernel is not None:
         return _in_one_call(kernel, query, key, value, packed_layout, scaling, sliding_window), None
+    dtype = _dtype_of(query)
+    is_wide = not no_kernel and dtype == torch.bfloat16 and _wide_is_faster(query)
+    if is_wide:
+        query, key, value = query.float(), key.float(), value.float()
     outputs = []
-    for queries, keys, values in packed_layout.cut(query, key, value):
-        mask = packed_layout.mask(queries.shape[2], keys.shape[2], sliding_window, queries)
-        if no_kernel:
-            output = written_out(queries, keys, values, mask, scaling, softcap, s_aux)
-        else:
-            gqa = keys.shape[1] != queries.shape[1]
-            options: dict[str, Any] = {"is_causal": mask is None, "scale": scaling, "enable_gqa": gqa}
-            output = scaled_dot_product_attention(queries, keys, values, mask, **options)
-        outputs.append(output.transpose(1, 2))
-    return torch.cat(outputs, dim=1), None
+    with torch.autocast(query.device.type, enabled=False) if is_wide else nullcontext():
+        for queries, keys, values in packed_layout.cut(query, key, value):
+            mask = packed_layout.mask(queries.shape[2], keys.shape[2], sliding_window, queries)
+            if no_kernel:
+                output = written_out(queries, keys, values, mask, scaling, softcap, s_aux)
+            else:
+                gqa = keys.shape[1] != queries.shape[1]
+                options: dict[str, Any] = {"is_causal": mask is None, "scale": scaling, "enable_gqa": gqa}
+                output = scaled_dot_product_attention(queries, keys, values, mask, **options)
+            outputs.append(output.transpose(1, 2))
+    found = torch.cat(outputs, dim=1)
+    return found.to(dtype) if is_wide else found, None
 
 
 def causal_model(model: Any) -> Any:
@@ -201,6 +211,31 @@ def _dtype_of(query: Tensor) -> torch.dtype:
     """Return what attention computes in: rotated queries of fp32 weights are wide, also where autocast is narrow."""
     kind = query.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
+
+
+def _wide_is_faster(query: Tensor) -> bool:
+    """Whether attention in fp32, forward and back, is faster on a CPU than torch's own in bfloat16."""
+    size = query.shape[-1]
+    return query.device.type == "cpu" and is_faster(
+        f"attention in float32, bfloat16 given, heads of {size}", partial(_widths, size), WIDE_FASTER_BY
+    )
+
+
+def _widths(size: int) -> tuple[Way, Way]:
+    """Return attention of two short runs and back, of numbers in bfloat16: in fp32, and as they come."""
+    given = [torch.randn(3, 8, num, size).bfloat16().requires_grad_() for num in (96, 256)]
+
+    def way(dtype: torch.dtype) -> Callable[[], None]:
+        def taken() -> None:
+            for qkv in given:
+                with torch.enable_grad():
+                    query, key, value = qkv.to(dtype).unsqueeze(1)
+                    found = scaled_dot_product_attention(query, key, value, is_causal=True).to(qkv.dtype)
+                torch.autograd.grad(found, qkv, torch.ones_like(found))
+
+        return taken
+
+    return way(torch.float32), way(torch.bfloat16)
 
 
 @cache

@@ -1,6 +1,6 @@
 """From where weights lie to a model: what every way to load one shares.
 
-Owns device, dtype, and what is switched off or speeded up in whatever is loaded to be trained or asked.
+Owns the device, and what is switched off or speeded up in whatever is loaded to be trained or asked.
 """
 
 from __future__ import annotations
@@ -107,9 +107,3 @@ def device_of(config: ModelConfig) -> torch.device:
     if not available[config.device]:
         raise ModelError(f"model.device {config.device}: this machine has none that torch can use; try auto")
     return torch.device(config.device)
-
-
-def dtype_of(config: ModelConfig, device: torch.device) -> torch.dtype:
-    """Return the dtype of the arithmetic on a device."""
-    named = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    return named.get(config.dtype, torch.float32 if device.type == "cpu" else torch.bfloat16)

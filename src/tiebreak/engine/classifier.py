@@ -17,7 +17,8 @@ import torch
 
 from tiebreak.config import DataConfig, ModelConfig
 from tiebreak.data.render import Renderer
-from tiebreak.engine.building import device_of, dtype_of
+from tiebreak.engine.arithmetic import dtype_of
+from tiebreak.engine.building import device_of
 from tiebreak.engine.bundled import Say
 from tiebreak.engine.loading import check_sequence_classifier, load_sequence_classifier
 from tiebreak.engine.positions import context_of

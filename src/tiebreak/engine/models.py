@@ -26,7 +26,8 @@ from tiebreak.config import (
 )
 from tiebreak.data.render import Renderer
 from tiebreak.engine.adapters import add_twin, set_dropout, with_new_adapter
-from tiebreak.engine.building import Loading, base_of, device_of, dtype_of, start_of, weights_of, with_tokenizer
+from tiebreak.engine.arithmetic import dtype_of
+from tiebreak.engine.building import Loading, base_of, device_of, start_of, weights_of, with_tokenizer
 from tiebreak.engine.bundled import Say
 from tiebreak.engine.fused_lora import fuse
 from tiebreak.engine.loading import load_adapter, load_model, quietly
@@ -75,11 +76,11 @@ def load(
     under an adapter, and of a reference on the same one; what was trained on one in four bits is taken so without it.
     """
     device = device_of(config)
-    dtype = dtype_of(config, device)
     if quantization:
         refuse_without_library(quantization, device)  # before anything is fetched
     named = config if kept is None else ModelConfig(name=str(kept), base=config.base)
     source = heeded(quantization, resolve(named, say, base=bases[0]), trained, say)
+    dtype = dtype_of(config, device, source, say)
     _refuse_training_of_bits(config, adapter, source)
     against = source if kept else _against(config, reference, source, bases[1], say)
     if trained is not None:
@@ -96,8 +97,7 @@ def load(
         else _all_weights(loading, against)
     )
     policy = with_tokenizer(network, tokenizer, source, config, loading.device, dtype)
-    policy = replace(policy, adapter=POLICY_ADAPTER if adapter.kind == "lora" else None)
-    policy = placed(policy, ranks, POLICY, placing)
+    policy = placed(replace(policy, adapter=POLICY_ADAPTER if adapter.kind == "lora" else None), ranks, POLICY, placing)
     if trained is None and against is not source:
         _refuse_unlike(policy, config, against)
     frozen = _remembered(reference_of(policy), reference, policy, beside, say)
@@ -166,8 +166,8 @@ def load_frozen(
     On a base model in four bits the adapter stays as it is: so it was trained, and so it takes the least memory.
     """
     device = device_of(config)
-    dtype = dtype_of(config, device)
     source = heeded(quantization, resolve(config, say), None, say)
+    dtype = dtype_of(config, device, source, say)
     tokenizer = load_tokenizer(config, source)
     loading = Loading(source, None, dtype, device, say)
     adapter = POLICY_ADAPTER if source.quantization and source.adapter else None

@@ -91,7 +91,7 @@ def outline_of(config: ModelConfig, adapter: AdapterConfig) -> Outline:
     @cache
     def kept(checkpointed: bool) -> int:
         with explained(config.name), quietly():
-            cut = (_laid_out(_cut(shape, depth), adapter, stored) for depth in _DEPTHS)
+            cut = (_laid_out(of_depth(shape, depth), adapter, stored) for depth in _DEPTHS)
             few, many = (_slope(network, dtype, checkpointed) for network in cut)
         per_layer = (many - few) / (_DEPTHS[1] - _DEPTHS[0])
         # Beside layers: the states that are scored, and what the head says of their gradient.
@@ -111,7 +111,7 @@ def _shape(config: ModelConfig) -> Any:
         return transformers.AutoConfig.from_pretrained(name, revision=config.revision, trust_remote_code=False)
 
 
-def _cut(shape: Any, depth: int) -> Any:
+def of_depth(shape: Any, depth: int) -> Any:
     """Return the shape of a model of another number of layers; what is said of each layer is said again, or not."""
     told = shape.to_dict()
     text = told["text_config"] if isinstance(told.get("text_config"), dict) else told

@@ -1,16 +1,15 @@
 """Products of rows with a weight, by the faster of the two libraries that torch has for them on a CPU.
 
-torch gives fp32 products to MKL, which keeps its best code for Intel's processors. On AMD's, oneDNN, which torch ships
-as well, is a tenth faster (docs/experiments.md). Owns which of the two computes. The choice hangs on the machine and on
-the number of rows alone, so that a run that goes on later computes as it did. docs/decisions/0015 says why a private
-operator of torch is used, and what happens where it is not there.
+torch gives fp32 products to MKL. oneDNN, which torch ships as well, is faster on some processors, for some sizes of
+weights: on AMD's by a tenth and more (docs/experiments.md). Owns which of the two computes. The choice hangs on the
+machine, which is asked (`engine.probes`), on the size of the weight and on the number of rows, so that a run that goes
+on later computes as it did. docs/decisions/0015 says why a private operator of torch is used, and what happens where it
+is not there.
 """
 
 from __future__ import annotations
 
-import platform
-from functools import cache
-from pathlib import Path
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -19,15 +18,24 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
+from tiebreak.engine.probes import Way, are_real, is_faster
+
 BLOCK = 64
 """oneDNN gets multiples of this many rows: it keeps code for every number of rows that it ever met, for good."""
 DEAREST_FILLING = 0.04
 """Share of a row that may be filled up to reach a multiple; more would eat the gain."""
 
 
-def filling(num_rows: int, device: torch.device, dtype: torch.dtype) -> int:
-    """Return how many rows to add to `num_rows` so that products become faster; 0 where they would not."""
-    if not _is_served(device, dtype):
+LEAST_WEIGHT = 2**13
+"""Numbers in a weight below which the call costs as much as the product, so that there is nothing to gain."""
+LARGE_WEIGHT = 2**22
+FASTER_BY = 1.03
+"""What oneDNN has to gain: filled rows cost up to 4 %, and 1 to 2 on average."""
+
+
+def filling(num_rows: int, model: nn.Module, device: torch.device, dtype: torch.dtype) -> int:
+    """Return how many rows to add to `num_rows` so that a model's products become faster; 0 where they would not."""
+    if device.type != "cpu" or dtype != torch.float32 or not is_sped_up(model):
         return 0
     missing = -num_rows % BLOCK
     return missing if missing <= DEAREST_FILLING * num_rows else 0
@@ -43,12 +51,17 @@ def times_weight(
 
 
 def speed_up(model: nn.Module, head: nn.Module | None) -> None:
-    """Let the linear layers of a model compute by `times_weight`, where that is faster; its `head` stays as it is."""
-    if not onednn_is_faster():
-        return
+    """Let the linear layers of a model compute by `times_weight` where that is faster; its `head` stays as it is."""
     for module in model.modules():
-        if type(module) is nn.Linear and module is not head:
+        if type(module) is not nn.Linear or module is head or module.weight.dtype != torch.float32:
+            continue
+        if onednn_is_faster(module.out_features, module.in_features):
             module.__class__ = FastLinear
+
+
+def is_sped_up(model: nn.Module) -> bool:
+    """Whether some layer of a model computes by `times_weight`."""
+    return any(type(module) is FastLinear for module in model.modules())
 
 
 class FastLinear(nn.Linear):
@@ -86,28 +99,34 @@ class _Product(torch.autograd.Function):
 
 def _by_onednn(rows: Tensor, weight: Tensor) -> bool:
     num = rows.numel() // max(1, rows.shape[-1])
-    fits = num > 0 and num % BLOCK == 0 and rows.dtype == weight.dtype
-    return fits and _is_served(rows.device, rows.dtype) and not torch.is_autocast_enabled("cpu")
+    fits = num > 0 and num % BLOCK == 0 and rows.dtype == weight.dtype == torch.float32
+    if not fits or rows.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return False
+    return onednn_is_faster(*(weight.shape if weight.is_contiguous() else weight.shape[::-1]))
 
 
-def _is_served(device: torch.device, dtype: torch.dtype) -> bool:
-    return device.type == "cpu" and dtype == torch.float32 and onednn_is_faster()
+def onednn_is_faster(outputs: int, inputs: int) -> bool:
+    """Whether products with a weight of a size, and with it turned, are faster by oneDNN on this machine."""
+    if outputs * inputs < LEAST_WEIGHT or not are_real():
+        return False
+    question = f"oneDNN, fp32, a weight of {outputs} x {inputs}"
+    return _agrees() and is_faster(question, partial(_ways, outputs, inputs), FASTER_BY)
+
+
+def _ways(outputs: int, inputs: int) -> tuple[Way, Way]:
+    """Return a product of rows with a weight, and one with it turned, as in a backward pass, by oneDNN and as usual."""
+    num_rows = BLOCK * (8 if outputs * inputs < LARGE_WEIGHT else 2)
+    weight = torch.randn(outputs, inputs)
+    rows, slopes = torch.randn(num_rows, inputs), torch.randn(num_rows, outputs)
+    return (
+        lambda: (_onednn(rows, weight, None), _onednn(slopes, weight.T, None)),
+        lambda: (linear(rows, weight), linear(slopes, weight.T)),
+    )
 
 
 @cache
-def onednn_is_faster() -> bool:
-    """Whether this is a processor of AMD, and a torch whose operator for oneDNN computes what it should."""
-    return _is_amd() and _agrees()
-
-
-def _is_amd() -> bool:
-    try:
-        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:  # not Linux
-        return "AuthenticAMD" in platform.processor()
-
-
 def _agrees() -> bool:
+    """Whether this torch has an operator for oneDNN, and it computes what it should."""
     rows, weight = (torch.linspace(-1, 1, num * 24).view(num, 24) for num in (BLOCK, 40))
     bias = torch.linspace(0, 1, 40)
     try:

@@ -266,7 +266,9 @@ class PackedScorer:
     def _packed(self, examples: Sequence[Example]) -> tuple[PackedRow, PackedLayout]:
         use_packed_attention(self._scored.causal)
         row = pack(examples)
-        row = row.filled(filling(row.input_ids.numel(), self._device, self._dtype)).to(self._device)
+        row = row.filled(filling(row.input_ids.numel(), self._scored.causal, self._device, self._dtype)).to(
+            self._device
+        )
         return row, PackedLayout(row.segments, self.windows)
 
 

@@ -21,6 +21,7 @@ from tiebreak.config import KL_SIGNALS, Config, dump_config
 from tiebreak.data.preparation import PreparedData
 from tiebreak.data.ready_made import ready_made
 from tiebreak.doctor.report import AuditReport
+from tiebreak.engine import probes
 from tiebreak.engine.placing import placing_of
 from tiebreak.engine.planner import Plan, plan_together
 from tiebreak.engine.quantization import facts
@@ -38,7 +39,7 @@ from tiebreak.training.moments import Earlier, moments_of
 from tiebreak.training.order import num_steps, refuse_steps
 from tiebreak.training.preamble import tell, tell_watch
 from tiebreak.training.resumption import heed_drift, identity
-from tiebreak.training.trained import Loaded, dated, load
+from tiebreak.training.trained import Loaded, as_begun, load
 from tiebreak.training.whereabouts import lineage, whereabouts
 
 LIBRARIES = ("tiebreak", "torch", "transformers", "peft", "accelerate", "safetensors")
@@ -79,7 +80,10 @@ def made_ready(
 
     `anew` says that what an earlier attempt left will be set aside.
     """
-    begun, company = dated(config, run) if run.has_begun else config, company or Company()
+    begun, company = as_begun(config, run) if run.has_begun else config, company or Company()
+    if run.has_begun:
+        with as_a_run_writes(run.path):
+            probes.hold(run.manifest.get("faster") or {})
     progress.say(f"loading {config.model.name}")
     loaded = load(_with_store(begun, run), say=progress.say, ranks=company.ranks)
     policy, settings = loaded.policy, config.training
@@ -283,6 +287,8 @@ def _facts(run: Run, config: Config, ready: Ready) -> Mapping[str, Any]:
         "num_trainable_parameters": trainable,
         "learning_rate": config.learning_rate,
         "device": str(policy.device),
+        "dtype": str(policy.dtype).removeprefix("torch."),
+        "faster": probes.given(),
         "num_threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version()} | versions(),
     }

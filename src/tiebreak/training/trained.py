@@ -1,7 +1,7 @@
 """Policy and reference: at their start, or as a run left them.
 
-Owns which sections of a configuration they are made of, the date that a run keeps, and what of its held-out pairs may
-be missing: nothing.
+Owns which sections of a configuration they are made of, what a run keeps of its beginning, and what of its held-out
+pairs may be missing: nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from tiebreak.data.preparation import render_side
 from tiebreak.data.whole import PairFile, read_pairs
 from tiebreak.doctor.triage import shortcuts
 from tiebreak.engine import models
+from tiebreak.engine.arithmetic import NAMED
+from tiebreak.engine.building import device_of
 from tiebreak.engine.model import Model
 from tiebreak.engine.models import Bases
 from tiebreak.engine.noise import evaluation_mode
@@ -101,14 +103,22 @@ def load(
     return Loaded(policy, reference, Budget(policy, config.training.token_budget), moving)
 
 
-def dated(config: Config, run: Run) -> Config:
-    """Return settings with the date that a run's chat template wrote when it began, where none is set."""
-    kept = run.manifest.get("template_date") if run.manifest_file.exists() else None
-    if config.model.chat_template_date or not kept:
+def as_begun(config: Config, run: Run) -> Config:
+    """Return settings with what a run found when it began, where they leave it open.
+
+    That is the date that its chat template wrote, and the arithmetic that its machine was fast in: the next CPU may be
+    fast in another one.
+    """
+    if not run.manifest_file.exists():
         return config
+    model, found = config.model, dict[str, Any]()
     with as_a_run_writes(run.path):
-        day = date.fromisoformat(kept).isoformat()
-    return config.model_copy(update={"model": config.model.model_copy(update={"chat_template_date": day})})
+        manifest = run.manifest
+        if not model.chat_template_date and (kept := manifest.get("template_date")):
+            found["chat_template_date"] = date.fromisoformat(kept).isoformat()
+        if model.dtype == "auto" and manifest.get("device") == "cpu" == device_of(model).type:
+            found["dtype"] = str(NAMED[manifest.get("dtype") or "float32"]).removeprefix("torch.")
+    return config.model_copy(update={"model": model.model_copy(update=found)}) if found else config
 
 
 def load_trained(run: Run, progress: Progress | None = None) -> Loaded:
@@ -123,7 +133,7 @@ def load_trained(run: Run, progress: Progress | None = None) -> Loaded:
         say(f"{run.path}: is of a version that kept no digests of its files, so that damage to them is not seen")
     there = placed(run)
     config = run.config.model_copy(update={"model": there.model, "reference": there.reference})
-    loaded = load(dated(config, run), trained=run.policy_folder, kept=there.kept, bases=there.bases, say=say)
+    loaded = load(as_begun(config, run), trained=run.policy_folder, kept=there.kept, bases=there.bases, say=say)
     require_same(run, loaded.policy.source, loaded.reference.source)
     return loaded
 
@@ -139,7 +149,7 @@ def load_checkpoint(run: Run, step: int, say: Callable[[str], None] = lambda _: 
         raise RunError(f"{run.path}: the checkpoint of step {step} is not there any more, or is not whole")
     there = placed(run)
     config = run.config.model_copy(update={"model": there.model, "reference": there.reference})
-    loaded = load(dated(config, run), kept=there.kept, bases=there.bases, say=say)
+    loaded = load(as_begun(config, run), kept=there.kept, bases=there.bases, say=say)
     require_same(run, loaded.policy.source, loaded.reference.source)
     Weights(loaded.policy).restore(load_file(found / f"{Weights.name}.safetensors"))
     return loaded.policy

@@ -24,7 +24,7 @@ from tiebreak.engine.answers.table import ANSWERING, Layers, Prompts, Table, Und
 from tiebreak.engine.attention import causal_model, use_attention, use_plain_attention
 from tiebreak.engine.compatibility import LONGEST_PROBED_WINDOW, refused_by_design
 from tiebreak.engine.head import head_of
-from tiebreak.engine.products import BLOCK, filling, onednn_is_faster
+from tiebreak.engine.products import BLOCK, filling, is_sped_up
 
 MAX_BATCH = 64
 """Answers under way at once."""
@@ -56,6 +56,7 @@ def at_the_table(
     causal, table, queue = causal_model(network), Table(min(MAX_BATCH, len(waiting))), deque(waiting)
     seats: list[Wanted | None] = []
     opened: dict[int, tuple[Layers, Tensor]] = {}
+    by_blocks = is_sped_up(causal)
     with _answering(network):
         while queue or any(seats):
             free = [slot for slot in range(table.num_slots) if slot >= len(seats) or seats[slot] is None]
@@ -76,7 +77,7 @@ def at_the_table(
                 opened = {index: opened[index] for index in opened if queue and queue[0].prompt == index}
             else:
                 if not queue:
-                    _close_ranks(seats, table)
+                    _close_ranks(seats, table, by_blocks=by_blocks)
                 logits = _stepped(causal, table, [0 if one is None else one.ids[-1] for one in seats])
                 taken = [(slot, one) for slot, one in enumerate(seats) if one is not None]
                 for slot, _ in taken:
@@ -97,10 +98,10 @@ def _rows_of(missing: Sequence[int], prompts: Sequence[Sequence[int]]) -> Iterat
         yield [index for index, _ in group]
 
 
-def _close_ranks(seats: list[Wanted | None], table: Table) -> None:
+def _close_ranks(seats: list[Wanted | None], table: Table, *, by_blocks: bool) -> None:
     """Move answers to the first slots where fewer rows are cheaper: a few more by oneDNN cost no more than without."""
     num = sum(one is not None for one in seats)
-    rows = -(-num // BLOCK) * BLOCK if onednn_is_faster() and num % BLOCK > BLOCK * 7 / 8 else num
+    rows = -(-num // BLOCK) * BLOCK if by_blocks and num % BLOCK > BLOCK * 7 / 8 else num
     if len(seats) <= rows:
         return
     holes = [slot for slot in range(num) if seats[slot] is None]
@@ -116,7 +117,7 @@ def _opened(causal: Any, prompts: Sequence[Sequence[int]]) -> list[tuple[Layers,
     """Return for each prompt its keys and values, and the logits of the token behind it."""
     lengths = list(map(len, prompts))
     device, dtype = next(causal.parameters()).device, next(causal.parameters()).dtype
-    more = filling(sum(lengths), device, dtype)
+    more = filling(sum(lengths), causal, device, dtype)
     under_way = Prompts([*lengths, *([more] if more else [])])
     ids = [token for prompt in prompts for token in prompt] + [0] * more
     positions = [place for length in (*lengths, more) for place in range(length)]

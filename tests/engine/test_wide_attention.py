@@ -1,0 +1,95 @@
+"""Attention that is given bfloat16 computes in fp32 on a CPU where that is faster, and is no farther from the truth."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from families import DECODER, PACKABLE, build, plain
+from tiebreak.engine import attention
+from tiebreak.engine.attention import PackedLayout
+from tiebreak.engine.scorer import PackedScorer
+from tiebreak.maths.packing import pack
+from tiny import token_pairs
+
+CPU = torch.device("cpu")
+PAIRS = token_pairs(5, num_prompts=3)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """For each call of torch's own attention: the dtype that it computes in."""
+    seen, kept = [], attention.scaled_dot_product_attention
+
+    def attend(query, *rest, **more):
+        narrow = torch.is_autocast_enabled("cpu")
+        seen.append(torch.get_autocast_dtype("cpu") if narrow else query.dtype)
+        return kept(query, *rest, **more)
+
+    monkeypatch.setattr(attention, "scaled_dot_product_attention", attend)
+    return seen
+
+
+def _wide(monkeypatch, answer):
+    monkeypatch.setattr(attention, "is_faster", lambda *_: answer)
+
+
+def _learned(model, dtype):
+    model.zero_grad()
+    values = PackedScorer(model, device=CPU, dtype=dtype).tokens(PAIRS).values
+    values.sum().backward()
+    return torch.cat([values.detach().float(), *(p.grad.flatten().float() for p in model.parameters())])
+
+
+def _far(found, wanted):
+    return float((found - wanted).norm() / wanted.norm())
+
+
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["llama", "mistral", "gpt2", "qwen3"])
+def test_it_is_no_farther_from_the_exact_values_and_gradients(monkeypatch, calls, kind, weights):
+    model = build(kind, **PACKABLE[kind]).to(weights)
+    exact = build(kind, **PACKABLE[kind])
+    exact.load_state_dict({name: one.float() for name, one in model.state_dict().items()})
+    exact.zero_grad()
+    values = plain(exact).tokens(PAIRS).values
+    values.sum().backward()
+    wanted = torch.cat([values.detach(), *(p.grad.flatten() for p in exact.parameters())])
+    apart = {}
+    for answer in (False, True):
+        _wide(monkeypatch, answer)
+        calls.clear()
+        apart[answer] = _far(_learned(model, torch.bfloat16), wanted)
+        assert calls
+        assert (set(calls) == {torch.float32}) is answer
+    # Rounding falls this way or that; 10 % is far below what a fault would cost.
+    assert apart[True] <= 1.1 * apart[False] < 0.1
+
+
+def test_in_fp32_nothing_is_asked(monkeypatch, calls):
+    monkeypatch.setattr(attention, "is_faster", lambda *_: pytest.fail("nobody needs to know"))
+    _learned(build("llama", **DECODER), torch.float32)
+    assert set(calls) == {torch.float32}
+
+
+def test_capped_scores_keep_their_own_form(monkeypatch):
+    monkeypatch.setattr(attention, "is_faster", lambda *_: pytest.fail("nobody needs to know"))
+    _learned(build("gemma2", **PACKABLE["gemma2"]), torch.bfloat16)
+
+
+def test_what_comes_out_is_as_narrow_as_what_went_in(monkeypatch):
+    _wide(monkeypatch, True)
+    row = pack(PAIRS)
+    heads = [torch.randn(1, num, row.input_ids.numel(), 8).bfloat16() for num in (4, 2, 2)]
+    found, _ = attention.packed_attention(None, *heads, None, packed_layout=PackedLayout(row.segments, set()))
+    assert found.dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        wide = [one.float() for one in heads]  # rotated queries of fp32 weights
+        again, _ = attention.packed_attention(None, *wide, None, packed_layout=PackedLayout(row.segments, set()))
+    assert torch.equal(found, again)
+
+
+def test_both_ways_that_are_measured_give_a_gradient_of_what_was_given():
+    one, usual = attention._widths(16)
+    one()
+    usual()

@@ -1,0 +1,99 @@
+"""A run goes on, and is measured, in the arithmetic that it began in, whatever the machine is fast in by then."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from tiebreak.engine import arithmetic, models, probes
+from tiebreak.errors import RunError
+from tiebreak.progress import Silent
+from tiebreak.runs import Run
+from tiebreak.training.opening import made_ready
+from tiebreak.training.trained import as_begun, load_trained
+from tiebreak.verbs import train
+from tiny import settings
+
+
+@pytest.fixture(scope="module")
+def ran(tiny_model, tmp_path_factory):
+    """A run that computes in bfloat16, since its machine is fast in it."""
+    folder = tmp_path_factory.mktemp("narrow")
+    rows = [{"prompt": f"the cat {n}", "chosen": f"yes {n}", "rejected": "no"} for n in range(12)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = settings(
+        tiny_model,
+        data__train=str(folder / "pairs.jsonl"),
+        data__heldout_share=0.3,
+        evaluation__num_samples=0,
+        evaluation__probes=0,
+        output__dir=str(folder / "run"),
+        output__trackers=[],
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "dtype_of", lambda *_: torch.bfloat16)
+        patch.setattr(probes, "_answers", {"oneDNN": True, "wide": False})
+        return config, train.train(config, Silent())
+
+
+def copy_of(run: Run, tmp_path, **facts) -> Run:
+    other = Run(tmp_path / "run")
+    shutil.copytree(run.path, other.path)
+    other.update_manifest(**facts)
+    return other
+
+
+def test_a_run_keeps_what_its_machine_was_fast_in(ran):
+    _, run = ran
+    assert run.manifest["dtype"] == "bfloat16"
+    assert {"oneDNN": True, "wide": False}.items() <= run.manifest["faster"].items()
+
+
+def test_it_is_measured_in_its_arithmetic(ran):
+    _, run = ran
+    assert load_trained(run).policy.dtype == torch.bfloat16
+
+
+def test_an_attempt_that_goes_on_computes_as_it_began(ran, tmp_path, monkeypatch):
+    config, run = ran
+    monkeypatch.setattr(probes, "_answers", {"oneDNN": False, "wide": True, "new": True})
+    ready = made_ready(config, copy_of(run, tmp_path), {}, Silent())
+    assert ready.loaded.policy.dtype == torch.bfloat16
+    assert {"oneDNN": True, "wide": False, "new": True}.items() <= probes.given().items()
+
+
+def test_a_run_of_before_computes_in_float32_on_a_machine_that_is_fast_in_bfloat16(ran, tmp_path, monkeypatch):
+    config, run = ran
+    old = copy_of(run, tmp_path, dtype=None, faster=None)
+    monkeypatch.setattr(arithmetic, "_multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(arithmetic, "_is_worth_it", lambda *_: True)
+    assert as_begun(config, old).model.dtype == "float32"
+    assert made_ready(config, old, {}, Silent()).loaded.policy.dtype == torch.float32
+
+
+def test_what_is_named_comes_first(ran):
+    config, run = ran
+    named = config.model.model_copy(update={"dtype": "float32"})
+    assert as_begun(config.model_copy(update={"model": named}), run).model.dtype == "float32"
+
+
+def test_a_run_of_a_gpu_is_measured_as_this_machine_computes(ran, tmp_path):
+    config, run = ran
+    assert as_begun(config, copy_of(run, tmp_path, device="cuda:0")).model.dtype == "auto"
+
+
+@pytest.mark.parametrize("facts", [{"dtype": "int8"}, {"dtype": 3}, {"dtype": ["float32"]}])
+def test_an_arithmetic_that_nobody_has_is_an_error_of_the_run(ran, tmp_path, facts):
+    config, run = ran
+    with pytest.raises(RunError, match="not as a run writes them"):
+        as_begun(config, copy_of(run, tmp_path, **facts))
+
+
+@pytest.mark.parametrize("faster", [["oneDNN"], "x", 1])
+def test_answers_that_are_none_are_an_error_of_the_run(ran, tmp_path, faster):
+    config, run = ran
+    with pytest.raises(RunError, match="not as a run writes them"):
+        made_ready(config, copy_of(run, tmp_path, faster=faster), {}, Silent())
