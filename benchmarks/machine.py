@@ -19,6 +19,7 @@ from jobs import Job, Result, Row
 
 PACKAGES = ("torch", "transformers", "peft", "trl", "tiebreak")
 REPEATS = 3
+INSTRUCTIONS = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "sve", "sve_bf16")
 
 
 def run(job: Job) -> Result:
@@ -87,6 +88,7 @@ def description() -> dict[str, Any]:
     load = list(os.getloadavg()) if hasattr(os, "getloadavg") else None
     return {
         "cpu": _cpu_name(),
+        "instructions": _instructions(),
         "logical_cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "system": platform.platform(),
@@ -105,8 +107,17 @@ def versions() -> dict[str, str]:
     return found
 
 
+def _instructions() -> list[str]:
+    """Return those that decide how fast matrices are multiplied, as far as this torch can tell."""
+    told: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return [name for name in INSTRUCTIONS if told.get(name)]
+
+
 def _cpu_name() -> str:
+    """Return the name of the processor with its family and model: in a virtual machine the name alone may be vague."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
+    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+    if "model name" not in told:
+        return platform.processor() or platform.machine()
+    return f"{told['model name']} (family {told.get('cpu family', '?')}, model {told.get('model', '?')})"

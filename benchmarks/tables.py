@@ -24,7 +24,8 @@ def show(result: dict[str, Any]) -> None:
     console.print(f"largest difference of a loss to tiebreak: {apart} (bound {trajectory['bound']:g})")
     shares = ", ".join(f"{name} {_number(value, '.0%')}" for name, value in sgemm["share"].items())
     console.print(f"share of sgemm ({sgemm['gflops']:.0f} GFLOP/s): {shares}")
-    console.print(f"{machine['cpu']}, {machine['threads']} threads", highlight=False)
+    told = ", ".join([machine["cpu"], *machine["instructions"], f"{machine['threads']} threads"])
+    console.print(f"{told}, {result['settings']['dtype']}", highlight=False)
     for failure in result["failures"].values():
         console.print(f"failed: {failure}", markup=False, highlight=False)
 

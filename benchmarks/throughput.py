@@ -19,7 +19,7 @@ operations are counted (forward 2 N, backward 4 N or 2 N with LoRA, live referen
 for each scored position and product of the head) is in reckoning.py.
 
 One JSON object on stdout with --json, else a table; progress on stderr. Exit code 1 where a loss of tiebreak is further
-than 1e-4 (bfloat16: 5e-3) from TRL's at the same step, or a contestant did not come through; 2 where nothing could be
+than 1e-4 (bfloat16: 0.05) from TRL's at the same step, or a contestant did not come through; 2 where nothing could be
 measured. TRL comes with the test extra.
 """
 

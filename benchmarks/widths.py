@@ -49,6 +49,7 @@ def trained(options: argparse.Namespace, dtype: str) -> dict[str, Any]:
     config = load_config(
         None,
         {
+            "model.name": options.model,
             "data.train": options.data,
             "data.max_length": options.max_length,
             "data.max_pairs": options.pairs,
@@ -64,10 +65,10 @@ def trained(options: argparse.Namespace, dtype: str) -> dict[str, Any]:
     data = prepare(config.data, policy.renderer(config.data))
     seconds, losses = take_steps(loaded, list(data.train), config, options.steps, [])
     margins: list[float] = []
-    with evaluation_mode(policy.network), torch.no_grad(), reference.model() as start:
+    with evaluation_mode(policy.network), torch.no_grad():
         for group in loaded.budget.cut(data.heldout.tokenized):
-            gaps = [one.score(group).summed().paired().gap for one in (policy, start)]
-            margins += (config.loss.beta * (gaps[0] - gaps[1])).tolist()
+            own = policy.score(group).summed().paired().gap
+            margins += (config.loss.beta * (own - reference.logps(group).summed().paired().gap)).tolist()
     return {
         "losses": losses,
         "seconds_per_step": statistics.median(seconds),
@@ -97,6 +98,11 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="file of pairs")
     parser.add_argument("--pairs", type=int, default=400, help="pairs of the file (default 400)")
+    parser.add_argument(
+        "--model",
+        default="smollm2-135m-instruct",
+        help="bundled name, hub id or folder (default smollm2-135m-instruct)",
+    )
     parser.add_argument("--steps", type=int, default=40, help="optimizer steps (default 40)")
     parser.add_argument(
         "--max-length", type=int, default=512, help="most tokens of prompt and completion (default 512)"

@@ -223,7 +223,7 @@ def _wide_is_faster(query: Tensor) -> bool:
 
 def _widths(size: int) -> tuple[Way, Way]:
     """Return attention of two short runs and back, of numbers in bfloat16: in fp32, and as they come."""
-    given = [torch.randn(3, 8, num, size).bfloat16().requires_grad_() for num in (96, 256)]
+    given = [torch.randn(3, 8, num, size, dtype=torch.bfloat16, device="cpu").requires_grad_() for num in (96, 256)]
 
     def way(dtype: torch.dtype) -> Callable[[], None]:
         def taken() -> None:

@@ -116,8 +116,8 @@ def onednn_is_faster(outputs: int, inputs: int) -> bool:
 def _ways(outputs: int, inputs: int) -> tuple[Way, Way]:
     """Return a product of rows with a weight, and one with it turned, as in a backward pass, by oneDNN and as usual."""
     num_rows = BLOCK * (8 if outputs * inputs < LARGE_WEIGHT else 2)
-    weight = torch.randn(outputs, inputs)
-    rows, slopes = torch.randn(num_rows, inputs), torch.randn(num_rows, outputs)
+    shapes = (outputs, inputs), (num_rows, inputs), (num_rows, outputs)
+    weight, rows, slopes = (torch.randn(shape, dtype=torch.float32, device="cpu") for shape in shapes)
     return (
         lambda: (_onednn(rows, weight, None), _onednn(slopes, weight.T, None)),
         lambda: (linear(rows, weight), linear(slopes, weight.T)),
@@ -127,8 +127,9 @@ def _ways(outputs: int, inputs: int) -> tuple[Way, Way]:
 @cache
 def _agrees() -> bool:
     """Whether this torch has an operator for oneDNN, and it computes what it should."""
-    rows, weight = (torch.linspace(-1, 1, num * 24).view(num, 24) for num in (BLOCK, 40))
-    bias = torch.linspace(0, 1, 40)
+    kind: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+    rows, weight = (torch.linspace(-1, 1, num * 24, **kind).view(num, 24) for num in (BLOCK, 40))
+    bias = torch.linspace(0, 1, 40, **kind)
     try:
         found = (_onednn(rows, weight, bias), _onednn(rows, weight.T.contiguous().T, None))
     except (AttributeError, RuntimeError, TypeError):  # the operator is gone, or takes other arguments
