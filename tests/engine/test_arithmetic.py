@@ -108,4 +108,7 @@ def test_a_shape_that_cannot_be_cut_down_stays_in_float32(asked, source, monkeyp
         raise AttributeError("no such layer")
 
     monkeypatch.setattr(arithmetic, "of_depth", fails)
-    assert dtype_of(ModelConfig(), CPU, source(_tiny())) == torch.float32
+    said = []
+    assert dtype_of(ModelConfig(), CPU, source(_tiny()), said.append) == torch.float32
+    [line] = said
+    assert "float32; a layer of it cannot be tried" in line

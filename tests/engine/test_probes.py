@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import multiprocessing
+import os
 import threading
 import time
 from pathlib import Path
@@ -20,7 +21,9 @@ from tiebreak.engine.probes import given, hold, is_faster
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(probes, "_answers", {})
+    for name in ("_asked", "_held"):
+        monkeypatch.setattr(probes, name, {})
+    monkeypatch.setattr(probes, "_gave_up", threading.Event())
 
 
 @pytest.fixture
@@ -79,34 +82,70 @@ def test_an_answer_is_kept_for_this_process_and_the_next(clock, tmp_path, monkey
     ways, calls, made = _ways(clock, [0.1], [0.2])
     assert is_faster("q", ways, 1.5)
     assert is_faster("q", ways, 1.5)
-    monkeypatch.setattr(probes, "_answers", {})  # another process
+    monkeypatch.setattr(probes, "_asked", {})  # another process
     ways, calls, made = _ways(clock, [0.3], [0.2])
     assert is_faster("q", ways, 1.5)
     assert calls == [0, 0]
     assert not made
     [file] = _files(tmp_path)
     told = json.loads(file.read_text())["answers"]["q"]
-    assert told == {"faster": True, "seconds": pytest.approx([0.1, 0.2]), "by": 1.5}
+    assert told == {"seconds": pytest.approx([0.1, 0.2])}
+
+
+def test_what_is_kept_are_seconds_so_that_more_or_less_can_be_asked_of_them(clock, monkeypatch):
+    assert is_faster("q", _ways(clock, [0.1], [0.2])[0], 1.5)
+    monkeypatch.setattr(probes, "_asked", {})
+    assert not is_faster("q", _ways(clock, [0.1], [0.2])[0], 2.5)
 
 
 def test_another_number_of_threads_is_another_machine(clock, tmp_path, monkeypatch):
     assert is_faster("q", _ways(clock, [0.1], [0.2])[0], 1.5)
-    monkeypatch.setattr(probes, "_answers", {})
+    monkeypatch.setattr(probes, "_asked", {})
     monkeypatch.setattr(probes.torch, "get_num_threads", lambda: 77)
     assert not is_faster("q", _ways(clock, [0.3], [0.2])[0], 1.5)
     assert len(_files(tmp_path)) == 2
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"answers": []}', '{"answers": {"q": 1}}', '{"answers": {"q": {"faster": "no"}}}']
+    "content",
+    [
+        *("", "{", "[]", '{"answers": []}', '{"answers": {"q": 1}}', '{"answers": {"q": {"faster": true}}}'),
+        *('{"answers": {"q": {"seconds": [1, 2, 3]}}}', '{"answers": {"q": {"seconds": [1, "x"]}}}'),
+        *('{"answers": {"q": {"seconds": [NaN, Infinity]}}}', '{"answers": {"q": {"seconds": [0, -1]}}}'),
+        *('{"answers": {"q": {"seconds": ' + "[" * 100_000, '{"answers": {"q": {"seconds": [' + "9" * 9999 + ", 1]}}}"),
+        '{"answers": {"\\ud800": {"seconds": [1, 2]}}}',
+        '{"answers": {"q": {"seconds": [2, 1]}}}' + " " * 2**21,
+    ],
+    ids=lambda text: text[:40],
 )
 def test_a_file_that_is_no_such_is_measured_anew(clock, tmp_path, monkeypatch, content):
     assert is_faster("q", _ways(clock, [0.1], [0.2])[0], 1.5)
     [file] = _files(tmp_path)
     file.write_text(content)
-    monkeypatch.setattr(probes, "_answers", {})
+    monkeypatch.setattr(probes, "_asked", {})
     assert is_faster("q", _ways(clock, [0.1], [0.2])[0], 1.5)
-    assert json.loads(file.read_text())["answers"]["q"]["faster"] is True
+    assert is_faster("q", _ways(clock, [0.1], [0.2])[0], 1.5)
+
+
+@pytest.mark.parametrize("name", [".lock", "answers"])
+@pytest.mark.parametrize("kind", ["folder", "link", "loop", "pipe", "second name"])
+def test_something_else_in_the_place_of_a_file_is_nothing(clock, tmp_path, monkeypatch, name, kind):
+    assert is_faster("q", _ways(clock, [0.1], [0.2])[0], 1.5)
+    [file] = _files(tmp_path)
+    place = file if name == "answers" else file.with_name(".lock")
+    place.unlink()
+    (tmp_path / "other").write_text('{"answers": {"q": {"seconds": [2, 1]}}}')
+    if kind == "folder":
+        place.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "second name":
+        place.hardlink_to(tmp_path / "other")
+    else:
+        place.symlink_to(place if kind == "loop" else tmp_path / "other")
+    monkeypatch.setattr(probes, "_asked", {})
+    assert is_faster("q", _ways(clock, [0.1], [0.2])[0], 1.5)
+    assert (tmp_path / "other").read_text() == '{"answers": {"q": {"seconds": [2, 1]}}}'
 
 
 def test_without_a_place_to_keep_it_a_process_still_answers_alike(clock, tmp_path):
@@ -126,6 +165,14 @@ def test_a_run_that_goes_on_goes_by_the_answers_it_began_with(clock):
     assert not is_faster("other", ways, 1.5)
     assert calls == [0, 0]
     assert given() == {"odd": False, "other": False, "q": True}
+
+
+def test_the_next_run_of_a_process_goes_by_no_answers_of_the_one_before(clock):
+    assert not is_faster("q", _ways(clock, [0.3], [0.2])[0], 1.5)
+    hold({"q": True, "other": True})
+    hold({})
+    assert not is_faster("q", _ways(clock, [0.3], [0.2])[0], 1.5)
+    assert given() == {"q": False}
 
 
 def test_a_dry_run_answers_no_and_keeps_nothing(clock, tmp_path):
@@ -164,10 +211,8 @@ def test_a_question_within_a_question_is_answered_and_both_are_kept(clock, tmp_p
     assert not is_faster("outer", ways, 1.5)
     assert time.monotonic() - began < probes._WAITING_SECONDS / 2
     [file] = _files(tmp_path)
-    assert {key: told["faster"] for key, told in json.loads(file.read_text())["answers"].items()} == {
-        "inner": True,
-        "outer": False,
-    }
+    assert json.loads(file.read_text())["answers"].keys() == {"inner", "outer"}
+    assert given() == {"inner": True, "outer": False}
 
 
 def test_threads_of_a_process_measure_one_after_the_other():
@@ -207,7 +252,12 @@ def test_another_process_that_measures_is_waited_for_but_not_for_ever(clock, tmp
         assert ready.wait(60)
         began = time.monotonic()
         assert is_faster("q", _ways(clock, [0.1], [0.2])[0], 1.5)
-        assert time.monotonic() - began >= 0.3
+        assert 0.3 <= time.monotonic() - began < 0.6
+        # What is kept is answered at once, and for the next question nobody waits again.
+        monkeypatch.setattr(probes, "_asked", {})
+        for question in ("q", "next", "last"):
+            assert is_faster(question, _ways(clock, [0.1], [0.2])[0], 1.5)
+        assert time.monotonic() - began < 0.6
     finally:
         done.set()
         other.join()

@@ -23,6 +23,8 @@ def onednn(monkeypatch):
         pytest.skip("this build of torch has no such operator")
     calls = []
     kept = products._onednn
+    monkeypatch.setattr(products, "LEAST_WEIGHT", 1)
+    monkeypatch.setattr(products, "is_faster", lambda *_: True)
     monkeypatch.setattr(products, "onednn_is_faster", lambda *_: True)
     monkeypatch.setattr(products, "_onednn", lambda *given: calls.append(given[0].shape) or kept(*given))
     return calls
@@ -100,9 +102,10 @@ def _gone(*_):
 
 @pytest.mark.parametrize("broken", [_gone, lambda rows, weight, bias: linear(rows, weight, bias) * 1.01])
 def test_an_operator_that_is_gone_or_computes_otherwise_is_not_used(monkeypatch, fresh_choice, broken):
-    monkeypatch.setattr(products, "is_faster", lambda *_: True)
+    monkeypatch.setattr(products, "known", lambda _: True)
     monkeypatch.setattr(products, "_onednn", broken)
     assert not products.onednn_is_faster(1024, 1024)
+    assert not products.ask(torch.zeros(1024, 1024))
 
 
 @pytest.mark.parametrize("faster", [False, True])
@@ -110,12 +113,35 @@ def test_the_machine_is_asked_for_each_size_of_weight_and_a_weight_that_is_turne
     if not products._agrees():
         pytest.skip("this build of torch has no such operator")
     asked = []
-    monkeypatch.setattr(products, "is_faster", lambda question, *_: asked.append(question) or faster)
-    model = nn.Sequential(nn.Linear(96, 192), nn.Linear(192, 96), nn.Linear(8, 8))
-    speed_up(model, None)
-    assert [type(layer) is FastLinear for layer in model] == [faster, faster, False]
+    monkeypatch.setattr(products, "is_faster", lambda question, *_: asked.append(question))
+    monkeypatch.setattr(products, "known", lambda question: faster and question in asked)
+    model = nn.Sequential(nn.Linear(96, 192), nn.Linear(192, 96), nn.Linear(8, 8), nn.Linear(96, 300))
+    speed_up(model, model[-1])
+    assert [type(layer) is FastLinear for layer in model] == [faster, faster, False, False]
+    assert [question.rpartition(" of ")[2] for question in asked] == ["192 x 96", "96 x 192", "300 x 96"]
+    calls, kept = [], products._onednn
+    monkeypatch.setattr(products, "_onednn", lambda *given: calls.append(given) or kept(*given))
     times_weight(torch.randn(BLOCK, 192), model[0].weight.T)
-    assert [question.rpartition(" of ")[2] for question in asked] == ["192 x 96", "96 x 192", "192 x 96"]
+    times_weight(torch.randn(BLOCK, 96), model[-1].weight)
+    assert len(calls) == (2 if faster else 0)
+    times_weight(torch.randn(BLOCK, 500), torch.randn(600, 500))  # nobody asked, and a run has kept its answers
+    assert len(calls) == (2 if faster else 0)
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_another_default_dtype_or_device_changes_nothing(fresh_choice, monkeypatch, before):
+    monkeypatch.setattr(products, "is_faster", lambda _, ways, __: [way() for way in ways()])
+    agrees = products._agrees() if before else None
+    kept = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        products.ask(torch.zeros(128, 128, dtype=torch.float32))
+        with torch.device("meta"):
+            products.ask(torch.zeros(128, 128, dtype=torch.float32, device="cpu"))
+        assert products._agrees() in ((True, False) if agrees is None else (agrees,))
+    finally:
+        torch.set_default_dtype(kept)
 
 
 def test_both_ways_that_are_measured_are_the_same_products():

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from tiebreak.engine import arithmetic, models, probes
+from tiebreak.engine import arithmetic, models, placing, probes, products
+from tiebreak.engine.model import Model
+from tiebreak.engine.ranks import Alone
 from tiebreak.errors import RunError
 from tiebreak.progress import Silent
 from tiebreak.runs import Run
@@ -35,7 +38,7 @@ def ran(tiny_model, tmp_path_factory):
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "dtype_of", lambda *_: torch.bfloat16)
-        patch.setattr(probes, "_answers", {"oneDNN": True, "wide": False})
+        patch.setattr(probes, "_asked", {"oneDNN": True, "wide": False})
         return config, train.train(config, Silent())
 
 
@@ -52,14 +55,55 @@ def test_a_run_keeps_what_its_machine_was_fast_in(ran):
     assert {"oneDNN": True, "wide": False}.items() <= run.manifest["faster"].items()
 
 
-def test_it_is_measured_in_its_arithmetic(ran):
+def test_it_is_measured_in_its_arithmetic(ran, monkeypatch):
     _, run = ran
+    monkeypatch.setattr(probes, "_asked", {"oneDNN": False, "wide": True})
+    monkeypatch.setattr(probes, "_held", {})
     assert load_trained(run).policy.dtype == torch.bfloat16
+    assert probes.known("oneDNN") is True
+
+
+@pytest.mark.parametrize("kind", ["lora", "none"])
+def test_nothing_is_asked_after_a_run_has_kept_what_it_goes_by(tiny_model, tmp_path, monkeypatch, kind):
+    for name in ("_asked", "_held"):
+        monkeypatch.setattr(probes, name, {})
+    monkeypatch.setattr(products, "LEAST_WEIGHT", 1)
+    rows = [{"prompt": f"the cat {n}", "chosen": f"yes {n}", "rejected": "no"} for n in range(40)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = settings(
+        tiny_model,
+        kind,
+        data__train=str(tmp_path / "pairs.jsonl"),
+        data__heldout_share=0.3,
+        evaluation__num_samples=1,
+        evaluation__probes=0,
+        output__dir=str(tmp_path / "run"),
+        output__trackers=[],
+    )
+    run = train.train(config, Silent())
+    assert len(probes.given()) >= 4
+    assert run.manifest["faster"] == probes.given()
+
+
+def test_the_other_processes_of_a_run_go_by_what_the_first_one_asked(monkeypatch):
+    for name in ("_asked", "_held"):
+        monkeypatch.setattr(probes, name, {"oneDNN": False})
+    monkeypatch.setattr(placing, "replicate", lambda model, _: model)
+    ranks = Alone()
+    ranks.kept[placing._COMING] = Model(*[None] * 10)
+    chosen = SimpleNamespace(chosen=SimpleNamespace(strategy="ddp"), device="cpu", settings=None)
+    placing._placed(ranks, "policy", chosen, {"oneDNN": True})
+    assert probes.known("oneDNN") is False  # the first one itself
+    monkeypatch.setattr(Alone, "writes", False)
+    ranks.kept[placing._COMING] = Model(*[None] * 10)
+    placing._placed(ranks, "policy", chosen, {"oneDNN": True})
+    assert probes.known("oneDNN") is True
 
 
 def test_an_attempt_that_goes_on_computes_as_it_began(ran, tmp_path, monkeypatch):
     config, run = ran
-    monkeypatch.setattr(probes, "_answers", {"oneDNN": False, "wide": True, "new": True})
+    monkeypatch.setattr(probes, "_asked", {"oneDNN": False, "wide": True, "new": True})
+    monkeypatch.setattr(probes, "_held", {})
     ready = made_ready(config, copy_of(run, tmp_path), {}, Silent())
     assert ready.loaded.policy.dtype == torch.bfloat16
     assert {"oneDNN": True, "wide": False, "new": True}.items() <= probes.given().items()

@@ -24,7 +24,7 @@ from tiebreak.engine.probes import Way, is_faster
 from tiebreak.engine.products import speed_up
 from tiebreak.engine.scorer import PackedScorer, PlainScorer
 from tiebreak.engine.sources import Source, explained
-from tiebreak.errors import TiebreakError
+from tiebreak.errors import TiebreakError, one_line
 from tiebreak.fingerprint import fingerprint
 from tiebreak.records import TokenizedPair
 
@@ -54,11 +54,11 @@ def dtype_of(
         return NAMED[config.dtype]
     if device.type != "cpu":
         return torch.bfloat16
-    if source is None or source.quantization or not _multiplies_bfloat16() or not _is_worth_it(source):
+    if source is None or source.quantization or not _multiplies_bfloat16() or not _is_worth_it(source, say):
         return torch.float32
     say(
         f"model.dtype auto: bfloat16, in which a layer of {config.name} takes less than half the time on this "
-        "processor (model.dtype=float32 computes as other processors do)"
+        "processor; a merged export will be as narrow (model.dtype=float32 computes and exports as elsewhere)"
     )
     return torch.bfloat16
 
@@ -68,7 +68,7 @@ def _multiplies_bfloat16() -> bool:
     return any(name.endswith("bf16") and has for name, has in told.items())
 
 
-def _is_worth_it(source: Source) -> bool:
+def _is_worth_it(source: Source, say: Say) -> bool:
     with explained(source.base):
         shape = transformers.AutoConfig.from_pretrained(source.base, revision=source.revision, trust_remote_code=False)
     try:
@@ -81,7 +81,8 @@ def _is_worth_it(source: Source) -> bool:
             told = {key: value for key, value in layer.to_dict().items() if key not in _ELSEWHERE}
             question = f"bfloat16, a layer of {layer.model_type}, {fingerprint(told)[:12]}"
             return is_faster(question, partial(_ways, layer), FASTER_BY)
-    except _ODD:
+    except _ODD as error:
+        say(f"model.dtype auto: float32; a layer of it cannot be tried in bfloat16 ({one_line(error, 120)})")
         return False
 
 

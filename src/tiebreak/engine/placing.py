@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 import transformers
 
 from tiebreak.config import AdapterConfig, DistributedConfig
+from tiebreak.engine import probes
 from tiebreak.engine.loading import quietly
 from tiebreak.engine.model import Model
 from tiebreak.engine.planner import USABLE
@@ -106,7 +108,7 @@ def placed(model: Model, ranks: Ranks, key: str, placing: Placing) -> Model:
         ranks.kept[key] = found
         return found
     ranks.kept[_COMING] = model
-    return ranks.run(_placed, key, placing)
+    return ranks.run(_placed, key, placing, probes.given())
 
 
 def placing_of(model: Model) -> str | None:
@@ -120,7 +122,9 @@ def _forget(ranks: Ranks) -> None:
     ranks.kept.clear()
 
 
-def _placed(ranks: Ranks, key: str, placing: Placing) -> Model:
+def _placed(ranks: Ranks, key: str, placing: Placing, answers: Mapping[str, bool]) -> Model:
+    if not ranks.writes:  # the first process has loaded it, and asked; on other machines others might be faster
+        probes.hold(answers)
     coming: Model | None = ranks.kept.pop(_COMING, None)
     device, chosen, settings = torch.device(placing.device), placing.chosen, placing.settings
     if chosen.strategy in ("single", "ddp"):

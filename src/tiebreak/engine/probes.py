@@ -1,9 +1,9 @@
 """Which of two ways to the same numbers is faster on this machine: measured once, kept, and answered alike ever after.
 
 Owns the measurement and where answers are kept: they are of a processor, a version of torch and a number of threads,
-and lie in the user's cache. Two ways round differently. So a run keeps the answers that it began with (`given`), and
-one that goes on, here or after the cache was lost, is told them before it loads anything (`hold`). docs/decisions/0033
-says why nobody goes by the name of a maker.
+and lie in the user's cache. Two ways round differently. So all is asked while models are loaded, a run keeps the
+answers that it began with (`given`), and whoever goes on with it, measures it, or computes another share of it is told
+them (`hold`); what nobody asked by then goes the usual way. docs/decisions/0033 says why nobody goes by a maker's name.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +24,7 @@ import platformdirs
 import torch
 
 from tiebreak import files
+from tiebreak.errors import TiebreakError
 from tiebreak.fingerprint import fingerprint
 
 REPEATS = 7
@@ -34,9 +36,13 @@ _WAITING_SECONDS = 20.0
 _TRAITS = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags", "Features", "CPU part")
 """What /proc/cpuinfo says of a processor, and not of its mood."""
 
+_MOST_BYTES = 2**20
+"""Of a file of answers: some thousand of them."""
+
 Way = Callable[[], object]
-_answers: dict[str, bool] = {}
-_turn, _asking = threading.RLock(), list[Path]()
+_asked, _held = dict[str, bool](), dict[str, bool]()
+"""What this machine answered, and what a run goes by in its place."""
+_turn, _asking, _gave_up = threading.RLock(), list[str](), threading.Event()
 
 
 def is_faster(question: str, ways: Callable[[], tuple[Way, Way]], by: float) -> bool:
@@ -44,21 +50,24 @@ def is_faster(question: str, ways: Callable[[], tuple[Way, Way]], by: float) -> 
 
     `ways` makes ready what both compute with. Without real tensors (a dry run) nobody knows, and nothing is kept.
     """
-    if question in _answers:
-        return _answers[question]
+    if (found := known(question)) is not None:
+        return found
     if not are_real():
         return False
-    with _alone() as file:
-        if question not in (kept := _read(file)):
-            with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.no_grad():
-                with torch.autocast("cpu", enabled=False):
-                    one, usual = _seconds(*ways())
-            kept = _read(file)  # with what they asked themselves
-            kept[question] = {"faster": one * by <= usual, "seconds": [one, usual], "by": by}
-            with contextlib.suppress(OSError):  # then each process asks for itself
-                file.parent.mkdir(parents=True, exist_ok=True)
-                files.write_json(file, {"machine": _machine(), "answers": kept})
-    return _answers.setdefault(question, kept[question]["faster"])
+    file = platformdirs.user_cache_path("tiebreak") / "machine" / f"{fingerprint(_machine())[:32]}.json"
+    with _turn:
+        if (kept := _read(file).get(question)) is None:
+            with _alone(file, question):
+                if (kept := _read(file).get(question)) is None:  # another process may have asked meanwhile
+                    with _nothing_around():
+                        kept = _seconds(*ways())
+                    _write(file, _read(file) | {question: kept})
+        return _asked.setdefault(question, kept[0] * by <= kept[1])
+
+
+def known(question: str) -> bool | None:
+    """Return what was answered; None where nobody asked."""
+    return _held.get(question, _asked.get(question))
 
 
 def are_real() -> bool:
@@ -68,12 +77,23 @@ def are_real() -> bool:
 
 def given() -> dict[str, bool]:
     """Return the answers that this process goes by, for a manifest."""
-    return dict(sorted(_answers.items()))
+    return dict(sorted((_asked | _held).items()))
 
 
 def hold(answers: Mapping[str, bool]) -> None:
-    """Go by the answers that a run began with, whatever this machine would say now."""
-    _answers.update({question: answer is True for question, answer in answers.items()})
+    """Go by the answers that a run began with, whatever this machine would say, and by those of no other run."""
+    found = {question: answer is True for question, answer in answers.items()}
+    _held.clear()
+    _held.update(found)
+
+
+@contextlib.contextmanager
+def _nothing_around() -> Iterator[None]:
+    """Compute as if nobody had asked: whoever did may be within autocast or inference, and draws on after it."""
+    place = torch.device("cpu")
+    rng, narrow = torch.random.fork_rng(devices=[]), torch.autocast("cpu", enabled=False)
+    with place, rng, narrow, torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 def _seconds(one: Way, usual: Way) -> tuple[float, float]:
@@ -91,17 +111,16 @@ def _seconds(one: Way, usual: Way) -> tuple[float, float]:
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[Path]:
-    """Yield the file of answers about this machine, with no other process measuring, as far as one can wait for it."""
-    file = platformdirs.user_cache_path("tiebreak") / "machine" / f"{fingerprint(_machine())[:32]}.json"
-    with _turn, contextlib.ExitStack() as stack:
-        if not _asking:  # what is measured may ask a question of its own
-            with contextlib.suppress(OSError):
+def _alone(file: Path, question: str) -> Iterator[None]:
+    """See to it that no other process measures meanwhile, as far as one can wait for it."""
+    with contextlib.ExitStack() as stack:
+        if not _asking and not _gave_up.is_set():  # what is measured may ask a question of its own
+            with contextlib.suppress(OSError, TiebreakError):
                 file.parent.mkdir(parents=True, exist_ok=True)
                 _wait_for(stack.enter_context(files.opened(file.parent / ".lock")))
-        _asking.append(file)
+        _asking.append(question)
         stack.callback(_asking.pop)
-        yield file
+        yield
 
 
 def _wait_for(lock: IO[bytes]) -> None:
@@ -112,16 +131,28 @@ def _wait_for(lock: IO[bytes]) -> None:
         except BlockingIOError:
             time.sleep(0.05)
         else:
-            break
+            return
+    _gave_up.set()  # once is enough: whoever holds it was stopped
 
 
-def _read(file: Path) -> dict[str, Any]:
-    """Return what was answered here before; {} where there is nothing, or something else."""
+def _read(file: Path) -> dict[str, tuple[float, float]]:
+    """Return the seconds that both ways of each question took; {} where there is nothing, or something else."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))["answers"]
-        return {key: told for key, told in found.items() if isinstance(told["faster"], bool)}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        with files.opened(file) as handle:
+            handle.seek(0)
+            text = handle.read(_MOST_BYTES + 1)
+        found = json.loads(text)["answers"] if len(text) <= _MOST_BYTES else {}
+        pairs = {question: tuple(map(float, told["seconds"])) for question, told in found.items()}
+        return {question: (one, two) for question, (one, two) in pairs.items() if 0 < one < inf and 0 < two < inf}
+    except (OSError, TiebreakError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return {}
+
+
+def _write(file: Path, seconds: Mapping[str, tuple[float, float]]) -> None:
+    answers = {question: {"seconds": list(both)} for question, both in seconds.items()}
+    with contextlib.suppress(OSError, TiebreakError, ValueError):  # then each process asks for itself
+        file.parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(file, {"machine": _machine(), "answers": answers})
 
 
 @cache

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from tiebreak.engine.probes import Way, are_real, is_faster
+from tiebreak.engine.probes import Way, are_real, is_faster, known
 
 BLOCK = 64
 """oneDNN gets multiples of this many rows: it keeps code for every number of rows that it ever met, for good."""
@@ -53,10 +53,20 @@ def times_weight(
 def speed_up(model: nn.Module, head: nn.Module | None) -> None:
     """Let the linear layers of a model compute by `times_weight` where that is faster; its `head` stays as it is."""
     for module in model.modules():
-        if type(module) is not nn.Linear or module is head or module.weight.dtype != torch.float32:
-            continue
-        if onednn_is_faster(module.out_features, module.in_features):
+        if type(module) is nn.Linear and ask(module.weight) and module is not head:
             module.__class__ = FastLinear
+
+
+def ask(weight: Tensor) -> bool:
+    """Ask the machine how products with a weight are fastest, before there are any; whether it is by oneDNN.
+
+    Products that asked while a run trains would be answered after it has kept what it goes by.
+    """
+    if weight.dtype != torch.float32 or weight.device.type != "cpu" or weight.numel() < LEAST_WEIGHT:
+        return False
+    if are_real() and _agrees():
+        is_faster(_question(*weight.shape), partial(_ways, *weight.shape), FASTER_BY)
+    return onednn_is_faster(*weight.shape)
 
 
 def is_sped_up(model: nn.Module) -> bool:
@@ -106,11 +116,12 @@ def _by_onednn(rows: Tensor, weight: Tensor) -> bool:
 
 
 def onednn_is_faster(outputs: int, inputs: int) -> bool:
-    """Whether products with a weight of a size, and with it turned, are faster by oneDNN on this machine."""
-    if outputs * inputs < LEAST_WEIGHT or not are_real():
-        return False
-    question = f"oneDNN, fp32, a weight of {outputs} x {inputs}"
-    return _agrees() and is_faster(question, partial(_ways, outputs, inputs), FASTER_BY)
+    """Whether products with a weight of a size, and with it turned, are faster by oneDNN; no, where nobody asked."""
+    return bool(known(_question(outputs, inputs))) and are_real() and _agrees()
+
+
+def _question(outputs: int, inputs: int) -> str:
+    return f"oneDNN, fp32, a weight of {outputs} x {inputs}"
 
 
 def _ways(outputs: int, inputs: int) -> tuple[Way, Way]:

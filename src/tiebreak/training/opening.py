@@ -39,7 +39,7 @@ from tiebreak.training.moments import Earlier, moments_of
 from tiebreak.training.order import num_steps, refuse_steps
 from tiebreak.training.preamble import tell, tell_watch
 from tiebreak.training.resumption import heed_drift, identity
-from tiebreak.training.trained import Loaded, as_begun, load
+from tiebreak.training.trained import Loaded, as_begun, go_by, load
 from tiebreak.training.whereabouts import lineage, whereabouts
 
 LIBRARIES = ("tiebreak", "torch", "transformers", "peft", "accelerate", "safetensors")
@@ -81,9 +81,7 @@ def made_ready(
     `anew` says that what an earlier attempt left will be set aside.
     """
     begun, company = as_begun(config, run) if run.has_begun else config, company or Company()
-    if run.has_begun:
-        with as_a_run_writes(run.path):
-            probes.hold(run.manifest.get("faster") or {})
+    go_by(run if run.has_begun else None)
     progress.say(f"loading {config.model.name}")
     loaded = load(_with_store(begun, run), say=progress.say, ranks=company.ranks)
     policy, settings = loaded.policy, config.training

@@ -24,7 +24,7 @@ from tiebreak.data.formats import Pairing
 from tiebreak.data.preparation import render_side
 from tiebreak.data.whole import PairFile, read_pairs
 from tiebreak.doctor.triage import shortcuts
-from tiebreak.engine import models
+from tiebreak.engine import models, probes
 from tiebreak.engine.arithmetic import NAMED
 from tiebreak.engine.building import device_of
 from tiebreak.engine.model import Model
@@ -121,6 +121,13 @@ def as_begun(config: Config, run: Run) -> Config:
     return config.model_copy(update={"model": model.model_copy(update=found)}) if found else config
 
 
+def go_by(run: Run | None) -> None:
+    """Compute by the libraries that were faster where a run began; by those that are faster here, for None."""
+    answers = {} if run is None or not run.manifest_file.exists() else run.manifest.get("faster") or {}
+    with as_a_run_writes(run.path if run else ""):
+        probes.hold(answers)
+
+
 def load_trained(run: Run, progress: Progress | None = None) -> Loaded:
     """Return the policy that a run trained, with the reference that it was trained against.
 
@@ -133,6 +140,7 @@ def load_trained(run: Run, progress: Progress | None = None) -> Loaded:
         say(f"{run.path}: is of a version that kept no digests of its files, so that damage to them is not seen")
     there = placed(run)
     config = run.config.model_copy(update={"model": there.model, "reference": there.reference})
+    go_by(run)
     loaded = load(as_begun(config, run), trained=run.policy_folder, kept=there.kept, bases=there.bases, say=say)
     require_same(run, loaded.policy.source, loaded.reference.source)
     return loaded
@@ -149,6 +157,7 @@ def load_checkpoint(run: Run, step: int, say: Callable[[str], None] = lambda _: 
         raise RunError(f"{run.path}: the checkpoint of step {step} is not there any more, or is not whole")
     there = placed(run)
     config = run.config.model_copy(update={"model": there.model, "reference": there.reference})
+    go_by(run)
     loaded = load(as_begun(config, run), kept=there.kept, bases=there.bases, say=say)
     require_same(run, loaded.policy.source, loaded.reference.source)
     Weights(loaded.policy).restore(load_file(found / f"{Weights.name}.safetensors"))
