@@ -2,6 +2,7 @@
 
     python benchmarks/step_profile.py --data ../shared/data/prefs/hh_harmless_base_test.raw.jsonl.gz
     python benchmarks/step_profile.py --data … --budget 4096 --no-keep-memory
+    python benchmarks/step_profile.py --data … --dtype bfloat16
     python benchmarks/step_profile.py --data … --ops
 
 For each repetition: seconds of the policy's forward and backward pass and of the reference, page faults and system
@@ -68,6 +69,7 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
         "data.max_pairs": 400,
         "data.max_dropped_share": 1.0,
         "adapter.kind": options.adapter,
+        "model.dtype": options.dtype,
         "reference.store": "off",
     }
 
@@ -111,6 +113,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="file of pairs")
     parser.add_argument("--adapter", choices=("lora", "none"), default="lora")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--max-length", type=int, default=512)
     parser.add_argument("--budget", type=int, default=MOST_TOKENS["cpu"], help="tokens of a micro-batch")
     parser.add_argument("--chunk", type=int, default=head.CHUNK, help="scored positions whose logits are held at once")
