@@ -123,9 +123,10 @@ def as_begun(config: Config, run: Run) -> Config:
 
 def go_by(run: Run | None) -> None:
     """Compute by the libraries that were faster where a run began; by those that are faster here, for None."""
-    answers = {} if run is None or not run.manifest_file.exists() else run.manifest.get("faster") or {}
-    with as_a_run_writes(run.path if run else ""):
-        probes.hold(answers)
+    probes.hold({})
+    if run is not None and run.manifest_file.exists():
+        with as_a_run_writes(run.path):
+            probes.hold(run.manifest.get("faster") or {})
 
 
 def load_trained(run: Run, progress: Progress | None = None) -> Loaded:
