@@ -17,12 +17,14 @@ from typing import Any
 import torch
 from contestant_tiebreak import take_steps
 from machine import description
+from step_profile import settings
 
 from tiebreak.config import load_config
 from tiebreak.data.preparation import prepare
 from tiebreak.engine.allocation import keep_freed_memory
 from tiebreak.engine.loading import quiet
 from tiebreak.engine.noise import evaluation_mode
+from tiebreak.maths.objectives import Objective
 from tiebreak.training.trained import load
 
 DTYPES = ("float32", "bfloat16")
@@ -46,34 +48,30 @@ def main() -> None:
 
 def trained(options: argparse.Namespace, dtype: str) -> dict[str, Any]:
     """Return the losses of the steps in a dtype, and the margins of held-out pairs after them."""
-    config = load_config(
-        None,
-        {
-            "model.name": options.model,
-            "data.train": options.data,
-            "data.max_length": options.max_length,
-            "data.max_pairs": options.pairs,
-            "data.max_dropped_share": 1.0,
-            "training.learning_rate": options.learning_rate,
-            "training.warmup_share": 0.0,
-            "model.dtype": dtype,
-            "reference.store": "off",
-        },
-    )
+    own = {
+        "model.name": options.model,
+        "data.max_pairs": options.pairs,
+        "training.learning_rate": options.learning_rate,
+        "training.warmup_share": 0.0,
+    }
+    shared = settings(argparse.Namespace(**vars(options), adapter="lora", dtype=dtype))
+    config = load_config(None, shared | own)
     loaded = load(config)
     policy, reference = loaded.policy, loaded.reference
     data = prepare(config.data, policy.renderer(config.data))
     seconds, losses = take_steps(loaded, list(data.train), config, options.steps, [])
-    margins: list[float] = []
+    objective = Objective.of(config.loss)
     with evaluation_mode(policy.network), torch.no_grad():
-        for group in loaded.budget.cut(data.heldout.tokenized):
-            own = policy.score(group).summed().paired().gap
-            margins += (config.loss.beta * (own - reference.logps(group).summed().paired().gap)).tolist()
+        said = [
+            objective(policy.score(group).summed(), reference.logps(group).summed())
+            for group in loaded.budget.cut(data.heldout.tokenized)
+        ]
+    chosen, rejected = torch.cat([one.rewards for one in said]).view(-1, 2).T
     return {
         "losses": losses,
         "seconds_per_step": statistics.median(seconds),
-        "margins": margins,
-        "heldout_loss": float(torch.nn.functional.softplus(-torch.tensor(margins)).mean()),
+        "margins": (chosen - rejected).tolist(),
+        "heldout_loss": float(torch.cat([one.losses for one in said]).mean()),
     }
 
 

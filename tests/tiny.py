@@ -102,6 +102,20 @@ def settings(model: Path, adapter: str = "lora", **changes: Any) -> Config:
     return load_config(None, base | {key.replace("__", "."): value for key, value in changes.items()})
 
 
+def run_of_cats(model: Path, folder: Path, num: int, adapter: str = "lora", **changes: Any) -> Config:
+    """A configuration of a whole run in a folder, on `num` pairs written there; nothing is answered or probed."""
+    rows = [{"prompt": f"the cat {n}", "chosen": f"yes {n}", "rejected": f"no {n}"} for n in range(num)]
+    write_jsonl(folder / "pairs.jsonl", rows)
+    base = {
+        "data__train": str(folder / "pairs.jsonl"),
+        "data__heldout_share": 0.3,
+        "evaluation__num_samples": 0,
+        "output__dir": str(folder / "run"),
+        "output__trackers": [],
+    }
+    return settings(model, adapter, **base | changes)
+
+
 def drawn_pairs(folder: Path) -> str:
     """Write forty pairs of drawn words, of which chosen says yes and rejected no, and return the file."""
     draw, rows = random.Random(0), []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from types import SimpleNamespace
 
@@ -18,24 +17,14 @@ from tiebreak.runs import Run
 from tiebreak.training.opening import made_ready
 from tiebreak.training.trained import as_begun, load_trained
 from tiebreak.verbs import train
-from tiny import settings
+from tiny import run_of_cats
 
 
 @pytest.fixture(scope="module")
 def ran(tiny_model, tmp_path_factory):
     """A run that computes in bfloat16, since its machine is fast in it."""
     folder = tmp_path_factory.mktemp("narrow")
-    rows = [{"prompt": f"the cat {n}", "chosen": f"yes {n}", "rejected": "no"} for n in range(12)]
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = settings(
-        tiny_model,
-        data__train=str(folder / "pairs.jsonl"),
-        data__heldout_share=0.3,
-        evaluation__num_samples=0,
-        evaluation__probes=0,
-        output__dir=str(folder / "run"),
-        output__trackers=[],
-    )
+    config = run_of_cats(tiny_model, folder, 12, evaluation__probes=0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "dtype_of", lambda *_: torch.bfloat16)
         patch.setattr(probes, "_asked", {"oneDNN": True, "wide": False})
@@ -68,18 +57,7 @@ def test_nothing_is_asked_after_a_run_has_kept_what_it_goes_by(tiny_model, tmp_p
     for name in ("_asked", "_held"):
         monkeypatch.setattr(probes, name, {})
     monkeypatch.setattr(products, "LEAST_WEIGHT", 1)
-    rows = [{"prompt": f"the cat {n}", "chosen": f"yes {n}", "rejected": "no"} for n in range(40)]
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = settings(
-        tiny_model,
-        kind,
-        data__train=str(tmp_path / "pairs.jsonl"),
-        data__heldout_share=0.3,
-        evaluation__num_samples=1,
-        evaluation__probes=0,
-        output__dir=str(tmp_path / "run"),
-        output__trackers=[],
-    )
+    config = run_of_cats(tiny_model, tmp_path, 40, kind, evaluation__num_samples=1, evaluation__probes=0)
     run = train.train(config, Silent())
     assert len(probes.given()) >= 4
     assert run.manifest["faster"] == probes.given()

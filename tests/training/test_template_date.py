@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import pytest
@@ -16,7 +15,7 @@ from tiebreak.runs import Run
 from tiebreak.training.opening import made_ready
 from tiebreak.training.trained import as_begun, load_trained
 from tiebreak.verbs import train
-from tiny import settings
+from tiny import run_of_cats
 
 ASK = [Message("user", "yes")]
 
@@ -36,18 +35,13 @@ def ran(tiny_model, tmp_path_factory):
     """A run whose template writes the date and takes an argument, and what was said at its start."""
     folder, said = tmp_path_factory.mktemp("dated"), Said()
     (folder / "template.jinja").write_text("{{ style }} {{ strftime_now('%d %b %Y') }}\n" + CHATML)
-    rows = [{"prompt": f"the cat {n}", "chosen": f"yes {n}", "rejected": "no"} for n in range(12)]
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = settings(
+    config = run_of_cats(
         tiny_model,
+        folder,
+        12,
         model__chat_template=str(folder / "template.jinja"),
         model__chat_template_arguments={"style": "brief"},
-        data__train=str(folder / "pairs.jsonl"),
-        data__heldout_share=0.3,
-        evaluation__num_samples=0,
         evaluation__probes=0,
-        output__dir=str(folder / "run"),
-        output__trackers=[],
     )
     return config, train.train(config, said), said.lines
 

@@ -12,7 +12,7 @@ from tiebreak.runs import INTERRUPTED
 from tiebreak.training.resumption import asked_for
 from tiebreak.verbs.plan import plan
 from tiebreak.verbs.train import train
-from tiny import settings
+from tiny import run_of_cats, settings
 
 
 def test_what_may_have_changed_is_named_by_one_word_or_several():
@@ -84,16 +84,7 @@ def test_pairs_longer_than_the_model_was_made_for_are_told_with_their_number(tin
 
 
 def test_an_attempt_of_another_version_is_told_as_such_and_what_it_trained_stays(tiny_model, tmp_path):
-    rows = [{"prompt": f"the cat {n}", "chosen": f"yes {n}", "rejected": f"no {n}"} for n in range(40)]
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = settings(
-        tiny_model,
-        data__train=str(tmp_path / "pairs.jsonl"),
-        data__heldout_share=0.3,
-        evaluation__num_samples=0,
-        output__dir=str(tmp_path / "run"),
-        output__trackers=[],
-    )
+    config = run_of_cats(tiny_model, tmp_path, 40)
     run = train(config)
     run.update_manifest(schema=1, status=INTERRUPTED)
     with pytest.raises(RunError, match=r"begun by another version .*--resume never starts afresh"):

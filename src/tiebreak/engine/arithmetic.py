@@ -19,11 +19,11 @@ from tiebreak.config import ModelConfig
 from tiebreak.engine.bundled import Say
 from tiebreak.engine.compatibility import refused_by_design
 from tiebreak.engine.loading import quietly
-from tiebreak.engine.outline import of_depth
 from tiebreak.engine.probes import Way, is_faster
 from tiebreak.engine.products import speed_up
 from tiebreak.engine.scorer import PackedScorer, PlainScorer
-from tiebreak.engine.sources import Source, explained
+from tiebreak.engine.shapes import of_depth, shape_of
+from tiebreak.engine.sources import Source
 from tiebreak.errors import TiebreakError, one_line
 from tiebreak.fingerprint import fingerprint
 from tiebreak.records import TokenizedPair
@@ -69,8 +69,7 @@ def _multiplies_bfloat16() -> bool:
 
 
 def _is_worth_it(source: Source, say: Say) -> bool:
-    with explained(source.base):
-        shape = transformers.AutoConfig.from_pretrained(source.base, revision=source.revision, trust_remote_code=False)
+    shape = shape_of(source.base, source.revision)
     try:
         with quietly():
             layer = _one_layer(shape)

@@ -23,6 +23,7 @@ from tiebreak.config import QuantizationConfig
 from tiebreak.engine.beside import beside
 from tiebreak.engine.bundled import Say
 from tiebreak.engine.quantization import arguments, settle
+from tiebreak.engine.shapes import shape_of
 from tiebreak.engine.sources import explained
 from tiebreak.errors import ModelError
 
@@ -54,8 +55,7 @@ def load_sequence_classifier(name: str, revision: str | None, dtype: torch.dtype
 
 def check_sequence_classifier(name: str, revision: str | None) -> None:
     """Raise ModelError for what is no sequence classifier of one label, by config.json alone."""
-    with explained(name):
-        settings = transformers.AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    settings = shape_of(name, revision)
     kinds = settings.architectures or ["none is named"]
     if not any(str(kind).endswith(_CLASSIFIER) for kind in kinds):
         raise ModelError(

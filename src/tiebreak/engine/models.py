@@ -14,7 +14,6 @@ from typing import Any
 
 import platformdirs
 import torch
-import transformers
 
 from tiebreak.config import (
     AdapterConfig,
@@ -41,6 +40,7 @@ from tiebreak.engine.reference.kinds import REFERENCE_ADAPTER, AdapterOff, Froze
 from tiebreak.engine.reference.moving import MOVING_ADAPTER, Moving
 from tiebreak.engine.reference.store import SCHEMA, LogpStore
 from tiebreak.engine.reference.stored import Stored
+from tiebreak.engine.shapes import shape_of
 from tiebreak.engine.sources import Source, explained, refuse_code, resolve, same_base, same_files, same_model
 from tiebreak.engine.tokenizer import eos_ids, load_tokenizer, now_for, refuse_other_ids, suggested_generation
 from tiebreak.errors import ModelError, one_line
@@ -185,10 +185,8 @@ def load_renderer(config: ModelConfig, data: DataConfig, say: Say = lambda _: No
     Nothing is dropped or cut for the model's positions.
     """
     source = resolve(config, say)
-    with explained(source.base):  # before the tokenizer, whose own complaint is of itself also where nothing is there
-        settings = transformers.AutoConfig.from_pretrained(
-            source.base, revision=source.revision, trust_remote_code=False
-        )
+    # Before the tokenizer, whose own complaint is of itself also where nothing is there.
+    settings = shape_of(source.base, source.revision)
     tokenizer = load_tokenizer(config, source)
     eos, now = eos_ids(tokenizer, suggested_generation(source)), now_for(config, tokenizer)
     return Renderer(tokenizer, eos, data, now), context_of(settings, tokenizer)
@@ -301,11 +299,7 @@ def _refuse_unlike(policy: Model, config: ModelConfig, against: Source) -> None:
     """Raise ModelError where a reference cannot read what the policy is trained on."""
     try:
         refuse_other_ids(policy.tokenizer, config, against)
-        with explained(against.base):
-            settings = transformers.AutoConfig.from_pretrained(
-                against.base, revision=against.revision, trust_remote_code=False
-            )
-        most = context_of(settings, policy.tokenizer).most
+        most = context_of(shape_of(against.base, against.revision), policy.tokenizer).most
         if most is not None and (policy.context.most is None or most < policy.context.most):
             raise ModelError(
                 f"{against.identity}: sees {most} tokens, and the policy {policy.context.most or 'any number'}; name a "

@@ -27,6 +27,7 @@ from tiebreak.engine.adapters import with_new_adapter
 from tiebreak.engine.attention import causal_model, layers_of
 from tiebreak.engine.bundled import BUNDLED, bundled_folder
 from tiebreak.engine.loading import quietly
+from tiebreak.engine.shapes import of_depth, shape_of
 from tiebreak.engine.sources import explained, refuse_code
 from tiebreak.errors import ModelError
 from tiebreak.maths.scale import Anatomy, Part
@@ -107,21 +108,8 @@ def _shape(config: ModelConfig) -> Any:
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
         raise ModelError(f"{name}: holds no config.json; wanted the folder of a base model, or {', '.join(SHAPES)}")
     refuse_code(name, config.revision)
-    with explained(name), quietly():
-        return transformers.AutoConfig.from_pretrained(name, revision=config.revision, trust_remote_code=False)
-
-
-def of_depth(shape: Any, depth: int) -> Any:
-    """Return the shape of a model of another number of layers; what is said of each layer is said again, or not."""
-    told = shape.to_dict()
-    text = told["text_config"] if isinstance(told.get("text_config"), dict) else told
-    layers = int(shape.get_text_config().num_hidden_layers)
-    for key, value in text.items():
-        if isinstance(value, list) and len(value) == layers:
-            text[key] = (value * depth)[:depth]
-    own = type(shape.get_text_config()).attribute_map.get("num_hidden_layers", "num_hidden_layers")
-    text[own] = depth
-    return type(shape).from_dict(told)
+    with quietly():
+        return shape_of(name, config.revision)
 
 
 def _laid_out(shape: Any, adapter: AdapterConfig, dtype: torch.dtype) -> Any:

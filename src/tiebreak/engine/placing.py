@@ -22,6 +22,7 @@ from tiebreak.engine.model import Model
 from tiebreak.engine.planner import USABLE
 from tiebreak.engine.quantization import expected_bytes
 from tiebreak.engine.ranks import Ranks
+from tiebreak.engine.shapes import shape_of
 from tiebreak.engine.sharding import mesh_of, replicate, require_sharded, shard
 from tiebreak.engine.sources import Source, explained
 from tiebreak.engine.strategy import Chosen, Needs, choose_strategy
@@ -83,10 +84,8 @@ def begin_placing(
 def empty_of(source: Source) -> Any:
     """Return a base model without its numbers, by its configuration alone."""
     with explained(source.base), quietly(), torch.device("meta"):
-        settings = transformers.AutoConfig.from_pretrained(
-            source.base, revision=source.revision, trust_remote_code=False
-        )
-        return transformers.AutoModelForCausalLM.from_config(settings, trust_remote_code=False)
+        shape = shape_of(source.base, source.revision)
+        return transformers.AutoModelForCausalLM.from_config(shape, trust_remote_code=False)
 
 
 def _needs_of(source: Source, width: torch.dtype, *, has_adapter: bool, narrow: bool) -> Needs:

@@ -29,6 +29,7 @@ DEAREST_FILLING = 0.04
 LEAST_WEIGHT = 2**13
 """Numbers in a weight below which the call costs as much as the product, so that there is nothing to gain."""
 LARGE_WEIGHT = 2**22
+"""From which on fewer rows are measured: it takes long, and tells as much."""
 FASTER_BY = 1.03
 """What oneDNN has to gain: filled rows cost up to 4 %, and 1 to 2 on average."""
 
@@ -64,7 +65,7 @@ def ask(weight: Tensor) -> bool:
     """
     if weight.dtype != torch.float32 or weight.device.type != "cpu" or weight.numel() < LEAST_WEIGHT:
         return False
-    if are_real() and _agrees():
+    if _serves():
         is_faster(_question(*weight.shape), partial(_ways, *weight.shape), FASTER_BY)
     return onednn_is_faster(*weight.shape)
 
@@ -117,7 +118,11 @@ def _by_onednn(rows: Tensor, weight: Tensor) -> bool:
 
 def onednn_is_faster(outputs: int, inputs: int) -> bool:
     """Whether products with a weight of a size, and with it turned, are faster by oneDNN; no, where nobody asked."""
-    return bool(known(_question(outputs, inputs))) and are_real() and _agrees()
+    return bool(known(_question(outputs, inputs))) and _serves()
+
+
+def _serves() -> bool:
+    return are_real() and _agrees()  # in this order: what is found without numbers would be remembered
 
 
 def _question(outputs: int, inputs: int) -> str:

@@ -22,6 +22,7 @@ from transformers.pytorch_utils import Conv1D
 from tiebreak.config import QuantizationConfig
 from tiebreak.engine.beside import beside, in_words, write_beside
 from tiebreak.engine.bundled import Say
+from tiebreak.engine.shapes import shape_of
 from tiebreak.engine.sources import Source, explained
 from tiebreak.errors import ModelError
 
@@ -55,8 +56,7 @@ def arguments(
     if settings is None:
         return {}
     refuse_without_library(settings, device)
-    with explained(name):
-        told = transformers.AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False).to_dict()
+    told = shape_of(name, revision).to_dict()
     own, where = told.get("quantization_config"), {"device_map": {"": device}}
     if own is None:
         return where | {"quantization_config": _theirs(settings, dtype, _left_out(name, revision))}
@@ -76,8 +76,7 @@ def _left_out(name: str, revision: str | None) -> list[str] | None:
     left out on every device, so that a model is one model on all of them.
     """
     with explained(name), torch.device("meta"):
-        config = transformers.AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
-        empty = transformers.AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        empty = transformers.AutoModelForCausalLM.from_config(shape_of(name, revision), trust_remote_code=False)
     odd = [path for path, layer in empty.named_modules() if (width := _width(layer)) and width % BLOCK]
     head = empty.get_output_embeddings()
     return odd + [path for path, layer in empty.named_modules() if layer is head] if odd else None
