@@ -183,6 +183,9 @@ class Together:
                 dist.broadcast_object_list([None], src=0, group=self._waiting)
         with contextlib.suppress(RuntimeError, ValueError):
             dist.destroy_process_group(None if self._is_ours else self._waiting)
+        # Its threads end where its last owner lets go of it, and here they may: one that still holds what was sent last
+        # while the interpreter ends aborts the process, all of whose work is done.
+        del self._waiting
 
     def shares(self, examples: Sequence[Example]) -> list[list[int]]:
         """Deal examples out by their unique tokens."""
