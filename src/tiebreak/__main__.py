@@ -8,24 +8,25 @@ from __future__ import annotations
 import os
 import sys
 
-from tiebreak.cli.process import keep_results_apart, prepare
+from tiebreak.cli.process import end_one_of_several, keep_results_apart, prepare
 
 
 def main() -> None:
     """Run the command line and exit."""
-    words = sys.argv[1:]
+    words, codes = sys.argv[1:], [1]
+    end_one_of_several(os.environ, codes)
     try:
         prepare(os.environ)
         if "--json" in words:
             keep_results_apart()
         from tiebreak.cli.app import call  # noqa: PLC0415 - see above
 
-        code = call(words)
+        codes.append(call(words))
     except BaseException as error:  # noqa: BLE001 - also an interruption, and the panic of a library in Rust
         from tiebreak.cli.ends import tell  # noqa: PLC0415
 
-        code = tell(error, words)
-    sys.exit(code)
+        codes.append(tell(error, words))
+    sys.exit(codes[-1])
 
 
 if __name__ == "__main__":

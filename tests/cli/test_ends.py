@@ -269,3 +269,33 @@ def test_what_the_user_has_set_stands():
     nothing: dict[str, str] = {}
     prepare(nothing)
     assert WAITING.items() <= nothing.items()
+
+
+_TOLD_HOW_IT_ENDS = """
+import os, sys
+class Late:
+    def __del__(self, write=os.write):
+        write(2, b"taken down. ")
+sys.late = Late()
+sys.argv = ["tiebreak", *sys.argv[1:]]
+import atexit
+import tiebreak.__main__, tiebreak.cli.app as app
+def call(words, call=app.call):
+    atexit.register(os.write, 2, b"called. ")
+    return call(words)
+app.call = call
+tiebreak.__main__.main()
+"""
+
+
+@pytest.mark.parametrize(("words", "exit_code"), [(["--version"], 0), (["trian"], EXIT_USAGE)])
+@pytest.mark.parametrize(("size", "told"), [("1", "called. taken down. "), ("2", "called. ")])
+def test_one_of_several_processes_ends_without_taking_anything_down(words, exit_code, size, told):
+    # torch's threads may still let go of tensors then, and abort a process whose work is done.
+    job = os.environ | {"WORLD_SIZE": size, "RANK": "0", "LOCAL_RANK": "0"}
+    call = [sys.executable, "-c", _TOLD_HOW_IT_ENDS, *words]
+    done = subprocess.run(call, env=job, capture_output=True, text=True, check=False)
+    assert done.returncode == exit_code
+    assert done.stderr.endswith(told), done.stderr
+    assert (done.stdout == f"{tiebreak.__version__}\n") is (exit_code == 0)
+    assert done.stderr.startswith("error: ") is (exit_code != 0)
