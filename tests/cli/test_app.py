@@ -591,3 +591,12 @@ def test_a_run_is_trained_judged_and_exported_once(cli, refused, tiny_model, pai
 
 def test_a_fault_of_the_machine_is_one_line_too(refused):
     assert "File name too long" in refused("check", "x" * 300)
+
+
+def test_an_option_with_a_tilde_behind_its_equals_sign_means_the_home(cli, here, monkeypatch):
+    (here / "home").mkdir()
+    monkeypatch.setenv("HOME", str(here / "home"))
+    code, _, err = cli("init", "bundled", "--out=~/my.yaml")
+    assert code == 0, err
+    assert (here / "home" / "my.yaml").is_file()
+    assert not (here / "~").exists()

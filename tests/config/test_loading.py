@@ -426,3 +426,26 @@ def test_the_default_learning_rate_follows_the_method():
     assert load_config(None, ["adapter=lora"]).learning_rate == 1e-5
     assert load_config(None, ["adapter=none"]).learning_rate == 1e-6
     assert load_config(None, ["adapter=none", "training.learning_rate=3e-6"]).learning_rate == 3e-6
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["output.dir", "data.train", "data.heldout", "data.store", "model.name", "model.base", "model.chat_template",
+     "reference.store", "reference.model", "training.moments_from"],
+)  # fmt: skip
+def test_a_path_that_starts_with_a_tilde_is_at_home_and_no_folder_of_that_name_here(written, monkeypatch, key):
+    monkeypatch.setenv("HOME", "/at/home")
+    section, name = key.split(".")
+    path = written(f"{section}:\n  {name}: ~/mine/x\n")
+    for config in (load_config(path), load_config(None, [f"{key}=~/mine/x"])):
+        assert getattr(getattr(config, section), name) == "/at/home/mine/x"
+
+
+def test_a_tilde_is_the_home_in_lists_of_paths_and_judges_too_and_elsewhere_a_character(written, monkeypatch):
+    monkeypatch.setenv("HOME", "/at/home")
+    tasks = load_config(None, ["evaluation.tasks=[~/a.yaml, b.yaml]"]).evaluation.tasks
+    assert tasks == ("/at/home/a.yaml", "b.yaml")
+    assert load_config(None, ["evaluation.judge=~/mine.py:score"]).evaluation.judge.reward == "/at/home/mine.py:score"
+    mixed = load_config(written("data:\n  train:\n    - {path: ~/a.jsonl, weight: 1}\n    - {path: a~b, weight: 1}\n"))
+    assert [source.path for source in mixed.data.train] == ["/at/home/a.jsonl", "a~b"]
+    assert load_config(None, ["data.train=~nobody-of-this-name/x"]).data.train == "~nobody-of-this-name/x"

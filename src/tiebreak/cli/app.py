@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from os.path import expanduser
 from typing import Annotated, Any, Literal
 
 import typer
@@ -286,11 +287,18 @@ def call(words: Sequence[str]) -> int:
     debug = _debug()
     for one in _all_of(command):
         one.params.append(debug)
-    code = int(command(words, prog_name="tiebreak", standalone_mode=False) or 0)
+    code = int(command([_at_home(word) for word in words], prog_name="tiebreak", standalone_mode=False) or 0)
     if code == EXIT_INTERRUPTED:  # what typer makes of Ctrl-C
         raise KeyboardInterrupt
     sys.stdout.flush()  # here it can still be told that there is no reader, or no room
     return code
+
+
+def _at_home(word: str) -> str:
+    """Return --out=~/runs with the home in it, as no shell does: a folder of the name ~ is one that nobody removes."""
+    name, _, value = word.partition("=")
+    known = name.startswith("--") and value.startswith("~")
+    return f"{name}={expanduser(value)}" if known else word  # noqa: PTH111 - Path's own raises for an unknown user
 
 
 def _all_of(command: Any) -> Iterator[Any]:

@@ -6,6 +6,7 @@ Owns these rules alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os.path import expanduser
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -21,8 +22,8 @@ def _is_a_name(value: str) -> str:
     return value
 
 
-Place = Annotated[str, AfterValidator(_is_a_name)]
-"""What is looked for by its name: a file, a folder, a model."""
+Place = Annotated[str, AfterValidator(_is_a_name), AfterValidator(expanduser)]
+"""What is looked for by its name: a file, a folder, a model; no shell has read it, so that ~ is made the home here."""
 
 
 Store = Annotated[Place, BeforeValidator(lambda value: "off" if value is False else value)]

@@ -6,6 +6,7 @@ Owns what the operator says. What a client may set is known to the service's con
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os.path import expanduser
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -170,8 +171,7 @@ def load_serve(path: Path | str | None = None) -> tuple[ServeConfig, dict[str, C
         place = ".".join(str(part) for part in fault["loc"])
         raise ConfigError(f"{where}: {place}: {one_line(fault['msg'].removeprefix('Value error, '))}") from None
     hooks = tuple(
-        hook.model_copy(update={"secret_file": str(where.parent / Path(hook.secret_file).expanduser())})
-        for hook in settings.webhooks
+        hook.model_copy(update={"secret_file": str(where.parent / hook.secret_file)}) for hook in settings.webhooks
     )
     settings = settings.model_copy(update={"webhooks": hooks})
     return settings, {name: _model(where, name, told) for name, told in settings.models.items()}
@@ -181,7 +181,7 @@ def _model(where: Path, name: str, told: Any) -> Config:
     """Return what a run of a model is told; paths of YAML files are beside the one that names them."""
     place = f"{where}: models.{name}"
     if isinstance(told, str):
-        file = where.parent / told
+        file = where.parent / expanduser(told)  # noqa: PTH111 - Path's own raises for a user who is not known
         told, place = read_yaml(file), str(file)
     if not isinstance(told, Mapping) or not isinstance(told.get("model"), Mapping):
         raise ConfigError(f"{place}: wanted settings of a run, at least model: {{name: …}}, or a YAML of them")
