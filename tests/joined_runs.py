@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from tiebreak.cli.process import end_one_of_several
 from tiebreak.engine.answers.answerer import Sampling
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.ranks import Ranks
@@ -133,4 +134,7 @@ def main(folder: Path, model: Path, names: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    codes = [1]
+    end_one_of_several(os.environ, codes)  # as the command ends
     main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
+    codes.append(0)

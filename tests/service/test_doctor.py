@@ -31,6 +31,10 @@ def _is_gone(process):
 
 @pytest.mark.parametrize("seconds", [0.0, 0.5])
 def test_a_doctor_ends_with_a_server_that_is_killed(tmp_path, seconds):
+    # Of so many pairs it has nothing to say before seconds are over.
+    pairs = (f'{{"prompt": "a {number}", "chosen": "b", "rejected": "c"}}\n' for number in range(20_000))
+    (tmp_path / "pairs.jsonl").write_text("".join(pairs))
+    (tmp_path / "config.yaml").write_text(f"data: {{train: {tmp_path}/pairs.jsonl}}\n")
     server = subprocess.Popen([sys.executable, "-c", ASKS, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     doctor = psutil.Process(int(server.stdout.readline()))
     time.sleep(seconds)

@@ -63,10 +63,18 @@ def test_a_second_start_finds_the_first_worker(start):
 def test_how_a_worker_ended_is_read_from_its_folder_and_no_zombie_stays(start, tmp_path):
     told = start(f"(Path(sys.argv[1]) / '{ENDED}').write_text('{{\"exit\": 0, \"attempt\": 1}}')")
     _until(lambda: start.launcher.poll(told) != "running")
+    assert begun(told["pid"]) is None
     assert start.launcher.poll(told) == "done"
     assert start.launcher.poll(told | {"attempt": 2}) == "lost"
-    # The lock is free a moment before the process is one that can be reaped.
-    _until(lambda: start.launcher.poll(told) and begun(told["pid"]) is None)
+
+
+def test_a_worker_whose_lock_is_free_before_it_is_gone_leaves_no_zombie_although_nobody_asks_again(start, tmp_path):
+    # As all do for a moment: the system closes the files of one that ends before it can be reaped.
+    told = start("os.close(int(sys.argv[-1])); time.sleep(0.5)")
+    _until(lambda: not is_held(tmp_path / LOCK))
+    assert begun(told["pid"]) is not None
+    assert start.launcher.poll(told) == "lost"
+    assert begun(told["pid"]) is None
 
 
 def test_a_worker_that_is_killed_is_lost(start):

@@ -28,6 +28,8 @@ NICE = 5
 """How much a worker stands back behind the server that answers meanwhile."""
 
 _SIGNATURE = 256
+_LAST_SECONDS = 5.0
+"""How long a worker that holds its lock no more may take to be gone."""
 
 Handle = dict[str, Any]
 """What finds a worker again, also by another server: `folder`, `job`, `attempt`; as JSON takes it."""
@@ -169,9 +171,12 @@ class Local:
         folder = Path(handle["folder"])
         if is_held(folder / LOCK):
             return "running"
-        child = self._children.get(handle["folder"])
-        if child is not None and child.poll() is not None:  # which takes the dead one from the table of processes
-            del self._children[handle["folder"]]
+        if (child := self._children.pop(handle["folder"], None)) is not None:
+            # Its files are closed a moment before it can be taken from the table of processes, and nobody asks again.
+            try:
+                child.wait(_LAST_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._children[handle["folder"]] = child
         _end_orphans(signature(folder))
         return "lost" if ended_here(handle) is None else "done"
 
