@@ -434,18 +434,18 @@ def test_the_default_learning_rate_follows_the_method():
      "reference.store", "reference.model", "training.moments_from"],
 )  # fmt: skip
 def test_a_path_that_starts_with_a_tilde_is_at_home_and_no_folder_of_that_name_here(written, monkeypatch, key):
-    monkeypatch.setenv("HOME", "/at/home")
+    monkeypatch.setenv("HOME", "/at/ease")
     section, name = key.split(".")
     path = written(f"{section}:\n  {name}: ~/mine/x\n")
     for config in (load_config(path), load_config(None, [f"{key}=~/mine/x"])):
-        assert getattr(getattr(config, section), name) == "/at/home/mine/x"
+        assert getattr(getattr(config, section), name) == "/at/ease/mine/x"
 
 
 def test_a_tilde_is_the_home_in_lists_of_paths_and_judges_too_and_elsewhere_a_character(written, monkeypatch):
-    monkeypatch.setenv("HOME", "/at/home")
+    monkeypatch.setenv("HOME", "/at/ease")
     tasks = load_config(None, ["evaluation.tasks=[~/a.yaml, b.yaml]"]).evaluation.tasks
-    assert tasks == ("/at/home/a.yaml", "b.yaml")
-    assert load_config(None, ["evaluation.judge=~/mine.py:score"]).evaluation.judge.reward == "/at/home/mine.py:score"
+    assert tasks == ("/at/ease/a.yaml", "b.yaml")
+    assert load_config(None, ["evaluation.judge=~/mine.py:score"]).evaluation.judge.reward == "/at/ease/mine.py:score"
     mixed = load_config(written("data:\n  train:\n    - {path: ~/a.jsonl, weight: 1}\n    - {path: a~b, weight: 1}\n"))
-    assert [source.path for source in mixed.data.train] == ["/at/home/a.jsonl", "a~b"]
+    assert [source.path for source in mixed.data.train] == ["/at/ease/a.jsonl", "a~b"]
     assert load_config(None, ["data.train=~nobody-of-this-name/x"]).data.train == "~nobody-of-this-name/x"
