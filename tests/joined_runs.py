@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from ports import free_port
 from tiebreak.cli.process import end_one_of_several
 from tiebreak.engine.answers.answerer import Sampling
 from tiebreak.engine.noise import evaluation_mode
@@ -105,10 +105,7 @@ CASES = {
 
 def launched(size: int, names: Sequence[str], model: Path, folder: Path, timeout: float = 400) -> dict[str, Any]:
     """Train cases in so many processes, each case into a folder of its name; return what the first process found."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size)}
+    common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(size)}
     common |= {"OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": str(size)}
     words = [sys.executable, __file__, str(folder), str(model)]
     processes = [

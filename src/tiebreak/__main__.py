@@ -13,21 +13,31 @@ from tiebreak.cli.process import end_one_of_several, keep_results_apart, prepare
 
 def main() -> None:
     """Run the command line and exit."""
-    words, codes = sys.argv[1:], [1]
-    end_one_of_several(os.environ, codes)
+    words = sys.argv[1:]
     try:
         prepare(os.environ)
         if "--json" in words:
             keep_results_apart()
         from tiebreak.cli.app import call  # noqa: PLC0415 - see above
 
-        codes.append(call(words))
+        code = call(words)
     except BaseException as error:  # noqa: BLE001 - also an interruption, and the panic of a library in Rust
         from tiebreak.cli.ends import tell  # noqa: PLC0415
 
-        codes.append(tell(error, words))
-    sys.exit(codes[-1])
+        code = tell(error, words)
+    sys.exit(code)
+
+
+def be_the_command() -> None:
+    """Be a process that does nothing else: `main`, and then the end that one of several processes needs."""
+    codes = [1]
+    end_one_of_several(os.environ, codes)
+    try:
+        main()
+    except SystemExit as end:
+        codes.append(int(end.code or 0))
+        raise
 
 
 if __name__ == "__main__":
-    main()
+    be_the_command()

@@ -284,7 +284,7 @@ def call(words, call=app.call):
     atexit.register(os.write, 2, b"called. ")
     return call(words)
 app.call = call
-tiebreak.__main__.main()
+tiebreak.__main__.be_the_command()
 """
 
 

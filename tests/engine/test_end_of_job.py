@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from ports import free_port
 
 _ENDED = """
 from pathlib import Path
@@ -29,10 +30,8 @@ assert any("gloo" in name for name in inside) and not any("gloo" in name for nam
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted as Linux shows them")
 def test_no_thread_of_the_group_outlives_the_block_although_the_ranks_are_still_held():
     # One that lets go of a tensor while the interpreter ends aborts the process, and a launcher calls the job failed.
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}
+    port = str(free_port())
+    job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}
     ended = subprocess.run(
         [sys.executable, "-c", _ENDED], check=False, env=os.environ | job, capture_output=True, text=True
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,15 +16,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ports import free_port
 from tiny import drawn_pairs
 
 STEPS = 6
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 class Job:
@@ -51,7 +45,7 @@ class Job:
         nodes = [] if node is None else ["--nnodes", "2", "--node-rank", str(node), "--master-addr", "127.0.0.1"]
         return [
             *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(num), *nodes),
-            *("--master-port", str(port or _free_port()), *own),
+            *("--master-port", str(port or free_port()), *own),
         ]
 
     def run(self, out: str, num: int, *more: str, fault: str = "") -> subprocess.CompletedProcess[str]:
@@ -138,7 +132,7 @@ def test_a_signal_to_the_launcher_saves_once_and_other_numbers_of_processes_go_o
 
 
 def test_two_machines_train_as_one_does(job, undisturbed):
-    port, processes = _free_port(), []
+    port, processes = free_port(), []
     for node in range(2):
         processes.append(
             subprocess.Popen(

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from policy_servers import running
+from ports import free_port
 from tiebreak.config.rounds import ServedConfig
 from tiebreak.engine.answers.answerer import Chat, Sampling
 from tiebreak.engine.models import load_frozen
@@ -188,13 +189,9 @@ http.server.HTTPServer(("127.0.0.1", int(port)), Handler).serve_forever()
 
 @pytest.fixture
 def command(tmp_path, monkeypatch):
-    import socket
-
     monkeypatch.setattr(starting, "STOP_SECONDS", 2.0)
     (tmp_path / "serve.py").write_text(SERVE)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
 
     def of(mode, **more):
         words = [sys.executable, str(tmp_path / "serve.py"), "{model}", str(port), mode]

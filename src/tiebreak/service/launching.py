@@ -171,12 +171,11 @@ class Local:
         folder = Path(handle["folder"])
         if is_held(folder / LOCK):
             return "running"
-        if (child := self._children.pop(handle["folder"], None)) is not None:
+        if (child := self._children.get(handle["folder"])) is not None:
             # Its files are closed a moment before it can be taken from the table of processes, and nobody asks again.
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(_LAST_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._children[handle["folder"]] = child
+                del self._children[handle["folder"]]
         _end_orphans(signature(folder))
         return "lost" if ended_here(handle) is None else "done"
 
