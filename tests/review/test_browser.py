@@ -64,6 +64,8 @@ def read(answer) -> str:
 
 
 def number(page) -> str:
+    """What the head of the page says, once the page is whole: before its style sheet is there, nothing is hidden."""
+    page.wait_for_load_state()
     return page.locator("#progress-text").inner_text()
 
 
