@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -17,6 +18,7 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
+import plots
 from bounds import LONG
 
 # `make test` throws no dice: the same inputs each time, so that what passed here passes there. The long form draws anew
@@ -37,8 +39,9 @@ CHATML = (
 
 @pytest.fixture(autouse=True, scope="session")
 def _interruptible():
-    # A shell that runs tests in the background has them, and what they start, ignore Ctrl-C.
+    # A shell that runs tests in the background has them, and what they start, ignore Ctrl-C, and nohup a hangup.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +65,23 @@ def _own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(cache))
         patch.setenv("XDG_STATE_HOME", str(cache / "state"))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _plots_left_empty():
+    plots.leave_empty()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _plots_drawn_for_a_module(request, _plots_left_empty):
+    with plots.drawn() if request.node.get_closest_marker("plots") else contextlib.nullcontext():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _plots_drawn(request, _plots_drawn_for_a_module):
+    with plots.drawn() if request.node.get_closest_marker("plots") else contextlib.nullcontext():
         yield
 
 

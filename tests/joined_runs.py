@@ -20,12 +20,12 @@ import torch
 from safetensors.torch import save_file
 
 from ports import free_port
-from tiebreak.cli.process import end_one_of_several
 from tiebreak.engine.answers.answerer import Sampling
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.ranks import Ranks
 from tiebreak.engine.together import joined
 from tiebreak.records import Example
+from tiebreak.training.ending import end
 from tiebreak.training.parts import Weights
 from tiebreak.training.trained import load
 from tiny import recorded, run, settings, stated, token_pairs, token_thumbs
@@ -131,7 +131,5 @@ def main(folder: Path, model: Path, names: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    codes = [1]
-    end_one_of_several(os.environ, codes)  # as the command ends
     main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
-    codes.append(0)
+    end(0)  # as the command ends

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import sys
 
-from tiebreak.cli.process import end_one_of_several, keep_results_apart, prepare
+from tiebreak.cli.process import keep_results_apart, prepare
+from tiebreak.training.ending import end
 
 
 def main() -> None:
@@ -29,14 +30,11 @@ def main() -> None:
 
 
 def be_the_command() -> None:
-    """Be a process that does nothing else: `main`, and then the end that one of several processes needs."""
-    codes = [1]
-    end_one_of_several(os.environ, codes)
+    """Be a process that does nothing else: `main`, and then the quick end of it."""
     try:
         main()
-    except SystemExit as end:
-        codes.append(int(end.code or 0))
-        raise
+    except SystemExit as ended:
+        end(int(ended.code or 0))
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ NAMES = {
     "a port of nobody": "http://127.0.0.1:1/pairs.jsonl",
 }
 PLACES: dict[str, list[list[str]]] = {
-    "train": [["{bad}"], ["--set", "data.train={bad}"], ["--set", "model.name={bad}"]],
+    "train": [["{bad}"], ["--set", "data.train={bad}"], ["--set", "data.train={pairs}", "--set", "model.name={bad}"]],
     "plan": [["{bad}"], ["--set", "data.train={bad}"], ["--gpus", "8", "--model", "{bad}"]],
     "config": [["{bad}"]],
     "losses": [["{bad}"]],

@@ -17,6 +17,8 @@ from tiebreak.reporting.figures import CHOSEN, MUTED, REJECTED
 from tiebreak.reporting.numbers import amount, count, percent
 from tiebreak.reporting.visible import visible
 
+pytestmark = pytest.mark.plots
+
 REPORTS = {"empty": dict, "minimal": lambda: audit_reports.MINIMAL} | {
     name: getattr(audit_reports, name) for name in ("clean", "full", "hostile")
 }

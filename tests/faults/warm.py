@@ -5,16 +5,15 @@ model's chat template, which is done once a process, computes nothing else, and 
 command line with its own arguments, environment, folder, limits and signals. Forking is sound only where there is a
 single thread, which is checked before each fork.
 
-The plots of a report are a third of what a tiny run computes, and an interpreter that takes itself apart computes twice
-as much as the run; neither is what is disturbed here. The plots are left empty, and the child ends as soon as all is
-said. In the long form, and where a run is started as a user starts it, everything is as it is for a user.
+The plots of a report are a third of what a tiny run computes, and are not what is disturbed here: they are left empty.
+In the long form, and where a run is started as a user starts it, everything is as it is for a user.
 
 One JSON document a line: {"start": job} is answered with a process id, {"poll": id} with an exit code or null.
 """
 
 from __future__ import annotations
 
-import atexit
+import gc
 import importlib
 import json
 import os
@@ -22,18 +21,25 @@ import resource
 import runpy
 import signal
 import sys
-import threading
 from pathlib import Path
 
 # pyarrow's allocator starts a thread of its own when it is imported; it is read at that moment.
 os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
-LONG = os.environ.get("TIEBREAK_LONG") == "1"
+sys.path.append(str(Path(__file__).parents[1]))
+import plots
+
 IMPORTS = (
     "matplotlib.pyplot",
     "matplotlib.backends.backend_svg",
     "peft.utils.transformers_weight_conversion",
     "rich._emoji_codes",
     "scipy.sparse.csgraph",
+    "scipy.special",
+    "pandas",  # which pyarrow loads where it is there
+    "plotly",
+    "safetensors.numpy",
+    "tiebreak.api",
+    "typer._adapters",
     "tiebreak.verbs.train",
     "tiebreak.training.attempt",
     "tiebreak.reporting.page",
@@ -53,12 +59,6 @@ def try_template(model: str) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     assert fault_of(tokenizer.chat_template, dict(tokenizer.special_tokens_map)) is None
-
-
-def leave_plots_empty() -> None:
-    from matplotlib.figure import Figure
-
-    Figure.savefig = lambda _figure, file, **_: file.write('<svg xmlns="http://www.w3.org/2000/svg"></svg>')
 
 
 def serve() -> dict | None:
@@ -122,31 +122,16 @@ def die_at(touch: int) -> None:
     sys.addaudithook(count)
 
 
-def leave(code: int) -> None:
-    """End as an interpreter ends, without taking it apart."""
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join()
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
 if __name__ == "__main__":
     for name in IMPORTS:
         importlib.import_module(name)
     try_template(sys.argv[1])
-    if not LONG:
-        leave_plots_empty()
+    plots.leave_empty()
+    gc.collect()
+    gc.freeze()  # a child that looks for garbage would copy all that is loaded, to find none
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     todo = serve()
     if todo is not None:
         become(todo)
-        try:
-            runpy.run_module("tiebreak", run_name="__main__", alter_sys=False)
-        except SystemExit as end:
-            if LONG or not isinstance(end.code, int | None):
-                raise
-            leave(end.code or 0)
+        runpy.run_module("tiebreak", run_name="__main__", alter_sys=False)

@@ -18,6 +18,8 @@ from tiebreak.reporting.overview import write_overview
 from tiebreak.reporting.page import write_report
 from written_runs import recorded_run, written_run
 
+pytestmark = pytest.mark.plots
+
 HOSTILE = (
     "</script><script>document.title='pwned'</script><img src=x onerror=\"document.title='pwned'\">\u2028\u202e&amp;' "
 )

@@ -25,6 +25,8 @@ from tiebreak.reporting.page import render_report
 from tiebreak.reporting.scripts import digest_of, drawing_library
 from written_runs import written_run
 
+pytestmark = pytest.mark.plots
+
 VOID = {"meta", "br", "hr", "input"}
 HOSTILE = "</style></pre><script>alert(1)</script> | `x` \u202e {{ 7 * 7 }} it's \\ $(rm) \n\n---\n# x: [y]"
 

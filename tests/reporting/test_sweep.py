@@ -8,6 +8,8 @@ import pytest
 
 from tiebreak.reporting.sweep import plots, print_sweep, render_sweep_page, rows, verdict
 
+pytestmark = pytest.mark.plots
+
 HOSTILE = "<script>alert(1)</script>$\\frac{1}{0}$\u202e"
 
 

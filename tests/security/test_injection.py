@@ -116,6 +116,7 @@ def test_a_file_with_a_hostile_name_is_read_and_shown_as_text(command, here, nam
         assert not [line for line in (out + err).splitlines() if line.startswith("error: x")]
 
 
+@pytest.mark.plots
 @pytest.mark.slow
 def test_a_hostile_file_and_what_comes_of_it_are_shown_as_text(command, here, trained_on, tiny_model):
     pairs = here / "pairs.jsonl"
@@ -193,6 +194,7 @@ def _spoiled(value, text: str):
     return value
 
 
+@pytest.mark.plots
 @pytest.mark.parametrize("text", [HOSTILE, "\ud800 half", *HTML.values()], ids=lambda text: ascii(text[:12]))
 def test_whatever_the_files_of_a_run_say_is_text_on_its_page(run_copy, text):
     run = unsealed(Run(run_copy))

@@ -5,6 +5,7 @@ Results go to standard output, prose and progress to standard error. Torch is lo
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -283,11 +284,7 @@ def call(words: Sequence[str]) -> int:
     if not leads() and "train" not in words[:1]:
         return 0
     console.take_any_text()
-    command = typer.main.get_command(app)
-    debug = _debug()
-    for one in _all_of(command):
-        one.params.append(debug)
-    code = int(command([_at_home(word) for word in words], prog_name="tiebreak", standalone_mode=False) or 0)
+    code = int(_command()([_at_home(word) for word in words], prog_name="tiebreak", standalone_mode=False) or 0)
     if code == EXIT_INTERRUPTED:  # what typer makes of Ctrl-C
         raise KeyboardInterrupt
     sys.stdout.flush()  # here it can still be told that there is no reader, or no room
@@ -299,6 +296,14 @@ def _at_home(word: str) -> str:
     name, _, value = word.partition("=")
     known = name.startswith("--") and value.startswith("~")
     return f"{name}={expanduser(value)}" if known else word  # noqa: PTH111 - Path's own raises for an unknown user
+
+
+@functools.cache  # the signatures of all commands are read, which takes a twentieth of a second
+def _command() -> Any:
+    command, debug = typer.main.get_command(app), _debug()
+    for one in _all_of(command):
+        one.params.append(debug)
+    return command
 
 
 def _all_of(command: Any) -> Iterator[Any]:

@@ -1,16 +1,15 @@
 """What a process of the command line is set to before a library is loaded; what the user has set stands.
 
-Owns that no bar or advice of a library comes between our own lines, and that none of its threads changes how it ends.
+Owns that no bar or advice of a library comes between our own lines.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import sys
 import warnings
-from collections.abc import MutableMapping, Sequence
+from collections.abc import MutableMapping
 from pathlib import Path
 
 from tiebreak.training.waiting import wait_asleep
@@ -30,23 +29,6 @@ def prepare(environment: MutableMapping[str, str]) -> None:
         environment.setdefault(name, value)
     if not sys.warnoptions:  # python -W shows them
         warnings.simplefilter("ignore")
-
-
-def end_one_of_several(environment: MutableMapping[str, str], codes: Sequence[int]) -> None:
-    """Where a launcher started several processes, let this one end with the last of `codes` and take nothing down.
-
-    A thread of torch that lets go of what was sent last while the interpreter is taken down aborts the process, and the
-    launcher calls a job failed whose work is done. All that is registered after this call is still called before.
-    """
-
-    def end() -> None:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or none
-                stream.flush()
-        os._exit(codes[-1])
-
-    if environment.get("WORLD_SIZE", "1") != "1":
-        atexit.register(end)
 
 
 def keep_results_apart() -> None:

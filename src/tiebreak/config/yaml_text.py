@@ -11,6 +11,8 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from copy import deepcopy
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -26,11 +28,16 @@ def parse_yaml(text: str, where: str, *, as_pyyaml: bool = False) -> Any:
     `as_pyyaml` is for files of programs that read them with PyYAML: values as in YAML 1.1, as those programs see them.
     """
     try:
-        return yaml.load(text, Loader=_Old if as_pyyaml else _Loader)  # noqa: S506 - both are SafeLoaders
+        return deepcopy(_loaded(text, _Old if as_pyyaml else _Loader))
     except (yaml.YAMLError, ValueError, AttributeError) as error:  # the last two for dates like 2001-99-99
         raise ConfigError(f"{where}: not valid YAML ({one_line(error)})") from None
     except RecursionError:
         raise ConfigError(f"{where}: not valid YAML (nested too deeply)") from None
+
+
+@lru_cache(maxsize=16)  # a run asks for its own configuration nine times and more, and each took 30 ms
+def _loaded(text: str, dialect: type[yaml.SafeLoader]) -> Any:
+    return yaml.load(text, Loader=dialect)  # noqa: S506 - both are SafeLoaders
 
 
 def line_of(text: str, path: Sequence[str | int]) -> int:

@@ -29,6 +29,7 @@ from tiebreak.errors import (
 )
 from tiebreak.secrecy import masked, secrets_of
 from tiebreak.service.launching import ENDED, LOCK, sign, take
+from tiebreak.training.ending import end
 from tiebreak.training.preemption import listening
 
 _LONGEST = 1200
@@ -104,4 +105,4 @@ def end_of(error: BaseException) -> tuple[int, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())
