@@ -25,7 +25,7 @@ from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.ranks import Ranks
 from tiebreak.engine.together import joined
 from tiebreak.records import Example
-from tiebreak.training.ending import end
+from tiebreak.training.interpreter import end
 from tiebreak.training.parts import Weights
 from tiebreak.training.trained import load
 from tiny import recorded, run, settings, stated, token_pairs, token_thumbs

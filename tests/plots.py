@@ -5,31 +5,35 @@ In the long form all are drawn, as they are for a user.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from bounds import LONG
 
-_savefig = Figure.savefig
+_drawing: list[Callable[..., str]] = []
 
 
-def _empty(_: Figure, file: Any, **__: Any) -> None:
-    file.write('<svg xmlns="http://www.w3.org/2000/svg"></svg>')
+def _empty(*_: Any) -> str:
+    return '<svg xmlns="http://www.w3.org/2000/svg"></svg>'
 
 
 def leave_empty() -> None:
     """Let this process draw no plot, unless this is the long form."""
-    Figure.savefig = _savefig if LONG else _empty
+    from tiebreak.reporting import figures  # not before the shapes of `maths` are checked: see conftest.py
+
+    _drawing.append(figures._svg)
+    if not LONG:
+        figures._svg = _empty
 
 
 @contextmanager
 def drawn() -> Iterator[None]:
     """Draw plots within the block, where they are left empty else."""
-    was, Figure.savefig = Figure.savefig, _savefig
+    from tiebreak.reporting import figures
+
+    was, figures._svg = figures._svg, _drawing[0]
     try:
         yield
     finally:
-        Figure.savefig = was
+        figures._svg = was

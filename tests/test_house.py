@@ -56,6 +56,7 @@ def test_a_command_can_say_how_it_ended_before_a_library_is_loaded():
         "tiebreak.cli",
         "tiebreak.cli.process",
         "tiebreak.training",
+        "tiebreak.training.interpreter",
         "tiebreak.training.waiting",
     ]
 

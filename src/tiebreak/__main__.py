@@ -9,7 +9,7 @@ import os
 import sys
 
 from tiebreak.cli.process import keep_results_apart, prepare
-from tiebreak.training.ending import end
+from tiebreak.training.interpreter import end
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from tiebreak.config import Config, in_quotes, load_config, names_a_moved_model,
 from tiebreak.errors import RunError, TiebreakError, one_line, require_name
 from tiebreak.files import as_json, read_json_object, read_jsonl, refuse_links, whole_folder, write_bytes
 from tiebreak.folders import best_run, require_folder
-from tiebreak.seals import DIGEST, Seal, Seals, files_in, seal_of, seal_of_file, sealed_json, top
+from tiebreak.seals import DIGEST, Seal, Seals, files_in, seal_of, seal_of_file, sealed_json, top, whole_json
 
 SCHEMA = 2
 RUNNING, DONE, INTERRUPTED, FAILED = "running", "done", "interrupted", "failed"
@@ -131,7 +131,7 @@ class Run:
         told = read_json_object(self.manifest_file)
         if told.keys() & {DIGEST, "files"}:
             with contextlib.suppress(OSError, *_MISFITS):
-                if sealed_json(told) == self.manifest_file.read_bytes():
+                if told == whole_json(self.manifest_file.read_bytes()):
                     return {key: value for key, value in told.items() if key != DIGEST}
             raise RunError(f"{self.manifest_file}: is not what was written; bring it back from a copy, or train anew")
         return told

@@ -6,7 +6,9 @@ digest. Which files are sealed, and what is done where one differs, is known to 
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +71,16 @@ def sealed_json(value: Mapping[str, Any]) -> bytes:
     """Return a JSON object, readable by people, that ends with the digest of all of it."""
     told = {key: one for key, one in value.items() if key != DIGEST}
     return as_json(told | {DIGEST: hashlib.sha256(as_json(told)).hexdigest()})
+
+
+def whole_json(data: bytes) -> Any:
+    """Return what `sealed_json` made these bytes of, with the digest; None where it did not make them."""
+    return json.loads(data) if _is_whole(data) else None
+
+
+@functools.lru_cache(maxsize=16)  # a tiny run asks for its manifest two hundred times
+def _is_whole(data: bytes) -> bool:
+    return sealed_json(json.loads(data)) == data
 
 
 @dataclass(frozen=True)

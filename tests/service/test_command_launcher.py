@@ -142,7 +142,10 @@ def test_a_worker_is_submitted_once_whoever_asks(cluster, launcher, tmp_path):
 
 
 def test_a_server_that_dies_while_it_submits_leaves_a_handle(cluster, tmp_path):
-    slow = _slurm(submit=["sh", "-c", 'sleep 1; exec sbatch --parsable "$1"', "sh", "sleep 30"])
+    # A server that dies before its command begins has submitted nothing; this one dies while it is at it.
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    script = 'touch "$2"; while [ ! -e "$3" ]; do sleep 0.02; done; exec sbatch --parsable "$1"'
+    slow = _slurm(submit=["sh", "-c", script, "sh", "sleep 30", str(begun), str(go)])
     handle = _handle(tmp_path / "job")
     code = (
         "import json, sys; from tiebreak.service.commands import Command; "
@@ -153,12 +156,14 @@ def test_a_server_that_dies_while_it_submits_leaves_a_handle(cluster, tmp_path):
     server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     server.stdout.readline()
-    _until(lambda: is_held(tmp_path / "job" / "submitted-1.txt"))
+    _until(begun.exists)
+    assert is_held(tmp_path / "job" / "submitted-1.txt")
     server.kill()
     server.communicate()
     launcher = Command(slow, lambda *_: None)
     assert launcher.poll(handle) == "running"
     assert launcher.start(handle, ["worker"]) == handle
+    go.touch()
     _until((tmp_path / "job" / "submitted-1.txt").read_text)
     assert launcher.poll(handle) == "running"
     assert (cluster / "last").read_text() == "41\n"

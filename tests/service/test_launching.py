@@ -15,8 +15,8 @@ import pytest
 from tiebreak.service.launching import ENDED, LOCK, Local, begun, is_held, sign, signature, take
 
 # Workers as work.py begins: the lock is held and signed first.
-BEGIN = "import sys, time, os, signal; from pathlib import Path; from tiebreak.service.work import hold; "
-HOLD = "hold(Path(sys.argv[1]), int(sys.argv[3])); (Path(sys.argv[1]) / 'ready').touch(); "
+BEGIN = "import sys, time, os, signal; from pathlib import Path; from tiebreak.service.work import hold, sign; "
+HOLD = "sign(hold(Path(sys.argv[1]), int(sys.argv[3])), os.getpid()); (Path(sys.argv[1]) / 'ready').touch(); "
 
 
 @pytest.fixture

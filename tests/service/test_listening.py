@@ -57,15 +57,20 @@ def test_too_many_connections_are_told_so_in_the_form_of_every_error(place, monk
 
 
 @pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_that_comes_before_the_server_listens_to_signals_ends_it(asked):
+@pytest.mark.parametrize("early", [True, False], ids=["once it says where it is", "as it begins"])
+def test_a_signal_that_comes_before_the_server_listens_to_signals_ends_it(asked, early):
+    def come() -> None:
+        signal.raise_signal(asked)
+
     class Beginning:
         should_exit = False
 
         def run(self, sockets):
             assert sockets == [None]
-            signal.raise_signal(asked)
+            if not early:
+                come()
 
     server, before = Beginning(), signal.getsignal(asked)
-    listening.run(server, None)
+    listening.run(server, None, come if early else lambda: None)
     assert server.should_exit
     assert signal.getsignal(asked) is before

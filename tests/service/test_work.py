@@ -66,8 +66,8 @@ def test_a_folder_without_settings_ends_with_two_and_says_so(tmp_path):
 
 def test_a_worker_that_a_scheduler_started_waits_for_the_one_that_lives(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from tiebreak.service.work import hold; "
-        "hold(Path(sys.argv[1]), None); print('held', flush=True); time.sleep(60)"
+        "import os, sys, time; from pathlib import Path; from tiebreak.service.work import hold, sign; "
+        "sign(hold(Path(sys.argv[1]), None), os.getpid()); print('held', flush=True); time.sleep(60)"
     )
     first = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert first.stdout is not None
@@ -92,7 +92,6 @@ def test_a_signal_ends_a_worker_with_75_before_anything_computes(tmp_path):
     while not signature(tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    time.sleep(1.0)
     worker.send_signal(signal.SIGTERM)
     worker.communicate(timeout=60)
     assert worker.returncode == 75

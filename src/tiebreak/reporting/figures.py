@@ -64,6 +64,10 @@ def plot(name: str, caption: str, draw: Draw, height: float = 2.7, says: str = "
 
     `says` is told with name and caption to whoever does not see it: numbers that a glance would tell.
     """
+    return Plot(name, caption, _embedded(_svg(name, draw, height), html.escape(f"{name}. {caption}{says}")))
+
+
+def _svg(name: str, draw: Draw, height: float) -> str:
     # Slow to load, and the screens that borrow our numbers draw nothing.
     import matplotlib as mpl  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
@@ -77,7 +81,7 @@ def plot(name: str, caption: str, draw: Draw, height: float = 2.7, says: str = "
         axes.set_title(name)
         draw(axes)
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return Plot(name, caption, _embedded(text.getvalue(), html.escape(f"{name}. {caption}{says}")))
+    return text.getvalue()
 
 
 def _embedded(svg: str, label: str) -> str:

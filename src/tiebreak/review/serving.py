@@ -64,5 +64,5 @@ def serve(review: Review, address: Address, say: Callable[[Open], None]) -> None
         )
         name = socket.gethostname() if is_everywhere(host) else ""
         url = f"http://{name}:{port}" if name else address.url_of(listener)
-        say(Open(url, review.links(url), review.owner_link(url), address.is_here, name))
-        listening.run(uvicorn.Server(told), listener)
+        there = Open(url, review.links(url), review.owner_link(url), address.is_here, name)
+        listening.run(uvicorn.Server(told), listener, lambda: say(there))

@@ -157,18 +157,22 @@ def serve(folder: Path, config: str | None, address: Address, say: Callable[[Lis
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
         in_use = sum(1 for key in keys.listed(store) if key.revoked is None)
-        say(Listening(f"{address.url_of(listener)}/v1", folder, tuple(configs), in_use))
-        run(uvicorn.Server(told), listener)
+        there = Listening(f"{address.url_of(listener)}/v1", folder, tuple(configs), in_use)
+        run(uvicorn.Server(told), listener, lambda: say(there))
 
 
-def run(server: uvicorn.Server, listener: socket.socket) -> None:
-    """Answer until a signal asks for an end, also one that comes before the server listens to signals itself."""
+def run(server: uvicorn.Server, listener: socket.socket, say: Callable[[], None]) -> None:
+    """Answer until a signal asks for an end, which it may from the moment on that `say` is called.
+
+    That is before the server listens to signals itself.
+    """
 
     def end(*_: object) -> None:  # uvicorn raises signals anew once it has ended: they asked for just that
         server.should_exit = True
 
     before = {one: signal.signal(one, end) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
+        say()
         server.run(sockets=[listener])
     finally:
         for one, handler in before.items():

@@ -29,7 +29,7 @@ from tiebreak.errors import (
 )
 from tiebreak.secrecy import masked, secrets_of
 from tiebreak.service.launching import ENDED, LOCK, sign, take
-from tiebreak.training.ending import end
+from tiebreak.training.interpreter import end
 from tiebreak.training.preemption import listening
 
 _LONGEST = 1200
@@ -42,11 +42,12 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--lock", type=int, help="number of the open file that holds the folder's lock already")
     given = parser.parse_args(words)
     folder = given.folder.absolute()
-    hold(folder, given.lock)
+    lock = hold(folder, given.lock)
     with listening():
         attempt, code, message = 0, EXIT_FAILURE, ""
         try:
-            from tiebreak.files import read_json_object, write_json  # noqa: PLC0415 - the lock is signed first
+            sign(lock, os.getpid())  # from now on it is known whom to send a signal
+            from tiebreak.files import read_json_object  # noqa: PLC0415 - the lock is signed first
 
             faults.arm(os.environ.get(faults.VARIABLE))
             told = read_json_object(folder / "work.json")
@@ -55,19 +56,21 @@ def main(words: Sequence[str] | None = None) -> int:
             code = 0
         except BaseException as error:  # noqa: BLE001 - whatever it is, the server is told in one line
             code, message = end_of(error)
+        from tiebreak.files import write_json  # noqa: PLC0415 - here, since a signal may come before all is loaded
+
         faults.point("work:ended")
         write_json(folder / ENDED, {"exit": code, "message": message, "attempt": attempt})
     return code
 
 
-def hold(folder: Path, handed: int | None) -> None:
-    """Hold the lock of a folder until this process ends, and sign it; waits for a worker that lives there."""
+def hold(folder: Path, handed: int | None) -> int:
+    """Hold the lock of a folder until this process ends, and return it; waits for a worker that lives there."""
     lock = take(folder / LOCK, wait=True) if handed is None else handed
     if lock is None:
         raise RunError(f"{folder}: has another worker")
     os.set_inheritable(lock, False)  # not in programs that are started from here,
     os.register_at_fork(after_in_child=lambda: os.close(lock))  # nor in processes that only fork
-    sign(lock, os.getpid())
+    return lock
 
 
 def carry_out(folder: Path, form: str) -> None:

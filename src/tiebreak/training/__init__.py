@@ -12,5 +12,6 @@ choosing       which checkpoint becomes the policy          diagnosing     what 
 attempt        load, train, save, measure           settled      settings, proven before anything is read
 company        what runs of a campaign share      moments      those of AdamW that another run left
 taking_part    what each of several processes does in a step    launched    whether there are several
-whereabouts    where a run finds its models, and the runs that made them    ending    how a process ends
+whereabouts    where a run finds its models, and the runs that made them
+interpreter    how libraries are loaded, and a process ends
 """

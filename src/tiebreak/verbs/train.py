@@ -18,6 +18,7 @@ from tiebreak.progress import LOADING, Noting, Progress, Silent
 from tiebreak.reporting.page import write_report
 from tiebreak.runs import Run
 from tiebreak.training.company import Company
+from tiebreak.training.interpreter import uncollected
 from tiebreak.training.launched import in_company
 from tiebreak.training.preemption import listening
 from tiebreak.training.resumption import Resume, already_done, asked_for
@@ -69,7 +70,8 @@ def train(
         heed_loss(examined, config.loss)
         if "torch" not in sys.modules:
             progress.say(LOADING)
-        from tiebreak.training.attempt import attempt  # noqa: PLC0415 - torch, transformers, peft: the pairs come first
+        with uncollected():
+            from tiebreak.training.attempt import attempt  # noqa: PLC0415 - torch, transformers: the pairs come first
 
         attempt(run, config, examined, stop, progress, began, resume=resume, accept=accept, company=company)
         faults.point("report")
