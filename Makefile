@@ -20,7 +20,7 @@ help: ## Show this list
 quickstart: $(VENV)/.installed ## Align the bundled model on the bundled pairs (minutes on two CPU cores)
 	$(BIN)/tiebreak train
 
-test: lint ## All checks and all tests, in JOBS=2 processes (fifteen minutes on two CPU cores, twice that on slow ones)
+test: lint ## All checks and all tests, in JOBS=2 processes (forty minutes on two slow CPU cores)
 	PYTHONHASHSEED=0 $(SUITE)
 
 test-quick: lint ## All checks, and the tests of words, forms and mathematics (a minute or two)
