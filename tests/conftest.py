@@ -73,16 +73,14 @@ def _plots_left_empty():
     plots.leave_empty()
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _plots_drawn_for_a_module(request, _plots_left_empty):
+def _drawn_where_marked(request, _plots_left_empty):
     with plots.drawn() if request.node.get_closest_marker("plots") else contextlib.nullcontext():
         yield
 
 
-@pytest.fixture(autouse=True)
-def _plots_drawn(request, _plots_drawn_for_a_module):
-    with plots.drawn() if request.node.get_closest_marker("plots") else contextlib.nullcontext():
-        yield
+# Of a module that is marked, what its own fixtures make is drawn, too.
+_plots_of_a_module = pytest.fixture(autouse=True, scope="module")(_drawn_where_marked)
+_plots_of_a_test = pytest.fixture(autouse=True)(_drawn_where_marked)
 
 
 @pytest.fixture(scope="session")
