@@ -124,6 +124,22 @@ def test_a_run_without_answers_is_reviewed_by_the_command_that_its_error_names(c
         assert told["num_items"] > 0
 
 
+def test_some_of_the_items_are_drawn_and_told_and_the_review_goes_on(cli, rows):
+    said, err = printed(str(rows), "--items", "3")
+    assert ("3 items in" in said, "not asked: 1 not drawn" in said, err) == (True, True, "")
+    assert printed(str(rows))[1] == ""  # the same review, whose items are not found changed
+    for words, says in (
+        (["--items", "2"], "was made with --items 3; give the same"),
+        (["--seed", "1"], "was made with --items 3; give the same"),
+    ):
+        code, _, err = cli("review", str(rows), *words)
+        assert (code, err.count("\n"), says in err) == (2, 1, True), err
+    with serving(str(rows), "--items", "3") as (_, told):
+        assert told["left_out"] == {"not drawn": 1}
+    vote_all(f"{rows}.review")
+    assert "3 of 3 items judged" in cli("review", str(rows), "--results")[1]
+
+
 def test_what_is_wrong_with_the_source_of_an_old_review_is_said_and_it_goes_on(here, finished):
     run = Run(shutil.copytree(finished.path, here / "run"))
     with serving(str(run.path)):

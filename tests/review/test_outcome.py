@@ -146,7 +146,7 @@ def run(tmp_path):
 
 
 def reviewed(run, choose, names=("ann", "ben"), **more):
-    found = gather(run.path)
+    found = gather(run.path, more.get("drawn"), more.get("seed", 0))
     source = {**found.source, "left_out": dict(found.left_out)}
     review = make(run.path.parent / f"{run.path.name}.review", found.items, names, source=source, **more)
     return vote_all(review, choose)
@@ -288,6 +288,24 @@ def test_that_equal_answers_were_not_asked_stands_beside_the_win_rate(run):
     assert said in checked(run).says
     assert said in run.report_file.read_text()
     assert said in model_card(run, "merged")
+
+
+def test_a_review_of_some_items_drawn_by_chance_is_evidence(run):
+    conclude(reviewed(run, mostly_after, drawn=34, seed=5))
+    told = run.evaluation["human_win_rate"]
+    assert (told["items"], told["doubts"], told["left_out"]) == (34, [], {"not drawn": 6})
+    assert checked(run).verdict == "pass"
+
+
+def test_what_is_drawn_follows_from_the_seed_and_keeps_its_order(run):
+    whole = gather(run.path).items
+    draws = [[item.id for item in gather(run.path, 10, seed).items] for seed in range(200)]
+    names = [item.id for item in whole]
+    assert all(draw == [name for name in names if name in draw] and len(draw) == 10 for draw in draws)
+    assert draws[3] == [item.id for item in gather(run.path, 10, 3).items] != draws[4]
+    counts = [sum(name in draw for draw in draws) for name in names]  # 50 of 200 each, give or take 6.1
+    assert 25 < min(counts) <= max(counts) < 75
+    assert gather(run.path, 99) == gather(run.path, 40) == gather(run.path)  # there are no more
 
 
 def test_a_review_that_was_stopped_decides_nothing(run):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         epilog=examples(
             "tiebreak review runs/quickstart --annotators ann,ben",
+            "tiebreak review runs/quickstart --items 40 --annotators ann,ben --out short.review",
             "tiebreak review answers.jsonl --annotators ann,ben,cem --per-item 2 --out answers.review",
             "tiebreak review runs/quickstart.review",
             "tiebreak review runs/quickstart.review --results --json",
@@ -46,6 +47,9 @@ def review(
     per_item: Annotated[
         int | None, typer.Option("--per-item", metavar="N", min=1, help="How many people see each item.")
     ] = None,
+    items: Annotated[
+        int | None, typer.Option("--items", metavar="N", min=1, help="How many items, drawn by chance; none: all.")
+    ] = None,
     out: Annotated[
         str | None, typer.Option("--out", "-o", metavar="DIR", help="The review's folder; none: RUN.review.")
     ] = None,
@@ -53,7 +57,7 @@ def review(
         str | None, typer.Option("--tags", metavar="TAGS", help="Reasons that may be named: correct,clearer,…")
     ] = None,
     strength: Annotated[bool, typer.Option("--strength", help="Let people say that one is clearly better.")] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Of sides and orders.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of sides, orders and what is drawn.")] = 0,
     host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0: any that is free.")] = 8090,
     results: Annotated[
@@ -75,57 +79,67 @@ def review(
             require_name(name, option)
     if exclude and not results:
         raise ConfigError("--exclude goes with --results: votes are always kept, and there they do not count")
-    opened = _opened(source, out, annotators, per_item, tags, seed, strength=strength, results=results, quiet=quiet)
+    asked = _Asked(annotators, per_item, items, tags, seed, strength)
+    opened = _opened(source, out, asked, results=results, quiet=quiet)
     if results:
         _conclude(opened, exclude or [], Path(source), as_json=as_json, quiet=quiet)
     else:
         _serve(opened, host, port, as_json=as_json, quiet=quiet)
 
 
+class _Asked(NamedTuple):
+    """What a new review is to be like; of one that is there nothing of it can be asked."""
+
+    annotators: str | None
+    per_item: int | None
+    items: int | None
+    tags: str | None
+    seed: int
+    strength: bool
+
+
 def _opened(
     source: str,
     out: str | None,
-    annotators: str | None,
-    per_item: int | None,
-    tags: str | None,
-    seed: int,
+    asked: _Asked,
     *,
-    strength: bool,
     results: bool,
     quiet: bool,
 ) -> Any:
     """Return the review that is there, or a new one."""
-    from tiebreak.review import desk, folder, items
+    from tiebreak.review import desk, folder
+    from tiebreak.review.items import gather
 
     say = (lambda _: None) if quiet else console.Console().warn
     place = Path(source.rstrip("/") or "/")
     if folder.is_review(place):
-        if annotators or per_item or tags or strength or seed or out:
+        if any(asked) or out:
             raise ConfigError(
                 f"{place}: is a review already, and stays as it was made; give no other option than --port"
             )
         return desk.open_review(place, say)
     named = place if place.name and place.name != ".." else place.resolve()
     into = Path(out) if out is not None else named.parent / f"{named.name}.review"
-    if results or (folder.is_review(into) and not (annotators or per_item or tags or strength or seed)):
+    if results or (folder.is_review(into) and not any(asked)):
         found = desk.open_review(into, say)
         if not results and place.exists():  # what it was made of may be gone
             try:
-                if folder.digest_of(folder.items_content(items.gather(place).items)) != found.settings.items_digest:
+                if not found.is_of(place):
                     say(f"{into}: is of what {place} said when it was made, which changed; another --out begins anew")
             except TiebreakError as error:
                 say(f"{error}; {into} is of what stood there when it was made, and goes on")
         return found
-    gathered = items.gather(place)
+    gathered = gather(place, asked.items, asked.seed)
     return desk.make(
         into,
         gathered.items,
-        _listed(annotators) or ["me"],
-        per_item=per_item,
-        seed=seed,
-        tags=_listed(tags) if tags is not None else desk.REASONS,
-        strength=strength,
+        _listed(asked.annotators) or ["me"],
+        per_item=asked.per_item,
+        seed=asked.seed,
+        tags=_listed(asked.tags) if asked.tags is not None else desk.REASONS,
+        strength=asked.strength,
         source={**gathered.source, "left_out": dict(gathered.left_out)},
+        drawn=asked.items,
         say=say,
     )
 

@@ -33,7 +33,7 @@ from tiebreak.review.folder import (
     require_same,
     write_folder,
 )
-from tiebreak.review.items import Item
+from tiebreak.review.items import Item, gather
 from tiebreak.review.order import Turn, turns
 from tiebreak.review.queue import Queue
 from tiebreak.review.results import results
@@ -64,6 +64,11 @@ class Review:
     def annotators(self) -> tuple[str, ...]:
         """Who votes."""
         return self.settings.annotators
+
+    def is_of(self, source: Path) -> bool:
+        """Whether a source gives the items of this review; raises as `gather` does where it gives none."""
+        found = gather(source, self.settings.items, self.settings.seed).items
+        return digest_of(items_content(found)) == self.settings.items_digest
 
     # ------------------------------------------------------------------------------------------------ who asks
 
@@ -249,11 +254,13 @@ def make(
     strength: bool = False,
     chosen_actively: bool = False,
     source: Mapping[str, Any] | None = None,
+    drawn: int | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Review:
     """Return a new review in a folder, or the one that is there, where it was made of the same.
 
-    `per_item` says how many people see each item; None: two, or the one there is. Raises ConfigError for names or
+    `per_item` says how many people see each item; None: two, or the one there is. `drawn` says how many of the
+    source's items were asked for, where not all were. Raises ConfigError for names or
     numbers that cannot be, DataError where the folder holds a review of other items, RunError where it holds another
     one, or something else.
     """
@@ -268,6 +275,7 @@ def make(
         chosen_actively,
         dict(source or {}),
         digest_of(content),
+        drawn,
     )
     if is_review(place):
         require_same(place, read_folder(place)[0], wanted)

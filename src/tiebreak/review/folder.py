@@ -43,6 +43,8 @@ class Settings:
     """Whether items were chosen by how close they are: then no win rate says anything of the rest."""
     source: Mapping[str, Any]
     items_digest: str
+    items: int | None = None
+    """At most how many of the source's items are asked, drawn by chance; None: all."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as review.json has it."""
@@ -55,6 +57,7 @@ class Settings:
             "chosen_actively": self.chosen_actively,
             "source": dict(self.source),
             "items_digest": self.items_digest,
+            "items": self.items,
         }
 
     @staticmethod
@@ -69,6 +72,7 @@ class Settings:
             bool(row["chosen_actively"]),
             dict(row["source"]),
             str(row["items_digest"]),
+            None if row.get("items") is None else int(row["items"]),
         )
 
 
@@ -167,17 +171,21 @@ def check_asked(annotators: Sequence[str], per_item: int | None, tags: Sequence[
 
 def require_same(place: Path, found: Settings, wanted: Settings) -> None:
     """Raise where a folder holds a review of something else."""
-    if found.items_digest != wanted.items_digest:
+    before, now = found.as_dict(), wanted.as_dict()
+    options = ("items", "annotators", "per_item", "seed", "tags", "strength")
+    differ = [name for name in options if before[name] != now[name]]
+    drawn_otherwise = differ and (found.items or wanted.items)
+    if found.items_digest != wanted.items_digest and not drawn_otherwise:
         raise DataError(
             f"{place}: holds a review of other items than these; they changed since, or are another file's: choose "
             f"another --out, or go on with 'tiebreak review {quoted(str(place))}'"
         )
-    before, now = found.as_dict(), wanted.as_dict()
-    for name in ("annotators", "per_item", "seed", "tags", "strength"):
-        if before[name] != now[name]:
-            told = one_line(json.dumps(before[name], ensure_ascii=False), 80)
-            option = f"--{name.replace('_', '-')} {told}"
-            raise RunError(f"{place}: was made with {option}; give the same, or choose another --out")
+    for name in differ:
+        option = f"--{name.replace('_', '-')}"
+        if before[name] is None:
+            raise RunError(f"{place}: was made without {option}; leave it out, or choose another --out")
+        told = one_line(json.dumps(before[name], ensure_ascii=False), 80)
+        raise RunError(f"{place}: was made with {option} {told}; give the same, or choose another --out")
     if found.chosen_actively != wanted.chosen_actively:  # no option says so: whoever gathers the items does
         both = ("were not chosen actively, and these were", "were chosen actively, and these were not")
         raise RunError(f"{place}: was made of items that {both[found.chosen_actively]}; choose another --out")

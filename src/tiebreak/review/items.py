@@ -22,7 +22,7 @@ from tiebreak.fingerprint import file_digest, fingerprint
 from tiebreak.records import Message, prompt_id_of
 from tiebreak.runs import Run, as_a_run_writes, open_run
 
-EQUAL, TWICE = "equal texts", "twice there"
+EQUAL, TWICE, NOT_DRAWN = "equal texts", "twice there", "not drawn"
 SAMPLES, PAIRS, FIRST_SECOND = ("before", "after"), ("rejected", "chosen"), ("completion_a", "completion_b")
 """What `a` and `b` are called where they come from."""
 
@@ -76,13 +76,24 @@ class Gathered:
     """What it was: kind (run, samples, queue, pairs, rows), path, what a and b are called there, digest."""
 
 
-def gather(path: str | Path) -> Gathered:
+def gather(path: str | Path, num: int | None = None, seed: int = 0) -> Gathered:
     """Return what is to be compared of a run folder, of its samples, of a round's queue, or of a file of rows.
 
-    Equal texts, and what is there a second time, are left out and counted. Raises RunError or DataError, with what to
-    do, where there is nothing to compare.
+    Equal texts, and what is there a second time, are left out and counted. With `num` at most so many of the rest are
+    asked, drawn by chance: by the seed and an item's name, so that the same are drawn again. Raises RunError or
+    DataError, with what to do, where there is nothing to compare.
     """
-    place = Path(path)
+    found = _all_of(Path(path))
+    if num is None:
+        return found
+    first = sorted(found.items, key=lambda item: fingerprint([seed, "drawn", item.id]))[:num]
+    names = {item.id for item in first}
+    items = [item for item in found.items if item.id in names]
+    more = {NOT_DRAWN: len(found.items) - num} if num < len(found.items) else {}
+    return Gathered(items, {**found.left_out, **more}, found.source)
+
+
+def _all_of(place: Path) -> Gathered:
     if place.is_dir() and Run(place).manifest_file.exists():
         run = open_run(place)
         if not (rows := run.samples):

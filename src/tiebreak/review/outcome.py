@@ -26,8 +26,8 @@ from tiebreak.records.judged import Origin
 from tiebreak.reporting.page import write_report
 from tiebreak.review.desk import Review
 from tiebreak.review.evidence import FAST, Results
-from tiebreak.review.folder import as_lines, digest_of, items_content
-from tiebreak.review.items import EQUAL, Item, gather
+from tiebreak.review.folder import as_lines
+from tiebreak.review.items import EQUAL, Item
 from tiebreak.review.results import alpha_of, is_fast
 from tiebreak.review.votes import Vote
 from tiebreak.runs import Run, as_a_run_writes, open_run
@@ -189,7 +189,7 @@ def _require_its_answers(run: Run, review: Review) -> None:
     again = f"review it again, with another --out than {quoted(str(review.folder))}"
     if not run.samples_file.exists() or file_digest(run.samples_file) != review.settings.source["digest"]:
         raise RunError(f"{run.path}: {_OTHER_ANSWERS}, and what people said is about other answers; {again}")
-    if digest_of(items_content(gather(run.path).items)) != review.settings.items_digest:
+    if not review.is_of(run.path):
         raise RunError(f"{run.path}: its answers give other items than those of {review.folder}; {again}")
 
 
