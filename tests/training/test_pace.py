@@ -95,6 +95,15 @@ def test_a_busy_machine_is_told_of_once(config, idle):
     assert re.match(r"the machine is busy \(load 99.0 on \d+ cores\): threads wait for each other", line)
 
 
+def test_a_system_that_does_not_tell_which_cores_are_ours_trains_as_well(config, idle, monkeypatch):
+    """macOS is one."""
+    monkeypatch.delattr(pace.os, "sched_getaffinity")
+    idle["now"] = 99.0
+    heard, policy = Heard(), load(config).policy
+    Pace(policy, heard).estimate(list(steps(PAIRS, config.training))[:3], Budget(policy), 6)
+    assert f"on {pace.os.cpu_count()} cores" in heard.warned[0]
+
+
 def test_a_step_that_was_held_up_is_told_of_once(config, idle):
     heard, policy = Heard(), load(config).policy
     told = Pace(policy, heard)

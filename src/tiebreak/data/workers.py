@@ -44,6 +44,11 @@ def num_workers_for(paths: Iterable[Path]) -> int:
     """Return how many processes pay for reading these files: one for small ones, for they take seconds to start."""
     if sum(path.stat().st_size for path in paths) < WORTH_BYTES:
         return 1
+    return num_cores()
+
+
+def num_cores() -> int:
+    """Return the cores that this process may use; where the system does not tell, all of them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

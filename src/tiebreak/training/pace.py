@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import torch
 
+from tiebreak.data.workers import num_cores
 from tiebreak.engine.memory import is_out_of_memory
 from tiebreak.engine.model import Model
 from tiebreak.engine.ranks import Ranks
@@ -78,7 +79,7 @@ class Pace:
         self._progress.say(f"training took {duration(took)}, {told}")
 
     def _heed_load(self, seen: str = "") -> None:
-        load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+        load, cores = os.getloadavg()[0], num_cores()
         if self._said_busy or not (seen or load > cores + 0.5):
             return
         self._said_busy = True
