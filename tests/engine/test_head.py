@@ -216,6 +216,18 @@ def test_bf16_hidden_states_under_fp32_weights_give_fp32_values_and_gradients_of
         _assert_near(head.bias.grad, by_bias, 0.02)
 
 
+def test_gradients_of_a_thousand_chunks_in_bf16_are_all_in_their_sum(monkeypatch):
+    """All of one sign: added up in bfloat16 the sum stands still at 512 times a chunk's."""
+    monkeypatch.setattr(under_test, "CHUNK", 1)
+    hidden, targets, head, _ = _inputs(trained=True, dtype=torch.bfloat16)
+    many = hidden.detach()[:1].repeat(1500, 1).requires_grad_()
+    targets, gradient = targets[:1].repeat(1500), torch.ones(1500)
+    token_logps(many, targets, head).backward(gradient)
+    _, _, by_weight, by_bias = _expected(many, targets, head, gradient)
+    _assert_near(head.weight.grad, by_weight, 0.01)
+    _assert_near(head.bias.grad, by_bias, 0.01)
+
+
 @pytest.mark.parametrize("trained", [False, True], ids=["frozen", "trained"])
 def test_hidden_states_in_large_scores_do_not_overflow(trained):
     hidden, targets, head, gradient = _inputs(trained=trained, scale=1e4)

@@ -272,8 +272,10 @@ class _TrainedHead(torch.autograd.Function):
         targets, *kept = rest
         num = len(gradients)
         slopes_at = {start: kept[num * at : num * (at + 1)] for at, start in enumerate(ctx.kept_at)}
-        by_hidden, by_weight = torch.empty_like(hidden), torch.zeros_like(weight)
-        by_bias = None if bias is None else torch.zeros_like(bias)
+        # Sums of many chunks, in fp32: in bfloat16 a chunk below 1/512 of the sum so far would be lost.
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        by_hidden, by_weight = torch.empty_like(hidden), torch.zeros_like(weight, dtype=wide)
+        by_bias = None if bias is None else torch.zeros_like(bias, dtype=wide)
         for part in _chunks(len(targets)):
             each = slopes_at.get(part.start)
             if each is None:
@@ -283,7 +285,11 @@ class _TrainedHead(torch.autograd.Function):
             first, *more = (one * gradient[part].unsqueeze(1) for one, gradient in zip(each, gradients, strict=True))
             slopes = sum(more, first).to(hidden.dtype)
             by_hidden[part] = times_weight(slopes, weight.T)
-            by_weight.addmm_(slopes.T, hidden[part])
+            if wide == weight.dtype:
+                by_weight.addmm_(slopes.T, hidden[part])
+            else:
+                by_weight += slopes.T @ hidden[part]
             if by_bias is not None:
                 by_bias += slopes.sum(0)
-        return by_hidden, by_weight, by_bias, None, None, None, None
+        by_bias = None if bias is None or by_bias is None else by_bias.to(bias.dtype)
+        return by_hidden, by_weight.to(weight.dtype), by_bias, None, None, None, None
