@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import socket
 import stat
@@ -33,18 +34,24 @@ def whole_file(path: Path, *, new: bool = False) -> Iterator[IO[bytes]]:
 
     Raises FileExistsError where it is to be new, and something stands there by the time that it is whole.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
+    hidden = _hidden(path)
+    # With the rights that are usual here: nobody can ask for them without changing them for all threads meanwhile.
+    handle = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o666 & ~_umask())
-        appear(Path(name), path) if new else Path(name).replace(path)
+        appear(hidden, path) if new else hidden.replace(path)
         sync(path.parent)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        hidden.unlink(missing_ok=True)
         raise
+
+
+def _hidden(target: Path) -> Path:
+    """Return a name beside a target that nothing has, and that says what it is of."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}{PART}")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -136,9 +143,11 @@ def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """
     try:
         with opened(path) as file:
-            if (end := file.seek(0, os.SEEK_END)) and file.seek(end - 1) and file.read(1) != b"\n":
-                file.seek(0)
-                file.truncate(file.read().rfind(b"\n") + 1)
+            if end := file.seek(0, os.SEEK_END):
+                file.seek(end - 1)
+                if file.read(1) != b"\n":
+                    file.seek(0)
+                    file.truncate(file.read().rfind(b"\n") + 1)
             file.write(b"".join(_proven(json.dumps(row).encode()) + b"\n" for row in rows))
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -211,13 +220,15 @@ def whole_folder(target: Path, *, new: bool = False, private: bool = False) -> I
     What is `private` can be read by its owner alone.
     """
     target.parent.mkdir(exist_ok=True)
-    building = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=PART))
+    building = _hidden(target)
+    building.mkdir()
+    mode = 0o700 if private else stat.S_IMODE(building.stat().st_mode)  # the rights that are usual here
+    building.chmod(0o700)
     try:
         yield building
-        # Temporary folders and safetensors files begin as private, others do not: one mode for all of it, and sync it.
-        mask = 0o077 if private else _umask()
+        # Safetensors files begin as private, others do not: one mode for all of it, and sync it.
         for path in (*building.rglob("*"), building):
-            path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
+            path.chmod(mode if path.is_dir() else mode & 0o666)
             sync(path)
         if not new and target.exists():
             shutil.rmtree(target)
@@ -252,12 +263,6 @@ def sweep(folder: Path) -> None:
     """Remove what a killed process left half written in a folder whose lock is held."""
     for left in folder.glob(f".*{PART}"):
         shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    current = os.umask(0o077)  # the only way to read it is to set it
-    os.umask(current)
-    return current
 
 
 def sync(path: Path) -> None:
