@@ -23,7 +23,7 @@ from tiebreak.maths.logps import PairLogps
 from tiebreak.maths.losses import Losses
 from tiebreak.maths.metrics import Metrics
 from tiebreak.maths.objectives import Objective, Pairs, Side, gaps
-from tiebreak.progress import Silent
+from tiebreak.progress import Progress, Silent
 from tiebreak.records import Example, TokenizedPair, TokenizedThumb
 from tiebreak.runs import Run
 from tiebreak.training.checkpoint import Checkpoints
@@ -168,6 +168,7 @@ def run(
     watchers: Sequence[Watcher] = (),
     stop: Stop | None = None,
     objective: Objective | None = None,
+    progress: Progress | None = None,
 ) -> Ran:
     """Train on the pairs into a folder, from its newest checkpoint on where it holds one."""
     loaded, opened = loaded or load(config), Run(folder)
@@ -188,7 +189,7 @@ def run(
             asked=pairs,
             parts=loaded.parts(opened.values_folder),
         )
-        outcome = train(course, Silent(), start=checkpoints.latest(), stop=stop or Stop())
+        outcome = train(course, progress or Silent(), start=checkpoints.latest(), stop=stop or Stop())
     return Ran(loaded, folder, outcome)
 
 

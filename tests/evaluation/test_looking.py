@@ -214,6 +214,14 @@ def _timed(tiny_model, folder, a_step, a_token, signals, total=100):
     return taken, shares, looks.told()
 
 
+def test_looks_are_in_the_order_of_their_steps_however_many_there_are(tiny_model, tmp_path):
+    (tmp_path / "looks").mkdir()
+    for step in (900_000, 999_999, 1_000_000, 1_200_000):
+        (tmp_path / "looks" / f"step-{step:06}.jsonl").write_text("")
+    _looks(load(settings(tiny_model)), tmp_path, total=2_000_000).due(1_000_000)
+    assert {path.name for path in (tmp_path / "looks").iterdir()} == {"step-900000.jsonl", "step-999999.jsonl"}
+
+
 @pytest.mark.parametrize("a_token", [0.001, 0.01, 0.1, 1.0])
 def test_looks_take_no_more_than_their_share_however_slow_answers_are(tiny_model, tmp_path, a_token):
     signals = ANY.model_copy(update={"looks": 10, "most_share": 0.1})

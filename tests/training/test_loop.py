@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 import signal
@@ -478,6 +479,27 @@ def test_a_loss_that_is_not_finite_goes_back_to_the_last_checkpoint_with_half_th
         [row["learning_rate"] for row in found if "loss" in row] for found in (rows, recorded(tmp_path / "plain"))
     )
     assert rates == pytest.approx([*plain[:2], *(rate / 2 for rate in plain[2:])])
+
+
+def test_steps_that_are_taken_back_are_taken_back_from_what_is_shown(tiny_model, tmp_path):
+    shown = []
+
+    class Counting(Silent):
+        @contextlib.contextmanager
+        def stage(self, name, total):
+            if name == "training":
+                yield lambda amount=1, numbers=None: shown.append(amount)
+            else:
+                yield lambda amount=1, numbers=None: None
+
+    config = settings(tiny_model, **EVERY_STEP, training__on_divergence="rollback", training__checkpoint_steps=2)
+    faults.arm("nan@step:gradient:4,nan@step:gradient:6")
+    try:
+        run(config, PAIRS, tmp_path, progress=Counting())
+    finally:
+        faults.arm(None)
+    assert [amount for amount in shown if amount] == [1, 1, 1, -1, 1, -1, 1, 1, 1]  # of step 4, twice
+    assert sum(shown) == 5
 
 
 def test_a_loss_that_is_never_finite_stops_after_three_rollbacks(tiny_model, tmp_path):

@@ -76,7 +76,7 @@ class Looks:
     def due(self, step: int) -> bool:
         """Say whether to look after that many steps; those after it, of an attempt that got further, are forgotten."""
         if self._last is None or step <= self._last:
-            self._run.remove(*(path for path in self._files() if path.name >= _name(step)))
+            self._run.remove(*(path for path in self._files() if _step_of(path) >= step))
             self._begun_at = step
             self._knows_start = any(f"{_BEFORE}num_tokens" in row for row in self._run.metrics)
         self._last = step
@@ -173,8 +173,12 @@ class Looks:
         return row
 
     def _files(self) -> list[Path]:
-        return sorted(self._run.looks_folder.glob("step-*.jsonl"))
+        return sorted(self._run.looks_folder.glob("step-*.jsonl"), key=_step_of)
 
 
 def _name(step: int) -> str:
     return f"step-{step:06}.jsonl"
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))

@@ -219,7 +219,8 @@ class Checkpoints:
     def _steps(self) -> list[Path]:
         folder = self._run.checkpoints_folder
         found = folder.glob("step-*") if folder.is_dir() else ()
-        return sorted(path for path in found if path.is_dir() and _NAME.fullmatch(path.name))
+        named = (path for path in found if path.is_dir() and _NAME.fullmatch(path.name))
+        return sorted(named, key=lambda path: int(path.name.removeprefix("step-")))
 
     def _set_aside(self, path: Path) -> Path:
         quarantine, number = self._run.quarantine_folder, 1

@@ -100,8 +100,7 @@ def train(course: Course, progress: Progress, *, start: Path | None, stop: Stop)
 
     A signal ends it after the step that it falls into, with a checkpoint: Preempted is raised.
     """
-    began, policy = time.perf_counter(), course.policy
-    ranks = policy.ranks
+    began, policy, ranks = time.perf_counter(), course.policy, course.policy.ranks
     ranks.kept.update({POLICY: policy, COMPARED: course.reference, BUDGET: course.budget})
     optimizer = ranks.run(get_ready, course.settings, course.rate).optimizer
     parts = (Weights(policy), Moments(policy, optimizer), Streams(policy.device))
@@ -128,19 +127,20 @@ def train(course: Course, progress: Progress, *, start: Path | None, stop: Stop)
     policy.network.train()
     pace = Pace(policy, progress)
     with progress.stage("training", course.total) as advance, _own_randomness(policy, course.settings.seed):
+        shown = _Shown(advance)
         if before:
-            advance(0, before)
+            shown(0, before)
         state = State(token_budget=course.budget.tokens)
         if start is not None:
             state = _restored(course, start, parts)
             progress.say(f"resuming after step {state.step} of {course.total}")
-            advance(state.step)
+            shown(state.step)
         _foresee(course, pace, state.step)
         while state.step < course.total and state.stopped is None:
             try:
-                state = _run(course, (*course.parts, *parts), state, stop, advance, progress, pace)
+                state = _run(course, (*course.parts, *parts), state, stop, shown, progress, pace)
             except NotFinite as error:
-                state = _rolled_back(course, (*course.parts, *parts), state, error, progress)
+                state = _rolled_back(course, (*course.parts, *parts), state, error, progress, shown)
     policy.network.eval()
     optimizer.zero_grad(set_to_none=True)  # what is measured next may need the room
     pace.ended()
@@ -150,6 +150,17 @@ def train(course: Course, progress: Progress, *, start: Path | None, stop: Stop)
     return Outcome(
         course.total, state.step, time.perf_counter() - began, state.num_rollbacks, state.running, state.stopped
     )
+
+
+class _Shown:
+    """Passes on how many steps are done, and knows it: after a rollback some are taken back."""
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance, self.num_steps = advance, 0
+
+    def __call__(self, amount: int = 1, numbers: Mapping[str, float] | None = None) -> None:
+        self.num_steps += amount
+        self._advance(amount, numbers)
 
 
 def _run(
@@ -263,7 +274,9 @@ def _restored(course: Course, path: Path, parts: Sequence[Part]) -> State:
     return state
 
 
-def _rolled_back(course: Course, parts: Sequence[Part], state: State, error: NotFinite, progress: Progress) -> State:
+def _rolled_back(
+    course: Course, parts: Sequence[Part], state: State, error: NotFinite, progress: Progress, shown: _Shown
+) -> State:
     """Go back to the last checkpoint with half the rate, where that is wanted and has not been tried too often."""
     path = course.checkpoints.latest() if course.settings.on_divergence == "rollback" else None
     if path is None or state.num_rollbacks >= MAX_ROLLBACKS:
@@ -272,6 +285,7 @@ def _rolled_back(course: Course, parts: Sequence[Part], state: State, error: Not
     found = replace(_restored(course, path, parts), rate_scale=halved, num_rollbacks=tried)
     progress.warn(f"{error}; back to step {found.step} with {halved:g} of the rate (rollback {tried})")
     course.record({"step": found.step, "rollback": tried, "rate_scale": halved})
+    shown(found.step - shown.num_steps)
     return found
 
 
