@@ -359,6 +359,27 @@ def test_a_fault_of_ours_at_one_job_holds_up_no_other(tmp_path, tiny_model, capl
     supervisor.close()
 
 
+def test_faults_that_passed_do_not_add_up_and_nothing_of_jobs_that_ended_is_kept(tmp_path, tiny_model):
+    made = service(tmp_path / "service", tiny_model)
+    job = made.create()
+    supervisor = made.supervisor()
+    sound = made.store.row("select body from jobs where id = ?", job.id)["body"]
+    for _ in range(15):
+        for body in ("3", sound):
+            made.store.change("update jobs set body = ? where id = ?", body, job.id)
+            supervisor.look()
+            if body is not sound:
+                made.store.change("update jobs set state = 'validating_files' where id = ?", job.id)
+    assert made.job(job).state != "failed"
+    made.store.change("update jobs set body = '3', state = 'queued' where id = ?", job.id)
+    supervisor.look()
+    assert supervisor._faults
+    made.store.change("update jobs set state = 'failed' where id = ?", job.id)
+    supervisor.look()
+    assert not (supervisor._faults or supervisor._trouble or supervisor._silent)
+    supervisor.close()
+
+
 def test_the_thread_begins_ends_and_leaves_its_workers_to_the_next(tmp_path, tiny_model):
     made = service(tmp_path / "service", tiny_model)
     hyper = {"type": "dpo", "dpo": {"hyperparameters": {"n_epochs": 50}}}

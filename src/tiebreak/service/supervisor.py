@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -155,17 +155,21 @@ class Supervisor:
             self._mind(job, self._examine)
         for name in [name for name in self._examined if jobs.find(self.store, name).state != VALIDATING]:
             self._examined.pop(name).end()
-        standing = jobs.in_states(self.store, (RUNNING,))
+        standing, stopped = jobs.in_states(self.store, (RUNNING,)), self._being_stopped()
+        queued = jobs.in_states(self.store, (QUEUED,))
         self._over = {job.id: self._over[job.id] for job in standing if job.id in self._over}
-        running = [*(job for job in standing if job.id not in self._over), *self._being_stopped()]
-        waiting = [job for job in jobs.in_states(self.store, (QUEUED,)) if job.next_at <= time.time()]
+        self._forget_all_but({job.id for job in (*validating, *queued, *standing, *stopped)})
+        running = [*(job for job in standing if job.id not in self._over), *stopped]
+        waiting = [job for job in queued if job.next_at <= time.time()]
         for job in chosen(waiting, running, self.settings.limits.workers, jobs.last_begun(self.store)):
             self._mind(job, self._begin)
 
     def _mind(self, job: Job, look: Callable[[Job], None]) -> None:
-        """Look at one job; what goes wrong with it holds up no other."""
+        """Look at one job; what goes wrong with it holds up no other, and is forgotten once a look goes well."""
         try:
             look(job)
+            self._faults.pop(job.id, None)
+            self._trouble.pop(job.id, None)
         except (TiebreakError, Refusal) as error:
             code, param = "invalid_settings", None
             if isinstance(error, Refusal):
@@ -189,6 +193,11 @@ class Supervisor:
                 told = {"code": "server_error", "param": None, "message": message}
                 with full_disk_borne():
                     booking.fail(self.store, job, told, job.state)
+
+    def _forget_all_but(self, names: Collection[str]) -> None:
+        for told in (self._faults, self._silent, self._trouble):
+            for name in told.keys() - names:
+                del told[name]
 
     def _being_stopped(self) -> list[Job]:
         """Return jobs that were cancelled and whose workers may still be there: they take their slots."""

@@ -59,10 +59,19 @@ def kto(thumbs: Thumbs, *, beta: float, desirable_weight: float, undesirable_wei
 def bco_unpaired(thumbs: Thumbs, *, beta: float, delta: float | Literal["step"]) -> Losses:
     """ψ(r − δ) where good, ψ(δ − r) where bad; δ a number, or ½(mean r of good + mean r of bad) over the step."""
     rewards = beta * thumbs.side.ratio
-    # A micro-batch that is looked at by itself may hold one verdict alone; a step does not.
-    means = [rewards[kind].mean() for kind in (thumbs.good, ~thumbs.good) if bool(kind.any())]
-    shift = torch.stack(means).mean().detach() if delta == "step" else delta
+    shift = _between(rewards.detach(), thumbs.good) if delta == "step" else delta
     return Losses(-thumbs.each(logsigmoid(rewards - shift), logsigmoid(shift - rewards)), rewards)
+
+
+def _between(rewards: Numbers, good: Bool[Tensor, " examples"]) -> Float[Tensor, ""]:
+    """Return the mean of both verdicts' mean rewards, or that of the one verdict that is there.
+
+    A micro-batch that is looked at by itself may hold one verdict alone; a step does not.
+    """
+    kinds = torch.stack([good, ~good])
+    nums = kinds.sum(1)
+    means = torch.where(kinds, rewards, 0.0).sum(1) / nums.clamp(min=1)
+    return means.sum() / (nums > 0).sum()
 
 
 def apo_zero_unpaired(thumbs: Thumbs, *, beta: float) -> Losses:
