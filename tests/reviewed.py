@@ -15,6 +15,7 @@ from pathlib import Path
 from tiebreak.records import Message
 from tiebreak.review.desk import Review, make
 from tiebreak.review.items import Item
+from tiebreak.review.order import Turn
 
 SECRETS = ("before", "after", "base", "stories260k", "samples.jsonl", "0.731", "i-0", "trained")
 """What items and sources of these tests hold beside their texts, and what no browser may learn."""
@@ -33,6 +34,11 @@ def review_of(folder: Path, items, people=("ann",), **more) -> Review:
     """A review of items, made as a run's is."""
     source = {"kind": "run", "path": "runs/base-after/samples.jsonl", "a": "before", "b": "after"}
     return make(folder, items, people, source=source, **more)
+
+
+def turns_of(review: Review, name: str) -> tuple[Turn, ...]:
+    """All that a person is shown, in order."""
+    return review._turns[name]
 
 
 def token_of(review: Review, name: str) -> str:

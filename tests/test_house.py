@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ from tiebreak import api
 from tiebreak import config as settings
 from tiebreak.cli.app import app
 from tiebreak.config.losses.gaps import Dpo
+from tiebreak.faults import ACTIONS, POINTS
 from tiebreak.maths.objectives import OBJECTIVES
+from tiebreak.training import resumption
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "tiebreak"
@@ -150,6 +153,31 @@ def test_every_package_names_its_files_and_the_readme_every_room():
     rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
     for room in rooms:
         assert re.search(rf"^  {room}/ ", readme, re.MULTILINE), f"README.md does not name {room}/"
+
+
+def test_documents_say_of_the_floors_what_is_proven():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = [layer.split(" : ") for layer in contracts[0]["layers"]]
+    floor = {room: number for number, layer in enumerate(layers) for room in layer}
+    tree = (ROOT / "README.md").read_text().partition("src/tiebreak/\n")[2].partition("\ntests/")[0]
+    told = [name.removesuffix(".py") for name in re.findall(r"^  (\w+(?:\.py)?)/? ", tree, re.MULTILINE)]
+    floors = [floor[name] for name in told if name != "bundled"]
+    assert floors == sorted(floors), told
+    text = (ROOT / "CONTRIBUTING.md").read_text().partition("From the ground:")[2].partition("Only `engine`")[0]
+    named = re.findall(r"`(\w+)`", text)
+    assert [floor[name] for name in named] == sorted((floor[name] for name in named), reverse=True), named
+    assert set(named) == floor.keys() - {"__main__"}
+    apart = next(one for one in contracts if "transformers" in one["name"])["source_modules"]
+    assert set(apart) == {f"tiebreak.{name}" for name in floor if name != "engine"}
+
+
+def test_documents_count_the_objectives_and_name_every_fault_and_every_free_setting():
+    num = f"{len(OBJECTIVES) - 1}"
+    assert f"The {num} other objectives" in (ROOT / "README.md").read_text()
+    assert f"{num} objectives beside" in (ROOT / "CHANGELOG.md").read_text()
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    free = [f"{name}*" if name.endswith(".") else name for name in resumption._FREE]
+    assert [name for name in (*ACTIONS, *POINTS, *free) if f"`{name}`" not in text] == []
 
 
 def test_the_root_of_the_package_stays_a_hall():

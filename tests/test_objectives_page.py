@@ -96,7 +96,7 @@ def test_what_the_page_calls_not_yet_there_is_no_objective_of_the_table():
 
 def test_the_formula_of_beta_dpo_says_which_pairs_and_how_many():
     [found] = [one for one in tiebreak.losses() if one.name == "beta_dpo"]
-    assert r"K \sim e^{-\frac{1}{2} ((D_i - M_0) / \sigma)^2}" in found.tex
+    assert r"K \sim e^{-\frac{1}{2} ((D_i - M_0) / \max(\sigma, 10^{-3}))^2}" in found.tex
     assert r"\max(1, \lfloor \kappa N \rfloor)" in found.tex
     text = objectives_page.PAGE.read_text(encoding="utf-8")
     assert "κN, rounded down and one at least" in text

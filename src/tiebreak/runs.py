@@ -273,7 +273,7 @@ class Run:
             path.unlink(missing_ok=True)
 
     def reopen(self, status: str) -> None:
-        """Say that training begins or goes on: what it has to find as it was stays sealed until it is rewritten."""
+        """Mark the run as training again; only files that training must find unchanged keep their seals."""
         stays = (self.config_file, self.train_prompts_file, self.policy_folder, self.looks_folder)
         noted = self._seals.taken(self._seals.arrived()).items()
         kept = {name: seal for name, seal in noted if (self.path / top(name)) in stays and (self.path / name).exists()}

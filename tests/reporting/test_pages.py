@@ -18,7 +18,7 @@ from tiebreak.files import write_json, write_jsonl
 from tiebreak.reporting.console import print_evaluation
 from tiebreak.reporting.curves import figures
 from tiebreak.reporting.figures import STYLE, drawn
-from tiebreak.reporting.look import COLOURS, DRAWN_ON, READ_ON
+from tiebreak.reporting.look import COLOURS
 from tiebreak.reporting.numbers import INTERVALS
 from tiebreak.reporting.overview import render_overview
 from tiebreak.reporting.page import render_report
@@ -209,6 +209,26 @@ def _schemes(page: str) -> list[dict[str, str]]:
     sheet = "".join(re.findall(r"<style>(.*?)</style>", page, re.DOTALL))
     blocks = re.findall(r":root \{ (.*?)\}", sheet)
     return [dict(re.findall(r"--([\w-]+):(#[0-9a-f]{6});", block)) for block in blocks]
+
+
+READ_ON = {
+    "ink": ("page", "soft", "yes", "no"),
+    "muted": ("page", "soft", "plain"),
+    "blue": ("page", "soft"),
+    "green": ("page", "soft", "yes"),
+    "red": ("page", "soft", "no"),
+    "amber": ("page", "soft", "unknown"),
+}
+"""On which grounds each colour of text stands: a contrast of at least 4.5 (WCAG 2.2, 1.4.3)."""
+
+DRAWN_ON = {
+    "blue": ("page",),
+    "track": ("page", "soft"),
+    "train": ("page",),
+    "chosen": ("page",),
+    "rejected": ("page",),
+}
+"""The same of what is drawn and means something: at least 3 (WCAG 2.2, 1.4.11)."""
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 import tiebreak
-from reviewed import items_of
+from reviewed import items_of, turns_of
 from tiebreak.records import Message
 from tiebreak.reporting.card import model_card
 from tiebreak.review.desk import make, open_review
@@ -36,7 +36,7 @@ QUICK = {
 def vote_all(review, choose, names=None):
     """Let everybody choose by a function of name, item and the showing's sides."""
     for name in names or review.annotators:
-        for turn in review.turns_of(name):
+        for turn in turns_of(review, name):
             choice = choose(name, review.items[turn.item])
             side = next((side for side, what in turn.shown.items() if what == choice), choice)
             review.choose(name, review.at_hand(name).id, side, tags=["clearer"] if side == "left" else [], seconds=30)
@@ -313,7 +313,7 @@ def test_a_review_that_was_stopped_decides_nothing(run):
     for name in review.annotators:
         (review.folder / "votes" / f"{name}.jsonl").unlink()
     for name, num in (("ann", 43), ("ben", 33)):
-        for turn in review.turns_of(name)[:num]:
+        for turn in turns_of(review, name)[:num]:
             side = next(
                 side for side, what in turn.shown.items() if what == mostly_after(name, review.items[turn.item])
             )

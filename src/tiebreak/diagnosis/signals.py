@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tiebreak.maths.intervals import Share, clustered_share
+from tiebreak.maths.intervals import Share, wilson_share
 from tiebreak.maths.paired import standard_error
 from tiebreak.reporting.numbers import is_number
 
@@ -84,7 +84,7 @@ class Measure:
         values = np.array(self.after, dtype=np.float64)
         if not len(values) or not np.isfinite(values).all():
             return None
-        return clustered_share(values, np.array(self.prompts))
+        return wilson_share(values, np.array(self.prompts))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from tiebreak.records import Example, TokenizedThumb
 
 
 def mismatched(examples: Sequence[Example], most: int | None = None) -> list[TokenizedThumb]:
-    """Return, for each prompt of a step, the completion of the next example that has another prompt.
+    """Return, for each example of a step, the completion of the next example that has another prompt.
 
     Each example has one completion. Where both have more than `most` tokens, the start of the prompt gives way. Empty
     where all have one prompt.

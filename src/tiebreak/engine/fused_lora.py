@@ -33,9 +33,9 @@ def fuse(model: nn.Module, say: Callable[[str], None] = lambda _: None) -> None:
     """Give LoRA on plain linear layers the fused forward pass, where it is proven to be peft's, gradients included.
 
     Each kind of layer is proven on one of the model's own, by random rows and random factors: B is zero at the start,
-    and gradients of A would vanish. Weights and random streams stay as they are. Layers with dropout, of another
-    variant of LoRA, on other bases, or in numbers of other widths than fp32 factors on a bf16 base keep peft's forward
-    pass; so does a kind that fails, told in one line.
+    and gradients of A would vanish. Weights and random streams stay as they are. Served are layers
+    all in fp32 or all in fp64, and on a CPU fp32 factors on a bf16 base. Layers with dropout, of another variant of
+    LoRA, on other bases or in other widths keep peft's forward pass; so does a kind that fails, told in one line.
     """
     found: dict[tuple[Any, ...], str | None] = {}
     layers = [layer for layer in _lora_layers(model) if type(layer.base_layer) in BASES]

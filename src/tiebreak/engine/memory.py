@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def memory_bytes(device: torch.device) -> int:
-    """Return the bytes in use now: peak of the GPU since the start, or resident size on a CPU."""
+    """Return the peak of a GPU since the start, or the resident size now on a CPU, in bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return int(psutil.Process().memory_info().rss)
@@ -42,8 +42,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-ELSEWHERE = "in another process"
-"""Says of a MemoryError that it ran out there, and not here."""
+class RanOutElsewhere(MemoryError):  # noqa: N818 - named for what was found
+    """Memory ran out in another process, and not here."""
 
 
 def all_or_none(ranks: Ranks, work: Callable[[], T], *, in_shares: bool = False) -> T:
@@ -65,7 +65,7 @@ def all_or_none(ranks: Ranks, work: Callable[[], T], *, in_shares: bool = False)
             "training.token_budget lower, or training.gradient_checkpointing=true, and run the same command again"
         )
     if ranks.any(ran_out):  # out of the handler, whose error holds what was computed so far
-        raise MemoryError("here" if ran_out else ELSEWHERE)
+        raise MemoryError if ran_out else RanOutElsewhere
     return found  # type: ignore[return-value]
 
 

@@ -100,8 +100,8 @@ def make_plan(
     """Return the plan for training on `examples`; settings that are given are kept, those that are None are chosen.
 
     `available_bytes` is what is free on the device now, unless given; `reference_bytes` of it are kept for a reference
-    that moves. Leaves the policy with activations checkpointed
-    where the plan says so. Raises ModelError where not even the longest pair fits.
+    whose model is asked while training goes on. Leaves the policy with activations checkpointed where the plan says so.
+    Raises ModelError where not even the longest pair fits.
     """
     longest = max(policy.scorer.num_tokens([example]) for example in examples)
     available = _available(policy.device) if available_bytes is None else available_bytes

@@ -23,6 +23,7 @@ PATIENCE = 5
 """Beats that may be missing before somebody who was lost is looked for among those that do not beat."""
 _OVER = "over"
 _OF_OTHERS = ("gloo", "nccl", "peer", "timed out", "connection", "socket")
+"""What errors of waiting for other processes speak of."""
 
 
 class Pulse:
@@ -134,6 +135,4 @@ def is_of_the_group(error: BaseException) -> bool:
     if not isinstance(error, RuntimeError):
         return False
     told = str(error).lower()
-    return isinstance(error, dist.DistError) or any(
-        word in told for word in ("gloo", "nccl", "peer", "timed out", "connection", "socket")
-    )
+    return isinstance(error, dist.DistError) or any(word in told for word in _OF_OTHERS)

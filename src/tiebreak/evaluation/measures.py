@@ -20,7 +20,7 @@ from tiebreak.evaluation.rows import Row
 from tiebreak.fingerprint import derive_seed
 from tiebreak.maths.metrics import wins
 from tiebreak.maths.objectives import Objective
-from tiebreak.maths.stats import clustered_share
+from tiebreak.maths.stats import clustered_share, preferred
 from tiebreak.records import TokenizedThumb
 
 Samples = Sequence[dict[str, Any]]
@@ -104,7 +104,7 @@ def _pair_rows(evidence: Sequence[Evidence], objective: Objective) -> list[Row]:
     prompts = [row.prompt_id for row in evidence]
 
     chosen, rejected = _per_token(evidence, "chosen"), _per_token(evidence, "rejected")
-    before, after = (list(map(_prefers, *sides)) for sides in zip(chosen, rejected, strict=True))
+    before, after = (list(map(preferred, *sides)) for sides in zip(chosen, rejected, strict=True))
     fell = [float(after < before) for before, after in zip(*chosen, strict=True)]
     moved = [row.margin for row in evidence]
     # With sigmoid(margin) the objective says how sure it is that chosen is the better one; 1 would be right each time.
@@ -141,10 +141,6 @@ def _per_token(evidence: Sequence[Evidence], side: str) -> tuple[list[float], li
         [row[f"{who}_{side}_logps"] / row[f"{side}_num_tokens"] for row in told] for who in ("reference", "policy")
     )
     return before, after
-
-
-def _prefers(chosen: float, rejected: float) -> float:
-    return 0.5 if chosen == rejected else float(chosen > rejected)
 
 
 def _answer_rows(samples: Samples, rule: RuleConfig | None) -> list[Row]:

@@ -29,6 +29,7 @@ from tiebreak.evaluation.capabilities.scoring import (
     require_finite,
     text_passage,
 )
+from tiebreak.maths.stats import preferred
 from tiebreak.progress import Progress, Silent
 from tiebreak.records import Message
 
@@ -123,6 +124,4 @@ def _read(found: Sequence[Likelihood]) -> tuple[float, float | None]:
     per_token = torch.tensor([one.per_token for one in found], dtype=torch.float64)
     if len(found) == 1:
         return float(per_token[0]), None
-    best = per_token[1:].max()
-    right = 0.5 if per_token[0] == best else float(per_token[0] > best)
-    return float(per_token.log_softmax(0)[0]), right
+    return float(per_token.log_softmax(0)[0]), preferred(float(per_token[0]), float(per_token[1:].max()))

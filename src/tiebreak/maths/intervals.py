@@ -41,7 +41,7 @@ def wilson(share: Numbers, num: Numbers, confidence: float = 0.95) -> tuple[NDAr
     return np.asarray(np.clip(centre - half, 0, 1)), np.asarray(np.clip(centre + half, 0, 1))
 
 
-def clustered_share(values: NDArray[np.float64], clusters: NDArray[Any]) -> Share:
+def wilson_share(values: NDArray[np.float64], clusters: NDArray[Any]) -> Share:
     """Return the mean of values in [0, 1] whose cases are dependent within a cluster."""
     _, index = np.unique(clusters, return_inverse=True)
     sums = np.bincount(index, weights=values).astype(np.float64)

@@ -57,6 +57,11 @@ def clustered_share(values: Sequence[float], clusters: Sequence[str], seed: int,
     return found
 
 
+def preferred(first: float, second: float) -> float:
+    """Return 1 where the first is more, 0 where it is less, one half for a tie."""
+    return 0.5 if first == second else float(first > second)
+
+
 def correlation(one: Sequence[float], two: Sequence[float]) -> float | None:
     """Return Pearson's correlation; None for fewer than three pairs of numbers, or where one side is all alike."""
     sides = np.asarray(one, dtype=np.float64), np.asarray(two, dtype=np.float64)

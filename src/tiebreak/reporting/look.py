@@ -36,25 +36,6 @@ COLOURS = {
 }
 """Each colour in the light scheme and in the dark one; the style sheet calls it var(--NAME)."""
 
-READ_ON = {
-    "ink": ("page", "soft", "yes", "no"),
-    "muted": ("page", "soft", "plain"),
-    "blue": ("page", "soft"),
-    "green": ("page", "soft", "yes"),
-    "red": ("page", "soft", "no"),
-    "amber": ("page", "soft", "unknown"),
-}
-"""On which grounds each colour of text stands: a contrast of at least 4.5 (WCAG 2.2, 1.4.3)."""
-
-DRAWN_ON = {
-    "blue": ("page",),
-    "track": ("page", "soft"),
-    "train": ("page",),
-    "chosen": ("page",),
-    "rejected": ("page",),
-}
-"""The same of what is drawn and means something: at least 3 (WCAG 2.2, 1.4.11)."""
-
 
 def page_environment(
     finalize: Callable[[Any], Any],

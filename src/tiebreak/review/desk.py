@@ -114,10 +114,6 @@ class Review:
             done = self._done(name)
         return [done[_place(turn)] for turn in self._turns[name] if _place(turn) in done]
 
-    def turns_of(self, name: str) -> tuple[Turn, ...]:
-        """Return all that a person is shown, in order."""
-        return self._turns[name]
-
     def _done(self, name: str) -> dict[Place, Vote]:
         found = self._logs[name].state().votes
         shown = {_place(turn): turn.shown for turn in self._turns[name]}

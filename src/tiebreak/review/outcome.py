@@ -168,7 +168,7 @@ def _run_of(review: Review, named: Path | None) -> Run:
     """Return the run that holds the answers that were reviewed; runs and reviews are moved, and names taken anew."""
     beside = review.folder.resolve()
     places = [named, Path(str(review.settings.source["path"])), beside.with_name(beside.name.removesuffix(".review"))]
-    errors: list[RunError | DataError] = []
+    errors: list[Exception] = []
     for place in places:
         if place is None or place.resolve() == beside:
             continue
@@ -178,17 +178,21 @@ def _run_of(review: Review, named: Path | None) -> Run:
             errors.append(error)
         else:
             return run
-    raise next((error for error in errors if _OTHER_ANSWERS in str(error)), errors[0])
+    raise next((error for error in errors if isinstance(error, _OtherAnswers)), errors[0])
 
 
-_OTHER_ANSWERS = "answers otherwise than when it was reviewed"
+class _OtherAnswers(RunError):  # noqa: N818 - named for what was found
+    """A run answers otherwise than when it was reviewed."""
 
 
 def _require_its_answers(run: Run, review: Review) -> None:
     """Raise RunError where a run does not hold the answers of a review, or the review's items are not from them."""
     again = f"review it again, with another --out than {quoted(str(review.folder))}"
     if not run.samples_file.exists() or file_digest(run.samples_file) != review.settings.source["digest"]:
-        raise RunError(f"{run.path}: {_OTHER_ANSWERS}, and what people said is about other answers; {again}")
+        raise _OtherAnswers(
+            f"{run.path}: answers otherwise than when it was reviewed, and what people said is about other answers; "
+            f"{again}"
+        )
     if not review.is_of(run.path):
         raise RunError(f"{run.path}: its answers give other items than those of {review.folder}; {again}")
 

@@ -164,7 +164,7 @@ class Checkpoints:
         """Let each part go back to a verified checkpoint; return where it stands."""
         for part in parts:
             file = path / f"{part.name}.safetensors"
-            part.restore(load_file(file) if file.exists() else {})  # one of before has no file of a part that is new
+            part.restore(load_file(file) if file.exists() else {})  # none in a checkpoint older than the part
         return State(**json.loads((path / STATE).read_text(encoding="utf-8")))
 
     def _write(self, folder: Path, state: State, parts: Sequence[Part]) -> None:

@@ -14,9 +14,10 @@ from typing import NoReturn
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Look for no garbage within the block: who loads PyTorch and transformers makes a million objects, and none of it.
+    """Collect no garbage within the block.
 
-    They are looked through all the same, again and again as they become more (docs/experiments/start.md).
+    Importing PyTorch and transformers creates a million objects, none of them garbage; the collector would scan them
+    again and again as they become more (docs/experiments/start.md).
     """
     was_on = gc.isenabled()
     gc.disable()

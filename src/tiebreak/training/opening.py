@@ -57,9 +57,10 @@ class Ready:
     """What the optimizer starts with, where another run left it something."""
 
     def asked_ahead(self, objective: Objective) -> Sequence[Example]:
-        """Return what the start is asked before training: what it says of these, and no more, is kept.
+        """Return the examples whose reference log-probabilities are computed and stored before training.
 
-        Whole distributions are too much to keep. What is trained on is asked where steps want to know.
+        None where whole distributions are compared, which are too much to keep; the held-out ones alone where the
+        objective does not read the reference, or the reference moves.
         """
         if objective.asks_distributions:
             return ()

@@ -6,7 +6,7 @@ Owns which parameters decay and how the rate moves over the steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -32,19 +32,22 @@ def build_optimizer(parameters: Sequence[nn.Parameter], config: TrainingConfig, 
 def rate_factor(step: int, num_steps: int, warmup_share: float, schedule: str) -> float:
     """Return the share of the peak rate that step 0 .. num_steps − 1 uses.
 
-    Over the warm-up the factor rises in equal parts to 1; no step is spent at zero. Then it falls to reach 0 just after
-    the last step.
+    Over the warm-up the factor rises in equal parts to 1; no step is spent at zero. Then it stays, or falls to
+    reach 0 just after the last step, as the schedule says.
     """
     # Less a hair: 0.07 * 100 is 7.000000000000001, and means 7 steps.
     warmup = math.ceil(warmup_share * num_steps - 1e-9)
     if step < warmup:
         return (step + 1) / (warmup + 1)
     progress = (step - warmup) / max(1, num_steps - warmup)
-    if schedule == "linear":
-        return 1 - progress
-    if schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * progress))
-    return 1.0
+    return _SCHEDULES[schedule](progress)
+
+
+_SCHEDULES: Mapping[str, Callable[[float], float]] = {
+    "linear": lambda progress: 1 - progress,
+    "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
+    "constant": lambda _: 1.0,
+}
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -87,8 +87,8 @@ def check_start(
     """Stop unless policy and reference agree on some examples: the loss is what it is where they are one model.
 
     The tolerance is the rounding of a summed log-probability, carried into the loss by its own slope. Where there are
-    `claims`, each has to say what the model says that it is said to be, loaded on its own. Warns of a model that does
-    not end answers where examples do, unless that `is_told`.
+    `claims`, each has to say what the model says that it is said to be, loaded on its own. Where there is a reference,
+    warns of a model that does not end answers where examples do, unless that `is_told`.
     """
     shown, objective = cut(examples)[0], objective.unweighted
     with evaluation_mode(policy.network), torch.no_grad():

@@ -18,7 +18,7 @@ from tiebreak import faults
 from tiebreak.engine.baseline import baseline
 from tiebreak.engine.comparison import compared
 from tiebreak.engine.lockstep import idle
-from tiebreak.engine.memory import ELSEWHERE, all_or_none, is_out_of_memory
+from tiebreak.engine.memory import RanOutElsewhere, all_or_none, is_out_of_memory
 from tiebreak.engine.model import Model
 from tiebreak.engine.ranks import Ranks
 from tiebreak.engine.reference.kinds import Asked
@@ -63,7 +63,7 @@ def learn(
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            ran_out = str(error) != ELSEWHERE
+            ran_out = not isinstance(error, RanOutElsewhere)
         budget.halve(groups, step.index + 1, ran_out=ran_out)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if policy.in_shares:  # the passes have summed them

@@ -20,12 +20,12 @@ from tiebreak.doctor.labels.noise import (
     rate_of_contradiction,
 )
 from tiebreak.doctor.texts.vocabulary import word_differences
-from tiebreak.maths.intervals import clustered_share
+from tiebreak.maths.intervals import wilson_share
 
 
 def _margins(values, clusters=None):
     codes = np.arange(len(values)) if clusters is None else clusters
-    return Margins(values, codes, clustered_share((values > 0).astype(float), codes), ())
+    return Margins(values, codes, wilson_share((values > 0).astype(float), codes), ())
 
 
 def _planted(num, strength, rate, seed=0):

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from bounds import hang_after
 from tiebreak.doctor.labels.crossfit import fit_lbfgs, fit_newton, folds_of, sigmoid, subsample
 from tiebreak.doctor.labels.shortcut import MAX_ROWS, Shortcut, TooFew, find_shortcuts, find_shortcuts_apart
-from tiebreak.maths.intervals import clustered_ratio, clustered_share, wilson
+from tiebreak.maths.intervals import clustered_ratio, wilson, wilson_share
 
 
 def _planted(num, weights, seed=0):
@@ -31,7 +31,7 @@ def test_wilsons_interval_is_that_of_the_textbook():
 
 def test_without_repeats_the_clustered_interval_is_wilsons():
     values = np.array([1.0] * 30 + [0.0] * 70)
-    found = clustered_share(values, np.arange(100))
+    found = wilson_share(values, np.arange(100))
     low, high = wilson(0.3, 99)  # the sample variance divides by 99
     assert (found.low, found.high) == (pytest.approx(float(low)), pytest.approx(float(high)))
 
@@ -39,8 +39,8 @@ def test_without_repeats_the_clustered_interval_is_wilsons():
 def test_repeating_every_pair_does_not_narrow_the_interval():
     values = np.array([1.0] * 30 + [0.0] * 70)
     once, often = (
-        clustered_share(values, np.arange(100)),
-        clustered_share(np.tile(values, 9), np.tile(np.arange(100), 9)),
+        wilson_share(values, np.arange(100)),
+        wilson_share(np.tile(values, 9), np.tile(np.arange(100), 9)),
     )
     assert (often.low, often.high) == (pytest.approx(once.low), pytest.approx(once.high))
     assert (often.num, often.num_clusters) == (900, 100)

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from tiebreak.engine.noise import evaluation_mode
-from tiebreak.engine.reference.kinds import FrozenCopy, Nothing
-from tiebreak.errors import TrainingError
+from tiebreak.engine.reference.kinds import FrozenCopy
 from tiebreak.progress import Silent
 from tiebreak.training.order import steps
 from tiny import load, said, same, scores, settings, step, token_pairs, weights
@@ -142,16 +141,6 @@ def test_a_frozen_copy_is_let_go_when_a_run_begins_and_comes_back_when_it_is_ask
     assert made[0]() is None
     assert torch.equal(reference.logps(pairs).values, before.values)
     assert len(made) == 2
-
-
-def test_no_reference_refuses_to_be_asked():
-    reference, pairs = Nothing(), token_pairs(2)
-    reference.begin(pairs, lambda examples: [examples], Silent())
-    reference.moved(1)
-    assert not reference.dear
-    for ask in (lambda: reference.logps(pairs), reference.model):
-        with pytest.raises(TrainingError, match="has no reference"):
-            ask()
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -74,13 +74,6 @@ def rating_table(items: ArrayLike, annotators: ArrayLike, values: ArrayLike) -> 
     return Ratings(codes.astype(np.int64), people, categories.astype(np.int64), levels, names, rows)
 
 
-def _first_of_each(items: Ints, annotators: Ints, rows: Ints) -> Ints:
-    """Sort `rows` by item and annotator and drop the later ones of a repeated couple."""
-    rows = rows[np.lexsort((rows, annotators[rows], items[rows]))]
-    same = (np.diff(items[rows]) == 0) & (np.diff(annotators[rows]) == 0) & (annotators[rows][1:] >= 0)
-    return rows[np.concatenate([[True], ~same])] if len(rows) else rows
-
-
 @dataclass(frozen=True)
 class Couples:
     """Cohen's kappa of every two annotators who share enough items; NaN where chance explains everything."""
@@ -90,12 +83,6 @@ class Couples:
     num_shared: Ints
     observed: Floats
     kappa: Floats
-
-    @property
-    def mean_kappa(self) -> float | None:
-        """The mean over couples (Light 1971), None where no couple has a kappa."""
-        known = self.kappa[~np.isnan(self.kappa)]
-        return float(known.mean()) if len(known) else None
 
     def as_rows(self, names: Sequence[str], limit: int = 20) -> list[dict[str, Any]]:
         """Return the `limit` couples who share most items, for JSON; `names` are those of the caller's codes."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiebreak.doctor.labels.crossfit import Floats, Ints, fit_lbfgs, folds_of, log_loss, subsample
-from tiebreak.maths.intervals import Share, clustered_share
+from tiebreak.maths.intervals import Share, wilson_share
 
 MAX_TUNING_PAIRS = 20_000
 RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -48,7 +48,7 @@ def fit_margins(
         ridge = _best_ridge(features, clusters, folds, fold, num_folds, ridges)
         chosen.append(ridge)
         values[held] = features[held] @ fit_lbfgs(features[~held], ridge)
-    accuracy = clustered_share(0.5 + 0.5 * np.sign(values), clusters)
+    accuracy = wilson_share(0.5 + 0.5 * np.sign(values), clusters)
     return Margins(values, clusters, accuracy, tuple(chosen))
 
 

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from tiebreak.doctor.labels.crossfit import Floats, Ints, fit_newton, sigmoid
 from tiebreak.doctor.labels.margins import Margins
 from tiebreak.doctor.report import rounded
-from tiebreak.maths.intervals import clustered_ratio, clustered_share
+from tiebreak.maths.intervals import clustered_ratio, wilson_share
 
 MIN_PAIRS, MIN_CLUSTERS = 100, 20
 RATES = np.linspace(0, 0.495, 199)
@@ -230,7 +230,7 @@ def from_scores(chosen: Floats, rejected: Floats) -> NoiseEstimate | None:
     if not told.any():
         return None
     inverted = (chosen < rejected)[told].astype(np.float64)
-    share = clustered_share(inverted, np.arange(len(inverted)))
+    share = wilson_share(inverted, np.arange(len(inverted)))
     note = f"{int(inverted.sum())} labels contradict their scores"
     return NoiseEstimate("scores", share.value, share.low, share.high, len(inverted), note)
 

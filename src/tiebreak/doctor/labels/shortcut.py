@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tiebreak.doctor.labels.crossfit import Floats, Ints, fit_newton, folds_of, subsample
-from tiebreak.maths.intervals import Share, clustered_auc, clustered_share
+from tiebreak.maths.intervals import Share, clustered_auc, wilson_share
 
 MIN_ROWS, MIN_CLUSTERS = 40, 20
 """Pairs, or completions, and the clusters that they are in."""
@@ -98,9 +98,9 @@ def find_shortcuts(
         return few
     scaled = _scaled(np.asarray(features[rows], np.float64))  # nothing is subtracted: a difference of 0 must stay 0
     by_feature, by_all = _correct(scaled, folds_of(kept, num_folds))
-    alone = [clustered_share(column, kept) for column in by_feature.T]
+    alone = [wilson_share(column, kept) for column in by_feature.T]
     found = _rows(names, alone, fit_newton(scaled, RIDGE))
-    return Shortcut(alone[length], clustered_share(by_all, kept), found, len(rows), len(clusters))
+    return Shortcut(alone[length], wilson_share(by_all, kept), found, len(rows), len(clusters))
 
 
 def find_shortcuts_apart(

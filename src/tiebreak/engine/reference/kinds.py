@@ -17,7 +17,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 import torch
 
@@ -26,7 +26,6 @@ from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.ranks import Alone, Ranks
 from tiebreak.engine.scorer import Cut
 from tiebreak.engine.sources import Source
-from tiebreak.errors import TrainingError
 from tiebreak.maths.distributions import Statistic
 from tiebreak.maths.logps import TokenLogps
 from tiebreak.progress import Progress
@@ -229,34 +228,6 @@ class Another:
         """Yield the model."""
         with evaluation_mode(self._model.network):
             yield self._model
-
-
-class Nothing:
-    """No reference, for objectives that ask none; whoever asks it has taken the wrong one."""
-
-    identity = "none"
-    dear = model_is_dear = is_kept = False
-    num_bytes = 0
-
-    @property
-    def source(self) -> NoReturn:
-        """Refuse."""
-        raise TrainingError("this objective has no reference, and nobody may ask one")
-
-    def logps(self, examples: Sequence[Example], beside: Statistic | None = None) -> NoReturn:
-        """Refuse."""
-        raise TrainingError("this objective has no reference, and nobody may ask one")
-
-    def begin(self, examples: Sequence[Example], cut: Cut, progress: Progress) -> None:
-        """Do nothing."""
-
-    def moved(self, step: int) -> Mapping[str, float]:
-        """Do nothing."""
-        return {}
-
-    def model(self) -> NoReturn:
-        """Refuse."""
-        raise TrainingError("this objective has no reference, and nobody may ask one")
 
 
 def asked_now(reference: Asked, examples: Sequence[Example], beside: Statistic | None = None) -> TokenLogps:

@@ -13,7 +13,8 @@ from torch import Tensor
 MOMENTUM = 0.9
 """Share of what was before in what is now; that of the authors of β-DPO and α-DPO."""
 LEAST_SPREAD = 1e-3
-"""Nats a token: below it, as at the start, a gap is rounding and is not blown up to a standard one."""
+"""Nats of a completion (β-DPO) or of a token (α-DPO): below it, as at the start, a gap is rounding and is not blown up
+to a standard one."""
 
 
 class Running(NamedTuple):

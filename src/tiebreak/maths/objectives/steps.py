@@ -110,7 +110,7 @@ ROWS = {
         draws_pairs=True,
         tex=r"\psi(\beta_t D), \quad \beta_t = \operatorname{sg} \max\left(10^{-3}, \beta \left(1 + \alpha (\bar{D} "
         r"- M_0)\right)\right), \quad \bar{D} = \frac{1}{n} \sum_{i \in K} D_i, \quad K \sim e^{-\frac{1}{2} "
-        r"((D_i - M_0) / \sigma)^2}, \quad |K| = n = \max(1, \lfloor \kappa N \rfloor)",
+        r"((D_i - M_0) / \max(\sigma, 10^{-3}))^2}, \quad |K| = n = \max(1, \lfloor \kappa N \rfloor)",
         is_coupled=always,
     ),
 }
