@@ -9,7 +9,7 @@ import os
 import sys
 
 from tiebreak.cli.process import keep_results_apart, prepare
-from tiebreak.training.interpreter import end
+from tiebreak.training.interpreter import end, is_watched
 
 
 def main() -> None:
@@ -30,10 +30,12 @@ def main() -> None:
 
 
 def be_the_command() -> None:
-    """Be a process that does nothing else: `main`, and then the quick end of it."""
+    """Be a process that does nothing else: `main`, and its quick end, unless somebody waits for the usual one."""
     try:
         main()
     except SystemExit as ended:
+        if is_watched():
+            raise
         end(int(ended.code or 0))
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,6 +57,32 @@ def test_a_key_is_shown_once_and_a_digest_of_it_is_kept(cli, here):
     code, out, _ = cli("serve", "keys", "list", "--dir", "s", "--json")
     assert [one["name"] for one in json.loads(out)] == ["me"]
     assert token not in out
+
+
+def test_a_copy_of_the_database_alone_is_whole_once_nobody_uses_it(here):
+    def ran(*words: str) -> str:
+        call = [sys.executable, "-m", "tiebreak", "serve", *words]
+        return subprocess.run(call, check=True, capture_output=True, text=True).stdout
+
+    def keys_in_a_copy() -> str:
+        assert sorted(path.name for path in (here / "s").iterdir() if path.name.startswith("service.db")) == [
+            "service.db"
+        ]
+        (here / "copy").mkdir(exist_ok=True)
+        shutil.copy(here / "s" / "service.db", here / "copy" / "service.db")
+        return ran("keys", "list", "--dir", "copy")
+
+    ran("keys", "add", "me", "--dir", "s")
+    assert "me  in use" in keys_in_a_copy()
+    ran("keys", "revoke", "me", "--dir", "s")
+    assert "me  revoked" in keys_in_a_copy()
+    ran("keys", "add", "you", "--dir", "s")
+    with serving("--dir", "s") as (server, told):
+        with contextlib.suppress(urllib.error.HTTPError):
+            urllib.request.urlopen(f"{told['url']}/models")
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=30)
+    assert "you  in use" in keys_in_a_copy()
 
 
 def test_the_folder_of_a_service_is_its_owners_alone(cli, here):

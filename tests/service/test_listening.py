@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import socket
+import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -74,3 +77,18 @@ def test_a_signal_that_comes_before_the_server_listens_to_signals_ends_it(asked,
     listening.run(server, None, come if early else lambda: None)
     assert server.should_exit
     assert signal.getsignal(asked) is before
+
+
+def test_a_server_whose_words_nobody_reads_can_be_asked_to_end():
+    reader, writer = os.pipe()
+    server = SimpleNamespace(should_exit=False, run=lambda sockets: pytest.fail("it was asked to end"))
+
+    def say() -> None:
+        while True:
+            os.write(writer, bytes(2**16))  # it waits once the pipe is full
+
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    listening.run(server, None, say)
+    assert server.should_exit
+    os.close(reader)
+    os.close(writer)

@@ -98,6 +98,35 @@ def test_a_signal_ends_a_worker_with_75_before_anything_computes(tmp_path):
     assert json.loads((tmp_path / "ended.json").read_text())["exit"] == 75
 
 
+def test_a_worker_that_is_ended_early_tells_which_attempt_it_was(tmp_path):
+    """Else the server takes it for another one's word, and the job for one whose worker died."""
+    (tmp_path / "work.json").write_text('{"form": "adapter", "attempt": 3}')
+    code = (
+        "import sys, time; from tiebreak.service import work; "
+        "work.take = lambda path, wait: work.os.open(path, 66); "
+        "work.sign = lambda *_: (print('signed', flush=True), time.sleep(60)); sys.exit(work.main(sys.argv[1:]))"
+    )
+    worker = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert worker.stdout.readline() == "signed\n"
+    worker.send_signal(signal.SIGTERM)
+    worker.communicate(timeout=60)
+    told = json.loads((tmp_path / "ended.json").read_text())
+    assert (worker.returncode, told["exit"], told["attempt"]) == (75, 75, 3)
+
+
+def test_a_signal_that_a_library_swallowed_ends_the_worker_before_it_trains(tmp_path):
+    (tmp_path / "work.json").write_text('{"form": "adapter", "attempt": 1}')
+    code = (
+        "import contextlib, signal, sys; from tiebreak.service import work\n"
+        "def sign(*_):\n"
+        "    with contextlib.suppress(BaseException):\n"
+        "        signal.raise_signal(signal.SIGTERM)\n"
+        "work.sign = sign; sys.exit(work.main(sys.argv[1:]))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], timeout=120, check=False)
+    assert ended.returncode == 75
+
+
 def test_the_server_loads_nothing_that_computes():
     code = (
         "import sys; import tiebreak.service.supervisor, tiebreak.service.work; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 
 import pytest
@@ -33,6 +34,25 @@ def test_each_of_them_ends_the_run_by_its_name(number, handled):
             signal.raise_signal(number)
         with pytest.raises(Preempted, match=number.name):
             stop.check()
+
+
+def test_what_one_was_asked_is_known_to_those_within_it(handled):
+    """A library that is loaded may swallow what is raised."""
+    handled(signal.SIGTERM, signal.SIG_DFL)
+    with listening() as outer:
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Preempted, match="SIGTERM"), listening():
+            pytest.fail("nothing more is done")
+        assert signal.getsignal(signal.SIGTERM) == outer.receive
+    with listening() as outer:
+        with listening() as inner, inner.held():
+            signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) == outer.receive
+        with pytest.raises(Preempted):
+            outer.check()
+    with listening() as later:
+        later.check()
 
 
 @pytest.mark.parametrize("number", ASKING)

@@ -5,6 +5,7 @@ Owns their options.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -103,7 +104,8 @@ def add(
     from tiebreak.service import keys
     from tiebreak.service.store import open_store
 
-    key, token = keys.add(open_store(Path(folder)), name, dict(parsed(quotas or ())))
+    with contextlib.closing(open_store(Path(folder))) as store:
+        key, token = keys.add(store, name, dict(parsed(quotas or ())))
     console.print_json({"id": key.id, "name": key.name, "key": token}) if as_json else console.print_text(token)
 
 
@@ -111,7 +113,8 @@ def list_keys(folder: Of = FOLDER, as_json: Json = False) -> None:
     """Say which keys there are, without what they are."""
     from tiebreak.service import keys
 
-    found = [one.as_dict() for one in keys.listed(_there(folder))]
+    with _there(folder) as store:
+        found = [one.as_dict() for one in keys.listed(store)]
     if as_json:
         console.print_json(found)
         return
@@ -131,7 +134,8 @@ def rotate(
     """Give a key another secret and print it, once; what is the key's stays so, and the old secret is none."""
     from tiebreak.service import keys
 
-    key, token = keys.rotate(_there(folder), name)
+    with _there(folder) as store:
+        key, token = keys.rotate(store, name)
     console.print_json({"id": key.id, "name": key.name, "key": token}) if as_json else console.print_text(token)
 
 
@@ -143,7 +147,8 @@ def revoke(
     """Revoke a key: the next request with it is refused; its jobs go on."""
     from tiebreak.service import keys
 
-    found = keys.revoke(_there(folder), name)
+    with _there(folder) as store:
+        found = keys.revoke(store, name)
     console.print_json(found.as_dict()) if as_json else console.print_text(f"{name} is revoked")
 
 
@@ -158,7 +163,8 @@ def sweep(
     from tiebreak.service import retention
 
     settings, _ = load_serve(config)
-    gone = retention.sweep(_there(folder), settings, dry_run=dry_run)
+    with _there(folder) as store:
+        gone = retention.sweep(store, settings, dry_run=dry_run)
     if as_json:
         console.print_json([one.as_dict() for one in gone])
         return
@@ -168,12 +174,12 @@ def sweep(
     console.print_text(f"{'would free' if dry_run else 'freed'} {freed / 1e6:.1f} MB")
 
 
-def _there(folder: str) -> Any:
+def _there(folder: str) -> contextlib.closing[Any]:
     from tiebreak.service.store import open_store
 
     if not (Path(folder) / "service.db").is_file():
         raise RunError(f"{folder}: holds no service; name its folder with --dir")
-    return open_store(Path(folder))
+    return contextlib.closing(open_store(Path(folder)))
 
 
 def _require_extra() -> None:

@@ -141,8 +141,11 @@ def serve(folder: Path, config: str | None, address: Address, say: Callable[[Lis
     settings, configs = load_serve(config)
     address.check()
     make_folder(folder)
-    with locked(folder, otherwise="choose another --dir"), contextlib.closing(address.bound()) as listener:
-        store = open_store(folder)
+    with (
+        locked(folder, otherwise="choose another --dir"),
+        contextlib.closing(address.bound()) as listener,
+        contextlib.closing(open_store(folder)) as store,
+    ):
         settle(store)
         told = uvicorn.Config(
             create_app(store, settings, configs),
@@ -161,19 +164,29 @@ def serve(folder: Path, config: str | None, address: Address, say: Callable[[Lis
         run(uvicorn.Server(told), listener, lambda: say(there))
 
 
+class _AskedToEnd(BaseException):
+    """A signal came before the server listens to signals itself."""
+
+
 def run(server: uvicorn.Server, listener: socket.socket, say: Callable[[], None]) -> None:
     """Answer until a signal asks for an end, which it may from the moment on that `say` is called.
 
-    That is before the server listens to signals itself.
+    That is before the server listens to signals itself; `say` is left, where it waits for a reader who does not come.
     """
+    said = False
 
     def end(*_: object) -> None:  # uvicorn raises signals anew once it has ended: they asked for just that
         server.should_exit = True
+        if not said:
+            raise _AskedToEnd
 
     before = {one: signal.signal(one, end) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
         say()
+        said = True
         server.run(sockets=[listener])
+    except _AskedToEnd:
+        pass
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)

@@ -11,6 +11,7 @@ import sqlite3
 import string
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,12 +75,17 @@ def new_id(start: str, length: int = 24) -> str:
     return start + "".join(secrets.choice(_LETTERS) for _ in range(length))
 
 
+class _Connection(sqlite3.Connection):
+    """One that is known as long as its thread has it, and no longer."""
+
+
 @dataclass
 class Store:
     """The database and the folders of one service; each thread has a connection of its own."""
 
     folder: Path
     _own: threading.local = field(default_factory=threading.local, repr=False)
+    _all: weakref.WeakSet[_Connection] = field(default_factory=weakref.WeakSet, repr=False)
 
     @property
     def files_folder(self) -> Path:
@@ -105,12 +111,26 @@ class Store:
         found = getattr(self._own, "connection", None)
         if found is None:
             found = self._own.connection = sqlite3.connect(
-                self.folder / "service.db", timeout=BUSY_SECONDS, isolation_level=None
+                self.folder / "service.db",
+                timeout=BUSY_SECONDS,
+                isolation_level=None,
+                check_same_thread=False,  # for `close` alone
+                factory=_Connection,
             )
+            self._all.add(found)
             found.row_factory = sqlite3.Row
             found.execute("pragma synchronous = full")
             found.execute("pragma foreign_keys = on")
         return found
+
+    def close(self) -> None:
+        """Close the connections of all threads, none of which uses its own any more.
+
+        The last one that closes writes all into service.db: a copy of that file alone is whole then.
+        """
+        for connection in list(self._all):
+            connection.close()
+        self._own = threading.local()
 
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         """Return what a question finds."""

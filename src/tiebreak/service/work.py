@@ -11,6 +11,8 @@ holds it longer.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import os
 import sys
 import traceback
@@ -30,7 +32,7 @@ from tiebreak.errors import (
 from tiebreak.secrecy import masked, secrets_of
 from tiebreak.service.launching import ENDED, LOCK, sign, take
 from tiebreak.training.interpreter import end
-from tiebreak.training.preemption import listening
+from tiebreak.training.preemption import Stop, listening
 
 _LONGEST = 1200
 
@@ -43,16 +45,15 @@ def main(words: Sequence[str] | None = None) -> int:
     given = parser.parse_args(words)
     folder = given.folder.absolute()
     lock = hold(folder, given.lock)
-    with listening():
+    with listening() as stop:
         attempt, code, message = 0, EXIT_FAILURE, ""
         try:
+            attempt = _number(folder)  # first, so that whatever comes is told of the right one
             sign(lock, os.getpid())  # from now on it is known whom to send a signal
             from tiebreak.files import read_json_object  # noqa: PLC0415 - the lock is signed first
 
             faults.arm(os.environ.get(faults.VARIABLE))
-            told = read_json_object(folder / "work.json")
-            attempt = told["attempt"]
-            carry_out(folder, told["form"])
+            carry_out(folder, read_json_object(folder / "work.json")["form"], stop)
             code = 0
         except BaseException as error:  # noqa: BLE001 - whatever it is, the server is told in one line
             code, message = end_of(error)
@@ -73,11 +74,20 @@ def hold(folder: Path, handed: int | None) -> int:
     return lock
 
 
-def carry_out(folder: Path, form: str) -> None:
+def _number(folder: Path) -> int:
+    """Return which attempt this is, 0 where nobody can tell."""
+    file = folder / "work.json"
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        return int(json.loads(file.read_bytes())["attempt"]) if file.is_file() else 0
+    return 0
+
+
+def carry_out(folder: Path, form: str, stop: Stop) -> None:
     """Train, and export; what is done already is not done again."""
     import tiebreak  # noqa: PLC0415 - all that computes
     from tiebreak.engine.allocation import keep_freed_memory  # noqa: PLC0415
 
+    stop.check()  # a library that was loaded may have swallowed it
     keep_freed_memory()
     run = tiebreak.train(folder / "config.yaml")
     # It appears whole or not at all.

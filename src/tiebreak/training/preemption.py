@@ -54,12 +54,25 @@ class Stop:
             raise Preempted(self.asked_by)
 
 
+def _at_work() -> Stop | None:
+    """Return who takes the signals already."""
+    receivers = (getattr(signal.getsignal(number), "__self__", None) for number in STOP_SIGNALS)
+    return next((one for one in receivers if isinstance(one, Stop)), None)
+
+
 @contextlib.contextmanager
 def listening() -> Iterator[Stop]:
-    """Take the signals to the end of the block; outside the main thread, which gets them, nothing is taken."""
+    """Take the signals to the end of the block; outside the main thread, which gets them, nothing is taken.
+
+    Within another such block they are that one's: what it was asked for and a library swallowed is not forgotten.
+    """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
+        return
+    if (outer := _at_work()) is not None:
+        outer.check()
+        yield outer
         return
     # None is a handler that Python has not set, and could not set back.
     taken = [number for number in STOP_SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
