@@ -30,6 +30,11 @@ class AdapterConfig(Section):
         "all-linear", description="Layers that get an adapter: names, or all-linear (all but the head)."
     )
 
+    @property
+    def trains_all(self) -> bool:
+        """Whether all weights are trained, and no adapter is there."""
+        return self.kind == "none"
+
 
 def adapter_from_short(value: Any) -> Any:
     """Return the section that one word stands for: its kind."""

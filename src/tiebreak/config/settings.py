@@ -273,7 +273,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _fits_what_is_trained(self) -> Config:
-        if self.quantization and self.adapter.kind == "none":
+        if self.quantization and self.adapter.trains_all:
             raise ValueError(
                 "quantization is of the frozen base model under an adapter, and with adapter.kind none all weights are "
                 "trained, which four bits cannot hold: take adapter.kind lora, or leave quantization out"
@@ -302,7 +302,7 @@ def warnings_of(config: Config) -> list[str]:
     warnings = config.loss.unsafe()
     low, high = SAFE_LEARNING_RATES[config.adapter.kind]
     if not low <= config.learning_rate <= high:
-        method = "LoRA" if config.adapter.kind == "lora" else "full fine-tuning"
+        method = "full fine-tuning" if config.adapter.trains_all else "LoRA"
         hazard = (
             "gibberish and lost ability are likely" if config.learning_rate > high else "hardly anything is learned"
         )

@@ -87,17 +87,17 @@ def load(
         refuse_code(str(trained))  # a run folder may come from elsewhere, too
     tokenizer = load_tokenizer(config, source, trained)
     # Full fine-tuning keeps fp32 weights: steps of 1e-6 would vanish in bf16. A frozen base may be narrow.
-    ranks, width = ranks or Alone(), dtype if adapter.kind == "lora" else torch.float32
+    ranks, width = ranks or Alone(), torch.float32 if adapter.trains_all else dtype
     placing = begin_placing(ranks, distributed or DistributedConfig(), device, source, width, adapter)
     loading = Loading(source, trained, width, placing.loads_on, say)
     moves = reference.moves if trained is None else None
     network, reference_of, follower_of = (
-        _with_adapter(loading, adapter, seed, against, twin=moves is not None)
-        if adapter.kind == "lora"
-        else _all_weights(loading, against)
+        _all_weights(loading, against)
+        if adapter.trains_all
+        else _with_adapter(loading, adapter, seed, against, twin=moves is not None)
     )
     policy = with_tokenizer(network, tokenizer, source, config, loading.device, dtype)
-    policy = placed(replace(policy, adapter=POLICY_ADAPTER if adapter.kind == "lora" else None), ranks, POLICY, placing)
+    policy = placed(replace(policy, adapter=None if adapter.trains_all else POLICY_ADAPTER), ranks, POLICY, placing)
     if trained is None and against is not source:
         _refuse_unlike(policy, config, against)
     frozen = _remembered(reference_of(policy), reference, policy, beside, say)
@@ -106,7 +106,7 @@ def load(
 
 def _refuse_training_of_bits(config: ModelConfig, adapter: AdapterConfig, source: Source) -> None:
     """Raise ModelError where weights that lie in four bits would be trained."""
-    if adapter.kind == "none" and source.quantization and not source.adapter:
+    if adapter.trains_all and source.quantization and not source.adapter:
         raise ModelError(
             f"{config.name}: lies in four bits ({source.quantization.told}), which cannot be trained (adapter.kind "
             "none): take adapter.kind lora, or name the model that is not quantised"

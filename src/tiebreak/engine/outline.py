@@ -83,7 +83,7 @@ def outline_of(config: ModelConfig, adapter: AdapterConfig) -> Outline:
     shape = _shape(config)
     wide = config.dtype == "float32"
     dtype = torch.float32 if wide else torch.bfloat16
-    stored = torch.float32 if wide or adapter.kind == "none" else torch.bfloat16
+    stored = torch.float32 if wide or adapter.trains_all else torch.bfloat16
     with explained(config.name), quietly():
         network = _laid_out(shape, adapter, stored)
         anatomy = _anatomy(network, stored.itemsize, dtype.itemsize)
@@ -117,7 +117,7 @@ def _laid_out(shape: Any, adapter: AdapterConfig, dtype: torch.dtype) -> Any:
         network = transformers.AutoModelForCausalLM.from_config(
             shape, dtype=dtype, attn_implementation=PAPER, trust_remote_code=False
         )
-        if adapter.kind == "none":
+        if adapter.trains_all:
             return network
         return with_new_adapter(network.requires_grad_(False), adapter, None, lambda _: None)
 

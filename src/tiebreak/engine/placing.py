@@ -74,7 +74,7 @@ def begin_placing(
         )
     else:
         per_machine, usable = ranks.run(_neighbours, device.type)
-        needs = _needs_of(source, width, has_adapter=adapter.kind == "lora", narrow=device.type != "cpu")
+        needs = _needs_of(source, width, has_adapter=not adapter.trains_all, narrow=device.type != "cpu")
         chosen = choose_strategy(settings, ranks.size, per_machine, needs, usable)
     placing = Placing(chosen, settings, device.type)
     ranks.kept[PLACING] = placing

@@ -256,7 +256,7 @@ class Supervisor:
         attempt = int(job.read_to.get("starts", 0)) + 1
         if not (folder / "config.yaml").exists():
             self._lay_out(job)
-        form = "merged" if self._config(job).adapter.kind == "none" else self.settings.export
+        form = "merged" if self._config(job).adapter.trains_all else self.settings.export
         write_json(folder / "work.json", {"form": form, "attempt": attempt})
         handle = {"folder": str(folder), "job": job.id, "attempt": attempt}
         seen = {**job.read_to, "starts": attempt}

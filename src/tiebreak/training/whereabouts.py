@@ -52,7 +52,7 @@ class Placed:
 def placed(run: Run) -> Placed:
     """Return where a run's models are; raises RunError where one is nowhere: no folder is looked for on a hub."""
     config, manifest = run.config, run.manifest
-    model, reference, is_adapter = config.model, config.reference, config.adapter.kind == "lora"
+    model, reference, is_adapter = config.model, config.reference, not config.adapter.trains_all
     kept = run.start_folder if run.start_folder.is_dir() else None
     with as_a_run_writes(run.path):
         named = dict(manifest.get("reference_model") or {})

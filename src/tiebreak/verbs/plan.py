@@ -28,7 +28,7 @@ def plan(
     of its files, and no data. `config.model.name` is then a folder, a hub id, or the name of a published shape.
     """
     if gpus is not None:
-        outline, loss, full = outline_of(config.model, config.adapter), config.loss, config.adapter.kind == "none"
+        outline, loss, full = outline_of(config.model, config.adapter), config.loss, config.adapter.trains_all
         asks = loss.wants_prompts_in_a_step or loss.compares_distributions or config.signals.looks_at_start
         return plan_cluster(
             outline,
