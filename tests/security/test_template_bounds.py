@@ -153,6 +153,29 @@ def test_what_a_template_makes_stays_small(tokenizer, hasty, name):
         tracemalloc.stop()
 
 
+@pytest.fixture
+def no_limit_of_memory(tmp_path, monkeypatch):
+    """A system that has no limit of memory for a process, as macOS."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import resource\n"
+        "def refuse(what, limits, given=resource.setrlimit):\n"
+        "    if what == resource.RLIMIT_AS:\n"
+        "        raise ValueError('current limit exceeds maximum limit')\n"
+        "    given(what, limits)\n"
+        "resource.setrlimit = refuse\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    templates._tried.cache_clear()
+    yield
+    templates._tried.cache_clear()
+
+
+def test_a_system_without_a_limit_of_memory_tries_templates_as_well(no_limit_of_memory):
+    assert fault_of("{% for m in messages %}{{ m.content }}{% endfor %}", {}) is None
+    assert "much memory" in fault_of(BOMBS["doubled text"], {})
+    assert fault_of(GROWING["repeated text"], {}) is not None
+
+
 def test_what_all_bounds_together_allow_is_below_the_memory_of_the_trial():
     assert STEPS * templates._CHARACTERS_PER_STEP <= template_probe.MEMORY_BYTES
     assert STEPS * templates._ITEMS_PER_STEP * 8 <= template_probe.MEMORY_BYTES
@@ -316,8 +339,8 @@ def test_the_trial_sees_nothing_of_our_environment(monkeypatch):
     """Should a template ever leave the sandbox there, it finds no token."""
     monkeypatch.setenv("HF_TOKEN", "hf_" + "s" * 34)
     seen = []
-    real = templates.subprocess.run
-    monkeypatch.setattr(templates.subprocess, "run", lambda *a, **k: seen.append(k["env"]) or real(*a, **k))
+    real = templates.subprocess.Popen
+    monkeypatch.setattr(templates.subprocess, "Popen", lambda *a, **k: seen.append(k["env"]) or real(*a, **k))
     assert fault_of("{{ 'a new one, not remembered' }}", {}) is None
     assert [set(environment) for environment in seen] == [{"PYTHONPATH"}]
 

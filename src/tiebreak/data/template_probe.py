@@ -8,6 +8,7 @@ conversations here is none of our business.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import json
@@ -97,7 +98,8 @@ def _refuse(message: str) -> None:
 def _main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    with contextlib.suppress(ValueError, OSError):  # macOS has no such limit; who began this process looks after it
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     given = json.load(sys.stdin)
     faults = (fault(source, given["tokens"]) for source in given["templates"])
     sys.stdout.write(next((found for found in faults if found), ""))

@@ -9,12 +9,14 @@ That nothing but text comes of a template is the sandbox of jinja, which transfo
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -37,6 +39,7 @@ GIVEN = frozenset(("messages", "tools", "documents", "add_generation_prompt"))
 """What every rendering gives a template; no setting can."""
 _TRIAL_SECONDS = 120.0
 """Of the clock, for a machine so busy that five seconds of computing take minutes."""
+_LOOK_SECONDS = 0.05
 
 
 class Exceeded(Exception):  # noqa: N818 - named for what happened
@@ -56,24 +59,40 @@ def fault_of(template: str, tokens: Mapping[str, str]) -> str | None:
 
 @functools.lru_cache(maxsize=64)
 def _tried(template: str, tokens: tuple[tuple[str, str], ...]) -> str | None:
-    too_slow = f"takes more than {template_probe.CPU_SECONDS} seconds for a chat of a few words"
-    try:
-        done = subprocess.run(  # noqa: S603 - our own interpreter, our own file
-            [sys.executable, "-P", str(Path(template_probe.__file__))],
-            input=json.dumps({"templates": [template], "tokens": dict(tokens)}).encode(),
-            capture_output=True,
-            timeout=_TRIAL_SECONDS,
-            # The child needs to find jinja2 where we do, and nothing else of our environment.
-            env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return too_slow
-    if done.returncode < 0:
-        return too_slow
-    if done.returncode:
-        return "cannot be tried: " + done.stderr.decode(errors="replace").strip().rpartition("\n")[2][:200]
-    return done.stdout.decode(errors="replace") or None
+    given: bytes | None = json.dumps({"templates": [template], "tokens": dict(tokens)}).encode()
+    ends = time.monotonic() + _TRIAL_SECONDS
+    with subprocess.Popen(  # noqa: S603 - our own interpreter, our own file
+        [sys.executable, "-P", str(Path(template_probe.__file__))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # The child needs to find jinja2 where we do, and nothing else of our environment.
+        env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    ) as child:
+        try:
+            while child.returncode is None:
+                try:
+                    told, wrong = child.communicate(given, timeout=_LOOK_SECONDS)
+                except subprocess.TimeoutExpired:
+                    given = None  # it is on its way
+                    if time.monotonic() > ends or _is_too_large(child.pid):
+                        child.kill()
+        finally:
+            child.kill()  # where this process is asked to end meanwhile
+    if child.returncode < 0:
+        return f"takes more than {template_probe.CPU_SECONDS} seconds, or much memory, for a chat of a few words"
+    if child.returncode:
+        return "cannot be tried: " + wrong.decode(errors="replace").strip().rpartition("\n")[2][:200]
+    return told.decode(errors="replace") or None
+
+
+def _is_too_large(pid: int) -> bool:
+    """Whether a trial holds more memory than it may: some systems have no limit that it could be given."""
+    import psutil  # noqa: PLC0415 - few trials take so long
+
+    with contextlib.suppress(psutil.Error):
+        return bool(psutil.Process(pid).memory_info().rss > template_probe.MEMORY_BYTES)
+    return False
 
 
 # ---------------------------------------------------------------------------------------------------- what it is told
