@@ -293,9 +293,12 @@ def test_somebody_else_who_answers_there_is_not_taken_for_the_command(tiny_model
     assert "somebody answers there already" in said
 
 
+@pytest.mark.parametrize("is_linux", [True, False], ids=["Linux", "another system"])
 def test_what_a_killed_loop_left_behind_is_stopped_and_a_stranger_s_process_is_not(
-    tiny_model, trained, tmp_path, command
+    tiny_model, trained, tmp_path, command, is_linux, monkeypatch
 ):
+    if not is_linux:
+        monkeypatch.setattr(starting, "_OF_THIS", tmp_path / "none")
     loaded, _ = trained
     config, weights = command("well"), _weights(loaded.policy, None)
     killed = serving(config, weights, tmp_path, Silent(), loop=tmp_path)  # its end never comes

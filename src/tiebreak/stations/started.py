@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import psutil
+
 from tiebreak.engine.answers.server import Endpoint
 from tiebreak.engine.answers.steering import is_there
 from tiebreak.errors import ModelError, RunError, one_line
@@ -26,6 +28,8 @@ from tiebreak.secrecy import masked
 STOP_SECONDS = 10.0
 """How long a server may take to end before it is killed."""
 _POLL = 0.2
+_OF_THIS = Path("/proc/self/stat")
+"""Where Linux tells when a process began, by a clock that nobody sets; other systems tell the time of day."""
 
 
 @contextlib.contextmanager
@@ -104,11 +108,13 @@ def _stop_left_behind(record: Path, progress: Progress) -> None:
 
 def _began(pid: int) -> str | None:
     """Return when a process that is alive began, in whatever the system counts; None where it cannot be told."""
-    with contextlib.suppress(OSError, IndexError):
-        state, *rest = (
-            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        )
-        return None if state in "ZX" else rest[18]
+    with contextlib.suppress(OSError, IndexError, psutil.Error):
+        if _OF_THIS.exists():
+            text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+            state, *rest = text.rpartition(")")[2].split()
+            return None if state in "ZX" else rest[18]
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else str(process.create_time())
     return None
 
 
