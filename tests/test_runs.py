@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +39,25 @@ def test_a_manifest_keeps_the_fields_that_do_not_change(tmp_path):
     made.update_manifest(status="running", schema=1)
     made.update_manifest(status="done")
     assert made.manifest == {"status": "done", "schema": 1}
+
+
+def test_a_manifest_that_is_written_anew_while_it_is_read_is_whole(tmp_path, monkeypatch):
+    """As `watch` reads that of a run at work: it is what it was before or what it is now, and not damaged."""
+    made = Run(tmp_path)
+    made.update_manifest(status="running", files={})
+    read, times = Path.read_bytes, []
+
+    def read_and_written(path: Path) -> bytes:
+        content = read(path)
+        times.append(path)
+        if len(times) == 1:
+            made.update_manifest(status="done")
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", read_and_written)
+    monkeypatch.setattr(Path, "read_text", lambda path, encoding: path.read_bytes().decode(encoding))
+    assert made.manifest["status"] == "running"
+    assert made.manifest["status"] == "done"
 
 
 def test_a_folder_that_is_no_run_is_refused(run, tmp_path):

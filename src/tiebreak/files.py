@@ -107,8 +107,14 @@ def _line(row: Mapping[str, Any]) -> bytes:
 
 def read_json_object(file: Path) -> dict[str, Any]:
     """Return what a JSON file of a run holds; raises RunError, with what makes it, where that is no object."""
+    return json_object_and_bytes(file)[0]
+
+
+def json_object_and_bytes(file: Path) -> tuple[dict[str, Any], bytes]:
+    """Return it with the bytes that say so: of a file that others write meanwhile, a second look may see another."""
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        content = file.read_bytes()
+        value = json.loads(content.decode("utf-8"))
     except FileNotFoundError:
         verb, of = ("evaluate", "") if (file.parent / "policy").is_dir() else ("train", "config.yaml")
         told = in_quotes(f"tiebreak {verb} {quoted(str(file.parent / of))}")
@@ -118,7 +124,7 @@ def read_json_object(file: Path) -> dict[str, Any]:
         raise RunError(f"{file}: cannot be read ({error})") from None
     if not isinstance(value, dict):
         raise RunError(f"{file}: cannot be read (wanted a JSON object)")
-    return value
+    return value, content
 
 
 def read_jsonl(path: Path, *, is_whole: bool = True) -> list[dict[str, Any]]:

@@ -14,7 +14,15 @@ from typing import Any, ClassVar
 from tiebreak import faults
 from tiebreak.config import Config, in_quotes, load_config, names_a_moved_model, quoted
 from tiebreak.errors import RunError, TiebreakError, one_line, require_name
-from tiebreak.files import as_json, read_json_object, read_jsonl, refuse_links, whole_folder, write_bytes
+from tiebreak.files import (
+    as_json,
+    json_object_and_bytes,
+    read_json_object,
+    read_jsonl,
+    refuse_links,
+    whole_folder,
+    write_bytes,
+)
 from tiebreak.folders import best_run, require_folder
 from tiebreak.seals import DIGEST, Seal, Seals, files_in, seal_of, seal_of_file, sealed_json, top, whole_json
 
@@ -128,10 +136,10 @@ class Run:
     @property
     def manifest(self) -> dict[str, Any]:
         """The content of run.json."""
-        told = read_json_object(self.manifest_file)
+        told, content = json_object_and_bytes(self.manifest_file)
         if told.keys() & {DIGEST, "files"}:
-            with contextlib.suppress(OSError, *_MISFITS):
-                if told == whole_json(self.manifest_file.read_bytes()):
+            with contextlib.suppress(*_MISFITS):
+                if told == whole_json(content):
                     return {key: value for key, value in told.items() if key != DIGEST}
             raise RunError(f"{self.manifest_file}: is not what was written; bring it back from a copy, or train anew")
         return told
