@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import builtins
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
+from tiebreak.campaigns import launchers
 from tiebreak.campaigns.sweep import sweep
 from tiebreak.config import load_sweep
 from tiebreak.errors import ConfigError
+from tiebreak.progress import Silent
 from tiebreak.runs import Run
 from tiny import drawn_pairs
 
@@ -54,3 +57,32 @@ def test_without_submitit_its_launchers_say_what_to_install(tiny_model, tmp_path
     path = _written(tiny_model, tmp_path, launcher="slurm")
     with pytest.raises(ConfigError, match=r"sweep\.launcher slurm: needs submitit; pip install 'tiebreak\[slurm\]'"):
         sweep(load_sweep(path))
+
+
+class _Job:
+    def __init__(self, told, error=None):
+        self.told, self.error, self.job_id, self.cancelled = told, error, "7", False
+        self.paths = SimpleNamespace(stderr="7.err")
+
+    def done(self):
+        return self.error is not None
+
+    def exception(self):
+        return self.error
+
+    def cancel(self, *, check):
+        self.cancelled = not check
+
+
+def test_jobs_that_nobody_waits_for_are_cancelled_and_one_that_ends_without_a_word_fails_alone(monkeypatch):
+    monkeypatch.setattr(launchers, "POLL_SECONDS", 0)
+    made = object.__new__(launchers.Jobs)
+    jobs = [_Job("a", error=AssertionError()), _Job("b")]
+    made._settings = SimpleNamespace(launcher="slurm", at_once=2)
+    made._executor, made._progress = SimpleNamespace(map_array=lambda *_: jobs), Silent()
+    made._told = lambda trial: trial.name
+    trials = [SimpleNamespace(name=name, settings={}) for name in "ab"]
+    ended = made.launch(trials)
+    assert next(ended).says == "its job 7 ended with AssertionError; 7.err"
+    ended.close()  # as where Ctrl-C ends the sweep
+    assert [one.cancelled for one in jobs] == [False, True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 from dataclasses import replace
@@ -119,6 +120,29 @@ def test_a_lead_that_is_there_again_was_no_luck_and_one_that_is_gone_was():
     assert "100% of it was luck; that there is any lead is not known" in gone.says
     none = luck_of("bad", "good", {"good": bad, "bad": bad}, {"good": good, "bad": bad}, ranking, 0)
     assert "there was none to lose" in none.says
+
+
+def test_a_lead_is_in_one_thing_where_it_was_chosen_and_on_others():
+    judged = {name: _measured([1.0] * 40, rate=rate, kl=4.0) for name, rate in (("a", 0.8), ("b", 0.5))}
+    plain = {"a": _measured([1.0] * 23 + [0.0] * 17), "b": _measured([1.0] * 20 + [0.0] * 20)}
+    ranking = ranked(judged, "win_rate", 0)
+    both = luck_of("a", "b", judged, judged, ranking, 0)
+    assert (both.of, both.lost.mean) == ("win_rate", 0)
+    assert "its lead over b in win rate is +30.0 points" in both.says
+    for confirming in (plain, {"a": plain["a"], "b": judged["b"]}):
+        found = luck_of("a", "b", judged, confirming, ranking, 0)
+        assert (found.of, found.choosing.mean) == ("accuracy", 0)
+        assert "in held-out accuracy" in found.says
+
+
+def test_a_trial_whose_numbers_are_none_is_not_compared_by_them():
+    sound = _measured([1, 1], rate=0.7, kl=4.0)
+    broken = replace(sound, kl=_row(KL, [math.nan] * 4 + [4.0] * 4))
+    ranking = ranked({"sound": sound, "other": sound, "broken": broken}, "win_rate", 0)
+    standing = {one.name: one for one in ranking.standings}
+    assert (standing["broken"].kl, standing["broken"].matched, ranking.standings[-1].name) == (None, None, "broken")
+    assert ranking.matched_kl == pytest.approx(4.0)
+    assert not broken.has_win_rate
 
 
 def test_of_trials_that_are_all_alike_the_lead_of_the_best_is_luck():

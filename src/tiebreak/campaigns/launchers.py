@@ -86,16 +86,25 @@ class Jobs:
             raise ConfigError(f"sweep.launcher {settings.launcher}: {one_line(error, 200)}") from None
 
     def launch(self, trials: Sequence[Trial]) -> Iterator[Ended]:
-        """Yield how each trial ended; Slurm gets them as one array, of which so many run at the same time."""
+        """Yield how each trial ended; Slurm gets them as one array, of which so many run at the same time.
+
+        Where nobody waits for them any more, jobs are cancelled: the same command submits their trials again, and each
+        goes on from its last checkpoint.
+        """
         at_once = len(trials) if self._settings.launcher == "slurm" else self._settings.at_once
-        for start in range(0, len(trials), at_once):
-            some = trials[start : start + at_once]
-            running = dict(zip(self._executor.map_array(job, [self._told(one) for one in some]), some, strict=True))
-            self._progress.say(f"{len(running)} jobs: {', '.join(one.job_id for one in running)}")
-            while running:
-                for one in [one for one in running if one.done()]:
-                    yield self._ended(one, running.pop(one))
-                time.sleep(POLL_SECONDS)
+        running: dict[Any, Trial] = {}
+        try:
+            for start in range(0, len(trials), at_once):
+                some = trials[start : start + at_once]
+                running |= zip(self._executor.map_array(job, [self._told(one) for one in some]), some, strict=True)
+                self._progress.say(f"{len(running)} jobs: {', '.join(one.job_id for one in running)}")
+                while running:
+                    for one in [one for one in running if one.done()]:
+                        yield self._ended(one, running.pop(one))
+                    time.sleep(POLL_SECONDS)
+        finally:
+            for one in running:
+                one.cancel(check=False)
 
     def _told(self, trial: Trial) -> str:
         return json.dumps(
@@ -112,7 +121,8 @@ class Jobs:
     def _ended(one: Any, trial: Trial) -> Ended:
         if (error := one.exception()) is None:
             return Ended.from_dict(json.loads(one.result()))
-        says = f"its job {one.job_id} ended with {one_line(str(error).strip().splitlines()[-1], 200)}"
+        *_, last = type(error).__name__, *str(error).strip().splitlines()
+        says = f"its job {one.job_id} ended with {one_line(last, 200)}"
         return Ended(trial.name, dict(trial.settings), FAILED, (), 0.0, 0, f"{says}; {one.paths.stderr}")
 
 

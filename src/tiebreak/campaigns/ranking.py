@@ -40,12 +40,17 @@ class Measurements:
     """Of its answers against those of the reference; None where nobody judged them."""
     kl: Row | None
 
+    @property
+    def has_win_rate(self) -> bool:
+        """Whether its answers were judged and scored, and all of it is numbers."""
+        return all(row is not None and all(map(math.isfinite, row.after)) for row in (self.win_rate, self.kl))
+
     def scores(self, best_by: str, kl: float | None) -> Scores:
         """Return what a trial is chosen by, an item each with its prompt: wins on pairs, or those of its answers.
 
         The latter as they would be at `kl`, where the trial went as far: its win rate lies on a line through one half.
         """
-        if best_by == "accuracy" or not (self.win_rate and self.kl and kl):
+        if best_by == "accuracy" or not (self.has_win_rate and self.win_rate and self.kl and kl):
             return {pair: (win, self.prompts[pair]) for pair, win in self.wins.items()}
         share = min(1.0, kl / max(statistics.fmean(self.kl.after), kl))
         rows = zip(self.win_rate.prompts, self.win_rate.after, strict=True)
@@ -205,6 +210,8 @@ class Luck:
     confirming: Estimate
     lost: Estimate
     """The lead on the prompts that it was chosen by, less that on others: what was luck."""
+    of: str
+    """What it leads in: win rate where all answers were judged, both times, else accuracy."""
     accuracy: Estimate
     """Held-out accuracy of the best, on prompts that no trial was chosen by."""
     win_rate: Estimate | None
@@ -218,13 +225,17 @@ class Luck:
         """What of the lead was luck, in a sentence."""
         chosen, confirmed = 100 * self.choosing.mean, 100 * self.confirming.mean
         told = (
-            f"its lead over {self.against} is {chosen:+.1f} points where it was chosen and {confirmed:+.1f} on others"
+            f"its lead over {self.against} in {_CALLED[self.of]} is {chosen:+.1f} points where it was chosen and "
+            f"{confirmed:+.1f} on others"
         )
         if chosen <= 0:
             return f"{told}: there was none to lose"
         luck = min(1.0, max(0.0, self.lost.mean / self.choosing.mean))
         sure = "" if self.confirming.low > 0 else "; that there is any lead is not known"
         return f"{told}: {luck:.0%} of it was luck{sure}"
+
+
+_CALLED = {"win_rate": "win rate", "accuracy": "held-out accuracy"}
 
 
 def luck_of(
@@ -237,14 +248,18 @@ def luck_of(
 ) -> Luck:
     """Return what of the lead of the best over another trial is left on prompts that no trial was chosen by."""
     stream, own = derive_seed(seed, "luck"), confirming[best]
+    judged = all(found[name].has_win_rate for found in (choosing, confirming) for name in (best, against))
+    # One for all four: a win rate less an accuracy is a lead in nothing.
+    of = "win_rate" if judged and ranking.best_by == "win_rate" and ranking.matched_kl else "accuracy"
 
     def lead(found: Mapping[str, Measurements]) -> Estimate:
-        one, other = (found[name].scores(ranking.best_by, ranking.matched_kl) for name in (best, against))
+        one, other = (found[name].scores(of, ranking.matched_kl) for name in (best, against))
         return _lead_of(one, other, stream)
 
     before, after = lead(choosing), lead(confirming)
     accuracy = clustered_share([*own.wins.values()], [*own.prompts.values()], stream)
-    return Luck(best, against, before, after, difference(before, after), accuracy, _estimate(own.win_rate, stream))
+    lost = difference(before, after)
+    return Luck(best, against, before, after, lost, of, accuracy, _estimate(own.win_rate, stream))
 
 
 def compared_with(ranking: Ranking, default: str | None) -> str:
@@ -270,7 +285,7 @@ def _lead_of(one: Scores, other: Scores, seed: int) -> Estimate:
 
 
 def _estimate(row: Row | None, seed: int) -> Estimate | None:
-    if row is None:
+    """Return the mean of a measure with its interval; None where nobody measured it, or not all of it is numbers."""
+    if row is None or not all(map(math.isfinite, row.after)):
         return None
-    ends = (0.0, 1.0) if row.key == WIN_RATE else None
-    return resampled([x if math.isfinite(x) else 0.0 for x in row.after], row.prompts, ends, seed).interval()
+    return resampled(row.after, row.prompts, (0.0, 1.0) if row.key == WIN_RATE else None, seed).interval()

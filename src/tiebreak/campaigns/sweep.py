@@ -256,9 +256,11 @@ def _same(asked: Sweep, settings: Mapping[str, Any]) -> bool:
 def _confirmed(asked: Sweep, name: str, journal: Journal, progress: Progress) -> Measurements:
     """Measure a trial on the pairs that no trial saw, once; of answers only where they decide."""
     known, _ = journal.confirmed.get(name, ("", 0))
-    if not known or not Run(asked.folder / known).evaluation_file.exists():
-        run = Run(asked.folder / "trials" / name)
-        own = run.config.evaluation
+    run, kept = Run(asked.folder / "trials" / name), Run(asked.folder / known)
+    own = run.config.evaluation
+    # Where answers did not decide when it was measured, and now do, it has none.
+    lacks = asked.settings.best_by == "win_rate" and own.num_samples and not kept.samples
+    if not known or not kept.evaluation_file.exists() or lacks:
         left_out: dict[str, Any] = {"tasks": [], "lm_eval": None, "neutral_probe": False}
         left_out |= {} if asked.settings.best_by == "win_rate" else {"num_samples": 0, "num_draws": 0}
         changed = {f"evaluation.{key}": value for key, value in left_out.items() if getattr(own, key)}
