@@ -5,9 +5,11 @@ Owns the question for every kind of device.
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import psutil
@@ -32,6 +34,45 @@ def peak_memory_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def usable_bytes() -> tuple[int, int]:
+    """Return how much memory of this machine is free for this process, and how much there is in all, in bytes.
+
+    A container, and a job of a scheduler, may have less than the machine: beyond that the system kills the process.
+    """
+    machine = psutil.virtual_memory()
+    free, total = int(machine.available), int(machine.total)
+    for folder in _groups():
+        for limit, used, cache in _LIMITS:
+            with contextlib.suppress(OSError, ValueError):  # none here, or "max"
+                most = int((folder / limit).read_text())
+                told = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                held = int((folder / used).read_text()) - int(told.get(cache, 0))  # files read once can be let go of
+                free, total = min(free, max(0, most - held)), min(total, most)
+    return free, total
+
+
+_GROUPS, _OF_THIS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+_LIMITS = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+"""What the second and the first version of Linux' control groups call the limit, what is held, and files among it."""
+
+
+def _groups() -> Iterator[Path]:
+    """Yield the folders of the control groups that this process is in, each of which may have a limit; none elsewhere.
+
+    Within a container the group may be named as its host does, and stand at the root.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        for line in _OF_THIS.read_text().splitlines():
+            _, kinds, name = line.split(":", 2)
+            if not kinds or "memory" in kinds.split(","):
+                root = _GROUPS / "memory" if kinds else _GROUPS
+                own = root / name.lstrip("/")
+                yield from (root, *(one for one in (own, *own.parents) if root in one.parents))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

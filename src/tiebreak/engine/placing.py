@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import psutil
 import torch
 import transformers
 
 from tiebreak.config import AdapterConfig, DistributedConfig
 from tiebreak.engine import probes
 from tiebreak.engine.loading import quietly
+from tiebreak.engine.memory import usable_bytes
 from tiebreak.engine.model import Model
 from tiebreak.engine.planner import USABLE
 from tiebreak.engine.quantization import expected_bytes
@@ -144,5 +144,5 @@ def _neighbours(ranks: Ranks, device: str) -> tuple[int, int]:
     hosts = ranks.collect(socket.gethostname())
     num = min(map(hosts.count, hosts))
     own = int(os.environ.get("LOCAL_WORLD_SIZE", num))
-    total = torch.cuda.mem_get_info()[1] if device == "cuda" else psutil.virtual_memory().total // max(1, num)
+    total = torch.cuda.mem_get_info()[1] if device == "cuda" else usable_bytes()[1] // max(1, num)
     return min(ranks.collect(own)), int(min(ranks.collect(int(total))) * USABLE)

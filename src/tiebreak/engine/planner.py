@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -22,6 +21,7 @@ from tiebreak.engine.adapters import sized_bytes
 from tiebreak.engine.attention import causal_model
 from tiebreak.engine.compatibility import probe_pairs
 from tiebreak.engine.head import CHUNK
+from tiebreak.engine.memory import usable_bytes
 from tiebreak.engine.model import Model
 from tiebreak.engine.quantization import spelled_bytes
 from tiebreak.engine.ranks import Ranks
@@ -208,4 +208,4 @@ def _available(device: torch.device) -> int:
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + unused
-    return int(psutil.virtual_memory().available)
+    return usable_bytes()[0]
