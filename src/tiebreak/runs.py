@@ -14,15 +14,7 @@ from typing import Any, ClassVar
 from tiebreak import faults
 from tiebreak.config import Config, in_quotes, load_config, names_a_moved_model, quoted
 from tiebreak.errors import RunError, TiebreakError, one_line, require_name
-from tiebreak.files import (
-    as_json,
-    json_object_and_bytes,
-    read_json_object,
-    read_jsonl,
-    refuse_links,
-    whole_folder,
-    write_bytes,
-)
+from tiebreak.files import as_json, json_object_and_bytes, read_jsonl, refuse_links, whole_folder, write_bytes
 from tiebreak.folders import best_run, require_folder
 from tiebreak.seals import DIGEST, Seal, Seals, files_in, seal_of, seal_of_file, sealed_json, top, whole_json
 
@@ -168,7 +160,7 @@ class Run:
     def audit(self) -> dict[str, Any]:
         """What the doctor found; nothing where it was not asked."""
         self.verify(self.audit_file)
-        return read_json_object(self.audit_file) if self.audit_file.exists() else {}
+        return json_object_and_bytes(self.audit_file)[0] if self.audit_file.exists() else {}
 
     @property
     def evaluation(self) -> dict[str, Any]:
@@ -208,7 +200,7 @@ class Run:
 
     def _document(self, file: Path) -> dict[str, Any]:
         self.verify(file)
-        return read_json_object(file)
+        return json_object_and_bytes(file)[0]
 
     def verify(self, *places: Path) -> None:
         """Raise RunError where one of these files and folders is not what was written, or any where none is named.

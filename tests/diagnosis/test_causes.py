@@ -238,6 +238,17 @@ def test_harm_that_came_with_the_passes_is_not_the_rate_s():
     assert named(late) == ["memorising"]
 
 
+@pytest.mark.parametrize("num", [2, 3])
+def test_two_or_three_held_out_pairs_that_are_all_lost_are_not_the_other_way_round(num):
+    few = [f"prompt{index}" for index in range(num)]
+    lost = Measure(few, [0.5] * num, [0.0] * num)
+    ends = Measure(few, [0.0] * num, [1.0] * num)
+    found = replace(HEALTHY, measures=HEALTHY.measures | {"accuracy": lost, "answers/unfinished": ends})
+    assert set(named(found)) <= {"shuffled_labels"}  # which shows its interval, and says: no more than by chance
+    texts = [(prompt, "no", "yes please") for prompt in few]
+    assert named(replace(HEALTHY, texts=texts)) == []
+
+
 def test_held_out_labels_that_are_turned_alone_are_swapped():
     worse = replace(with_measures(accuracy=measure(0.5, [0.0] * 50 + [1.0] * 10)), texts=())
     assert named(worse) == ["swapped_labels"]

@@ -82,7 +82,7 @@ def swapped_labels(signals: Signals) -> Finding | None:
         return Finding(f"rejected completions match the rule '{name}' more often: {found:+.0%}", tuple(evidence), do)
     trained = signals.of_steps("rewards/accuracies", signals.epoch(-1))
     won = accuracy.at_end if accuracy else None
-    if share and won and won.value + 3 * won.error < 0.5 and trained and fmean(trained) > 0.5:
+    if share and share.high < 0.5 and won and won.value + 3 * won.error < 0.5 and trained and fmean(trained) > 0.5:
         return Finding(
             f"held-out pairs are won in {share.value:.0%} (… {share.high:.0%}), which is less than by chance, and "
             f"training pairs in {fmean(trained):.0%}",

@@ -23,6 +23,9 @@ from tiebreak.reporting.numbers import is_number
 Row = Mapping[str, Any]
 
 
+_LEAST_ALIKE = 10
+
+
 @dataclass(frozen=True)
 class Mean:
     """A mean and its standard error, robust to several items of one prompt."""
@@ -33,10 +36,13 @@ class Mean:
 
     @staticmethod
     def of(values: Sequence[float], prompts: Sequence[str]) -> Mean | None:
-        """Return the mean of the values that are numbers; None where fewer than two prompts have one."""
+        """Return the mean of the values that are numbers; None where too few prompts have one.
+
+        Those are fewer than two, or than ten where all values are the same: their spread says nothing of its error.
+        """
         kept = [(value, prompt) for value, prompt in zip(values, prompts, strict=True) if math.isfinite(value)]
         numbers, clusters = [value for value, _ in kept], [prompt for _, prompt in kept]
-        if len(set(clusters)) < 2:
+        if len(set(clusters)) < (2 if len(set(numbers)) > 1 else _LEAST_ALIKE):
             return None
         return Mean(fmean(numbers), standard_error(numbers, clusters), len(kept))
 

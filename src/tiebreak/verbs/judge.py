@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class Asked:
     left_out: Mapping[str, int]
     """How many records of the file give no question, by reason: nobody won, or they are broken."""
 
-    @property
+    @cached_property
     def lengths(self) -> list[tuple[int, int]]:
         """Characters of both answers of each question."""
         return [(len(one.first), len(one.second)) for one in self.questions]

@@ -69,6 +69,17 @@ def test_a_subsample_takes_whole_clusters():
     assert len(subsample(clusters, 400)) == 400
 
 
+def test_a_subsample_passes_over_clusters_that_are_too_large_and_is_never_empty():
+    clusters = np.repeat(np.arange(21), [4000, *[10] * 20])
+    rows = subsample(clusters, 150)
+    assert len(rows) == 150
+    assert 0 not in clusters[rows]
+    large = np.repeat(np.arange(25), 1000)
+    rows = subsample(large, 500)
+    assert len(rows) == 500
+    assert np.bincount(large[rows]).tolist() == [20] * 25
+
+
 def test_newton_and_lbfgs_find_the_same_minimum_as_a_general_optimizer():
     features = _planted(200, [1.0, -2.0, 0.5]).astype(np.float64)
 

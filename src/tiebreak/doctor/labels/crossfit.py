@@ -28,13 +28,19 @@ def folds_of(clusters: NDArray[Any], num_folds: int = 5) -> Ints:
 
 
 def subsample(clusters: NDArray[Any], limit: int) -> Ints:
-    """Return the rows of whole clusters, at most `limit` of them, ascending; the codes decide which."""
+    """Return the rows of whole clusters, at most `limit` of them, ascending; the codes decide which.
+
+    A cluster that does not fit any more is passed over. Where none fits, rows of all are taken, at equal distances.
+    """
     codes, index, counts = np.unique(clusters, return_inverse=True, return_counts=True)
     if len(clusters) <= limit:
         return np.arange(len(clusters))
-    order = np.argsort(_mixed(codes), kind="stable")
-    kept = np.zeros(len(codes), dtype=np.bool_)
-    kept[order[np.cumsum(counts[order]) <= limit]] = True
+    kept, room = np.zeros(len(codes), dtype=np.bool_), limit
+    for place in np.argsort(_mixed(codes), kind="stable").tolist():
+        if counts[place] <= room:
+            kept[place], room = True, room - int(counts[place])
+    if not kept.any():
+        return np.arange(limit) * len(clusters) // limit
     return np.flatnonzero(kept[index])
 
 

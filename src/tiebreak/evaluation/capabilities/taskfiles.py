@@ -156,7 +156,7 @@ def _item(kind: Kind, source: Source, row: Any) -> Item:
 def _pieces(path: Path, least: int) -> Iterator[tuple[Source, dict[str, str]]]:
     """Yield pieces of a plain text: whole lines, at least so many letters; what is left at the end joins no other."""
     lines: list[str] = []
-    begin = number = 0
+    begin = number = num_letters = 0
     try:
         with closing(chunks(path)) as opened:
             for number, line in enumerate(split(as_lines(opened)), 1):
@@ -164,9 +164,10 @@ def _pieces(path: Path, least: int) -> Iterator[tuple[Source, dict[str, str]]]:
                     raise DataError(f"{path}:{number}: the line is too long for a text")
                 begin = begin if lines else number
                 lines.append(line.decode("utf-8"))
-                if sum(map(len, lines)) >= least:
+                num_letters += len(lines[-1])
+                if num_letters >= least:
                     yield Source(str(path), begin), {"text": "\n".join(lines)}
-                    lines = []
+                    lines, num_letters = [], 0
     except Damaged as error:
         raise DataError(f"{path}:{number + 1}: the file is damaged here ({error})") from None
     except UnicodeDecodeError as error:
