@@ -6,6 +6,7 @@ Owns the names that such columns have and what a score may look like. It knows n
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from tiebreak.records import Message
 PROMPTS = ("prompt", "instruction", "question", "query")
 SYSTEMS = ("system", "system_prompt", "system_message", "system_instruction", "system_string")
 TEXTS = ("content", "text", "response", "completion", "output", "answer", "generation")
-_STEMS = (
+STEMS = (
     "completion", "response", "answer", "output", "generation", "reply", "candidate", "summary", "continuation",
     "translation", "argument", "text", "option", "model_output", "model_response",
 )  # fmt: skip
@@ -27,13 +28,13 @@ _COUNTED = (("1", "2"), ("a", "b"), ("A", "B"), ("0", "1"))
 _SIDES = {
     **{
         f"{stem}{joint}{first}": f"{stem}{joint}{second}"
-        for stem in _STEMS
+        for stem in STEMS
         for joint in ("", "_", "-", " ")
         for first, second in _COUNTED
     },
     **{
         f"{first}_{stem}": f"{second}_{stem}"
-        for stem in _STEMS
+        for stem in STEMS
         for first, second in (("first", "second"), ("left", "right"))
     },
 }
@@ -99,6 +100,23 @@ def sides_of(row: Row) -> tuple[str, str] | None:
     found = [name for name in row if _SIDES.get(name) in row]
     first = min(found, key=_RANKS.__getitem__, default=None)
     return None if first is None else (first, _SIDES[first])
+
+
+def completions_of(row: Row) -> tuple[str, ...]:
+    """Return the columns of a row's completions: the two of `sides_of`, and those after them that hold something.
+
+    They are called alike and count on, as `response_3` and `response_c` do; () where there are no two.
+    """
+    sides = sides_of(row)
+    if sides is None or sides[0][:-1] != sides[1][:-1]:
+        return sides or ()
+    stem, counter = (
+        sides[0][:-1],
+        "[0-9]{1,3}" if sides[0][-1].isdecimal() else "[a-z]" if sides[0][-1].islower() else "[A-Z]",
+    )
+    counted = [name for name in row if name.startswith(stem) and re.fullmatch(counter, name[len(stem) :])]
+    later = [name for name in counted if name not in sides and row[name] not in (None, "", [], {})]
+    return (*sides, *sorted(later, key=lambda name: (len(name), name)))
 
 
 def counts_from(sides: tuple[str, str]) -> int | None:
