@@ -18,7 +18,7 @@ raises `RowError` with a short reason code that reports count.
     guesses      telling names of columns          writing      pairs to rows of a form
     alone        completions on their own to rows
     demonstrations   answers to be imitated    unanswered   prompts alone
-    references   completions that a row names
+    references   completions that a row names  tallies      votes told as objects
 """
 
 from __future__ import annotations

@@ -24,8 +24,9 @@ from tiebreak.data.formats.cells import column_in, kind_of, shown, value_in
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError, as_options
 from tiebreak.data.formats.messages import tools_of
 from tiebreak.data.formats.pairing import soft_label, vote_of
+from tiebreak.data.formats.tallies import MAX_VOTES
 from tiebreak.data.formats.verdicts import replaced, side_of
-from tiebreak.data.formats.votes import MAX_VOTES, STRENGTHS, VERDICTS, VOTES, names_sides, settled_votes
+from tiebreak.data.formats.votes import STRENGTHS, VERDICTS, VOTES, names_sides, settled_votes
 from tiebreak.records import Pair, Preference, Vote
 
 _SINGLE = (("individual_preference", "score"), ("three_most_similar_preferences", "strength"))

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from tiebreak.data.formats.annotations import ANNOTATORS, number
+from tiebreak.data.formats.annotations import number
 from tiebreak.data.formats.candidates import (
     PROMPTS,
     completion,
@@ -28,6 +28,7 @@ from tiebreak.data.formats.checks import check_pair
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError, as_options
 from tiebreak.data.formats.messages import tools_of
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of, vote_of
+from tiebreak.data.formats.tallies import JUDGES, MAX_VOTES, VOTE, name_of, refuse_objects, votes_in
 from tiebreak.data.formats.verdicts import Side, doubt_about, is_number, replaced, side_of, stated_side, word_of
 from tiebreak.records import Pair, Preference
 
@@ -36,12 +37,9 @@ VERDICTS = (
     "verdict", "better_response_id", "better_response", "preferred_response", "chosen_response", "best", "selected",
     "judgement", "judgment", "decision",
 )  # fmt: skip
-JUDGES = (*ANNOTATORS, "judge", "user_id", "user", "worker", "completed_by")
-_VOTE = ("vote", "choice", "preference", "label", "value", "winner", "verdict")
 _NUMBERED = re.compile(r"annotator_?\d{1,3}")
 _SCORES: dict[Side, tuple[float, float]] = {"first": (1.0, 0.0), "second": (0.0, 1.0), "tie": (0.0, 0.0)}
 STRENGTHS = ("preference_strength", "overall_preference")
-MAX_VOTES = 10_000
 
 
 def ballot(side: Side, annotator: str) -> Ballot:
@@ -131,6 +129,7 @@ def settled_votes(form: Format, rows: Sequence[Row]) -> Format:
     sides = sides_of(judged[0]) or ("", "")
     verdicts = [value for row in judged for value, *_ in told_votes(row, column) if row.get(column) is not None]
     mapping = {"prompt": column_in(judged[0], PROMPTS)[0], "completion_a": sides[0], "completion_b": sides[1]}
+    refuse_objects(column, mapping, [(row.get(column), names_of_sides(row, sides)) for row in judged])
     refuse_doubt(column, mapping, verdicts, counts_from(sides))
     lists = [row[column] for row in judged if isinstance(row.get(column), list) and not row.get("annotators")]
     if lists and all(len(found) == 2 and all(map(is_number, found)) for found in lists):
@@ -225,7 +224,8 @@ def told_votes(row: Row, column: str | None = None) -> Iterator[tuple[Any, str, 
     if column is None or verdict is None:
         yield from ((row[name], name, name) for name in _numbered(row))
     elif isinstance(verdict, Mapping):
-        yield from _votes_by_name(verdict, column, names_of_sides(row, sides_of(row) or ("", "")))
+        words = names_of_sides(row, sides_of(row) or ("", ""))
+        yield from ((value, column, annotator) for value, annotator in votes_in(verdict, words))
     elif isinstance(verdict, list):
         # Without names the place in the list stands for the annotator, as in PandaLM.
         places = [f"vote {place}" for place in range(1, len(verdict) + 1)] if len(verdict) > 1 else [""] * len(verdict)
@@ -233,29 +233,11 @@ def told_votes(row: Row, column: str | None = None) -> Iterator[tuple[Any, str, 
         known = names if isinstance(names, list) and len(names) == len(verdict) else places
         for item, annotator in zip(verdict, known, strict=True):
             if isinstance(item, Mapping):
-                yield value_in(item, _VOTE), column, name_of(value_in(item, JUDGES))
+                yield value_in(item, VOTE), column, name_of(value_in(item, JUDGES))
             else:
                 yield item, column, name_of(annotator)
     else:
         yield verdict, column, name_of(value_in(row, JUDGES))
-
-
-def _votes_by_name(verdict: Row, column: str, words: Mapping[str, str]) -> Iterator[tuple[Any, str, str]]:
-    """Yield votes told as an object: how many each side has, where its keys name the sides; else what judges said."""
-    named = [replaced(key, words) for key in verdict]
-    sides = [None if is_number(key) else side_of(key) for key in named]
-    if None not in sides and all(type(num) is int and num >= 0 for num in verdict.values()):
-        for key, num in zip(named, verdict.values(), strict=True):
-            yield from ((key, column, "") for _ in range(min(num, MAX_VOTES + 1)))
-    else:
-        yield from ((value, column, str(annotator)[:200]) for annotator, value in verdict.items())
-
-
-def name_of(value: Any) -> str:
-    """Return the name of a judge, told as text, as a number, or as an object with an id; "" where there is none."""
-    if isinstance(value, Mapping):
-        value = value.get("id", value.get("name"))
-    return str(value)[:200] if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
 VOTES = Format(
