@@ -19,6 +19,7 @@ raises `RowError` with a short reason code that reports count.
     alone        completions on their own to rows
     demonstrations   answers to be imitated    unanswered   prompts alone
     references   completions that a row names  tallies      votes told as objects
+    best         the best of several
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from tiebreak.data.formats import (
     alpaca,
     arena,
     argilla,
+    best,
     chatlogs,
     dialogues,
     labelstudio,
@@ -77,6 +79,7 @@ FORMATS: dict[str, Format] = {
         arena.ARENA,
         arena.ARENA_ROUNDS,
         strengths.HELPSTEER,
+        best.BEST,
         votes.VOTES,
         ratings.SCORED_SIDES,
         thumbs.THUMBS,

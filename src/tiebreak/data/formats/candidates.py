@@ -116,7 +116,16 @@ def completions_of(row: Row) -> tuple[str, ...]:
     )
     counted = [name for name in row if name.startswith(stem) and re.fullmatch(counter, name[len(stem) :])]
     later = [name for name in counted if name not in sides and row[name] not in (None, "", [], {})]
-    return (*sides, *sorted(later, key=lambda name: (len(name), name)))
+    return tuple(sorted((*sides, *later), key=lambda name: (len(name), name)))
+
+
+def two_sides(row: Row) -> tuple[str, str] | None:
+    """Return the names of `sides_of`; raises RowError where there are more completions than two."""
+    columns = completions_of(row)
+    if len(columns) > 2:
+        names = ", ".join(map(repr, columns))[:200]
+        raise RowError("wrong_type", f"{names} are {len(columns)} completions, and the verdict is on two")
+    return sides_of(row)
 
 
 def counts_from(sides: tuple[str, str]) -> int | None:
@@ -141,33 +150,27 @@ def names_of_sides(row: Row, sides: tuple[str, str]) -> dict[str, str]:
     return ({"0": "a", "1": "b"} if counts_from(sides) == 0 else {}) | named
 
 
-_SIDE_SCORES = tuple(
-    (f"{before}{joint}{first}", f"{before}{joint}{second}")
-    for before in ("score", "rating", "reward", "scores")
-    for joint in ("", "_", "-")
-    for first, second in (("1", "2"), ("a", "b"), ("A", "B"), ("0", "1"))
-)
+_SCORES = tuple(f"{before}{joint}" for before in ("score", "rating", "reward", "scores") for joint in ("", "_", "-"))
 
 
-def side_scores(row: Row) -> tuple[str, str] | None:
-    """Return the columns of a score for each side, `score_a` and `score_b` or `response_a_score`, …, numbers both."""
-    sides = sides_of(row)
-    if sides is None:
-        return None
-    own = [tuple(f"{side}{end}" for side in sides) for end in ("_score", "_rating", "_reward")]
-    names = (*own, *_SIDE_SCORES)
-    return next(
-        (
-            (one, other)
-            for one, other in names
-            if one in row and other in row and None not in map(score_of, (row[one], row[other]))
-        ),
-        None,
-    )
+def side_scores(row: Row) -> tuple[str, ...] | None:
+    """Return the columns of a score for each completion, `score_a`, `score_b` or `response_a_score`, …, numbers all.
+
+    Of three completions or more some may have none.
+    """
+    columns = completions_of(row)
+    own = [tuple(f"{column}{end}" for column in columns) for end in ("_score", "_rating", "_reward")]
+    counters = [tuple(one[len(columns[0]) - 1 :] for one in columns)] if len(columns) > 2 else _COUNTED
+    counted = [tuple(f"{before}{counter}" for counter in one) for before in _SCORES for one in counters]
+    for names in (*own, *counted) if columns else ():
+        scores = [score_of(row[name]) for name in names if name in row]
+        if len(scores) == len(columns) and sum(score is not None for score in scores) >= 2:
+            return names
+    return None
 
 
 def has_scores(row: Row) -> bool:
-    """Whether the row has a score for each of its two sides."""
+    """Whether the row has a score for each of its completions."""
     return side_scores(row) is not None
 
 

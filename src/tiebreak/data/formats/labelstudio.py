@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from tiebreak.data.formats.annotations import number
-from tiebreak.data.formats.candidates import PROMPTS, completion, has_text, is_paired, prompt_in, sides_of
+from tiebreak.data.formats.candidates import PROMPTS, completion, has_text, is_paired, prompt_in, sides_of, two_sides
 from tiebreak.data.formats.cells import shown
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of
@@ -105,7 +105,7 @@ def _read_labelstudio(row: Row, pairing: Pairing, controls: tuple[str, ...] | No
 
 
 def _compared(data: Row, ballots: list[Ballot], pairing: Pairing) -> Reading:
-    names = _sides(data)
+    names = two_sides(data) or _sides(data)
     if names is None:
         raise RowError("no_completion", "no two columns such as 'answer1' and 'answer2' hold completions")
     if not ballots:

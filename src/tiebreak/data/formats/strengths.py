@@ -14,6 +14,7 @@ from tiebreak.data.formats.annotations import number
 from tiebreak.data.formats.candidates import (
     PROMPTS,
     completion,
+    completions_of,
     has_prompt,
     is_paired,
     names_of_sides,
@@ -36,7 +37,7 @@ def _is_helpsteer(row: Row) -> bool:
     has_prompt_column = has_prompt(row) or row.get("context") is not None
     strength = value_in(row, STRENGTHS)
     is_stated = number(strength) is not None or (strength is not None and not names_sides(row))
-    return is_stated and sides_of(row) is not None and has_prompt_column and not is_paired(row)
+    return is_stated and len(completions_of(row)) == 2 and has_prompt_column and not is_paired(row)
 
 
 def _read_helpsteer(row: Row, pairing: Pairing) -> Reading:

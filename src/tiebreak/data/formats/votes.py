@@ -15,6 +15,7 @@ from tiebreak.data.formats.annotations import number
 from tiebreak.data.formats.candidates import (
     PROMPTS,
     completion,
+    completions_of,
     counts_from,
     has_prompt,
     has_scores,
@@ -48,7 +49,7 @@ def ballot(side: Side, annotator: str) -> Ballot:
 
 
 def _is_votes(row: Row) -> bool:
-    if sides_of(row) is None or not has_prompt(row) or is_paired(row):
+    if len(completions_of(row)) != 2 or not has_prompt(row) or is_paired(row):
         return False
     has_verdict = value_in(row, VERDICTS) is not None and (names_sides(row) or not has_scores(row))
     return has_verdict or any(_numbered(row)) or _one_of_three(row) is not None
@@ -193,6 +194,11 @@ def refuse_doubt(column: str, mapping: Mapping[str, str], verdicts: Sequence[Any
     low = "|".join(word_of(number) for number in numbers if number < middle)
     high = "|".join(word_of(number) for number in numbers if number > middle)
     tie = f" -c winner.tie={word_of(middle)}" if middle in numbers else ""
+    if not low or not high:
+        raise Ambiguous(
+            f"'{column}' holds numbers from {word_of(numbers[0])} to {word_of(numbers[-1])}, and does not say whose "
+            f"side they are for; say it for each of them: {said} -c winner.first=NUMBER -c winner.second=NUMBER"
+        )
     raise Ambiguous(
         f"'{column}' holds numbers from {word_of(numbers[0])} to {word_of(numbers[-1])}, which say how much, and not "
         f"whose side is at which end. Where low numbers are for the first: {said} -c 'winner.first={low}' -c "
