@@ -19,7 +19,7 @@ raises `RowError` with a short reason code that reports count.
     alone        completions on their own to rows
     demonstrations   answers to be imitated    unanswered   prompts alone
     references   completions that a row names  tallies      votes told as objects
-    best         the best of several
+    best         the best of several           evidence     words beside a pair
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ from tiebreak.data.formats.candidates import (
     is_paired,
     names_of_sides,
     prompt_in,
+    score_of,
+    side_scores,
     sides_of,
 )
 from tiebreak.data.formats.cells import column_in, has_all, shown, value_in
@@ -31,7 +33,7 @@ from tiebreak.data.formats.messages import tools_of
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of, vote_of
 from tiebreak.data.formats.tallies import JUDGES, MAX_VOTES, VOTE, name_of, refuse_objects, votes_in
 from tiebreak.data.formats.verdicts import Side, doubt_about, is_number, replaced, side_of, stated_side, word_of
-from tiebreak.records import Pair, Preference
+from tiebreak.records import Message, Pair, Preference
 
 VERDICTS = (
     "votes", "annotations", "preferences", "preference", "winner", "label", "choice", "better", "preferred",
@@ -95,7 +97,15 @@ def _read_votes(row: Row, pairing: Pairing, column: str | None = None, words_onl
         votes = tuple(vote_of(_SCORES[side][0] - _SCORES[side][1], annotator) for side, annotator in cast)
         raise RowError(bad.reason, bad.detail, Preference(votes=votes)) from None
     strength = number(value_in(row, STRENGTHS))
+    scores = [score_of(row[name]) for name in side_scores(row) or ()]
+    if scores:
+        reading = replace(reading, pairs=tuple(_with_scores(pair, completions[0], scores) for pair in reading.pairs))
     return reading if strength is None else replace(reading, pairs=tuple(_with_margin(reading.pairs, abs(strength))))
+
+
+def _with_scores(pair: Pair, first: Message, scores: Sequence[float | None]) -> Pair:
+    chosen, rejected = scores if pair.chosen == first else reversed(scores)
+    return replace(pair, preference=replace(pair.preference, chosen_score=chosen, rejected_score=rejected))
 
 
 def _with_margin(pairs: Iterable[Pair], margin: float) -> Iterator[Pair]:
@@ -127,6 +137,8 @@ def settled_votes(form: Format, rows: Sequence[Row]) -> Format:
     column = sound[0] if sound else column_in(judged[0], VERDICTS)[0]
     for other in sound[1:]:
         _refuse_apart(judged, column, other)
+    if sound:
+        _refuse_scores_apart(judged, column)
     sides = sides_of(judged[0]) or ("", "")
     verdicts = [value for row in judged for value, *_ in told_votes(row, column) if row.get(column) is not None]
     mapping = {"prompt": column_in(judged[0], PROMPTS)[0], "completion_a": sides[0], "completion_b": sides[1]}
@@ -159,6 +171,25 @@ def _refuse_apart(rows: Sequence[Row], one: str, other: str) -> None:
         raise Ambiguous(
             f"'{one}' and '{other}' name different sides in {apart} of {len(decided)} rows. To go by the first: "
             f"{as_options(said | {'winner': one})}; by the second: {as_options(said | {'winner': other})}"
+        )
+
+
+def _refuse_scores_apart(rows: Sequence[Row], column: str) -> None:
+    """Refuse a verdict that is against the scores of the sides in more than a few rows."""
+    apart = num_decided = 0
+    for row in rows:
+        one, other = [score_of(row[name]) or 0.0 for name in side_scores(row) or ()] or (0.0, 0.0)
+        won = majority(_sides_in(row, column))
+        if one != other and won != "tie":
+            num_decided += 1
+            apart += (won == "first") != (one > other)
+    names, sides = side_scores(rows[0]), sides_of(rows[0])
+    if names and sides and apart > (1 - _MOST) * num_decided:
+        said = {"prompt": column_in(rows[0], PROMPTS)[0], "completion_a": sides[0], "completion_b": sides[1]}
+        raise Ambiguous(
+            f"'{column}' and the higher one of '{names[0]}' and '{names[1]}' name different sides in {apart} of "
+            f"{num_decided} rows. To go by the first: {as_options(said | {'winner': column})}; by the second: "
+            f"{as_options(said | {'score_a': names[0], 'score_b': names[1]})}"
         )
 
 
