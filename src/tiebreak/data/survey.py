@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak.data.containers import blocks, rows
-from tiebreak.data.formats import Format, Pairing, RowError, detect, read_row
+from tiebreak.data.formats import FORMATS, Format, Pairing, RowError, detect, read_row
 from tiebreak.data.formats.annotations import columns_beside
 from tiebreak.data.formats.columns import columns_form
 from tiebreak.data.formats.demonstrations import DEMONSTRATIONS
+from tiebreak.data.formats.evidence import agreeing
 from tiebreak.data.formats.form import Ambiguous, Reading, Row
 from tiebreak.data.formats.guesses import plain_name, proposed_columns
 from tiebreak.data.formats.messages import ROLE_KEYS
+from tiebreak.data.formats.references import by_name
 from tiebreak.data.unfolding import columns_to_unfold, readable
 from tiebreak.errors import DataError, one_line
 from tiebreak.records import Message, Source
@@ -95,7 +97,10 @@ def survey(path: Path, name: str, stated: Format | None, pairing: Pairing) -> Su
     if form is None:
         return Surveyed(None, look=Look(proposed=_proposed(start)))
     try:
-        form = form.settle(form, [row for _, row in sample])
+        told = [row for _, row in sample]
+        form = by_name(form.settle(form, told), told)
+        if stated is None or stated.name in FORMATS:  # who maps the columns has said which side is which
+            form = agreeing(form, told)
     except Ambiguous as question:
         raise DataError(f"{name}: {question}") from None
     look = _look(sample, form, pairing)

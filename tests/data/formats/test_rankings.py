@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tiebreak.data.formats import Pairing, RowError, detect, read_row
+from tiebreak.data.whole import read_pairs
+from tiebreak.errors import DataError
 from tiebreak.records import Source
 
 HERE = Source("rows.jsonl", 1)
@@ -75,3 +79,44 @@ def test_no_pair_contradicts_its_ranking(ranks):
     assert all(rank_of[chosen] < rank_of[rejected] for chosen, rejected in sides(everything))
     assert len(everything.pairs) + everything.num_ties == len(ranks) * (len(ranks) - 1) / 2
     assert set(sides(read(row))) | set(sides(read(row, "best_random"))) <= set(sides(everything))
+
+
+def saved(tmp_path, lists, name="ranking"):
+    path = tmp_path / "rows.jsonl"
+    rows = [{"prompt": f"{n}?", "completions": list("abcd"[: len(one)]), name: one} for n, one in enumerate(lists)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("told", [int, float, str])
+def test_a_ranking_that_may_be_places_is_asked_about_and_read_as_either(tmp_path, first, told):
+    # To one reading b is the best, then c, then a; to the other c is the best, then a, then b.
+    path = saved(tmp_path, [[told(place + first) for place in (2, 0, 1)], [told(place + first) for place in (0, 1)]])
+    with pytest.raises(
+        DataError, match=rf"counts from {first} .* For ranks: .* -c ranking=ranking; for places: .* -c ord"
+    ):
+        read_pairs(path)
+    mapping = {"prompt": "prompt", "completions": "completions"}
+    for key, sides_of_first in (("ranking", ("b", "a")), ("order", ("c", "b"))):
+        pair = read_pairs(path, columns=mapping | {key: "ranking"}).pairs[0]
+        assert (pair.chosen.content, pair.rejected.content) == sides_of_first
+
+
+RANKS = {
+    "both readings are the same": ("ranking", [[2, 1, 3], [1, 2], [3, 2, 1]]),
+    "a tie proves ranks": ("ranking", [[2, 3, 1], [1, 1, 2]]),
+    "a gap proves ranks": ("ranking", [[2, 3, 1], [1, 2, 4]]),
+    "a completion without a rank": ("ranking", [[2, 3, 1], [1, None, 2]]),
+    "a column of ranks": ("ranks", [[2, 3, 1], [3, 1, 2]]),
+    "a column of each rank": ("rank", [[2, 3, 1], [3, 1, 2]]),
+}
+
+
+@pytest.mark.parametrize(("name", "lists"), RANKS.values(), ids=RANKS)
+def test_what_can_only_be_ranks_is_read(tmp_path, name, lists):
+    pairs = read_pairs(saved(tmp_path, lists, name)).pairs
+    for pair, ranks in zip(pairs, lists, strict=True):
+        known = {text: rank for text, rank in zip("abcd", ranks, strict=False) if rank is not None}
+        assert known[pair.chosen.content] == min(known.values())
+        assert known[pair.rejected.content] == max(known.values())

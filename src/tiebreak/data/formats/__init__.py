@@ -18,6 +18,8 @@ raises `RowError` with a short reason code that reports count.
     guesses      telling names of columns          writing      pairs to rows of a form
     alone        completions on their own to rows
     demonstrations   answers to be imitated    unanswered   prompts alone
+    references   completions that a row names  tallies      votes told as objects
+    best         the best of several           evidence     words beside a pair
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from tiebreak.data.formats import (
     alpaca,
     arena,
     argilla,
+    best,
     chatlogs,
     dialogues,
     labelstudio,
@@ -76,6 +79,7 @@ FORMATS: dict[str, Format] = {
         arena.ARENA,
         arena.ARENA_ROUNDS,
         strengths.HELPSTEER,
+        best.BEST,
         votes.VOTES,
         ratings.SCORED_SIDES,
         thumbs.THUMBS,

@@ -15,8 +15,9 @@ from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row,
 from tiebreak.data.formats.messages import messages_of, tools_of
 from tiebreak.data.formats.pairing import Judged, pairs_of
 from tiebreak.data.formats.pieces import split_dialogues
+from tiebreak.data.formats.tallies import JUDGES, name_of
 from tiebreak.data.formats.verdicts import Side, doubt_about, word_of
-from tiebreak.data.formats.votes import JUDGES, ballot, name_of, side_in, told_votes, why_votes
+from tiebreak.data.formats.votes import ballot, side_in, told_votes, why_votes
 from tiebreak.records import Message, Pair
 
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from tiebreak.data.formats.candidates import PROMPTS, SYSTEMS, completion, has_text, is_paired, prompt_in
+from tiebreak.data.formats.cells import shown
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of
 from tiebreak.data.formats.pieces import with_system
+from tiebreak.data.formats.tallies import name_of, refuse_worse
 from tiebreak.data.formats.verdicts import side_of
-from tiebreak.data.formats.votes import name_of
 
 FIELD_PROMPTS = (*PROMPTS, "input", "context", "user-message", "chat", "conversation")
 _NUMBERED = re.compile(
@@ -52,19 +54,54 @@ def _is_question(item: tuple[str, Any]) -> bool:
     return is_flat or (isinstance(first, Mapping) and {"value", "status"} <= first.keys())
 
 
-def _read_argilla(row: Row, pairing: Pairing) -> Reading:
-    """Rankings, ratings of single completions, and labels that name the better one, whichever the record has."""
-    fields = row["fields"] if isinstance(row.get("fields"), Mapping) else row
+def _read_argilla(row: Row, pairing: Pairing, questions: Sequence[str] | None = None) -> Reading:
+    """Rankings, else labels that name the better one, of one question; where there are none, ratings of single ones."""
+    fields = _fields(row)
     stated = {name: completion(fields[name], name) for name in _completion_names(fields) if fields[name] is not None}
     completions = {name: message for name, message in stated.items() if has_text(message)}
     answers = list(_answers(row))
-    ranked = [ballot for answer in answers for ballot in _ranked(answer, list(completions))]
+    judging = _judging([row]) if questions is None else questions
+    if len(judging) > 1:
+        raise RowError(
+            "wrong_type",
+            f"several questions may say which completion is better: {', '.join(map(repr, judging))[:200]}; leave only "
+            "the answers to one of them in the export",
+        )
+    ranked = [ballot for one in answers if one.question in judging for ballot in _ranked(one, list(completions))]
     ballots = ranked or _rated(answers, list(completions))
     if not ballots:
         raise RowError("no_completion", "no submitted response compares two completions")
     system = next((fields[name] for name in fields if _underscored(name) in SYSTEMS and fields[name]), None)
     prompt, messages = with_system(system, prompt_in(fields, FIELD_PROMPTS)), tuple(completions.values())
     return pairs_of(Judged(tuple(prompt), messages, tuple(ballots), is_scored=not ranked, is_voted=True), pairing)
+
+
+def _fields(row: Row) -> Row:
+    return row["fields"] if isinstance(row.get("fields"), Mapping) else row
+
+
+def _judging(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the questions that say which completion is better: those of rankings, else those of labels."""
+    found: dict[str, bool] = {}
+    for row in rows:
+        names = _completion_names(_fields(row))
+        for answer in _answers(row):
+            if _ranked(answer, names):
+                found[answer.question] = found.get(answer.question, False) or not isinstance(answer.value, str)
+    return tuple(name for name, is_ranking in found.items() if is_ranking) or tuple(found)
+
+
+def _settled(form: Format, rows: Sequence[Row]) -> Format:
+    """Ask all rows which question says what is better; refuse one that asks for the worse one."""
+    questions = _judging([row for row in rows if _is_argilla(row)])
+    if len(questions) == 1:
+        refuse_worse(questions[0])
+    return replace(form, read=partial(_read_argilla, questions=questions), why=partial(_why, questions=questions))
+
+
+def _why(row: Row, questions: Sequence[str] | None = None) -> str:
+    told = [answer for answer in _answers(row) if not questions or answer.question in questions][:5]
+    return ", ".join(f"{answer.question} {shown(answer.value)}" for answer in told)
 
 
 def _underscored(name: str) -> str:
@@ -150,6 +187,7 @@ def _rated(answers: Sequence[_Answer], names: Sequence[str]) -> list[Ballot]:
     """
     endings = [_plain(found.group()) if (found := _ENDING.search(name[:100])) else None for name in names]
     ballots: dict[str | int, list[float | None]] = {}
+    asked: dict[int, str] = {}
     for answer in answers:
         question = _plain(answer.question)
         about = _RATING.sub("", question)
@@ -157,8 +195,12 @@ def _rated(answers: Sequence[_Answer], names: Sequence[str]) -> list[Ballot]:
             about == _plain(name) or about == ending != question for name, ending in zip(names, endings, strict=True)
         ]
         if any(known) and isinstance(answer.value, int | float) and abs(answer.value) < 1e9:
+            place = known.index(True)
+            if asked.setdefault(place, answer.question) != answer.question:
+                told = f"{asked[place]!r} and {answer.question!r}"[:200]
+                raise RowError("wrong_type", f"{told} both rate one completion; leave only one of them in the export")
             scores = ballots.setdefault(answer.annotator or answer.place, [None] * len(names))
-            scores[known.index(True)] = float(answer.value)
+            scores[place] = float(answer.value)
     return [Ballot(tuple(scores), key if isinstance(key, str) else "") for key, scores in ballots.items()]
 
 
@@ -168,4 +210,6 @@ ARGILLA = Format(
     '{"fields": {"prompt": …, "response-1": …, "response-2": …}, "responses": {"ranking": [{"value": […]}]}}',
     _is_argilla,
     _read_argilla,
+    _settled,
+    _why,
 )

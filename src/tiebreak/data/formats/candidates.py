@@ -6,6 +6,7 @@ Owns the names that such columns have and what a score may look like. It knows n
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from tiebreak.records import Message
 PROMPTS = ("prompt", "instruction", "question", "query")
 SYSTEMS = ("system", "system_prompt", "system_message", "system_instruction", "system_string")
 TEXTS = ("content", "text", "response", "completion", "output", "answer", "generation")
-_STEMS = (
+STEMS = (
     "completion", "response", "answer", "output", "generation", "reply", "candidate", "summary", "continuation",
     "translation", "argument", "text", "option", "model_output", "model_response",
 )  # fmt: skip
@@ -27,13 +28,13 @@ _COUNTED = (("1", "2"), ("a", "b"), ("A", "B"), ("0", "1"))
 _SIDES = {
     **{
         f"{stem}{joint}{first}": f"{stem}{joint}{second}"
-        for stem in _STEMS
+        for stem in STEMS
         for joint in ("", "_", "-", " ")
         for first, second in _COUNTED
     },
     **{
         f"{first}_{stem}": f"{second}_{stem}"
-        for stem in _STEMS
+        for stem in STEMS
         for first, second in (("first", "second"), ("left", "right"))
     },
 }
@@ -101,6 +102,32 @@ def sides_of(row: Row) -> tuple[str, str] | None:
     return None if first is None else (first, _SIDES[first])
 
 
+def completions_of(row: Row) -> tuple[str, ...]:
+    """Return the columns of a row's completions: the two of `sides_of`, and those after them that hold something.
+
+    They are called alike and count on, as `response_3` and `response_c` do; () where there are no two.
+    """
+    sides = sides_of(row)
+    if sides is None or sides[0][:-1] != sides[1][:-1]:
+        return sides or ()
+    stem, counter = (
+        sides[0][:-1],
+        "[0-9]{1,3}" if sides[0][-1].isdecimal() else "[a-z]" if sides[0][-1].islower() else "[A-Z]",
+    )
+    counted = [name for name in row if name.startswith(stem) and re.fullmatch(counter, name[len(stem) :])]
+    later = [name for name in counted if name not in sides and row[name] not in (None, "", [], {})]
+    return tuple(sorted((*sides, *later), key=lambda name: (len(name), name)))
+
+
+def two_sides(row: Row) -> tuple[str, str] | None:
+    """Return the names of `sides_of`; raises RowError where there are more completions than two."""
+    columns = completions_of(row)
+    if len(columns) > 2:
+        names = ", ".join(map(repr, columns))[:200]
+        raise RowError("wrong_type", f"{names} are {len(columns)} completions, and the verdict is on two")
+    return sides_of(row)
+
+
 def counts_from(sides: tuple[str, str]) -> int | None:
     """Return the number with which the names of two columns begin to count, None where they do not."""
     ends = {side[-1:] for side in sides}
@@ -123,33 +150,27 @@ def names_of_sides(row: Row, sides: tuple[str, str]) -> dict[str, str]:
     return ({"0": "a", "1": "b"} if counts_from(sides) == 0 else {}) | named
 
 
-_SIDE_SCORES = tuple(
-    (f"{before}{joint}{first}", f"{before}{joint}{second}")
-    for before in ("score", "rating", "reward", "scores")
-    for joint in ("", "_", "-")
-    for first, second in (("1", "2"), ("a", "b"), ("A", "B"), ("0", "1"))
-)
+_SCORES = tuple(f"{before}{joint}" for before in ("score", "rating", "reward", "scores") for joint in ("", "_", "-"))
 
 
-def side_scores(row: Row) -> tuple[str, str] | None:
-    """Return the columns of a score for each side, `score_a` and `score_b` or `response_a_score`, …, numbers both."""
-    sides = sides_of(row)
-    if sides is None:
-        return None
-    own = [tuple(f"{side}{end}" for side in sides) for end in ("_score", "_rating", "_reward")]
-    names = (*own, *_SIDE_SCORES)
-    return next(
-        (
-            (one, other)
-            for one, other in names
-            if one in row and other in row and None not in map(score_of, (row[one], row[other]))
-        ),
-        None,
-    )
+def side_scores(row: Row) -> tuple[str, ...] | None:
+    """Return the columns of a score for each completion, `score_a`, `score_b` or `response_a_score`, …, numbers all.
+
+    Of three completions or more some may have none.
+    """
+    columns = completions_of(row)
+    own = [tuple(f"{column}{end}" for column in columns) for end in ("_score", "_rating", "_reward")]
+    counters = [tuple(one[len(columns[0]) - 1 :] for one in columns)] if len(columns) > 2 else _COUNTED
+    counted = [tuple(f"{before}{counter}" for counter in one) for before in _SCORES for one in counters]
+    for names in (*own, *counted) if columns else ():
+        scores = [score_of(row[name]) for name in names if name in row]
+        if len(scores) == len(columns) and sum(score is not None for score in scores) >= 2:
+            return names
+    return None
 
 
 def has_scores(row: Row) -> bool:
-    """Whether the row has a score for each of its two sides."""
+    """Whether the row has a score for each of its completions."""
     return side_scores(row) is not None
 
 

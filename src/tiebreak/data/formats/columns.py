@@ -21,9 +21,10 @@ from tiebreak.data.formats.pieces import history_of, prompt_messages, with_syste
 from tiebreak.data.formats.rankings import RANKING
 from tiebreak.data.formats.ratings import RATED, RATINGS
 from tiebreak.data.formats.strengths import HELPSTEER
+from tiebreak.data.formats.tallies import JUDGES, refuse_objects, refuse_worse
 from tiebreak.data.formats.thumbs import THUMBS
 from tiebreak.data.formats.verdicts import replaced, word_of
-from tiebreak.data.formats.votes import JUDGES, VOTES, refuse_doubt, told_votes
+from tiebreak.data.formats.votes import VOTES, refuse_doubt, told_votes
 from tiebreak.errors import nearest
 from tiebreak.records import Message
 
@@ -284,11 +285,17 @@ def _settled(mapped: Mapped, form: Format, rows: Sequence[Row]) -> Format:
         if rows and theirs[:1] != CONSTANT and all(_value(row, theirs) is _ABSENT for row in rows):
             raise Ambiguous(f"no column '{theirs}' for '{ours}' in the first {len(rows)} rows; keys {keys_of(rows[0])}")
     key = mapped.verdict
-    if key not in ("winner", "votes") or mapped.words.get(key):
+    if key not in ("winner", "votes"):
         return form
     columns, first = dict(mapped.items), counts_from(_sides(mapped))
+    others = {name: column for name, column in columns.items() if name != key}
+    told = [(_value(row, columns[key]), names_of_sides(row, _sides(mapped))) for row in rows]
+    refuse_objects(columns[key], others, told, voted=key == "votes")
+    if mapped.words.get(key):
+        return form
     verdicts = [vote for row in rows for vote, *_ in told_votes({"votes": _value(row, columns[key])}, "votes")]
-    refuse_doubt(columns[key], {name: column for name, column in columns.items() if name != key}, verdicts, first)
+    refuse_worse(columns[key], columns, verdicts)
+    refuse_doubt(columns[key], others, verdicts, first)
     return form
 
 

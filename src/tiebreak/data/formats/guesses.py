@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
-from tiebreak.data.formats.candidates import sides_of
+from tiebreak.data.formats.candidates import completions_of
 from tiebreak.data.formats.cells import has_all
 from tiebreak.data.formats.form import Row
 
@@ -64,7 +64,7 @@ def _guessed(row: Row) -> dict[str, str] | None:
     if found is None and has_all(row, tuple(shp.values())):
         found = shp
     told = next((name for name in FIRST_IS_BETTER if name in row and _is_yes_or_no(row[name])), None)
-    if found is None and told is not None and (sides := sides_of(row)):
+    if found is None and told is not None and len(sides := completions_of(row)) == 2:
         found = {"completion_a": sides[0], "completion_b": sides[1], "a_is_better": told}
     if found is None:
         completion = next((name for name in COMPLETIONS if isinstance(row.get(name), str)), None)

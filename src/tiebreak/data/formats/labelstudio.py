@@ -11,12 +11,13 @@ from functools import partial
 from typing import Any
 
 from tiebreak.data.formats.annotations import number
-from tiebreak.data.formats.candidates import PROMPTS, completion, has_text, is_paired, prompt_in, sides_of
+from tiebreak.data.formats.candidates import PROMPTS, completion, has_text, is_paired, prompt_in, sides_of, two_sides
 from tiebreak.data.formats.cells import shown
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of
+from tiebreak.data.formats.tallies import name_of, refuse_worse
 from tiebreak.data.formats.verdicts import side_of
-from tiebreak.data.formats.votes import ballot, name_of
+from tiebreak.data.formats.votes import ballot
 from tiebreak.records import Message
 
 TEMPLATE_PROMPTS = (*PROMPTS, "input", "context")
@@ -74,7 +75,16 @@ def _judging(answers: Sequence[_Answer]) -> tuple[str, ...]:
 def _settled(form: Format, rows: Sequence[Row]) -> Format:
     """Ask all rows which control says who won: a row in which it was left out has no verdict."""
     answers = [answer for row in rows if _is_labelstudio(row) for answer in _answers(row)]
-    return replace(form, read=partial(_read_labelstudio, controls=_judging(answers)))
+    controls = _judging(answers)
+    if len(controls) == 1:
+        refuse_worse(controls[0])
+    read, why = partial(_read_labelstudio, controls=controls), partial(_why_labelstudio, controls=controls)
+    return replace(form, read=read, why=why)
+
+
+def _why_labelstudio(row: Row, controls: Sequence[str] = ()) -> str:
+    told = [answer for answer in _answers(row) if answer.control in controls or not controls][:5]
+    return ", ".join(f"{answer.control or 'selected'} {shown(answer.told)}" for answer in told)
 
 
 def _read_labelstudio(row: Row, pairing: Pairing, controls: tuple[str, ...] | None = None) -> Reading:
@@ -95,7 +105,7 @@ def _read_labelstudio(row: Row, pairing: Pairing, controls: tuple[str, ...] | No
 
 
 def _compared(data: Row, ballots: list[Ballot], pairing: Pairing) -> Reading:
-    names = _sides(data)
+    names = two_sides(data) or _sides(data)
     if names is None:
         raise RowError("no_completion", "no two columns such as 'answer1' and 'answer2' hold completions")
     if not ballots:
@@ -166,6 +176,16 @@ def _read_labelstudio_min(row: Row, pairing: Pairing) -> Reading:
     return _compared(row, [ballot(side, name_of(row.get("annotator")))], pairing)
 
 
+def _settled_min(form: Format, rows: Sequence[Row]) -> Format:
+    for name in dict.fromkeys(name for row in rows if _is_labelstudio_min(row) for name in _min_columns(row)):
+        refuse_worse(name)
+    return form
+
+
+def _why_min(row: Row) -> str:
+    return ", ".join(f"{name} {shown(_selected(row[name]))}" for name in _min_columns(row))
+
+
 LABELSTUDIO = Format(
     "labelstudio",
     "Label Studio, JSON export",
@@ -173,6 +193,7 @@ LABELSTUDIO = Format(
     _is_labelstudio,
     _read_labelstudio,
     _settled,
+    _why_labelstudio,
 )
 LABELSTUDIO_MIN = Format(
     "labelstudio_min",
@@ -180,4 +201,6 @@ LABELSTUDIO_MIN = Format(
     '{"prompt": …, "answer1": …, "answer2": …, "comparison": [{"selected": "left"}]}',
     _is_labelstudio_min,
     _read_labelstudio_min,
+    _settled_min,
+    _why_min,
 )

@@ -6,12 +6,13 @@ Owns these shapes. Pure: a row in, pairs out, or RowError.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from tiebreak.data.formats.annotations import ORIGIN_FIELDS, PREFERENCE_FIELDS, stated_origin, stated_preference
-from tiebreak.data.formats.candidates import completion, names_of_sides, prompt_in, sides_of, started
+from tiebreak.data.formats.candidates import completion, prompt_in, started
 from tiebreak.data.formats.cells import has_all, kind_of
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError, as_options
 from tiebreak.data.formats.guesses import guessed_columns, proposed_columns
@@ -26,7 +27,7 @@ from tiebreak.data.formats.pieces import (
     split_dialogues,
     transcript_of,
 )
-from tiebreak.data.formats.verdicts import replaced, side_of
+from tiebreak.data.formats.references import Place, completions_named, first_place, taken
 from tiebreak.records import Message, Pair
 
 
@@ -108,37 +109,40 @@ def _hh_messages(text: str) -> list[Message]:
 
 
 def _is_named(row: Row) -> bool:
-    """Whether `chosen` and `rejected` each name another column of the row, or a side, and hold no text to learn."""
-    named = _named_columns(row)
-    return None not in named and named[0] != named[1]
+    """Whether `chosen` and `rejected` each name another completion of the row, and hold no text to learn."""
+    return has_all(row, ("chosen", "rejected")) and _named(row, _first_of(row)) is not None
 
 
-def _named_columns(row: Row) -> tuple[str | None, str | None]:
-    sides = sides_of(row)
-    own = {} if sides is None else names_of_sides(row, sides)
-
-    def column(value: Any) -> str | None:
-        if not isinstance(value, str | int) or isinstance(value, bool):
-            return None
-        if isinstance(value, str) and value in row and value not in ("chosen", "rejected"):
-            return value if isinstance(row[value], str | list | Mapping) else None
-        side = side_of(replaced(value, own))
-        return None if sides is None or side in (None, "tie") else sides[side == "second"]
-
-    return column(row.get("chosen")), column(row.get("rejected"))
+def _named(row: Row, first: int | None) -> tuple[Place, Place] | None:
+    return completions_named(row, (row.get("chosen"), row.get("rejected")), first)
 
 
-def _read_named(row: Row, _: Pairing) -> Reading:
-    """Two completions in columns of their own; `chosen` and `rejected` say which is which."""
-    chosen, rejected = _named_columns(row)
-    if chosen is None or rejected is None or chosen == rejected:
+def _first_of(row: Row) -> int | None:
+    return first_place([(row, (row.get("chosen"), row.get("rejected")))])
+
+
+def _settled_named(form: Format, rows: Sequence[Row]) -> Format:
+    """Ask all rows with which number the places of their lists begin."""
+    first = first_place([(row, (row["chosen"], row["rejected"])) for row in rows if _is_named(row)])
+    return replace(
+        form,
+        read=partial(_read_named, first=first),
+        why=partial(_why_named, first=first),
+        matches=partial(has_all, columns=("chosen", "rejected")),
+    )
+
+
+def _read_named(row: Row, _: Pairing, first: int | None = None) -> Reading:
+    """Completions in columns of their own, in a list or an object; `chosen` and `rejected` say which is which."""
+    named = _named(row, _first_of(row) if first is None else first)
+    if named is None:
         raise RowError("wrong_type", "'chosen' and 'rejected' each name one of the row's completions")
-    sides = completion(row[chosen], chosen), completion(row[rejected], rejected)
-    return Reading((Pair(prompt_in(row), *sides, tools_of(row.get("tools"))),))
+    return Reading((Pair(prompt_in(row), *taken(row, named), tools_of(row.get("tools"))),))
 
 
-def _why_named(row: Row) -> str:
-    return f"chosen names the column {_named_columns(row)[0]}"
+def _why_named(row: Row, first: int | None = None) -> str:
+    named = _named(row, _first_of(row) if first is None else first)
+    return f"chosen names {named[0][0]}" if named else ""
 
 
 def _is_trl(row: Row) -> bool:
@@ -225,6 +229,7 @@ NAMED = Format(
     '{"prompt": …, "response_a": …, "response_b": …, "chosen": "A", "rejected": "B"}',
     _is_named,
     _read_named,
-    why=_why_named,
+    _settled_named,
+    _why_named,
 )
 TRL = Format("trl", "TRL, Axolotl, Hugging Face", '{"prompt": …, "chosen": …, "rejected": …}', _is_trl, _read_trl)

@@ -50,19 +50,38 @@ def _read_ranking(row: Row, pairing: Pairing) -> Reading:
 
 
 def _settled_ranking(form: Format, rows: Sequence[Row]) -> Format:
-    """Refuse lists of 0, 1, 2, … beside the completions: ranks from zero, or places, the best first."""
+    """Refuse lists of ranks beside the completions that may as well be places in the list, the best first.
+
+    That is so from 0 on. From 1 on it is where the column is called `ranking`, each list has every number once (a tie
+    or a gap proves ranks), and the two readings differ in some row.
+    """
+    from_one: list[tuple[str, list[int], Row]] = []
     for row in rows:
         if not _is_ranking(row) or _has_ranks(row):
             continue
         name, ranks = column_in(row, RANKS)
-        if isinstance(ranks, list) and len(ranks) > 1 and sorted(map(str, ranks)) == list(map(str, range(len(ranks)))):
-            stated = {"prompt": column_in(row, PROMPTS)[0], "completions": column_in(row, COMPLETIONS)[0]}
-            raise Ambiguous(
-                f"'{name}' counts from 0 and can be read in two ways: as the rank of each completion (0 is the best) "
-                f"or as places in the list, the best first. For ranks: {as_options({**stated, 'ranking': name})}; for "
-                f"places: {as_options({**stated, 'order': name})}"
-            )
+        if not isinstance(ranks, list) or len(ranks) < 2:
+            continue
+        scores = [score_of(rank) for rank in ranks]
+        numbers = [-1 if score is None or not score.is_integer() else int(score) for score in scores]
+        if sorted(numbers) == list(range(len(ranks))):
+            raise _two_readings(row, name, 0)
+        from_one.append((name, numbers, row))
+    is_order = all(sorted(numbers) == list(range(1, len(numbers) + 1)) for _, numbers, _ in from_one)
+    for name, numbers, row in from_one if is_order else ():
+        places = [numbers.index(place) + 1 for place in range(1, len(numbers) + 1)]
+        if name == RANKS[0] and places != numbers:
+            raise _two_readings(row, name, 1)
     return form
+
+
+def _two_readings(row: Row, name: str, first: int) -> Ambiguous:
+    stated = {"prompt": column_in(row, PROMPTS)[0], "completions": column_in(row, COMPLETIONS)[0]}
+    return Ambiguous(
+        f"'{name}' counts from {first} and can be read in two ways: as the rank of each completion ({first} is the "
+        f"best) or as places in the list, the best first. For ranks: {as_options({**stated, 'ranking': name})}; for "
+        f"places: {as_options({**stated, 'order': name})}"
+    )
 
 
 def _why_ranking(_: Row) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from tiebreak.data.formats.annotations import origin_of
 from tiebreak.data.formats.candidates import (
     completion,
+    completions_of,
     has_prompt,
     has_text,
     is_paired,
@@ -116,11 +117,12 @@ def _is_scored_sides(row: Row) -> bool:
 
 
 def _read_scored_sides(row: Row, pairing: Pairing) -> Reading:
-    """Two completions with a score each, as WebGPT's comparisons (Nakano et al. 2021) have them; the higher wins."""
-    sides, names = sides_of(row), side_scores(row)
-    if sides is None or names is None:
+    """Completions with a score each, two as in WebGPT's comparisons (Nakano et al. 2021), or more; the higher wins."""
+    columns, names = completions_of(row), side_scores(row)
+    if not columns or names is None:
         raise RowError("wrong_type", "two completions need a score each, a number")
-    return _reading(row, [row[side] for side in sides], [score_of(row[name]) for name in names], sides[0], pairing)
+    scores = [score_of(row[name]) for name in names]
+    return _reading(row, [row[column] for column in columns], scores, columns[0], pairing)
 
 
 def _why_scored_sides(row: Row) -> str:
@@ -209,7 +211,7 @@ RATINGS = Format(
 )
 SCORED_SIDES = Format(
     "scored_sides",
-    "two completions with a score each (WebGPT)",
+    "completions in columns, with a score each (WebGPT)",
     '{"question": …, "answer_0": …, "answer_1": …, "score_0": -1, "score_1": 1}',
     _is_scored_sides,
     _read_scored_sides,

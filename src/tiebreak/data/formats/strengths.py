@@ -14,6 +14,7 @@ from tiebreak.data.formats.annotations import number
 from tiebreak.data.formats.candidates import (
     PROMPTS,
     completion,
+    completions_of,
     has_prompt,
     is_paired,
     names_of_sides,
@@ -24,8 +25,9 @@ from tiebreak.data.formats.cells import column_in, kind_of, shown, value_in
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError, as_options
 from tiebreak.data.formats.messages import tools_of
 from tiebreak.data.formats.pairing import soft_label, vote_of
+from tiebreak.data.formats.tallies import MAX_VOTES
 from tiebreak.data.formats.verdicts import replaced, side_of
-from tiebreak.data.formats.votes import MAX_VOTES, STRENGTHS, VERDICTS, VOTES, names_sides, settled_votes
+from tiebreak.data.formats.votes import STRENGTHS, VERDICTS, VOTES, names_sides, settled_votes
 from tiebreak.records import Pair, Preference, Vote
 
 _SINGLE = (("individual_preference", "score"), ("three_most_similar_preferences", "strength"))
@@ -35,7 +37,7 @@ def _is_helpsteer(row: Row) -> bool:
     has_prompt_column = has_prompt(row) or row.get("context") is not None
     strength = value_in(row, STRENGTHS)
     is_stated = number(strength) is not None or (strength is not None and not names_sides(row))
-    return is_stated and sides_of(row) is not None and has_prompt_column and not is_paired(row)
+    return is_stated and len(completions_of(row)) == 2 and has_prompt_column and not is_paired(row)
 
 
 def _read_helpsteer(row: Row, pairing: Pairing) -> Reading:

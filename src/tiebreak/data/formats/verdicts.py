@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -73,11 +73,40 @@ def _side_in_words(text: str) -> Side | None:
     whole = re.sub(r"[^a-z0-9]", "", text.casefold())
     if whole in _SIDES or _NOUN.sub("", whole) in _SIDES:
         return _SIDES.get(whole) or _SIDES[_NOUN.sub("", whole)]
+    sides = {_SIDES.get(word) for word in _telling(text)}
+    return sides.pop() if len(sides) == 1 else None
+
+
+def _telling(text: str) -> list[str]:
+    """Return the words of a verdict that tell a side, without those around them: `b` of "Response B is better"."""
     words = re.findall(r"[a-z0-9]+", text.casefold())
     told = words[: words.index("than")] if "than" in words else words
-    left = [_NOUN.sub("", word) for word in told if word not in _BESIDE]
-    sides = {_SIDES.get(word) for word in left}
-    return sides.pop() if len(sides) == 1 else None
+    return [_NOUN.sub("", word) for word in told if word not in _BESIDE]
+
+
+_ORDINALS = {word: place for place, word in enumerate(("first", "second", "third", "fourth", "fifth", "sixth"))}
+
+
+def place_named(value: Any, labels: Sequence[str], first: int | None) -> int | None:
+    """Return the place of the label that a word names: the label itself, what counts it, a letter or an ordinal.
+
+    A number that no label has is the place in the list, counted from `first`, where that is told.
+    """
+    word = word_of(value)
+    same = [place for place, label in enumerate(labels) if word and word_of(label) == word]
+    if same or not word or len(word) > _LONGEST:
+        return same[0] if same else None
+    told, counters = _telling(word), [_NOUN.sub("", re.sub(r"[^a-z0-9]", "", word_of(label))) for label in labels]
+    bare = told[0] if len(set(told)) == 1 else re.sub(r"[^a-z0-9]", "", word)
+    if counters.count(bare) == 1:
+        return counters.index(bare)
+    if bare.isdecimal():
+        place = int(bare) - first if first is not None and not any(map(str.isdecimal, counters)) else -1
+    elif len(bare) == 1 and not any(len(counter) == 1 and counter.isalpha() for counter in counters):
+        place = ord(bare) - ord("a")
+    else:
+        place = _ORDINALS.get(bare, -1)
+    return place if 0 <= place < len(labels) else None
 
 
 def stated_side(value: Any, field: str) -> Side:

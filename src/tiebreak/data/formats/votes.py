@@ -11,16 +11,19 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from tiebreak.data.formats.annotations import ANNOTATORS, number
+from tiebreak.data.formats.annotations import number
 from tiebreak.data.formats.candidates import (
     PROMPTS,
     completion,
+    completions_of,
     counts_from,
     has_prompt,
     has_scores,
     is_paired,
     names_of_sides,
     prompt_in,
+    score_of,
+    side_scores,
     sides_of,
 )
 from tiebreak.data.formats.cells import column_in, has_all, shown, value_in
@@ -28,20 +31,18 @@ from tiebreak.data.formats.checks import check_pair
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError, as_options
 from tiebreak.data.formats.messages import tools_of
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of, vote_of
+from tiebreak.data.formats.tallies import JUDGES, MAX_VOTES, VOTE, name_of, refuse_objects, votes_in
 from tiebreak.data.formats.verdicts import Side, doubt_about, is_number, replaced, side_of, stated_side, word_of
-from tiebreak.records import Pair, Preference
+from tiebreak.records import Message, Pair, Preference
 
 VERDICTS = (
     "votes", "annotations", "preferences", "preference", "winner", "label", "choice", "better", "preferred",
     "verdict", "better_response_id", "better_response", "preferred_response", "chosen_response", "best", "selected",
     "judgement", "judgment", "decision",
 )  # fmt: skip
-JUDGES = (*ANNOTATORS, "judge", "user_id", "user", "worker", "completed_by")
-_VOTE = ("vote", "choice", "preference", "label", "value", "winner", "verdict")
 _NUMBERED = re.compile(r"annotator_?\d{1,3}")
 _SCORES: dict[Side, tuple[float, float]] = {"first": (1.0, 0.0), "second": (0.0, 1.0), "tie": (0.0, 0.0)}
 STRENGTHS = ("preference_strength", "overall_preference")
-MAX_VOTES = 10_000
 
 
 def ballot(side: Side, annotator: str) -> Ballot:
@@ -50,7 +51,7 @@ def ballot(side: Side, annotator: str) -> Ballot:
 
 
 def _is_votes(row: Row) -> bool:
-    if sides_of(row) is None or not has_prompt(row) or is_paired(row):
+    if len(completions_of(row)) != 2 or not has_prompt(row) or is_paired(row):
         return False
     has_verdict = value_in(row, VERDICTS) is not None and (names_sides(row) or not has_scores(row))
     return has_verdict or any(_numbered(row)) or _one_of_three(row) is not None
@@ -96,7 +97,15 @@ def _read_votes(row: Row, pairing: Pairing, column: str | None = None, words_onl
         votes = tuple(vote_of(_SCORES[side][0] - _SCORES[side][1], annotator) for side, annotator in cast)
         raise RowError(bad.reason, bad.detail, Preference(votes=votes)) from None
     strength = number(value_in(row, STRENGTHS))
+    scores = [score_of(row[name]) for name in side_scores(row) or ()]
+    if scores:
+        reading = replace(reading, pairs=tuple(_with_scores(pair, completions[0], scores) for pair in reading.pairs))
     return reading if strength is None else replace(reading, pairs=tuple(_with_margin(reading.pairs, abs(strength))))
+
+
+def _with_scores(pair: Pair, first: Message, scores: Sequence[float | None]) -> Pair:
+    chosen, rejected = scores if pair.chosen == first else reversed(scores)
+    return replace(pair, preference=replace(pair.preference, chosen_score=chosen, rejected_score=rejected))
 
 
 def _with_margin(pairs: Iterable[Pair], margin: float) -> Iterator[Pair]:
@@ -128,9 +137,12 @@ def settled_votes(form: Format, rows: Sequence[Row]) -> Format:
     column = sound[0] if sound else column_in(judged[0], VERDICTS)[0]
     for other in sound[1:]:
         _refuse_apart(judged, column, other)
+    if sound:
+        _refuse_scores_apart(judged, column)
     sides = sides_of(judged[0]) or ("", "")
     verdicts = [value for row in judged for value, *_ in told_votes(row, column) if row.get(column) is not None]
     mapping = {"prompt": column_in(judged[0], PROMPTS)[0], "completion_a": sides[0], "completion_b": sides[1]}
+    refuse_objects(column, mapping, [(row.get(column), names_of_sides(row, sides)) for row in judged])
     refuse_doubt(column, mapping, verdicts, counts_from(sides))
     lists = [row[column] for row in judged if isinstance(row.get(column), list) and not row.get("annotators")]
     if lists and all(len(found) == 2 and all(map(is_number, found)) for found in lists):
@@ -159,6 +171,25 @@ def _refuse_apart(rows: Sequence[Row], one: str, other: str) -> None:
         raise Ambiguous(
             f"'{one}' and '{other}' name different sides in {apart} of {len(decided)} rows. To go by the first: "
             f"{as_options(said | {'winner': one})}; by the second: {as_options(said | {'winner': other})}"
+        )
+
+
+def _refuse_scores_apart(rows: Sequence[Row], column: str) -> None:
+    """Refuse a verdict that is against the scores of the sides in more than a few rows."""
+    apart = num_decided = 0
+    for row in rows:
+        one, other = [score_of(row[name]) or 0.0 for name in side_scores(row) or ()] or (0.0, 0.0)
+        won = majority(_sides_in(row, column))
+        if one != other and won != "tie":
+            num_decided += 1
+            apart += (won == "first") != (one > other)
+    names, sides = side_scores(rows[0]), sides_of(rows[0])
+    if names and sides and apart > (1 - _MOST) * num_decided:
+        said = {"prompt": column_in(rows[0], PROMPTS)[0], "completion_a": sides[0], "completion_b": sides[1]}
+        raise Ambiguous(
+            f"'{column}' and the higher one of '{names[0]}' and '{names[1]}' name different sides in {apart} of "
+            f"{num_decided} rows. To go by the first: {as_options(said | {'winner': column})}; by the second: "
+            f"{as_options(said | {'score_a': names[0], 'score_b': names[1]})}"
         )
 
 
@@ -194,6 +225,11 @@ def refuse_doubt(column: str, mapping: Mapping[str, str], verdicts: Sequence[Any
     low = "|".join(word_of(number) for number in numbers if number < middle)
     high = "|".join(word_of(number) for number in numbers if number > middle)
     tie = f" -c winner.tie={word_of(middle)}" if middle in numbers else ""
+    if not low or not high:
+        raise Ambiguous(
+            f"'{column}' holds numbers from {word_of(numbers[0])} to {word_of(numbers[-1])}, and does not say whose "
+            f"side they are for; say it for each of them: {said} -c winner.first=NUMBER -c winner.second=NUMBER"
+        )
     raise Ambiguous(
         f"'{column}' holds numbers from {word_of(numbers[0])} to {word_of(numbers[-1])}, which say how much, and not "
         f"whose side is at which end. Where low numbers are for the first: {said} -c 'winner.first={low}' -c "
@@ -225,7 +261,8 @@ def told_votes(row: Row, column: str | None = None) -> Iterator[tuple[Any, str, 
     if column is None or verdict is None:
         yield from ((row[name], name, name) for name in _numbered(row))
     elif isinstance(verdict, Mapping):
-        yield from _votes_by_name(verdict, column, names_of_sides(row, sides_of(row) or ("", "")))
+        words = names_of_sides(row, sides_of(row) or ("", ""))
+        yield from ((value, column, annotator) for value, annotator in votes_in(verdict, words))
     elif isinstance(verdict, list):
         # Without names the place in the list stands for the annotator, as in PandaLM.
         places = [f"vote {place}" for place in range(1, len(verdict) + 1)] if len(verdict) > 1 else [""] * len(verdict)
@@ -233,29 +270,11 @@ def told_votes(row: Row, column: str | None = None) -> Iterator[tuple[Any, str, 
         known = names if isinstance(names, list) and len(names) == len(verdict) else places
         for item, annotator in zip(verdict, known, strict=True):
             if isinstance(item, Mapping):
-                yield value_in(item, _VOTE), column, name_of(value_in(item, JUDGES))
+                yield value_in(item, VOTE), column, name_of(value_in(item, JUDGES))
             else:
                 yield item, column, name_of(annotator)
     else:
         yield verdict, column, name_of(value_in(row, JUDGES))
-
-
-def _votes_by_name(verdict: Row, column: str, words: Mapping[str, str]) -> Iterator[tuple[Any, str, str]]:
-    """Yield votes told as an object: how many each side has, where its keys name the sides; else what judges said."""
-    named = [replaced(key, words) for key in verdict]
-    sides = [None if is_number(key) else side_of(key) for key in named]
-    if None not in sides and all(type(num) is int and num >= 0 for num in verdict.values()):
-        for key, num in zip(named, verdict.values(), strict=True):
-            yield from ((key, column, "") for _ in range(min(num, MAX_VOTES + 1)))
-    else:
-        yield from ((value, column, str(annotator)[:200]) for annotator, value in verdict.items())
-
-
-def name_of(value: Any) -> str:
-    """Return the name of a judge, told as text, as a number, or as an object with an id; "" where there is none."""
-    if isinstance(value, Mapping):
-        value = value.get("id", value.get("name"))
-    return str(value)[:200] if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
 VOTES = Format(
