@@ -16,6 +16,7 @@ from tiebreak.data.formats.annotations import annotated, number, origin_of, weig
 from tiebreak.data.formats.candidates import counts_from, names_of_sides
 from tiebreak.data.formats.cells import keys_of, shown, text_of
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError
+from tiebreak.data.formats.messages import SYSTEM_ROLES
 from tiebreak.data.formats.pairs import TRL
 from tiebreak.data.formats.pieces import history_of, prompt_messages, with_system
 from tiebreak.data.formats.rankings import RANKING
@@ -215,8 +216,10 @@ def _canonical(mapped: Mapped, known: Row, row: Row) -> dict[str, Any]:
     made = {key: value for key, value in known.items() if key not in own}
     prompt, extra = known.get("prompt"), known.get("input")
     if prompt is not None:
-        messages = [*history_of(known.get("history")), *prompt_messages(prompt)]
-        if extra is not None and extra != "":
+        messages = prompt_messages(prompt)
+        told = sum(message.role in SYSTEM_ROLES for message in messages[:1])
+        messages = [*messages[:told], *history_of(known.get("history")), *messages[told:]]
+        if extra is not None and not (isinstance(extra, str) and not extra.strip()):
             if messages[-1].role != "user":
                 raise RowError(
                     "wrong_type", "'input' goes on below a message of the user, and the prompt ends otherwise"
