@@ -18,7 +18,7 @@ from tiebreak.data.containers import blocks, rows
 from tiebreak.data.formats import Format, Pairing, RowError, detect, read_row
 from tiebreak.data.formats.annotations import columns_beside
 from tiebreak.data.formats.columns import columns_form
-from tiebreak.data.formats.demonstrations import DEMONSTRATIONS
+from tiebreak.data.formats.demonstrations import DEMONSTRATIONS, judged_columns
 from tiebreak.data.formats.form import Ambiguous, Reading, Row
 from tiebreak.data.formats.guesses import plain_name, proposed_columns
 from tiebreak.data.formats.messages import ROLE_KEYS
@@ -86,6 +86,7 @@ def survey(path: Path, name: str, stated: Format | None, pairing: Pairing) -> Su
     stream = (item for block in blocks(path, name) for item in rows(block))
     form: Format | None = None
     start: Row = {}
+    sample: list[tuple[Source, Row]] = []
     while form is None and (window := list(islice(stream, MAX_ROWS))):
         found = [(source, row) for source, row in window if isinstance(row, Mapping)]
         start = start or next((row for _, row in found), {})
@@ -93,7 +94,8 @@ def survey(path: Path, name: str, stated: Format | None, pairing: Pairing) -> Su
         sample = list(readable(found, unfold))
         form = stated or _form_of(sample, pairing)
     if form is None:
-        return Surveyed(None, look=Look(proposed=_proposed(start)))
+        judged = judged_columns([row for _, row in sample])
+        return Surveyed(None, look=Look(proposed=tuple(judged.items()) or _proposed(start)))
     try:
         form = form.settle(form, [row for _, row in sample])
     except Ambiguous as question:

@@ -18,7 +18,7 @@ raises `RowError` with a short reason code that reports count.
     guesses      telling names of columns          writing      pairs to rows of a form
     alone        completions on their own to rows
     demonstrations   answers to be imitated    unanswered   prompts alone
-    naming       what a form reads, as a mapping
+    naming       what a form reads, as a mapping   opinions   columns that judge one completion
 """
 
 from __future__ import annotations
