@@ -17,11 +17,14 @@ from typing import Any
 from tiebreak.data.containers import blocks, rows
 from tiebreak.data.formats import Format, Pairing, RowError, detect, read_row
 from tiebreak.data.formats.annotations import columns_beside
+from tiebreak.data.formats.candidates import has_prompt
 from tiebreak.data.formats.columns import columns_form
 from tiebreak.data.formats.demonstrations import DEMONSTRATIONS, judged_columns
 from tiebreak.data.formats.form import Ambiguous, Reading, Row
 from tiebreak.data.formats.guesses import plain_name, proposed_columns
 from tiebreak.data.formats.messages import ROLE_KEYS
+from tiebreak.data.formats.naming import mapping_of_prompt
+from tiebreak.data.formats.pairs import PREFIXES
 from tiebreak.data.unfolding import columns_to_unfold, readable
 from tiebreak.errors import DataError, one_line
 from tiebreak.records import Message, Source
@@ -174,25 +177,51 @@ def _look(sample: Sequence[tuple[Source, Row]], form: Format, pairing: Pairing) 
     lost = {path.partition(".")[0] for path in missed if "." not in path}
     known = tuple(name for name in held if name in read and name not in lost)
     unread = tuple(name for name in held if name not in known)
-    remedy = _remedy(sample, tuple(missed), first) if missed and first else ()
+    remedy = _remedy(sample, tuple(missed), first, form) if missed and first else ()
     return Look(known, unread, tuple(missed), first, remedy=remedy)
 
 
 def _remedy(
-    sample: Sequence[tuple[Source, Row]], missed: Sequence[str], first: FirstRecord
+    sample: Sequence[tuple[Source, Row]], missed: Sequence[str], first: FirstRecord, form: Format
 ) -> tuple[tuple[str, str], ...]:
-    """Return a mapping that puts what is missed into the prompt of the first record, () where none was found."""
+    """Return a mapping that puts what is missed into the prompt of the first record, () where none was found.
+
+    It names all that was read, so that nothing else goes missing, and as many columns as our names of a prompt's parts
+    have room for. What may be of one side, or the answer, is never put there.
+    """
     row = next(row for source, row in sample if source == first.source)
-    whole = {name: name for name in ("prompt", "chosen", "rejected") if name in row}
-    for key in ("system", "history", "input"):
-        mapping = whole | {key: missed[0]}
-        if key == "system" and not plain_name(missed[0]).startswith(("sys", "preprompt", "persona", "developer")):
-            continue
-        with contextlib.suppress(RowError, ValueError):
-            reading = columns_form(mapping).read(row, Pairing())
-            if missed[0] not in _missed_in(row, reading):
-                return tuple(mapping.items())
-    return ()
+    mapping = dict(form.mapping) or _as_mapping(row)
+    before = [message.content for message in first.prompt]
+    lost, found = set(missed), False
+    for column in missed:
+        begins = plain_name(column).startswith(("sys", "preprompt", "persona", "developer"))
+        keys = ("prefix",) if column in PREFIXES else ("system",) if begins else ("history", "input")
+        for key in keys if mapping and not _OF_ANSWERS.fullmatch(plain_name(column)) else ():
+            with contextlib.suppress(RowError, ValueError):
+                trial = columns_form(mapping | {key: column})
+                reading = trial.read(row, Pairing())
+                said = "\n".join(message.content for message in (*reading.pairs, *reading.alone)[0].prompt)
+                left = set(_missed_in(row, reading))
+                if key not in mapping and left < lost and column not in left and all(text in said for text in before):
+                    mapping, lost, found = dict(trial.mapping), left, True
+                    break
+    return tuple(mapping.items()) if found else ()
+
+
+def _as_mapping(row: Row) -> dict[str, str]:
+    """Return how a prompt with a chosen and a rejected side is read, as a mapping; {} of other rows."""
+    if not {"chosen", "rejected"} <= row.keys():
+        return {}
+    prompt = mapping_of_prompt([row]) if has_prompt(row) else {}
+    prefix = {"prefix": name for name in PREFIXES if isinstance(row.get(name), str)}
+    return {**prompt, **prefix, "chosen": "chosen", "rejected": "rejected"}
+
+
+_OF_ANSWERS = re.compile(
+    r"(?:chosen|rejected|preferred|dispreferred|response|completion|answer|output)(?:_.*)?|"
+    r"(?:.*_)?(?:references?|solution|expected|gold|golden|ground_?truth|target)(?:_(?:answer|response|output|text))?"
+)
+"""Names of what belongs to one side, or tells the right answer: no prompt may hold it."""
 
 
 def _first(source: Source, row: Row, reading: Reading, form: Format) -> FirstRecord:
