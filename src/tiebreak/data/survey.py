@@ -213,8 +213,8 @@ def _as_mapping(row: Row) -> dict[str, str]:
     if not {"chosen", "rejected"} <= row.keys():
         return {}
     prompt = mapping_of_prompt([row]) if has_prompt(row) else {}
-    prefix = {"prefix": name for name in PREFIXES if isinstance(row.get(name), str)}
-    return {**prompt, **prefix, "chosen": "chosen", "rejected": "rejected"}
+    begun = next((name for name in PREFIXES if isinstance(row.get(name), str)), None)
+    return prompt | ({"prefix": begun} if begun else {}) | {"chosen": "chosen", "rejected": "rejected"}
 
 
 _OF_ANSWERS = re.compile(

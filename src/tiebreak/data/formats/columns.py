@@ -105,17 +105,8 @@ def columns_form(mapping: Mapping[str, str]) -> Format:
     title = ", ".join(f"{key}={column}" for key, column in mapping.items())
     example = "{" + ", ".join(f'"{column}": …' for column in named.values() if column[:1] != CONSTANT) + "}"
     settle, why = partial(_settled, mapped), partial(_why, mapped)
-    return Format(
-        "columns",
-        f"columns: {title}",
-        example,
-        _is_row,
-        partial(_read_mapped, mapped),
-        settle,
-        why,
-        None,
-        tuple(mapping.items()),
-    )
+    read, items = partial(_read_mapped, mapped), tuple(mapping.items())
+    return Format("columns", f"columns: {title}", example, _is_row, read, settle, why, mapping=items)
 
 
 @dataclass(frozen=True)
