@@ -22,7 +22,7 @@ from tiebreak.data.formats.pieces import history_of, prompt_messages, with_syste
 from tiebreak.data.formats.rankings import RANKING
 from tiebreak.data.formats.ratings import RATED, RATINGS
 from tiebreak.data.formats.strengths import HELPSTEER
-from tiebreak.data.formats.thumbs import THUMBS
+from tiebreak.data.formats.thumbs import THUMBS, refuse_scale
 from tiebreak.data.formats.verdicts import replaced, word_of
 from tiebreak.data.formats.votes import JUDGES, VOTES, refuse_doubt, told_votes
 from tiebreak.errors import nearest
@@ -288,11 +288,15 @@ def _settled(mapped: Mapped, form: Format, rows: Sequence[Row]) -> Format:
         if rows and theirs[:1] != CONSTANT and all(_value(row, theirs) is _ABSENT for row in rows):
             raise Ambiguous(f"no column '{theirs}' for '{ours}' in the first {len(rows)} rows; keys {keys_of(rows[0])}")
     key = mapped.verdict
+    columns = dict(mapped.items)
+    if key == "label" and not mapped.words.get(key):
+        told = [value for row in rows if (value := _value(row, columns[key])) is not _ABSENT]
+        refuse_scale(columns[key], told, {ours: theirs for ours, theirs in mapped.items if ours != key})
     if key not in ("winner", "votes") or mapped.words.get(key):
         return form
-    columns, first = dict(mapped.items), counts_from(_sides(mapped))
     verdicts = [vote for row in rows for vote, *_ in told_votes({"votes": _value(row, columns[key])}, "votes")]
-    refuse_doubt(columns[key], {name: column for name, column in columns.items() if name != key}, verdicts, first)
+    others = {name: column for name, column in columns.items() if name != key}
+    refuse_doubt(columns[key], others, verdicts, counts_from(_sides(mapped)))
     return form
 
 
