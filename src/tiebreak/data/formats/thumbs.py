@@ -99,7 +99,8 @@ def _settled_thumbs(form: Format, rows: Sequence[Row]) -> Format:
     mapping = {"completion": column_in(row, COMPLETION)[0]} if form is THUMBS else None
     stated = mapping and mapping_of_prompt([row for *_, row in labels]) | mapping
     numbers = refuse_scale(name, [label for _, label, _ in labels], stated)
-    return replace(form, read=partial(form.read, is_signed=True)) if min(numbers, default=0) < 0 else form
+    signed = partial(_read_thumbs if form is THUMBS else _read_labelled_dialogue, is_signed=True)
+    return replace(form, read=signed) if min(numbers, default=0) < 0 else form
 
 
 def refuse_scale(column: str, labels: Sequence[Any], mapping: Mapping[str, str] | None) -> list[float]:
