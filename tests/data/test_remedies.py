@@ -7,7 +7,9 @@ import json
 import pytest
 
 from tiebreak.config import SourceConfig
+from tiebreak.data.formats import RowError, detect, read_row
 from tiebreak.data.reader import open_files
+from tiebreak.records import Source
 
 PAIR = {"prompt": "Why?", "chosen": "Because.", "rejected": "No."}
 CONTEXT = {"context": "A passage that explains it."}
@@ -89,3 +91,47 @@ def test_what_tells_the_answer_or_is_of_one_side_is_never_put_into_the_prompt(tm
 def test_a_system_text_beside_a_system_message_is_not_put_below_the_question(tmp_path):
     found = look(tmp_path, PAIR | {"prompt": TURNS, "system_prompt": "Be kind."})
     assert (found.missed, found.remedy) == (("system_prompt",), ())
+
+
+# ------------------------------------------------------------------------------------- texts under the name of an origin
+
+
+def look_at(tmp_path, rows, columns=None):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (file,) = open_files(SourceConfig(path=str(path), columns=columns))
+    return file.look
+
+
+@pytest.mark.parametrize("name", ["source", "group", "dataset"])
+def test_a_text_under_the_name_of_an_origin_is_missed_and_the_remedy_reads_it(tmp_path, name):
+    rows = [PAIR | {"prompt": "Translate.", name: f"Guten Tag, Nummer {n}!"} for n in range(10)]
+    found = look_at(tmp_path, rows)
+    assert found.missed == (name,)
+    assert dict(found.remedy)["input"] == name
+    after = look_at(tmp_path, rows, dict(found.remedy))
+    assert (after.missed, after.first.prompt[-1].content) == ((), "Translate.\nGuten Tag, Nummer 0!")
+
+
+@pytest.mark.parametrize("value", [
+    lambda n: f"document {n}", lambda n: f"https://a.example/{n}", lambda n: f"The Book of Tales {n % 3}", lambda n: n,
+])  # fmt: skip
+def test_an_origin_is_none(tmp_path, value):
+    assert look_at(tmp_path, [PAIR | {"source": value(n), "group": value(n)} for n in range(10)]).missed == ()
+
+
+@pytest.mark.parametrize("name", ["custom_system_prompt", "instruction", "context"])
+def test_what_lies_inside_the_completions_of_a_list_is_missed(tmp_path, name):
+    said = [{"text": text, "score": score, name: f"Told {score}."} for text, score in (("Because.", 2), ("No.", 1))]
+    assert look(tmp_path, {"prompt": "Why?", "completions": said}).missed == (f"completions.*.{name}",)
+
+
+@pytest.mark.parametrize("row", [
+    {"chosen": {"prompt": "Why so?", "text": "Because."}, "rejected": {"prompt": "Why not?", "text": "No."}},
+    {"completions": [{"prompt": f"Why {n}?", "text": f"said {n}", "score": n} for n in (1, 2)]},
+])  # fmt: skip
+def test_completions_that_answer_different_prompts_are_no_pair(row):
+    row = {"prompt": "Why?", **row}
+    with pytest.raises(RowError) as refused:
+        read_row(row, detect(row), Source("rows.jsonl", 1))
+    assert refused.value.reason == "prompts_differ"

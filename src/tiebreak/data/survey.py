@@ -16,7 +16,7 @@ from typing import Any
 
 from tiebreak.data.containers import blocks, rows
 from tiebreak.data.formats import Format, Pairing, RowError, detect, read_row
-from tiebreak.data.formats.annotations import columns_beside
+from tiebreak.data.formats.annotations import columns_beside, names_that_are_texts
 from tiebreak.data.formats.candidates import has_prompt
 from tiebreak.data.formats.columns import columns_form
 from tiebreak.data.formats.demonstrations import DEMONSTRATIONS, judged_columns
@@ -25,6 +25,7 @@ from tiebreak.data.formats.guesses import plain_name, proposed_columns
 from tiebreak.data.formats.messages import ROLE_KEYS
 from tiebreak.data.formats.naming import mapping_of_prompt
 from tiebreak.data.formats.pairs import PREFIXES
+from tiebreak.data.formats.ratings import COMPLETIONS
 from tiebreak.data.unfolding import columns_to_unfold, readable
 from tiebreak.errors import DataError, one_line
 from tiebreak.records import Message, Source
@@ -163,6 +164,7 @@ def _look(sample: Sequence[tuple[Source, Row]], form: Format, pairing: Pairing) 
     held: dict[str, None] = {}
     missed: dict[str, None] = {}
     first: FirstRecord | None = None
+    documents = names_that_are_texts([row for _, row in sample])
     for source, row in sample:
         held |= dict.fromkeys(name for name, value in row.items() if value not in (None, "", [], {}))
         noted = Noted(row)
@@ -172,7 +174,7 @@ def _look(sample: Sequence[tuple[Source, Row]], form: Format, pairing: Pairing) 
             continue
         beside = columns_beside(row)
         read |= dict.fromkeys(name for name in row if name in noted.noted or name in beside)
-        missed |= dict.fromkeys(_missed_in(row, reading))
+        missed |= dict.fromkeys(_missed_in(row, reading, documents))
         first = first or _first(source, row, reading, form)
     lost = {path.partition(".")[0] for path in missed if "." not in path}
     known = tuple(name for name in held if name in read and name not in lost)
@@ -190,6 +192,7 @@ def _remedy(
     have room for. What may be of one side, or the answer, is never put there.
     """
     row = next(row for source, row in sample if source == first.source)
+    documents = names_that_are_texts([row for _, row in sample])
     mapping = dict(form.mapping) or _as_mapping(row)
     before = [message.content for message in first.prompt]
     lost, found = set(missed), False
@@ -201,7 +204,7 @@ def _remedy(
                 trial = columns_form(mapping | {key: column})
                 reading = trial.read(row, Pairing())
                 said = "\n".join(message.content for message in (*reading.pairs, *reading.alone)[0].prompt)
-                left = set(_missed_in(row, reading))
+                left = set(_missed_in(row, reading, documents))
                 if key not in mapping and left < lost and column not in left and all(text in said for text in before):
                     mapping, lost, found = dict(trial.mapping), left, True
                     break
@@ -250,7 +253,7 @@ _CONTEXT = re.compile(
     r"docs?|articles?|inputs?|persona|character|role_description|dialog(?:ue)?s?|conversations?|messages|turns|few_?shot|"
     r"demonstrations?|knowledge(?:_base)?|evidence|story|scenario|post|schema|premise|prefix|steps|preamble|excerpt|"
     r"snippets?|chunks|search_results|references?|sources?_text|question|query|body|facts?|rubric|constraints?|abstract|"
-    r"functions|available_tools|tool_definitions|developer(?:_message)?)",
+    r"functions|available_tools|tool_definitions|developer(?:_message)?|(?:chosen|rejected)_prompt)",
     re.IGNORECASE,
 )
 # Names that say it less surely: there it takes a text of some length.
@@ -263,13 +266,17 @@ _NOTHING = frozenset({"n/a", "none", "null", "nan", "-", "[]", "{}"})
 _LONG = 24
 # What holds messages, or fields of a prompt, inside.
 _INSIDE = frozenset(
-    ("prompt", "input", "data", "fields", "question", "messages", "conversations", "conversation", "chosen", "rejected")
-)
+    ("prompt", "input", "data", "fields", "question", "messages", "conversations", "conversation", "chosen", "rejected",
+     *COMPLETIONS)
+)  # fmt: skip
 _DEEPEST = 4
 
 
-def _missed_in(row: Row, reading: Reading) -> Iterator[str]:
-    """Yield the places that the prompt may need and that left no text in it, like `context` and `data.context`."""
+def _missed_in(row: Row, reading: Reading, documents: frozenset[str]) -> Iterator[str]:
+    """Yield the places that the prompt may need and that left no text in it, like `context` and `data.context`.
+
+    `documents` are columns that hold texts, whatever their names say.
+    """
     prompts = [one.prompt for one in reading.pairs] + [one.prompt for one in reading.alone]
     messages = [message for prompt in prompts[:1] for message in prompt]
     messages += [side for pair in reading.pairs for side in (pair.chosen, pair.rejected)]
@@ -278,7 +285,8 @@ def _missed_in(row: Row, reading: Reading) -> Iterator[str]:
     texts = [text for message in messages for text in (message.content, message.reasoning)]
     said = _plain("\n".join([*texts, *_texts([*tools, *(call for one in messages for call in one.tool_calls)])]))
     for path, name, value in _places(row, "", 0):
-        least = 2 if _CONTEXT.fullmatch(name) else _LONG if _MAYBE_CONTEXT.fullmatch(name) else None
+        is_context = _CONTEXT.fullmatch(name) or path in documents
+        least = 2 if is_context else _LONG if _MAYBE_CONTEXT.fullmatch(name) else None
         if least is None:
             continue
         told = [plain for text in _texts(value) if (plain := _plain(text)) and plain.casefold() not in _NOTHING]
