@@ -19,9 +19,9 @@ from tiebreak.data.formats import FORMATS, Format, Pairing, RowError, detect, re
 from tiebreak.data.formats.cells import keys_of, kind_of
 from tiebreak.data.formats.checks import check_media
 from tiebreak.data.formats.columns import CONSTANT, KEYS, PROMPT_KEYS, SIDE_KEYS, columns_form
-from tiebreak.data.formats.demonstrations import DEMONSTRATIONS
+from tiebreak.data.formats.demonstrations import DEMONSTRATIONS, STATED
 from tiebreak.data.formats.form import as_options
-from tiebreak.data.formats.guesses import proposed_columns
+from tiebreak.data.formats.guesses import UNKNOWN, proposed_columns
 from tiebreak.data.formats.ratings import paired_ratings
 from tiebreak.data.formats.thumbs import paired_thumbs
 from tiebreak.data.locations import held_out_by_name, locate
@@ -150,7 +150,7 @@ def open_files(source: SourceConfig, pairing: Pairing = Pairing()) -> list[DataF
         except ValueError as error:
             raise DataError(f"data.columns: {error}") from None
     elif source.format != "auto":
-        forms = FORMATS | ({DEMONSTRATIONS.name: DEMONSTRATIONS} if pairing.choose == "good" else {})
+        forms = FORMATS | ({STATED.name: STATED} if pairing.choose == "good" else {})
         if source.format not in forms:
             known = f"choose from auto, {', '.join(forms)}.{nearest(source.format, forms)}"
             raise DataError(f"format '{source.format}' is not known; {known}")
@@ -213,13 +213,16 @@ def read_block(block: Block, file: DataFile) -> list[Record]:
                         "unknown_format", f"found {kind_of(told)}, wanted an object; docs/data.md shows every form"
                     )
                 check_media(told)
-                if DEMONSTRATIONS.matches(told):
+                proposed = dict(file.look.proposed)
+                is_judged = DEMONSTRATIONS.matches(told) and UNKNOWN not in proposed.values()
+                if DEMONSTRATIONS.matches(told) and not is_judged:
                     raise RowError(
                         "unknown_format",
                         "nothing says how good the completion is: a demonstration, from which loss sft_unpaired learns "
                         "(--pairing good)",
                     )
-                hint = f"name them, as docs/data.md shows; a start: {as_options(proposed_columns(told))}"
+                start = as_options(proposed if is_judged else proposed_columns(told))
+                hint = f"name them, as docs/data.md shows; a start: {start}"
                 raise RowError("unknown_format", f"found the keys {keys_of(told)} of no known form; {hint}")
             reading = read_row(told, form, source, file.pairing)
         except RowError as bad:

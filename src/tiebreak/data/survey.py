@@ -16,13 +16,17 @@ from typing import Any
 
 from tiebreak.data.containers import blocks, rows
 from tiebreak.data.formats import FORMATS, Format, Pairing, RowError, detect, read_row
-from tiebreak.data.formats.annotations import columns_beside
+from tiebreak.data.formats.annotations import columns_beside, names_that_are_texts
+from tiebreak.data.formats.candidates import has_prompt
 from tiebreak.data.formats.columns import columns_form
-from tiebreak.data.formats.demonstrations import DEMONSTRATIONS
+from tiebreak.data.formats.demonstrations import DEMONSTRATIONS, judged_columns
 from tiebreak.data.formats.evidence import agreeing
 from tiebreak.data.formats.form import Ambiguous, Reading, Row
 from tiebreak.data.formats.guesses import plain_name, proposed_columns
 from tiebreak.data.formats.messages import ROLE_KEYS
+from tiebreak.data.formats.naming import mapping_of_prompt
+from tiebreak.data.formats.pairs import PREFIXES
+from tiebreak.data.formats.ratings import COMPLETIONS
 from tiebreak.data.formats.references import by_name
 from tiebreak.data.unfolding import columns_to_unfold, readable
 from tiebreak.errors import DataError, one_line
@@ -88,6 +92,7 @@ def survey(path: Path, name: str, stated: Format | None, pairing: Pairing) -> Su
     stream = (item for block in blocks(path, name) for item in rows(block))
     form: Format | None = None
     start: Row = {}
+    sample: list[tuple[Source, Row]] = []
     while form is None and (window := list(islice(stream, MAX_ROWS))):
         found = [(source, row) for source, row in window if isinstance(row, Mapping)]
         start = start or next((row for _, row in found), {})
@@ -95,7 +100,8 @@ def survey(path: Path, name: str, stated: Format | None, pairing: Pairing) -> Su
         sample = list(readable(found, unfold))
         form = stated or _form_of(sample, pairing)
     if form is None:
-        return Surveyed(None, look=Look(proposed=_proposed(start)))
+        judged = judged_columns([row for _, row in sample])
+        return Surveyed(None, look=Look(proposed=tuple(judged.items()) or _proposed(start)))
     try:
         told = [row for _, row in sample]
         form = by_name(form.settle(form, told), told)
@@ -163,6 +169,7 @@ def _look(sample: Sequence[tuple[Source, Row]], form: Format, pairing: Pairing) 
     held: dict[str, None] = {}
     missed: dict[str, None] = {}
     first: FirstRecord | None = None
+    documents = names_that_are_texts([row for _, row in sample])
     for source, row in sample:
         held |= dict.fromkeys(name for name, value in row.items() if value not in (None, "", [], {}))
         noted = Noted(row)
@@ -172,30 +179,57 @@ def _look(sample: Sequence[tuple[Source, Row]], form: Format, pairing: Pairing) 
             continue
         beside = columns_beside(row)
         read |= dict.fromkeys(name for name in row if name in noted.noted or name in beside)
-        missed |= dict.fromkeys(_missed_in(row, reading))
+        missed |= dict.fromkeys(_missed_in(row, reading, documents))
         first = first or _first(source, row, reading, form)
     lost = {path.partition(".")[0] for path in missed if "." not in path}
     known = tuple(name for name in held if name in read and name not in lost)
     unread = tuple(name for name in held if name not in known)
-    remedy = _remedy(sample, tuple(missed), first) if missed and first else ()
+    remedy = _remedy(sample, tuple(missed), first, form) if missed and first else ()
     return Look(known, unread, tuple(missed), first, remedy=remedy)
 
 
 def _remedy(
-    sample: Sequence[tuple[Source, Row]], missed: Sequence[str], first: FirstRecord
+    sample: Sequence[tuple[Source, Row]], missed: Sequence[str], first: FirstRecord, form: Format
 ) -> tuple[tuple[str, str], ...]:
-    """Return a mapping that puts what is missed into the prompt of the first record, () where none was found."""
+    """Return a mapping that puts what is missed into the prompt of the first record, () where none was found.
+
+    It names all that was read, so that nothing else goes missing, and as many columns as our names of a prompt's parts
+    have room for. What may be of one side, or the answer, is never put there.
+    """
     row = next(row for source, row in sample if source == first.source)
-    whole = {name: name for name in ("prompt", "chosen", "rejected") if name in row}
-    for key in ("system", "history", "input"):
-        mapping = whole | {key: missed[0]}
-        if key == "system" and not plain_name(missed[0]).startswith(("sys", "preprompt", "persona", "developer")):
-            continue
-        with contextlib.suppress(RowError, ValueError):
-            reading = columns_form(mapping).read(row, Pairing())
-            if missed[0] not in _missed_in(row, reading):
-                return tuple(mapping.items())
-    return ()
+    documents = names_that_are_texts([row for _, row in sample])
+    mapping = dict(form.mapping) or _as_mapping(row)
+    before = [message.content for message in first.prompt]
+    lost, found = set(missed), False
+    for column in missed:
+        begins = plain_name(column).startswith(("sys", "preprompt", "persona", "developer"))
+        keys = ("prefix",) if column in PREFIXES else ("system",) if begins else ("history", "input")
+        for key in keys if mapping and not _OF_ANSWERS.fullmatch(plain_name(column)) else ():
+            with contextlib.suppress(RowError, ValueError):
+                trial = columns_form(mapping | {key: column})
+                reading = trial.read(row, Pairing())
+                said = "\n".join(message.content for message in (*reading.pairs, *reading.alone)[0].prompt)
+                left = set(_missed_in(row, reading, documents))
+                if key not in mapping and left < lost and column not in left and all(text in said for text in before):
+                    mapping, lost, found = dict(trial.mapping), left, True
+                    break
+    return tuple(mapping.items()) if found else ()
+
+
+def _as_mapping(row: Row) -> dict[str, str]:
+    """Return how a prompt with a chosen and a rejected side is read, as a mapping; {} of other rows."""
+    if not {"chosen", "rejected"} <= row.keys():
+        return {}
+    prompt = mapping_of_prompt([row]) if has_prompt(row) else {}
+    begun = next((name for name in PREFIXES if isinstance(row.get(name), str)), None)
+    return prompt | ({"prefix": begun} if begun else {}) | {"chosen": "chosen", "rejected": "rejected"}
+
+
+_OF_ANSWERS = re.compile(
+    r"(?:chosen|rejected|preferred|dispreferred|response|completion|answer|output)(?:_.*)?|"
+    r"(?:.*_)?(?:references?|solution|expected|gold|golden|ground_?truth|target)(?:_(?:answer|response|output|text))?"
+)
+"""Names of what belongs to one side, or tells the right answer: no prompt may hold it."""
 
 
 def _first(source: Source, row: Row, reading: Reading, form: Format) -> FirstRecord:
@@ -224,7 +258,7 @@ _CONTEXT = re.compile(
     r"docs?|articles?|inputs?|persona|character|role_description|dialog(?:ue)?s?|conversations?|messages|turns|few_?shot|"
     r"demonstrations?|knowledge(?:_base)?|evidence|story|scenario|post|schema|premise|prefix|steps|preamble|excerpt|"
     r"snippets?|chunks|search_results|references?|sources?_text|question|query|body|facts?|rubric|constraints?|abstract|"
-    r"functions|available_tools|tool_definitions|developer(?:_message)?)",
+    r"functions|available_tools|tool_definitions|developer(?:_message)?|(?:chosen|rejected)_prompt)",
     re.IGNORECASE,
 )
 # Names that say it less surely: there it takes a text of some length.
@@ -237,13 +271,17 @@ _NOTHING = frozenset({"n/a", "none", "null", "nan", "-", "[]", "{}"})
 _LONG = 24
 # What holds messages, or fields of a prompt, inside.
 _INSIDE = frozenset(
-    ("prompt", "input", "data", "fields", "question", "messages", "conversations", "conversation", "chosen", "rejected")
-)
+    ("prompt", "input", "data", "fields", "question", "messages", "conversations", "conversation", "chosen", "rejected",
+     *COMPLETIONS)
+)  # fmt: skip
 _DEEPEST = 4
 
 
-def _missed_in(row: Row, reading: Reading) -> Iterator[str]:
-    """Yield the places that the prompt may need and that left no text in it, like `context` and `data.context`."""
+def _missed_in(row: Row, reading: Reading, documents: frozenset[str]) -> Iterator[str]:
+    """Yield the places that the prompt may need and that left no text in it, like `context` and `data.context`.
+
+    `documents` are columns that hold texts, whatever their names say.
+    """
     prompts = [one.prompt for one in reading.pairs] + [one.prompt for one in reading.alone]
     messages = [message for prompt in prompts[:1] for message in prompt]
     messages += [side for pair in reading.pairs for side in (pair.chosen, pair.rejected)]
@@ -252,7 +290,8 @@ def _missed_in(row: Row, reading: Reading) -> Iterator[str]:
     texts = [text for message in messages for text in (message.content, message.reasoning)]
     said = _plain("\n".join([*texts, *_texts([*tools, *(call for one in messages for call in one.tool_calls)])]))
     for path, name, value in _places(row, "", 0):
-        least = 2 if _CONTEXT.fullmatch(name) else _LONG if _MAYBE_CONTEXT.fullmatch(name) else None
+        is_context = _CONTEXT.fullmatch(name) or path in documents
+        least = 2 if is_context else _LONG if _MAYBE_CONTEXT.fullmatch(name) else None
         if least is None:
             continue
         told = [plain for text in _texts(value) if (plain := _plain(text)) and plain.casefold() not in _NOTHING]

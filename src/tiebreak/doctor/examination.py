@@ -136,8 +136,10 @@ def _missed(files: Sequence[DataFile]) -> Iterator[Finding]:
         for file, line, missed in shown[:NUM_EXAMPLES]
     )
     first = found[0].look
-    name, remedy = visible(first.missed[0]), visible(as_options(dict(first.remedy)))
-    detail = f"so that '{name}' stands in the prompt: {remedy}" if first.remedy else f"'{name}' is in no text of a pair"
+    mapped = [column for column in first.missed if column in dict(first.remedy).values()]
+    names = visible(", ".join(map(repr, mapped or first.missed[:1])))
+    verb, remedy = "stand" if len(mapped) > 1 else "stands", visible(as_options(dict(first.remedy)))
+    detail = f"so that {names} {verb} in the prompt: {remedy}" if mapped else f"{names} is in no text of a pair"
     yield Finding("unread_column", len(found), "files", len(found) / len(files), examples, detail)
 
 

@@ -20,6 +20,7 @@ raises `RowError` with a short reason code that reports count.
     demonstrations   answers to be imitated    unanswered   prompts alone
     references   completions that a row names  tallies      votes told as objects
     best         the best of several           evidence     words beside a pair
+    naming       what a form reads, as a mapping   opinions   columns that judge one completion
 """
 
 from __future__ import annotations
@@ -106,6 +107,14 @@ def detect(row: Any, columns: Mapping[str, str] | None = None) -> Format | None:
     return columns_form(guess) if guess else form
 
 
+def _check_one_prompt(row: Row) -> None:
+    """Refuse completions that are objects, each of which says that it answers another prompt."""
+    for items in ([row.get("chosen"), row.get("rejected")], *(row.get(name) for name in ratings.COMPLETIONS)):
+        inside = [item.get("prompt") for item in items if isinstance(item, Mapping)] if isinstance(items, list) else []
+        if len({text.strip() for text in inside if isinstance(text, str) and text.strip()}) > 1:
+            raise RowError("prompts_differ", "the completions are objects, and their own prompts differ")
+
+
 def read_row(
     row: Any,
     form: Format,
@@ -124,6 +133,7 @@ def read_row(
     if not form.matches(row) and not any(other.matches(row) for other in family):
         raise RowError("wrong_format", f"not in the '{form.name}' form of the file: keys {keys_of(row)}")
     check_media(row)
+    _check_one_prompt(row)
     reading = form.read(row if noted is None else noted, pairing)
     pairs = tuple(replace(annotated(pair, row), source=source) for pair in reading.pairs)
     for pair in pairs:

@@ -6,7 +6,7 @@ Owns their names. A column of the wrong type is left out: it may mean something 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -74,6 +74,21 @@ def columns_beside(row: Row) -> set[str]:
     numbers = (name for names in NUMBERS.values() for name in names if number(row.get(name)) is not None)
     texts = (name for names in (*TEXTS.values(), ANNOTATORS) for name in names if _text(row.get(name)) is not None)
     return {*numbers, *texts}
+
+
+def names_that_are_texts(rows: Sequence[Row]) -> frozenset[str]:
+    """Return the columns of an origin that hold texts: another one in nearly every row, each of several words."""
+    found = set()
+    for name in _ORIGINS:
+        told = [value for row in rows if isinstance(value := row.get(name), str)]
+        are_texts = sum(len(value.split()) >= _WORDS for value in told) >= _MOST * len(told)
+        if len(told) >= _ENOUGH and len(set(told)) >= _MOST * len(told) and are_texts:
+            found.add(name)
+    return frozenset(found)
+
+
+_ENOUGH, _WORDS, _MOST = 8, 3, 0.9
+"""Rows from which it is told, words of a text, the share of rows that have to be so."""
 
 
 def origin_of(row: Row) -> Origin:

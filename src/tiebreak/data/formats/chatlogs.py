@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from tiebreak.data.formats.annotations import origin_of
@@ -17,8 +18,8 @@ from tiebreak.data.formats.messages import SYSTEM_ROLES, message_of, tools_of, t
 from tiebreak.data.formats.pairing import weighed
 from tiebreak.data.formats.pieces import prompt_of, with_system
 from tiebreak.data.formats.ratings import COMPLETIONS
-from tiebreak.data.formats.thumbs import DIALOGUE, LABELS
-from tiebreak.data.formats.verdicts import liked
+from tiebreak.data.formats.thumbs import DIALOGUE, LABELS, refuse_scale
+from tiebreak.data.formats.verdicts import liked, word_of
 from tiebreak.records import Message, Pair, Thumb
 
 DIALOGUES = (*DIALOGUE, "turns")
@@ -56,7 +57,7 @@ class _Turn:
         return self.original != self.kept and has_text(self.original)
 
 
-def _read_chatlog(row: Row, pairing: Pairing) -> Reading:
+def _read_chatlog(row: Row, pairing: Pairing, zero_says_no: bool = False) -> Reading:
     """Each turn of the assistant that users judged, after what was finally said before it.
 
     With `all` the kept completion is paired with every abandoned one, which weigh 1 together; else with the last of
@@ -68,7 +69,7 @@ def _read_chatlog(row: Row, pairing: Pairing) -> Reading:
     pairs: list[Pair] = []
     thumbs: list[Thumb] = []
     for index, item in enumerate(row[name]):
-        turn = _turn(item, f"{name}[{index}]")
+        turn = _turn(item, f"{name}[{index}]", zero_says_no)
         if turn.judged or turn.abandoned or turn.is_edited:
             prompt = prompt_of(turns(before))
             thumbs += [Thumb(prompt, message, verdict, tools, None, origin) for message, verdict in turn.judged]
@@ -83,7 +84,7 @@ def _read_chatlog(row: Row, pairing: Pairing) -> Reading:
     return Reading(tuple(pairs), tuple(thumbs))
 
 
-def _turn(item: Any, field: str) -> _Turn:
+def _turn(item: Any, field: str, zero_says_no: bool) -> _Turn:
     if not isinstance(item, Mapping):
         raise RowError("wrong_type", f"'{field}' is a message, found {kind_of(item)}")
     message = message_of(item, field)
@@ -96,7 +97,8 @@ def _turn(item: Any, field: str) -> _Turn:
         raise RowError("wrong_type", f"'{field}.{name}' is a list, found {kind_of(others)}")
     found = [(completion(other, f"{field}.{name}"), other) for other in others if other is not None]
     told = [(said, other) for said, other in found if has_text(said)]
-    verdicts = [(said, _verdict(one)) for said, one in ((original, item), *told) if isinstance(one, Mapping)]
+    judged_ones = [(said, one) for said, one in ((original, item), *told) if isinstance(one, Mapping)]
+    verdicts = [(said, _verdict(one, zero_says_no)) for said, one in judged_ones]
     judged = tuple((said, verdict) for said, verdict in verdicts if verdict is not None)
     return _Turn(kept, original, tuple(said for said, _ in told if said not in (kept, original)), judged)
 
@@ -109,20 +111,45 @@ def _text(item: Row, names: Sequence[str]) -> str | None:
     return next((item[name] for name in names if isinstance(item.get(name), str) and item[name].strip()), None)
 
 
-def _verdict(item: Row) -> bool | None:
-    """Return the thumb on a completion, told alone or in an object such as `{"rating": 1}`.
+def _feedback(item: Row) -> list[Any]:
+    """Return what was said of a completion, told alone or in an object such as `{"rating": 1}`."""
+    told = [item.get(name) for name in FEEDBACK]
+    return [value_in(value, _WITHIN) if isinstance(value, Mapping) else value for value in told]
+
+
+def _settled_chatlog(form: Format, rows: Sequence[Row]) -> Format:
+    """Refuse a scale, of which 1 is no thumb; zero says no beside 1 alone, and nothing where there is -1 as well."""
+    turns_told = [turn for row in rows if form.matches(row) for turn in row[_dialogue(row) or ""]]
+    items = [item for turn in turns_told if isinstance(turn, Mapping) for item in (turn, *_others(turn))]
+    told = [values for item in items if not any(map(_is_word, values := _feedback(item)))]
+    numbers = refuse_scale(
+        "feedback", [value for values in told for value in values if isinstance(value, int | float)], None
+    )
+    is_yes_or_no = {0.0, 1.0} == set(numbers)
+    return replace(form, read=partial(_read_chatlog, zero_says_no=True)) if is_yes_or_no else form
+
+
+def _others(turn: Row) -> list[Row]:
+    return [item for name in ABANDONED for item in turn.get(name) or () if isinstance(item, Mapping)]
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str | bool) and liked(value) is not None
+
+
+def _verdict(item: Row, zero_says_no: bool) -> bool | None:
+    """Return the thumb on a completion.
 
     Other words are comments; a number on another scale is refused.
     """
-    told = [item.get(name) for name in FEEDBACK]
-    values = [value_in(value, _WITHIN) if isinstance(value, Mapping) else value for value in told]
+    values = _feedback(item)
     verdicts = [verdict for value in values if (verdict := liked(value)) is not None]
     if verdicts:
         return verdicts[0]
     numbers = [value for value in values if isinstance(value, int | float) and value != 0]
     if numbers:
         raise RowError("wrong_type", f"feedback on a turn is up or down, 1 or -1; found {numbers[0]!r:.40}")
-    return None
+    return False if zero_says_no and any(word_of(value) == "0" for value in values) else None
 
 
 CHATLOG = Format(
@@ -131,4 +158,5 @@ CHATLOG = Format(
     '{"messages": [{"role": "user", …}, {"role": "assistant", "content": …, "feedback": "up"}]}',
     _is_chatlog,
     _read_chatlog,
+    _settled_chatlog,
 )

@@ -16,13 +16,14 @@ from tiebreak.data.formats.annotations import annotated, number, origin_of, weig
 from tiebreak.data.formats.candidates import counts_from, names_of_sides
 from tiebreak.data.formats.cells import keys_of, shown, text_of
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError
+from tiebreak.data.formats.messages import SYSTEM_ROLES
 from tiebreak.data.formats.pairs import TRL
 from tiebreak.data.formats.pieces import history_of, prompt_messages, with_system
 from tiebreak.data.formats.rankings import RANKING
 from tiebreak.data.formats.ratings import RATED, RATINGS
 from tiebreak.data.formats.strengths import HELPSTEER
 from tiebreak.data.formats.tallies import JUDGES, refuse_objects, refuse_worse
-from tiebreak.data.formats.thumbs import THUMBS
+from tiebreak.data.formats.thumbs import THUMBS, refuse_scale
 from tiebreak.data.formats.verdicts import replaced, word_of
 from tiebreak.data.formats.votes import VOTES, refuse_doubt, told_votes
 from tiebreak.errors import nearest
@@ -105,7 +106,8 @@ def columns_form(mapping: Mapping[str, str]) -> Format:
     title = ", ".join(f"{key}={column}" for key, column in mapping.items())
     example = "{" + ", ".join(f'"{column}": …' for column in named.values() if column[:1] != CONSTANT) + "}"
     settle, why = partial(_settled, mapped), partial(_why, mapped)
-    return Format("columns", f"columns: {title}", example, _is_row, partial(_read_mapped, mapped), settle, why)
+    read, items = partial(_read_mapped, mapped), tuple(mapping.items())
+    return Format("columns", f"columns: {title}", example, _is_row, read, settle, why, mapping=items)
 
 
 @dataclass(frozen=True)
@@ -216,8 +218,10 @@ def _canonical(mapped: Mapped, known: Row, row: Row) -> dict[str, Any]:
     made = {key: value for key, value in known.items() if key not in own}
     prompt, extra = known.get("prompt"), known.get("input")
     if prompt is not None:
-        messages = [*history_of(known.get("history")), *prompt_messages(prompt)]
-        if extra is not None and extra != "":
+        messages = prompt_messages(prompt)
+        told = sum(message.role in SYSTEM_ROLES for message in messages[:1])
+        messages = [*messages[:told], *history_of(known.get("history")), *messages[told:]]
+        if extra is not None and not (isinstance(extra, str) and not extra.strip()):
             if messages[-1].role != "user":
                 raise RowError(
                     "wrong_type", "'input' goes on below a message of the user, and the prompt ends otherwise"
@@ -285,17 +289,20 @@ def _settled(mapped: Mapped, form: Format, rows: Sequence[Row]) -> Format:
         if rows and theirs[:1] != CONSTANT and all(_value(row, theirs) is _ABSENT for row in rows):
             raise Ambiguous(f"no column '{theirs}' for '{ours}' in the first {len(rows)} rows; keys {keys_of(rows[0])}")
     key = mapped.verdict
+    columns = dict(mapped.items)
+    others = {name: column for name, column in columns.items() if name != key}
+    if key == "label" and not mapped.words.get(key):
+        labels = [value for row in rows if (value := _value(row, columns[key])) is not _ABSENT]
+        refuse_scale(columns[key], labels, others)
     if key not in ("winner", "votes"):
         return form
-    columns, first = dict(mapped.items), counts_from(_sides(mapped))
-    others = {name: column for name, column in columns.items() if name != key}
     told = [(_value(row, columns[key]), names_of_sides(row, _sides(mapped))) for row in rows]
     refuse_objects(columns[key], others, told, voted=key == "votes")
     if mapped.words.get(key):
         return form
     verdicts = [vote for row in rows for vote, *_ in told_votes({"votes": _value(row, columns[key])}, "votes")]
     refuse_worse(columns[key], columns, verdicts)
-    refuse_doubt(columns[key], others, verdicts, first)
+    refuse_doubt(columns[key], others, verdicts, counts_from(_sides(mapped)))
     return form
 
 

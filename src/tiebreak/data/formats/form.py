@@ -97,3 +97,5 @@ class Format:
     """Why one side of a usable row is chosen, in words."""
     lists: frozenset[str] | None = None
     """Columns that it reads as lists or objects, where a mapping says which; else their names do."""
+    mapping: tuple[tuple[str, str], ...] = ()
+    """The mapping that it reads by, where it is one of columns."""

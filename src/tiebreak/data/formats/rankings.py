@@ -1,19 +1,22 @@
 """Rows whose completions are ranked.
 
 Owns what a rank is: a number for each completion in the order of the list, the lowest is the best, equal ranks are
-ties. Numbers are never read as positions in the list.
+ties. Numbers are never read as places in the list; where they could be those, the file is asked about.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from tiebreak.data.formats.candidates import PROMPTS, has_prompt, is_paired, prompt_in, score_of
+from tiebreak.data.formats.candidates import has_prompt, is_paired, prompt_in, score_of
 from tiebreak.data.formats.cells import column_in, kind_of, value_in
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError, as_options
 from tiebreak.data.formats.messages import tools_of
+from tiebreak.data.formats.naming import mapping_of_prompt
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of
 from tiebreak.data.formats.ratings import COMPLETIONS, judged_lists, usable
+from tiebreak.data.formats.verdicts import word_of
 
 RANKS = ("ranking", "ranks", "rank")
 
@@ -50,38 +53,45 @@ def _read_ranking(row: Row, pairing: Pairing) -> Reading:
 
 
 def _settled_ranking(form: Format, rows: Sequence[Row]) -> Format:
-    """Refuse lists of ranks beside the completions that may as well be places in the list, the best first.
+    """Refuse lists beside the completions that are as well the rank of each as places, the best first.
 
-    That is so from 0 on. From 1 on it is where the column is called `ranking`, each list has every number once (a tie
-    or a gap proves ranks), and the two readings differ in some row.
+    So are whole orders (0, 1, 2, … or 1, 2, 3, …, each once) which mean another thing as the one than as the other. A
+    list with a tie, a gap or nothing in it holds ranks, and so do all of its file.
     """
-    from_one: list[tuple[str, list[int], Row]] = []
-    for row in rows:
-        if not _is_ranking(row) or _has_ranks(row):
-            continue
-        name, ranks = column_in(row, RANKS)
-        if not isinstance(ranks, list) or len(ranks) < 2:
-            continue
-        scores = [score_of(rank) for rank in ranks]
-        numbers = [-1 if score is None or not score.is_integer() else int(score) for score in scores]
-        if sorted(numbers) == list(range(len(ranks))):
-            raise _two_readings(row, name, 0)
-        from_one.append((name, numbers, row))
-    is_order = all(sorted(numbers) == list(range(1, len(numbers) + 1)) for _, numbers, _ in from_one)
-    for name, numbers, row in from_one if is_order else ():
-        places = [numbers.index(place) + 1 for place in range(1, len(numbers) + 1)]
-        if name == RANKS[0] and places != numbers:
-            raise _two_readings(row, name, 1)
-    return form
-
-
-def _two_readings(row: Row, name: str, first: int) -> Ambiguous:
-    stated = {"prompt": column_in(row, PROMPTS)[0], "completions": column_in(row, COMPLETIONS)[0]}
-    return Ambiguous(
+    judged = [row for row in rows if _is_ranking(row) and not _has_ranks(row)]
+    lists = [ranks for row in judged if isinstance(ranks := value_in(row, RANKS), list) and len(ranks) > 1]
+    orders = [_order_in(ranks) for ranks in lists]
+    doubtful = [order for order in orders if order is not None and order != _turned(order)]
+    if not doubtful or None in orders:
+        return form
+    name, first = column_in(judged[0], RANKS)[0], min(doubtful[0])
+    if first == 1 and name in _OF_EACH:
+        return form
+    stated = mapping_of_prompt(judged) | {"completions": column_in(judged[0], COMPLETIONS)[0]}
+    raise Ambiguous(
         f"'{name}' counts from {first} and can be read in two ways: as the rank of each completion ({first} is the "
         f"best) or as places in the list, the best first. For ranks: {as_options({**stated, 'ranking': name})}; for "
         f"places: {as_options({**stated, 'order': name})}"
     )
+
+
+_OF_EACH = ("ranks", "rank")
+"""Names that say: a rank for each completion, as PairRM gives them."""
+
+
+def _order_in(ranks: Sequence[Any]) -> list[int] | None:
+    """Return numbers that count from 0 or 1 without a tie or a gap, None where a list holds something else."""
+    words = [word_of(rank) for rank in ranks]
+    found = [int(word) for word in words if word.isdecimal()]
+    first = min(found, default=2)
+    is_whole = len(found) == len(words) and sorted(found) == list(range(first, first + len(found)))
+    return found if is_whole and first < 2 else None
+
+
+def _turned(order: Sequence[int]) -> list[int]:
+    """Return the rank of each completion where `order` holds places, or the places where it holds ranks."""
+    first = min(order)
+    return [order.index(number) + first for number in range(first, first + len(order))]
 
 
 def _why_ranking(_: Row) -> str:
@@ -91,7 +101,7 @@ def _why_ranking(_: Row) -> str:
 RANKING = Format(
     "ranking",
     "rankings of several completions",
-    '{"prompt": …, "completions": […], "ranking": [2, 1, 3]}',
+    '{"prompt": …, "completions": […], "ranks": [2, 1, 3]}',
     _is_ranking,
     _read_ranking,
     _settled_ranking,

@@ -12,7 +12,6 @@ from typing import Any
 
 from tiebreak.data.formats.annotations import number
 from tiebreak.data.formats.candidates import (
-    PROMPTS,
     completion,
     completions_of,
     has_prompt,
@@ -24,12 +23,14 @@ from tiebreak.data.formats.candidates import (
 from tiebreak.data.formats.cells import column_in, kind_of, shown, value_in
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError, as_options
 from tiebreak.data.formats.messages import tools_of
+from tiebreak.data.formats.naming import mapping_of_prompt
 from tiebreak.data.formats.pairing import soft_label, vote_of
 from tiebreak.data.formats.tallies import MAX_VOTES
 from tiebreak.data.formats.verdicts import replaced, side_of
 from tiebreak.data.formats.votes import STRENGTHS, VERDICTS, VOTES, names_sides, settled_votes
 from tiebreak.records import Pair, Preference, Vote
 
+_PROMPTS = ("prompt", "context", "instruction", "question", "query")
 _SINGLE = (("individual_preference", "score"), ("three_most_similar_preferences", "strength"))
 
 
@@ -48,7 +49,7 @@ def _read_helpsteer(row: Row, pairing: Pairing) -> Reading:
         raise RowError("wrong_type", f"'{name}' is a number, found {kind_of(value)}")
     sides = sides_of(row) or ("", "")
     first, second = (completion(row[side], side) for side in sides)
-    prompt = prompt_in(row, ("prompt", "context", "instruction", "question"))
+    prompt = prompt_in(row, _PROMPTS)
     if strength == 0 or abs(strength) < pairing.min_margin:
         raise RowError("tie", f"'{name}' is {strength:g}")
     sign = 1 if strength > 0 else -1
@@ -74,8 +75,8 @@ def _settled_strengths(form: Format, rows: Sequence[Row]) -> Format:
     told = [(row, strength) for row in judged if (strength := number(value_in(row, STRENGTHS)))]
     winner = _winner_column([row for row, _ in told])
     sides = sides_of(judged[0]) or ("", "") if judged else ("", "")
-    prompt = column_in(judged[0], (*PROMPTS, "context"))[0] if judged else ""
-    stated = {"prompt": prompt, "completion_a": sides[0], "completion_b": sides[1]}
+    prompt = mapping_of_prompt(judged, _PROMPTS) if judged else {}
+    stated = prompt | {"completion_a": sides[0], "completion_b": sides[1]}
     if told and winner is None and len(told) >= _ENOUGH and all(strength > 0 for _, strength in told):
         raise Ambiguous(
             f"'{name}' is above zero in all of the first {len(told)} rows, and no column says who won: name the column "

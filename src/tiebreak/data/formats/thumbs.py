@@ -6,15 +6,18 @@ Owns the shapes of such rows (TRL's KTO form, LLaMA-Factory's) and which thumb f
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import chain, product
 from typing import Any
 
-from tiebreak.data.formats.annotations import origin_of, weight_of
+from tiebreak.data.formats.annotations import number, origin_of, weight_of
 from tiebreak.data.formats.candidates import completion, has_prompt, is_paired, prompt_in, score_of, sides_of, system_in
 from tiebreak.data.formats.cells import column_in, shown, value_in
-from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
+from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError, as_options
 from tiebreak.data.formats.messages import messages_of, tools_of
+from tiebreak.data.formats.naming import mapping_of_prompt
 from tiebreak.data.formats.pairing import weighed
 from tiebreak.data.formats.pieces import prompt_of, with_system
 from tiebreak.data.formats.verdicts import liked, word_of
@@ -49,8 +52,9 @@ def _is_thumbs(row: Row) -> bool:
     return _is_labelled(row) and has_prompt(row) and value_in(row, COMPLETION) is not None
 
 
-def _read_thumbs(row: Row, _: Pairing) -> Reading:
+def _read_thumbs(row: Row, _: Pairing, is_signed: bool = False) -> Reading:
     """TRL's unpaired form (KTO, Ethayarajh et al. 2024): a prompt, a completion and a label."""
+    _refuse_zero(row, is_signed)
     name, value = column_in(row, COMPLETION)
     return _thumb(row, prompt_in(row), completion(value, name))
 
@@ -59,8 +63,9 @@ def _is_labelled_dialogue(row: Row) -> bool:
     return _is_labelled(row) and any(isinstance(row.get(name), list) for name in DIALOGUE)
 
 
-def _read_labelled_dialogue(row: Row, _: Pairing) -> Reading:
+def _read_labelled_dialogue(row: Row, _: Pairing, is_signed: bool = False) -> Reading:
     """LLaMA-Factory's KTO form: a dialogue whose last turn, the assistant's, is labelled."""
+    _refuse_zero(row, is_signed)
     name = next(name for name in DIALOGUE if isinstance(row.get(name), list))
     messages = with_system(system_in(row), messages_of(row[name], name))
     if not messages or messages[-1].role != "assistant":
@@ -76,6 +81,51 @@ def _thumb(row: Row, prompt: tuple[Message, ...], judged: Message) -> Reading:
         raise RowError("wrong_type", f"'{name}' is true or false, found {shown(label)} ({own})")
     tools, origin, weight = tools_of(row.get("tools")), origin_of(row), weight_of(row)
     return Reading(thumbs=(Thumb(prompt, judged, verdict, tools, origin=origin, weight=weight),))
+
+
+def _refuse_zero(row: Row, is_signed: bool) -> None:
+    """Refuse a label of zero where other rows say 1 and -1; beside 1 alone it says no."""
+    name, label = _label_in(row)
+    if is_signed and word_of(label) == "0":
+        raise RowError("tie", f"'{name}' is 0, neither 1 nor -1")
+
+
+def _settled_thumbs(form: Format, rows: Sequence[Row]) -> Format:
+    """Refuse a scale, of which 1 is no yes, and take zero for nothing where labels have a sign."""
+    labels = [(*_label_in(row), row) for row in rows if form.matches(row)]
+    if not labels:
+        return form
+    name, _, row = labels[0]
+    mapping = {"completion": column_in(row, COMPLETION)[0]} if form is THUMBS else None
+    stated = mapping and mapping_of_prompt([row for *_, row in labels]) | mapping
+    numbers = refuse_scale(name, [label for _, label, _ in labels], stated)
+    signed = partial(_read_thumbs if form is THUMBS else _read_labelled_dialogue, is_signed=True)
+    return replace(form, read=signed) if min(numbers, default=0) < 0 else form
+
+
+def refuse_scale(column: str, labels: Sequence[Any], mapping: Mapping[str, str] | None) -> list[float]:
+    """Return the numbers among what was said of completions (true and false are none).
+
+    Raises Ambiguous where they are those of a scale; `mapping` names prompt and completion, where a mapping can.
+    """
+    numbers = [found for label in labels if (found := number(label)) is not None]
+    if sum(abs(found) > 1 for found in numbers) <= _STRAY * len(labels):
+        return numbers
+    low, high = min(numbers), max(numbers)
+    said = f"'{column}' holds numbers from {word_of(low)} to {word_of(high)}: a scale, of which 1 may be the worst"
+    if mapping is None:
+        raise Ambiguous(f"{said}; write true or false (up or down, 1 or -1) in their place")
+    told = f"{said}. Where higher is better: {as_options({**mapping, 'score': column})}"
+    if low == high:
+        raise Ambiguous(told)
+    words = {word_of(found): found - (low + high) / 2 for found in sorted(numbers)}
+    yes, no = ("|".join(word for word, above in words.items() if sign * above > 0) for sign in (1, -1))
+    as_label = as_options({**mapping, "label": column, "label.yes": yes, "label.no": no})
+    raise Ambiguous(f"{told}; where they are words for yes and no: {as_label}, or with yes and no turned round")
+
+
+_STRAY = 0.01
+"""Of the cells of a column, as many may lie beyond 1 and be slips, each of which is refused on its own."""
 
 
 def paired_thumbs(thumbs: Sequence[Thumb], pairing: Pairing) -> tuple[list[Pair], list[Dropped], int]:
@@ -142,7 +192,8 @@ THUMBS = Format(
     '{"prompt": …, "completion": …, "label": true}',
     _is_thumbs,
     _read_thumbs,
-    why=_why_thumb,
+    _settled_thumbs,
+    _why_thumb,
 )
 DIALOGUE_THUMBS = Format(
     "labelled_dialogue",
@@ -150,5 +201,6 @@ DIALOGUE_THUMBS = Format(
     '{"messages": […], "label": true}',
     _is_labelled_dialogue,
     _read_labelled_dialogue,
-    why=_why_thumb,
+    _settled_thumbs,
+    _why_thumb,
 )

@@ -13,7 +13,6 @@ from typing import Any
 
 from tiebreak.data.formats.annotations import number
 from tiebreak.data.formats.candidates import (
-    PROMPTS,
     completion,
     completions_of,
     counts_from,
@@ -30,6 +29,7 @@ from tiebreak.data.formats.cells import column_in, has_all, shown, value_in
 from tiebreak.data.formats.checks import check_pair
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError, as_options
 from tiebreak.data.formats.messages import tools_of
+from tiebreak.data.formats.naming import mapping_of_prompt
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of, vote_of
 from tiebreak.data.formats.tallies import JUDGES, MAX_VOTES, VOTE, name_of, refuse_objects, votes_in
 from tiebreak.data.formats.verdicts import Side, doubt_about, is_number, replaced, side_of, stated_side, word_of
@@ -141,7 +141,7 @@ def settled_votes(form: Format, rows: Sequence[Row]) -> Format:
         _refuse_scores_apart(judged, column)
     sides = sides_of(judged[0]) or ("", "")
     verdicts = [value for row in judged for value, *_ in told_votes(row, column) if row.get(column) is not None]
-    mapping = {"prompt": column_in(judged[0], PROMPTS)[0], "completion_a": sides[0], "completion_b": sides[1]}
+    mapping = mapping_of_prompt(judged) | {"completion_a": sides[0], "completion_b": sides[1]}
     refuse_objects(column, mapping, [(row.get(column), names_of_sides(row, sides)) for row in judged])
     refuse_doubt(column, mapping, verdicts, counts_from(sides))
     lists = [row[column] for row in judged if isinstance(row.get(column), list) and not row.get("annotators")]
@@ -166,8 +166,8 @@ def _refuse_apart(rows: Sequence[Row], one: str, other: str) -> None:
     decided = [(first, second) for first, second in both if {first, second} <= {"first", "second"}]
     apart = sum(first != second for first, second in decided)
     if apart > (1 - _MOST) * len(decided):
-        sides, prompt = sides_of(rows[0]) or ("", ""), column_in(rows[0], PROMPTS)[0]
-        said = {"prompt": prompt, "completion_a": sides[0], "completion_b": sides[1]}
+        sides = sides_of(rows[0]) or ("", "")
+        said = mapping_of_prompt(rows) | {"completion_a": sides[0], "completion_b": sides[1]}
         raise Ambiguous(
             f"'{one}' and '{other}' name different sides in {apart} of {len(decided)} rows. To go by the first: "
             f"{as_options(said | {'winner': one})}; by the second: {as_options(said | {'winner': other})}"
@@ -185,7 +185,7 @@ def _refuse_scores_apart(rows: Sequence[Row], column: str) -> None:
             apart += (won == "first") != (one > other)
     names, sides = side_scores(rows[0]), sides_of(rows[0])
     if names and sides and apart > (1 - _MOST) * num_decided:
-        said = {"prompt": column_in(rows[0], PROMPTS)[0], "completion_a": sides[0], "completion_b": sides[1]}
+        said = mapping_of_prompt(rows) | {"completion_a": sides[0], "completion_b": sides[1]}
         raise Ambiguous(
             f"'{column}' and the higher one of '{names[0]}' and '{names[1]}' name different sides in {apart} of "
             f"{num_decided} rows. To go by the first: {as_options(said | {'winner': column})}; by the second: "

@@ -1,0 +1,166 @@
+"""What is asked about a file is answered by pasting: each printed mapping reads as the form does, but for the doubt."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+
+import pytest
+
+from tiebreak.data.whole import read_pairs
+from tiebreak.errors import DataError
+
+TOPICS = ("tin", "rope", "salt", "coal", "corn", "silk", "wool", "lime", "bees", "maps", "rain", "oaks")
+
+
+def good(number):
+    return f"GOOD: much is known of {TOPICS[number]}."
+
+
+def bad(number):
+    return f"BAD: nobody cares for {TOPICS[number]}."
+
+
+@pytest.fixture
+def saved(tmp_path):
+    def save(row):
+        path = tmp_path / "rows.jsonl"
+        path.write_text("".join(json.dumps(row(number)) + "\n" for number in range(len(TOPICS))))
+        return path
+
+    return save
+
+
+def answers(question):
+    """Each mapping that a message prints."""
+    found = re.findall(r"-c (?:'[^']*'|[^\s;,)]+)(?: -c (?:'[^']*'|[^\s;,)]+))*", str(question))
+    return [dict(word.split("=", 1) for word in shlex.split(options)[1::2]) for options in found]
+
+
+def prompts(path, **how):
+    found = read_pairs(path, **how)
+    return {tuple((said.role, said.content) for said in pair.prompt) for pair in found.pairs}
+
+
+def asked(path, **how):
+    with pytest.raises(DataError) as refused:
+        read_pairs(path, **how)
+    return refused.value
+
+
+# ---------------------------------------------------------------------------- the prompt of a question is the whole one
+
+BEFORE = {
+    "an instruction with its input": lambda n: {"instruction": "Tell.", "input": f"Of {TOPICS[n]}."},
+    "an input in half of the rows": lambda n: {"instruction": f"Tell of {TOPICS[n]}.", "input": ["", "Do."][n % 2]},
+    "a system text": lambda n: {"question": f"What of {TOPICS[n]}?", "system_prompt": "Be brief."},
+    "a system text in the last row": lambda n: {"prompt": f"What of {TOPICS[n]}?", "system": "Be brief." * (n == 11)},
+    "earlier rounds": lambda n: {"prompt": f"What of {TOPICS[n]}?", "history": [["Hi", "Hello"]], "system": "Brief."},
+    "rounds in the middle of a system message": lambda n: {
+        "prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": f"What of {TOPICS[n]}?"}],
+        "history": [["Hi", "Hello"]],
+    },
+}  # fmt: skip
+SIDES = {
+    "places or votes": ({"preference": [0, 1]}, {"preference": ["a", "b"]}),
+    "a scale": ({"preference": [1, 5]}, {"preference": ["a", "b"]}),
+    "two columns that disagree": ({"winner": ["a", "b"], "label": ["b", "a"]}, {"winner": ["a", "b"]}),
+    "counts or annotators": ({"votes": [[1, 2], [2, 2]]}, {"votes": [["a", "a"], ["b", "b"]]}),
+    "strengths without a sign": ({"preference_strength": [1, 2]}, {"winner": ["a", "b"]}),
+}
+
+
+def two_sided(before, verdict):
+    return lambda n: {
+        **before(n),
+        "answer_a": good(n),
+        "answer_b": bad(n),
+        **{name: told[n % 2] for name, told in verdict.items()},
+    }
+
+
+@pytest.mark.parametrize("before", BEFORE.values(), ids=BEFORE)
+@pytest.mark.parametrize(("doubtful", "plain"), SIDES.values(), ids=SIDES)
+def test_a_pasted_answer_forgets_nothing_of_the_prompt(saved, before, doubtful, plain):
+    wanted = prompts(saved(two_sided(before, plain)))
+    path = saved(two_sided(before, doubtful))
+    mappings = answers(asked(path))
+    assert mappings
+    for mapping in mappings:
+        assert prompts(path, columns=mapping) <= wanted
+        assert len(read_pairs(path, columns=mapping).pairs) > 0
+
+
+def test_the_tools_of_a_prompt_are_in_the_pasted_answer(saved):
+    tool = {"type": "function", "function": {"name": "look"}}
+    path = saved(two_sided(lambda n: {"prompt": TOPICS[n], "tools": [tool]}, {"preference": [0, 1]}))
+    for mapping in answers(asked(path)):
+        assert all(pair.tools == (tool,) for pair in read_pairs(path, columns=mapping).pairs)
+
+
+@pytest.mark.parametrize("before", BEFORE.values(), ids=BEFORE)
+def test_a_pasted_answer_about_ranks_forgets_nothing_of_the_prompt(saved, before):
+    def ranked(ranks):
+        return lambda n: {**before(n), "completions": [bad(n), good(n), "Well."], **ranks}
+
+    wanted = prompts(saved(ranked({"ranks": [3, 1, 2]})))
+    path = saved(ranked({"ranking": [2, 0, 1]}))
+    mappings = answers(asked(path))
+    assert len(mappings) == 2
+    for mapping in mappings:
+        assert prompts(path, columns=mapping) == wanted
+
+
+# ----------------------------------------------------------------------------------------------------------- rankings
+
+ORDER = (1, 2, 0)  # the completion in the middle is the best, then the last, then the first
+
+
+def ranked(number, first, *, places):
+    told = {place: at for at, place in enumerate(ORDER)}
+    numbers = ORDER if places else [told[place] for place in range(3)]
+    answers = [bad(number), good(number), f"Well, {TOPICS[number]}."]
+    return {"prompt": TOPICS[number], "completions": answers, "ranking": [first + one for one in numbers]}
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("places", [False, True])
+@pytest.mark.parametrize("written", [int, str, float])
+def test_a_whole_order_is_asked_about_and_each_answer_reads_it_as_it_says(saved, first, places, written):
+    path = saved(lambda n: (row := ranked(n, first, places=places)) | {"ranking": [*map(written, row["ranking"])]})
+    by_rank, by_place = answers(asked(path))
+    found = read_pairs(path, columns=by_place if places else by_rank)
+    assert {(pair.chosen.content[:4], pair.rejected.content[:4]) for pair in found.pairs} == {("GOOD", "BAD:")}
+
+
+@pytest.mark.parametrize(
+    "settling",
+    [
+        {"ranking": [1, 1, 2]}, {"ranking": [1, 3, 4]}, {"ranking": [2, None, 1]}, {"ranking": [1.5, 1.5, 3]},
+    ],
+)  # fmt: skip
+def test_a_tie_or_a_gap_says_that_all_lists_are_ranks(saved, settling):
+    path = saved(lambda n: ranked(n, 1, places=False) | (settling if n == 7 else {}))
+    found = [pair for pair in read_pairs(path).pairs if pair.source.line != 8]
+    assert len(found) == 11
+    assert all(pair.chosen.content.startswith("GOOD") for pair in found)
+
+
+def test_what_means_the_same_as_ranks_and_as_places_is_read(saved):
+    for first in (0, 1):
+        path = saved(lambda n: {"prompt": TOPICS[n], "responses": [bad(n), good(n)], "ranking": [first + 1, first]})  # noqa: B023
+        found = read_pairs(path).pairs
+        assert len(found) == 12
+        assert all(pair.chosen.content.startswith("GOOD") for pair in found)
+
+
+@pytest.mark.parametrize("name", ["ranks", "rank"])
+def test_a_name_that_says_ranks_is_believed(saved, name):
+    def row(number):
+        told = ranked(number, 1, places=False)
+        return {name: told.pop("ranking")} | told
+
+    found = read_pairs(saved(row)).pairs
+    assert len(found) == 12
+    assert all(pair.chosen.content.startswith("GOOD") for pair in found)
