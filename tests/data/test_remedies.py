@@ -93,7 +93,7 @@ def test_a_system_text_beside_a_system_message_is_not_put_below_the_question(tmp
     assert (found.missed, found.remedy) == (("system_prompt",), ())
 
 
-# ------------------------------------------------------------------------------------- texts under the name of an origin
+# ------------------------------------------------------------------------------------ texts under the name of an origin
 
 
 def look_at(tmp_path, rows, columns=None):
