@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiebreak.data.formats import FORMATS, RowError, detect, read_row
+from tiebreak.data.formats import FORMATS, Pairing, RowError, detect, read_row
 from tiebreak.records import Message, Origin, Pair, Preference, Source, Vote
 
 HERE = Source("rows.jsonl", 1)
@@ -307,3 +307,30 @@ def test_any_row_becomes_a_pair_or_a_row_error(row):
     (again,) = read_row(pair.as_openai(), FORMATS["openai"], HERE).pairs
     assert again.pair_id == pair.pair_id
     assert again.prompt_id == pair.prompt_id
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "reason"),
+    [
+        (["Step one.", "Right."], ["Step one.", "Wrong."], "wrong_type"),
+        (["Step one.", "Two.", "Right."], ["Step one.", "Wrong."], "wrong_type"),
+        (["Step one."], ["Step one.", "Wrong."], "wrong_type"),
+        (["Right.", "Well."], ["Well.", "Wrong."], "identical"),
+        (["Right."], ["Wrong.", "Right."], "identical"),
+    ],
+)
+def test_lists_that_share_a_text_are_no_alternatives(chosen, rejected, reason):
+    row = {"prompt": "Why?", "chosen": chosen, "rejected": rejected}
+    mapped = {"q": "Why?", "good": chosen, "bad": rejected}
+    for one, columns in ((row, None), (mapped, {"prompt": "q", "chosen": "good", "rejected": "bad"})):
+        for choose in ("best_worst", "all", "none"):
+            with pytest.raises(RowError) as refused:
+                read_row(one, detect(one, columns), Source("rows.jsonl", 1), Pairing(choose))
+            assert refused.value.reason == reason
+
+
+def test_two_steps_are_read_as_the_refusal_says():
+    row = {"prompt": "Why?", "chosen": ["Step one. ", "Right."], "rejected": ["Step one. ", "Wrong."]}
+    columns = {"prompt": "prompt", "prefix": "chosen.0", "chosen": "chosen.1", "rejected": "rejected.1"}
+    (pair,) = read_row(row, detect(row, columns), Source("rows.jsonl", 1)).pairs
+    assert (pair.chosen.content, pair.rejected.content) == ("Step one. Right.", "Step one. Wrong.")

@@ -168,6 +168,7 @@ def _read_trl(row: Row, pairing: Pairing) -> Reading:
         pair = _message_pair(row)
         return Reading((replace(pair, prompt=tuple(started(row, pair.prompt)), tools=tools),))
     chosen, rejected = (completions_from(side, name) for side, name in zip(sides, ("chosen", "rejected"), strict=True))
+    _check_alternatives(chosen, rejected)
     if row.get("prompt") is None:
         start = as_options(proposed_columns(row))
         raise RowError("no_prompt", f"text in 'chosen' and 'rejected' needs a 'prompt'; to name its column: {start}")
@@ -180,6 +181,19 @@ def _read_trl(row: Row, pairing: Pairing) -> Reading:
     if len(chosen) == len(rejected) == 1:
         return Reading((Pair(prompt, chosen[0], rejected[0], tools),))
     return pairs_of(against_each(prompt, chosen, rejected, tools), pairing)
+
+
+def _check_alternatives(chosen: Sequence[Message], rejected: Sequence[Message]) -> None:
+    """Refuse lists of texts of which one is on both sides: the steps of one answer, or no alternatives."""
+    if max(len(chosen), len(rejected)) < 2 or not any(text in rejected for text in chosen):
+        return
+    if chosen[0] == rejected[0]:
+        raise RowError(
+            "wrong_type",
+            "'chosen' and 'rejected' are lists that begin alike: steps of one answer each (join them to one text; of "
+            "two: prefix=chosen.0 chosen=chosen.1 rejected=rejected.1), or alternatives (leave out what both hold)",
+        )
+    raise RowError("identical", "a text stands on both sides, in lists of which each chosen one is the better")
 
 
 PREFIXES = ("initial_reason_steps",)
