@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
 
 import pytest
 
+from asked import answers
 from tiebreak.data.whole import read_pairs
 from tiebreak.errors import DataError
 
@@ -30,12 +29,6 @@ def saved(tmp_path):
         return path
 
     return save
-
-
-def answers(question):
-    """Each mapping that a message prints."""
-    found = re.findall(r"-c (?:'[^']*'|[^\s;,)]+)(?: -c (?:'[^']*'|[^\s;,)]+))*", str(question))
-    return [dict(word.split("=", 1) for word in shlex.split(options)[1::2]) for options in found]
 
 
 def prompts(path, **how):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
 
 import pytest
 
+from asked import answers
 from tiebreak.data.formats import Pairing
 from tiebreak.data.whole import read_pairs
 from tiebreak.errors import DataError
@@ -27,11 +26,6 @@ def saved(tmp_path):
 
 def rated(*labels, column="label", **more):
     return [{"prompt": f"Of {n // 2}?", "completion": f"said {n}", column: one, **more} for n, one in enumerate(labels)]
-
-
-def answers(question):
-    found = re.findall(r"-c (?:'[^']*'|[^\s;,)]+)(?: -c (?:'[^']*'|[^\s;,)]+))*", str(question))
-    return [dict(word.split("=", 1) for word in shlex.split(options)[1::2]) for options in found]
 
 
 def liked(path, **how):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from tiebreak.config import SourceConfig
@@ -12,16 +10,6 @@ from tiebreak.data.whole import read_pairs
 from tiebreak.errors import DataError
 
 GOOD, BAD, OTHER = "The good one.", "The bad one.", "One between."
-
-
-@pytest.fixture
-def saved(tmp_path):
-    def save(make, num=12):
-        path = tmp_path / "rows.jsonl"
-        path.write_text("".join(json.dumps(make(f"Is it {n}?", bool(n % 2))) + "\n" for n in range(num)))
-        return path
-
-    return save
 
 
 def two(turned):
@@ -77,27 +65,27 @@ NAMED = {
 
 
 @pytest.mark.parametrize("make", NAMED.values(), ids=NAMED)
-def test_what_is_named_is_learned(saved, make):
-    found = read_pairs(saved(make))
+def test_what_is_named_is_learned(alternating, make):
+    found = read_pairs(alternating(make))
     assert [(pair.chosen.content, pair.rejected.content) for pair in found.pairs] == [(GOOD, BAD)] * 12
     assert [pair.prompt[-1].content for pair in found.pairs] == [f"Is it {n}?" for n in range(12)]
 
 
 @pytest.mark.parametrize("make", NAMED.values(), ids=NAMED)
-def test_the_first_record_tells_what_was_named(saved, make):
-    (file,) = open_files(SourceConfig(path=str(saved(make))))
+def test_the_first_record_tells_what_was_named(alternating, make):
+    (file,) = open_files(SourceConfig(path=str(alternating(make))))
     assert file.look.first is not None
     assert "names" in file.look.first.why
     assert not file.look.missed
 
 
 @pytest.mark.parametrize("words", [("x1", "x2"), ("one-7b", "two-7b")])
-def test_a_mapping_to_columns_of_names_learns_what_they_name(saved, words):
+def test_a_mapping_to_columns_of_names_learns_what_they_name(alternating, words):
     def make(asked, turned):
         texts = dict(zip(words, two(turned), strict=True))
         return {"q": asked, **texts, **named(turned, *words, keys=("best", "worst"))}
 
-    found = read_pairs(saved(make), columns={"prompt": "q", "chosen": "best", "rejected": "worst"})
+    found = read_pairs(alternating(make), columns={"prompt": "q", "chosen": "best", "rejected": "worst"})
     assert {(pair.chosen.content, pair.rejected.content) for pair in found.pairs} == {(GOOD, BAD)}
 
 
@@ -113,13 +101,13 @@ ASKED = {
 
 
 @pytest.mark.parametrize("make", ASKED.values(), ids=ASKED)
-def test_names_that_name_nothing_for_sure_are_asked_about(saved, make):
+def test_names_that_name_nothing_for_sure_are_asked_about(alternating, make):
     with pytest.raises(DataError, match=r"'chosen' and 'rejected' hold names such as"):
-        read_pairs(saved(make))
+        read_pairs(alternating(make))
 
 
-def test_letters_of_columns_that_only_a_mapping_knows_are_asked_about_with_one_that_reads_them(saved):
-    path = saved(lambda q, t: columns(q, t, ("a1", "a2")) | named(t, "A", "B", keys=("best", "worst")))
+def test_letters_of_columns_that_only_a_mapping_knows_are_asked_about_with_one_that_reads_them(alternating):
+    path = alternating(lambda q, t: columns(q, t, ("a1", "a2")) | named(t, "A", "B", keys=("best", "worst")))
     with pytest.raises(DataError, match=r"-c completion_a=a1 -c completion_b=a2 -c winner=best"):
         read_pairs(path)
     mapping = {"prompt": "prompt", "completion_a": "a1", "completion_b": "a2", "winner": "best"}
@@ -144,15 +132,17 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("make", TEXTS.values(), ids=TEXTS)
-def test_short_answers_stay_what_they_are(saved, make):
+def test_short_answers_stay_what_they_are(alternating, make):
     rows = [make(f"Is it {n}?", bool(n % 2)) for n in range(12)]
-    found = read_pairs(saved(make))
+    found = read_pairs(alternating(make))
     assert [(pair.chosen.content, pair.rejected.content) for pair in found.pairs] == [
         (row["chosen"], row["rejected"]) for row in rows
     ]
 
 
-def test_a_row_that_names_nothing_among_those_that_do_is_refused_for_itself(saved):
-    path = saved(lambda q, t: columns(q, t) | named(t, "A", "B" if q != "Is it 4?" else "C", keys=("win", "lose")))
+def test_a_row_that_names_nothing_among_those_that_do_is_refused_for_itself(alternating):
+    path = alternating(
+        lambda q, t: columns(q, t) | named(t, "A", "B" if q != "Is it 4?" else "C", keys=("win", "lose"))
+    )
     found = read_pairs(path)
     assert (len(found.pairs), found.reasons) == (11, {"wrong_type": 1})

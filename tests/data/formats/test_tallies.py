@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 
@@ -14,16 +13,6 @@ from tiebreak.data.whole import read_pairs
 from tiebreak.errors import DataError
 
 GOOD, BAD = "The good one.", "The bad one."
-
-
-@pytest.fixture
-def saved(tmp_path):
-    def save(make, num=12):
-        path = tmp_path / "rows.jsonl"
-        path.write_text("".join(json.dumps(make(f"Is it {n}?", bool(n % 2))) + "\n" for n in range(num)))
-        return path
-
-    return save
 
 
 def two(verdict):
@@ -73,8 +62,8 @@ READ = {
 
 
 @pytest.mark.parametrize("make", READ.values(), ids=READ)
-def test_an_object_of_one_reading_is_read(saved, make):
-    assert is_good(read_pairs(saved(make)))
+def test_an_object_of_one_reading_is_read(alternating, make):
+    assert is_good(read_pairs(alternating(make)))
 
 
 def ranks(first, second):
@@ -103,30 +92,30 @@ ASKED = {
 
 
 @pytest.mark.parametrize(("make", "words", "right"), ASKED.values(), ids=ASKED)
-def test_an_object_of_two_readings_is_asked_about_and_the_right_answer_reads_it(saved, make, words, right):
-    path = saved(make)
+def test_an_object_of_two_readings_is_asked_about_and_the_right_answer_reads_it(alternating, make, words, right):
+    path = alternating(make)
     with pytest.raises(DataError, match=words) as asked:
         read_pairs(path)
     assert is_good(read_pairs(path, columns=printed(str(asked.value))[right]))
 
 
 @pytest.mark.parametrize("key", ["winner", "votes"])
-def test_a_mapping_to_ranks_is_asked_about_too(saved, key):
-    path = saved(two(lambda t: {"how": ranks(2, 1) if t else ranks(1, 2)}))
+def test_a_mapping_to_ranks_is_asked_about_too(alternating, key):
+    path = alternating(two(lambda t: {"how": ranks(2, 1) if t else ranks(1, 2)}))
     columns = {"prompt": "prompt", "completion_a": "response_a", "completion_b": "response_b", key: "how"}
     with pytest.raises(DataError, match="ranks"):
         read_pairs(path, columns=columns)
 
 
-def test_what_is_no_number_for_a_side_is_no_judge(saved):
+def test_what_is_no_number_for_a_side_is_no_judge(alternating):
     with pytest.raises(DataError, match="found an object"):
-        read_pairs(saved(two(lambda _: {"preference": {"A": "B", "B": "B"}})))
+        read_pairs(alternating(two(lambda _: {"preference": {"A": "B", "B": "B"}})))
 
 
-def test_answers_to_several_questions_in_a_list_are_no_voters(saved):
+def test_answers_to_several_questions_in_a_list_are_no_voters(alternating):
     answers = [{"aspect": "length", "choice": "B"}, {"aspect": "overall", "choice": "A"}]
     with pytest.raises(DataError, match=r"several questions \(length, overall\)"):
-        read_pairs(saved(two(lambda _: {"annotations": answers})))
+        read_pairs(alternating(two(lambda _: {"annotations": answers})))
 
 
 def argilla(answers):
@@ -139,13 +128,13 @@ def argilla(answers):
     return make
 
 
-def test_several_questions_of_argilla_are_refused_with_their_names(saved):
+def test_several_questions_of_argilla_are_refused_with_their_names(alternating):
     with pytest.raises(DataError, match="'better', 'longer'"):
-        read_pairs(saved(argilla({"better": lambda one, _: one, "longer": lambda _, other: other})))
+        read_pairs(alternating(argilla({"better": lambda one, _: one, "longer": lambda _, other: other})))
 
 
-def test_a_ranking_of_argilla_decides_beside_labels(saved):
-    path = saved(argilla({"longer": lambda _, other: other, "order": lambda one, other: [one, other]}))
+def test_a_ranking_of_argilla_decides_beside_labels(alternating):
+    path = alternating(argilla({"longer": lambda _, other: other, "order": lambda one, other: [one, other]}))
     assert is_good(read_pairs(path))
     (file,) = open_files(SourceConfig(path=str(path)))
     assert file.look.first.why.startswith("order ")
@@ -175,13 +164,13 @@ WORSE = {
 
 
 @pytest.mark.parametrize("make", WORSE.values(), ids=WORSE)
-def test_a_name_that_asks_for_the_worse_one_is_asked_about(saved, make):
+def test_a_name_that_asks_for_the_worse_one_is_asked_about(alternating, make):
     with pytest.raises(DataError, match="asks for the worse side"):
-        read_pairs(saved(make))
+        read_pairs(alternating(make))
 
 
-def test_a_mapped_column_of_losers_is_asked_about_with_both_answers(saved):
-    path = saved(two(lambda t: {"worse": worst(t)}))
+def test_a_mapped_column_of_losers_is_asked_about_with_both_answers(alternating):
+    path = alternating(two(lambda t: {"worse": worst(t)}))
     columns = {"prompt": "prompt", "completion_a": "response_a", "completion_b": "response_b", "winner": "worse"}
     with pytest.raises(DataError, match="asks for the worse side") as asked:
         read_pairs(path, columns=columns)
@@ -190,6 +179,6 @@ def test_a_mapped_column_of_losers_is_asked_about_with_both_answers(saved):
     assert {pair.chosen.content for pair in read_pairs(path, columns=better).pairs} == {BAD}
 
 
-def test_the_first_record_tells_the_control(saved):
-    (file,) = open_files(SourceConfig(path=str(saved(labelstudio("pick", lambda t: {"selected": "right"})))))
+def test_the_first_record_tells_the_control(alternating):
+    (file,) = open_files(SourceConfig(path=str(alternating(labelstudio("pick", lambda t: {"selected": "right"})))))
     assert file.look.first.why == "pick 'right'"
