@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 
@@ -182,6 +183,18 @@ def test_a_folder_that_fails_leaves_what_was_there_before(tmp_path, error):
         raise error
     assert names(tmp_path) == {"policy"}
     assert (tmp_path / "policy" / "weights").read_text() == "old"
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="files take the group of their folder there in any case")
+def test_a_whole_folder_in_a_shared_one_passes_its_group_on(tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o2775)
+    with whole_folder(shared / "policy") as folder:
+        (folder / "below").mkdir()
+        inside = [folder.stat().st_mode, (folder / "below").stat().st_mode]
+    kept = [(shared / "policy").stat().st_mode, (shared / "policy" / "below").stat().st_mode]
+    assert all(mode & stat.S_ISGID for mode in (*inside, *kept))
 
 
 def test_a_whole_folder_replaces_the_old_one(tmp_path):

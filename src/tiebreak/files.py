@@ -229,7 +229,7 @@ def whole_folder(target: Path, *, new: bool = False, private: bool = False) -> I
     building = _hidden(target)
     building.mkdir()
     mode = 0o700 if private else stat.S_IMODE(building.stat().st_mode)  # the rights that are usual here
-    building.chmod(0o700)
+    building.chmod(mode & stat.S_ISGID | 0o700)  # a shared folder passes its group on
     try:
         yield building
         # Safetensors files begin as private, others do not: one mode for all of it, and sync it.

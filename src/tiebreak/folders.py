@@ -1,7 +1,8 @@
 """Whose a folder is: whoever holds its lock or died with it; a sweep, which is no run; a loop of rounds, for which its
 best round stands.
 
-Owns how that is told from outside, without being in anybody's way. How a lock is taken is known to `files`.
+Owns how that is told from outside, without being in anybody's way, and which steps a folder holds. How a lock is taken
+is known to `files`.
 """
 
 from __future__ import annotations
@@ -90,3 +91,12 @@ def best_run(path: Path) -> Path:
     if not isinstance(found, str) or found not in known or Path(found).parts[-1:] != ("train",) or ".." in found:
         raise RunError(f"{ledger}: names a best round that is none of its own; bring it back from a copy")
     return path / found
+
+
+def by_step(folder: Path, digits: int, ending: str = "") -> list[tuple[int, Path]]:
+    """Return what a folder holds of steps, each number, of so many digits or more, with its place, in their order.
+
+    A copy that a person or a program put beside them, such as "step-000010 2", is none of them.
+    """
+    name = re.compile(rf"step-(\d{{{digits},}}){re.escape(ending)}")
+    return sorted((int(found[1]), path) for path in folder.glob("step-*") if (found := name.fullmatch(path.name)))

@@ -143,6 +143,9 @@ def test_a_trial_whose_numbers_are_none_is_not_compared_by_them():
     assert (standing["broken"].kl, standing["broken"].matched, ranking.standings[-1].name) == (None, None, "broken")
     assert ranking.matched_kl == pytest.approx(4.0)
     assert not broken.has_win_rate
+    assert standing["broken"].not_compared == "4 of the 8 values of its KL are no numbers"
+    alone = ranked({"sound": sound, "broken": broken, "unjudged": _measured([1, 1])}, "win_rate", 0).standings
+    assert {one.name for one in alone if one.not_compared} == {"broken"}
 
 
 def test_of_trials_that_are_all_alike_the_lead_of_the_best_is_luck():

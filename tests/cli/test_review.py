@@ -185,6 +185,8 @@ def test_the_run_that_is_named_gets_the_evidence(cli, here, finished):
     [
         (["--exclude", "ann"], "--exclude goes with --results"),
         (["--results"], "holds no review.json"),
+        (["--results", "--items", "2", "--seed", "9"], "--results says what is there"),
+        (["--results", "--annotators", "zoe"], "--results says what is there"),
         (["--annotators", "ann,ann"], "a name is there twice"),
         (["--annotators", "fast"], "choose another name"),
         (["--per-item", "2"], "--per-item 2: wanted 1 to 1"),

@@ -28,12 +28,12 @@ def groups(tmp_path, monkeypatch):
 
 
 def _second(most: object, used: int, cache: int = 0) -> dict[str, str]:
-    told = f"anon 1\ninactive_file {cache}\n"
+    told = f"anon 1\ninactive_file {cache // 2}\nactive_file {cache // 2}\n"
     return {"memory.max": f"{most}\n", "memory.current": f"{used}\n", "memory.stat": told}
 
 
 def _first(most: int, used: int, cache: int = 0) -> dict[str, str]:
-    told = f"cache 1\ntotal_inactive_file {cache}\n"
+    told = f"cache 1\nactive_file 7\ntotal_inactive_file {cache // 2}\ntotal_active_file {cache // 2}\n"
     return {"memory.limit_in_bytes": str(most), "memory.usage_in_bytes": str(used), "memory.stat": told}
 
 

@@ -213,6 +213,16 @@ def test_an_override_lets_one_rule_fail_and_is_told():
     assert "quiet is overridden (poems repeat)" in found.reason
     needless = _decide(_gate(ONE_RULE, overrides={"preferred": "in any case"}), _wins(80, 20))
     assert needless.overridden == {}
+    assert "nothing shows better answers" not in found.reason
+
+
+@pytest.mark.parametrize("rows", [[_wins(30, 70)], [_wins(51, 49)], []], ids=["lost", "open", "unmeasured"])
+def test_a_pass_without_a_claim_that_holds_says_so_in_its_first_line(rows):
+    accurate = {"accurate": {"measure": "accuracy", "kind": "superior", "value": 0.5}}
+    sure = _row("accuracy", [1.0] * 100, [0.5] * 100)
+    found = _decide(_gate(accurate | ONE_RULE, overrides={"preferred": "read by hand"}), sure, *rows)
+    assert found.verdict == "pass"
+    assert "nothing shows better answers, and what should is overridden" in found.reason
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,10 @@ def test_a_run_that_was_cut_off_looks_again_at_what_it_takes_again(tiny_model, t
     watched("whole")
     watched("cut", 4)
     (tmp_path / "cut" / "looks" / "step-000009.jsonl").write_text("of an attempt that got further\n")
+    copy = tmp_path / "cut" / "looks" / "step-000002 2.jsonl"
+    copy.write_text("a person's\n")
     watched("cut")
+    copy.unlink()
     rows = [
         [
             {key: one for key, one in row.items() if "second" not in key and "memory" not in key}

@@ -168,14 +168,18 @@ def _times(folder):
     return {path.parent.name: path.stat().st_mtime_ns for path in sorted(folder.glob("*/measures.jsonl"))}
 
 
-def test_a_checkpoint_is_measured_once_by_the_same_settings_and_files(runs, tmp_path):
+def test_a_checkpoint_is_measured_once_by_the_same_settings_and_files(runs, tmp_path, monkeypatch):
     run = type(runs[0])(shutil.copytree(runs[0].path, tmp_path / "run"))
     shutil.rmtree(run.evaluations_folder, ignore_errors=True)
     task = tmp_path / "task.yaml"
     rows = [{"question": f"cat {number}", "choices": ["yes", "no"], "answer": "yes"} for number in range(2)]
     told = {"name": "told", "kind": "multiple_choice", "items": rows}
     task.write_text(json.dumps(told))
-    how = {"evaluation.num_samples": 2, "evaluation.tasks": [str(task)]}
+    code = tmp_path / "rule_of_a_test.py"
+    code.write_text("def score(completions, **_):\n    return [1.0] * len(completions)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    judge = {"kind": "rule", "reward": f"{code.stem}:score"}
+    how = {"evaluation.num_samples": 2, "evaluation.tasks": [str(task)], "evaluation.judge": judge}
     first, times = evaluate(run, checkpoints=True, overrides=how), _times(run.evaluations_folder)
     assert evaluate(run, checkpoints=True, overrides=how) == first
     assert _times(run.evaluations_folder) == times
@@ -185,11 +189,13 @@ def test_a_checkpoint_is_measured_once_by_the_same_settings_and_files(runs, tmp_
     assert evaluate(run, checkpoints=True, overrides=how) == first
     later = _times(run.evaluations_folder)
     assert (later[one] > times[one], later[two]) == (True, times[two])
-    # Other settings, and another file by the same name.
-    for change in ("settings", "file"):
+    # Other settings, another file by the same name, and a module's other code.
+    for change in ("settings", "file", "code"):
         times = _times(run.evaluations_folder)
         if change == "settings":
             how |= {"evaluation.num_samples": 3}
+        elif change == "code":
+            code.write_text("def score(completions, **_):\n    return [float(len(one)) for one in completions]\n")
         else:
             task.write_text(json.dumps(told | {"items": [rows[0] | {"question": "dog"}, rows[1]]}))
         evaluate(run, checkpoints=True, overrides=how)

@@ -144,7 +144,8 @@ def ranked(found: Mapping[str, Measurements], best_by: str, seed: int, least_gap
     surely = {name: (kl, rate) for name, (kl, rate) in known.items() if kl.low > 0}
     front = dict(zip(surely, pareto([(kl.mean, rate.mean) for kl, rate in surely.values()]), strict=True))
     kl_of_all = matched_kl([kl.mean for kl, _ in surely.values()])
-    reasons = {name: _not_compared(kl, kl_of_all) for name, (kl, _) in known.items()}
+    reasons = {name: _no_numbers(one) for name, one in found.items()}
+    reasons |= {name: _not_compared(kl, kl_of_all) for name, (kl, _) in known.items()}
     matched = _at(kl_of_all, {name: ends for name, ends in surely.items() if reasons[name] is None})
     by_rate = sorted(matched, key=lambda name: (not moved[name], -matched[name].mean, order.index(name)))
     best_by = best_by if len(by_rate) > 1 else "accuracy"
@@ -157,7 +158,7 @@ def ranked(found: Mapping[str, Measurements], best_by: str, seed: int, least_gap
             name, clustered_share(wins[name], prompts, stream), clustered_mean(gaps[name], prompts, stream),
             None if name == order[0] else _lead_of(listed[order[0]], listed[name], stream), rates[name], kls[name],
             matched.get(name), difference(matched[by_rate[0]], matched[name]) if name in by_rate[1:] else None,
-            reasons.get(name), moved[name], front.get(name, False),
+            reasons[name], moved[name], front.get(name, False),
         )
         for name in order
     ]  # fmt: skip
@@ -189,6 +190,14 @@ def _tied(standings: Sequence[Standing]) -> Sequence[str]:
         if one.has_moved == best.has_moved and math.isclose(one.accuracy.mean, best.accuracy.mean)
     ]
     return alike if len(alike) > 1 else ()
+
+
+def _no_numbers(one: Measurements) -> str | None:
+    """Return which of a trial's values are no numbers; None where all are, or nobody measured it."""
+    for what, row in (("KL", one.kl), ("win rate", one.win_rate)):
+        if row and (num := sum(not math.isfinite(value) for value in row.after)):
+            return f"{num} of the {len(row.after)} values of its {what} are no numbers"
+    return None
 
 
 def _not_compared(kl: Estimate, matched: float | None) -> str | None:

@@ -80,6 +80,8 @@ def review(
     if exclude and not results:
         raise ConfigError("--exclude goes with --results: votes are always kept, and there they do not count")
     asked = _Asked(annotators, per_item, items, tags, seed, strength)
+    if results and any(asked):
+        raise ConfigError("--results says what is there: a review stays as it was made; give no option of a new one")
     opened = _opened(source, out, asked, results=results, quiet=quiet)
     if results:
         _conclude(opened, exclude or [], Path(source), as_json=as_json, quiet=quiet)

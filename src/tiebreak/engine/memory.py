@@ -44,19 +44,20 @@ def usable_bytes() -> tuple[int, int]:
     machine = psutil.virtual_memory()
     free, total = int(machine.available), int(machine.total)
     for folder in _groups():
-        for limit, used, cache in _LIMITS:
+        for limit, used, *files in _LIMITS:
             with contextlib.suppress(OSError, ValueError):  # none here, or "max"
                 most = int((folder / limit).read_text())
                 told = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-                held = int((folder / used).read_text()) - int(told.get(cache, 0))  # files read once can be let go of
+                # What files were read into can be let go of, were they read once or twice.
+                held = int((folder / used).read_text()) - sum(int(told.get(name, 0)) for name in files)
                 free, total = min(free, max(0, most - held)), min(total, most)
     return free, total
 
 
 _GROUPS, _OF_THIS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _LIMITS = (
-    ("memory.max", "memory.current", "inactive_file"),
-    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ("memory.max", "memory.current", "active_file", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_active_file", "total_inactive_file"),
 )
 """What the second and the first version of Linux' control groups call the limit, what is held, and files among it."""
 

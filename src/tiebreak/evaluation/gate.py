@@ -248,9 +248,7 @@ def _unmeasured(name: str, rule: GateRule, gate: GateConfig, unheard: str | None
     if rule.measure != "answers/preferred":
         says = f"{name}: nothing measured {rule.measure}" + (f"; {says}" if known else "")
     threshold = next(number for number in (rule.value, rule.margin) if number is not None)
-    return Check(
-        name, rule.measure, "inconclusive", says, rule.kind, threshold, override=gate.overrides.get(name)
-    )  # fmt: skip
+    return Check(name, rule.measure, "inconclusive", says, rule.kind, threshold, override=gate.overrides.get(name))
 
 
 def _verdict(checks: Sequence[Check]) -> tuple[Verdict, list[Check]]:
@@ -275,6 +273,8 @@ def _reason(verdict: Verdict, counted: Sequence[Check], told: Sequence[str]) -> 
     guards = [check for check in counted if not _claims(check)]
     if verdict == "pass":
         parts = [check.says for check in claims] + [f"{len(guards)} guards hold"] * bool(guards)
+        if all(check.measure in NO_CLAIM for check in claims):
+            parts += ["nothing shows better answers, and what should is overridden"]
     elif all(check.verdict == "pass" for check in counted):
         parts = ["no rule claims that what the model answers got better, and held-out pairs alone pass nothing"]
         parts += [f"{check.name} asks what was so before training" for check in guards]

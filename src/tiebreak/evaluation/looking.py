@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from tiebreak import files
 from tiebreak.config import SAMPLED, SignalsConfig
@@ -27,6 +26,7 @@ from tiebreak.evaluation.sampled import BEFORE, Said, heard_by, passed_over, sai
 from tiebreak.evaluation.samples import choose_prompts
 from tiebreak.evaluation.watching import Seen
 from tiebreak.fingerprint import derive_seed
+from tiebreak.folders import by_step
 from tiebreak.maths.kl import Floats
 from tiebreak.maths.objectives import Objective
 from tiebreak.records import Judgement
@@ -76,7 +76,8 @@ class Looks:
     def due(self, step: int) -> bool:
         """Say whether to look after that many steps; those after it, of an attempt that got further, are forgotten."""
         if self._last is None or step <= self._last:
-            self._run.remove(*(path for path in self._files() if _step_of(path) >= step))
+            looks = by_step(self._run.looks_folder, 6, ".jsonl")
+            self._run.remove(*(path for of, path in looks if of >= step))
             self._begun_at = step
             self._knows_start = any(f"{_BEFORE}num_tokens" in row for row in self._run.metrics)
         self._last = step
@@ -172,13 +173,6 @@ class Looks:
             self._run.keep({file: files.as_jsonl(said.rows(self._judged, heard))})
         return row
 
-    def _files(self) -> list[Path]:
-        return sorted(self._run.looks_folder.glob("step-*.jsonl"), key=_step_of)
-
 
 def _name(step: int) -> str:
     return f"step-{step:06}.jsonl"
-
-
-def _step_of(path: Path) -> int:
-    return int(path.stem.removeprefix("step-"))

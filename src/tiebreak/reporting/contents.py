@@ -11,7 +11,7 @@ from typing import Any
 
 from tiebreak.config import quoted
 from tiebreak.files import read_json_object
-from tiebreak.folders import is_at_work
+from tiebreak.folders import by_step, is_at_work
 from tiebreak.reporting.numbers import is_number
 from tiebreak.runs import DONE, RUNNING, SCHEMA, Run
 
@@ -114,5 +114,4 @@ def diagnosed(run: Run) -> Sequence[Mapping[str, Any]] | None:
 
 
 def _looks(run: Run) -> list[tuple[int, Rows]]:
-    found = run.looks_folder.glob("step-*.jsonl")
-    return sorted(((int(path.stem.removeprefix("step-")), run.rows(path)) for path in found), key=lambda look: look[0])
+    return [(step, run.rows(path)) for step, path in by_step(run.looks_folder, 6, ".jsonl")]

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -30,6 +29,7 @@ from tiebreak import faults
 from tiebreak.errors import RunError, TrainingError, one_line
 from tiebreak.files import sweep, whole_folder, write_json
 from tiebreak.fingerprint import fingerprint
+from tiebreak.folders import by_step
 from tiebreak.runs import Run
 from tiebreak.seals import fault_of, seal_of_file
 from tiebreak.training.parts import Part
@@ -39,7 +39,6 @@ STATE, MANIFEST = "state.json", "manifest.json"
 UNTOLD = {"bytes": -1, "sha256": ""}
 """Of a file that a manifest leaves out: whatever lies there is not what was written."""
 
-_NAME = re.compile(r"step-\d{8,}")
 
 Say = Callable[[str], None]
 
@@ -217,10 +216,7 @@ class Checkpoints:
                 shard.unlink()
 
     def _steps(self) -> list[Path]:
-        folder = self._run.checkpoints_folder
-        found = folder.glob("step-*") if folder.is_dir() else ()
-        named = (path for path in found if path.is_dir() and _NAME.fullmatch(path.name))
-        return sorted(named, key=lambda path: int(path.name.removeprefix("step-")))
+        return [path for _, path in by_step(self._run.checkpoints_folder, 8) if path.is_dir()]
 
     def _set_aside(self, path: Path) -> Path:
         quarantine, number = self._run.quarantine_folder, 1

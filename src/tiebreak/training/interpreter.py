@@ -45,21 +45,49 @@ def end(code: int) -> NoReturn:
 
     That computes for a second and a half where PyTorch and transformers are loaded. And of several processes, a thread
     of torch that lets go of what was sent last aborts the one that is taken down meanwhile, and the launcher calls a
-    job failed whose work is done. What stands in the buffers of open files, a user's own among them, is written.
+    job failed whose work is done. What stands in the buffers of open files, a user's own among them, is written, and
+    compressed files and archives of the standard library are closed.
     """
-    with contextlib.suppress(KeyboardInterrupt):  # from whoever has waited for a thread long enough
-        threading._shutdown()  # type: ignore[attr-defined]  # what the interpreter itself calls first
-    atexit._run_exitfuncs()
-    for one in gc.get_objects():
-        if type(one) in _BUFFERED:  # not isinstance: some objects import what they stand for when they are asked
-            with contextlib.suppress(OSError, ValueError):  # closed, or its reader is gone
-                one.flush()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).fflush(None)  # what libraries in C have printed
-    os._exit(code)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):  # from whoever has waited for a thread long enough
+            threading._shutdown()  # type: ignore[attr-defined]  # what the interpreter itself calls first
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):  # however long their readers take
+            with contextlib.suppress(Exception):
+                stream.flush()
+        # A file's buffer may be held for ever by a thread that waits for its reader.
+        writer = threading.Thread(target=_write_buffers, daemon=True)
+        try:
+            writer.start()
+            writer.join(PATIENCE)
+        except RuntimeError:  # no thread can be had any more
+            _write_buffers()
+    finally:
+        os._exit(code)
 
 
+PATIENCE = 10.0
+"""Seconds that the files of a program have for what stands in their buffers."""
 _BUFFERED = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
+_CLOSED = (("zipfile", "ZipFile"), ("gzip", "GzipFile"), ("bz2", "BZ2File"), ("lzma", "LZMAFile"))
+"""What is whole once it is closed."""
+
+
+def _write_buffers() -> None:
+    """Write what stands in buffers of Python and C. Whatever an object raises: what was to be done is done."""
+    found = gc.get_objects()
+    # Not isinstance: some objects import what they stand for when they are asked.
+    for one in found:
+        if type(one) in _BUFFERED:
+            with contextlib.suppress(Exception):  # closed, its reader is gone, or it was made of something odd
+                one.flush()
+    kinds = {getattr(sys.modules.get(module), name, None) for module, name in _CLOSED}
+    for one in found:
+        if type(one) in kinds:
+            with contextlib.suppress(Exception):
+                one.close()
+    with contextlib.suppress(Exception):
+        ctypes.CDLL(None).fflush(None)  # what libraries in C have printed
 
 
 def is_watched() -> bool:

@@ -29,6 +29,7 @@ from tiebreak.engine.reference.kinds import Another, Reference
 from tiebreak.errors import ConfigError, DataError, ModelError, RunError, one_line, require_name
 from tiebreak.evaluation import leave
 from tiebreak.evaluation.capabilities.taskfiles import load_tasks
+from tiebreak.evaluation.judges import functions
 from tiebreak.evaluation.measuring import Measured
 from tiebreak.fingerprint import file_digest, files_named, fingerprint
 from tiebreak.progress import Noting, Progress, Silent
@@ -184,23 +185,22 @@ def _made_before(into: Run, made_of: str) -> dict[str, Any] | None:
 def _settings_digest(asked: _Asked) -> str:
     """Return what an evaluation depends on besides the weights: settings, what they name, files of the run, version.
 
-    Of a folder that they name, names, sizes and times of its files count: it may hold the weights of a judge.
+    Of a folder that they name, names, sizes and times of its files count: it may hold a judge's weights.
     """
     run, evaluation = asked.run, asked.config.evaluation.model_dump(mode="json")
     judge = evaluation["judge"] or {}
     words = [str(word) for word in (*judge.values(), *(evaluation["lm_eval"] or {}).values())]
-    code = str(judge.get("reward", "")).rpartition(":")[0]
+    reward = str(judge.get("reward", ""))
     own = (run.heldout_pairs_file, run.audit_file, run.judge_file)
     return fingerprint(
         [
-            metadata.version("tiebreak"),
-            asked.config.model_dump(mode="json"),
+            [metadata.version("tiebreak"), asked.config.model_dump(mode="json")],
             [task.fingerprint for task in load_tasks(asked.config.evaluation.tasks)],
-            files_named([evaluation, code]),
+            [files_named(evaluation), functions.found(reward)[1] if ":" in reward else ""],
             [
                 [str(file), file.stat().st_size, file.stat().st_mtime_ns]
                 for word in words
-                if os.path.isdir(word)  # noqa: PTH112 - Path raises where a text is no name at all
+                if os.path.isdir(word)  # noqa: PTH112 - Path raises where a text is no name
                 for file in sorted(Path(word).rglob("*"))
                 if file.is_file()
             ],
