@@ -94,3 +94,24 @@ def test_a_configuration_of_another_trainer_means_what_that_trainer_reads(tmp_pa
     path.write_text("bf16: yes\nper_device_train_batch_size: 010\nlearning_rate: 5e-7\n")
     assert read_foreign(path).settings == {"bf16": True, "per_device_train_batch_size": 8, "learning_rate": 5e-7}
     assert json.dumps(yaml.safe_load("bf16: yes")) == '{"bf16": true}'
+
+
+@pytest.mark.parametrize("as_pyyaml", [False, True])
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("a: &a {x: 1}\nb:\n  <<: *a\n  y: 2\n", {"a": {"x": 1}, "b": {"x": 1, "y": 2}}),
+        ("a: &a {x: 1}\nb: {<<: *a, x: 2}\n", {"a": {"x": 1}, "b": {"x": 2}}),
+        (
+            "a: &a {x: 1}\nb: &b\n  <<: *a\n  x: 2\nc: {<<: [*b, *a]}\nd: {<<: *b, y: 3}\n",
+            {"a": {"x": 1}, "b": {"x": 2}, "c": {"x": 2}, "d": {"x": 2, "y": 3}},
+        ),
+    ],
+)
+def test_mappings_are_merged_and_own_keys_count_more(text, read, as_pyyaml):
+    assert parse_yaml(text, "a file", as_pyyaml=as_pyyaml) == read
+
+
+def test_a_key_given_twice_beside_a_merge_is_refused():
+    with pytest.raises(ConfigError, match="key 'x' is given twice"):
+        parse_yaml("a: &a {x: 1}\nb:\n  <<: *a\n  x: 2\n  x: 3\n", "a file")

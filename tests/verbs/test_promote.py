@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 import tiebreak
@@ -86,6 +87,29 @@ def _other(run: Run, path: Path) -> Run:
     return decided(other)
 
 
+@pytest.fixture(scope="module")
+def with_tools(tiny_model, tokenizer, tmp_path_factory) -> Run:
+    """A finished run of the tiny model, whose tokenizer has a template for tools as well and ends a turn by its own."""
+    folder = tmp_path_factory.mktemp("tools")
+    shutil.copytree(tiny_model, folder / "model")
+    several = copy.deepcopy(tokenizer)
+    several.chat_template = {"default": tokenizer.chat_template, "tool_use": f"{tokenizer.chat_template} "}
+    several.save_pretrained(folder / "model")
+    generation = folder / "model" / "generation_config.json"
+    write_json(generation, {"eos_token_id": tokenizer.pad_token_id})
+    config = settings(
+        folder / "model",
+        data__train=drawn_pairs(folder),
+        data__heldout_share=0.3,
+        evaluation__num_samples=2,
+        evaluation__max_new_tokens=4,
+        evaluation__neutral_probe=False,
+        output__dir=str(folder / "run"),
+        output__trackers=[],
+    )
+    return decided(train.train(config))
+
+
 def _state(folder: Path) -> dict[str, str]:
     """Everything that is there, but for the lock."""
     return {
@@ -104,6 +128,24 @@ def _promoted(run, models, **how):
 
 
 # ------------------------------------------------------------------------------------------------------ what comes in
+
+
+@pytest.mark.parametrize("form", ["merged", "adapter"])
+def test_a_model_with_several_templates_comes_in_whole_and_ends_where_it_was_measured_to_end(with_tools, models, form):
+    made = _promoted(with_tools, models, form=form)
+    assert _promoted(with_tools, models, form=form).already
+    folder = models / "versions" / made.version
+    assert AutoTokenizer.from_pretrained(folder).chat_template.keys() == {"default", "tool_use"}
+    digests = json.loads((folder / "tiebreak.json").read_text())["files_sha256"]
+    assert "additional_chat_templates/tool_use.jinja" in digests
+    if form == "merged":
+        ends = load_trained(with_tools, Silent()).policy.eos_ids
+        assert len(ends) == 2
+        assert AutoModelForCausalLM.from_pretrained(folder).generation_config.eos_token_id == [*ends]
+    tampered = folder / "additional_chat_templates" / "tool_use.jinja"
+    tampered.write_text("another")
+    with pytest.raises(RegistryError, match=r"tool_use\.jinja: is not what was promoted"):
+        _promoted(with_tools, models, form=form)
 
 
 def test_a_run_that_passes_becomes_current_with_its_lineage(run, models):

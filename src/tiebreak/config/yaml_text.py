@@ -20,6 +20,7 @@ import yaml
 from tiebreak.errors import ConfigError, one_line
 
 _MOST_KEYS = 10_000
+_MERGE = "tag:yaml.org,2002:merge"
 
 
 def parse_yaml(text: str, where: str, *, as_pyyaml: bool = False) -> Any:
@@ -71,7 +72,8 @@ class _Old(yaml.SafeLoader):
     """Safe YAML 1.1 in which 5e-7 is a float, that refuses a key given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = (self.construct_object(key, deep=True) for key, _ in node.value)
+        # A key that merges is no value, and several mappings may be merged.
+        keys = (self.construct_object(key, deep=True) for key, _ in node.value if key.tag != _MERGE)
         for key, count in Counter(key for key in keys if isinstance(key, str)).items():
             if count > 1:
                 raise yaml.YAMLError(f"key '{key}' is given twice{node.start_mark}")

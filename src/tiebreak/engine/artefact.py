@@ -40,6 +40,7 @@ def save_whole(policy: Model, folder: Path, *, as_base: bool = True, original: b
     stored = stored_dtypes(policy.source.base, policy.source.revision)
     base = next(iter(stored.values()), ours)
     if not policy.is_adapter and not (as_base and base.itemsize < ours.itemsize):
+        _end_as_heard(policy.network, policy)
         policy.save(folder)
         return Written(ours, base)
     twin = _again(policy, ours, original) if policy.source.quantization and policy.is_adapter else _copied(policy)
@@ -51,9 +52,21 @@ def save_whole(policy: Model, folder: Path, *, as_base: bool = True, original: b
             dtype = stored.get(name, base)
             if as_base and name in kept and tensor.is_floating_point() and dtype.itemsize < tensor.dtype.itemsize:
                 tensor.data = tensor.data.to(dtype)
+        _end_as_heard(twin, policy)
         twin.save_pretrained(folder)
         policy.tokenizer.save_pretrained(folder)
     return Written(next(twin.parameters()).dtype, base)
+
+
+def _end_as_heard(network: Any, policy: Model) -> None:
+    """Let whoever generates end an answer where it was ended when it was measured: at the tokenizer's end of a turn, too.
+
+    transformers reads what a model generates by and not its tokenizer, and would go on past it.
+    """
+    told = network.generation_config
+    known = told.eos_token_id if isinstance(told.eos_token_id, list) else [told.eos_token_id]
+    if not set(policy.eos_ids) <= set(known):
+        told.eos_token_id = [*policy.eos_ids]
 
 
 def _copied(policy: Model) -> Any:

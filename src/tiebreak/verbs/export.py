@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import torch
 
-from tiebreak import faults, files
+from tiebreak import faults, files, seals
 from tiebreak.data.locations import hub_name
 from tiebreak.data.preparation import render_side
 from tiebreak.engine.artefact import load_artefact, save_whole
@@ -175,8 +175,8 @@ def _written(
     if apart <= most:
         progress.say(f"its weights are {dtype}, as those of its base model: log-probabilities moved {apart:.2g} nats")
         return dtype, apart, most
-    for file in folder.iterdir():
-        file.unlink()
+    for place in folder.iterdir():  # a tokenizer of several templates has a folder for them
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
     save_whole(policy, folder, as_base=False)
     progress.say(
         f"its weights are {_named(ours)}, and not {dtype} as those of its base model: that would move log-"
@@ -316,7 +316,7 @@ def _origin(run: Run, policy: Model, onto: Onto) -> Origin:
 
 def _describe(folder: Path, run: Run, artefact: Artefact, origin: Origin, card: str) -> None:
     files.write_text(folder / "README.md", card)
-    digests = {file.name: file_digest(file) for file in sorted(folder.iterdir()) if file.is_file()}
+    digests = {name: file_digest(folder / name) for name in seals.files_in(folder)}
     # An artefact is passed on: where things lay here, and what was said of them, stays in the run.
     made = {key: value for key, value in run.manifest.items() if key not in _OF_THIS_MACHINE}
     made_of = {

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from tiebreak import faults, files, runs
+from tiebreak import faults, files, runs, seals
 from tiebreak.config import in_quotes, quoted
 from tiebreak.errors import ConfigError, NotPassing, RunError, nearest, one_line
 from tiebreak.evaluation.gate import Decision
@@ -73,10 +73,12 @@ def promote(
     label = _label(run, name)
     checked_target(f"{to}/versions/0000-{label}")  # before anything is written
     with _passing(run, overrides or {}, progress) as decision, registry.changing(progress) as events:
-        policy = fingerprint({file.name: file_digest(file) for file in sorted(run.policy_folder.iterdir())})
+        places = seals.files_in(run.policy_folder)
+        policy = fingerprint({name: file_digest(run.policy_folder / name) for name in places})
         current = events[-1] if events else None
         same = current if current and current.policy_sha256 == policy else None
         if same and _says(same, name, form, decision):
+            registry.check(same.version, same.lineage_sha256, progress)
             progress.say(f"{run.path}: is current already, as {same.version}; nothing to do")
             registry.show(same)
             return _promotion(registry, same, already=True)
