@@ -25,14 +25,24 @@ from tiebreak.evaluation.numerals import number_in, number_of
         (".5", "0.5"),
         ("3.14.", "3.14"),
         ("10'000", "10000"),
+        ("1e-05", "0.00001"),
+        ("about 6.02e23 of them", "6.02e23"),
+        ("-1.5E+3.", "-1500"),
+        ("12 apples", "12"),
+        ("3/4 of them, so 9", "9"),
+        ("2 * 9 = **18**", "18"),
+        ("room 1e5b2", "2"),
+        ("1e99999", "99999"),
+        ("60 km/h", "60"),
     ],
 )
 def test_the_last_number_of_a_text_is_read_by_value(text, number):
     assert number_in(text) == Decimal(number)
 
 
-def test_no_number_is_none():
-    assert number_in("none at all") is None
+@pytest.mark.parametrize("text", ["none at all", "1/2", "10^6", "10^{6}", "it is 3 / 4", "(1+2)/3", "3×4", ""])
+def test_no_number_and_a_part_of_another_are_none(text):
+    assert number_in(text) is None
 
 
 def test_numbers_of_any_length_are_equal_only_where_they_are():

@@ -59,9 +59,9 @@ def save_whole(policy: Model, folder: Path, *, as_base: bool = True, original: b
 
 
 def _end_as_heard(network: Any, policy: Model) -> None:
-    """Let whoever generates end an answer where it was ended when it was measured: at the tokenizer's end of a turn, too.
+    """Let whoever generates end an answer where it ended when it was measured: at the tokenizer's end of a turn, too.
 
-    transformers reads what a model generates by and not its tokenizer, and would go on past it.
+    transformers reads what a model generates by and not its tokenizer.
     """
     told = network.generation_config
     known = told.eos_token_id if isinstance(told.eos_token_id, list) else [told.eos_token_id]

@@ -11,13 +11,16 @@ from decimal import Decimal, InvalidOperation
 # A comma, a blank that does not break or an apostrophe may stand between thousands, and only there.
 _NUMBER = re.compile(
     r"(?:(?<!\w)[-\u2212+])?(?:(?:\d{1,3}(?:[,'\u2019\u00a0\u202f]\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<![\w.])\.\d+)"
+    r"(?:[eE][-+]?\d{1,3}(?!\w))?"  # 6.02e23; and whatever a model writes, no power that takes a day to compare
 )
+_OF_MORE = re.compile(r"[\d)]\s*[/^\u00d7\u00f7]\s*[({]?$")
+"""What stands before a number that is a part of another one: 1/2, 10^{6}."""
 
 
 def number_in(text: str) -> Decimal | None:
-    """Return the value of the last number in a text; None where there is none."""
-    found = _NUMBER.findall(text)
-    return _value(found[-1]) if found else None
+    """Return the value of the last number in a text; None where there is none, or it is a part of a fraction or power."""
+    found = [*_NUMBER.finditer(text)]
+    return _value(found[-1][0]) if found and not _OF_MORE.search(text[: found[-1].start()]) else None
 
 
 def number_of(text: str) -> tuple[Decimal, str] | None:

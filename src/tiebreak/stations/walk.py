@@ -191,8 +191,9 @@ def _split(source: PromptFile, apart: PromptFile | None, share: float) -> tuple[
     heldout = [
         one for one in source.asked if (one.prompt_id in source.held_out if source.held_out else is_heldout(one, share))
     ]
-    ids = {one.prompt_id for one in heldout}
-    return [one for one in source.asked if one.prompt_id not in ids], heldout, 0
+    keys = {key for one in heldout for key in (one.prompt_id, one.split_key)}
+    walked = [one for one in source.asked if one.prompt_id not in keys and one.split_key not in keys]
+    return walked, heldout, len(source.asked) - len(walked) - len(heldout)
 
 
 def _tell(source: PromptFile, progress: Progress) -> None:

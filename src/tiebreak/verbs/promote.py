@@ -73,8 +73,7 @@ def promote(
     label = _label(run, name)
     checked_target(f"{to}/versions/0000-{label}")  # before anything is written
     with _passing(run, overrides or {}, progress) as decision, registry.changing(progress) as events:
-        places = seals.files_in(run.policy_folder)
-        policy = fingerprint({name: file_digest(run.policy_folder / name) for name in places})
+        policy = _digest_of(run.policy_folder)
         current = events[-1] if events else None
         same = current if current and current.policy_sha256 == policy else None
         if same and _says(same, name, form, decision):
@@ -88,7 +87,7 @@ def promote(
             write_down(run, decision)
         target, follows = registry.next_version(label, events), registry.tip(events)
         with as_a_run_writes(run.path):
-            origin = _origin(run)
+            origin = _origin(run) | {"policy_sha256": policy}
 
         def finish(folder: Path, artefact: Artefact) -> None:
             lineage = _lineage(run, decision, artefact, folder) | {"policy_sha256": policy, "follows_sha256": follows}
@@ -106,11 +105,14 @@ def promote(
             overridden=dict(decision.overridden),
             loosened=dict(decision.loosened),
             form=artefact.form,
-            policy_sha256=policy,
             lineage_sha256=file_digest(target / LINEAGE),
             **origin,
         )
     return _promotion(registry, event, already=False)
+
+
+def _digest_of(folder: Path) -> str:
+    return fingerprint({name: file_digest(folder / name) for name in seals.files_in(folder)})
 
 
 def _says(current: Event, name: str | None, form: Form | None, decision: Decision) -> bool:
