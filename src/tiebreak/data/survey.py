@@ -21,6 +21,7 @@ from tiebreak.data.formats.form import Ambiguous, Reading, Row
 from tiebreak.data.formats.guesses import proposed_columns
 from tiebreak.data.formats.references import by_name
 from tiebreak.data.formats.repeats import without_prompts
+from tiebreak.data.formats.thousands import refuse_thousands
 from tiebreak.data.missed import missed_in, remedy_for
 from tiebreak.data.unfolding import columns_to_unfold, readable
 from tiebreak.errors import DataError, one_line
@@ -98,6 +99,7 @@ def survey(path: Path, name: str, stated: Format | None, pairing: Pairing) -> Su
         return Surveyed(None, look=Look(proposed=tuple(judged.items()) or _proposed(start)))
     try:
         told = [row for _, row in sample]
+        refuse_thousands(told, [column for ours, column in form.mapping if "score" in ours])
         form = by_name(form.settle(form, told), told)
         if stated is None or stated.name in FORMATS:  # who maps the columns has said which side is which
             form = without_prompts(agreeing(form, told), told, pairing)
