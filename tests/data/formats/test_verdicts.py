@@ -30,8 +30,17 @@ def test_what_is_no_verdict_is_refused_where_one_is_needed(value):
 
 @pytest.mark.parametrize(
     "word",
-    ["B is worse", "Response B is much worse", "B is worse than A", "A is not better", "B isn't better", "A lost"]
-    + ["The worst is A", "B loses", "A is inferior to B"],
+    [
+        "B is worse",
+        "Response B is much worse",
+        "B is worse than A",
+        "A is not better",
+        "B isn't better",
+        "A lost",
+        "The worst is A",
+        "B loses",
+        "A is inferior to B",
+    ],
 )
 def test_a_word_for_the_worse_side_is_refused_and_it_is_said_how_to_map_it(word):
     assert side_of(word) is None
