@@ -306,6 +306,10 @@ class Canary:
 FOREIGN = {
     "a PDF document": b"%PDF-1.7\n%\xe2\xe3",
     "an Office document": b"PK\x03\x04\x14\x00\x06\x00" + b"\x00" * 22 + b"[Content_Types].xml",
+    "an Office document (save the sheet as CSV)": b"PK\x03\x04" + b"\x00" * 26 + b"docProps/app.xml",
+    "an Office document (save": b"PK\x03\x04"
+    + b"\x00" * 26
+    + b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet",
     "a PyTorch pickle": b"PK\x03\x04\x00\x00\x08\x08" + b"\x00" * 22 + b"archive/data.pkl",
     "a zip archive": b"PK\x03\x04\x14\x00" + b"\x00" * 30 + b"a.jsonl",
     "an old Office document": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",

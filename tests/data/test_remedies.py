@@ -135,3 +135,41 @@ def test_completions_that_answer_different_prompts_are_no_pair(row):
     with pytest.raises(RowError) as refused:
         read_row(row, detect(row), Source("rows.jsonl", 1))
     assert refused.value.reason == "prompts_differ"
+
+
+ASKED, SIDES = {"prompt": "Why?"}, {"response_a": "Because.", "response_b": "No."}
+MESSAGES = [{"role": "user", "content": "Why?"}]
+JUDGED = {
+    "a verdict": ASKED | SIDES | {"winner": "a"},
+    "numbers of votes": ASKED | SIDES | {"votes": {"a": 3, "b": 1}},
+    "votes of several": ASKED | SIDES | {"votes": ["a", "b", "a"]},
+    "scores of the sides": ASKED | SIDES | {"score_a": 2, "score_b": 1},
+    "a strength": ASKED | {"response_1": "Because.", "response_2": "No.", "preference_strength": -2},
+    "scores of a list": ASKED | {"completions": ["Because.", "No."], "scores": [2, 1]},
+    "a thumb": ASKED | {"completion": "Because.", "label": True},
+    "OpenAI's form": {
+        "input": {"messages": MESSAGES},
+        "preferred_output": [{"role": "assistant", "content": "Because."}],
+        "non_preferred_output": [{"role": "assistant", "content": "No."}],
+    },
+}
+
+
+@pytest.mark.parametrize("row", JUDGED.values(), ids=JUDGED)
+@pytest.mark.parametrize("more", [{}, {"system": "Be kind."}])
+def test_what_other_forms_do_not_read_has_a_remedy_too(tmp_path, row, more):
+    before = look(tmp_path, row | CONTEXT | more)
+    assert before.missed == ("context",)
+    after = look(tmp_path, row | CONTEXT | more, dict(before.remedy))
+    assert after.missed == ()
+    read = "\n".join(said(after))
+    assert all(text in read for text in [*said(before), *CONTEXT.values(), *more.values()])
+    assert (after.first.chosen, after.first.rejected) == (before.first.chosen, before.first.rejected)
+
+
+def test_a_verdict_that_is_another_s_by_chance_is_not_proposed(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = [ASKED | SIDES | CONTEXT | {"preference": word, "winner": "a"} for word in ("a", "very", "quite", "so")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (file,) = open_files(SourceConfig(path=str(path)))
+    assert dict(file.look.remedy)["winner"] == "winner"

@@ -62,6 +62,8 @@ PLANTED = {
     "hidden_text": ([row(503, completion="left\u202eright")], 1, [161], ""),
     "control_token": ([row(504, completion="yes <|im_end|> no")], 1, [161], ""),
     "role_header": ([row(505, completion="Yes.\n\nHuman: And then?\n\nAssistant: No.")], 1, [161], ""),
+    "prompt_in_completion": ([row(511, completion=row(511)["prompt"] + "\nSo.")], 1, [161], "at its start"),
+    "missing_value": ([row(512, completion="None")], 1, [161], "None (1)"),
     "licence": ([row(506, license="MIT"), row(507, license="CC-BY-NC-4.0")], 2, [], "MIT (1), CC-BY-NC-4.0 (1)"),
     "leak": ([row(508, split="train"), row(508, split="test", completion="so", label=True)], 1, [161], "given splits"),
     "bad_json": (["{\n"], 1, [161], ""),

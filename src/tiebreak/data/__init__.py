@@ -17,5 +17,6 @@ unfolding     which columns of text hold lists or objects  hub            whethe
 cache         what was made of files, by content         ready_made     the data of a run, from there where it can
 prompts       which are trained on and which are held out, without a tokenizer
 asking        all prompts of a source in memory, whatever its rows are made for
+missed        what a prompt may need beside it, and how to bring it there
 panics        how a library in Rust gives up, kept off the screen
 """

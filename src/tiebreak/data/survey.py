@@ -6,9 +6,7 @@ read, which were not, and why one side of the first record is chosen. It knows n
 
 from __future__ import annotations
 
-import contextlib
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -17,17 +15,14 @@ from typing import Any
 from tiebreak.data.containers import blocks, rows
 from tiebreak.data.formats import FORMATS, Format, Pairing, RowError, detect, read_row
 from tiebreak.data.formats.annotations import columns_beside, names_that_are_texts
-from tiebreak.data.formats.candidates import has_prompt
-from tiebreak.data.formats.columns import columns_form
 from tiebreak.data.formats.demonstrations import DEMONSTRATIONS, judged_columns
 from tiebreak.data.formats.evidence import agreeing
 from tiebreak.data.formats.form import Ambiguous, Reading, Row
-from tiebreak.data.formats.guesses import plain_name, proposed_columns
-from tiebreak.data.formats.messages import ROLE_KEYS
-from tiebreak.data.formats.naming import mapping_of_prompt
-from tiebreak.data.formats.pairs import PREFIXES
-from tiebreak.data.formats.ratings import COMPLETIONS
+from tiebreak.data.formats.guesses import proposed_columns
 from tiebreak.data.formats.references import by_name
+from tiebreak.data.formats.repeats import without_prompts
+from tiebreak.data.formats.thousands import refuse_thousands
+from tiebreak.data.missed import missed_in, remedy_for
 from tiebreak.data.unfolding import columns_to_unfold, readable
 from tiebreak.errors import DataError, one_line
 from tiebreak.records import Message, Source
@@ -104,9 +99,10 @@ def survey(path: Path, name: str, stated: Format | None, pairing: Pairing) -> Su
         return Surveyed(None, look=Look(proposed=tuple(judged.items()) or _proposed(start)))
     try:
         told = [row for _, row in sample]
+        refuse_thousands(told, [column for ours, column in form.mapping if "score" in ours])
         form = by_name(form.settle(form, told), told)
         if stated is None or stated.name in FORMATS:  # who maps the columns has said which side is which
-            form = agreeing(form, told)
+            form = without_prompts(agreeing(form, told), told, pairing)
     except Ambiguous as question:
         raise DataError(f"{name}: {question}") from None
     look = _look(sample, form, pairing)
@@ -179,57 +175,16 @@ def _look(sample: Sequence[tuple[Source, Row]], form: Format, pairing: Pairing) 
             continue
         beside = columns_beside(row)
         read |= dict.fromkeys(name for name in row if name in noted.noted or name in beside)
-        missed |= dict.fromkeys(_missed_in(row, reading, documents))
+        missed |= dict.fromkeys(missed_in(row, reading, documents))
         first = first or _first(source, row, reading, form)
     lost = {path.partition(".")[0] for path in missed if "." not in path}
     known = tuple(name for name in held if name in read and name not in lost)
     unread = tuple(name for name in held if name not in known)
-    remedy = _remedy(sample, tuple(missed), first, form) if missed and first else ()
+    remedy: tuple[tuple[str, str], ...] = ()
+    if missed and first:
+        row = next(row for source, row in sample if source == first.source)
+        remedy = remedy_for([row for _, row in sample], tuple(missed), row, first.prompt, form)
     return Look(known, unread, tuple(missed), first, remedy=remedy)
-
-
-def _remedy(
-    sample: Sequence[tuple[Source, Row]], missed: Sequence[str], first: FirstRecord, form: Format
-) -> tuple[tuple[str, str], ...]:
-    """Return a mapping that puts what is missed into the prompt of the first record, () where none was found.
-
-    It names all that was read, so that nothing else goes missing, and as many columns as our names of a prompt's parts
-    have room for. What may be of one side, or the answer, is never put there.
-    """
-    row = next(row for source, row in sample if source == first.source)
-    documents = names_that_are_texts([row for _, row in sample])
-    mapping = dict(form.mapping) or _as_mapping(row)
-    before = [message.content for message in first.prompt]
-    lost, found = set(missed), False
-    for column in missed:
-        begins = plain_name(column).startswith(("sys", "preprompt", "persona", "developer"))
-        keys = ("prefix",) if column in PREFIXES else ("system",) if begins else ("history", "input")
-        for key in keys if mapping and not _OF_ANSWERS.fullmatch(plain_name(column)) else ():
-            with contextlib.suppress(RowError, ValueError):
-                trial = columns_form(mapping | {key: column})
-                reading = trial.read(row, Pairing())
-                said = "\n".join(message.content for message in (*reading.pairs, *reading.alone)[0].prompt)
-                left = set(_missed_in(row, reading, documents))
-                if key not in mapping and left < lost and column not in left and all(text in said for text in before):
-                    mapping, lost, found = dict(trial.mapping), left, True
-                    break
-    return tuple(mapping.items()) if found else ()
-
-
-def _as_mapping(row: Row) -> dict[str, str]:
-    """Return how a prompt with a chosen and a rejected side is read, as a mapping; {} of other rows."""
-    if not {"chosen", "rejected"} <= row.keys():
-        return {}
-    prompt = mapping_of_prompt([row]) if has_prompt(row) else {}
-    begun = next((name for name in PREFIXES if isinstance(row.get(name), str)), None)
-    return prompt | ({"prefix": begun} if begun else {}) | {"chosen": "chosen", "rejected": "rejected"}
-
-
-_OF_ANSWERS = re.compile(
-    r"(?:chosen|rejected|preferred|dispreferred|response|completion|answer|output)(?:_.*)?|"
-    r"(?:.*_)?(?:references?|solution|expected|gold|golden|ground_?truth|target)(?:_(?:answer|response|output|text))?"
-)
-"""Names of what belongs to one side, or tells the right answer: no prompt may hold it."""
 
 
 def _first(source: Source, row: Row, reading: Reading, form: Format) -> FirstRecord:
@@ -250,81 +205,3 @@ def _said(message: Message) -> str:
     """Return what a message says: reasoning, content, the names of the tools that it calls."""
     calls = [f"calls {(call.get('function') or call).get('name')}" for call in message.tool_calls]
     return "\n".join(text for text in (message.reasoning, message.content, *calls) if text.strip())
-
-
-# Names that say: what stands here comes before the completions, or explains them.
-_CONTEXT = re.compile(
-    r"(?:.*_)?(?:system\w*|sys|preprompt|instructions?|contexts?|ctx|history|background|passages?|paragraphs?|documents?|"
-    r"docs?|articles?|inputs?|persona|character|role_description|dialog(?:ue)?s?|conversations?|messages|turns|few_?shot|"
-    r"demonstrations?|knowledge(?:_base)?|evidence|story|scenario|post|schema|premise|prefix|steps|preamble|excerpt|"
-    r"snippets?|chunks|search_results|references?|sources?_text|question|query|body|facts?|rubric|constraints?|abstract|"
-    r"functions|available_tools|tool_definitions|developer(?:_message)?|(?:chosen|rejected)_prompt)",
-    re.IGNORECASE,
-)
-# Names that say it less surely: there it takes a text of some length.
-_MAYBE_CONTEXT = re.compile(
-    r"(?:.*_)?(?:task|task_description|email|review|code|tables?|options|choices|transcript|memory|profile|hint|"
-    r"guidelines|reasoning|cot|title|description)",
-    re.IGNORECASE,
-)
-_NOTHING = frozenset({"n/a", "none", "null", "nan", "-", "[]", "{}"})
-_LONG = 24
-# What holds messages, or fields of a prompt, inside.
-_INSIDE = frozenset(
-    ("prompt", "input", "data", "fields", "question", "messages", "conversations", "conversation", "chosen", "rejected",
-     *COMPLETIONS)
-)  # fmt: skip
-_DEEPEST = 4
-
-
-def _missed_in(row: Row, reading: Reading, documents: frozenset[str]) -> Iterator[str]:
-    """Yield the places that the prompt may need and that left no text in it, like `context` and `data.context`.
-
-    `documents` are columns that hold texts, whatever their names say.
-    """
-    prompts = [one.prompt for one in reading.pairs] + [one.prompt for one in reading.alone]
-    messages = [message for prompt in prompts[:1] for message in prompt]
-    messages += [side for pair in reading.pairs for side in (pair.chosen, pair.rejected)]
-    messages += [one.completion for one in reading.alone]
-    tools = [tool for one in (*reading.pairs, *reading.alone)[:1] for tool in one.tools]
-    texts = [text for message in messages for text in (message.content, message.reasoning)]
-    said = _plain("\n".join([*texts, *_texts([*tools, *(call for one in messages for call in one.tool_calls)])]))
-    for path, name, value in _places(row, "", 0):
-        is_context = _CONTEXT.fullmatch(name) or path in documents
-        least = 2 if is_context else _LONG if _MAYBE_CONTEXT.fullmatch(name) else None
-        if least is None:
-            continue
-        told = [plain for text in _texts(value) if (plain := _plain(text)) and plain.casefold() not in _NOTHING]
-        if sum(map(len, told)) >= least and not any(text in said for text in told):
-            yield path
-
-
-def _places(value: Any, path: str, depth: int) -> Iterator[tuple[str, str, Any]]:
-    """Yield each named place: where it is, its name, what it holds; inside, only where prompts may lie."""
-    if isinstance(value, list):
-        for item in value:
-            if isinstance(item, Mapping):
-                yield from _places(item, path, depth)
-        return
-    for name, inner in value.items():
-        at = f"{path}.{name}" if path else name
-        yield at, name, inner
-        if isinstance(inner, Mapping | list) and depth < _DEEPEST and (path or name in _INSIDE):
-            yield from _places(inner, at if isinstance(inner, Mapping) else f"{at}.*", depth + 1)
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _texts(value: Any) -> list[str]:
-    """Return the texts in a cell: itself, those of a list, those that messages and objects hold."""
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, Mapping):
-        return [text for name, item in value.items() if name not in _LABELS for text in _texts(item)]
-    return [text for item in value for text in _texts(item)] if isinstance(value, list) else []
-
-
-_LABELS = frozenset((*ROLE_KEYS, "type", "id", "name", "lang", "language"))
-"""Keys inside an object whose text says what the object is."""

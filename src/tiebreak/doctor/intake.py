@@ -211,7 +211,7 @@ def _marks(judged: Sequence[Judgement], sources: Sequence[Source]) -> tuple[list
         texts: list[tuple[str, str, str | None]] = [("prompt", prompt, None)]
         texts += [(name, _message_text(said), prompt) for name, said in one.verdicts.items()]
         for name, text, asked in texts:
-            for code, kind, _, shown in flaws(text, prompt=asked):
+            for code, kind, _, shown in flaws(text, prompt=asked, asked=one.prompt[-1].content):
                 found.append(Mark(code, kind, row, source, name, shown))
                 flags[row] |= np.uint16(1 << TEXT_RULES.index(code))
     return found, flags

@@ -179,6 +179,14 @@ _PAIRS = (
         "a prompt with headers of turns in its text",
         "split the transcript into messages, or the model learns both sides of it as one",
     ),
+    Rule("prompt_in_completion", "warning", "warn", "a completion that begins with its prompt", "cut the prompt there"),
+    Rule(
+        "missing_value",
+        "warning",
+        "warn",
+        "a text that is the word for a missing one: None, nan, null, N/A",
+        "write nothing there; where an answer is meant, leave it; --do missing_value=reject of the command clean",
+    ),
     Rule(
         "personal_data",
         "warning",
@@ -309,13 +317,7 @@ _FILE = (
         "labels that look turned round, in sum",
         "set loss.label_smoothing to the estimate, or clean the suspected pairs",
     ),
-    Rule(
-        "licence",
-        "info",
-        "warn",
-        "licences of the rows",
-        "be sure that you may train on them",
-    ),
+    Rule("licence", "info", "warn", "licences of the rows", "be sure that you may train on them"),
 )
 READING_RULES = frozenset(rule.code for rule in (*_READING, *_RENDERING))
 TOKEN_RULES = frozenset({*(rule.code for rule in _RENDERING), "truncated", "fully_truncated", "beyond_context"})

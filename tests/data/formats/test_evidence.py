@@ -8,6 +8,7 @@ import shlex
 
 import pytest
 
+from asked import answers
 from tiebreak.data.whole import read_pairs
 from tiebreak.errors import DataError
 
@@ -123,3 +124,79 @@ def test_scores_beside_a_winner_stand_on_the_pair_also_where_one_is_against_it(s
     found = read_pairs(path)
     scores = [(pair.preference.chosen_score, pair.preference.rejected_score) for pair in found.pairs]
     assert (scores[3], set(scores[:3] + scores[4:]), texts(found)) == ((1, 9), {(9, 1)}, {(GOOD, BAD)})
+
+
+NUMBERS = {"from zero": (0, 1), "texts": ("0", "1"), "from one": (1, 2), "signs": (-1, 1), "floats": (0.0, 1.0)}
+BARE = {
+    "two texts": lambda n, first, second: pair(first, second),
+    "of other names": lambda n, first, second: pair(first, second, ("chosen_response", "rejected_response")),
+    "OpenAI's form": lambda n, first, second: {
+        "prompt": None,
+        "input": {"messages": [{"role": "user", "content": f"Is it {n}?"}]},
+        "preferred_output": [{"role": "assistant", "content": first}],
+        "non_preferred_output": [{"role": "assistant", "content": second}],
+    },
+}
+
+
+@pytest.mark.parametrize("numbers", [*NUMBERS.values(), (False, True)], ids=str)
+@pytest.mark.parametrize("make", BARE.values(), ids=BARE)
+def test_numbers_beside_a_pair_that_may_name_its_sides_are_asked_about_and_each_is_read(saved, make, numbers):
+    path = saved(lambda n: make(n, *((BAD, GOOD) if n % 3 else (GOOD, BAD))) | {"label": numbers[n % 3 == 0]})
+    with pytest.raises(DataError, match="may say which of") as asked:
+        read_pairs(path)
+    as_it_is, high, low = (read_pairs(path, columns=columns) for columns in answers(asked.value))
+    assert texts(as_it_is) == {(GOOD, BAD), (BAD, GOOD)}
+    assert texts(high) == {(GOOD, BAD)}
+    assert texts(low) == {(BAD, GOOD)}
+
+
+def test_a_number_for_a_tie_is_asked_about_as_one(saved):
+    for numbers in ((0, 1, 2), (0, 1, -1)):
+        path = saved(lambda n, told=numbers: pair() | {"preference": told[n % 3]})
+        with pytest.raises(DataError, match="may say which of") as asked:
+            read_pairs(path)
+        _, high, low = (read_pairs(path, columns=columns) for columns in answers(asked.value))
+        assert (high.reasons, low.reasons) == ({"tie": 4}, {"tie": 4})
+
+
+def test_dialogues_and_texts_without_a_prompt_are_asked_about_too(saved):
+    def said(text):
+        return [{"role": "user", "content": "Is it?"}, {"role": "assistant", "content": text}]
+
+    path = saved(lambda n: pair(said(GOOD), said(BAD)) | {"prompt": None, "label": n % 2})
+    with pytest.raises(DataError, match="may say which of") as asked:
+        read_pairs(path)
+    (as_it_is,) = (read_pairs(path, columns=columns) for columns in answers(asked.value))
+    assert texts(as_it_is) == {(GOOD, BAD)}
+    turns = [f"\n\nHuman: Is it?\n\nAssistant: {text}" for text in (GOOD, BAD)]
+    with pytest.raises(DataError, match="leave it out of the file"):
+        read_pairs(saved(lambda n: pair(*turns) | {"prompt": None, "label": n % 2}))
+
+
+SETTLED = {
+    "always the same": lambda n: pair() | {"label": 1},
+    "more numbers than sides": lambda n: pair() | {"label": n % 5},
+    "scores of both": lambda n: pair() | {"label": n % 2, "chosen_score": 5, "rejected_score": 1},
+    "the texts once more": lambda n: pair() | sides(n % 2) | {"preference": 1 + n % 2},
+    "the texts, from zero": lambda n: pair() | sides(n % 2) | {"preference": n % 2},
+    "another name": lambda n: pair() | {"fold": n % 2},
+}
+
+
+@pytest.mark.parametrize("make", SETTLED.values(), ids=SETTLED)
+def test_numbers_that_say_nothing_new_are_left_alone(saved, make):
+    assert texts(read_pairs(saved(make))) == {(GOOD, BAD)}
+
+
+@pytest.mark.parametrize("more", [{"label": 1}, {"winner": "rejected"}], ids=str)
+def test_what_is_pasted_forgets_nothing_of_the_prompt(saved, more):
+    before = {"system": "Be kind.", "history": [["Hi", "Hello"]]}
+    path = saved(
+        lambda n: before | pair() | (more if n % 2 else dict.fromkeys(more, 0 if "label" in more else "chosen"))
+    )
+    with pytest.raises(DataError) as asked:
+        read_pairs(path)
+    for columns in answers(asked.value):
+        prompt = read_pairs(path, columns=columns).pairs[0].prompt
+        assert [message.content for message in prompt] == ["Be kind.", "Hi", "Hello", "Is it 0?"]

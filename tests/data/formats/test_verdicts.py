@@ -28,8 +28,30 @@ def test_what_is_no_verdict_is_refused_where_one_is_needed(value):
     assert len(refused.value.detail) < 200
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        "B is worse",
+        "Response B is much worse",
+        "B is worse than A",
+        "A is not better",
+        "B isn't better",
+        "A lost",
+        "The worst is A",
+        "B loses",
+        "A is inferior to B",
+    ],
+)
+def test_a_word_for_the_worse_side_is_refused_and_it_is_said_how_to_map_it(word):
+    assert side_of(word) is None
+    with pytest.raises(RowError, match=r"winner.first=WORD .* the other side is the worse one"):
+        stated_side(word, "winner")
+
+
 LIKED = [True, 1, 1.0, "up", "👍", "thumbs_up", "Thumbs-Up", "+1", "1", "like", "liked", "TRUE", "good", "desirable"]
+LIKED += ["👍🏽", "👍\ufe0f", "👍🏿\ufe0f", " 👍🏻 "]
 DISLIKED = [False, -1, "down", "👎", "thumbs_down", "-1", "dislike", "false", "bad", "undesirable"]
+DISLIKED += ["👎🏿", "👎\ufe0f", "👎🏼"]
 SILENT = [None, 0, 2, 0.5, "", "none", "I liked the first part", [], {}, "x" * 1000, float("nan")]
 
 

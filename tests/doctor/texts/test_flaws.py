@@ -462,7 +462,8 @@ def test_each_kind_is_told_once_where_it_stands_first():
 
 def test_every_code_is_one_of_the_text_rules():
     text = f"{SECRETS['github_token']} a@uni-graz.at \x00 <|im_end|>\n\nHuman: hi"
-    found = [*flaws(text, prompt=""), *flaws("Human: hi")]
+    found = [*flaws(text, prompt=""), *flaws("Human: hi"), *flaws("None")]
+    found += flaws("Why is it so, then? So.", prompt="", asked="Why is it so, then?")
     assert {flaw.code for flaw in found} == set(TEXT_RULES)
 
 

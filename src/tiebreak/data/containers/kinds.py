@@ -29,7 +29,13 @@ _FOREIGN = (
     (re.compile(rb"\xff\xfe|\xfe\xff|[\[{\"\w]\x00|\x00[\[{\"\w]\x00"), "UTF-16 text (save it as UTF-8)"),
     (re.compile(rb"\x1f\x8b|\x28\xb5\x2f\xfd"), "an archive inside an archive (unpack it once)"),
     (re.compile(rb"%PDF"), "a PDF document"),
-    (re.compile(rb"PK\x03\x04.{0,200}\[Content_Types\]", re.DOTALL), "an Office document (save the sheet as CSV)"),
+    (
+        re.compile(
+            rb"PK\x03\x04.{26}(?:\[Content_Types\]|_rels/|docProps/|xl/|word/|mimetypeapplication/vnd\.(?:oasis|sun))",
+            re.DOTALL,
+        ),
+        "an Office document (save the sheet as CSV)",
+    ),
     (re.compile(rb"PK\x03\x04.{0,200}/data\.pkl", re.DOTALL), "a PyTorch pickle (pickles are never loaded)"),
     (re.compile(rb"PK[\x03\x05]"), "a zip archive (unpack it)"),
     (re.compile(rb"\xd0\xcf\x11\xe0"), "an old Office document (save the sheet as CSV)"),

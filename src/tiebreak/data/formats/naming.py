@@ -5,11 +5,12 @@ Owns that such an answer forgets nothing of the prompt. It knows no form.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from tiebreak.data.formats.candidates import PROMPTS, SYSTEMS
+from tiebreak.data.formats.candidates import PROMPTS, SYSTEMS, has_prompt
 from tiebreak.data.formats.cells import column_in
-from tiebreak.data.formats.form import Row
+from tiebreak.data.formats.form import Format, Row
+from tiebreak.data.formats.guesses import proposed_columns
 
 
 def mapping_of_prompt(rows: Sequence[Row], names: Sequence[str] = PROMPTS) -> dict[str, str]:
@@ -27,3 +28,22 @@ def mapping_of_prompt(rows: Sequence[Row], names: Sequence[str] = PROMPTS) -> di
         "tools": "tools" if any(row.get("tools") for row in rows) else None,
     }
     return {ours: theirs for ours, theirs in stated.items() if theirs is not None}
+
+
+def prompt_named(form: Format, rows: Sequence[Row]) -> dict[str, str]:
+    """Return the part of a mapping that names the prompt of some rows and all that comes before it, as a form reads it.
+
+    Where it has no column that is known, the one that its name tells.
+    """
+    if form.mapping:
+        return {ours: theirs for ours, theirs in form.mapping if ours in _KEYS}
+    if isinstance(rows[0].get("input"), Mapping):
+        return {"prompt": "input.messages"} | {
+            ours: theirs for ours, theirs in mapping_of_prompt(rows).items() if ours in ("system", "history")
+        }
+    found = next((row for row in rows if has_prompt(row)), None)
+    start = proposed_columns(rows[0]) if found is None else mapping_of_prompt([found, *rows])
+    return {ours: theirs for ours, theirs in start.items() if ours in _KEYS}
+
+
+_KEYS = ("prompt", "input", "system", "history", "tools", "prefix")

@@ -26,6 +26,7 @@ from tiebreak.data.formats.cells import shown
 from tiebreak.data.formats.dialogues import CONVERSATIONS
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError, as_options
 from tiebreak.data.formats.guesses import PROMPTS, proposed_columns
+from tiebreak.data.formats.naming import prompt_named
 from tiebreak.data.formats.ratings import COMPLETIONS
 from tiebreak.data.formats.verdicts import is_number, place_named, replaced, side_of, word_of
 from tiebreak.records import Message, Pair
@@ -152,7 +153,7 @@ def by_name(form: Format, rows: Sequence[Row]) -> Format:
         return form
     first = first_place(told)
     if sum(completions_named(row, names, first) is not None for row, names in told) < _MOST * len(told):
-        raise Ambiguous(_question(*told[0], len(told)))
+        raise Ambiguous(_question(*told[0], len(told), prompt_named(form, [row for row, _ in told])))
     return replace(form, read=partial(_read_by_name, form, first), why=partial(_why_by_name, form, first))
 
 
@@ -174,12 +175,12 @@ def _is_offered(row: Row, pair: Pair) -> bool:
     return None not in texts and not {*names} & {*map(str, texts)} and {*map(side_of, names)} == {"first", "second"}
 
 
-def _question(row: Row, names: tuple[Any, Any], num_rows: int) -> str:
-    """Return what is asked where names are found and not what they name."""
+def _question(row: Row, names: tuple[Any, Any], num_rows: int, prompt: Mapping[str, str]) -> str:
+    """Return what is asked where names are found and not what they name; `prompt` is the mapping of the prompt."""
     own = {name: word_of(value) for name, value in row.items() if all(name not in both for both in MODELS)}
     columns = [next((name for name, word in own.items() if word == word_of(told)), "") for told in names]
     start = proposed_columns(row)
-    start = {ours: start[ours] for ours in ("prompt", "completion_a", "completion_b") if ours in start}
+    start = {**prompt, **{ours: start[ours] for ours in ("completion_a", "completion_b") if ours in start}}
     way = f"where its completions have columns of their own: {as_options(start | {'winner': columns[0]})}; else write"
     return (
         f"{' and '.join(repr(name) for name in columns if name)} hold names such as {shown(names[0])} and "

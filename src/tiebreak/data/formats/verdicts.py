@@ -45,6 +45,11 @@ _DISLIKED = frozenset(
 )
 
 
+_TONES = "\ufe0f\U0001f3fb-\U0001f3ff"
+"""What may follow a thumb: that it is a picture, and the colour of its skin."""
+_NEGATIVE = re.compile(r"\b(?:worse|worst|inferior|los(?:es?|t|ing|er)|not|isn'?t|weaker|beaten)\b", re.IGNORECASE)
+
+
 def side_of(value: Any) -> Side | None:
     """Return which of two completions a verdict prefers, None where it is no verdict.
 
@@ -114,6 +119,8 @@ def stated_side(value: Any, field: str) -> Side:
     side = side_of(value)
     if side is None:
         own = f"for other words map the column: winner={field} winner.first=WORD winner.second=WORD"
+        if isinstance(value, str) and len(value) <= _LONGEST and _NEGATIVE.search(value):
+            own += ", the WORD by which the other side is the worse one"
         raise RowError(
             "wrong_type", f"'{field}' is 1 or 2, a or b, left or right, 0 or tie; found {shown(value)} ({own})"
         )
@@ -205,5 +212,5 @@ def liked(value: Any) -> bool | None:
         return None
     if _NUMBER.fullmatch(value.strip()):
         return liked(float(value)) if float(value) else None
-    word = re.sub(r"[\s_]|(?<=\w)-", "", value.casefold())
+    word = re.sub(rf"[\s_{_TONES}]|(?<=\w)-", "", value.casefold())
     return True if word in _LIKED else False if word in _DISLIKED else None

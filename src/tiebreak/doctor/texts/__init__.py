@@ -6,4 +6,5 @@ personal       addresses, telephone, card and account numbers   phrases    how a
 scripts        in which script a text is written                features   ten numbers about the surface
 wordhashes     words and runs of words as numbers               near       near-duplicates
 vocabulary     which words one completion has and the other has not
+leftovers      words for what is missing, prompts said once more
 """

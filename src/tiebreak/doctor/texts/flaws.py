@@ -20,13 +20,17 @@ from tiebreak.doctor.texts.controls import (
     shown,
     without_hidden,
 )
+from tiebreak.doctor.texts.leftovers import missing_values, repeated_prompts
 from tiebreak.doctor.texts.personal import personal_data
 from tiebreak.doctor.texts.secrets import secrets
 from tiebreak.records import Judgement, Message
 
 __all__ = ["MAX_EXCERPT", "TEXT_RULES", "Flaw", "flaws", "masked", "visible", "without_hidden"]
 
-TEXT_RULES = ("control_token", "role_header", "hidden_text", "secret", "personal_data", "role_header_in_prompt")
+TEXT_RULES = (
+    "control_token", "role_header", "hidden_text", "secret", "personal_data", "role_header_in_prompt", "missing_value",
+    "prompt_in_completion",
+)  # fmt: skip
 """Codes that `flaws` gives."""
 MAX_EXCERPT = 60
 _CONTEXT = 16
@@ -41,18 +45,21 @@ class Flaw(NamedTuple):
     excerpt: str
 
 
-def flaws(text: str, *, prompt: str | None = None) -> list[Flaw]:
+def flaws(text: str, *, prompt: str | None = None, asked: str = "") -> list[Flaw]:
     """Return the first flaw of each code and kind, in the order of the text; linear in its length.
 
-    A completion is given with its `prompt`, so that a dialogue that was asked for is none that runs on.
+    A completion is given with its `prompt`, so that a dialogue that was asked for is none that runs on, and with the
+    last message of it, which was `asked`.
     """
     masked = [("secret", hit) for hit in secrets(text)] + [("personal_data", hit) for hit in personal_data(text)]
     firsts: dict[tuple[str, str], Hit] = {}
     plain = [("control_token", hit) for hit in control_tokens(text)] + [("hidden_text", h) for h in hidden_text(text)]
+    plain += [("missing_value", hit) for hit in missing_values(text, whole=prompt is not None)]
     if prompt is None:
         turns = [("role_header_in_prompt", hit) for hit in prompt_headers(text)]
     else:
         turns = [("role_header", hit) for hit in role_headers(text, prompt)]
+        turns += [("prompt_in_completion", hit) for hit in repeated_prompts(text, asked)]
     for code, hit in (*masked, *plain, *turns):
         firsts.setdefault((code, hit.kind), hit)
     if not firsts:
