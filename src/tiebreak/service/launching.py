@@ -8,7 +8,6 @@ worker lives, whatever becomes of the server meanwhile. Knows nothing of what a 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import psutil
+
+from tiebreak import folders
 
 LOCK, LOG, ENDED = ".worker", "worker.log", "ended.json"
 """Files of a job's folder: the lock, which says who holds it; all that a worker said; and how it ended."""
@@ -77,12 +78,11 @@ def take(path: Path, *, wait: bool = False) -> int | None:
     """Return an open file whose lock is held by it, made where there is none; None where another has it."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError as error:
-        os.close(handle)
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+        if wait:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        elif not folders.seized(handle):
+            os.close(handle)
             return None
-        raise
     except BaseException:
         os.close(handle)
         raise
@@ -96,14 +96,9 @@ def is_held(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            return True
-        raise
+        return folders.is_held(handle)
     finally:
         os.close(handle)
-    return False
 
 
 def sign(lock: int, pid: int) -> None:
