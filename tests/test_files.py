@@ -16,13 +16,13 @@ from tiebreak.errors import RunError
 from tiebreak.files import (
     append_jsonl,
     appended_jsonl,
-    locked,
     read_jsonl,
     whole_folder,
     write_json,
     write_jsonl,
     write_text,
 )
+from tiebreak.folders import locked
 
 
 def names(folder) -> set[str]:
@@ -209,7 +209,7 @@ def test_a_whole_folder_replaces_the_old_one(tmp_path):
 
 HOLD = """
 import sys
-from tiebreak.files import locked
+from tiebreak.folders import locked
 with locked(__import__("pathlib").Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -30,13 +30,23 @@ def main() -> None:
 
 
 def be_the_command() -> None:
-    """Be a process that does nothing else: `main`, and its quick end, unless somebody waits for the usual one."""
+    """Be a process that does nothing else: `main`, and its quick end, unless somebody waits for the usual one.
+
+    In a program of somebody else's that calls this, it is `main`: the program goes on where it takes a SystemExit.
+    """
     try:
         main()
     except SystemExit as ended:
-        if is_watched():
+        if is_watched() or not _is_this_program():
             raise
         end(int(ended.code or 0))
+
+
+def _is_this_program() -> bool:
+    """Return whether this process was started as `tiebreak` or `python -m tiebreak`."""
+    program = sys.modules["__main__"]
+    spec, file = getattr(program, "__spec__", None), getattr(program, "__file__", None) or ""
+    return spec.name == "tiebreak.__main__" if spec else os.path.basename(file) == "tiebreak"  # noqa: PTH119 - quick
 
 
 if __name__ == "__main__":

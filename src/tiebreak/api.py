@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tiebreak.config import Config, DataConfig, JudgeConfig, ModelConfig, Section, build_config, given, load_config
+from tiebreak.config.commands import CHAT_TOKENS, KEPT_FORM, PLANNED_GPU
 from tiebreak.config.foreign.translation import translated
 from tiebreak.config.loading import load_judge
 from tiebreak.config.stages import load_stages
@@ -53,13 +54,9 @@ Run._repr_html_ = run_card  # a run folder is known on every floor, how one look
 
 
 def train(
-    config: Config | str | Path | None = None,
-    overrides: Sequence[str] | Mapping[str, Any] = (),
-    *,
-    resume: Literal["auto", "never"] = "auto",
-    accept: Collection[str] = (),
-    quiet: bool = False,
-) -> Run:
+    config: Config | str | Path | None = None, overrides: Sequence[str] | Mapping[str, Any] = (), *,
+    resume: Literal["auto", "never"] = "auto", accept: Collection[str] = (), quiet: bool = False,
+) -> Run:  # fmt: skip
     """Align a model: data, training, evaluation, verdict, report. Returns the run folder.
 
     An attempt that was cut off goes on where it was; `accept` names what may have changed since (config, data,
@@ -105,7 +102,7 @@ def rounds(
 
 def plan(
     config: Config | str | Path | None = None, overrides: Sequence[str] | Mapping[str, Any] = (), *,
-    gpus: int | None = None, gpu: str = "h200", pair_tokens: int | None = None, quiet: bool = False,
+    gpus: int | None = None, gpu: str = PLANNED_GPU, pair_tokens: int | None = None, quiet: bool = False,
 ) -> Plan | ClusterPlan:  # fmt: skip
     """Say what fits in memory and how micro-batches are cut, and train nothing; with `gpus`, on so many that are not
     here, by the shape of `model.name` alone (or llama-8b, llama-70b, llama-405b) and for pairs of `pair_tokens`.
@@ -236,7 +233,7 @@ def history(to: str | Path = REGISTRY) -> History:
 
 
 def chat(
-    run: Run | str | Path, *, max_new_tokens: int = 256, temperature: float = 0.0, quiet: bool = False
+    run: Run | str | Path, *, max_new_tokens: int = CHAT_TOKENS, temperature: float = 0.0, quiet: bool = False
 ) -> Conversation:
     """Return a conversation with the trained model: `chat(run).ask("…")`."""
     from tiebreak.verbs.chat import Conversation, check_temperature
@@ -263,7 +260,7 @@ def check(
 
 def clean(
     data: DataConfig | str | Path | Sequence[str | Path], out: str | Path, *,
-    actions: Mapping[str, str] | None = None, to: str = "tiebreak", quiet: bool = False,
+    actions: Mapping[str, str] | None = None, to: str = KEPT_FORM, quiet: bool = False,
 ) -> Cleaned:  # fmt: skip
     """Write the sound pairs to a new folder, the others beside them with their reasons, and a report of both."""
     from tiebreak.verbs import clean as verb

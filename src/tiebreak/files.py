@@ -1,6 +1,6 @@
-"""How files are written: whole or not at all, by one process at a time, and nowhere else than where they stand.
+"""How files are written: whole or not at all, and nowhere else than where they stand.
 
-Owns temporary names, fsync and rename, lines that are appended, locks, and what a link in a folder may do: nothing.
+Owns temporary names, fsync and rename, lines that are appended, and what a link in a folder may do: nothing.
 Knows nothing of what the files mean.
 """
 
@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import secrets
 import shutil
-import socket
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -276,54 +274,5 @@ def sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def locked(
-    folder: Path, say: Callable[[str], None] = lambda _: None, otherwise: str = "choose another output.dir"
-) -> Iterator[None]:
-    """Hold the folder's lock; a second process gets a RunError that names the first, and what to do `otherwise`.
-
-    The lock of a process that died is free; `say` is told whose it was. What goes wrong inside because the folder was
-    deleted or moved meanwhile is a RunError that says so.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with opened(folder / ".lock") as handle, _watched(folder):
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            handle.seek(0)
-            owner = handle.read().decode("utf-8", "replace").strip() or "another process"
-            raise RunError(f"{folder}: in use by {owner}; wait for it or {otherwise}") from None
-        handle.seek(0)
-        if left := handle.read().decode("utf-8", "replace").strip():
-            say(f"{folder}: {left} died without giving up this folder; taken over")
-        handle.truncate(0)
-        handle.write(f"{socket.gethostname()} pid {os.getpid()}".encode())
-        handle.flush()
-        try:
-            yield
-        finally:
-            handle.truncate(0)
-
-
-@contextlib.contextmanager
-def _watched(folder: Path) -> Iterator[None]:
-    """Say of an error inside that the folder is gone, where it is: it is another one by now, or none."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # held open, its number is given to no other
-    try:
-        yield
-    except Exception:
-        try:
-            same = os.path.samestat(folder.stat(), os.fstat(handle))
-        except OSError:
-            same = False
-        if same:
-            raise
-        raise RunError(
-            f"{folder}: was deleted or moved while it was written to; put it back and run the same command again"
-        ) from None
     finally:
         os.close(handle)

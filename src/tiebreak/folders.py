@@ -1,22 +1,27 @@
 """Whose a folder is: whoever holds its lock or died with it; a sweep, which is no run; a loop of rounds, for which its
 best round stands.
 
-Owns how that is told from outside, without being in anybody's way, and which steps a folder holds. How a lock is taken
-is known to `files`.
+Owns how a lock is taken, which steps a folder holds, and how it is told from outside who has a lock, without being in
+anybody's way: the system knows no question about the lock of an open file but an attempt to share it. Who asks has a
+share for a moment, and who wants the lock tells the two apart by a share, too: it is refused where the lock is held,
+granted where others only ask.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
 import socket
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tiebreak.errors import RunError
-from tiebreak.files import read_json_object
+from tiebreak.files import opened, read_json_object
 
 LEDGER = "rounds.json"
 """What tells of each round of a loop, and makes its folder one."""
@@ -54,13 +59,100 @@ def holder(folder: Path) -> Holder | None:
         try:
             os.kill(int(found[2]), 0)
             # A number may be another process's by now. Only where one has it is the lock tried, and then it is held.
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return Holder(told, is_held(file.fileno()))
         except ProcessLookupError:
             return Holder(told, alive=False)
-        except OSError:  # held, or another user's
+        except OSError:  # another user's
             return Holder(told, alive=True)
-        return Holder(told, alive=False)
     return None
+
+
+@contextlib.contextmanager
+def locked(
+    folder: Path, say: Callable[[str], None] = lambda _: None, otherwise: str = "choose another output.dir"
+) -> Iterator[None]:
+    """Hold the folder's lock; a second process gets a RunError that names the first, and what to do `otherwise`.
+
+    The lock of a process that died is free; `say` is told whose it was. What goes wrong inside because the folder was
+    deleted or moved meanwhile is a RunError that says so.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with opened(folder / ".lock") as handle, _watched(folder):
+        is_ours = False
+        with contextlib.suppress(OSError):  # of a file system without locks
+            is_ours = seized(handle.fileno())
+        if not is_ours:
+            handle.seek(0)
+            owner = handle.read().decode("utf-8", "replace").strip() or "another process"
+            raise RunError(f"{folder}: in use by {owner}; wait for it or {otherwise}")
+        handle.seek(0)
+        if left := handle.read().decode("utf-8", "replace").strip():
+            say(f"{folder}: {left} died without giving up this folder; taken over")
+        handle.truncate(0)
+        handle.write(f"{socket.gethostname()} pid {os.getpid()}".encode())
+        handle.flush()
+        try:
+            yield
+        finally:
+            handle.truncate(0)
+
+
+@contextlib.contextmanager
+def _watched(folder: Path) -> Iterator[None]:
+    """Say of an error inside that the folder is gone, where it is: it is another one by now, or none."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # held open, its number is given to no other
+    try:
+        yield
+    except Exception:
+        try:
+            same = os.path.samestat(folder.stat(), os.fstat(handle))
+        except OSError:
+            same = False
+        if same:
+            raise
+        raise RunError(
+            f"{folder}: was deleted or moved while it was written to; put it back and run the same command again"
+        ) from None
+    finally:
+        os.close(handle)
+
+
+def seized(handle: int) -> bool:
+    """Take the lock of an open file until that is closed; return False where somebody holds it.
+
+    Raises OSError where the file system has no locks.
+    """
+    deadline = time.monotonic() + _ASKING_SECONDS
+    while not _granted(handle, fcntl.LOCK_EX):
+        if is_held(handle) or time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
+    return True
+
+
+_ASKING_SECONDS = 10.0
+"""How long those who ask are waited for; after that they are stopped processes, and the lock counts as held."""
+
+
+def is_held(handle: int) -> bool:
+    """Return whether somebody holds the lock of an open file, and does not only ask.
+
+    Raises OSError where the file system has no locks.
+    """
+    if not _granted(handle, fcntl.LOCK_SH):
+        return True
+    fcntl.flock(handle, fcntl.LOCK_UN)
+    return False
+
+
+def _granted(handle: int, kind: int) -> bool:
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        raise
+    return True
 
 
 def require_folder(folder: Path) -> None:

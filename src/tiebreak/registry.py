@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tiebreak import faults, files
+from tiebreak import faults, files, folders
 from tiebreak.errors import RegistryError, RunError, one_line, require_name
 from tiebreak.fingerprint import file_digest
 from tiebreak.progress import Progress
@@ -168,7 +168,7 @@ class Registry:
         self._refuse_strangers()
         with contextlib.ExitStack() as held:
             try:
-                held.enter_context(files.locked(self.path, progress.warn, "choose another --to"))
+                held.enter_context(folders.locked(self.path, progress.warn, "choose another --to"))
             except RunError as error:
                 raise RegistryError(str(error)) from None
             files.sweep(self.path)

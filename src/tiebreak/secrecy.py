@@ -16,9 +16,18 @@ _IN_ADDRESS = re.compile(r"://[^/\s]*@")
 # As a path, an address has lost a slash.
 _IN_PATH = re.compile(r"(:/{1,2})[^/\s]*@")
 _TOKEN = re.compile(
-    r"\b(hf_|api_org_|sk-|gh[pousr]_|github_pat_|glpat-|xox[abeprs]-|pypi-|npm_|AKIA|ASIA|AIza)[\w-]{12,}|"
-    r"\b([Bb]earer|[Bb]asic) [\w.~+/=-]{12,}"
+    r"\b(hf_|api_org_|sk-|gh[pousr]_|github_pat_|glpat-|xox[abeprs]-|xapp-|pypi-|npm_|AKIA|ASIA|AIza|GOCSPX-|gsk_|xai-|"
+    r"nvapi-|[sr]k_live_|whsec_|hvs\.|dop_v1_)[\w-]{12,}|"
+    r"\b((?i:bearer|basic)) {1,4}[\w.~+/=-]{12,}"
 )
+_DOTTED = re.compile(r"(?<![\w-])(?:eyJ[\w-]{10,}+|SG\.[\w-]{12,}+)(?:\.[\w-]*+){0,4}")
+"""A web token (JWT) whole or cut off, and what else is written with dots."""
+_PRIVATE_KEY = re.compile(
+    r"(-{4,5} ?BEGIN (?:[A-Z0-9]{2,10} ){0,3}PRIVATE KEY(?: BLOCK)? ?-{4,5})"
+    r"(?=[^A-Za-z0-9]{0,40}+(?:(?:Proc-Type|DEK-Info|Version|Comment|Hash): |[A-Za-z0-9+/]{16}))"
+    r"[\s\S]*?(?=-{4,5} ?END|\Z)"
+)
+"""A private key as it is written into files, to its end or, where that was cut off, to the end of the text."""
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY|CREDENTIAL|_PAT$", re.IGNORECASE)
 _SHORTEST = 8
 
@@ -36,6 +45,7 @@ def masked(text: str, known: Iterable[str] = ()) -> str:
     for secret in sorted({form for one in known for form in _forms_of(one)}, key=len, reverse=True):
         text = text.replace(secret, MASK)
     text = _IN_PATH.sub(f"\\1{MASK}@", text)
+    text = _DOTTED.sub(MASK, _PRIVATE_KEY.sub(f"\\1{MASK}", text))
     return _TOKEN.sub(lambda found: f"{found[1] or found[2] + ' '}{MASK}", text)
 
 

@@ -286,8 +286,43 @@ def call(words, call=app.call):
     threading.Thread(target=lambda: (time.sleep(0.2), os.write(2, b"waited for. "))).start()
     return call(words)
 app.call = call
+import __main__
+__main__.__file__ = "/usr/bin/tiebreak"  # as the installed command is
 tiebreak.__main__.be_the_command()
 """
+
+
+_ANOTHER_PROGRAM = {
+    "a call": "from tiebreak.__main__ import be_the_command; be_the_command()",
+    "runpy": "import runpy; runpy.run_module('tiebreak', run_name='__main__')",
+}
+
+
+@pytest.mark.parametrize("call", _ANOTHER_PROGRAM.values(), ids=_ANOTHER_PROGRAM)
+@pytest.mark.parametrize("is_file", [True, False])
+def test_a_program_that_calls_the_command_goes_on(call, is_file, tmp_path):
+    text = (
+        f"import sys\nsys.argv = ['x', '--version']\ntry:\n    {call}\nexcept SystemExit as e:\n    print('on', e.code)"
+    )
+    (tmp_path / "mine.py").write_text(text)
+    words = [str(tmp_path / "mine.py")] if is_file else ["-c", text]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    assert done.stdout == f"{tiebreak.__version__}\non 0\n", done.stderr
+
+
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_the_command_knows_that_it_is_the_program(is_installed, tmp_path):
+    told = (
+        "import atexit, sys; atexit.register(sys.stderr.write, 'end')\nclass Late:\n def __del__(self): print('down')\n"
+    )
+    script = f"from tiebreak.__main__ import be_the_command\n{told}sys.late = Late()\nsys.exit(be_the_command())"
+    (tmp_path / "tiebreak").write_text(script)
+    (tmp_path / "sitecustomize.py").write_text(f"{told}sys.late = Late()\n")
+    words = [str(tmp_path / "tiebreak")] if is_installed else ["-m", "tiebreak"]
+    paths = os.pathsep.join([*([] if is_installed else [str(tmp_path)]), *sys.path])
+    env = os.environ | {"PYTHONPATH": paths}
+    done = subprocess.run([sys.executable, *words, "--version"], capture_output=True, text=True, check=False, env=env)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{tiebreak.__version__}\n", "end")
 
 
 @pytest.mark.parametrize(("words", "exit_code"), [(["--version"], 0), (["trian"], EXIT_USAGE)])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from tiebreak.diagnosis.cause import Cause, Finding, diagnosed
 from tiebreak.diagnosis.causes import CAUSES, diagnoses
@@ -13,6 +15,8 @@ from tiebreak.diagnosis.harms import NEVER_TUNED
 from tiebreak.diagnosis.reading import with_rows
 from tiebreak.diagnosis.signals import Found, Mean, Measure, Pull, Settings, Signals
 from tiebreak.diagnosis.unsettled import unsettled
+from tiebreak.errors import TrainingError
+from tiebreak.evaluation.heldout import require_finite
 from tiebreak.maths.intervals import Share
 
 NUM = 60
@@ -137,6 +141,33 @@ def test_a_loss_that_is_no_number_is_the_learning_rate_s():
     assert found.cause == "learning_rate_too_high"
     assert "learning_rate: 1e-06" in found.do
     assert any("did not come to its end" in told for told in found.evidence)
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        ("step 4: the loss is not finite for 2 pairs (a, b); the optimizer did not take", "learning_rate_too_high"),
+        ("held-out log-probabilities are not finite for 2 pairs (a, b): the weights", "learning_rate_too_high"),
+        ("before the first step the model's log-probabilities are not finite for 8 of 8", "cut_short"),
+        ("before the first step the loss is 1 instead of 0: policy and reference differ (reference", "wrong_reference"),
+        ("before the first step the policy is not what it is said to be, model.name a", "wrong_reference"),
+    ],
+)
+def test_errors_of_runs_that_are_there_are_read(error, cause):
+    """These words stand in run.json of runs: whoever rewords an error reads both."""
+    assert named(Signals(status="failed", error=error, settings=SETTINGS))[0] == cause
+
+
+def test_warnings_of_runs_that_are_there_are_read():
+    told = "EOS has 1e-9, drawn blindly: it looks like a base model that was never tuned to answer; train it first"
+    assert "never_tuned" in named(replace(with_measures(answers__unfinished=measure(1.0, 1.0)), warnings=[told]))
+
+
+@pytest.mark.parametrize("row", [[math.nan], [math.inf]])
+def test_what_evaluation_says_of_numbers_that_are_none_is_read(row):
+    with pytest.raises(TrainingError) as refusal:
+        require_finite(torch.tensor([row]), [SimpleNamespace(example_id="a", completions=((1,), (2,)))])
+    assert named(Signals(status="failed", error=str(refusal.value), settings=SETTINGS))[0] == "learning_rate_too_high"
 
 
 def test_a_model_that_was_broken_before_the_first_step_is_not():

@@ -8,6 +8,7 @@ import pytest
 
 import tiebreak
 from tiebreak.config import DataConfig
+from tiebreak.data.reader import open_data
 from tiebreak.doctor.page import render_audit_page
 from tiebreak.doctor.screen import print_audit
 from tiebreak.training.preamble import _reading_of
@@ -40,6 +41,33 @@ def test_the_report_says_what_was_read_and_shows_nothing_secret_or_personal(repo
     told = json.dumps(report)
     assert KEY not in told
     assert "carla.berg@posteo.de" not in told
+
+
+LONG = "".join(f"{n:x}Ab{n * 7:x}Zq" for n in range(100, 700))
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        f"ghp_{LONG[:36]}",
+        f"eyJ{LONG[:1500]}.eyJ{LONG[:2500]}.{LONG[:43]}",
+        "-----BEGIN PRIVATE KEY-----\n" + "\n".join(LONG[n : n + 64] for n in range(0, 3000, 64)),
+        f"curl -H 'Authorization: Bearer eyJ{LONG[:1500]}.eyJ{LONG[:2500]}.{LONG[:43]}'",
+    ],
+    ids=["token", "web token", "key that is cut off", "header"],
+)
+@pytest.mark.parametrize("before", [0, 20, 50, 70, 140, 150])
+def test_a_secret_is_masked_before_a_text_is_cut(tmp_path, secret, before):
+    path = tmp_path / "rows.jsonl"
+    text = f"{'x ' * (before // 2)}{secret} so"
+    rows = [{"prompt": f"{n} {text}", "chosen": f"{text} a{n}", "rejected": f"{text} b{n}"} for n in range(9)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = tiebreak.check(DataConfig(train=str(path)), quiet=True).as_dict()
+    told = json.dumps(report)
+    parts = [secret[n : n + 6] for n in range(40 if "BEGIN" in secret or "curl" in secret else 4, len(secret) - 8, 6)]
+    assert not [part for part in parts if part in told]
+    (file,) = open_data(DataConfig(train=str(path)))
+    assert not [part for part in parts if part in json.dumps(file.as_dict(9))]
 
 
 def test_a_column_that_the_prompt_may_need_is_a_warning(report):

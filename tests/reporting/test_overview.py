@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import tiebreak
-from tiebreak import files
+from tiebreak import folders
 from tiebreak.errors import RunError
 from tiebreak.files import write_json
 from tiebreak.reporting.overview import INDEX, listed, render_overview, runs_in, write_overview
@@ -53,7 +53,7 @@ def test_a_row_says_how_a_run_stands(folder):
 
 
 def test_a_run_whose_folder_is_locked_is_running(folder):
-    with files.locked(folder / "deep" / "half"):
+    with folders.locked(folder / "deep" / "half"):
         assert _row(folder, "deep/half").verdict == "still running"
         assert "still running" in render_report(tiebreak.Run(folder / "deep" / "half"))
     assert _row(folder, "deep/half").verdict == "dead"

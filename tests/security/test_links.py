@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tiebreak import files
+from tiebreak import files, folders
 from tiebreak.engine.reference.store import LogpStore
 from tiebreak.errors import JudgeError, RunError
 from tiebreak.evaluation.judges.kept import KeptAnswers
@@ -89,7 +89,7 @@ def test_a_run_that_is_itself_reached_through_a_link_is_any_other(run_copy, here
 def test_nothing_is_appended_or_locked_through_what_took_the_place_of_a_file_meanwhile(tmp_path, outside, kind):
     for name, write in (
         ("kept.jsonl", lambda: files.append_jsonl(tmp_path / "run" / "kept.jsonl", [{"a": 1}])),
-        (".lock", lambda: files.locked(tmp_path / "run").__enter__()),
+        (".lock", lambda: folders.locked(tmp_path / "run").__enter__()),
     ):
         put(tmp_path / "run" / name, kind, outside)
         with pytest.raises(RunError, match=name):

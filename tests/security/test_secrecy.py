@@ -179,6 +179,39 @@ def test_tokens_are_masked_by_their_prefix_and_words_stay():
     assert masked(same) == same
 
 
+@pytest.mark.parametrize("between", ["\n", "\r\n", "\\n", "\\\\n", " ", ""])
+@pytest.mark.parametrize("cut", [None, 250, 110])
+def test_a_private_key_is_masked_to_its_end_or_to_the_end_of_the_text(between, cut):
+    key = between.join(["-----BEGIN EC PRIVATE KEY-----", *[SECRET * 2] * 4, "-----END EC PRIVATE KEY-----"])
+    shown = masked(f"rows.jsonl:3: found '{key[:cut]}")
+    assert shown.startswith("rows.jsonl:3: found '-----BEGIN EC PRIVATE KEY-----***")
+    assert SECRET[:8] not in shown
+    assert masked("wanted -----BEGIN PRIVATE KEY----- here") == "wanted -----BEGIN PRIVATE KEY----- here"
+
+
+def test_a_web_token_is_masked_with_all_its_parts():
+    token = f"eyJ{SECRET}.eyJ{SECRET}.{SECRET}"
+    for text in (token, f"Bearer {token}", f"'{token[:60]}", f"cookie={token}; a", f"SG.{SECRET}.{SECRET}"):
+        assert SECRET[2:9] not in masked(text)
+
+
+def test_a_value_is_masked_before_it_is_cut_to_be_shown():
+    from tiebreak.data.formats.cells import shown
+
+    for before in range(40):
+        assert SECRET[3:8] not in shown(" " * before + f"hf_{SECRET}")
+
+
+def test_what_is_said_on_the_way_is_masked(capsys):
+    from tiebreak.reporting.console import Console
+
+    Console().say(f"rows.jsonl:3: found 'hf_{SECRET}'")
+    Console().warn(f"Authorization: Bearer {SECRET}")
+    shown = capsys.readouterr().err
+    assert "rows.jsonl:3" in shown
+    assert SECRET[3:9] not in shown
+
+
 def test_what_is_known_to_be_secret_is_masked_wherever_it_stands():
     known = secrets_of(ENVIRONMENT | {"PATH": "/usr/bin", "TOKEN": "short", "MY_PASSWORD": "correct horse"})
     assert set(known) == {value for name, value in ENVIRONMENT.items() if name != "PIP_INDEX_URL"} | {"correct horse"}
@@ -192,6 +225,9 @@ def test_masking_takes_linear_time():
         "@" * 10**6,
         "hf_" * 300_000,
         "Bearer " * 150_000,
+        "eyJa.-" * 150_000,
+        "-----BEGIN PRIVATE KEY-----\n" * 30_000,
+        f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n" * 20_000,
         "://a" * 250_000 + "@",
     ):
         with hang_after():

@@ -84,6 +84,31 @@ def test_a_worker_that_is_killed_is_lost(start):
 
 
 @pytest.mark.parametrize(
+    ("code", "how", "said"),
+    [
+        ("raise SystemExit('no library of that name')", "exit code 1", "no library of that name"),
+        ("1 / 0", "exit code 1", "ZeroDivisionError: division by zero"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "signal 9", "nothing was printed"),
+        ("raise SystemExit('Authorization: Bearer abcdefgh12345678')", "exit code 1", "Authorization: Bearer ***"),
+    ],
+    ids=["a word", "an error", "a signal", "a secret"],
+)
+def test_of_a_worker_that_dies_at_once_the_operator_learns_how(tmp_path, caplog, code, how, said):
+    launcher, handle = Local(), {"folder": str(tmp_path), "job": "ftjob-one", "attempt": 1}
+    told = launcher.start(handle, [sys.executable, "-c", f"import os, signal\n{code}"])
+    _until(lambda: launcher.poll(told) == "lost")
+    assert launcher.poll(told) == "lost"
+    assert caplog.messages == [f"ftjob-one: its worker ended with {how} and left no word: {said}"]
+    assert (tmp_path / "worker.log").read_text().endswith(f"the worker ended with {how}, and left no word\n")
+
+
+def test_of_a_worker_that_left_word_nothing_more_is_told(start, tmp_path, caplog):
+    told = start(f"(Path(sys.argv[1]) / '{ENDED}').write_text('{{\"exit\": 1, \"attempt\": 1}}')")
+    _until(lambda: start.launcher.poll(told) == "done")
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
     "code",
     [
         "os.fork() or time.sleep(60)",

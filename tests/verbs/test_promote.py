@@ -22,8 +22,9 @@ from tiebreak.cli.app import app
 from tiebreak.config import dump_config, load_config
 from tiebreak.config.gate import DEFAULT_RULES
 from tiebreak.errors import ConfigError, NotPassing, RegistryError, RunError
-from tiebreak.files import PART, as_json, as_jsonl, locked, read_jsonl, write_json
+from tiebreak.files import PART, as_json, as_jsonl, read_jsonl, write_json
 from tiebreak.fingerprint import file_digest
+from tiebreak.folders import locked
 from tiebreak.progress import Noting, Silent
 from tiebreak.registry import LINEAGE, Registry
 from tiebreak.runs import Run
@@ -556,8 +557,8 @@ def test_a_second_process_is_told_who_holds_the_registry_and_changes_nothing(two
 HOLD_RUN = """
 import sys
 from pathlib import Path
-from tiebreak import files
-with files.locked(Path(sys.argv[1])):
+from tiebreak import folders
+with folders.locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 import tiebreak
-from tiebreak import files, runs
+from tiebreak import folders, runs
 from tiebreak.errors import RunError
 from tiebreak.files import write_json
 from tiebreak.reporting.following import line, print_followed
@@ -44,7 +44,7 @@ def _dead(run) -> None:
 
 
 def test_at_work_it_says_how_far_it_is_and_half_a_line_is_none(running):
-    with files.locked(running.path):
+    with folders.locked(running.path):
         found = tiebreak.watch(running)
     assert (found.state, found.step, found.total, found.seconds_left) == ("running", 7, 20, 26.0)
     assert found.curves["heldout/rewards/accuracies"] == [(0, 0.5), (7, 0.625)]
@@ -56,7 +56,7 @@ def test_at_work_it_says_how_far_it_is_and_half_a_line_is_none(running):
 
 def test_before_its_first_row_and_before_its_manifest(running):
     running.metrics_file.unlink()
-    with files.locked(running.path):
+    with folders.locked(running.path):
         found = tiebreak.watch(running)
         assert (found.state, found.step, dict(found.curves)) == ("running", 0, {})
         running.manifest_file.unlink()
@@ -81,7 +81,7 @@ def test_of_another_machine_it_is_taken_for_alive(running):
 
 def test_trained_and_not_measured_yet_is_measuring(running):
     running.policy_folder.mkdir()
-    with files.locked(running.path):
+    with folders.locked(running.path):
         assert tiebreak.watch(running).state == "measuring"
 
 
@@ -104,7 +104,7 @@ def test_following_ends_with_the_run_and_waits_for_one_that_comes_later(running,
     later = tmp_path / "later"
     states = follow(later, wait=True, every=0.01)
     assert next(states) is None
-    with files.locked(later):
+    with folders.locked(later):
         assert next(states).state == "getting ready"
         shutil.copytree(running.path, later, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".lock"))
         assert next(states).state == "running"
@@ -115,7 +115,7 @@ def test_following_ends_with_the_run_and_waits_for_one_that_comes_later(running,
 
 def test_a_folder_that_goes_away_is_said(running):
     states = follow(running.path, every=0.01)
-    with files.locked(running.path):
+    with folders.locked(running.path):
         next(states)
     shutil.rmtree(running.path)
     with pytest.raises(RunError, match="deleted or moved"):
@@ -143,7 +143,7 @@ def test_on_a_narrow_screen_the_state_and_what_goes_on_come_before_warnings(runn
 @pytest.mark.parametrize("columns", [60, 80])
 def test_the_screen_fits_and_obeys_nothing_of_the_files(running, monkeypatch, capsys, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
-    with files.locked(running.path):
+    with folders.locked(running.path):
         found = tiebreak.watch(running).as_dict()
     print_followed(found)
     shown = capsys.readouterr().out

@@ -12,7 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 import tiebreak
-from tiebreak import files
+from tiebreak import folders
 from tiebreak.cli.app import app
 from tiebreak.errors import RunError, TiebreakError
 from tiebreak.fingerprint import fingerprint
@@ -78,7 +78,7 @@ def test_a_run_at_work_is_told_from_a_dead_one(run):
     for file in (run.measures_file, run.evaluation_file, run.evidence_file):
         file.unlink()
     unsealed(run)
-    with files.locked(run.path):
+    with folders.locked(run.path):
         before = (run.path / ".lock").read_bytes()
         at_work = tiebreak.why(run)
         assert (run.path / ".lock").read_bytes() == before

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiebreak import files
+from tiebreak import folders
 from tiebreak.campaigns.foresight import refuse_unworkable
 from tiebreak.campaigns.ledger import DONE, FAILED, INTERRUPTED, PAGE, WAITING, Ledger, best_of, day_of
 from tiebreak.campaigns.relay import Enough, Relay, Until
@@ -80,7 +80,7 @@ def rounds(asked: Rounds, progress: Progress | None = None, *, until: Until | No
     """
     refuse_several("tiebreak rounds")
     told, folder = OnlyNew(progress or Silent()), asked.folder
-    with files.locked(folder, told.warn), listening():
+    with folders.locked(folder, told.warn), listening():
         clear_left_behind(folder, told)
         asked = asked.of_the_day(day_of(folder))
         base = asked.base

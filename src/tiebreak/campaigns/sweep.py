@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tiebreak import files
+from tiebreak import files, folders
 from tiebreak.campaigns.campaign import Planned
 from tiebreak.campaigns.launchers import journal_of, launcher_of
 from tiebreak.campaigns.proposals import proposed
@@ -83,7 +83,7 @@ def sweep(asked: Sweep, progress: Progress | None = None) -> Swept:
     """
     refuse_several("tiebreak sweep")
     told, folder = OnlyNew(progress or Silent()), asked.folder
-    with files.locked(folder, told.warn):
+    with folders.locked(folder, told.warn):
         _begin(asked)
         launcher = launcher_of(asked.settings, folder, told)
         journal, tried = journal_of(folder), set[str]()

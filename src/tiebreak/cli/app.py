@@ -25,6 +25,7 @@ from tiebreak.cli.conversation import Session
 from tiebreak.cli.data import Json, Quiet, RunPath, examples
 from tiebreak.cli.process import prepare_to_compute
 from tiebreak.config import describe_config, dump_config, load_config, load_stages, quoted
+from tiebreak.config.commands import CHAT_TOKENS
 from tiebreak.errors import EXIT_INTERRUPTED, DataError
 from tiebreak.reporting import console
 from tiebreak.runs import Run, open_run
@@ -233,7 +234,7 @@ def chat(
     run: RunPath,
     prompt: Annotated[str | None, typer.Option("--prompt", "-p", help="Ask this and exit.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Also show what the reference answers.")] = False,
-    max_new_tokens: Annotated[int, typer.Option(min=1, max=2**20, help="Most tokens of an answer.")] = 256,
+    max_new_tokens: Annotated[int, typer.Option(min=1, max=2**20, help="Most tokens of an answer.")] = CHAT_TOKENS,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -13,7 +13,7 @@ import typer
 import tiebreak
 from tiebreak.cli.completion import run_folders, settings
 from tiebreak.config import DataConfig, ModelConfig, load_data, load_reading, quoted
-from tiebreak.config.commands import FLAGS
+from tiebreak.config.commands import FLAGS, KEPT_FORM
 from tiebreak.config.foreign.trainers import TRAINERS
 from tiebreak.config.foreign.translation import translated
 from tiebreak.data.writer import writing
@@ -175,7 +175,7 @@ def clean(
         list[str] | None,
         typer.Option("--do", metavar="CODE=ACTION", help="reject, quarantine, fix or warn; repeatable."),
     ] = None,
-    to: Annotated[str, typer.Option("--to", metavar="FORM", help="Form of the kept pairs.")] = "tiebreak",
+    to: Annotated[str, typer.Option("--to", metavar="FORM", help="Form of the kept pairs.")] = KEPT_FORM,
     form: Form = None,
     columns: Columns = None,
     pairing: Choose = None,

@@ -11,6 +11,7 @@ from tiebreak.cli.configured import ConfigPath, Overrides, refuse_changed
 from tiebreak.cli.data import Json, Quiet, examples
 from tiebreak.cli.process import prepare_to_compute
 from tiebreak.config import load_config
+from tiebreak.config.commands import PLANNED_GPU
 from tiebreak.config.yaml_text import write_yaml
 from tiebreak.errors import ConfigError, require_name
 from tiebreak.reporting import console
@@ -65,5 +66,5 @@ def plan(
     chosen = load_config(tiebreak.QUICKSTART if config is None else config, changes)
     refuse_changed(config)
     prepare_to_compute(quiet=quiet or as_json)
-    found = tiebreak.plan(chosen, gpus=gpus, gpu=gpu or "h200", pair_tokens=pair_tokens, quiet=quiet or as_json)
+    found = tiebreak.plan(chosen, gpus=gpus, gpu=gpu or PLANNED_GPU, pair_tokens=pair_tokens, quiet=quiet or as_json)
     console.print_json(found.as_dict()) if as_json else console.print_text("\n".join(found.lines()))

@@ -1,6 +1,7 @@
 """Commands to paste: each reads data just as it was read before, whatever the shell makes of its names.
 
-Owns which settings of data have an option of their own, which of them each command reads, and how words are quoted.
+Owns which settings of data have an option of their own, which of them each command reads, and how words are quoted;
+and the defaults of options that are no settings.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from tiebreak.config.data import DataConfig
 from tiebreak.config.settings import Config, ModelConfig
 from tiebreak.config.yaml_text import write_yaml
 
+CHAT_TOKENS, KEPT_FORM, PLANNED_GPU = 256, "tiebreak", "h200"
+"""Defaults of what commands and functions take that are no settings: most tokens of an answer in `chat`, the form of
+what `clean` keeps, the kind of GPU that `plan` reckons with."""
 FLAGS = {
     "format": "--format",
     "columns": "--column",

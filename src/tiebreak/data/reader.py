@@ -7,7 +7,7 @@ and the counts add up. It knows no container (`containers`) and no form (`format
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -31,6 +31,7 @@ from tiebreak.data.unfolding import columns_read_as_lists, unfolded
 from tiebreak.errors import DataError, nearest
 from tiebreak.fingerprint import file_digest, fingerprint, unit_interval
 from tiebreak.records import Dropped, Judgement, Pair, Preference, Record, Source
+from tiebreak.secrecy import masked
 
 TRAIN, HELDOUT = "train", "heldout"
 _JUDGED = frozenset(KEYS) - {*PROMPT_KEYS[1:], *SIDE_KEYS}
@@ -74,8 +75,8 @@ class DataFile:
         rest = self.weight - whole
         return whole + (rest > 0 and unit_interval(fingerprint(["weight", one.example_id])) < rest)
 
-    def as_dict(self, num_records: int) -> dict[str, Any]:
-        """Return what reports say of a file that so many records were read from."""
+    def as_dict(self, num_records: int, mask: Callable[[str], str] = masked) -> dict[str, Any]:
+        """Return what reports say of a file that so many records were read from; `mask` takes secrets out of texts."""
         return {
             "path": self.spec,
             "sha256": file_digest(self.path),
@@ -86,7 +87,7 @@ class DataFile:
             "columns_unread": list(self.look.unread),
             "columns_missed": list(self.look.missed),
             "columns_proposed": dict(self.look.proposed),
-            "first_record": self.look.first.as_dict() if self.look.first else None,
+            "first_record": self.look.first.as_dict(mask) if self.look.first else None,
         }
 
 

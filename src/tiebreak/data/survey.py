@@ -30,8 +30,8 @@ from tiebreak.secrecy import masked
 
 MAX_ROWS = 1024
 """Rows that are looked at together: what is in none of them is not known when a file is opened."""
-_SHOWN = 160
-"""Characters of each text that is shown of the first record."""
+_SHOWN, _LOOKED_AT = 160, 2**14
+"""Characters of each text of the first record: shown, and looked at, so that a secret that begins there ends there."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class FirstRecord:
     """Of a completion that is judged on its own, the side that it is not stays empty."""
     why: str
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the record for reports: the last message of its prompt, texts cut short, without what is secret."""
+    def as_dict(self, mask: Callable[[str], str] = masked) -> dict[str, Any]:
+        """Return the record for reports: the last message of its prompt, texts cut short, after `mask` took secrets."""
         asked = self.prompt[-1].content
         texts = {"prompt": asked, "chosen": self.chosen, "rejected": self.rejected, "why": self.why}
-        cut = {name: one_line(masked(text[: 4 * _SHOWN]), _SHOWN) for name, text in texts.items()}
+        cut = {name: one_line(mask(text[:_LOOKED_AT]), _SHOWN) for name, text in texts.items()}
         return {"line": self.source.line, "num_prompt_messages": len(self.prompt), **cut}
 
 

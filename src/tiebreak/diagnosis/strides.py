@@ -20,6 +20,10 @@ SETTLED = 4.0
 """A margin at which a pair's slope is σ(−4) = 1.8 % of what it learns from at the start (half)."""
 UNFELT = 0.1
 """A margin at which a pair keeps σ(−0.1) = 48 % of slope, 95 % of what it began with: the loss has hardly moved."""
+NOT_FINITE = "not finite"
+"""What an error says of numbers that training, or what it led to, made NaN or infinite."""
+AT_THE_START = "before the first step"
+"""What the start check begins each error with: nothing was trained yet."""
 BESIDE = 10
 """Times that a beta lies outside its range from where on it is named for that, if the loss shows it."""
 
@@ -228,7 +232,7 @@ def too_many_passes(signals: Signals) -> bool:
 
 def _is_not_finite(error: str | None) -> bool:
     """Whether what ended a run is a number that training made, and not one that was there before the first step."""
-    return bool(error) and "not finite" in str(error) and "before the first step" not in str(error)
+    return bool(error) and NOT_FINITE in str(error) and AT_THE_START not in str(error)
 
 
 def _margin(signals: Signals) -> float | None:

@@ -39,8 +39,8 @@ from tiebreak.records import UNDECIDED, Dropped, Record
 from tiebreak.reporting.visible import visible
 
 NUM_EXAMPLES = 3
-MAX_SHOWN = 2000
-"""Characters of a text that are looked at for an excerpt of it."""
+MAX_SHOWN = 2**14
+"""Characters of a text that are looked at for an excerpt of it: a secret that begins in the excerpt ends in them."""
 
 
 KINDS: Mapping[str, Kind] = {"none": COMPLETIONS, "good": DEMONSTRATIONS}
@@ -119,10 +119,7 @@ def audit(
 
 def _described(file: DataFile, num_records: int) -> dict[str, Any]:
     """Return what the report says of a file; of its first record nothing that is secret or personal."""
-    told = file.as_dict(num_records) | {"title": file.form.title if file.form else "unknown"}
-    if first := told["first_record"]:
-        told["first_record"] = {key: masked(item) if isinstance(item, str) else item for key, item in first.items()}
-    return told
+    return file.as_dict(num_records, masked) | {"title": file.form.title if file.form else "unknown"}
 
 
 def _missed(files: Sequence[DataFile]) -> Iterator[Finding]:

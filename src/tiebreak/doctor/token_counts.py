@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tiebreak.doctor.facts import Unit
 from tiebreak.doctor.findings import Hit
 from tiebreak.doctor.report import spread
+from tiebreak.doctor.texts.flaws import masked
 from tiebreak.engine.positions import Context
 from tiebreak.errors import RenderError
 from tiebreak.records import Judgement, Tokenized
@@ -99,7 +100,7 @@ def count_tokens(judged: Sequence[Judgement], sides: Sequence[str], renderer: Ex
     rows, refused = np.zeros((1 + len(sides), len(judged)), dtype=np.int64), []
     for number, made in enumerate(renderer.examples(judged)):
         if isinstance(made, RenderError):
-            refused.append((number, made.reason, str(made)))
+            refused.append((number, made.reason, masked(str(made))))
         else:
             rows[:, number] = [len(made.prompt_ids), *map(len, made.completions)]
     return TokenCounts(rows[0], dict(zip(sides, rows[1:], strict=True)), tuple(refused))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tiebreak.config import DistributedConfig, TrainingConfig
+from tiebreak.config.commands import PLANNED_GPU
 from tiebreak.engine.outline import Outline
 from tiebreak.engine.planner import USABLE, chosen_budget, head_bytes
 from tiebreak.engine.strategy import Chosen, Needs, choose_strategy, size
@@ -237,7 +238,7 @@ def plan_cluster(
     distributed: DistributedConfig,
     *,
     gpus: int,
-    gpu: str = "h200",
+    gpu: str = PLANNED_GPU,
     max_length: int,
     pair_tokens: int | None = None,
     keeps_reference: bool = False,

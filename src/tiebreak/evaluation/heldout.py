@@ -13,6 +13,7 @@ import torch
 
 from tiebreak import faults
 from tiebreak.config import HELDOUT, EvaluationConfig
+from tiebreak.diagnosis.strides import NOT_FINITE
 from tiebreak.engine.comparison import compared
 from tiebreak.engine.model import Model
 from tiebreak.engine.noise import evaluation_mode
@@ -235,6 +236,6 @@ def require_finite(numbers: torch.Tensor, pairs: Sequence[Example]) -> None:
     bad = [pair.example_id[:12] for pair, ok in zip(pairs, numbers.isfinite().all(1).tolist(), strict=True) if not ok]
     if bad:
         raise TrainingError(
-            f"held-out log-probabilities are not finite for {len(bad)} {unit_of(pairs)} ({', '.join(bad[:4])}): "
+            f"held-out log-probabilities are {NOT_FINITE} for {len(bad)} {unit_of(pairs)} ({', '.join(bad[:4])}): "
             "the weights are broken; lower training.learning_rate"
         )

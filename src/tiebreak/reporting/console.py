@@ -31,6 +31,7 @@ from tiebreak.progress import Advance
 from tiebreak.reporting.lenient import Lenient
 from tiebreak.reporting.numbers import INTERVALS, duration, shown
 from tiebreak.reporting.sparkline import HeldOutCurve
+from tiebreak.secrecy import masked
 
 # Terminal escapes, NUL and other controls, and marks that reorder or hide text.
 _UNPRINTABLE = re.compile(
@@ -65,7 +66,7 @@ def printable(text: str) -> str:
 
 
 def _lined(text: str) -> str:
-    return printable(one_line(text))
+    return printable(masked(one_line(text)))
 
 
 class Console:

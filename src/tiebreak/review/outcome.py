@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tiebreak import files
+from tiebreak import files, folders
 from tiebreak.config import MEASURES, in_quotes, quoted
 from tiebreak.data.formats.pairing import soft_label
 from tiebreak.errors import DataError, RunError
@@ -153,7 +153,7 @@ def _into_run(review: Review, found: Results, named: Path | None) -> tuple[Path 
     if review.settings.source.get("kind") != "run":
         return None, "this is no review of a run"
     run = _run_of(review, named)
-    with files.locked(run.path, otherwise="run the same command again"):
+    with folders.locked(run.path, otherwise="run the same command again"):
         run.verify(run.config_file, *run.given_files, *run.measured_files)
         _require_its_answers(run, review)
         reason = "nobody voted" if found.win_rate is None else ""

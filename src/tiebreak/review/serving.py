@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from tiebreak.files import locked
+from tiebreak.folders import locked
 from tiebreak.review.desk import Review
 from tiebreak.review.entry import is_everywhere
 from tiebreak.review.pages import create_app

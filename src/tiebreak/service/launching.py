@@ -8,9 +8,9 @@ worker lives, whatever becomes of the server meanwhile. Knows nothing of what a 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -21,6 +21,10 @@ from typing import Any, Literal, Protocol
 
 import psutil
 
+from tiebreak import folders
+from tiebreak.errors import one_line
+from tiebreak.secrecy import masked, secrets_of
+
 LOCK, LOG, ENDED = ".worker", "worker.log", "ended.json"
 """Files of a job's folder: the lock, which says who holds it; all that a worker said; and how it ended."""
 
@@ -28,6 +32,8 @@ NICE = 5
 """How much a worker stands back behind the server that answers meanwhile."""
 
 _SIGNATURE = 256
+_LOOKED_AT = 4096
+_LOG = logging.getLogger("uvicorn.error")
 _LAST_SECONDS = 5.0
 """How long a worker that holds its lock no more may take to be gone."""
 
@@ -77,12 +83,11 @@ def take(path: Path, *, wait: bool = False) -> int | None:
     """Return an open file whose lock is held by it, made where there is none; None where another has it."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError as error:
-        os.close(handle)
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+        if wait:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        elif not folders.seized(handle):
+            os.close(handle)
             return None
-        raise
     except BaseException:
         os.close(handle)
         raise
@@ -96,14 +101,9 @@ def is_held(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            return True
-        raise
+        return folders.is_held(handle)
     finally:
         os.close(handle)
-    return False
 
 
 def sign(lock: int, pid: int) -> None:
@@ -174,8 +174,10 @@ class Local:
         if (child := self._children.get(handle["folder"])) is not None:
             # Its files are closed a moment before it can be taken from the table of processes, and nobody asks again.
             with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(_LAST_SECONDS)
+                code = child.wait(_LAST_SECONDS)
                 del self._children[handle["folder"]]
+                if ended_here(handle) is None and handle.get("asked") is None:
+                    _tell_silent_end(handle, code)
         _end_orphans(signature(folder))
         return "lost" if ended_here(handle) is None else "done"
 
@@ -194,6 +196,18 @@ class Local:
             for pid in _session(told["pid"]):
                 _send(pid, signal.SIGKILL)
         return handle
+
+
+def _tell_silent_end(handle: Mapping[str, Any], code: int) -> None:
+    """Tell the operator how a worker ended that left no word, and the last that it printed, which may say why."""
+    log = Path(handle["folder"]) / LOG
+    how, known = f"signal {-code}" if code < 0 else f"exit code {code}", secrets_of(os.environ)
+    with contextlib.suppress(OSError):
+        printed = log.read_bytes()[-_LOOKED_AT:].decode("utf-8", "replace").strip()
+        said = one_line(masked(printed.rpartition("\n")[2], known), 300) or "nothing was printed"
+        _LOG.warning("%s: its worker ended with %s and left no word: %s", handle["job"], how, said)
+        with log.open("ab") as file:
+            file.write(f"the worker ended with {how}, and left no word\n".encode())
 
 
 def _is_here(told: Mapping[str, Any]) -> bool:

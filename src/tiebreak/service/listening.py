@@ -21,7 +21,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tiebreak.config.service import load_serve
 from tiebreak.errors import ConfigError
-from tiebreak.files import locked
+from tiebreak.folders import locked
 from tiebreak.service import keys
 from tiebreak.service.app import create_app
 from tiebreak.service.refusals import Refusal

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-from tiebreak import faults, files, runs
+from tiebreak import faults, folders, runs
 from tiebreak.config import Config
 from tiebreak.diagnosis.live import Live
 from tiebreak.diagnosis.reading import settings_of
@@ -58,7 +58,7 @@ def attempt(
         progress.say(line)
     if resume == "never":
         set_aside(run, progress)
-    with files.locked(run.path, progress.warn):
+    with folders.locked(run.path, progress.warn):
         begin(run, config, ready, accept, progress)
         ready.loaded.reference.on_kept = _counting(run)
         _carry_out(run, config, ready, stop, progress, began, company)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from tiebreak import files, runs
+from tiebreak import files, folders, runs
 from tiebreak.config import Config, leaves
 from tiebreak.data.preparation import PreparedData
 from tiebreak.data.whole import data_digests
@@ -122,7 +122,7 @@ def set_aside(run: Run, progress: Progress) -> None:
     """Move an unfinished earlier attempt out of the way; nothing is deleted."""
     if not run.manifest_file.exists():
         return
-    with files.locked(run.path, progress.warn):
+    with folders.locked(run.path, progress.warn):
         if run.manifest.get("status") == runs.DONE:
             raise RunError(f"{run.path}: another process has just finished this run; start again to see its result")
         place = run.path.resolve()

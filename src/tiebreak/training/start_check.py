@@ -15,6 +15,7 @@ from torch import Tensor
 from tiebreak.config import ModelConfig, ReferenceConfig
 from tiebreak.diagnosis.harms import NEVER_TUNED
 from tiebreak.diagnosis.lessons import DIFFER, NOT_AS_SAID
+from tiebreak.diagnosis.strides import AT_THE_START, NOT_FINITE
 from tiebreak.engine.comparison import compared
 from tiebreak.engine.model import Model
 from tiebreak.engine.models import load_alone, resolve_reference
@@ -111,7 +112,7 @@ def check_start(
     )
     if not math.isfinite(wanted):
         raise TrainingError(
-            f"before the first step the loss is {wanted}, policy and reference being one model: a setting of loss "
+            f"{AT_THE_START} the loss is {wanted}, policy and reference being one model: a setting of loss "
             f"({', '.join(f'{key} {value}' for key, value in objective.settings.items())}) is out of range"
         )
     ones = torch.ones(len(shown), device=start.sums.device)
@@ -124,7 +125,7 @@ def check_start(
         progress.say(f"policy and reference are two models, {told}")
     elif apart > tolerance or not abs(found - wanted) <= 1e-6 + bend * tolerance:
         raise TrainingError(
-            f"before the first step the loss is {found:.6f} instead of {wanted:.6f} and the largest difference of a "
+            f"{AT_THE_START} the loss is {found:.6f} instead of {wanted:.6f} and the largest difference of a "
             f"log-probability {apart:.3g} nats instead of 0: {DIFFER} (reference: "
             f"{reference.identity}); check model.name and the adapter it carries, nothing was trained"
         )
@@ -151,7 +152,7 @@ def _require_claims(
     own, other = apart[0][0] + apart[1][1], apart[0][1] + apart[1][0]
     if own > 2 * other and max(apart[0][1], apart[1][0]) <= allowed:
         raise TrainingError(
-            f"before the first step the policy scores as {claims[1].what} and the reference as {claims[0].what}: they "
+            f"{AT_THE_START} the policy scores as {claims[1].what} and the reference as {claims[0].what}: they "
             f"are swapped, and each {NOT_AS_SAID}; nothing was trained"
         )
     faults = [
@@ -162,7 +163,7 @@ def _require_claims(
         if not apart[at][at] <= allowed  # not ">": a NaN is a difference
     ]
     if faults:
-        raise TrainingError(f"before the first step {'; and '.join(faults)}; nothing was trained")
+        raise TrainingError(f"{AT_THE_START} {'; and '.join(faults)}; nothing was trained")
 
 
 def _apart(one: Tensor, two: Tensor) -> float:
@@ -191,7 +192,7 @@ def _require_numbers(policy: Model, examples: Sequence[Example], said: Logps) ->
     bad = [example for example, numbers in zip(examples, finite, strict=True) if not numbers.all()]
     if bad:
         raise TrainingError(
-            f"before the first step the model's log-probabilities are not finite for {len(bad)} of {len(examples)} "
+            f"{AT_THE_START} the model's log-probabilities are {NOT_FINITE} for {len(bad)} of {len(examples)} "
             f"{unit_of(examples)} ({named(bad)}): its weights hold NaN or overflow in {policy.dtype}; load it "
             "anew or take another model.dtype; nothing was trained"
         )

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tiebreak import faults
+from tiebreak.diagnosis.strides import NOT_FINITE
 from tiebreak.engine.baseline import baseline
 from tiebreak.engine.comparison import compared
 from tiebreak.engine.lockstep import idle
@@ -191,6 +192,6 @@ def _require_finite(values: Sequence[float], examples: Sequence[Example], step: 
         return
     bad = [example for some in ranks.collect(own) for example in some]
     raise NotFinite(
-        f"step {step.index + 1}: the {what} is not finite for {len(bad)} pairs ({named(bad)}); the optimizer did not "
+        f"step {step.index + 1}: the {what} is {NOT_FINITE} for {len(bad)} pairs ({named(bad)}); the optimizer did not "
         "take this step; lower training.learning_rate, set training.on_divergence to rollback, or look these pairs up"
     )

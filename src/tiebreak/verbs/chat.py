@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tiebreak.config import DataConfig
+from tiebreak.config.commands import CHAT_TOKENS
 from tiebreak.data.writer import require_new, writing
 from tiebreak.engine.answers.answerer import Chat, Sampling
 from tiebreak.engine.answers.pieces import Hear, unheard
@@ -36,7 +37,7 @@ class Conversation:
     is drawn anew, and whoever says the same again from the start is told the same.
     """
 
-    def __init__(self, loaded: Loaded, *, max_new_tokens: int = 256, temperature: float = 0.0) -> None:
+    def __init__(self, loaded: Loaded, *, max_new_tokens: int = CHAT_TOKENS, temperature: float = 0.0) -> None:
         check_temperature(temperature)
         self._loaded = loaded
         self._sampling = Sampling(max_new_tokens, temperature)

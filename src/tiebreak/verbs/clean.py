@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak.config import DataConfig, command, in_quotes
+from tiebreak.config.commands import KEPT_FORM
 from tiebreak.data.formats import RowError
 from tiebreak.data.formats.checks import check
 from tiebreak.data.formats.writing import BESIDE
@@ -86,7 +87,7 @@ def clean(
     data: DataConfig,
     out: str | Path,
     actions: Mapping[str, str] | None = None,
-    to: str = "tiebreak",
+    to: str = KEPT_FORM,
     progress: Progress | None = None,
 ) -> Cleaned:
     """Audit what `data` trains on, act on what was found, and write what is kept and what is set aside with a report.

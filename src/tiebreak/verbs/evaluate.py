@@ -17,7 +17,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from tiebreak import files, runs
+from tiebreak import folders, runs
 from tiebreak.config import Config, DataConfig, SourceConfig, command, in_quotes, quoted, reading
 from tiebreak.data.account import Side
 from tiebreak.data.preparation import render_side
@@ -71,7 +71,7 @@ def evaluate(
         if name is not None:
             require_name(name, option)
     asked = _Asked(run, _changed(run, overrides), progress)
-    with files.locked(run.path):
+    with folders.locked(run.path):
         run.verify(*run.trained_files, *run.given_files)
         if checkpoints:
             return _of_checkpoints(asked)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tiebreak import files
+from tiebreak import files, folders
 from tiebreak.config import GateConfig, in_quotes, load_config, quoted
 from tiebreak.errors import ConfigError, RunError, one_line
 from tiebreak.evaluation.gate import Decision, decide, not_heard
@@ -45,7 +45,7 @@ def gate(
     keys = [key.strip() for key in named]
     _require_known(keys, run if record else None)
     # What is recorded is decided on what nobody changes meanwhile.
-    with files.locked(run.path) if record else contextlib.nullcontext():
+    with folders.locked(run.path) if record else contextlib.nullcontext():
         if record:
             run.verify(*run.given_files, *run.measured_files)  # the report reads them when it is too late
         if accept:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tiebreak.config import Config, with_output_dir
+from tiebreak.config.commands import PLANNED_GPU
 from tiebreak.doctor.remembered import remembered
 from tiebreak.doctor.triage import heed, heed_loss
 from tiebreak.engine.cluster import ClusterPlan, plan_cluster
@@ -19,7 +20,7 @@ def plan(
     progress: Progress | None = None,
     *,
     gpus: int | None = None,
-    gpu: str = "h200",
+    gpu: str = PLANNED_GPU,
     pair_tokens: int | None = None,
 ) -> Plan | ClusterPlan:
     """Load data and model as `train` does, decide what fits in memory, and train nothing.

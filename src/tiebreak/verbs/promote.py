@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from tiebreak import faults, files, runs, seals
+from tiebreak import faults, files, folders, runs, seals
 from tiebreak.config import in_quotes, quoted
 from tiebreak.errors import ConfigError, NotPassing, RunError, nearest, one_line
 from tiebreak.evaluation.gate import Decision
@@ -125,7 +125,7 @@ def _says(current: Event, name: str | None, form: Form | None, decision: Decisio
 def _passing(run: Run, overrides: Mapping[str, str], progress: Progress) -> Iterator[Decision]:
     """Hold a run's lock and yield its decision, so that all of it is one state; a run that is read-only has no lock."""
     writable = os.access(run.path, os.W_OK)
-    with files.locked(run.path, progress.warn, "promote another run") if writable else contextlib.nullcontext():
+    with folders.locked(run.path, progress.warn, "promote another run") if writable else contextlib.nullcontext():
         run.verify()
         yield _decided(run, overrides)
 

@@ -277,6 +277,56 @@ def test_a_private_key_is_found(label):
     assert kinds(text, "secret") == ["private_key"]
 
 
+INNER = [f"{n}{LETTERS[n : n + 40]}{n}" for n in range(6)]
+HEAD, FOOT = "-----BEGIN RSA PRIVATE KEY-----", "-----END RSA PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n".join([HEAD, *INNER, FOOT]),
+        "\r\n".join([HEAD, *INNER, FOOT]),
+        "\\n".join([HEAD, *INNER, FOOT]),
+        "\\\\n".join([HEAD, *INNER, FOOT]),
+        " ".join([HEAD, *INNER, FOOT]),
+        "".join([HEAD, *INNER, FOOT]),
+        "\n> ".join([HEAD, *INNER, FOOT]),
+        '\\n"\n  "'.join([HEAD, *INNER, FOOT]),
+        "\n".join([HEAD, *INNER]),
+        "\\n".join([HEAD, *INNER]),
+        "\n".join([HEAD, "Proc-Type: 4,ENCRYPTED", "DEK-Info: AES-128-CBC,9F86", "", *INNER, FOOT]),
+        "\\n".join([HEAD, "Proc-Type: 4,ENCRYPTED", "DEK-Info: AES-128-CBC,9F86", "", *INNER]),
+        "\n".join([HEAD, *INNER, "", "and here it breaks off"]),
+        "\n".join([*INNER, FOOT]),
+        "\\n".join([*INNER, FOOT]),
+        "\r\n".join([*INNER[1:], "Qk==", FOOT]),
+        "\n".join(["---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----", *INNER, "---- END SSH2 ENCRYPTED PRIVATE KEY ----"]),
+    ],
+)
+def test_no_line_of_a_private_key_is_shown_however_it_is_written_or_cut_off(text):
+    assert kinds(f"My key: {text}", "secret") == ["private_key"]
+    (flaw,) = flaws(f"My key: {text}")
+    for shown in (masked(f"My key: {text}"), flaw.excerpt):
+        assert not [line for line in INNER if line[3:9] in shown or line[-9:-3] in shown]
+
+
+@pytest.mark.parametrize("length", [10, 1500, 2500])
+def test_a_secret_that_two_forms_know_is_masked_to_the_end_of_both(length):
+    token = f"eyJ{'hbGciOiJIUzI1NiJ9'}.eyJ{'zdWIiOiI3MTYy' * (length // 10)}.{LETTERS[:30]}Zq8Zq8"
+    for text in (f"Authorization: Bearer {token} as I said", f"Bearer {token}", f'api_key = "{SECRETS["jwt"]}Zq8Zq8"'):
+        assert "Zq8" not in masked(text)
+        assert "zdWI" not in masked(text)
+        assert not [one for one in flaws(text) if "Zq8" in one.excerpt or "zdWI" in one.excerpt]
+
+
+def test_an_excerpt_masks_a_secret_within_another_once():
+    text = f"mail https://ingrid:{LETTERS[:20]}@mail.brightwater.net now {LETTERS[:4]}"
+    assert not [one for one in flaws(text) if LETTERS[4:12] in one.excerpt]
+    text = f'secret: "postgres://app:{LETTERS[:12]}@db.brightwater.net/{LETTERS[:20]}"'
+    for shown in (masked(text), *(one.excerpt for one in flaws(text))):
+        assert LETTERS[4:10] not in shown
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -506,6 +556,9 @@ ADVERSARIAL = {
     "sk": "sk-",
     "xox": "xoxb-",
     "pem": "-----BEGIN PRIVATE KEY-----\n",
+    "pem keys": f"-----BEGIN PRIVATE KEY-----\n{LETTERS[:40]}\n",
+    "pem lines": f"{LETTERS[:40]}\n",
+    "pem ends": f"{LETTERS[:40]}\n-----END PRIVATE KEY-----\n",
     "urls": "a://b:c",
     "url passwords": "https://user:abcdefghi",
     "environment": "A_PASSWORD=",

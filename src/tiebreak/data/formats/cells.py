@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tiebreak.data.formats.form import Row, RowError
+from tiebreak.secrecy import masked
 
 
 def has_all(row: Row, columns: Sequence[str]) -> bool:
@@ -65,7 +66,8 @@ def kind_of(value: Any) -> str:
 
 def shown(value: Any) -> str:
     """Return a value as a message shows it: text and numbers cut short, of anything else its kind."""
-    return repr(value)[:40] if isinstance(value, str | int | float) else kind_of(value)
+    # Masked before it is cut: half a token is not recognised.
+    return masked(repr(value)[:4096])[:40] if isinstance(value, str | int | float) else kind_of(value)
 
 
 def keys_of(row: Row) -> str:

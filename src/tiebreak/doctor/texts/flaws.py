@@ -7,7 +7,7 @@ personal is masked and whatever is hidden is spelled out. The forms themselves a
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -64,20 +64,29 @@ def flaws(text: str, *, prompt: str | None = None, asked: str = "") -> list[Flaw
         firsts.setdefault((code, hit.kind), hit)
     if not firsts:
         return []
-    spans = sorted((hit.start, hit.end) for _, hit in masked)
+    spans = _apart(hit for _, hit in masked)
     found = sorted(firsts.items(), key=lambda item: item[1].start)
     return [Flaw(code, kind, hit.start, _excerpt(text, hit, spans)) for (code, kind), hit in found]
 
 
 def masked(text: str) -> str:
     """Return a text in which two characters are left of everything secret or personal."""
-    spans = sorted((hit.start, hit.end) for find in (secrets, personal_data) for hit in find(text))
     pieces, at = [], 0
-    for start, end in spans:
-        if start >= at:
-            pieces += [text[at:start], text[start : start + 2], "…"]
-            at = end
+    for start, end in _apart(hit for find in (secrets, personal_data) for hit in find(text)):
+        pieces += [text[at:start], text[start : start + 2], "…"]
+        at = end
     return "".join(pieces) + text[at:]
+
+
+def _apart(hits: Iterable[Hit]) -> list[tuple[int, int]]:
+    """Return where hits are, in order: one span for those that overlap, since several forms may know one secret."""
+    spans: list[tuple[int, int]] = []
+    for start, end in sorted((hit.start, hit.end) for hit in hits):
+        if spans and start < spans[-1][1]:
+            spans[-1] = spans[-1][0], max(end, spans[-1][1])
+        else:
+            spans.append((start, end))
+    return spans
 
 
 def visible(judged: Judgement) -> Judgement:

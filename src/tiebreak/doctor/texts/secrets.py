@@ -66,6 +66,10 @@ _SERVICES = (
 )
 """What keys of services begin with that name themselves; letters and digits follow."""
 
+_PEM_LABEL = r"(?:[A-Z0-9]{2,10} ){0,3}PRIVATE KEY(?: BLOCK)?"
+_BETWEEN = r"(?:\s|\\{1,4}[nr]|[\"'`,+>|#])"
+"""What stands between the lines of a key: breaks, also as programs and JSON write them, and marks of quoting."""
+
 _FORMS = (
     _Form("aws_key", ("AKIA", "ASIA"), re.compile(r"\b((?:AKIA|ASIA)[A-Z2-7]{16})\b")),
     _Form("google_key", ("AIza",), re.compile(r"\b(AIza[\w-]{35})(?![\w-])")),
@@ -134,9 +138,20 @@ _FORMS = (
     _Form(
         "private_key",
         ("PRIVATE KEY",),
-        re.compile(
-            r"-----BEGIN (?:[A-Z]{2,10} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
-            r"((?:\s|\\[nr]|(?:Proc-Type|DEK-Info|Version|Comment): [^\n]{0,80}\n){1,9}[A-Za-z0-9+/=]{32,100})"
+        re.compile(  # a key whose end is missing goes to the end of the text
+            rf"-{{4,5}} ?BEGIN {_PEM_LABEL} ?-{{4,5}}"
+            rf"({_BETWEEN}{{0,40}}+"
+            rf"(?:(?:Proc-Type|DEK-Info|Version|Comment|Hash): [^\n]{{0,80}}?{_BETWEEN}{{1,40}}+){{0,4}}"
+            rf"[A-Za-z0-9+/=]{{32}}[\s\S]*?(?=-{{4,5}} ?END {_PEM_LABEL}|\Z))"
+        ),
+        bool,
+    ),
+    _Form(
+        "private_key",
+        ("PRIVATE KEY",),
+        re.compile(  # one whose beginning is missing
+            rf"(?<![A-Za-z0-9+/=])([A-Za-z0-9+/=]{{32,100}}+(?:{_BETWEEN}{{1,40}}+[A-Za-z0-9+/=]{{4,100}}+){{0,400}}+)"
+            rf"{_BETWEEN}{{0,40}}+-{{4,5}} ?END {_PEM_LABEL}"
         ),
         bool,
     ),

@@ -15,6 +15,7 @@ import torch
 
 from tiebreak import faults
 from tiebreak.data.render import Renderer
+from tiebreak.diagnosis.strides import NOT_FINITE
 from tiebreak.engine.model import Model
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.scorer import Cut
@@ -134,7 +135,7 @@ def require_finite(values: Mapping[str, float], what: str, side: str) -> None:
     if bad:
         advice = "lower training.learning_rate" if side == "policy" else "start from other weights"
         raise TrainingError(
-            f"{what}: the {side}'s log-probabilities are not finite for {len(bad)} of {len(values)} "
+            f"{what}: the {side}'s log-probabilities are {NOT_FINITE} for {len(bad)} of {len(values)} "
             f"({', '.join(name[:12] for name in bad[:4])}): its weights are broken; {advice}"
         )
 
