@@ -53,8 +53,8 @@ class Against:
 def same_reference(one: Against, two: Against) -> bool | None:
     """Whether two runs were measured against one model; None where that cannot be known.
 
-    One digest is one model. So is one source, whatever the digests: a base model with its adapter switched off may lie in
-    another dtype than a frozen copy of it, and an adapter may be merged or hang. A folder and a hub id may be one.
+    One digest is one model. So is one source, whatever the digests: a base model with its adapter switched off may lie
+    in another dtype than a frozen copy of it, and an adapter may be merged or hang. A folder and a hub id may be one.
     """
     if one.weights is not None and one.weights == two.weights:
         return True

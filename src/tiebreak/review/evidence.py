@@ -171,6 +171,6 @@ def _of_fast_votes(found: Results) -> Iterator[str]:
             f"({rest.win_rate.low:.0%} … {rest.win_rate.high:.0%})"
         )  # fmt: skip
         yield (
-            f"{rest.num_fast} of {found.num_votes} votes came in less time than reading takes, and the win rate rests on "
-            f"them: without them {left}; --exclude {FAST} leaves them out"
+            f"{rest.num_fast} of {found.num_votes} votes came in less time than reading takes, and the win rate rests "
+            f"on them: without them {left}; --exclude {FAST} leaves them out"
         )
