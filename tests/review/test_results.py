@@ -335,6 +335,54 @@ def test_a_review_of_which_much_is_not_done_is_no_evidence():
     assert results(ITEMS, votes | {"ben": votes["ben"][:40] + skipped}, asked, sides={"a": "a", "b": "b"}).doubts == ()
 
 
+def _hurried(votes, which):
+    return [Vote(**{**vote.__dict__, "seconds": 0.2}) if which(place) else vote for place, vote in enumerate(votes)]
+
+
+@pytest.mark.parametrize(
+    ("which", "left"),
+    [
+        (lambda _: True, "without them no vote is left"),
+        (lambda place: place >= 20, "items are left, with a win rate of"),
+        (lambda place: place % 5 < 3, "items are left, with a win rate of"),
+    ],
+    ids=["all", "all but twenty", "most"],
+)
+@pytest.mark.parametrize("names", [("ann",), ("ann", "ben")])
+def test_votes_that_were_too_fast_are_not_the_ground_of_a_pass(which, left, names):
+    def agree(turn):
+        return side_of(turn, "a" if turn.item.endswith("0") else "b")
+
+    votes = people_of(dict.fromkeys(names, agree))
+    assert verdict_of(of(votes)) == "pass"
+    found = of({name: _hurried(own, which) for name, own in votes.items()})
+    assert verdict_of(found) == "inconclusive"
+    [doubt] = found.doubts
+    assert "came in less time than reading takes" in doubt
+    assert left in doubt
+
+
+def test_fast_votes_that_turn_a_win_rate_are_its_ground_though_they_are_few():
+    """Of 60 items, 36 are read and come out even; 24 fast ones say b."""
+    votes = people_of({"ann": lambda turn: side_of(turn, "b")})["ann"]
+    even = [vote if place % 5 < 2 else Vote(**{**vote.__dict__, "choice": "tie"}) for place, vote in enumerate(votes)]
+    assert verdict_of(of({"ann": even})) == "pass"
+    found = of({"ann": _hurried(even, lambda place: place % 5 < 2)})
+    assert (verdict_of(found), len(found.doubts)) == ("inconclusive", 1)
+
+
+def test_a_few_fast_votes_that_change_nothing_are_no_doubt():
+    def agree(turn):
+        return side_of(turn, "a" if turn.item.endswith("0") else "b")
+
+    votes = people_of({"ann": agree, "ben": agree})
+    found = of({name: _hurried(own, lambda place: place % 5 == 0) for name, own in votes.items()})
+    assert found.num_fast > 20
+    assert (found.doubts, verdict_of(found)) == ((), "pass")
+    slow = of({"ann": _hurried(votes["ann"], lambda _: True), "ben": votes["ben"]}, exclude=["fast"])
+    assert (slow.unhurried, slow.doubts, verdict_of(slow)) == (None, (), "pass")
+
+
 def test_who_is_excluded_twice_is_told_once():
     votes = people_of({"ann": by_chance(1), "ben": by_chance(2)})
     assert of(votes, exclude=["fast", "ben", "fast"]).excluded == ("fast", "ben")

@@ -264,3 +264,60 @@ def test_the_screen_fits_and_obeys_nothing_of_the_files(made, monkeypatch, capsy
     for word in ("B against A", "unclear", "moved", "sweep", "left out", "training prompts"):
         assert word in shown
     assert len(PROMPTS) == NUM
+
+
+SFT = {"identity": "sft sha256:11", "base_identity": "llama sha256:00", "folder": "/gone/sft", "name": "sft"}
+OVER_THE_REFERENCE = {"accuracy", "logratio_gap", "loss", "answers/preferred"}
+
+
+def _against(run, weights, named=None):
+    run.update_manifest(reference_weights=weights, reference_model=named)
+    return run
+
+
+def test_a_change_against_another_reference_is_not_held_beside_one(made, capsys):
+    runs = [_against(made("a"), "sha256:1"), _against(made("b"), "sha256:2", SFT), _against(made("c"), "sha256:1")]
+    runs[1].update_manifest(reference="sft sha256:11 on llama sha256:00, frozen copy")
+    for run in runs:
+        rows = [*run.rows(run.measures_file), row_of("answers/rule", 0.5, [1.0] * 40).as_dict()]
+        write_jsonl(run.measures_file, rows)
+    found = _found(*runs)
+    b, c = found["others"]
+    assert (b["same_reference"], c["same_reference"]) == (False, True)
+    assert {*b["apart"]} == OVER_THE_REFERENCE
+    assert {*b["apart"].values()} == {
+        "another reference (A: llama sha256:00, adapter off; B: sft sha256:11 on llama sha256:00, frozen copy)"
+    }
+    assert [one["key"] for one in b["scores"]] == ["answers/rule"]
+    assert c["apart"] == {}
+    assert ("model", "reference") in {(one["part"], one["key"]) for one in found["differences"]}
+    print_comparison(found)
+    assert "another reference" in capsys.readouterr().out
+
+
+def test_a_loss_that_asks_no_reference_is_compared_whatever_that_is(made):
+    free = {"loss": {"name": "simpo"}}
+    runs = [_against(made("a", **free), "sha256:1"), _against(made("b", **free), "sha256:2", SFT)]
+    assert {*_found(*runs)["others"][0]["apart"]} == OVER_THE_REFERENCE - {"loss"}
+
+
+def test_a_reference_in_another_dtype_or_form_is_the_same_one(made):
+    runs = [_against(made("a"), "sha256:1"), _against(made("b"), "sha256:2")]
+    runs[1].update_manifest(reference="llama sha256:00, frozen copy", model="moved sha256:00")
+    found = _found(*runs)
+    assert (found["others"][0]["same_reference"], found["others"][0]["apart"]) == (True, {})
+    assert found["differences"] == []
+
+
+def test_a_reference_that_is_not_known_is_said_to_be_so(made):
+    runs = [made("a"), made("b")]
+    runs[1].update_manifest(model=None)
+    other = _found(*runs)["others"][0]
+    assert other["same_reference"] is None
+    assert {*other["apart"].values()} == {"only with the same reference, and whether it is the same is not known"}
+    assert {*other["apart"]} == OVER_THE_REFERENCE
+
+
+def test_another_reference_is_no_drift_of_the_data(made):
+    runs = [_against(made("a"), "sha256:1"), _against(made("b", shift=1000, data="e"), "sha256:2", SFT)]
+    assert not [one for one in _found(*runs)["others"][0]["drift"] if one["key"].startswith("own/")]

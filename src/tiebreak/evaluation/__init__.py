@@ -12,4 +12,5 @@ looking    looks at what the policy says meanwhile   sampled  what is counted on
 allowance  what looks may cost                  stopping when training ends, and the best checkpoint
 thumbs     held-out completions on their own              duels       good ones set against bad ones
 recorded   what a run's files say of it, part by part     contrast    two runs on what both measured
+against    what a run was measured against, and when that is one model
 """

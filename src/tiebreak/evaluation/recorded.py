@@ -15,6 +15,7 @@ from tiebreak.config import load_config
 from tiebreak.config.yaml_text import parse_yaml
 from tiebreak.engine.sources import contents
 from tiebreak.errors import RunError, TiebreakError, one_line
+from tiebreak.evaluation.against import Against
 from tiebreak.evaluation.contrast import Items, items_of
 from tiebreak.evaluation.rows import Row
 from tiebreak.files import refuse_links
@@ -51,6 +52,7 @@ class Recorded:
         self.audit = self.part("audit of the data", lambda: run.audit) or {}
         self.prompts = self.part("training prompts", lambda: {*run.train_prompt_ids})
         self.evaluation = self.part("evaluation", lambda: run.evaluation) or {}
+        self.against = self.part("reference", lambda: Against.of(self.manifest, self.settings))
         self.items = (self.part("scores", lambda: _items(run)) or {}) if self.evaluation else {}
         if self.manifest.get("schema") != SCHEMA:
             self.unknown.append("written by an older version of tiebreak: what it did not write down is not compared")
@@ -138,7 +140,9 @@ def _told_model(side: Recorded) -> Told:
     told = {"base model": "base_identity", "model": "model", "reference": "reference", "method": "method"}
     found = {name: manifest.get(key) for name, key in told.items()}
     template = (manifest.get("identity") or {}).get("template")
-    moved = {name: (value and contents(str(value)), value) for name, value in found.items()}
+    moved: dict[str, tuple[Any, Any]] = {name: (value and contents(str(value)), value) for name, value in found.items()}
+    if side.against and side.against.model:  # a frozen copy and an adapter that is switched off are one model
+        moved["reference"] = (side.against.model, side.against.base, side.against.bits), found["reference"]
     return moved | {"chat template": (template, template and str(template)[:8])}
 
 

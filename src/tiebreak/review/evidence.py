@@ -5,7 +5,7 @@ Owns both. How the numbers come about is that of `results`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -42,7 +42,12 @@ class Share:
     @property
     def excludes_half(self) -> bool:
         """Whether chance alone hardly gives it."""
-        return not self.low <= 0.5 <= self.high
+        return self.beside_half != 0
+
+    @property
+    def beside_half(self) -> int:
+        """1 where its interval lies above one half, -1 where it lies below, 0 where it holds that."""
+        return (self.low > 0.5) - (self.high < 0.5)
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,16 @@ class Person:
     self_agreement: Share | None
     """How often the same again, of what was shown a second time the other way round."""
     excluded: bool = False
+
+
+@dataclass(frozen=True)
+class Unhurried:
+    """What the votes that count come to without those that were too fast."""
+
+    num_fast: int
+    """Of `num_votes`, how many were too fast."""
+    num_judged_items: int
+    win_rate: Share | None
 
 
 @dataclass(frozen=True)
@@ -93,6 +108,8 @@ class Results:
     biased: tuple[str, ...]
     """Who chose a side rather than an answer, everybody together among them."""
     num_fast: int
+    unhurried: Unhurried | None
+    """What is left where votes that were too fast are put away; None where none of those that count was."""
     more_items: int | None
     """How many more items would narrow the interval to ±5 points, were they like these; None where nothing is known."""
     people: tuple[Person, ...]
@@ -138,4 +155,22 @@ def with_doubts(found: Results) -> Results:
         doubts.append(f"agreement is not known: two voted on {found.alpha.num} items, and {MIN_SHARED} are needed")
     if found.alpha and found.alpha.value < MIN_ALPHA:
         doubts.append(f"people do not agree: alpha is {found.alpha.value:.2f}, and {MIN_ALPHA:g} is needed")
-    return replace(found, doubts=tuple(doubts))
+    return replace(found, doubts=(*doubts, *_of_fast_votes(found)))
+
+
+def _of_fast_votes(found: Results) -> Iterator[str]:
+    """Yield why votes that were too fast are the ground of a win rate; none where the others say the same."""
+    if (rest := found.unhurried) is None or found.win_rate is None:
+        return
+    most = 2 * rest.num_fast > found.num_votes
+    few = rest.num_judged_items < MIN_ITEMS <= found.num_judged_items
+    other = rest.win_rate is None or found.win_rate.beside_half != rest.win_rate.beside_half
+    if most or few or other:
+        left = "no vote is left" if rest.win_rate is None else (
+            f"{rest.num_judged_items} items are left, with a win rate of {rest.win_rate.value:.0%} "
+            f"({rest.win_rate.low:.0%} … {rest.win_rate.high:.0%})"
+        )  # fmt: skip
+        yield (
+            f"{rest.num_fast} of {found.num_votes} votes came in less time than reading takes, and the win rate rests "
+            f"on them: without them {left}; --exclude {FAST} leaves them out"
+        )

@@ -16,7 +16,7 @@ from tiebreak.doctor.texts.wordhashes import key
 from tiebreak.errors import ConfigError, nearest
 from tiebreak.fingerprint import derive_seed
 from tiebreak.maths.paired import resampled, standard_error
-from tiebreak.review.evidence import FAST, Person, Results, Share, with_doubts
+from tiebreak.review.evidence import FAST, Person, Results, Share, Unhurried, with_doubts
 from tiebreak.review.items import Item
 from tiebreak.review.votes import Vote
 
@@ -69,6 +69,7 @@ def results(
         position_bias=bias,
         biased=biased,
         num_fast=sum(is_fast(vote, items[vote.item]) for vote in all_votes),
+        unhurried=_unhurried(items, first, derive_seed(seed, "review")),
         more_items=_more_items(values),
         people=people,
         excluded=tuple(dict.fromkeys(exclude)),
@@ -100,6 +101,13 @@ def is_fast(vote: Vote, item: Item) -> bool:
         and vote.choice != "skip"
         and vote.seconds < max(FAST_SECONDS, words * FAST_SECONDS_A_WORD)
     )
+
+
+def _unhurried(items: Mapping[str, Item], votes: Sequence[Vote], seed: int) -> Unhurried | None:
+    """Return what votes come to without those that were too fast; None where none was."""
+    rest = [vote for vote in votes if not is_fast(vote, items[vote.item])]
+    values = values_of(items, rest)
+    return Unhurried(len(votes) - len(rest), len(values), _win_rate(values, seed)) if len(rest) < len(votes) else None
 
 
 def _is_excluded(vote: Vote, items: Mapping[str, Item], exclude: Collection[str]) -> bool:

@@ -28,6 +28,8 @@ def whereabouts(run: Run, told: ReferenceConfig, policy: Source, reference: Sour
         "base": reference.base,
         "identity": reference.identity,
         "base_identity": reference.base_identity,
+        "base_revision": reference.revision,
+        "quantization": reference.quantization and reference.quantization.model_dump(),
     }
     return {
         "base_model": policy.base,

@@ -16,7 +16,8 @@ from tiebreak.config.losses import SECTIONS
 from tiebreak.doctor.drift import Drift, drift, judged
 from tiebreak.engine.since import changed_since
 from tiebreak.engine.sources import contents
-from tiebreak.errors import ConfigError
+from tiebreak.errors import ConfigError, one_line
+from tiebreak.evaluation.against import same_reference
 from tiebreak.evaluation.contrast import Contrast, adjusted, contrast, on_their_own
 from tiebreak.evaluation.recorded import FACTS, Difference, Recorded, differences, num_equal
 from tiebreak.maths.two_samples import of_intervals
@@ -32,6 +33,8 @@ class Compared:
     """One run against the first: scores, and what became of its data."""
 
     letter: str
+    same_reference: bool | None = None
+    """Whether both were measured against one model; None: not known."""
     scores: Sequence[Contrast] = ()
     apart: Mapping[str, str] = field(default_factory=dict)
     """Measures that cannot be compared, and why."""
@@ -57,6 +60,7 @@ class Comparison:
         others = [
             {
                 "letter": one.letter,
+                "same_reference": one.same_reference,
                 "scores": [score.as_dict() for score in one.scores],
                 "apart": dict(one.apart),
                 "drift": [row.as_dict() for row in one.drift],
@@ -108,9 +112,9 @@ def compare(*paths: str | Path) -> Comparison:
 
 def _against(first: Recorded, other: Recorded) -> Compared:
     """Hold one run against the first, in what both measured alike and in what both know of their data."""
-    scores, apart = [], {}
+    scores, apart, same = [], {}, _same_reference(first, other)
     for key in dict.fromkeys([*first.items, *other.items]):
-        obstacle = _obstacle(key, first, other)
+        obstacle = _obstacle(key, first, other) or (None if same else _another_reference(key, first, other, same))
         found = None if obstacle else contrast(first.items[key], other.items[key], _SEED)
         if found:
             scores.append(found)
@@ -123,7 +127,7 @@ def _against(first: Recorded, other: Recorded) -> Compared:
         common = len(first.prompts & other.prompts)
         alone = {side.letter: len(side.prompts or ()) - common for side in (first, other)}
         prompts = {"common": common, **alone}
-    return Compared(other.letter, scores, apart, told or [], prompts)
+    return Compared(other.letter, same, scores, apart, told or [], prompts)
 
 
 _ALIKE: Mapping[str, Sequence[str]] = {
@@ -141,6 +145,11 @@ _ALIKE: Mapping[str, Sequence[str]] = {
 """Settings that have to be equal for a measure, or those whose keys begin so, to be the same measure."""
 _BY_TOKEN = ("chosen_logps", "rejected_logps", "chosen_likelier", "neutral_logps", "kl_token", "answers/length")
 """What is counted in tokens, which are others with another model."""
+_BY_REFERENCE = (
+    *("accuracy", "margin", "logratio_gap", "calibration", "displaced", "loss", "kl", "kl_token"),
+    *("answers/preferred", "answers/length_controlled", "answers/unchanged", "human_win_rate"),
+)
+"""What says how far a policy went from its reference, or how much better it is."""
 
 
 def _obstacle(key: str, first: Recorded, other: Recorded) -> str | None:
@@ -163,10 +172,35 @@ def _obstacle(key: str, first: Recorded, other: Recorded) -> str | None:
     return _own_scale(first, other) if key == "loss" else None
 
 
+def _same_reference(first: Recorded, other: Recorded) -> bool | None:
+    return same_reference(first.against, other.against) if first.against and other.against else None
+
+
+def _another_reference(key: str, first: Recorded, other: Recorded, same: bool | None) -> str | None:
+    """Return why a measure over the reference cannot be compared, of runs that are not known to have one reference."""
+    if key not in _BY_REFERENCE or (key == "loss" and not any(map(_loss_asks_reference, (first, other)))):
+        return None
+    if same is None:
+        return "only with the same reference, and whether it is the same is not known"
+    told = [f"{side.letter}: {one_line(side.manifest.get('reference'), 120)}" for side in (first, other)]
+    return f"another reference ({'; '.join(told)})"
+
+
+def _loss_asks_reference(side: Recorded) -> bool:
+    from tiebreak.maths.objectives.table import OBJECTIVES  # noqa: PLC0415  torch takes seconds to load
+
+    return any(OBJECTIVES[one["name"]].asks_reference for one in _objectives(side) if one["name"] in OBJECTIVES)
+
+
+def _objectives(side: Recorded) -> list[dict[str, Any]]:
+    """Return the objectives of a loss with their settings: one, or its terms."""
+    told = {k.removeprefix("loss."): value for k, value in side.settings.items() if k.startswith("loss.")}
+    return [dict(term["loss"]) for term in told["terms"]] if told["name"] == "terms" else [told]
+
+
 def _own_scale(first: Recorded, other: Recorded) -> str | None:
     """Return why losses by the same settings are of two scales: of what was remembered, or of other company."""
-    told = {k.removeprefix("loss."): value for k, value in first.settings.items() if k.startswith("loss.")}
-    parts = [dict(term["loss"]) for term in told["terms"]] if told["name"] == "terms" else [told]
+    parts = _objectives(first)
     if unknown := [one["name"] for one in parts if one["name"] not in SECTIONS]:
         return f"its objective {unknown[0]} is not known to this version"
     if remembering := [one["name"] for one in parts if SECTIONS[one["name"]].remembers]:
@@ -193,13 +227,10 @@ def _keys_of(sides: Sequence[Mapping[str, Any]]) -> list[str]:
 def _drift(first: Recorded, other: Recorded) -> list[Drift]:
     """Return what became of the data, and of scores on each run's own held-out pairs where these are others."""
     found = drift(first.audit, other.audit) if first.audit.get("unit") == other.audit.get("unit") is not None else []
-    base_moved = contents(str(first.manifest.get("base_identity"))) != contents(
-        str(other.manifest.get("base_identity"))
-    )
     own = []
-    for key, name, side in _OWN:
+    for key, name, side in _OWN if _same_reference(first, other) else ():  # else the model moved, and not the data
         pair = [one.items.get(key) for one in (first, other)]
-        if pair[0] and pair[1] and {*pair[0].ids} != {*pair[1].ids} and not (side == "before" and base_moved):
+        if pair[0] and pair[1] and {*pair[0].ids} != {*pair[1].ids}:
             told = [on_their_own(one, side, _SEED) for one in pair if one]
             apart = of_intervals(*((one.mean, one.low, one.high) for one in told))
             own.append(Drift(f"own/{key}", name, "share", told[0].mean, told[1].mean, apart.size, apart.p, moved=False))

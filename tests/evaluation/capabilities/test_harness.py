@@ -8,8 +8,10 @@ import pytest
 
 from tiebreak.config import LmEvalConfig
 from tiebreak.errors import ConfigError, DataError
+from tiebreak.evaluation.capabilities import harness
 from tiebreak.evaluation.capabilities.asking import measure_tasks
 from tiebreak.evaluation.capabilities.harness import check_lm_eval, measure_lm_eval
+from tiebreak.evaluation.capabilities.task import Said
 from tiebreak.evaluation.capabilities.taskfiles import load_tasks
 from tiny import disturb, load, settings
 
@@ -130,3 +132,46 @@ def test_what_it_cannot_do_is_one_line(tiny_model, folder, tmp_path):
     (folder / "hub.yaml").write_text("task: hub\ndataset_path: owner/set\noutput_type: multiple_choice\n")
     with pytest.raises(ConfigError, match=r"hub\.yaml: dataset_path 'owner/set' is no local folder"):
         check_lm_eval(of(folder, "choosing"))
+
+
+def test_what_a_task_reads_is_known_by_content_wherever_it_lies(folder, tmp_path, monkeypatch):
+    """Answers of before must not pass for those of a task file, an included one, or data that changed since."""
+    (tmp_path / "outside").mkdir()
+    template = tmp_path / "outside" / "shared_yaml"
+    template.write_text("dataset_path: json\ndataset_kwargs: {data_files: {test: 'outside/*.jsonl'}}\n")
+    (tmp_path / "outside" / "d.jsonl").write_text("{}\n")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "rows.json").write_text("[]")
+    (folder / "t.yaml").write_text("task: t\ninclude: ../outside/shared_yaml\nprocess_docs: !function u.f\n")
+    (folder / "s.yaml").write_text(f"task: s\ndataset_path: {tmp_path / 'set'}\n")
+    (folder / "u.py").write_text("f = list\n")
+    (folder / "broken.yaml").write_text("[")
+    monkeypatch.chdir(tmp_path)
+    known = harness._contents(folder)
+    assert known == harness._contents(folder)
+    read = (folder / "choosing.yaml", tmp_path / "q.jsonl", template, tmp_path / "outside" / "d.jsonl",
+            tmp_path / "set" / "rows.json", folder / "u.py")  # fmt: skip
+    for file in read:
+        before = file.read_bytes()
+        file.write_bytes(before + b"\n")
+        assert harness._contents(folder) != known, file
+        file.write_bytes(before)
+    assert harness._contents(folder) == known
+
+
+def test_another_version_of_lm_eval_asks_again(tiny_model, folder, tmp_path, monkeypatch):
+    loaded, asked = load(settings(tiny_model)), []
+    said = [({"item": "1", "metric": "acc"}, Said(1.0, {}))]
+    monkeypatch.setattr(harness, "_manager", lambda _: None)
+    monkeypatch.setattr(harness, "_answered", lambda *_: asked.append(1) or {"choosing": said})
+    counts = []
+    for version in ("1", "1", "2", "2"):
+        monkeypatch.setattr(harness.metadata, "version", lambda _, version=version: version)
+        measure_lm_eval(loaded.policy, loaded.reference, of(folder, "choosing"), kept_in=tmp_path / "kept")
+        counts.append(len(asked))
+    assert counts[0] == counts[1] < counts[2] == counts[3]
+
+
+def test_a_task_that_asked_nothing_is_named_in_a_line():
+    with pytest.raises(DataError, match=r"^lm-eval's task bare asked nothing: .*take it out of evaluation\.lm_eval"):
+        list(harness._of_samples("bare", [], {"metric_list": [{"metric": "acc"}]}, {}))

@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import glob
 import json
 import logging
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ import numpy as np
 import torch
 
 from tiebreak.config import LmEvalConfig
+from tiebreak.config.yaml_text import parse_yaml
 from tiebreak.engine.attention import use_plain_attention
 from tiebreak.engine.model import Model
 from tiebreak.engine.noise import evaluation_mode
@@ -39,6 +42,8 @@ INSTALL = 'pip install "tiebreak[lm-eval]"'
 _LOCAL = ("json", "csv", "parquet", "arrow", "text")
 """Builders of datasets that read files; anything else but a folder is a name on a hub."""
 _BATCH = 8
+_FUNCTION = re.compile(r"(?<=[\s:,\[])!function\b")
+"""Marks Python of the task file's folder, which is a file of that folder."""
 _PER = re.compile(r"(word|byte)_perplexity|bits_per_byte")
 # One side of one task: for each question what was asked, and what was said.
 _Answered = list[tuple[dict[str, Any], Said]]
@@ -70,8 +75,7 @@ def measure_lm_eval(
     """
     progress = progress or Silent()
     manager = _manager(settings)
-    files = sorted(one for one in Path(settings.include_path).rglob("*") if one.is_file())
-    of = [settings.model_dump(mode="json"), [(str(one), file_digest(one)) for one in files]]
+    of = [settings.model_dump(mode="json"), metadata.version("lm_eval"), _contents(Path(settings.include_path))]
     kept = kept_in / "lm_eval.jsonl" if kept_in else None
     if kept_in:
         kept_in.mkdir(exist_ok=True)
@@ -99,6 +103,46 @@ def measure_lm_eval(
         items = [(one, first, second) for (one, first), (_, second) in zip(earlier, later, strict=True)]
         rows.append(TaskRows(name, "lm_eval", metric, unit, fingerprint([name, *of]), items, {}))
     return rows
+
+
+def _contents(folder: Path) -> list[tuple[str, str]]:
+    """Return path and digest of all that task files of a folder are and read: what they include, and their data."""
+    found = set[Path]()
+    ahead = [one for one in folder.rglob("*") if one.is_file()]
+    while ahead:
+        file = ahead.pop()
+        if file in found or not file.is_file():
+            continue
+        found.add(file)
+        told: Any = None
+        if file.name.endswith(("yaml", "yml")):
+            text = _FUNCTION.sub("", file.read_text(encoding="utf-8", errors="replace"))
+            with contextlib.suppress(ConfigError):  # of what is no YAML, lm-eval makes no task
+                told = parse_yaml(text, str(file), as_pyyaml=True)
+        if isinstance(told, dict):
+            ahead += [file.parent / one for one in _texts(told.get("include"))]
+            found |= {one for one in _data_of(told) if one.is_file()}
+    return [(str(one), file_digest(one)) for one in sorted(found)]
+
+
+def _data_of(told: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield what may be data of a task: files by name or pattern, from here or from a folder that it names."""
+    more = told.get("dataset_kwargs")
+    named = more if isinstance(more, dict) else {}
+    folders = [*_texts(told.get("dataset_path")), *_texts(named.get("data_dir"))]
+    for one in folders:
+        yield from Path(one).rglob("*") if Path(one).is_dir() else ()
+    for pattern in _texts(named.get("data_files")):
+        for place in ("", *folders):
+            yield from map(Path, glob.glob(str(Path(place) / pattern), recursive=True))  # noqa: PTH207 - absolute, too
+            yield Path(place) / pattern
+
+
+def _texts(value: Any) -> list[str]:
+    """Return the texts in a text, a list, or a mapping of such."""
+    if isinstance(value, dict | list):
+        return [text for one in (value.values() if isinstance(value, dict) else value) for text in _texts(one)]
+    return [value] if isinstance(value, str) else []
 
 
 def _manager(settings: LmEvalConfig) -> Any:
@@ -188,6 +232,11 @@ def _of_samples(
     name: str, samples: list[dict[str, Any]], config: Mapping[str, Any], better: Mapping[str, bool]
 ) -> Iterator[tuple[dict[str, Any], Said]]:
     """Yield for each question of a task what was asked and said, by its first filter and the first metric it names."""
+    if not samples:
+        raise DataError(
+            f"lm-eval's task {name} asked nothing: its split is empty, or its process_docs leaves no question; look at "
+            "its test_split and data_files, or take it out of evaluation.lm_eval.tasks"
+        )
     metric = str(config["metric_list"][0]["metric"])
     first = samples[0]["filter"]
     for sample in samples:

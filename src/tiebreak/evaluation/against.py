@@ -1,0 +1,86 @@
+"""What a run was measured against, by its files, and when two runs were measured against one model.
+
+Owns that rule: a change against one model is no number to hold beside a change against another. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tiebreak.engine.sources import contents
+
+_Where = tuple[str, str | None]
+"""What a model is: its content, or its id on a hub with the revision that was asked for."""
+
+
+@dataclass(frozen=True)
+class Against:
+    """What a run was measured against; None: its files do not say."""
+
+    weights: str | None
+    """The digest of its weights as they lay in memory, which another dtype changes."""
+    model: _Where | None
+    base: _Where | None
+    """What `model` stands on; itself where it is no adapter."""
+    bits: str | None
+    """How its base model lay in four bits; None: it did not."""
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any], settings: Mapping[str, Any]) -> Against:
+        """Return what a manifest says, beside settings by dotted key: what a named model has no word of is in those."""
+        revision, base_revision = settings.get("model.revision"), manifest.get("base_revision")
+        told, bits = (
+            {"identity": manifest.get("model"), "base_identity": manifest.get("base_identity")},
+            _bits(manifest),
+        )
+        if named := manifest.get("reference_model"):
+            if settings.get("reference.revision") or settings.get("model.name") != settings.get("reference.model"):
+                revision = settings.get("reference.revision")
+            told, bits = named, _bits(named) if "quantization" in named else bits
+            base_revision = named.get("base_revision", revision)
+        weights = manifest.get("reference_weights")
+        digest = str(weights) if weights else None
+        # A version that had no such fact in its manifest may have had the setting.
+        if not told["identity"] or not told["base_identity"] or (settings.get("reference.model") and not named):
+            return cls(digest, None, None, None)
+        is_base = told["identity"] == told["base_identity"]
+        model, base = str(told["identity"]), _where(str(told["base_identity"]), base_revision)
+        return cls(digest, base if is_base else _where(model, revision), base, bits)
+
+
+def same_reference(one: Against, two: Against) -> bool | None:
+    """Whether two runs were measured against one model; None where that cannot be known.
+
+    One digest is one model. So is one source, whatever the digests: a base model with its adapter switched off may lie
+    in another dtype than a frozen copy of it, and an adapter may be merged or hang. A folder and a hub id may be one.
+    """
+    if one.weights is not None and one.weights == two.weights:
+        return True
+    if not (one.model and one.base and two.model and two.base):
+        return None
+    if one.bits != two.bits:
+        return False
+    pairs = ((one.model, two.model), (one.base, two.base))
+    if any(here != there and _is_content(here) == _is_content(there) for here, there in pairs):
+        return False
+    return True if all(here == there for here, there in pairs) else None
+
+
+def _where(identity: str, revision: Any) -> _Where:
+    content = contents(identity)
+    return content, None if content != identity or revision is None else str(revision)
+
+
+def _is_content(where: _Where) -> bool:
+    return where[0].startswith("sha256:")
+
+
+def _bits(told: Mapping[str, Any]) -> str | None:
+    """Return how weights lay in four bits, whichever version of the library did it."""
+    return (
+        repr(sorted((k, v) for k, v in found.items() if k != "library"))
+        if (found := told.get("quantization"))
+        else None
+    )
