@@ -65,9 +65,8 @@ def test_a_copy_of_the_database_alone_is_whole_once_nobody_uses_it(here):
         return subprocess.run(call, check=True, capture_output=True, text=True).stdout
 
     def keys_in_a_copy() -> str:
-        assert sorted(path.name for path in (here / "s").iterdir() if path.name.startswith("service.db")) == [
-            "service.db"
-        ]
+        log = here / "s" / "service.db-wal"  # a thread that idles as the server ends leaves it there
+        assert not log.exists() or log.stat().st_size == 0
         (here / "copy").mkdir(exist_ok=True)
         shutil.copy(here / "s" / "service.db", here / "copy" / "service.db")
         return ran("keys", "list", "--dir", "copy")

@@ -92,3 +92,42 @@ def test_a_server_whose_words_nobody_reads_can_be_asked_to_end():
     assert server.should_exit
     os.close(reader)
     os.close(writer)
+
+
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("when", ["it begins", "it ends", "its words break a pipe"])
+def test_a_signal_that_comes_while_a_server_takes_up_signals_or_leaves_them_is_no_error(asked, when, monkeypatch):
+    real, before = signal.signal, {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    is_due = when == "it begins"
+
+    def come():
+        if is_due and signal.getsignal(asked) is not before[asked]:
+            signal.raise_signal(asked)
+
+    def say():
+        nonlocal is_due
+        is_due = True
+        if when == "its words break a pipe":
+            raise BrokenPipeError
+
+    server = SimpleNamespace(should_exit=False, run=lambda sockets: come())
+    monkeypatch.setattr(signal, "signal", lambda *told: (real(*told), come())[0])
+    with pytest.raises(BrokenPipeError) if "pipe" in when else contextlib.nullcontext():
+        listening.run(server, None, say)
+    assert server.should_exit or "pipe" in when
+    assert {one: signal.getsignal(one) for one in before} == before
+
+
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_twice_while_a_server_is_left_is_heard_once(asked):
+    def say():
+        try:
+            signal.raise_signal(asked)
+        finally:
+            signal.raise_signal(asked)
+            heard.append("it leaves")
+
+    server, heard = SimpleNamespace(should_exit=False, run=lambda sockets: pytest.fail("it was asked to end")), []
+    listening.run(server, None, say)
+    assert server.should_exit
+    assert heard == ["it leaves"]

@@ -16,6 +16,7 @@ import pytest
 from job_service import lines, pair, service, weights
 from served import fill
 from tiebreak.service import booking, catalog, jobs, shelf, translate
+from tiebreak.service.examining import Examined
 from tiebreak.service.jobs import PAUSE, Job
 from tiebreak.service.launching import LOCK, is_held, signature
 from tiebreak.service.supervisor import Next, after
@@ -377,6 +378,45 @@ def test_faults_that_passed_do_not_add_up_and_nothing_of_jobs_that_ended_is_kept
     made.store.change("update jobs set state = 'failed' where id = ?", job.id)
     supervisor.look()
     assert not (supervisor._faults or supervisor._trouble or supervisor._silent)
+    supervisor.close()
+
+
+class _Doctor:
+    """A doctor that is at work for one look, and whose word cannot be read as long as there are `errors`."""
+
+    def __init__(self, errors):
+        self._errors, self._looks = errors, 0
+
+    @property
+    def is_over(self):
+        self._looks += 1
+        return self._looks > 1
+
+    def result(self, names, allow):
+        if self._errors:
+            raise self._errors.pop()
+        return Examined(None)
+
+    def end(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "num", "state"), [(AttributeError, 50, "failed"), (AttributeError, 15, "queued"), (OSError, 50, "queued")]
+)
+def test_looks_that_go_well_in_between_do_not_hide_one_that_never_does(
+    tmp_path, tiny_model, monkeypatch, caplog, error, num, state
+):
+    made = service(tmp_path / "service", tiny_model)
+    job, supervisor = made.create(), made.supervisor()
+    errors, begun = [error("no word") for _ in range(num)], []
+    doctors = iter(lambda: _Doctor(errors), None)
+    monkeypatch.setattr("tiebreak.service.supervisor.examine", lambda _: next(doctors))
+    monkeypatch.setattr(supervisor, "_begin", begun.append)
+    for _ in range(2 * num + 10):
+        supervisor.look()
+    assert (made.job(job).state, bool(begun)) == (state, state == "queued")
+    assert caplog.text.count("no word") == 1
     supervisor.close()
 
 

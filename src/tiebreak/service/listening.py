@@ -173,20 +173,25 @@ def run(server: uvicorn.Server, listener: socket.socket, say: Callable[[], None]
 
     That is before the server listens to signals itself; `say` is left, where it waits for a reader who does not come.
     """
-    said = False
+    may_leave = True
 
     def end(*_: object) -> None:  # uvicorn raises signals anew once it has ended: they asked for just that
+        nonlocal may_leave
         server.should_exit = True
-        if not said:
+        if may_leave:  # once: the next one finds us leaving
+            may_leave = False
             raise _AskedToEnd
 
-    before = {one: signal.signal(one, end) for one in (signal.SIGINT, signal.SIGTERM)}
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
+        for one in before:
+            signal.signal(one, end)
         say()
-        said = True
+        may_leave = False
         server.run(sockets=[listener])
     except _AskedToEnd:
         pass
     finally:
+        may_leave = False
         for one, handler in before.items():
             signal.signal(one, handler)

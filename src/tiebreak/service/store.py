@@ -11,7 +11,6 @@ import sqlite3
 import string
 import threading
 import time
-import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,8 @@ from tiebreak.service.refusals import Refusal
 
 SCHEMA = 1
 BUSY_SECONDS = 30.0
+LAST_MILLISECONDS = 2000
+"""How long the end of a service waits for others who are at the database."""
 _LETTERS = string.ascii_letters + string.digits
 
 TABLES = """
@@ -75,17 +76,14 @@ def new_id(start: str, length: int = 24) -> str:
     return start + "".join(secrets.choice(_LETTERS) for _ in range(length))
 
 
-class _Connection(sqlite3.Connection):
-    """One that is known as long as its thread has it, and no longer."""
-
-
 @dataclass
 class Store:
     """The database and the folders of one service; each thread has a connection of its own."""
 
     folder: Path
     _own: threading.local = field(default_factory=threading.local, repr=False)
-    _all: weakref.WeakSet[_Connection] = field(default_factory=weakref.WeakSet, repr=False)
+    _committing: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _is_closed: bool = field(default=False, init=False, repr=False)
 
     @property
     def files_folder(self) -> Path:
@@ -107,30 +105,35 @@ class Store:
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """The connection of this thread."""
+        """The connection of this thread; raises OperationalError where the store is closed."""
+        self._require_open()
         found = getattr(self._own, "connection", None)
         if found is None:
             found = self._own.connection = sqlite3.connect(
-                self.folder / "service.db",
-                timeout=BUSY_SECONDS,
-                isolation_level=None,
-                check_same_thread=False,  # for `close` alone
-                factory=_Connection,
+                self.folder / "service.db", timeout=BUSY_SECONDS, isolation_level=None
             )
-            self._all.add(found)
             found.row_factory = sqlite3.Row
             found.execute("pragma synchronous = full")
             found.execute("pragma foreign_keys = on")
         return found
 
     def close(self) -> None:
-        """Close the connections of all threads, none of which uses its own any more.
+        """End all writing, and bring what was written into service.db: a copy of that file alone is whole then.
 
-        The last one that closes writes all into service.db: a copy of that file alone is whole then.
+        Threads that are still at work have their connections to themselves, and none of them commits any more. Where
+        one of them, or another process, holds the database for long, what it kept is in service.db-wal beside it.
         """
-        for connection in list(self._all):
-            connection.close()
-        self._own = threading.local()
+        with self._committing:
+            self._is_closed = True
+        connection: sqlite3.Connection | None = self._own.__dict__.pop("connection", None)
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error), contextlib.closing(connection):
+                connection.execute(f"pragma busy_timeout = {LAST_MILLISECONDS}")
+                connection.execute("pragma wal_checkpoint(truncate)")
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise sqlite3.OperationalError("the service has ended")
 
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         """Return what a question finds."""
@@ -150,7 +153,9 @@ class Store:
         connection.execute("begin immediate")
         try:
             yield connection
-            connection.commit()
+            with self._committing:
+                self._require_open()
+                connection.commit()
         except BaseException:  # also where the disk is full for the end of it: the next one would stand in this one
             connection.rollback()
             raise

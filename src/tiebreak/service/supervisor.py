@@ -32,7 +32,7 @@ from tiebreak.service.store import Store, now
 from tiebreak.service.turns import chosen
 
 MOST_FAULTS = 20
-"""Looks at a job that may end in a fault of ours before the job does."""
+"""Looks of one kind at a job, one after the other, that may end in a fault of ours before the job does."""
 
 _NO_ROOM = "The disk of the service is full; the job goes on, or ends, as soon as there is room."
 
@@ -99,12 +99,13 @@ class Supervisor:
     pace: Pace = Pace()
     _examined: dict[str, Examination] = field(default_factory=dict, init=False, repr=False)
     _silent: Counter[str] = field(default_factory=Counter, init=False, repr=False)
-    _faults: Counter[str] = field(default_factory=Counter, init=False, repr=False)
+    _faults: Counter[tuple[str, str]] = field(default_factory=Counter, init=False, repr=False)
+    """Of each job and look: that a doctor starts well says nothing of whether its word can be read."""
     _looked: dict[str, float] = field(default_factory=dict, init=False, repr=False)
     """When a file of each key was last examined."""
     _over: dict[str, float] = field(default_factory=dict, init=False, repr=False)
     """Jobs whose worker is gone, which stand as running until that is booked; and when it was last tried."""
-    _trouble: dict[str, str] = field(default_factory=dict, init=False, repr=False)
+    _trouble: dict[tuple[str, str], str] = field(default_factory=dict, init=False, repr=False)
     _woken: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
     _closed: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
     _thread: threading.Thread | None = field(default=None, init=False, repr=False)
@@ -146,10 +147,10 @@ class Supervisor:
             self._mind(job, self._end_worker)
         validating = jobs.in_states(self.store, (VALIDATING,))
         for job in validating:
-            if job.id in self._examined:
+            if job.id in self._examined and self._examined[job.id].is_over:
                 self._mind(job, self._hear)
         examined = [job for job in validating if job.id in self._examined]
-        stuck = {*self._faults, *self._trouble}  # what goes wrong with one job holds up no other
+        stuck = {name for name, _ in (*self._faults, *self._trouble)}  # what goes wrong with one job holds up no other
         waiting = sorted((job for job in validating if job not in examined), key=lambda job: job.id in stuck)
         for job in chosen(waiting, examined, self.settings.limits.workers, self._looked):
             self._mind(job, self._examine)
@@ -165,39 +166,41 @@ class Supervisor:
             self._mind(job, self._begin)
 
     def _mind(self, job: Job, look: Callable[[Job], None]) -> None:
-        """Look at one job; what goes wrong with it holds up no other, and is forgotten once a look goes well."""
+        """Look at one job; what goes wrong with it holds up no other, and is forgotten once that look goes well."""
+        this = (job.id, look.__name__)
         try:
             look(job)
-            self._faults.pop(job.id, None)
-            self._trouble.pop(job.id, None)
+            self._faults.pop(this, None)
+            self._trouble.pop(this, None)
         except (TiebreakError, Refusal) as error:
             code, param = "invalid_settings", None
             if isinstance(error, Refusal):
                 code, param = error.code or "invalid_request", error.param
-            message = shown_line(str(error), self.store.job_folder(job.id), {})
+            told = {"code": code, "param": param, "message": shown_line(str(error), self.store.job_folder(job.id), {})}
             with full_disk_borne():
-                booking.fail(self.store, job, {"code": code, "param": param, "message": message}, job.state)
+                booking.fail(self.store, job, told, job.state)
         except (OSError, sqlite3.Error) as error:  # a full disk, a locked database: tried again, and said once
-            if (line := one_line(error, 300)) != self._trouble.get(job.id):
+            if (line := one_line(error, 300)) != self._trouble.get(this):
                 _LOG.warning("%s: %s; tried again until it goes well", job.id, line)
-                self._trouble[job.id] = line
+                self._trouble[this] = line
             if full_disk(error) is not None:
                 with full_disk_borne():  # an event may find its place all the same
                     jobs.note(self.store, job.id, _NO_ROOM, level="warn", once="no-room")
         except Exception:  # noqa: BLE001 - a fault of ours holds up no other job either
-            self._faults[job.id] += 1
-            if self._faults[job.id] == 1:
+            self._faults[this] += 1
+            if self._faults[this] == 1:
                 _LOG.exception("%s: the supervisor could not look at it", job.id)
-            if self._faults[job.id] > MOST_FAULTS:
+            if self._faults[this] > MOST_FAULTS:
                 message = "a fault of the service, which its log tells; please ask its operator"
                 told = {"code": "server_error", "param": None, "message": message}
                 with full_disk_borne():
                     booking.fail(self.store, job, told, job.state)
 
     def _forget_all_but(self, names: Collection[str]) -> None:
-        for told in (self._faults, self._silent, self._trouble):
-            for name in told.keys() - names:
-                del told[name]
+        for seen in (self._faults, self._trouble):
+            for look in [look for look in seen if look[0] not in names]:
+                del seen[look]
+        self._silent = Counter({name: num for name, num in self._silent.items() if name in names})
 
     def _being_stopped(self) -> list[Job]:
         """Return jobs that were cancelled and whose workers may still be there: they take their slots."""
@@ -211,11 +214,7 @@ class Supervisor:
         self._examined[job.id] = examine(self.store.job_folder(job.id))
 
     def _hear(self, job: Job) -> None:
-        found = self._examined[job.id]
-        if not found.is_over:
-            return
-        del self._examined[job.id]
-        told = found.result(self._names(job), self._config(job).data.allow)
+        told = self._examined.pop(job.id).result(self._names(job), self._config(job).data.allow)
         if told is None:
             self._silent[job.id] += 1
             if self._silent[job.id] > self.settings.limits.attempts:
