@@ -18,7 +18,7 @@ _OF_MORE = re.compile(r"[\d)]\s*[/^\u00d7\u00f7]\s*[({]?$")
 
 
 def number_in(text: str) -> Decimal | None:
-    """Return the value of the last number in a text; None where there is none, or it is a part of a fraction or power."""
+    """Return the value of the last number in a text; None where there is none, or a part of a fraction or a power."""
     found = [*_NUMBER.finditer(text)]
     return _value(found[-1][0]) if found and not _OF_MORE.search(text[: found[-1].start()]) else None
 
