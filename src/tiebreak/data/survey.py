@@ -105,8 +105,8 @@ def survey(path: Path, name: str, stated: Format | None, pairing: Pairing) -> Su
     try:
         told = [row for _, row in sample]
         form = by_name(form.settle(form, told), told)
-        if stated is None or stated.name in FORMATS:  # who maps the columns has said which side is which
-            form = agreeing(form, told)
+        # Who maps the columns has said which side is which, and not that ties are none.
+        form = agreeing(form, told, are_named=stated is not None and stated.name not in FORMATS)
     except Ambiguous as question:
         raise DataError(f"{name}: {question}") from None
     look = _look(sample, form, pairing)

@@ -21,6 +21,7 @@ raises `RowError` with a short reason code that reports count.
     references   completions that a row names  tallies      votes told as objects
     best         the best of several           evidence     words beside a pair
     naming       what a form reads, as a mapping   opinions   columns that judge one completion
+    proportions  how many rows say it for all
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Owns when such a word is evidence. It knows no form that reads verdicts itself.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -15,32 +15,37 @@ from typing import Any, Literal
 from tiebreak.data.formats.candidates import is_paired, names_of_sides, sides_of
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError, as_options
 from tiebreak.data.formats.guesses import proposed_columns
+from tiebreak.data.formats.proportions import NEARLY_ALL
 from tiebreak.data.formats.verdicts import is_number, replaced, side_of, word_of
 from tiebreak.data.formats.votes import VERDICTS
 from tiebreak.records import Pair
 
 Told = Literal["tie", "chosen", "rejected"]
 _COLUMNS = (*VERDICTS, "status", "outcome", "result")
-_MOST_APART = 0.1
 
 
-def agreeing(form: Format, rows: Sequence[Row]) -> Format:
+def agreeing(form: Format, rows: Sequence[Row], *, are_named: bool = False) -> Format:
     """Return a form of pairs that drops what a word beside the pair calls a tie, and a row that it contradicts.
 
-    Raises Ambiguous where the words of a column name the rejected side in more than a few rows.
+    Raises Ambiguous where the words of a column name the rejected side in more than a few rows. `are_named` is that the
+    user has said which column is which side: then there is nothing to ask, and a few contradictions alone are slips.
     """
+    mapping = dict(form.mapping)
+    if are_named and not {"chosen", "rejected"} <= mapping.keys():
+        return form
     rows = [row for row in rows if form.name == "columns" or is_paired(row)]
     held = {name for row in rows for name in _COLUMNS if isinstance(row.get(name), str)}
+    held -= {*mapping.values()} if are_named else set()
     found: dict[str, Counter[Told | None]] = {name: Counter() for name in _COLUMNS if name in held}
     for row in rows if found else ():
         with suppress(RowError):
             pairs = form.read(row, Pairing()).pairs if form.matches(row) else ()
             for name, told in found.items():
                 told.update(_told(row, name, pair) for pair in pairs[:1])
-    for name, told in found.items():
-        if told["rejected"] > _MOST_APART * (told["chosen"] + told["rejected"]):
-            raise Ambiguous(_question(next(row for row in rows if row.get(name)), name, told))
-    columns = tuple(name for name, told in found.items() if any(key is not None for key in told))
+    apart = [name for name, told in found.items() if told["chosen"] < NEARLY_ALL * (told["chosen"] + told["rejected"])]
+    for name in apart if not are_named else ():
+        raise Ambiguous(_question(next(row for row in rows if row.get(name)), name, found[name]))
+    columns = {name: name not in apart for name, told in found.items() if any(key is not None for key in told)}
     return replace(form, read=partial(_read_agreeing, form, columns)) if columns else form
 
 
@@ -73,12 +78,13 @@ def _question(row: Row, column: str, told: Counter[Told | None]) -> str:
     )
 
 
-def _read_agreeing(form: Format, columns: Sequence[str], row: Row, pairing: Pairing) -> Reading:
+def _read_agreeing(form: Format, columns: Mapping[str, bool], row: Row, pairing: Pairing) -> Reading:
+    """Read a pair, unless one of the columns calls it a tie, or one that may do so contradicts it."""
     reading = form.read(row, pairing)
-    for name in columns if reading.pairs else ():
+    for name, may_contradict in columns.items() if reading.pairs else ():
         told = _told(row, name, reading.pairs[0])
         if told == "tie":
             raise RowError("tie", f"'{name}' is {row[name]!r:.40}")
-        if told == "rejected":
+        if told == "rejected" and may_contradict:
             raise RowError("wrong_type", f"'{name}' is {row[name]!r:.40}, and names the rejected side")
     return reading
