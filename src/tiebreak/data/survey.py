@@ -101,8 +101,10 @@ def survey(path: Path, name: str, stated: Format | None, pairing: Pairing) -> Su
         told = [row for _, row in sample]
         refuse_thousands(told, [column for ours, column in form.mapping if "score" in ours])
         form = by_name(form.settle(form, told), told)
-        if stated is None or stated.name in FORMATS:  # who maps the columns has said which side is which
-            form = without_prompts(agreeing(form, told), told, pairing)
+        # Who maps the columns has said which side is which and what a completion is, and not that ties are none.
+        are_named = stated is not None and stated.name not in FORMATS
+        form = agreeing(form, told, are_named=are_named)
+        form = form if are_named else without_prompts(form, told, pairing)
     except Ambiguous as question:
         raise DataError(f"{name}: {question}") from None
     look = _look(sample, form, pairing)

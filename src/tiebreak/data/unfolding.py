@@ -17,6 +17,7 @@ from tiebreak.data.formats import Row, RowError
 from tiebreak.data.formats.guesses import CHOSEN_REJECTED
 from tiebreak.data.formats.labelstudio import LISTS
 from tiebreak.data.formats.messages import is_message
+from tiebreak.data.formats.proportions import NEARLY_ALL
 from tiebreak.data.formats.rankings import RANKS
 from tiebreak.data.formats.ratings import COMPLETIONS, SCORES
 from tiebreak.data.formats.thumbs import DIALOGUE
@@ -42,8 +43,6 @@ _BEGINS = ("[", "{", "(", "array(", "np.array(", "numpy.array(")
 _ENDS = ("]", "}", ")")
 _PRINTED = re.compile(r"(?:(?:np\.|numpy\.)?array\()?\[?\s*\{\s*['\"](?:role|content|from|value)['\"]\s*:")
 """How messages begin, in JSON and as Python or NumPy print them."""
-_MOST = 0.9
-"""Of a column's cells, as many as have to be messages; the others are refused one by one."""
 _STATUS = re.compile(r"(?:\w*\.)?(?:submitted|discarded|draft|pending)", re.IGNORECASE)
 
 
@@ -74,12 +73,14 @@ def columns_to_unfold(rows: Sequence[Row], file: str, named: Collection[str] | N
                 "back surely; export the data anew, in pandas: to_json('pairs.jsonl', orient='records', lines=True)"
             )
         # A cell that is cut off costs its own row.
-        is_whole = bool(known) and len(known) + len(begun) == len(texts)
+        is_whole = bool(known) and len(known) + len(begun) >= NEARLY_ALL * len(texts)
         is_named = name in named if named is not None else _is_structured(name)
         others = [cell for cell in cells if not isinstance(cell, str)]
         telling = [value for value in known if _tells_itself(value, name)]
-        are_messages = any(telling) and len(telling) + len(begun) >= _MOST * len(texts)
-        if (is_whole and is_named) or (are_messages and all(_tells_itself(value, name) for value in others)):
+        num_telling = len(telling) + len(begun)
+        are_messages = any(telling) and num_telling >= NEARLY_ALL * len(texts)
+        num_telling += sum(_tells_itself(value, name) for value in others)
+        if (is_whole and is_named) or (are_messages and num_telling >= NEARLY_ALL * len([*texts, *others])):
             found.append(name)
     return tuple(found)
 

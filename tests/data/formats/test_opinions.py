@@ -48,6 +48,9 @@ JUDGED = {
     "harmful in numbers": ({"harmful": 0}, {"harmful": 1}),
     "harmful in words": ({"response_harmful": "no"}, {"response_harmful": "yes"}),
     "hallucinated": ({"Hallucination": "No"}, {"Hallucination": "Yes"}),
+    "toxic in words that judge": ({"toxicity": "pass"}, {"toxicity": "fail"}),
+    "hallucinated, good or bad": ({"hallucination": "good"}, {"hallucination": "bad"}),
+    "failed, in both": ({"failed": "no"}, {"failed": "fail"}),
     "a verdict": ({"verdict": "accept"}, {"verdict": "reject"}),
     "correct in numbers": ({"correct": 1}, {"correct": 0}),
     "passed": ({"passed": True}, {"passed": False}),
@@ -80,6 +83,14 @@ def test_where_pairs_are_wanted_such_a_row_is_not_called_a_demonstration(saved, 
         read_pairs(path, pairing=Pairing(choose))
     assert "demonstration" not in str(refused.value)
     assert said_good(path, first_answer(refused.value)) == {"GOOD"}
+
+
+def test_a_test_that_is_positive_may_be_good_or_bad(saved):
+    path = saved({"toxicity": "negative"}, {"toxicity": "positive"})
+    with pytest.raises(DataError, match="write it as 'label'"):
+        read_pairs(path, pairing=Pairing("good"))
+    with pytest.raises(DataError, match="a demonstration"):
+        read_pairs(path)
 
 
 @pytest.mark.parametrize("name", ["revised_response", "edited_answer", "improved response", "revision"])

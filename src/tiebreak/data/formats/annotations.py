@@ -12,6 +12,7 @@ from typing import Any
 
 from tiebreak.data.formats.cells import kind_of, value_in
 from tiebreak.data.formats.form import Row, RowError
+from tiebreak.data.formats.proportions import NEARLY_ALL
 from tiebreak.records import Origin, Pair, Preference, Vote
 
 NUMBERS: dict[str, tuple[str, ...]] = {
@@ -81,14 +82,14 @@ def names_that_are_texts(rows: Sequence[Row]) -> frozenset[str]:
     found = set()
     for name in _ORIGINS:
         told = [value for row in rows if isinstance(value := row.get(name), str)]
-        are_texts = sum(len(value.split()) >= _WORDS for value in told) >= _MOST * len(told)
-        if len(told) >= _ENOUGH and len(set(told)) >= _MOST * len(told) and are_texts:
+        are_texts = sum(len(value.split()) >= _WORDS for value in told) >= NEARLY_ALL * len(told)
+        if len(told) >= _ENOUGH and len(set(told)) >= NEARLY_ALL * len(told) and are_texts:
             found.add(name)
     return frozenset(found)
 
 
-_ENOUGH, _WORDS, _MOST = 8, 3, 0.9
-"""Rows from which it is told, words of a text, the share of rows that have to be so."""
+_ENOUGH, _WORDS = 8, 3
+"""Rows from which it is told, words of a text."""
 
 
 def origin_of(row: Row) -> Origin:

@@ -16,12 +16,10 @@ from tiebreak.data.formats.cells import shown
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError
 from tiebreak.data.formats.messages import tools_of
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of
+from tiebreak.data.formats.proportions import nearly_all
 from tiebreak.data.formats.tallies import MAX_VOTES
 from tiebreak.data.formats.verdicts import is_number, place_named, side_of, word_of
 from tiebreak.data.formats.votes import VERDICTS, told_votes
-
-_MOST = 0.9
-"""Of a column's cells, as many as have to name a completion; the others are refused one by one."""
 
 
 def _is_best(row: Row) -> bool:
@@ -61,7 +59,7 @@ def _columns_of(rows: Sequence[Row]) -> list[str]:
     """Return the columns whose cells name the best completion, else those that should."""
     held = [name for name in VERDICTS if any(row.get(name) is not None for row in rows)]
     told = {name: [_places(row, name) for row in rows if row.get(name) is not None] for name in held}
-    sound = [name for name, found in told.items() if len([one for one in found if one]) >= _MOST * len(found)]
+    sound = [name for name, found in told.items() if nearly_all(found)]
     return sound or held or list(VERDICTS)
 
 
@@ -74,7 +72,7 @@ def _settled_best(form: Format, rows: Sequence[Row]) -> Format:
     for other in others:
         both = [(one, two) for row in judged if (one := _places(row, column)) and (two := _places(row, other))]
         apart = sum(one != two for one, two in both)
-        if apart > (1 - _MOST) * len(both):
+        if both and not nearly_all(one == two for one, two in both):
             raise Ambiguous(
                 f"'{column}' and '{other}' name different completions in {apart} of {len(both)} rows; leave one of "
                 "them in the file"
@@ -84,6 +82,11 @@ def _settled_best(form: Format, rows: Sequence[Row]) -> Format:
         raise Ambiguous(
             f"'{column}' counts from 0, and {', '.join(map(repr, columns))} count from 1: 0 may be the first of them, "
             "or none; write the names of the columns in its place"
+        )
+    if str(len(columns)) in numbers and columns[0][-1:] == "0":
+        raise Ambiguous(
+            f"'{column}' goes up to {len(columns)}, and {', '.join(map(repr, columns))} count from 0: 1 may be the "
+            "first of them, or the second; write the names of the columns in its place"
         )
     read, why = partial(_read_best, column=column), partial(_why_best, column=column)
     return replace(form, matches=_is_several, read=read, why=why)

@@ -134,11 +134,21 @@ def counts_from(sides: tuple[str, str]) -> int | None:
     return 0 if ends == {"0", "1"} else 1 if ends == {"1", "2"} else None
 
 
+def are_turned(sides: tuple[str, str]) -> bool:
+    """Whether the names of two columns count backwards, as `response_b` and `response_a` do."""
+    return tuple(map(side_of, sides)) in (("second", "first"), ("first", "tie"))
+
+
 def names_of_sides(row: Row, sides: tuple[str, str]) -> dict[str, str]:
     """Return which words of the row's own name its sides, as "a" and "b": columns, models behind them, their texts.
 
-    Where the columns count from zero, so do numbers.
+    Where the columns count from zero, so do numbers. Where a mapping names them backwards, its first is the later one
+    and of the later model.
     """
+    if are_turned(sides):
+        later = names_of_sides(row, (sides[1], sides[0]))
+        later |= {word_of(sides[1]): "a", word_of(sides[0]): "b"}
+        return {word: "b" if side == "a" else "a" for word, side in later.items()}
     models = next((names for names in MODELS if all(isinstance(row.get(name), str) for name in names)), None)
     couples = [sides, *([(row[models[0]], row[models[1]])] if models else []), tuple(row.get(side) for side in sides)]
     named: dict[str, str] = {}
@@ -147,7 +157,11 @@ def names_of_sides(row: Row, sides: tuple[str, str]) -> dict[str, str]:
         # A name that is a word for a side already says that side and no other.
         if all(isinstance(name, str) for name in (one, other)) and words[0] != words[1]:
             named |= {word: side for word, side in zip(words, "ab", strict=True) if word and side_of(word) is None}
-    return ({"0": "a", "1": "b"} if counts_from(sides) == 0 else {}) | named
+    if counts_from(sides) == 0:
+        stem = word_of(sides[0])[:-1].rstrip("_- ")
+        starts = ("", *(f"{stem}{joint}" for joint in ("", "_", "-", " ")))
+        named = {f"{start}{place}": "ab"[place] for start in starts for place in (0, 1)} | named
+    return named
 
 
 _SCORES = tuple(f"{before}{joint}" for before in ("score", "rating", "reward", "scores") for joint in ("", "_", "-"))

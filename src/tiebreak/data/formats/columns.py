@@ -13,9 +13,9 @@ from functools import partial
 from typing import Any
 
 from tiebreak.data.formats.annotations import annotated, number, origin_of, weight_of
-from tiebreak.data.formats.candidates import counts_from, names_of_sides
+from tiebreak.data.formats.candidates import are_turned, counts_from, names_of_sides
 from tiebreak.data.formats.cells import keys_of, shown, text_of
-from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError
+from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError, as_options
 from tiebreak.data.formats.messages import SYSTEM_ROLES
 from tiebreak.data.formats.pairs import TRL
 from tiebreak.data.formats.pieces import history_of, prompt_messages, with_system
@@ -24,7 +24,7 @@ from tiebreak.data.formats.ratings import RATED, RATINGS
 from tiebreak.data.formats.strengths import HELPSTEER
 from tiebreak.data.formats.tallies import JUDGES, refuse_objects, refuse_worse
 from tiebreak.data.formats.thumbs import THUMBS, refuse_scale
-from tiebreak.data.formats.verdicts import replaced, word_of
+from tiebreak.data.formats.verdicts import replaced, side_of, word_of
 from tiebreak.data.formats.votes import VOTES, refuse_doubt, told_votes
 from tiebreak.errors import nearest
 from tiebreak.records import Message
@@ -300,9 +300,18 @@ def _settled(mapped: Mapped, form: Format, rows: Sequence[Row]) -> Format:
     refuse_objects(columns[key], others, told, voted=key == "votes")
     if mapped.words.get(key):
         return form
-    verdicts = [vote for row in rows for vote, *_ in told_votes({"votes": _value(row, columns[key])}, "votes")]
+    verdicts = [(vote, words) for value, words in told for vote, *_ in told_votes({"votes": value}, "votes")]
+    one, two = _sides(mapped)
+    bare = [vote for vote, words in verdicts if side_of(vote) in ("first", "second") and word_of(vote) not in words]
+    if bare and are_turned((one, two)):
+        ahead = as_options(columns | {"completion_a": two, "completion_b": one})
+        raise Ambiguous(
+            f"'{columns[key]}' holds words such as {shown(bare[0])}, which may be for a column by its name, or "
+            f"for '{one}', which is named as the first. For columns by their names: {ahead}; else say which words are "
+            f"for '{one}': {key}.first=WORD {key}.second=WORD"
+        )
     refuse_worse(columns[key], columns, verdicts)
-    refuse_doubt(columns[key], others, verdicts, counts_from(_sides(mapped)))
+    refuse_doubt(columns[key], others, [vote for vote, _ in verdicts], counts_from((one, two)))
     return form
 
 

@@ -17,35 +17,41 @@ from tiebreak.data.formats.candidates import is_paired, names_of_sides, sides_of
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError, as_options
 from tiebreak.data.formats.guesses import proposed_columns
 from tiebreak.data.formats.naming import prompt_named
+from tiebreak.data.formats.proportions import NEARLY_ALL
 from tiebreak.data.formats.verdicts import is_number, replaced, side_of, word_of
 from tiebreak.data.formats.votes import VERDICTS
 from tiebreak.records import Pair
 
 Told = Literal["tie", "chosen", "rejected"]
 _COLUMNS = (*VERDICTS, "status", "outcome", "result")
-_MOST_APART = 0.1
 
 
-def agreeing(form: Format, rows: Sequence[Row]) -> Format:
+def agreeing(form: Format, rows: Sequence[Row], *, are_named: bool = False) -> Format:
     """Return a form of pairs that drops what a word beside the pair calls a tie, and a row that it contradicts.
 
     Raises Ambiguous where the words of a column name the rejected side in more than a few rows, or its numbers may say
-    which of the two is the better one.
+    which of the two is the better one. `are_named` is that the user has said which column is which side: then there is
+    nothing to ask, and a few contradictions alone are slips.
     """
+    mapping = dict(form.mapping)
+    if are_named and not {"chosen", "rejected"} <= mapping.keys():
+        return form
     rows = [row for row in rows if form.name == "columns" or is_paired(row)]
-    _refuse_numbers(form, rows)
+    if not are_named:
+        _refuse_numbers(form, rows)
     held = {name for row in rows for name in _COLUMNS if isinstance(row.get(name), str)}
+    held -= {*mapping.values()} if are_named else set()
     found: dict[str, Counter[Told | None]] = {name: Counter() for name in _COLUMNS if name in held}
     for row in rows if found else ():
         with suppress(RowError):
             pairs = form.read(row, Pairing()).pairs if form.matches(row) else ()
             for name, told in found.items():
                 told.update(_told(row, name, pair) for pair in pairs[:1])
-    for name, told in found.items():
-        if told["rejected"] > _MOST_APART * (told["chosen"] + told["rejected"]):
-            row = next(row for row in rows if row.get(name))
-            raise Ambiguous(_question(row, name, told, _own_sides(form, row), prompt_named(form, rows)))
-    columns = tuple(name for name, told in found.items() if any(key is not None for key in told))
+    apart = [name for name, told in found.items() if told["chosen"] < NEARLY_ALL * (told["chosen"] + told["rejected"])]
+    for name in apart if not are_named else ():
+        row = next(row for row in rows if row.get(name))
+        raise Ambiguous(_question(row, name, found[name], _own_sides(form, row), prompt_named(form, rows)))
+    columns = {name: name not in apart for name, told in found.items() if any(key is not None for key in told)}
     return replace(form, read=partial(_read_agreeing, form, columns)) if columns else form
 
 
@@ -115,7 +121,7 @@ def _are_known(form: Format, rows: Sequence[Row], column: str) -> bool:
                 if sides is not None:
                     named[word_of(row.get(column)), row[sides[0]] == pair.chosen.content] += 1
     agreeing = sum(count for _, count in {word: (0, count) for (word, _), count in named.most_common()[::-1]}.values())
-    return max(num_scored, agreeing) > (1 - _MOST_APART) * num_pairs
+    return max(num_scored, agreeing) > NEARLY_ALL * num_pairs
 
 
 def _question_of_numbers(form: Format, rows: Sequence[Row], column: str, told: Counter[str]) -> str:
@@ -138,12 +144,13 @@ def _question_of_numbers(form: Format, rows: Sequence[Row], column: str, told: C
     )
 
 
-def _read_agreeing(form: Format, columns: Sequence[str], row: Row, pairing: Pairing) -> Reading:
+def _read_agreeing(form: Format, columns: Mapping[str, bool], row: Row, pairing: Pairing) -> Reading:
+    """Read a pair, unless one of the columns calls it a tie, or one that may do so contradicts it."""
     reading = form.read(row, pairing)
-    for name in columns if reading.pairs else ():
+    for name, may_contradict in columns.items() if reading.pairs else ():
         told = _told(row, name, reading.pairs[0])
         if told == "tie":
             raise RowError("tie", f"'{name}' is {row[name]!r:.40}")
-        if told == "rejected":
+        if told == "rejected" and may_contradict:
             raise RowError("wrong_type", f"'{name}' is {row[name]!r:.40}, and names the rejected side")
     return reading

@@ -16,6 +16,7 @@ from tiebreak.data.formats.cells import column_in
 from tiebreak.data.formats.form import Row
 from tiebreak.data.formats.guesses import plain_name
 from tiebreak.data.formats.naming import mapping_of_prompt
+from tiebreak.data.formats.proportions import nearly_all
 from tiebreak.data.formats.thumbs import COMPLETION, verdict_of
 from tiebreak.data.formats.verdicts import word_of
 
@@ -42,8 +43,10 @@ _REVISED = re.compile(
     rf"(?:{'|'.join(TEXTS)}|message|reply|version)|"
     rf"(?:{'|'.join(TEXTS)})_(?:revised|edited|improved|corrected|refined|rewritten|fixed)|revision|rewrite|correction"
 )
-_MOST = 0.9
-"""Of a column's cells, as many as have to say the same kind of thing."""
+_PLAIN = frozenset(("yes", "no", "y", "n", "true", "false", "1", "0", "-1"))
+"""Words that answer what the name of their column asks; others, such as pass and fail, judge by themselves."""
+_OF_TESTS = frozenset(("positive", "negative"))
+"""Words that below a bad name may answer it, as a test does, or judge."""
 
 
 def opinion_in(rows: Sequence[Row]) -> tuple[str, dict[str, str]] | None:
@@ -64,7 +67,8 @@ def opinion_in(rows: Sequence[Row]) -> tuple[str, dict[str, str]] | None:
     for name, values in held.items():
         plain = plain_name(name)
         if (told := _verdict(plain, values)) is not None:
-            return name, mapping and mapping | {"completion": completion, "label": name, **told}
+            is_sure = bool(mapping) and not (_BAD.fullmatch(plain) and _OF_TESTS & set(map(word_of, values)))
+            return name, mapping | {"completion": completion, "label": name, **told} if is_sure else {}
         is_bad = _BAD.fullmatch(plain) is not None
         if (is_bad or _MUCH.fullmatch(plain)) and _are_different_numbers(values):
             return name, {} if is_bad or not mapping else mapping | {"completion": completion, "score": name}
@@ -75,28 +79,26 @@ def _verdict(name: str, values: Sequence[Any]) -> dict[str, str] | None:
     """Return what the words of a column of yes and no mean where more than one is said, or a bad one alone."""
     is_good, is_bad = _GOOD.fullmatch(name), _BAD.fullmatch(name)
     said = {word_of(value): verdict for value in values if (verdict := verdict_of(value)) is not None}
-    if not (is_good or is_bad) or not _most(verdict_of(value) is not None for value in values):
+    if not (is_good or is_bad) or not nearly_all(verdict_of(value) is not None for value in values):
         return None
-    if len(said) > 2 and all(number(value) is not None for value in values if not isinstance(value, bool)):
+    if len(said) > 2 and nearly_all(number(value) is not None for value in values if not isinstance(value, bool)):
         return None  # votes of -1, 0 and 1 are a scale
-    yes, no = ("|".join(word for word, verdict in said.items() if verdict is wanted) for wanted in (True, False))
-    if is_bad:
-        return {key: words for key, words in (("label.yes", no), ("label.no", yes)) if words} if yes else None
-    return {} if no else None
+    meant = {word: verdict != (is_bad is not None and word in _PLAIN) for word, verdict in said.items()}
+    if all(meant.values()):
+        return None
+    if meant == said:
+        return {}
+    words = {f"label.{key}": "|".join(word for word in meant if meant[word] is (key == "yes")) for key in ("yes", "no")}
+    return {key: told for key, told in words.items() if told}
 
 
 def _are_other_texts(rows: Sequence[Row], name: str, completion: str) -> bool:
     texts = [(row.get(name), row.get(completion)) for row in rows]
-    return _most(isinstance(text, str) and bool(text.strip()) for text, _ in texts) and any(
+    return nearly_all(isinstance(text, str) and text.strip() for text, _ in texts) and any(
         text != beside for text, beside in texts
     )
 
 
 def _are_different_numbers(values: Sequence[Any]) -> bool:
     numbers = [found for value in values if (found := number(value)) is not None]
-    return _most(number(value) is not None for value in values) and len(set(numbers)) > 1
-
-
-def _most(found: Any) -> bool:
-    told = list(found)
-    return bool(told) and sum(told) >= _MOST * len(told)
+    return nearly_all(number(value) is not None for value in values) and len(set(numbers)) > 1

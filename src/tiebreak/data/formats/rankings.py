@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tiebreak.data.formats.annotations import number
 from tiebreak.data.formats.candidates import has_prompt, is_paired, prompt_in, score_of
 from tiebreak.data.formats.cells import column_in, kind_of, value_in
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError, as_options
 from tiebreak.data.formats.messages import tools_of
 from tiebreak.data.formats.naming import mapping_of_prompt
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of
+from tiebreak.data.formats.proportions import commonest, not_few
 from tiebreak.data.formats.ratings import COMPLETIONS, judged_lists, usable
 from tiebreak.data.formats.verdicts import word_of
 
@@ -56,15 +58,16 @@ def _settled_ranking(form: Format, rows: Sequence[Row]) -> Format:
     """Refuse lists beside the completions that are as well the rank of each as places, the best first.
 
     So are whole orders (0, 1, 2, … or 1, 2, 3, …, each once) which mean another thing as the one than as the other. A
-    list with a tie, a gap or nothing in it holds ranks, and so do all of its file.
+    tie, a gap or a completion passed over says that they are ranks, and where not a few lists have one, all are. A list
+    that ends early, by its length or with nothing, may be either and says nothing.
     """
     judged = [row for row in rows if _is_ranking(row) and not _has_ranks(row)]
-    lists = [ranks for row in judged if isinstance(ranks := value_in(row, RANKS), list) and len(ranks) > 1]
-    orders = [_order_in(ranks) for ranks in lists]
-    doubtful = [order for order in orders if order is not None and order != _turned(order)]
-    if not doubtful or None in orders:
+    told = [(*column_in(row, RANKS), value_in(row, COMPLETIONS)) for row in judged]
+    orders = [(name, _order_in(ranks)) for name, ranks, items in told if _are_numbers(ranks, len(items))]
+    doubtful = [(name, order) for name, order in orders if order is not None and order != _turned(order)]
+    if not doubtful or not_few(order is None for _, order in orders):
         return form
-    name, first = column_in(judged[0], RANKS)[0], min(doubtful[0])
+    name, first = commonest((name, min(order)) for name, order in doubtful)
     if first == 1 and name in _OF_EACH:
         return form
     stated = mapping_of_prompt(judged) | {"completions": column_in(judged[0], COMPLETIONS)[0]}
@@ -77,6 +80,13 @@ def _settled_ranking(form: Format, rows: Sequence[Row]) -> Format:
 
 _OF_EACH = ("ranks", "rank")
 """Names that say: a rank for each completion, as PairRM gives them."""
+
+
+def _are_numbers(ranks: Any, num: int) -> bool:
+    """Whether a list has a number for each of so many completions, the last of them among them."""
+    if not isinstance(ranks, list) or len(ranks) != num or num < 2 or ranks[-1] is None:
+        return False
+    return all(rank is None or number(rank) is not None for rank in ranks)
 
 
 def _order_in(ranks: Sequence[Any]) -> list[int] | None:

@@ -27,6 +27,7 @@ from tiebreak.data.formats.dialogues import CONVERSATIONS
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError, as_options
 from tiebreak.data.formats.guesses import PROMPTS, proposed_columns
 from tiebreak.data.formats.naming import prompt_named
+from tiebreak.data.formats.proportions import NEARLY_ALL
 from tiebreak.data.formats.ratings import COMPLETIONS
 from tiebreak.data.formats.verdicts import is_number, place_named, replaced, side_of, word_of
 from tiebreak.records import Message, Pair
@@ -36,8 +37,6 @@ Place = tuple[str, Any]
 _LISTS = frozenset((*COMPLETIONS, *(f"{stem}s" for stem in STEMS), "replies", "summaries", "items", "samples"))
 """Columns whose lists and objects hold completions, and not what is said of them."""
 _IDS = ("id", "name", "label", "key", "model", "generator")
-_MOST = 0.9
-"""Of the rows, as many as have to name both their sides; the others are refused one by one."""
 
 
 def completions_named(row: Row, names: tuple[Any, Any], first: int | None) -> tuple[Place, Place] | None:
@@ -147,12 +146,12 @@ def by_name(form: Format, rows: Sequence[Row]) -> Format:
                 told.append((row, _names_in(pairs[0])))
             else:
                 num_texts += 1
-        if num_texts > (1 - _MOST) * len(rows):
+        if num_texts > (1 - NEARLY_ALL) * len(rows):
             return form
-    if not told or len(told) < _MOST * (len(told) + num_texts):
+    if not told or len(told) < NEARLY_ALL * (len(told) + num_texts):
         return form
     first = first_place(told)
-    if sum(completions_named(row, names, first) is not None for row, names in told) < _MOST * len(told):
+    if sum(completions_named(row, names, first) is not None for row, names in told) < NEARLY_ALL * len(told):
         raise Ambiguous(_question(*told[0], len(told), prompt_named(form, [row for row, _ in told])))
     return replace(form, read=partial(_read_by_name, form, first), why=partial(_why_by_name, form, first))
 
@@ -172,7 +171,13 @@ def _is_offered(row: Row, pair: Pair) -> bool:
         return True
     start = proposed_columns(row)
     texts = [row.get(start.get(key, "")) for key in ("completion_a", "completion_b")]
-    return None not in texts and not {*names} & {*map(str, texts)} and {*map(side_of, names)} == {"first", "second"}
+    texts = [row[name] for name in completions_of(row)] or texts
+    if None in texts or {*names} & {*map(str, texts)}:
+        return False
+    places = {word_of(name) for name in names}
+    return {*map(side_of, names)} == {"first", "second"} or (
+        len(places) == 2 and places <= {*map(str, range(len(texts)))}
+    )
 
 
 def _question(row: Row, names: tuple[Any, Any], num_rows: int, prompt: Mapping[str, str]) -> str:

@@ -14,10 +14,9 @@ from functools import partial
 
 from tiebreak.data.formats.candidates import PROMPTS
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
+from tiebreak.data.formats.proportions import NEARLY_ALL
 from tiebreak.records import Message
 
-_MOST = 0.9
-"""Of the rows, as many as have to repeat their prompt in all their completions."""
 _FEWEST = 3
 _TELLING = 16
 """Characters of a prompt from which its repetition is no accident: an answer may begin with the word it explains."""
@@ -50,9 +49,9 @@ def without_prompts(form: Format, rows: Sequence[Row], pairing: Pairing) -> Form
             told = [_is_repeated(row, prompt, said) for prompt, said in _completions(reading)]
             if None not in told:
                 num_repeated, num_others = num_repeated + all(told), num_others + (not all(told))
-        if num_others > (1 - _MOST) * len(rows):
+        if num_others > (1 - NEARLY_ALL) * len(rows):
             return form
-    if num_repeated < max(_FEWEST, _MOST * (num_repeated + num_others)):
+    if num_repeated < max(_FEWEST, NEARLY_ALL * (num_repeated + num_others)):
         return form
     title = f"{form.title}; completions begin with the prompt, which is cut (data.columns keeps it)"
     return replace(form, title=title, read=partial(_read_cut, form))

@@ -25,6 +25,7 @@ from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row,
 from tiebreak.data.formats.messages import tools_of
 from tiebreak.data.formats.naming import mapping_of_prompt
 from tiebreak.data.formats.pairing import soft_label, vote_of
+from tiebreak.data.formats.proportions import nearly_all
 from tiebreak.data.formats.tallies import MAX_VOTES
 from tiebreak.data.formats.verdicts import replaced, side_of
 from tiebreak.data.formats.votes import STRENGTHS, VERDICTS, VOTES, names_sides, settled_votes
@@ -67,8 +68,8 @@ def _read_helpsteer(row: Row, pairing: Pairing) -> Reading:
 def _settled_strengths(form: Format, rows: Sequence[Row]) -> Format:
     """Take the winner that rows state beside a strength without a sign; refuse a sign that nobody can know.
 
-    Strengths above zero alone, and no winner, may say that the second is always better, or how strong a preference
-    for nobody knows whom.
+    Strengths above zero alone, or but for a slip, and no winner, may say that the second is always better, or how
+    strong a preference for nobody knows whom.
     """
     judged = [row for row in rows if _is_helpsteer(row)]
     name = column_in(judged[0], STRENGTHS)[0] if judged else ""
@@ -77,20 +78,24 @@ def _settled_strengths(form: Format, rows: Sequence[Row]) -> Format:
     sides = sides_of(judged[0]) or ("", "") if judged else ("", "")
     prompt = mapping_of_prompt(judged, _PROMPTS) if judged else {}
     stated = prompt | {"completion_a": sides[0], "completion_b": sides[1]}
-    if told and winner is None and len(told) >= _ENOUGH and all(strength > 0 for _, strength in told):
+    num_below = sum(strength < 0 for _, strength in told)
+    is_unsigned = num_below < _SIGNED * len(told)
+    if winner is None and is_unsigned and len(told) >= _ENOUGH:
+        share = f"{len(told) - num_below} of" if num_below else "all of"
         raise Ambiguous(
-            f"'{name}' is above zero in all of the first {len(told)} rows, and no column says who won: name the column "
-            f"that does (winner=…), or say that its sign is meant (below zero: the first): "
+            f"'{name}' is above zero in {share} the first {len(told)} rows, and no column says who won: name "
+            f"the column that does (winner=…), or say that its sign is meant (below zero: the first): "
             f"{as_options(stated | {'strength': name})}"
         )
     if winner is None:
         return form
-    if all(strength > 0 for _, strength in told):
+    if is_unsigned:
         return settled_votes(VOTES, rows)
-    stated_sides = [(side_of(_named(row, row[winner])), strength) for row, strength in told]
+    stated_sides = [(side_of(_named(row, row.get(winner))), strength) for row, strength in told]
     decided = [(side, strength) for side, strength in stated_sides if side in ("first", "second")]
-    apart = sum((side == "first") != (strength < 0) for side, strength in decided)
-    if apart > _MAX_APART * len(decided):
+    agree = [(side == "first") == (strength < 0) for side, strength in decided]
+    if decided and not nearly_all(agree):
+        apart = agree.count(False)
         raise Ambiguous(
             f"'{winner}' and the sign of '{name}' (below zero the first is better) name different sides in {apart} of "
             f"{len(decided)} rows. To go by the first: {as_options(stated | {'winner': winner})}; by the second: "
@@ -101,15 +106,14 @@ def _settled_strengths(form: Format, rows: Sequence[Row]) -> Format:
 
 _ENOUGH = 3
 """Rows whose strengths are all above zero, after which it is asked what that means."""
-
-
-_MAX_APART = 0.1
+_SIGNED = 0.05
+"""Of the strengths, as many have to be below zero before they say that a sign is meant; fewer are slips."""
 
 
 def _winner_column(rows: Sequence[Row]) -> str | None:
     """Return the column that names the better side in all rows, or a tie; a signed number does not."""
     names = [name for name in VERDICTS if any(row.get(name) is not None for row in rows)]
-    return next((name for name in names if all(side_of(_named(row, row.get(name))) for row in rows)), None)
+    return next((name for name in names if nearly_all(side_of(_named(row, row.get(name))) for row in rows)), None)
 
 
 def _named(row: Row, value: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 from tiebreak.data.formats.annotations import ANNOTATORS, number
 from tiebreak.data.formats.cells import value_in
 from tiebreak.data.formats.form import Ambiguous, Row, as_options
+from tiebreak.data.formats.proportions import commonest, nearly_all, not_few
 from tiebreak.data.formats.verdicts import is_number, replaced, side_of, word_of
 
 JUDGES = (*ANNOTATORS, "judge", "user_id", "user", "worker", "completed_by")
@@ -80,19 +81,25 @@ _WORSE = re.compile(
 )
 
 
-def refuse_worse(column: str, mapping: Mapping[str, str] | None = None, verdicts: Sequence[Any] = ()) -> None:
+def refuse_worse(
+    column: str, mapping: Mapping[str, str] | None = None, verdicts: Sequence[tuple[Any, Mapping[str, str]]] = ()
+) -> None:
     """Raise Ambiguous where the name of a column, a question or a control asks which side is the worse one.
 
-    `mapping` tells it and the other columns as a user would, and is None where no mapping can.
+    `mapping` tells it and the other columns as a user would, and is None where no mapping can; with each verdict are
+    its row's own words for the sides.
     """
     if not _WORSE.search(column):
         return
-    words: dict[str | None, str] = {}
-    for word, value in {word_of(value): value for value in verdicts if isinstance(value, str | int)}.items():
-        side = side_of(value)
-        words[side] = f"{words[side]}|{word}" if side in words else word
+    told = {
+        (side, word_of(value)): None
+        for value, own in verdicts
+        if isinstance(value, str | int) and (side := side_of(replaced(value, own)))
+    }
+    words = {side: "|".join(word for one, word in told if one == side) for side, _ in told}
     way = "where it asks for the better one, call it so; else leave it out, or write down the better one"
-    if mapping and {"first", "second"} <= words.keys():
+    # A word that is now the one side and now the other, as a model is, can be told by no mapping.
+    if mapping and {"first", "second"} <= words.keys() and len({word for _, word in told}) == len(told):
         key = "votes" if "votes" in mapping else "winner"
         tie = {f"{key}.tie": words["tie"]} if "tie" in words else {}
         worse = {f"{key}.first": words["second"], f"{key}.second": words["first"], **tie}
@@ -118,39 +125,46 @@ def refuse_objects(
     objects = [(value, words) for value, words in told if isinstance(value, Mapping) and value]
     if not objects:
         return
-    named = [_sides_of(value, words) for value, words in objects]
-    if all(named):
-        _refuse_numbers(column, mapping, [value for value, _ in objects], [side_of(side) for side in named[0]])
-    elif not any(named):
-        _refuse_aspects(column, mapping, objects, voted=voted)
+    sides = [_sides_of(value, words) for value, words in objects]
+    if not_few(sides):
+        named = [(value, [side_of(one) for one in both]) for (value, _), both in zip(objects, sides, strict=True)]
+        _refuse_numbers(column, mapping, [(value, both) for value, both in named if both])
+    if not_few(not both for both in sides):
+        others = [told for told, both in zip(objects, sides, strict=True) if not both]
+        _refuse_aspects(column, mapping, others, voted=voted)
 
 
 def _refuse_numbers(
-    column: str, mapping: Mapping[str, str], objects: Sequence[Row], sides: Sequence[str | None]
+    column: str, mapping: Mapping[str, str], objects: Sequence[tuple[Row, Sequence[str | None]]]
 ) -> None:
-    """Ask where the numbers of the sides may be ranks, and where they are no numbers of votes."""
-    keys = dict(zip(sides, objects[0], strict=True))
-    if set(keys) != {"first", "second"} or any(set(item) != set(objects[0]) for item in objects):
+    """Ask where the numbers of the sides, as each object names them, may be ranks, and where they count no votes.
+
+    An object without a number for each side says nothing of this; nor does one with a tie say whether they are ranks.
+    """
+    told = [dict(zip(sides, value.items(), strict=True)) for value, sides in objects]
+    whole = [both for both in told if both.keys() == {"first", "second"}]
+    keys = [(both["first"][0], both["second"][0]) for both in whole]
+    found = [[number(value) for _, value in both.values()] for both in whole]
+    numbers = [sorted(one for one in both if one is not None) for both in found if None not in both]
+    if not numbers:
         return
-    ends = [f"{column}.{keys['first']}", f"{column}.{keys['second']}"]
-    scores = as_options({**mapping, "score_a": ends[0], "score_b": ends[1]})
-    found = [[number(value) for value in item.values()] for item in objects]
-    numbers = [sorted(one for one in both if one is not None) for both in found]
-    if any(len(both) < 2 for both in numbers):
-        return
-    if any(not one.is_integer() or one < 0 for both in numbers for one in both):
+    ends = [f"{column}.{key}" for key in commonest(keys)]
+    higher, lower = (as_options({**mapping, "score_a": one, "score_b": two}) for one, two in (ends, reversed(ends)))
+    if not nearly_all(both == commonest(keys) for both in keys):  # models, of which each row has others
+        higher, lower = "write them in columns 'score_a' and 'score_b'", "write them there exchanged"
+    if odd := [both for both in numbers if not all(one.is_integer() and one >= 0 for one in both)]:
         raise Ambiguous(
-            f"'{column}' holds a number for each side that counts no votes, such as {numbers[0][1]:g} and "
-            f"{numbers[0][0]:g}. Where the higher is better: {scores}; where the lower is, with {ends[0]} and "
-            f"{ends[1]} exchanged"
+            f"'{column}' holds a number for each side that counts no votes, such as {odd[0][1]:g} and {odd[0][0]:g}. "
+            f"Where the higher is better: {higher}; where the lower is: {lower}"
         )
-    least = numbers[0][0]
-    if column not in _OF_PEOPLE and least in (0, 1) and all(both == [least, least + 1] for both in numbers):
-        ranks = {"winner": ends[0], "winner.first": f"{least:g}", "winner.second": f"{least + 1:g}"}
+    apart = [(low, high) for low, high in numbers if low != high]
+    if column in _OF_PEOPLE or not apart:
+        return
+    least, most = commonest(apart)
+    if least in (0, 1) and most == least + 1 and nearly_all(both == (least, most) for both in apart):
         raise Ambiguous(
-            f"'{column}' holds {least:g} and {least + 1:g} for the two sides in each row, which may be votes (the "
-            f"higher is better) or ranks ({least:g} is the best). For votes: {scores}; for ranks: "
-            f"{as_options({**mapping, **ranks})}"
+            f"'{column}' holds {least:g} and {most:g} for the two sides, which may be votes (the higher is better) or "
+            f"ranks ({least:g} is the best). For votes: {higher}; for ranks: {lower}"
         )
 
 
@@ -158,20 +172,24 @@ def _refuse_aspects(
     column: str, mapping: Mapping[str, str], objects: Sequence[tuple[Row, Mapping[str, str]]], *, voted: bool
 ) -> None:
     """Ask whose verdict counts where each row answers the same questions, or has two verdicts that disagree."""
-    keys = [str(key) for key in objects[0][0]]
     stated = [_stated(value, words) for value, words in objects]
-    if all(stated):
+    are_stated = nearly_all(stated)
+    if are_stated:
         told = [
             {side for key in held if (side := side_of(replaced(value[key], words)))}
             for held, (value, words) in zip(stated, objects, strict=True)
         ]
-        keys, is_doubt = [str(key) for key in stated[0]], any(len(sides) > 1 for sides in told)
+        keys, is_doubt = list(commonest(tuple(held) for held in stated if held)), any(len(sides) > 1 for sides in told)
     else:
+        asked = commonest(frozenset(value) for value, _ in objects)
+        keys = next([str(key) for key in value] for value, _ in objects if asked == value.keys())
         are_judges = voted or column in _OF_PEOPLE or all(map(_JUDGE.fullmatch, keys))
         is_doubt = not are_judges and len(objects) > 1 and len(keys) > 1
-        is_doubt = is_doubt and all(set(value) == set(objects[0][0]) for value, _ in objects)
+        # Where the names of most rows differ, they are those of judges.
+        is_doubt = is_doubt and nearly_all(asked >= value.keys() for value, _ in objects)
+        is_doubt = is_doubt and 2 * sum(asked == value.keys() for value, _ in objects) > len(objects)
     if is_doubt:
-        judges = "" if all(stated) else f"; where these are judges: {as_options({**mapping, 'votes': column})}"
+        judges = "" if are_stated else f"; where these are judges: {as_options({**mapping, 'votes': column})}"
         raise Ambiguous(
             f"'{column}' says {', '.join(map(repr, keys))[:200]} in each row, which may be answers to several "
             f"questions. To go by one of them, such as the first: "

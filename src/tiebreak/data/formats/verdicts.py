@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from tiebreak.data.formats.cells import shown
 from tiebreak.data.formats.form import RowError
+from tiebreak.data.formats.proportions import NEARLY_ALL
 
 Side = Literal["first", "second", "tie"]
 
@@ -148,7 +149,8 @@ def doubt_about(verdicts: Iterable[Any], *, numbered: bool) -> tuple[Doubt, list
         return "scale", numbers
     if any(0 < number < 1 for number in numbers):
         return "share", numbers
-    if 2 not in told and 1.5 not in told and all(number in (0, 1) for number in numbers):
+    are_counted = bool(told[0]) and told[0] + told[1] >= NEARLY_ALL * told.total()
+    if not told[2] and (are_counted or numbers[-1] in (0, 1)):
         is_plain = numbers == [1] and numbered and told.total() < _ENOUGH
         return None if is_plain else ("places", numbers)
     # Of a few rows nothing can be said of what is rare.

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import compress
 from typing import Any
 
 from tiebreak.data.formats.annotations import number
@@ -31,6 +32,7 @@ from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row,
 from tiebreak.data.formats.messages import tools_of
 from tiebreak.data.formats.naming import mapping_of_prompt
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of, vote_of
+from tiebreak.data.formats.proportions import nearly_all, not_few
 from tiebreak.data.formats.tallies import JUDGES, MAX_VOTES, VOTE, name_of, refuse_objects, votes_in
 from tiebreak.data.formats.verdicts import Side, doubt_about, is_number, replaced, side_of, stated_side, word_of
 from tiebreak.records import Message, Pair, Preference
@@ -129,11 +131,12 @@ def _sides_in(row: Row, column: str) -> list[Side]:
 
 def settled_votes(form: Format, rows: Sequence[Row]) -> Format:
     """Take the column whose values are verdicts; refuse two that disagree, and numbers that admit two readings."""
-    judged = [row for row in rows if _is_votes(row)]
-    if not judged or _one_of_three(judged[0]) is not None or value_in(judged[0], VERDICTS) is None:
+    are_told = [_one_of_three(row) is None and value_in(row, VERDICTS) is not None for row in rows if _is_votes(row)]
+    if not not_few(are_told):
         return form
+    judged = list(compress(filter(_is_votes, rows), are_told))
     told = {name: [_sides_in(row, name) for row in judged if row.get(name) is not None] for name in VERDICTS}
-    sound = [name for name, found in told.items() if found and sum(map(bool, found)) >= _MOST * len(found)]
+    sound = [name for name, found in told.items() if nearly_all(found)]
     column = sound[0] if sound else column_in(judged[0], VERDICTS)[0]
     for other in sound[1:]:
         _refuse_apart(judged, column, other)
@@ -145,7 +148,7 @@ def settled_votes(form: Format, rows: Sequence[Row]) -> Format:
     refuse_objects(column, mapping, [(row.get(column), names_of_sides(row, sides)) for row in judged])
     refuse_doubt(column, mapping, verdicts, counts_from(sides))
     lists = [row[column] for row in judged if isinstance(row.get(column), list) and not row.get("annotators")]
-    if lists and all(len(found) == 2 and all(map(is_number, found)) for found in lists):
+    if nearly_all(len(found) == 2 and all(map(is_number, found)) for found in lists):
         counts = as_options(mapping | {"score_a": f"{column}.0", "score_b": f"{column}.1"})
         votes = as_options(mapping | {"votes": column, "votes.first": "1", "votes.second": "2", "votes.tie": "0"})
         raise Ambiguous(
@@ -157,38 +160,36 @@ def settled_votes(form: Format, rows: Sequence[Row]) -> Format:
     return replace(form, read=read, why=partial(why_votes, column=column))
 
 
-_MOST = 0.9
-"""Of a column's cells, as many as have to be verdicts; the others are refused one by one."""
-
-
 def _refuse_apart(rows: Sequence[Row], one: str, other: str) -> None:
     both = [(majority(_sides_in(row, one)), majority(_sides_in(row, other))) for row in rows]
     decided = [(first, second) for first, second in both if {first, second} <= {"first", "second"}]
-    apart = sum(first != second for first, second in decided)
-    if apart > (1 - _MOST) * len(decided):
+    agree = [first == second for first, second in decided]
+    if decided and not nearly_all(agree):
         sides = sides_of(rows[0]) or ("", "")
         said = mapping_of_prompt(rows) | {"completion_a": sides[0], "completion_b": sides[1]}
         raise Ambiguous(
-            f"'{one}' and '{other}' name different sides in {apart} of {len(decided)} rows. To go by the first: "
-            f"{as_options(said | {'winner': one})}; by the second: {as_options(said | {'winner': other})}"
+            f"'{one}' and '{other}' name different sides in {agree.count(False)} of {len(agree)} rows. To go by the "
+            f"first: {as_options(said | {'winner': one})}; by the second: {as_options(said | {'winner': other})}"
         )
 
 
 def _refuse_scores_apart(rows: Sequence[Row], column: str) -> None:
     """Refuse a verdict that is against the scores of the sides in more than a few rows."""
-    apart = num_decided = 0
-    for row in rows:
-        one, other = [score_of(row[name]) or 0.0 for name in side_scores(row) or ()] or (0.0, 0.0)
+    scored = [(row, names) for row in rows if (names := side_scores(row))]
+    agree = []
+    for row, names in scored:
+        one, other = [score_of(row[name]) or 0.0 for name in names]
         won = majority(_sides_in(row, column))
         if one != other and won != "tie":
-            num_decided += 1
-            apart += (won == "first") != (one > other)
-    names, sides = side_scores(rows[0]), sides_of(rows[0])
-    if names and sides and apart > (1 - _MOST) * num_decided:
+            agree.append((won == "first") == (one > other))
+    sides = sides_of(rows[0])
+    if agree and sides and not nearly_all(agree):
+        names = scored[0][1]
         said = mapping_of_prompt(rows) | {"completion_a": sides[0], "completion_b": sides[1]}
         raise Ambiguous(
-            f"'{column}' and the higher one of '{names[0]}' and '{names[1]}' name different sides in {apart} of "
-            f"{num_decided} rows. To go by the first: {as_options(said | {'winner': column})}; by the second: "
+            f"'{column}' and the higher one of '{names[0]}' and '{names[1]}' name different sides in "
+            f"{agree.count(False)} of {len(agree)} rows. To go by the first: "
+            f"{as_options(said | {'winner': column})}; by the second: "
             f"{as_options(said | {'score_a': names[0], 'score_b': names[1]})}"
         )
 
@@ -202,9 +203,12 @@ def majority(sides: Sequence[Side]) -> Side:
 def refuse_doubt(column: str, mapping: Mapping[str, str], verdicts: Sequence[Any], first: int | None) -> None:
     """Raise Ambiguous where the numbers of a column admit two readings; `mapping` names the other columns.
 
-    `first` is the number with which the columns of the completions count, None where they do not.
+    `first` is the number with which the columns of the completions count, None where they do not. Where it is 0, so do
+    the verdicts, unless one is 2.
     """
-    found = None if first == 0 else doubt_about(verdicts, numbered=first == 1)
+    found = doubt_about(verdicts, numbered=first == 1)
+    if first == 0:
+        found = ("places", []) if any(word_of(value) == "2" for value in verdicts) else None
     if found is None:
         return
     doubt, numbers = found
@@ -248,7 +252,7 @@ def why_votes(row: Row, column: str | None = None) -> str:
 
 def told_votes(row: Row, column: str | None = None) -> Iterator[tuple[Any, str, str]]:
     """Yield each vote, the column it is in, and who cast it; `column` holds them, or the first that holds verdicts."""
-    if column is None and (three := _one_of_three(row)):
+    if (column is None or row.get(column) is None) and (three := _one_of_three(row)):
         marked = [side for side, name in zip("ab0", three, strict=True) if word_of(row[name]) in ("1", "true")]
         if len(marked) != 1:
             raise RowError("wrong_type", f"one of {', '.join(map(repr, three))} is 1, the others 0")
