@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tiebreak.config import in_quotes, quoted
-from tiebreak.errors import RunError
+from tiebreak.errors import InUse, RunError
 
 PART = ".tiebreak-part"
 """Ends the hidden names of what is being written, so that nothing of anybody else's is taken for a leftover."""
@@ -284,7 +284,7 @@ def sync(path: Path) -> None:
 def locked(
     folder: Path, say: Callable[[str], None] = lambda _: None, otherwise: str = "choose another output.dir"
 ) -> Iterator[None]:
-    """Hold the folder's lock; a second process gets a RunError that names the first, and what to do `otherwise`.
+    """Hold the folder's lock; a second process gets InUse, which names the first, and what to do `otherwise`.
 
     The lock of a process that died is free; `say` is told whose it was. What goes wrong inside because the folder was
     deleted or moved meanwhile is a RunError that says so.
@@ -296,7 +296,7 @@ def locked(
         except OSError:
             handle.seek(0)
             owner = handle.read().decode("utf-8", "replace").strip() or "another process"
-            raise RunError(f"{folder}: in use by {owner}; wait for it or {otherwise}") from None
+            raise InUse(f"{folder}: in use by {owner}; wait for it or {otherwise}") from None
         handle.seek(0)
         if left := handle.read().decode("utf-8", "replace").strip():
             say(f"{folder}: {left} died without giving up this folder; taken over")
