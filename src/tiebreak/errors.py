@@ -6,6 +6,7 @@
     │   └── RenderError  a pair cannot be turned into tokens                            exit 2
     ├── ModelError       a model, tokenizer or adapter cannot be used                   exit 2
     ├── RunError         a run folder is missing, unfinished or of another run          exit 2
+    │   └── InUse        another process has the folder                                 exit 2
     ├── TrainingError    training stopped before it could do harm                       exit 1
     │   └── NotFinite    a loss or gradient is NaN or infinite                          exit 1
     ├── JudgeError       a judge stopped before all was judged; what it said is kept    exit 1
@@ -82,6 +83,10 @@ class RunError(TiebreakError):
     """A run folder is missing, unfinished or belongs to another configuration."""
 
     exit_code = EXIT_USAGE
+
+
+class InUse(RunError):  # noqa: N818 - named for what was found
+    """Another process has the folder; once that one has ended, the same command goes on."""
 
 
 class TrainingError(TiebreakError):

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiebreak.errors import RunError
+from tiebreak.errors import InUse, RunError
 from tiebreak.files import opened, read_json_object
 
 LEDGER = "rounds.json"
@@ -71,7 +71,7 @@ def holder(folder: Path) -> Holder | None:
 def locked(
     folder: Path, say: Callable[[str], None] = lambda _: None, otherwise: str = "choose another output.dir"
 ) -> Iterator[None]:
-    """Hold the folder's lock; a second process gets a RunError that names the first, and what to do `otherwise`.
+    """Hold the folder's lock; a second process gets InUse, which names the first, and what to do `otherwise`.
 
     The lock of a process that died is free; `say` is told whose it was. What goes wrong inside because the folder was
     deleted or moved meanwhile is a RunError that says so.
@@ -84,7 +84,7 @@ def locked(
         if not is_ours:
             handle.seek(0)
             owner = handle.read().decode("utf-8", "replace").strip() or "another process"
-            raise RunError(f"{folder}: in use by {owner}; wait for it or {otherwise}")
+            raise InUse(f"{folder}: in use by {owner}; wait for it or {otherwise}")
         handle.seek(0)
         if left := handle.read().decode("utf-8", "replace").strip():
             say(f"{folder}: {left} died without giving up this folder; taken over")

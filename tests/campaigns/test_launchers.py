@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import builtins
+import json
+import signal
 from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from tiebreak.campaigns import launchers
+from tiebreak.campaigns.campaign import Planned
 from tiebreak.campaigns.sweep import sweep
+from tiebreak.campaigns.trials import IN_USE, Ended, Trial
 from tiebreak.config import load_sweep
-from tiebreak.errors import ConfigError
+from tiebreak.errors import ConfigError, InUse, Preempted
+from tiebreak.folders import locked
 from tiebreak.progress import Silent
 from tiebreak.runs import Run
 from tiny import drawn_pairs
@@ -60,12 +65,15 @@ def test_without_submitit_its_launchers_say_what_to_install(tiny_model, tmp_path
 
 
 class _Job:
-    def __init__(self, told, error=None):
-        self.told, self.error, self.job_id, self.cancelled = told, error, "7", False
+    """A job that has ended with an error, or that ends so many looks after it was cancelled."""
+
+    def __init__(self, number="7", error=None, lasts=0):
+        self.error, self.job_id, self.lasts, self.cancelled = error, number, lasts, False
         self.paths = SimpleNamespace(stderr="7.err")
 
-    def done(self):
-        return self.error is not None
+    def done(self, force_check=False):
+        self.lasts -= self.cancelled
+        return self.error is not None or (self.cancelled and self.lasts < 0)
 
     def exception(self):
         return self.error
@@ -74,15 +82,85 @@ class _Job:
         self.cancelled = not check
 
 
-def test_jobs_that_nobody_waits_for_are_cancelled_and_one_that_ends_without_a_word_fails_alone(monkeypatch):
+class _Heard(Silent):
+    def __init__(self):
+        self.warned = []
+
+    def warn(self, text):
+        self.warned.append(text)
+
+
+def _launching(monkeypatch, submit):
     monkeypatch.setattr(launchers, "POLL_SECONDS", 0)
     made = object.__new__(launchers.Jobs)
-    jobs = [_Job("a", error=AssertionError()), _Job("b")]
     made._settings = SimpleNamespace(launcher="slurm", at_once=2)
-    made._executor, made._progress = SimpleNamespace(map_array=lambda *_: jobs), Silent()
+    made._executor, made._progress = SimpleNamespace(map_array=submit), _Heard()
     made._told = lambda trial: trial.name
-    trials = [SimpleNamespace(name=name, settings={}) for name in "ab"]
+    return made, [SimpleNamespace(name=name, settings={}) for name in "ab"]
+
+
+def test_jobs_that_nobody_waits_for_are_cancelled_and_one_that_ends_without_a_word_fails_alone(monkeypatch):
+    jobs = [_Job(error=AssertionError()), _Job()]
+    made, trials = _launching(monkeypatch, lambda *_: jobs)
     ended = made.launch(trials)
     assert next(ended).says == "its job 7 ended with AssertionError; 7.err"
     ended.close()  # as where Ctrl-C ends the sweep
     assert [one.cancelled for one in jobs] == [False, True]
+
+
+@pytest.mark.parametrize(("lasts", "told"), [(3, []), (10**6, ["jobs that have not ended yet: 8"])])
+def test_the_ends_of_jobs_that_were_cancelled_are_waited_for_and_not_for_ever(monkeypatch, lasts, told):
+    jobs = [_Job("7", error=AssertionError()), _Job("8", lasts=lasts)]
+    made, trials = _launching(monkeypatch, lambda *_: jobs)
+    ended = made.launch(trials)
+    next(ended)
+    ended.close()
+    assert jobs[1].lasts == (-1 if lasts == 3 else lasts - launchers.LAST_POLLS)
+    assert [one.partition(";")[0] for one in made._progress.warned] == told
+
+
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_cancels_the_jobs_also_while_they_are_submitted(monkeypatch, asked):
+    jobs = [_Job(), _Job()]
+
+    def submit(*_):
+        signal.raise_signal(asked)
+        return jobs
+
+    made, trials = _launching(monkeypatch, submit)
+    before = signal.getsignal(asked)
+    with pytest.raises(Preempted, match=f"stopped by {asked.name}"):
+        next(made.launch(trials))
+    assert [one.cancelled for one in jobs] == [True, True]
+    assert signal.getsignal(asked) is before
+
+
+def test_a_run_that_another_process_has_is_no_result_of_its_trial(tiny_model, tmp_path):
+    asked = load_sweep(_written(tiny_model, tmp_path))
+    [settings, _] = asked.combinations()
+    trial = Trial(settings, Planned("it", asked.config(settings, "it")))
+    made = object.__new__(launchers.Jobs)
+    made._settings, made._folder = asked.settings, asked.folder
+    with locked(Run(trial.planned.config.output.dir).path):
+        ended = Ended.from_dict(json.loads(launchers.job(made._told(trial))))
+    assert (ended.state, ended.probes) == (IN_USE, ())
+    assert "in use by" in ended.says
+
+
+def test_a_sweep_goes_on_beside_a_run_in_use_and_is_not_done_without_it(tiny_model, tmp_path, monkeypatch):
+    asked = load_sweep(_written(tiny_model, tmp_path, grid={"loss.beta": [0.1, 0.3, 0.5]}))
+    launched, others = [], {0.3: (IN_USE, "x: in use by host pid 3")}
+
+    def launch(trials):
+        launched.append([trial.settings["loss.beta"] for trial in trials])
+        for trial in trials:
+            state, says = others.get(trial.settings["loss.beta"], ("done", None))
+            yield Ended(trial.name, dict(trial.settings), state, (), 1.0, 0, says)
+
+    monkeypatch.setattr("tiebreak.campaigns.sweep.launcher_of", lambda *_: SimpleNamespace(launch=launch))
+    for _ in range(2):
+        with pytest.raises(InUse, match=r"beta=0\.3: not tried yet, .* \(x: in use by host pid 3\)"):
+            sweep(asked)
+    assert launched == [[0.1], [0.3, 0.5], [0.3]]
+    noted = launchers.journal_of(asked.folder).ended
+    assert [(one.name, one.state) for one in noted] == [("beta=0.1", "done"), ("beta=0.5", "done")]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,8 +20,11 @@ from tiebreak.config import SweepConfig, build_config
 from tiebreak.errors import ConfigError, one_line
 from tiebreak.progress import Progress, Silent
 from tiebreak.training.company import Company
+from tiebreak.training.preemption import listening
 
 POLL_SECONDS = 1.0
+LAST_POLLS = 60
+"""How often it is looked whether jobs that were cancelled have ended: Slurm kills them half a minute after it asked."""
 LONGEST_MINUTES = 24 * 60
 """A job's time where nothing is said of it: submitit's own is five minutes."""
 
@@ -88,23 +91,42 @@ class Jobs:
     def launch(self, trials: Sequence[Trial]) -> Iterator[Ended]:
         """Yield how each trial ended; Slurm gets them as one array, of which so many run at the same time.
 
-        Where nobody waits for them any more, jobs are cancelled: the same command submits their trials again, and each
-        goes on from its last checkpoint.
+        Where nobody waits for them any more, since an error or a signal ended the sweep, jobs are cancelled, and their
+        ends waited for: the same command submits their trials again, and each goes on from its last checkpoint.
         """
         at_once = len(trials) if self._settings.launcher == "slurm" else self._settings.at_once
         running: dict[Any, Trial] = {}
-        try:
-            for start in range(0, len(trials), at_once):
-                some = trials[start : start + at_once]
-                running |= zip(self._executor.map_array(job, [self._told(one) for one in some]), some, strict=True)
-                self._progress.say(f"{len(running)} jobs: {', '.join(one.job_id for one in running)}")
-                while running:
-                    for one in [one for one in running if one.done()]:
-                        yield self._ended(one, running.pop(one))
-                    time.sleep(POLL_SECONDS)
-        finally:
-            for one in running:
-                one.cancel(check=False)
+        with listening() as stop:
+            try:
+                for start in range(0, len(trials), at_once):
+                    some = trials[start : start + at_once]
+                    told = [self._told(one) for one in some]
+                    with stop.held():  # a job whose number is not known could not be cancelled
+                        running |= zip(self._executor.map_array(job, told), some, strict=True)
+                    stop.check()
+                    self._progress.say(f"{len(running)} jobs: {', '.join(one.job_id for one in running)}")
+                    while running:
+                        for one in [one for one in running if one.done()]:
+                            yield self._ended(one, running.pop(one))
+                        time.sleep(POLL_SECONDS)
+            finally:
+                self._cancel(running)
+
+    def _cancel(self, running: Collection[Any]) -> None:
+        """Cancel jobs and wait for their ends: until then they have their runs, and nobody else can go on with them."""
+        for one in running:
+            one.cancel(check=False)
+        left = list(running)
+        if left:
+            self._progress.say(f"{len(left)} jobs are cancelled; they save what they have, which is waited for")
+        for _ in range(LAST_POLLS):
+            # One question is about all jobs, and what it found answers for the others.
+            left = [one for at, one in enumerate(left) if not one.done(force_check=at == 0)]
+            if not left:
+                return
+            time.sleep(POLL_SECONDS)
+        names = ", ".join(one.job_id for one in left)
+        self._progress.warn(f"jobs that have not ended yet: {names}; once they have, the same command goes on")
 
     def _told(self, trial: Trial) -> str:
         return json.dumps(

@@ -22,15 +22,16 @@ from tiebreak.campaigns.campaign import Planned
 from tiebreak.campaigns.launchers import journal_of, launcher_of
 from tiebreak.campaigns.proposals import proposed
 from tiebreak.campaigns.ranking import Measurements, compared_with, luck_of, ranked
-from tiebreak.campaigns.trials import DONE, FAILED, Ended, Journal, Trial, named, wanted
+from tiebreak.campaigns.trials import DONE, FAILED, IN_USE, Ended, Journal, Trial, named, wanted
 from tiebreak.config import Sweep, dump_config, load_sweep, quoted
 from tiebreak.config.gate import DEFAULT_RULES
 from tiebreak.data.whole import data_digests
-from tiebreak.errors import DataError, RunError
+from tiebreak.errors import DataError, InUse, RunError
 from tiebreak.progress import OnlyNew, Progress, Silent
 from tiebreak.reporting.sweep import write_sweep_page
 from tiebreak.runs import Run
 from tiebreak.training.launched import refuse_several
+from tiebreak.training.preemption import listening
 from tiebreak.training.resumption import flat
 from tiebreak.verbs import evaluate
 
@@ -78,21 +79,31 @@ def sweep_of(
 def sweep(asked: Sweep, progress: Progress | None = None) -> Swept:
     """Carry out the trials of a sweep, or those that are missing, and say which is best and how much of it was luck.
 
-    Raises RunError where the folder holds a sweep of something else, or no trial could be trained; Preempted where a
-    signal ended it.
+    Raises RunError where the folder holds a sweep of something else, or no trial could be trained; InUse where another
+    process has the run of a trial, once the others beside it have ended; Preempted where a signal ended it.
     """
     refuse_several("tiebreak sweep")
     told, folder = OnlyNew(progress or Silent()), asked.folder
-    with folders.locked(folder, told.warn):
+    with folders.locked(folder, told.warn), listening():
         _begin(asked)
         launcher = launcher_of(asked.settings, folder, told)
         journal, tried = journal_of(folder), set[str]()
         while trials := _next(asked, journal, tried):
+            held = list[Ended]()
             for ended in launcher.launch(trials):
+                if ended.state == IN_USE:
+                    held.append(ended)
+                    continue
                 journal.note(ended)
                 tried.add(ended.key)
                 _heed(ended, wanted(asked, journal.ended), folder)
                 told.say(f"{ended.name}: {ended.state}" + (f" ({ended.says})" if ended.says else ""))
+            if held:
+                names = ", ".join(one.name for one in held)
+                raise InUse(
+                    f"{names}: not tried yet, since another process has the run; once that has ended, the same "
+                    f"command goes on ({held[0].says})"
+                )
         if asked.settings.search and len(journal.ended) < asked.settings.trials:
             told.warn(f"the search ended after {len(journal.ended)} trials: it finds no other settings in its ranges")
         files.write_json(folder / "sweep.json", _found(asked, journal, told))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tiebreak.campaigns.campaign import Planned, carry_out
 from tiebreak.config import shared_endings
-from tiebreak.errors import Preempted, TiebreakError, TrainingError, one_line
+from tiebreak.errors import InUse, Preempted, TiebreakError, TrainingError, one_line
 from tiebreak.files import append_jsonl, appended_jsonl, read_jsonl
 from tiebreak.fingerprint import fingerprint
 from tiebreak.progress import Progress
@@ -32,11 +32,13 @@ if TYPE_CHECKING:
 
 SCORE = "heldout/rewards/accuracies"
 """What probes of trials are compared by: the share of held-out pairs that the policy prefers rightly."""
-State = Literal["done", "stopped", "diverged", "failed"]
+State = Literal["done", "stopped", "diverged", "failed", "in_use"]
 DONE: State = "done"
 STOPPED: State = "stopped"
 DIVERGED: State = "diverged"
 FAILED: State = "failed"
+IN_USE: State = "in_use"
+"""No end: another process has the run, and nothing is known of the trial before that one has ended."""
 Probed = tuple[float, float]
 """The share of its steps that a trial had taken, and its held-out accuracy there."""
 FallsBehind = Callable[[Sequence[Probed]], str | None]
@@ -68,7 +70,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a trial ended: trained and measured, stopped early, diverged, or refused."""
+    """How a trial ended: trained and measured, stopped early, diverged, refused, or not at all yet."""
 
     name: str
     settings: Mapping[str, Any]
@@ -172,6 +174,8 @@ def carried_out(trial: Trial, company: Company, falls_behind: FallsBehind, progr
         [_] = carry_out([trial.planned], progress, company=replace(company, watchers=[_Rival(run, falls_behind)]))
     except Outrun as error:
         state, says = STOPPED, str(error)
+    except InUse as error:  # of the files of a run that is under way nothing is read
+        return Ended(trial.name, dict(trial.settings), IN_USE, (), 0.0, 0, masked(one_line(error, 300)))
     except TrainingError as error:
         state, says = DIVERGED, masked(one_line(error, 300))
     except TiebreakError as error:
