@@ -30,6 +30,7 @@ def test_the_defaults_are_those_of_trl():
         "adapter.rank": model["lora_r"],
         "adapter.alpha": model["lora_alpha"],
         "adapter.dropout": model["lora_dropout"],
+        "adapter.target_modules": model["lora_target_modules"] or "all-linear",
         "training.epochs": training["num_train_epochs"],
         "training.learning_rate": training["learning_rate"],
         "training.warmup_share": training["warmup_steps"],

@@ -6,6 +6,7 @@ reading      YAML, JSON, Python and shell scripts to settings         trainers  
 entries      what they say of a data set, nothing lost                datasets     the data that they name
 sharing      how processes share the work: ZeRO, FSDP
 account      what becomes of each setting                     terms        several objectives at once
+batches      how many pairs a step has                        columns      sources and their columns, in place
 translation  all of it in ours, with its origins
 """
 

@@ -5,19 +5,21 @@ Owns the account, filled in turn by turn, and what is said of a default where a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tiebreak.config.data import DataConfig
 from tiebreak.config.foreign import datasets
+from tiebreak.config.foreign.batches import batch_of
+from tiebreak.config.foreign.columns import origin_of, placed
 from tiebreak.config.foreign.entries import Data
 from tiebreak.config.foreign.names import NAMES, Name, name_of
 from tiebreak.config.foreign.reading import COMPUTED, Foreign, shown
 from tiebreak.config.foreign.sharing import shared
 from tiebreak.config.foreign.terms import LIKELIHOOD, UNSAID, several
 from tiebreak.config.foreign.trainers import Trainer, defaults_of, four_bits_of
-from tiebreak.config.foreign.values import NOT_TAKEN, Unfit, is_off, number, whole
+from tiebreak.config.foreign.values import NOT_TAKEN, Unfit, is_off, number
 from tiebreak.config.losses import SECTIONS
 from tiebreak.config.settings import MovesConfig, leaves
 from tiebreak.errors import ConfigError
@@ -89,10 +91,12 @@ class Account:
         return f": {shown(key, theirs)}" + (f" there; {name.why}" if differs and name and name.why else "")
 
     def _given(self, example: str) -> tuple[str, Any] | None:
-        """Return the setting that is called like this one, whatever its spelling."""
+        """Return the setting that is called like this one, whatever its spelling; of several, the table's first."""
         wanted = name_of(example)
-        said = ((key, value) for key, value in self._settings.items() if value is not None)
-        return next(((key, value) for key, value in said if name_of(key) is wanted), None)
+        said = {key: value for key, value in self._settings.items() if value is not None and name_of(key) is wanted}
+        order = {name: number for number, name in enumerate(wanted.theirs if wanted else ())}
+        key = min(said, key=lambda one: order.get(one.rsplit(".", 1)[-1], len(order)), default=None)
+        return None if key is None else (key, said[key])
 
     def take_loss(self) -> None:
         """What the objective reads, though trainers write down more; a coefficient is of one divergence alone."""
@@ -147,19 +151,18 @@ class Account:
 
     def take_batch(self) -> None:
         """Pairs of a step are micro-batch times accumulation, times the processes that nobody wrote down."""
-        micro, steps = self._given("per_device_train_batch_size"), self._given("gradient_accumulation_steps")
         if "training.pairs_per_step" in self.lines:
             return
+        micro, steps = self._given("per_device_train_batch_size"), self._given("gradient_accumulation_steps")
+        total = next(((key, value) for key, value in self._settings.items() if key == self._trainer.step_total), None)
+        if total and micro and micro[0] == total[0]:
+            micro = None
         try:
-            product = whole(micro[1] if micro else self._trainer.micro_batch) * whole(steps[1] if steps else 1)
+            batch = batch_of(self._trainer, micro, steps, total if total and total[1] is not None else None)
         except Unfit:
-            return  # both stand in what is left out, with what the setting is here
-        parts = [f"{key} {value}" for key, value in filter(None, (micro, steps))]
-        if not micro:
-            parts.append(f"micro-batch {self._trainer.micro_batch}, the default of {self._trainer.title}")
-        origin = f"from {' × '.join(parts)}; multiply by the number of processes"
-        self.lines["training.pairs_per_step"] = Line("training.pairs_per_step", product, origin)
-        for key, _ in filter(None, (micro, steps)):
+            return  # all stand in what is left out, with what the setting is here
+        self.lines["training.pairs_per_step"] = Line("training.pairs_per_step", batch.pairs, batch.origin)
+        for key in batch.used:
             self.left_out.pop(key, None)
 
     def take_length(self) -> None:
@@ -233,39 +236,18 @@ class Account:
             self.lines["data.train"] = Line("data.train", "pairs.jsonl", "named nowhere there: name your pairs")
         self.has_data = train is not None or (bool(found.sources) and not any(one.is_missing for one in found.sources))
         if len(held.sources) == 1:
-            origin = _origin(held)
-            self.lines["data.heldout"] = Line("data.heldout", held.sources[0].path, origin)
+            self.lines["data.heldout"] = Line("data.heldout", held.sources[0].path, origin_of(held))
             self._leave("data.heldout_share", "held-out pairs have a file of their own")
         elif held.sources:
             why = f"data.heldout is one file or data set, here are {len(held.sources)}"
             self.left_out |= dict.fromkeys({one.key for one in held.sources}, why)
-        self._take_columns(found if train is None else Data(), held)
-
-    def _take_columns(self, found: Data, held: Data) -> None:
-        """Say which column is what, once where all sources agree, else of each source; held-out pairs have their own.
-
-        A source without a mapping would be read by that of the held-out pairs.
-        """
-        mappings = {one.columns for one in found.sources}
-        heldout = held.sources[0].columns if len(held.sources) == 1 else None
-        agreed = len(mappings) == 1 and heldout in (None, *mappings)
-        if agreed and (columns := dict(found.sources[0].columns)):
-            self.lines["data.columns"] = Line("data.columns", columns, _origin(found))
-        elif heldout and not agreed and () in (mappings or {()}):
-            key = f"{held.sources[0].key}.columns"
-            self._inside[key], self.left_out[key] = dict(heldout), "data.columns would be those of data.train, too"
-        elif heldout and not agreed:
-            self.lines["data.columns"] = Line("data.columns", dict(heldout), _origin(held))
-        if not found.sources:
-            return
-        sources: list[Any] = []
-        for one in found.sources:
-            more = ({"weight": one.weight} if one.weight != 1 else {}) | (
-                {} if agreed or not one.columns else {"columns": dict(one.columns)}
-            )
-            sources.append({"path": one.path, **more} if more else one.path)
-        is_one = len(sources) == 1 and isinstance(sources[0], str)
-        self.lines["data.train"] = Line("data.train", sources[0] if is_one else sources, _origin(found))
+        told = placed(found if train is None else Data(), held)
+        self.lines |= {key: Line(key, value, origin) for key, (value, origin) in told.lines.items()}
+        self.left_out |= {key: why for key, (_, why) in told.left_out.items()}
+        self._inside |= {key: value for key, (value, _) in told.left_out.items()}
+        num_sources = len(found.sources) if train is None else len(train) if isinstance(train, list) else 1
+        if self._trainer.limits_each and num_sources > 1:
+            self._leave("data.max_pairs", f"of each data set there, and of all together here; these are {num_sources}")
 
     def take_defaults(self) -> None:
         """What their configuration leaves unsaid, and changes what is learned, is what their trainer takes."""
@@ -275,7 +257,8 @@ class Account:
             if key == "adapter.kind" and adapted:
                 self.lines.setdefault(key, Line(key, "lora", self.lines[min(adapted)].origin))
             elif not (key.startswith("adapter.") and self._kind() == "none" and key != "adapter.kind"):
-                self.lines.setdefault(key, Line(key, value, self._unset(key)))
+                note = self._trainer.notes.get(key, "its default")
+                self.lines.setdefault(key, Line(key, value, self._unset(key, f"not set there: {note}")))
         if self._trainer.name == "llama-factory" and self._kind() == "lora" and "adapter.alpha" not in self.lines:
             alpha = 2.0 * self.lines["adapter.rank"].value
             why = self._unset("adapter.alpha", "not set there: twice the rank, as LLaMA-Factory")
@@ -285,6 +268,37 @@ class Account:
                 self._leave(key, "all weights are trained")
         if "loss.terms" not in self.lines and self._trainer.learns:
             self.lines.setdefault("loss.name", Line("loss.name", "dpo", f"what {self._trainer.title} does with pairs"))
+        named = {key.rsplit(".", 1)[-1] for key in self._settings}
+        self.left_out |= {key: why for key, why in self._trainer.apart.items() if key not in named}
+
+    def take_warmup(self) -> None:
+        """A schedule that is constant from the first step on has no warm-up there, whatever is said of one."""
+        schedule, key = self.lines.get("training.schedule"), "training.warmup_share"
+        if schedule is None or str(self._settings.get(schedule.theirs)).strip().lower() != "constant":
+            return
+        for theirs, value in self._settings.items():
+            name = name_of(theirs)
+            if name is not None and name.ours == key and value is not None:
+                self.left_out[theirs] = f"{schedule.theirs}: constant has no warm-up there"
+        self.lines[key] = Line(key, 0.0, f"from {schedule.theirs}: constant, which has no warm-up there")
+
+    def take_reference(self) -> None:
+        """An adapter that is trained on starts as its own reference here; some compare it with its base model."""
+        line, base = self.lines.get("model.name"), self._given("model_name_or_path")
+        is_adapter = line is not None and line.theirs and name_of(line.theirs) is name_of("adapter_name_or_path")
+        is_new = self._settings.get("create_new_adapter")  # the other one is merged, and the reference has it
+        compared = {"reference.model", "reference.moves.every"} & self.lines.keys()
+        if line is None or not (is_adapter and self._trainer.against_base and self._kind() == "lora"):
+            return
+        if compared or not (is_new is None or is_off(is_new)):
+            return
+        why = f"{self._trainer.title} compares with the model without its adapter"
+        if base is None or not isinstance(base[1], str) or "," in str(line.value):
+            told = f"{line.origin}; {why}: set reference.model to its base model"
+            self.lines["model.name"] = replace(line, origin=told)
+        else:
+            self.lines["reference.model"] = Line("reference.model", base[1], f"from {base[0]}: {why}", base[0])
+            self.left_out.pop(base[0], None)
 
     def _unset(self, key: str, told: str = "not set there: its default") -> str:
         """Say why a default stands: nothing was said there, or what was said could not be taken."""
@@ -312,10 +326,3 @@ class Account:
         """Return a setting of theirs with its value, on one line."""
         told = {**self._inside, **self._settings}
         return f"{key}: {shown(key, told[key])}" if key in told else key
-
-
-def _origin(data: Data) -> str:
-    """Return which of their settings the sources are taken from, with what is to be known of each."""
-    named = [f"from {one.key}" + (f": {one.note}" if one.note else "") for one in data.sources]
-    beside = sorted(data.used - {one.key for one in data.sources})
-    return "; ".join(dict.fromkeys([*named, *(f"from {key}" for key in beside)]))

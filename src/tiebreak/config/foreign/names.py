@@ -46,7 +46,7 @@ _WHERE = "files, folders, patterns, or hf:OWNER/NAME:CONFIG@SPLIT for a data set
 
 # Of several names for one setting, the first that has a value is taken.
 _MODEL = (
-    _is("model.name", "adapter_name_or_path lora_model_dir peft_model_id adapters adapter_path", v.text,
+    _is("model.name", "adapter_name_or_path lora_model_dir peft_model_id adapters adapter_path", v.one_text,
         "the folder of an adapter is named like a model, and trained on"),
     _is("model.name", "model_name_or_path base_model model_name model_id model_path "
           "pretrained_model_name_or_path base_model_name_or_path "
@@ -131,9 +131,9 @@ _ADAPTER = (
     _is("adapter.rank", "lora_r lora_rank r lora_dim", v.whole),
     _is("adapter.alpha", "lora_alpha", v.positive),
     _is("adapter.dropout", "lora_dropout", v.number),
+    _is("adapter.target_modules", "lora_target_linear", v.all_linear, "all-linear"),
     _is("adapter.target_modules", "lora_target lora_target_modules target_modules lora_modules", v.modules,
         "a list of names, or all-linear"),
-    _is("adapter.target_modules", "lora_target_linear", v.all_linear, "all-linear"),
     _is("adapter.target_modules", "target_regex lora_target_regex", v.nothing, "a list of names, and no pattern"),
     _none("layers are chosen by name (adapter.target_modules)", "exclude_modules layers_to_transform layers_pattern "
           "peft_layers_to_transform peft_layers_pattern target_parameters lora_target_parameters lora_layers "

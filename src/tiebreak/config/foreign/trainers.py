@@ -37,6 +37,18 @@ class Trainer:
     micro_batch: int
     full: Mapping[str, Any] = field(default_factory=dict)
     """Where all weights are trained, these in place of the defaults."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """What is to be known of a default, by our dotted key."""
+    apart: Mapping[str, str] = field(default_factory=dict)
+    """What it takes unsaid that no setting here says, by its name there."""
+    step_pairs: int = 0
+    """Pairs of a step, of all processes, that it accumulates to unless told; 0: it does not accumulate."""
+    step_total: str | None = None
+    """The setting of all pairs of a step on one process."""
+    against_base: bool = False
+    """Whether an adapter that is trained on is compared with its base model, where no reference is named."""
+    limits_each: bool = False
+    """Whether a number of rows is of each data set, and not of all together."""
     unlimited: str | None = None
     """The setting of a length that null lifts."""
     learns: bool = True
@@ -57,7 +69,10 @@ TRAINERS = {
             "sync_ref_model dataset_mixer dataset_splits dataset_configs dataset_mixture",
             task=(), tasks=frozenset(), untold=None,
             defaults={"adapter.kind": "none", "adapter.rank": 16, "adapter.alpha": 32.0, "adapter.dropout": 0.05,
+                      "adapter.target_modules": "all-linear",
                       "training.epochs": 3, "training.learning_rate": 1e-6, "training.warmup_share": 0.0},
+            notes={"adapter.target_modules": "all-linear here, and there PEFT's list for the kind of model where "
+                                             "nothing is said (often q_proj, v_proj)"},
             unlimited="max_length",
         ),
         _trainer(
@@ -68,13 +83,17 @@ TRAINERS = {
             defaults={"adapter.kind": "lora", "adapter.rank": 8, "training.epochs": 3, "training.learning_rate": 5e-5,
                       "data.max_length": 2048,
                       "training.warmup_share": 0.0},
+            against_base=True, limits_each=True,
         ),
         _trainer(
             "axolotl", "Axolotl",
             "base_model rl micro_batch_size sequence_len val_set_size num_epochs dataset_prepared_path sample_packing "
             "lora_target_linear lr_scheduler optimizer special_tokens flash_attention adapter rl_beta axolotl",
             task=("rl",), tasks=frozenset({"dpo"}), untold="supervised fine-tuning",
-            defaults={"adapter.kind": "none", "training.epochs": 1, "data.max_length": 512}, micro_batch=1,
+            defaults={"adapter.kind": "none", "training.epochs": 1, "data.max_length": 512,
+                      "training.warmup_share": 0.03, "training.schedule": "cosine"},
+            notes={"training.warmup_share": "its default, there of at most 100 steps"},
+            step_total="batch_size", micro_batch=1,
         ),
         _trainer(
             "ms-swift", "ms-swift",
@@ -82,8 +101,12 @@ TRAINERS = {
             "attn_impl model_author val_dataset add_version load_from_cache_file",
             task=("rlhf_type",), tasks=frozenset({"dpo"}), untold=None,
             defaults={"adapter.kind": "lora", "adapter.rank": 8, "adapter.alpha": 32.0, "adapter.dropout": 0.05,
-                      "training.epochs": 3, "training.learning_rate": 1e-4, "training.warmup_share": 0.05,
-                      "training.schedule": "cosine"},
+                      "training.epochs": 3, "training.learning_rate": 1e-4, "training.warmup_share": 0.0,
+                      "training.schedule": "cosine", "training.weight_decay": 0.1},
+            apart={"adam_beta2": "not set there, which is 0.95; the optimizer is AdamW, betas 0.9 and 0.999",
+                   "rpo_alpha": "not set there, which is 1.0 before ms-swift 3.8 (here a term {name: sft, weight: "
+                                "1.0}), and none since"},
+            step_pairs=16, against_base=True,
             full={"training.learning_rate": 1e-5},
             unlimited="max_length",
             micro_batch=1,
@@ -102,7 +125,13 @@ TRAINERS = {
         ),
     )
 }  # fmt: skip
-_LORA_CONFIG = {"adapter.kind": "lora", "adapter.rank": 8, "adapter.alpha": 8.0, "adapter.dropout": 0.0}
+_LORA_CONFIG = {
+    "adapter.kind": "lora",
+    "adapter.rank": 8,
+    "adapter.alpha": 8.0,
+    "adapter.dropout": 0.0,
+    "adapter.target_modules": "all-linear",
+}
 """What PEFT takes where LoraConfig(…) says nothing."""
 
 

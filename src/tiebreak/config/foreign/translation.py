@@ -27,7 +27,7 @@ class Translation:
     trainer: str
     lines: tuple[Line, ...]
     left_out: Mapping[str, str]
-    """Their settings, each with the reason."""
+    """Their settings, each with the reason; also what they take unsaid and no setting here says."""
     unknown: tuple[str, ...]
     has_data: bool
     """Whether the pairs are named, by something that is there."""
@@ -68,6 +68,8 @@ def translated(path: str | Path, trainer: str | None = None, train: str | list[s
     account.take_sharing(file.parent)
     account.take_data(file.parent, train)
     account.take_defaults()
+    account.take_warmup()
+    account.take_reference()
     account.take_quantization()
     lines = account.sorted_lines()
     text = "\n".join(_text(lines, account, whose, file)) + "\n"
