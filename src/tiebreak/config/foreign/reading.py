@@ -8,25 +8,19 @@ from __future__ import annotations
 import ast
 import json
 import re
-import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from reprlib import Repr
 from typing import Any
 
+from tiebreak.config.foreign.found import COMPUTED, Foreign
 from tiebreak.config.foreign.names import name_of
-from tiebreak.config.yaml_text import parse_yaml, write_yaml
+from tiebreak.config.foreign.script import options_of
+from tiebreak.config.yaml_text import parse_yaml
 from tiebreak.errors import ConfigError, one_line
-from tiebreak.secrecy import masked, secrets_of
 
 MAX_BYTES = 2**20
-_BRIEFLY = Repr()
-_BRIEFLY.maxstring = _BRIEFLY.maxother = 60
 MAX_SETTINGS, MAX_DEPTH = 2_000, 3
-COMPUTED = object()
-"""Stands for a value that only running the code would give."""
 
 _SECTIONS = ("lora", "lora_config", "peft", "peft_config")
 _TAKES_SETTINGS = re.compile(r"\w*(Config|Arguments|Trainer)|get_peft_model|from_pretrained|load_dataset|dict")
@@ -51,14 +45,6 @@ _OBJECTS = frozenset(
 """What trainers are given as objects: the settings inside are read where they are made."""
 
 
-@dataclass(frozen=True)
-class Foreign:
-    """What a configuration says: settings by their names, and the words around them that tell whose it is."""
-
-    settings: Mapping[str, Any]
-    words: frozenset[str]
-
-
 def read_foreign(path: Path) -> Foreign:
     """Return the settings of a file; raises ConfigError where it is none of what is read."""
     if not path.is_file():
@@ -73,7 +59,7 @@ def read_foreign(path: Path) -> Foreign:
     if suffix == ".py":
         found = _python(text, path)
     elif suffix in (".sh", ".bash"):
-        found = _shell(text, path)
+        found = options_of(text, path)
     else:
         found = _tree(text, path)
     if not found.settings:
@@ -146,44 +132,3 @@ def _literal(node: ast.expr, constants: Mapping[str, ast.expr]) -> Any:
         return ast.literal_eval(node)
     except (ValueError, TypeError, RecursionError, MemoryError):
         return COMPUTED
-
-
-def _shell(text: str, path: Path) -> Foreign:
-    try:
-        words = shlex.split(re.sub(r"(^|\s)#.*", "", text).replace("\\\n", " "))
-    except ValueError as error:
-        raise ConfigError(f"{path}: not a shell script ({one_line(error)})") from None
-    settings: dict[str, Any] = {}
-    for at, word in enumerate(words):
-        if not re.match(r"--\w", word):
-            continue
-        key, equals, said = word[2:].partition("=")
-        values = [said] if equals else []
-        for following in words[at + 1 :] if not equals else ():
-            if re.match(r"--\w", following) or following in ("&&", ";", "|", ">"):
-                break
-            values.append(following)
-        read = [COMPUTED if "$" in value else _scalar(value) for value in values]
-        settings[key] = True if not read else read[0] if len(read) == 1 else read
-    return Foreign(settings, frozenset(word for word in words if re.fullmatch(r"[\w./-]+", word)))
-
-
-def _scalar(text: str) -> Any:
-    try:
-        value = parse_yaml(text, "", as_pyyaml=True)
-    except ConfigError:
-        return text
-    return value if isinstance(value, str | int | float | bool) else text
-
-
-def shown(key: str, value: Any) -> str:
-    """Return a value in a few characters; none of a secret."""
-    if value is COMPUTED:
-        return "…"
-    if value is None or isinstance(value, bool):
-        return write_yaml(value, inline=True)
-    try:
-        text = value if isinstance(value, str) else _BRIEFLY.repr(value)
-    except ValueError:  # a whole number of thousands of digits
-        text = f"a very long {type(value).__name__}"
-    return masked(one_line(text), secrets_of({key: text}) if isinstance(value, str) else ())[:80]
