@@ -14,8 +14,8 @@ from tiebreak.config.foreign import datasets
 from tiebreak.config.foreign.batches import batch_of
 from tiebreak.config.foreign.columns import origin_of, placed
 from tiebreak.config.foreign.entries import Data
+from tiebreak.config.foreign.found import COMPUTED, Foreign, shown
 from tiebreak.config.foreign.names import NAMES, Name, name_of
-from tiebreak.config.foreign.reading import COMPUTED, Foreign, shown
 from tiebreak.config.foreign.sharing import shared
 from tiebreak.config.foreign.terms import LIKELIHOOD, UNSAID, several
 from tiebreak.config.foreign.trainers import Trainer, defaults_of, four_bits_of
@@ -40,7 +40,8 @@ class Account:
     """What becomes of each setting, filled in turn by turn."""
 
     def __init__(self, found: Foreign, trainer: Trainer, path: Path) -> None:
-        self._settings = found.settings
+        self._settings, self._unread = found.settings, found.unread
+        self._unsaid = f"not seen there ({', '.join(found.hidden)} may hold it)" if found.hidden else "not set there"
         self._trainer = trainer
         self._path = path
         self._defaults, self._four_bits = defaults_of(trainer, found), four_bits_of(trainer, found)
@@ -65,12 +66,13 @@ class Account:
                 self._take(key, name, value)
         for key in self._trainer.task:
             self.left_out.pop(key, None)
+        self.left_out |= {key: why for key, why in self._unread.items() if key not in known}
 
     def _take(self, key: str, name: Name, value: Any) -> None:
         ours = str(name.ours)
         try:
             if value is COMPUTED:
-                raise Unfit("its value is computed by the code")
+                raise Unfit(self._unread.get(key, "its value is computed by the code"))
             if ours == "loss.name" and isinstance(value, list | tuple) and len(value) == 1:
                 value = value[0]
             line = Line(ours, name.value(value), f"from {key}" + self._said(key, value, name.value(value)), key)
@@ -104,7 +106,9 @@ class Account:
         if kind is None or kind.value != "alpha":
             self._leave("loss.divergence_alpha", "read with alpha_divergence alone")
         elif not any(name_of(key) is name_of("f_alpha_divergence_coef") for key in self._settings):
-            self.lines["loss.divergence_alpha"] = Line("loss.divergence_alpha", 0.5, "not set there: its default")
+            self.lines["loss.divergence_alpha"] = Line(
+                "loss.divergence_alpha", 0.5, self._unset("loss.divergence_alpha")
+            )
         name = self.lines["loss.name"].value if "loss.name" in self.lines else "dpo"
         if isinstance(name, list) or "loss.terms" in self.lines:
             self._take_terms(name if isinstance(name, list) else [name])
@@ -308,7 +312,7 @@ class Account:
             if name is not None and name.ours == key and not says_nothing:
                 why = self.left_out[theirs].removeprefix(f"{key}: ")
                 return f"{self.shown(theirs)} there ({why}); {told.rpartition(': ')[2]}"
-        return told
+        return told.replace("not set there", self._unsaid)
 
     def _leave(self, key: str, why: str) -> None:
         line = self.lines.pop(key, None)

@@ -1,62 +1,27 @@
 """A configuration of another trainer to its settings: YAML, JSON, calls in Python, options in a shell script.
 
-Owns how each is read. Nothing is run: Python is parsed, and a value that its code would compute is `COMPUTED`.
+Owns which of these a file is, and how a tree is read. Nothing is run.
 """
 
 from __future__ import annotations
 
-import ast
 import json
-import re
-import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from reprlib import Repr
 from typing import Any
 
+from tiebreak.config.foreign.code import settings_of
+from tiebreak.config.foreign.found import Foreign
 from tiebreak.config.foreign.names import name_of
-from tiebreak.config.yaml_text import parse_yaml, write_yaml
+from tiebreak.config.foreign.script import options_of
+from tiebreak.config.yaml_text import parse_yaml
 from tiebreak.errors import ConfigError, one_line
-from tiebreak.secrecy import masked, secrets_of
 
 MAX_BYTES = 2**20
-_BRIEFLY = Repr()
-_BRIEFLY.maxstring = _BRIEFLY.maxother = 60
 MAX_SETTINGS, MAX_DEPTH = 2_000, 3
-COMPUTED = object()
-"""Stands for a value that only running the code would give."""
 
 _SECTIONS = ("lora", "lora_config", "peft", "peft_config")
-_TAKES_SETTINGS = re.compile(r"\w*(Config|Arguments|Trainer)|get_peft_model|from_pretrained|load_dataset|dict")
-_OBJECTS = frozenset(
-    [
-        "model",
-        "args",
-        "train_dataset",
-        "eval_dataset",
-        "tokenizer",
-        "processing_class",
-        "peft_config",
-        "callbacks",
-        "data_collator",
-        "quantization_config",
-        "compute_metrics",
-        "optimizers",
-        "preprocess_logits_for_metrics",
-        "torch_dtype_object",
-    ]
-)
-"""What trainers are given as objects: the settings inside are read where they are made."""
-
-
-@dataclass(frozen=True)
-class Foreign:
-    """What a configuration says: settings by their names, and the words around them that tell whose it is."""
-
-    settings: Mapping[str, Any]
-    words: frozenset[str]
 
 
 def read_foreign(path: Path) -> Foreign:
@@ -71,9 +36,9 @@ def read_foreign(path: Path) -> Foreign:
         raise ConfigError(f"{path}: cannot be read as UTF-8 text ({one_line(error)})") from None
     suffix = path.suffix.lower()
     if suffix == ".py":
-        found = _python(text, path)
+        found = settings_of(text, path)
     elif suffix in (".sh", ".bash"):
-        found = _shell(text, path)
+        found = options_of(text, path)
     else:
         found = _tree(text, path)
     if not found.settings:
@@ -104,86 +69,3 @@ def _flat(tree: Mapping[Any, Any], prefix: str = "", depth: int = 0) -> Iterator
             yield from _flat(value, f"{prefix}{key}.", depth + 1)
         else:
             yield f"{prefix}{key}", value
-
-
-def _python(text: str, path: Path) -> Foreign:
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ConfigError(f"{path}: not valid Python ({one_line(error)})") from None
-    nodes = list(ast.walk(tree))
-    constants = {
-        node.targets[0].id: node.value
-        for node in nodes
-        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)
-    }
-    settings: dict[str, Any] = {}
-    words: set[str] = set()
-    for call in (node for node in nodes if isinstance(node, ast.Call)):
-        called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-        if not _TAKES_SETTINGS.fullmatch(called):
-            continue
-        owner = call.func.value if isinstance(call.func, ast.Attribute) else None
-        words |= {called, *([owner.id] if isinstance(owner, ast.Name) else [])}
-        placed = {"from_pretrained": ["model_name_or_path"], "load_dataset": ["dataset_name", "dataset_config"]}
-        given = [*zip(placed.get(called, ()), call.args, strict=False)]
-        given += [(word.arg, word.value) for word in call.keywords if word.arg]
-        for name, node in given:
-            value = _literal(node, constants)
-            if not (value is COMPUTED and name in _OBJECTS):
-                settings.setdefault(
-                    "dataset_train_split" if (called, name) == ("load_dataset", "split") else name, value
-                )
-    return Foreign(settings, frozenset(words))
-
-
-def _literal(node: ast.expr, constants: Mapping[str, ast.expr]) -> Any:
-    if isinstance(node, ast.Name) and node.id in constants:
-        node = constants[node.id]
-    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "torch":
-        return node.attr
-    try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError, RecursionError, MemoryError):
-        return COMPUTED
-
-
-def _shell(text: str, path: Path) -> Foreign:
-    try:
-        words = shlex.split(re.sub(r"(^|\s)#.*", "", text).replace("\\\n", " "))
-    except ValueError as error:
-        raise ConfigError(f"{path}: not a shell script ({one_line(error)})") from None
-    settings: dict[str, Any] = {}
-    for at, word in enumerate(words):
-        if not re.match(r"--\w", word):
-            continue
-        key, equals, said = word[2:].partition("=")
-        values = [said] if equals else []
-        for following in words[at + 1 :] if not equals else ():
-            if re.match(r"--\w", following) or following in ("&&", ";", "|", ">"):
-                break
-            values.append(following)
-        read = [COMPUTED if "$" in value else _scalar(value) for value in values]
-        settings[key] = True if not read else read[0] if len(read) == 1 else read
-    return Foreign(settings, frozenset(word for word in words if re.fullmatch(r"[\w./-]+", word)))
-
-
-def _scalar(text: str) -> Any:
-    try:
-        value = parse_yaml(text, "", as_pyyaml=True)
-    except ConfigError:
-        return text
-    return value if isinstance(value, str | int | float | bool) else text
-
-
-def shown(key: str, value: Any) -> str:
-    """Return a value in a few characters; none of a secret."""
-    if value is COMPUTED:
-        return "…"
-    if value is None or isinstance(value, bool):
-        return write_yaml(value, inline=True)
-    try:
-        text = value if isinstance(value, str) else _BRIEFLY.repr(value)
-    except ValueError:  # a whole number of thousands of digits
-        text = f"a very long {type(value).__name__}"
-    return masked(one_line(text), secrets_of({key: text}) if isinstance(value, str) else ())[:80]

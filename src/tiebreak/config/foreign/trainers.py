@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak.config.commands import quoted
-from tiebreak.config.foreign.reading import Foreign
+from tiebreak.config.foreign.found import Foreign
 from tiebreak.config.settings import Config
 from tiebreak.errors import ConfigError
 

@@ -1,0 +1,210 @@
+"""What the names of a Python file stand for, as far as that can be told without running it.
+
+Owns when a name stands for one value, and which calls are behind an expression. It knows no trainer.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tiebreak.config.foreign.found import COMPUTED
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call, by the dotted name of what is called."""
+
+    name: str
+    node: ast.Call
+    scope: ast.AST | None
+    """The function that it stands in."""
+
+    @property
+    def line(self) -> int:
+        """Where it begins."""
+        return self.node.lineno
+
+
+class Bindings:
+    """The calls of a file, and what is bound to each of its names, in any scope."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self.calls: list[Call] = []
+        self._times: Counter[str] = Counter()
+        self._literals: dict[str, ast.expr] = {}
+        self._sources: dict[str, list[tuple[ast.AST | None, ast.AST]]] = defaultdict(list)
+        self._changes: dict[str, list[tuple[str, int]]] = defaultdict(list)
+        waiting: list[tuple[ast.AST, ast.AST | None]] = [(tree, None)]
+        while waiting:
+            node, scope = waiting.pop()
+            self._see(node, scope)
+            inner = node if isinstance(node, (*_FUNCTIONS, ast.Lambda)) else scope
+            waiting += [(child, inner) for child in ast.iter_child_nodes(node)]
+        self.calls.sort(key=lambda call: (call.line, call.node.col_offset))
+
+    def _see(self, node: ast.AST, scope: ast.AST | None) -> None:
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            self._times[node.id] += 1
+        elif isinstance(node, ast.arg):
+            self._times[node.arg] += 1
+        elif isinstance(node, ast.alias):
+            self._times[(node.asname or node.name).partition(".")[0]] += 1
+        elif isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
+            self._times[node.name] += 1
+            self._sources[node.name].append((scope, node))
+        elif isinstance(node, ast.Assign):
+            for target in node.targets:
+                self._bind(target, node.value, scope, is_literal=True)
+        elif isinstance(node, ast.AnnAssign | ast.NamedExpr) and node.value is not None:
+            self._bind(node.target, node.value, scope, is_literal=True)
+        elif isinstance(node, ast.AugAssign):
+            self._bind(node.target, node.value, scope)
+        elif isinstance(node, ast.For | ast.AsyncFor | ast.comprehension):
+            self._bind(node.target, node.iter, scope)
+        elif isinstance(node, ast.withitem) and node.optional_vars is not None:
+            self._bind(node.optional_vars, node.context_expr, scope)
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            self._see_statement(node.value, scope)
+        elif isinstance(node, ast.Call):
+            self.calls.append(Call(_dotted(node.func), node, scope))
+            self._see_copy(node)
+
+    def _bind(self, target: ast.expr, value: ast.expr, scope: ast.AST | None, *, is_literal: bool = False) -> None:
+        if isinstance(target, ast.Tuple | ast.List):
+            same = isinstance(value, ast.Tuple | ast.List) and len(value.elts) == len(target.elts)
+            values = value.elts if same and isinstance(value, ast.Tuple | ast.List) else [value] * len(target.elts)
+            for one, its in zip(target.elts, values, strict=True):
+                self._bind(one, its, scope, is_literal=is_literal and same)
+        elif isinstance(target, ast.Name):
+            self._sources[target.id].append((scope, value))
+            if is_literal:
+                self._literals[target.id] = value
+        elif isinstance(target, ast.Attribute | ast.Subscript) and isinstance(target.value, ast.Name):
+            self._times[target.value.id] += 1  # what is bound to the name is another one now
+            if isinstance(target, ast.Attribute):
+                self._changes[target.value.id].append((target.attr, target.lineno))
+
+    def _see_statement(self, call: ast.Call, scope: ast.AST | None) -> None:
+        """A method that is called for its effect: `common.update(…)`, `model.add_adapter(…)`."""
+        if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name):
+            name = call.func.value.id
+            self._times[name] += 1
+            self._sources[name].append((scope, call))
+            self._changes[name] += [(word.arg, call.lineno) for word in call.keywords if word.arg]
+
+    def _see_copy(self, call: ast.Call) -> None:
+        """`setattr(args, "beta", …)` and `replace(args, beta=…)`."""
+        first = call.args[0] if call.args else None
+        called = _dotted(call.func).rpartition(".")[2]
+        if not isinstance(first, ast.Name):
+            return
+        if called == "replace":
+            self._changes[first.id] += [(word.arg, call.lineno) for word in call.keywords if word.arg]
+        elif called == "setattr" and len(call.args) == 3:
+            key = call.args[1]
+            named = key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else "setattr"
+            self._changes[first.id].append((named, call.lineno))
+
+    def changes(self, name: str) -> list[tuple[str, int]]:
+        """Return the attributes that are set on what a name stands for, each with its line."""
+        return self._changes[name]
+
+    def named(self, call: Call) -> list[str]:
+        """Return the names that a call is bound to."""
+        return [name for name, made in self._sources.items() if any(node is call.node for _, node in made)]
+
+    def bound(self, node: ast.expr) -> ast.expr | None:
+        """Return what an expression stands for; None where a name is bound more than once, or by no literal."""
+        for _ in range(9):
+            if not isinstance(node, ast.Name):
+                return node
+            if self._times[node.id] != 1 or node.id not in self._literals:
+                return None
+            node = self._literals[node.id]
+        return None
+
+    def value(self, node: ast.expr) -> Any:
+        """Return a literal, also by a name that is bound once; else `COMPUTED`."""
+        found = self.bound(node)
+        if found is None:
+            return COMPUTED
+        if isinstance(found, ast.Attribute) and isinstance(found.value, ast.Name) and found.value.id == "torch":
+            return found.attr
+        try:
+            return ast.literal_eval(found)
+        except (ValueError, TypeError, RecursionError, MemoryError):
+            return COMPUTED
+
+    def behind(self, node: ast.AST, scope: ast.AST | None) -> list[Call]:
+        """Return the calls that an expression is made of, by whatever names; not what another trainer was given."""
+        found: dict[int, Call] = {}
+        known = {id(call.node): call for call in self.calls}
+        waiting, seen = [(node, scope)], set()
+        while waiting:
+            node, scope = waiting.pop()
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            call = known.get(id(node))
+            if call is not None:
+                found[id(node)], scope = call, call.scope
+                if call.name.endswith("Trainer"):
+                    continue
+            if isinstance(node, _FUNCTIONS):
+                scope = node
+            if isinstance(node, ast.Name):
+                made = self._sources.get(node.id, [])
+                waiting += [one[::-1] for one in made if one[0] is scope] or [one[::-1] for one in made]
+            waiting += [(child, scope) for child in ast.iter_child_nodes(node)]
+        return list(found.values())
+
+
+def expanded(call: ast.Call, bindings: Bindings) -> tuple[list[tuple[str, ast.expr]], list[str]]:
+    """Return the keywords of a call, those of a literal `**dict` among them, and which of these could not be read."""
+    given: list[tuple[str, ast.expr]] = []
+    unread: list[str] = []
+    for word in call.keywords:
+        if word.arg:
+            given.append((word.arg, word.value))
+            continue
+        items = list(_items(word.value, bindings))
+        unread += [ast.unparse(word.value)[:40]] if None in items else []
+        given += dict(item for item in items if item is not None).items()  # of two in one dict, the last
+    return given, unread
+
+
+def _items(node: ast.expr, bindings: Bindings, depth: int = 0) -> Iterator[tuple[str, ast.expr] | None]:
+    """Yield the items of a dict, and None for what cannot be told."""
+    found = bindings.bound(node)
+    if isinstance(found, ast.Call) and _dotted(found.func) == "dict" and not found.args:
+        pairs: list[tuple[ast.expr | None, ast.expr]] = [
+            (ast.Constant(word.arg) if word.arg else None, word.value) for word in found.keywords
+        ]
+    elif isinstance(found, ast.Dict):
+        pairs = list(zip(found.keys, found.values, strict=True))
+    else:
+        yield None
+        return
+    for key, value in pairs:
+        if key is None and depth < 5:
+            yield from _items(value, bindings, depth + 1)
+        elif isinstance(key, ast.Constant) and isinstance(key.value, str):
+            yield key.value, value
+        else:
+            yield None
+
+
+def _dotted(node: ast.expr) -> str:
+    """Return the name of what is called: `PeftModel.from_pretrained`."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    parts += [node.id] if isinstance(node, ast.Name) else []
+    return ".".join(reversed(parts))

@@ -1,0 +1,198 @@
+"""Of a Python file, the settings that its DPO trainer has: of no other call, and of no name that has several values."""
+
+from __future__ import annotations
+
+import pytest
+
+from tiebreak.config.foreign.reading import read_foreign
+from tiebreak.config.foreign.translation import translated
+from tiebreak.errors import ConfigError
+
+ELSEWHERE = "no part of what the DPO trainer is given"
+
+
+@pytest.fixture
+def code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def write(text: str):
+        (tmp_path / "train.py").write_text(text)
+        return tmp_path / "train.py"
+
+    return write
+
+
+def settings_of(path, *keys):
+    found = translated(path, "trl")
+    lines = {line.key: line.value for line in found.lines}
+    return tuple(lines.get(key) for key in keys), found
+
+
+@pytest.mark.parametrize("other", ["SFTConfig", "RewardConfig", "GenerationConfig", "TrainingArguments"])
+def test_another_configuration_in_the_file_gives_no_settings(code, other):
+    text = f"""first = {other}(output_dir="first", learning_rate=2e-5, max_length=99)
+args = DPOConfig(output_dir="dpo", learning_rate=5e-7)
+DPOTrainer(model="org/m", args=args)
+"""
+    taken, found = settings_of(code(text), "output.dir", "training.learning_rate", "data.max_length")
+    assert taken == ("dpo", 5e-7, None)
+    assert found.left_out == {f"{other}(…) in line 1": ELSEWHERE}
+
+
+def test_the_adapter_of_another_trainer_is_not_this_one_s(code):
+    text = """SFTTrainer(model="org/base", args=SFTConfig(), peft_config=LoraConfig(r=64))
+DPOTrainer(model="org/m", args=DPOConfig(beta=0.2))
+"""
+    taken, found = settings_of(code(text), "adapter.kind", "adapter.rank", "loss.beta")
+    assert taken == ("none", None, 0.2)
+    assert found.left_out.keys() == {f"{name}(…) in line 1" for name in ("SFTTrainer", "SFTConfig", "LoraConfig")}
+
+
+LOADED = """tok = AutoTokenizer.from_pretrained("org/base")
+ref = AutoModelForCausalLM.from_pretrained("org/teacher", torch_dtype="float32")
+model = AutoModelForCausalLM.from_pretrained("org/sft")
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "trainer", "model", "reference"),
+    [
+        ("", "model=model, ref_model=ref", "org/sft", "org/teacher"),
+        ("", "model, ref", "org/sft", "org/teacher"),
+        ("", "model", "org/sft", None),
+        ('model = PeftModel.from_pretrained(model, "org/adapter")', "model=model", "org/adapter", None),
+        (
+            'tuned = PeftModel.from_pretrained(model, model_id="a/b")',
+            "model=tuned, ref_model=ref",
+            "a/b",
+            "org/teacher",
+        ),
+        ('ref = PeftModel.from_pretrained(ref, "org/old")', "model=model, ref_model=ref", "org/sft", "org/old"),
+        ("model = get_peft_model(model, LoraConfig())\nmodel.train()", "model", "org/sft", None),
+        ("def made():\n    return model", "model=made()", "org/sft", None),
+    ],
+)
+def test_the_model_is_the_one_that_the_trainer_is_given(code, more, trainer, model, reference):
+    text = f"{LOADED}{more}\nDPOTrainer({trainer}, args=DPOConfig(beta=0.2), processing_class=tok)\n"
+    taken, _ = settings_of(code(text), "model.name", "reference.model", "model.dtype")
+    assert taken == (model, reference, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "why"),
+    [
+        (LOADED + 'm = PeftModel.from_pretrained(model, "a").merge_and_unload()\nDPOTrainer(m, args=DPOConfig())',
+         "peft_model_id", "model.name: an adapter is merged into it by the code"),
+        ("t = SFTTrainer(model='org/base')\nDPOTrainer(model=t.model, args=DPOConfig())",
+         "model", "model.name: made elsewhere, and not read"),
+        ("DPOTrainer(model='m', args=DPOConfig(), peft_config=IA3Config())",
+         "peft_config", "adapter.kind: made elsewhere, and not read"),
+        ("DPOTrainer(model='m', ref_model=load(), args=DPOConfig())",
+         "ref_model", "reference.model: its value is computed by the code"),
+    ],
+)  # fmt: skip
+def test_what_the_trainer_is_given_and_no_call_names_is_told(code, text, key, why):
+    _, found = settings_of(code(text))
+    assert found.left_out[key] == why
+
+
+def test_held_out_pairs_are_not_what_is_trained_on(code):
+    text = """train = load_dataset("org/pairs", split="train_prefs")
+held = load_dataset("org/pairs", split="test_prefs").select(range(9))
+DPOTrainer("org/m", args=DPOConfig(), train_dataset=train.map(f), eval_dataset=held)
+"""
+    assert settings_of(code(text), "data.train", "data.heldout")[0] == (
+        "hf:org/pairs@train_prefs", "hf:org/pairs@test_prefs")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("DPOConfig(beta=0.1)\nDPOConfig(beta=0.5)", r"beta: 0\.1 in line 1, 0\.5 in line 2"),
+        ("a = DPOConfig(beta=0.1)\nDPOTrainer('m', args=a, beta=0.3)", r"beta: 0\.1 in line 1, 0\.3 in line 2"),
+        ("m = AutoModel.from_pretrained('a')\nm = AutoModel.from_pretrained('b')\nDPOTrainer(m, args=DPOConfig())",
+         "model_name_or_path: a in line 1, b in line 2"),
+        ("LoraConfig(r=4)\nLoraConfig(r=8)\nDPOConfig()", "r: 4 in line 1, 8 in line 2"),
+    ],
+)  # fmt: skip
+def test_two_values_for_one_setting_are_refused_in_one_line(code, text, told):
+    with pytest.raises(ConfigError, match=rf"train.py: {told}; which one is meant cannot be told"):
+        read_foreign(code(text))
+
+
+@pytest.mark.parametrize(
+    "before_and_after",
+    [
+        ("x = 0.5", "x = 0.3"),
+        ("x = 0.5\nfor x in (0.1, 0.2):\n    pass", ""),
+        ("x = 0.5\nx *= 2", ""),
+        ("x = 0.5\ndef f(x):\n    pass", ""),
+        ("x = 0.5\ndef f():\n    global x\n    x = 1", ""),
+        ("x = 0.5\nfrom a import x", ""),
+        ("x, y = 0.5, 1\nx += y", ""),
+        ("with a() as x:\n    pass", ""),
+    ],
+)
+def test_a_name_with_several_values_stands_for_none(code, before_and_after):
+    before, after = before_and_after
+    taken, found = settings_of(code(f"{before}\nDPOTrainer('m', args=DPOConfig(beta=x))\n{after}\n"), "loss.beta")
+    assert found.left_out == {"beta": "loss.beta: its value is computed by the code"}
+    assert taken == (None,)
+
+
+@pytest.mark.parametrize(
+    "bound", ["x = 0.5", "x: float = 0.5", "y = 0.5\nx = y", "x, y = 0.5, 1", "if big:\n    x = 0.5"]
+)
+def test_a_name_with_one_value_stands_for_it(code, bound):
+    assert settings_of(code(f"{bound}\nDPOTrainer('m', args=DPOConfig(beta=x))\n"), "loss.beta")[0] == (0.5,)
+
+
+@pytest.mark.parametrize(
+    ("bound", "call"),
+    [
+        ("c = {'beta': 0.5}", "DPOConfig(**c)"),
+        ("c = dict(beta=0.5)", "DPOConfig(**c)"),
+        ("c = {'beta': 0.1}\nd = {**c, 'beta': 0.5}", "DPOConfig(**d)"),
+        ("", "DPOConfig(**{'beta': 0.5})"),
+    ],
+)
+def test_settings_in_a_literal_dict_are_settings(code, bound, call):
+    taken, found = settings_of(code(f"{bound}\nDPOTrainer('m', args={call})\n"), "loss.beta")
+    assert (taken, found.left_out) == ((0.5,), {})
+
+
+@pytest.mark.parametrize(
+    "bound",
+    ["c = load()", "c = {'beta': 0.5}\nc['beta'] = 1", "c = {}\nc.update(beta=1)", "c = {k: 1 for k in keys}",
+     "c = {'beta': 1}\nif x:\n    c = {}"],
+)  # fmt: skip
+def test_what_a_dict_of_the_code_may_hold_is_told_beside_each_default(code, bound):
+    taken, found = settings_of(code(f"{bound}\nDPOTrainer('m', args=DPOConfig(**c))\n"), "loss.beta")
+    assert (taken, found.left_out) == ((None,), {"**c": "settings by **c are not read"})
+    assert "  learning_rate: 1.0e-06  # not seen there (**c may hold it): its default\n" in found.text
+
+
+def test_a_configuration_from_elsewhere_is_told_beside_each_default(code):
+    _, found = settings_of(code("DPOTrainer(model='m', args=parsed(), peft_config=LoraConfig(r=4))\n"))
+    assert found.left_out == {"args": "made elsewhere, and not read"}
+    assert "# not seen there (args may hold it): its default\n" in found.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["args.beta = 0.5", "setattr(args, 'beta', 0.5)", "args = replace(args, beta=0.5)", "if x:\n\n  args.beta += 1"],
+)
+def test_what_is_set_after_the_call_is_told(code, change):
+    text = f"args = DPOConfig(beta=0.1, output_dir='o')\n{change}\nDPOTrainer('m', args=args)\n"
+    taken, found = settings_of(code(text), "loss.beta", "output.dir")
+    assert taken == (None, "o")
+    assert found.left_out == {"beta": f"loss.beta: set in line {2 + change.count(chr(10))}, after its call"}
+
+
+def test_what_the_trainer_is_given_as_one_dict_is_followed(code):
+    text = """sft = SFTConfig(beta=1)
+args = DPOConfig(beta=0.2)
+more = dict(args=args, model="org/m")
+DPOTrainer(**more)
+"""
+    assert settings_of(code(text), "loss.beta", "model.name")[0] == (0.2, "org/m")
