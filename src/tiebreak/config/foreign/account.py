@@ -40,10 +40,8 @@ class Account:
     """What becomes of each setting, filled in turn by turn."""
 
     def __init__(self, found: Foreign, trainer: Trainer, path: Path) -> None:
-        self._settings, self._unread = found.settings, found.unread
+        self._settings, self._unread, self._trainer, self._path = found.settings, found.unread, trainer, path
         self._unsaid = f"not seen there ({', '.join(found.hidden)} may hold it)" if found.hidden else "not set there"
-        self._trainer = trainer
-        self._path = path
         self._defaults, self._four_bits = defaults_of(trainer, found), four_bits_of(trainer, found)
         self.lines: dict[str, Line] = {}
         self.left_out: dict[str, str] = {}
