@@ -196,3 +196,17 @@ more = dict(args=args, model="org/m")
 DPOTrainer(**more)
 """
     assert settings_of(code(text), "loss.beta", "model.name")[0] == (0.2, "org/m")
+
+
+def test_what_is_loaded_after_training_is_not_what_is_trained(code):
+    text = """model = AutoModelForCausalLM.from_pretrained("org/m")
+trainer = DPOTrainer(model, args=DPOConfig(beta=0.2))
+model = AutoPeftModelForCausalLM.from_pretrained("out")
+"""
+    taken, found = settings_of(code(text), "model.name")
+    assert taken == ("org/m",)
+    assert found.left_out == {"AutoPeftModelForCausalLM.from_pretrained(…) in line 3": ELSEWHERE}
+    inside = "".join(f"  {line}\n" for line in text.splitlines())
+    assert settings_of(code(f"def main():\n{inside}"), "model.name")[0] == ("org/m",)
+    with pytest.raises(ConfigError, match="model_name_or_path: org/m in line 2, out in line 4"):
+        read_foreign(code(f"for seed in seeds:\n{inside}"))

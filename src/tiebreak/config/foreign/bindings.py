@@ -14,6 +14,7 @@ from typing import Any
 from tiebreak.config.foreign.found import COMPUTED
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.comprehension)
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Call:
     node: ast.Call
     scope: ast.AST | None
     """The function that it stands in."""
+    is_repeated: bool
+    """Whether a loop makes it."""
 
     @property
     def line(self) -> int:
@@ -40,12 +43,15 @@ class Bindings:
         self._literals: dict[str, ast.expr] = {}
         self._sources: dict[str, list[tuple[ast.AST | None, ast.AST]]] = defaultdict(list)
         self._changes: dict[str, list[tuple[str, int]]] = defaultdict(list)
-        waiting: list[tuple[ast.AST, ast.AST | None]] = [(tree, None)]
+        waiting: list[tuple[ast.AST, ast.AST | None, bool]] = [(tree, None, False)]
         while waiting:
-            node, scope = waiting.pop()
+            node, scope, in_loop = waiting.pop()
             self._see(node, scope)
-            inner = node if isinstance(node, (*_FUNCTIONS, ast.Lambda)) else scope
-            waiting += [(child, inner) for child in ast.iter_child_nodes(node)]
+            if isinstance(node, ast.Call):
+                self.calls.append(Call(_dotted(node.func), node, scope, in_loop))
+            scope = node if isinstance(node, (*_FUNCTIONS, ast.Lambda)) else scope
+            in_loop = in_loop or isinstance(node, _LOOPS)
+            waiting += [(child, scope, in_loop) for child in ast.iter_child_nodes(node)]
         self.calls.sort(key=lambda call: (call.line, call.node.col_offset))
 
     def _see(self, node: ast.AST, scope: ast.AST | None) -> None:
@@ -72,7 +78,6 @@ class Bindings:
         elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             self._see_statement(node.value, scope)
         elif isinstance(node, ast.Call):
-            self.calls.append(Call(_dotted(node.func), node, scope))
             self._see_copy(node)
 
     def _bind(self, target: ast.expr, value: ast.expr, scope: ast.AST | None, *, is_literal: bool = False) -> None:
@@ -141,11 +146,15 @@ class Bindings:
         except (ValueError, TypeError, RecursionError, MemoryError):
             return COMPUTED
 
-    def behind(self, node: ast.AST, scope: ast.AST | None) -> list[Call]:
-        """Return the calls that an expression is made of, by whatever names; not what another trainer was given."""
+    def behind(self, node: ast.AST, user: Call) -> list[Call]:
+        """Return the calls that an expression is made of, by whatever names; not what another trainer was given.
+
+        What is bound after its user, which no loop makes again, is not what that one was given.
+        """
         found: dict[int, Call] = {}
         known = {id(call.node): call for call in self.calls}
-        waiting, seen = [(node, scope)], set()
+        waiting: list[tuple[ast.AST, ast.AST | None]] = [(node, user.scope)]
+        seen: set[int] = set()
         while waiting:
             node, scope = waiting.pop()
             if id(node) in seen:
@@ -160,7 +169,10 @@ class Bindings:
                 scope = node
             if isinstance(node, ast.Name):
                 made = self._sources.get(node.id, [])
-                waiting += [one[::-1] for one in made if one[0] is scope] or [one[::-1] for one in made]
+                made = [one for one in made if one[0] is scope] or made
+                if scope is user.scope and not user.is_repeated:
+                    made = [one for one in made if one[0] is not scope or getattr(one[1], "lineno", 0) <= user.line]
+                waiting += [(value, at) for at, value in made]
             waiting += [(child, scope) for child in ast.iter_child_nodes(node)]
         return list(found.values())
 

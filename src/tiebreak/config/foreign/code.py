@@ -95,8 +95,8 @@ def settings_of(text: str, path: Path) -> Foreign:
     _take_apart(apart, bindings, found)
     _take_changes(belong, bindings, found)
     read = [*belong, *(call for made in apart.values() for call in made)]
-    spread = [(word.value, call.scope) for call in belong for word in call.node.keywords if word.arg is None]
-    read += [call for node, scope in spread for call in bindings.behind(node, scope) if call.name == "dict"]
+    spread = [(word.value, call) for call in belong for word in call.node.keywords if word.arg is None]
+    read += [made for node, call in spread for made in bindings.behind(node, call) if made.name == "dict"]
     for call in calls:
         if call not in read and _tells(call):
             found.unread[f"{call.name}(…) in line {call.line}"] = "no part of what the DPO trainer is given"
@@ -131,7 +131,7 @@ def _belonging(calls: list[Call], bindings: Bindings, found: _Taken) -> tuple[li
     for trainer in trainers:
         given, unread = _arguments(trainer, bindings)
         elsewhere |= everything if unread else set()
-        behind = {role: bindings.behind(node, trainer.scope) for role, node in given.items()}
+        behind = {role: bindings.behind(node, trainer) for role, node in given.items()}
         for role in _APART:
             apart.setdefault(role, []).extend(c for c in behind.get(role, ()) if _kind(c) in ("model", "data"))
         for role, kinds in _ROLES.items():
@@ -193,7 +193,7 @@ def _take_setting(key: str, node: ast.expr, call: Call, bindings: Bindings, foun
         found.settings[key] = COMPUTED
         return
     is_object = key in _OBJECTS or (
-        key == "ref_model" and any(_kind(one) == "model" for one in bindings.behind(node, call.scope))
+        key == "ref_model" and any(_kind(one) == "model" for one in bindings.behind(node, call))
     )
     if key and not (value is COMPUTED and is_object):
         found.take(key, value, call.line)
