@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+
 import pytest
 
 from tiebreak.config.foreign.reading import read_foreign
@@ -97,3 +100,26 @@ def test_options_that_a_comment_cuts_off_are_told(script):
     found = read_foreign(script("python dpo.py \\\n  --beta 0.2 \\\n  # --seed 1 \\\n  --num_train_epochs 2\n"))
     assert found.settings == {"beta": 0.2}
     assert found.unread == {"--num_train_epochs in line 4": "in the shell the command ends before this line"}
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "cat <<A\npython dpo.py --seed 1\nA\n",
+        "cat <<-'A'\npython dpo.py --seed 1\n\tA\n",
+        "cat <<A <<B\nA\npython dpo.py --seed 1\nB\n",
+        "cat <<< A\n",
+        "echo $((1<<2))\n",
+        "cat <<NOWHERE\n",
+    ],
+)
+def test_what_a_here_document_holds_is_no_option_and_what_ends_nowhere_is_none(script, before):
+    assert read_foreign(script(f"{before}python dpo.py --beta 0.2\n")).settings == {"beta": 0.2}
+
+
+@pytest.mark.parametrize("text", ["<<A\n" * 100_000, "cat <<A\nA\n" * 50_000, "<<A" * 200_000])
+def test_many_here_documents_take_no_longer_than_their_lines(script, text):
+    begun = time.process_time()
+    with contextlib.suppress(ConfigError):
+        read_foreign(script(text + "\npython dpo.py --beta 0.2\n"))
+    assert time.process_time() - begun < 20

@@ -30,7 +30,7 @@ _TOKEN = re.compile(
       | (?P<word>(?:\\.|\\\Z|'[^']*'|"(?:\\.|{_RUN}|[^"\\])*"|{_RUN}|[^\s;|&()<>'"\\`])+)""",
     re.VERBOSE | re.DOTALL,
 )
-_HERE_DOCUMENT = re.compile(r"<<-?[ \t]*(['\"]?)(\w+)\1(.*)\n(?:.*\n)*?[ \t]*\2[ \t]*$", re.MULTILINE)
+_HERE_DOCUMENT = re.compile(r"(?<!<)<<-?[ \t]*(['\"]?)(\w+)\1")
 _OPTION = re.compile(r"--\w")
 _MORE = re.compile(r"\$[@*]|\$\{?(\w+)(?:\[[@*]\])?\}?")
 
@@ -108,7 +108,7 @@ def options_of(text: str, path: Path) -> Foreign:
 
 def _commands(text: str) -> Iterator[_Command]:
     """Yield each command with its words; a list that is bound once stands where it is named."""
-    text = _HERE_DOCUMENT.sub(lambda found: found[3] + "\n" * found[0].count("\n"), text)
+    text = _without_documents(text)
     lists: dict[str, list[str] | None] = {}
     words: list[str] = []
     hidden: list[str] = []
@@ -144,6 +144,21 @@ def _commands(text: str) -> Iterator[_Command]:
         at = found.end()
     if words:
         yield _Command(begun, tuple(words), tuple(hidden))
+
+
+def _without_documents(text: str) -> str:
+    """Return a script whose here-documents are empty lines; what no later line ends is none."""
+    lines = text.split("\n")
+    last = {line.strip(" \t\r"): number for number, line in enumerate(lines)}
+    ends: list[str] = []
+    for number, line in enumerate(lines):
+        if ends:
+            lines[number] = ""
+            ends = ends[1:] if line.strip(" \t\r") == ends[0] else ends
+        else:
+            ends = [found[2] for found in _HERE_DOCUMENT.finditer(line) if last.get(found[2], 0) > number]
+            lines[number] = _HERE_DOCUMENT.sub("", line) if ends else line
+    return "\n".join(lines)
 
 
 def _holds_options(name: str, text: str) -> bool:
