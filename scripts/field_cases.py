@@ -377,11 +377,13 @@ CASES: dict[str, Callable[[Case], Iterator[str]]] = {
 
 
 def main(folder: str, *only: str) -> int:
-    """Try each case, print the table, and return how many are not as they should be."""
-    wrong = 0
-    for place in sorted(Path(folder).iterdir()):
-        name = place.name.partition("-")[0]
-        if not place.is_dir() or (only and name not in only):
+    """Try each case, or those that are named (d01, or d01-verdict-is-an-index); return 1 where one is not right."""
+    wrong, wanted = 0, {name.partition("-")[0] for name in only}
+    places = {place.name.partition("-")[0]: place for place in sorted(Path(folder).iterdir()) if place.is_dir()}
+    if missing := sorted(wanted - places.keys()) or ([] if places else ["a folder for each case"]):
+        sys.exit(f"{folder}: holds no {', '.join(missing)}")
+    for name, place in places.items():
+        if wanted and name not in wanted:
             continue
         copy = Path(tempfile.mkdtemp()) / "cases" / place.name
         shutil.copytree(place, copy)
