@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import socket
 import threading
 import time
@@ -370,6 +371,24 @@ def test_a_question_that_is_refused_alone_is_no_verdict_and_the_others_are_judge
         found, _ = ask(server.url)
     assert [one.first for one in found] == [1.0, None, 1.0, 1.0]
     assert "too long" in found[1].says
+
+
+FILTERED = '{"error": {"code": "content_filter", "message": "The response was filtered"}}'
+
+
+@pytest.mark.parametrize("body", [FILTERED, '{"error": {"message": "unprocessable"}}'], ids=["filter", "other"])
+@pytest.mark.parametrize("status", [400, 422])
+def test_questions_that_are_refused_one_by_one_do_not_end_a_run_that_goes_on(ask, status, body):
+    asked = [Question(CHAT, f"answer {number}", "no") for number in range(24)]
+
+    def refusing(question, number):
+        return Reply(status=status, body=body) if re.search(r"answer (1|2|4|5|7|8|9)\b", question) else longer(question)
+
+    with endpoint(refusing) as server:
+        with pytest.raises(JudgeError, match="max_calls 30 is reached"):
+            ask(server.url, asked, max_calls=30)
+        found, _ = ask(server.url, asked)
+    assert [place for place, one in enumerate(found) if one.first is None] == [1, 2, 4, 5, 7, 8, 9]
 
 
 def test_a_cap_of_calls_half_way_keeps_what_was_judged_and_no_call_is_made_twice(ask):

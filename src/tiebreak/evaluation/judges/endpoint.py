@@ -25,8 +25,10 @@ _FIRST_WAIT, _LONGEST_WAIT, _MOST_ASKED_WAIT = 0.5, 30.0, 120.0
 _MAY_PASS, _FOR_ALL = (408, 409, 425, 429), (401, 402, 403, 404, 405)
 _IN_A_ROW = 5
 """So many questions without an answer, one after the other, and nobody is asked any more."""
-_OF_THE_QUESTION = ("context_length", "context length")
+_OF_THE_QUESTION = ("context_length", "context length", "content_filter", "content management policy")
 """In a refusal: it says nothing of the next question."""
+_OF_ONE = (400, 413, 422)
+"""Of a server that answered others, they are about what it was asked."""
 _MOST_TOKENS = 10**9
 """What no request takes: a count above it is none."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -56,6 +58,8 @@ class Endpoint:
             progress.warn(f"the key in {settings.key_variable} goes to {host.hostname} without encryption")
         self._settings, self._purse = settings, purse
         self._stopping, self._lock, self._in_a_row = threading.Event(), threading.Lock(), 0
+        self.has_answered = False
+        """Whether it ever did, now or in a run before whose answers are kept."""
         self._causes: list[JudgeError] = []
         """Why nothing more is sent; the first one is told."""
 
@@ -90,7 +94,7 @@ class Endpoint:
         except JudgeError as error:
             raise self._ended(error) from None
         with self._lock:
-            self._in_a_row = 0
+            self._in_a_row, self.has_answered = 0, True
         return answer
 
     def _ended(self, cause: JudgeError) -> JudgeError:
@@ -115,7 +119,7 @@ class Endpoint:
                 if code in _FOR_ALL or "insufficient_quota" in told:
                     raise JudgeError(f"{name}: refused ({code}: {told})") from None
                 if code not in _MAY_PASS and code < 500:
-                    alone = any(words in told for words in _OF_THE_QUESTION)
+                    alone = any(words in told for words in _OF_THE_QUESTION) or (self.has_answered and code in _OF_ONE)
                     raise (_NotAsked if alone else NoAnswer)(f"refused ({code}: {told})") from None
                 why, asked = f"{code}: {told}", _asked_wait(error.response.headers)
             except (TimeoutError, self._openai.APITimeoutError):

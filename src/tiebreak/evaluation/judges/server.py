@@ -80,6 +80,8 @@ class Server:
             found.update(made)
             done(made)
 
+        # Those that it refuses one by one are asked first in a second run, and back to back.
+        self._endpoint.has_answered |= bool(known)
         self._purse.take_kept(len(known))
         self._given.progress.say(f"{self._settings.model}: {estimate.says}")
         for key, answer in known.items():
