@@ -73,6 +73,32 @@ def test_pairs_are_judged_chosen_against_rejected(pairs):
     assert (found["win_rate"]["mean"], found["ties"], found["flip_rate"], found["not_judged"]) == (1.0, 0.0, 0.0, {})
 
 
+def test_calls_of_tools_are_a_part_of_what_is_judged(here):
+    def calling(name):
+        return {"type": "function", "function": {"name": name, "arguments": "{}"}}
+
+    tools = [{"type": "function", "function": {"name": name, "parameters": {}}} for name in ("weather", "delete_all")]
+    rows = [
+        {"tools": tools, "messages": [{"role": "user", "content": f"Is it raining? {place}"}],
+         "chosen": [{"role": "assistant", "content": said, "tool_calls": [calling("weather")]}],
+         "rejected": [{"role": "assistant", "content": said, "tool_calls": [calling("delete_all")]}]}
+        for place, said in enumerate(["", "A moment."])
+    ]  # fmt: skip
+    (here / "calls.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    asked = []
+
+    def hear(question, number):
+        asked.append(question)
+        first = question.partition("answer A")[2]
+        return f"Verdict: {'A' if first.find('weather') < first.find('delete_all') else 'B'}"
+
+    with endpoint(hear) as found:
+        done = run(here / "calls.jsonl", *server(found), "--json", "--quiet")
+    assert done.exit_code == 0, done.output
+    assert len(asked) == 4
+    assert json.loads(done.stdout)["win_rate"]["mean"] == 1.0
+
+
 def test_a_run_is_judged_after_against_before_by_its_folder_or_its_samples(samples):
     for place in (samples, samples / "samples.jsonl"):
         found = json.loads(run(place, *RULE, "--json", "--quiet").stdout)

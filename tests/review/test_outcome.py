@@ -10,6 +10,7 @@ import pytest
 
 import tiebreak
 from reviewed import items_of, turns_of
+from tiebreak.files import write_jsonl
 from tiebreak.records import Message
 from tiebreak.reporting.card import model_card
 from tiebreak.review.desk import make, open_review
@@ -321,3 +322,16 @@ def test_a_review_that_was_stopped_decides_nothing(run):
     conclude(review)
     assert checked(run).verdict == "inconclusive"
     assert "76 of 86 comparisons that were asked are made: whoever stops" in checked(run).says
+
+
+def test_pairs_that_call_tools_are_left_out_and_counted(tmp_path):
+    call = {"type": "function", "function": {"name": "look_up", "arguments": "{}"}}
+    rows = [
+        {"prompt": [{"role": "user", "content": f"question {place}"}],
+         "chosen": [{"role": "assistant", "content": "yes", **({"tool_calls": [call]} if place else {})}],
+         "rejected": [{"role": "assistant", "content": "no"}]}
+        for place in range(3)
+    ]  # fmt: skip
+    write_jsonl(tmp_path / "pairs.jsonl", rows)
+    found = gather(tmp_path / "pairs.jsonl")
+    assert (len(found.items), found.left_out) == (1, {"tool_calls": 2})

@@ -15,7 +15,6 @@ from typing import Any
 from tiebreak.config import DataJudge, EvaluationConfig
 from tiebreak.data.formats.form import Pairing
 from tiebreak.data.formats.thumbs import paired_thumbs
-from tiebreak.engine.answers.answerer import Chat
 from tiebreak.errors import DataError, JudgeError, ModelError, one_line
 from tiebreak.evaluation.judges.calibration import Agreement, agreement
 from tiebreak.evaluation.judges.given import Given
@@ -165,7 +164,7 @@ def _held_against(judged: Sequence[Judgement]) -> list[Pair]:
 def _tried(judge: Judge, pairs: Sequence[Pair], num: int, given: Given, seed: int) -> Agreement | None:
     """Return how a judge agrees with people on one held-out pair of each of `num` prompts."""
     chosen = choose_prompts(pairs, num)
-    questions = [Question(Chat(one.prompt, one.tools), one.chosen.content, one.rejected.content) for one in chosen]
+    questions = [Question.of_pair(one) for one in chosen]
     if not questions:
         return None
     with given.progress.stage("trying the judge", len(questions)) as advance:

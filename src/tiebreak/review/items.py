@@ -175,9 +175,13 @@ def _of_pairs(path: Path) -> Gathered:
     read = (
         (None, pair.prompt, pair.tools, pair.rejected.content, pair.chosen.content, pair.origin.as_dict())
         for pair in found.pairs
+        if not (pair.chosen.tool_calls or pair.rejected.tool_calls)
     )
+    # What people vote on becomes the text of a pair, and a call of a tool is none.
+    num_calls = sum(bool(pair.chosen.tool_calls or pair.rejected.tool_calls) for pair in found.pairs)
+    reasons = found.reasons | ({"tool_calls": num_calls} if num_calls else {})
     source = {"kind": "pairs", "path": str(path), "sides": dict(zip("ab", PAIRS, strict=True)), "digest": found.digest}
-    return _gathered(read, path, found.reasons, source)
+    return _gathered(read, path, reasons, source)
 
 
 _Read = tuple[str | None, tuple[Message, ...], tuple[Mapping[str, Any], ...], str, str, Mapping[str, Any]]

@@ -19,7 +19,6 @@ from tiebreak import files
 from tiebreak.config import JudgeConfig
 from tiebreak.data.whole import read_pairs
 from tiebreak.data.writer import writing
-from tiebreak.engine.answers.answerer import Chat
 from tiebreak.errors import DataError, RunError, require_name
 from tiebreak.evaluation.judges.calibration import Agreement, agreement
 from tiebreak.evaluation.judges.capped import Estimate, Spent
@@ -197,9 +196,7 @@ def questions_of(path: str | Path, format: str = "auto", columns: Mapping[str, s
                     run.verify(run.path / place.name)
                 return _of_samples(place, files.read_jsonl(place))
     found = read_pairs(path, format, columns=columns)
-    questions = [
-        Question(Chat(pair.prompt, pair.tools), pair.chosen.content, pair.rejected.content) for pair in found.pairs
-    ]
+    questions = [Question.of_pair(pair) for pair in found.pairs]
     return Asked(str(path), PAIRS, questions, [pair.prompt_id for pair in found.pairs], found.reasons)
 
 

@@ -115,3 +115,11 @@ def test_the_identity_hangs_on_weights_and_criteria(tiny_model, tmp_path, tokeni
     tensors["lm_head.weight"][5, 0] += 1
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     assert LocalModel.load(ModelJudge(model=str(folder), criteria="a")).identity != same
+
+
+def test_tools_and_calls_of_them_are_told_as_the_conversation_has_them():
+    call = {"type": "function", "function": {"name": "look_up", "arguments": "{}"}}
+    chat = Chat((Message("user", "Hi"), Message("assistant", "", tool_calls=(call,))), ({"name": "look_up_tool"},))
+    told = asked_in_words(Question(chat, "a", "b"), "truth")
+    assert '"look_up"' in told
+    assert "look_up_tool" in told

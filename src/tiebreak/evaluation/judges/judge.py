@@ -6,6 +6,7 @@ answers to a prompt. Where it could not say there is no verdict: neither a prefe
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 
 from tiebreak.engine.answers.answerer import Answer, Chat
 from tiebreak.maths.pairing import rates_of_wins
+from tiebreak.records import Message, Pair
 
 FIRST, TIE, SECOND = 1.0, 0.5, 0.0
 
@@ -31,9 +33,19 @@ class Question:
         """Return what is asked of a row of samples.jsonl: is the answer after better than the one before?"""
         return Question(Chat.from_dict(sample), str(sample["after"]["text"]), str(sample["before"]["text"]))
 
+    @staticmethod
+    def of_pair(pair: Pair) -> Question:
+        """Return what is asked of a pair: is chosen better than rejected, calls of tools and all?"""
+        return Question(Chat(pair.prompt, pair.tools), in_words(pair.chosen), in_words(pair.rejected))
+
     def turned(self) -> Question:
         """Return the same question with its answers the other way round."""
         return replace(self, first=self.second, second=self.first)
+
+
+def in_words(message: Message) -> str:
+    """Return what a judge reads of a message: its text, and behind it its calls of tools as JSON."""
+    return message.content + (json.dumps(list(message.tool_calls), ensure_ascii=False) if message.tool_calls else "")
 
 
 @dataclass(frozen=True)

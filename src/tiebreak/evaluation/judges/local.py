@@ -6,6 +6,7 @@ what it expects to say next, it has not understood that it is asked for one, and
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import torch
@@ -20,7 +21,7 @@ from tiebreak.engine.model import Model
 from tiebreak.engine.models import load_frozen, load_renderer
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.errors import ModelError, RenderError
-from tiebreak.evaluation.judges.judge import Done, Preference, Question, nothing
+from tiebreak.evaluation.judges.judge import Done, Preference, Question, in_words, nothing
 from tiebreak.fingerprint import fingerprint
 from tiebreak.records import Ids, Message
 
@@ -32,7 +33,7 @@ NUM_TRIED = 16
 """Questions, spread over all, that are asked before anything is told of any."""
 _TAIL = 8
 """Tokens of a prompt that say how a letter continues it."""
-_SCHEMA = 1
+_SCHEMA = 2
 
 
 def check(settings: ModelJudge) -> None:
@@ -140,7 +141,8 @@ def asked_in_words(question: Question, criteria: str) -> str:
     """
     chat: Chat = question.chat
     mark = f"=== {fingerprint([chat.as_dict(), sorted([question.first, question.second])])[:16]}"
-    said = "\n".join(f"{message.role}: {message.content}" for message in chat.messages)
+    tools = [json.dumps(list(chat.tools), ensure_ascii=False)] if chat.tools else []
+    said = "\n".join([*tools, *(f"{message.role}: {in_words(message)}" for message in chat.messages)])
     return (
         "Two assistants answered the last message of a conversation. Decide which answer is better.\n"
         f"What to look at: {criteria}.\n"
