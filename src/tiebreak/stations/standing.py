@@ -16,6 +16,7 @@ from tiebreak.engine.features import TOKEN_BUDGET
 from tiebreak.engine.model import Model
 from tiebreak.evaluation.draws import scored_ids
 from tiebreak.evaluation.judges.judge import Judge, Question, where_they_differ
+from tiebreak.evaluation.judging import MIN_JUDGED
 from tiebreak.evaluation.repetition import is_looping
 from tiebreak.evaluation.sampled import scored_tokens, variety
 from tiebreak.fingerprint import derive_seed
@@ -31,7 +32,7 @@ class Against:
     """How often one policy's answers are preferred over another's: of each prompt 1, 0, or ½ for a tie."""
 
     rate: Estimate | None
-    """None where nothing was judged."""
+    """None where too little was judged."""
     wins: Sequence[float | None]
     """In the order of the prompts; None where the judge did not say."""
     ties: float | None
@@ -42,7 +43,10 @@ class Against:
 
 
 def against(judge: Judge, now: Sequence[Answered], then: Sequence[Answered], seed: int, progress: Progress) -> Against:
-    """Return how often the first answers of `now` are preferred over those of `then`, prompt by prompt."""
+    """Return how often the first answers of `now` are preferred over those of `then`, prompt by prompt.
+
+    Where the judge left too many out no rate is known: it would be one of other prompts than another round's.
+    """
     questions = [
         Question(one.chat, one.answers[0].text, two.answers[0].text) for one, two in zip(now, then, strict=True)
     ]
@@ -50,7 +54,12 @@ def against(judge: Judge, now: Sequence[Answered], then: Sequence[Answered], see
         said = where_they_differ(judge, questions, lambda made: advance(len(made)))
     wins = [one.first for one in said]
     judged = [(win, row.prompt_id) for win, row in zip(wins, now, strict=True) if win is not None]
-    if not judged:
+    if not judged or len(judged) < MIN_JUDGED * len(wins):
+        if judged:
+            progress.warn(
+                f"{len(wins) - len(judged)} of {len(wins)} held-out answers have no verdict, and those are the long "
+                f"and the odd ones; no win rate is known where more than {1 - MIN_JUDGED:.0%} have none"
+            )
         return Against(None, wins, None)
     values, prompts = [win for win, _ in judged], [prompt for _, prompt in judged]
     rate = resampled(values, prompts, (0.0, 1.0), derive_seed(seed, "against")).interval()
