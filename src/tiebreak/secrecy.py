@@ -22,8 +22,10 @@ _TOKEN = re.compile(
 )
 _DOTTED = re.compile(r"(?<![\w-])(?:eyJ[\w-]{10,}+|SG\.[\w-]{12,}+)(?:\.[\w-]*+){0,4}")
 """A web token (JWT) whole or cut off, and what else is written with dots."""
+PEM_LABEL = r"(?:[A-Z0-9]{2,10} ){0,3}PRIVATE KEY(?: BLOCK)?"
+"""What the first and the last line of a private key call it."""
 _PRIVATE_KEY = re.compile(
-    r"(-{4,5} ?BEGIN (?:[A-Z0-9]{2,10} ){0,3}PRIVATE KEY(?: BLOCK)? ?-{4,5})"
+    rf"(-{{4,5}} ?BEGIN {PEM_LABEL} ?-{{4,5}})"
     r"(?=[^A-Za-z0-9]{0,40}+(?:(?:Proc-Type|DEK-Info|Version|Comment|Hash): |[A-Za-z0-9+/]{16}))"
     r"[\s\S]*?(?=-{4,5} ?END|\Z)"
 )

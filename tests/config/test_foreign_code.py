@@ -11,17 +11,6 @@ from tiebreak.errors import ConfigError
 ELSEWHERE = "no part of what the DPO trainer is given"
 
 
-@pytest.fixture
-def code(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def write(text: str):
-        (tmp_path / "train.py").write_text(text)
-        return tmp_path / "train.py"
-
-    return write
-
-
 def settings_of(path, *keys):
     found = translated(path, "trl")
     lines = {line.key: line.value for line in found.lines}

@@ -15,17 +15,6 @@ PAIRS = "swift rlhf --rlhf_type dpo --model out/sft --learning_rate 1e-6"
 TUNED = "swift sft --model org/base --learning_rate 1e-4 --num_train_epochs 5"
 
 
-@pytest.fixture
-def script(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-    def write(text: str):
-        (tmp_path / "run.sh").write_text(text)
-        return tmp_path / "run.sh"
-
-    return write
-
-
 @pytest.mark.parametrize("between", ["\n", " && ", "; ", " || ", " & ", " | tee --append log\n"])
 def test_the_options_of_another_command_are_not_this_one_s(script, between):
     for text in (TUNED + between + PAIRS, PAIRS + between + TUNED):

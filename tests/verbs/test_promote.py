@@ -38,17 +38,20 @@ from tiny import drawn_pairs, settings, unsealed
 def trained(tiny_model, tmp_path_factory):
     """A finished run of the tiny model."""
     folder = tmp_path_factory.mktemp("promoted")
+    return _trained(tiny_model, folder, training__learning_rate=5e-3, evaluation__probes=2)
+
+
+def _trained(model: Path, folder: Path, **more) -> Run:
     config = settings(
-        tiny_model,
+        model,
         data__train=drawn_pairs(folder),
         data__heldout_share=0.3,
-        training__learning_rate=5e-3,
         evaluation__num_samples=2,
         evaluation__max_new_tokens=4,
-        evaluation__probes=2,
         evaluation__neutral_probe=False,
         output__dir=str(folder / "run"),
         output__trackers=[],
+        **more,
     )
     return train.train(config)
 
@@ -98,17 +101,7 @@ def with_tools(tiny_model, tokenizer, tmp_path_factory) -> Run:
     several.save_pretrained(folder / "model")
     generation = folder / "model" / "generation_config.json"
     write_json(generation, {"eos_token_id": tokenizer.pad_token_id})
-    config = settings(
-        folder / "model",
-        data__train=drawn_pairs(folder),
-        data__heldout_share=0.3,
-        evaluation__num_samples=2,
-        evaluation__max_new_tokens=4,
-        evaluation__neutral_probe=False,
-        output__dir=str(folder / "run"),
-        output__trackers=[],
-    )
-    return decided(train.train(config))
+    return decided(_trained(folder / "model", folder))
 
 
 def _state(folder: Path) -> dict[str, str]:

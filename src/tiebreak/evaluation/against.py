@@ -31,10 +31,8 @@ class Against:
     def of(cls, manifest: Mapping[str, Any], settings: Mapping[str, Any]) -> Against:
         """Return what a manifest says, beside settings by dotted key: what a named model has no word of is in those."""
         revision, base_revision = settings.get("model.revision"), manifest.get("base_revision")
-        told, bits = (
-            {"identity": manifest.get("model"), "base_identity": manifest.get("base_identity")},
-            _bits(manifest),
-        )
+        told = {"identity": manifest.get("model"), "base_identity": manifest.get("base_identity")}
+        bits = _bits(manifest)
         if named := manifest.get("reference_model"):
             if settings.get("reference.revision") or settings.get("model.name") != settings.get("reference.model"):
                 revision = settings.get("reference.revision")
@@ -79,8 +77,5 @@ def _is_content(where: _Where) -> bool:
 
 def _bits(told: Mapping[str, Any]) -> str | None:
     """Return how weights lay in four bits, whichever version of the library did it."""
-    return (
-        repr(sorted((k, v) for k, v in found.items() if k != "library"))
-        if (found := told.get("quantization"))
-        else None
-    )
+    found = told.get("quantization")
+    return repr(sorted((k, v) for k, v in found.items() if k != "library")) if found else None

@@ -184,16 +184,12 @@ _BEYOND = {"drop": "dropped", "prompt_start": "cut at the start of their prompts
 
 def _split(source: PromptFile, apart: PromptFile | None, share: float) -> tuple[list[Asked], list[Asked], int]:
     """Return the prompts to walk, those that are held out, and how many of the walk's own file were left out for it."""
-    if apart is not None:
-        keys = {key for one in apart.asked for key in (one.prompt_id, one.split_key)}
-        walked = [one for one in source.asked if one.prompt_id not in keys and one.split_key not in keys]
-        return walked, list(apart.asked), len(source.asked) - len(walked)
-    heldout = [
+    heldout = list(apart.asked) if apart is not None else [
         one for one in source.asked if (one.prompt_id in source.held_out if source.held_out else is_heldout(one, share))
-    ]
+    ]  # fmt: skip
     keys = {key for one in heldout for key in (one.prompt_id, one.split_key)}
     walked = [one for one in source.asked if one.prompt_id not in keys and one.split_key not in keys]
-    return walked, heldout, len(source.asked) - len(walked) - len(heldout)
+    return walked, heldout, len(source.asked) - len(walked) - (len(heldout) if apart is None else 0)
 
 
 def _tell(source: PromptFile, progress: Progress) -> None:

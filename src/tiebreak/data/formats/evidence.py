@@ -120,8 +120,8 @@ def _are_known(form: Format, rows: Sequence[Row], column: str) -> bool:
                     num_scored += said.chosen_score > said.rejected_score
                 if sides is not None:
                     named[word_of(row.get(column)), row[sides[0]] == pair.chosen.content] += 1
-    agreeing = sum(count for _, count in {word: (0, count) for (word, _), count in named.most_common()[::-1]}.values())
-    return max(num_scored, agreeing) > NEARLY_ALL * num_pairs
+    num_agreeing = sum(max(named[word, True], named[word, False]) for word in {word for word, _ in named})
+    return max(num_scored, num_agreeing) > NEARLY_ALL * num_pairs
 
 
 def _question_of_numbers(form: Format, rows: Sequence[Row], column: str, told: Counter[str]) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from tiebreak.doctor.texts.controls import Hit
+from tiebreak.secrecy import PEM_LABEL
 
 _PLACEHOLDERS = re.compile(
     r"example|placeholder|your|change.?me|dummy|sample|passw|p@ss|xxx|\*\*\*|\.\.\.|abcdef|123456|<|\$\{|\{\{|%\(",
@@ -66,7 +67,6 @@ _SERVICES = (
 )
 """What keys of services begin with that name themselves; letters and digits follow."""
 
-_PEM_LABEL = r"(?:[A-Z0-9]{2,10} ){0,3}PRIVATE KEY(?: BLOCK)?"
 _BETWEEN = r"(?:\s|\\{1,4}[nr]|[\"'`,+>|#])"
 """What stands between the lines of a key: breaks, also as programs and JSON write them, and marks of quoting."""
 
@@ -139,10 +139,10 @@ _FORMS = (
         "private_key",
         ("PRIVATE KEY",),
         re.compile(  # a key whose end is missing goes to the end of the text
-            rf"-{{4,5}} ?BEGIN {_PEM_LABEL} ?-{{4,5}}"
+            rf"-{{4,5}} ?BEGIN {PEM_LABEL} ?-{{4,5}}"
             rf"({_BETWEEN}{{0,40}}+"
             rf"(?:(?:Proc-Type|DEK-Info|Version|Comment|Hash): [^\n]{{0,80}}?{_BETWEEN}{{1,40}}+){{0,4}}"
-            rf"[A-Za-z0-9+/=]{{32}}[\s\S]*?(?=-{{4,5}} ?END {_PEM_LABEL}|\Z))"
+            rf"[A-Za-z0-9+/=]{{32}}[\s\S]*?(?=-{{4,5}} ?END {PEM_LABEL}|\Z))"
         ),
         bool,
     ),
@@ -151,7 +151,7 @@ _FORMS = (
         ("PRIVATE KEY",),
         re.compile(  # one whose beginning is missing
             rf"(?<![A-Za-z0-9+/=])([A-Za-z0-9+/=]{{32,100}}+(?:{_BETWEEN}{{1,40}}+[A-Za-z0-9+/=]{{4,100}}+){{0,400}}+)"
-            rf"{_BETWEEN}{{0,40}}+-{{4,5}} ?END {_PEM_LABEL}"
+            rf"{_BETWEEN}{{0,40}}+-{{4,5}} ?END {PEM_LABEL}"
         ),
         bool,
     ),

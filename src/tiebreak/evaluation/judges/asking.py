@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from tiebreak.evaluation.judges.judge import FIRST, SECOND, TIE, Question
+from tiebreak.evaluation.judges.judge import FIRST, SECOND, TIE, Question, in_words
 from tiebreak.fingerprint import fingerprint
 
 _SYSTEM = (
@@ -32,7 +32,7 @@ def messages_for(question: Question, criteria: str) -> list[dict[str, str]]:
     chat = question.chat
     mark = fingerprint([chat.as_dict(), question.first, question.second, criteria])[:16]
     turns = [json.dumps(list(chat.tools), ensure_ascii=False)] if chat.tools else []
-    turns += [f"{message.role}: {_said(message.as_dict())}" for message in chat.messages]
+    turns += [f"{message.role}: {in_words(message)}" for message in chat.messages]
     parts = {"conversation": "\n\n".join(turns), "answer A": question.first, "answer B": question.second}
     shown = [f"[{name} {mark}]\n{_whole(text)}\n[end of {name} {mark}]" for name, text in parts.items()]
     return [
@@ -58,9 +58,3 @@ def verdict_of(text: str) -> float | None:
 def _whole(text: str) -> str:
     """Return a text that can be sent: half characters become question marks."""
     return text.encode(errors="replace").decode()
-
-
-def _said(message: dict[str, object]) -> str:
-    """Return a turn's text; with calls of tools, all of it as JSON."""
-    told = {name: value for name, value in message.items() if name not in ("role", "content")}
-    return f"{message['content']}{json.dumps(told, ensure_ascii=False) if told else ''}"

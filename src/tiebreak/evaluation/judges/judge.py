@@ -35,8 +35,9 @@ class Question:
 
     @staticmethod
     def of_pair(pair: Pair) -> Question:
-        """Return what is asked of a pair: is chosen better than rejected, calls of tools and all?"""
-        return Question(Chat(pair.prompt, pair.tools), in_words(pair.chosen), in_words(pair.rejected))
+        """Return what is asked of a pair, calls of tools and all but thoughts: is chosen better than rejected?"""
+        first, second = (in_words(replace(one, reasoning="")) for one in (pair.chosen, pair.rejected))
+        return Question(Chat(pair.prompt, pair.tools), first, second)
 
     def turned(self) -> Question:
         """Return the same question with its answers the other way round."""
@@ -44,8 +45,9 @@ class Question:
 
 
 def in_words(message: Message) -> str:
-    """Return what a judge reads of a message: its text, and behind it its calls of tools as JSON."""
-    return message.content + (json.dumps(list(message.tool_calls), ensure_ascii=False) if message.tool_calls else "")
+    """Return what a judge reads of a message: its text, and behind it what else it holds, calls of tools, as JSON."""
+    told = {name: value for name, value in message.as_dict().items() if name not in ("role", "content")}
+    return message.content + (json.dumps(told, ensure_ascii=False) if told else "")
 
 
 @dataclass(frozen=True)
