@@ -140,6 +140,16 @@ def test_short_answers_stay_what_they_are(alternating, make):
     ]
 
 
+@pytest.mark.parametrize("names", [("model_a", "model_b"), ("generator_1", "generator_2")])
+def test_columns_called_as_models_are_that_hold_completions_can_be_mapped(alternating, names):
+    path = alternating(lambda q, t: columns(q, t, names) | {"winner": "b" if t else "a"})
+    found = read_pairs(path, columns={"prompt": "prompt", "chosen": names[0], "rejected": names[1]})
+    assert {(pair.chosen.content, pair.rejected.content) for pair in found.pairs} == {(GOOD, BAD), (BAD, GOOD)}
+    sides = {"completion_a": names[0], "completion_b": names[1]}
+    found = read_pairs(path, columns={"prompt": "prompt", **sides, "winner": "winner"})
+    assert {(pair.chosen.content, pair.rejected.content) for pair in found.pairs} == {(GOOD, BAD)}
+
+
 def test_a_row_that_names_nothing_among_those_that_do_is_refused_for_itself(alternating):
     path = alternating(
         lambda q, t: columns(q, t) | named(t, "A", "B" if q != "Is it 4?" else "C", keys=("win", "lose"))

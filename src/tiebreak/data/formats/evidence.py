@@ -134,14 +134,17 @@ def _question_of_numbers(form: Format, rows: Sequence[Row], column: str, told: C
     keep = as_options({**(prompt if is_named else {}), **own})
     if not is_named:
         return f"{asked}. Where it does not: {keep}; where it does, exchange the sides that it says"
-    low, high = sorted(told.keys() - {"0"})[0] if len(told) == 3 else min(told), max(told)
     verdict = {**prompt, "completion_a": own["chosen"], "completion_b": own["rejected"], "winner": column}
-    tie = {"winner.tie": "0"} if len(told) == 3 else {}
-    first, second = ({"winner.first": one, "winner.second": other} for one, other in ((high, low), (low, high)))
-    return (
-        f"{asked}. Where it does not: {keep}; where {high} stands for '{own['chosen']}': "
-        f"{as_options(verdict | first | tie)}; where {low} does: {as_options(verdict | second | tie)}"
-    )
+    # Who counts from zero has the tie after both sides, who counts from one before them.
+    ties = ("0", "2") if told.keys() == {"0", "1", "2"} else ("0",) if len(told) == 3 else ("",)
+    ways = []
+    for tie in ties:
+        low, high = sorted(told.keys() - {tie})
+        beside = f", and {tie} for a tie" if len(ties) > 1 else ""
+        for one, other in ((high, low), (low, high)):
+            words = {"winner.first": one, "winner.second": other} | ({"winner.tie": tie} if tie else {})
+            ways.append(f"where {one} stands for '{own['chosen']}'{beside}: {as_options(verdict | words)}")
+    return f"{asked}. Where it does not: {keep}; {'; '.join(ways)}"
 
 
 def _read_agreeing(form: Format, columns: Mapping[str, bool], row: Row, pairing: Pairing) -> Reading:

@@ -142,7 +142,7 @@ def by_name(form: Format, rows: Sequence[Row]) -> Format:
             if not form.matches(row):
                 continue
             pairs = form.read(row, Pairing()).pairs
-            if pairs and _is_offered(row, pairs[0]):
+            if pairs and _is_offered(row, pairs[0], frozenset(dict(form.mapping).values())):
                 told.append((row, _names_in(pairs[0])))
             else:
                 num_texts += 1
@@ -160,13 +160,16 @@ def _names_in(pair: Pair) -> tuple[str, str]:
     return pair.chosen.content, pair.rejected.content
 
 
-def _is_offered(row: Row, pair: Pair) -> bool:
-    """Whether the row itself offers both texts of a pair as names, of completions or of models."""
+def _is_offered(row: Row, pair: Pair, mapped: frozenset[str]) -> bool:
+    """Whether the row itself offers both texts of a pair as names, of completions or of models.
+
+    Columns that are mapped hold what they are mapped as, whatever their names say of models.
+    """
     names = _names_in(pair)
     if completions_named(row, names, 0) or completions_named(row, names, 1):
         return True
     objects = (value for name, value in row.items() if isinstance(value, Mapping) and _places_in(name, value))
-    models = [row[name] for both in MODELS for name in both if isinstance(row.get(name), str)]
+    models = [row[name] for name in {*chain(*MODELS)} - mapped if isinstance(row.get(name), str)]
     if {word_of(name) for name in names} <= {word_of(word) for word in (*chain.from_iterable(objects), *models)}:
         return True
     start = proposed_columns(row)
