@@ -66,6 +66,10 @@ SETS = {
           "answers": [{"answer": BAD, "model": "x", "rank": 5.0}, {"answer": GOOD, "model": "y", "rank": 1.0}]}],
         "ranking",
     ),
+    "NeMo RL": (
+        [{"context": [user("Why?")], "task_name": "x", "completions": [
+            {"rank": 1, "completion": [assistant(BAD)]}, {"rank": 0, "completion": [assistant(GOOD)]}]}], "ranking",
+    ),
     "OASST2 trees": (
         [{"message_tree_id": "1", "tree_state": "ready", "prompt": {
             "text": "Why?", "role": "prompter", "lang": "en", "replies": [

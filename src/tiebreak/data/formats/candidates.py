@@ -194,6 +194,10 @@ def completion(value: Any, field: str) -> Message:
         raise RowError("no_completion", f"'{field}' is null")
     if isinstance(value, Mapping) and not value.keys() & {"role", "from"}:
         name = next((name for name in TEXTS if name in value), TEXTS[0])
+        if isinstance(value.get(name), list) and all(
+            isinstance(item, Mapping) and "role" in item for item in value[name]
+        ):
+            return completion_from(value[name], f"{field}.{name}")
         thought, text = reasoning_in({REASONING[0]: value.get(REASONING[0])}, value.get(name), field)
         # A bare 'reasoning' beside a score may be the judge's; nothing but this name is the model's for certain.
         return Message("assistant", text_of(text, f"{field}.{name}"), reasoning=thought)

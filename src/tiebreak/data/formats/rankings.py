@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tiebreak.data.formats.annotations import number
-from tiebreak.data.formats.candidates import has_prompt, is_paired, prompt_in, score_of
+from tiebreak.data.formats.candidates import PROMPTS, has_prompt, is_paired, prompt_in, score_of
 from tiebreak.data.formats.cells import column_in, kind_of, value_in
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError, as_options
 from tiebreak.data.formats.messages import tools_of
@@ -21,12 +21,15 @@ from tiebreak.data.formats.ratings import COMPLETIONS, judged_lists, usable
 from tiebreak.data.formats.verdicts import word_of
 
 RANKS = ("ranking", "ranks", "rank")
+_PROMPTS = (*PROMPTS, "context")
+"""NeMo RL calls the messages of a prompt `context`; text of that name may be what the prompt is about."""
 
 
 def _is_ranking(row: Row) -> bool:
     is_list = isinstance(value_in(row, COMPLETIONS), list)
     has_ranks = value_in(row, RANKS) is not None or _has_ranks(row)
-    return is_list and has_ranks and has_prompt(row) and not is_paired(row)
+    is_asked = has_prompt(row) or isinstance(row.get("context"), list)
+    return is_list and has_ranks and is_asked and not is_paired(row)
 
 
 def _has_ranks(row: Row) -> bool:
@@ -36,7 +39,7 @@ def _has_ranks(row: Row) -> bool:
 
 
 def _read_ranking(row: Row, pairing: Pairing) -> Reading:
-    """Ranks beside the completions, or in each of them (Nectar); higher is better once they are turned round.
+    """Ranks beside the completions, or in each of them (Nectar, NeMo RL); higher is better once they are turned round.
 
     A completion without a rank takes no part.
     """
@@ -50,7 +53,7 @@ def _read_ranking(row: Row, pairing: Pairing) -> Reading:
         if score is None and rank is not None:
             raise RowError("wrong_type", f"a rank is a number, 1 is the best; found {kind_of(rank)}")
     completions, scores = usable(items, [None if score is None else -score for score in found], column)
-    judged = Judged(prompt_in(row), tuple(completions), (Ballot(tuple(scores)),), tools_of(row.get("tools")))
+    judged = Judged(prompt_in(row, _PROMPTS), tuple(completions), (Ballot(tuple(scores)),), tools_of(row.get("tools")))
     return pairs_of(judged, pairing)
 
 
@@ -70,7 +73,7 @@ def _settled_ranking(form: Format, rows: Sequence[Row]) -> Format:
     name, first = commonest((name, min(order)) for name, order in doubtful)
     if first == 1 and name in _OF_EACH:
         return form
-    stated = mapping_of_prompt(judged) | {"completions": column_in(judged[0], COMPLETIONS)[0]}
+    stated = mapping_of_prompt(judged, _PROMPTS) | {"completions": column_in(judged[0], COMPLETIONS)[0]}
     raise Ambiguous(
         f"'{name}' counts from {first} and can be read in two ways: as the rank of each completion ({first} is the "
         f"best) or as places in the list, the best first. For ranks: {as_options({**stated, 'ranking': name})}; for "
