@@ -42,10 +42,6 @@ def voted(number, good, bad):
 SHAPES = {
     "pairs": lambda number, good, bad: {"prompt": asked(number), "chosen": good, "rejected": bad},
     "of other names": lambda number, good, bad: {"question": asked(number), "better": good, "worse": bad},
-    "with a system text": lambda number, good, bad: {
-        "system": "Be brief.", "prompt": asked(number), "chosen": good, "rejected": bad
-    },
-    "messages": lambda number, good, bad: {"chosen": turns(number, good), "rejected": turns(number, bad)},
     "scores": scored,
     "verdicts": voted,
 }  # fmt: skip
@@ -93,6 +89,28 @@ def test_a_completion_that_is_its_prompt_and_no_more_is_dropped_as_empty(tmp_pat
     file, pairs = found(tmp_path, rows)
     assert len(pairs) == 11
     assert [one.dropped.reason for one in records(file) if one.dropped] == ["empty_completion"]
+
+
+CHATS = {
+    "a system text": lambda number, good, bad: {
+        "system": "Begin with the question.", "prompt": asked(number), "chosen": good, "rejected": bad
+    },
+    "earlier rounds": lambda number, good, bad: {
+        "history": [["Hello", "Hi"]], "prompt": asked(number), "chosen": good, "rejected": bad
+    },
+    "a prompt of messages": lambda number, good, bad: {
+        "prompt": turns(number, "")[:1], "chosen": good, "rejected": bad
+    },
+    "dialogues": lambda number, good, bad: {"chosen": turns(number, good), "rejected": turns(number, bad)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", CHATS.values(), ids=CHATS)
+def test_answers_of_chats_that_begin_with_the_question_stay_whole(tmp_path, make):
+    sides = [tuple(one_side(asked(n) + " ", n, word) for word in ("Good", "Bad")) for n in range(12)]
+    file, pairs = found(tmp_path, [make(n, *both) for n, both in enumerate(sides)])
+    assert "which is cut" not in file.form.title
+    assert [(pair.chosen.content, pair.rejected.content) for pair in pairs] == sides
 
 
 def half(number):

@@ -11,9 +11,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from tiebreak.data.formats.candidates import PROMPTS
+from tiebreak.data.formats.cells import column_in
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
+from tiebreak.data.formats.pieces import prompt_messages
 from tiebreak.data.formats.proportions import NEARLY_ALL
 from tiebreak.records import Message
 
@@ -46,7 +49,8 @@ def without_prompts(form: Format, rows: Sequence[Row], pairing: Pairing) -> Form
             if not form.matches(row):
                 continue
             reading = form.read(row, pairing)
-            told = [_is_repeated(row, prompt, said) for prompt, said in _completions(reading)]
+            asked = row.get(dict(form.mapping).get("prompt", column_in(row, PROMPTS)[0]))
+            told = [_is_repeated(row, asked, prompt, said) for prompt, said in _completions(reading)]
             if None not in told:
                 num_repeated, num_others = num_repeated + all(told), num_others + (not all(told))
         if num_others > (1 - NEARLY_ALL) * len(rows):
@@ -63,8 +67,14 @@ def _completions(reading: Reading) -> Iterator[tuple[Sequence[Message], Message]
     yield from ((one.prompt, one.completion) for one in reading.alone)
 
 
-def _is_repeated(row: Row, prompt: Sequence[Message], said: Message) -> bool | None:
-    """Whether a completion repeats its prompt; None of a prompt that is too short to tell."""
+def _is_repeated(row: Row, asked: Any, prompt: Sequence[Message], said: Message) -> bool | None:
+    """Whether a completion repeats its prompt, the text `asked`; None of a prompt that is too short to tell.
+
+    Where the prompt is told as messages, or with a system text or earlier rounds before it, nobody writes whole texts:
+    an answer that begins with its question is meant.
+    """
+    if not isinstance(asked, str) or (len(prompt) > 1 and tuple(prompt_messages(asked)) != tuple(prompt)):
+        return False
     if len(prompt[-1].content.strip()) < _TELLING:
         return None
     return any(after_prompt(said.content, asked) is not None for asked in _spellings(row, prompt))
