@@ -143,7 +143,7 @@ def names_of_sides(row: Row, sides: tuple[str, str]) -> dict[str, str]:
     """Return which words of the row's own name its sides, as "a" and "b": columns, models behind them, their texts.
 
     Where the columns count from zero, so do numbers. Where a mapping names them backwards, its first is the later one
-    and of the later model. A word that is the name of one side, and by itself says the other, is `APART` and what it says.
+    and of the later model. `APART` begins what stands for a word that names one side, and by itself says the other.
     """
     if are_turned(sides):
         later = names_of_sides(row, (sides[1], sides[0]))

@@ -182,7 +182,7 @@ def _number_in(value: Any) -> float | None:
 
 
 def counter_of(value: Any) -> int | None:
-    """Return the number by which a word counts a completion, as `model_0` and "Response 0" do; None where it is none."""
+    """Return the number by which a word counts a completion, as `model_0` does, and "Response 0"; None of others."""
     found = _COUNTED.fullmatch(value.strip()) if isinstance(value, str) and len(value) <= _LONGEST else None
     return int(found[1]) if found else None
 
