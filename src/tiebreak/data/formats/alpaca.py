@@ -12,7 +12,12 @@ from tiebreak.data.formats.cells import text_of
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row
 from tiebreak.data.formats.messages import tools_of
 from tiebreak.data.formats.pieces import completion_from, history_of, prompt_of
+from tiebreak.data.formats.rankings import RANKS
+from tiebreak.data.formats.ratings import SCORES
+from tiebreak.data.formats.votes import VERDICTS
 from tiebreak.records import Message, Pair
+
+_JUDGEMENTS = (*VERDICTS, *SCORES, *RANKS, "score", "order")
 
 
 def _is_alpaca(row: Row) -> bool:
@@ -20,7 +25,8 @@ def _is_alpaca(row: Row) -> bool:
         return False
     output: Any = row.get("output")
     is_two = isinstance(output, list) and len(output) == 2 and all(isinstance(text, str) for text in output)
-    return _has_sides(row) or is_two
+    # Two texts beside a judgement stand in no order of their own: the judgement says which is the better one.
+    return _has_sides(row) or (is_two and not any(row.get(name) is not None for name in _JUDGEMENTS))
 
 
 def _has_sides(row: Row) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from tiebreak.data.formats.candidates import completion, is_paired, names_of_sides, started
@@ -17,7 +18,7 @@ from tiebreak.data.formats.pairing import Judged, pairs_of
 from tiebreak.data.formats.pieces import split_dialogues
 from tiebreak.data.formats.tallies import JUDGES, name_of
 from tiebreak.data.formats.verdicts import Side, doubt_about, word_of
-from tiebreak.data.formats.votes import ballot, side_in, told_votes, why_votes
+from tiebreak.data.formats.votes import ballot, refuse_words, side_in, told_votes, why_votes
 from tiebreak.records import Message, Pair
 
 
@@ -65,8 +66,10 @@ def _why_arena(row: Row) -> str:
 
 
 def _settled_arena(form: Format, rows: Sequence[Row]) -> Format:
-    if doubt_about((row.get("winner") for row in rows), numbered=False):
+    told = [(row.get("winner"), names_of_sides(row, _CONVERSATIONS)) for row in rows]
+    if doubt_about((vote for vote, words in told if word_of(vote) not in words), numbered=False):
         raise Ambiguous("the numbers in 'winner' admit two readings; write model_a, model_b and tie in their place")
+    refuse_words("winner", {}, told, None)
     return form
 
 
@@ -106,6 +109,18 @@ def _read_rounds(row: Row, pairing: Pairing) -> Reading:
     value, field, _ = verdicts[0]
     side = side_in(value, field, names_of_sides(row, ("response_a", "response_b")))
     return _battle(row, split_dialogues(*dialogues), side, pairing)
+
+
+def _settled_rounds(form: Format, rows: Sequence[Row]) -> Format:
+    sides = ("response_a", "response_b")
+    told = []
+    for row in rows:
+        with suppress(RowError):
+            told += [(field, vote, names_of_sides(row, sides)) for vote, field, _ in [*told_votes(row)][:1]]
+    for column in dict.fromkeys(field for field, *_ in told):
+        votes = [(vote, words) for field, vote, words in told if field == column]
+        refuse_words(column, {"prompt": "prompt", "completion_a": sides[0], "completion_b": sides[1]}, votes, None)
+    return form
 
 
 def _is_summaries(row: Row) -> bool:
@@ -164,5 +179,6 @@ ARENA_ROUNDS = Format(
     '{"prompt": ["…"], "response_a": ["…"], "response_b": ["…"], "winner_model_a": 1, "winner_model_b": 0, …}',
     _is_rounds,
     _read_rounds,
-    why=why_votes,
+    _settled_rounds,
+    why_votes,
 )

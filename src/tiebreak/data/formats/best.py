@@ -18,7 +18,7 @@ from tiebreak.data.formats.messages import tools_of
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of
 from tiebreak.data.formats.proportions import nearly_all
 from tiebreak.data.formats.tallies import MAX_VOTES
-from tiebreak.data.formats.verdicts import is_number, place_named, side_of, word_of
+from tiebreak.data.formats.verdicts import counter_of, is_number, place_named, side_of, word_of
 from tiebreak.data.formats.votes import VERDICTS, told_votes
 
 
@@ -77,7 +77,8 @@ def _settled_best(form: Format, rows: Sequence[Row]) -> Format:
                 f"'{column}' and '{other}' name different completions in {apart} of {len(both)} rows; leave one of "
                 "them in the file"
             )
-    numbers = {word_of(value) for row in judged for value, *_ in _told(row, column) if is_number(value)}
+    told = [value for row in judged for value, *_ in _told(row, column)]
+    numbers = {word_of(value) for value in told if is_number(value)} | {str(counter_of(value)) for value in told}
     if "0" in numbers and columns[0][-1:] == "1":
         raise Ambiguous(
             f"'{column}' counts from 0, and {', '.join(map(repr, columns))} count from 1: 0 may be the first of them, "

@@ -14,7 +14,7 @@ from tiebreak.data.formats.cells import column_in, kind_of, optional_text, text_
 from tiebreak.data.formats.form import Row, RowError
 from tiebreak.data.formats.messages import REASONING, SYSTEM_ROLES, reasoning_in
 from tiebreak.data.formats.pieces import completion_from, history_of, prompt_messages, prompt_of, with_system
-from tiebreak.data.formats.verdicts import side_of, word_of
+from tiebreak.data.formats.verdicts import APART, FROM_ZERO, side_of, word_of
 from tiebreak.records import Message
 
 PROMPTS = ("prompt", "instruction", "question", "query")
@@ -136,31 +136,31 @@ def counts_from(sides: tuple[str, str]) -> int | None:
 
 def are_turned(sides: tuple[str, str]) -> bool:
     """Whether the names of two columns count backwards, as `response_b` and `response_a` do."""
-    return tuple(map(side_of, sides)) in (("second", "first"), ("first", "tie"))
+    return tuple(map(side_of, sides)) == ("second", "first") or (counts_from(sides) == 0 and sides[0].endswith("1"))
 
 
 def names_of_sides(row: Row, sides: tuple[str, str]) -> dict[str, str]:
     """Return which words of the row's own name its sides, as "a" and "b": columns, models behind them, their texts.
 
     Where the columns count from zero, so do numbers. Where a mapping names them backwards, its first is the later one
-    and of the later model.
+    and of the later model. `APART` begins what stands for a word that names one side, and by itself says the other.
     """
     if are_turned(sides):
         later = names_of_sides(row, (sides[1], sides[0]))
         later |= {word_of(sides[1]): "a", word_of(sides[0]): "b"}
-        return {word: "b" if side == "a" else "a" for word, side in later.items()}
+        return {word: side[:-1] + ("b" if side[-1] == "a" else "a") for word, side in later.items()}
     models = next((names for names in MODELS if all(isinstance(row.get(name), str) for name in names)), None)
-    couples = [sides, *([(row[models[0]], row[models[1]])] if models else []), tuple(row.get(side) for side in sides)]
-    named: dict[str, str] = {}
+    couples = [*([(row[models[0]], row[models[1]])] if models else []), tuple(row.get(side) for side in sides)]
+    named = dict(FROM_ZERO) if counts_from(sides) == 0 else {}
+    named |= {word_of(column): side for column, side in zip(sides, "ab", strict=True) if column}
     for one, other in couples:
         words = word_of(one), word_of(other)
-        # A name that is a word for a side already says that side and no other.
-        if all(isinstance(name, str) for name in (one, other)) and words[0] != words[1]:
-            named |= {word: side for word, side in zip(words, "ab", strict=True) if word and side_of(word) is None}
-    if counts_from(sides) == 0:
-        stem = word_of(sides[0])[:-1].rstrip("_- ")
-        starts = ("", *(f"{stem}{joint}" for joint in ("", "_", "-", " ")))
-        named = {f"{start}{place}": "ab"[place] for start in starts for place in (0, 1)} | named
+        if not all(isinstance(name, str) for name in (one, other)) or words[0] == words[1]:
+            continue
+        for word, side in zip(words, "ab", strict=True):
+            said = named.get(word) or {"first": "a", "second": "b"}.get(side_of(word) or "", side)
+            if word and side_of(word) != "tie":
+                named[word] = side if said == side else f"{APART}{said[-1]}"
     return named
 
 

@@ -25,7 +25,7 @@ from tiebreak.data.formats.strengths import HELPSTEER
 from tiebreak.data.formats.tallies import JUDGES, refuse_objects, refuse_worse
 from tiebreak.data.formats.thumbs import THUMBS, refuse_scale
 from tiebreak.data.formats.verdicts import replaced, side_of, word_of
-from tiebreak.data.formats.votes import VOTES, refuse_doubt, told_votes
+from tiebreak.data.formats.votes import VOTES, refuse_words, told_votes
 from tiebreak.errors import nearest
 from tiebreak.records import Message
 
@@ -311,7 +311,7 @@ def _settled(mapped: Mapped, form: Format, rows: Sequence[Row]) -> Format:
             f"for '{one}': {key}.first=WORD {key}.second=WORD"
         )
     refuse_worse(columns[key], columns, verdicts)
-    refuse_doubt(columns[key], others, [vote for vote, _ in verdicts], counts_from((one, two)))
+    refuse_words(columns[key], others, verdicts, counts_from((one, two)))
     return form
 
 

@@ -34,7 +34,7 @@ def agreeing(form: Format, rows: Sequence[Row], *, are_named: bool = False) -> F
     nothing to ask, and a few contradictions alone are slips.
     """
     mapping = dict(form.mapping)
-    if are_named and not {"chosen", "rejected"} <= mapping.keys():
+    if (are_named or mapping) and not {"chosen", "rejected"} <= mapping.keys():
         return form
     rows = [row for row in rows if form.name == "columns" or is_paired(row)]
     if not are_named:
@@ -48,6 +48,8 @@ def agreeing(form: Format, rows: Sequence[Row], *, are_named: bool = False) -> F
             for name, told in found.items():
                 told.update(_told(row, name, pair) for pair in pairs[:1])
     apart = [name for name, told in found.items() if told["chosen"] < NEARLY_ALL * (told["chosen"] + told["rejected"])]
+    are_few = {name for name in apart if found[name]["rejected"] <= (1 - NEARLY_ALL) * len(rows)}
+    apart = [name for name in apart if are_named or name not in are_few]
     for name in apart if not are_named else ():
         row = next(row for row in rows if row.get(name))
         raise Ambiguous(_question(row, name, found[name], _own_sides(form, row), prompt_named(form, rows)))
@@ -99,7 +101,7 @@ _PLACES = ({"0", "1"}, {"1", "2"}, {"-1", "1"}, {"false", "true"}, {"0", "1", "2
 
 def _refuse_numbers(form: Format, rows: Sequence[Row]) -> None:
     """Raise Ambiguous where the numbers of a column beside pairs may name sides."""
-    for name in _NUMBERED:
+    for name in (name for name in _NUMBERED if name not in dict(form.mapping).values()):
         told = Counter(word_of(row[name]) for row in rows if isinstance(row.get(name), str | int | float))
         if set(told) in _PLACES and not _are_known(form, rows, name):
             raise Ambiguous(_question_of_numbers(form, rows, name, told))

@@ -23,6 +23,7 @@ _NOUNS = (
     "text", "choice", "system", "side", "summary", "argument", "sample", "version",
 )  # fmt: skip
 _NOUN = re.compile(rf"^(?:{'|'.join(_NOUNS)})")
+_COUNTED = re.compile(rf"(?:{'|'.join(_NOUNS)})[\W_]*(\d{{1,3}})", re.IGNORECASE)
 _BESIDE = frozenset(
     (*_NOUNS, "is", "was", "the", "one", "much", "slightly", "significantly", "clearly", "far", "marginally",
      "strongly", "weakly", "moderately", "better", "best", "preferred", "prefer", "prefers", "wins", "won", "winner",
@@ -77,9 +78,12 @@ def _side_in_words(text: str) -> Side | None:
             return _SIDES[(one if sign[0] == ">" else other).casefold()]
         return "tie"
     whole = re.sub(r"[^a-z0-9]", "", text.casefold())
+    told = _telling(text)
+    if "0" in told and whole != "0":  # "model_0" is the first of what counts from zero, and no tie
+        return None
     if whole in _SIDES or _NOUN.sub("", whole) in _SIDES:
         return _SIDES.get(whole) or _SIDES[_NOUN.sub("", whole)]
-    sides = {_SIDES.get(word) for word in _telling(text)}
+    sides = {_SIDES.get(word) for word in told}
     return sides.pop() if len(sides) == 1 else None
 
 
@@ -137,12 +141,15 @@ def doubt_about(verdicts: Iterable[Any], *, numbered: bool) -> tuple[Doubt, list
     places: they may count from zero. 0 and 1 alone are a tie and the first to one, the first and the second to the
     other; of 0, 1 and 2 the rarest is taken for the tie, and where that is not 0 it is asked. `numbered` says that the
     columns themselves count from 1: where a few rows say nothing but 1, it is the first of them.
+    Words that count from zero, as `model_0` and `model_1` do, are places, too.
     scale, sign, share: numbers above 2, below 0, between 0 and 1.
     """
+    verdicts = list(verdicts)
+    counted = {place for value in verdicts if (place := counter_of(value)) is not None}
     told: Counter[float] = Counter(found for value in verdicts if (found := _number_in(value)) is not None)
     numbers = sorted(told)
-    if not numbers:
-        return None
+    if 0 in counted or not numbers:
+        return ("places", sorted(map(float, counted))) if 0 in counted else None
     if numbers[0] < 0:
         return "sign", numbers
     if numbers[-1] > 2:
@@ -174,9 +181,30 @@ def _number_in(value: Any) -> float | None:
     return float(value) if abs(value) < 1e9 else None
 
 
+def counter_of(value: Any) -> int | None:
+    """Return the number by which a word counts a completion, as `model_0` does, and "Response 0"; None of others."""
+    found = _COUNTED.fullmatch(value.strip()) if isinstance(value, str) and len(value) <= _LONGEST else None
+    return int(found[1]) if found else None
+
+
+FROM_ZERO = {
+    f"{noun}{joint}{place}": "ab"[place]
+    for noun in ("", *_NOUNS)
+    for joint in ("", "_", "-", " ")
+    for place in (0, 1)
+    if noun or not joint
+}
+"""Which side a word stands for where completions count from zero: "1", `model_1` and "response 1" are "b"."""
+
+
 def is_number(value: Any) -> bool:
     """Whether a verdict is told as a number, or as text that is one."""
     return _number_in(value) is not None
+
+
+APART = "apart: "
+"""Begins what stands for a word that names one side and says the other, as `A` where `model_b` is called A. Behind it
+is what it says; a number is no name."""
 
 
 def replaced(verdict: Any, words: Mapping[str, str], judges: Collection[str] = ()) -> Any:
@@ -191,7 +219,8 @@ def replaced(verdict: Any, words: Mapping[str, str], judges: Collection[str] = (
         }
     if isinstance(verdict, list):
         return [replaced(item, words, judges) for item in verdict]
-    return words.get(word_of(verdict), verdict)
+    told = words.get(word_of(verdict), verdict)
+    return told if isinstance(verdict, str) or not isinstance(told, str) else told.removeprefix(APART)
 
 
 def word_of(value: Any) -> str:
