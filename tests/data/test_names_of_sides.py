@@ -48,7 +48,28 @@ def sides(turned, **more):
     }
 
 
+def rounds(turned, **more):
+    return {name: [told] if told in ("Why?", "good", "bad") else told for name, told in sides(turned, **more).items()}
+
+
 ASKED = {
+    "rounds of models called by letters": lambda turned: rounds(
+        turned, model_a="B" if turned else "A", model_b="A" if turned else "B", winner="A"
+    ),
+    "rounds whose verdicts count from zero": lambda turned: rounds(turned, winner=int(turned)),
+    "rounds with numbers that may be ranks": lambda turned: rounds(
+        turned, preference={"response_a": 1 + turned, "response_b": 2 - turned}
+    ),
+    "names that are words for the other side": lambda turned: sides(
+        turned,
+        model_a="system_2" if turned else "system_1",
+        model_b="system_1" if turned else "system_2",
+        chosen="system_1",
+        rejected="system_2",
+    ),
+    "names that count from zero beside letters": lambda turned: sides(
+        turned, chosen=f"model_{int(turned)}", rejected=f"model_{int(not turned)}"
+    ),
     "models called by the word for the other side": lambda turned: sides(
         turned,
         model_a="system_2" if turned else "system_1",
@@ -109,8 +130,60 @@ def test_a_verdict_by_the_rows_own_names_is_read_as_it_is_meant(saved, row_of):
 
 @pytest.mark.parametrize("row_of", ASKED.values(), ids=ASKED)
 def test_a_verdict_that_names_one_side_and_says_the_other_is_asked_about(saved, row_of):
-    with pytest.raises(DataError, match=r"may be|two ways|two readings|word for the other"):
+    with pytest.raises(DataError, match=r"may be|two ways|two readings|word for the other|no texts"):
         read_pairs(saved(row_of))
+
+
+def task(turned, labels, sides):
+    texts = ("bad", "good") if turned else ("good", "bad")
+    return {"prompt": "Why?", **dict(zip(sides, texts, strict=True))}, labels[turned]
+
+
+def labelled(turned, *how):
+    data, label = task(turned, *how)
+    said = {"from_name": "better", "value": {"choices": [label]}}
+    return {"data": data, "annotations": [{"result": [said]}]}
+
+
+def selected(turned, *how):
+    data, label = task(turned, *how)
+    return {**data, "annotation_id": 1, "comparison": [{"selected": label}]}
+
+
+def answered(turned, *how):
+    fields, label = task(turned, *how)
+    return {"fields": fields, "responses": {"better": [{"value": label, "user_id": "ann"}]}}
+
+
+@pytest.mark.parametrize("labels", [("0", "1"), ("response_0", "response_1"), ("model_0", "model_1")], ids=str)
+@pytest.mark.parametrize("export", [labelled, selected, answered])
+def test_labels_of_an_export_that_count_from_zero_are_asked_about_or_read_as_its_columns_count(saved, export, labels):
+    with pytest.raises(DataError, match="admits two readings; write 'response-1', 'response-2' or tie"):
+        read_pairs(saved(lambda turned: export(turned, labels, ("response-1", "response-2"))))
+    found = read_pairs(saved(lambda turned: export(turned, labels, ("response-0", "response-1"))))
+    assert {(pair.chosen.content, pair.rejected.content) for pair in found.pairs} == {("good", "bad")}
+    assert not found.reasons
+
+
+@pytest.mark.parametrize(("export", "key"), [(labelled, "data"), (answered, "fields")])
+def test_labels_of_an_export_may_be_the_models_of_the_row(saved, export, key):
+    def row(turned):
+        made = export(turned, ("one-7b", "two-7b"), ("response-1", "response-2"))
+        return made | {key: made[key] | {"model_a": "one-7b", "model_b": "two-7b"}}
+
+    found = read_pairs(saved(row))
+    assert {(pair.chosen.content, pair.rejected.content) for pair in found.pairs} == {("good", "bad")}
+
+
+def test_battles_of_rounds_count_every_vote_and_drop_ties(saved):
+    def won(turned):
+        return {"winner_model_a": int(not turned), "winner_model_b": int(turned), "winner_tie": 0}
+
+    ties = iter([{"winner_model_a": 0, "winner_model_b": 0, "winner_tie": 1}] * 8)
+    found = read_pairs(saved(lambda turned: rounds(turned, **(next(ties, None) or won(turned)))))
+    assert (len(found.pairs), found.reasons) == (16, {"tie": 8})
+    found = read_pairs(saved(lambda turned: rounds(turned, votes=["ba"[turned], "ab"[turned], "ab"[turned]])))
+    assert {(pair.chosen.content, pair.rejected.content) for pair in found.pairs} == {("good", "bad")}
 
 
 @pytest.mark.parametrize(

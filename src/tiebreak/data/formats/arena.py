@@ -8,17 +8,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from tiebreak.data.formats.candidates import completion, is_paired, names_of_sides, started
 from tiebreak.data.formats.cells import has_all, shown, value_in
-from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError
+from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
 from tiebreak.data.formats.messages import messages_of, tools_of
 from tiebreak.data.formats.pairing import Judged, pairs_of
 from tiebreak.data.formats.pieces import split_dialogues
-from tiebreak.data.formats.tallies import JUDGES, name_of
-from tiebreak.data.formats.verdicts import Side, doubt_about, word_of
-from tiebreak.data.formats.votes import ballot, refuse_words, side_in, told_votes, why_votes
+from tiebreak.data.formats.tallies import JUDGES, MAX_VOTES, name_of
+from tiebreak.data.formats.unmapped import refuse_unmapped
+from tiebreak.data.formats.verdicts import Side, word_of
+from tiebreak.data.formats.votes import ballot, side_in, told_votes, why_votes
 from tiebreak.records import Message, Pair
 
 
@@ -35,9 +37,8 @@ def _read_arena(row: Row, pairing: Pairing) -> Reading:
     turn = row.get("turn")
     if isinstance(turn, int) and turn > 0:
         sides = [_until(turn, side) for side in sides]
-    return _battle(
-        row, split_dialogues(*sides), side_in(row["winner"], "winner", names_of_sides(row, _CONVERSATIONS)), pairing
-    )
+    side = side_in(row["winner"], "winner", names_of_sides(row, _CONVERSATIONS))
+    return _battle(row, split_dialogues(*sides), [(side, name_of(value_in(row, JUDGES)))], pairing)
 
 
 def _until(turn: int, messages: Sequence[Message]) -> list[Message]:
@@ -49,8 +50,8 @@ def _until(turn: int, messages: Sequence[Message]) -> list[Message]:
 _CONVERSATIONS = ("conversation_a", "conversation_b")
 
 
-def _battle(row: Row, pair: Pair, side: Side, pairing: Pairing) -> Reading:
-    ballots = (ballot(side, name_of(value_in(row, JUDGES))),)
+def _battle(row: Row, pair: Pair, cast: Sequence[tuple[Side, str]], pairing: Pairing) -> Reading:
+    ballots = tuple(ballot(side, judge) for side, judge in cast)
     judged = Judged(
         tuple(started(row, pair.prompt)),
         (pair.chosen, pair.rejected),
@@ -67,9 +68,7 @@ def _why_arena(row: Row) -> str:
 
 def _settled_arena(form: Format, rows: Sequence[Row]) -> Format:
     told = [(row.get("winner"), names_of_sides(row, _CONVERSATIONS)) for row in rows]
-    if doubt_about((vote for vote, words in told if word_of(vote) not in words), numbered=False):
-        raise Ambiguous("the numbers in 'winner' admit two readings; write model_a, model_b and tie in their place")
-    refuse_words("winner", {}, told, None)
+    refuse_unmapped("winner", told, _CONVERSATIONS)
     return form
 
 
@@ -103,24 +102,28 @@ def _read_rounds(row: Row, pairing: Pairing) -> Reading:
         ]
         for said in sides
     ]
-    verdicts = list(told_votes(row))
-    if not verdicts:
-        raise RowError("wrong_type", "no column says who won")
-    value, field, _ = verdicts[0]
-    side = side_in(value, field, names_of_sides(row, ("response_a", "response_b")))
-    return _battle(row, split_dialogues(*dialogues), side, pairing)
+    words = names_of_sides(row, _RESPONSES)
+    cast = [(side_in(value, field, words), judge) for value, field, judge in islice(told_votes(row), MAX_VOTES + 1)]
+    if not 0 < len(cast) <= MAX_VOTES:
+        raise RowError("wrong_type", f"a record has 1 to {MAX_VOTES} votes on who won, found {len(cast)}")
+    return _battle(row, split_dialogues(*dialogues), cast, pairing)
 
 
 def _settled_rounds(form: Format, rows: Sequence[Row]) -> Format:
-    sides = ("response_a", "response_b")
-    told = []
+    told: dict[str, list[tuple[Any, Mapping[str, str]]]] = {}
+    cells: dict[str, list[tuple[Any, Mapping[str, str]]]] = {}
     for row in rows:
+        words = names_of_sides(row, _RESPONSES)
         with suppress(RowError):
-            told += [(field, vote, names_of_sides(row, sides)) for vote, field, _ in [*told_votes(row)][:1]]
-    for column in dict.fromkeys(field for field, *_ in told):
-        votes = [(vote, words) for field, vote, words in told if field == column]
-        refuse_words(column, {"prompt": "prompt", "completion_a": sides[0], "completion_b": sides[1]}, votes, None)
+            for vote, column, _ in told_votes(row):
+                told.setdefault(column, []).append((vote, words))
+                cells.setdefault(column, []).append((row[column], words))
+    for column, votes in told.items():
+        refuse_unmapped(column, votes, _RESPONSES, cells[column])
     return form
+
+
+_RESPONSES = ("response_a", "response_b")
 
 
 def _is_summaries(row: Row) -> bool:

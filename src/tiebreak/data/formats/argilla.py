@@ -12,13 +12,23 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from tiebreak.data.formats.candidates import PROMPTS, SYSTEMS, completion, has_text, is_paired, prompt_in
+from tiebreak.data.formats.candidates import (
+    PROMPTS,
+    SYSTEMS,
+    completion,
+    has_text,
+    is_paired,
+    names_of_sides,
+    prompt_in,
+)
 from tiebreak.data.formats.cells import shown
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of
 from tiebreak.data.formats.pieces import with_system
 from tiebreak.data.formats.tallies import name_of, refuse_worse
-from tiebreak.data.formats.verdicts import side_of
+from tiebreak.data.formats.unmapped import refuse_unmapped
+from tiebreak.data.formats.verdicts import says_side
+from tiebreak.data.formats.votes import side_in
 
 FIELD_PROMPTS = (*PROMPTS, "input", "context", "user-message", "chat", "conversation")
 _NUMBERED = re.compile(
@@ -67,8 +77,9 @@ def _read_argilla(row: Row, pairing: Pairing, questions: Sequence[str] | None = 
             f"several questions may say which completion is better: {', '.join(map(repr, judging))[:200]}; leave only "
             "the answers to one of them in the export",
         )
-    ranked = [ballot for one in answers if one.question in judging for ballot in _ranked(one, list(completions))]
-    ballots = ranked or _rated(answers, list(completions))
+    words, names = _words(fields), list(completions)
+    ranked = [ballot for one in answers if one.question in judging for ballot in _ranked(one, names, words)]
+    ballots = ranked or _rated(answers, names)
     if not ballots:
         raise RowError("no_completion", "no submitted response compares two completions")
     system = next((fields[name] for name in fields if _underscored(name) in SYSTEMS and fields[name]), None)
@@ -84,19 +95,34 @@ def _judging(rows: Sequence[Row]) -> tuple[str, ...]:
     """Return the questions that say which completion is better: those of rankings, else those of labels."""
     found: dict[str, bool] = {}
     for row in rows:
-        names = _completion_names(_fields(row))
+        fields = _fields(row)
+        names, words = _completion_names(fields), _words(fields)
         for answer in _answers(row):
-            if _ranked(answer, names):
+            is_label = isinstance(answer.value, str)
+            if _is_verdict(answer.value, names, words) if is_label else _ranked(answer, names, words):
                 found[answer.question] = found.get(answer.question, False) or not isinstance(answer.value, str)
     return tuple(name for name, is_ranking in found.items() if is_ranking) or tuple(found)
 
 
 def _settled(form: Format, rows: Sequence[Row]) -> Format:
     """Ask all rows which question says what is better; refuse one that asks for the worse one."""
-    questions = _judging([row for row in rows if _is_argilla(row)])
+    records = [row for row in rows if _is_argilla(row)]
+    questions = _judging(records)
     if len(questions) == 1:
         refuse_worse(questions[0])
+        _refuse_labels(questions[0], [row for row in records if _words(_fields(row))])
     return replace(form, read=partial(_read_argilla, questions=questions), why=partial(_why, questions=questions))
+
+
+def _refuse_labels(question: str, rows: Sequence[Row]) -> None:
+    """Ask where labels of two completions, which are no names of theirs, may mean either."""
+    told: list[tuple[Any, Mapping[str, str]]] = []
+    for row in rows:
+        fields = _fields(row)
+        labels = [one.value for one in _answers(row) if one.question == question and isinstance(one.value, str)]
+        told += [(label, _words(fields)) for label in labels if not _places(label, _completion_names(fields))]
+    if told and (sides := _two(_completion_names(_fields(rows[0])))):
+        refuse_unmapped(question, told, sides)
 
 
 def _why(row: Row, questions: Sequence[str] | None = None) -> str:
@@ -110,6 +136,16 @@ def _underscored(name: str) -> str:
 
 def _completion_names(fields: Row) -> list[str]:
     return [name for name in fields if _NUMBERED.fullmatch(name)]
+
+
+def _two(names: Sequence[str]) -> tuple[str, str] | None:
+    return (names[0], names[1]) if len(names) == 2 else None
+
+
+def _words(fields: Row) -> dict[str, str]:
+    """Return the record's own words for its two completions, {} where there are not two."""
+    sides = _two(_completion_names(fields))
+    return {} if sides is None else names_of_sides(dict(fields), sides)
 
 
 def _answers(row: Row) -> Iterator[_Answer]:
@@ -147,11 +183,11 @@ def _is_submitted(answer: Row) -> bool:
     return status is None or str(status).rpartition(".")[2].casefold() == "submitted"
 
 
-def _ranked(answer: _Answer, names: Sequence[str]) -> list[Ballot]:
+def _ranked(answer: _Answer, names: Sequence[str], words: Mapping[str, str]) -> list[Ballot]:
     """Return the ballots of an answer that ranks completions or names the best one; none where it does neither."""
     value = answer.value
     if isinstance(value, str):
-        return _named(answer, names)
+        return _named(answer, names, words)
     if isinstance(value, Mapping) and isinstance(value.get("value"), list) and isinstance(value.get("rank"), list):
         places = dict(zip(map(_plain, value["value"]), value["rank"], strict=False))
     elif isinstance(value, list) and value and all(isinstance(item, Mapping) and "rank" in item for item in value):
@@ -165,10 +201,19 @@ def _ranked(answer: _Answer, names: Sequence[str]) -> list[Ballot]:
     return [Ballot(scores, answer.annotator)] if sum(score is not None for score in scores) > 1 else []
 
 
-def _named(answer: _Answer, names: Sequence[str]) -> list[Ballot]:
+def _places(label: str, names: Sequence[str]) -> list[int]:
+    return [place for place, name in enumerate(names) if _plain(name) == _plain(label)]
+
+
+def _is_verdict(label: str, names: Sequence[str], words: Mapping[str, str]) -> bool:
+    return bool(_places(label, names)) or (bool(words) and says_side(label, words))
+
+
+def _named(answer: _Answer, names: Sequence[str], words: Mapping[str, str]) -> list[Ballot]:
     """Return the ballots of a label that names the best completion: better than each of the others, which are equal."""
-    same = [place for place, name in enumerate(names) if _plain(name) == _plain(answer.value)]
-    side = side_of(answer.value) if len(names) == 2 else None
+    same = _places(answer.value, names)
+    says = not same and len(names) == 2 and _is_verdict(answer.value, names, words)
+    side = side_in(answer.value, answer.question, words) if says else None
     best = same[0] if same else {"first": 0, "second": 1}.get(side or "")
     if best is None:
         return [Ballot(tuple(0.0 for _ in names), answer.annotator)] if side == "tie" else []

@@ -6,18 +6,28 @@ Owns these shapes. Cancelled annotations say nothing; several annotators of a ta
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from tiebreak.data.formats.annotations import number
-from tiebreak.data.formats.candidates import PROMPTS, completion, has_text, is_paired, prompt_in, sides_of, two_sides
+from tiebreak.data.formats.candidates import (
+    PROMPTS,
+    completion,
+    has_text,
+    is_paired,
+    names_of_sides,
+    prompt_in,
+    sides_of,
+    two_sides,
+)
 from tiebreak.data.formats.cells import shown
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of
 from tiebreak.data.formats.tallies import name_of, refuse_worse
-from tiebreak.data.formats.verdicts import side_of
-from tiebreak.data.formats.votes import ballot
+from tiebreak.data.formats.unmapped import refuse_unmapped
+from tiebreak.data.formats.verdicts import says_side
+from tiebreak.data.formats.votes import ballot, side_in
 from tiebreak.records import Message
 
 TEMPLATE_PROMPTS = (*PROMPTS, "input", "context")
@@ -40,10 +50,18 @@ class _Answer:
     is_choice: bool = False
     """Whether a verdict is only what it may be: the same control asks how hard or how sure, too."""
     is_ranking: bool = False
+    words: Mapping[str, str] = field(default_factory=dict)
+    """The task's own names of its two completions."""
+
+    @property
+    def says_side(self) -> bool:
+        """Whether it says which of two completions is better, or that none is."""
+        return says_side(self.told, self.words)
 
 
 def _answers(row: Row) -> Iterator[_Answer]:
     """Yield the answers that are verdicts, or that may be: selections, rankings, and single choices."""
+    words = _words(row["data"])
     for annotation in row["annotations"]:
         counts = isinstance(annotation, Mapping) and not annotation.get("was_cancelled")
         results = annotation.get("result") if counts else None
@@ -56,9 +74,9 @@ def _answers(row: Row) -> Iterator[_Answer]:
             if "ranker" in value:
                 yield _Answer(control, value["ranker"], annotator, is_ranking=True)
             elif "selected" in value:
-                yield _Answer(control, value["selected"], annotator)
+                yield _Answer(control, value["selected"], annotator, words=words)
             elif isinstance(choices, list) and len(choices) == 1:
-                yield _Answer(control, choices[0], annotator, is_choice=True)
+                yield _Answer(control, choices[0], annotator, is_choice=True, words=words)
 
 
 def _judging(answers: Sequence[_Answer]) -> tuple[str, ...]:
@@ -67,17 +85,21 @@ def _judging(answers: Sequence[_Answer]) -> tuple[str, ...]:
     Of choices, it is those with words for a verdict; one with other numbers than 0, 1 and 2 is a scale.
     """
     sure = tuple(dict.fromkeys(answer.control for answer in answers if not answer.is_choice))
-    others = [answer.control for answer in answers if side_of(answer.told) is None and number(answer.told) is not None]
-    may_be = (answer.control for answer in answers if side_of(answer.told) and answer.control not in others)
+    others = [answer.control for answer in answers if not answer.says_side and number(answer.told) is not None]
+    may_be = (answer.control for answer in answers if answer.says_side and answer.control not in others)
     return sure or tuple(dict.fromkeys(may_be))
 
 
 def _settled(form: Format, rows: Sequence[Row]) -> Format:
     """Ask all rows which control says who won: a row in which it was left out has no verdict."""
-    answers = [answer for row in rows if _is_labelstudio(row) for answer in _answers(row)]
+    tasks = [row for row in rows if _is_labelstudio(row)]
+    answers = [answer for row in tasks for answer in _answers(row)]
     controls = _judging(answers)
     if len(controls) == 1:
         refuse_worse(controls[0])
+        told = [(one.told, one.words) for one in answers if one.control in controls and not one.is_ranking]
+        if sides := next((both for row in tasks if (both := _sides(row["data"]))), None):
+            refuse_unmapped(controls[0], told, sides)
     read, why = partial(_read_labelstudio, controls=controls), partial(_why_labelstudio, controls=controls)
     return replace(form, read=read, why=why)
 
@@ -100,8 +122,8 @@ def _read_labelstudio(row: Row, pairing: Pairing, controls: tuple[str, ...] | No
     told = [answer for answer in answers if answer.control in judging]
     if any(answer.is_ranking for answer in told):
         return _ranked(row["data"], [(answer.told, answer.annotator) for answer in told if answer.is_ranking], pairing)
-    sides = [(side_of(answer.told), answer.annotator) for answer in told]
-    return _compared(row["data"], [ballot(side, annotator) for side, annotator in sides if side], pairing)
+    cast = [(side_in(one.told, one.control, one.words), one.annotator) for one in told if one.says_side]
+    return _compared(row["data"], [ballot(side, annotator) for side, annotator in cast], pairing)
 
 
 def _compared(data: Row, ballots: list[Ballot], pairing: Pairing) -> Reading:
@@ -117,6 +139,10 @@ def _compared(data: Row, ballots: list[Ballot], pairing: Pairing) -> Reading:
 def _sides(data: Row) -> tuple[str, str] | None:
     found = sides_of(data)
     return found or next((names for names in TEMPLATE_SIDES if names[0] in data and names[1] in data), None)
+
+
+def _words(data: Row) -> dict[str, str]:
+    return names_of_sides(data, sides) if (sides := _sides(data)) else {}
 
 
 def _prompt(data: Row) -> tuple[Message, ...]:
@@ -169,16 +195,20 @@ def _read_labelstudio_min(row: Row, pairing: Pairing) -> Reading:
     if len(names) > 1:
         told = ", ".join(map(repr, names))[:200]
         raise RowError("wrong_type", f"several columns say which completion is better: {told}; leave one of them")
-    side = side_of(_selected(row[names[0]]) if names else None)
-    if side is None:
-        found = shown(_selected(row[names[0]])) if names else "nothing"
+    said, words = _selected(row[names[0]]) if names else None, _words(dict(row))
+    if not says_side(said, words):
+        found = shown(said) if names else "nothing"
         raise RowError("wrong_type", f"a pairwise selection is left or right, found {found}")
+    side = side_in(said, names[0], words)
     return _compared(row, [ballot(side, name_of(row.get("annotator")))], pairing)
 
 
 def _settled_min(form: Format, rows: Sequence[Row]) -> Format:
-    for name in dict.fromkeys(name for row in rows if _is_labelstudio_min(row) for name in _min_columns(row)):
+    tasks = [row for row in rows if _is_labelstudio_min(row)]
+    for name in dict.fromkeys(name for row in tasks for name in _min_columns(row)):
         refuse_worse(name)
+        told = [(_selected(row[name]), _words(row)) for row in tasks if name in _min_columns(row)]
+        refuse_unmapped(name, told, _sides(tasks[0]) or ("", ""))
     return form
 
 

@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any
 
 from tiebreak.data.formats.annotations import ORIGIN_FIELDS, PREFERENCE_FIELDS, stated_origin, stated_preference
-from tiebreak.data.formats.candidates import completion, prompt_in, started
+from tiebreak.data.formats.candidates import completion, names_of_sides, prompt_in, sides_of, started
 from tiebreak.data.formats.cells import has_all, kind_of
-from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError, as_options
+from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError, as_options
 from tiebreak.data.formats.guesses import guessed_columns, proposed_columns
 from tiebreak.data.formats.messages import messages_of, tools_of
 from tiebreak.data.formats.pairing import against_each, pairs_of
@@ -27,7 +27,9 @@ from tiebreak.data.formats.pieces import (
     split_dialogues,
     transcript_of,
 )
+from tiebreak.data.formats.proportions import not_few
 from tiebreak.data.formats.references import Place, completions_named, first_place, taken
+from tiebreak.data.formats.verdicts import APART, replaced
 from tiebreak.records import Message, Pair
 
 
@@ -122,7 +124,13 @@ def _first_of(row: Row) -> int | None:
 
 
 def _settled_named(form: Format, rows: Sequence[Row]) -> Format:
-    """Ask all rows with which number the places of their lists begin."""
+    """Ask all rows with which number the places of their lists begin; refuse names that say the other side."""
+    are_apart = [_says_other_side(row) for row in rows if has_all(row, ("chosen", "rejected"))]
+    if not_few(are_apart):
+        raise Ambiguous(
+            f"'chosen' and 'rejected' hold words that are the name of one side and the word for the other in "
+            f"{sum(are_apart)} of {len(are_apart)} rows; write the names of the columns that they mean in their place"
+        )
     first = first_place([(row, (row["chosen"], row["rejected"])) for row in rows if _is_named(row)])
     return replace(
         form,
@@ -130,6 +138,12 @@ def _settled_named(form: Format, rows: Sequence[Row]) -> Format:
         why=partial(_why_named, first=first),
         matches=partial(has_all, columns=("chosen", "rejected")),
     )
+
+
+def _says_other_side(row: Row) -> bool:
+    sides = sides_of(row)
+    words = names_of_sides(row, sides) if sides else {}
+    return any(str(replaced(row[name], words)).startswith(APART) for name in ("chosen", "rejected"))
 
 
 def _read_named(row: Row, _: Pairing, first: int | None = None) -> Reading:

@@ -29,7 +29,7 @@ from tiebreak.data.formats.guesses import PROMPTS, proposed_columns
 from tiebreak.data.formats.naming import prompt_named
 from tiebreak.data.formats.proportions import NEARLY_ALL
 from tiebreak.data.formats.ratings import COMPLETIONS
-from tiebreak.data.formats.verdicts import is_number, place_named, replaced, side_of, word_of
+from tiebreak.data.formats.verdicts import counter_of, is_number, place_named, replaced, side_of, word_of
 from tiebreak.records import Message, Pair
 
 Place = tuple[str, Any]
@@ -177,7 +177,7 @@ def _is_offered(row: Row, pair: Pair, mapped: frozenset[str]) -> bool:
     texts = [row[name] for name in completions_of(row)] or texts
     if None in texts or {*names} & {*map(str, texts)}:
         return False
-    places = {word_of(name) for name in names}
+    places = {word_of(name) if (place := counter_of(name)) is None else str(place) for name in names}
     return {*map(side_of, names)} == {"first", "second"} or (
         len(places) == 2 and places <= {*map(str, range(len(texts)))}
     )

@@ -223,6 +223,12 @@ def replaced(verdict: Any, words: Mapping[str, str], judges: Collection[str] = (
     return told if isinstance(verdict, str) or not isinstance(told, str) else told.removeprefix(APART)
 
 
+def says_side(value: Any, words: Mapping[str, str]) -> bool:
+    """Whether a verdict says something of two completions, and be it that it can be read in two ways."""
+    told = replaced(value, words)
+    return side_of(told) is not None or str(told).startswith(APART)
+
+
 def word_of(value: Any) -> str:
     """Return a verdict as the word that a mapping gives for it, whatever its case: `1` also for 1.0 and "1.0"."""
     if isinstance(value, bool) or (isinstance(value, str) and not _NUMBER.fullmatch(value.strip())):
