@@ -165,6 +165,13 @@ def test_labels_of_an_export_that_count_from_zero_are_asked_about_or_read_as_its
     assert not found.reasons
 
 
+def test_three_answers_and_a_label_are_refused_as_three(saved):
+    row = {"data": {"prompt": "Why?", **{f"answer{place}": f"text {place}" for place in (1, 2, 3)}}}
+    said = {"result": [{"from_name": "better", "value": {"choices": ["1"]}}]}
+    with pytest.raises(DataError, match="are 3 completions, and the verdict is on two"):
+        read_pairs(saved(lambda _: row | {"annotations": [said]}))
+
+
 @pytest.mark.parametrize(("export", "key"), [(labelled, "data"), (answered, "fields")])
 def test_labels_of_an_export_may_be_the_models_of_the_row(saved, export, key):
     def row(turned):
@@ -186,11 +193,13 @@ def test_battles_of_rounds_count_every_vote_and_drop_ties(saved):
     assert {(pair.chosen.content, pair.rejected.content) for pair in found.pairs} == {("good", "bad")}
 
 
-@pytest.mark.parametrize(
-    "judgement",
-    [{"preference": 2}, {"rank": [2, 1]}, {"best": 1}, {"scores": [1, 5]}],
-    ids=lambda told: next(iter(told)),
-)
+@pytest.mark.parametrize("judgement", [{"rank": [2, 1]}, {"scores": [1, 5]}], ids=lambda told: next(iter(told)))
+def test_two_outputs_with_a_number_each_are_read_by_it(saved, judgement):
+    found = read_pairs(saved(lambda _: {"instruction": "Why?", "output": ["bad", "good"], **judgement}))
+    assert {(pair.chosen.content, pair.rejected.content) for pair in found.pairs} == {("good", "bad")}
+
+
+@pytest.mark.parametrize("judgement", [{"preference": 2}, {"best": 1}], ids=lambda told: next(iter(told)))
 def test_two_outputs_beside_a_judgement_are_no_pair_by_their_order(saved, judgement):
     with pytest.raises(DataError):
         read_pairs(saved(lambda _: {"instruction": "Why?", "output": ["bad", "good"], **judgement}))

@@ -14,6 +14,7 @@ from tiebreak.data.formats.annotations import number
 from tiebreak.data.formats.candidates import (
     PROMPTS,
     completion,
+    completions_of,
     has_text,
     is_paired,
     names_of_sides,
@@ -98,10 +99,16 @@ def _settled(form: Format, rows: Sequence[Row]) -> Format:
     if len(controls) == 1:
         refuse_worse(controls[0])
         told = [(one.told, one.words) for one in answers if one.control in controls and not one.is_ranking]
-        if sides := next((both for row in tasks if (both := _sides(row["data"]))), None):
-            refuse_unmapped(controls[0], told, sides)
+        _refuse_numbers(controls[0], told, [row["data"] for row in tasks])
     read, why = partial(_read_labelstudio, controls=controls), partial(_why_labelstudio, controls=controls)
     return replace(form, read=read, why=why)
+
+
+def _refuse_numbers(name: str, told: Sequence[tuple[Any, Mapping[str, str]]], tasks: Sequence[Row]) -> None:
+    """Ask where verdicts on two completions may mean either; of more than two each task is refused for itself."""
+    sides = next((both for data in tasks if len(completions_of(data)) < 3 and (both := _sides(data))), None)
+    if sides is not None:
+        refuse_unmapped(name, told, sides)
 
 
 def _why_labelstudio(row: Row, controls: Sequence[str] = ()) -> str:
@@ -208,7 +215,7 @@ def _settled_min(form: Format, rows: Sequence[Row]) -> Format:
     for name in dict.fromkeys(name for row in tasks for name in _min_columns(row)):
         refuse_worse(name)
         told = [(_selected(row[name]), _words(row)) for row in tasks if name in _min_columns(row)]
-        refuse_unmapped(name, told, _sides(tasks[0]) or ("", ""))
+        _refuse_numbers(name, told, tasks)
     return form
 
 

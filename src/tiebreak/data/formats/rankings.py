@@ -17,7 +17,7 @@ from tiebreak.data.formats.messages import tools_of
 from tiebreak.data.formats.naming import mapping_of_prompt
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of
 from tiebreak.data.formats.proportions import commonest, not_few
-from tiebreak.data.formats.ratings import COMPLETIONS, judged_lists, usable
+from tiebreak.data.formats.ratings import COMPLETIONS, LISTED, judged_lists, usable
 from tiebreak.data.formats.verdicts import word_of
 
 RANKS = ("ranking", "ranks", "rank")
@@ -26,7 +26,7 @@ _PROMPTS = (*PROMPTS, "context")
 
 
 def _is_ranking(row: Row) -> bool:
-    is_list = isinstance(value_in(row, COMPLETIONS), list)
+    is_list = isinstance(value_in(row, LISTED), list)
     has_ranks = value_in(row, RANKS) is not None or _has_ranks(row)
     is_asked = has_prompt(row) or isinstance(row.get("context"), list)
     return is_list and has_ranks and is_asked and not is_paired(row)
@@ -65,7 +65,7 @@ def _settled_ranking(form: Format, rows: Sequence[Row]) -> Format:
     that ends early, by its length or with nothing, may be either and says nothing.
     """
     judged = [row for row in rows if _is_ranking(row) and not _has_ranks(row)]
-    told = [(*column_in(row, RANKS), value_in(row, COMPLETIONS)) for row in judged]
+    told = [(*column_in(row, RANKS), value_in(row, LISTED)) for row in judged]
     orders = [(name, _order_in(ranks)) for name, ranks, items in told if _are_numbers(ranks, len(items))]
     doubtful = [(name, order) for name, order in orders if order is not None and order != _turned(order)]
     if not doubtful or not_few(order is None for _, order in orders):
@@ -73,7 +73,7 @@ def _settled_ranking(form: Format, rows: Sequence[Row]) -> Format:
     name, first = commonest((name, min(order)) for name, order in doubtful)
     if first == 1 and name in _OF_EACH:
         return form
-    stated = mapping_of_prompt(judged, _PROMPTS) | {"completions": column_in(judged[0], COMPLETIONS)[0]}
+    stated = mapping_of_prompt(judged, _PROMPTS) | {"completions": column_in(judged[0], LISTED)[0]}
     raise Ambiguous(
         f"'{name}' counts from {first} and can be read in two ways: as the rank of each completion ({first} is the "
         f"best) or as places in the list, the best first. For ranks: {as_options({**stated, 'ranking': name})}; for "

@@ -29,6 +29,8 @@ from tiebreak.data.formats.thumbs import COMPLETION, RATED_SCORE
 from tiebreak.records import Dropped, Message, Pair, Rated, Source
 
 COMPLETIONS = ("completions", "responses", "candidates", "answers", "outputs", "generations")
+LISTED = (*COMPLETIONS, "output")
+"""Where a list may hold completions that are judged beside it; what else is called `output` is one completion."""
 SCORES = ("scores", "ratings", "rewards")
 _SCORE = ("score", "rating", "reward", "overall_score")
 
@@ -36,7 +38,7 @@ _SCORE = ("score", "rating", "reward", "overall_score")
 def judged_lists(row: Row, names: Sequence[str]) -> tuple[list[Any], list[Any], str]:
     """Return the list of completions, the list beside it that judges them, and the name of the former."""
     name, verdicts = column_in(row, names)
-    column, items = column_in(row, COMPLETIONS)
+    column, items = column_in(row, LISTED)
     for field, value in ((column, items), (name, verdicts)):
         if not isinstance(value, list):
             raise RowError("wrong_type", f"'{field}' is a list, found {kind_of(value)}")
@@ -95,7 +97,7 @@ def _is_distilabel(row: Row) -> bool:
 
 def _is_ratings(row: Row) -> bool:
     has_scores = value_in(row, SCORES) is not None or _has_objects(row, *_SCORE)
-    is_list = isinstance(value_in(row, COMPLETIONS), list)
+    is_list = isinstance(value_in(row, LISTED), list)
     return is_list and has_scores and _is_judged(row) and not _is_distilabel(row)
 
 
