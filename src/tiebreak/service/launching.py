@@ -8,6 +8,7 @@ worker lives, whatever becomes of the server meanwhile. Knows nothing of what a 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import logging
@@ -80,7 +81,10 @@ def ended_here(handle: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def take(path: Path, *, wait: bool = False) -> int | None:
-    """Return an open file whose lock is held by it, made where there is none; None where another has it."""
+    """Return an open file whose lock is held by it, made where there is none; None where another has it.
+
+    Raises OSError where the file system has no locks, or the file is not at its path any more once it is locked.
+    """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         if wait:
@@ -88,6 +92,8 @@ def take(path: Path, *, wait: bool = False) -> int | None:
         elif not folders.seized(handle):
             os.close(handle)
             return None
+        if not folders.stands_at(path, handle):
+            raise OSError(errno.ESTALE, "was deleted or moved as its lock was taken", str(path))
     except BaseException:
         os.close(handle)
         raise
