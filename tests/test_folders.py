@@ -166,7 +166,7 @@ def test_a_file_system_without_locks_is_named_as_such_and_nobody_is_waited_for(t
 
     monkeypatch.setattr(folders.fcntl, "flock", refuse)
     with (
-        pytest.raises(RunError, match=r"its file system has no locks .* choose another") as found,
+        pytest.raises(RunError, match=r"has no locks .* choose another") as found,
         folders.locked(tmp_path),
     ):
         pass

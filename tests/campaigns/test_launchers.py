@@ -160,6 +160,7 @@ def _ended_by(made, trial, ending):
     return run, ended
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
 def test_jobs_of_this_machine_that_are_cancelled_save_the_step_that_they_are_at(tiny_model, tmp_path, first):
     made, trial = _of_this_machine(tiny_model, tmp_path)
@@ -176,6 +177,7 @@ def test_jobs_of_this_machine_that_are_cancelled_save_the_step_that_they_are_at(
     assert run.manifest["status"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_a_job_whose_time_is_over_saves_its_step_before_it_ends(tiny_model, tmp_path):
     made, trial = _of_this_machine(tiny_model, tmp_path, slurm={"timeout_min": 1})
 

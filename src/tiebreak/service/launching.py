@@ -55,8 +55,10 @@ class Launcher(Protocol):
     def poll(self, handle: Handle) -> State:
         """Return running; done, where the worker left word how its attempt ended; or lost, where it did not."""
 
-    def stop(self, handle: Handle, grace: float) -> Handle:
+    def stop(self, handle: Handle, grace: float | None) -> Handle:
         """Ask a worker to end, and return at once; called again after `grace` seconds, it ends the worker.
+
+        Without a grace it is asked alone: what it has to save may take as long as it takes.
 
         What is returned says since when it is asked, and is what to call it with again.
         """
@@ -187,7 +189,7 @@ class Local:
         _end_orphans(signature(folder))
         return "lost" if ended_here(handle) is None else "done"
 
-    def stop(self, handle: Handle, grace: float) -> Handle:
+    def stop(self, handle: Handle, grace: float | None) -> Handle:
         """Send SIGTERM, or SIGKILL to all of its session where it was asked `grace` seconds ago."""
         folder, now = Path(handle["folder"]), time.time()
         if not is_held(folder / LOCK):
@@ -198,7 +200,7 @@ class Local:
         if (asked := handle.get("asked")) is None:
             _send(told["pid"], signal.SIGTERM)
             return handle | {"asked": now}
-        if not 0 <= now - asked < grace:
+        if grace is not None and not 0 <= now - asked < grace:
             for pid in _session(told["pid"]):
                 _send(pid, signal.SIGKILL)
         return handle
