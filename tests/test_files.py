@@ -149,7 +149,7 @@ def test_a_row_that_is_not_what_was_written_costs_itself_alone(tmp_path):
             assert list(appended_jsonl(path)) == rows[1:]
 
 
-def test_rows_go_to_a_full_disk_in_silence_and_to_no_folder_aloud(tmp_path, monkeypatch):
+def test_rows_go_to_a_full_disk_in_silence_unless_they_are_needed_and_to_no_folder_aloud(tmp_path, monkeypatch):
     assert list(appended_jsonl(tmp_path / "none.jsonl")) == []
     with pytest.raises(FileNotFoundError):
         append_jsonl(tmp_path / "none" / "kept.jsonl", [{}])
@@ -159,6 +159,8 @@ def test_rows_go_to_a_full_disk_in_silence_and_to_no_folder_aloud(tmp_path, monk
 
     monkeypatch.setattr("tiebreak.files.os.open", full)
     append_jsonl(tmp_path / "kept.jsonl", [{}])
+    with pytest.raises(OSError, match="no space left"):
+        append_jsonl(tmp_path / "kept.jsonl", [{}], needed=True)
 
 
 # -------------------------------------------------------------------------------------------------------------- folders

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -13,7 +14,7 @@ import threading
 import pytest
 
 from tiebreak import files, folders
-from tiebreak.errors import RunError
+from tiebreak.errors import InUse, RunError
 from tiebreak.folders import holder
 from tiebreak.service import launching
 
@@ -156,3 +157,37 @@ def test_who_asks_for_ever_counts_as_holding(file, monkeypatch):
     fcntl.flock(other, fcntl.LOCK_SH)
     assert launching.take(file) is None
     os.close(other)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks_is_named_as_such_and_nobody_is_waited_for(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(folders.fcntl, "flock", refuse)
+    with (
+        pytest.raises(RunError, match=r"has no locks .* choose another") as found,
+        folders.locked(tmp_path),
+    ):
+        pass
+    assert not isinstance(found.value, InUse)
+
+
+def test_the_lock_of_a_folder_that_was_moved_meanwhile_does_not_count_for_the_one_in_its_place(tmp_path, monkeypatch):
+    folder, real = tmp_path / "run", folders.seized
+
+    def moved_first(handle):
+        folder.rename(tmp_path / "elsewhere")
+        folder.mkdir()
+        return real(handle)
+
+    folder.mkdir()
+    monkeypatch.setattr(folders, "seized", moved_first)
+    with pytest.raises(RunError, match="deleted or moved"), folders.locked(folder):
+        pass
+    (tmp_path / "elsewhere").rename(tmp_path / "away")
+    with pytest.raises(OSError, match="deleted or moved"):
+        launching.take(folder / ".worker")
+    monkeypatch.setattr(folders, "seized", real)
+    with folders.locked(folder):  # nobody is left with a lock of it
+        pass

@@ -8,7 +8,8 @@
     ├── RunError         a run folder is missing, unfinished or of another run          exit 2
     │   └── InUse        another process has the folder                                 exit 2
     ├── TrainingError    training stopped before it could do harm                       exit 1
-    │   └── NotFinite    a loss or gradient is NaN or infinite                          exit 1
+    │   └── Diverged     the weights are broken: other settings are needed              exit 1
+    │       └── NotFinite    a loss or gradient is NaN or infinite                      exit 1
     ├── JudgeError       a judge stopped before all was judged; what it said is kept    exit 1
     │   └── CapReached   the next request could go beyond a cap                         exit 1
     ├── Waiting          people have votes to give; the same command goes on then       exit 75
@@ -93,7 +94,11 @@ class TrainingError(TiebreakError):
     """Training was stopped before the weights could take harm."""
 
 
-class NotFinite(TrainingError):  # noqa: N818 - named for what was found
+class Diverged(TrainingError):  # noqa: N818 - named for what was found
+    """What the weights say is NaN or infinite: the same settings come to the same end, whatever the machine."""
+
+
+class NotFinite(Diverged):
     """A loss or a gradient is NaN or infinite; the optimizer has not moved."""
 
 

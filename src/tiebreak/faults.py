@@ -76,6 +76,7 @@ ACTIONS: dict[str, Callable[[], None]] = {
     "int": partial(signal.raise_signal, signal.SIGINT),
     "hup": partial(signal.raise_signal, signal.SIGHUP),
     "usr1": partial(signal.raise_signal, signal.SIGUSR1),
+    "usr2": partial(signal.raise_signal, signal.SIGUSR2),
     "xcpu": partial(signal.raise_signal, signal.SIGXCPU),
     "stop": partial(signal.raise_signal, signal.SIGSTOP),
     "hang": partial(time.sleep, 10**6),

@@ -138,12 +138,12 @@ def read_jsonl(path: Path, *, is_whole: bool = True) -> list[dict[str, Any]]:
         raise RunError(f"{path}: cannot be read ({error})") from None
 
 
-def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]], *, needed: bool = False) -> None:
     """Add one JSON object a line, behind its digest, to a file of work that could be done again; numbers need not be
     finite.
 
     What a killed process left of a line goes first, so that nothing is glued to it. A full disk costs these rows and
-    says nothing; any other OSError is raised.
+    says nothing, unless they are `needed`; any other OSError is raised.
     """
     try:
         with opened(path) as file:
@@ -154,7 +154,7 @@ def append_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
                     file.truncate(file.read().rfind(b"\n") + 1)
             file.write(b"".join(_proven(json.dumps(row).encode()) + b"\n" for row in rows))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if needed or error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
 
 

@@ -74,17 +74,21 @@ def locked(
     """Hold the folder's lock; a second process gets InUse, which names the first, and what to do `otherwise`.
 
     The lock of a process that died is free; `say` is told whose it was. What goes wrong inside because the folder was
-    deleted or moved meanwhile is a RunError that says so.
+    deleted or moved meanwhile is a RunError that says so, as is a file system without locks.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with opened(folder / ".lock") as handle, _watched(folder):
-        is_ours = False
-        with contextlib.suppress(OSError):  # of a file system without locks
+        try:
             is_ours = seized(handle.fileno())
+        except OSError as error:
+            said = f"has no locks ({error.strerror}), and two processes could write there at once"
+            raise RunError(f"{folder}: its file system {said}; {otherwise} on one that has them") from None
         if not is_ours:
             handle.seek(0)
             owner = handle.read().decode("utf-8", "replace").strip() or "another process"
             raise InUse(f"{folder}: in use by {owner}; wait for it or {otherwise}")
+        if not stands_at(folder / ".lock", handle.fileno()):
+            raise RunError(f"{folder}: was deleted or moved as its lock was taken; run the same command again")
         handle.seek(0)
         if left := handle.read().decode("utf-8", "replace").strip():
             say(f"{folder}: {left} died without giving up this folder; taken over")
@@ -128,6 +132,14 @@ def seized(handle: int) -> bool:
             return False
         time.sleep(0.001)
     return True
+
+
+def stands_at(path: Path, handle: int) -> bool:
+    """Return whether an open file is the one at a path still: whose folder was moved locks nothing there."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 _ASKING_SECONDS = 10.0

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import builtins
 import json
+import os
 import signal
+import threading
+import time
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import yaml
 
@@ -117,6 +121,102 @@ def test_the_ends_of_jobs_that_were_cancelled_are_waited_for_and_not_for_ever(mo
     ended.close()
     assert jobs[1].lasts == (-1 if lasts == 3 else lasts - launchers.LAST_POLLS)
     assert [one.partition(";")[0] for one in made._progress.warned] == told
+
+
+def _of_this_machine(model, folder, **settings):
+    """Return jobs of submitit, which are processes of this machine, and a trial that takes a while."""
+    pytest.importorskip("submitit")
+    asked = load_sweep(_written(model, folder, launcher="local", **settings), ["training.epochs=4000"])
+    (asked.folder / "trials").mkdir(parents=True)
+    [settings, _] = asked.combinations()
+    return launchers.Jobs(asked.settings, asked.folder, _Heard()), Trial(
+        settings, Planned("it", asked.config(settings, "it"))
+    )
+
+
+def _ended_by(made, trial, ending):
+    """Return the run of a trial after `ending` was called with its job's number, once it had taken a step."""
+    run = Run(trial.planned.config.output.dir)
+    launched = []
+    real = made._submitted
+
+    def submitted(told):
+        launched.extend(real(told))
+        return launched
+
+    made._submitted = submitted
+
+    def once_it_trains():
+        while not any(run.checkpoints_folder.glob("step-*")):
+            time.sleep(0.05)
+        ending(int(launched[0].job_id))
+
+    thread = threading.Thread(target=once_it_trains)
+    thread.start()
+    try:
+        ended = list(made.launch([trial]))
+    finally:
+        thread.join()
+    return run, ended
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_jobs_of_this_machine_that_are_cancelled_save_the_step_that_they_are_at(tiny_model, tmp_path, first):
+    made, trial = _of_this_machine(tiny_model, tmp_path)
+
+    def interrupt(number):
+        if first == signal.SIGINT:  # Ctrl-C reaches what stands between as well
+            for one in (psutil.Process(number), *psutil.Process(number).children()):
+                one.send_signal(first)
+        os.kill(os.getpid(), first)
+
+    with pytest.raises(Preempted):
+        _ended_by(made, trial, interrupt)
+    run = Run(trial.planned.config.output.dir)
+    assert run.manifest["status"] == "interrupted"
+
+
+@pytest.mark.slow
+def test_a_job_whose_time_is_over_saves_its_step_before_it_ends(tiny_model, tmp_path):
+    made, trial = _of_this_machine(tiny_model, tmp_path, slurm={"timeout_min": 1})
+
+    def over(number):
+        for one in psutil.Process(number).children():
+            one.send_signal(signal.SIGUSR2)
+
+    run, [ended] = _ended_by(made, trial, over)
+    assert run.manifest["status"] == "interrupted"
+    assert ended.state == "failed"
+
+
+@pytest.mark.parametrize(
+    ("visible", "given"), [(None, [None] * 3), ("", [None] * 3), ("2, 5", ["2", "5", "2"]), ("GPU-a", ["GPU-a"] * 3)]
+)
+def test_jobs_of_this_machine_take_its_cards_in_turns(monkeypatch, visible, given):
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    seen = []
+    made, _ = _launching(monkeypatch, lambda _, told, cards: seen.extend(cards) or [])
+    made._settings.launcher = "local"
+    made._submitted("abc")
+    assert seen == given
+
+
+def test_what_slurm_refuses_is_told_in_its_words(tiny_model, tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    place = tmp_path / "bin"
+    place.mkdir()
+    for name in ("srun", "sbatch"):
+        (place / name).write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified: gpuu' >&2\nexit 1\n")
+        (place / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
+    path = _written(tiny_model, tmp_path, launcher="slurm", slurm={"slurm_partition": "gpuu"})
+    with pytest.raises(ConfigError, match=r"sweep\.launcher slurm: .*invalid partition specified: gpuu.*sweep\.slurm"):
+        sweep(load_sweep(path))
 
 
 @pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

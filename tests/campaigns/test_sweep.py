@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ import tiebreak
 from tiebreak import faults
 from tiebreak.campaigns.launchers import journal_of
 from tiebreak.campaigns.sweep import sweep
+from tiebreak.campaigns.trials import Ended
 from tiebreak.config import load_config, load_sweep
 from tiebreak.errors import DataError, RunError
 from tiebreak.progress import Silent
@@ -239,6 +242,38 @@ def test_a_trial_that_diverges_is_a_result_and_no_error(place, tiny_model):
     heard = Listening()
     sweep(load_sweep(path), heard)
     assert heard.stages == []  # nor is it tried again
+
+
+def test_a_trial_that_found_no_room_for_its_checkpoint_is_tried_again(place, tiny_model):
+    settings = {"grid": {"loss.beta": [*BETAS]}, "stop_early": "off"}
+    path = _written(tiny_model, place, "full", settings, evaluation=LEAN)
+    faults.arm("full@save:begin:8")  # the first one of the second trial
+    try:
+        found = sweep(load_sweep(path))
+    finally:
+        faults.arm(None)
+    states = {one["name"]: (one["state"], one["says"]) for one in found.found["trials"]}
+    assert [state for state, _ in states.values()] == ["done", "failed", "done"], states
+    assert "free space" in states[NAMES[1]][1]
+    assert [one["state"] for one in sweep(load_sweep(path)).found["trials"]] == ["done"] * 3
+
+
+def test_a_sweep_whose_notes_find_no_room_ends_and_trains_nothing_twice(place, tiny_model, monkeypatch):
+    launched = []
+
+    def launch(trials):
+        for trial in trials:
+            launched.append(trial.name)
+            yield Ended(trial.name, dict(trial.settings), "done", (), 1.0, 0)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr("tiebreak.campaigns.sweep.launcher_of", lambda *_: SimpleNamespace(launch=launch))
+    monkeypatch.setattr("tiebreak.files.opened", full)
+    with pytest.raises(OSError, match="no space left"):
+        sweep(load_sweep(_written(tiny_model, place, "unnoted", {"grid": {"loss.beta": [*BETAS]}})))
+    assert len(launched) == 1
 
 
 def test_a_trial_that_falls_behind_is_ended_early_and_is_not_ranked(place, tiny_model):

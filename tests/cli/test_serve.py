@@ -158,6 +158,14 @@ def test_what_an_operator_may_not_say_is_named(tmp_path, text, says):
         load_serve(path)
 
 
+def test_a_secret_that_is_not_there_is_one_line_before_anything_is_served(cli, here):
+    hook = "webhooks: [{url: 'https://example.org', secret_file: none}]"
+    (here / "serve.yaml").write_text(f"models: {{a: {{model: {{name: x}}}}}}\n{hook}", encoding="utf-8")
+    code, out, err = cli("serve", "--dir", "s", "--config", "serve.yaml", "--port", "0")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "none" in err
+
+
 def test_settings_of_a_model_may_stand_in_a_file_beside(tmp_path):
     (tmp_path / "own.yaml").write_text("model: {name: x}\nadapter: {rank: 4}\n", encoding="utf-8")
     (tmp_path / "serve.yaml").write_text("models: {a: own.yaml}\n", encoding="utf-8")

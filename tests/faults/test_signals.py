@@ -9,7 +9,7 @@ from harness import assert_nothing_partial, assert_resumes
 
 from tiebreak.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED
 
-NAMES = {"term": "SIGTERM", "int": "SIGINT", "hup": "SIGHUP", "usr1": "SIGUSR1", "xcpu": "SIGXCPU"}
+NAMES = {"term": "SIGTERM", "int": "SIGINT", "hup": "SIGHUP", "usr1": "SIGUSR1", "usr2": "SIGUSR2", "xcpu": "SIGXCPU"}
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,7 @@ NAMES = {"term": "SIGTERM", "int": "SIGINT", "hup": "SIGHUP", "usr1": "SIGUSR1",
         ("term", "save:rename:3", 6),
         ("hup", "step:gradient:5", 5),
         ("usr1", "step:end:3", 3),
+        ("usr2", "step:gradient:3", 3),
         ("xcpu", "save:optimizer:2", 4),
     ],
 )

@@ -100,7 +100,7 @@ def become(job: dict) -> None:
     new = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     for number, (path, flags) in enumerate([(os.devnull, os.O_RDONLY), (job["out"], new), (job["err"], new)]):
         os.dup2(os.open(path, flags), number)
-    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU):
+    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU):
         signal.signal(one, signal.default_int_handler if one == signal.SIGINT else signal.SIG_DFL)
     if job["more_memory"] is not None:
         size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + job["more_memory"]

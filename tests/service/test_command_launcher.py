@@ -36,6 +36,8 @@ printf '%s\\n' "$@" >"$CLUSTER/$number.words"
 setsid nohup sh -c "while [ ! -e '$CLUSTER/go' ]; do sleep 0.02; done; touch '$CLUSTER/$number.runs'; $last" \\
     >"$CLUSTER/$number.log" 2>&1 &
 echo $! >"$CLUSTER/$number.pid"
+[ -e "$CLUSTER/late" ] && { echo "$number;cluster"; exit 1; }
+[ -e "$CLUSTER/slow" ] && { echo "$number;cluster"; sleep 60; }
 [ -e "$CLUSTER/refuse" ] && { echo 'sbatch: error: Batch job submission failed' >&2; exit 1; }
 echo "$number;cluster"
 """,
@@ -228,6 +230,29 @@ def test_what_cannot_be_submitted_is_one_line_and_leaves_nothing(cluster, launch
     missing = Command(_slurm(submit=["no-such-command"]), lambda *_: None)
     with pytest.raises(RunError, match="No such file"):
         missing.start(_handle(tmp_path / "job", 3), ["worker"])
+
+
+@pytest.mark.parametrize("how", ["late", "slow"])
+def test_a_submission_that_fails_after_the_scheduler_took_it_is_not_made_twice(
+    cluster, launcher, tmp_path, monkeypatch, how
+):
+    monkeypatch.setattr(commands, "_COMMAND_SECONDS", 5.0)
+    (cluster / how).touch()
+    told = launcher.start(_handle(tmp_path / "job"), _words(tmp_path / "job"))
+    assert (told["handle"], launcher.poll(told)) == ("41", "running")
+    [(job, said)] = launcher.said
+    assert job == "ftjob-one"
+    assert "the scheduler has the job" in said
+    launcher.stop(told, 30)
+    assert "41" in (cluster / "cancelled").read_text()
+
+
+def test_a_number_that_the_scheduler_does_not_have_is_no_submission(cluster, launcher, tmp_path):
+    (cluster / "late").touch()
+    (cluster / "silent").touch()
+    with pytest.raises(RunError, match=r"launcher\.submit: ended with 1"):
+        launcher.start(_handle(tmp_path / "job"), _words(tmp_path / "job"))
+    assert launcher.poll(_handle(tmp_path / "job")) == "lost"
 
 
 # --------------------------------------------------------------------------------------------------------------- words

@@ -10,16 +10,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from job_service import lines, pair, service, weights
 from served import fill
+from tiebreak.errors import RunError
 from tiebreak.service import booking, catalog, jobs, shelf, translate
+from tiebreak.service.booking import Next, after
 from tiebreak.service.examining import Examined
 from tiebreak.service.jobs import PAUSE, Job
 from tiebreak.service.launching import LOCK, is_held, signature
-from tiebreak.service.supervisor import Next, after
 from tiebreak.service.telling import COLUMNS
 
 # ------------------------------------------------------------------------------------------------------ pure decisions
@@ -378,6 +381,56 @@ def test_faults_that_passed_do_not_add_up_and_nothing_of_jobs_that_ended_is_kept
     made.store.change("update jobs set state = 'failed' where id = ?", job.id)
     supervisor.look()
     assert not (supervisor._faults or supervisor._trouble or supervisor._silent)
+    supervisor.close()
+
+
+def test_a_job_that_the_machine_fails_takes_nobodys_turn_is_told_once_and_ends(
+    tmp_path, tiny_model, monkeypatch, caplog
+):
+    made = service(tmp_path / "service", tiny_model, limits={"workers": 1})
+    stuck, sound, supervisor = made.create(), made.create(), made.supervisor()
+    made.store.change("update jobs set state = 'queued'")
+    begun = []
+
+    def begin(job):
+        if job.id == stuck.id:
+            raise PermissionError(errno.EACCES, "no way in", f"place-{len(begun)}-{time.monotonic()}")
+        begun.append(job.id)
+
+    begin.__name__ = "_begin"
+    monkeypatch.setattr(supervisor, "_begin", begin)
+    monkeypatch.setattr(supervisor, "pace", replace(supervisor.pace, pauses=(0.3,)))
+    supervisor.look()
+    assert begun == []  # its turn came first
+    supervisor.look()
+    assert begun == [sound.id]
+    made.store.change("update jobs set state = 'paused' where id = ?", sound.id)
+    time.sleep(0.4)
+    supervisor.look()
+    assert made.job(stuck).state == "queued"
+    assert caplog.text.count("no way in") == 1
+    monkeypatch.setattr("tiebreak.service.supervisor.MOST_TROUBLE_SECONDS", 0.1)
+    time.sleep(0.4)
+    supervisor.look()
+    assert (made.job(stuck).state, made.job(stuck).error["code"]) == ("failed", "server_error")
+    supervisor.close()
+
+
+@pytest.mark.parametrize("error", [AttributeError, OSError, RunError])
+def test_a_job_that_was_cancelled_stays_so_whatever_its_worker_does(tmp_path, tiny_model, monkeypatch, error):
+    made = service(tmp_path / "service", tiny_model)
+    job, supervisor = made.create(), made.supervisor()
+    handle = json.dumps({"folder": str(made.folder(job)), "job": job.id, "attempt": 1})
+    made.store.change("update jobs set state = 'cancelled', worker = ? where id = ?", handle, job.id)
+
+    def poll(_):
+        raise error("no word of it")
+
+    monkeypatch.setattr(supervisor, "launcher", SimpleNamespace(poll=poll))
+    monkeypatch.setattr("tiebreak.service.supervisor.MOST_TROUBLE_SECONDS", 0.0)
+    for _ in range(30):
+        supervisor.look()
+    assert made.job(job).state == "cancelled"
     supervisor.close()
 
 

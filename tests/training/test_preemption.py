@@ -10,7 +10,7 @@ import pytest
 from tiebreak.errors import Preempted
 from tiebreak.training.preemption import listening
 
-ASKING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU]
+ASKING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU]
 
 
 @pytest.fixture

@@ -6,7 +6,10 @@ the sweep's folder, which it has to see.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
@@ -17,7 +20,7 @@ from tiebreak.campaigns.campaign import Planned
 from tiebreak.campaigns.proposals import falls_behind
 from tiebreak.campaigns.trials import FAILED, Ended, Journal, Probed, Trial, carried_out
 from tiebreak.config import SweepConfig, build_config
-from tiebreak.errors import ConfigError, one_line
+from tiebreak.errors import ConfigError, Preempted, one_line
 from tiebreak.progress import Progress, Silent
 from tiebreak.training.company import Company
 from tiebreak.training.preemption import listening
@@ -102,7 +105,7 @@ class Jobs:
                     some = trials[start : start + at_once]
                     told = [self._told(one) for one in some]
                     with stop.held():  # a job whose number is not known could not be cancelled
-                        running |= zip(self._executor.map_array(job, told), some, strict=True)
+                        running |= zip(self._submitted(told), some, strict=True)
                     stop.check()
                     self._progress.say(f"{len(running)} jobs: {', '.join(one.job_id for one in running)}")
                     while running:
@@ -112,10 +115,31 @@ class Jobs:
             finally:
                 self._cancel(running)
 
+    def _submitted(self, told: Sequence[str]) -> list[Any]:
+        """Return the jobs that carry out what is told; raises ConfigError with the scheduler's words where it refuses.
+
+        Ctrl-C and the end of a terminal reach all processes of it: jobs of this machine are left to hear of it from
+        here, since what stands between would kill them a second after it heard. Each is given one card, in turns.
+        """
+        is_local = self._settings.launcher == "local"
+        cards = _cards() if is_local else []
+        given = [cards[at % len(cards)] if cards else None for at in range(len(told))]
+        try:
+            with _held_back(signal.SIGINT, signal.SIGHUP) if is_local else contextlib.nullcontext():
+                return list(self._executor.map_array(job, told, given))
+        except RuntimeError as error:  # what submitit makes of an sbatch that ends with an error
+            raise ConfigError(
+                f"sweep.launcher {self._settings.launcher}: submitting failed ({one_line(error, 300)}); look at "
+                "sweep.slurm"
+            ) from None
+
     def _cancel(self, running: Collection[Any]) -> None:
         """Cancel jobs and wait for their ends: until then they have their runs, and nobody else can go on with them."""
         for one in running:
-            one.cancel(check=False)
+            if self._settings.launcher == "local" and not one.done():
+                os.kill(int(one.job_id), signal.SIGTERM)  # submitit's SIGINT is a SIGKILL after a second
+            else:
+                one.cancel(check=False)
         left = list(running)
         if left:
             self._progress.say(f"{len(left)} jobs are cancelled; they save what they have, which is waited for")
@@ -148,11 +172,41 @@ class Jobs:
         return Ended(trial.name, dict(trial.settings), FAILED, (), 0.0, 0, f"{says}; {one.paths.stderr}")
 
 
-def job(told: str) -> str:
-    """Carry out one trial in a process of its own; takes and returns JSON."""
-    asked = json.loads(told)
-    config = build_config(asked["config"], where=asked["name"])
-    trial = Trial(asked["settings"], Planned(asked["name"], config))
-    here = Here(SweepConfig.model_validate(asked["sweep"]), Path(asked["folder"]), Silent())
-    [ended] = here.launch([trial])
+def _cards() -> list[str]:
+    """Return what the cards are called that this process may use; none where there are none."""
+    if (told := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [one.strip() for one in told.split(",") if one.strip()]
+    import torch  # noqa: PLC0415 - dear, and asked for by this alone
+
+    return [str(one) for one in range(torch.cuda.device_count())]
+
+
+@contextlib.contextmanager
+def _held_back(*signals: signal.Signals) -> Iterator[None]:
+    """Let signals wait for the end of the block; processes that are started in it never get them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def job(told: str, card: str | None = None) -> str:
+    """Carry out one trial in a process of its own, on one card where it is given one; takes and returns JSON.
+
+    Where its time is nearly over it saves, and leaves to submitit whether it is queued again.
+    """
+    if card is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = card  # submitit gives each job none, or the first
+    try:
+        with listening() as stop:
+            asked = json.loads(told)
+            config = build_config(asked["config"], where=asked["name"])
+            trial = Trial(asked["settings"], Planned(asked["name"], config))
+            here = Here(SweepConfig.model_validate(asked["sweep"]), Path(asked["folder"]), Silent())
+            [ended] = here.launch([trial])
+    except Preempted:
+        if stop.asked_by == signal.SIGUSR2.name:
+            signal.raise_signal(signal.SIGUSR2)
+        raise
     return json.dumps(asdict(ended))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tiebreak.campaigns.campaign import Planned, carry_out
 from tiebreak.config import shared_endings
-from tiebreak.errors import InUse, Preempted, TiebreakError, TrainingError, one_line
+from tiebreak.errors import Diverged, InUse, Preempted, TiebreakError, one_line
 from tiebreak.files import append_jsonl, appended_jsonl, read_jsonl
 from tiebreak.fingerprint import fingerprint
 from tiebreak.progress import Progress
@@ -121,13 +121,13 @@ class Journal:
         return {str(row["confirmed"]): (str(row["folder"]), int(row["num_reference_asked"])) for row in rows}
 
     def note(self, ended: Ended) -> None:
-        """Keep how a trial ended."""
-        append_jsonl(self._path, [{"trial": asdict(ended)}])
+        """Keep how a trial ended; raises OSError on a full disk: a trial that is not noted would be made for ever."""
+        append_jsonl(self._path, [{"trial": asdict(ended)}], needed=True)
 
     def note_confirmed(self, name: str, folder: str, num_reference_asked: int) -> None:
         """Keep where a trial was measured once more."""
         told = {"confirmed": name, "folder": folder, "num_reference_asked": num_reference_asked}
-        append_jsonl(self._path, [told])
+        append_jsonl(self._path, [told], needed=True)
 
 
 def wanted(asked: Sweep, ended: Sequence[Ended]) -> list[Ended]:
@@ -176,7 +176,7 @@ def carried_out(trial: Trial, company: Company, falls_behind: FallsBehind, progr
         state, says = STOPPED, str(error)
     except InUse as error:  # of the files of a run that is under way nothing is read
         return Ended(trial.name, dict(trial.settings), IN_USE, (), 0.0, 0, masked(one_line(error, 300)))
-    except TrainingError as error:
+    except Diverged as error:  # no full disk, no lack of memory: those are tried again
         state, says = DIVERGED, masked(one_line(error, 300))
     except TiebreakError as error:
         state, says = FAILED, masked(one_line(error, 300))

@@ -19,7 +19,7 @@ from tiebreak.engine.model import Model
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.scorer import Cut
-from tiebreak.errors import TrainingError
+from tiebreak.errors import Diverged
 from tiebreak.evaluation.kept import KeptRows
 from tiebreak.fingerprint import fingerprint
 from tiebreak.maths.logps import Logps
@@ -232,10 +232,10 @@ def _facts(pair: Example) -> list[float | None]:
 
 
 def require_finite(numbers: torch.Tensor, pairs: Sequence[Example]) -> None:
-    """Raise TrainingError where a number of evidence, a row an example, is NaN or infinite."""
+    """Raise Diverged where a number of evidence, a row an example, is NaN or infinite."""
     bad = [pair.example_id[:12] for pair, ok in zip(pairs, numbers.isfinite().all(1).tolist(), strict=True) if not ok]
     if bad:
-        raise TrainingError(
+        raise Diverged(
             f"held-out log-probabilities are {NOT_FINITE} for {len(bad)} {unit_of(pairs)} ({', '.join(bad[:4])}): "
             "the weights are broken; lower training.learning_rate"
         )

@@ -72,7 +72,7 @@ class NeutralProbe:
     def rows(self, progress: Progress | None = None) -> list[ProbeItem]:
         """Return one item for each text and question, in the order of the file.
 
-        A question that the chat template does not take is left out, and the progress told. Raises TrainingError where
+        A question that the chat template does not take is left out, and the progress told. Raises Diverged where
         a log-probability is not finite.
         """
         progress = progress or Silent()

@@ -1,25 +1,63 @@
 """How a job ends: its model, its result files and its last words, all of them or none.
 
-Owns what is made of a worker's end. All is written in one transaction, so that it can be done again at any moment, and
-is done once.
+Owns what follows from a worker's end, and what is made of it. All is written in one transaction, so that it can be done
+again at any moment, and is done once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tiebreak.config.service import ServeConfig
+from tiebreak.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, EXIT_USAGE
 from tiebreak.files import write_text
 from tiebreak.runs import Run
 from tiebreak.service import catalog, jobs, shelf, telling
-from tiebreak.service.jobs import Job
+from tiebreak.service.jobs import PAUSE, Job
 from tiebreak.service.store import Store
 
 TABLE, PAGE = "step_metrics.csv", "report.html"
 _PLACES = ("run_folder", "model_folder", "model_name", "model_base", "base_model", "reference_model")
 """What in a run's run.json may be a folder of this machine."""
+
+
+@dataclass(frozen=True)
+class Next:
+    """What becomes of a job whose worker is gone."""
+
+    to: Literal["succeeded", "failed", "paused", "queued"]
+    attempts: int = 0
+    message: str = ""
+
+
+def after(job: Job, ended: Mapping[str, Any] | None, most: int, *, progress: bool) -> Next:
+    """Return what becomes of a job whose worker is gone, and left word how it `ended`, or did not.
+
+    One that was asked to end has not failed. One that died is started again `most` times, counted anew where it got
+    further than when it last died: each time it comes nearer to its end.
+    """
+    code = None if ended is None else int(ended["exit"])
+    if code == 0:
+        return Next("succeeded")
+    if ended is not None and code not in (EXIT_PREEMPTED, EXIT_INTERRUPTED):
+        return Next("failed", job.attempts, str(ended["message"]))
+    if job.wanted == PAUSE:
+        return Next("paused", job.attempts)
+    if job.worker is not None and job.worker.get("asked") is not None:  # and the client has thought better of it
+        return Next("queued", job.attempts)
+    attempts = 1 if progress else job.attempts + 1
+    said = "its worker died" if ended is None else str(ended["message"])
+    return Next("failed" if attempts > most else "queued", attempts, said)
+
+
+def code_of(ended: Mapping[str, Any] | None) -> str:
+    """Return the code of the error of a job whose worker `ended` so, or died."""
+    if ended is None or ended["exit"] in (EXIT_PREEMPTED, EXIT_INTERRUPTED):
+        return "worker_lost"
+    return "invalid_settings" if ended["exit"] == EXIT_USAGE else "training_failed"
 
 
 def succeed(store: Store, settings: ServeConfig, job: Job) -> None:

@@ -10,13 +10,14 @@ import contextlib
 import os
 import re
 import shlex
+import signal
 import string
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tiebreak.config.service import STANDS_IN, LauncherConfig
 from tiebreak.errors import ConfigError, RunError, one_line
@@ -104,27 +105,21 @@ class Command:
         try:
             with os.fdopen(os.dup(lock), "wb") as out, (Path(handle["folder"]) / LOG).open("ab") as log:
                 out.truncate(0)
-                done = subprocess.run(  # noqa: S603 - the operator's words
-                    filled(self._settings.submit, told),
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=log,
-                    start_new_session=True,
-                    timeout=_COMMAND_SECONDS,
-                    check=False,
-                )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            file.unlink(missing_ok=True)
-            raise RunError(f"launcher.submit: {one_line(error, 300)}") from None
+                fault = _run_to_its_end(filled(self._settings.submit, told), out, log)
+        except OSError as error:
+            fault = one_line(error, 300)
         finally:
             os.close(lock)
-        if done.returncode != 0:
-            file.unlink(missing_ok=True)
-            raise RunError(f"launcher.submit: ended with {done.returncode}; {LOG} of the job says more")
-        if (number := self._number(handle)) is None:
-            said = one_line(file.read_text(errors="replace"), 200)
-            file.unlink(missing_ok=True)
-            raise RunError(f"launcher.submit: printed {said!r}, in which launcher.handle finds nothing")
+        number = self._number(handle)
+        if number is None and fault is None:
+            fault = (
+                f"printed {one_line(file.read_text(errors='replace'), 200)!r}, in which launcher.handle finds nothing"
+            )
+        if fault is not None:
+            if number is None or not self._is_known(handle):
+                file.unlink(missing_ok=True)
+                raise RunError(f"launcher.submit: {fault}")
+            self._say(handle["job"], f"Submitting failed ({fault}), but the scheduler has the job, which goes on.")
         return handle | {"handle": number}
 
     def poll(self, handle: Handle) -> State:
@@ -148,10 +143,10 @@ class Command:
         self._forget(place)
         return "lost"
 
-    def stop(self, handle: Handle, grace: float) -> Handle:
+    def stop(self, handle: Handle, grace: float | None) -> Handle:
         """Cancel a worker, and again where it was cancelled `grace` seconds ago and is still there."""
         now = time.time()
-        if (asked := handle.get("asked")) is not None and 0 <= now - asked < grace:
+        if (asked := handle.get("asked")) is not None and (grace is None or 0 <= now - asked < grace):
             return handle
         if self._number(handle) is None:
             return handle
@@ -159,13 +154,22 @@ class Command:
             self._run(self._settings.cancel, handle)
         return handle | {"asked": now}
 
-    def _is_over(self, handle: Handle, place: str) -> bool:
-        """Ask the scheduler whether a worker has ended, or cannot be asked after any more."""
-        said, states = None, self._settings.states
+    def _is_known(self, handle: Handle) -> bool:
+        """Ask the scheduler whether it has a worker that waits or runs."""
+        said, states = self._said(handle), self._settings.states
+        return said is not None and states.get(said, states.get(said.partition(" ")[0])) == "running"
+
+    def _said(self, handle: Handle) -> str | None:
+        """Return what the scheduler says of a worker; None where it does not answer."""
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             done = self._run(self._settings.status, handle)
             if done.returncode == 0:
-                said = one_line(done.stdout.decode(errors="replace"), 100)
+                return one_line(done.stdout.decode(errors="replace"), 100)
+        return None
+
+    def _is_over(self, handle: Handle, place: str) -> bool:
+        """Ask the scheduler whether a worker has ended, or cannot be asked after any more."""
+        said, states = self._said(handle), self._settings.states
         if said is None or (not said and "" not in states):
             self._silences[place] = self._silences.get(place, 0) + 1
             return self._silences[place] >= MOST_SILENCES
@@ -206,6 +210,22 @@ class Command:
     def _forget(self, place: str) -> None:
         for known in (self._asked_at, self._silences, self._over_since):
             known.pop(place, None)
+
+
+def _run_to_its_end(words: Sequence[str], out: IO[bytes], log: IO[bytes]) -> str | None:
+    """Run a command that submits, and say what went wrong; after that nothing that it started submits any more."""
+    with subprocess.Popen(  # noqa: S603 - the operator's words
+        words, stdin=subprocess.DEVNULL, stdout=out, stderr=log, start_new_session=True
+    ) as process:
+        try:
+            code = process.wait(_COMMAND_SECONDS)
+        except BaseException as error:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                return one_line(error, 300)
+            raise
+    return None if code == 0 else f"ended with {code}; {LOG} of the job says more"
 
 
 def _printed_file(handle: Mapping[str, Any]) -> Path:

@@ -8,6 +8,7 @@ worker lives, whatever becomes of the server meanwhile. Knows nothing of what a 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import logging
@@ -54,8 +55,10 @@ class Launcher(Protocol):
     def poll(self, handle: Handle) -> State:
         """Return running; done, where the worker left word how its attempt ended; or lost, where it did not."""
 
-    def stop(self, handle: Handle, grace: float) -> Handle:
+    def stop(self, handle: Handle, grace: float | None) -> Handle:
         """Ask a worker to end, and return at once; called again after `grace` seconds, it ends the worker.
+
+        Without a grace it is asked alone: what it has to save may take as long as it takes.
 
         What is returned says since when it is asked, and is what to call it with again.
         """
@@ -80,7 +83,10 @@ def ended_here(handle: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def take(path: Path, *, wait: bool = False) -> int | None:
-    """Return an open file whose lock is held by it, made where there is none; None where another has it."""
+    """Return an open file whose lock is held by it, made where there is none; None where another has it.
+
+    Raises OSError where the file system has no locks, or the file is not at its path any more once it is locked.
+    """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         if wait:
@@ -88,6 +94,8 @@ def take(path: Path, *, wait: bool = False) -> int | None:
         elif not folders.seized(handle):
             os.close(handle)
             return None
+        if not folders.stands_at(path, handle):
+            raise OSError(errno.ESTALE, "was deleted or moved as its lock was taken", str(path))
     except BaseException:
         os.close(handle)
         raise
@@ -181,7 +189,7 @@ class Local:
         _end_orphans(signature(folder))
         return "lost" if ended_here(handle) is None else "done"
 
-    def stop(self, handle: Handle, grace: float) -> Handle:
+    def stop(self, handle: Handle, grace: float | None) -> Handle:
         """Send SIGTERM, or SIGKILL to all of its session where it was asked `grace` seconds ago."""
         folder, now = Path(handle["folder"]), time.time()
         if not is_held(folder / LOCK):
@@ -192,7 +200,7 @@ class Local:
         if (asked := handle.get("asked")) is None:
             _send(told["pid"], signal.SIGTERM)
             return handle | {"asked": now}
-        if not 0 <= now - asked < grace:
+        if grace is not None and not 0 <= now - asked < grace:
             for pid in _session(told["pid"]):
                 _send(pid, signal.SIGKILL)
         return handle

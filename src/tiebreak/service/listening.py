@@ -24,6 +24,7 @@ from tiebreak.errors import ConfigError
 from tiebreak.folders import locked
 from tiebreak.service import keys
 from tiebreak.service.app import create_app
+from tiebreak.service.hooks import require_secrets
 from tiebreak.service.refusals import Refusal
 from tiebreak.service.store import make_folder, open_store, settle
 
@@ -139,6 +140,7 @@ def serve(folder: Path, config: str | None, address: Address, say: Callable[[Lis
     Raises ConfigError for settings or an address that cannot be used, RunError where another server has the folder.
     """
     settings, configs = load_serve(config)
+    require_secrets(settings)
     address.check()
     make_folder(folder)
     with (

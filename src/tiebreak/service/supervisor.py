@@ -7,6 +7,7 @@ two lines: what a worker is to be called stands in the store before there is one
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import sqlite3
@@ -15,12 +16,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from tiebreak.config import Config, dump_config
 from tiebreak.config.service import LauncherConfig, ServeConfig
-from tiebreak.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, EXIT_USAGE, TiebreakError, one_line
+from tiebreak.errors import TiebreakError, one_line
 from tiebreak.files import write_json, write_text
 from tiebreak.service import booking, jobs, telling, translate
 from tiebreak.service.commands import Command
@@ -34,6 +35,9 @@ from tiebreak.service.turns import chosen
 MOST_FAULTS = 20
 """Looks of one kind at a job, one after the other, that may end in a fault of ours before the job does."""
 
+MOST_TROUBLE_SECONDS = 3600.0
+"""How long one fault of the machine may stand in the way of a job before the job ends; a full disk may for ever."""
+
 _NO_ROOM = "The disk of the service is full; the job goes on, or ends, as soon as there is room."
 
 _LOG = logging.getLogger("uvicorn.error")
@@ -45,7 +49,7 @@ class Pace:
 
     look_seconds: float = 0.5
     grace_seconds: float = 30.0
-    """Between asking a worker to end and ending it."""
+    """Between asking the worker of a job that was cancelled to end and ending it."""
     pauses: tuple[float, ...] = (5.0, 30.0, 120.0)
     """Seconds before a worker that died is started again, the last of them from then on."""
 
@@ -60,32 +64,12 @@ def launcher_of(settings: LauncherConfig, store: Store) -> Launcher:
 
 
 @dataclass(frozen=True)
-class Next:
-    """What becomes of a job whose worker is gone."""
+class _Trouble:
+    """A fault of the machine that stands in the way of a job: which, since when, and when it was last met."""
 
-    to: Literal["succeeded", "failed", "paused", "queued"]
-    attempts: int = 0
-    message: str = ""
-
-
-def after(job: Job, ended: Mapping[str, Any] | None, most: int, *, progress: bool) -> Next:
-    """Return what becomes of a job whose worker is gone, and left word how it `ended`, or did not.
-
-    One that was asked to end has not failed. One that died is started again `most` times, counted anew where it got
-    further than when it last died: each time it comes nearer to its end.
-    """
-    code = None if ended is None else int(ended["exit"])
-    if code == 0:
-        return Next("succeeded")
-    if ended is not None and code not in (EXIT_PREEMPTED, EXIT_INTERRUPTED):
-        return Next("failed", job.attempts, str(ended["message"]))
-    if job.wanted == PAUSE:
-        return Next("paused", job.attempts)
-    if job.worker is not None and job.worker.get("asked") is not None:  # and the client has thought better of it
-        return Next("queued", job.attempts)
-    attempts = 1 if progress else job.attempts + 1
-    said = "its worker died" if ended is None else str(ended["message"])
-    return Next("failed" if attempts > most else "queued", attempts, said)
+    kind: str
+    since: float
+    at: float
 
 
 @dataclass
@@ -105,7 +89,7 @@ class Supervisor:
     """When a file of each key was last examined."""
     _over: dict[str, float] = field(default_factory=dict, init=False, repr=False)
     """Jobs whose worker is gone, which stand as running until that is booked; and when it was last tried."""
-    _trouble: dict[tuple[str, str], str] = field(default_factory=dict, init=False, repr=False)
+    _trouble: dict[tuple[str, str], _Trouble] = field(default_factory=dict, init=False, repr=False)
     _woken: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
     _closed: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
     _thread: threading.Thread | None = field(default=None, init=False, repr=False)
@@ -161,7 +145,7 @@ class Supervisor:
         self._over = {job.id: self._over[job.id] for job in standing if job.id in self._over}
         self._forget_all_but({job.id for job in (*validating, *queued, *standing, *stopped)})
         running = [*(job for job in standing if job.id not in self._over), *stopped]
-        waiting = [job for job in queued if job.next_at <= time.time()]
+        waiting = [job for job in queued if job.next_at <= time.time() and not self._rests(job)]
         for job in chosen(waiting, running, self.settings.limits.workers, jobs.last_begun(self.store)):
             self._mind(job, self._begin)
 
@@ -176,25 +160,44 @@ class Supervisor:
             code, param = "invalid_settings", None
             if isinstance(error, Refusal):
                 code, param = error.code or "invalid_request", error.param
-            told = {"code": code, "param": param, "message": shown_line(str(error), self.store.job_folder(job.id), {})}
-            with full_disk_borne():
-                booking.fail(self.store, job, told, job.state)
+            self._fail(job, code, shown_line(str(error), self.store.job_folder(job.id), {}), param)
         except (OSError, sqlite3.Error) as error:  # a full disk, a locked database: tried again, and said once
-            if (line := one_line(error, 300)) != self._trouble.get(this):
-                _LOG.warning("%s: %s; tried again until it goes well", job.id, line)
-                self._trouble[this] = line
-            if full_disk(error) is not None:
-                with full_disk_borne():  # an event may find its place all the same
-                    jobs.note(self.store, job.id, _NO_ROOM, level="warn", once="no-room")
+            self._bear(job, this, error)
         except Exception:  # noqa: BLE001 - a fault of ours holds up no other job either
             self._faults[this] += 1
             if self._faults[this] == 1:
                 _LOG.exception("%s: the supervisor could not look at it", job.id)
             if self._faults[this] > MOST_FAULTS:
-                message = "a fault of the service, which its log tells; please ask its operator"
-                told = {"code": "server_error", "param": None, "message": message}
-                with full_disk_borne():
-                    booking.fail(self.store, job, told, job.state)
+                self._fail(job, "server_error", "a fault of the service, which its log tells; please ask its operator")
+
+    def _bear(self, job: Job, this: tuple[str, str], error: OSError | sqlite3.Error) -> None:
+        """Say once what stands in the way of a job; where it stays there the job ends, unless it is a full disk."""
+        kind, at = f"{type(error).__name__} {error.errno if isinstance(error, OSError) else error}", time.monotonic()
+        before = self._trouble.get(this)
+        if before is None or before.kind != kind:
+            _LOG.warning("%s: %s; tried again until it goes well", job.id, one_line(error, 300))
+            before = _Trouble(kind, at, at)
+        self._trouble[this] = replace(before, at=at)
+        if full_disk(error) is not None:
+            with full_disk_borne():  # an event may find its place all the same
+                jobs.note(self.store, job.id, _NO_ROOM, level="warn", once="no-room")
+        elif isinstance(error, OSError) and at - before.since > MOST_TROUBLE_SECONDS:
+            self._fail(job, "server_error", "the machine of the service fails it, as its log tells; ask its operator")
+
+    def _fail(self, job: Job, code: str, message: str, param: str | None = None) -> None:
+        """End a job with an error, and ask its worker to end; one that was cancelled has ended, and stays so."""
+        if job.state == CANCELLED:
+            return
+        if job.worker is not None:
+            with contextlib.suppress(OSError, TiebreakError):
+                self.launcher.stop(dict(job.worker), None)
+        with full_disk_borne():
+            booking.fail(self.store, job, {"code": code, "param": param, "message": message}, job.state)
+
+    def _rests(self, job: Job) -> bool:
+        """Whether a job could not be begun just now: others have its turn before that is tried again."""
+        found = self._trouble.get((job.id, "_begin"))
+        return found is not None and time.monotonic() - found.at < self.pace.pauses[0]
 
     def _forget_all_but(self, names: Collection[str]) -> None:
         for seen in (self._faults, self._trouble):
@@ -280,18 +283,18 @@ class Supervisor:
         if state != "running":
             self._gone(jobs.find(self.store, job.id), ended_here(handle))
         elif job.wanted == PAUSE or handle.get("asked") is not None:
-            self._stop(job)
+            self._stop(job, None)  # what it has to save is what it is paused for
 
     def _end_worker(self, job: Job) -> None:
         """Stop the worker of a job that was cancelled; its slot is free once it is gone."""
         if self.launcher.poll(dict(job.worker or {})) == "running":
-            self._stop(job)
+            self._stop(job, self.pace.grace_seconds)
         else:
             jobs.amend(self.store, job.id, (CANCELLED,), worker=None)
 
-    def _stop(self, job: Job) -> None:
+    def _stop(self, job: Job, grace: float | None) -> None:
         before = dict(job.worker or {})
-        if (told := self.launcher.stop(before, self.pace.grace_seconds)) != before:
+        if (told := self.launcher.stop(before, grace)) != before:
             jobs.amend(self.store, job.id, (RUNNING, CANCELLED), worker=told)
 
     def _gone(self, job: Job, ended: Mapping[str, Any] | None, why: str | None = None) -> None:
@@ -301,16 +304,14 @@ class Supervisor:
         folder = self.store.job_folder(job.id)
         step = max(telling.kept_steps(folder / "run"), default=0)
         progress = step > int(job.read_to.get("died_at", 0))
-        found = after(job, ended, self.settings.limits.attempts, progress=progress)
+        found = booking.after(job, ended, self.settings.limits.attempts, progress=progress)
         if found.to == "succeeded":
             booking.succeed(self.store, self.settings, job)
             return
         message = shown_line(why or found.message, folder, self._names(job))
         if found.to == "failed":
-            code = "worker_lost" if ended is None or ended["exit"] in (EXIT_PREEMPTED, EXIT_INTERRUPTED) else (
-                "invalid_settings" if ended["exit"] == EXIT_USAGE else "training_failed"
-            )  # fmt: skip
-            booking.fail(self.store, job, {"code": code, "param": None, "message": message}, RUNNING)
+            told = {"code": booking.code_of(ended), "param": None, "message": message}
+            booking.fail(self.store, job, told, RUNNING)
             return
         with self.store.writing():
             current = jobs.find(self.store, job.id)
@@ -318,9 +319,9 @@ class Supervisor:
             died = found.to == "queued" and found.attempts != job.attempts
             pause = self.pace.pauses[min(found.attempts, len(self.pace.pauses)) - 1] if died else 0.0
             seen = {**current.read_to, "died_at": step} if died else current.read_to
-            told = {"worker": None, "wanted": "", "estimated": None, "attempts": found.attempts, "read_to": seen}
+            changes = {"worker": None, "wanted": "", "estimated": None, "attempts": found.attempts, "read_to": seen}
             if jobs.move(
-                self.store, job.id, (RUNNING,), PAUSED if paused else QUEUED, next_at=time.time() + pause, **told
+                self.store, job.id, (RUNNING,), PAUSED if paused else QUEUED, next_at=time.time() + pause, **changes
             ):
                 if paused:
                     jobs.note(self.store, job.id, "The job has been paused.")

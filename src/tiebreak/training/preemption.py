@@ -20,6 +20,7 @@ STOP_SIGNALS = (
     signal.SIGINT,  # Ctrl-C
     signal.SIGHUP,  # the terminal is gone
     signal.SIGUSR1,  # Slurm's --signal=USR1@60, other schedulers before their SIGKILL
+    signal.SIGUSR2,  # submitit's, before the time of a job is over
     signal.SIGXCPU,  # the soft limit of CPU time
 )
 

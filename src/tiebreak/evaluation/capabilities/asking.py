@@ -81,7 +81,7 @@ class Prepared:
     left_out: dict[str, int]
 
     def ask(self, model: Model, side: str, desk: Desk) -> list[Said]:
-        """Return what a model says of each question; raises TrainingError where a log-probability is not finite."""
+        """Return what a model says of each question; raises Diverged where a log-probability is not finite."""
         said = self.task.kind.ask(model, self.items, desk)
         values = {item.item_id: one.value for (item, _), one in zip(self.items, said, strict=True)}
         require_finite(values, f"task {self.task.name}", side)
@@ -131,7 +131,7 @@ def measure_tasks(
 
     `kept_in` is a folder in which what is done survives a crash; whoever has kept the result removes it. It is known by
     content, so that another model, or another question, finds nothing of its own in it. Raises DataError where a model
-    can be asked nothing of a task, TrainingError where a log-probability is not finite.
+    can be asked nothing of a task, Diverged where a log-probability is not finite.
     """
     if not tasks:
         return []

@@ -19,7 +19,7 @@ from tiebreak.diagnosis.strides import NOT_FINITE
 from tiebreak.engine.model import Model
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.scorer import Cut
-from tiebreak.errors import RenderError, TrainingError
+from tiebreak.errors import Diverged, RenderError
 from tiebreak.files import append_jsonl, appended_jsonl
 from tiebreak.fingerprint import fingerprint
 from tiebreak.progress import Advance
@@ -130,11 +130,11 @@ def likelihoods(
 
 
 def require_finite(values: Mapping[str, float], what: str, side: str) -> None:
-    """Raise TrainingError where a value is none: the weights of that side, reference or policy, are broken."""
+    """Raise Diverged where a value is none: the weights of that side, reference or policy, are broken."""
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad:
         advice = "lower training.learning_rate" if side == "policy" else "start from other weights"
-        raise TrainingError(
+        raise Diverged(
             f"{what}: the {side}'s log-probabilities are {NOT_FINITE} for {len(bad)} of {len(values)} "
             f"({', '.join(name[:12] for name in bad[:4])}): its weights are broken; {advice}"
         )
