@@ -18,7 +18,7 @@ from tiebreak.data.formats.thumbs import paired_thumbs
 from tiebreak.errors import DataError, JudgeError, ModelError, one_line
 from tiebreak.evaluation.judges.calibration import Agreement, agreement
 from tiebreak.evaluation.judges.given import Given
-from tiebreak.evaluation.judges.judge import TIE, Judge, Preference, Question, unsaid, where_they_differ
+from tiebreak.evaluation.judges.judge import TIE, Judge, Preference, Question, num_heard, unsaid, where_they_differ
 from tiebreak.evaluation.judges.table import JUDGES, named
 from tiebreak.evaluation.rows import Row
 from tiebreak.evaluation.samples import choose_prompts
@@ -28,7 +28,7 @@ from tiebreak.secrecy import masked
 
 Samples = Sequence[dict[str, Any]]
 MIN_JUDGED = 0.8
-"""Share of the answers that must have been judged: those that a judge leaves out are the long and the odd ones."""
+"""Share of the answers that differ that must have been judged: those that a judge leaves out are the long and the odd ones."""
 MOST_GROWN = math.log(1.15)
 """Mean log of the ratio of lengths beyond which a win rate has to be known at equal length."""
 
@@ -74,9 +74,10 @@ class Judgements:
     def untold(self) -> str | None:
         """Return why what was said does not tell whether answers got better; None where it does."""
         wins, _, differences = self._judged()
-        if len(wins) < MIN_JUDGED * len(self.samples):
+        num, of = num_heard([Question.of_sample(sample) for sample in self.samples], self.preferences)
+        if num < MIN_JUDGED * of:
             reasons = ", ".join(f"{num} {reason}" for reason, num in islice(unsaid(self.preferences).items(), 3))
-            return f"it judged {len(wins)} of {len(self.samples)} pairs of answers ({reasons})"
+            return f"it judged {num} of {of} pairs of answers that differ ({reasons})"
         ratios = [
             math.log((1 + len(sample["after"]["text"])) / (1 + len(sample["before"]["text"])))
             for sample in self.samples
