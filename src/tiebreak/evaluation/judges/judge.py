@@ -223,7 +223,7 @@ def where_they_differ(judge: Comparer, questions: Sequence[Question], done: Done
 
 
 def num_heard(questions: Sequence[Question], said: Sequence[Preference]) -> tuple[int, int]:
-    """Return how many questions with two different texts have a verdict, and how many there are: no tie of equal ones."""
+    """Return how many questions with two different texts have a verdict, and how many there are."""
     heard = [one.first is not None for asked, one in zip(questions, said, strict=True) if asked.first != asked.second]
     return sum(heard), len(heard)
 
