@@ -29,7 +29,7 @@ from tiebreak.secrecy import masked
 
 Samples = Sequence[dict[str, Any]]
 MIN_JUDGED = 0.8
-"""Share of the answers that differ that must have been judged: those that a judge leaves out are the long and the odd."""
+"""Share of the answers that differ that must have been judged: a judge leaves out the long and the odd ones."""
 MOST_GROWN = math.log(1.15)
 """Mean log of the ratio of lengths beyond which a win rate has to be known at equal length."""
 
