@@ -245,9 +245,10 @@ TURNS = [{"role": "user", "content": "q"}]
         (ROW | {"prompt": [{"role": "user", "content": [{"type": "text", "text": "q"}]}]}, ["q"]),
         ({"messages": TURNS, "completion_a": "x", "completion_b": "y"}, ["q"]),
         (ROW | {"completion_a": [{"role": "assistant", "content": "x"}]}, ["q"]),
+        (ROW | {"id": "1", "source": "a forum", "model_a": "llama-1", "model_b": "llama-2"}, ["q"]),
         (ROW | {"prompt": "Which is better, A or B?", "winner": None}, ["Which is better, A or B?"]),
     ],
-    ids=["system", "history", "input", "parts", "messages", "a message", "nobody said"],
+    ids=["system", "history", "input", "parts", "messages", "a message", "beside", "nobody said"],
 )
 def test_the_prompt_of_two_completions_is_all_that_the_row_says_of_it(tmp_path, row, prompt):
     (item,) = gather(written(tmp_path / "f.jsonl", row)).items
@@ -271,7 +272,7 @@ def test_a_verdict_of_whatever_name_is_read_or_asked_about_and_never_left_out(tm
     try:
         (item,) = gather(file).items
     except DataError as error:
-        assert "chosen_side" in str(error)
+        assert "'chosen_side' may say which one is better: call it 'winner' if it does" in str(error)
     else:
         assert (item.a, item.b) == ("y", "x")
 

@@ -116,15 +116,9 @@ def _all_of(place: Path) -> Gathered:
         return _of_samples("samples", place, place, files.read_jsonl(place))
     if {"item", "prompt", "completion_a", "completion_b"} <= first:
         return _of_queue(place)
-    if first >= set(FIRST_SECOND) and not any(map(_is_judged, begin)):
+    if first >= set(FIRST_SECOND) and not any(map(detect, begin)):
         return _of_rows(place)
     return _of_pairs(place)
-
-
-def _is_judged(row: Mapping[str, Any]) -> bool:
-    """Whether a row says, or may say, which completion is the better one: then it is read as all judged forms are."""
-    beside = [value for name, value in row.items() if name not in (*FIRST_SECOND, *COLUMNS, *SYSTEMS)]
-    return detect(row) is not None or any(isinstance(one, str) and side_of(one) for one in beside)
 
 
 def item_id(prompt: Sequence[Message], tools: Sequence[Mapping[str, Any]], first: str, second: str) -> str:
@@ -179,8 +173,7 @@ def _of_rows(path: Path) -> Gathered:
                         raise row
                     asked = read_asked(row, source)
                     a, b = (_text_of(row.get(name), name) for name in FIRST_SECOND)
-                    if _is_judged(row):
-                        raise RowError("judged", "says which one is better, as the first rows do not")
+                    _refuse_judged(row)
                 except RowError as error:
                     raise DataError(
                         f'{source}: is no row of two completions ({error.detail}); wanted {{"prompt": "…" or '
@@ -189,6 +182,18 @@ def _of_rows(path: Path) -> Gathered:
                 yield None, asked.prompt, asked.tools, a, b, asked.origin.as_dict()
 
     return _gathered(read(), path, {}, _source("rows", path, FIRST_SECOND, path))
+
+
+def _refuse_judged(row: Mapping[str, Any]) -> None:
+    """Raise RowError where a row says, or may say, which completion is the better one."""
+    if detect(row):
+        raise RowError("judged", "says which one is better, as the first rows do not")
+    known = (*FIRST_SECOND, *COLUMNS, *SYSTEMS)
+    beside = [(name, value) for name, value in row.items() if isinstance(value, str) and name not in known]
+    # A number of a row's own is no verdict.
+    if told := next((name for name, value in beside if side_of(value) and not value.strip().isdecimal()), None):
+        doubt = f"'{told}' may say which one is better: call it 'winner' if it does, and leave it out if it does not"
+        raise RowError("judged", doubt)
 
 
 def _text_of(value: Any, name: str) -> str:
