@@ -24,9 +24,11 @@ _DOTTED = re.compile(r"(?<![\w-])(?:eyJ[\w-]{10,}+|SG\.[\w-]{12,}+)(?:\.[\w-]*+)
 """A web token (JWT) whole or cut off, and what else is written with dots."""
 PEM_LABEL = r"(?:[A-Z0-9]{2,10} ){0,3}PRIVATE KEY(?: BLOCK)?"
 """What the first and the last line of a private key call it."""
+BETWEEN = r"(?:\s|\\{1,4}[nr]|[\"'`,+>|#])"
+"""What stands between the lines of a key: breaks, also as programs and JSON write them, and marks of quoting."""
 _PRIVATE_KEY = re.compile(
     rf"(-{{4,5}} ?BEGIN {PEM_LABEL} ?-{{4,5}})"
-    r"(?=[^A-Za-z0-9]{0,40}+(?:(?:Proc-Type|DEK-Info|Version|Comment|Hash): |[A-Za-z0-9+/]{16}))"
+    rf"(?=(?:{BETWEEN}|[^A-Za-z0-9]){{0,40}}+(?:(?:Proc-Type|DEK-Info|Version|Comment|Hash): |[A-Za-z0-9+/]{{16}}))"
     r"[\s\S]*?(?=-{4,5} ?END|\Z)"
 )
 """A private key as it is written into files, to its end or, where that was cut off, to the end of the text."""

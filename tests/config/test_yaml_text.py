@@ -50,6 +50,13 @@ def test_a_text_is_written_so_that_any_reader_gets_it_back(value):
     assert parse_yaml(written, "x") == yaml.safe_load(written) == parse_yaml(written, "x", as_pyyaml=True) == wanted
 
 
+@pytest.mark.parametrize("value", [*TEXTS, "a\u00a0", "\u00a0", "\u3000a", " a ", "", "...", [], {"a": "\u00a0"}])
+def test_a_value_on_one_line_comes_back_with_its_blanks(value):
+    written = write_yaml(value, inline=True)
+    assert "\n" not in written
+    assert parse_yaml(written, "x") == value
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -73,8 +73,10 @@ def test_a_judge_is_asked_only_where_answers_differ_and_what_it_did_not_say_is_c
     assert [row["preferred"] for row in found.rows()] == [1.0, 0.5, 0.0, None]
     told = found.as_dict(0)
     assert (told["num_judged"], sum(told["not_judged"].values())) == (3, 1)
-    # Three of four are less than four fifths: what it left out are no random ones.
-    assert "judged 3 of 4 pairs of answers" in told["refusal"]
+    # Two of three are less than four fifths, and equal texts nobody judged: what it left out are no random ones.
+    assert "judged 2 of 3 pairs of answers that differ" in told["refusal"]
+    same = [_sample(place, "same", "same") for place in range(4, 20)]
+    assert judge_answers([*samples, *same], [], _evaluation(judge=judge), Given(), 0).refusal == told["refusal"]
     assert found.measured() == []
     json.dumps(told, allow_nan=False)
     more = [*samples, *(_sample(place, "aa", "a") for place in range(4, 7))]

@@ -193,3 +193,16 @@ def test_in_a_log_each_probe_is_a_line(log):
         advance(4, NUMBERS)
     assert log()[0] == "training: held out ▄ acc 50% · loss 0.693"
     assert log()[-1].startswith("training: 4/4, in 0 s · loss 0.692")
+
+
+@pytest.mark.parametrize("columns", ["0", "00", "80"])
+def test_tables_and_sentences_are_shown_where_the_environment_names_no_width(terminal, monkeypatch, capsys, columns):
+    terminal = terminal()
+    monkeypatch.setenv("COLUMNS", columns)
+    check = {"verdict": "pass", "name": "accuracy", "says": "so it is", "override": None}
+    console.print_decision({"checks": [check], "verdict": "pass", "reason": "all is well"})
+    Console().say("what is said")
+    shown = capsys.readouterr().out
+    assert "so it is" in shown
+    assert "PASS: all is well" in shown
+    assert "what is said" in terminal()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -230,6 +232,51 @@ def test_what_a_file_prefers_is_the_side_whose_wins_are_counted(tmp_path, row, a
     assert (item.a, item.b) == (a, b)
 
 
+CALL = {"type": "function", "function": {"name": "look", "arguments": "{}"}}
+TURNS = [{"role": "user", "content": "q"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt"),
+    [
+        (ROW | {"system": "Be kind."}, ["Be kind.", "q"]),
+        (ROW | {"history": [["before", "then"]]}, ["before", "then", "q"]),
+        ({"instruction": "Add", "input": "1 2", "completion_a": "x", "completion_b": "y"}, ["Add\n1 2"]),
+        (ROW | {"prompt": [{"role": "user", "content": [{"type": "text", "text": "q"}]}]}, ["q"]),
+        ({"messages": TURNS, "completion_a": "x", "completion_b": "y"}, ["q"]),
+        (ROW | {"completion_a": [{"role": "assistant", "content": "x"}]}, ["q"]),
+        (ROW | {"id": "1", "source": "a forum", "model_a": "llama-1", "model_b": "llama-2"}, ["q"]),
+        (ROW | {"prompt": "Which is better, A or B?", "winner": None}, ["Which is better, A or B?"]),
+    ],
+    ids=["system", "history", "input", "parts", "messages", "a message", "beside", "nobody said"],
+)
+def test_the_prompt_of_two_completions_is_all_that_the_row_says_of_it(tmp_path, row, prompt):
+    (item,) = gather(written(tmp_path / "f.jsonl", row)).items
+    assert ([one.content for one in item.prompt], item.a, item.b) == (prompt, "x", "y")
+
+
+def test_two_completions_are_read_from_whatever_files_are_read_from(tmp_path):
+    plain = written(tmp_path / "f.jsonl", ROW).read_bytes()
+    (tmp_path / "f.jsonl.gz").write_bytes(gzip.compress(plain))
+    (tmp_path / "bom.jsonl").write_bytes(b"\xef\xbb\xbf" + plain)
+    (tmp_path / "f.json").write_text(json.dumps([ROW]))
+    (tmp_path / "f.csv").write_text("prompt,completion_a,completion_b\nq,x,y\n")
+    for name in ("f.jsonl.gz", "bom.jsonl", "f.json", "f.csv"):
+        (item,) = gather(tmp_path / name).items
+        assert (item.prompt[0].content, item.a, item.b) == ("q", "x", "y")
+
+
+@pytest.mark.parametrize("told", [{"verdict": "A"}, {"better": "completion_a"}, {"chosen_side": "a"}], ids=str)
+def test_a_verdict_of_whatever_name_is_read_or_asked_about_and_never_left_out(tmp_path, told):
+    file = written(tmp_path / "f.jsonl", ROW | dict.fromkeys(told), ROW | told)
+    try:
+        (item,) = gather(file).items
+    except DataError as error:
+        assert "'chosen_side' may say which one is better: call it 'winner' if it does" in str(error)
+    else:
+        assert (item.a, item.b) == ("y", "x")
+
+
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
@@ -237,8 +284,11 @@ def test_what_a_file_prefers_is_the_side_whose_wins_are_counted(tmp_path, row, a
         ([ROW, {"prompt": "q", "completion_a": "x"}], r"f\.jsonl:2: is no row of two completions"),
         ([ROW, ROW | {"completion_a": 5}], r"f\.jsonl:2"),
         ([ROW, [1]], r"f\.jsonl:2"),
+        ([ROW, ROW | {"completion_a": None}], r"f\.jsonl:2: .*'completion_a' is null"),
+        ([ROW, ROW | {"completion_b": {"role": "assistant", "tool_calls": [CALL]}}], r"f\.jsonl:2: .*calls a tool"),
+        ([ROW, *[ROW] * 300, ROW | {"winner": "a"}], r"f\.jsonl:302: .*says which one is better"),
     ],
-    ids=["equal", "half", "a number", "a list"],
+    ids=["equal", "half", "a number", "a list", "null", "a call", "judged later"],
 )
 def test_rows_that_are_none_are_refused_by_their_line(tmp_path, rows, says):
     with pytest.raises(DataError, match=says):
@@ -247,7 +297,7 @@ def test_rows_that_are_none_are_refused_by_their_line(tmp_path, rows, says):
 
 def test_half_characters_and_nul_are_kept_and_shown(tmp_path):
     text = "\ud800 \0 x"
-    (item,) = gather(written(tmp_path / "f.jsonl", ROW | {"completion_a": text})).items
+    (item,) = [replace(one, a=text) for one in gather(written(tmp_path / "f.jsonl", ROW)).items]
     review = make(tmp_path / "r", [item], ["ann"])
     showing = review.at_hand("ann")
     assert {showing.left, showing.right} == {"? \0 x", "y"}

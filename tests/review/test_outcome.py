@@ -285,7 +285,7 @@ def test_that_equal_answers_were_not_asked_stands_beside_the_win_rate(run):
     run.samples_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     conclude(reviewed(run, mostly_after))
     assert run.evaluation["human_win_rate"]["left_out"] == {"equal texts": 7}
-    said = "as people say, of answers that differ (7 do not)"
+    said = "of answers that differ (7 do not)"
     assert said in checked(run).says
     assert said in run.report_file.read_text()
     assert said in model_card(run, "merged")

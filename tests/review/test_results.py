@@ -19,7 +19,7 @@ from tiebreak.maths.intervals import wilson
 from tiebreak.records import Message
 from tiebreak.review.items import Item, item_id
 from tiebreak.review.order import turns
-from tiebreak.review.results import results
+from tiebreak.review.results import is_fast, results
 from tiebreak.review.votes import Vote
 
 NUM = 60
@@ -186,6 +186,17 @@ def test_people_who_share_no_item_have_no_agreement():
     found = of(people_of({name: by_chance(name) for name in ("ann", "ben")}, per_item=1))
     assert found.alpha is None
     assert "needs items that two voted on" in " ".join(found.doubts)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds", "fast"),
+    [("word " * 100, 9.9, True), ("word " * 100, 10.1, False), ("一二三四五" * 20, 9.9, True),
+     ("一二三四五" * 20, 10.1, False),
+     ("สวัสดี" * 20, 9.9, True), ("一", 1.6, False)],
+)  # fmt: skip
+def test_a_vote_is_fast_by_how_much_there_is_to_read_in_any_script(text, seconds, fast):
+    item = Item("i", (Message("user", "q"),), text, text + ".")
+    assert is_fast(Vote("i", "ann", "left", {"left": "a", "right": "b"}, seconds=seconds), item) == fast
 
 
 def test_fast_votes_are_flagged_counted_and_excluded_by_name_alone():

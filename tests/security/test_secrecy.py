@@ -179,7 +179,7 @@ def test_tokens_are_masked_by_their_prefix_and_words_stay():
     assert masked(same) == same
 
 
-@pytest.mark.parametrize("between", ["\n", "\r\n", "\\n", "\\\\n", " ", ""])
+@pytest.mark.parametrize("between", ["\n", "\r\n", "\\n", "\\\\n", "\\r\\n", "\\\\r\\\\n", "\\n\\n", " ", ""])
 @pytest.mark.parametrize("cut", [None, 250, 110])
 def test_a_private_key_is_masked_to_its_end_or_to_the_end_of_the_text(between, cut):
     key = between.join(["-----BEGIN EC PRIVATE KEY-----", *[SECRET * 2] * 4, "-----END EC PRIVATE KEY-----"])

@@ -123,6 +123,22 @@ def test_a_file_of_other_answers_or_of_something_else_is_refused(by_rule, tmp_pa
         by_rule(LENGTH)
 
 
+def test_another_judge_than_it_has_to_be_is_refused_before_it_is_asked_and_nothing_is_lost(ruled, tmp_path):
+    with endpoint(longer) as server:
+        wanted = Limits(judge=ruled(server.url, name="first.jsonl").judge)
+        num = len(server.requests)
+        with pytest.raises(RunError, match="the judge is another one than the loop began with"):
+            ruled(server.url, limits=wanted, model="another")
+        with pytest.raises(RunError, match="the judge is another one than the loop began with"):
+            ruled(server.url.replace("127.0.0.1", "localhost"), limits=wanted)
+        assert (len(server.requests), (tmp_path / "verdicts.jsonl").exists()) == (num, False)
+        assert ruled(server.url, limits=wanted).judge == wanted.judge
+        before = (tmp_path / "verdicts.jsonl").read_bytes()
+        with pytest.raises(RunError, match="the judge is another one than the loop began with"):
+            ruled(server.url, limits=Limits(judge="of somebody else"))
+    assert (tmp_path / "verdicts.jsonl").read_bytes() == before
+
+
 def test_columns_of_the_prompts_reach_a_function(by_rule, tmp_path):
     body = "def f(completions, solution, **kwargs):\n    return [float(s == '4') * len(c[0]['content'])\n" \
            "            for c, s in zip(completions, solution)]\n"  # fmt: skip

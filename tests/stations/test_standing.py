@@ -33,5 +33,14 @@ def test_no_rate_is_known_where_a_judge_leaves_more_than_a_fifth_out(num_long, k
     found = against(_LeavesLongOut(), now, _answered(["before"] * 100), 0, told)
     assert (found.rate is not None, found.ties is not None) == (known, known)
     assert sum(win is None for win in found.wins) == num_long
-    warned = [f"{num_long} of 100 held-out answers have no verdict" in text for text in told.warnings]
+    warned = [f"{num_long} of 100 held-out answers that differ have no verdict" in text for text in told.warnings]
     assert warned == ([True] if 0 < 100 - num_long < 80 else [])
+
+
+@pytest.mark.parametrize(("num_long", "known"), [(0, True), (2, True), (3, False), (10, False)])
+def test_equal_answers_which_nobody_judged_do_not_make_a_rate_known(num_long, known):
+    texts = ["before"] * 90 + [f"a long answer {place}" for place in range(num_long)] + ["short"] * (10 - num_long)
+    told = Noting(Silent())
+    found = against(_LeavesLongOut(), _answered(texts), _answered(["before"] * 100), 0, told)
+    assert (found.rate is not None) == known
+    assert any(f"{num_long} of 10 held-out answers that differ" in text for text in told.warnings) != known

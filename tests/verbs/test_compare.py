@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,6 +50,7 @@ def made(tmp_path):
         write_jsonl(run.measures_file, (row.as_dict() for row in rows))
         evidence = [{"pair_id": f"pair{place + shift}", "prompt_id": twice[place]} for place in range(NUM)]
         write_jsonl(run.evidence_file, evidence)
+        write_json(run.evaluation_file, run.evaluation | {"judge": {"identity": "a judge"}})
         write_json(run.audit_file, audit or _audit())
         write_json(run.train_prompts_file, {"prompt_ids": [f"{data}{place}" for place in range(100)]})
         told = {"schema": 2, "started": began, "data_fingerprint": data * 64, "base_identity": "llama sha256:00"}
@@ -94,6 +96,41 @@ def test_another_objective_leaves_out_its_own_unit_and_nothing_else(made):
     found = _found(made("a"), made("b", **{"loss.beta": 0.3}))["others"][0]
     assert found["apart"] == {"loss": "another loss.beta"}
     assert {one["key"] for one in found["scores"]} == {"accuracy", "logratio_gap", "answers/preferred"}
+
+
+@pytest.mark.parametrize(
+    ("judge", "why"),
+    [({"identity": "a judge"}, ""), ({"identity": "another"}, "another judge"), ({}, "only with the same judge"),
+     (None, "only with the same judge")],
+)  # fmt: skip
+def test_what_two_judges_say_is_not_held_against_each_other(made, judge, why):
+    first, other = made("a"), made("b")
+    write_json(other.evaluation_file, other.evaluation | {"judge": judge})
+    apart = _found(first, other)["others"][0]["apart"]
+    assert [*apart] == ["answers/preferred"] * bool(why)
+    assert apart.get("answers/preferred", "").startswith(why)
+
+
+@pytest.mark.parametrize(
+    ("doubts", "notes", "settings", "why"),
+    [
+        (("", ""), ("", "of answers that differ (3 do not)"), {}, ""),
+        (("", "half of the votes came too fast"), ("", ""), {}, "nothing is decided on it (B: half of the votes"),
+        (("it is in doubt", ""), ("", ""), {}, "nothing is decided on it (A: it is in doubt)"),
+        (("", ""), ("", ""), {"evaluation.max_new_tokens": 33}, "another evaluation.max_new_tokens"),
+    ],
+    ids=str,
+)
+def test_what_people_say_is_compared_of_equally_long_answers_and_never_where_it_is_in_doubt(
+    made, doubts, notes, settings, why
+):
+    runs = [made("a"), made("b", **settings)]
+    for run, doubt, note in zip(runs, doubts, notes, strict=True):
+        row = replace(row_of("human_win_rate", 0.5, [1.0] * 30 + [0.0] * 10), doubt=doubt, note=note)
+        write_jsonl(run.measures_file, [row.as_dict()])
+    found = _found(*runs)["others"][0]
+    assert found["apart"].get("human_win_rate", "").startswith(why)
+    assert [one["key"] for one in found["scores"]] == ([] if why else ["human_win_rate"])
 
 
 @pytest.mark.parametrize("name", ["beta_dpo", "alpha_dpo"])

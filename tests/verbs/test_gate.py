@@ -132,6 +132,12 @@ def test_the_plan_says_how_many_pairs_a_gain_needs():
     assert "27,344" in shown.output
 
 
+@pytest.mark.parametrize("words", [["--set", "gate.min_prompts=5"], ["--record"], ["--accept", "config"]], ids=str)
+def test_a_plan_refuses_what_it_would_not_read(words):
+    error = _command("--plan", *words).exception
+    assert str(error) == f"gate: --plan reads no run and no setting; leave out {words[0]}"
+
+
 def test_the_gate_wants_a_run_or_its_plan(tmp_path):
     for words in ([], [tmp_path, "--plan"]):
         assert isinstance(_command(*words).exception, ConfigError)

@@ -10,9 +10,11 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
 import tiebreak
 from tiebreak import folders, runs
+from tiebreak.cli.app import app
 from tiebreak.errors import RunError
 from tiebreak.files import write_json
 from tiebreak.reporting.following import line, print_followed
@@ -152,3 +154,8 @@ def test_the_screen_fits_and_obeys_nothing_of_the_files(running, monkeypatch, ca
     for words in ("step 7 of 20", "held-out accuracy", "50.0% → 62.5%", "KL of own answers", "about 26 s of training"):
         assert words in shown
     assert "held-out accuracy 62.5% (step 7)" in line(found)
+
+
+def test_to_be_told_now_and_to_wait_are_not_asked_for_together(tmp_path):
+    error = CliRunner().invoke(app, ["watch", str(tmp_path / "none"), "--once", "--wait"]).exception
+    assert str(error).startswith("watch: --once says where a run stands now, and --wait waits for one")

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tiebreak.campaigns.bench import KEPT, another_judge
+from tiebreak.campaigns.bench import KEPT
 from tiebreak.campaigns.lineup import Lineup
 from tiebreak.config import Rounds
 from tiebreak.engine.answers.answerer import Chat, Sampling
@@ -24,6 +24,7 @@ from tiebreak.stations import standing
 from tiebreak.stations.harvest import harvest, read_answered
 from tiebreak.stations.journal import Journal
 from tiebreak.stations.rows import Answered
+from tiebreak.stations.ruling import another_judge
 
 
 class Appraisal:

@@ -14,7 +14,6 @@ from tiebreak.campaigns.lineup import Lineup
 from tiebreak.config import Rounds
 from tiebreak.engine.answers.answerer import Chat
 from tiebreak.engine.model import Model
-from tiebreak.errors import RunError
 from tiebreak.evaluation.judges.given import Given
 from tiebreak.evaluation.judges.table import JUDGES
 from tiebreak.progress import Progress
@@ -54,12 +53,9 @@ class Bench:
         is_known = path.exists()
         with contextlib.nullcontext() if is_known else self._policy(max(0, number - 1)) as policy:
             given = Given(self._progress, self._asked.folder / KEPT, policy=policy)
-            limits = Limits(self._settings.stop.unjudged, max_cost=left, refuses=refuses)
-            found = rule(answered, self._settings.judge, path, given, limits)
-        if first not in (None, found.judge) and not self._kind.changes:
-            path.unlink()
-            raise another_judge(path)
-        return found
+            wanted = None if self._kind.changes else first
+            limits = Limits(self._settings.stop.unjudged, max_cost=left, refuses=refuses, judge=wanted)
+            return rule(answered, self._settings.judge, path, given, limits)
 
     def drift(self, number: int, chats: Sequence[Chat]) -> dict[str, float | None]:
         """Return how far the judge of a round agrees with its first word on the first model's answers.
@@ -82,11 +78,3 @@ class Bench:
             return
         with self._lineup.frozen(number) as policy:
             yield policy
-
-
-def another_judge(place: Path) -> RunError:
-    """Return the refusal of verdicts of two judges, which are of two kinds."""
-    return RunError(
-        f"{place}: the judge is another one than the loop began with (its function, its model or its settings "
-        "changed); put it back, or begin another loop with another output.dir"
-    )

@@ -24,9 +24,10 @@ PAGE = "rounds.html"
 RUNNING, DONE, WAITING, INTERRUPTED, FAILED = "running", "done", "waiting", "interrupted", "failed"
 _FREE = re.compile(
     r"rounds\.(count|stop\..*|on_policy|engine\..*)"
-    r"|(rounds|evaluation)\.judge\.(max_c.*|num_.*|timeout.*|price_.*|base_url)"
+    r"|(rounds|evaluation)\.judge\.(max_c.*|num_.*|timeout.*|price_.*)"
 )
-"""What may change between two goes: more rounds, other bounds, more money or patience, another way to a server."""
+"""What may change between two goes: more rounds, other bounds, more money or patience. A name at another address may be
+another judge."""
 
 _OF_ANSWERS = re.compile(r"model\.|data\.|the |held out|rounds\.(prompts|asked_as|heldout|num_heldout|sampling)")
 """What answers hang on. Until the first model's answers are judged, nothing else was used."""

@@ -60,6 +60,8 @@ def gate(
     if plan == (run is not None):
         raise ConfigError("gate: wanted either a run folder, or --plan")
     if run is None:
+        if unread := [name for name, one in (("--set", overrides), ("--record", record), ("--accept", accept)) if one]:
+            raise ConfigError(f"gate: --plan reads no run and no setting; leave out {' and '.join(unread)}")
         _print_plan(as_json)
         return
     decision = tiebreak.gate(run, overrides or (), record=record, accept=accept or ())

@@ -15,6 +15,7 @@ import typer
 
 import tiebreak
 from tiebreak.cli.data import Json, Quiet, RunPath, examples
+from tiebreak.errors import ConfigError
 from tiebreak.reporting import console
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def watch(
     """
     from tiebreak.reporting.following import print_followed
 
+    if once and wait:
+        raise ConfigError("watch: --once says where a run stands now, and --wait waits for one; give one of them")
     try:
         found = tiebreak.watch(run) if once else _followed(run, wait=wait, quiet=quiet or as_json)
     except KeyboardInterrupt:
@@ -78,13 +81,13 @@ def _nowhere() -> Iterator[Show]:
 
 @contextlib.contextmanager
 def _on_screen() -> Iterator[Show]:
-    from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
     from tiebreak.reporting.following import screen
+    from tiebreak.reporting.terminal import terminal
 
-    out = Console(stderr=True, highlight=False)
+    out = terminal(stderr=True)
     with Live(console=out, transient=True, auto_refresh=False) as live:
         yield lambda found, run: live.update(
             screen(found.as_dict(), out.encoding) if found else Text(_waiting(run)), refresh=True

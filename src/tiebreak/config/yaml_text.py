@@ -136,4 +136,4 @@ def write_yaml(value: Any, *, inline: bool = False) -> str:
     """Return YAML that `parse_yaml` reads back to the same value; `inline` is for a value on one line."""
     width = sys.maxsize if inline else None
     text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=inline, width=width)
-    return text.removesuffix("...\n").strip() if inline else text
+    return text.removesuffix("...\n").strip("\n") if inline else text

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import rich.console
 from rich.text import Text
 
 from tiebreak.doctor import sentences as words
 from tiebreak.doctor.sentences import MAX_COMMAND
 from tiebreak.reporting.console import printable
 from tiebreak.reporting.numbers import amount, numbered
+from tiebreak.reporting.terminal import terminal
 from tiebreak.reporting.visible import visible
 
 STYLES = {"error": "bold red", "warning": "bold yellow", "info": "dim"}
@@ -39,7 +39,7 @@ class Line:
 
 def print_audit(report: Mapping[str, Any]) -> None:
     """Print the report on standard output; without colour where that is no terminal."""
-    out = rich.console.Console(highlight=False)
+    out = terminal()
     for line in _screen(report, out.width):
         width = max(20, out.width - line.indent)
         rows = [line.text] if line.whole else line.text.wrap(out, width, overflow="fold") or [Text()]

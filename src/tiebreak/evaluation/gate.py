@@ -297,8 +297,8 @@ def _sentence(check: Check, question: _Question, gate: GateConfig) -> str:
     row, rule = question.row, question.rule
     numbers = {"mean": check.observed, "low": check.low, "high": check.high}
     found = _changed(numbers, row.unit) if question.of_change else shown(numbers, row.unit)
-    weak = f"; weak evidence{f': {row.note}' if row.note else ''}" if row.weak else ""
-    said = f"{row.name} {found} over {check.num_prompts} prompts{weak}"
+    notes = ": ".join(["weak evidence"] * row.weak + [row.note] * bool(row.note))
+    said = f"{row.name} {found} over {check.num_prompts} prompts" + (f"; {notes}" if notes else "")
     limit = {"mean": check.threshold, "low": check.threshold, "high": check.threshold}
     line = _changed(limit, row.unit) if question.of_change else shown(limit, row.unit)
     side = ("above" if question.above else "below") if rule.kind == "superior" else None

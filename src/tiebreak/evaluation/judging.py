@@ -18,17 +18,18 @@ from tiebreak.data.formats.thumbs import paired_thumbs
 from tiebreak.errors import DataError, JudgeError, ModelError, one_line
 from tiebreak.evaluation.judges.calibration import Agreement, agreement
 from tiebreak.evaluation.judges.given import Given
-from tiebreak.evaluation.judges.judge import TIE, Judge, Preference, Question, unsaid, where_they_differ
+from tiebreak.evaluation.judges.judge import TIE, Judge, Preference, Question, num_heard, unsaid, where_they_differ
 from tiebreak.evaluation.judges.table import JUDGES, named
 from tiebreak.evaluation.rows import Row
 from tiebreak.evaluation.samples import choose_prompts
+from tiebreak.fingerprint import fingerprint
 from tiebreak.maths.length_control import length_controlled, pseudo_values
 from tiebreak.records import Judgement, Pair, Thumb
 from tiebreak.secrecy import masked
 
 Samples = Sequence[dict[str, Any]]
 MIN_JUDGED = 0.8
-"""Share of the answers that must have been judged: those that a judge leaves out are the long and the odd ones."""
+"""Share of the answers that differ that must have been judged: a judge leaves out the long and the odd ones."""
 MOST_GROWN = math.log(1.15)
 """Mean log of the ratio of lengths beyond which a win rate has to be known at equal length."""
 
@@ -49,6 +50,8 @@ class Judgements:
     agreement: Agreement | None = None
     """With people, on held-out pairs; None where it was not tried."""
     note: str = ""
+    identity: str | None = None
+    """What the preferences depend on besides the answers; None where no judge could be made."""
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row for each sample: who is preferred (1 after, 0 before, None not judged), and what was said."""
@@ -74,9 +77,10 @@ class Judgements:
     def untold(self) -> str | None:
         """Return why what was said does not tell whether answers got better; None where it does."""
         wins, _, differences = self._judged()
-        if len(wins) < MIN_JUDGED * len(self.samples):
+        num, of = num_heard([Question.of_sample(sample) for sample in self.samples], self.preferences)
+        if num < MIN_JUDGED * of:
             reasons = ", ".join(f"{num} {reason}" for reason, num in islice(unsaid(self.preferences).items(), 3))
-            return f"it judged {len(wins)} of {len(self.samples)} pairs of answers ({reasons})"
+            return f"it judged {num} of {of} pairs of answers that differ ({reasons})"
         ratios = [
             math.log((1 + len(sample["after"]["text"])) / (1 + len(sample["before"]["text"])))
             for sample in self.samples
@@ -94,6 +98,7 @@ class Judgements:
         controlled = length_controlled(wins, differences, prompts, seed) if wins else None
         return {
             "by": self.by,
+            "identity": self.identity,
             "is_weak": self.is_weak,
             "refusal": self.refusal,
             "note": self.note,
@@ -129,15 +134,18 @@ def judge_answers(
     if settings.rule and not settings.judge:
         won = [(1 + s["after"]["matches_rule"] - s["before"]["matches_rule"]) / 2 for s in samples]
         said = [Preference(one) for one in won]
-        return Judgements(f"the rule: {settings.rule.name}", samples, said, is_definition=True)
+        who = fingerprint(["rule", settings.rule.model_dump(mode="json")])
+        return Judgements(f"the rule: {settings.rule.name}", samples, said, is_definition=True, identity=who)
     asked = settings.judge or DataJudge()
     if given.fitting is None and settings.judge is None:
         return None
     kind = JUDGES[asked.kind]
     said, tried, refusal = [Preference(None, says="the judge is not heard")] * len(samples), None, None
     notes: list[str] = []
+    identity = None
     try:
         with kind.make(asked, replace(given, noted=notes.append)) as judge:
+            identity = judge.identity
             if not kind.defines_better:
                 tried = _tried(judge, pairs, settings.calibration_pairs, given, seed)
             if tried and not tried.is_usable:
@@ -151,7 +159,8 @@ def judge_answers(
     untried = not (tried or kind.defines_better or refusal)
     notes += [tried.says] if tried else ["not tried on pairs that people judged"] * untried
     weak = kind.is_weak or untried
-    found = Judgements(named(asked), samples, said, weak, kind.defines_better, refusal, tried, "; ".join(notes))
+    note = "; ".join(notes)
+    found = Judgements(named(asked), samples, said, weak, kind.defines_better, refusal, tried, note, identity)
     return found if refusal else replace(found, refusal=found.untold())
 
 

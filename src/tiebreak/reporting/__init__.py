@@ -6,6 +6,7 @@ answers    before beside after, with what differs            curves     which fi
 overview   the page over all runs of a folder                figures    plots as inline SVG
 look       colours of both schemes, what all pages share     scripts    what may run in a page
 card       the model card of an export                       numbers    how numbers are shown
+terminal   where tables and bars are drawn, and how wide
 visible    hidden characters made visible, Markdown escaped
 notebook   what a notebook shows of a run and others     lenient    streams that may lose their reader
 losses     objectives on a terminal                      comparison    runs side by side on a terminal

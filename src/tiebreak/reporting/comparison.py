@@ -19,6 +19,7 @@ from tiebreak.errors import one_line
 from tiebreak.reporting.capability_card import GROUPS, group_of
 from tiebreak.reporting.console import VERDICT_STYLES, printable
 from tiebreak.reporting.numbers import NOTHING, alone, count
+from tiebreak.reporting.terminal import terminal
 
 _SAYS = {"better": "green", "worse": "red", "moved": "yellow"}
 _SHORT = {"not told apart": "unclear", "the same": "same"}
@@ -27,7 +28,7 @@ _LONGEST, _WIDE = 60, 76
 
 def print_comparison(found: Mapping[str, Any]) -> None:
     """Print runs, what differs, scores, drift, advice, and what is not known."""
-    out = rich.console.Console(highlight=False)
+    out = terminal()
     _print_runs(out, found["runs"])
     _print_differences(out, found)
     for other in found["others"]:

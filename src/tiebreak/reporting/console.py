@@ -31,6 +31,7 @@ from tiebreak.progress import Advance
 from tiebreak.reporting.lenient import Lenient
 from tiebreak.reporting.numbers import INTERVALS, duration, shown
 from tiebreak.reporting.sparkline import HeldOutCurve
+from tiebreak.reporting.terminal import terminal
 from tiebreak.secrecy import masked
 
 # Terminal escapes, NUL and other controls, and marks that reorder or hide text.
@@ -79,12 +80,7 @@ class Console:
         stream = io.StringIO() if sys.stderr is None else sys.stderr  # None in programs without a terminal
         # A bar needs a terminal that overwrites lines: no log whose colours FORCE_COLOR switched on, as notebooks do,
         # and no widgets, which rich would ask for there.
-        self._console = rich.console.Console(
-            file=cast(IO[str], Lenient(stream)),
-            highlight=False,
-            force_jupyter=False,
-            force_terminal=stream.isatty(),
-        )
+        self._console = terminal(cast(IO[str], Lenient(stream)), force_terminal=stream.isatty())
         # In a terminal words wrap whole; elsewhere a sentence is a line, however long.
         self._one_line = not self._console.is_terminal
 
@@ -220,7 +216,7 @@ def print_evaluation(evaluation: Mapping[str, Any], samples: Sequence[Mapping[st
     """Print the verdict, the before/after table and some answers side by side."""
     from tiebreak.runs import as_a_run_writes  # noqa: PLC0415 - loads pydantic's models; --help must not
 
-    out = rich.console.Console(highlight=False)
+    out = terminal()
     with as_a_run_writes("this run"):  # both may come from its files
         table = Table(box=rich.box.SIMPLE_HEAD, title="Before and after, on held-out prompts", title_justify="left")
         for heading in ("", "before", "after"):
@@ -255,7 +251,7 @@ def _judged(judge: Mapping[str, Any]) -> str:
 def print_checkpoints(evaluations: Sequence[Mapping[str, Any]]) -> None:
     """Print each measure before training and at each checkpoint, and the verdict on each."""
 
-    out = rich.console.Console(highlight=False)
+    out = terminal()
     table = Table(box=rich.box.SIMPLE_HEAD, title="On the way", title_justify="left")
     for heading in ("", "before", *(one["checkpoint"] for one in evaluations)):
         table.add_column(printable(heading))
@@ -271,7 +267,7 @@ def print_checkpoints(evaluations: Sequence[Mapping[str, Any]]) -> None:
 
 def print_decision(decision: Mapping[str, Any]) -> None:
     """Print what each rule says, and the verdict."""
-    out = rich.console.Console(highlight=False)
+    out = terminal()
     table = Table(box=rich.box.SIMPLE_HEAD, title="Rules", title_justify="left")
     for heading in ("", "rule", "what was found"):
         table.add_column(heading)
@@ -286,7 +282,7 @@ def print_decision(decision: Mapping[str, Any]) -> None:
 
 def print_history(history: Mapping[str, Any]) -> None:
     """Print what became current in a registry, oldest first."""
-    out = rich.console.Console(highlight=False)
+    out = terminal()
     table = Table(box=rich.box.SIMPLE_HEAD, title=Text(printable(history["registry"])), title_justify="left")
     for heading in ("", "when", "what", "version", "verdict"):
         table.add_column(heading)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +16,7 @@ from tiebreak.errors import one_line
 from tiebreak.reporting.console import VERDICT_STYLES, printable
 from tiebreak.reporting.numbers import duration, is_number
 from tiebreak.reporting.sparkline import sparkline
+from tiebreak.reporting.terminal import terminal
 
 _CURVES = {
     "heldout/rewards/accuracies": ("held-out accuracy", "{:.1%}"),
@@ -118,7 +119,7 @@ def line(found: Mapping[str, Any]) -> str:
 
 def print_followed(found: Mapping[str, Any]) -> None:
     """Print where a run stands."""
-    out = Console(highlight=False)
+    out = terminal()
     out.print(screen(found, out.encoding))
 
 

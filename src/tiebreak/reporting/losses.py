@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tiebreak.reporting.console import print_text
+from tiebreak.reporting.terminal import terminal
 
 
 def print_losses(losses: Sequence[Mapping[str, Any]]) -> None:
@@ -25,7 +26,7 @@ def print_losses(losses: Sequence[Mapping[str, Any]]) -> None:
             *(["whole step"] if loss["whole_step"] else []),
         ]
         table.add_row(*map(Text, (loss["name"], loss["formula"], ", ".join(needs), loss["use"])))
-    rich.console.Console(highlight=False).print(table)
+    terminal().print(table)
 
 
 def print_loss(loss: Mapping[str, Any]) -> None:

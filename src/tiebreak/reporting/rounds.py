@@ -21,6 +21,7 @@ from tiebreak.reporting.console import print_text, printable
 from tiebreak.reporting.figures import CHOSEN, HELDOUT, MUTED, REJECTED, TRAIN, Plot, plot
 from tiebreak.reporting.look import page_environment
 from tiebreak.reporting.numbers import NOTHING, count, duration, numbered, percent, shown
+from tiebreak.reporting.terminal import terminal
 from tiebreak.reporting.visible import harmless, visible
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def print_rounds(found: Found) -> None:
         table.add_column(column, overflow="fold")
     for row in rows(found):
         table.add_row(*(Text(printable(str(row[key]))) for key in _COLUMNS))
-    rich.console.Console(highlight=False).print(table)
+    terminal().print(table)
     print_text("\n".join(verdict(found)))
 
 

@@ -16,6 +16,11 @@ from typing import Any
 
 from tiebreak import files
 from tiebreak.config import in_quotes, quoted
+from tiebreak.data.containers import blocks, rows
+from tiebreak.data.formats import RowError, detect
+from tiebreak.data.formats.candidates import SYSTEMS, completion
+from tiebreak.data.formats.unanswered import COLUMNS, read_asked
+from tiebreak.data.formats.verdicts import side_of
 from tiebreak.data.whole import read_pairs
 from tiebreak.errors import DataError, RunError
 from tiebreak.fingerprint import file_digest, fingerprint
@@ -103,20 +108,17 @@ def _all_of(place: Path) -> Gathered:
                 "whose samples.jsonl can be reviewed"
             )
         return _of_samples("run", run.path, run.samples_file, rows)
-    first = _first_row(place)
-    if first and {"prompt", "before", "after"} <= first.keys():
+    begin = _first_rows(place)
+    first = begin[0].keys() if begin else set()
+    if {"prompt", "before", "after"} <= first:
         if (run := Run(place.parent)).manifest_file.exists():
             run.verify(run.path / place.name)
         return _of_samples("samples", place, place, files.read_jsonl(place))
-    if first and {"item", "prompt", "completion_a", "completion_b"} <= first.keys():
-        return _of_rows("queue", place)
-    if first and {"completion_a", "completion_b"} <= first.keys() and not _VERDICTS & first.keys():
-        return _of_rows("rows", place)
+    if {"item", "prompt", "completion_a", "completion_b"} <= first:
+        return _of_queue(place)
+    if first >= set(FIRST_SECOND) and not any(map(detect, begin)):
+        return _of_rows(place)
     return _of_pairs(place)
-
-
-_VERDICTS = {"winner", "choice", "preference", "label", "score_a", "score_b", "votes"}
-"""A row with one of these is read as all forms are: what it says decides which completion is `b`."""
 
 
 def item_id(prompt: Sequence[Message], tools: Sequence[Mapping[str, Any]], first: str, second: str) -> str:
@@ -125,12 +127,12 @@ def item_id(prompt: Sequence[Message], tools: Sequence[Mapping[str, Any]], first
     return f"i-{fingerprint([chat, first, second])[:16]}"
 
 
-def _first_row(place: Path) -> dict[str, Any] | None:
-    if place.is_file() and place.suffix == ".jsonl":
-        with place.open(encoding="utf-8", errors="replace") as file, contextlib.suppress(ValueError, RecursionError):
-            first = json.loads(next((line for line in file if line.strip()), "null"))
-            return first if isinstance(first, dict) else None
-    return None
+def _first_rows(place: Path) -> list[Mapping[str, Any]]:
+    """Return the first rows of a file, packed as it may be; none where there is none."""
+    with contextlib.suppress(DataError):  # whoever reads the file says what is wrong with it
+        for block in blocks(place, str(place)) if place.is_file() else ():
+            return [row for _, row in rows(block) if isinstance(row, Mapping)]
+    return []
 
 
 def _of_samples(kind: str, path: Path, file: Path, rows: Sequence[Mapping[str, Any]]) -> Gathered:
@@ -144,30 +146,61 @@ def _of_samples(kind: str, path: Path, file: Path, rows: Sequence[Mapping[str, A
         return _gathered(read(), path, {}, _source(kind, path, SAMPLES, file))
 
 
-def _of_rows(kind: str, path: Path) -> Gathered:
-    """Return items of rows with two completions that nobody judged; those of a queue keep their names."""
+def _of_queue(path: Path) -> Gathered:
+    """Return the items of a round's queue, as the judge of rounds writes it; they keep their names."""
 
     def read() -> Iterator[_Read]:
         for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line.decode("utf-8"))
-                told = row["prompt"] if "prompt" in row else row["messages"]
-                given = [{"role": "user", "content": told}] if isinstance(told, str) else told
-                prompt = tuple(Message.from_dict(one) for one in given)
-                a, b, tools = row["completion_a"], row["completion_b"], tuple(row.get("tools") or ())
-                if not (isinstance(a, str) and isinstance(b, str) and prompt):
-                    raise TypeError
-                origin = {name: str(value) for name, value in dict(row.get("origin") or {}).items()}
-                yield (str(row["item"]) if kind == "queue" else None), prompt, tools, a, b, origin
+                item = Item.from_dict(json.loads(line.decode("utf-8")))
             except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-                raise DataError(
-                    f'{path}:{number}: is no row of two completions; wanted {{"prompt": "…" or [messages], '
-                    '"completion_a": "…", "completion_b": "…"}'
-                ) from None
+                raise DataError(f"{path}:{number}: is no row of a round's queue; run the round again") from None
+            yield item.id, item.prompt, item.tools, item.a, item.b, item.origin
 
-    return _gathered(read(), path, {}, _source(kind, path, FIRST_SECOND, path))
+    return _gathered(read(), path, {}, _source("queue", path, FIRST_SECOND, path))
+
+
+def _of_rows(path: Path) -> Gathered:
+    """Return items of rows with two completions that nobody judged; their prompts are read as all prompts are."""
+
+    def read() -> Iterator[_Read]:
+        for block in blocks(path, str(path)):
+            for source, row in rows(block):
+                try:
+                    if isinstance(row, RowError):
+                        raise row
+                    asked = read_asked(row, source)
+                    a, b = (_text_of(row.get(name), name) for name in FIRST_SECOND)
+                    _refuse_judged(row)
+                except RowError as error:
+                    raise DataError(
+                        f'{source}: is no row of two completions ({error.detail}); wanted {{"prompt": "…" or '
+                        '[messages], "completion_a": "…", "completion_b": "…"}'
+                    ) from None
+                yield None, asked.prompt, asked.tools, a, b, asked.origin.as_dict()
+
+    return _gathered(read(), path, {}, _source("rows", path, FIRST_SECOND, path))
+
+
+def _refuse_judged(row: Mapping[str, Any]) -> None:
+    """Raise RowError where a row says, or may say, which completion is the better one."""
+    if detect(row):
+        raise RowError("judged", "says which one is better, as the first rows do not")
+    known = (*FIRST_SECOND, *COLUMNS, *SYSTEMS)
+    beside = [(name, value) for name, value in row.items() if isinstance(value, str) and name not in known]
+    # A number of a row's own is no verdict.
+    if told := next((name for name, value in beside if side_of(value) and not value.strip().isdecimal()), None):
+        doubt = f"'{told}' may say which one is better: call it 'winner' if it does, and leave it out if it does not"
+        raise RowError("judged", doubt)
+
+
+def _text_of(value: Any, name: str) -> str:
+    told = completion(value, name)
+    if told.tool_calls:
+        raise RowError("wrong_type", f"'{name}' calls a tool, and what people vote on is text")
+    return told.content
 
 
 def _of_pairs(path: Path) -> Gathered:

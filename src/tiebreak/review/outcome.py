@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak import files, folders
-from tiebreak.config import MEASURES, in_quotes, quoted
+from tiebreak.config import in_quotes, quoted
 from tiebreak.data.formats.pairing import soft_label
 from tiebreak.errors import DataError, RunError
 from tiebreak.evaluation.rows import Row
@@ -209,10 +209,11 @@ def _write_down(run: Run, found: Results | None) -> None:
     if found is not None and found.win_rate is not None:
         prompts, wins = zip(*found.values.values(), strict=True)
         equal = found.left_out.get(EQUAL)
-        name = f"{MEASURES[MEASURE].name}, of answers that differ ({equal} do not)" if equal else ""
-        row = Row.of(MEASURE, prompts, [0.5] * len(wins), wins, name, doubt="; ".join(found.doubts))
+        note = f"of answers that differ ({equal} do not)" if equal else ""  # no part of its name: that is compared
+        row = Row.of(MEASURE, prompts, [0.5] * len(wins), wins, note=note, doubt="; ".join(found.doubts))
         rows.append(row.as_dict())
-        table.append(row.table(derive_seed(run.config.training.seed, "bootstrap")))
+        told = {"name": f"{row.name}, {note}"} if note else {}
+        table.append(row.table(derive_seed(run.config.training.seed, "bootstrap")) | told)
         evaluation[MEASURE] = {
             "value": found.win_rate.value,
             "low": found.win_rate.low,

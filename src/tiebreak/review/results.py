@@ -12,7 +12,7 @@ from statistics import NormalDist, median
 from unicodedata import normalize
 
 from tiebreak.doctor.labels.agreement import krippendorff, rating_table
-from tiebreak.doctor.texts.wordhashes import key
+from tiebreak.doctor.texts.wordhashes import key, num_words
 from tiebreak.errors import ConfigError, nearest
 from tiebreak.fingerprint import derive_seed
 from tiebreak.maths.paired import resampled, standard_error
@@ -95,7 +95,7 @@ def values_of(items: Mapping[str, Item], votes: Sequence[Vote]) -> dict[str, tup
 
 def is_fast(vote: Vote, item: Item) -> bool:
     """Whether a choice came in less time than reading takes: 1.5 seconds, or 1/20 of a second a word of both."""
-    words = len(item.a.split()) + len(item.b.split())
+    words = num_words(item.a) + num_words(item.b)
     return (
         vote.seconds is not None
         and vote.choice != "skip"

@@ -42,6 +42,8 @@ class Limits:
     """Of these answers, in the currency of the prices: what is left of a budget, all goes at them together."""
     refuses: bool = True
     """Whether a judge that is not to be heard is refused; not where its word is only compared with another one."""
+    judge: str | None = None
+    """Identity that the judge has to have, where verdicts are held against earlier ones; None: any."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +111,12 @@ def rule(
     What was said is kept beside it as it comes, so that a second go asks for what is missing, and gives the same file.
     Where the file is there, nobody is asked. The judge's own caps and that of `limits` are of all goes together. Raises
     JudgeError where the judge stopped or is not to be heard, Waiting where people have votes to give, ConfigError where
-    settings make no judge.
+    settings make no judge, RunError where it is another judge than it has to be, before it is asked or paid.
     """
     limits = limits or Limits()
     journal = Journal(file)
     if file.exists():
+        _same_judge(file, journal.judge, limits)
         return _ruled(_read(file, answered), answered, journal)
     kind, name = JUDGES[settings.kind], named(settings)
     if limits.max_cost is not None:
@@ -127,6 +130,7 @@ def rule(
     own = replace(given, answered=asked, folder=file.parent, spent=spent)
     own = replace(own, spending=journal.pay, paid=journal.spent)
     with kind.make(settings, own) as judge:
+        _same_judge(file, judge.identity, limits)
         key = fingerprint([judge.identity, kind.batch, [row.as_dict() for row in answered]])
         journal.open(judge.identity, key)
         known = {place: one for place, one in journal.known.items() if kind.batch or not one.reasons}
@@ -136,6 +140,19 @@ def rule(
         _refuse(ruled, answered, f"judge {name}", limits)
     files.write_jsonl(file, [one.as_dict() for one in verdicts])
     return ruled
+
+
+def _same_judge(place: Path, identity: str, limits: Limits) -> None:
+    if limits.judge not in (None, identity):
+        raise another_judge(place)
+
+
+def another_judge(place: Path) -> RunError:
+    """Return the refusal of verdicts of two judges, which are of two kinds."""
+    return RunError(
+        f"{place}: the judge is another one than the loop began with (its function, its model or its settings "
+        "changed); put it back, or begin another loop with another output.dir"
+    )
 
 
 def _judged(

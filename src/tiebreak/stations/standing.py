@@ -15,7 +15,7 @@ from tiebreak.engine.answers.answerer import Sampling
 from tiebreak.engine.features import TOKEN_BUDGET
 from tiebreak.engine.model import Model
 from tiebreak.evaluation.draws import scored_ids
-from tiebreak.evaluation.judges.judge import Judge, Question, where_they_differ
+from tiebreak.evaluation.judges.judge import Judge, Question, num_heard, where_they_differ
 from tiebreak.evaluation.judging import MIN_JUDGED
 from tiebreak.evaluation.repetition import is_looping
 from tiebreak.evaluation.sampled import scored_tokens, variety
@@ -54,10 +54,11 @@ def against(judge: Judge, now: Sequence[Answered], then: Sequence[Answered], see
         said = where_they_differ(judge, questions, lambda made: advance(len(made)))
     wins = [one.first for one in said]
     judged = [(win, row.prompt_id) for win, row in zip(wins, now, strict=True) if win is not None]
-    if not judged or len(judged) < MIN_JUDGED * len(wins):
+    num, of = num_heard(questions, said)
+    if not judged or num < MIN_JUDGED * of:
         if judged:
             progress.warn(
-                f"{len(wins) - len(judged)} of {len(wins)} held-out answers have no verdict, and those are the long "
+                f"{of - num} of {of} held-out answers that differ have no verdict, and those are the long "
                 f"and the odd ones; no win rate is known where more than {1 - MIN_JUDGED:.0%} have none"
             )
         return Against(None, wins, None)

@@ -138,11 +138,14 @@ _ALIKE: Mapping[str, Sequence[str]] = {
     "answers/rule": ("evaluation.rule",),
     "answers/preferred": ("evaluation.judge", "evaluation.rule"),
     "answers/length_controlled": ("evaluation.judge", "evaluation.rule"),
+    "human_win_rate": ("evaluation.max_new_tokens",),
     "answers/entropy": ("evaluation.draw_temperature",),
     "answers/self_bleu": ("evaluation.draw_temperature", "evaluation.num_draws"),
     "kl": ("evaluation.max_new_tokens", "evaluation.draw_temperature"),
 }
 """Settings that have to be equal for a measure, or those whose keys begin so, to be the same measure."""
+_BY_JUDGE = ("answers/preferred", "answers/length_controlled")
+"""What a judge says: behind equal settings it is another one where its weights, code or training pairs are others."""
 _BY_TOKEN = ("chosen_logps", "rejected_logps", "chosen_likelier", "neutral_logps", "kl_token", "answers/length")
 """What is counted in tokens, which are others with another model."""
 _BY_REFERENCE = (
@@ -157,19 +160,40 @@ def _obstacle(key: str, first: Recorded, other: Recorded) -> str | None:
     lacking = [side.letter for side in (first, other) if key not in side.items]
     if lacking:
         return f"not measured in {' and '.join(lacking)}"
-    names = [side.items[key].row.name for side in (first, other)]
-    if names[0] != names[1]:
-        return f"measures something else: {names[0]}; {names[1]}"
+    rows = [side.items[key].row for side in (first, other)]
+    if rows[0].name != rows[1].name:
+        return f"measures something else: {rows[0].name}; {rows[1].name}"
+    if doubts := [f"{side.letter}: {row.doubt}" for side, row in zip((first, other), rows, strict=True) if row.doubt]:
+        return f"nothing is decided on it ({'; '.join(doubts)})"
+    return _other_settings(key, first, other) or _behind_settings(key, first, other)
+
+
+def _other_settings(key: str, first: Recorded, other: Recorded) -> str | None:
+    """Return which settings a measure hangs on are not equal, or not known."""
     wanted = {one for name, some in _ALIKE.items() if name == key or _is_of(key, name) for one in some}
     sides = [{k: v for k, v in side.settings.items() if k.startswith(tuple(wanted))} for side in (first, other)]
     if wanted and not all(side.settings for side in (first, other)):
         return f"only with the same {', '.join(sorted(wanted))}, which is not known"
-    if others := [one for one in _keys_of(sides) if sides[0].get(one) != sides[1].get(one)]:
-        return f"another {', '.join(others)}"
+    others = [one for one in _keys_of(sides) if sides[0].get(one) != sides[1].get(one)]
+    return f"another {', '.join(others)}" if others else None
+
+
+def _behind_settings(key: str, first: Recorded, other: Recorded) -> str | None:
+    """Return what makes two measures of equal settings: the tokens of a model, a judge, or what a loss remembers."""
     bases = [contents(str(side.manifest.get("base_identity"))) for side in (first, other)]
     if key in _BY_TOKEN and bases[0] != bases[1]:
         return "another base model, and it is counted in tokens"
+    if key in _BY_JUDGE:
+        return _another_judge(first, other)
     return _own_scale(first, other) if key == "loss" else None
+
+
+def _another_judge(first: Recorded, other: Recorded) -> str | None:
+    """Return why what judges say cannot be compared: they are two, or it is not known that they are one."""
+    identities = [(side.evaluation.get("judge") or {}).get("identity") for side in (first, other)]
+    if not all(identities):
+        return "only with the same judge, and whether it is the same is not known; tiebreak evaluate writes it down"
+    return None if identities[0] == identities[1] else "another judge (its model, its code or what it was fitted on)"
 
 
 def _same_reference(first: Recorded, other: Recorded) -> bool | None:

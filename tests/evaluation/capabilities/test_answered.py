@@ -68,6 +68,7 @@ def test_what_was_thought_is_no_part_of_an_answer():
     ("changes", "row", "said"),
     [
         ({"compare": "number"}, {"question": "q", "answer": "seven"}, "answer 'seven' holds no number"),
+        ({"compare": "number"}, {"question": "q", "answer": "3 of 4"}, "answer '3 of 4' holds no number, or more than"),
         ({}, {"question": "q", "answer": "..."}, "is nothing but marks"),
         ({}, {"question": "q", "answer": []}, "question or answer is empty"),
         ({}, {"question": "q", "answer": ""}, "question or answer is empty"),

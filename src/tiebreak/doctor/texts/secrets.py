@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from tiebreak.doctor.texts.controls import Hit
-from tiebreak.secrecy import PEM_LABEL
+from tiebreak.secrecy import BETWEEN, PEM_LABEL
 
 _PLACEHOLDERS = re.compile(
     r"example|placeholder|your|change.?me|dummy|sample|passw|p@ss|xxx|\*\*\*|\.\.\.|abcdef|123456|<|\$\{|\{\{|%\(",
@@ -35,6 +35,18 @@ def _is_password(text: str) -> bool:
         return False
     shares = [count / len(text) for count in Counter(text).values()]
     return -sum(share * math.log2(share) for share in shares) >= 3.0  # entropy of characters (Shannon 1948), in bits
+
+
+_LEFT_OUT = re.compile(r"\.\.\.|\u2026|[xX]{8}|\*{3}")
+_SHORTEST_KEY = 64
+"""Characters of the shortest private key in use (Ed25519)."""
+
+
+def _is_key(body: str) -> bool:
+    """Whether a private key has its characters, where a manual writes its first ones and leaves the others out."""
+    before = _LEFT_OUT.split(body, maxsplit=1)[0]
+    written = re.sub(r"[^A-Za-z0-9+/]", "", before)
+    return len(set(written)) >= 8 and (before == body or len(written) >= _SHORTEST_KEY)
 
 
 class _Form(NamedTuple):
@@ -66,9 +78,6 @@ _SERVICES = (
     "AGE-SECRET-KEY-1",
 )
 """What keys of services begin with that name themselves; letters and digits follow."""
-
-_BETWEEN = r"(?:\s|\\{1,4}[nr]|[\"'`,+>|#])"
-"""What stands between the lines of a key: breaks, also as programs and JSON write them, and marks of quoting."""
 
 _FORMS = (
     _Form("aws_key", ("AKIA", "ASIA"), re.compile(r"\b((?:AKIA|ASIA)[A-Z2-7]{16})\b")),
@@ -140,20 +149,20 @@ _FORMS = (
         ("PRIVATE KEY",),
         re.compile(  # a key whose end is missing goes to the end of the text
             rf"-{{4,5}} ?BEGIN {PEM_LABEL} ?-{{4,5}}"
-            rf"({_BETWEEN}{{0,40}}+"
-            rf"(?:(?:Proc-Type|DEK-Info|Version|Comment|Hash): [^\n]{{0,80}}?{_BETWEEN}{{1,40}}+){{0,4}}"
+            rf"({BETWEEN}{{0,40}}+"
+            rf"(?:(?:Proc-Type|DEK-Info|Version|Comment|Hash): [^\n]{{0,80}}?{BETWEEN}{{1,40}}+){{0,4}}"
             rf"[A-Za-z0-9+/=]{{32}}[\s\S]*?(?=-{{4,5}} ?END {PEM_LABEL}|\Z))"
         ),
-        bool,
+        _is_key,
     ),
     _Form(
         "private_key",
         ("PRIVATE KEY",),
         re.compile(  # one whose beginning is missing
-            rf"(?<![A-Za-z0-9+/=])([A-Za-z0-9+/=]{{32,100}}+(?:{_BETWEEN}{{1,40}}+[A-Za-z0-9+/=]{{4,100}}+){{0,400}}+)"
-            rf"{_BETWEEN}{{0,40}}+-{{4,5}} ?END {PEM_LABEL}"
+            rf"(?<![A-Za-z0-9+/=])([A-Za-z0-9+/=]{{32,100}}+(?:{BETWEEN}{{1,40}}+[A-Za-z0-9+/=]{{4,100}}+){{0,400}}+)"
+            rf"{BETWEEN}{{0,40}}+-{{4,5}} ?END {PEM_LABEL}"
         ),
-        bool,
+        _is_key,
     ),
 )
 _RUN = bytes(0x61 if chr(i).isascii() and (chr(i).isalnum() or i in b"_-+/") else 0x20 for i in range(256))

@@ -50,6 +50,11 @@ def normalised(text: str) -> bytes:
     return _collapsed(text.casefold(), _NO_PUNCTUATION) or _collapsed(text, _SPACE)
 
 
+def num_words(text: str) -> int:
+    """Return how many words a text has; in scripts without spaces between words a letter is one."""
+    return len((text if text.isascii() else _LETTERS.sub(_spaced, text)).split())
+
+
 def _spaced(match: re.Match[str]) -> str:
     return f" {' '.join(match.group())} "  # scripts without spaces between words: a letter is a word
 

@@ -19,7 +19,7 @@ from tiebreak.engine.model import Model
 from tiebreak.errors import RenderError
 from tiebreak.evaluation.capabilities.task import Desk, Item, Said
 from tiebreak.evaluation.capabilities.templates import Template, shown
-from tiebreak.evaluation.numerals import number_in
+from tiebreak.evaluation.numerals import number_in, only_number_in
 from tiebreak.evaluation.rows import SHARE
 from tiebreak.records import Message, Source
 
@@ -46,8 +46,9 @@ class ExactAnswering:
         right = tuple(self._answer.texts(row)) if isinstance(value, list) else (self._answer.text(row),)
         if not question.strip() or not right or not all(one.strip() for one in right):
             raise ValueError("question or answer is empty")
-        if self._compare == "number" and (words := [one for one in right if number_in(one) is None]):
-            raise ValueError(f"answer {shown(words[0])} holds no number, and 'compare: number' wants one")
+        if self._compare == "number" and (words := [one for one in right if only_number_in(one) is None]):
+            told = f"answer {shown(words[0])} holds no number, or more than one, and 'compare: number' wants one"
+            raise ValueError(f"{told}; a template takes it out, as {{answer|after ####|strip}} does")
         if self._compare != "number" and (marks := [one for one in right if not plain(one)]):
             raise ValueError(f"answer {shown(marks[0])} is nothing but marks")
         return Item(question, source, right=right)

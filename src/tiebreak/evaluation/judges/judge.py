@@ -222,6 +222,12 @@ def where_they_differ(judge: Comparer, questions: Sequence[Question], done: Done
     return found
 
 
+def num_heard(questions: Sequence[Question], said: Sequence[Preference]) -> tuple[int, int]:
+    """Return how many questions with two different texts have a verdict, and how many there are."""
+    heard = [one.first is not None for asked, one in zip(questions, said, strict=True) if asked.first != asked.second]
+    return sum(heard), len(heard)
+
+
 def _agreed(straight: Preference, turned: Preference) -> Preference:
     if straight.first is None or turned.first is None:
         return Preference(None, says=straight.says if straight.first is None else turned.says)
