@@ -391,11 +391,33 @@ def test_causes_that_another_explains_are_its_evidence():
     assert found.evidence == ("effect: it is so",)
 
 
-def test_no_cause_explains_itself_or_one_that_explains_it():
+def _chain(explains):
+    return [
+        Cause(name, name, "", "", "", lambda _: Finding("it is so", (), "do"), effects)
+        for name, effects in explains.items()
+    ]
+
+
+def test_what_effects_lead_to_is_evidence_of_the_cause_too():
+    [found] = diagnosed(_chain({"last": (), "cause": ("effect",), "effect": ("last",)}), Signals())
+    assert found.cause == "cause"
+    assert found.evidence == ("last: it is so", "effect: it is so")
+
+
+def test_something_is_named_wherever_anything_was_found():
+    [found] = diagnosed(_chain({"one": ("two",), "two": ("three",), "three": ("one",)}), Signals())
+    assert found.cause == "one"
+    assert found.evidence == ("two: it is so", "three: it is so")
+
+
+def test_no_cause_explains_itself_over_however_many_others():
     explains = {one.name: set(one.explains) for one in CAUSES}
     assert set().union(*explains.values()) <= set(explains)
     for name, effects in explains.items():
-        assert not [effect for effect in effects if name in explains[effect]], name
+        reached = set(effects)
+        while further := set().union(*(explains[effect] for effect in reached)) - reached:
+            reached |= further
+        assert name not in reached, name
 
 
 def test_means_know_how_sure_they_are_by_prompt():

@@ -266,6 +266,36 @@ def test_prompt_tuning_cannot_be_continued(tiny_model, tmp_path):
     assert "PROMPT_TUNING adapter" in _refused(settings(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        *(({"init_lora_weights": draw}, f"init_lora_weights '{draw}'") for draw in ("pissa", "pissa_niter_4", "olora")),
+        *(
+            ({"init_lora_weights": draw}, f"init_lora_weights '{draw}'")
+            for draw in ("loftq", "corda", "lora_ga", "mica")
+        ),
+        ({"alora_invocation_tokens": [5, 6]}, "alora_invocation_tokens is set"),
+        ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication is set"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["lora", "none"])
+def test_an_adapter_that_is_more_than_lora_on_its_base_model_is_refused_by_name(
+    kind, changes, told, tiny_adapter, tmp_path
+):
+    folder = shutil.copytree(tiny_adapter, tmp_path / "adapter")
+    changed = json.loads((folder / "adapter_config.json").read_text()) | changes
+    (folder / "adapter_config.json").write_text(json.dumps(changed))
+    assert told in _refused(settings(folder, kind))
+
+
+@pytest.mark.parametrize("changes", [{"init_lora_weights": "gaussian"}, {"init_lora_weights": False}])
+def test_how_an_adapter_was_drawn_is_no_matter_where_its_base_model_stayed(changes, tiny_adapter, tmp_path):
+    folder = shutil.copytree(tiny_adapter, tmp_path / "adapter")
+    changed = json.loads((folder / "adapter_config.json").read_text()) | changes
+    (folder / "adapter_config.json").write_text(json.dumps(changed))
+    assert load(settings(folder)).policy.digest() == load(settings(tiny_adapter)).policy.digest()
+
+
 def test_an_adapter_without_a_base_is_refused(tiny_adapter, tmp_path):
     folder = shutil.copytree(tiny_adapter, tmp_path / "adapter")
     changed = json.loads((folder / "adapter_config.json").read_text()) | {"base_model_name_or_path": None}

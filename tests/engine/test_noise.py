@@ -16,6 +16,11 @@ ROUTER = {"num_local_experts": 4, "router_jitter_noise": 0.3, "input_jitter_nois
 NOISY = {
     "numbers of dropout": ("opt", PACKABLE["opt"] | {"dropout": 0.3, "attention_dropout": 0.2}),
     "modules of dropout": ("gpt2", GPT | {"resid_pdrop": 0.5, "embd_pdrop": 0.5, "attn_pdrop": 0.5}),
+    "dropout that layers read from the configuration": (
+        "falcon",
+        DECODER | {"parallel_attn": False, "hidden_dropout": 0.3, "attention_dropout": 0.2},
+    ),
+    "attention that reads it there": ("persimmon", DECODER | {"attention_dropout": 0.3, "hidden_dropout": 0.2}),
     "attention": ("llama", DECODER | {"attention_dropout": 0.4}),
     "router": ("mixtral", DECODER | EXPERTS | {"router_jitter_noise": 0.3}),
     "router that reads it as a threshold": ("phimoe", DECODER | ROUTER),
@@ -44,7 +49,9 @@ def test_training_computes_what_evaluation_computes(case):
     published = _scored(copy.deepcopy(network).eval())
     without_noise(network).train()
     assert all(torch.equal(_scored(network), published) for _ in range(3))
-    assert chosen_scorer(network).refusal is None
+    assert network.training
+    of_noise = ("dropout", "random in training")
+    assert not any(word in str(chosen_scorer(network).refusal) for word in of_noise)
 
 
 def test_a_number_that_shapes_what_a_model_computes_stays_and_is_told():

@@ -134,6 +134,7 @@ def test_answers_are_known_by_the_weights_too(tiny_model, trained, tmp_path):
         ({"modules_to_save": ["lm_head"]}, "modules that are trained whole"),
         ({"use_dora": True}, "DoRA"),
         ({"bias": "all"}, "biases"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights 'pissa'"),
         ({"use_dora": True, "lora_bias": True}, "DoRA or biases"),
         (None, "is no adapter that a server could load.*adapter.kind lora"),
     ],

@@ -100,7 +100,8 @@ def with_tools(tiny_model, tokenizer, tmp_path_factory) -> Run:
     several.chat_template = {"default": tokenizer.chat_template, "tool_use": f"{tokenizer.chat_template} "}
     several.save_pretrained(folder / "model")
     generation = folder / "model" / "generation_config.json"
-    write_json(generation, {"eos_token_id": tokenizer.pad_token_id})
+    # As many base models advise: a temperature, and nothing that says to draw.
+    write_json(generation, {"eos_token_id": tokenizer.pad_token_id, "temperature": 0.7, "top_p": 0.8})
     return decided(_trained(folder / "model", folder))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from tiebreak.diagnosis.signals import Signals
@@ -64,20 +64,35 @@ class Diagnosis:
 
 
 def diagnosed(causes: Sequence[Cause], signals: Signals) -> list[Diagnosis]:
-    """Return what is wrong with a run, the cause before its effects; what another one explains is its evidence."""
-    found: list[tuple[Cause, Finding]] = []
-    for cause in causes:
-        if finding := cause.look(signals):
-            found.append((cause, finding))
-    told: list[Diagnosis] = []
+    """Return what is wrong with a run, the cause before its effects; what another one explains is its evidence.
+
+    So are the effects of its effects. Something is named wherever anything was found.
+    """
+    found = {cause.name: (cause, finding) for cause in causes if (finding := cause.look(signals))}
     # What only may be so explains nothing that is.
-    explaining = [(cause.name, cause.explains) for cause, finding in found if finding.level == "fault"]
-    explained = {name for _, explains in explaining for name in explains}
-    for cause, finding in found:
-        if cause.name in explained:
-            continue
-        its = dict(explaining).get(cause.name, ())
-        effects = [f"{other.title.lower()}: {one.says}" for other, one in found if other.name in its]
-        whole = replace(finding, evidence=(*finding.evidence, *effects))
-        told.append(Diagnosis(cause.name, cause.title, whole.says, whole.evidence, whole.do, whole.step, whole.level))
+    explains = {
+        name: [effect for effect in cause.explains if effect in found] if finding.level == "fault" else []
+        for name, (cause, finding) in found.items()
+    }
+    explained = {effect for effects in explains.values() for effect in effects}
+    reached: dict[str, set[str]] = {}
+    for name in sorted(found, key=explained.__contains__):
+        if not any(name in effects for effects in reached.values()):
+            reached[name] = _effects(name, explains)
+    told: list[Diagnosis] = []
+    for name, (cause, finding) in found.items():
+        if name in reached:
+            effects = [f"{one.title.lower()}: {of.says}" for key, (one, of) in found.items() if key in reached[name]]
+            evidence = (*finding.evidence, *effects)
+            told.append(Diagnosis(name, cause.title, finding.says, evidence, finding.do, finding.step, finding.level))
     return told
+
+
+def _effects(name: str, explains: Mapping[str, Sequence[str]]) -> set[str]:
+    """Return all that a cause leads to, over however many others."""
+    waiting, met = [name], {name}
+    while waiting:
+        new = set(explains[waiting.pop()]) - met
+        met |= new
+        waiting += new
+    return met - {name}

@@ -46,7 +46,7 @@ CAUSES = (
         "The start check: where completions end, EOS is less likely than a token drawn blindly.",
         "`stages` with `sft` before `dpo` ([stages.md](stages.md)), or `model.chat_template`.",
         harms.never_tuned,
-        ("displacement", "collapse", "memorising", "learning_rate_too_high"),
+        ("displacement", "collapse", "memorising"),
     ),
     Cause(
         "contradictory_labels",

@@ -10,7 +10,7 @@ quantization   a base model in four bits                     beside         how 
 fused_lora     a LoRA layer without intermediate results      products       matrix products on a CPU: which library
 planner        what fits in memory                            memory         how much is in use
 probes         which of two ways is faster here               arithmetic     in which numbers a model computes
-shapes         a model by its config.json alone
+shapes         a model by its config.json alone               lora_kinds     which adapters can be taken up again
 allocation     how freed memory is handed back                since          what became of a recorded model
 ranks          the processes of a run, or the only one        together       several: who takes part, and who is lost
 strategy       which of them holds what, and why              tasks          what all do when one asks

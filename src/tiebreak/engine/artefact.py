@@ -6,12 +6,14 @@ Owns the dtype that weights are written in. What else an artefact holds is known
 from __future__ import annotations
 
 import copy
+import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from tiebreak.engine.attention import use_plain_attention
 from tiebreak.engine.fused_lora import unfuse
@@ -40,8 +42,8 @@ def save_whole(policy: Model, folder: Path, *, as_base: bool = True, original: b
     stored = stored_dtypes(policy.source.base, policy.source.revision)
     base = next(iter(stored.values()), ours)
     if not policy.is_adapter and not (as_base and base.itemsize < ours.itemsize):
-        _end_as_heard(policy.network, policy)
         policy.save(folder)
+        _end_as_heard(folder, policy)
         return Written(ours, base)
     twin = _again(policy, ours, original) if policy.source.quantization and policy.is_adapter else _copied(policy)
     with quietly():
@@ -52,21 +54,23 @@ def save_whole(policy: Model, folder: Path, *, as_base: bool = True, original: b
             dtype = stored.get(name, base)
             if as_base and name in kept and tensor.is_floating_point() and dtype.itemsize < tensor.dtype.itemsize:
                 tensor.data = tensor.data.to(dtype)
-        _end_as_heard(twin, policy)
         twin.save_pretrained(folder)
         policy.tokenizer.save_pretrained(folder)
+    _end_as_heard(folder, policy)
     return Written(next(twin.parameters()).dtype, base)
 
 
-def _end_as_heard(network: Any, policy: Model) -> None:
+def _end_as_heard(folder: Path, policy: Model) -> None:
     """Let whoever generates end an answer where it ended when it was measured: at the tokenizer's end of a turn, too.
 
-    transformers reads what a model generates by and not its tokenizer.
+    transformers reads what a model generates by and not its tokenizer. Written into its file, since transformers saves
+    no advice that was changed and contradicts itself, as that of many base models does.
     """
-    told = network.generation_config
-    known = told.eos_token_id if isinstance(told.eos_token_id, list) else [told.eos_token_id]
-    if not set(policy.eos_ids) <= set(known):
-        told.eos_token_id = [*policy.eos_ids]
+    file = folder / GENERATION_CONFIG_NAME
+    told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    known = told.get("eos_token_id")
+    if not set(policy.eos_ids) <= set(known if isinstance(known, list) else [known]):
+        file.write_text(json.dumps(told | {"eos_token_id": [*policy.eos_ids]}, indent=2) + "\n", encoding="utf-8")
 
 
 def _copied(policy: Model) -> Any:

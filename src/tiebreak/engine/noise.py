@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 NAMES = ("drop", "jitter")
 Numbers = dict[str, list[tuple[nn.Module, float]]]
@@ -33,7 +34,7 @@ def without_noise(network: Any, say: Callable[[str], None] = lambda _: None) -> 
             module.p = 0.0
             continue
         for key, value in vars(module).items():
-            if isinstance(value, float) and value and any(name in key for name in NAMES):
+            if _is_noisy(key, value):
                 numbers.setdefault(key, []).append((module, value))
     _set(numbers, numbers, 0.0)
     for key in _shaping(network, numbers):
@@ -45,6 +46,7 @@ def without_noise(network: Any, say: Callable[[str], None] = lambda _: None) -> 
             f"{key} {numbers[key][0][1]:g} of the model shapes what it computes and stays; its {', '.join(kinds)} "
             "choose as they do in evaluation, also while training"
         )
+    _quieten(network)
     return network
 
 
@@ -57,6 +59,48 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
         yield
     finally:
         network.train(was_training)
+
+
+def _quieten(network: Any) -> None:
+    """Keep what reads its dropout from the configuration (Falcon, Persimmon) as it is in evaluation, where it is noise.
+
+    The configuration itself says what model it is, and stays.
+    """
+    readers = [
+        module
+        for module in network.modules()
+        if module is not network and any(_is_noisy(key, value) for key, value in _configured(module).items())
+    ]
+    if readers and _is_random(network):
+        for module in readers:
+            module.register_forward_pre_hook(_rests)
+            module.register_forward_hook(_trains_again, always_call=True)
+
+
+def _configured(module: nn.Module) -> dict[str, Any]:
+    config = vars(module).get("config")
+    return {} if config is None or isinstance(module, PreTrainedModel) else vars(config)
+
+
+def _is_noisy(key: str, value: Any) -> bool:
+    return isinstance(value, float) and bool(value) and any(name in key for name in NAMES)
+
+
+def _is_random(network: Any) -> bool:
+    """Whether a network in training says something else than in evaluation."""
+    with evaluation_mode(network):
+        still = _logits(network)
+        network.train()
+        return not torch.equal(still, _logits(network))
+
+
+def _rests(module: nn.Module, _: Any) -> None:
+    # This module alone: those in it, such as an adapter's dropout, train as they are told.
+    vars(module)["was_training"], module.training = module.training, False
+
+
+def _trains_again(module: nn.Module, *_: Any) -> None:
+    module.training = vars(module).pop("was_training", module.training)
 
 
 def _shaping(network: Any, numbers: Numbers) -> list[str]:

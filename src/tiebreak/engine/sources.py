@@ -22,6 +22,7 @@ from tiebreak.data.hub import unreachable
 from tiebreak.data.panics import is_panic
 from tiebreak.engine.beside import FILE, beside, in_words
 from tiebreak.engine.bundled import BUNDLED, Say, bundled_folder
+from tiebreak.engine.lora_kinds import changed_by
 from tiebreak.errors import ModelError, nearest, one_line
 from tiebreak.fingerprint import fingerprint
 from tiebreak.seals import digest_once
@@ -88,6 +89,8 @@ def resolve(
         raise ModelError(f"{beneath}: is an adapter on the adapter {name}; merge that one into its base model first")
     with explained(name):
         folder = name if Path(name).is_dir() else _fetched_adapter(name, config.revision)
+        if cause := changed_by(_settings(Path(folder) / "adapter_config.json")):
+            raise ModelError(f"{name}: adapter_config.json: {cause}")
         kind = peft.PeftConfig.from_pretrained(folder)
     refuse_code(folder)
     if kind.peft_type != peft.PeftType.LORA:
@@ -99,8 +102,7 @@ def resolve(
         )
     with explained(name):
         found = ModelConfig(name=told or kind.base_model_name_or_path, revision=None if told else kind.revision)
-    parent = resolve(found, say, beneath=name)
-    identity = _identity(config.name, folder)
+    parent, identity = resolve(found, say, beneath=name), _identity(config.name, folder)
     quantized = beside(Path(folder)) or parent.quantization
     return Source(parent.base, parent.revision, folder, identity, parent.base_identity, given, quantized)
 
@@ -219,10 +221,8 @@ def refuse_code(name: str, revision: str | None = None) -> None:
             )
         if file == "config.json":
             for key, value in _reaching_for_kernels(read):
-                raise ModelError(
-                    f"{name}: config.json asks for compiled code from elsewhere ({key}: {one_line(value, 60)}), and it "
-                    "is never loaded; use a copy of the model without this setting"
-                )
+                asked = f"config.json asks for compiled code from elsewhere ({key}: {one_line(value, 60)})"
+                raise ModelError(f"{name}: {asked}, and it is never loaded; use a copy without this setting")
     if not folder.is_dir():
         return
     if (folder / "adapter_config.json").exists():

@@ -21,6 +21,7 @@ from tiebreak.config.rounds import ServedConfig
 from tiebreak.engine.answers.server import Endpoint, Server
 from tiebreak.engine.answers.steering import load_adapter, unload_adapter
 from tiebreak.engine.artefact import save_whole
+from tiebreak.engine.lora_kinds import changed_by
 from tiebreak.engine.model import Model
 from tiebreak.errors import ModelError
 from tiebreak.files import whole_folder
@@ -164,6 +165,8 @@ def check_servable(folder: Path, progress: Progress) -> None:
         ) from None
     if not (folder / _WEIGHTS).is_file():
         raise ModelError(f"{folder}: has no {_WEIGHTS}, which servers read")
+    if cause := changed_by(settings) if not found else None:
+        raise ModelError(f"{folder}: {_CONFIG}: {cause}, or set rounds.engine.weights to command")
     if found:
         raise ModelError(
             f"{folder}: servers do not load an adapter with {' or '.join(found)}; train a plain one, or set "
