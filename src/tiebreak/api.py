@@ -288,11 +288,14 @@ def init(
     from tiebreak.verbs import init as verb
 
     if origin is not None:
-        text = translated(origin, trainer, None if data is None else given.data(data).train_specs).text
+        own = None if data is None else given.data(data)
+        if model is not None or (own is not None and own.model_fields_set - {"train"}):
+            raise TypeError("with the origin of a configuration, data is files alone and no model is named")
+        text = translated(origin, trainer, None if own is None else own.train_specs).text
         verb.write(text, out)
         return text
-    if data is None:
-        raise TypeError("init needs data, or the origin of a configuration")
+    if data is None or trainer is not None:
+        raise TypeError("init needs data, or the origin of a configuration, of which trainer says whose it is")
     settings, found = verb.best_read(given.data(data), lambda read: check(read, model=model, quiet=quiet).as_dict())
     return verb.init(found, settings, given.model(model), out)
 

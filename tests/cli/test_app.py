@@ -333,6 +333,64 @@ def test_the_printed_configuration_is_one_to_start_from(cli, here):
     assert json.loads(out)["loss"]["beta"] == 0.3
 
 
+def test_a_printed_configuration_has_the_values_that_it_was_made_of(here):
+    value = "\N{ZERO WIDTH NON-JOINER}می\N{ZERO WIDTH NON-JOINER}روم"
+    done = in_a_shell(f"tiebreak config --set 'output.dir={value}' > my.yaml", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0
+    assert load_config(here / "my.yaml").output.dir == value
+
+
+THEIRS = "dataset_name: org/pairs\nbeta: 0.2\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "option"),
+    [
+        (["--model", "m"], "--model"),
+        (["--heldout", "h.jsonl"], "--heldout"),
+        (["--format", "trl"], "--format"),
+        (["--column", "prompt=q"], "--column"),
+        (["--pairing", "all"], "--pairing"),
+        (["--min-margin", "0"], "--min-margin"),
+        (["--set", "data.max_length=9"], "--set"),
+        (["--config", "my.yaml"], "--config"),
+    ],
+)
+def test_an_option_that_taking_over_does_not_read_is_refused(refused, here, flags, option):
+    write_text(here / "their.yaml", THEIRS)
+    assert f"{option}: is not read beside --from" in refused("init", "--from", "their.yaml", *flags)
+
+
+def test_a_trainer_is_named_only_of_a_configuration(refused, pairs):
+    assert "--trainer: says whose configuration --from names" in refused("init", pairs, "--trainer", "trl")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check", "pairs.jsonl", "--column", "prompt=a", "--column", "prompt=b"],
+        ["clean", "pairs.jsonl", "cleaned", "--do", "contradiction=reject", "--do", "contradiction=warn"],
+        ["promote", "run", "--override", "longer=one", "--override", "longer=two"],
+    ],
+)
+def test_a_name_that_is_given_twice_is_refused(refused, pairs, words):
+    assert "is given twice; keep the one that is meant" in refused(*words)
+
+
+@pytest.mark.parametrize(
+    "command", [["check"], ["clean", "cleaned"], ["convert", "new.jsonl", "--to", "trl"], ["init"]]
+)
+def test_pairs_of_a_file_of_rounds_are_asked_about(refused, here, command):
+    write_text(here / "loop.yaml", "rounds: {count: 2}\n")
+    told = refused(*command.split(), "--config", "loop.yaml")
+    assert "loop.yaml: has rounds, each of which makes its own pairs; name files here" in told
+
+
+def test_a_pattern_that_yaml_made_another_one_is_refused(refused, here):
+    write_text(here / "my.yaml", 'evaluation:\n  rule:\n    pattern: "\\bno\\b"\n')
+    assert "holds the control character U+0008" in refused("config", "my.yaml")
+
+
 # ------------------------------------------------------------------------------------------------------------ encodings
 
 
@@ -352,11 +410,11 @@ def test_text_that_the_terminal_lacks_is_escaped(here, encoding):
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["output"]["dir"] == value
     shown = in_a_shell(f"tiebreak config --set 'output.dir={value}'", PYTHONIOENCODING=encoding)
-    expected = value.encode(encoding, "backslashreplace").decode("utf-8", "replace")
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert f"dir: {expected}" in shown.stdout
+    assert f"dir: {value}" in shown.stdout  # what a file is made of is UTF-8, as configurations are read
     refused = in_a_shell(f"tiebreak check '{value}.jsonl'", PYTHONIOENCODING=encoding)
     assert refused.returncode == EXIT_USAGE
+    assert value.encode(encoding, "backslashreplace").decode("utf-8", "replace") in refused.stderr
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])

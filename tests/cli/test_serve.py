@@ -201,3 +201,9 @@ def test_a_server_that_is_killed_is_followed_by_the_next(here):
     with serving("--dir", "s") as (_, told):
         assert told["url"]
     assert time.monotonic() - began < 20
+
+
+def test_every_command_of_the_service_takes_quiet(here, cli):
+    for words in (["keys", "add", "me"], ["keys", "list"], ["keys", "rotate", "me"], ["keys", "revoke", "me"], ["gc"]):
+        code, _, err = cli("serve", *words, "--quiet")
+        assert (code, err) == (0, "")

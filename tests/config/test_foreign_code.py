@@ -199,3 +199,63 @@ model = AutoPeftModelForCausalLM.from_pretrained("out")
     assert settings_of(code(f"def main():\n{inside}"), "model.name")[0] == ("org/m",)
     with pytest.raises(ConfigError, match="model_name_or_path: org/m in line 2, out in line 4"):
         read_foreign(code(f"for seed in seeds:\n{inside}"))
+
+
+ROWS = 'd = load_dataset("org/pairs")\n'
+
+
+@pytest.mark.parametrize(
+    ("steps", "given", "train", "heldout", "told"),
+    [
+        ("", 'train_dataset=d["train"].shuffle(seed=1)', "hf:org/pairs", None, []),
+        ("", 'train_dataset=d["validation"], eval_dataset=d["test"]',
+         "hf:org/pairs@validation", "hf:org/pairs@test", []),
+        ("d = d.filter(good)", 'train_dataset=d["train"]', "hf:org/pairs", None, ["filter(…) in line 2"]),
+        ("d = d['train'].train_test_split(0.1)", "train_dataset=d['train'], eval_dataset=d['test']",
+         "hf:org/pairs", None, ["train_test_split(…) in line 2"]),
+        ("def made():\n    return d['train'].select(range(9))", "train_dataset=made()", "hf:org/pairs", None,
+         ["select(…) in line 3"]),
+        ("", "train_dataset=d['train'].rename_column('better', 'chosen').map(f)", "hf:org/pairs", None,
+         ["map(…) in line 2", "rename_column(…) in line 2"]),
+    ],
+)  # fmt: skip
+def test_what_the_code_makes_of_the_rows_is_taken_or_told(code, steps, given, train, heldout, told):
+    text = f"{ROWS}{steps}{chr(10) if steps else ''}DPOTrainer('org/m', args=DPOConfig(), {given})\n"
+    taken, found = settings_of(code(text), "data.train", "data.heldout")
+    assert taken == (train, heldout)
+    assert sorted(found.left_out) == told
+
+
+@pytest.mark.parametrize(
+    "renamed", ["rename_columns({'chosen': 'rejected', 'rejected': 'chosen'})", "rename_column('rejected', 'chosen')"]
+)
+def test_columns_that_trade_places_are_refused(code, renamed):
+    text = f"{ROWS}DPOTrainer('org/m', args=DPOConfig(), train_dataset=d['train'].{renamed})\n"
+    with pytest.raises(ConfigError, match=r"line 2 gives the column '(chosen|rejected)' another name"):
+        settings_of(code(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "class T:\n  def run(self):\n    self.args = DPOConfig(beta=0.1)\n    self.args.beta = 0.5\n"
+        "    DPOTrainer('m', args=self.args)",
+        "a = DPOConfig(beta=0.1)\nb = a\nb.beta = 0.5\nDPOTrainer('m', args=b)",
+        "a = DPOConfig(beta=0.1)\ndef tune(it):\n  it.beta = 0.5\ntune(a)\nDPOTrainer('m', args=a)",
+        "t = DPOTrainer('m', args=DPOConfig(beta=0.1))\nt.args.beta = 0.5",
+        "t = DPOTrainer('m', args=DPOConfig(beta=0.1))\nt.beta = 0.5",
+        "t = DPOTrainer('m', args=DPOConfig(beta=0.1))\nsetattr(t.args, 'beta', 0.5)",
+        "a = DPOConfig(beta=0.1)\nvars(a)['beta'] = 0.5\nDPOTrainer('m', args=a)",
+    ],
+)
+def test_a_setting_is_not_its_first_value_whatever_it_is_set_through(code, text):
+    taken, found = settings_of(code(text), "loss.beta")
+    assert taken == (None,)
+    assert "set in line" in found.left_out["beta"]
+
+
+def test_what_is_set_on_another_configuration_is_not_this_one_s(code):
+    text = "s = SFTConfig()\ns.beta = 3\ntok = AutoTokenizer.from_pretrained('t')\ntok.model_max_length = 9\n"
+    taken, found = settings_of(code(f"{text}DPOTrainer('m', args=DPOConfig(beta=0.1))"), "loss.beta")
+    assert taken == (0.1,)
+    assert "model_max_length" not in found.left_out

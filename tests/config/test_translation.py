@@ -537,7 +537,7 @@ def test_several_objectives_are_terms_as_they_are_meant_there(told, whose, terms
 
 
 def test_what_no_term_reads_is_left_out_by_name(theirs, tmp_path):
-    told = "loss_type: [sigmoid, bco_pair]\nld_alpha: 0.5\nuse_weighting: true\nlabel_smoothing: 0.1\n"
+    told = "loss_type: [robust, bco_pair]\nld_alpha: 0.5\nuse_weighting: true\nlabel_smoothing: 0.1\n"
     found = translated(theirs(told), "trl")
     first = loaded(found, tmp_path).loss.terms[0].loss
     assert (first.label_smoothing, first.confidence_weights) == (0.1, None)

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from tiebreak.config.foreign.translation import translated
+from tiebreak.errors import ConfigError
 
 OF = {
     "trl": "dataset_name: org/pairs\n",
@@ -148,3 +149,92 @@ def test_a_constant_rate_has_no_warm_up_unless_it_says_so(of, trainer, warmup):
     assert all("constant has no warm-up there" in found.left_out[key] for key in yaml.safe_load(warmup) or ())
     found = of(trainer, "lr_scheduler_type: constant_with_warmup\nwarmup_ratio: 0.2\n")
     assert (taken(found, "training.schedule"), taken(found, "training.warmup_share")) == ("constant", 0.2)
+
+
+@pytest.mark.parametrize("loss", ["", "loss_type: sigmoid\n", "loss_type: [sigmoid, bco_pair]\n"])
+def test_smoothing_that_trl_does_not_read_is_not_read_here(of, loss):
+    found = of("trl", f"{loss}label_smoothing: 0.2\n")
+    assert taken(found, "loss.label_smoothing") is None
+    assert "label_smoothing" not in str(taken(found, "loss.terms"))
+    assert "TRL 1 does not read it with sigmoid" in found.left_out["label_smoothing"]
+    assert taken(of("trl", "loss_type: exo_pair\nlabel_smoothing: 0.2\n"), "loss.label_smoothing") == 0.2
+
+
+def test_a_number_of_steps_is_told_beside_what_it_takes_the_place_of(of):
+    found = of("trl", "num_train_epochs: 3\nmax_steps: 50\nwarmup_ratio: 0.1\nwarmup_steps: 100\n")
+    assert origin(found, "training.epochs") == "from num_train_epochs; there max_steps 50 replaces it"
+    assert origin(found, "training.warmup_share") == "from warmup_ratio; there warmup_steps 100 replaces it"
+
+
+def test_the_section_of_dpo_is_read_and_those_of_other_stages_are_told(of):
+    found = of("trl", "sft: {learning_rate: 1e-3, num_train_epochs: 9}\ndpo: {learning_rate: 5e-7, beta: 0.3}\n")
+    assert (taken(found, "training.learning_rate"), taken(found, "loss.beta")) == (5e-7, 0.3)
+    assert found.left_out == {"sft": "a section of another stage than dpo"}
+
+
+def test_two_values_of_one_setting_from_two_sections_are_refused(of):
+    with pytest.raises(ConfigError, match=r"first.learning_rate: 0\.001, and second.lr: 5e-07; which one is meant"):
+        of("trl", "first: {learning_rate: 1.0e-3}\nsecond: {lr: 5.0e-7}\n")
+
+
+def test_files_by_split_are_read_by_their_split(of):
+    found = of("trl", "data_files: {train: [a.jsonl, b.jsonl], test: c.jsonl}\n")
+    assert taken(found, "data.train") == ["hf:org/pairs", "a.jsonl", "b.jsonl"]
+    assert found.left_out["data_files.test"] == "the files to train on alone are taken"
+
+
+CALLED = {
+    "TrainingArguments": "DPOTrainer('m', args=TrainingArguments('o'), beta=0.1)",
+    "PeftModel": "DPOTrainer(AutoPeftModelForCausalLM.from_pretrained('org/ad'), args=DPOConfig())",
+    "Unsloth": "m, t = FastLanguageModel.from_pretrained('m', max_seq_length=4096)\n"
+    "m = FastLanguageModel.get_peft_model(m)\nDPOTrainer(m, args=DPOConfig(max_length=512))",
+    "Unsloth in 8 bits": "m, t = FastLanguageModel.from_pretrained('m', load_in_8bit=True)\n"
+    "m = FastLanguageModel.get_peft_model(m, r=4)\nDPOTrainer(m, args=DPOConfig())",
+}
+
+
+@pytest.mark.parametrize(
+    ("called", "values"),
+    [
+        ("TrainingArguments", {"training.learning_rate": 5e-5, "adapter.kind": "none"}),
+        ("PeftModel", {"model.name": "org/ad", "adapter.kind": "lora", "adapter.rank": None}),
+        ("Unsloth", {"adapter.rank": 16, "adapter.alpha": 16.0, "quantization.kind": "nf4",
+                     "quantization.double": True, "data.max_length": 512}),
+        ("Unsloth in 8 bits", {"adapter.rank": 4, "quantization.kind": None}),
+    ],
+)  # fmt: skip
+def test_what_a_library_takes_unsaid_is_taken_where_a_script_calls_it(tmp_path, called, values):
+    path = tmp_path / "train.py"
+    path.write_text(CALLED[called])
+    found = translated(path)
+    assert {key: taken(found, key) for key in values} == values
+
+
+@pytest.mark.parametrize(
+    ("script", "title"),
+    [
+        ("deepspeed --module openrlhf.cli.train_dpo --pretrain m --train_batch_size 8 --bf16 --beta 0.1", "OpenRLHF"),
+        ("python -m verl.trainer.main_ppo --beta 0.1", "verl"),
+        ("tune run recipe --config x --beta 1 torchtune", "torchtune"),
+    ],
+)
+def test_trainers_that_are_not_taken_over_are_refused_by_name(tmp_path, script, title):
+    path = tmp_path / "run.sh"
+    path.write_text(script)
+    with pytest.raises(ConfigError, match=f"is a configuration of {title}; taken over are those of TRL"):
+        translated(path)
+
+
+def test_what_is_learned_is_never_taken_for_the_sharing_of_work(tmp_path):
+    path = tmp_path / "their.yaml"
+    path.write_text("train_batch_size: 8\nbf16: true\nbeta: 0.1\nlearning_rate: 5e-7\n")
+    with pytest.raises(ConfigError, match="whose configuration it is cannot be told"):
+        translated(path)
+
+
+def test_a_file_of_options_is_told_beside_each_default(tmp_path):
+    path = tmp_path / "run.sh"
+    path.write_text("trl dpo --config x.yaml --model_name_or_path m --dataset_name a/b\n")
+    found = translated(path)
+    assert "--config x.yaml" in found.left_out and found.unknown == ()
+    assert origin(found, "training.learning_rate") == "not seen there (--config x.yaml may hold it): its default"

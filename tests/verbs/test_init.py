@@ -7,7 +7,7 @@ import json
 import pytest
 
 import tiebreak
-from tiebreak.config import load_config, warnings_of
+from tiebreak.config import DataConfig, ModelConfig, load_config, warnings_of
 from tiebreak.errors import DataError
 
 
@@ -170,3 +170,29 @@ def test_tokens_of_completions_on_their_own_set_the_length(tmp_path, tiny_model)
     text = tiebreak.init(path, model=str(tiny_model), quiet=True)
     assert "99 % of completions have at most" in text
     assert "a longer completion is left out" in text
+
+
+SAID = {
+    "columns": {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}, "pairing": "best_worst",
+    "turns": "all", "min_margin": 0.5, "allow": ("contradiction",), "heldout_prompts": "prompts.jsonl",
+    "heldout_share": 0.3, "set_aside": 0.2, "max_pairs": 50, "max_length": 777, "truncation": "prompt_start",
+    "max_dropped_share": 0.4, "store": "off", "format": "auto",
+}  # fmt: skip
+
+
+def test_everything_that_is_said_of_data_stands_in_the_configuration(tmp_path):
+    assert SAID.keys() == DataConfig.model_fields.keys() - {"train", "heldout"}
+    write(tmp_path / "prompts.jsonl", 2)
+    said = SAID | {"heldout_prompts": str(tmp_path / "prompts.jsonl")}
+    data = DataConfig(train=str(write(tmp_path / "pairs.jsonl", 60)), **said)
+    tiebreak.init(data, out=tmp_path / "my.yaml", quiet=True)
+    found = load_config(tmp_path / "my.yaml").data
+    assert {name: getattr(found, name) for name in said if name != "format"} == {
+        name: value for name, value in said.items() if name != "format"
+    }
+
+
+def test_everything_that_is_said_of_the_model_stands_in_the_configuration(tmp_path, tiny_model):
+    model = ModelConfig(name=str(tiny_model), device="cpu", dtype="float32")
+    tiebreak.init(write(tmp_path / "pairs.jsonl", 60), model=model, out=tmp_path / "my.yaml", quiet=True)
+    assert load_config(tmp_path / "my.yaml").model == model

@@ -28,6 +28,7 @@ from tiebreak.config import describe_config, dump_config, load_config, load_stag
 from tiebreak.config.commands import CHAT_TOKENS
 from tiebreak.errors import EXIT_INTERRUPTED, DataError
 from tiebreak.reporting import console
+from tiebreak.reporting.document import print_document
 from tiebreak.runs import Run, open_run
 from tiebreak.training.launched import leads
 
@@ -274,7 +275,7 @@ def show_config(
     if as_json:
         console.print_json(resolved.model_dump(mode="json"))
     else:
-        console.print_text((dump_config(resolved) if config or overrides else describe_config()).rstrip("\n"))
+        print_document(dump_config(resolved) if config or overrides else describe_config())
 
 
 def call(words: Sequence[str]) -> int:

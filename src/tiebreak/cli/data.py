@@ -5,6 +5,7 @@ Owns their options. The other commands are in `cli`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -17,8 +18,9 @@ from tiebreak.config.commands import FLAGS, KEPT_FORM
 from tiebreak.config.foreign.trainers import TRAINERS
 from tiebreak.config.foreign.translation import translated
 from tiebreak.data.writer import writing
-from tiebreak.errors import EXIT_FAILURE, DataError, require_name
+from tiebreak.errors import EXIT_FAILURE, ConfigError, DataError, require_name
 from tiebreak.reporting import console
+from tiebreak.reporting.document import print_document
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no advice.")]
@@ -241,8 +243,12 @@ def init(
 ) -> None:
     """Write a commented configuration out of what the doctor sees in the data, ready to train."""
     if origin is not None:
+        given = {"format": form, "columns": columns, "pairing": pairing, "min_margin": min_margin, "heldout": heldout}
+        _require_unsaid({"model": model, "config": config, "set": overrides, **given})
         _take_over(files, origin, trainer, out, as_json)
         return
+    if trainer is not None:
+        raise ConfigError("--trainer: says whose configuration --from names; give --from, or leave it out")
     data, counted = _reading(
         files, config, overrides, columns, model, format=form, pairing=pairing, min_margin=min_margin, heldout=heldout
     )
@@ -250,9 +256,17 @@ def init(
     if as_json:
         console.print_json({"config": text, "path": None if out is None else str(out)})
     elif out is None:
-        console.print_text(text.rstrip("\n"))
+        print_document(text)
     else:
         console.print_text(f"{out}: written; next: tiebreak train {quoted(str(out))}")
+
+
+def _require_unsaid(given: Mapping[str, Any]) -> None:
+    """Refuse options that a configuration of another trainer is not read by."""
+    for name, value in given.items():
+        if value is not None:
+            option = FLAGS.get(name, f"--{name}")
+            raise ConfigError(f"{option}: is not read beside --from, which reads no other; set it afterwards")
 
 
 def _take_over(files: list[str] | None, origin: str, trainer: str | None, out: str | None, as_json: bool) -> None:
@@ -261,7 +275,7 @@ def _take_over(files: list[str] | None, origin: str, trainer: str | None, out: s
     if as_json:
         console.print_json({"config": text, "path": None if out is None else str(out), **account.as_dict()})
     elif out is None:
-        console.print_text(text.rstrip("\n"))
+        print_document(text)
     else:
         console.print_text("\n".join(account.told()))
         then = "next" if account.has_data else "name your pairs in it (data.train), then"
@@ -293,6 +307,12 @@ def _said(files: list[str] | None, columns: list[str] | None, given: dict[str, A
     return {name: value for name, value in said.items() if value is not None}
 
 
+def require_once(option: str, name: str, found: Mapping[str, str]) -> None:
+    """Refuse a name that an option gives twice: which of its values is meant cannot be told."""
+    if name in found:
+        raise DataError(f"{option} {name}: is given twice; keep the one that is meant")
+
+
 def assignments(option: str, items: list[str] | None) -> dict[str, str]:
     """Return what NAME=VALUE words of an option say. Raises DataError for one that is no such word."""
     found: dict[str, str] = {}
@@ -300,5 +320,6 @@ def assignments(option: str, items: list[str] | None) -> dict[str, str]:
         key, equals, value = item.partition("=")
         if not (equals and key.strip() and value.strip()):
             raise DataError(f"{option} {item}: wanted NAME=VALUE")
+        require_once(option, key.strip(), found)
         found[key.strip()] = value.strip()
     return found

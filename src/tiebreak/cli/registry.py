@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 import tiebreak
-from tiebreak.cli.data import Json, Quiet, RunPath, examples
+from tiebreak.cli.data import Json, Quiet, RunPath, examples, require_once
 from tiebreak.config.gate import told_loosened
 from tiebreak.errors import ConfigError
 from tiebreak.registry import REGISTRY
@@ -53,6 +53,7 @@ def promote(
         rule, equals, reason = item.partition("=")
         if not (equals and rule.strip() and reason.strip()):
             raise ConfigError(f"--override {item}: wanted RULE=REASON, like 'longer=long answers are wanted'")
+        require_once("--override", rule.strip(), reasons)
         reasons[rule.strip()] = reason.strip()
     made = tiebreak.promote(run, to, name=name, overrides=reasons, form=form, quiet=quiet)
     if as_json:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tiebreak.cli.data import Json, examples
+from tiebreak.cli.data import Json, Quiet, examples
 from tiebreak.config import quoted
 from tiebreak.errors import ConfigError, RunError
 from tiebreak.reporting import console
@@ -65,6 +65,7 @@ def run(
     ] = None,
     private_key: Annotated[str | None, typer.Option("--private-key", metavar="PEM", help="Its key.")] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Answer OpenAI's fine-tuning API: files, jobs (DPO and SFT), models and chat, on this machine.
 
@@ -83,7 +84,7 @@ def run(
             console.print_json({"url": told.url, "dir": str(told.folder), "models": [*told.models]})
         else:
             console.print_text(f"serving {', '.join(told.models)} at {told.url}  (Ctrl-C ends it; jobs go on)")
-            if not told.num_keys:
+            if not (told.num_keys or quiet):
                 console.print_text(f"no key is in use; make one:  tiebreak serve keys add me --dir {quoted(folder)}")
         sys.stdout.flush()  # whoever reads it from a pipe waits for it
 
@@ -98,6 +99,7 @@ def add(
         typer.Option("--quota", metavar="KEY=VALUE", help="Of its own: jobs_at_once, jobs_a_day, gb, tokens_a_minute."),
     ] = None,
     as_json: Json = False,
+    _quiet: Quiet = False,
 ) -> None:
     """Make a key and print it, once: only a digest of it is kept."""
     from tiebreak.config.loading import parsed
@@ -109,7 +111,7 @@ def add(
     console.print_json({"id": key.id, "name": key.name, "key": token}) if as_json else console.print_text(token)
 
 
-def list_keys(folder: Of = FOLDER, as_json: Json = False) -> None:
+def list_keys(folder: Of = FOLDER, as_json: Json = False, _quiet: Quiet = False) -> None:
     """Say which keys there are, without what they are."""
     from tiebreak.service import keys
 
@@ -130,6 +132,7 @@ def rotate(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the key is called in lists.")],
     folder: Of = FOLDER,
     as_json: Json = False,
+    _quiet: Quiet = False,
 ) -> None:
     """Give a key another secret and print it, once; what is the key's stays so, and the old secret is none."""
     from tiebreak.service import keys
@@ -143,6 +146,7 @@ def revoke(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the key is called in lists.")],
     folder: Of = FOLDER,
     as_json: Json = False,
+    _quiet: Quiet = False,
 ) -> None:
     """Revoke a key: the next request with it is refused; its jobs go on."""
     from tiebreak.service import keys
@@ -157,6 +161,7 @@ def sweep(
     config: Config = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
     as_json: Json = False,
+    _quiet: Quiet = False,
 ) -> None:
     """Remove what has had its time: files that expired, folders of old jobs, leftovers. Models stay."""
     from tiebreak.config.service import load_serve

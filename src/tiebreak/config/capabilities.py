@@ -6,13 +6,12 @@ Owns which settings each kind reads. How a file is loaded, and what a row of its
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from tiebreak.config.section import Place, Section
+from tiebreak.config.section import Place, Section, regular_expression
 
 
 class TaskSettings(Section):
@@ -96,11 +95,7 @@ class ExactAnswer(TaskSettings):
     @field_validator("pattern")
     @classmethod
     def _compiles(cls, value: str | None) -> str | None:
-        try:
-            re.compile(value or "")
-        except (re.error, OverflowError, RecursionError) as error:
-            raise ValueError(f"not a regular expression ({error})") from None
-        return value
+        return None if value is None else regular_expression(value)
 
 
 class Refusal(TaskSettings):

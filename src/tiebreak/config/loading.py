@@ -111,6 +111,8 @@ def _tree_of(
     tree = {} if path is None else read_yaml(path)
     if "stages" in tree:
         raise ConfigError(f"{path}: has stages, each with data of its own; name files here")
+    if "rounds" in tree:
+        raise ConfigError(f"{path}: has rounds, each of which makes its own pairs; name files here")
     tree.pop("sweep", None)  # data are those of all trials
     for key, value in parsed(sets):
         if key.partition(".")[0] not in sections or "." not in key:

@@ -5,6 +5,7 @@ Owns these rules alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from os.path import expanduser
 from types import UnionType
@@ -64,3 +65,17 @@ def sections_of(annotation: Any) -> list[type[Section]]:
     if get_origin(annotation) in (Union, UnionType):
         return [section for inner in get_args(annotation) for section in sections_of(inner)]
     return []
+
+
+def regular_expression(value: str) -> str:
+    """Return a regular expression that can be searched with, and that is what was meant."""
+    if odd := next((char for char in value if ord(char) < 32 and char not in "\t\n\r\f\v"), None):
+        raise ValueError(
+            f"holds the control character U+{ord(odd):04X}, which \\b is in double quotes; write the pattern "
+            "in single quotes"
+        )
+    try:
+        re.compile(value)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"not a regular expression ({error})") from None
+    return value

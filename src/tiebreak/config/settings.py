@@ -22,7 +22,7 @@ from tiebreak.config.judges import JudgeConfig
 from tiebreak.config.losses import LossConfig
 from tiebreak.config.losses.gaps import Dpo
 from tiebreak.config.quantization import QuantizationConfig, quantization_from_short
-from tiebreak.config.section import Place, Section, Store, sections_of
+from tiebreak.config.section import Place, Section, Store, regular_expression, sections_of
 from tiebreak.config.signals import SignalsConfig
 from tiebreak.config.stopping import StoppingConfig
 
@@ -197,11 +197,7 @@ class RuleConfig(Section):
     @field_validator("pattern")
     @classmethod
     def _compiles(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except (re.error, OverflowError, RecursionError) as error:
-            raise ValueError(f"not a regular expression ({error})") from None
-        return value
+        return regular_expression(value)
 
 
 class EvaluationConfig(Section):

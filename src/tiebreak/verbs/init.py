@@ -19,7 +19,6 @@ from tiebreak.config import (
     build_config,
     command,
     in_quotes,
-    rendered_by,
 )
 from tiebreak.config.data import MOST_TOKENS
 from tiebreak.config.losses.gaps import Dpo, DpoNorm
@@ -61,8 +60,8 @@ _SCALES = (
 )
 
 
-_KEPT = {"columns", "pairing", "min_margin", "allow", "max_dropped_share", "max_pairs"}
-"""What the user said of the data and nothing in it can better."""
+_PLACED = {"train", "heldout", "format", "max_length", "truncation", "heldout_share"}
+"""Settings of data that are written with a reason; of the others, those that the user said."""
 
 
 def of_any_length(data: DataConfig) -> DataConfig:
@@ -174,7 +173,8 @@ def starting_config(report: Mapping[str, Any], data: DataConfig, model: ModelCon
         lines += [_comment(f"{one['code']}: {one['count']} {one['of']}, {_told(one)}") for one in lost]
     lines.append("model:")
     lines.append(_set("name", *([model.name] if model else [BUNDLED_MODEL, "the bundled 135M model; name your own"])))
-    lines += [_set(name, value) for name, value in (rendered_by(model) if model else {}).items()]
+    more = model.model_dump(mode="json", include=model.model_fields_set - {"name"}) if model else {}
+    lines += [_set(name, value) for name, value in more.items()]
     lines += ["data:", *_data(report, data)]
     lines.append("adapter:")
     lines.append(_set("kind", "lora", "trains a small update beside the frozen weights; none: all weights"))
@@ -206,18 +206,23 @@ def _data(report: Mapping[str, Any], data: DataConfig) -> Iterator[str]:
     forms = {file["format"] for file in report["files"]}
     detected = isinstance(data.train, str) and len(forms) == 1 and forms != {"columns"}
     yield _set("format", forms.pop() if detected else data.format)
-    chosen = data.model_dump(include=_KEPT, exclude_defaults=True, mode="json")
+    chosen = data.model_dump(include=data.model_fields_set - _PLACED, mode="json")
     for name, value in chosen.items():
         yield _set(name, value)
-    yield _set("max_length", *_max_length(report))
+    said = {name: (getattr(data, name), "as you say") for name in _PLACED & data.model_fields_set}
+    yield _set("max_length", *said.get("max_length", _max_length(report)))
     context = (report.get("tokens") or {}).get("context") or {}
-    if (beyond := context.get("num_beyond", 0)) > USUAL.data.max_dropped_share * _rows(report):
+    if "truncation" in said:
+        yield _set("truncation", *said["truncation"])
+    elif (beyond := context.get("num_beyond", 0)) > USUAL.data.max_dropped_share * _rows(report):
         reason = f"cuts the oldest prompt tokens of these {beyond} {report['unit']}; drop leaves them out"
         yield _set("truncation", "prompt_start", reason)
     else:
         reason = f"a longer {report['unit'][:-1]} is left out; prompt_start cuts the oldest prompt tokens instead"
         yield _set("truncation", data.truncation, reason)
-    if report["split"]["heldout_share"] is not None:
+    if "heldout_share" in said:
+        yield _set("heldout_share", *said["heldout_share"])
+    elif report["split"]["heldout_share"] is not None:
         prompts = max(report.get("num_groups") or report["num_prompts"], 1)
         share = round(min(0.25, max(0.02, WANTED_HELDOUT / prompts)), 3)
         kept = round(share * prompts)

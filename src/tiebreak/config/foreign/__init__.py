@@ -4,6 +4,7 @@ names        which setting of ours a name of theirs is, or why there is none
 values       their values to ours
 reading      YAML, JSON, Python and shell scripts to settings         found        settings, as they are read
 code         the calls of a Python file                               bindings     what names stand for
+rows         what a file makes of its rows
 script       the options of a shell script                            trainers     whose they are
 entries      what they say of a data set, nothing lost                datasets     the data that they name
 sharing      how processes share the work: ZeRO, FSDP

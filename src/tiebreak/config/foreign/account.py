@@ -5,7 +5,7 @@ Owns the account, filled in turn by turn, and what is said of a default where a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +14,15 @@ from tiebreak.config.foreign import datasets
 from tiebreak.config.foreign.batches import batch_of
 from tiebreak.config.foreign.columns import origin_of, placed
 from tiebreak.config.foreign.entries import Data
-from tiebreak.config.foreign.found import COMPUTED, Foreign, shown
+from tiebreak.config.foreign.found import COMPUTED, Foreign, Line, shown
 from tiebreak.config.foreign.names import NAMES, Name, name_of
 from tiebreak.config.foreign.sharing import shared
 from tiebreak.config.foreign.terms import LIKELIHOOD, UNSAID, several
-from tiebreak.config.foreign.trainers import Trainer, defaults_of, four_bits_of
+from tiebreak.config.foreign.trainers import Trainer, four_bits_of
 from tiebreak.config.foreign.values import NOT_TAKEN, Unfit, is_off, number
 from tiebreak.config.losses import SECTIONS
 from tiebreak.config.settings import MovesConfig, leaves
 from tiebreak.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class Line:
-    """A setting of ours with its value, and where that comes from."""
-
-    key: str
-    value: Any
-    origin: str
-    theirs: str = ""
-    """The one setting that it is taken from, where it is one."""
 
 
 class Account:
@@ -42,7 +31,7 @@ class Account:
     def __init__(self, found: Foreign, trainer: Trainer, path: Path) -> None:
         self._settings, self._unread, self._trainer, self._path = found.settings, found.unread, trainer, path
         self._unsaid = f"not seen there ({', '.join(found.hidden)} may hold it)" if found.hidden else "not set there"
-        self._defaults, self._four_bits = defaults_of(trainer, found), four_bits_of(trainer, found)
+        self._four_bits = four_bits_of(trainer, found)
         self.lines: dict[str, Line] = {}
         self.left_out: dict[str, str] = {}
         self.unknown: list[str] = []
@@ -80,7 +69,9 @@ class Account:
             self.left_out[key] = f"{ours}: {name.why if str(reason) == NOT_TAKEN else reason}"
             return
         before = self.lines.setdefault(ours, line)
-        if before.value != line.value:
+        if key == "max_length" and before.theirs == "max_seq_length" and line.value < before.value:  # both cut there
+            self.lines[ours], self.left_out[before.theirs] = line, f"{ours} is taken {line.origin.split(':')[0]}"
+        elif before.value != line.value:
             self.left_out[key] = f"{ours} is taken {before.origin.split(':')[0]}"
 
     def _said(self, key: str, theirs: Any, ours: Any) -> str:
@@ -115,6 +106,8 @@ class Account:
             own = SECTIONS[name].model_fields.get(key.removeprefix("loss."))
             if own and own.default != usual:
                 self.lines.setdefault(key, Line(key, usual, self._unset(key)))
+        for key, why in self._trainer.unread.get(name, {}).items():
+            self._leave(key, why)
         for key in [key for key in self.lines if key.startswith("loss.")]:
             if key.removeprefix("loss.") not in SECTIONS[name].model_fields:
                 self._leave(key, f"{name} does not read {key}")
@@ -126,7 +119,7 @@ class Account:
         told = list(zip(names, self._weights(len(names), used), strict=True))
         told += [("sft", beside.value)] if beside else []
         settings = {key: line for key, line in self.lines.items() if key.startswith("loss.")}
-        found = several(told, {key: line.value for key, line in settings.items()})
+        found = several(told, {key: line.value for key, line in settings.items()}, self._trainer.unread)
         for key, why in found.unread.items():
             self._leave(key, why)
         used += [self.lines.pop(key).theirs for key in settings if key in found.read]
@@ -185,11 +178,11 @@ class Account:
 
     def take_quantization(self) -> None:
         """Four bits count where they are switched on, under an adapter."""
-        switch = self._given("load_in_4bit")
+        switch = self._given("load_in_4bit") or self._trainer.four_bits
         on = switch is not None and str(switch[1]).lower() in {"4", "true", "yes"}
         if switch and on and self._kind() != "none":
             self.left_out.pop(switch[0], None)
-            told = f"from {switch[0]}: its default"
+            told = f"from {switch[0]}: its default" if switch[0] in self._settings else "not set there: its default"
             self.lines = {key: Line(key, value, told, switch[0]) for key, value in self._four_bits.items()} | self.lines
             return
         why = "all weights are trained" if on else "weights do not lie in four bits there"
@@ -254,7 +247,7 @@ class Account:
     def take_defaults(self) -> None:
         """What their configuration leaves unsaid, and changes what is learned, is what their trainer takes."""
         adapted = {"adapter.rank", "adapter.alpha", "adapter.target_modules"} & self.lines.keys()
-        for key, usual in self._defaults.items():
+        for key, usual in self._trainer.defaults.items():
             value = self._trainer.full.get(key, usual) if self._kind() == "none" else usual
             if key == "adapter.kind" and adapted:
                 self.lines.setdefault(key, Line(key, "lora", self.lines[min(adapted)].origin))
@@ -272,6 +265,13 @@ class Account:
             self.lines.setdefault("loss.name", Line("loss.name", "dpo", f"what {self._trainer.title} does with pairs"))
         named = {key.rsplit(".", 1)[-1] for key in self._settings}
         self.left_out |= {key: why for key, why in self._trainer.apart.items() if key not in named}
+
+    def take_steps(self) -> None:
+        """A number of steps comes before passes and shares there, and is told beside them."""
+        for example, key in (("max_steps", "training.epochs"), ("warmup_steps", "training.warmup_share")):
+            given, line = self._given(example), self.lines.get(key)
+            if given and line and line.theirs != given[0] and type(given[1]) in (int, float) and given[1] > 0:
+                self.lines[key] = replace(line, origin=f"{line.origin}; there {given[0]} {given[1]} replaces it")
 
     def take_warmup(self) -> None:
         """A schedule that is constant from the first step on has no warm-up there, whatever is said of one."""

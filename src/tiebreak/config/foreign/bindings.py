@@ -43,12 +43,14 @@ class Bindings:
         self._literals: dict[str, ast.expr] = {}
         self._sources: dict[str, list[tuple[ast.AST | None, ast.AST]]] = defaultdict(list)
         self._changes: dict[str, list[tuple[str, int]]] = defaultdict(list)
+        self.set_on: list[tuple[ast.expr, str, int]] = []
+        """Each attribute that is set: of what, its name, and the line."""
         waiting: list[tuple[ast.AST, ast.AST | None, bool]] = [(tree, None, False)]
         while waiting:
             node, scope, in_loop = waiting.pop()
             self._see(node, scope)
             if isinstance(node, ast.Call):
-                self.calls.append(Call(_dotted(node.func), node, scope, in_loop))
+                self.calls.append(Call(dotted(node.func), node, scope, in_loop))
             scope = node if isinstance(node, (*_FUNCTIONS, ast.Lambda)) else scope
             in_loop = in_loop or isinstance(node, _LOOPS)
             waiting += [(child, scope, in_loop) for child in ast.iter_child_nodes(node)]
@@ -90,10 +92,14 @@ class Bindings:
             self._sources[target.id].append((scope, value))
             if is_literal:
                 self._literals[target.id] = value
-        elif isinstance(target, ast.Attribute | ast.Subscript) and isinstance(target.value, ast.Name):
-            self._times[target.value.id] += 1  # what is bound to the name is another one now
+        elif isinstance(target, ast.Attribute | ast.Subscript):
+            is_name = isinstance(target.value, ast.Name)
+            if isinstance(target.value, ast.Name):
+                self._times[target.value.id] += 1  # what is bound to the name is another one now
             if isinstance(target, ast.Attribute):
-                self._changes[target.value.id].append((target.attr, target.lineno))
+                self.set_on.append((target.value, target.attr, target.lineno))
+            elif not is_name and isinstance(target.slice, ast.Constant):  # vars(args)["beta"] = …
+                self.set_on.append((target.value, str(target.slice.value), target.lineno))
 
     def _see_statement(self, call: ast.Call, scope: ast.AST | None) -> None:
         """A method that is called for its effect: `common.update(…)`, `model.add_adapter(…)`."""
@@ -106,19 +112,29 @@ class Bindings:
     def _see_copy(self, call: ast.Call) -> None:
         """`setattr(args, "beta", …)` and `replace(args, beta=…)`."""
         first = call.args[0] if call.args else None
-        called = _dotted(call.func).rpartition(".")[2]
-        if not isinstance(first, ast.Name):
-            return
-        if called == "replace":
+        called = dotted(call.func).rpartition(".")[2]
+        if called == "replace" and isinstance(first, ast.Name):
             self._changes[first.id] += [(word.arg, call.lineno) for word in call.keywords if word.arg]
-        elif called == "setattr" and len(call.args) == 3:
+        elif first is not None and called == "setattr" and len(call.args) == 3:
             key = call.args[1]
             named = key.value if isinstance(key, ast.Constant) and isinstance(key.value, str) else "setattr"
-            self._changes[first.id].append((named, call.lineno))
+            self.set_on.append((first, named, call.lineno))
 
     def changes(self, name: str) -> list[tuple[str, int]]:
-        """Return the attributes that are set on what a name stands for, each with its line."""
+        """Return what calls change of what a name stands for, by attribute, each with its line."""
         return self._changes[name]
+
+    def is_function(self, name: str) -> bool:
+        """Whether a name is a function of the file, so that what it returns can be followed."""
+        return any(isinstance(node, _FUNCTIONS) for _, node in self._sources.get(name, ()))
+
+    def stands_for(self, name: str, scope: ast.AST | None, user: Call) -> list[tuple[ast.AST | None, ast.AST]]:
+        """Return what a name in a scope stands for where `user` is called, each with the scope that it is from."""
+        made = self._sources.get(name, [])
+        made = [one for one in made if one[0] is scope] or made
+        if scope is user.scope and not user.is_repeated:
+            made = [one for one in made if one[0] is not scope or getattr(one[1], "lineno", 0) <= user.line]
+        return made
 
     def named(self, call: Call) -> list[str]:
         """Return the names that a call is bound to."""
@@ -168,11 +184,7 @@ class Bindings:
             if isinstance(node, _FUNCTIONS):
                 scope = node
             if isinstance(node, ast.Name):
-                made = self._sources.get(node.id, [])
-                made = [one for one in made if one[0] is scope] or made
-                if scope is user.scope and not user.is_repeated:
-                    made = [one for one in made if one[0] is not scope or getattr(one[1], "lineno", 0) <= user.line]
-                waiting += [(value, at) for at, value in made]
+                waiting += [(value, at) for at, value in self.stands_for(node.id, scope, user)]
             waiting += [(child, scope) for child in ast.iter_child_nodes(node)]
         return list(found.values())
 
@@ -194,7 +206,7 @@ def expanded(call: ast.Call, bindings: Bindings) -> tuple[list[tuple[str, ast.ex
 def _items(node: ast.expr, bindings: Bindings, depth: int = 0) -> Iterator[tuple[str, ast.expr] | None]:
     """Yield the items of a dict, and None for what cannot be told."""
     found = bindings.bound(node)
-    if isinstance(found, ast.Call) and _dotted(found.func) == "dict" and not found.args:
+    if isinstance(found, ast.Call) and dotted(found.func) == "dict" and not found.args:
         pairs: list[tuple[ast.expr | None, ast.expr]] = [
             (ast.Constant(word.arg) if word.arg else None, word.value) for word in found.keywords
         ]
@@ -212,7 +224,7 @@ def _items(node: ast.expr, bindings: Bindings, depth: int = 0) -> Iterator[tuple
             yield None
 
 
-def _dotted(node: ast.expr) -> str:
+def dotted(node: ast.expr) -> str:
     """Return the name of what is called: `PeftModel.from_pretrained`."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from tiebreak.config.foreign.bindings import Bindings, Call, expanded
 from tiebreak.config.foreign.found import COMPUTED, Foreign, shown
 from tiebreak.config.foreign.names import name_of
+from tiebreak.config.foreign.rows import rows_of
 from tiebreak.errors import ConfigError, one_line
 
 _KINDS = {
@@ -93,6 +94,8 @@ def settings_of(text: str, path: Path) -> Foreign:
     for call in belong:
         _take_call(call, bindings, found)
     _take_apart(apart, bindings, found)
+    for trainer in [call for call in belong if _kind(call) == "trainer"]:
+        _take_rows(trainer, belong, bindings, found)
     _take_changes(belong, bindings, found)
     read = [*belong, *(call for made in apart.values() for call in made)]
     spread = [(word.value, call) for call in belong for word in call.node.keywords if word.arg is None]
@@ -221,14 +224,40 @@ def _model_of(call: Call, bindings: Bindings) -> Any:
     return bindings.value(given[0]) if given else COMPUTED
 
 
-def _take_changes(belong: Iterable[Call], bindings: Bindings, found: _Taken) -> None:
-    """What is set on a configuration after its call is not what the call says."""
+def _take_rows(trainer: Call, belong: list[Call], bindings: Bindings, found: _Taken) -> None:
+    """The split that is taken out of a data set, and by name what else becomes of its rows."""
+    given, _ = _arguments(trainer, bindings)
+    loaded = [call.node for call in belong]
+    for role, key in (("train_dataset", "dataset_train_split"), ("eval_dataset", "dataset_test_split")):
+        if role not in given:
+            continue
+        rows = rows_of(given[role], trainer, bindings, found.path)
+        found.unread |= rows.steps
+        if rows.loads and all(load in loaded for load in rows.loads):
+            for split, line in rows.splits:
+                found.take(key, split, line)
+
+
+def _take_changes(belong: list[Call], bindings: Bindings, found: _Taken) -> None:
+    """What is set on a configuration after its call is not what the call says.
+
+    By whatever name the configuration goes there: only what is of another call for sure is not meant.
+    """
     for call in belong:
         if _kind(call) in ("args", "adapter", "bits"):
-            for key, line in _changes(bindings, call):
-                found.leave(key, f"set in line {line}, after its call")
-
-
-def _changes(bindings: Bindings, call: Call) -> Iterator[tuple[str, int]]:
-    for name in bindings.named(call):
-        yield from bindings.changes(name)
+            for name in bindings.named(call):
+                for key, line in bindings.changes(name):
+                    found.leave(key, f"set in line {line}, after its call")
+    names = {name for call in belong for name in bindings.named(call)}
+    others = {
+        name
+        for call in bindings.calls
+        if call not in belong and (_kind(call) or re.search("Tokenizer|Processor", call.name))
+        for name in bindings.named(call)
+    }
+    for base, key, line in bindings.set_on:
+        meant = name_of(key)
+        of = base.id if isinstance(base, ast.Name) else None
+        is_known = meant is not None and meant.ours is not None and key not in _OBJECTS
+        if of in names or (is_known and of not in others):
+            found.leave(key, f"set in line {line}, after its call")

@@ -61,6 +61,13 @@ def _read(key: str, settings: Mapping[str, Any], folder: Path, data: Data) -> No
         mixture = Entry(told, key, data)
         told, name = mixture.take("datasets"), f"{key}.datasets"
         mixture.close()
+    if key == "data_files" and isinstance(told, Mapping):  # files by split
+        split = next((str(settings[name]) for name in _SPLITS if settings.get(name)), "train")
+        chosen = split if told.get(split) else next(iter(told), None)
+        for other in told.keys() - {chosen}:
+            data.left_out[f"{key}.{other}"] = (told[other], "the files to train on alone are taken")
+        told = told.get(chosen)
+        data.used |= {name for name in _SPLITS if settings.get(name) == chosen}
     for index, item in enumerate([told] if isinstance(told, Mapping) else listed(told)):
         place = name if told is item else f"{name}.{index}"
         found: list[Found] = []

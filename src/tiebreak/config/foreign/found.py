@@ -1,4 +1,5 @@
-"""What a configuration of another trainer says, as it is read: settings by name, and what could not be read.
+"""What a configuration of another trainer says, as it is read: settings by name, and what could not be read;
+and a setting of ours that comes of it.
 
 Owns how a value is shown in a few characters.
 """
@@ -18,6 +19,17 @@ COMPUTED = object()
 """Stands for a value that only running the code would give."""
 _BRIEFLY = Repr()
 _BRIEFLY.maxstring = _BRIEFLY.maxother = 60
+
+
+@dataclass(frozen=True)
+class Line:
+    """A setting of ours with its value, and where that comes from."""
+
+    key: str
+    value: Any
+    origin: str
+    theirs: str = ""
+    """The one setting that it is taken from, where it is one."""
 
 
 @dataclass(frozen=True)

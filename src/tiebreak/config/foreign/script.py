@@ -66,6 +66,12 @@ class _Command:
         return f"{' '.join(named[:3]) or self.words[0]} in line {self.line}"
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """Files of settings that it is given before its options."""
+        first = next((at for at, word in enumerate(self.words) if _OPTION.match(word)), len(self.words))
+        return tuple(word for word in self.words[:first] if word.endswith((".yaml", ".yml", ".json")))
+
+    @property
     def is_for_pairs(self) -> bool:
         """Whether its task is dpo; where none is said, whether the program is called so."""
         keys = {key.replace("-", "_"): value for key, value in self.settings.items()}
@@ -101,9 +107,13 @@ def options_of(text: str, path: Path) -> Foreign:
     for rest in (one for one in rests if one is not command):
         for key in rest.settings:
             unread[f"--{key} in line {rest.line}"] = "in the shell the command ends before this line"
+    settings, files = command.settings, command.files
+    if isinstance(settings.get("config"), str):
+        files = (*files, f"--config {settings.pop('config')}")
     unread |= {name: f"options by {name} are not read" for name in command.hidden}
+    unread |= dict.fromkeys(files, "settings in this file are not read: say them as options, in a copy")
     words = frozenset(word for word in command.words if re.fullmatch(r"[\w./-]+", word))
-    return Foreign(command.settings, words, unread, command.hidden)
+    return Foreign(settings, words, unread, (*command.hidden, *files))
 
 
 def _commands(text: str) -> Iterator[_Command]:

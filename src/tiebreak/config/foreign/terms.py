@@ -32,21 +32,26 @@ class Several:
     """Those that none has, each with the reason."""
 
 
-def several(told: Sequence[tuple[str, float]], settings: Mapping[str, Any]) -> Several:
-    """Return a term for each name and weight, with what it reads of settings by dotted key."""
+def several(
+    told: Sequence[tuple[str, float]], settings: Mapping[str, Any], ignored: Mapping[str, Mapping[str, str]]
+) -> Several:
+    """Return a term for each name and weight, with what it reads of settings by dotted key.
+
+    `ignored` are those that an objective does not read there, though it does here, each with the reason.
+    """
     meanings = [(*meant_by(name), weight) for name, weight in told]
     unread: dict[str, str] = {}
     for key in settings:
         own = key.removeprefix("loss.")
-        without = [name for name, _, _ in meanings if key not in _read_by(name)]
+        without = [name for name, _, _ in meanings if key not in _read_by(name, ignored)]
         if own in VIEWS:
             unread[key] = f"terms of a sum see the same tokens, and none has {key}"
         elif len(without) == len(meanings) or (without and key in _OF_ALL):
-            unread[key] = f"{without[0]} does not read {key}"
+            unread[key] = ignored.get(without[0], {}).get(key, f"{without[0]} does not read {key}")
     terms: list[dict[str, Any]] = []
     read: set[str] = set()
     for name, fixed, weight in meanings:
-        keys = {key: own for key, own in _read_by(name).items() if key not in unread}
+        keys = {key: own for key, own in _read_by(name, ignored).items() if key not in unread}
         values = {own: settings.get(key, UNSAID.get(key)) for key, own in keys.items()}
         kept = {setting: value for setting, value in values.items() if value is not None}
         terms.append({"name": name, **fixed, **kept, **({"weight": weight} if weight != 1 else {})})
@@ -54,7 +59,8 @@ def several(told: Sequence[tuple[str, float]], settings: Mapping[str, Any]) -> S
     return Several(terms, frozenset(read), unread)
 
 
-def _read_by(name: str) -> dict[str, str]:
+def _read_by(name: str, ignored: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     """Return our dotted keys with the settings of an objective that are taken from them."""
     renamed = _FROM.get(name, {})
-    return {renamed.get(own, f"loss.{own}"): own for own in SECTIONS[name].model_fields if own != "name"}
+    found = {renamed.get(own, f"loss.{own}"): own for own in SECTIONS[name].model_fields if own != "name"}
+    return {key: own for key, own in found.items() if key not in ignored.get(name, {})}

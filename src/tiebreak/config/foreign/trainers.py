@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tiebreak.config.commands import quoted
 from tiebreak.config.foreign.found import Foreign
+from tiebreak.config.foreign.names import name_of
+from tiebreak.config.foreign.values import is_off
 from tiebreak.config.settings import Config
 from tiebreak.errors import ConfigError
 
@@ -51,6 +53,10 @@ class Trainer:
     """Whether a number of rows is of each data set, and not of all together."""
     unlimited: str | None = None
     """The setting of a length that null lifts."""
+    unread: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By our name of an objective, what it does not read there though it does here: our dotted key, and the reason."""
+    four_bits: tuple[str, Any] | None = None
+    """The switch of four bits with its value, where it is on unless told."""
     learns: bool = True
     """Whether it says what is learned, and not alone how processes share the work."""
 
@@ -73,6 +79,8 @@ TRAINERS = {
                       "training.epochs": 3, "training.learning_rate": 1e-6, "training.warmup_share": 0.0},
             notes={"adapter.target_modules": "all-linear here, and there PEFT's list for the kind of model where "
                                              "nothing is said (often q_proj, v_proj)"},
+            unread={"dpo": {"loss.label_smoothing": "TRL 1 does not read it with sigmoid; older versions do, and "
+                                                    "here it is the assumed share of flipped labels: set it if meant"}},
             unlimited="max_length",
         ),
         _trainer(
@@ -91,8 +99,10 @@ TRAINERS = {
             "lora_target_linear lr_scheduler optimizer special_tokens flash_attention adapter rl_beta axolotl",
             task=("rl",), tasks=frozenset({"dpo"}), untold="supervised fine-tuning",
             defaults={"adapter.kind": "none", "training.epochs": 1, "data.max_length": 512,
+                      "adapter.target_modules": "all-linear",
                       "training.warmup_share": 0.03, "training.schedule": "cosine"},
-            notes={"training.warmup_share": "its default, there of at most 100 steps"},
+            notes={"training.warmup_share": "its default, there of at most 100 steps",
+                   "adapter.target_modules": "all-linear here, and there PEFT's list for the kind of model, or none"},
             step_total="batch_size", micro_batch=1,
         ),
         _trainer(
@@ -135,13 +145,32 @@ _LORA_CONFIG = {
 """What PEFT takes where LoraConfig(…) says nothing."""
 
 
+_UNSLOTH = {
+    "adapter.kind": "lora",
+    "adapter.rank": 16,
+    "adapter.alpha": 16.0,
+    "adapter.dropout": 0.0,
+    "adapter.target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+}
+"""What Unsloth takes where get_peft_model(…) says nothing."""
+_UNSLOTH_NAMES = frozenset(["FastLanguageModel", "FastModel", "FastVisionModel"])
+_OTHERS = {
+    "OpenRLHF": re.compile(r"openrlhf.*|micro_train_batch_size|ref_pretrain"),
+    "torchtune": re.compile(r"torchtune.*|_component_"),
+    "verl": re.compile(r"verl(\..*)?|actor_rollout_ref"),
+}
+"""Trainers that are known and not taken over, by what they alone have."""
+_LEARNED = re.compile(r"(loss|adapter)\..*|data\.(train|max_length)|training\.(learning_rate|epochs)|model\.name")
+"""Settings of ours that say what is learned: who has them does not say alone how work is shared."""
+
+
 def four_bits_of(trainer: Trainer, found: Foreign) -> Mapping[str, Any]:
     """Return what four bits are where the configuration switches them on and says no more.
 
     BitsAndBytesConfig(load_in_4bit=True) has defaults of its own.
     """
     is_raw = "BitsAndBytesConfig" in found.words
-    double = trainer.name != "trl" and not is_raw
+    double = (trainer.name != "trl" or bool(_UNSLOTH_NAMES & found.words)) and not is_raw
     return {"quantization.kind": "fp4" if is_raw else "nf4", "quantization.double": double}
 
 
@@ -155,21 +184,48 @@ def recognised(found: Foreign, named: str | None, path: Path) -> Trainer:
         raise ConfigError(f"--trainer {named}: wanted one of {', '.join(TRAINERS)}")
     if named is None:
         keys = {key.rsplit(".", 1)[-1] for key in found.settings} | found.words
-        counts = {name: len(keys & trainer.signs) for name, trainer in TRAINERS.items()}
+        _refuse_other_trainers(keys | sections, path)
+        names = [name_of(key) for key in found.settings]
+        is_learned = any(name is not None and name.ours and _LEARNED.fullmatch(name.ours) for name in names)
+        asked = {name: trainer for name, trainer in TRAINERS.items() if trainer.learns or not is_learned}
+        counts = {name: len(keys & trainer.signs) for name, trainer in asked.items()}
         best = [name for name, count in counts.items() if count == max(counts.values())]
         if len(best) > 1:
-            names = "|".join(TRAINERS)
-            raise ConfigError(f"{path}: whose configuration it is cannot be told; name it: --trainer {names}")
+            raise ConfigError(
+                f"{path}: whose configuration it is cannot be told; name it: --trainer {'|'.join(TRAINERS)}"
+            )
         named = best[0]
     trainer = TRAINERS[named]
     _refuse_other_tasks(trainer, found, path)
-    return trainer
+    return _as_called(trainer, found)
 
 
-def defaults_of(trainer: Trainer, found: Foreign) -> Mapping[str, Any]:
-    """Return what holds where the configuration says nothing."""
-    calls_peft = bool({"LoraConfig", "get_peft_model"} & found.words)
-    return {**trainer.defaults, **_LORA_CONFIG} if calls_peft else trainer.defaults
+def _as_called(trainer: Trainer, found: Foreign) -> Trainer:
+    """Return a trainer with what holds unsaid where a file calls these libraries beside it."""
+    defaults, notes, four_bits = dict(trainer.defaults), dict(trainer.notes), trainer.four_bits
+    if "TrainingArguments" in found.words and "DPOConfig" not in found.words:
+        defaults["training.learning_rate"] = 5e-5
+        notes["training.learning_rate"] = "the default of TrainingArguments"
+    if _UNSLOTH_NAMES & found.words:
+        others = [found.settings.get(key) for key in ("load_in_8bit", "load_in_16bit", "full_finetuning")]
+        four_bits = ("load_in_4bit", True) if all(map(is_off, others)) else None
+        if "get_peft_model" in found.words:
+            defaults |= _UNSLOTH
+            notes |= dict.fromkeys(_UNSLOTH, "the default of Unsloth")
+    elif {"LoraConfig", "get_peft_model"} & found.words:
+        defaults |= _LORA_CONFIG
+    elif any(re.fullmatch(r"(Auto)?PeftModel\w*", word) for word in found.words):
+        defaults = {key: value for key, value in defaults.items() if not key.startswith("adapter.")}
+        defaults["adapter.kind"] = "lora"
+        notes["adapter.kind"] = "the adapter that PeftModel loads is trained on, as it is"
+    return replace(trainer, defaults=defaults, notes=notes, four_bits=four_bits)
+
+
+def _refuse_other_trainers(words: set[str] | frozenset[str], path: Path) -> None:
+    for title, signs in _OTHERS.items():
+        if any(map(signs.fullmatch, words)):
+            names = ", ".join(trainer.title for trainer in TRAINERS.values() if trainer.learns)
+            raise ConfigError(f"{path}: is a configuration of {title}; taken over are those of {names}")
 
 
 _WANTED = "tiebreak learns from preference pairs, by DPO"

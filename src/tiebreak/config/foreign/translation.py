@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiebreak.config.foreign.account import Account, Line
+from tiebreak.config.foreign.account import Account
+from tiebreak.config.foreign.found import Line
 from tiebreak.config.foreign.reading import read_foreign
 from tiebreak.config.foreign.trainers import Trainer, recognised
 from tiebreak.config.loading import build_config
@@ -68,6 +69,7 @@ def translated(path: str | Path, trainer: str | None = None, train: str | list[s
     account.take_sharing(file.parent)
     account.take_data(file.parent, train)
     account.take_defaults()
+    account.take_steps()
     account.take_warmup()
     account.take_reference()
     account.take_quantization()

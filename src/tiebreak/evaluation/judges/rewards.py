@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tiebreak.config.section import regular_expression
 from tiebreak.errors import one_line
 from tiebreak.evaluation.numerals import number_of
 from tiebreak.evaluation.repetition import looping
@@ -186,9 +187,9 @@ def _compiled(pattern: object) -> re.Pattern[str]:
     if not isinstance(pattern, str):
         raise ValueError(f"pattern: not a regular expression (found {one_line(repr(pattern), 80)}, wanted text)")
     try:
-        return re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"pattern: not a regular expression ({error})") from None
+        return re.compile(regular_expression(pattern))
+    except ValueError as error:
+        raise ValueError(f"pattern: {error}") from None
 
 
 def _no_number(word: str) -> float:

@@ -1,0 +1,22 @@
+"""A document on standard output, such as a configuration: what is piped into a file is what is meant.
+
+Owns that it is UTF-8 and unchanged wherever it goes but a terminal.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from tiebreak.reporting.console import printable
+
+
+def print_document(text: str) -> None:
+    """Print a text that a file is made of: as it is and in UTF-8, cleaned only where it goes to a terminal."""
+    line = text.rstrip("\n") + "\n"
+    buffer = getattr(sys.stdout, "buffer", None)
+    if buffer is None or sys.stdout.isatty():
+        sys.stdout.write(printable(line) if sys.stdout.isatty() else line)
+        return
+    sys.stdout.flush()
+    buffer.write(line.encode("utf-8", "backslashreplace"))
+    buffer.flush()
