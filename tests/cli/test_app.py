@@ -388,7 +388,7 @@ def test_pairs_of_a_file_of_rounds_are_asked_about(refused, here, command):
 
 def test_a_pattern_that_yaml_made_another_one_is_refused(refused, here):
     write_text(here / "my.yaml", 'evaluation:\n  rule:\n    pattern: "\\bno\\b"\n')
-    assert "holds the control character U+0008" in refused("config", "my.yaml")
+    assert "holds a backspace (U+0008)" in refused("config", "my.yaml")
 
 
 # ------------------------------------------------------------------------------------------------------------ encodings
