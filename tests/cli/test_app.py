@@ -382,7 +382,7 @@ def test_a_name_that_is_given_twice_is_refused(refused, pairs, words):
 )
 def test_pairs_of_a_file_of_rounds_are_asked_about(refused, here, command):
     write_text(here / "loop.yaml", "rounds: {count: 2}\n")
-    told = refused(*command.split(), "--config", "loop.yaml")
+    told = refused(*command, "--config", "loop.yaml")
     assert "loop.yaml: has rounds, each of which makes its own pairs; name files here" in told
 
 
