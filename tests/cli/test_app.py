@@ -382,13 +382,13 @@ def test_a_name_that_is_given_twice_is_refused(refused, pairs, words):
 )
 def test_pairs_of_a_file_of_rounds_are_asked_about(refused, here, command):
     write_text(here / "loop.yaml", "rounds: {count: 2}\n")
-    told = refused(*command.split(), "--config", "loop.yaml")
+    told = refused(*command, "--config", "loop.yaml")
     assert "loop.yaml: has rounds, each of which makes its own pairs; name files here" in told
 
 
 def test_a_pattern_that_yaml_made_another_one_is_refused(refused, here):
     write_text(here / "my.yaml", 'evaluation:\n  rule:\n    pattern: "\\bno\\b"\n')
-    assert "holds the control character U+0008" in refused("config", "my.yaml")
+    assert "holds a backspace (U+0008)" in refused("config", "my.yaml")
 
 
 # ------------------------------------------------------------------------------------------------------------ encodings

@@ -286,6 +286,7 @@ def test_settings_are_frozen():
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 NAME = TEXT.filter(str.strip)
+PATTERN = TEXT.map(lambda text: re.escape(text.replace("\b", "")))
 CONFIGS = st.builds(
     Config,
     model=st.builds(ModelConfig, name=NAME | st.sampled_from(["5e-7", "1e5", "null", "~", "yes", "2001-01-01", "0x1"])),
@@ -298,7 +299,8 @@ CONFIGS = st.builds(
     loss=st.builds(Dpo, beta=st.floats(0, exclude_min=True, allow_infinity=False)),
     training=st.builds(TrainingConfig, learning_rate=st.none() | st.floats(0, 1, exclude_min=True, exclude_max=True)),
     evaluation=st.builds(
-        EvaluationConfig, rule=st.none() | st.builds(RuleConfig, name=TEXT, pattern=TEXT.map(re.escape))
+        EvaluationConfig,
+        rule=st.none() | st.builds(RuleConfig, name=TEXT, pattern=PATTERN),
     ),
     output=st.builds(OutputConfig, dir=NAME, trackers=st.lists(TEXT, max_size=2).map(tuple)),
 )

@@ -1,6 +1,7 @@
 """What people see of a run: terminal, page, plots, model card.
 
 console    progress, warnings, tables on a terminal          page       the HTML report of a run
+document   a text that a file is made of, on standard output
 sections   what stands on it, as a table                     contents   what it reads of a run, whole or not
 answers    before beside after, with what differs            curves     which figures a run has
 overview   the page over all runs of a folder                figures    plots as inline SVG
