@@ -94,8 +94,7 @@ class WorkedObjective:
         `confidence_weights` are set: of a completion the mean over its tokens of log π − log Σ_v π² (nats), divergences
         where whole distributions are compared: the sum over its tokens of KL(π_ref ‖ π), nats, entropies where they are
         read: the mean over its tokens of the reference's entropy / log V. `weights` (else 1) multiply the loss of a
-        pair in the mean. Lists are taken as float64, tensors keep dtype and graph. Raises ValueError where numbers are
-        missing.
+        pair in the mean. Lists are taken as float64, tensors keep dtype and graph. Raises ValueError where one lacks.
         """
         counts, apart = (chosen_num_tokens, rejected_num_tokens), self.objective.formula.learns_from is TokenizedThumb
         asked = _both(reference_chosen, reference_rejected)
