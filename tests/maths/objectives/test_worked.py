@@ -79,6 +79,8 @@ WRONG = {
     "how open it was": (("mallows", [-1.0], [-2.0], [-1.0], [-2.0]), "reads the reference's entropy, and none was"),
     "a baseline": (("kto", [-1.0], [-2.0], [-1.0], [-2.0]), "kto reads a baseline: give one"),
     "any completion": (("kto", [], [], [], []), "no completion is given"),
+    "a log-probability and not a probability": (("slic", [0.4], [-2.0]), "of the policy is above 0 or no number"),
+    "a number": (("dpo", [-1.0], [-2.0], [math.nan], [-2.0]), "of the reference is above 0 or no number"),
     "as many of the reference": (("dpo", [-1.0], [-2.0], [-1.0] * 2, [-2.0] * 2), "of the same completions"),
 }
 
@@ -180,8 +182,17 @@ OUTSIDE = {
     "margins that nobody reads": (("dpo", {}), {"margins": [0.5]}, "dpo does not read margins"),
     "a weight below 0": (("dpo", {}), {"weights": [-1.0]}, "a weight is at least 0"),
     "a baseline below 0": (("kto", {}), {"baseline": -1.0}, "a baseline is at least 0"),
+    "weights where pairs are of one loss": (("aot", {}), {"weights": [1.0]}, "aot does not read weights"),
+    "confidences that nobody reads": (
+        ("dpo", {}), {"chosen_confidences": [1.0], "rejected_confidences": [1.0]}, "dpo does not read confidences"),
+    "divergences that nobody reads": (
+        ("dpo", {}), {"chosen_divergences": [1.0], "rejected_divergences": [1.0]}, "dpo does not read divergences"),
+    "a divergence below 0": (
+        ("tdpo1", {}), {"chosen_divergences": [-1.0], "rejected_divergences": [1.0]}, "divergences are at least 0"),
+    "an entropy above 1": (
+        ("mallows", {}), {"chosen_entropies": [2.0], "rejected_entropies": [0.1]}, "at least 0 and at most 1"),
     "no tokens": (("dpo_norm", {}), {"chosen_num_tokens": [0], "rejected_num_tokens": [1]}, "at least one token"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("asked", "given", "told"), OUTSIDE.values(), ids=OUTSIDE)

@@ -6,6 +6,7 @@ For notebooks and tests. Training itself asks `Objective`; both compute the same
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -23,6 +24,9 @@ from tiebreak.records import FACTS, TokenizedThumb
 
 Given: TypeAlias = Tensor | Sequence[float] | Sequence[Sequence[float]] | Sequence[Tensor]
 """For each pair one number, a completion's summed log-probability, or the log-probabilities of its tokens; nats."""
+
+_ROUNDING = 1e-3
+"""How far above 0 a log-probability may come out of a softmax, nats."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,7 @@ class WorkedObjective:
         `confidence_weights` are set: of a completion the mean over its tokens of log π − log Σ_v π² (nats), divergences
         where whole distributions are compared: the sum over its tokens of KL(π_ref ‖ π), nats, entropies where they are
         read: the mean over its tokens of the reference's entropy / log V. `weights` (else 1) multiply the loss of a
-        pair in the mean. Lists are taken as float64, tensors keep dtype and graph. Raises ValueError where numbers are
-        missing.
+        pair in the mean. Lists are taken as float64, tensors keep dtype and graph. Raises ValueError where one lacks.
         """
         counts, apart = (chosen_num_tokens, rejected_num_tokens), self.objective.formula.learns_from is TokenizedThumb
         asked = _both(reference_chosen, reference_rejected)
@@ -101,6 +104,7 @@ class WorkedObjective:
         policy = replace(policy, confidence=_paired(chosen_confidences, rejected_confidences, like, num))
         policy = replace(policy, divergence=_paired(chosen_divergences, rejected_divergences, like, num))
         reference = reference and replace(reference, entropy=_paired(chosen_entropies, rejected_entropies, like, num))
+        _refuse_beside(self.objective, policy, reference, weights)
         facts = (soft_labels, margins, chosen_win_rates, rejected_win_rates)
         _refuse(self.objective, facts, weights=weights, baseline=baseline, counts=counts)
         stated = Stated(*(_numbers(one, like, num) for one in facts))
@@ -144,6 +148,22 @@ def _refuse(objective: Objective, facts: Sequence[Any], *, weights: Any, baselin
         raise ValueError("a completion has at least one token")
 
 
+def _refuse_beside(objective: Objective, policy: Logps, reference: Logps | None, weights: Any) -> None:
+    """Raise ValueError where what is said of whole distributions is not read or cannot be, or weights are not read."""
+    entropy = None if reference is None else reference.entropy
+    for name, given, is_read, most in (
+        ("confidences", policy.confidence, objective.modifiers.confidence_weights is not None, None),
+        ("divergences", policy.divergence, objective.asks_distributions, math.inf),
+        ("entropies", entropy, objective.formula.asks_entropy, 1.0),
+    ):
+        if given is not None and not is_read:
+            raise ValueError(f"{objective.name} does not read {name}")
+        if given is not None and most is not None and not bool(((given >= 0) & (given <= most)).all()):
+            raise ValueError(f"{name} are at least 0" + (f" and at most {most:g}" if most < math.inf else ""))
+    if weights is not None and objective.is_coupled:
+        raise ValueError(f"{objective.name} does not read weights: the loss of one pair depends on the others")
+
+
 def _refuse_unknown_lengths(objective: Objective, found: Losses, other: Losses) -> None:
     """Raise ValueError where other numbers of tokens do not give the same: then they have to be known."""
     for one, two in ((other.losses, found.losses), (other.rewards, found.rewards)):
@@ -173,6 +193,9 @@ def _seen(
     else:
         said, known = _together(policy, ours, num_tokens, apart=apart)
         asked = None if reference is None else _together(reference, theirs, num_tokens, apart=apart)[0]
+    for of, seen in (("policy", said), ("reference", asked)):
+        if seen is not None and not bool((seen.sums <= _ROUNDING).all()):  # not ">": a NaN is refused, too
+            raise ValueError(f"a log-probability of the {of} is above 0 or no number")
     if asked is not None and asked.sums.shape != said.sums.shape:
         raise ValueError("policy and reference have to say something of the same completions")
     return said, asked, known
