@@ -9,6 +9,24 @@ from tiebreak.errors import DataError
 
 TURNED = [number % 2 == 0 for number in range(24)]
 READ = {
+    "fields of an export in any order": lambda turned: {
+        "fields": {
+            "prompt": "Why?",
+            "response-2": "good" if turned else "bad",
+            "response-1": "bad" if turned else "good",
+        },
+        "responses": {"better": [{"value": "2" if turned else "1", "user_id": "u"}]},
+    },
+    "a column for each side beside models that are called by letters": lambda turned: {
+        "prompt": '["Why?"]',
+        "response_a": json.dumps(["bad" if turned else "good"]),
+        "response_b": json.dumps(["good" if turned else "bad"]),
+        "model_a": "B",
+        "model_b": "A",
+        "winner_model_a": int(not turned),
+        "winner_model_b": int(turned),
+        "winner_tie": 0,
+    },
     "a verdict as in SHP": lambda turned: {
         "history": "Why?",
         "human_ref_A": "bad" if turned else "good",
@@ -203,6 +221,12 @@ def test_two_outputs_with_a_number_each_are_read_by_it(saved, judgement):
 def test_two_outputs_beside_a_judgement_are_no_pair_by_their_order(saved, judgement):
     with pytest.raises(DataError):
         read_pairs(saved(lambda _: {"instruction": "Why?", "output": ["bad", "good"], **judgement}))
+
+
+@pytest.mark.parametrize("beside", [{"label": "math"}, {"score": 0.9}, {"order": 7}], ids=str)
+def test_two_outputs_beside_what_judges_neither_are_a_pair_as_before(saved, beside):
+    found = read_pairs(saved(lambda _: {"instruction": "Why?", "output": ["good", "bad"], **beside}))
+    assert {(pair.chosen.content, pair.rejected.content) for pair in found.pairs} == {("good", "bad")}
 
 
 def test_one_odd_word_beside_many_pairs_loses_its_row_and_no_other(saved):

@@ -94,11 +94,17 @@ _Loader.yaml_implicit_resolvers = {}  # its own, not those of YAML 1.1 that it i
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what the loader would change: the text '5e-7', and line breaks other than \\n."""
+    """Quotes what the loader would change: the text '5e-7', and line breaks other than \\n; and what turns a line."""
+
+
+_TURNING = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\U000e0000-\U000e007f]")
+"""What shows a text otherwise than it is: directions of writing, and what is not seen and joins nothing. Always quoted,
+where it can stand as an escape."""
 
 
 def _quoted(to: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return to.represent_scalar("tag:yaml.org,2002:str", text, '"' if re.search("[\x85\u2028\u2029]", text) else None)
+    is_odd = _TURNING.search(text) or re.search("[\x85\u2028\u2029]", text)
+    return to.represent_scalar("tag:yaml.org,2002:str", text, '"' if is_odd else None)
 
 
 _Dumper.add_representer(str, _quoted)
@@ -136,4 +142,5 @@ def write_yaml(value: Any, *, inline: bool = False) -> str:
     """Return YAML that `parse_yaml` reads back to the same value; `inline` is for a value on one line."""
     width = sys.maxsize if inline else None
     text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=inline, width=width)
+    text = _TURNING.sub(lambda found: f"\\U{ord(found[0]):08X}", text)
     return text.removesuffix("...\n").strip("\n") if inline else text

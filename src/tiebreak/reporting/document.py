@@ -5,14 +5,17 @@ Owns that it is UTF-8 and unchanged wherever it goes but a terminal.
 
 from __future__ import annotations
 
+import re
 import sys
 
 from tiebreak.reporting.console import printable
 
+_COMMENT = re.compile(r"^ *#.*$", re.MULTILINE)
+
 
 def print_document(text: str) -> None:
-    """Print a text that a file is made of: as it is and in UTF-8, cleaned only where it goes to a terminal."""
-    line = text.rstrip("\n") + "\n"
+    """Print a text that a file is made of: as it is and in UTF-8, cleaned where it goes to a terminal, and comments."""
+    line = _COMMENT.sub(lambda found: printable(found[0]), text.rstrip("\n") + "\n")
     buffer = getattr(sys.stdout, "buffer", None)
     if buffer is None or sys.stdout.isatty():
         sys.stdout.write(printable(line) if sys.stdout.isatty() else line)

@@ -187,13 +187,13 @@ def _of_rows(path: Path) -> Gathered:
 def _refuse_judged(row: Mapping[str, Any]) -> None:
     """Raise RowError where a row says, or may say, which completion is the better one."""
     if detect(row):
-        raise RowError("judged", "says which one is better, as the first rows do not")
+        raise RowError("wrong_type", "says which one is better, as the first rows do not")
     known = (*FIRST_SECOND, *COLUMNS, *SYSTEMS)
     beside = [(name, value) for name, value in row.items() if isinstance(value, str) and name not in known]
     # A number of a row's own is no verdict.
     if told := next((name for name, value in beside if side_of(value) and not value.strip().isdecimal()), None):
         doubt = f"'{told}' may say which one is better: call it 'winner' if it does, and leave it out if it does not"
-        raise RowError("judged", doubt)
+        raise RowError("wrong_type", doubt)
 
 
 def _text_of(value: Any, name: str) -> str:

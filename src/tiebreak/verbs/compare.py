@@ -192,7 +192,7 @@ def _another_judge(first: Recorded, other: Recorded) -> str | None:
     """Return why what judges say cannot be compared: they are two, or it is not known that they are one."""
     identities = [(side.evaluation.get("judge") or {}).get("identity") for side in (first, other)]
     if not all(identities):
-        return "only with the same judge, and whether it is the same is not known; tiebreak evaluate writes it down"
+        return "only with the same judge, and whether it is the same is not known; it is written by tiebreak evaluate"
     return None if identities[0] == identities[1] else "another judge (its model, its code or what it was fitted on)"
 
 

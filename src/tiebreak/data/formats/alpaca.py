@@ -5,6 +5,7 @@ Owns this shape. Pure: a row in, a pair out, or RowError.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tiebreak.data.formats.candidates import started
@@ -14,6 +15,7 @@ from tiebreak.data.formats.messages import tools_of
 from tiebreak.data.formats.pieces import completion_from, history_of, prompt_of
 from tiebreak.data.formats.rankings import RANKS
 from tiebreak.data.formats.ratings import SCORES
+from tiebreak.data.formats.verdicts import side_of
 from tiebreak.data.formats.votes import VERDICTS
 from tiebreak.records import Message, Pair
 
@@ -26,7 +28,12 @@ def _is_alpaca(row: Row) -> bool:
     output: Any = row.get("output")
     is_two = isinstance(output, list) and len(output) == 2 and all(isinstance(text, str) for text in output)
     # Two texts beside a judgement stand in no order of their own: the judgement says which is the better one.
-    return _has_sides(row) or (is_two and not any(row.get(name) is not None for name in _JUDGEMENTS))
+    return _has_sides(row) or (is_two and not any(_judges(name, row.get(name)) for name in _JUDGEMENTS))
+
+
+def _judges(name: str, value: Any) -> bool:
+    """Whether a column says which of two texts is better; a topic or one score of the row does not."""
+    return isinstance(value, list | Mapping) or (name in VERDICTS and side_of(value) is not None)
 
 
 def _has_sides(row: Row) -> bool:

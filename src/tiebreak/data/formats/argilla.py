@@ -135,7 +135,10 @@ def _underscored(name: str) -> str:
 
 
 def _completion_names(fields: Row) -> list[str]:
-    return [name for name in fields if _NUMBERED.fullmatch(name)]
+    """Return the fields of completions, as they count where they are called alike: labels mean them, not an order."""
+    names = [name for name in fields if _NUMBERED.fullmatch(name)]
+    are_alike = len({_underscored(_ENDING.sub("", name)) for name in names}) == 1
+    return sorted(names, key=lambda name: (len(name), name)) if are_alike else names
 
 
 def _two(names: Sequence[str]) -> tuple[str, str] | None:

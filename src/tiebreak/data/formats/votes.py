@@ -291,7 +291,8 @@ def why_votes(row: Row, column: str | None = None) -> str:
 def told_votes(row: Row, column: str | None = None) -> Iterator[tuple[Any, str, str]]:
     """Yield each vote, the column it is in, and who cast it; `column` holds them, or the first that holds verdicts."""
     if (column is None or row.get(column) is None) and (three := _one_of_three(row)):
-        marked = [one for one in zip(("a", "b", "tie"), three, strict=True) if word_of(row[one[1]]) in ("1", "true")]
+        named = (*(sides_of(row) or "ab"), "tie")  # by the columns: a letter may be the name of a model
+        marked = [one for one in zip(named, three, strict=True) if word_of(row[one[1]]) in ("1", "true")]
         if len(marked) != 1:
             raise RowError("wrong_type", f"one of {', '.join(map(repr, three))} is 1, the others 0")
         yield (*marked[0], name_of(value_in(row, JUDGES)))
