@@ -168,8 +168,7 @@ def settled_votes(form: Format, rows: Sequence[Row]) -> Format:
             f"'{column}' is a list of two numbers, which may be the votes for each side, or what two annotators said. "
             f"For counts: {counts}; for two annotators: {votes}"
         )
-    words_only = bool(verdicts) and not any(map(is_number, verdicts))
-    read = partial(_read_votes, column=column, words_only=words_only)
+    read = partial(_read_votes, column=column, words_only=bool(verdicts) and not any(map(is_number, verdicts)))
     return replace(form, read=read, why=partial(why_votes, column=column))
 
 
