@@ -102,7 +102,8 @@ def resolve(
         )
     with explained(name):
         found = ModelConfig(name=told or kind.base_model_name_or_path, revision=None if told else kind.revision)
-    parent, identity = resolve(found, say, beneath=name), _identity(config.name, folder)
+    parent = resolve(found, say, beneath=name)
+    identity = _identity(config.name, folder)
     quantized = beside(Path(folder)) or parent.quantization
     return Source(parent.base, parent.revision, folder, identity, parent.base_identity, given, quantized)
 

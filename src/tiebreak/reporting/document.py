@@ -1,6 +1,6 @@
 """A document on standard output, such as a configuration: what is piped into a file is what is meant.
 
-Owns that it is UTF-8 and unchanged wherever it goes but a terminal.
+Owns that it is UTF-8 and unchanged wherever it goes but a terminal, save for what its comments could do to one later.
 """
 
 from __future__ import annotations

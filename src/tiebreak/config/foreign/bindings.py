@@ -93,12 +93,13 @@ class Bindings:
             if is_literal:
                 self._literals[target.id] = value
         elif isinstance(target, ast.Attribute | ast.Subscript):
-            is_name = isinstance(target.value, ast.Name)
             if isinstance(target.value, ast.Name):
                 self._times[target.value.id] += 1  # what is bound to the name is another one now
             if isinstance(target, ast.Attribute):
                 self.set_on.append((target.value, target.attr, target.lineno))
-            elif not is_name and isinstance(target.slice, ast.Constant):  # vars(args)["beta"] = …
+            elif not isinstance(target.value, ast.Name) and isinstance(
+                target.slice, ast.Constant
+            ):  # vars(args)["beta"] = …
                 self.set_on.append((target.value, str(target.slice.value), target.lineno))
 
     def _see_statement(self, call: ast.Call, scope: ast.AST | None) -> None:

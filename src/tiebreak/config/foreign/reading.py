@@ -22,10 +22,8 @@ from tiebreak.errors import ConfigError, one_line
 MAX_BYTES = 2**20
 MAX_SETTINGS, MAX_DEPTH = 2_000, 3
 
-_OWN, _STAGES = (
-    "dpo",
-    frozenset(["sft", "pt", "pretrain", "reward", "rm", "reward_model", "ppo", "grpo", "kto", "orpo"]),
-)
+_OWN = "dpo"
+_STAGES = frozenset(["sft", "pt", "pretrain", "reward", "rm", "reward_model", "ppo", "grpo", "kto", "orpo"])
 _SECTIONS = ("lora", "lora_config", "peft", "peft_config")
 
 

@@ -86,10 +86,10 @@ def _steps(node: ast.AST, user: Call, bindings: Bindings) -> Iterator[ast.Call |
             waiting.append((node.value, scope))
         elif isinstance(node, ast.Call):
             yield node
-            is_method = isinstance(node.func, ast.Attribute)
-            if dotted(node.func).rpartition(".")[2] != "load_dataset":
-                waiting += [(node.func.value if isinstance(node.func, ast.Attribute) else node.func, scope)]
-                waiting += [] if is_method else [(argument, scope) for argument in node.args]
+            if dotted(node.func).rpartition(".")[2] == "load_dataset":
+                continue
+            parts = [node.func.value] if isinstance(node.func, ast.Attribute) else [node.func, *node.args]
+            waiting += [(part, scope) for part in parts]
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             waiting += [(one.value, node) for one in ast.walk(node) if isinstance(one, ast.Return) and one.value]
         elif not isinstance(node, ast.ClassDef | ast.Lambda):

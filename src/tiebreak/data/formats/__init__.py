@@ -22,7 +22,7 @@ raises `RowError` with a short reason code that reports count.
     best         the best of several           evidence     words beside a pair
     naming       what a form reads, as a mapping   opinions   columns that judge one completion
     repeats      prompts that completions repeat  thousands  points in numbers
-    proportions  how many rows say it for all  unmapped   verdicts that no mapping reaches
+    proportions  how many rows say it for all  doubts       verdicts that admit two readings
 """
 
 from __future__ import annotations

@@ -13,12 +13,12 @@ from typing import Any
 
 from tiebreak.data.formats.candidates import completion, is_paired, names_of_sides, started
 from tiebreak.data.formats.cells import has_all, shown, value_in
+from tiebreak.data.formats.doubts import refuse_unmapped
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
 from tiebreak.data.formats.messages import messages_of, tools_of
 from tiebreak.data.formats.pairing import Judged, pairs_of
 from tiebreak.data.formats.pieces import split_dialogues
 from tiebreak.data.formats.tallies import JUDGES, MAX_VOTES, name_of
-from tiebreak.data.formats.unmapped import refuse_unmapped
 from tiebreak.data.formats.verdicts import Side, word_of
 from tiebreak.data.formats.votes import ballot, side_in, told_votes, why_votes
 from tiebreak.records import Message, Pair

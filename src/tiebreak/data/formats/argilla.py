@@ -22,11 +22,11 @@ from tiebreak.data.formats.candidates import (
     prompt_in,
 )
 from tiebreak.data.formats.cells import shown
+from tiebreak.data.formats.doubts import refuse_unmapped
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of
 from tiebreak.data.formats.pieces import with_system
 from tiebreak.data.formats.tallies import name_of, refuse_worse
-from tiebreak.data.formats.unmapped import refuse_unmapped
 from tiebreak.data.formats.verdicts import says_side
 from tiebreak.data.formats.votes import side_in
 
@@ -110,19 +110,24 @@ def _settled(form: Format, rows: Sequence[Row]) -> Format:
     questions = _judging(records)
     if len(questions) == 1:
         refuse_worse(questions[0])
-        _refuse_labels(questions[0], [row for row in records if _words(_fields(row))])
+        _refuse_labels(questions[0], records)
     return replace(form, read=partial(_read_argilla, questions=questions), why=partial(_why, questions=questions))
 
 
 def _refuse_labels(question: str, rows: Sequence[Row]) -> None:
     """Ask where labels of two completions, which are no names of theirs, may mean either."""
     told: list[tuple[Any, Mapping[str, str]]] = []
+    known: list[tuple[str, str]] = []
     for row in rows:
         fields = _fields(row)
+        names = _completion_names(fields)
+        if (sides := _two(names)) is None:
+            continue
+        known, words = [*known, sides][:1], _words(fields)
         labels = [one.value for one in _answers(row) if one.question == question and isinstance(one.value, str)]
-        told += [(label, _words(fields)) for label in labels if not _places(label, _completion_names(fields))]
-    if told and (sides := _two(_completion_names(_fields(rows[0])))):
-        refuse_unmapped(question, told, sides)
+        told += [(label, words) for label in labels if not _places(label, names)]
+    if told:
+        refuse_unmapped(question, told, known[0])
 
 
 def _why(row: Row, questions: Sequence[str] | None = None) -> str:

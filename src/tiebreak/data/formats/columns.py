@@ -15,6 +15,7 @@ from typing import Any
 from tiebreak.data.formats.annotations import annotated, number, origin_of, weight_of
 from tiebreak.data.formats.candidates import are_turned, counts_from, names_of_sides
 from tiebreak.data.formats.cells import keys_of, shown, text_of
+from tiebreak.data.formats.doubts import refuse_words
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError, as_options
 from tiebreak.data.formats.messages import SYSTEM_ROLES
 from tiebreak.data.formats.pairs import TRL
@@ -25,7 +26,7 @@ from tiebreak.data.formats.strengths import HELPSTEER
 from tiebreak.data.formats.tallies import JUDGES, refuse_objects, refuse_worse
 from tiebreak.data.formats.thumbs import THUMBS, refuse_scale
 from tiebreak.data.formats.verdicts import replaced, side_of, word_of
-from tiebreak.data.formats.votes import VOTES, refuse_words, told_votes
+from tiebreak.data.formats.votes import VOTES, told_votes
 from tiebreak.errors import nearest
 from tiebreak.records import Message
 

@@ -47,9 +47,12 @@ def agreeing(form: Format, rows: Sequence[Row], *, are_named: bool = False) -> F
             pairs = form.read(row, Pairing()).pairs if form.matches(row) else ()
             for name, told in found.items():
                 told.update(_told(row, name, pair) for pair in pairs[:1])
-    apart = [name for name, told in found.items() if told["chosen"] < NEARLY_ALL * (told["chosen"] + told["rejected"])]
-    are_few = {name for name in apart if found[name]["rejected"] <= (1 - NEARLY_ALL) * len(rows)}
-    apart = [name for name in apart if are_named or name not in are_few]
+    apart = [
+        name
+        for name, told in found.items()
+        if told["chosen"] < NEARLY_ALL * (told["chosen"] + told["rejected"])
+        and (are_named or told["rejected"] > (1 - NEARLY_ALL) * len(rows))
+    ]
     for name in apart if not are_named else ():
         row = next(row for row in rows if row.get(name))
         raise Ambiguous(_question(row, name, found[name], _own_sides(form, row), prompt_named(form, rows)))

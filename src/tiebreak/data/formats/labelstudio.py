@@ -23,10 +23,10 @@ from tiebreak.data.formats.candidates import (
     two_sides,
 )
 from tiebreak.data.formats.cells import shown
+from tiebreak.data.formats.doubts import refuse_unmapped
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of
 from tiebreak.data.formats.tallies import name_of, refuse_worse
-from tiebreak.data.formats.unmapped import refuse_unmapped
 from tiebreak.data.formats.verdicts import says_side
 from tiebreak.data.formats.votes import ballot, side_in
 from tiebreak.records import Message

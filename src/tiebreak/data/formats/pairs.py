@@ -29,7 +29,7 @@ from tiebreak.data.formats.pieces import (
 )
 from tiebreak.data.formats.proportions import not_few
 from tiebreak.data.formats.references import Place, completions_named, first_place, taken
-from tiebreak.data.formats.verdicts import APART, replaced
+from tiebreak.data.formats.verdicts import is_apart
 from tiebreak.records import Message, Pair
 
 
@@ -143,7 +143,7 @@ def _settled_named(form: Format, rows: Sequence[Row]) -> Format:
 def _says_other_side(row: Row) -> bool:
     sides = sides_of(row)
     words = names_of_sides(row, sides) if sides else {}
-    return any(str(replaced(row[name], words)).startswith(APART) for name in ("chosen", "rejected"))
+    return any(is_apart(row[name], words) for name in ("chosen", "rejected"))
 
 
 def _read_named(row: Row, _: Pairing, first: int | None = None) -> Reading:

@@ -187,6 +187,11 @@ def counter_of(value: Any) -> int | None:
     return int(found[1]) if found else None
 
 
+def is_beyond_one(value: Any) -> bool:
+    """Whether a verdict counts further than two completions do that are counted from zero."""
+    return word_of(value) == "2" or (counter_of(value) or 0) > 1
+
+
 FROM_ZERO = {
     f"{noun}{joint}{place}": "ab"[place]
     for noun in ("", *_NOUNS)
@@ -223,10 +228,14 @@ def replaced(verdict: Any, words: Mapping[str, str], judges: Collection[str] = (
     return told if isinstance(verdict, str) or not isinstance(told, str) else told.removeprefix(APART)
 
 
+def is_apart(value: Any, words: Mapping[str, str]) -> bool:
+    """Whether a verdict names one side by a name of the row's own, and says the other by itself."""
+    return str(replaced(value, words)).startswith(APART)
+
+
 def says_side(value: Any, words: Mapping[str, str]) -> bool:
     """Whether a verdict says something of two completions, and be it that it can be read in two ways."""
-    told = replaced(value, words)
-    return side_of(told) is not None or str(told).startswith(APART)
+    return side_of(replaced(value, words)) is not None or is_apart(value, words)
 
 
 def word_of(value: Any) -> str:

@@ -28,6 +28,7 @@ from tiebreak.data.formats.candidates import (
 )
 from tiebreak.data.formats.cells import column_in, has_all, shown, value_in
 from tiebreak.data.formats.checks import check_pair
+from tiebreak.data.formats.doubts import refuse_words
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError, as_options
 from tiebreak.data.formats.messages import tools_of
 from tiebreak.data.formats.naming import mapping_of_prompt
@@ -35,10 +36,9 @@ from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of, vote_of
 from tiebreak.data.formats.proportions import nearly_all, not_few
 from tiebreak.data.formats.tallies import JUDGES, MAX_VOTES, VOTE, name_of, refuse_objects, votes_in
 from tiebreak.data.formats.verdicts import (
-    APART,
     Side,
-    counter_of,
-    doubt_about,
+    is_apart,
+    is_beyond_one,
     is_number,
     replaced,
     side_of,
@@ -127,9 +127,9 @@ def _with_margin(pairs: Iterable[Pair], margin: float) -> Iterator[Pair]:
 
 def side_in(value: Any, field: str, words: Mapping[str, str]) -> Side:
     """Return which completion a verdict prefers, `words` being the row's own for its sides."""
-    if words.get("0") == "a" and (word_of(value) == "2" or (counter_of(value) or 0) > 1):
+    if words.get("0") == "a" and is_beyond_one(value):
         raise RowError("wrong_type", f"'{field}' counts from 0, as its columns do; found {shown(value)}")
-    if str(replaced(value, words)).startswith(APART):
+    if is_apart(value, words):
         raise RowError("wrong_type", f"'{field}' names one side by its own name, and by the word the other")
     return stated_side(replaced(value, words), field)
 
@@ -155,11 +155,12 @@ def settled_votes(form: Format, rows: Sequence[Row]) -> Format:
     if sound:
         _refuse_scores_apart(judged, column)
     sides = sides_of(judged[0]) or ("", "")
-    told_by = [(row, value) for row in judged for value, *_ in told_votes(row, column) if row.get(column) is not None]
-    verdicts = [value for _, value in told_by]
+    stated = [(row, names_of_sides(row, sides)) for row in judged if row.get(column) is not None]
+    told_by = [(vote, words) for row, words in stated for vote, *_ in told_votes(row, column)]
+    verdicts = [vote for vote, _ in told_by]
     mapping = mapping_of_prompt(judged) | {"completion_a": sides[0], "completion_b": sides[1]}
-    refuse_objects(column, mapping, [(row.get(column), names_of_sides(row, sides)) for row in judged])
-    refuse_words(column, mapping, [(vote, names_of_sides(row, sides)) for row, vote in told_by], counts_from(sides))
+    refuse_objects(column, mapping, [(row[column], words) for row, words in stated])
+    refuse_words(column, mapping, told_by, counts_from(sides))
     lists = [row[column] for row in judged if isinstance(row.get(column), list) and not row.get("annotators")]
     if nearly_all(len(found) == 2 and all(map(is_number, found)) for found in lists):
         counts = as_options(mapping | {"score_a": f"{column}.0", "score_b": f"{column}.1"})
@@ -210,72 +211,6 @@ def majority(sides: Sequence[Side]) -> Side:
     """Return what most votes say, a tie where none does."""
     first, second = sides.count("first"), sides.count("second")
     return "first" if first > second else "second" if second > first else "tie"
-
-
-def refuse_words(
-    column: str, mapping: Mapping[str, str], told: Sequence[tuple[Any, Mapping[str, str]]], first: int | None
-) -> None:
-    """Raise Ambiguous where verdicts, with the rows' own words for their sides, admit two readings.
-
-    A word that names one side and says the other does, and so do numbers (`refuse_doubt`) that are no such name.
-    """
-    are_apart = [str(replaced(vote, words)).startswith(APART) for vote, words in told]
-    apart = [vote for (vote, _), is_apart in zip(told, are_apart, strict=True) if is_apart]
-    if not_few(are_apart):
-        raise Ambiguous(
-            f"'{column}' holds {shown(apart[0])}, which is the name of one side and the word for the other in "
-            f"{len(apart)} of {len(told)} verdicts. Where it is a name, write the name of the column that it means in "
-            f"its place; where it says a side: {as_options({**mapping, 'winner': column})} -c winner.first=WORD "
-            "-c winner.second=WORD"
-        )
-    unnamed = [vote for vote, words in told if word_of(vote) not in words]
-    # What counts from zero beside columns that count from one is of another list than they are.
-    is_other = first != 0 and any(counter_of(vote) == 0 for vote in unnamed)
-    refuse_doubt(column, mapping, [vote for vote, _ in told] if is_other else unnamed, first)
-
-
-def refuse_doubt(column: str, mapping: Mapping[str, str], verdicts: Sequence[Any], first: int | None) -> None:
-    """Raise Ambiguous where the numbers of a column admit two readings; `mapping` names the other columns.
-
-    `first` is the number with which the columns of the completions count, None where they do not. Where it is 0, so do
-    the verdicts, unless one is 2.
-    """
-    found = doubt_about(verdicts, numbered=first == 1)
-    if first == 0:
-        beyond = any(word_of(value) == "2" or (counter_of(value) or 0) > 1 for value in verdicts)
-        found = ("places", []) if beyond else None
-    if found is None:
-        return
-    doubt, numbers = found
-    said = as_options({**mapping, "winner": column})
-    if doubt == "places":
-        counted = {str(counter_of(value)): word_of(value) for value in verdicts if counter_of(value) is not None}
-        zero, one, two = (f"'{counted[place]}'" if place in counted else place for place in "012")
-        raise Ambiguous(
-            f"the numbers in '{column}' can be read in two ways: as places (0 is the first completion, 1 the second) "
-            f"or as votes (1 is the first, 2 the second, 0 a tie). For places: {said} -c winner.first={zero} "
-            f"-c winner.second={one} -c winner.tie={two}; for votes: {said} -c winner.first={one} "
-            f"-c winner.second={two} -c winner.tie={zero}"
-        )
-    if doubt == "share":
-        raise Ambiguous(
-            f"'{column}' holds {shown(numbers[-1])} and {shown(numbers[0])}, a probability, and does not say of which "
-            f"side; write 1 or 2 in its place, or both sides' numbers as score_a and score_b"
-        )
-    middle = (min(1.0, numbers[0]) + numbers[-1]) / 2 if doubt == "scale" else 0.0
-    low = "|".join(word_of(number) for number in numbers if number < middle)
-    high = "|".join(word_of(number) for number in numbers if number > middle)
-    tie = f" -c winner.tie={word_of(middle)}" if middle in numbers else ""
-    if not low or not high:
-        raise Ambiguous(
-            f"'{column}' holds numbers from {word_of(numbers[0])} to {word_of(numbers[-1])}, and does not say whose "
-            f"side they are for; say it for each of them: {said} -c winner.first=NUMBER -c winner.second=NUMBER"
-        )
-    raise Ambiguous(
-        f"'{column}' holds numbers from {word_of(numbers[0])} to {word_of(numbers[-1])}, which say how much, and not "
-        f"whose side is at which end. Where low numbers are for the first: {said} -c 'winner.first={low}' -c "
-        f"'winner.second={high}'{tie}; where they are for the second, with first and second turned round"
-    )
 
 
 def why_votes(row: Row, column: str | None = None) -> str:
