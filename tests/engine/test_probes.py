@@ -114,6 +114,11 @@ def test_another_number_of_threads_is_another_machine(clock, tmp_path, monkeypat
         *('{"answers": {"q": {"seconds": [NaN, Infinity]}}}', '{"answers": {"q": {"seconds": [0, -1]}}}'),
         *('{"answers": {"q": {"seconds": ' + "[" * 100_000, '{"answers": {"q": {"seconds": [' + "9" * 9999 + ", 1]}}}"),
         '{"answers": {"\\ud800": {"seconds": [1, 2]}}}',
+        *(
+            f'{{"answers": {{"q": {{"seconds": {told}}}}}}}'
+            for told in ("[1e-300, 1e300]", "[false, true]", '["1", "2"]')
+        ),
+        *(f'{{"answers": {{"q": {{"seconds": {told}}}}}}}' for told in ('"12"', '{"1": 0, "2": 0}', "[1, 1e9]")),
         '{"answers": {"q": {"seconds": [2, 1]}}}' + " " * 2**21,
     ],
     ids=lambda text: text[:40],

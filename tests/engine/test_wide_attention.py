@@ -31,7 +31,13 @@ def calls(monkeypatch):
 
 
 def _wide(monkeypatch, answer):
-    monkeypatch.setattr(attention, "is_faster", lambda *_: answer)
+    monkeypatch.setattr(attention, "known", lambda _: answer)
+
+
+@pytest.fixture
+def nobody_asks(monkeypatch):
+    for name in ("is_faster", "known"):
+        monkeypatch.setattr(attention, name, lambda *_: pytest.fail("nobody needs to know"))
 
 
 def _learned(model, dtype):
@@ -66,15 +72,46 @@ def test_it_is_no_farther_from_the_exact_values_and_gradients(monkeypatch, calls
     assert apart[True] <= 1.25 * apart[False] < 0.1
 
 
-def test_in_fp32_nothing_is_asked(monkeypatch, calls):
-    monkeypatch.setattr(attention, "is_faster", lambda *_: pytest.fail("nobody needs to know"))
+@pytest.mark.usefixtures("nobody_asks")
+def test_in_fp32_nothing_is_asked(calls):
     _learned(build("llama", **DECODER), torch.float32)
     assert set(calls) == {torch.float32}
 
 
-def test_capped_scores_keep_their_own_form(monkeypatch):
-    monkeypatch.setattr(attention, "is_faster", lambda *_: pytest.fail("nobody needs to know"))
+@pytest.mark.usefixtures("nobody_asks")
+def test_capped_scores_keep_their_own_form():
     _learned(build("gemma2", **PACKABLE["gemma2"]), torch.bfloat16)
+
+
+@pytest.mark.usefixtures("nobody_asks")
+def test_a_learned_sink_keeps_its_own_form(calls):
+    row = pack(PAIRS)
+    heads = [torch.randn(1, 4, row.input_ids.numel(), 8).bfloat16() for _ in range(3)]
+    layout = PackedLayout(row.segments, set())
+    found, _ = attention.packed_attention(None, *heads, None, packed_layout=layout, s_aux=torch.zeros(4))
+    assert found.isfinite().all()
+    assert calls == []
+
+
+@pytest.mark.usefixtures("nobody_asks")
+@pytest.mark.parametrize(
+    ("device", "dtype"),
+    [("cpu", torch.float32), ("cpu", torch.float16), ("cuda", torch.bfloat16), ("meta", torch.bfloat16)],
+)
+def test_elsewhere_nobody_asks(device, dtype):
+    attention.ask(build("llama", **DECODER), torch.device(device), dtype)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen3", "mistral", "gemma2"])
+def test_the_question_that_is_asked_of_a_model_is_the_one_that_its_attention_looks_up(monkeypatch, kind):
+    asked, known = [], []
+    monkeypatch.setattr(attention, "is_faster", lambda question, *_: asked.append(question))
+    monkeypatch.setattr(attention, "known", known.append)
+    model = build(kind, **PACKABLE[kind])
+    attention.ask(model, CPU, torch.bfloat16)
+    _learned(model, torch.bfloat16)
+    assert len(asked) == 1
+    assert set(known) == (set() if kind == "gemma2" else set(asked))
 
 
 def test_what_comes_out_is_as_narrow_as_what_went_in(monkeypatch):
@@ -90,6 +127,6 @@ def test_what_comes_out_is_as_narrow_as_what_went_in(monkeypatch):
 
 
 def test_both_ways_that_are_measured_give_a_gradient_of_what_was_given():
-    one, usual = attention._widths(16)
-    one()
-    usual()
+    one, usual = (torch.cat([found.flatten() for found in way()]).float() for way in attention._widths(16))
+    assert one.norm() > 1
+    assert _far(usual, one) < 0.02

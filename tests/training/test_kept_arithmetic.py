@@ -52,14 +52,22 @@ def test_it_is_measured_in_its_arithmetic(ran, monkeypatch):
     assert probes.known("oneDNN") is True
 
 
-@pytest.mark.parametrize("kind", ["lora", "none"])
-def test_nothing_is_asked_after_a_run_has_kept_what_it_goes_by(tiny_model, tmp_path, monkeypatch, kind):
+@pytest.mark.parametrize(
+    ("kind", "model", "num"),
+    [
+        ("lora", {}, 4),
+        ("none", {}, 4),
+        ("lora", {"model__dtype": "bfloat16"}, 1),
+        ("none", {"model__dtype": "bfloat16", "model__layout": "plain"}, 1),
+    ],
+)
+def test_nothing_is_asked_after_a_run_has_kept_what_it_goes_by(tiny_model, tmp_path, monkeypatch, kind, model, num):
     for name in ("_asked", "_held"):
         monkeypatch.setattr(probes, name, {})
     monkeypatch.setattr(products, "LEAST_WEIGHT", 1)
-    config = run_of_cats(tiny_model, tmp_path, 40, kind, evaluation__num_samples=1, evaluation__probes=0)
+    config = run_of_cats(tiny_model, tmp_path, 40, kind, evaluation__num_samples=1, evaluation__probes=0, **model)
     run = train.train(config, Silent())
-    assert len(probes.given()) >= 4
+    assert len(probes.given()) >= num
     assert run.manifest["faster"] == probes.given()
 
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from tiebreak.engine.probes import Way, is_faster
+from tiebreak.engine.probes import Way, is_faster, known
 from tiebreak.maths.packing import Segment
 
 PACKED = "tiebreak_packed"
@@ -136,7 +136,7 @@ def packed_attention(
     if kernel is not None:
         return _in_one_call(kernel, query, key, value, packed_layout, scaling, sliding_window), None
     dtype = _dtype_of(query)
-    is_wide = not no_kernel and dtype == torch.bfloat16 and _wide_is_faster(query)
+    is_wide = not no_kernel and dtype == torch.bfloat16 and query.device.type == "cpu" and _wide_is_faster(query)
     if is_wide:
         query, key, value = query.float(), key.float(), value.float()
     outputs = []
@@ -213,25 +213,42 @@ def _dtype_of(query: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
 
 
+def ask(model: Any, device: torch.device, dtype: torch.dtype) -> None:
+    """Ask the machine in which width attention of bfloat16 is fastest, before a run keeps what it goes by."""
+    if device.type != "cpu" or dtype != torch.bfloat16:
+        return
+    told = causal_model(model).config.get_text_config()
+    heads = getattr(told, "num_attention_heads", None)
+    size = getattr(told, "head_dim", None) or (told.hidden_size // heads if isinstance(heads, int) and heads else None)
+    if isinstance(size, int) and 0 < size <= MOST_HEAD_SIZE:
+        is_faster(_question(size), partial(_widths, size), WIDE_FASTER_BY)
+
+
 def _wide_is_faster(query: Tensor) -> bool:
-    """Whether attention in fp32, forward and back, is faster on a CPU than torch's own in bfloat16."""
-    size = query.shape[-1]
-    return query.device.type == "cpu" and is_faster(
-        f"attention in float32, bfloat16 given, heads of {size}", partial(_widths, size), WIDE_FASTER_BY
-    )
+    """Whether attention in fp32, forward and back, is faster than torch's own in bfloat16; no, where nobody asked."""
+    return bool(known(_question(query.shape[-1])))
+
+
+def _question(size: int) -> str:
+    return f"attention in float32, bfloat16 given, heads of {size}"
 
 
 def _widths(size: int) -> tuple[Way, Way]:
-    """Return attention of two short runs and back, of numbers in bfloat16: in fp32, and as they come."""
+    """Return attention of two short runs and back, of numbers in bfloat16: in fp32, and as they come.
+
+    Each gives the gradients of what it was given.
+    """
     given = [torch.randn(3, 8, num, size, dtype=torch.bfloat16, device="cpu").requires_grad_() for num in (96, 256)]
 
-    def way(dtype: torch.dtype) -> Callable[[], None]:
-        def taken() -> None:
+    def way(dtype: torch.dtype) -> Way:
+        def taken() -> list[Tensor]:
+            gradients = list[Tensor]()
             for qkv in given:
                 with torch.enable_grad():
                     query, key, value = qkv.to(dtype).unsqueeze(1)
                     found = scaled_dot_product_attention(query, key, value, is_causal=True).to(qkv.dtype)
-                torch.autograd.grad(found, qkv, torch.ones_like(found))
+                gradients += torch.autograd.grad(found, qkv, torch.ones_like(found))
+            return gradients
 
         return taken
 

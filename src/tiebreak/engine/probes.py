@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from math import inf
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,6 +35,8 @@ _WAITING_SECONDS = 20.0
 _TRAITS = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags", "Features", "CPU part")
 """What /proc/cpuinfo says of a processor, and not of its mood."""
 
+_LIKELY = (1e-9, 1e3)
+"""Seconds that a way may have taken; a file that says more or less was written by somebody else."""
 _MOST_BYTES = 2**20
 """Of a file of answers: some thousand of them."""
 
@@ -142,10 +143,14 @@ def _read(file: Path) -> dict[str, tuple[float, float]]:
             handle.seek(0)
             text = handle.read(_MOST_BYTES + 1)
         found = json.loads(text)["answers"] if len(text) <= _MOST_BYTES else {}
-        pairs = {question: tuple(map(float, told["seconds"])) for question, told in found.items()}
-        return {question: (one, two) for question, (one, two) in pairs.items() if 0 < one < inf and 0 < two < inf}
+        pairs = {question: told["seconds"] for question, told in found.items()}
+        return {question: (one, two) for question, (one, two) in pairs.items() if _is_time(one) and _is_time(two)}
     except (OSError, TiebreakError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return {}
+
+
+def _is_time(told: object) -> bool:
+    return isinstance(told, int | float) and not isinstance(told, bool) and _LIKELY[0] <= told <= _LIKELY[1]
 
 
 def _write(file: Path, seconds: Mapping[str, tuple[float, float]]) -> None:
