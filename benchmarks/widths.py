@@ -5,6 +5,8 @@
 
 For each step the loss in both, and their difference; then, for pairs that were not trained on, the reward margin and
 the accuracy of both policies, and how many of them they order alike. Every policy is measured in its own arithmetic.
+Last, what the company of a pair does to it: how far log p(chosen) − log p(rejected) of pairs, alone, is from what it is
+among others in one micro-batch. A stored reference was computed in other company than the policy is.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,7 +28,8 @@ from tiebreak.engine.allocation import keep_freed_memory
 from tiebreak.engine.loading import quiet
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.maths.objectives import Objective
-from tiebreak.training.trained import load
+from tiebreak.records import TokenizedPair
+from tiebreak.training.trained import Loaded, load
 
 DTYPES = ("float32", "bfloat16")
 
@@ -59,6 +63,8 @@ def trained(options: argparse.Namespace, dtype: str) -> dict[str, Any]:
     loaded = load(config)
     policy, reference = loaded.policy, loaded.reference
     data = prepare(config.data, policy.renderer(config.data))
+    alone, among = (gaps(loaded, groups) for groups in ([[pair] for pair in data.train[:48]], [data.train[:48]]))
+    company = [abs(one - two) for one, two in zip(alone, among, strict=True)]
     seconds, losses = take_steps(loaded, list(data.train), config, options.steps, [])
     objective = Objective.of(config.loss)
     with evaluation_mode(policy.network), torch.no_grad():
@@ -70,9 +76,16 @@ def trained(options: argparse.Namespace, dtype: str) -> dict[str, Any]:
     return {
         "losses": losses,
         "seconds_per_step": statistics.median(seconds),
+        "company": {"mean": statistics.mean(company), "most": max(company), "num_pairs": len(company)},
         "margins": (chosen - rejected).tolist(),
         "heldout_loss": float(torch.cat([one.losses for one in said]).mean()),
     }
+
+
+def gaps(loaded: Loaded, groups: Sequence[Sequence[TokenizedPair]]) -> list[float]:
+    """Return by how many nats each pair's chosen completion is likelier than the rejected one."""
+    with evaluation_mode(loaded.policy.network), torch.no_grad():
+        return [gap for group in groups for gap in loaded.policy.score(group).summed().paired().gap.tolist()]
 
 
 def compared(wide: dict[str, Any], narrow: dict[str, Any]) -> dict[str, Any]:
@@ -89,6 +102,7 @@ def compared(wide: dict[str, Any], narrow: dict[str, Any]) -> dict[str, Any]:
         "ordered_alike": statistics.mean(alike),
         "num_heldout": len(alike),
         "seconds_per_step": [run["seconds_per_step"] for run in (wide, narrow)],
+        "company": [run["company"] for run in (wide, narrow)],
     }
 
 

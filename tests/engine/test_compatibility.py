@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from families import DECODER, EXPERTS, GPT, HEADS_OF_8, PACKABLE, SMALL, build, chosen_scorer, packed, plain, raw
+from tiebreak.engine import compatibility
 from tiebreak.engine.compatibility import choose_scorer, probe_pairs, refused_by_check, refused_by_design
 from tiebreak.records import longest_row
 from tiny import load, settings, token_pairs
@@ -128,6 +129,33 @@ def test_a_router_that_is_random_in_training_is_refused_or_its_noise_is_off(kind
         with torch.no_grad():
             training = packed(model.train()).tokens(pairs).values
             assert torch.equal(training, packed(model.eval()).tokens(pairs).values)
+
+
+def _with_idle_weights():
+    model = build("llama", **DECODER)
+    for index in range(4):  # as of experts that get no token
+        model.register_parameter(f"idle{index}", torch.nn.Parameter(torch.ones(2)))
+    assert [name for name, _ in model.named_parameters()][:4] == [f"idle{index}" for index in range(4)]
+    return model
+
+
+def test_where_the_deepest_weights_learn_nothing_all_are_compared(monkeypatch):
+    model = _with_idle_weights()
+    assert _refusal(model) is None
+    own = compatibility._gradients
+
+    def one_is_wrong(of, *rest):
+        wanted, found = own(of, *rest)
+        return wanted, found * 1.1
+
+    monkeypatch.setattr(compatibility, "_gradients", one_is_wrong)
+    assert "gradients differ by 0.1 of their size" in _refusal(model)
+
+
+def test_a_model_that_learns_nothing_proves_nothing(monkeypatch):
+    monkeypatch.setattr(compatibility, "_gradients", lambda *_: [torch.zeros(3)] * 2)
+    assert "no gradient reaches what is trained" in _refusal(build("llama", **DECODER))
+    assert _refusal(build("llama", **DECODER).requires_grad_(False)) is None
 
 
 def test_dropout_of_an_adapter_is_refused_with_the_setting_that_allows_packing():

@@ -213,6 +213,32 @@ def test_an_expert_that_gets_no_token_learns_nothing_and_stops_nothing(policy):
     assert rows.grad.shape == rows.shape
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda x: x.view(2, 3, 4, -1),
+        lambda x: x.view(6, 4, -1).transpose(0, 1),
+        lambda x: x[:1].expand(8, -1),
+        lambda x: x[::2],
+        lambda x: x.view(4, 6, -1)[:, 1:4],
+        lambda x: x[0],
+    ],
+    ids=["four axes", "turned", "one row again and again", "every second", "a part of each", "one axis"],
+)
+def test_a_fused_layer_takes_rows_as_they_lie_in_memory(policy, made):
+    layer = _fused(policy.network)[0]
+    results = []
+    for _ in range(2):
+        x = torch.linspace(-1, 1, 24 * layer.in_features).view(24, -1).requires_grad_()
+        layer.zero_grad()
+        out = layer(made(x))
+        out.square().sum().backward()
+        results.append([out.detach(), x.grad, *(p.grad for p in layer.parameters() if p.requires_grad)])
+        unfuse(policy.network)
+    for one, two in zip(*results, strict=True):
+        assert torch.allclose(one, two, rtol=1e-4, atol=1e-5 * float(two.abs().max()))
+
+
 def test_a_kind_that_is_not_proven_is_not_fused_and_named(monkeypatch):
     def wrong(*_, result, **__):
         return 2 * result

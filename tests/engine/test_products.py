@@ -75,6 +75,34 @@ def test_a_layer_has_torch_s_gradients(onednn, trained, shape):
         assert (one is None and two is None) or _close(one, two)
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda x: x.view(2, 2, BLOCK // 2, 24),
+        lambda x: x.view(BLOCK, 2, 24).transpose(0, 1),
+        lambda x: x[:1].expand(BLOCK, 24),
+        lambda x: x[::2],
+        lambda x: x.view(4, -1, 24)[:, :0],
+        lambda x: x[0],
+    ],
+    ids=["four axes", "turned", "one row again and again", "every second", "none", "one axis"],
+)
+def test_a_layer_takes_rows_as_they_lie_in_memory(onednn, made):
+    torch.manual_seed(0)
+    plain = nn.Linear(24, 36)
+    fast = copy.deepcopy(plain)
+    speed_up(fast, None)
+    results = []
+    for layer in (fast, plain):
+        x = torch.linspace(-1, 1, 24 * 2 * BLOCK).view(-1, 24).requires_grad_()
+        out = layer(made(x))
+        out.square().sum().backward()
+        results.append([out.detach(), x.grad, layer.weight.grad, layer.bias.grad])
+    for one, two in zip(*results, strict=True):
+        assert one.shape == two.shape
+        assert one.numel() == 0 or _close(one, two)
+
+
 def test_other_precisions_and_autocast_stay_torch_s(onednn):
     narrow, layer = nn.Linear(8, 8).bfloat16(), nn.Linear(8, 8)
     speed_up(narrow, None)
