@@ -30,8 +30,12 @@ AGAINST_BASE = _of(
 CASES = {
     "the same weights": (PLAIN, _of("hub/llama", weights="sha256:1"), True),
     "a frozen copy in another dtype": (PLAIN, _of("moved sha256:aa", weights="sha256:2"), True),
-    "a hub id in another dtype": (_of("hub/m"), _of("hub/m", weights="sha256:2"), True),
-    "a hub id at a revision": (_of("hub/m", revision="v1"), _of("hub/m", weights="sha256:2", revision="v1"), True),
+    "a hub id in another dtype, or changed since": (_of("hub/m"), _of("hub/m", weights="sha256:2"), None),
+    "a hub id without digests": (_of("hub/m"), _of("hub/m", weights=None), True),
+    "a hub id at a tag": (_of("hub/m", revision="v1"), _of("hub/m", weights="sha256:2", revision="v1"), None),
+    "a hub id at a commit": (
+        _of("hub/m", revision="3f" * 20), _of("hub/m", weights="sha256:2", revision="3f" * 20), True),
+    "an adapter on a hub id": (_of("a sha256:bb", "hub/m"), _of("a sha256:bb", "hub/m", "sha256:2"), None),
     "a hub id at another revision": (
         _of("hub/m", revision="v1"), _of("hub/m", weights="sha256:2", revision="v2"), False),
     "an adapter that hangs and one that is merged": (

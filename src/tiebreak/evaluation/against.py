@@ -5,6 +5,7 @@ Owns that rule: a change against one model is no number to hold beside a change 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,7 @@ def same_reference(one: Against, two: Against) -> bool | None:
 
     One digest is one model. So is one source, whatever the digests: a base model with its adapter switched off may lie
     in another dtype than a frozen copy of it, and an adapter may be merged or hang. A folder and a hub id may be one.
+    What a hub id, a branch or a tag leads to may have changed between two runs: with two digests that is not known.
     """
     if one.weights is not None and one.weights == two.weights:
         return True
@@ -63,12 +65,20 @@ def same_reference(one: Against, two: Against) -> bool | None:
     pairs = ((one.model, two.model), (one.base, two.base))
     if any(here != there and _is_content(here) == _is_content(there) for here, there in pairs):
         return False
-    return True if all(here == there for here, there in pairs) else None
+    if any(here != there for here, there in pairs):
+        return None
+    may_have_moved = not (_stays(one.model) and _stays(one.base)) and one.weights is not None and two.weights is not None
+    return None if may_have_moved else True
 
 
 def _where(identity: str, revision: Any) -> _Where:
     content = contents(identity)
     return content, None if content != identity or revision is None else str(revision)
+
+
+def _stays(where: _Where) -> bool:
+    """Whether a place holds the same for ever: content by its digest, or a commit."""
+    return _is_content(where) or re.fullmatch(r"[0-9a-f]{40}", where[1] or "") is not None
 
 
 def _is_content(where: _Where) -> bool:
