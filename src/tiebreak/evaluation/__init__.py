@@ -13,4 +13,5 @@ allowance  what looks may cost                  stopping when training ends, and
 thumbs     held-out completions on their own              duels       good ones set against bad ones
 recorded   what a run's files say of it, part by part     contrast    two runs on what both measured
 against    what a run was measured against, and when that is one model
+made_of    what an evaluation was made of, and whether one that lies there was made of the same
 """

@@ -67,7 +67,9 @@ def same_reference(one: Against, two: Against) -> bool | None:
         return False
     if any(here != there for here, there in pairs):
         return None
-    may_have_moved = not (_stays(one.model) and _stays(one.base)) and one.weights is not None and two.weights is not None
+    may_have_moved = (
+        not (_stays(one.model) and _stays(one.base)) and one.weights is not None and two.weights is not None
+    )
     return None if may_have_moved else True
 
 

@@ -6,12 +6,10 @@ Owns which pairs a trained policy may be judged on.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +26,9 @@ from tiebreak.engine.model import Model
 from tiebreak.engine.reference.kinds import Another, Reference
 from tiebreak.errors import ConfigError, DataError, ModelError, RunError, one_line, require_name
 from tiebreak.evaluation import leave
-from tiebreak.evaluation.capabilities.taskfiles import load_tasks
-from tiebreak.evaluation.judges import functions
+from tiebreak.evaluation.made_of import made_before, settings_digest
 from tiebreak.evaluation.measuring import Measured
-from tiebreak.fingerprint import file_digest, files_named, fingerprint
+from tiebreak.fingerprint import file_digest, fingerprint
 from tiebreak.progress import Noting, Progress, Silent
 from tiebreak.records import Dropped, Source
 from tiebreak.reporting.page import write_report
@@ -144,10 +141,10 @@ def _of_checkpoints(asked: _Asked) -> dict[str, Any]:
         progress.warn(f"{fault}; left out")
     if not found:
         raise RunError(f"{run.path}: holds no whole checkpoint; training keeps training.keep_checkpoints of them")
-    settings = _settings_digest(asked)
+    settings = settings_digest(run, asked.config.evaluation, asked.config.model_dump(mode="json"))
     made_of = {path: fingerprint([settings, file_digest(path / MANIFEST)]) for path in found}
     into = {path: Run(run.evaluations_folder / path.name) for path in found}
-    known = {path: told for path in found if (told := _made_before(into[path], made_of[path]))}
+    known = {path: told for path in found if (told := made_before(into[path], made_of[path]))}
     if known:
         progress.say(f"measured before, by the same settings: {', '.join(path.name for path in known)}")
     if missing := [path for path in found if path not in known]:
@@ -172,41 +169,6 @@ def _make(into: Run) -> None:
     """Make the folder of an evaluation, and not that of its run, which may have been deleted meanwhile."""
     into.path.parent.mkdir(exist_ok=True)
     into.path.mkdir(exist_ok=True)
-
-
-def _made_before(into: Run, made_of: str) -> dict[str, Any] | None:
-    """Return an evaluation that was made of the same; None where there is none that can be read."""
-    with contextlib.suppress(RunError):
-        found = into.evaluation
-        return found if found.get("made_of") == made_of else None
-    return None
-
-
-def _settings_digest(asked: _Asked) -> str:
-    """Return what an evaluation depends on besides the weights: settings, what they name, files of the run, version.
-
-    Of a folder that they name, names, sizes and times of its files count: it may hold a judge's weights.
-    """
-    run, evaluation = asked.run, asked.config.evaluation.model_dump(mode="json")
-    judge = evaluation["judge"] or {}
-    words = [str(word) for word in (*judge.values(), *(evaluation["lm_eval"] or {}).values())]
-    reward = str(judge.get("reward", ""))
-    own = (run.heldout_pairs_file, run.audit_file, run.judge_file)
-    return fingerprint(
-        [
-            [metadata.version("tiebreak"), asked.config.model_dump(mode="json")],
-            [task.fingerprint for task in load_tasks(asked.config.evaluation.tasks)],
-            [files_named(evaluation), functions.found(reward)[1] if ":" in reward else ""],
-            [
-                [str(file), file.stat().st_size, file.stat().st_mtime_ns]
-                for word in words
-                if os.path.isdir(word)  # noqa: PTH112 - Path raises where a text is no name
-                for file in sorted(Path(word).rglob("*"))
-                if file.is_file()
-            ],
-            {file.name: file_digest(file) for file in own if file.exists()},
-        ]
-    )
 
 
 def _beside(asked: _Asked, data: str | None, against: str | None) -> dict[str, Any]:

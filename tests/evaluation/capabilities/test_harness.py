@@ -145,12 +145,20 @@ def test_what_a_task_reads_is_known_by_content_wherever_it_lies(folder, tmp_path
     (folder / "t.yaml").write_text("task: t\ninclude: ../outside/shared_yaml\nprocess_docs: !function u.f\n")
     (folder / "s.yaml").write_text(f"task: s\ndataset_path: {tmp_path / 'set'}\n")
     (folder / "u.py").write_text("f = list\n")
+    inline = {
+        "task": "within",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": str(tmp_path / "within.jsonl")},
+    }
+    (folder / "group.yaml").write_text(json.dumps({"group": "g", "task": ["t", {"group": "h", "task": [inline]}]}))
+    (tmp_path / "within.jsonl").write_text("{}\n")
+    (folder / "round.yaml").write_text("task: &a [*a]\n")
     (folder / "broken.yaml").write_text("[")
     monkeypatch.chdir(tmp_path)
     known = harness._contents(folder)
     assert known == harness._contents(folder)
     read = (folder / "choosing.yaml", tmp_path / "q.jsonl", template, tmp_path / "outside" / "d.jsonl",
-            tmp_path / "set" / "rows.json", folder / "u.py")  # fmt: skip
+            tmp_path / "set" / "rows.json", folder / "u.py", tmp_path / "within.jsonl")  # fmt: skip
     for file in read:
         before = file.read_bytes()
         file.write_bytes(before + b"\n")

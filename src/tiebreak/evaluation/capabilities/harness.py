@@ -75,7 +75,7 @@ def measure_lm_eval(
     """
     progress = progress or Silent()
     manager = _manager(settings)
-    of = [settings.model_dump(mode="json"), metadata.version("lm_eval"), _contents(Path(settings.include_path))]
+    of = identity_of(settings)
     kept = kept_in / "lm_eval.jsonl" if kept_in else None
     if kept_in:
         kept_in.mkdir(exist_ok=True)
@@ -105,6 +105,14 @@ def measure_lm_eval(
     return rows
 
 
+def identity_of(settings: LmEvalConfig) -> list[Any]:
+    """Return what answers depend on besides the model: settings, lm-eval's version, and all that task files read."""
+    version = None
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        version = metadata.version("lm_eval")
+    return [settings.model_dump(mode="json"), version, _contents(Path(settings.include_path))]
+
+
 def _contents(folder: Path) -> list[tuple[str, str]]:
     """Return path and digest of all that task files of a folder are and read: what they include, and their data."""
     found = set[Path]()
@@ -119,10 +127,23 @@ def _contents(folder: Path) -> list[tuple[str, str]]:
             text = _FUNCTION.sub("", file.read_text(encoding="utf-8", errors="replace"))
             with contextlib.suppress(ConfigError):  # of what is no YAML, lm-eval makes no task
                 told = parse_yaml(text, str(file), as_pyyaml=True)
-        if isinstance(told, dict):
-            ahead += [file.parent / one for one in _texts(told.get("include"))]
-            found |= {one for one in _data_of(told) if one.is_file()}
+        for task in _mappings(told):  # a group may spell its tasks out
+            ahead += [file.parent / one for one in _texts(task.get("include"))]
+            found |= {one for one in _data_of(task) if one.is_file()}
     return [(str(one), file_digest(one)) for one in sorted(found)]
+
+
+def _mappings(told: Any) -> Iterator[dict[str, Any]]:
+    """Yield every mapping in what YAML holds; an alias may lead round in it."""
+    ahead, seen = [told], set[int]()
+    while ahead:
+        one = ahead.pop()
+        if not isinstance(one, dict | list) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        ahead += one.values() if isinstance(one, dict) else one
+        if isinstance(one, dict):
+            yield one
 
 
 def _data_of(told: Mapping[str, Any]) -> Iterator[Path]:
