@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from families import DECODER, PACKABLE, build, plain
+from families import BOTH, DECODER, HEADS_OF_8, PACKABLE, build, chosen_scorer, plain
 from tiebreak.engine import attention
 from tiebreak.engine.attention import PackedLayout
 from tiebreak.engine.scorer import PackedScorer
@@ -93,25 +93,44 @@ def test_a_learned_sink_keeps_its_own_form(calls):
     assert calls == []
 
 
-@pytest.mark.usefixtures("nobody_asks")
-@pytest.mark.parametrize(
-    ("device", "dtype"),
-    [("cpu", torch.float32), ("cpu", torch.float16), ("cuda", torch.bfloat16), ("meta", torch.bfloat16)],
-)
-def test_elsewhere_nobody_asks(device, dtype):
-    attention.ask(build("llama", **DECODER), torch.device(device), dtype)
-
-
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "qwen3", "mistral", "gemma2"])
-def test_the_question_that_is_asked_of_a_model_is_the_one_that_its_attention_looks_up(monkeypatch, kind):
+@pytest.fixture
+def questions(monkeypatch):
+    """What is asked, and what is looked up."""
     asked, known = [], []
-    monkeypatch.setattr(attention, "is_faster", lambda question, *_: asked.append(question))
-    monkeypatch.setattr(attention, "known", known.append)
-    model = build(kind, **PACKABLE[kind])
-    attention.ask(model, CPU, torch.bfloat16)
+    monkeypatch.setattr(attention, "is_faster", lambda question, *_: bool(asked.append(question)))
+    monkeypatch.setattr(attention, "known", lambda question: bool(known.append(question)))
+    return asked, known
+
+
+OF_TWO_SIZES = HEADS_OF_8 | BOTH | {"global_head_dim": 16, "hidden_size_per_layer_input": 0}
+HEADS = {
+    "llama": (DECODER, 1),
+    "gpt2": (PACKABLE["gpt2"], 1),
+    "qwen3": (PACKABLE["qwen3"], 1),
+    "gemma2": (PACKABLE["gemma2"], 0),
+    "deepseek_v3": (PACKABLE["deepseek_v3"], 1),
+    "gemma4_text": (OF_TWO_SIZES, 2),
+}
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_what_is_looked_up_was_asked_while_the_model_was_loaded(questions, kind):
+    config, num = HEADS[kind]
+    asked, known = questions
+    model = build(kind, **config)
+    choice = chosen_scorer(model, torch.bfloat16)
+    assert choice.refusal is None
     _learned(model, torch.bfloat16)
-    assert len(asked) == 1
-    assert set(known) == (set() if kind == "gemma2" else set(asked))
+    assert len(set(asked)) == num
+    assert set(known) == set(asked)
+
+
+def test_it_is_asked_at_no_other_time(questions):
+    asked, _ = questions
+    _learned(build("llama", **DECODER), torch.bfloat16)
+    assert asked == []
+    chosen_scorer(build("llama", **DECODER), torch.float32)
+    assert asked == []
 
 
 def test_what_comes_out_is_as_narrow_as_what_went_in(monkeypatch):

@@ -19,9 +19,11 @@ from tiebreak import faults
 from tiebreak.cli.app import app
 from tiebreak.config import DataConfig
 from tiebreak.data.whole import read_pairs
+from tiebreak.engine import probes
 from tiebreak.errors import ConfigError, DataError, ModelError
 from tiebreak.files import appended_jsonl, as_json
 from tiebreak.progress import Silent
+from tiebreak.training.trained import measure_trained
 from tiebreak.verbs import train
 from tiebreak.verbs.evaluate import as_the_run_reads, evaluate
 from tiny import settings
@@ -251,6 +253,23 @@ class Heard(Silent):
 
     def warn(self, text):
         self.warnings.append(text)
+
+
+def test_a_run_is_measured_against_another_in_its_own_arithmetic(runs, tmp_path, monkeypatch):
+    """Whatever the machine of the other one was fast in."""
+    monkeypatch.setattr(probes, "_asked", {})
+    monkeypatch.setattr(probes, "_held", {})
+    one, two = (type(run)(shutil.copytree(run.path, tmp_path / name)) for run, name in zip(runs, "ab", strict=True))
+    one.update_manifest(faster={"q": True})
+    two.update_manifest(faster={"q": False})
+    heard = []
+    monkeypatch.setattr(
+        "tiebreak.verbs.evaluate.measure_trained",
+        lambda *given, **more: heard.append(probes.known("q")) or measure_trained(*given, **more),
+    )
+    evaluate(one, against=str(two.path))
+    evaluate(two, against=str(one.path))
+    assert heard == [True, False]
 
 
 def test_against_itself_nothing_has_changed_and_against_another_run_everything_turns_round(runs):

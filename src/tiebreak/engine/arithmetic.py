@@ -16,7 +16,7 @@ import torch
 import transformers
 
 from tiebreak.config import ModelConfig
-from tiebreak.engine import attention
+from tiebreak.engine.attention import asking
 from tiebreak.engine.bundled import Say
 from tiebreak.engine.compatibility import refused_by_design
 from tiebreak.engine.loading import quietly
@@ -108,13 +108,15 @@ def _ways(layer: Any) -> tuple[Way, Way]:
         network.requires_grad_(False).eval()
         network.get_input_embeddings().weight.requires_grad_(True)  # frozen layers, and a gradient through them
         speed_up(network, network.get_output_embeddings())
-        attention.ask(network, _CPU, dtype)
         packed = refused_by_design(network, trains=False) is None
         scorer = (
             PackedScorer(network, device=_CPU, dtype=dtype)
             if packed
             else PlainScorer(network, pad_id=0, device=_CPU, dtype=dtype)
         )
+
+        with asking(), torch.no_grad():
+            scorer.tokens(pairs)
 
         def taken() -> None:
             with torch.enable_grad():

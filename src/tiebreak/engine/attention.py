@@ -9,7 +9,8 @@ and `use_plain_attention` switch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.util import find_spec
@@ -41,6 +42,7 @@ NARROW = (torch.float16, torch.bfloat16)
 Kernel = Callable[..., Any]
 """Attention over runs of different lengths in one call: `torch.nn.attention.varlen.varlen_attn`, or what means the
 same."""
+_MAY_ASK = ContextVar("asking", default=False)
 _OWN_ATTENTION: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
@@ -213,24 +215,26 @@ def _dtype_of(query: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
 
 
-def ask(model: Any, device: torch.device, dtype: torch.dtype) -> None:
-    """Ask the machine in which width attention of bfloat16 is fastest, before a run keeps what it goes by."""
-    if device.type != "cpu" or dtype != torch.bfloat16:
-        return
-    told = causal_model(model).config.get_text_config()
-    heads = getattr(told, "num_attention_heads", None)
-    size = getattr(told, "head_dim", None) or (told.hidden_size // heads if isinstance(heads, int) and heads else None)
-    if isinstance(size, int) and 0 < size <= MOST_HEAD_SIZE:
-        is_faster(_question(size), partial(_widths, size), WIDE_FASTER_BY)
+@contextmanager
+def asking() -> Iterator[None]:
+    """Let attention ask the machine in which width it is fastest: while a model is loaded, and at no other time.
+
+    Only a forward pass knows the sizes of heads, which one model may have several of.
+    """
+    token = _MAY_ASK.set(True)
+    try:
+        yield
+    finally:
+        _MAY_ASK.reset(token)
 
 
 def _wide_is_faster(query: Tensor) -> bool:
     """Whether attention in fp32, forward and back, is faster than torch's own in bfloat16; no, where nobody asked."""
-    return bool(known(_question(query.shape[-1])))
-
-
-def _question(size: int) -> str:
-    return f"attention in float32, bfloat16 given, heads of {size}"
+    size = query.shape[-1]
+    question = f"attention in float32, bfloat16 given, heads of {size}"
+    if _MAY_ASK.get():
+        return is_faster(question, partial(_widths, size), WIDE_FASTER_BY)
+    return bool(known(question))
 
 
 def _widths(size: int) -> tuple[Way, Way]:

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from tiebreak.config import ModelConfig, QuantizationConfig
-from tiebreak.engine import attention
 from tiebreak.engine.bundled import Say
 from tiebreak.engine.compatibility import Choice, choose_scorer
 from tiebreak.engine.loading import load_adapter, load_model
@@ -58,7 +57,6 @@ def with_tokenizer(
     """Return the model of a network, packed where that is proven and wanted; `dtype` is that of the arithmetic."""
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     plain = PlainScorer(network, pad_id=pad_id, device=device, dtype=dtype)
-    attention.ask(network, device, dtype)  # whatever its layout: answers are packed as well
     choice = Choice(plain, "model.layout says so")
     if config.layout != "plain":
         choice = choose_scorer(network, plain, PackedScorer(network, device=device, dtype=dtype), dtype)

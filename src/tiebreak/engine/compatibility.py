@@ -16,7 +16,7 @@ import peft
 import torch
 from torch import Tensor, nn
 
-from tiebreak.engine.attention import causal_model
+from tiebreak.engine.attention import asking, causal_model
 from tiebreak.engine.head import head_of
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.scorer import PackedScorer, PlainScorer, Scorer
@@ -95,7 +95,7 @@ def refused_by_check(model: Any, plain: PlainScorer, packed: PackedScorer, dtype
     """Score a few short pairs in both layouts and disturb one of them; return what went wrong, or None."""
     packed.windows.clear()
     try:
-        with evaluation_mode(model), torch.no_grad():
+        with evaluation_mode(model), torch.no_grad(), asking():
             return next((finding for finding in _findings(model, plain, packed, dtype) if finding), None)
     except torch.OutOfMemoryError:
         raise

@@ -37,7 +37,7 @@ from tiebreak.secrecy import has_password, masked
 from tiebreak.training.checkpoint import MANIFEST, Checkpoints
 from tiebreak.training.parts import Weights
 from tiebreak.training.resumption import flat
-from tiebreak.training.trained import Loaded, heldout_pairs, load, load_trained, measure_trained, own_side
+from tiebreak.training.trained import Loaded, go_by, heldout_pairs, load, load_trained, measure_trained, own_side
 from tiebreak.verbs.gate import recorded_overrides
 from tiebreak.verbs.why import write_diagnoses
 
@@ -207,6 +207,7 @@ def _opponent(asked: _Asked, name: str, policy: Model) -> tuple[Model, set[str]]
     if other.manifest_file.exists():
         opened = open_run(name)
         found, prompts = load_trained(opened, asked.progress).policy, _trained_prompts(opened)
+        go_by(asked.run)  # it is this one that is measured, in its own arithmetic
     else:
         found = load(asked.config.of_model(name), say=asked.progress.say).policy
     if found.tokenizer.get_vocab() != policy.tokenizer.get_vocab():
