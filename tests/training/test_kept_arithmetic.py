@@ -25,10 +25,14 @@ def ran(tiny_model, tmp_path_factory):
     """A run that computes in bfloat16, since its machine is fast in it."""
     folder = tmp_path_factory.mktemp("narrow")
     config = run_of_cats(tiny_model, folder, 12, evaluation__probes=0)
+    said = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "dtype_of", lambda *_: torch.bfloat16)
         patch.setattr(probes, "_asked", {"oneDNN": True, "wide": False})
-        return config, train.train(config, Silent())
+        patch.setattr(Silent, "say", lambda _, text: said.append(text))
+        run = train.train(config, Silent())
+    assert any("arithmetic: bfloat16 on cpu" in text for text in said)
+    return config, run
 
 
 def copy_of(run: Run, tmp_path, **facts) -> Run:

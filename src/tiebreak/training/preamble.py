@@ -48,8 +48,10 @@ def tell(data: PreparedData, policy: Model, reference: Reference, config: DataCo
     if policy.plain_because:
         progress.say(f"pairs are scored in padded rows, slower and with the same results: {policy.plain_because}")
     trainable, total = policy.num_parameters
+    arithmetic = str(policy.dtype).removeprefix("torch.")
     progress.say(
-        f"{policy.source.identity}: {trainable:,} of {total:,} parameters train; reference: {reference.identity}"
+        f"{policy.source.identity}: {trainable:,} of {total:,} parameters train; arithmetic: {arithmetic} on "
+        f"{policy.device}; reference: {reference.identity}"
     )
 
 
