@@ -1,7 +1,8 @@
 """What became of the policy: each round measured on the same held-out prompts, against the first model and the last.
 
 Owns who judges that: `evaluation.judge`, where one is named, so that the policy is not measured by what it was trained
-for; else the judge of the rounds.
+for; else the judge of the rounds. Where that is the policy itself it is the first model in every round: win rates by
+judges that differ are not to be ranked, and no policy is to be measured by its own taste.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ class Appraisal:
             settings = kind.within(settings, left)
         journal = self._journal(number)
         answered = [(chat, ()) for chat in self._chats]
-        with self._lineup.frozen(number) if kind.changes else contextlib.nullcontext() as policy:
+        with self._lineup.frozen(0) if kind.changes else contextlib.nullcontext() as policy:
             given = Given(
                 self._progress,
                 self._asked.folder / KEPT,
@@ -138,7 +139,7 @@ class Appraisal:
             )
             with kind.make(settings, given) as judge:
                 first = self._journal(0).judge
-                if number and not kind.changes and first != judge.identity:
+                if number and first != judge.identity:
                     raise another_judge(self._place(number))
                 journal.open(judge.identity, "")
                 yield judge
