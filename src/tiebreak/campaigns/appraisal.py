@@ -8,7 +8,7 @@ judges that differ are not to be ranked, and no policy is to be measured by its 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,10 @@ class Appraisal:
                     then = self.answers_of(other)
                     found[key] = standing.against(judge, answers, then, self._seed, self._progress).as_dict()
         return found
+
+    def is_whole(self, measured: Mapping[str, Any]) -> bool:
+        """Whether nothing that was measured of a round lacks what the judge may say when it is asked again."""
+        return not any(standing.may_be_known(measured[key]) for key in ("vs_first", "vs_previous") if key in measured)
 
     def cost_of(self, number: int) -> float:
         """Return what measuring a round has cost, in all goes at it, where that is priced."""

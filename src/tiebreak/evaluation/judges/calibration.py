@@ -89,7 +89,7 @@ class Agreement:
             against = "against what they prefer" if self.high < CHANCE else "no better than chance, or hardly"
             return f"{found}: {against}; it may decide nothing"
         if self.is_partial:
-            return f"{found}: {self.num_not_judged} more were not judged, which is most of them"
+            return f"{found}: {self.num_not_judged} more were not judged, too many to tell"
         if self.num_prompts < MIN_PROMPTS:
             return f"{found}: at least {MIN_PROMPTS} prompts are needed to tell"
         return f"{found}: whether that is better than chance is not known; more pairs would tell"
