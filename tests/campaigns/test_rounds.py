@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import shutil
@@ -13,14 +14,21 @@ import yaml
 from safetensors.torch import load_file
 
 import tiebreak
+from judge_models import leaning
 from tiebreak import faults
 from tiebreak.__main__ import main
+from tiebreak.campaigns.appraisal import Appraisal
+from tiebreak.campaigns.foresight import foresight
+from tiebreak.campaigns.lineup import Lineup
 from tiebreak.campaigns.rounds import rounds
-from tiebreak.config import load_rounds
+from tiebreak.config import ModelConfig, load_rounds
 from tiebreak.data.whole import read_pairs
+from tiebreak.engine.models import load_frozen, load_renderer
 from tiebreak.errors import ConfigError, RunError
-from tiebreak.files import read_jsonl
+from tiebreak.files import appended_jsonl, read_jsonl
+from tiebreak.progress import Silent
 from tiebreak.runs import Run, open_run
+from tiebreak.stations.walk import open_walk
 
 REWARD = '''
 def score(completions, **_):
@@ -91,6 +99,35 @@ def test_each_round_is_sampled_judged_paired_trained_and_measured(looped):
         assert measured["kl_first"]["num"] == 12
         assert 0 <= measured["vs_first"]["rate"]["low"] <= measured["vs_first"]["rate"]["high"] <= 1
     assert looped.page.exists()
+
+
+def test_a_policy_that_judges_itself_is_measured_by_the_first_model_in_every_round(tiny_model, place, looped):
+    from transformers import AutoTokenizer
+
+    own = {"judge": {"kind": "self"}, "measure_draws": 0}
+    asked = load_rounds(_written(tiny_model, place, "itself", own))
+    shutil.copytree(looped.folder, asked.folder)
+    tokenizer, base = AutoTokenizer.from_pretrained(tiny_model), asked.base
+    models = [leaning(tiny_model, place / f"leaning-{number}", tokenizer, A=9.0, B=8.0 - number) for number in (0, 1)]
+
+    class Leaning(Lineup):
+        """Rounds whose policies say A or B, each in its own way."""
+
+        @contextlib.contextmanager
+        def frozen(self, number):
+            yield load_frozen(ModelConfig(name=str(models[number])))
+
+    renderer, context = load_renderer(base.model, base.data)
+    walk = open_walk(asked.settings, base.data, renderer, context.most, Silent())
+    appraisal = Appraisal(asked, Leaning(asked, Silent()), walk.heldout, Silent())
+    appraisal.of_first(None)
+    assert appraisal.of(1, None)["vs_first"]["rate"]["num"] == 12
+    first, second = (
+        [row["judge"] for row in appended_jsonl(folder / "measuring.journal.jsonl") if "judge" in row][-1]
+        for folder in (asked.folder / "heldout", asked.folder / "round-01")
+    )
+    assert first == second
+    assert foresight(asked).measured_by == "the first model"
 
 
 def test_no_prompt_comes_twice_and_none_is_held_out(looped):

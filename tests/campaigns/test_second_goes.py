@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import tiebreak
-from judge_endpoints import endpoint, longer
+from judge_endpoints import Reply, endpoint, longer
 from tiebreak.campaigns.rounds import rounds
 from tiebreak.config import load_rounds
 from tiebreak.errors import ConfigError, RunError
@@ -99,6 +99,29 @@ def test_a_loop_has_the_day_that_it_began(loop):
     day = loop(until="sampled").found["day"]
     assert loop().found["day"] == day
     assert open_run(loop().folder).config.model.chat_template_date == day
+
+
+def test_a_round_whose_judge_failed_is_measured_when_the_same_command_comes_again(loop):
+    calls = {"fail": True}
+
+    def said(question, number):
+        return Reply(status=500, body="{}") if calls["fail"] and number % 2 else longer(question, number)
+
+    with endpoint(said) as server:
+        judge = {"kind": "server", "model": "big", "base_url": server.url, "num_at_once": 1, "num_retries": 0}
+        asked = {"rest": {"evaluation": {"judge": judge}}, "count": 2, "stop": {"worse": False}}
+        failed = loop(**asked).found
+        first = failed["rounds"][0]["measured"]["vs_first"]
+        assert (first["rate"], failed["best"]) == (None, None)
+        assert first["not_judged"]["no answer"] >= 2
+        calls["fail"] = False
+        found = loop(**asked).found
+        num = len(server.requests)
+        assert loop(**asked).found["rounds"] == found["rounds"]
+    assert len(server.requests) == num
+    assert found["best"]
+    for one in found["rounds"]:
+        assert one["measured"]["vs_first"]["rate"] and not one["measured"]["vs_first"]["not_judged"]
 
 
 def test_the_cost_of_judging_and_measuring_is_capped_and_ends_the_loop_with_its_reason(loop):

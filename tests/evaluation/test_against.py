@@ -12,9 +12,12 @@ from tiebreak.verbs.train import train
 from tiny import run_of_cats
 
 
-def _of(model="llama sha256:aa", base=None, weights="sha256:1", revision=None, named=None, bits=None, **settings):
+def _of(
+    model="llama sha256:aa", base=None, weights="sha256:1", revision=None, named=None, bits=None, by=None, **settings
+):
     told = {"model": model, "base_identity": base or model, "base_revision": revision, "reference_model": named}
     told |= {"reference_weights": weights, "quantization": bits}
+    told |= {} if by is None else {"method": "lora", "dtype": "float32", "versions": {"transformers": "5"}} | by
     return Against.of(told, {"model.name": "m", "model.revision": revision} | settings)
 
 
@@ -30,8 +33,20 @@ AGAINST_BASE = _of(
 CASES = {
     "the same weights": (PLAIN, _of("hub/llama", weights="sha256:1"), True),
     "a frozen copy in another dtype": (PLAIN, _of("moved sha256:aa", weights="sha256:2"), True),
-    "a hub id in another dtype, or changed since": (_of("hub/m"), _of("hub/m", weights="sha256:2"), None),
-    "a hub id without digests": (_of("hub/m"), _of("hub/m", weights=None), True),
+    "a hub id that is not told how it lay": (_of("hub/m"), _of("hub/m", weights="sha256:2"), None),
+    "a hub id whose digests were taken alike": (_of("hub/m", by={}), _of("hub/m", weights="sha256:2", by={}), False),
+    "a hub id in another dtype": (
+        _of("hub/m", by={}), _of("hub/m", weights="sha256:2", by={"dtype": "bfloat16"}), None),
+    "a hub id in another form": (
+        _of("hub/m", by={}), _of("hub/m", weights="sha256:2", by={"method": "none"}), None),
+    "a hub id read by another version": (
+        _of("hub/m", by={}), _of("hub/m", weights="sha256:2", by={"versions": {"transformers": "6"}}), None),
+    "an adapter on a hub id whose digests were taken alike": (
+        _of("a sha256:bb", "hub/m", by={}), _of("a sha256:bb", "hub/m", "sha256:2", by={}), False),
+    "a hub id with one digest": (_of("hub/m"), _of("hub/m", weights=None), None),
+    "a hub id without digests": (_of("hub/m", weights=None, by={}), _of("hub/m", weights=None, by={}), None),
+    "a commit without digests": (
+        _of("hub/m", weights=None, revision="3f" * 20), _of("hub/m", weights=None, revision="3f" * 20), True),
     "a hub id at a tag": (_of("hub/m", revision="v1"), _of("hub/m", weights="sha256:2", revision="v1"), None),
     "a hub id at a commit": (
         _of("hub/m", revision="3f" * 20), _of("hub/m", weights="sha256:2", revision="3f" * 20), True),
@@ -66,9 +81,10 @@ def test_the_same_reference_is_told_from_another_and_from_one_that_is_not_known(
     assert same_reference(two, one) is same
 
 
-def test_two_manifests_that_are_alike_are_one_reference_where_they_say_which():
+def test_two_manifests_that_are_alike_are_never_two_references_and_one_where_they_say_which():
     for (one, _, _), (two, _, _) in itertools.pairwise(CASES.values()):
-        assert same_reference(one, one) is (True if one.weights or one.model else None)
+        assert same_reference(one, one) is not False
+        assert same_reference(one, one) or not one.weights
         assert same_reference(one, two) is same_reference(two, one)
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from judge_endpoints import Reply, endpoint, longer
 from tiebreak.config import load_config
 from tiebreak.engine.answers.answerer import Chat
 from tiebreak.errors import ConfigError, ModelError
@@ -104,6 +105,7 @@ def test_the_datas_own_judge_that_cannot_be_made_or_used_decides_nothing_and_say
     assert chance.note == ""
     for one in (few, chance):  # who it is stands before it
         assert "own judge" not in one.refusal
+        assert not one.may_be_heard
     assert chance.is_weak
     # What was fitted is found again, and not fitted anew; without training pairs and a file there is none.
     kept = (tmp_path / "judge").read_bytes()
@@ -135,6 +137,7 @@ def test_a_judge_that_agrees_with_nobody_is_not_heard(tiny_model, tmp_path):
     found = judge_answers(samples, pairs, evaluation, Given(Silent()), 0)
     assert found.agreement.num == 60
     assert "no better than chance" in found.refusal or "not known" in found.refusal
+    assert not found.may_be_heard
     assert found.measured() == []
     # Not tried, it is heard, and called weak: who sets that to 0 takes it upon themselves.
     untried = judge_answers(samples, pairs, evaluation.model_copy(update={"calibration_pairs": 0}), Given(Silent()), 0)
@@ -202,6 +205,31 @@ def test_an_endpoint_that_is_down_costs_the_verdict_and_not_the_run(tmp_path, mo
     assert "0 of 2 answers are kept" in found.refusal
     assert found.refusal.endswith("(of a run that is trained: evaluate)")
     assert found.measured() == []
+    assert found.may_be_heard
+
+
+@pytest.mark.parametrize("deaf_to", ["held", "question"])
+def test_a_server_that_failed_at_most_questions_may_be_heard_when_it_is_asked_again(tmp_path, monkeypatch, deaf_to):
+    """At those that it is tried on, or at the answers."""
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    fails = True
+
+    def said(asked, number):
+        is_deaf = fails and f"user: {deaf_to}" in asked and number % 2
+        return Reply(status=500, body="{}") if is_deaf else longer(asked, number)
+
+    pairs = [_pair(place, "a longer answer", "short") for place in range(30)]
+    samples = [_sample(place, "a long answer", "a long answers") for place in range(12)]
+    with endpoint(said) as there:
+        judge = {"kind": "server", "model": "m", "base_url": there.url, "num_retries": 0, "num_at_once": 1}
+        given = Given(kept=tmp_path / "kept.sqlite")
+        failed = judge_answers(samples, pairs, _evaluation(judge=judge), given, 0)
+        fails = False
+        heard = judge_answers(samples, pairs, _evaluation(judge=judge), given, 0)
+    assert failed.refusal
+    assert failed.as_dict(0)["may_be_heard"] is True
+    assert (heard.refusal, heard.may_be_heard) == (None, False)
+    assert set(heard.measured()[0].after) == {1.0}
 
 
 def test_answers_that_grew_all_alike_are_not_judged_better_unless_a_rule_defines_that():

@@ -34,7 +34,8 @@ def test_no_rate_is_known_where_a_judge_leaves_more_than_a_fifth_out(num_long, k
     assert (found.rate is not None, found.ties is not None) == (known, known)
     assert sum(win is None for win in found.wins) == num_long
     warned = [f"{num_long} of 100 held-out answers that differ have no verdict" in text for text in told.warnings]
-    assert warned == ([True] if 0 < 100 - num_long < 80 else [])
+    assert warned == ([] if known else [True])
+    assert found.as_dict()["not_judged"] == ({"too_long": num_long} if num_long else {})
 
 
 @pytest.mark.parametrize(("num_long", "known"), [(0, True), (2, True), (3, False), (10, False)])

@@ -205,6 +205,21 @@ def test_a_checkpoint_is_measured_once_by_the_same_settings_and_files(runs, tmp_
         assert all(later[name] > times[name] for name in times), change
 
 
+def test_a_checkpoint_whose_judge_can_never_be_made_is_measured_once_and_one_whose_judge_failed_again(
+    runs, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    run = type(runs[0])(shutil.copytree(runs[0].path, tmp_path / "run"))
+    down = {"kind": "server", "model": "m", "base_url": "http://127.0.0.1:9/v1", "num_retries": 0}
+    for judge, stays in (({"kind": "data"}, True), (down, False)):
+        how = {"evaluation.num_samples": 2, "evaluation.judge": judge}
+        [*_, found] = evaluate(run, checkpoints=True, overrides=how)["checkpoints"]
+        assert found["judge"]["refusal"]
+        times = _times(run.evaluations_folder)
+        evaluate(run, checkpoints=True, overrides=how)
+        assert (_times(run.evaluations_folder) == times) is stays
+
+
 def test_checkpoints_whose_evaluation_was_killed_twice_lose_nothing_that_was_done(runs, tmp_path):
     run = type(runs[0])(shutil.copytree(runs[0].path, tmp_path / "run"))
     shutil.rmtree(run.evaluations_folder, ignore_errors=True)

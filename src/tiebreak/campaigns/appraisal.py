@@ -1,13 +1,14 @@
 """What became of the policy: each round measured on the same held-out prompts, against the first model and the last.
 
 Owns who judges that: `evaluation.judge`, where one is named, so that the policy is not measured by what it was trained
-for; else the judge of the rounds.
+for; else the judge of the rounds. Where that is the policy itself it is the first model in every round: win rates by
+judges that differ are not to be ranked, and no policy is to be measured by its own taste.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,10 @@ class Appraisal:
                     found[key] = standing.against(judge, answers, then, self._seed, self._progress).as_dict()
         return found
 
+    def is_whole(self, measured: Mapping[str, Any]) -> bool:
+        """Whether nothing that was measured of a round lacks what the judge may say when it is asked again."""
+        return not any(standing.may_be_known(measured[key]) for key in ("vs_first", "vs_previous") if key in measured)
+
     def cost_of(self, number: int) -> float:
         """Return what measuring a round has cost, in all goes at it, where that is priced."""
         spent = self._journal(number).spent
@@ -126,7 +131,7 @@ class Appraisal:
             settings = kind.within(settings, left)
         journal = self._journal(number)
         answered = [(chat, ()) for chat in self._chats]
-        with self._lineup.frozen(number) if kind.changes else contextlib.nullcontext() as policy:
+        with self._lineup.frozen(0) if kind.changes else contextlib.nullcontext() as policy:
             given = Given(
                 self._progress,
                 self._asked.folder / KEPT,
@@ -138,7 +143,7 @@ class Appraisal:
             )
             with kind.make(settings, given) as judge:
                 first = self._journal(0).judge
-                if number and not kind.changes and first != judge.identity:
+                if number and first != judge.identity:
                     raise another_judge(self._place(number))
                 journal.open(judge.identity, "")
                 yield judge

@@ -138,4 +138,5 @@ def foresight(asked: Rounds, progress: Progress | None = None) -> Foresight:
     parts = [part("held-out prompts", 0, heldout, against=0)]
     for number in range(1, settings.count + 1):
         parts.append(part(f"round {number}", number, walk.round_of(number), against=min(number, 2)))
-    return Foresight(asked.folder, named(settings.judge), named(own), parts, settings.stop.cost)
+    measured_by = "the first model" if JUDGES[own.kind].changes else named(own)
+    return Foresight(asked.folder, named(settings.judge), measured_by, parts, settings.stop.cost)

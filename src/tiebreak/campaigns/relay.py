@@ -186,7 +186,7 @@ class Relay:
 
     def _measured(self, number: int) -> None:
         entry, answers = self._ledger.fill(number), self._lineup.place(number) / "answers.jsonl"
-        if entry["state"] == "measured":
+        if entry["state"] == "measured" and self._appraisal.is_whole(entry["measured"]):
             if answers.exists():
                 self._proven(entry, answers)
             return

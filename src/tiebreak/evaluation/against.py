@@ -27,6 +27,8 @@ class Against:
     """What `model` stands on; itself where it is no adapter."""
     bits: str | None
     """How its base model lay in four bits; None: it did not."""
+    form: str | None = None
+    """What else `weights` hang on: what they were in memory, in which dtype, and who read them; None: not known."""
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any], settings: Mapping[str, Any]) -> Against:
@@ -46,15 +48,16 @@ class Against:
             return cls(digest, None, None, None)
         is_base = told["identity"] == told["base_identity"]
         model, base = str(told["identity"]), _where(str(told["base_identity"]), base_revision)
-        return cls(digest, base if is_base else _where(model, revision), base, bits)
+        return cls(digest, base if is_base else _where(model, revision), base, bits, _form(manifest))
 
 
 def same_reference(one: Against, two: Against) -> bool | None:
     """Whether two runs were measured against one model; None where that cannot be known.
 
-    One digest is one model. So is one source, whatever the digests: a base model with its adapter switched off may lie
+    One digest is one model. So is one content, whatever the digests: a base model with its adapter switched off may lie
     in another dtype than a frozen copy of it, and an adapter may be merged or hang. A folder and a hub id may be one.
-    What a hub id, a branch or a tag leads to may have changed between two runs: with two digests that is not known.
+    What a hub id, a branch or a tag leads to may have changed between two runs: two digests of one form tell that it
+    has, and without these it is not known.
     """
     if one.weights is not None and one.weights == two.weights:
         return True
@@ -67,10 +70,9 @@ def same_reference(one: Against, two: Against) -> bool | None:
         return False
     if any(here != there for here, there in pairs):
         return None
-    may_have_moved = (
-        not (_stays(one.model) and _stays(one.base)) and one.weights is not None and two.weights is not None
-    )
-    return None if may_have_moved else True
+    if _stays(one.model) and _stays(one.base):
+        return True
+    return False if one.weights and two.weights and one.form and one.form == two.form else None
 
 
 def _where(identity: str, revision: Any) -> _Where:
@@ -91,3 +93,13 @@ def _bits(told: Mapping[str, Any]) -> str | None:
     """Return how weights lay in four bits, whichever version of the library did it."""
     found = told.get("quantization")
     return repr(sorted((k, v) for k, v in found.items() if k != "library")) if found else None
+
+
+def _form(manifest: Mapping[str, Any]) -> str | None:
+    """Return how weights lay and who read them: only of two that are alike do two digests tell two models."""
+    read_by = manifest.get("versions")
+    if not isinstance(read_by, Mapping):
+        return None
+    # Whether they are those of a policy without its adapter, of a copy, or of a model that is named.
+    how = manifest.get("method") == "none", bool(manifest.get("reference_model")), manifest.get("dtype")
+    return repr((*how, *(read_by.get(name) for name in ("tiebreak", "transformers", "peft"))))

@@ -47,6 +47,8 @@ class Judgements:
     """Whether what it prefers is better by definition: then length is a part of it, where it plays one."""
     refusal: str | None = None
     """Why nothing may be decided on it."""
+    may_be_heard: bool = False
+    """Whether the same judge, asked again, may be heard: it could not be asked, or said too little."""
     agreement: Agreement | None = None
     """With people, on held-out pairs; None where it was not tried."""
     note: str = ""
@@ -77,8 +79,8 @@ class Judgements:
     def untold(self) -> str | None:
         """Return why what was said does not tell whether answers got better; None where it does."""
         wins, _, differences = self._judged()
-        num, of = num_heard([Question.of_sample(sample) for sample in self.samples], self.preferences)
-        if num < MIN_JUDGED * of:
+        if self.is_partial:
+            num, of = self._heard
             reasons = ", ".join(f"{num} {reason}" for reason, num in islice(unsaid(self.preferences).items(), 3))
             return f"it judged {num} of {of} pairs of answers that differ ({reasons})"
         ratios = [
@@ -92,6 +94,16 @@ class Judgements:
             )
         return None
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether too few of the answers that differ were judged to decide anything on them."""
+        num, of = self._heard
+        return num < MIN_JUDGED * of
+
+    @property
+    def _heard(self) -> tuple[int, int]:
+        return num_heard([Question.of_sample(sample) for sample in self.samples], self.preferences)
+
     def as_dict(self, seed: int) -> dict[str, Any]:
         """Return it as JSON takes it."""
         wins, prompts, differences = self._judged()
@@ -101,6 +113,7 @@ class Judgements:
             "identity": self.identity,
             "is_weak": self.is_weak,
             "refusal": self.refusal,
+            "may_be_heard": self.may_be_heard,
             "note": self.note,
             "agreement": self.agreement and self.agreement.as_dict(),
             "num_judged": len(wins),
@@ -142,26 +155,31 @@ def judge_answers(
     kind = JUDGES[asked.kind]
     said, tried, refusal = [Preference(None, says="the judge is not heard")] * len(samples), None, None
     notes: list[str] = []
-    identity = None
+    identity, may_be_heard = None, False
     try:
         with kind.make(asked, replace(given, noted=notes.append)) as judge:
             identity = judge.identity
             if not kind.defines_better:
                 tried = _tried(judge, pairs, settings.calibration_pairs, given, seed)
             if tried and not tried.is_usable:
-                refusal = tried.says
+                refusal, may_be_heard = tried.says, tried.is_partial
             else:
                 said = _asked(judge, samples, given)
     except (DataError, ModelError) as error:  # none can be made of these pairs, or of this model
-        refusal = masked(one_line(error))
+        # A model that could not be had may be on a hub that was not reached.
+        refusal, may_be_heard = masked(one_line(error)), isinstance(error, ModelError) and identity is None
     except JudgeError as error:
-        refusal = f"{masked(one_line(error))} (of a run that is trained: evaluate)"
+        refusal, may_be_heard = f"{masked(one_line(error))} (of a run that is trained: evaluate)", True
     untried = not (tried or kind.defines_better or refusal)
     notes += [tried.says] if tried else ["not tried on pairs that people judged"] * untried
     weak = kind.is_weak or untried
     note = "; ".join(notes)
-    found = Judgements(named(asked), samples, said, weak, kind.defines_better, refusal, tried, note, identity)
-    return found if refusal else replace(found, refusal=found.untold())
+    found = Judgements(
+        named(asked), samples, said, weak, kind.defines_better, refusal, may_be_heard, tried, note, identity
+    )
+    if refusal or not (untold := found.untold()):
+        return found
+    return replace(found, refusal=untold, may_be_heard=found.is_partial)
 
 
 def _held_against(judged: Sequence[Judgement]) -> list[Pair]:

@@ -24,7 +24,8 @@ from tiebreak.runs import Run
 def made_before(into: Run, made_of: str) -> dict[str, Any] | None:
     """Return an evaluation that was made of the same; None where there is none that can be read, or its judge failed.
 
-    A judge that was tried and found no use stays so; one that could not be asked may be heard the next time.
+    A judge that can never be made of the same, or was found no use, stays so; one that could not be asked, or said too
+    little, may be heard the next time.
     """
     with contextlib.suppress(RunError):
         found = into.evaluation
@@ -33,10 +34,10 @@ def made_before(into: Run, made_of: str) -> dict[str, Any] | None:
 
 
 def _may_be_heard(judge: Any) -> bool:
-    if not isinstance(judge, Mapping) or not judge.get("refusal") or not judge.get("not_judged"):
+    if not isinstance(judge, Mapping):
         return False
-    tried = judge.get("agreement")
-    return not (isinstance(tried, Mapping) and tried.get("says") == judge["refusal"])
+    # Of before it was written: whatever decided nothing may have failed.
+    return bool(judge.get("may_be_heard", judge.get("refusal")))
 
 
 def settings_digest(run: Run, settings: EvaluationConfig, rest: Mapping[str, Any]) -> str:

@@ -6,8 +6,8 @@ are judged; drawn ones tell the KL, which is known at temperature 1 alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tiebreak.config import SamplingConfig
@@ -15,7 +15,8 @@ from tiebreak.engine.answers.answerer import Sampling
 from tiebreak.engine.features import TOKEN_BUDGET
 from tiebreak.engine.model import Model
 from tiebreak.evaluation.draws import scored_ids
-from tiebreak.evaluation.judges.judge import Judge, Question, num_heard, where_they_differ
+from tiebreak.evaluation.judges.asking import NO_ANSWER
+from tiebreak.evaluation.judges.judge import Judge, Question, num_heard, unsaid, where_they_differ
 from tiebreak.evaluation.judging import MIN_JUDGED
 from tiebreak.evaluation.repetition import is_looping
 from tiebreak.evaluation.sampled import scored_tokens, variety
@@ -36,10 +37,18 @@ class Against:
     wins: Sequence[float | None]
     """In the order of the prompts; None where the judge did not say."""
     ties: float | None
+    not_judged: Mapping[str, int] = field(default_factory=dict)
+    """Prompts without a verdict, by reason."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
-        return {"rate": self.rate and asdict(self.rate), "wins": [*self.wins], "ties": self.ties}
+        told = {"rate": self.rate and asdict(self.rate), "wins": [*self.wins], "ties": self.ties}
+        return told | {"not_judged": dict(self.not_judged)}
+
+
+def may_be_known(against: Mapping[str, Any]) -> bool:
+    """Whether a win rate that is not known, as JSON has it, may be so when the judge is asked again: calls failed."""
+    return against["rate"] is None and NO_ANSWER in against.get("not_judged", ())
 
 
 def against(judge: Judge, now: Sequence[Answered], then: Sequence[Answered], seed: int, progress: Progress) -> Against:
@@ -55,16 +64,17 @@ def against(judge: Judge, now: Sequence[Answered], then: Sequence[Answered], see
     wins = [one.first for one in said]
     judged = [(win, row.prompt_id) for win, row in zip(wins, now, strict=True) if win is not None]
     num, of = num_heard(questions, said)
+    reasons = unsaid(said)
     if not judged or num < MIN_JUDGED * of:
-        if judged:
-            progress.warn(
-                f"{of - num} of {of} held-out answers that differ have no verdict, and those are the long "
-                f"and the odd ones; no win rate is known where more than {1 - MIN_JUDGED:.0%} have none"
-            )
-        return Against(None, wins, None)
+        told = ", ".join(f"{number} {reason}" for reason, number in reasons.items())
+        progress.warn(
+            f"{of - num} of {of} held-out answers that differ have no verdict ({told}), and those are no random part; "
+            f"no win rate is known where more than {1 - MIN_JUDGED:.0%} have none"
+        )
+        return Against(None, wins, None, reasons)
     values, prompts = [win for win, _ in judged], [prompt for _, prompt in judged]
     rate = resampled(values, prompts, (0.0, 1.0), derive_seed(seed, "against")).interval()
-    return Against(rate, wins, sum(win == 0.5 for win in values) / len(values))
+    return Against(rate, wins, sum(win == 0.5 for win in values) / len(values), reasons)
 
 
 def counted(answers: Sequence[Answered]) -> dict[str, float]:

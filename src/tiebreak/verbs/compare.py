@@ -190,9 +190,11 @@ def _behind_settings(key: str, first: Recorded, other: Recorded) -> str | None:
 
 def _another_judge(first: Recorded, other: Recorded) -> str | None:
     """Return why what judges say cannot be compared: they are two, or it is not known that they are one."""
-    identities = [(side.evaluation.get("judge") or {}).get("identity") for side in (first, other)]
-    if not all(identities):
-        return "only with the same judge, and whether it is the same is not known; it is written by tiebreak evaluate"
+    sides = (first, other)
+    identities = [(side.evaluation.get("judge") or {}).get("identity") for side in sides]
+    if unknown := [side.letter for side, known in zip(sides, identities, strict=True) if not known]:
+        told = f"which one judged {' and '.join(unknown)} is not known (tiebreak evaluate writes it down)"
+        return f"only with the same judge, and {told}"
     return None if identities[0] == identities[1] else "another judge (its model, its code or what it was fitted on)"
 
 

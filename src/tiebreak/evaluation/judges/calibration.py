@@ -59,12 +59,17 @@ class Agreement:
     @property
     def verdict(self) -> Literal["pass", "fail", "inconclusive"]:
         """pass: certainly better than chance. fail: certainly of little use. inconclusive: not known."""
-        if self.num < MIN_JUDGED * (self.num + self.num_not_judged) or self.num_prompts < MIN_PROMPTS:
+        if self.is_partial or self.num_prompts < MIN_PROMPTS:
             return "inconclusive"
         if self.low > CHANCE:
             return "pass"
         is_of_little_use = self.decided is None or self.decided.high < LITTLE
         return "fail" if is_of_little_use or self.high < CHANCE else "inconclusive"
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether too few pairs were judged to say anything: calls that failed may bring more the next time."""
+        return self.num < MIN_JUDGED * (self.num + self.num_not_judged)
 
     @property
     def is_usable(self) -> bool:
@@ -83,8 +88,8 @@ class Agreement:
         if self.verdict == "fail":
             against = "against what they prefer" if self.high < CHANCE else "no better than chance, or hardly"
             return f"{found}: {against}; it may decide nothing"
-        if self.num < MIN_JUDGED * (self.num + self.num_not_judged):
-            return f"{found}: {self.num_not_judged} more were not judged, which is most of them"
+        if self.is_partial:
+            return f"{found}: {self.num_not_judged} more were not judged, too many to tell"
         if self.num_prompts < MIN_PROMPTS:
             return f"{found}: at least {MIN_PROMPTS} prompts are needed to tell"
         return f"{found}: whether that is better than chance is not known; more pairs would tell"

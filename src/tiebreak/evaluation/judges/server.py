@@ -16,7 +16,7 @@ from tiebreak.engine.answers.answerer import Chat
 from tiebreak.engine.answers.at_once import AtOnce
 from tiebreak.engine.answers.wire import OPENAI
 from tiebreak.errors import JudgeError, one_line
-from tiebreak.evaluation.judges.asking import messages_for, verdict_of
+from tiebreak.evaluation.judges.asking import NO_ANSWER, messages_for, verdict_of
 from tiebreak.evaluation.judges.capped import Estimate, Purse
 from tiebreak.evaluation.judges.endpoint import Endpoint, NoAnswer, size_of
 from tiebreak.evaluation.judges.given import Given
@@ -119,7 +119,7 @@ class Server:
         try:
             answer = self._endpoint.ask(messages_for(question, self._settings.criteria))
         except NoAnswer as error:
-            return Preference(None, says=f"no answer: {error}")
+            return Preference(None, says=f"{NO_ANSWER}: {error}")
         finally:
             self._given.spending(self._purse.spent)
         faults.point("judge:keep")
