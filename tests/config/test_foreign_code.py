@@ -216,7 +216,9 @@ ROWS = 'd = load_dataset("org/pairs")\n'
         ("def made():\n    return d['train'].select(range(9))", "train_dataset=made()", "hf:org/pairs", None,
          ["select(…) in line 3"]),
         ("", "train_dataset=d['train'].rename_column('better', 'chosen').map(f)", "hf:org/pairs", None,
-         ["map(…) in line 2", "rename_column(…) in line 2"]),
+         ["map(…) in line 2"]),
+        ("d = d.rename_columns({'good': 'better', 'id': 'idx'})", "train_dataset=d['train']", "hf:org/pairs", None,
+         ["rename_columns(…) in line 2"]),
     ],
 )  # fmt: skip
 def test_what_the_code_makes_of_the_rows_is_taken_or_told(code, steps, given, train, heldout, told):
@@ -224,6 +226,42 @@ def test_what_the_code_makes_of_the_rows_is_taken_or_told(code, steps, given, tr
     taken, found = settings_of(code(text), "data.train", "data.heldout")
     assert taken == (train, heldout)
     assert sorted(found.left_out) == told
+
+
+RENAMED = {
+    "rename_column('question', 'prompt')": ("question", "chosen", "rejected"),
+    "rename_columns({'better': 'chosen', 'worse': 'rejected'}).rename_column('q', new_column_name='prompt')": (
+        "q", "better", "worse"
+    ),
+    "rename_column('a', 'b').rename_column('b', 'prompt')": ("a", "chosen", "rejected"),
+    "rename_columns(column_mapping={'good': 'chosen'}).shuffle(seed=1)": ("prompt", "good", "rejected"),
+    "rename_column('prompt', 'old').rename_column('full', 'prompt')": ("full", "chosen", "rejected"),
+    "rename_column('prompt', 'old').rename_column('good', 'chosen')": None,
+    "rename_column(name, 'prompt')": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("steps", "columns"), RENAMED.items(), ids=RENAMED)
+def test_columns_that_the_code_renames_for_its_trainer_are_mapped(code, steps, columns):
+    text = f"{ROWS}DPOTrainer('org/m', args=DPOConfig(), train_dataset=d['train'].{steps})\n"
+    (taken,), found = settings_of(code(text), "data.columns")
+    assert taken == (columns and dict(zip(("prompt", "chosen", "rejected"), columns, strict=True)))
+    assert any(key.startswith("rename_column") for key in found.left_out) == (columns is None)
+
+
+@pytest.mark.parametrize(
+    ("imported", "called", "is_told"),
+    [
+        ("from utils import prepare", "prepare(args)", True),
+        ("from .utils import made as prepare", "args = prepare(args, 1)", True),
+        ("from utils import prepare", "prepare(1)", False),
+        ("from dataclasses import asdict as prepare", "prepare(args)", False),
+    ],
+)
+def test_a_function_of_another_file_that_may_change_the_settings_is_named(code, imported, called, is_told):
+    text = f"{imported}\nargs = DPOConfig(beta=0.2)\n{called}\nDPOTrainer('org/m', args=args)\n"
+    _, found = settings_of(code(text))
+    assert ("prepare(…) in line 3" in found.left_out) == is_told
 
 
 @pytest.mark.parametrize(

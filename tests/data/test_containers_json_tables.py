@@ -68,6 +68,20 @@ def test_one_record_alone_is_no_table(saved, made, indent):
 
 
 @pytest.mark.parametrize(
+    ("made", "table"),
+    [
+        ({"prompt": ["a"], "chosen": ["b"]}, [{"prompt": "a", "chosen": "b"}]),
+        ({"prompt": ["a", "b"], "votes": [[1], [2]]}, [{"prompt": "a", "votes": [1]}, {"prompt": "b", "votes": [2]}]),
+        ({"prompt": {"0": "a"}, "chosen": {"0": "b"}}, [{"prompt": "a", "chosen": "b"}]),
+    ],
+)
+def test_lists_or_objects_are_columns_where_they_stand_alone_and_cells_where_a_line_follows(saved, made, table):
+    line = json.dumps(made).encode() + b"\n"
+    assert read(saved(line)) == list(enumerate(table, 1))
+    assert read(saved(line * 2)) == [(1, made), (2, made)]
+
+
+@pytest.mark.parametrize(
     ("made", "told"),
     [
         ([["a", "b"], ["c", "d"]], r"a list of lists: their columns have no names; in pandas, write to_json\('pairs"),

@@ -211,6 +211,15 @@ def test_battles_of_rounds_count_every_vote_and_drop_ties(saved):
     assert {(pair.chosen.content, pair.rejected.content) for pair in found.pairs} == {("good", "bad")}
 
 
+def test_a_battle_with_many_judges_is_one_row_among_those_with_one(saved):
+    names = iter([[f"kim-{place}-{n}" for n in range(1 if place else 300)] for place in range(len(TURNED))])
+
+    def row(turned):
+        return rounds(turned, preferences=dict.fromkeys(next(names), "ab"[turned]))
+
+    assert len(read_pairs(saved(row)).pairs) == len(TURNED)
+
+
 @pytest.mark.parametrize("judgement", [{"rank": [2, 1]}, {"scores": [1, 5]}], ids=lambda told: next(iter(told)))
 def test_two_outputs_with_a_number_each_are_read_by_it(saved, judgement):
     found = read_pairs(saved(lambda _: {"instruction": "Why?", "output": ["bad", "good"], **judgement}))

@@ -105,6 +105,69 @@ def test_a_pasted_answer_about_ranks_forgets_nothing_of_the_prompt(saved, before
         assert prompts(path, columns=mapping) == wanted
 
 
+# ------------------------------------------------------------------------------------------- two completions in a list
+
+
+def judged_lists(name, wrap, verdict):
+    def row(n):
+        both = [good(n), bad(n)] if n % 2 else [bad(n), good(n)]
+        return {"prompt": TOPICS[n], name: [wrap(text) for text in both], **verdict(n % 2)}
+
+    return row
+
+
+def chosen(path, columns):
+    return {pair.chosen.content[:4] for pair in read_pairs(path, columns=columns).pairs}
+
+
+@pytest.mark.parametrize("name", ["output", "outputs", "responses"])
+@pytest.mark.parametrize("wrap", [str, lambda text: {"text": text}])
+@pytest.mark.parametrize(
+    ("column", "first", "second"),
+    [("preference", 1, 2), ("best", "A", "B"), ("label", "first", "second"), ("best", 0, 1), ("choice", "x", "y")],
+)
+def test_a_list_of_two_beside_a_verdict_is_mapped_by_pasting(saved, name, wrap, column, first, second):
+    path = saved(judged_lists(name, wrap, lambda is_first: {column: first if is_first else second}))
+    (start,) = answers(asked(path))
+    assert (start["completion_a"], start["completion_b"]) == (f"{name}.0", f"{name}.1")
+    if column == "choice" or first == 0:  # nobody but the user knows
+        ways = answers(asked(path, columns=start))
+        assert len(ways) == 2
+        assert {"GOOD"} in [chosen(path, way) for way in ways]
+    else:
+        assert chosen(path, start) == {"GOOD"}
+
+
+# ------------------------------------------------------------------------------------------------- words of no language
+
+WORDS = {
+    "two": ("links", "rechts", None),
+    "two and ties": ("links", "rechts", "tie"),
+    "of two words": ("the red one", "the blue one", None),
+}
+
+
+@pytest.mark.parametrize(("first", "second", "tie"), WORDS.values(), ids=WORDS)
+@pytest.mark.parametrize("is_mapped", [False, True])
+def test_two_words_that_say_no_side_stand_in_the_answers_to_paste(saved, first, second, tie, is_mapped):
+    def row(n):
+        texts = (good(n), bad(n)) if n % 2 else (bad(n), good(n))
+        verdict = tie if tie and n > 9 else first if n % 2 else second
+        return {"prompt": TOPICS[n], "answer_a": texts[0], "answer_b": texts[1], "preference": verdict}
+
+    path = saved(row)
+    how = {"prompt": "prompt", "completion_a": "answer_a", "completion_b": "answer_b", "winner": "preference"}
+    found = answers(asked(path, columns=how) if is_mapped else asked(path))
+    assert {frozenset(chosen(path, columns)) for columns in found} == {frozenset({"GOOD"}), frozenset({"BAD:"})}
+    assert all(len(read_pairs(path, columns=columns).pairs) == 12 - 2 * bool(tie) for columns in found)
+
+
+def test_three_words_that_say_no_side_are_named(saved):
+    plain = two_sided(lambda n: {"prompt": TOPICS[n]}, {})
+    question = asked(saved(lambda n: plain(n) | {"preference": ("links", "rechts", "gleich")[n % 3]}))
+    assert "'preference' holds 'links', 'rechts', 'gleich', and none of them says a side" in str(question)
+
+
 # ----------------------------------------------------------------------------------------------------------- rankings
 
 ORDER = (1, 2, 0)  # the completion in the middle is the best, then the last, then the first

@@ -41,6 +41,7 @@ BEST = {
     "columns": (LETTERED, lambda best: {"preferred": LETTERED[best]}),
     "words": (LETTERED, lambda best: {"verdict": f"Response {'ABCD'[best]} is the best"}),
     "ordinals": (NUMBERED, lambda best: {"choice": ("first", "second", "third", "fourth")[best]}),
+    "models": (LETTERED, lambda best: {"best": "klmn"[best]} | {f"model_{n}": "klmn"[n] for n in range(4)}),
     "the text": (NUMBERED, lambda _: {"winner": "The good one."}),
     "three": (LETTERED[:3], lambda best: {"best": "ABC"[best]}),
     "most votes": (NUMBERED, lambda best: {"votes": [best + 1, best + 1, (best + 1) % 4 + 1]}),
@@ -82,10 +83,18 @@ def test_a_third_column_without_text_is_none(saved):
 
 REFUSED = {
     "numbers from zero for columns from one": (NUMBERED, lambda best: {"best": best}, "counts from 0"),
-    "numbers for letters": (LETTERED, lambda best: {"best": best + 1}, "names the best of 'response_a', .* found"),
-    "counts": (LETTERED, lambda best: {"votes": {"A": 1, "B": 3, "C": 2}}, "found an object"),
+    "numbers for letters": (LETTERED, lambda best: {"best": best + 1}, r"^rows.jsonl: what 'best' holds \(3, 4, 1"),
+    "models that count otherwise": (
+        LETTERED, lambda best: {"best": f"model_{best}", "model_0": "x"}, "^rows.jsonl: .*names none of 'response_a'"
+    ),
+    "models called by the letters of others": (
+        LETTERED,
+        lambda best: {"best": "ABCD"[best]} | {f"model_{n}": "BCDA"[n] for n in range(4)},
+        "names none of 'response_a'",
+    ),
+    "counts": (LETTERED, lambda best: {"votes": {"A": 1, "B": 3, "C": 2}}, r"'votes' holds \(an object\)"),
     "two columns that disagree": (NUMBERED, lambda best: {"best": best + 1, "choice": 1}, "different completions"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("names", "more", "words"), REFUSED.values(), ids=REFUSED)

@@ -6,6 +6,7 @@ Owns when a name stands for one value, and which calls are behind an expression.
 from __future__ import annotations
 
 import ast
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,11 @@ from typing import Any
 from tiebreak.config.foreign.found import COMPUTED
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_LIBRARIES = frozenset(
+    [*sys.stdlib_module_names, "accelerate", "bitsandbytes", "datasets", "deepspeed", "huggingface_hub", "numpy",
+     "pandas", "peft", "rich", "torch", "tqdm", "transformers", "trl", "unsloth", "wandb"]
+)  # fmt: skip
+"""Whose functions leave what a trainer is given as its call made it."""
 _LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.comprehension)
 
 
@@ -43,6 +49,14 @@ class Bindings:
         self._literals: dict[str, ast.expr] = {}
         self._sources: dict[str, list[tuple[ast.AST | None, ast.AST]]] = defaultdict(list)
         self._changes: dict[str, list[tuple[str, int]]] = defaultdict(list)
+        self.from_files = {
+            alias.asname or alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom)
+            and (node.level or (node.module or "").partition(".")[0] not in _LIBRARIES)
+            for alias in node.names
+        }
+        """Functions of the user's own other files, by the names that they have here."""
         self.set_on: list[tuple[ast.expr, str, int]] = []
         """Each attribute that is set: of what, its name, and the line."""
         waiting: list[tuple[ast.AST, ast.AST | None, bool]] = [(tree, None, False)]

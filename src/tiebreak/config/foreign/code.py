@@ -236,6 +236,8 @@ def _take_rows(trainer: Call, belong: list[Call], bindings: Bindings, found: _Ta
         if rows.loads and all(load in loaded for load in rows.loads):
             for split, line in rows.splits:
                 found.take(key, split, line)
+            if rows.columns and role == "train_dataset":
+                found.take("rename_column", rows.columns, rows.renamed_in)
 
 
 def _take_changes(belong: list[Call], bindings: Bindings, found: _Taken) -> None:
@@ -249,6 +251,13 @@ def _take_changes(belong: list[Call], bindings: Bindings, found: _Taken) -> None
                 for key, line in bindings.changes(name):
                     found.leave(key, f"set in line {line}, after its call")
     names = {name for call in belong for name in bindings.named(call)}
+    configs = {name for call in belong if _kind(call) in ("args", "adapter") for name in bindings.named(call)}
+    for call in bindings.calls:
+        nodes = (*call.node.args, *(word.value for word in call.node.keywords))
+        given = {node.id for node in nodes if isinstance(node, ast.Name)}
+        if call.name.partition(".")[0] in bindings.from_files and call not in belong and (changed := configs & given):
+            why = f"a function of another file, which was not read, and may change '{min(changed)}'"
+            found.hide(f"{call.name}(…) in line {call.line}", why)
     others = {
         name
         for call in bindings.calls

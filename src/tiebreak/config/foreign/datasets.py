@@ -115,6 +115,10 @@ def _of_name(item: str, key: str, settings: Mapping[str, Any], folder: Path, dat
             data.used.add(name)
         elif name in _SPLITS:
             data.left_out[name] = (value, _why_no_split(path))
+    if isinstance(renamed := settings.get("rename_column"), Mapping):
+        data.used.add("rename_column")
+        yield Found(path, key, note, tuple(renamed.items()))
+        return
     columns = _parsed(settings.get("columns"))
     mapping = {_MS_SWIFT.get(str(ours), ""): str(theirs) for theirs, ours in columns.items()}
     if mapping.keys() >= _PAIR and "" not in mapping and len(mapping) == len(columns):

@@ -109,7 +109,8 @@ _DATA = (
         "drop, or prompt_start for the oldest tokens of the prompt"),
     _is("training.shuffle", "disable_shuffling", v.turned),
     _is("training.shuffle", "dataset_shuffle train_dataloader_shuffle shuffle_merged_datasets", v.flag),
-    _is("data.columns", "columns field_prompt field_messages field_chosen field_rejected field_system", v.nothing,
+    _is("data.columns", "columns rename_column field_prompt field_messages field_chosen field_rejected field_system",
+        v.nothing,
         "our names, each with a column: prompt, chosen, rejected, …"),
     _none("the form of the rows is told by their keys; data.columns names odd ones", "ranking formatting tags field_* "
           "message_property_mappings message_field_* ds_type label_names remove_unused_columns length_column_name"),

@@ -15,6 +15,7 @@ from tiebreak.errors import ConfigError
 
 _HARMLESS = frozenset(["shuffle", "set_format", "with_format", "flatten_indices", "load_dataset"])
 _SIDES = frozenset(["chosen", "rejected"])
+_PAIR = ("prompt", "chosen", "rejected")
 _WHY = "what the code does to the rows is not done here: write them out as it leaves them, and name that file"
 
 
@@ -26,6 +27,10 @@ class Rows:
     splits: list[tuple[str, int]] = field(default_factory=list)
     """Each with its line."""
     loads: list[ast.Call] = field(default_factory=list)
+    columns: dict[str, str] = field(default_factory=dict)
+    """Where columns get names that the trainer reads: each of these names, and what the column is called before."""
+    renamed_in: int = 0
+    """The line of the first such step."""
 
 
 def rows_of(node: ast.expr, user: Call, bindings: Bindings, path: Path) -> Rows:
@@ -35,6 +40,7 @@ def rows_of(node: ast.expr, user: Call, bindings: Bindings, path: Path) -> Rows:
     """
     rows = Rows()
     parts: list[ast.Subscript] = []
+    renames: list[ast.Call] = []
     is_divided = False
     for step in _steps(node, user, bindings):
         if isinstance(step, ast.Subscript):
@@ -47,6 +53,8 @@ def rows_of(node: ast.expr, user: Call, bindings: Bindings, path: Path) -> Rows:
         elif last not in _HARMLESS and not (isinstance(step.func, ast.Name) and bindings.is_function(step.func.id)):
             _require_sides(last, step, bindings, path)
             rows.steps[f"{last}(…) in line {step.lineno}"] = _WHY
+            renames += [step] if last.startswith("rename_column") else []
+    _take_renames(rows, renames[::-1], bindings)
     has_split = any(word.arg == "split" for load in rows.loads for word in load.keywords)
     for part in parts:
         key = bindings.value(part.slice)
@@ -55,6 +63,42 @@ def rows_of(node: ast.expr, user: Call, bindings: Bindings, path: Path) -> Rows:
         elif not (has_split or (is_divided and key in ("train", "test"))):
             rows.splits.append((key, part.lineno))
     return rows
+
+
+def _take_renames(rows: Rows, renames: list[ast.Call], bindings: Bindings) -> None:
+    """Take the renames that give columns the names of a pair, in the order in which they are done; others stay told.
+
+    A column that no step renames is taken by its own name: who has none of it is told so when the file is read.
+    """
+    before: dict[str, str] = {}
+    for call in renames:
+        told = _renamed(call, bindings)
+        if told is None:
+            return
+        origin = {old: before.pop(old, old) for old in told}
+        before |= {new: origin[old] for old, new in told.items()}
+    is_lost = any(old in _PAIR and old not in before for old in before.values())
+    if is_lost or not any(name in before for name in _PAIR):
+        return
+    rows.columns = {name: before.get(name, name) for name in _PAIR}
+    rows.renamed_in = renames[0].lineno
+    for call in renames:
+        if set((_renamed(call, bindings) or {}).values()) <= {*_PAIR}:
+            rows.steps.pop(f"{dotted(call.func).rpartition('.')[2]}(…) in line {call.lineno}", None)
+
+
+def _renamed(call: ast.Call, bindings: Bindings) -> dict[str, str] | None:
+    """Return the new name of each column that a step renames, None where its code computes them."""
+    named = {str(word.arg): bindings.value(word.value) for word in call.keywords}
+    places = ("original_column_name", "new_column_name") if len(call.args) + len(named) > 1 else ("column_mapping",)
+    told = [*(bindings.value(node) for node in call.args), *(named[name] for name in places if name in named)]
+    if len(told) == 1 and isinstance(told[0], dict):
+        told = [list(told[0]), list(told[0].values())]
+    elif len(told) == 2:
+        told = [[one] for one in told]
+    if len(told) != 2 or not all(isinstance(name, str) for names in told for name in names):
+        return None
+    return dict(zip(*told, strict=True))
 
 
 def _require_sides(name: str, call: ast.Call, bindings: Bindings, path: Path) -> None:

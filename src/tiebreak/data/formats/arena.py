@@ -115,8 +115,10 @@ def _settled_rounds(form: Format, rows: Sequence[Row]) -> Format:
     for row in rows:
         words = names_of_sides(row, _RESPONSES)
         with suppress(RowError):
-            for vote, column, _ in told_votes(row):
+            cast = list(told_votes(row))
+            for vote, column, _ in cast:
                 told.setdefault(column, []).append((vote, words))
+            for column in dict.fromkeys(column for _, column, _ in cast):
                 cells.setdefault(column, []).append((row[column], words))
     for column, votes in told.items():
         refuse_unmapped(column, votes, _RESPONSES, cells[column])

@@ -5,6 +5,7 @@ Owns this shape: the best one is better than each of the others, of which nothin
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from tiebreak.data.formats.cells import shown
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError
 from tiebreak.data.formats.messages import tools_of
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of
-from tiebreak.data.formats.proportions import nearly_all
+from tiebreak.data.formats.proportions import nearly_all, not_few
 from tiebreak.data.formats.tallies import MAX_VOTES
 from tiebreak.data.formats.verdicts import counter_of, is_number, place_named, side_of, word_of
 from tiebreak.data.formats.votes import VERDICTS, told_votes
@@ -38,7 +39,20 @@ def _place(row: Row, value: Any) -> int | None:
     columns = completions_of(row)
     same = [place for place, name in enumerate(columns) if isinstance(value, str) and row[name] == value]
     found = same[0] if same else place_named(value, columns, None)
+    models = [] if same else [word_of(row[name]) for name in _models_of(row, columns)]
+    if isinstance(value, str) and models.count(word_of(value)) == 1:
+        model = models.index(word_of(value))
+        return model if found in (None, model) else None  # the name of one, and the word for another
     return -1 if found is None and not is_number(value) and side_of(value) == "tie" else found
+
+
+_MODEL = re.compile(r"(?:model|generator)[_ -]?(?:[0-9]{1,3}|[a-z])", re.IGNORECASE)
+
+
+def _models_of(row: Row, columns: Sequence[str]) -> list[str]:
+    """Return the columns that name the model behind each completion, as they count; [] where they are not as many."""
+    found = [name for name in row if _MODEL.fullmatch(name) and isinstance(row[name], str) and name not in columns]
+    return sorted(found, key=lambda name: (len(name), name)) if len(found) == len(columns) else []
 
 
 def _places(row: Row, column: str) -> list[int] | None:
@@ -88,6 +102,12 @@ def _settled_best(form: Format, rows: Sequence[Row]) -> Format:
         raise Ambiguous(
             f"'{column}' goes up to {len(columns)}, and {', '.join(map(repr, columns))} count from 0: 1 may be the "
             "first of them, or the second; write the names of the columns in its place"
+        )
+    if not not_few(_places(row, column) for row in judged if row.get(column) is not None):
+        words = ", ".join(dict.fromkeys(map(shown, told)))[:100]
+        raise Ambiguous(
+            f"what '{column}' holds ({words}) names none of {', '.join(map(repr, columns))[:200]}; write the names of "
+            "these columns, or tie, in its place"
         )
     read, why = partial(_read_best, column=column), partial(_why_best, column=column)
     return replace(form, matches=_is_several, read=read, why=why)

@@ -60,6 +60,16 @@ def is_paired(row: Row) -> bool:
     return any(name in row for name in _PAIRED)
 
 
+def are_several(value: Any) -> bool:
+    """Whether a cell holds several completions, and not one that is told as messages or as parts of a text."""
+    if not isinstance(value, list) or len(value) < 2:
+        return False
+    return all(isinstance(item, str) or (isinstance(item, Mapping) and not item.keys() & _OF_ONE) for item in value)
+
+
+_OF_ONE = frozenset(("role", "from", "type"))
+
+
 def has_prompt(row: Row) -> bool:
     """Whether the row has a column for the prompt."""
     return value_in(row, PROMPTS) is not None
@@ -129,14 +139,17 @@ def two_sides(row: Row) -> tuple[str, str] | None:
 
 
 def counts_from(sides: tuple[str, str]) -> int | None:
-    """Return the number with which the names of two columns begin to count, None where they do not."""
-    ends = {side[-1:] for side in sides}
+    """Return the number with which the names of two columns begin to count, None where they do not.
+
+    A place in a list, as in a mapping's `answers.0`, is not what the file calls it.
+    """
+    ends = {"" if side[-2:-1] == "." else side[-1:] for side in sides}
     return 0 if ends == {"0", "1"} else 1 if ends == {"1", "2"} else None
 
 
 def are_turned(sides: tuple[str, str]) -> bool:
     """Whether the names of two columns count backwards, as `response_b` and `response_a` do."""
-    return tuple(map(side_of, sides)) == ("second", "first") or (counts_from(sides) == 0 and sides[0].endswith("1"))
+    return tuple(map(side_of, sides)) == ("second", "first") or tuple(side[-1:] for side in sides) == ("1", "0")
 
 
 def names_of_sides(row: Row, sides: tuple[str, str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 from tiebreak.data.formats.annotations import annotated, number, origin_of, weight_of
 from tiebreak.data.formats.candidates import are_turned, counts_from, names_of_sides
 from tiebreak.data.formats.cells import keys_of, shown, text_of
-from tiebreak.data.formats.doubts import refuse_words
+from tiebreak.data.formats.doubts import as_said, refuse_words
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError, as_options
 from tiebreak.data.formats.messages import SYSTEM_ROLES
 from tiebreak.data.formats.pairs import TRL
@@ -308,8 +308,8 @@ def _settled(mapped: Mapped, form: Format, rows: Sequence[Row]) -> Format:
         ahead = as_options(columns | {"completion_a": two, "completion_b": one})
         raise Ambiguous(
             f"'{columns[key]}' holds words such as {shown(bare[0])}, which may be for a column by its name, or "
-            f"for '{one}', which is named as the first. For columns by their names: {ahead}; else say which words are "
-            f"for '{one}': {key}.first=WORD {key}.second=WORD"
+            f"for '{one}', which is named as the first. For columns by their names: {ahead}; for the order in which "
+            f"they are named: {as_said(columns, verdicts)}"
         )
     refuse_worse(columns[key], columns, verdicts)
     refuse_words(columns[key], others, verdicts, counts_from((one, two)))

@@ -11,7 +11,15 @@ from dataclasses import replace
 from typing import Any
 
 from tiebreak.data.formats.annotations import origin_of
-from tiebreak.data.formats.candidates import completion, has_prompt, is_paired, prompt_in, sides_of, system_in
+from tiebreak.data.formats.candidates import (
+    are_several,
+    completion,
+    has_prompt,
+    is_paired,
+    prompt_in,
+    sides_of,
+    system_in,
+)
 from tiebreak.data.formats.cells import column_in, value_in
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError, as_options
 from tiebreak.data.formats.guesses import guessed_columns
@@ -33,7 +41,8 @@ def _dialogue_in(row: Row) -> str | None:
 
 
 def _matches(row: Row) -> bool:
-    told = _dialogue_in(row) is not None or (has_prompt(row) and value_in(row, COMPLETION) is not None)
+    said = value_in(row, COMPLETION)
+    told = _dialogue_in(row) is not None or (has_prompt(row) and said is not None and not are_several(said))
     return told and _is_unjudged(row)
 
 

@@ -14,7 +14,16 @@ from tiebreak.data.formats.cells import shown
 from tiebreak.data.formats.form import Ambiguous, as_options
 from tiebreak.data.formats.proportions import not_few
 from tiebreak.data.formats.tallies import refuse_objects
-from tiebreak.data.formats.verdicts import counter_of, doubt_about, is_apart, is_beyond_one, word_of
+from tiebreak.data.formats.verdicts import (
+    counter_of,
+    doubt_about,
+    is_apart,
+    is_beyond_one,
+    is_number,
+    replaced,
+    side_of,
+    word_of,
+)
 
 Told = Sequence[tuple[Any, Mapping[str, str]]]
 """Votes, or the cells that hold them, with the row's own words for its sides."""
@@ -30,13 +39,57 @@ def refuse_words(column: str, mapping: Mapping[str, str], told: Told, first: int
         raise Ambiguous(
             f"'{column}' holds {shown(apart[0])}, which is the name of one side and the word for the other in "
             f"{len(apart)} of {len(told)} verdicts. Where it is a name, write the name of the column that it means in "
-            f"its place; where it says a side: {as_options({**mapping, 'winner': column})} -c winner.first=WORD "
-            "-c winner.second=WORD"
+            f"its place; where it says a side: {as_said({**mapping, 'winner': column}, told)}"
         )
+    _refuse_unknown(column, mapping, told)
     unnamed = [vote for vote, words in told if word_of(vote) not in words]
     # What counts from zero beside columns that count from one is of another list than they are.
     is_other = first != 0 and any(counter_of(vote) == 0 for vote in unnamed)
     refuse_doubt(column, mapping, [vote for vote, _ in told] if is_other else unnamed, first)
+
+
+def _refuse_unknown(column: str, mapping: Mapping[str, str], told: Told) -> None:
+    """Raise Ambiguous where verdicts are words of a kind that says no side: two of them, or a few, are named."""
+    named = [side_of(replaced(vote, words)) for vote, words in told]
+    unknown = [vote for (vote, _), side in zip(told, named, strict=True) if side is None and isinstance(vote, str)]
+    unknown = list(dict.fromkeys(word_of(vote) for vote in unknown if not is_number(vote) and counter_of(vote) is None))
+    is_vocabulary = 1 < len(unknown) <= _WORDS and all(len(word) <= _LONG and "|" not in word for word in unknown)
+    if not is_vocabulary or not_few(side in ("first", "second") for side in named):
+        return
+    listed = ", ".join(map(shown, unknown))
+    said, tie = {**mapping, "winner": column}, _told_as(told, "tie")
+    if len(unknown) > 2:
+        raise Ambiguous(
+            f"'{column}' holds {listed}, and none of them says a side; say whose each of them is, several with | "
+            f"between them: {as_options(said)} -c winner.first=WORD -c winner.second=WORD -c winner.tie=WORD"
+        )
+    ties = {"winner.tie": tie} if tie else {}
+    first = shown(mapping["completion_a"]) if "completion_a" in mapping else "the first"
+    ways = [
+        f"where {shown(one)} is for {first}: {as_options(said | {'winner.first': one, 'winner.second': two} | ties)}"
+        for one, two in (unknown, reversed(unknown))
+    ]
+    raise Ambiguous(f"'{column}' holds {listed}, and neither says a side: {'; '.join(ways)}")
+
+
+_WORDS, _LONG = 8, 40
+"""How many words of verdicts, and of how many characters, are a vocabulary; what is more or longer is a comment."""
+
+
+def _told_as(told: Told, side: str) -> str:
+    """Return the words that by themselves say a side, else by the names of their rows, with `|` between them."""
+    words = dict.fromkeys(
+        word_of(vote) for vote, own in told if (side_of(vote) or side_of(replaced(vote, own))) == side
+    )
+    return "|".join(word for word in words if word)
+
+
+def as_said(mapping: Mapping[str, str], told: Told) -> str:
+    """Return a mapping as options, with the words of its verdicts for the side that each says by itself."""
+    key = "votes" if "votes" in mapping else "winner"
+    words = {f"{key}.{side}": _told_as(told, side) for side in ("first", "second", "tie")}
+    whole = {name: word or "WORD" for name, word in words.items() if word or not name.endswith("tie")}
+    return as_options({**mapping, **whole})
 
 
 def refuse_doubt(column: str, mapping: Mapping[str, str], verdicts: Sequence[Any], first: int | None) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
-from tiebreak.data.formats.candidates import completions_of
+from tiebreak.data.formats.candidates import STEMS, are_several, completions_of
 from tiebreak.data.formats.cells import has_all
 from tiebreak.data.formats.form import Row
 
@@ -102,14 +102,17 @@ def proposed_columns(row: Row) -> dict[str, str]:
     if has_all(row, ("chosen", "rejected")):
         asked = dict(zip(("prompt", "input"), [name for name in prompts if name != "rejected"][:2], strict=False))
         return {**(asked or {"prompt": UNKNOWN}), "chosen": "chosen", "rejected": "rejected"}
+    lists = [name for name, value in row.items() if _OF_COMPLETIONS.fullmatch(plain_name(name)) and are_several(value)]
     sides = next((both for both in combinations(texts, 2) if _are_sides(*both)), None)
+    sides = sides or next(((f"{name}.0", f"{name}.1") for name in lists if len(row[name]) == 2), None)
     verdict = next((name for name in row if plain_name(name) in _SAYS_WHO and row[name] is not None), None)
     others = [name for name in texts if name not in (sides or ()) and name != verdict]
     prompt = next((name for name in others if name in prompts), others[0] if len(others) == 1 else UNKNOWN)
     if sides is None:
         return {"prompt": prompt, "chosen": UNKNOWN, "rejected": UNKNOWN}
     key = "votes" if verdict is not None and isinstance(row[verdict], list | Mapping) else "winner"
-    return {"prompt": prompt, "completion_a": sides[0], "completion_b": sides[1], key: verdict or UNKNOWN}
+    below = {"input": "input"} if prompt == "instruction" and "input" in texts and "input" not in sides else {}
+    return {"prompt": prompt, **below, "completion_a": sides[0], "completion_b": sides[1], key: verdict or UNKNOWN}
 
 
 UNKNOWN = "COLUMN"
@@ -130,6 +133,7 @@ _SAYS_WHO = frozenset(
     ("votes", "vote", "winner", "label", "labels", "choice", "preference", "preferred", "better", "verdict",
      "judgement", "judgment", "annotation", "annotations", "selected", "best", "decision", "result", "rating")
 )  # fmt: skip
+_OF_COMPLETIONS = re.compile(rf"(?:.*_)?(?:{'|'.join(STEMS)}|replie|summarie)s?")
 _COUNTERPARTS = (("1", "2"), ("a", "b"), ("0", "1"), ("left", "right"), ("first", "second"), ("one", "two"), ("x", "y"))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from tiebreak.data.formats.annotations import origin_of
 from tiebreak.data.formats.candidates import (
+    are_several,
     completion,
     completions_of,
     has_prompt,
@@ -132,7 +133,8 @@ def _why_scored_sides(row: Row) -> str:
 
 
 def _is_rated(row: Row) -> bool:
-    is_told = has_prompt(row) and isinstance(value_in(row, COMPLETION), str | Mapping | list)
+    said = value_in(row, COMPLETION)
+    is_told = has_prompt(row) and isinstance(said, str | Mapping | list) and not are_several(said)
     return is_told and score_of(value_in(row, RATED_SCORE)) is not None and not is_paired(row) and sides_of(row) is None
 
 

@@ -13,7 +13,16 @@ from itertools import chain, product
 from typing import Any
 
 from tiebreak.data.formats.annotations import number, origin_of, weight_of
-from tiebreak.data.formats.candidates import completion, has_prompt, is_paired, prompt_in, score_of, sides_of, system_in
+from tiebreak.data.formats.candidates import (
+    are_several,
+    completion,
+    has_prompt,
+    is_paired,
+    prompt_in,
+    score_of,
+    sides_of,
+    system_in,
+)
 from tiebreak.data.formats.cells import column_in, shown, value_in
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError, as_options
 from tiebreak.data.formats.messages import messages_of, tools_of
@@ -49,7 +58,8 @@ def verdict_of(label: Any) -> bool | None:
 
 
 def _is_thumbs(row: Row) -> bool:
-    return _is_labelled(row) and has_prompt(row) and value_in(row, COMPLETION) is not None
+    said = value_in(row, COMPLETION)
+    return _is_labelled(row) and has_prompt(row) and said is not None and not are_several(said)
 
 
 def _read_thumbs(row: Row, _: Pairing, is_signed: bool = False) -> Reading:
