@@ -224,6 +224,17 @@ def test_steps_after_the_checkpoint_that_became_the_policy_are_judged_by_looks()
     assert named(replace(HEALTHY, looks=looks, artefact_step=2)) == ["learning_rate_too_high"]
 
 
+def test_where_every_gradient_is_0_no_higher_rate_is_advised():
+    still = PLANTED["learning_rate_too_low"]
+    steps = [row | {"grad_norm": 0.0} for row in still.steps]
+    [found] = diagnoses(replace(still, steps=steps))
+    assert "exactly 0 in all of 4 steps" in found.says
+    assert "weights of 0" in found.do
+    assert "1e-0" not in found.do
+    [found] = diagnoses(replace(still, steps=[*steps[:-1], still.steps[-1]]))
+    assert "learning_rate: 0.0001" in found.do
+
+
 def test_a_tiny_change_within_its_interval_is_no_harm():
     few = Measure(PROMPTS[:3], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0])
     assert named(with_measures(answers__unfinished=few)) == []

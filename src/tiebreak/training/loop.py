@@ -225,6 +225,11 @@ def _taken(course: Course, step: Step, state: State, progress: Progress) -> tupl
     course.record(row)
     if budget.tokens < before:
         progress.warn(f"out of memory in step {number}: done again with {budget.tokens} tokens a time")
+    if norm == 0 and not state.step:
+        progress.warn(
+            "step 1: the gradient is exactly 0, so that its pairs teach nothing: are their weights 0, their labels even "
+            "(soft labels of 0.5), or is the loss settled from the start (its beta, its margins)?"
+        )
     return replace(
         state,
         step=number,
