@@ -71,8 +71,8 @@ def rate_too_low(signals: Signals) -> Finding | None:
         return Finding(
             f"the gradient was exactly 0 in all of {len(norms)} steps: no rate would have moved the weights",
             tuple(evidence),
-            "look at what the loss reads: weights of 0, soft labels of 0.5, or a beta or margins that settle every pair "
-            "from the start; training.learning_rate may stay",
+            "look at what the loss reads: weights of 0, soft labels of 0.5, or a beta or margins that settle every "
+            "pair from the start; training.learning_rate may stay",
         )
     usual = max(10 * settings.learning_rate, min(settings.usual_rate, 1000 * settings.learning_rate))
     return Finding(

@@ -99,21 +99,19 @@ class WorkedObjective:
         pair in the mean. Lists are taken as float64, tensors keep dtype and graph. Raises ValueError where one lacks.
         """
         counts, apart = (chosen_num_tokens, rejected_num_tokens), self.objective.formula.learns_from is TokenizedThumb
-        asked = _both(reference_chosen, reference_rejected, "what the reference says")
-        policy, reference, counted = _seen(self.objective, (chosen, rejected), asked, counts)
+        sides, asked = (chosen, rejected), (reference_chosen, reference_rejected)
+        policy, reference, counted = _seen(self.objective, sides, asked, counts)
         like, places = policy.sums, torch.arange(len(policy.sums), device=policy.sums.device)
         good, num = (places < len(chosen), len(like)) if apart else (places % 2 == 0, len(like) // 2)
-        sure = _paired(chosen_confidences, rejected_confidences, like, num, "confidences")
-        apart_by = _paired(chosen_divergences, rejected_divergences, like, num, "divergences")
+        policy = replace(policy, confidence=_paired(chosen_confidences, rejected_confidences, like, num, "confidences"))
+        policy = replace(policy, divergence=_paired(chosen_divergences, rejected_divergences, like, num, "divergences"))
         entropy = _paired(chosen_entropies, rejected_entropies, like, num, "entropies")
-        policy = replace(policy, confidence=sure, divergence=apart_by)
         _refuse_beside(self.objective, policy, entropy, weights)
-        reference = reference and replace(reference, entropy=entropy)
-        facts = (soft_labels, margins, chosen_win_rates, rejected_win_rates)
+        facts, liked = (soft_labels, margins, chosen_win_rates, rejected_win_rates), good.to(like) if apart else None
         _refuse(self.objective, facts, weights=weights, baseline=baseline)
-        stated = Stated(*(_numbers(one, like, num) for one in facts))
-        stated = replace(stated, liked=good.to(like.dtype)) if apart else stated
+        stated = replace(Stated(*(_numbers(one, like, num) for one in facts)), liked=liked)
         stated = stated if baseline is None else stated.with_baseline(baseline, like)
+        reference = reference and replace(reference, entropy=entropy)
         found = self.objective(policy, reference, stated)
         if not counted:
             other = self.objective(replace(policy, num_tokens=places + 2), reference, stated)
@@ -188,14 +186,14 @@ def _refuse_unknown_lengths(objective: Objective, found: Losses, other: Losses) 
 def _seen(
     objective: Objective,
     policy: tuple[Given, Given],
-    reference: tuple[Given, Given] | None,
+    asked_of: tuple[Given | None, Given | None],
     num_tokens: tuple[Any, Any],
 ) -> tuple[Logps, Logps | None, bool]:
     """Return what is summed of policy and reference, and whether it is known how many tokens completions have.
 
     Completions stand pair after pair or, of objectives that learn from each on its own, one side after the other.
     """
-    apart = objective.formula.learns_from is TokenizedThumb
+    apart, reference = objective.formula.learns_from is TokenizedThumb, _both(*asked_of, "what the reference says")
     ours, theirs = _tokens(policy, apart=apart), None if reference is None else _tokens(reference, apart=apart)
     _refuse_counts(policy, num_tokens)
     if reference is not None and list(map(len, policy)) != list(map(len, reference)):
