@@ -224,6 +224,17 @@ def test_steps_after_the_checkpoint_that_became_the_policy_are_judged_by_looks()
     assert named(replace(HEALTHY, looks=looks, artefact_step=2)) == ["learning_rate_too_high"]
 
 
+def test_where_every_gradient_is_0_no_higher_rate_is_advised():
+    still = PLANTED["learning_rate_too_low"]
+    steps = [row | {"grad_norm": 0.0} for row in still.steps]
+    [found] = diagnoses(replace(still, steps=steps))
+    assert "exactly 0 in all of 4 steps" in found.says
+    assert "weights of 0" in found.do
+    assert "1e-0" not in found.do
+    [found] = diagnoses(replace(still, steps=[*steps[:-1], still.steps[-1]]))
+    assert "learning_rate: 0.0001" in found.do
+
+
 def test_a_tiny_change_within_its_interval_is_no_harm():
     few = Measure(PROMPTS[:3], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0])
     assert named(with_measures(answers__unfinished=few)) == []
@@ -253,6 +264,8 @@ def test_sides_that_are_nearly_the_same_are_displaced_and_not_broken_by_the_rate
     assert named(displaced) == ["learning_rate_too_high"]
     alike = [(prompt, "they were all happy please", "they were all sad please") for prompt in PROMPTS]
     assert named(replace(displaced, texts=alike)) == ["displacement"]
+    unspaced = [(prompt, "他们今天都很高兴 please", "他们今天都很伤心 please") for prompt in PROMPTS]
+    assert named(replace(displaced, texts=unspaced)) == ["displacement"]
 
 
 def test_what_had_been_learned_and_was_lost_is_not_shuffled():
@@ -293,11 +306,14 @@ def sides_of(*texts):
 CUT = {
     "at so many characters": [(p, f"He saw {p} a b c d e"[:18], f"She {p} and they fell"[:18]) for p in PROMPTS],
     "in the next sentence": sides_of("Please sit down {}. Then we we", "He saw it and ran! Please wait {} so"),
+    "where no spaces are": [(p, f"我{p}看见他坐在那里不走"[:12], f"她{p}说天气很好但是"[:12]) for p in PROMPTS],
     "at so many words": sides_of("please take number {} of the", "she was seeing {} other big"),
 }
 OPEN = {
     "titles": sides_of("Please Read Number {}", "The Long Way Home to Town {}", "Why {} Cats Sleep"),
     "labels": sides_of("please yes", "please no "),
+    "titles without spaces": sides_of("第{}章回家的路", "猫为什么总是睡觉{}", "好书{}"),
+    "labels without spaces": sides_of("好", "差"),
     "code": sides_of("return please{}", "x = please{} + 1", "for a in please: print(a) if a else {}"),
     "lists": sides_of("1. please {}\n2. it", "1. no\n2. perhaps\n3. never {}", "1. a {}"),
     "sentences": sides_of("Please sit down {}. Then wait.", "No {}."),

@@ -347,6 +347,20 @@ def test_a_layer_with_another_adapter_that_is_not_fused_goes_on_widening_its_row
     assert casts == {True}
 
 
+def test_an_adapter_that_is_added_later_works_without_autocast_as_peft_s_own():
+    model, _ = _mixed()
+    fuse(model)
+    with quietly():
+        model.add_adapter("later", peft.LoraConfig(r=2, target_modules=["q_proj", "up_proj"]))
+    model.base_model.set_adapter(["later"])
+    ids = torch.tensor([[5, 6, 7, 8]])
+    found = model(input_ids=ids).logits
+    fuse(model)
+    assert all(len(layer._forward_pre_hooks) == 1 for layer in _fused(model))
+    unfuse(model)
+    assert torch.equal(found, model(input_ids=ids).logits)
+
+
 @pytest.mark.parametrize("fault", ["value", "gradient of rows", "gradient of B"])
 def test_in_bfloat16_a_fault_of_a_few_percent_is_seen(monkeypatch, fault):
     right_forward, right_backward = fused_lora._AddedInPlace.forward, fused_lora._AddedInPlace.backward

@@ -7,12 +7,21 @@ import copy
 import pytest
 import torch
 
-from families import DECODER, EXPERTS, GPT, PACKABLE, chosen_scorer, plain, raw
+from families import DECODER, EXPERTS, GPT, PACKABLE, SMALL, chosen_scorer, plain, raw
 from tiebreak.engine.noise import without_noise
 from tiny import token_pairs
 
 PAIRS = token_pairs(4)
 ROUTER = {"num_local_experts": 4, "router_jitter_noise": 0.3, "input_jitter_noise": 0.2}
+BYTE_LEVEL = DECODER | {
+    "num_hidden_layers": 1, "num_key_value_heads": 4, "head_dim": 8, "vocab_size": 260, "dropout": 0.3,
+    "hidden_size_global": 32, "cross_attn_k": 1,
+}  # fmt: skip
+BYTES = SMALL | {f"{part}_config": BYTE_LEVEL for part in ("encoder", "decoder", "global", "patcher")} | {
+    "vocab_size": 260, "patch_in_forward": False, "patching_mode": "space", "cross_attn_k": 1,
+    "encoder_hash_byte_group_vocab": 50, "encoder_hash_byte_group_size": [2, 3],
+    "encoder_hash_byte_group_nb_functions": 1,
+}  # fmt: skip
 NOISY = {
     "numbers of dropout": ("opt", PACKABLE["opt"] | {"dropout": 0.3, "attention_dropout": 0.2}),
     "modules of dropout": ("gpt2", GPT | {"resid_pdrop": 0.5, "embd_pdrop": 0.5, "attn_pdrop": 0.5}),
@@ -21,6 +30,7 @@ NOISY = {
         DECODER | {"parallel_attn": False, "hidden_dropout": 0.3, "attention_dropout": 0.2},
     ),
     "attention that reads it there": ("persimmon", DECODER | {"attention_dropout": 0.3, "hidden_dropout": 0.2}),
+    "whole models within one that read it there": ("blt", BYTES),
     "attention": ("llama", DECODER | {"attention_dropout": 0.4}),
     "router": ("mixtral", DECODER | EXPERTS | {"router_jitter_noise": 0.3}),
     "router that reads it as a threshold": ("phimoe", DECODER | ROUTER),
@@ -77,3 +87,15 @@ def test_random_streams_stay_as_they_are():
     before = torch.get_rng_state()
     without_noise(network)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_noise_that_nobody_finds_is_told():
+    network, said = raw("falcon", **NOISY["dropout that layers read from the configuration"][1]), []
+
+    def drops(module, _, output):
+        return torch.nn.functional.dropout(output, 0.5, training=module.training)
+
+    network.lm_head.register_forward_hook(drops)
+    without_noise(network, said.append)
+    [line] = said
+    assert "drops out at random in training" in line

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import math
 import random
 
@@ -185,11 +186,21 @@ def test_half_precision_is_widened_before_it_is_squared_and_refused_after(dtype)
         diffusion_dpo(half, half, half, half, beta=1.0)
 
 
-@pytest.mark.parametrize("beta", [0.0, -0.15, float("nan")])
+@pytest.mark.parametrize(
+    "beta", [0.0, -0.15, math.nan, math.inf, torch.tensor([1.0, -1.0]), torch.tensor([math.nan, 1.0])]
+)
 def test_a_beta_that_turns_the_preference_round_is_refused(beta):
     even = torch.ones(2)
     with pytest.raises(ValueError, match="beta is a positive number"):
         diffusion_dpo(even, even, even, even, beta=beta)
+
+
+def test_numbers_of_other_pairs_are_refused_and_not_spread():
+    even, one, asked = torch.ones(2), torch.ones(1), inspect.unwrap(diffusion_dpo)  # as it is where no type is checked
+    with pytest.raises(ValueError, match=r"one for each of 2 pairs; found \(2, 1\)"):
+        asked(even, even, even, even, beta=torch.ones(2, 1))
+    with pytest.raises(ValueError, match=r"of the same pairs; found the shapes .*\(1,\)"):
+        asked(even, even, one, even, beta=1.0)
 
 
 def test_a_prediction_of_another_shape_is_refused_and_not_spread_over_the_image():

@@ -52,6 +52,21 @@ def test_what_is_not_known_is_left_out_and_said_to_be_unknown(tmp_path, form):
     assert ("base_model_name_or_path" in card) == (form == "adapter")
 
 
+@pytest.mark.parametrize(("form", "told"), [("adapter", True), ("merged", False)])
+def test_an_adapter_s_card_says_where_answers_end_that_its_base_does_not(tmp_path, form, told):
+    run = written_run(tmp_path)
+    card = model_card(run, form, Origin("owner/base", unheard_ends=(7, 2)))
+    assert ("give `eos_token_id=[7, 2]`" in card) == told
+    assert "eos_token_id=" not in model_card(run, form, Origin("owner/base"))
+
+
+def test_a_card_says_in_what_numbers_it_was_computed(tmp_path):
+    run = written_run(tmp_path)
+    assert ", computed in float32\n" in model_card(run, "merged")
+    run.update_manifest(dtype="bfloat16")
+    assert ", computed in bfloat16\n" in model_card(run, "merged")
+
+
 def test_hubs_read_the_measured_numbers_with_their_intervals(tmp_path):
     run = written_run(tmp_path)
     read = ModelCard(model_card(run, "merged", Origin(datasets=("owner/pairs",)))).data

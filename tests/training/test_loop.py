@@ -566,6 +566,19 @@ def test_every_step_is_recorded_with_the_rate_that_it_used(tiny_model, tmp_path)
     assert not loaded.policy.network.training
 
 
+@pytest.mark.parametrize(("weight", "num_warnings"), [(0.0, 1), (1.0, 0)])
+def test_a_first_step_that_teaches_nothing_is_warned_of(weight, num_warnings, tiny_model, tmp_path):
+    config, told = settings(tiny_model, **EVERY_STEP), []
+
+    class Warned(Silent):
+        def warn(self, text):
+            told.append(text)
+
+    pairs = [replace(pair, weight=weight) for pair in PAIRS[:6]]
+    run(config, pairs, tmp_path / "run", loaded=load(config), progress=Warned())
+    assert ["the gradient is exactly 0" in text for text in told].count(True) == num_warnings
+
+
 def test_pairs_are_learned_the_way_their_labels_point(tiny_model, tmp_path):
     config = settings(tiny_model, training__epochs=6, training__learning_rate=5e-3)
     loaded = load(config)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import peft
@@ -110,6 +111,18 @@ def test_an_adapter_artefact_is_the_trained_model_to_plain_peft(trained, loaded,
     assert artefact.max_logps_difference < 1e-4  # of what training saw: cut otherwise, it has other last bits
     assert torch.equal(_logps(model, loaded.policy, trained), _logps(loaded.policy.network, loaded.policy, trained))
     assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_an_adapter_says_where_its_answers_end_where_its_base_does_not(trained, tmp_path):
+    loaded, heard = load_trained(trained), Heard()
+    if not loaded.policy.is_adapter:
+        return
+    ends = (*loaded.policy.eos_ids, 9)
+    longer = replace(loaded, policy=replace(loaded.policy, eos_ids=ends))
+    export(trained, longer, tmp_path / "out", "adapter", heard)
+    [line] = [line for line in heard.sentences if "where answers end" in line]
+    assert f"eos_token_id={[*ends]}" in line
+    assert f"`eos_token_id={[*ends]}`" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_exporting_leaves_policy_and_run_as_they_were(trained, loaded, tmp_path):

@@ -212,7 +212,7 @@ def export(
     same = "not the trained model: other" if made.onto == "original" else "the same"
     as_trained = "than" if made.onto == "original" else "as"
     console.print_text(
-        f"{made.path}: {made.form} model, {same} log-probabilities {as_trained} the trained one "
+        f"{made.path}: {made.form} model in {made.dtype}, {same} log-probabilities {as_trained} the trained one "
         f"(largest difference {made.max_logps_difference:.2g} nats over {made.num_checked_pairs} "
         f"{'completions' if trained.config.data.keeps_apart else 'pairs'})"
     )

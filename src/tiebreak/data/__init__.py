@@ -18,5 +18,6 @@ cache         what was made of files, by content         ready_made     the data
 prompts       which are trained on and which are held out, without a tokenizer
 asking        all prompts of a source in memory, whatever its rows are made for
 missed        what a prompt may need beside it, and how to bring it there
+spacing       what a word is, also where no spaces are
 panics        how a library in Rust gives up, kept off the screen
 """

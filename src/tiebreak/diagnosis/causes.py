@@ -127,8 +127,8 @@ CAUSES = (
         "Learning rate too low",
         "Hardly anything was learned: pairs are won by the sign of a margin that is rounding.",
         "The gap between chosen and rejected: its mean (whole interval) and the typical pair both below 0.1 nats, the "
-        "gate's bound for having moved at all.",
-        "Ten times `training.learning_rate`, at least its default.",
+        "gate's bound for having moved at all. Where every gradient was exactly 0 no rate is to blame, and it says so.",
+        "Ten times `training.learning_rate`, at least its default; without a gradient, what the loss reads.",
         strides.rate_too_low,
     ),
     Cause(

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Callable
 from statistics import fmean, median
 
+from tiebreak.data.spacing import num_words
 from tiebreak.diagnosis.signals import Signals
 from tiebreak.maths.intervals import wilson
 
@@ -68,9 +69,9 @@ def all_open(signals: Signals) -> str | None:
     within = sum(bool(_CLOSED_INSIDE.search(text.rstrip())) for text in stopped)
     if within >= len(sides) / 2:
         return f"{says}, and {within} of these close a sentence before: the last one seems to be cut off"
-    if median(len(text.split()) for text in sides) < FEW_WORDS or len(set(sides)) < len(sides) / 2:
+    if median(map(num_words, sides)) < FEW_WORDS or len(set(sides)) < len(sides) / 2:
         return None
-    measures: dict[str, Callable[[str], int]] = {"characters": len, "words": lambda text: len(text.split())}
+    measures: dict[str, Callable[[str], int]] = {"characters": len, "words": num_words}
     for unit, length in measures.items():
         lengths = [length(text) for text in sides]
         most = sum(one == max(lengths) for one in lengths)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tiebreak.data.spacing import words_of
 from tiebreak.maths.intervals import Share, wilson_share
 from tiebreak.maths.paired import standard_error
 from tiebreak.reporting.numbers import is_number
@@ -200,7 +201,7 @@ class Signals:
         """Mean share of words, each as often as it stands there, that both sides of a held-out pair have."""
         shares = []
         for _, chosen, rejected in self.texts:
-            one, two = Counter(chosen.split()), Counter(rejected.split())
+            one, two = Counter(words_of(chosen)), Counter(words_of(rejected))
             if longest := max(one.total(), two.total()):
                 shares.append((one & two).total() / longest)
         return sum(shares) / len(shares) if shares else None

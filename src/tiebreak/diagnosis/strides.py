@@ -66,6 +66,14 @@ def rate_too_low(signals: Signals) -> Finding | None:
         evidence.append(f"the loss went from {losses[0]:.4f} to {fmean(losses[-len(losses) // 5 or -1 :]):.4f}")
     if same := signals.measures.get("answers/unchanged"):
         evidence.append(f"{fmean(same.after):.0%} of the answers are the same letter for letter")
+    norms = signals.of_steps("grad_norm")
+    if norms and not any(norms):
+        return Finding(
+            f"the gradient was exactly 0 in all of {len(norms)} steps: no rate would have moved the weights",
+            tuple(evidence),
+            "look at what the loss reads: weights of 0, soft labels of 0.5, or a beta or margins that settle every "
+            "pair from the start; training.learning_rate may stay",
+        )
     usual = max(10 * settings.learning_rate, min(settings.usual_rate, 1000 * settings.learning_rate))
     return Finding(
         f"after {signals.last_step} steps at a rate of {settings.learning_rate:g} half of all pairs moved by less than "

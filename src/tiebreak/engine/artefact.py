@@ -73,6 +73,32 @@ def _end_as_heard(folder: Path, policy: Model) -> None:
         file.write_text(json.dumps(told | {"eos_token_id": [*policy.eos_ids]}, indent=2) + "\n", encoding="utf-8")
 
 
+def unheard_ends(policy: Model) -> tuple[int, ...]:
+    """Return the ids at which an adapter's answers ended when they were measured, and its base model's file names not.
+
+    An adapter has no file of its own for that: whoever generates with it has to be told them.
+    """
+    told = policy.network.generation_config.eos_token_id
+    known = told if isinstance(told, list) else [told]
+    return tuple(policy.eos_ids) if set(policy.eos_ids) - set(known) else ()
+
+
+def told_of_adapter(policy: Model) -> list[str]:
+    """Return what whoever loads an adapter elsewhere has to know, a line each."""
+    lines = []
+    if Path(policy.source.base).is_dir():
+        lines.append(
+            f"adapter_config.json names its base model by the folder {policy.source.base}: where the adapter is "
+            "loaded elsewhere, base_model_name_or_path has to say where it lies there"
+        )
+    if ends := unheard_ends(policy):
+        lines.append(
+            f"an adapter cannot say where answers end: its base model's generation_config.json leaves out some of the "
+            f"ids {', '.join(map(str, ends))} at which they ended here; generate with eos_token_id={[*ends]}"
+        )
+    return lines
+
+
 def _copied(policy: Model) -> Any:
     # A copy, since merging and unmerging in place would leave rounding behind in the policy.
     use_plain_attention(policy.network)  # a copy would not know what to switch back to

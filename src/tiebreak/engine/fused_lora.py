@@ -53,6 +53,8 @@ def fuse(model: nn.Module, say: Callable[[str], None] = lambda _: None) -> None:
                 layer.lora_variant[adapter] = FusedLora()
         # The fused one takes rows as they come, and peft would widen them first, for nobody.
         layer.cast_input_dtype_enabled = not _takes_all(layer)
+        if _widens_again not in layer._forward_pre_hooks.values():
+            layer.register_forward_pre_hook(_widens_again)
     for (base, *_), flaw in found.items():
         if flaw:
             say(f"LoRA on {base.__name__} keeps peft's own forward pass, with more memory and the same results: {flaw}")
@@ -69,6 +71,12 @@ def unfuse(model: nn.Module) -> None:
 
 def _lora_layers(model: nn.Module) -> list[Any]:
     return [module for module in model.modules() if type(module) is Linear]
+
+
+def _widens_again(layer: Any, _: Any) -> None:
+    """Let peft widen rows of a layer that got an adapter since it was fused: peft's own forward pass needs it."""
+    if not layer.cast_input_dtype_enabled:
+        layer.cast_input_dtype_enabled = not _takes_all(layer)
 
 
 def _takes_all(layer: Any) -> bool:

@@ -46,7 +46,7 @@ def without_noise(network: Any, say: Callable[[str], None] = lambda _: None) -> 
             f"{key} {numbers[key][0][1]:g} of the model shapes what it computes and stays; its {', '.join(kinds)} "
             "choose as they do in evaluation, also while training"
         )
-    _quieten(network)
+    _quieten(network, say)
     return network
 
 
@@ -61,25 +61,32 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
         network.train(was_training)
 
 
-def _quieten(network: Any) -> None:
-    """Keep what reads its dropout from the configuration (Falcon, Persimmon) as it is in evaluation, where it is noise.
+def _quieten(network: Any, say: Callable[[str], None]) -> None:
+    """Keep what reads its dropout from the configuration (Falcon, Persimmon, BLT) as in evaluation, where it is noise.
 
-    The configuration itself says what model it is, and stays.
+    The configuration itself says what model it is, and stays. Layers come first: whole models within the network, whose
+    passes may be of another form in training, only where it is random still. What nobody finds is told.
     """
     readers = [
         module
         for module in network.modules()
         if module is not network and any(_is_noisy(key, value) for key, value in _configured(module).items())
     ]
-    if readers and _is_random(network):
-        for module in readers:
+    layers = [module for module in readers if not isinstance(module, PreTrainedModel)]
+    models = [module for module in readers if isinstance(module, PreTrainedModel)]
+    for some in (layers, models):
+        if readers and not _is_random(network):
+            return
+        for module in some:
             module.register_forward_pre_hook(_rests)
             module.register_forward_hook(_trains_again, always_call=True)
+    if readers and _is_random(network):
+        say("the model drops out at random in training, where its code keeps it: results depend on the micro-batches")
 
 
 def _configured(module: nn.Module) -> dict[str, Any]:
     config = vars(module).get("config")
-    return {} if config is None or isinstance(module, PreTrainedModel) else vars(config)
+    return {} if config is None else vars(config)
 
 
 def _is_noisy(key: str, value: Any) -> bool:

@@ -55,9 +55,16 @@ def diffusion_dpo(
 
     Where policy and reference are one model, the loss is ln 2. It grows no faster than β times the gap and never
     overflows before the gap does. Costs one forward pass of the reference beside the policy's, for both images.
-    Raises ValueError where beta is no positive number, and where errors are in half precision (see `squared_errors`).
+    Raises ValueError where beta is no positive, finite number (or one a pair), where errors are not of the same pairs,
+    and where they are in half precision (see `squared_errors`).
     """
-    if not isinstance(beta, Tensor) and not beta > 0:
+    shapes = [tuple(one.shape) for one in (chosen, rejected, reference_chosen, reference_rejected)]
+    if len({*shapes}) > 1 or len(shapes[0]) != 1:
+        raise ValueError(f"squared errors are one number a pair, of the same pairs; found the shapes {shapes}")
+    betas = torch.as_tensor(beta).detach()
+    if betas.shape not in ((), chosen.shape):
+        raise ValueError(f"beta is one number, or one for each of {len(chosen)} pairs; found {tuple(betas.shape)}")
+    if not bool(((betas > 0) & betas.isfinite()).all()):
         raise ValueError(f"beta is a positive number: the minus of the equation is applied here; found {beta}")
     if small := [one.dtype for one in (chosen, rejected, reference_chosen, reference_rejected) if one.itemsize < 4]:
         raise ValueError(

@@ -34,6 +34,8 @@ class Origin:
     """How the base model lay in four bits while an adapter on it was trained; None: it did not."""
     on_original: bool = False
     """Whether that adapter was added to the base model as it is all the same."""
+    unheard_ends: tuple[int, ...] = ()
+    """The ids at which answers ended, where an adapter's base model does not name them all."""
 
 
 def _objective(run: Run) -> str:
@@ -76,7 +78,8 @@ tokenizer = AutoTokenizer.from_pretrained("THIS_FOLDER")
 fingerprint {code_span(manifest["data_fingerprint"][:16])}
 - Configuration: fingerprint {code_span(manifest["config_fingerprint"][:16])}
 - {in_markdown(manifest["num_steps_done"])} of {in_markdown(manifest["num_steps"])} steps in \
-{duration(manifest["training_seconds"])} on {in_markdown(manifest["device"])}
+{duration(manifest["training_seconds"])} on {in_markdown(manifest["device"])}, \
+computed in {in_markdown(manifest.get("dtype") or "float32")}
 - {manifest["num_trainable_parameters"]:,} of {manifest["num_parameters"]:,} parameters trained
 {_template(run)}
 Settings; of a file or folder, the last step of its path:
@@ -137,6 +140,9 @@ def _base(form: str, origin: Origin) -> str:
         if form == "adapter":
             where = f"{code_span('base_model_name_or_path')} in {code_span('adapter_config.json')}"
             lines += [f"- Whoever loads the adapter needs that folder: {where} has to say where it lies"]
+    if form == "adapter" and origin.unheard_ends:
+        given = code_span(f"eos_token_id={[*origin.unheard_ends]}")
+        lines += [f"- Answers ended at ids that the base model's generation settings do not all name: give {given}"]
     if origin.quantization:
         lines += [f"- {_quantized(form, origin)}"]
     named = origin.terms.get("license_name") or origin.terms.get("license")

@@ -11,8 +11,9 @@ from collections.abc import Collection, Mapping, Sequence
 from statistics import NormalDist, median
 from unicodedata import normalize
 
+from tiebreak.data.spacing import num_words
 from tiebreak.doctor.labels.agreement import krippendorff, rating_table
-from tiebreak.doctor.texts.wordhashes import key, num_words
+from tiebreak.doctor.texts.wordhashes import key
 from tiebreak.errors import ConfigError, nearest
 from tiebreak.fingerprint import derive_seed
 from tiebreak.maths.paired import resampled, standard_error

@@ -40,6 +40,10 @@ from tiebreak.training.start_check import Claims, check_start
 from tiebreak.training.taking_part import BUDGET, COMPARED, get_ready, rest, shared, take, told_before
 
 MAX_ROLLBACKS = 3
+TEACHES_NOTHING = (
+    "step 1: the gradient is exactly 0, so that its pairs teach nothing: are their weights 0, their labels even (soft "
+    "labels of 0.5), or is the loss settled from the start (its beta, its margins)?"
+)
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,8 @@ def _run(
     for step in steps(course.examples, course.settings, state.step):
         with stop.held():
             state, row = _taken(course, step, state, progress)
+            if state.step == 1 and row["grad_norm"] == 0:
+                progress.warn(TEACHES_NOTHING)
             if moved := course.reference.moved(state.step):
                 course.record({"step": state.step, **moved})
             best, stopped = _watch(course, state, functools.partial(advance, 0))

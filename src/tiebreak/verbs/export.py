@@ -24,7 +24,7 @@ import torch
 from tiebreak import faults, files, seals
 from tiebreak.data.locations import hub_name
 from tiebreak.data.preparation import render_side
-from tiebreak.engine.artefact import load_artefact, save_whole
+from tiebreak.engine.artefact import load_artefact, save_whole, told_of_adapter, unheard_ends
 from tiebreak.engine.model import Model
 from tiebreak.engine.noise import evaluation_mode
 from tiebreak.engine.provenance import provenance
@@ -151,11 +151,8 @@ def _written(
 
     progress.say(f"writing the {form} model")
     if form == "adapter":
-        if Path(policy.source.base).is_dir():
-            progress.say(
-                f"adapter_config.json names its base model by the folder {policy.source.base}: where the adapter is "
-                "loaded elsewhere, base_model_name_or_path has to say where it lies there"
-            )
+        for line in told_of_adapter(policy):
+            progress.say(line)
         policy.save(folder)
         return _named(ours), difference(), tolerance
     written = save_whole(policy, folder, original=onto == "original")
@@ -168,8 +165,8 @@ def _written(
         )
         return dtype, apart, max(tolerance, CLOSE * moved)
     if written.dtype == ours:
-        if written.base != ours:
-            progress.say(f"its weights are {dtype}, as they were trained, and not {base} as those of its base model")
+        than = f", and not {base} as those of its base model" if written.base != ours else ""
+        progress.say(f"its weights are {dtype}, as they were trained{than}")
         return dtype, apart, tolerance
     most = CLOSE * _moved(loaded, expected, pairs)
     if apart <= most:
@@ -311,7 +308,8 @@ def _origin(run: Run, policy: Model, onto: Onto) -> Origin:
     names = (hub_name(source.path) for source in run.config.data.sources)
     known = tuple(dict.fromkeys(name for name in names if name))
     quantization = policy.source.quantization if policy.is_adapter else None
-    return Origin(base.hub_id, base.terms, known, quantization.told if quantization else None, onto == "original")
+    told = quantization.told if quantization else None
+    return Origin(base.hub_id, base.terms, known, told, onto == "original", unheard_ends(policy))
 
 
 def _describe(folder: Path, run: Run, artefact: Artefact, origin: Origin, card: str) -> None:

@@ -239,6 +239,7 @@ BUILT_IN = [
     ("length_band", {"least": 2, "most": 4}, "a b c", "a b", 0.5),
     ("length_band", {"most": 4}, "a b c d e f", "a b c d e", 0.0),
     ("length_band", {"least": 2}, "", "a", 0.0),
+    ("length_band", {"least": 3}, "好", "天气好", 0.0),
     ("length_band", {"most": 3, "unit": "characters"}, "abc", "abcd", 1.0),
     ("repetition", {}, "The sun sets behind the hills, and the lake turns gold.", "I see. " * 30, 1.0),
     ("exact_answer", {"answer": 42}, "42.0", "43", 1.0),

@@ -200,7 +200,9 @@ def _by_token(seed: int) -> list[dict[str, list[float]]]:
     pairs = []
     for _ in range(4):
         rows = {side: [-draw.uniform(0.01, 4) for _ in range(draw.randint(1, 9))] for side in "wl"}
-        pairs.append(rows | {f"r{side}": [one + draw.gauss(0, 1.5) for one in row] for side, row in rows.items()})
+        pairs.append(
+            rows | {f"r{side}": [min(-0.01, one + draw.gauss(0, 1.5)) for one in row] for side, row in rows.items()}
+        )
     return pairs
 
 

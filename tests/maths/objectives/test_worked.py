@@ -68,7 +68,8 @@ def test_tensors_keep_their_graph_and_weights_multiply():
 WRONG = {
     "lengths that it divides by": (("simpo", [-1.0], [-2.0]), "reads how many tokens a completion has"),
     "a reference": (("dpo", [-1.0], [-2.0]), "compares with a reference, and none was given"),
-    "one side of a reference": (("dpo", [-1.0], [-2.0], [-1.0]), "compares with a reference, and none was given"),
+    "one side of a reference": (("dpo", [-1.0], [-2.0], [-1.0]), "the reference says: given of chosen alone"),
+    "one side of what is not read": (("simpo", [[-1.0]], [[-2.0]], None, [[-1.0]]), "given of rejected alone"),
     "margins": (("odpo", [-1.0], [-2.0], [-1.0], [-2.0]), "reads margins, and none were given"),
     "a partner": (("slic", [-1.0, -2.0], [-2.0]), "2 chosen and 1 rejected completions are no pairs"),
     "anything": (("slic", [], []), "0 chosen and 0 rejected completions are no pairs"),
@@ -82,6 +83,14 @@ WRONG = {
     "a log-probability and not a probability": (("slic", [0.4], [-2.0]), "of the policy is above 0 or no number"),
     "a number": (("dpo", [-1.0], [-2.0], [math.nan], [-2.0]), "of the reference is above 0 or no number"),
     "as many of the reference": (("dpo", [-1.0], [-2.0], [-1.0] * 2, [-2.0] * 2), "of the same completions"),
+    "tokens of both sides": (("slic", [[-1.0, -2.0]], [-1.0]), "give either of all"),
+    "a token": (("slic", [[]], [[-1.0]]), "at least one token"),
+    "tokens of one number each": (("slic", torch.zeros(1, 1, 1), torch.zeros(1, 1, 1)), "each token one number"),
+    "a log-probability of every token": (("slic", [[-3.0, 2.0]], [[-1.0]]), "of the policy is above 0 or no number"),
+    "the same tokens of the reference": (
+        ("dpo", [[-1.0]], [[-2.0, -1.0]], [[-1.0, -1.0]], [[-2.0, -1.0]]),
+        "the policy has 1 tokens and the reference 2",
+    ),
 }
 
 
@@ -172,7 +181,46 @@ def test_a_baseline_that_nobody_reads_is_refused():
         tiebreak.objective("dpo")([-1.0], [-2.0], [-1.0], [-2.0], baseline=0.1)
 
 
+def test_bad_completions_of_the_reference_are_no_good_ones():
+    with pytest.raises(ValueError, match="of the same completions"):
+        tiebreak.objective("kto")([-1.0, -2.0], [-3.0], [-1.0], [-2.0, -3.0], baseline=0.0)
+
+
+def test_tokens_of_good_completions_alone_are_theirs():
+    good, none = [[-1.0, -2.0], [-4.0]], []
+    found = tiebreak.objective("kto")(good, none, [[-1.5, -2.0], [-3.0]], none, baseline=0.0)
+    summed = tiebreak.objective("kto")([-3.0, -4.0], none, [-3.5, -3.0], none, baseline=0.0)
+    assert found.losses.tolist() == summed.losses.tolist()
+
+
+@pytest.mark.parametrize(
+    ("counts", "told"),
+    [
+        (([2], [2]), "says 2 where log-probabilities of 3 tokens are given: leave padding out"),
+        (([3, 3], [3, 3]), "2 numbers are given for 1 completions"),
+        ((torch.tensor([2.5]), [3]), "a whole number of them"),
+        ((torch.tensor([math.inf]), [3]), "a whole number of them"),
+        (([3], None), "numbers of tokens: given of chosen alone"),
+    ],
+)
+def test_numbers_of_tokens_are_those_of_the_rows(counts, told):
+    padded = torch.tensor([[-3.0, -2.0, 0.0]])
+    asked = tiebreak.objective("simpo")
+    with pytest.raises(ValueError, match=told):
+        asked(padded, padded, chosen_num_tokens=counts[0], rejected_num_tokens=counts[1])
+    assert asked(padded, padded, chosen_num_tokens=[3], rejected_num_tokens=[3]).losses == asked(padded, padded).losses
+
+
 OUTSIDE = {
+    "a margin that has no logarithm": (("odpo", {}), {"margins": [0.0]}, "each is above 0"),
+    "a margin that is no number": (("rpo_square", {}), {"margins": [math.nan]}, "a margin is a finite number"),
+    "an endless weight": (("dpo", {}), {"weights": [math.inf]}, "a weight is at least 0, and finite"),
+    "entropies without a reference": (
+        ("dpo", {}), {"chosen_entropies": [0.1], "rejected_entropies": [0.1]}, "dpo does not read entropies"),
+    "entropies of one side": (("mallows", {}), {"chosen_entropies": [0.1]}, "entropies: given of chosen alone"),
+    "a confidence that is no number": (
+        ("dpo", {"confidence_weights": "raw"}),
+        {"chosen_confidences": [math.nan], "rejected_confidences": [0.0]}, "confidences are finite"),
     "a soft label above 1": (
         ("dpo", {"soft_labels": True}),
         {"soft_labels": [2.0]},

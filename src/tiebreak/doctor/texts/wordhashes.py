@@ -15,15 +15,14 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
+from tiebreak.data.spacing import spaced
+
 Hashes = NDArray[np.uint32]
 Offsets = NDArray[np.int64]
 
 _PLAIN = {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": "-", "\u2212": "-"}
 _SPACE = bytes(32 if i <= 32 or i == 127 else i for i in range(256))
 _NO_PUNCTUATION = bytes(32 if i <= 32 or i == 127 or i in b"!\"#%&'()*,-./:;?@[\\]_{}`" else i for i in range(256))
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-# Sets twice, `[x][x]*`: the engine looks for the first member of a set quickly, for `[x]+` it does not.
-_LETTERS = re.compile(f"[{_UNSPACED}][{_UNSPACED}]*")
 _MARKS = re.compile(
     "[\u00a1\u00a7\u00ab\u00b6\u00b7\u00bb\u00bf\u2010-\u2027\u2030-\u205e\u3001-\u3003\u3008-\u3011\u3014-\u301f\u30fb"
     "\u060c\u061b\u061f\u066a-\u066d\u06d4\u0964\u0965\u0589\u05be\u05f3\u05f4]"
@@ -42,21 +41,12 @@ def normalised(text: str) -> bytes:
         text = text.replace(sign, plain)
     if not text.isascii():
         text = _HIDDEN.sub("", _MARKS.sub(" ", unicodedata.normalize("NFKC", text)))
-        text = _LETTERS.sub(_spaced, text)
+        text = spaced(text)
     if "```" in text:
         return _collapsed(text, _SPACE)
     if "-" in text:
         text = _HYPHEN.sub(_sign, text)
     return _collapsed(text.casefold(), _NO_PUNCTUATION) or _collapsed(text, _SPACE)
-
-
-def num_words(text: str) -> int:
-    """Return how many words a text has; in scripts without spaces between words a letter is one."""
-    return len((text if text.isascii() else _LETTERS.sub(_spaced, text)).split())
-
-
-def _spaced(match: re.Match[str]) -> str:
-    return f" {' '.join(match.group())} "  # scripts without spaces between words: a letter is a word
 
 
 def _sign(match: re.Match[str]) -> str:

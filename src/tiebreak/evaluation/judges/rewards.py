@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tiebreak.config.section import regular_expression
+from tiebreak.data.spacing import num_words
 from tiebreak.errors import one_line
 from tiebreak.evaluation.numerals import number_of
 from tiebreak.evaluation.repetition import looping
@@ -95,7 +96,7 @@ def length_band(
             raise ValueError(f"{name}: found {one_line(repr(bound), 80)}, wanted a number of {unit}")
     if most is not None and most < least:
         raise ValueError(f"most: found {most:g}, less than least {least:g}")
-    lengths = [len(text.split()) if unit == "words" else len(text) for text in map(text_of, completions)]
+    lengths = [num_words(text) if unit == "words" else len(text) for text in map(text_of, completions)]
     limit = math.inf if most is None else most
     return [min(1.0, length / least if least else 1.0, limit / length if length else 1.0) for length in lengths]
 

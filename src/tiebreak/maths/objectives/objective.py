@@ -44,6 +44,8 @@ class Objective:
     """What it remembers of steps that were taken."""
     draws: int | None = None
     """Seed of what it draws in a step; None where it draws nothing, as in evaluation."""
+    needs_margins_above_zero: bool = False
+    """Whether a stated margin that is not above zero has no meaning for it."""
     terms: tuple[tuple[float, Objective], ...] = ()
     """Weights and objectives of a sum; the formula is then that of the first one, whose rewards are the sum's."""
 
@@ -55,9 +57,13 @@ class Objective:
         if isinstance(settings, Terms):
             terms = tuple((term.weight, cls.of(term.loss)) for term in settings.terms)
             names = " + ".join(one.name for _, one in terms)
-            return cls(names, terms[0][1].formula, constants, settings.facts, terms=terms)
+            needs = settings.needs_margins_above_zero
+            return cls(
+                names, terms[0][1].formula, constants, settings.facts, needs_margins_above_zero=needs, terms=terms
+            )
         own = {key: value for key, value in constants.items() if key not in _MODIFIERS}
-        return cls(name, OBJECTIVES[name], own, settings.facts, Modifiers.of(constants))
+        needs, modifiers = settings.needs_margins_above_zero, Modifiers.of(constants)
+        return cls(name, OBJECTIVES[name], own, settings.facts, modifiers, needs_margins_above_zero=needs)
 
     def at(self, step: int, num_steps: int) -> Objective:
         """Return the objective of step 0 .. num_steps − 1 of a run, and after the last one that of the last."""

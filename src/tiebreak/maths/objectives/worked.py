@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -27,6 +28,7 @@ Given: TypeAlias = Tensor | Sequence[float] | Sequence[Sequence[float]] | Sequen
 
 _ROUNDING = 1e-3
 """How far above 0 a log-probability may come out of a softmax, nats."""
+_EITHER = "of some completions there are tokens, of others a sum: give either of all"
 
 
 @dataclass(frozen=True)
@@ -97,19 +99,19 @@ class WorkedObjective:
         pair in the mean. Lists are taken as float64, tensors keep dtype and graph. Raises ValueError where one lacks.
         """
         counts, apart = (chosen_num_tokens, rejected_num_tokens), self.objective.formula.learns_from is TokenizedThumb
-        asked = _both(reference_chosen, reference_rejected)
-        policy, reference, counted = _seen(self.objective, (chosen, rejected), asked, counts)
+        sides, asked = (chosen, rejected), (reference_chosen, reference_rejected)
+        policy, reference, counted = _seen(self.objective, sides, asked, counts)
         like, places = policy.sums, torch.arange(len(policy.sums), device=policy.sums.device)
         good, num = (places < len(chosen), len(like)) if apart else (places % 2 == 0, len(like) // 2)
-        policy = replace(policy, confidence=_paired(chosen_confidences, rejected_confidences, like, num))
-        policy = replace(policy, divergence=_paired(chosen_divergences, rejected_divergences, like, num))
-        reference = reference and replace(reference, entropy=_paired(chosen_entropies, rejected_entropies, like, num))
-        _refuse_beside(self.objective, policy, reference, weights)
-        facts = (soft_labels, margins, chosen_win_rates, rejected_win_rates)
-        _refuse(self.objective, facts, weights=weights, baseline=baseline, counts=counts)
-        stated = Stated(*(_numbers(one, like, num) for one in facts))
-        stated = replace(stated, liked=good.to(like.dtype)) if apart else stated
+        policy = replace(policy, confidence=_paired(chosen_confidences, rejected_confidences, like, num, "confidences"))
+        policy = replace(policy, divergence=_paired(chosen_divergences, rejected_divergences, like, num, "divergences"))
+        entropy = _paired(chosen_entropies, rejected_entropies, like, num, "entropies")
+        _refuse_beside(self.objective, policy, entropy, weights)
+        facts, liked = (soft_labels, margins, chosen_win_rates, rejected_win_rates), good.to(like) if apart else None
+        _refuse(self.objective, facts, weights=weights, baseline=baseline)
+        stated = replace(Stated(*(_numbers(one, like, num) for one in facts)), liked=liked)
         stated = stated if baseline is None else stated.with_baseline(baseline, like)
+        reference = reference and replace(reference, entropy=entropy)
         found = self.objective(policy, reference, stated)
         if not counted:
             other = self.objective(replace(policy, num_tokens=places + 2), reference, stated)
@@ -118,18 +120,20 @@ class WorkedObjective:
         return Worked(found.losses, found.rewards[good], found.rewards[~good], mean)
 
 
-def _both(chosen: Any, rejected: Any) -> tuple[Any, Any] | None:
-    """Return what is given of both sides; None where one has none."""
-    return None if chosen is None or rejected is None else (chosen, rejected)
+def _both(chosen: Any, rejected: Any, what: str) -> tuple[Any, Any] | None:
+    """Return what is given of both sides; None where none is. Raises ValueError where it is given of one."""
+    if (chosen is None) != (rejected is None):
+        raise ValueError(f"{what}: given of {'rejected' if chosen is None else 'chosen'} alone; give both, or neither")
+    return None if chosen is None else (chosen, rejected)
 
 
-def _paired(chosen: Any, rejected: Any, like: Tensor, num: int) -> Tensor | None:
+def _paired(chosen: Any, rejected: Any, like: Tensor, num: int, what: str) -> Tensor | None:
     """Return a number for each completion of `num` pairs; None where none are given."""
-    sides = _both(chosen, rejected)
+    sides = _both(chosen, rejected, what)
     return None if sides is None else torch.stack([_numbers(side, like, num) for side in sides], dim=1).flatten()
 
 
-def _refuse(objective: Objective, facts: Sequence[Any], *, weights: Any, baseline: Any, counts: Any) -> None:
+def _refuse(objective: Objective, facts: Sequence[Any], *, weights: Any, baseline: Any) -> None:
     """Raise ValueError where an objective does not read what is stated, lacks what it reads, or no number is so."""
     if (baseline is not None) != objective.formula.asks_baseline:
         does = "reads a baseline: give one" if baseline is None else "reads no baseline"
@@ -137,29 +141,34 @@ def _refuse(objective: Objective, facts: Sequence[Any], *, weights: Any, baselin
     for name, given in zip(FACTS, facts, strict=True):
         if given is not None and name not in objective.facts:
             raise ValueError(f"{objective.name} does not read {name}s")
-    soft, _, won, lost = facts
+    soft, margins, won, lost = facts
     shares, least = {"a soft label": soft, "a win rate": won, "a win rate of rejected": lost}, {"a weight": weights}
     for name, given in (*shares.items(), *least.items(), ("a baseline", baseline)):
         if given is not None:
             numbers = torch.as_tensor(given, dtype=torch.float64)
-            if not bool(((numbers >= 0) & ((numbers <= 1) | (name not in shares))).all()):
-                raise ValueError(f"{name} lies between 0 and 1" if name in shares else f"{name} is at least 0")
-    if any(given is not None and not bool((torch.as_tensor(given) >= 1).all()) for given in counts):
-        raise ValueError("a completion has at least one token")
+            if not bool(((numbers >= 0) & (numbers <= (1 if name in shares else sys.float_info.max))).all()):
+                told = "lies between 0 and 1" if name in shares else "is at least 0, and finite"
+                raise ValueError(f"{name} {told}")
+    if margins is not None:
+        numbers = torch.as_tensor(margins, dtype=torch.float64)
+        if not bool(numbers.isfinite().all()):
+            raise ValueError("a margin is a finite number")
+        if objective.needs_margins_above_zero and not bool((numbers > 0).all()):
+            raise ValueError(f"{objective.name} takes the logarithm of a margin: each is above 0 (or scale='linear')")
 
 
-def _refuse_beside(objective: Objective, policy: Logps, reference: Logps | None, weights: Any) -> None:
+def _refuse_beside(objective: Objective, policy: Logps, entropy: Tensor | None, weights: Any) -> None:
     """Raise ValueError where what is said of whole distributions is not read or cannot be, or weights are not read."""
-    entropy = None if reference is None else reference.entropy
-    for name, given, is_read, most in (
-        ("confidences", policy.confidence, objective.modifiers.confidence_weights is not None, None),
-        ("divergences", policy.divergence, objective.asks_distributions, math.inf),
-        ("entropies", entropy, objective.formula.asks_entropy, 1.0),
+    for name, given, is_read, least, most in (
+        ("confidences", policy.confidence, objective.modifiers.confidence_weights is not None, -math.inf, math.inf),
+        ("divergences", policy.divergence, objective.asks_distributions, 0.0, math.inf),
+        ("entropies", entropy, objective.formula.asks_entropy, 0.0, 1.0),
     ):
         if given is not None and not is_read:
             raise ValueError(f"{objective.name} does not read {name}")
-        if given is not None and most is not None and not bool(((given >= 0) & (given <= most)).all()):
-            raise ValueError(f"{name} are at least 0" + (f" and at most {most:g}" if most < math.inf else ""))
+        if given is not None and not bool(((given >= least) & (given <= most) & given.isfinite()).all()):
+            bounds = [f"at least {least:g}"] * (least == 0) + [f"at most {most:g}"] * (most == 1) + ["finite"]
+            raise ValueError(f"{name} are {' and '.join(bounds)}")
     if weights is not None and objective.is_coupled:
         raise ValueError(f"{objective.name} does not read weights: the loss of one pair depends on the others")
 
@@ -177,15 +186,21 @@ def _refuse_unknown_lengths(objective: Objective, found: Losses, other: Losses) 
 def _seen(
     objective: Objective,
     policy: tuple[Given, Given],
-    reference: tuple[Given, Given] | None,
+    asked_of: tuple[Given | None, Given | None],
     num_tokens: tuple[Any, Any],
 ) -> tuple[Logps, Logps | None, bool]:
     """Return what is summed of policy and reference, and whether it is known how many tokens completions have.
 
     Completions stand pair after pair or, of objectives that learn from each on its own, one side after the other.
     """
-    apart = objective.formula.learns_from is TokenizedThumb
+    apart, reference = objective.formula.learns_from is TokenizedThumb, _both(*asked_of, "what the reference says")
     ours, theirs = _tokens(policy, apart=apart), None if reference is None else _tokens(reference, apart=apart)
+    _refuse_counts(policy, num_tokens)
+    if reference is not None and list(map(len, policy)) != list(map(len, reference)):
+        raise ValueError("policy and reference have to say something of the same completions")
+    if ours is not None and theirs is not None and ours.num_tokens != theirs.num_tokens:
+        one, two = next(two for two in zip(ours.num_tokens, theirs.num_tokens, strict=True) if two[0] != two[1])
+        raise ValueError(f"of one completion the policy has {one} tokens and the reference {two}: give the same ones")
     if ours is not None and (reference is None or theirs is not None):
         said, asked, known = *objective.modifiers.summed(ours, theirs), True
     elif objective.modifiers.weigh_tokens:
@@ -193,12 +208,31 @@ def _seen(
     else:
         said, known = _together(policy, ours, num_tokens, apart=apart)
         asked = None if reference is None else _together(reference, theirs, num_tokens, apart=apart)[0]
-    for of, seen in (("policy", said), ("reference", asked)):
-        if seen is not None and not bool((seen.sums <= _ROUNDING).all()):  # not ">": a NaN is refused, too
+    for of, tokens, seen in (("policy", ours, said), ("reference", theirs, asked)):
+        # Of each token: among others one that is no log-probability would be hidden in their sum.
+        numbers = tokens.values if tokens is not None else None if seen is None else seen.sums
+        if numbers is not None and not bool((numbers <= _ROUNDING).all()):  # not ">": a NaN is refused, too
             raise ValueError(f"a log-probability of the {of} is above 0 or no number")
-    if asked is not None and asked.sums.shape != said.sums.shape:
-        raise ValueError("policy and reference have to say something of the same completions")
     return said, asked, known
+
+
+def _refuse_counts(sides: tuple[Given, Given], num_tokens: tuple[Any, Any]) -> None:
+    """Raise ValueError where numbers of tokens cannot be, or are not those of the tokens that are given."""
+    _both(*num_tokens, "numbers of tokens")
+    for name, side, given in zip(("chosen", "rejected"), sides, num_tokens, strict=True):
+        if given is None:
+            continue
+        numbers = torch.as_tensor(given, dtype=torch.float64).cpu()
+        if numbers.shape != (len(side),):
+            raise ValueError(f"{name}_num_tokens: {numbers.numel()} numbers are given for {len(side)} completions")
+        if not bool(((numbers >= 1) & (numbers.frac() == 0)).all()):
+            raise ValueError(f"{name}_num_tokens: a completion has at least one token, and a whole number of them")
+        for num, row in zip(numbers.tolist(), _rows(side) or (), strict=False):
+            if num != len(row):
+                raise ValueError(
+                    f"{name}_num_tokens says {num:g} where log-probabilities of {len(row)} tokens are given: "
+                    "leave padding out of the rows; they count themselves"
+                )
 
 
 def _tokens(sides: tuple[Given, Given], *, apart: bool) -> TokenLogps | None:
@@ -209,10 +243,14 @@ def _tokens(sides: tuple[Given, Given], *, apart: bool) -> TokenLogps | None:
         raise ValueError("no completion is given")
     if not apart and (len(sides[0]) != len(sides[1]) or not len(sides[0])):
         raise ValueError(f"{len(sides[0])} chosen and {len(sides[1])} rejected completions are no pairs")
-    by_token = [_rows(side) for side in sides]
-    if not (by_token[0] and by_token[1]):
+    chosen, rejected = (_rows(side) for side in sides)
+    if chosen is None or rejected is None:
+        if chosen or rejected:
+            raise ValueError(_EITHER)
         return None
-    rows = [*by_token[0], *by_token[1]] if apart else [row for pair in zip(*by_token, strict=True) for row in pair]
+    rows = [*chosen, *rejected] if apart else [row for pair in zip(chosen, rejected, strict=True) for row in pair]
+    if not all(row.dim() == 1 and len(row) for row in rows):
+        raise ValueError("a completion has at least one token, and each token one number")
     return TokenLogps(torch.cat(rows), tuple(map(len, rows)))
 
 
@@ -242,12 +280,12 @@ def _sums(side: Given) -> Tensor:
     return torch.tensor(side, dtype=torch.float64)
 
 
-def _rows(side: Given) -> list[Tensor]:
-    """Return the tokens of each completion; none where sums are given."""
-    if (isinstance(side, Tensor) and side.dim() == 1) or not any(_has_length(one) for one in side):
-        return []
+def _rows(side: Given) -> list[Tensor] | None:
+    """Return the tokens of each completion, of none where there is none; None where sums are given."""
+    if len(side) and ((isinstance(side, Tensor) and side.dim() == 1) or not any(_has_length(one) for one in side)):
+        return None
     if not all(_has_length(one) for one in side):
-        raise ValueError("of some completions there are tokens, of others a sum: give either of all")
+        raise ValueError(_EITHER)
     return [one if isinstance(one, Tensor) else torch.tensor(one, dtype=torch.float64) for one in side]
 
 
