@@ -100,9 +100,13 @@ def test_another_objective_leaves_out_its_own_unit_and_nothing_else(made):
 
 @pytest.mark.parametrize(
     ("judge", "why"),
-    [({"identity": "a judge"}, ""), ({"identity": "another"}, "another judge"), ({}, "only with the same judge, and which one judged B is not known (tiebreak evaluate"),
-     (None, "only with the same judge")],
-)  # fmt: skip
+    [
+        ({"identity": "a judge"}, ""),
+        ({"identity": "another"}, "another judge"),
+        ({}, "only with the same judge, and which one judged B is not known (tiebreak evaluate"),
+        (None, "only with the same judge"),
+    ],
+)
 def test_what_two_judges_say_is_not_held_against_each_other(made, judge, why):
     first, other = made("a"), made("b")
     write_json(other.evaluation_file, other.evaluation | {"judge": judge})

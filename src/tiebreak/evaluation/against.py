@@ -66,10 +66,9 @@ def same_reference(one: Against, two: Against) -> bool | None:
     if one.bits != two.bits:
         return False
     pairs = ((one.model, two.model), (one.base, two.base))
-    if any(here != there and _is_content(here) == _is_content(there) for here, there in pairs):
-        return False
-    if any(here != there for here, there in pairs):
-        return None
+    others = [(here, there) for here, there in pairs if here != there]
+    if others:
+        return False if any(_is_content(here) == _is_content(there) for here, there in others) else None
     if _stays(one.model) and _stays(one.base):
         return True
     return False if one.weights and two.weights and one.form and one.form == two.form else None
