@@ -252,8 +252,11 @@ def _failed() -> Refusal:
 def _of_the_disk(error: Exception) -> Refusal:
     if (refusal := full_disk(error)) is not None:
         return refusal
+    if (refusal := unusable_database(error)) is not None:
+        _LOG.warning("a request failed: %s", error)
+        return refusal
     _LOG.error("a request failed", exc_info=error)
-    return unusable_database(error) or _failed()
+    return _failed()
 
 
 def _of_the_framework(error: HTTPException) -> Refusal:
