@@ -190,6 +190,32 @@ def test_a_job_whose_time_is_over_saves_its_step_before_it_ends(tiny_model, tmp_
     assert ended.state == "failed"
 
 
+@pytest.mark.parametrize("named", ["USR1", "USR2", "XCPU"])
+def test_submitit_hears_of_a_job_that_saved_by_the_signal_that_it_was_told_to_use(
+    tiny_model, tmp_path, monkeypatch, named
+):
+    submitit = pytest.importorskip("submitit")
+    asking, heard = signal.Signals[f"SIG{named}"], []
+    monkeypatch.setattr(submitit.JobEnvironment, "USR_SIG", named)
+    monkeypatch.setattr(launchers.Here, "launch", lambda *_: signal.raise_signal(asking))
+    before = signal.signal(asking, lambda number, _: heard.append(number))
+    made, trial = _of_this_machine(tiny_model, tmp_path)
+    try:
+        with pytest.raises(Preempted):
+            launchers.job(made._told(trial))
+    finally:
+        signal.signal(asking, before)
+    assert heard == [asking]
+
+
+@pytest.mark.parametrize("named", ["TERM", "HUP", "CONT", "SIGUSR1", "", "nonsense"])
+def test_a_signal_at_which_no_run_saves_is_refused_before_a_job_is_submitted(tiny_model, tmp_path, monkeypatch, named):
+    submitit = pytest.importorskip("submitit")
+    monkeypatch.setattr(submitit.JobEnvironment, "USR_SIG", named)
+    with pytest.raises(ConfigError, match=f"SUBMITIT_PREEMPT_SIGNAL is '{named}'; set it to one of .*USR1, USR2"):
+        _of_this_machine(tiny_model, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("visible", "given"), [(None, [None] * 3), ("", [None] * 3), ("2, 5", ["2", "5", "2"]), ("GPU-a", ["GPU-a"] * 3)]
 )

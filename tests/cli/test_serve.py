@@ -22,7 +22,7 @@ import pytest
 from tiebreak.config.service import load_serve
 from tiebreak.errors import ConfigError
 from tiebreak.service import keys
-from tiebreak.service.store import Store
+from tiebreak.service.store import Store, open_store
 
 
 @pytest.fixture
@@ -201,6 +201,12 @@ def test_a_server_that_is_killed_is_followed_by_the_next(here):
     with serving("--dir", "s") as (_, told):
         assert told["url"]
     assert time.monotonic() - began < 20
+
+
+def test_a_service_without_keys_advises_how_to_make_one_unless_it_is_quiet(here, cli):
+    open_store(here / "service").close()
+    assert "tiebreak serve keys add" in cli("serve", "keys", "list")[1]
+    assert cli("serve", "keys", "list", "--quiet") == (0, "", "")
 
 
 def test_every_command_of_the_service_takes_quiet(here, cli):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -208,3 +209,28 @@ def test_a_file_that_is_deleted_while_a_job_is_made_of_it_is_named(service, tmp_
     with pytest.raises(Refusal) as refusal:
         translate.lay_out(service.store, job)
     assert (refusal.value.status, refusal.value.param) == (400, "training_file")
+
+
+@pytest.mark.parametrize(
+    ("sqlite", "status", "code", "waits"),
+    [
+        (sqlite3.SQLITE_BUSY, 503, "database_busy", "5"),
+        (sqlite3.SQLITE_LOCKED_SHAREDCACHE, 503, "database_busy", "5"),
+        (sqlite3.SQLITE_CORRUPT, 500, "database_damaged", None),
+        (sqlite3.SQLITE_NOTADB, 500, "database_damaged", None),
+        (sqlite3.SQLITE_MISMATCH, 500, None, None),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_told_by_what_is_wrong_with_it(
+    service, monkeypatch, sqlite, status, code, waits
+):
+    error = sqlite3.DatabaseError("no")
+    error.sqlite_errorcode = sqlite
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(jobs, "find", fail)
+    answer = get(service, f"{JOBS}/ftjob-a")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert answer.headers.get("retry-after") == waits

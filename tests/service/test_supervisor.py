@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,14 +16,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from job_service import lines, pair, service, weights
+from job_service import QUICK, lines, pair, service, weights
 from served import fill
 from tiebreak.errors import RunError
 from tiebreak.service import booking, catalog, jobs, shelf, translate
 from tiebreak.service.booking import Next, after
 from tiebreak.service.examining import Examined
 from tiebreak.service.jobs import PAUSE, Job
-from tiebreak.service.launching import LOCK, is_held, signature
+from tiebreak.service.launching import LOCK, is_held, sign, signature, take
 from tiebreak.service.telling import COLUMNS
 
 # ------------------------------------------------------------------------------------------------------ pure decisions
@@ -377,10 +378,10 @@ def test_faults_that_passed_do_not_add_up_and_nothing_of_jobs_that_ended_is_kept
     assert made.job(job).state != "failed"
     made.store.change("update jobs set body = '3', state = 'queued' where id = ?", job.id)
     supervisor.look()
-    assert supervisor._faults
+    assert supervisor._troubles.jobs() == {job.id}
     made.store.change("update jobs set state = 'failed' where id = ?", job.id)
     supervisor.look()
-    assert not (supervisor._faults or supervisor._trouble or supervisor._silent)
+    assert not (supervisor._troubles.jobs() or supervisor._silent)
     supervisor.close()
 
 
@@ -409,11 +410,91 @@ def test_a_job_that_the_machine_fails_takes_nobodys_turn_is_told_once_and_ends(
     supervisor.look()
     assert made.job(stuck).state == "queued"
     assert caplog.text.count("no way in") == 1
-    monkeypatch.setattr("tiebreak.service.supervisor.MOST_TROUBLE_SECONDS", 0.1)
+    monkeypatch.setattr("tiebreak.service.troubles.MOST_TROUBLE_SECONDS", 0.1)
     time.sleep(0.4)
     supervisor.look()
     assert (made.job(stuck).state, made.job(stuck).error["code"]) == ("failed", "server_error")
     supervisor.close()
+
+
+def _sqlite(kind, message, code=None):
+    error = kind(message)
+    if code is not None:
+        error.sqlite_errorcode = code
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "told"),
+    [
+        (_sqlite(sqlite3.IntegrityError, "UNIQUE constraint failed"), "failed", "a fault of the service"),
+        (_sqlite(sqlite3.OperationalError, "disk I/O error"), "failed", "the machine of the service fails it"),
+        (_sqlite(sqlite3.OperationalError, "full", sqlite3.SQLITE_FULL), "queued", "The disk of the service is full"),
+    ],
+)
+def test_what_stays_wrong_with_a_database_ends_the_job_and_a_full_disk_is_told(
+    tmp_path, tiny_model, monkeypatch, caplog, error, state, told
+):
+    made = service(tmp_path / "service", tiny_model)
+    job, supervisor = made.create(), made.supervisor()
+    made.store.change("update jobs set state = 'queued'")
+
+    def begin(_):
+        raise error
+
+    begin.__name__ = "_begin"
+    monkeypatch.setattr(supervisor, "_begin", begin)
+    monkeypatch.setattr(supervisor, "pace", replace(supervisor.pace, pauses=(0.0,)))
+    monkeypatch.setattr("tiebreak.service.troubles.MOST_TROUBLE_SECONDS", 0.0)
+    for _ in range(30):
+        supervisor.look()
+    assert made.job(job).state == state
+    assert told in made.messages(job)[-1]
+    assert caplog.text.count(f"{job.id}: ") == 1
+    supervisor.close()
+
+
+def test_a_database_that_stays_locked_is_told_once_in_the_log(tmp_path, tiny_model, monkeypatch, caplog):
+    made = service(tmp_path / "service", tiny_model)
+    made.create()
+    supervisor, looks = made.supervisor(), []
+
+    def locked():
+        looks.append(len(looks))
+        if len(looks) > 3:
+            supervisor._closed.set()
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(supervisor, "look", locked)
+    supervisor._run()
+    assert (len(looks), caplog.text.count("could not look at the jobs")) == (4, 1)
+
+
+@pytest.mark.parametrize(("waited", "ends"), [(1.0, False), (100.0, True)])
+def test_a_worker_that_hangs_while_it_is_to_pause_is_ended_and_the_job_is_paused(tmp_path, tiny_model, waited, ends):
+    made = service(tmp_path / "service", tiny_model)
+    job, supervisor = made.create(), made.supervisor(replace(QUICK, saving_seconds=50.0))
+    handle = {"folder": str(made.folder(job)), "job": job.id, "attempt": 1}
+    changes = json.dumps(handle | {"asked": time.time() - waited})
+    made.store.change("update jobs set state = 'running', wanted = 'pause', worker = ?", changes)
+    made.folder(job).mkdir(parents=True, exist_ok=True)
+    lock = take(made.folder(job) / LOCK)
+    hung = subprocess.Popen(["sleep", "300"], start_new_session=True, pass_fds=(lock,))
+    sign(lock, hung.pid)
+    os.close(lock)
+    try:
+        supervisor.look()
+        if not ends:
+            assert (hung.poll(), made.job(job).state) == (None, "running")
+            return
+        assert hung.wait(20) == -signal.SIGKILL
+        found = made.until(supervisor, job, "paused")
+        assert (found.worker, found.attempts) == (None, 0)
+        assert made.messages(job)[-1].endswith("it will go on from its last checkpoint.")
+    finally:
+        hung.kill()
+        hung.wait()
+        supervisor.close()
 
 
 @pytest.mark.parametrize("error", [AttributeError, OSError, RunError])
@@ -427,7 +508,7 @@ def test_a_job_that_was_cancelled_stays_so_whatever_its_worker_does(tmp_path, ti
         raise error("no word of it")
 
     monkeypatch.setattr(supervisor, "launcher", SimpleNamespace(poll=poll))
-    monkeypatch.setattr("tiebreak.service.supervisor.MOST_TROUBLE_SECONDS", 0.0)
+    monkeypatch.setattr("tiebreak.service.troubles.MOST_TROUBLE_SECONDS", 0.0)
     for _ in range(30):
         supervisor.look()
     assert made.job(job).state == "cancelled"

@@ -23,7 +23,7 @@ from tiebreak.config import SweepConfig, build_config
 from tiebreak.errors import ConfigError, Preempted, one_line
 from tiebreak.progress import Progress, Silent
 from tiebreak.training.company import Company
-from tiebreak.training.preemption import listening
+from tiebreak.training.preemption import STOP_SIGNALS, listening
 
 POLL_SECONDS = 1.0
 LAST_POLLS = 60
@@ -81,6 +81,7 @@ class Jobs:
             raise ConfigError(
                 f"sweep.launcher {settings.launcher}: needs submitit; pip install 'tiebreak[slurm]'"
             ) from None
+        _asked_by()
         self._settings = settings
         self._folder = folder
         self._progress = progress
@@ -181,6 +182,22 @@ def _cards() -> list[str]:
     return [str(one) for one in range(torch.cuda.device_count())]
 
 
+def _asked_by() -> signal.Signals:
+    """Return the signal by which submitit says that a job's time is nearly over.
+
+    Raises ConfigError where that is one at which a run saves nothing, or one that cancels jobs.
+    """
+    import submitit  # noqa: PLC0415 - an extra
+
+    cancelling = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+    known = {one.name.removeprefix("SIG"): one for one in STOP_SIGNALS if one not in cancelling}
+    if (named := submitit.JobEnvironment.USR_SIG) not in known:
+        raise ConfigError(
+            f"SUBMITIT_PREEMPT_SIGNAL is {named[:80]!r}; set it to one of {', '.join(known)}, or unset it"
+        )
+    return known[named]
+
+
 @contextlib.contextmanager
 def _held_back(*signals: signal.Signals) -> Iterator[None]:
     """Let signals wait for the end of the block; processes that are started in it never get them."""
@@ -206,7 +223,7 @@ def job(told: str, card: str | None = None) -> str:
             here = Here(SweepConfig.model_validate(asked["sweep"]), Path(asked["folder"]), Silent())
             [ended] = here.launch([trial])
     except Preempted:
-        if stop.asked_by == signal.SIGUSR2.name:
-            signal.raise_signal(signal.SIGUSR2)
+        if stop.asked_by == (asking := _asked_by()).name:
+            signal.raise_signal(asking)
         raise
     return json.dumps(asdict(ended))

@@ -111,7 +111,7 @@ def add(
     console.print_json({"id": key.id, "name": key.name, "key": token}) if as_json else console.print_text(token)
 
 
-def list_keys(folder: Of = FOLDER, as_json: Json = False, _quiet: Quiet = False) -> None:
+def list_keys(folder: Of = FOLDER, as_json: Json = False, quiet: Quiet = False) -> None:
     """Say which keys there are, without what they are."""
     from tiebreak.service import keys
 
@@ -124,7 +124,7 @@ def list_keys(folder: Of = FOLDER, as_json: Json = False, _quiet: Quiet = False)
         since = "revoked" if one["revoked"] else "in use"
         own = ", ".join(f"{name} {value}" for name, value in one["quotas"].items())
         console.print_text(f"{one['name']}  {since}{f'  ({own})' * bool(own)}")
-    if not found:
+    if not (found or quiet):
         console.print_text("no key; 'tiebreak serve keys add NAME' makes one")
 
 

@@ -11,6 +11,7 @@ shelf        files that are kept                   door         what every reque
 bodies       what requests say, read aside
 fine_tuning  the addresses of jobs                 app          all addresses, and the threads behind them
 supervisor   jobs carried out, by one thread       examining    the doctor's word on a job's files
+troubles     what stands in the way of jobs
 launching    how it is known that a worker lives   commands     workers that a scheduler runs
 work         the program of a worker               telling      a run's rows as events and checkpoints
 booking      how a job ends, once                    turns        whose turn it is, of several keys

@@ -29,7 +29,7 @@ from tiebreak.service import keys, shown
 from tiebreak.service.chat import Chat
 from tiebreak.service.contract import refusal_of
 from tiebreak.service.keys import Key, Meters
-from tiebreak.service.refusals import Refusal, full_disk
+from tiebreak.service.refusals import Refusal, full_disk, unusable_database
 from tiebreak.service.store import Store, new_id
 from tiebreak.service.upstream import Upstream
 
@@ -250,10 +250,13 @@ def _failed() -> Refusal:
 
 
 def _of_the_disk(error: Exception) -> Refusal:
-    if (refusal := full_disk(error)) is None:
-        _LOG.error("a request failed", exc_info=error)
-        return _failed()
-    return refusal
+    if (refusal := full_disk(error)) is not None:
+        return refusal
+    if (refusal := unusable_database(error)) is not None:
+        _LOG.warning("a request failed: %s", error)
+        return refusal
+    _LOG.error("a request failed", exc_info=error)
+    return _failed()
 
 
 def _of_the_framework(error: HTTPException) -> Refusal:

@@ -65,6 +65,20 @@ def full_disk(error: BaseException | None) -> Refusal | None:
     return Refusal(507, said, code="disk_full", kind="server_error") if is_full else None
 
 
+def unusable_database(error: BaseException) -> Refusal | None:
+    """Return the answer where an error says that the database is held by another, or damaged; None for other errors."""
+    code = getattr(error, "sqlite_errorcode", None) if isinstance(error, sqlite3.Error) else None
+    if code is None:
+        return None
+    if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        said = "The database of the service is held by another process, and nothing was changed; try again."
+        return Refusal(503, said, code="database_busy", kind="server_error", retry_after=5)
+    if code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        said = "The database of the service is damaged; whoever runs it can bring it back from a copy."
+        return Refusal(500, said, code="database_damaged", kind="server_error")
+    return None
+
+
 @contextlib.contextmanager
 def full_disk_borne() -> Iterator[None]:
     """Let a block end where a disk is full: what is left of it is done later, or otherwise."""

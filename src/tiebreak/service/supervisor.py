@@ -15,8 +15,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from tiebreak.config import Config, dump_config
@@ -28,15 +28,10 @@ from tiebreak.service.commands import Command
 from tiebreak.service.examining import PARAMS, Examination, examine, shown_line
 from tiebreak.service.jobs import CANCELLED, PAUSE, PAUSED, QUEUED, RUNNING, VALIDATING, Job
 from tiebreak.service.launching import Launcher, Local, ended_here
-from tiebreak.service.refusals import Refusal, full_disk, full_disk_borne
+from tiebreak.service.refusals import Refusal, full_disk
 from tiebreak.service.store import Store, now
+from tiebreak.service.troubles import Troubles
 from tiebreak.service.turns import chosen
-
-MOST_FAULTS = 20
-"""Looks of one kind at a job, one after the other, that may end in a fault of ours before the job does."""
-
-MOST_TROUBLE_SECONDS = 3600.0
-"""How long one fault of the machine may stand in the way of a job before the job ends; a full disk may for ever."""
 
 _NO_ROOM = "The disk of the service is full; the job goes on, or ends, as soon as there is room."
 
@@ -50,6 +45,8 @@ class Pace:
     look_seconds: float = 0.5
     grace_seconds: float = 30.0
     """Between asking the worker of a job that was cancelled to end and ending it."""
+    saving_seconds: float = 1800.0
+    """The same of a job that was paused, which has something to save; a worker that hangs never will have."""
     pauses: tuple[float, ...] = (5.0, 30.0, 120.0)
     """Seconds before a worker that died is started again, the last of them from then on."""
 
@@ -63,15 +60,6 @@ def launcher_of(settings: LauncherConfig, store: Store) -> Launcher:
     return Local() if settings.kind == "local" else Command(settings, say)
 
 
-@dataclass(frozen=True)
-class _Trouble:
-    """A fault of the machine that stands in the way of a job: which, since when, and when it was last met."""
-
-    kind: str
-    since: float
-    at: float
-
-
 @dataclass
 class Supervisor:
     """Carries out the jobs of a store until it is closed."""
@@ -83,13 +71,11 @@ class Supervisor:
     pace: Pace = Pace()
     _examined: dict[str, Examination] = field(default_factory=dict, init=False, repr=False)
     _silent: Counter[str] = field(default_factory=Counter, init=False, repr=False)
-    _faults: Counter[tuple[str, str]] = field(default_factory=Counter, init=False, repr=False)
-    """Of each job and look: that a doctor starts well says nothing of whether its word can be read."""
+    _troubles: Troubles = field(default_factory=Troubles, init=False, repr=False)
     _looked: dict[str, float] = field(default_factory=dict, init=False, repr=False)
     """When a file of each key was last examined."""
     _over: dict[str, float] = field(default_factory=dict, init=False, repr=False)
     """Jobs whose worker is gone, which stand as running until that is booked; and when it was last tried."""
-    _trouble: dict[tuple[str, str], _Trouble] = field(default_factory=dict, init=False, repr=False)
     _woken: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
     _closed: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
     _thread: threading.Thread | None = field(default=None, init=False, repr=False)
@@ -114,11 +100,15 @@ class Supervisor:
         self._examined.clear()
 
     def _run(self) -> None:
+        said = ""
         while not self._closed.is_set():
             try:
                 self.look()
-            except Exception:  # noqa: BLE001 - the database is locked or the disk full: the next look may go well
-                _LOG.exception("the supervisor could not look at the jobs")
+                said = ""
+            except Exception as error:  # noqa: BLE001 - the database is locked or damaged: the next look may go well
+                if (what := f"{type(error).__name__}: {error}") != said:
+                    _LOG.exception("the supervisor could not look at the jobs, and tries again until it can")
+                said = what
             self._woken.wait(self.pace.look_seconds)
             self._woken.clear()
 
@@ -134,7 +124,7 @@ class Supervisor:
             if job.id in self._examined and self._examined[job.id].is_over:
                 self._mind(job, self._hear)
         examined = [job for job in validating if job.id in self._examined]
-        stuck = {name for name, _ in (*self._faults, *self._trouble)}  # what goes wrong with one job holds up no other
+        stuck = self._troubles.jobs()  # what goes wrong with one job holds up no other
         waiting = sorted((job for job in validating if job not in examined), key=lambda job: job.id in stuck)
         for job in chosen(waiting, examined, self.settings.limits.workers, self._looked):
             self._mind(job, self._examine)
@@ -143,9 +133,12 @@ class Supervisor:
         standing, stopped = jobs.in_states(self.store, (RUNNING,)), self._being_stopped()
         queued = jobs.in_states(self.store, (QUEUED,))
         self._over = {job.id: self._over[job.id] for job in standing if job.id in self._over}
-        self._forget_all_but({job.id for job in (*validating, *queued, *standing, *stopped)})
+        open_jobs = {job.id for job in (*validating, *queued, *standing, *stopped)}
+        self._troubles.forget_all_but(open_jobs)
+        self._silent = Counter({name: num for name, num in self._silent.items() if name in open_jobs})
         running = [*(job for job in standing if job.id not in self._over), *stopped]
-        waiting = [job for job in queued if job.next_at <= time.time() and not self._rests(job)]
+        waiting = [job for job in queued if job.next_at <= time.time()]
+        waiting = [job for job in waiting if not self._troubles.rests((job.id, "_begin"), self.pace.pauses[0])]
         for job in chosen(waiting, running, self.settings.limits.workers, jobs.last_begun(self.store)):
             self._mind(job, self._begin)
 
@@ -154,35 +147,18 @@ class Supervisor:
         this = (job.id, look.__name__)
         try:
             look(job)
-            self._faults.pop(this, None)
-            self._trouble.pop(this, None)
+            self._troubles.passed(this)
         except (TiebreakError, Refusal) as error:
             code, param = "invalid_settings", None
             if isinstance(error, Refusal):
                 code, param = error.code or "invalid_request", error.param
             self._fail(job, code, shown_line(str(error), self.store.job_folder(job.id), {}), param)
-        except (OSError, sqlite3.Error) as error:  # a full disk, a locked database: tried again, and said once
-            self._bear(job, this, error)
-        except Exception:  # noqa: BLE001 - a fault of ours holds up no other job either
-            self._faults[this] += 1
-            if self._faults[this] == 1:
-                _LOG.exception("%s: the supervisor could not look at it", job.id)
-            if self._faults[this] > MOST_FAULTS:
-                self._fail(job, "server_error", "a fault of the service, which its log tells; please ask its operator")
-
-    def _bear(self, job: Job, this: tuple[str, str], error: OSError | sqlite3.Error) -> None:
-        """Say once what stands in the way of a job; where it stays there the job ends, unless it is a full disk."""
-        kind, at = f"{type(error).__name__} {error.errno if isinstance(error, OSError) else error}", time.monotonic()
-        before = self._trouble.get(this)
-        if before is None or before.kind != kind:
-            _LOG.warning("%s: %s; tried again until it goes well", job.id, one_line(error, 300))
-            before = _Trouble(kind, at, at)
-        self._trouble[this] = replace(before, at=at)
-        if full_disk(error) is not None:
-            with full_disk_borne():  # an event may find its place all the same
-                jobs.note(self.store, job.id, _NO_ROOM, level="warn", once="no-room")
-        elif isinstance(error, OSError) and at - before.since > MOST_TROUBLE_SECONDS:
-            self._fail(job, "server_error", "the machine of the service fails it, as its log tells; ask its operator")
+        except Exception as error:  # noqa: BLE001 - a full disk, a locked database, a fault of ours
+            if full_disk(error) is not None:
+                with contextlib.suppress(OSError, sqlite3.Error):  # it may find its place all the same
+                    jobs.note(self.store, job.id, _NO_ROOM, level="warn", once="no-room")
+            if (why := self._troubles.met(this, error)) is not None:
+                self._fail(job, "server_error", why)
 
     def _fail(self, job: Job, code: str, message: str, param: str | None = None) -> None:
         """End a job with an error, and ask its worker to end; one that was cancelled has ended, and stays so."""
@@ -191,19 +167,8 @@ class Supervisor:
         if job.worker is not None:
             with contextlib.suppress(OSError, TiebreakError):
                 self.launcher.stop(dict(job.worker), None)
-        with full_disk_borne():
+        with contextlib.suppress(OSError, sqlite3.Error):
             booking.fail(self.store, job, {"code": code, "param": param, "message": message}, job.state)
-
-    def _rests(self, job: Job) -> bool:
-        """Whether a job could not be begun just now: others have its turn before that is tried again."""
-        found = self._trouble.get((job.id, "_begin"))
-        return found is not None and time.monotonic() - found.at < self.pace.pauses[0]
-
-    def _forget_all_but(self, names: Collection[str]) -> None:
-        for seen in (self._faults, self._trouble):
-            for look in [look for look in seen if look[0] not in names]:
-                del seen[look]
-        self._silent = Counter({name: num for name, num in self._silent.items() if name in names})
 
     def _being_stopped(self) -> list[Job]:
         """Return jobs that were cancelled and whose workers may still be there: they take their slots."""
@@ -283,7 +248,7 @@ class Supervisor:
         if state != "running":
             self._gone(jobs.find(self.store, job.id), ended_here(handle))
         elif job.wanted == PAUSE or handle.get("asked") is not None:
-            self._stop(job, None)  # what it has to save is what it is paused for
+            self._stop(job, self.pace.saving_seconds)
 
     def _end_worker(self, job: Job) -> None:
         """Stop the worker of a job that was cancelled; its slot is free once it is gone."""
@@ -292,7 +257,7 @@ class Supervisor:
         else:
             jobs.amend(self.store, job.id, (CANCELLED,), worker=None)
 
-    def _stop(self, job: Job, grace: float | None) -> None:
+    def _stop(self, job: Job, grace: float) -> None:
         before = dict(job.worker or {})
         if (told := self.launcher.stop(before, grace)) != before:
             jobs.amend(self.store, job.id, (RUNNING, CANCELLED), worker=told)
@@ -324,7 +289,8 @@ class Supervisor:
                 self.store, job.id, (RUNNING,), PAUSED if paused else QUEUED, next_at=time.time() + pause, **changes
             ):
                 if paused:
-                    jobs.note(self.store, job.id, "The job has been paused.")
+                    unsaved = "" if ended else " Its worker left no word: it will go on from its last checkpoint."
+                    jobs.note(self.store, job.id, f"The job has been paused.{unsaved}")
                 elif died:
                     said = f"The job goes on from its last checkpoint in {pause:.0f} seconds: {message}"
                     jobs.note(self.store, job.id, said, level="warn", once=f"died-{job.read_to.get('starts')}")

@@ -8,6 +8,8 @@ import shlex
 import pytest
 
 from tiebreak.config import SourceConfig
+from tiebreak.data.formats.form import Ambiguous
+from tiebreak.data.formats.tallies import refuse_worse
 from tiebreak.data.reader import open_files
 from tiebreak.data.whole import read_pairs
 from tiebreak.errors import DataError
@@ -167,6 +169,17 @@ WORSE = {
 def test_a_name_that_asks_for_the_worse_one_is_asked_about(alternating, make):
     with pytest.raises(DataError, match="asks for the worse side"):
         read_pairs(alternating(make))
+
+
+@pytest.mark.parametrize("name", ["weaker_answer", "beaten", "who_loses", "isWorse", "losers", "least helpful"])
+def test_every_word_for_the_worse_one_is_asked_about_as_a_name(name):
+    with pytest.raises(Ambiguous, match="asks for the worse side"):
+        refuse_worse(name)
+
+
+@pytest.mark.parametrize("name", ["closer_to_the_truth", "at_pleasure", "closest", "unbeatable", "winner"])
+def test_a_word_within_another_asks_for_nothing(name):
+    refuse_worse(name)
 
 
 def test_a_mapped_column_of_losers_is_asked_about_with_both_answers(alternating):

@@ -40,6 +40,7 @@ def test_what_is_no_verdict_is_refused_where_one_is_needed(value):
         "The worst is A",
         "B loses",
         "A is inferior to B",
+        "B is the lesser",
     ],
 )
 def test_a_word_for_the_worse_side_is_refused_and_it_is_said_how_to_map_it(word):

@@ -13,7 +13,7 @@ from tiebreak.data.formats.annotations import ANNOTATORS, number
 from tiebreak.data.formats.cells import value_in
 from tiebreak.data.formats.form import Ambiguous, Row, as_options
 from tiebreak.data.formats.proportions import commonest, nearly_all, not_few
-from tiebreak.data.formats.verdicts import is_number, replaced, side_of, word_of
+from tiebreak.data.formats.verdicts import WORSE, is_number, replaced, side_of, word_of
 
 JUDGES = (*ANNOTATORS, "judge", "user_id", "user", "worker", "completed_by")
 VOTE = ("vote", "choice", "preference", "label", "value", "winner", "verdict")
@@ -76,9 +76,8 @@ def _count(value: Any) -> int | None:
 # --------------------------------------------------------------------------------------------- two readings of a file
 
 
-_WORSE = re.compile(
-    r"worse|worst|loser|(?:^|[^a-z])(?:least|lesser|losing|lost|inferior|lose)(?:[^a-z]|$)", re.IGNORECASE
-)
+# Names run words together (`isWorse`, `losers`): these three are found within a word; the rest stand in others.
+_WORSE = re.compile(rf"worse|worst|(?<!c)loser|(?:^|[^a-z])(?:{WORSE})(?:[^a-z]|$)", re.IGNORECASE)
 
 
 def refuse_worse(

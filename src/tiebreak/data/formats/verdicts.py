@@ -49,7 +49,9 @@ _DISLIKED = frozenset(
 
 _TONES = "\ufe0f\U0001f3fb-\U0001f3ff"
 """What may follow a thumb: that it is a picture, and the colour of its skin."""
-_NEGATIVE = re.compile(r"\b(?:worse|worst|inferior|los(?:es?|t|ing|er)|not|isn'?t|weaker|beaten)\b", re.IGNORECASE)
+WORSE = "worse|worst|inferior|weaker|beaten|lesser|least|loser|loses?|lost|losing"
+"""The words for the worse side, as part of a pattern: in a verdict, and in the name of a column that asks for one."""
+_NEGATIVE = re.compile(rf"\b(?:{WORSE}|not|isn'?t)\b", re.IGNORECASE)
 
 
 def side_of(value: Any) -> Side | None:
