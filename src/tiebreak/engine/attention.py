@@ -217,10 +217,7 @@ def _dtype_of(query: Tensor) -> torch.dtype:
 
 @contextmanager
 def asking() -> Iterator[None]:
-    """Let attention ask the machine in which width it is fastest: while a model is loaded, and at no other time.
-
-    Only a forward pass knows the sizes of heads, which one model may have several of.
-    """
+    """Let a forward pass, which alone knows all sizes of heads, ask in which width they are fastest: for loading."""
     token = _MAY_ASK.set(True)
     try:
         yield
@@ -238,10 +235,7 @@ def _wide_is_faster(query: Tensor) -> bool:
 
 
 def _widths(size: int) -> tuple[Way, Way]:
-    """Return attention of two short runs and back, of numbers in bfloat16: in fp32, and as they come.
-
-    Each gives the gradients of what it was given.
-    """
+    """Return attention of two short runs and their gradients, of numbers in bfloat16: in fp32, and as they come."""
     given = [torch.randn(3, 8, num, size, dtype=torch.bfloat16, device="cpu").requires_grad_() for num in (96, 256)]
 
     def way(dtype: torch.dtype) -> Way:
