@@ -103,7 +103,7 @@ def test_another_objective_leaves_out_its_own_unit_and_nothing_else(made):
     [
         ({"identity": "a judge"}, ""),
         ({"identity": "another"}, "another judge"),
-        ({}, "only with the same judge, and which one judged B is not known (measured again, by evaluate"),
+        ({}, "only with the same judge, and which one judged B is not known (to evaluate it again"),
         (None, "only with the same judge"),
     ],
 )

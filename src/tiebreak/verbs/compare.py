@@ -193,9 +193,7 @@ def _another_judge(first: Recorded, other: Recorded) -> str | None:
     sides = (first, other)
     identities = [(side.evaluation.get("judge") or {}).get("identity") for side in sides]
     if unknown := [side.letter for side, known in zip(sides, identities, strict=True) if not known]:
-        told = (
-            f"which one judged {' and '.join(unknown)} is not known (measured again, by evaluate, it is written down)"
-        )
+        told = f"which one judged {' and '.join(unknown)} is not known (to evaluate it again writes it down)"
         return f"only with the same judge, and {told}"
     return None if identities[0] == identities[1] else "another judge (its model, its code or what it was fitted on)"
 
