@@ -47,6 +47,11 @@ _ELSEWHERE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "
 """What a configuration says that is not of the layer."""
 
 
+def name_of(dtype: torch.dtype) -> str:
+    """Return what a dtype is called in settings and files of a run."""
+    return str(dtype).removeprefix("torch.")
+
+
 def dtype_of(
     config: ModelConfig, device: torch.device, source: Source | None = None, say: Say = lambda _: None
 ) -> torch.dtype:

@@ -68,9 +68,8 @@ def _end_as_heard(folder: Path, policy: Model) -> None:
     """
     file = folder / GENERATION_CONFIG_NAME
     told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    known = told.get("eos_token_id")
-    if not set(policy.eos_ids) <= set(known if isinstance(known, list) else [known]):
-        file.write_text(json.dumps(told | {"eos_token_id": [*policy.eos_ids]}, indent=2) + "\n", encoding="utf-8")
+    if ends := _unheard(policy, told.get("eos_token_id")):
+        file.write_text(json.dumps(told | {"eos_token_id": [*ends]}, indent=2) + "\n", encoding="utf-8")
 
 
 def unheard_ends(policy: Model) -> tuple[int, ...]:
@@ -78,9 +77,11 @@ def unheard_ends(policy: Model) -> tuple[int, ...]:
 
     An adapter has no file of its own for that: whoever generates with it has to be told them.
     """
-    told = policy.network.generation_config.eos_token_id
-    known = told if isinstance(told, list) else [told]
-    return tuple(policy.eos_ids) if set(policy.eos_ids) - set(known) else ()
+    return _unheard(policy, policy.network.generation_config.eos_token_id)
+
+
+def _unheard(policy: Model, told: Any) -> tuple[int, ...]:
+    return () if set(policy.eos_ids) <= set(told if isinstance(told, list) else [told]) else tuple(policy.eos_ids)
 
 
 def told_of_adapter(policy: Model) -> list[str]:

@@ -145,8 +145,8 @@ def _other_gradient(
     Where those learn nothing from short pairs (experts that get no token), all that is trained is compared.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for some in (trained[:4], trained[4:]):
-        wanted, found = _gradients(some, pairs, (plain, packed)) if some else (torch.zeros(1), torch.zeros(1))
+    for some in filter(None, (trained[:4], trained[4:])):
+        wanted, found = _gradients(some, pairs, (plain, packed))
         size = wanted.norm()
         apart = float((wanted - found).norm() / size.clamp(min=torch.finfo(torch.float32).tiny))
         if not apart <= GRADIENT_TOLERANCE[dtype]:

@@ -144,9 +144,8 @@ def _read(file: Path) -> dict[str, tuple[float, float]]:
             text = handle.read(_MOST_BYTES + 1)
         found = json.loads(text)["answers"] if len(text) <= _MOST_BYTES else {}
         pairs = {question: told["seconds"] for question, told in found.items()}
-        told = {question: (one, two) for question, (one, two) in pairs.items() if _is_time(one) and _is_time(two)}
-        json.dumps(list(told), ensure_ascii=False).encode()  # what could not be written again is somebody else's
-        return told
+        "".join(pairs).encode()  # a question that could not be written again is somebody else's
+        return {question: (one, two) for question, (one, two) in pairs.items() if _is_time(one) and _is_time(two)}
     except (OSError, TiebreakError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return {}
 

@@ -40,26 +40,25 @@ def _may_be_heard(judge: Any) -> bool:
     return bool(judge.get("may_be_heard", judge.get("refusal")))
 
 
-def settings_digest(run: Run, settings: EvaluationConfig, rest: Mapping[str, Any]) -> str:
+def settings_digest(run: Run, settings: EvaluationConfig, whole: Mapping[str, Any]) -> str:
     """Return what an evaluation depends on besides the weights: settings, what they name, files of the run, versions.
 
-    `rest` are all settings of the run, the other ones too.
-    Of a folder that they name, names, sizes and times of its files count: it may hold a judge's weights.
+    `whole` is the configuration that the settings are a part of, as JSON has it. Of a folder that a judge is told,
+    names, sizes and times of its files count: it may hold weights.
     """
-    evaluation = settings.model_dump(mode="json")
+    evaluation = whole["evaluation"]
     judge = evaluation["judge"] or {}
-    words = [str(word) for word in (*judge.values(), *(evaluation["lm_eval"] or {}).values())]
     reward = str(judge.get("reward", ""))
     own = (run.heldout_pairs_file, run.audit_file, run.judge_file)
     return fingerprint(
         [
-            [metadata.version("tiebreak"), dict(rest), evaluation],
+            [metadata.version("tiebreak"), dict(whole)],
             harness.identity_of(settings.lm_eval) if settings.lm_eval else None,
             [task.fingerprint for task in load_tasks(settings.tasks)],
             [files_named(evaluation), functions.found(reward)[1] if ":" in reward else ""],
             [
                 [str(file), file.stat().st_size, file.stat().st_mtime_ns]
-                for word in words
+                for word in map(str, judge.values())
                 if os.path.isdir(word)  # noqa: PTH112 - Path raises where a text is no name
                 for file in sorted(Path(word).rglob("*"))
                 if file.is_file()

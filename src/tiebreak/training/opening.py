@@ -22,6 +22,7 @@ from tiebreak.data.preparation import PreparedData
 from tiebreak.data.ready_made import ready_made
 from tiebreak.doctor.report import AuditReport
 from tiebreak.engine import probes
+from tiebreak.engine.arithmetic import name_of
 from tiebreak.engine.placing import placing_of
 from tiebreak.engine.planner import Plan, plan_together
 from tiebreak.engine.quantization import facts
@@ -286,7 +287,7 @@ def _facts(run: Run, config: Config, ready: Ready) -> Mapping[str, Any]:
         "num_trainable_parameters": trainable,
         "learning_rate": config.learning_rate,
         "device": str(policy.device),
-        "dtype": str(policy.dtype).removeprefix("torch."),
+        "dtype": name_of(policy.dtype),
         "faster": probes.given(),
         "num_threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version()} | versions(),

@@ -10,6 +10,7 @@ from typing import Any
 
 from tiebreak.config import SAMPLED, DataConfig, EvaluationConfig, SignalsConfig, StoppingConfig
 from tiebreak.data.preparation import PreparedData
+from tiebreak.engine.arithmetic import name_of
 from tiebreak.engine.model import Model
 from tiebreak.engine.reference.kinds import Reference
 from tiebreak.engine.sources import same_model
@@ -48,10 +49,9 @@ def tell(data: PreparedData, policy: Model, reference: Reference, config: DataCo
     if policy.plain_because:
         progress.say(f"pairs are scored in padded rows, slower and with the same results: {policy.plain_because}")
     trainable, total = policy.num_parameters
-    arithmetic = str(policy.dtype).removeprefix("torch.")
     progress.say(
-        f"{policy.source.identity}: {trainable:,} of {total:,} parameters train; arithmetic: {arithmetic} on "
-        f"{policy.device}; reference: {reference.identity}"
+        f"{policy.source.identity}: {trainable:,} of {total:,} parameters train; "
+        f"arithmetic: {name_of(policy.dtype)} on {policy.device}; reference: {reference.identity}"
     )
 
 

@@ -25,7 +25,7 @@ from tiebreak.data.preparation import render_side
 from tiebreak.data.whole import PairFile, read_pairs
 from tiebreak.doctor.triage import shortcuts
 from tiebreak.engine import models, probes
-from tiebreak.engine.arithmetic import NAMED
+from tiebreak.engine.arithmetic import NAMED, name_of
 from tiebreak.engine.building import device_of
 from tiebreak.engine.model import Model
 from tiebreak.engine.models import Bases
@@ -117,7 +117,7 @@ def as_begun(config: Config, run: Run) -> Config:
         if not model.chat_template_date and (kept := manifest.get("template_date")):
             found["chat_template_date"] = date.fromisoformat(kept).isoformat()
         if model.dtype == "auto" and manifest.get("device") == "cpu" == device_of(model).type:
-            found["dtype"] = str(NAMED[manifest.get("dtype") or "float32"]).removeprefix("torch.")
+            found["dtype"] = name_of(NAMED[manifest.get("dtype") or "float32"])
     return config.model_copy(update={"model": model.model_copy(update=found)}) if found else config
 
 

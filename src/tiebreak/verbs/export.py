@@ -24,6 +24,7 @@ import torch
 from tiebreak import faults, files, seals
 from tiebreak.data.locations import hub_name
 from tiebreak.data.preparation import render_side
+from tiebreak.engine.arithmetic import name_of
 from tiebreak.engine.artefact import load_artefact, save_whole, told_of_adapter, unheard_ends
 from tiebreak.engine.model import Model
 from tiebreak.engine.noise import evaluation_mode
@@ -99,7 +100,7 @@ def export(
     with _alone(out), files.whole_folder(target, new=True) as folder, _held(folder):
         dtype, difference, tolerance = _written(loaded, folder, form, onto, expected, tolerance, pairs, progress)
         if not difference <= tolerance and not (onto == "original" and "difference" in accept):
-            rounded = form == "merged" and policy.is_adapter and dtype != _named(torch.float32)
+            rounded = form == "merged" and policy.is_adapter and dtype != name_of(torch.float32)
             raise ExportError(f"{out}: not written: {_too_far(form, onto, difference, tolerance, dtype, rounded)}")
         artefact = Artefact(str(out), form, len(pairs), difference, tolerance, dtype, origin.quantization, onto)
         with as_a_run_writes(run.path):
@@ -154,9 +155,9 @@ def _written(
         for line in told_of_adapter(policy):
             progress.say(line)
         policy.save(folder)
-        return _named(ours), difference(), tolerance
+        return name_of(ours), difference(), tolerance
     written = save_whole(policy, folder, original=onto == "original")
-    dtype, base, apart = _named(written.dtype), _named(written.base), difference()
+    dtype, base, apart = name_of(written.dtype), name_of(written.base), difference()
     if onto == "original":
         moved = _moved(loaded, expected, pairs)
         progress.say(
@@ -176,14 +177,10 @@ def _written(
         shutil.rmtree(place) if place.is_dir() else place.unlink()
     save_whole(policy, folder, as_base=False)
     progress.say(
-        f"its weights are {_named(ours)}, and not {dtype} as those of its base model: that would move log-"
+        f"its weights are {name_of(ours)}, and not {dtype} as those of its base model: that would move log-"
         f"probabilities by {apart:.2g} nats, and training moved them by {most / CLOSE:.2g}"
     )
-    return _named(ours), difference(), tolerance
-
-
-def _named(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+    return name_of(ours), difference(), tolerance
 
 
 def checked_target(out: str | Path) -> Path:

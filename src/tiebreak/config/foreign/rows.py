@@ -71,8 +71,8 @@ def _take_renames(rows: Rows, renames: list[ast.Call], bindings: Bindings) -> No
     A column that no step renames is taken by its own name: who has none of it is told so when the file is read.
     """
     before: dict[str, str] = {}
-    for call in renames:
-        told = _renamed(call, bindings)
+    steps = [(call, _renamed(call, bindings)) for call in renames]
+    for _, told in steps:
         if told is None:
             return
         origin = {old: before.pop(old, old) for old in told}
@@ -82,8 +82,8 @@ def _take_renames(rows: Rows, renames: list[ast.Call], bindings: Bindings) -> No
         return
     rows.columns = {name: before.get(name, name) for name in _PAIR}
     rows.renamed_in = renames[0].lineno
-    for call in renames:
-        if set((_renamed(call, bindings) or {}).values()) <= {*_PAIR}:
+    for call, told in steps:
+        if told is not None and set(told.values()) <= {*_PAIR}:
             rows.steps.pop(f"{dotted(call.func).rpartition('.')[2]}(…) in line {call.lineno}", None)
 
 

@@ -11,22 +11,14 @@ from dataclasses import replace
 from typing import Any
 
 from tiebreak.data.formats.annotations import origin_of
-from tiebreak.data.formats.candidates import (
-    are_several,
-    completion,
-    has_prompt,
-    is_paired,
-    prompt_in,
-    sides_of,
-    system_in,
-)
-from tiebreak.data.formats.cells import column_in, value_in
+from tiebreak.data.formats.candidates import completion, has_prompt, is_paired, prompt_in, sides_of, system_in
+from tiebreak.data.formats.cells import column_in
 from tiebreak.data.formats.form import Ambiguous, Format, Pairing, Reading, Row, RowError, as_options
 from tiebreak.data.formats.guesses import guessed_columns
 from tiebreak.data.formats.messages import messages_of, tools_of
 from tiebreak.data.formats.opinions import opinion_in
 from tiebreak.data.formats.pieces import prompt_of, with_system
-from tiebreak.data.formats.thumbs import COMPLETION, DIALOGUE, LABELS, RATED_SCORE
+from tiebreak.data.formats.thumbs import COMPLETION, DIALOGUE, LABELS, RATED_SCORE, answer_in
 from tiebreak.records import Thumb
 
 
@@ -41,8 +33,7 @@ def _dialogue_in(row: Row) -> str | None:
 
 
 def _matches(row: Row) -> bool:
-    said = value_in(row, COMPLETION)
-    told = _dialogue_in(row) is not None or (has_prompt(row) and said is not None and not are_several(said))
+    told = _dialogue_in(row) is not None or (has_prompt(row) and answer_in(row) is not None)
     return told and _is_unjudged(row)
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from tiebreak.data.formats.annotations import origin_of
 from tiebreak.data.formats.candidates import (
-    are_several,
     completion,
     completions_of,
     has_prompt,
@@ -26,7 +25,7 @@ from tiebreak.data.formats.cells import column_in, kind_of, shown, value_in
 from tiebreak.data.formats.form import Format, Pairing, Reading, Row, RowError
 from tiebreak.data.formats.messages import tools_of
 from tiebreak.data.formats.pairing import Ballot, Judged, pairs_of
-from tiebreak.data.formats.thumbs import COMPLETION, RATED_SCORE
+from tiebreak.data.formats.thumbs import COMPLETION, RATED_SCORE, answer_in
 from tiebreak.records import Dropped, Message, Pair, Rated, Source
 
 COMPLETIONS = ("completions", "responses", "candidates", "answers", "outputs", "generations")
@@ -133,8 +132,7 @@ def _why_scored_sides(row: Row) -> str:
 
 
 def _is_rated(row: Row) -> bool:
-    said = value_in(row, COMPLETION)
-    is_told = has_prompt(row) and isinstance(said, str | Mapping | list) and not are_several(said)
+    is_told = has_prompt(row) and isinstance(answer_in(row), str | Mapping | list)
     return is_told and score_of(value_in(row, RATED_SCORE)) is not None and not is_paired(row) and sides_of(row) is None
 
 

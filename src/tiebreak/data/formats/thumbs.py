@@ -57,9 +57,14 @@ def verdict_of(label: Any) -> bool | None:
     return False if word_of(label) == "0" else liked(label)
 
 
-def _is_thumbs(row: Row) -> bool:
+def answer_in(row: Row) -> Any:
+    """Return what is said in answer to a prompt; None where nothing is, or several completions are."""
     said = value_in(row, COMPLETION)
-    return _is_labelled(row) and has_prompt(row) and said is not None and not are_several(said)
+    return None if are_several(said) else said
+
+
+def _is_thumbs(row: Row) -> bool:
+    return _is_labelled(row) and has_prompt(row) and answer_in(row) is not None
 
 
 def _read_thumbs(row: Row, _: Pairing, is_signed: bool = False) -> Reading:
